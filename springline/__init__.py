@@ -1,0 +1,1 @@
+"""Springline's domain: rules, ports and their adapters. It imports no Temporal."""

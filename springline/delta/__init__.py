@@ -1,0 +1,1 @@
+"""Pure rules of Delta commits: no I/O, no clock, no randomness."""

@@ -1,0 +1,144 @@
+"""The error taxonomy: every code a user can meet, with its HTTP status and exit code.
+
+    SpringlineError
+      Refused             bad input or a conflict: final, nothing was written; carries a `Refusal`
+      InvariantViolated   stored state contradicts the protocol: final, an operator must look
+      (springline.storage.port.StoreError: faults of the store, with its retryable and final kinds)
+
+A refusal names the field, the value and the remedy. Codes never change once shipped.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Code(StrEnum):
+    """Codes of refusals, as they appear in HTTP bodies, CLI output and workflow results."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_KEY = "INVALID_KEY"
+    KEYS_DIFFER = "KEYS_DIFFER"
+    KEY_REUSED = "KEY_REUSED"
+    TABLE_NOT_FOUND = "TABLE_NOT_FOUND"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    NAME_TAKEN = "NAME_TAKEN"
+    ROOT_TAKEN = "ROOT_TAKEN"
+    NOT_A_DELTA_TABLE = "NOT_A_DELTA_TABLE"
+    INVALID_PATH = "INVALID_PATH"
+    STAGED_MISSING = "STAGED_MISSING"
+    STAGED_CHANGED = "STAGED_CHANGED"
+    INVALID_PAYLOAD = "INVALID_PAYLOAD"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    UNSUPPORTED_FEATURE = "UNSUPPORTED_FEATURE"
+    NOT_AN_APPEND = "NOT_AN_APPEND"
+    STALE_READ_VERSION = "STALE_READ_VERSION"
+    FUTURE_READ_VERSION = "FUTURE_READ_VERSION"
+    METADATA_CHANGED = "METADATA_CHANGED"
+    TXN_CONFLICT = "TXN_CONFLICT"
+    PATH_CONFLICT = "PATH_CONFLICT"
+    MISSING_TOKEN = "MISSING_TOKEN"
+    INVALID_TOKEN = "INVALID_TOKEN"
+    FORBIDDEN = "FORBIDDEN"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+HTTP_STATUS: dict[Code, int] = {
+    Code.INVALID_REQUEST: 400,
+    Code.INVALID_KEY: 400,
+    Code.KEYS_DIFFER: 409,
+    Code.KEY_REUSED: 409,
+    Code.TABLE_NOT_FOUND: 404,
+    Code.KEY_NOT_FOUND: 404,
+    Code.NAME_TAKEN: 409,
+    Code.ROOT_TAKEN: 409,
+    Code.NOT_A_DELTA_TABLE: 400,
+    Code.INVALID_PATH: 400,
+    Code.STAGED_MISSING: 404,
+    Code.STAGED_CHANGED: 409,
+    Code.INVALID_PAYLOAD: 400,
+    Code.PAYLOAD_TOO_LARGE: 413,
+    Code.UNSUPPORTED_FEATURE: 400,
+    Code.NOT_AN_APPEND: 400,
+    Code.STALE_READ_VERSION: 409,
+    Code.FUTURE_READ_VERSION: 409,
+    Code.METADATA_CHANGED: 409,
+    Code.TXN_CONFLICT: 409,
+    Code.PATH_CONFLICT: 409,
+    Code.MISSING_TOKEN: 401,
+    Code.INVALID_TOKEN: 401,
+    Code.FORBIDDEN: 403,
+    Code.UNAVAILABLE: 503,
+    Code.INTERNAL: 500,
+}
+
+EXIT_DONE = 0
+EXIT_BAD_INPUT = 2
+EXIT_CONFLICT = 3
+EXIT_TRY_AGAIN = 4
+
+
+class CommitSince(BaseModel):
+    """One version committed since a refused request's `read_version`."""
+
+    version: int
+    operation: str | None = None
+    key: str | None = None
+
+
+class Refusal(BaseModel):
+    """Why a request was refused: the body of a 4xx answer.
+
+    `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    code: Code
+    message: str
+    field: str | None = None
+    value: Any = None
+    remedy: str | None = None
+    latest_version: int | None = None
+    commits_since: list[CommitSince] | None = Field(default=None, max_length=100)
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status of this refusal."""
+        return HTTP_STATUS[self.code]
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of the CLI for this refusal."""
+        if self.status == 409:
+            return EXIT_CONFLICT
+        if self.status >= 500:
+            return EXIT_TRY_AGAIN
+        return EXIT_BAD_INPUT
+
+
+class SpringlineError(Exception):
+    """Base of the domain's errors."""
+
+
+class Refused(SpringlineError):
+    """A request that will never succeed as it is; nothing was written for it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class InvariantViolated(SpringlineError):
+    """Stored state that the protocol cannot have produced: stop and call an operator."""
+
+
+def refused(
+    code: Code, message: str, *, field: str | None = None, value: Any = None, remedy: str | None = None
+) -> Refused:
+    """Build a `Refused` (to be raised) from its parts."""
+    return Refused(Refusal(code=code, message=message, field=field, value=value, remedy=remedy))

@@ -1,0 +1,113 @@
+"""The object-store port: what every adapter promises and nothing more.
+
+Every write carries a precondition: there is no unconditional put (invariant I7). A failed precondition is a
+result, because it is an answer of the protocol; a fault of the transport is an exception, because it is not.
+The two exceptions differ in what is known: after `StoreRetry` the operation certainly did not happen, after
+`StoreUnknown` it may have happened, or may still happen, and only reading back can tell.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from springline.paths import ObjectPath
+
+
+@dataclass(frozen=True, slots=True)
+class IfAbsent:
+    """Write only if no object has this name (GCS: `ifGenerationMatch=0`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IfVersion:
+    """Write only if the object's version token is `token` (GCS: `ifGenerationMatch=token`)."""
+
+    token: str
+
+
+Precondition = IfAbsent | IfVersion
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's bytes and the version token they were read at. Tokens are opaque: compare for equality only."""
+
+    data: bytes
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store knows of an object without reading it. `size` in bytes."""
+
+    path: ObjectPath
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The write happened; `version` is the new token."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreconditionFailed:
+    """The write did not happen now: the name is taken, or its version is another.
+
+    It can mean that an earlier attempt of the same write, whose answer was lost, succeeded: read back before
+    calling it a conflict.
+    """
+
+
+PutResult = Stored | PreconditionFailed
+
+
+class StoreError(Exception):
+    """A storage operation did not give an answer."""
+
+
+class StoreRetry(StoreError):
+    """The operation did not happen (throttled, refused, not connected); trying again is safe."""
+
+
+class StoreUnknown(StoreError):
+    """The operation may have happened or may still happen (time-out, lost answer); read back before deciding."""
+
+
+class StoreMisconfigured(StoreError):
+    """The store will never do this as configured (permissions, missing bucket, unsupported file system)."""
+
+
+class ObjectStore(ABC):
+    """An object store with conditional writes and strong read-after-write consistency.
+
+    All methods raise `StoreRetry`, `StoreUnknown` or `StoreMisconfigured`; reads raise `StoreRetry` for any
+    passing fault, because a read that failed can always be repeated.
+    """
+
+    @abstractmethod
+    async def get(self, path: ObjectPath) -> StoredObject | None:
+        """Return the whole object, or None if there is none."""
+
+    @abstractmethod
+    async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
+        """Write `data` under `path` if `precondition` holds; atomic and durable when it returns `Stored`."""
+
+    @abstractmethod
+    async def head(self, path: ObjectPath) -> ObjectInfo | None:
+        """Return size and version of the object, or None if there is none."""
+
+    @abstractmethod
+    async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
+        """Delete the object if its version is `if_version`; True if it is gone by this call."""
+
+    @abstractmethod
+    def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects below `prefix` in name order. Only inventory and anti-entropy may call it."""
+
+    async def aclose(self) -> None:  # noqa: B027 - optional to override
+        """Release connections and threads."""
