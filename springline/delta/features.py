@@ -176,12 +176,7 @@ def writer_duties(protocol: Mapping[str, Any], metadata: Mapping[str, Any]) -> l
     names = declared(protocol)
     configuration = _configuration(metadata)
     listed = set(_names(protocol, "writerFeatures")) if _versions(protocol)[1] >= _FEATURES_WRITER else set()
-    duties = (listed & _WRITER_DUTIES) - {
-        "invariants",
-        "columnMapping",
-        "checkConstraints",
-        "generatedColumns",
-    }
+    duties = listed & _DUTIES_WHEN_LISTED
     if configuration.get("delta.columnMapping.mode", "none") != "none" and "columnMapping" in names:
         duties.add("columnMapping")
     if any(key.startswith("delta.constraints.") for key in configuration):
