@@ -1,0 +1,148 @@
+"""Configuration from the environment: every `SPRINGLINE_*` variable, in one place.
+
+Where Temporal is and how to reach it is not ours to configure: `temporalio.envconfig` reads the same
+`TEMPORAL_*` variables and `temporal.toml` as the Temporal CLI does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from springline.errors import SpringlineError
+
+PREFIX = "SPRINGLINE_"
+MIN_SECRET_BYTES = 32
+"""RFC 7518 3.2: an HS256 key is at least as long as the hash."""
+
+STORE_SCHEMES = ("file://", "gs://", "memory://")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One variable that is wrong: its name, what is wrong with it, and what to do."""
+
+    variable: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return one line for a terminal or a log."""
+        return f"{self.variable}: {self.message}. {self.remedy}"
+
+
+class ConfigurationError(SpringlineError):
+    """The environment describes no configuration that can run; `problems` names every variable at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _known_scheme(url: str) -> str:
+    if not url.startswith(STORE_SCHEMES):
+        raise ValueError(f"is not a store URL: it must start with one of {', '.join(STORE_SCHEMES)}")
+    return url
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    length = len(secret.get_secret_value().encode())
+    if length < MIN_SECRET_BYTES:
+        raise ValueError(f"has {length} bytes, and an HS256 secret needs at least {MIN_SECRET_BYTES}")
+    return secret
+
+
+def _web_url(url: str) -> str:
+    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        raise ValueError("is not an https:// URL (plain http:// is taken for loopback addresses only)")
+    return url
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What a process of Springline is told by its environment. Build it with `load_settings`.
+
+    Times are in seconds. A port of 0 takes any free port.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    store_url: Annotated[str, AfterValidator(_known_scheme)] = Field(
+        description="Where the tables are: file:///absolute/folder or gs://bucket/prefix."
+    )
+
+    jwt_secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+        default=None, description="HS256 secret of the bearer tokens, 32 bytes or more."
+    )
+    jwt_jwks_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        default=None, description="URL of the JSON Web Key Set that signs RS256 bearer tokens."
+    )
+    jwt_audience: str = Field(default="springline", min_length=1, description="The `aud` a token must carry.")
+    jwt_issuer: str | None = Field(default=None, description="The `iss` a token must carry, if set.")
+
+    api_host: str = Field(default="127.0.0.1", description="Address the HTTP API listens on.")
+    api_port: Port = Field(default=8080, description="Port of the HTTP API.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address of a worker's metrics and health.")
+    metrics_port: Port = Field(default=9464, description="Port of a worker's Prometheus metrics.")
+    health_port: Port = Field(default=9465, description="Port of a worker's health endpoint.")
+
+    commit_deadline: Seconds = Field(
+        default=60.0, description="How long the API keeps trying to commit before it answers 503, in seconds."
+    )
+    max_cached_workflows: Annotated[int, Field(ge=0)] = Field(
+        default=1000, description="Workflows a worker keeps in memory; 0 replays every time."
+    )
+    checkpoint_interval: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="Versions between two checkpoints of a table."
+    )
+    shutdown_grace: Seconds = Field(
+        default=20.0, description="How long a process may finish its work after SIGTERM, in seconds."
+    )
+
+    log_format: Literal["text", "json"] = Field(default="text", description="Form of the log lines.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="The least severe log lines that are written."
+    )
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    `overrides` (field name -> value) win over the environment; the CLI's options arrive here. Raises
+    `ConfigurationError` naming every wrong or missing variable, its value (secrets excepted) and a remedy.
+    """
+    try:
+        settings = Settings(**dict(overrides or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_problem(detail) for detail in error.errors()) from None
+    if settings.jwt_secret is not None and settings.jwt_jwks_url is not None:
+        raise ConfigurationError(
+            [
+                Problem(
+                    f"{PREFIX}JWT_JWKS_URL",
+                    f"is set together with {PREFIX}JWT_SECRET, so that it is not clear who may sign tokens",
+                    "Unset one of the two.",
+                )
+            ]
+        )
+    return settings
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    name = str(detail["loc"][0])
+    variable = PREFIX + name.upper()
+    field = Settings.model_fields.get(name)
+    about = field.description if field is not None and field.description is not None else ""
+    if detail["type"] == "missing":
+        return Problem(variable, "is not set", f"Set it. {about}")
+    said = detail["msg"].removeprefix("Value error, ")
+    shown = "(hidden)" if name == "jwt_secret" else repr(detail["input"])
+    return Problem(variable, f"value {shown}: {said}", f"Correct it. {about}")

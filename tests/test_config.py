@@ -1,0 +1,99 @@
+"""Configuration errors name the variable, the value and the remedy, all at once, and never a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from springline.config import ConfigurationError, load_settings
+
+SECRET = "s" * 32
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("SPRINGLINE_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_environment_is_read_and_defaults_are_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", SECRET)
+    settings = load_settings()
+    assert settings.store_url == "file:///data"
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == SECRET
+    assert (settings.api_host, settings.api_port) == ("127.0.0.1", 8080)
+    assert (settings.metrics_port, settings.health_port) == (9464, 9465)
+    assert settings.jwt_audience == "springline"
+
+
+def test_overrides_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_API_PORT", "9000")
+    assert load_settings({"api_port": 9001}).api_port == 9001
+
+
+def test_a_missing_variable_is_named_with_its_remedy() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    (problem,) = caught.value.problems
+    assert problem.variable == "SPRINGLINE_STORE_URL"
+    assert problem.message == "is not set"
+    assert "file:///absolute/folder" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("SPRINGLINE_STORE_URL", "s3://bucket", "file://"),
+        ("SPRINGLINE_API_PORT", "eighty", "'eighty'"),
+        ("SPRINGLINE_API_PORT", "70000", "65535"),
+        ("SPRINGLINE_COMMIT_DEADLINE", "0", "greater than 0"),
+        ("SPRINGLINE_LOG_FORMAT", "xml", "'json'"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://example.org/keys", "https://"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str
+) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    (problem,) = caught.value.problems
+    assert problem.variable == variable
+    assert value in problem.message
+    assert part in problem.message
+    assert problem.remedy.startswith("Correct it.")
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", "hunter2")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert "SPRINGLINE_JWT_SECRET" in str(caught.value)
+    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", SECRET)
+    assert SECRET not in repr(load_settings())
+
+
+def test_two_sources_of_signing_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", SECRET)
+    monkeypatch.setenv("SPRINGLINE_JWT_JWKS_URL", "https://example.org/keys")
+    with pytest.raises(ConfigurationError, match="Unset one of the two"):
+        load_settings()
+
+
+def test_several_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_API_PORT", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert {problem.variable for problem in caught.value.problems} == {
+        "SPRINGLINE_STORE_URL",
+        "SPRINGLINE_API_PORT",
+    }
