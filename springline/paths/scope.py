@@ -1,0 +1,147 @@
+"""What an object path is: the validator of relative paths, the scope prefix, and the checks of components (S 1.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final, NewType
+
+ObjectPath = NewType("ObjectPath", str)
+"""The name of an object. Relative to its scope, unless it comes from `Scope.full`."""
+
+MAX_VERSION: Final = 2**63 - 1
+"""The greatest table version: Delta versions are signed 64-bit integers."""
+
+_SCOPE_NAME = re.compile(r"[a-z0-9_-]+")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONTROL: Final = ("\r", "\n", "\0")
+_SHOWN: Final = 200
+
+
+class InvalidPath(ValueError):
+    """A path, or a component of one, that must not name an object.
+
+    `field` says what was given, `value` what it was, `remedy` what would be accepted.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        super().__init__(field, value, remedy)
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > _SHOWN:
+            shown = shown[:_SHOWN] + "..."
+        return f"{self.field} {shown} is not valid: {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One workspace of one tenant: everything it stores lies under its prefix (S 1.1).
+
+    Raises `InvalidPath` for a name that is empty or holds anything but `a-z 0-9 - _`.
+    """
+
+    tenant: str
+    workspace: str
+
+    def __post_init__(self) -> None:
+        for field, value in (("tenant", self.tenant), ("workspace", self.workspace)):
+            if not isinstance(value, str) or not _SCOPE_NAME.fullmatch(value):
+                raise InvalidPath(
+                    field, value, "use one or more lower-case letters a-z, digits, hyphens and underscores"
+                )
+
+    @property
+    def prefix(self) -> str:
+        """Return the prefix without its trailing slash, such as `tenant=acme/workspace=prod`."""
+        return f"tenant={self.tenant}/workspace={self.workspace}"
+
+    def full(self, path: ObjectPath) -> ObjectPath:
+        """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""
+        return ObjectPath(f"{self.prefix}/{relative_path(path)}")
+
+    def relative(self, full: str) -> ObjectPath:
+        """Return `full` without this scope's prefix; raises `InvalidPath` if it lies outside the scope."""
+        start = self.prefix + "/"
+        if not isinstance(full, str) or not full.startswith(start):
+            raise InvalidPath("path", full, f"name an object under {start}")
+        return relative_path(full.removeprefix(start))
+
+
+def relative_path(text: str, *, field: str = "path") -> ObjectPath:
+    r"""Check a path that a caller supplies and return it unchanged (S 1.1).
+
+    It does not start with `/`, holds no `\`, no `%`, no CR, LF or NUL, and no segment `.` or `..`; empty
+    segments and the empty string pass. Raises `InvalidPath` naming `field`.
+    """
+    if not isinstance(text, str):
+        raise InvalidPath(field, text, "give a string")
+    if text.startswith("/"):
+        raise InvalidPath(field, text, "give a path relative to the workspace, without a leading slash")
+    _refuse_unsafe(field, text)
+    return ObjectPath(text)
+
+
+def segment(field: str, text: str) -> str:
+    """Check one path segment and return it: a safe relative path, not empty, without `/` (S 1.1, S 1.6)."""
+    if not isinstance(text, str) or text == "":
+        raise InvalidPath(field, text, "give a string that is not empty")
+    if "/" in text:
+        raise InvalidPath(field, text, "give a single path segment, without a slash")
+    _refuse_unsafe(field, text)
+    return text
+
+
+def strict_path(field: str, text: str) -> str:
+    """Check a relative path that is not empty and has no empty segment, and return it."""
+    relative_path(text, field=field)
+    if "" in text.split("/"):
+        raise InvalidPath(field, text, "give path segments that are not empty, without a slash at either end")
+    return text
+
+
+def _refuse_unsafe(field: str, text: str) -> None:
+    if "\\" in text:
+        raise InvalidPath(field, text, "use / between segments; a backslash is not allowed")
+    if "%" in text:
+        raise InvalidPath(field, text, "give the path unencoded; a percent sign is not allowed")
+    if any(mark in text for mark in _CONTROL):
+        raise InvalidPath(field, text, "remove the carriage return, line feed or NUL")
+    if any(part in (".", "..") for part in text.split("/")):
+        raise InvalidPath(field, text, "remove the segments . and ..")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidPath(field, text, "use characters that UTF-8 can encode") from None
+
+
+def canonical_uuid(field: str, text: str) -> str:
+    """Check a UUID in its lower-case hyphenated form and return it (S 1.8)."""
+    if not isinstance(text, str) or not _UUID.fullmatch(text):
+        raise InvalidPath(
+            field,
+            text,
+            "give a UUID in lower-case hyphenated form, such as 01946b1c-0000-7000-8000-0000000000aa",
+        )
+    return text
+
+
+def count(field: str, value: int, *, least: int = 0, most: int = MAX_VERSION) -> int:
+    """Check an integer between `least` and `most` and return it."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidPath(field, value, f"give an integer from {least} to {most}")
+    return value
+
+
+def sha256_of(field: str, text: str) -> str:
+    """Return the lower-case hex SHA-256 of the UTF-8 bytes of `text`, which names an object in its stead."""
+    if not isinstance(text, str):
+        raise InvalidPath(field, text, "give a string")
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise InvalidPath(field, text, "use characters that UTF-8 can encode") from None
