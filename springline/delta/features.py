@@ -206,9 +206,7 @@ def _findings_in_metadata(names: set[str], metadata: Mapping[str, Any]) -> dict[
     if mode not in ("none", "name", "id"):
         findings["columnMapping"] = f"delta.columnMapping.mode is {mode!r}, not one of none, name, id"
     elif mode != "none" and "columnMapping" not in names:
-        findings["columnMapping"] = (
-            f"delta.columnMapping.mode is {mode!r} but the protocol has no column mapping"
-        )
+        findings["columnMapping"] = f"delta.columnMapping.mode is {mode!r} but the protocol has no column mapping"
     for field in _fields(metadata):
         if any(key.startswith("delta.identity.") for key in _field_metadata(field)):
             findings["identityColumns"] = f"{REFUSED['identityColumns']} (column {field.get('name')!r})"

@@ -1,0 +1,210 @@
+"""Reading a table's latest version, protocol and metadata from its log, without ever listing (design 2, 3.3 rule 7).
+
+Versions are contiguous, so the latest one is found by asking for the next one until it is missing. Where to
+begin is told by `_last_checkpoint`, or by a caller who knows a version that exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springline import paths
+from springline.delta.checkpoints import (
+    CheckpointHint,
+    metadata_of_row,
+    parse_last_checkpoint,
+    protocol_of_row,
+)
+from springline.errors import Code, InvariantViolated, Refused, refused
+from springline.storage.port import ObjectStore
+from springline.storage.together import together
+
+_PROBES = (1, 4, 16, 64)
+"""How many versions are asked for together, batch after batch: mostly the next one is free."""
+_READS_TOGETHER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A table as of `version` (-1: it has none yet).
+
+    `protocol` and `metadata` are the bodies of the actions in force; None where the log has none, which is so
+    for tables of the reference system that nobody ever described.
+    """
+
+    version: int
+    protocol: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+
+
+async def probe_latest(store: ObjectStore, root: str, start: int) -> int:
+    """Return the latest version of the table at `root`: the one before the first free one above `start`.
+
+    `start` is a version known to exist, -1 for a table that may have none. Costs one step of storage calls
+    when `start` is the latest, and never lists. Raises `InvariantViolated` if the log file of `start` is gone:
+    then log clean-up has run past it, a free version above it proves nothing, and writing there would put a
+    commit into the table's past.
+    """
+    first, free = await together(_exists(store, root, start), _first_free(store, root, start + 1, _PROBES[0]))
+    if not first:
+        raise InvariantViolated(
+            f"{paths.delta_log(root, start)} is gone, so the versions after it cannot be found without a listing; "
+            "let an engine write a checkpoint, so that _last_checkpoint names a version whose log file is there"
+        )
+    version = start + 1 + _PROBES[0]
+    for count in _PROBES[1:]:
+        if free is not None:
+            return free - 1
+        free = await _first_free(store, root, version, count)
+        version += count
+    while free is None:
+        free = await _first_free(store, root, version, _PROBES[-1])
+        version += _PROBES[-1]
+    return free - 1
+
+
+async def _exists(store: ObjectStore, root: str, version: int) -> bool:
+    return version < 0 or await store.head(paths.delta_log(root, version)) is not None
+
+
+async def _first_free(store: ObjectStore, root: str, version: int, count: int) -> int | None:
+    found = await together(*(_exists(store, root, version + step) for step in range(count)))
+    return next((version + step for step, there in enumerate(found) if not there), None)
+
+
+async def read_last_checkpoint(store: ObjectStore, root: str) -> CheckpointHint | None:
+    """Return where the table's newest checkpoint is said to be, or None if nothing usable says so."""
+    stored = await store.get(paths.delta_last_checkpoint(root))
+    return None if stored is None else parse_last_checkpoint(stored.data)
+
+
+async def load_snapshot(
+    store: ObjectStore, root: str, *, at_least: int = -1, known: Snapshot | None = None
+) -> Snapshot:
+    """Return the latest version of the table at `root` with the protocol and metadata in force.
+
+    `at_least` is a version known to exist; `known` an earlier snapshot of the same table: then only what was
+    committed since is read. Raises `InvariantViolated` if the log has a gap where it must not, and `Refused`
+    (`NOT_A_DELTA_TABLE`) if a log file or the only checkpoint cannot be read.
+    """
+    hint = None if known is not None else await read_last_checkpoint(store, root)
+    start = max(at_least, -1 if hint is None else hint.version, -1 if known is None else known.version)
+    latest = await probe_latest(store, root, start)
+    base = known
+    if base is None and hint is not None and hint.version <= latest:
+        base = await _read_checkpoint(store, root, hint)
+    return await _with_log(store, root, latest, base or Snapshot(-1, None, None), hint)
+
+
+async def _with_log(
+    store: ObjectStore, root: str, latest: int, base: Snapshot, hint: CheckpointHint | None
+) -> Snapshot:
+    """Complete `base` with the versions after it, newest first, stopping when both actions are found."""
+    protocol: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    end = latest
+    while end > base.version and (protocol is None or metadata is None):
+        first = max(base.version + 1, end - _READS_TOGETHER + 1)
+        versions = range(end, first - 1, -1)
+        logs = await together(*(store.get(paths.delta_log(root, version)) for version in versions))
+        for version, log in zip(versions, logs, strict=True):
+            if log is None:
+                raise _log_gone(root, version, hint)
+            found_protocol, found_metadata = _actions_in_force(root, version, log.data)
+            protocol = protocol or found_protocol
+            metadata = metadata or found_metadata
+        end = first - 1
+    return Snapshot(latest, protocol or base.protocol, metadata or base.metadata)
+
+
+def _actions_in_force(root: str, version: int, data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the `protocol` and `metaData` bodies of one log file; lines of other actions are not parsed."""
+    protocol = metadata = None
+    for line in data.split(b"\n"):
+        if b'"protocol"' not in line and b'"metaData"' not in line:
+            continue
+        try:
+            action = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise refused(
+                Code.NOT_A_DELTA_TABLE,
+                f"version {version} of the table at {root} has a line that is not JSON: {error}",
+                field="location",
+                value=root,
+                remedy="repair or restore the log file before the table is used",
+            ) from error
+        if isinstance(action, dict):
+            protocol = action["protocol"] if isinstance(action.get("protocol"), dict) else protocol
+            metadata = action["metaData"] if isinstance(action.get("metaData"), dict) else metadata
+    return protocol, metadata
+
+
+def _log_gone(root: str, version: int, hint: CheckpointHint | None) -> Refused:
+    return refused(
+        Code.NOT_A_DELTA_TABLE,
+        f"version {version} of the table at {root} is gone from its log"
+        + ("" if hint is None else f", and the checkpoint of version {hint.version} cannot be read"),
+        field="location",
+        value=root,
+        remedy="let an engine that can open the table write a classic checkpoint, then try again",
+    )
+
+
+async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) -> Snapshot | None:
+    """Return protocol and metadata as the checkpoint has them; None if it is absent or not readable here.
+
+    None is no failure yet: the log may still reach back to version 0.
+    """
+    names: list[paths.ObjectPath] = []
+    if hint.v2_name is not None:
+        names = [paths.relative_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
+    elif hint.parts is not None:
+        names = paths.delta_checkpoint_parts(root, hint.version, hint.parts)
+    else:
+        names = [paths.delta_checkpoint(root, hint.version)]
+    protocol: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    for name in names:
+        stored = await store.get(name)
+        if stored is None:
+            return None
+        if name.endswith(".json"):
+            found = _actions_in_force(root, hint.version, stored.data)
+        else:
+            try:
+                found = await asyncio.to_thread(_actions_of_parquet, stored.data)
+            except pa.ArrowException:
+                return None
+        protocol = protocol or found[0]
+        metadata = metadata or found[1]
+        if protocol is not None and metadata is not None:
+            return Snapshot(hint.version, protocol, metadata)
+    return None
+
+
+def _actions_of_parquet(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return `protocol` and `metaData` of one Parquet checkpoint file, reading only those columns."""
+    file = pq.ParquetFile(io.BytesIO(data))
+    wanted = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
+    found: dict[str, dict[str, Any]] = {}
+    for group in range(file.num_row_groups):
+        if not wanted or len(found) == len(wanted):
+            break
+        table = file.read_row_group(group, columns=wanted)
+        for name in wanted:
+            column = table.column(name)
+            row = next((value.as_py() for value in column.drop_null() if value.is_valid), None)
+            if row is not None and any(value is not None for value in row.values()):
+                found.setdefault(name, row)
+    protocol, metadata = found.get("protocol"), found.get("metaData")
+    return (
+        None if protocol is None else protocol_of_row(protocol),
+        None if metadata is None else metadata_of_row(metadata),
+    )
