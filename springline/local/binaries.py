@@ -1,0 +1,232 @@
+"""The programs that the embedded stack and the tests run: where they are, or how they come here.
+
+Each is looked for in this order, and the first that fits is used:
+
+1. the explicit path in its environment variable (a wrong one is an error, never skipped over);
+2. PATH, if its version fits;
+3. the user's cache (`springline.local.cache`);
+4. for the Temporal CLI, the download that Temporal's own SDKs use;
+5. a build from the Go module proxy, or the jars of Maven Central.
+
+Versions are pinned here. Command line: `python -m springline.local.binaries NAME... [--print-path]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import platform
+import re
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from springline.local.cache import Cache, Say, cache_root, say_to_stderr
+from springline.local.run import ToolFailed, output_of, run_tool
+from springline.local.testserver import TEST_SERVER_VERSION, build_test_server, usable_test_server
+from springline.local.toolchains import go
+
+TEMPORAL_CLI_VERSION = "1.5.1"
+"""The newest CLI that `go install` accepts: later ones replace a module by one the proxy does not hold."""
+TEMPORAL_SERVER_VERSION = (1, 29, 1)
+"""The server inside that CLI, and the oldest that a CLI found on PATH may carry."""
+FAKE_GCS_VERSION = "1.56.1"
+
+TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
+FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
+TEST_SERVER_VARIABLE = "SPRINGLINE_TEST_SERVER"
+
+_TEMPORAL_MODULE = "github.com/temporalio/cli"
+_FAKE_GCS_MODULE = "github.com/fsouza/fake-gcs-server"
+_DOWNLOAD_HOST = "https://temporal.download"
+_CONNECT_SECONDS = 3.0
+_READ_SECONDS = 60.0
+
+
+def temporal_cli(cache: Cache | None = None) -> Path:
+    """Return the Temporal CLI, which carries the development server and the Web UI. Raises `ToolFailed`."""
+    cache = cache or _user_cache()
+    chosen = _explicit(TEMPORAL_CLI_VARIABLE)
+    if chosen is not None:
+        return chosen
+    found = shutil.which("temporal")
+    if found is not None:
+        version = temporal_server_version(Path(found))
+        if version is not None and TEMPORAL_SERVER_VERSION <= version < (2, 0, 0):
+            return Path(found)
+        cache.say(f"{found} is passed over: it must carry server {_dotted(TEMPORAL_SERVER_VERSION)} or later")
+
+    def build(folder: Path) -> None:
+        target = folder / "temporal"
+        try:
+            _download_temporal(target, cache.say)
+        except (httpx.HTTPError, OSError, ToolFailed, tarfile.TarError) as error:
+            cache.say(f"no download of the Temporal CLI ({type(error).__name__}: {error}); building it with Go instead")
+            target.unlink(missing_ok=True)
+            _go_install(f"{_TEMPORAL_MODULE}/cmd/temporal@v{TEMPORAL_CLI_VERSION}", folder, cache, minutes=4)
+        _expect_temporal(target)
+
+    return cache.obtain(f"temporal-{TEMPORAL_CLI_VERSION}-{_platform()}", build) / "temporal"
+
+
+def fake_gcs_server(cache: Cache | None = None) -> Path:
+    """Return the Google Cloud Storage emulator. Raises `ToolFailed`."""
+    cache = cache or _user_cache()
+    chosen = _explicit(FAKE_GCS_VARIABLE)
+    if chosen is not None:
+        return chosen
+    found = shutil.which("fake-gcs-server")
+    if found is not None:
+        if _built_from(Path(found), _FAKE_GCS_MODULE, FAKE_GCS_VERSION):
+            return Path(found)
+        cache.say(f"{found} is passed over: it is not known to be version {FAKE_GCS_VERSION}")
+
+    def build(folder: Path) -> None:
+        _go_install(f"{_FAKE_GCS_MODULE}@v{FAKE_GCS_VERSION}", folder, cache, minutes=1)
+        if not _built_from(folder / "fake-gcs-server", _FAKE_GCS_MODULE, FAKE_GCS_VERSION):
+            raise ToolFailed(f"what Go built is not fake-gcs-server {FAKE_GCS_VERSION}")
+
+    return cache.obtain(f"fake-gcs-server-{FAKE_GCS_VERSION}-{_platform()}", build) / "fake-gcs-server"
+
+
+def test_server(cache: Cache | None = None) -> Path:
+    """Return Temporal's time-skipping test server: a script that takes a port as its first argument.
+
+    It fits the `test_server_existing_path` of `WorkflowEnvironment.start_time_skipping`. Raises `ToolFailed`.
+    """
+    cache = cache or _user_cache()
+    chosen = _explicit(TEST_SERVER_VARIABLE)
+    if chosen is not None:
+        return chosen
+    name = f"test-server-{TEST_SERVER_VERSION}"
+    if cache.path(name).is_dir() and usable_test_server(cache.path(name)) is None:
+        cache.say(f"the Java of {name} is gone; preparing it anew")
+        cache.discard(name)
+    folder = cache.obtain(name, lambda work: build_test_server(work, cache))
+    script = usable_test_server(folder)
+    if script is None:
+        raise ToolFailed(f"{folder} holds no test server that runs; remove the folder and try again")
+    return script
+
+
+PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
+    "temporal": temporal_cli,
+    "fake-gcs-server": fake_gcs_server,
+    "test-server": test_server,
+}
+
+
+def temporal_server_version(program: Path) -> tuple[int, int, int] | None:
+    """Return the version of the server that a Temporal CLI carries, or None if it does not say."""
+    match = re.search(r"\(Server (\d+)\.(\d+)\.(\d+)", output_of([program, "--version"]) or "")
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def _user_cache() -> Cache:
+    return Cache(cache_root(), say_to_stderr)
+
+
+def _explicit(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise ToolFailed(f"{variable}: {value!r} is not an executable file. Correct it or unset it.")
+    return path
+
+
+def _platform() -> str:
+    """Return the platform in Go's words, such as `linux-amd64`."""
+    machine = platform.machine().lower()
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return f"{sys.platform}-{architecture}"
+
+
+def _download_temporal(target: Path, say: Say) -> None:
+    system, architecture = _platform().split("-")
+    say(f"trying to download the Temporal CLI {TEMPORAL_CLI_VERSION}, about 20 s where the internet is reachable")
+    archive = target.with_suffix(".tar.gz")
+    with (
+        httpx.Client(
+            base_url=_DOWNLOAD_HOST,
+            timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            follow_redirects=True,
+        ) as client,
+        client.stream(
+            "GET",
+            f"/cli/archive/v{TEMPORAL_CLI_VERSION}",
+            params={"platform": system, "arch": architecture},
+        ) as answer,
+        archive.open("wb") as sink,
+    ):
+        answer.raise_for_status()
+        for chunk in answer.iter_bytes():
+            sink.write(chunk)
+    with tarfile.open(archive) as packed:
+        member = packed.extractfile("temporal")
+        if member is None:
+            raise ToolFailed("the archive holds no program called temporal")
+        with member, target.open("wb") as sink:
+            shutil.copyfileobj(member, sink)
+    archive.unlink()
+    target.chmod(0o755)
+    _expect_temporal(target)
+
+
+def _expect_temporal(program: Path) -> None:
+    version = temporal_server_version(program)
+    if version != TEMPORAL_SERVER_VERSION:
+        got = "nothing that runs" if version is None else f"server {_dotted(version)}"
+        raise ToolFailed(f"expected a Temporal CLI with server {_dotted(TEMPORAL_SERVER_VERSION)}, got {got}")
+
+
+def _go_install(package: str, folder: Path, cache: Cache, *, minutes: int) -> None:
+    program, env = go(cache)
+    cache.say(f"building {package} with {program}, about {minutes} min on two cores the first time")
+    run_tool(
+        [program, "install", "-trimpath", "-ldflags=-s -w", package],
+        what=f"building {package}",
+        say=cache.say,
+        env={**env, "GOBIN": str(folder), "CGO_ENABLED": "0"},
+    )
+
+
+def _built_from(program: Path, module: str, version: str) -> bool:
+    """Tell whether Go's build information inside the program names this version of its main module."""
+    with program.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(f"mod\t{module}\tv{version}".encode()) >= 0
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Get the named programs (all of them by default); return the exit code: 0 done, 4 could not be had."""
+    parser = argparse.ArgumentParser(
+        prog="python -m springline.local.binaries", description="Get the programs that Springline's local stack runs."
+    )
+    parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS], metavar=" ".join(PROGRAMS), help="which programs")
+    parser.add_argument("--print-path", action="store_true", help="print each path on standard output")
+    options = parser.parse_args(arguments)
+    for name in options.names or PROGRAMS:
+        try:
+            path = PROGRAMS[name](None)
+        except ToolFailed as error:
+            say_to_stderr(f"{name}: {error}")
+            return 4
+        if options.print_path:
+            print(path)
+        else:
+            say_to_stderr(f"{name}: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
