@@ -49,11 +49,8 @@ class Scope:
     workspace: str
 
     def __post_init__(self) -> None:
-        for field, value in (("tenant", self.tenant), ("workspace", self.workspace)):
-            if not isinstance(value, str) or not _SCOPE_NAME.fullmatch(value):
-                raise InvalidPath(
-                    field, value, "use one or more lower-case letters a-z, digits, hyphens and underscores"
-                )
+        _scope_name("tenant", self.tenant)
+        _scope_name("workspace", self.workspace)
 
     @property
     def prefix(self) -> str:
@@ -62,14 +59,71 @@ class Scope:
 
     def full(self, path: ObjectPath) -> ObjectPath:
         """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""
-        return ObjectPath(f"{self.prefix}/{relative_path(path)}")
+        return _full(self.prefix, path)
 
     def relative(self, full: str) -> ObjectPath:
         """Return `full` without this scope's prefix; raises `InvalidPath` if it lies outside the scope."""
-        start = self.prefix + "/"
-        if not isinstance(full, str) or not full.startswith(start):
-            raise InvalidPath("path", full, f"name an object under {start}")
-        return relative_path(full.removeprefix(start))
+        return _relative(self.prefix, full)
+
+
+@dataclass(frozen=True, slots=True)
+class MetastoreScope:
+    """One metastore of one tenant, named by the same alphabet as a workspace (S 1.1)."""
+
+    tenant: str
+    metastore: str
+
+    def __post_init__(self) -> None:
+        _scope_name("tenant", self.tenant)
+        _scope_name("metastore", self.metastore)
+
+    @property
+    def prefix(self) -> str:
+        """Return the prefix without its trailing slash."""
+        return f"tenant={self.tenant}/metastore={self.metastore}"
+
+    def full(self, path: ObjectPath) -> ObjectPath:
+        """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""
+        return _full(self.prefix, path)
+
+    def relative(self, full: str) -> ObjectPath:
+        """Return `full` without this scope's prefix; raises `InvalidPath` if it lies outside the scope."""
+        return _relative(self.prefix, full)
+
+
+def _scope_name(field: str, value: str) -> None:
+    if not isinstance(value, str) or not _SCOPE_NAME.fullmatch(value):
+        raise InvalidPath(field, value, "use one or more lower-case letters a-z, digits, hyphens and underscores")
+
+
+def _full(prefix: str, path: str) -> ObjectPath:
+    return ObjectPath(f"{prefix}/{relative_path(path)}")
+
+
+def _relative(prefix: str, full: str) -> ObjectPath:
+    if not isinstance(full, str) or not full.startswith(prefix + "/"):
+        raise InvalidPath("path", full, f"name an object under {prefix}/")
+    return relative_path(full.removeprefix(prefix + "/"))
+
+
+def lies_under(path: str, prefix: str) -> bool:
+    """Say whether a list of `prefix` may answer `path` (S 1.1).
+
+    A prefix without a trailing slash is a folder: it covers itself and what lies below it, not its namesakes.
+    The empty prefix covers everything. Raises `InvalidPath` for an unsafe prefix.
+    """
+    relative_path(prefix, field="prefix")
+    if prefix == "" or prefix.endswith("/"):
+        return path.startswith(prefix)
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def page_cursor(cursor: str, prefix: str) -> ObjectPath:
+    """Check a page cursor, which lies inside the listed `prefix`, and return it (S 1.1)."""
+    checked = relative_path(cursor, field="cursor")
+    if not lies_under(checked, prefix):
+        raise InvalidPath("cursor", cursor, f"give a path under {prefix!r}, as an earlier page returned it")
+    return checked
 
 
 def relative_path(text: str, *, field: str = "path") -> ObjectPath:

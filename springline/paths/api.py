@@ -1,0 +1,74 @@
+"""Paths that the HTTP API owns: deployed manifests, idempotency records, reservations, run logs (S 1.10, 6.9)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from springline.paths.components import canonical_ulid, decoded_key, encoded_key, made_by
+from springline.paths.scope import ObjectPath, count, segment, sha256_of, strict_path
+
+_MANIFESTS: Final = "manifests"
+_RESERVATION_DIGITS: Final = 40
+
+_DEPLOYED = re.compile(r"manifests/([^/]+)\.json")
+_DEPLOY_KEY = re.compile(r"manifests/idempotency/([^/]+)\.json")
+_BACKFILL_KEY = re.compile(r"orchestration/backfills/idempotency/([^/]+)\.json")
+_RUN_LOG = re.compile(r"logs/([^/]+)/(.+)/attempt-([1-9][0-9]{0,18})\.log", re.DOTALL)
+
+
+def deployed_manifest(manifest_id: str) -> ObjectPath:
+    """Return the name of a deployed manifest; `manifest_id` is a ULID."""
+    return ObjectPath(f"{_MANIFESTS}/{canonical_ulid('manifest_id', manifest_id)}.json")
+
+
+def parse_deployed_manifest(path: str) -> str | None:
+    """Return the id in a deployed manifest's path, or None: the catalog keeps objects of its own beside them."""
+    match = _DEPLOYED.fullmatch(path)
+    return match[1] if match is not None and made_by(path, deployed_manifest, match[1]) else None
+
+
+def latest_manifest_index() -> ObjectPath:
+    """Return the name of the object that says which manifest was deployed last."""
+    return ObjectPath(f"{_MANIFESTS}/_index.json")
+
+
+def deploy_idempotency(key: str) -> ObjectPath:
+    """Return the name of the record of a deployment under an idempotency key."""
+    return ObjectPath(f"{_MANIFESTS}/idempotency/{encoded_key('idempotency_key', key)}.json")
+
+
+def parse_deploy_idempotency(path: str) -> str | None:
+    """Return the key in a deployment record's path, or None for another path."""
+    match = _DEPLOY_KEY.fullmatch(path)
+    return None if match is None else decoded_key(match[1])
+
+
+def backfill_idempotency(key: str) -> ObjectPath:
+    """Return the name of the record of a backfill under an idempotency key."""
+    return ObjectPath(f"orchestration/backfills/idempotency/{encoded_key('idempotency_key', key)}.json")
+
+
+def parse_backfill_idempotency(path: str) -> str | None:
+    """Return the key in a backfill record's path, or None for another path."""
+    match = _BACKFILL_KEY.fullmatch(path)
+    return None if match is None else decoded_key(match[1])
+
+
+def run_key_reservation(run_key: str) -> ObjectPath:
+    """Return the name of a run key's reservation; the empty key has one too (S 6.9)."""
+    return ObjectPath(f"run_keys/{sha256_of('run_key', run_key)[:_RESERVATION_DIGITS]}.json")
+
+
+def run_log(run_id: str, task_key: str, attempt: int) -> ObjectPath:
+    """Return the name of the log of a task's attempt, counted from 1; a task key may hold slashes."""
+    number = count("attempt", attempt, least=1)
+    return ObjectPath(f"logs/{segment('run_id', run_id)}/{strict_path('task_key', task_key)}/attempt-{number}.log")
+
+
+def parse_run_log(path: str) -> tuple[str, str, int] | None:
+    """Return run id, task key and attempt in a run log's path, or None for another path."""
+    match = _RUN_LOG.fullmatch(path)
+    if match is None or not made_by(path, run_log, match[1], match[2], int(match[3])):
+        return None
+    return match[1], match[2], int(match[3])
