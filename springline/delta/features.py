@@ -167,6 +167,11 @@ def unsupported_refusal(found: list[str], *, field: str) -> Refused:
     )
 
 
+def switched_on_by(key: str) -> str | None:
+    """Return the refused feature that the table property `key` switches on, or None."""
+    return _REFUSED_IF_TRUE.get(key) or _REFUSED_IF_SET.get(key)
+
+
 def writer_duties(protocol: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
     """Return the duties of a writer that our own Python client does not fulfil: none for a plain table.
 

@@ -1,0 +1,221 @@
+"""Version 0 of a table that we create: its exact bytes, from the request alone (design 10).
+
+The same request, id and time always give the same bytes, so that a repeated creation finds its own file. Only
+plain tables are made: features that ask writers for more are left to engines, whose tables can be adopted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from springline.delta.features import ALLOWED, require_supported, switched_on_by
+from springline.delta.schema import check_partition_columns, normalised_schema, uses_type
+from springline.delta.table_request import CreateTable, check_name
+from springline.errors import Code, Refused, refused
+
+ENGINE_INFO = "springline/0.1.0"
+MAX_PROPERTIES = 200
+MAX_PROPERTY_LENGTH = 4_000
+MAX_DESCRIPTION_LENGTH = 4_000
+
+_PLAIN_PROPERTIES = frozenset(
+    {
+        "delta.appendOnly",
+        "delta.autoOptimize",
+        "delta.autoOptimize.autoCompact",
+        "delta.autoOptimize.optimizeWrite",
+        "delta.checkpoint.writeStatsAsJson",
+        "delta.checkpoint.writeStatsAsStruct",
+        "delta.checkpointInterval",
+        "delta.checkpointRetentionDuration",
+        "delta.dataSkippingNumIndexedCols",
+        "delta.dataSkippingStatsColumns",
+        "delta.deletedFileRetentionDuration",
+        "delta.enableExpiredLogCleanup",
+        "delta.isolationLevel",
+        "delta.logRetentionDuration",
+        "delta.parquet.compression.codec",
+        "delta.randomizeFilePrefixes",
+        "delta.randomPrefixLength",
+        "delta.sampling.enabled",
+        "delta.setTransactionRetentionDuration",
+        "delta.targetFileSize",
+        "delta.tuneFileSizesForRewrites",
+    }
+)
+_FEATURE_OF_PROPERTY = {
+    "delta.enableChangeDataFeed": "changeDataFeed",
+    "delta.enableDeletionVectors": "deletionVectors",
+    "delta.enableTypeWidening": "typeWidening",
+}
+_BOOLEAN_PROPERTIES = frozenset(
+    {
+        "delta.appendOnly",
+        "delta.enableExpiredLogCleanup",
+        "delta.checkpoint.writeStatsAsJson",
+        "delta.checkpoint.writeStatsAsStruct",
+        *_FEATURE_OF_PROPERTY,
+    }
+)
+_COUNT_PROPERTIES = frozenset({"delta.checkpointInterval"})
+_READER_TOO = frozenset({"deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck"})
+_ALWAYS = ("appendOnly", "invariants")
+_FEATURE_PREFIX = "delta.feature."
+_CREATABLE_FEATURES = _READER_TOO | {"appendOnly", "changeDataFeed", "domainMetadata", "invariants"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewTable:
+    """A checked creation: what version 0 will say."""
+
+    protocol: dict[str, Any]
+    schema: dict[str, Any]
+    partition_columns: tuple[str, ...]
+    configuration: dict[str, str]
+    name: str
+    description: str | None
+
+    def metadata(self, table_id: str, created_at_ms: int) -> dict[str, Any]:
+        """Return the `metaData` action's body."""
+        fields: dict[str, Any] = {"id": table_id, "name": self.name}
+        if self.description is not None:
+            fields["description"] = self.description
+        return fields | {
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": orjson.dumps(self.schema).decode(),
+            "partitionColumns": list(self.partition_columns),
+            "configuration": self.configuration,
+            "createdTime": created_at_ms,
+        }
+
+
+def check_creation(spec: CreateTable) -> NewTable:
+    """Check a creation and return what it makes.
+
+    Raises `Refused`: `INVALID_REQUEST` for a bad name, column, partition column or property,
+    `UNSUPPORTED_FEATURE` for properties that switch on what cannot be committed to here.
+    """
+    check_name(spec.name)
+    if spec.description is not None and len(spec.description) > MAX_DESCRIPTION_LENGTH:
+        raise _bad("description", len(spec.description), f"is longer than {MAX_DESCRIPTION_LENGTH}", "shorten it")
+    schema = normalised_schema(spec.columns)
+    check_partition_columns(schema, spec.partition_columns)
+    features, configuration = _properties(spec.properties)
+    if uses_type(schema, "timestamp_ntz"):
+        features.add("timestampNtz")
+    new = NewTable(
+        protocol=_protocol(features),
+        schema=schema,
+        partition_columns=tuple(spec.partition_columns),
+        configuration=configuration,
+        name=spec.name,
+        description=spec.description,
+    )
+    require_supported(new.protocol, new.metadata("", 0), field="properties")
+    return new
+
+
+def version_zero(new: NewTable, table_id: str, created_at_ms: int) -> bytes:
+    """Return the log file of version 0: commit information, protocol and metadata, one action per line.
+
+    `commitInfo.txnId` is the table's id, so that its owner can be told from the log alone.
+    """
+    actions: list[dict[str, Any]] = [
+        {
+            "commitInfo": {
+                "timestamp": created_at_ms,
+                "operation": "CREATE TABLE",
+                "operationParameters": {
+                    "isManaged": "false",
+                    "partitionBy": orjson.dumps(list(new.partition_columns)).decode(),
+                    "properties": orjson.dumps(new.configuration).decode(),
+                },
+                "isBlindAppend": True,
+                "engineInfo": ENGINE_INFO,
+                "txnId": table_id,
+            }
+        },
+        {"protocol": new.protocol},
+        {"metaData": new.metadata(table_id, created_at_ms)},
+    ]
+    return b"".join(orjson.dumps(action) + b"\n" for action in actions)
+
+
+def is_version_zero_of(new: NewTable, table_id: str, data: bytes) -> bool:
+    """Say whether the log file `data` is version 0 of the same creation, perhaps begun at another time."""
+    try:
+        lines = [orjson.loads(line) for line in data.split(b"\n") if line.strip()]
+        created = next(line["metaData"]["createdTime"] for line in lines if "metaData" in line)
+    except (orjson.JSONDecodeError, StopIteration, KeyError, TypeError):
+        return False
+    return isinstance(created, int) and data == version_zero(new, table_id, created)
+
+
+def _protocol(features: set[str]) -> dict[str, Any]:
+    """Return the smallest protocol that holds `features`; without any, the one every engine reads."""
+    if not features - set(_ALWAYS):
+        return {"minReaderVersion": 1, "minWriterVersion": 2}
+    writer = sorted(features | set(_ALWAYS))
+    reader = sorted(features & _READER_TOO)
+    if not reader:
+        return {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": writer}
+    return {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer}
+
+
+def _properties(properties: dict[str, str]) -> tuple[set[str], dict[str, str]]:
+    """Return the features the properties ask for and the table's configuration."""
+    if len(properties) > MAX_PROPERTIES:
+        raise _bad("properties", len(properties), f"has more than {MAX_PROPERTIES} entries", "leave some out")
+    features: set[str] = set()
+    configuration: dict[str, str] = {}
+    for key, value in sorted(properties.items()):
+        if key == "" or len(key) > MAX_PROPERTY_LENGTH or len(value) > MAX_PROPERTY_LENGTH:
+            raise _bad(
+                "properties", key[:100], f"is empty or longer than {MAX_PROPERTY_LENGTH} characters", "shorten it"
+            )
+        if key.startswith(_FEATURE_PREFIX):
+            features.add(_asked_feature(key, value))
+            continue
+        _check_value(key, value)
+        if key in _FEATURE_OF_PROPERTY and value == "true":
+            features.add(_FEATURE_OF_PROPERTY[key])
+        configuration[key] = value
+    return features, configuration
+
+
+def _asked_feature(key: str, value: str) -> str:
+    name = key.removeprefix(_FEATURE_PREFIX)
+    if name in ALLOWED and name not in _CREATABLE_FEATURES:
+        raise _bad(
+            "properties",
+            key,
+            "asks for a feature that an engine has to set up",
+            "create the table with an engine, then adopt it",
+        )
+    if value not in ("supported", "enabled"):
+        raise _bad("properties", f"{key}={value}", "is not a way to ask for a feature", "write 'supported'")
+    return name
+
+
+def _check_value(key: str, value: str) -> None:
+    if not key.startswith("delta."):
+        return
+    known = key in _PLAIN_PROPERTIES or key in _FEATURE_OF_PROPERTY
+    if not known and switched_on_by(key) is None and (key, value) != ("delta.columnMapping.mode", "none"):
+        raise _bad(
+            "properties",
+            key,
+            "is not a table property that can be set here",
+            "check its spelling; if an engine sets it up, create the table with that engine and adopt it",
+        )
+    if key in _BOOLEAN_PROPERTIES and value not in ("true", "false"):
+        raise _bad("properties", f"{key}={value}", "is not a truth value", "write true or false")
+    if key in _COUNT_PROPERTIES and not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise _bad("properties", f"{key}={value}", "is not a whole number above 0", "write one")
+
+
+def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:
+    return refused(Code.INVALID_REQUEST, f"{field}: {value!r} {problem}", field=field, value=value, remedy=remedy)

@@ -1,0 +1,266 @@
+"""Schemas of tables that we create: what is accepted, and the exact struct that goes into version 0.
+
+A schema comes as a list of columns (`{"name", "type", "nullable"}`) or as the struct that Delta itself writes;
+the types and their nesting are those of the Delta transaction protocol, "Schema Serialization Format".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from springline.errors import Code, Refused, refused
+
+PRIMITIVES = frozenset(
+    {
+        "string",
+        "long",
+        "integer",
+        "short",
+        "byte",
+        "float",
+        "double",
+        "boolean",
+        "binary",
+        "date",
+        "timestamp",
+        "timestamp_ntz",
+    }
+)
+MAX_COLUMNS = 5_000
+MAX_DEPTH = 32
+MAX_NAME_LENGTH = 255
+
+_DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,2})\s*,\s*([0-9]{1,2})\s*\)")
+_FORBIDDEN_IN_NAMES = frozenset(" ,;{}()\n\t=\r\0")
+_OTHER_NAMES = {
+    "int": "integer",
+    "int32": "integer",
+    "int64": "long",
+    "bigint": "long",
+    "int16": "short",
+    "smallint": "short",
+    "int8": "byte",
+    "tinyint": "byte",
+    "str": "string",
+    "text": "string",
+    "varchar": "string",
+    "utf8": "string",
+    "bool": "boolean",
+    "float32": "float",
+    "float64": "double",
+    "real": "float",
+    "bytes": "binary",
+    "datetime": "timestamp",
+    "decimal": "decimal(38,18)",
+    "numeric": "decimal(38,18)",
+}
+_MADE_BY_ENGINES = ("delta.", "CURRENT_DEFAULT", "EXISTS_DEFAULT")
+
+
+def normalised_schema(columns: Any) -> dict[str, Any]:
+    """Return the struct type of `columns`, complete and in one spelling, whichever form it came in.
+
+    Absent `nullable` means true, absent `metadata` empty. Raises `Refused` (`INVALID_REQUEST`) naming the
+    column, the value and the remedy.
+    """
+    fields = columns
+    if isinstance(columns, dict):
+        if columns.get("type") != "struct" or not isinstance(columns.get("fields"), list):
+            raise _bad("columns", columns, "is not a struct type", 'give {"type": "struct", "fields": [...]}')
+        fields = columns["fields"]
+    if not isinstance(fields, list):
+        raise _bad("columns", columns, "is neither a list of columns nor a struct type", "give a list of columns")
+    counter = _Counter()
+    struct = _struct(fields, "columns", 1, counter)
+    if not struct["fields"]:
+        raise _bad("columns", [], "is empty", "give at least one column")
+    return struct
+
+
+def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[str]) -> None:
+    """Raise `Refused` unless the columns exist, once each, can be partitioned by, and leave a data column."""
+    by_name = {field["name"]: field for field in schema["fields"]}
+    seen: set[str] = set()
+    for name in partition_columns:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            raise _bad(
+                "partition_columns",
+                name,
+                "is not a column of the table",
+                f"write {near[0]!r}" if near else "name one of the columns, in the same spelling",
+            )
+        if name in seen:
+            raise _bad("partition_columns", name, "is named twice", "name each column once")
+        seen.add(name)
+        column_type = by_name[name]["type"]
+        if not isinstance(column_type, str) or column_type == "binary":
+            raise _bad(
+                "partition_columns",
+                name,
+                f"is of type {column_type if isinstance(column_type, str) else column_type['type']}, "
+                "which cannot be written as a partition value",
+                "partition by columns of plain types",
+            )
+    if seen and len(seen) == len(by_name):
+        raise _bad("partition_columns", list(partition_columns), "leaves no column for the data files", "leave one out")
+
+
+def uses_type(schema: Any, wanted: str) -> bool:
+    """Say whether the primitive type `wanted` occurs anywhere in a type, an array, a map or a struct."""
+    if isinstance(schema, str):
+        return schema == wanted
+    if schema["type"] == "struct":
+        return any(uses_type(field["type"], wanted) for field in schema["fields"])
+    return any(uses_type(schema[key], wanted) for key in ("elementType", "keyType", "valueType") if key in schema)
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.columns = 0
+
+
+def _struct(fields: list[Any], where: str, depth: int, counter: _Counter) -> dict[str, Any]:
+    seen: dict[str, str] = {}
+    done = []
+    for index, field in enumerate(fields):
+        place = f"{where}[{index}]"
+        if not isinstance(field, dict):
+            raise _bad(place, field, "is not a column", 'give {"name": ..., "type": ..., "nullable": true}')
+        unknown = set(field) - {"name", "type", "nullable", "metadata"}
+        if unknown:
+            raise _bad(
+                place, sorted(unknown), "has fields no column has", "leave name, type, nullable and metadata only"
+            )
+        counter.columns += 1
+        if counter.columns > MAX_COLUMNS:
+            raise _bad("columns", counter.columns, f"has more than {MAX_COLUMNS} columns", "split the table")
+        name = _column_name(field.get("name"), place)
+        folded = name.lower()
+        if folded in seen:
+            raise _bad(
+                f"{place}.name",
+                name,
+                f"differs from {seen[folded]!r} at most in case",
+                "give every column a name of its own; engines compare them without case",
+            )
+        seen[folded] = name
+        nullable = field.get("nullable", True)
+        if not isinstance(nullable, bool):
+            raise _bad(f"{place}.nullable", nullable, "is not a truth value", "write true or false")
+        if "type" not in field:
+            raise _bad(place, field, "has no type", f"add one of {', '.join(sorted(PRIMITIVES))}")
+        done.append(
+            {
+                "name": name,
+                "type": _type(field["type"], f"{place}.type", depth, counter),
+                "nullable": nullable,
+                "metadata": _metadata(field.get("metadata"), f"{place}.metadata"),
+            }
+        )
+    return {"type": "struct", "fields": done}
+
+
+def _column_name(name: Any, place: str) -> str:
+    if not isinstance(name, str) or name == "":
+        raise _bad(f"{place}.name", name, "is not a name", "give a text that is not empty")
+    if len(name) > MAX_NAME_LENGTH:
+        raise _bad(f"{place}.name", name[:50], f"is longer than {MAX_NAME_LENGTH} characters", "shorten it")
+    held = sorted(_FORBIDDEN_IN_NAMES & set(name))
+    if held or not name.isprintable():
+        raise _bad(
+            f"{place}.name",
+            name,
+            f"holds {held[0]!r}" if held else "holds a character that cannot be printed",
+            "use letters, digits, _ and -; other names need column mapping, which an engine has to set up",
+        )
+    return name
+
+
+def _type(value: Any, place: str, depth: int, counter: _Counter) -> Any:
+    if depth > MAX_DEPTH:
+        raise _bad("columns", place, f"is nested deeper than {MAX_DEPTH}", "flatten the type")
+    if isinstance(value, str):
+        return _primitive(value, place)
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "struct" and isinstance(value.get("fields"), list):
+        struct = _struct(value["fields"], f"{place}.fields", depth + 1, counter)
+        if not struct["fields"]:
+            raise _bad(place, value, "is a struct without fields", "give it at least one field")
+        return struct
+    if kind == "array":
+        return {
+            "type": "array",
+            "elementType": _type(value.get("elementType"), f"{place}.elementType", depth + 1, counter),
+            "containsNull": _truth(value.get("containsNull", True), f"{place}.containsNull"),
+        }
+    if kind == "map":
+        return {
+            "type": "map",
+            "keyType": _type(value.get("keyType"), f"{place}.keyType", depth + 1, counter),
+            "valueType": _type(value.get("valueType"), f"{place}.valueType", depth + 1, counter),
+            "valueContainsNull": _truth(value.get("valueContainsNull", True), f"{place}.valueContainsNull"),
+        }
+    raise _bad(
+        place,
+        value,
+        "is not a type",
+        f"use one of {', '.join(sorted(PRIMITIVES))}, decimal(p,s), or a struct, array or map object",
+    )
+
+
+def _primitive(name: str, place: str) -> str:
+    if name in PRIMITIVES:
+        return name
+    decimal = _DECIMAL.fullmatch(name)
+    if decimal is not None:
+        precision, scale = int(decimal[1]), int(decimal[2])
+        if 1 <= precision <= 38 and scale <= precision:
+            return f"decimal({precision},{scale})"
+        raise _bad(place, name, "is out of range", "use decimal(p,s) with p from 1 to 38 and s from 0 to p")
+    if name == "variant":
+        raise _bad(place, name, "cannot be created here", "create the table with an engine, then adopt it")
+    other = _OTHER_NAMES.get(name.lower(), name.lower() if name.lower() in PRIMITIVES else None)
+    near = [other] if other else difflib.get_close_matches(name, PRIMITIVES, n=1)
+    remedy = f"write {near[0]!r}" if near else f"use one of {', '.join(sorted(PRIMITIVES))} or decimal(p,s)"
+    raise _bad(place, name, "is not a Delta type", remedy)
+
+
+def _truth(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(place, value, "is not a truth value", "write true or false")
+    return value
+
+
+def _metadata(value: Any, place: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _bad(place, value, "is not an object", "give an object, or leave it out")
+    for key in value:
+        if key.startswith(_MADE_BY_ENGINES):
+            raise _bad(
+                place,
+                key,
+                "asks every writer to compute or check values, which nobody does here",
+                "leave it out, or create the table with an engine and adopt it",
+            )
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise _bad(place, value, f"cannot be written as JSON ({error})", "leave the value out") from error
+    return dict(sorted(value.items()))
+
+
+def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:
+    return refused(Code.INVALID_REQUEST, f"{field}: {_shown(value)} {problem}", field=field, value=value, remedy=remedy)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
