@@ -1,0 +1,1 @@
+"""The HTTP surface: authentication, routes, and how refusals become answers."""

@@ -1,0 +1,194 @@
+"""Who is asking: bearer tokens (JWT) and what they allow (design 10, `operations` 6.1).
+
+A token is signed with the one configured key source: an HS256 secret, or RS256 keys from a JWKS URL. Which
+algorithm counts is decided by that configuration, never by the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jwt
+
+from springline.api.tokens import SCOPES
+from springline.errors import Code, Refused, refused
+from springline.paths import InvalidPath, Scope
+
+LEEWAY_S = 10
+"""How far the clocks of token maker and API may differ, in seconds."""
+
+_REQUIRED_CLAIMS = ("tenant", "workspace", "sub", "exp", "aud")
+_FIELD = "Authorization"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The bearer of a token: whose workspace, who, and what they may do there."""
+
+    scope: Scope
+    subject: str
+    scopes: frozenset[str]
+
+    def require(self, needed: str) -> None:
+        """Raise `Refused` (FORBIDDEN) unless the token carries the scope `needed`."""
+        if needed not in self.scopes:
+            raise refused(
+                Code.FORBIDDEN,
+                f"the token of {self.subject!r} does not carry the scope {needed!r}",
+                field="scope",
+                value=" ".join(sorted(self.scopes)),
+                remedy=f"Ask for a token whose claim `scope` contains {needed!r}.",
+            )
+
+
+class KeySource(Protocol):
+    """Where the key that verifies a token comes from, and the one algorithm it is for."""
+
+    algorithm: str
+
+    async def key_for(self, token: str) -> Any:
+        """Return the key for `token`; raises `jwt.InvalidTokenError` or `Refused` (UNAVAILABLE)."""
+
+
+class SharedSecret:
+    """HS256 with a secret of this deployment."""
+
+    algorithm = "HS256"
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    async def key_for(self, token: str) -> Any:
+        """Return the secret, whatever the token."""
+        return self._secret
+
+
+class KeySet:
+    """RS256 with the keys that a JWKS URL publishes, fetched when first needed and again every 5 minutes."""
+
+    algorithm = "RS256"
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+        self._url = url
+        self._client = jwt.PyJWKClient(url, timeout=timeout_s)
+
+    async def key_for(self, token: str) -> Any:
+        """Return the public key that the token's `kid` names.
+
+        Raises `Refused` (UNAVAILABLE) when the URL does not answer, `jwt.InvalidTokenError` for an unknown key.
+        """
+        try:
+            return (await asyncio.to_thread(self._client.get_signing_key_from_jwt, token)).key
+        except jwt.PyJWKClientConnectionError as error:
+            raise refused(
+                Code.UNAVAILABLE,
+                "the signing keys of bearer tokens cannot be fetched",
+                field="SPRINGLINE_JWT_JWKS_URL",
+                value=self._url,
+                remedy="Try again; if it lasts, check that the URL answers with a JSON Web Key Set.",
+            ) from error
+        except (jwt.PyJWKClientError, jwt.PyJWKSetError) as error:
+            raise jwt.InvalidTokenError("no published key matches its `kid`") from error
+
+
+class TokenVerifier:
+    """Turns an `Authorization` header into a `Principal`, or says what is wrong with it.
+
+    No answer repeats the token, or any part of it.
+    """
+
+    def __init__(self, keys: KeySource, *, audience: str = "springline", issuer: str | None = None) -> None:
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+
+    async def verify(self, authorization: str | None) -> Principal:
+        """Return the bearer of the header's token.
+
+        Raises `Refused`: MISSING_TOKEN without a bearer token, INVALID_TOKEN for one that is malformed, wrongly
+        signed, expired, for another audience or without a claim, UNAVAILABLE when keys cannot be fetched.
+        """
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise refused(
+                Code.MISSING_TOKEN,
+                "the request carries no bearer token",
+                field=_FIELD,
+                remedy="Send the header `Authorization: Bearer <token>`; `springline token` makes a token.",
+            )
+        claims = await self._claims(token)
+        return Principal(
+            scope=_scope_of(claims),
+            subject=_text(claims, "sub"),
+            scopes=_scopes_of(claims.get("scope")),
+        )
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            key = await self._keys.key_for(token)
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[self._keys.algorithm],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_S,
+                options={"require": list(_REQUIRED_CLAIMS)},
+            )
+        except jwt.PyJWTError as error:
+            field, message, remedy = self._explain(error)
+            raise _invalid(message, field=field, remedy=remedy) from None
+
+    def _explain(self, error: jwt.PyJWTError) -> tuple[str, str, str]:
+        match error:
+            case jwt.ExpiredSignatureError():
+                return "exp", "the token has expired", "Get a new token and repeat the request with the same key."
+            case jwt.ImmatureSignatureError():
+                return "nbf", "the token is not valid yet", "Wait, or check the clocks of both machines."
+            case jwt.MissingRequiredClaimError():
+                return error.claim, f"the token lacks the claim {error.claim!r}", "Get a token that carries it."
+            case jwt.InvalidAudienceError():
+                wanted = f"Get a token whose claim `aud` is {self._audience!r}."
+                return "aud", "the token is for another audience", wanted
+            case jwt.InvalidIssuerError():
+                return "iss", "the token is from another issuer", f"Get a token issued by {self._issuer!r}."
+            case jwt.InvalidAlgorithmError():
+                wanted = f"Get a token signed with {self._keys.algorithm}."
+                return "alg", "the token is signed with an algorithm that is not accepted here", wanted
+            case jwt.InvalidSignatureError():
+                return _FIELD, "the token's signature does not match", "Get a token made for this deployment."
+            case _:
+                return _FIELD, "the token cannot be read or its key is unknown", "Get a new token."
+
+
+def _invalid(message: str, *, field: str, remedy: str, value: Any = None) -> Refused:
+    return refused(Code.INVALID_TOKEN, message, field=field, value=value, remedy=remedy)
+
+
+def _text(claims: dict[str, Any], name: str) -> str:
+    value = claims[name]
+    if not isinstance(value, str) or not value:
+        raise _invalid(f"the token's claim {name!r} is not a text", field=name, remedy="Get a token that names it.")
+    return value
+
+
+def _scope_of(claims: dict[str, Any]) -> Scope:
+    try:
+        return Scope(_text(claims, "tenant"), _text(claims, "workspace"))
+    except InvalidPath as error:
+        raise _invalid(
+            f"the token's claim {error.field!r} is no name of a {error.field}",
+            field=error.field,
+            value=str(error.value)[:100],
+            remedy=f"Get a token whose claim obeys the rule: {error.remedy}.",
+        ) from None
+
+
+def _scopes_of(claim: object) -> frozenset[str]:
+    words: object = claim.split() if isinstance(claim, str) else claim
+    if not isinstance(words, list):
+        return frozenset()
+    return frozenset(word for word in words if isinstance(word, str) and word in SCOPES)
