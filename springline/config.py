@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         default=1000, description="Workflows a worker keeps in memory; 0 replays every time."
     )
     checkpoint_interval: Annotated[int, Field(ge=1)] = Field(
-        default=10, description="Versions between two checkpoints of a table."
+        default=100, description="Versions between two checkpoints of a table."
     )
     shutdown_grace: Seconds = Field(
         default=20.0, description="How long a process may finish its work after SIGTERM, in seconds."

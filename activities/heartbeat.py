@@ -1,0 +1,30 @@
+"""Heartbeats from a timer: a killed worker is noticed within the heartbeat timeout, not the activity's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio import activity
+
+INTERVAL_S = 0.4
+
+
+@asynccontextmanager
+async def heartbeating(interval_s: float = INTERVAL_S) -> AsyncIterator[None]:
+    """Heartbeat every `interval_s` seconds while the body runs."""
+    task = asyncio.create_task(_beat(interval_s))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(interval_s: float) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        activity.heartbeat()

@@ -1,0 +1,60 @@
+"""A worker's health endpoint: alive as long as the event loop answers, ready between start and drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: the worker's own handlers decide when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HealthServer:
+    """Serves /healthz (the process answers) and /readyz (it takes work) on one port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        app = FastAPI(openapi_url=None)
+        app.add_api_route("/healthz", self._healthz, methods=["GET"])
+        app.add_api_route("/readyz", self._readyz, methods=["GET"])
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off")
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+        self._state = "starting"
+
+    def ready(self) -> None:
+        """Say from now on that the process takes work."""
+        self._state = "ready"
+
+    def draining(self) -> None:
+        """Say from now on that the process takes no new work."""
+        self._state = "draining"
+
+    async def __aenter__(self) -> HealthServer:
+        """Start to listen."""
+        self._task = asyncio.create_task(self._server.serve())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+    async def _healthz(self) -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def _readyz(self) -> JSONResponse:
+        return JSONResponse({"status": self._state}, status_code=200 if self._state == "ready" else 503)

@@ -1,0 +1,136 @@
+"""Reading what is stored about requests: their markers and their staged payloads (design 3.1, 3.3 rule 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from springline import paths
+from springline.commit.markers import read_markers
+from springline.commit.table import Table
+from springline.delta.identity import Sameness, same_as_log, sameness, sha256_hex
+from springline.delta.keys import check_key
+from springline.delta.marker import Marker
+from springline.delta.payload import Payload, check_blind_append, parse_payload
+from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.errors import Code, Refusal, Refused
+from springline.storage.port import StoredObject
+from springline.storage.together import together
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One request with what storage says of it. `refusal` holds for want of a marker only."""
+
+    request: CommitRequest
+    marker: Marker | None
+    payload: Payload | None
+    refusal: Refusal | None
+
+
+async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Examined]:
+    """Read markers and staged payloads of all `requests`, together."""
+    wellformed: list[CommitRequest] = []
+    malformed: dict[int, Refusal] = {}
+    for index, request in enumerate(requests):
+        try:
+            check_key(request.idempotency_key)
+            _check_staged_path(table, request)
+        except Refused as error:
+            malformed[index] = error.refusal
+        else:
+            wellformed.append(request)
+    unread = [request for request in wellformed if table.payloads.get(_payload_name(request)) is None]
+    markers, *staged = await together(
+        read_markers(table, [request.idempotency_key for request in wellformed]),
+        *(table.store.get(paths.relative_path(request.staged_path)) for request in unread),
+    )
+    stored = {_payload_name(request): one for request, one in zip(unread, staged, strict=True)}
+    known = iter(zip(wellformed, markers, strict=True))
+    examined: list[Examined] = []
+    for index, request in enumerate(requests):
+        if index in malformed:
+            examined.append(Examined(request, None, None, malformed[index]))
+            continue
+        _, marker = next(known)
+        try:
+            payload = _payload(table, request, stored.get(_payload_name(request)))
+            if request.mode is Mode.APPEND:
+                check_blind_append(payload)
+            examined.append(Examined(request, marker, payload, None))
+        except Refused as error:
+            examined.append(Examined(request, marker, None, error.refusal))
+    return examined
+
+
+async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
+    """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
+    request = examined.request
+    payload_sha256 = examined.payload.sha256 if examined.payload else None
+    same = sameness(marker, request, payload_sha256)
+    if same is Sameness.UNDECIDED:
+        log = await table.store.get(paths.relative_path(marker.delta_log_path))
+        if log is not None:
+            same = same_as_log(marker, request, payload_sha256, sha256_hex(log.data))
+    if same is Sameness.SAME:
+        result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
+        return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
+    refusal = Refusal(
+        code=Code.KEY_REUSED,
+        message=(
+            f"idempotency key {request.idempotency_key} already belongs to another request, "
+            f"which was committed as version {marker.version}"
+        ),
+        field="idempotency_key",
+        value=request.idempotency_key,
+        remedy="Send the same payload, mode and read_version to have the first answer, or use a new UUIDv7.",
+    )
+    return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
+
+
+def _payload_name(request: CommitRequest) -> str:
+    return f"{request.staged_path}@{request.staged_version}"
+
+
+def _check_staged_path(table: Table, request: CommitRequest) -> None:
+    try:
+        paths.parse_delta_staged(table.table_id, request.staged_path)
+    except paths.InvalidPath as error:
+        raise Refused(
+            Refusal(
+                code=Code.INVALID_PATH,
+                message=str(error),
+                field="staged_path",
+                value=request.staged_path,
+                remedy="Send the staged_path that staging this table's payload returned.",
+            )
+        ) from error
+
+
+def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
+    known = table.payloads.get(_payload_name(request))
+    if known is not None:
+        return known
+    if stored is None:
+        raise Refused(
+            Refusal(
+                code=Code.STAGED_MISSING,
+                message=f"there is no staged payload at {request.staged_path}",
+                field="staged_path",
+                value=request.staged_path,
+                remedy="Stage the payload again and commit what staging returns; the same key may be used.",
+            )
+        )
+    if stored.version != request.staged_version:
+        raise Refused(
+            Refusal(
+                code=Code.STAGED_CHANGED,
+                message=f"{request.staged_path} is not the object that was staged: its version is another",
+                field="staged_version",
+                value=request.staged_version,
+                remedy=f"Send the version that staging returned; the object now has version {stored.version}.",
+            )
+        )
+    payload = parse_payload(stored.data)
+    table.payloads.put(_payload_name(request), payload, weight=len(stored.data))
+    return payload

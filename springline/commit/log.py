@@ -1,0 +1,149 @@
+"""Writing the log file of a reservation: the step at which a commit happens (design 3.3 rules 2, 3, 4 and 6).
+
+Owner and helper run the same code. What can be found at the reserved version decides:
+
+    nothing                     write the staged bytes, create-only
+    our bytes                   it happened before; go on with the markers
+    the fill of this request    somebody abandoned it; clear the reservation
+    anything else               foreign, never adopted: an append moves behind it, a strict request is released
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from springline import paths
+from springline.commit.markers import read_markers
+from springline.commit.snapshot import probe_latest
+from springline.commit.table import Held, Table
+from springline.delta.coordinator import Coordinator, Inflight
+from springline.delta.facts import append_conflict, facts_of_log
+from springline.delta.identity import sha256_hex
+from springline.delta.judge import MarkerVerdict, judge_markers
+from springline.delta.marker import Marker
+from springline.delta.request import Mode
+from springline.delta.rounds import fill_payload, is_log_of, is_staged_payload, moved, recorded_payload_hash
+from springline.storage.resolve import Other, put_once
+from springline.storage.together import together
+
+
+class LogKind(StrEnum):
+    """How an attempt to write a reservation's log ended."""
+
+    LOGGED = "logged"
+    """The log file is this reservation's; markers come next."""
+    VOID = "void"
+    """A member already had another version; the reservation is cleared and nothing was written."""
+    ABANDONED = "abandoned"
+    """The staged payload is gone; the version is filled and the reservation cleared."""
+    RELEASED = "released"
+    """A foreign file took the version and the request cannot follow it; the reservation is cleared."""
+    SUPERSEDED = "superseded"
+    """The coordinator holds this reservation no longer: somebody else brought it to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogResult:
+    """The end of `write_log`: the reservation as it finally stands, its token, and the log's payload hash."""
+
+    kind: LogKind
+    inflight: Inflight
+    token: str | None
+    payload_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    inflight: Inflight
+    token: str | None
+
+
+async def write_log(table: Table, inflight: Inflight, token: str | None, payload: bytes | None) -> LogResult:
+    """Bring the log file of a reservation into being, or find out why it cannot be.
+
+    `inflight` and `token` are the reservation as it was read or written before this call; `payload` its log
+    bytes if they are at hand, else they are read from staging. Safe to repeat and to run twice at once.
+    """
+    while True:
+        markers, staged = await _read_before_writing(table, inflight, payload)
+        log_path = table.log_path(inflight.version)
+        verdict = judge_markers(inflight, log_path, markers)
+        if verdict is MarkerVerdict.VOID:
+            return await _clear(table, inflight, token, LogKind.VOID, latest=inflight.version - 1)
+        if verdict is MarkerVerdict.WRITTEN:
+            return LogResult(LogKind.LOGGED, inflight, token, recorded_payload_hash(inflight))
+        there = await _write_or_find(table, inflight, staged)
+        if is_log_of(inflight, there, staged):
+            table.facts.learn(inflight.version, there)
+            return LogResult(LogKind.LOGGED, inflight, token, sha256_hex(there))
+        if there == fill_payload(inflight):
+            return await _clear(table, inflight, token, LogKind.ABANDONED, latest=inflight.version)
+        step = await _behind_foreign(table, inflight, token, staged)
+        if isinstance(step, LogResult):
+            return step
+        inflight, token, payload = step.inflight, step.token, staged
+
+
+async def _read_before_writing(
+    table: Table, inflight: Inflight, payload: bytes | None
+) -> tuple[list[Marker | None], bytes | None]:
+    """Read the members' markers, and the staged bytes unless they are at hand; None if those are gone or changed."""
+    if payload is not None:
+        return await read_markers(table, inflight.keys), payload
+    markers, staged = await together(
+        read_markers(table, inflight.keys), table.store.get(paths.relative_path(inflight.staged_path))
+    )
+    if staged is None or not is_staged_payload(inflight, staged.data, staged.version):
+        return markers, None
+    return markers, staged.data
+
+
+async def _write_or_find(table: Table, inflight: Inflight, staged: bytes | None) -> bytes:
+    """Write the log file create-only, or its fill if there is nothing to write; return the bytes that are there."""
+    path = table.log_path(inflight.version)
+    if staged is None:
+        existing = await table.store.get(path)
+        if existing is not None:
+            return existing.data
+    data = fill_payload(inflight) if staged is None else staged
+    result = await put_once(table.store, path, data)
+    return result.data if isinstance(result, Other) else data
+
+
+async def _clear(table: Table, inflight: Inflight, token: str | None, kind: LogKind, *, latest: int) -> LogResult:
+    end = await table.replace(inflight, token, Coordinator(latest))
+    if isinstance(end, Held):
+        return LogResult(LogKind.SUPERSEDED, inflight, end.token)
+    return LogResult(kind, inflight, end)
+
+
+async def _behind_foreign(
+    table: Table, inflight: Inflight, token: str | None, staged: bytes | None
+) -> LogResult | _Moved:
+    """Move an append to the first free version, or release a reservation that cannot follow a foreign file.
+
+    Releasing is safe only because the reserved version is occupied: no owner can write its log there later.
+    """
+    latest = await probe_latest(table.store, table.root, inflight.version)
+    if inflight.mode is Mode.APPEND and staged is not None:
+        later = await table.facts.since(inflight.version - 1, latest)
+        txn_apps = facts_of_log(inflight.version, staged).txn_apps
+        if append_conflict(inflight.version - 1, txn_apps, later) is None:
+            new = moved(inflight, latest)
+            end = await table.replace(inflight, token, Coordinator(latest, new))
+            if isinstance(end, str):
+                return _Moved(new, end)
+            return _follow(inflight, end)
+    end = await table.replace(inflight, token, Coordinator(latest))
+    if isinstance(end, str):
+        return LogResult(LogKind.RELEASED, inflight, end)
+    return _follow(inflight, end)
+
+
+def _follow(inflight: Inflight, held: Held) -> LogResult | _Moved:
+    """Go on with the same commit where somebody else moved it to, or leave it to whoever ended it."""
+    current = held.state.inflight
+    if current is not None and current.identity == inflight.identity:
+        return _Moved(current, held.token)
+    return LogResult(LogKind.SUPERSEDED, inflight, held.token)

@@ -1,0 +1,304 @@
+"""Reserving the next version for a round: the step that decides who commits now (design 3.1, 3.2).
+
+Nothing is refused before what is in flight is complete and the markers were read once more after that (rule 6):
+a request that a dead owner had already carried into the log must never be told that it lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from springline import paths
+from springline.commit.bootstrap import rebuild_coordinator
+from springline.commit.examine import Examined, answer_of_marker, examine
+from springline.commit.finish import Settled, finalize, settle
+from springline.commit.markers import read_markers
+from springline.commit.snapshot import probe_latest, read_last_checkpoint
+from springline.commit.table import Held, Reserved, Table
+from springline.delta.coordinator import Coordinator, Inflight
+from springline.delta.facts import append_conflict, version_conflict
+from springline.delta.features import require_supported
+from springline.delta.identity import sha256_hex
+from springline.delta.judge import is_own_reservation
+from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.delta.rounds import Eligible, choose_round, merged_payload, reservation
+from springline.errors import Code, Refusal, Refused
+from springline.storage.port import StoreRetry
+from springline.storage.resolve import Other, put_once
+from springline.storage.together import together
+
+ATTEMPTS = 16
+MAX_READ_LAG = 10_000
+"""Versions an append may lie behind: each later one must be checked for changes of metadata and txn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round is made of. `round_id`: a UUIDv7 chosen by the workflow; `now_ms`: its time, Unix ms."""
+
+    round_id: str
+    now_ms: int
+    requests: Sequence[CommitRequest]
+
+
+@dataclass(slots=True)
+class ReserveResult:
+    """What a round came to: answers that need no version, the reservation if one was made, and who must wait.
+
+    `redo` asks for the same again under a new round id: that id's staged payload already holds other bytes.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    deferred: list[str] = field(default_factory=list)
+    reserved: Reserved | None = None
+    resumed: bool = False
+    redo: bool = False
+    settled: list[Settled] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The round before, whose log and markers are written and which is still to be finalized."""
+
+    inflight_id: str
+    version: int
+    token: str | None
+
+
+async def reserve(table: Table, round_: Round, finished: Finished | None = None) -> ReserveResult:
+    """Answer what can be answered and reserve the next version for the rest.
+
+    With `finished`, the same compare-and-swap also finalizes the round before (design 3.2). Safe to repeat
+    with the same round and to run twice at once.
+    """
+    return await _Reserving(table, round_, finished).run()
+
+
+class _Reserving:
+    def __init__(self, table: Table, round_: Round, finished: Finished | None) -> None:
+        self.table = table
+        self.round = round_
+        self.finished = finished
+        self.result = ReserveResult()
+        self.reread = finished is None
+
+    async def run(self) -> ReserveResult:
+        for _ in range(ATTEMPTS):
+            if await self._attempt():
+                return self.result
+            self.reread = True
+        raise StoreRetry(f"the coordinator of table {self.table.table_id} changed under {ATTEMPTS} attempts")
+
+    async def _attempt(self) -> bool:
+        """Try once; True if the result stands, False to start over with the markers."""
+        table = self.table
+        waiting = [r for r in self.round.requests if r.idempotency_key not in self.result.outcomes]
+        held, examined = await together(self._coordinator(), examine(table, waiting))
+        inflight = held.state.inflight
+        if inflight is not None:
+            if is_own_reservation(inflight, self.round.round_id, waiting):
+                self._resume(inflight, held, waiting)
+                return True
+            self.result.settled += await settle(table, held)
+            return False
+        latest = await self._latest(held.state.latest_version, examined)
+        await self._answer_replays(examined)
+        eligible, refusals = await self._judge(examined, latest)
+        if refusals and not await self._confirm(held, examined, refusals):
+            return False
+        chosen = choose_round(eligible)
+        if not chosen:
+            await self._finalize_alone()
+            return True
+        new = await self._reservation(chosen, latest, waiting)
+        if new is None:
+            return True
+        inflight, payload = new
+        token = await table.swap(Coordinator(latest, inflight), held.token)
+        if token is None:
+            return False
+        self._reserved(inflight, token, payload)
+        self.result.deferred = [
+            one.request.idempotency_key for one in eligible if one.request.idempotency_key not in inflight.keys
+        ]
+        return True
+
+    async def _coordinator(self) -> Held:
+        """Return the coordinator, with the round before taken as finalized; its token guards what follows."""
+        finished = self.finished
+        if finished is not None and not self.reread:
+            return Held(Coordinator(finished.version), finished.token)
+        held = await self.table.read_coordinator()
+        if held is None:
+            return await rebuild_coordinator(self.table)
+        inflight = held.state.inflight
+        if (
+            finished is not None
+            and inflight is not None
+            and (inflight.commit_id, inflight.version) == (finished.inflight_id, finished.version)
+        ):
+            return Held(Coordinator(finished.version), held.token)
+        return held
+
+    def _resume(self, inflight: Inflight, held: Held, waiting: Sequence[CommitRequest]) -> None:
+        self.result.resumed = True
+        self._reserved(inflight, held.token, None)
+        self.result.deferred = [r.idempotency_key for r in waiting if r.idempotency_key not in inflight.keys]
+
+    def _reserved(self, inflight: Inflight, token: str | None, payload: bytes | None) -> None:
+        reserved = Reserved(inflight, token, payload)
+        self.table.reservations.put(inflight.commit_id, reserved, weight=len(payload or b""))
+        self.result.reserved = reserved
+
+    async def _latest(self, latest: int, examined: Sequence[Examined]) -> int:
+        """Catch up with versions others wrote, when a request's `read_version` says that there may be some (rule 7)."""
+        doubtful = any(
+            one.marker is None
+            and one.payload is not None
+            and (
+                one.request.read_version > latest
+                or (one.request.mode is Mode.STRICT and one.request.read_version != latest)
+            )
+            for one in examined
+        )
+        if not doubtful:
+            return latest
+        hint = await read_last_checkpoint(self.table.store, self.table.root)
+        known = latest if hint is None else max(latest, hint.version)
+        return await probe_latest(self.table.store, self.table.root, known)
+
+    async def _answer_replays(self, examined: Sequence[Examined]) -> None:
+        for one in examined:
+            if one.marker is not None:
+                self.result.outcomes[one.request.idempotency_key] = await answer_of_marker(self.table, one, one.marker)
+
+    async def _judge(self, examined: Sequence[Examined], latest: int) -> tuple[list[Eligible], dict[str, Refusal]]:
+        eligible: list[Eligible] = []
+        refusals: dict[str, Refusal] = {}
+        for one in examined:
+            key = one.request.idempotency_key
+            if one.marker is not None:
+                continue
+            if one.payload is None:
+                assert one.refusal is not None
+                refusals[key] = one.refusal
+                continue
+            candidate = Eligible(one.request, one.payload)
+            refusal = await self._version_refusal(candidate, latest) or await self._feature_refusal(candidate, latest)
+            if refusal is None:
+                eligible.append(candidate)
+            else:
+                refusals[key] = refusal
+        return eligible, refusals
+
+    async def _version_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
+        """Judge `read_version` against `latest`: exactly it for a strict commit, nothing in the way for an append."""
+        request = candidate.request
+        read = request.read_version
+        if read > latest:
+            return version_conflict(
+                Code.FUTURE_READ_VERSION,
+                f"read_version {read} is in the future: the table's latest version is {latest}",
+                read_version=read,
+                latest=latest,
+                since=(),
+            )
+        if request.mode is Mode.STRICT:
+            if read == latest:
+                return None
+            since = await self.table.facts.since(max(read, latest - 100), latest)
+            message = f"read_version {read} is stale: the table's latest version is {latest}"
+            return version_conflict(Code.STALE_READ_VERSION, message, read_version=read, latest=latest, since=since)
+        if latest - read > MAX_READ_LAG:
+            message = f"read_version {read} lies more than {MAX_READ_LAG} versions behind the latest, {latest}"
+            return version_conflict(Code.STALE_READ_VERSION, message, read_version=read, latest=latest, since=())
+        later = await self.table.facts.since(read, latest)
+        conflict = append_conflict(read, candidate.payload.txn_apps, later)
+        if conflict is None:
+            return None
+        code, message = conflict
+        return version_conflict(code, message, read_version=read, latest=latest, since=later)
+
+    async def _feature_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
+        """Judge the table's features as this commit would leave them (design 3.1)."""
+        state = await self.table.facts.state(latest)
+        protocol = candidate.payload.protocol or state.protocol
+        if protocol is None:
+            return None
+        try:
+            require_supported(protocol, candidate.payload.metadata or state.metadata, field="payload")
+        except Refused as error:
+            return error.refusal
+        return None
+
+    async def _confirm(self, held: Held, examined: Sequence[Examined], refusals: dict[str, Refusal]) -> bool:
+        """Answer refusals that still stand with nothing in flight and the markers read again; False to start over."""
+        if not self.reread:
+            return False
+        doubted = [one for one in examined if one.request.idempotency_key in refusals]
+        wellformed = [one for one in doubted if one.refusal is None or one.refusal.code is not Code.INVALID_KEY]
+        markers = await read_markers(self.table, [one.request.idempotency_key for one in wellformed])
+        for one, marker in zip(wellformed, markers, strict=True):
+            if marker is not None:
+                key = one.request.idempotency_key
+                del refusals[key]
+                self.result.outcomes[key] = await answer_of_marker(self.table, one, marker)
+        for key, refusal in refusals.items():
+            self.result.outcomes[key] = Outcome(idempotency_key=key, refusal=refusal)
+        return True
+
+    async def _finalize_alone(self) -> None:
+        if self.finished is None:
+            return
+        held = await self.table.read_coordinator()
+        inflight = held.state.inflight if held else None
+        if (
+            held
+            and inflight
+            and (inflight.commit_id, inflight.version)
+            == (
+                self.finished.inflight_id,
+                self.finished.version,
+            )
+        ):
+            await finalize(self.table, inflight, held.token)
+
+    async def _reservation(
+        self, chosen: tuple[Eligible, ...], latest: int, waiting: Sequence[CommitRequest]
+    ) -> tuple[Inflight, bytes] | None:
+        """Build the reservation; several members first stage their merged payload. None if the result now stands."""
+        members = [one.member for one in chosen]
+        if len(chosen) == 1:
+            request, payload = chosen[0].request, chosen[0].payload
+            inflight = reservation(
+                commit_id=request.idempotency_key,
+                version=latest + 1,
+                staged_path=request.staged_path,
+                staged_version=request.staged_version,
+                payload_sha256=payload.sha256,
+                now_ms=self.round.now_ms,
+                members=members,
+            )
+            return inflight, payload.data
+        data = merged_payload(self.round.round_id, self.round.now_ms, chosen)
+        path = paths.delta_staged(self.table.table_id, self.round.round_id)
+        stored = await put_once(self.table.store, path, data)
+        if isinstance(stored, Other):
+            # An earlier attempt of this round staged other members; it may even have reserved.
+            held = await self.table.read_coordinator()
+            if held and held.state.inflight and held.state.inflight.commit_id == self.round.round_id:
+                self._resume(held.state.inflight, held, waiting)
+            else:
+                self.result.redo = True
+            return None
+        inflight = reservation(
+            commit_id=self.round.round_id,
+            version=latest + 1,
+            staged_path=path,
+            staged_version=stored.version,
+            payload_sha256=sha256_hex(data),
+            now_ms=self.round.now_ms,
+            members=members,
+        )
+        return inflight, data

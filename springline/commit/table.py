@@ -1,0 +1,152 @@
+"""One table as the protocol's steps see it: its store, its names, and what this process remembers of it.
+
+Everything remembered is either immutable (log files, staged payloads) or checked by a precondition when it is
+used (the coordinator's version token), so a stale memory costs a read, never correctness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from springline import paths
+from springline.commit.facts import TableFacts
+from springline.delta.coordinator import Coordinator, Inflight, decode_coordinator
+from springline.delta.payload import Payload
+from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
+
+V = TypeVar("V")
+
+THROTTLE_PAUSES = 40
+THROTTLE_PAUSE_S = 0.05
+
+
+class Recent(Generic[V]):
+    """The most recently used values by name, bounded in number and in total weight."""
+
+    def __init__(self, entries: int, weight: int) -> None:
+        self._entries = entries
+        self._weight_limit = weight
+        self._weight = 0
+        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
+
+    def get(self, name: str) -> V | None:
+        """Return the value under `name`, or None."""
+        held = self._values.get(name)
+        if held is None:
+            return None
+        self._values.move_to_end(name)
+        return held[0]
+
+    def put(self, name: str, value: V, weight: int = 1) -> None:
+        """Remember `value`, dropping what was used least recently."""
+        self.drop(name)
+        self._values[name] = (value, weight)
+        self._weight += weight
+        while len(self._values) > self._entries or self._weight > self._weight_limit:
+            _, (_, dropped) = self._values.popitem(last=False)
+            self._weight -= dropped
+
+    def drop(self, name: str) -> None:
+        """Forget `name`."""
+        held = self._values.pop(name, None)
+        if held is not None:
+            self._weight -= held[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The coordinator as it was read or written; `token` None means that the object is absent."""
+
+    state: Coordinator
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A reservation this process made or saw, with its log bytes if they are at hand."""
+
+    inflight: Inflight
+    token: str | None
+    payload: bytes | None
+
+
+class Table:
+    """A table's store (scoped to its workspace), id and root, and the process's memory of it."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        table_id: str,
+        root: str,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.store = store
+        self.table_id = table_id
+        self.root = root
+        self.facts = TableFacts(store, root)
+        self.reservations: Recent[Reserved] = Recent(entries=8, weight=64 * 1024 * 1024)
+        self.payloads: Recent[Payload] = Recent(entries=2_000, weight=64 * 1024 * 1024)
+        self.throttled = 0
+        self._pause = pause
+
+    def log_path(self, version: int) -> paths.ObjectPath:
+        """Return the path of the log file of `version`."""
+        return paths.delta_log(self.root, version)
+
+    async def read_coordinator(self) -> Held | None:
+        """Read the coordinator; None if the table has none. Raises `InvariantViolated` if it is damaged."""
+        path = paths.delta_coordinator(self.table_id)
+        stored = await self.store.get(path)
+        if stored is None:
+            return None
+        return Held(decode_coordinator(stored.data, path), stored.version)
+
+    async def swap(self, state: Coordinator, token: str | None) -> str | None:
+        """Compare-and-swap the coordinator; return the new token, or None if that failed or nobody knows.
+
+        After None the caller must read the coordinator again before it decides anything. A throttled write
+        (one write per second to one name) certainly did not happen and is repeated here for about 2 s.
+        """
+        path = paths.delta_coordinator(self.table_id)
+        precondition = IfAbsent() if token is None else IfVersion(token)
+        data = state.encode()
+        for remaining in range(THROTTLE_PAUSES, -1, -1):
+            try:
+                result = await self.store.put(path, data, precondition)
+            except StoreUnknown:
+                return None
+            except StoreRetry:
+                if remaining == 0:
+                    raise
+                self.throttled += 1
+                await self._pause(THROTTLE_PAUSE_S)
+                continue
+            return result.version if isinstance(result, Stored) else None
+        raise AssertionError("unreachable: the last pass returns or raises")
+
+    async def replace(self, inflight: Inflight, token: str | None, state: Coordinator) -> Held | str:
+        """Replace the coordinator while it holds `inflight`.
+
+        Returns the new token, or the coordinator as found if it holds that reservation no longer.
+        """
+        while True:
+            new_token = None if token is None else await self.swap(state, token)
+            if new_token is not None:
+                return new_token
+            held = await self.read_coordinator()
+            if held is None:
+                return Held(Coordinator(-1), None)
+            if not holds(held.state, inflight):
+                return held
+            token = held.token
+
+
+def holds(state: Coordinator, inflight: Inflight) -> bool:
+    """Say whether the coordinator still holds this very reservation, at this version."""
+    current = state.inflight
+    return current is not None and (current.identity, current.version) == (inflight.identity, inflight.version)

@@ -1,0 +1,156 @@
+"""The coordinator object: a table's latest version and the one reservation in flight (S 1.8, design 3.2).
+
+The reference's fields keep their names, order and meaning; ours follow them. A reservation without `members`
+was written by the reference and stands for one strict request whose key is `commit_id`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from springline.delta.request import Mode
+from springline.errors import InvariantViolated
+
+RESERVATION_TTL_MS = 300_000
+"""Written as `expires_at_ms` for readers of the old format; nothing here ever waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One request of a reservation, with all that its marker needs."""
+
+    key: str
+    mode: Mode
+    read_version: int
+    staged_path: str
+    staged_version: str
+    staged_payload_sha256: str
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inflight:
+    """A reserved version and whose it is.
+
+    `commit_id` is the key of a single request, so that the reference can recover it, or the round id of
+    several. `staged_path` names the bytes that become the log file.
+    """
+
+    commit_id: str
+    read_version: int | None
+    version: int
+    staged_path: str
+    staged_version: str
+    started_at_ms: int
+    expires_at_ms: int
+    writer: str | None = None
+    mode: Mode | None = None
+    staged_payload_sha256: str | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the idempotency keys this reservation commits."""
+        return tuple(member.key for member in self.members) or (self.commit_id,)
+
+    @property
+    def identity(self) -> str:
+        """Return what tells this reservation from any other, wherever it moves.
+
+        The commit id alone does not: a single request's id is its key, and a key can come back with another
+        payload after its reservation was abandoned.
+        """
+        if not self.members:
+            return f"{self.commit_id}/{self.read_version}/{self.staged_path}"
+        if len(self.members) == 1:
+            return f"{self.commit_id}/{self.members[0].request_hash}"
+        return self.commit_id
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """The state of a table's coordinator object; `latest_version` is -1 before version 0."""
+
+    latest_version: int
+    inflight: Inflight | None = None
+
+    def encode(self) -> bytes:
+        """Return the object's bytes: compact JSON in the reference's field order."""
+        return orjson.dumps(
+            {
+                "latest_version": self.latest_version,
+                "inflight": None if self.inflight is None else _encode_inflight(self.inflight),
+            }
+        )
+
+
+def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "commit_id": inflight.commit_id,
+        "read_version": inflight.read_version,
+        "version": inflight.version,
+        "staged_path": inflight.staged_path,
+        "staged_version": inflight.staged_version,
+        "started_at_ms": inflight.started_at_ms,
+        "expires_at_ms": inflight.expires_at_ms,
+    }
+    if inflight.members:
+        fields |= {
+            "writer": inflight.writer,
+            "mode": inflight.mode.value if inflight.mode else None,
+            "staged_payload_sha256": inflight.staged_payload_sha256,
+            "members": [
+                {
+                    "key": member.key,
+                    "mode": member.mode.value,
+                    "read_version": member.read_version,
+                    "staged_path": member.staged_path,
+                    "staged_version": member.staged_version,
+                    "staged_payload_sha256": member.staged_payload_sha256,
+                    "request_hash": member.request_hash,
+                }
+                for member in inflight.members
+            ],
+        }
+    return fields
+
+
+def decode_coordinator(data: bytes, path: str) -> Coordinator:
+    """Parse a coordinator object read from `path`; raises `InvariantViolated` if it is none."""
+    try:
+        fields = orjson.loads(data)
+        raw = fields.get("inflight")
+        return Coordinator(int(fields["latest_version"]), None if raw is None else _decode_inflight(raw))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvariantViolated(f"{path} is not a coordinator object: {error!r}") from error
+
+
+def _decode_inflight(raw: dict[str, Any]) -> Inflight:
+    mode = raw.get("mode")
+    return Inflight(
+        commit_id=str(raw["commit_id"]),
+        read_version=raw.get("read_version"),
+        version=int(raw["version"]),
+        staged_path=str(raw["staged_path"]),
+        staged_version=str(raw["staged_version"]),
+        started_at_ms=int(raw["started_at_ms"]),
+        expires_at_ms=int(raw["expires_at_ms"]),
+        writer=raw.get("writer"),
+        mode=Mode(mode) if mode is not None else None,
+        staged_payload_sha256=raw.get("staged_payload_sha256"),
+        members=tuple(
+            Member(
+                key=str(member["key"]),
+                mode=Mode(member["mode"]),
+                read_version=int(member["read_version"]),
+                staged_path=str(member["staged_path"]),
+                staged_version=str(member["staged_version"]),
+                staged_payload_sha256=str(member["staged_payload_sha256"]),
+                request_hash=str(member["request_hash"]),
+            )
+            for member in raw.get("members") or ()
+        ),
+    )

@@ -1,0 +1,167 @@
+"""Rounds: which requests share one version, the bytes they become, and the bytes that fill a version given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from springline.delta.coordinator import RESERVATION_TTL_MS, Inflight, Member
+from springline.delta.facts import ABANDONED_OPERATION
+from springline.delta.identity import content_hash_of_token, request_hash, sha256_hex
+from springline.delta.payload import Payload
+from springline.delta.request import CommitRequest, Mode
+
+MAX_MEMBERS = 500
+MAX_ROUND_BYTES = 4 * 1024 * 1024
+ENGINE_INFO = "Springline"
+WRITER = "springline/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """A request that may be committed now, with its checked payload."""
+
+    request: CommitRequest
+    payload: Payload
+
+    @property
+    def member(self) -> Member:
+        """Return what the reservation records of it."""
+        request = self.request
+        return Member(
+            key=request.idempotency_key,
+            mode=request.mode,
+            read_version=request.read_version,
+            staged_path=request.staged_path,
+            staged_version=request.staged_version,
+            staged_payload_sha256=self.payload.sha256,
+            request_hash=request_hash(request, self.payload.sha256),
+        )
+
+
+def may_join(candidate: Eligible, paths: set[str], txn_apps: set[str], size: int) -> bool:
+    """Say whether an append fits a round that already has these paths, applications and bytes (design 3.2)."""
+    return (
+        candidate.payload.paths.isdisjoint(paths)
+        and candidate.payload.txn_apps.isdisjoint(txn_apps)
+        and size + len(candidate.payload.data) <= MAX_ROUND_BYTES
+    )
+
+
+def choose_round(eligible: Sequence[Eligible]) -> tuple[Eligible, ...]:
+    """Choose who commits now: the first request alone if it is strict, else all appends that fit with it.
+
+    Two members with one path or one `txn` application id never share a round; the head is always in it, so
+    that every request is reached.
+    """
+    if not eligible:
+        return ()
+    head = eligible[0]
+    if head.request.mode is Mode.STRICT:
+        return (head,)
+    chosen: list[Eligible] = []
+    paths: set[str] = set()
+    txn_apps: set[str] = set()
+    size = 0
+    for candidate in eligible:
+        if candidate.request.mode is not Mode.APPEND or len(chosen) == MAX_MEMBERS:
+            continue
+        if chosen and not may_join(candidate, paths, txn_apps, size):
+            continue
+        chosen.append(candidate)
+        paths |= candidate.payload.paths
+        txn_apps |= candidate.payload.txn_apps
+        size += len(candidate.payload.data)
+    return tuple(chosen)
+
+
+def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> bytes:
+    """Return the log bytes of a round of several appends: one commitInfo, then the members' actions in order."""
+    info = {
+        "commitInfo": {
+            "timestamp": now_ms,
+            "operation": "WRITE",
+            "operationParameters": {"mode": "Append"},
+            "isBlindAppend": True,
+            "engineInfo": ENGINE_INFO,
+            "springline": {
+                "round_id": round_id,
+                "members": [{"key": one.request.idempotency_key, "sha256": one.payload.sha256} for one in chosen],
+            },
+        }
+    }
+    lines = [orjson.dumps(info)]
+    for one in chosen:
+        lines.extend(one.payload.data_lines)
+    return b"\n".join(lines) + b"\n"
+
+
+def reservation(
+    *,
+    commit_id: str,
+    version: int,
+    staged_path: str,
+    staged_version: str,
+    payload_sha256: str,
+    now_ms: int,
+    members: Sequence[Member],
+) -> Inflight:
+    """Return the reservation of `version` for `members`, whose log bytes are staged under `staged_path`."""
+    return Inflight(
+        commit_id=commit_id,
+        read_version=version - 1,
+        version=version,
+        staged_path=staged_path,
+        staged_version=staged_version,
+        started_at_ms=now_ms,
+        expires_at_ms=now_ms + RESERVATION_TTL_MS,
+        writer=WRITER,
+        mode=members[0].mode,
+        staged_payload_sha256=payload_sha256,
+        members=tuple(members),
+    )
+
+
+def fill_payload(inflight: Inflight) -> bytes:
+    """Return the commit that fills an abandoned version: a commitInfo naming the request, and nothing else.
+
+    A pure function of the reservation, so that helpers that race fill with the same bytes (design 3.3 rule 4).
+    """
+    info = {
+        "commitInfo": {
+            "timestamp": inflight.started_at_ms,
+            "operation": ABANDONED_OPERATION,
+            "operationParameters": {},
+            "engineInfo": ENGINE_INFO,
+            "springline": {"abandoned": {"commit_id": inflight.commit_id, "keys": list(inflight.keys)}},
+        }
+    }
+    return orjson.dumps(info) + b"\n"
+
+
+def is_log_of(inflight: Inflight, log: bytes, staged: bytes | None) -> bool:
+    """Say whether an existing log file is this reservation's: equal bytes, or the recorded hash (design 3.3 rule 3)."""
+    if staged is not None:
+        return log == staged
+    expected = recorded_payload_hash(inflight)
+    return expected is not None and sha256_hex(log) == expected
+
+
+def recorded_payload_hash(inflight: Inflight) -> str | None:
+    """Return the payload hash the reservation knows, by its own field or by a content-derived version token."""
+    return inflight.staged_payload_sha256 or content_hash_of_token(inflight.staged_version)
+
+
+def is_staged_payload(inflight: Inflight, data: bytes, version: str) -> bool:
+    """Say whether the staged object still holds the bytes that were reserved."""
+    expected = inflight.staged_payload_sha256
+    if expected is not None:
+        return sha256_hex(data) == expected
+    return version == inflight.staged_version
+
+
+def moved(inflight: Inflight, latest: int) -> Inflight:
+    """Return the reservation moved behind `latest`, for an append whose version a foreign writer took."""
+    return replace(inflight, version=latest + 1, read_version=latest)

@@ -1,0 +1,156 @@
+"""A worker process: connect to Temporal, register workflows and activities, run until SIGTERM, drain.
+
+    python worker.py [--queues springline-commit,springline-maintenance]
+
+Configuration is by environment: `SPRINGLINE_*` (see `springline.config`) and Temporal's own `TEMPORAL_*`.
+Metrics: http://{metrics_host}:{metrics_port}/metrics. Health: http://{metrics_host}:{health_port}/healthz and /readyz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from activities.tables import TableActivities
+from entrypoints.temporal import connect, metrics_runtime
+from springline.storage.canary import canary
+from springline.storage.url import open_store
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
+
+from activities.commit import CommitActivities
+from entrypoints.health import HealthServer
+from entrypoints.logs import configure_logging
+from springline import names
+from springline.config import ConfigurationError, Settings, load_settings
+from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
+from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
+from workflows.commit import CommitWorkflow
+
+logger = logging.getLogger("springline.worker")
+
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s)."""
+PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785")
+"""Modules the sandbox need not load anew for each run: they are import-clean and hold no workflow state."""
+
+
+def build_workers(
+    client: Client, store: ObjectStore, *, queues: Sequence[str], max_cached_workflows: int = 1000, grace_s: float = 20
+) -> list[Worker]:
+    """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration."""
+    runner = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+    commits = CommitActivities(store)
+    tables = TableActivities(store)
+    registered = {
+        names.COMMIT_QUEUE: (
+            [CommitWorkflow],
+            [
+                commits.reserve,
+                commits.finalize_and_reserve,
+                commits.write_log,
+                commits.write_marker,
+                commits.finalize,
+            ],
+        ),
+        names.MAINTENANCE_QUEUE: (
+            [CreateTableWorkflow, CheckpointWorkflow],
+            [tables.create_table, tables.adopt_table, tables.checkpoint],
+        ),
+    }
+    return [
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=registered[queue][0],
+            activities=registered[queue][1],
+            workflow_runner=runner,
+            max_cached_workflows=max_cached_workflows,
+            max_concurrent_activities=200,
+            workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
+            activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+            graceful_shutdown_timeout=timedelta(seconds=grace_s),
+        )
+        for queue in queues
+    ]
+
+
+async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
+    async with AsyncExitStack() as stack:
+        store = open_store(settings.store_url)
+        stack.push_async_callback(store.aclose)
+        await canary(store)
+        health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
+        client = await connect(metrics_runtime(settings))
+        workers = build_workers(
+            client,
+            store,
+            queues=queues,
+            max_cached_workflows=settings.max_cached_workflows,
+            grace_s=settings.shutdown_grace,
+        )
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        health.ready()
+        logger.info("worker ready: queues %s, store %s", ", ".join(queues), settings.store_url)
+        await stop.wait()
+        health.draining()
+        logger.info("draining")
+    logger.info("stopped")
+
+
+def parse_queues(text: str) -> list[str]:
+    """Parse `--queues`; raises `argparse.ArgumentTypeError` naming what is unknown."""
+    queues = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in queues if name not in names.ALL_QUEUES]
+    if unknown or not queues:
+        raise argparse.ArgumentTypeError(
+            f"unknown queue {', '.join(unknown) or repr(text)}; choose from {', '.join(names.ALL_QUEUES)}"
+        )
+    return queues
+
+
+async def _main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="worker.py", description="Run Springline's workflows and activities.")
+    parser.add_argument("--queues", type=parse_queues, default=list(names.ALL_QUEUES), metavar="NAME[,NAME]")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_INPUT
+    configure_logging(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await run_worker(settings, options.queues, stop)
+    except StoreMisconfigured as error:
+        logger.error("the store cannot be used: %s", error)
+        return EXIT_BAD_INPUT
+    except (StoreError, RuntimeError, OSError) as error:
+        logger.error("cannot run: %s", error)
+        return EXIT_TRY_AGAIN
+    return 0
+
+
+def main() -> None:
+    """Run the worker and exit with its code."""
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(asyncio.run(_main(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

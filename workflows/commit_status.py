@@ -1,0 +1,38 @@
+"""The Markdown that the Web UI shows for a running CommitWorkflow (tab User Metadata)."""
+
+from __future__ import annotations
+
+from activities.messages import TableRef
+from workflows.messages import CommitStatus
+
+_MEANING = {
+    "completed": "completed: the log and markers were written for it",
+    "abandoned": "abandoned: its staged payload was gone, the version is filled with an empty commit",
+    "released": "released: another writer took its version",
+    "void": "cleared: a member was already committed",
+}
+
+
+def describe(table: TableRef, status: CommitStatus) -> str:
+    """Return the current details: what is going on, the last rounds, and what was recovered."""
+    lines = [
+        f"**Table** `{table.table_id}` of `{table.tenant}/{table.workspace}`",
+        "",
+        f"**Now:** {status.phase}",
+        "",
+        f"{status.committed} committed in {status.rounds} version(s), {status.replayed} replayed, "
+        f"{status.refused} refused, {status.waiting} waiting.",
+    ]
+    if status.recovered:
+        lines += ["", "**Reservations found in flight and brought to an end**", ""]
+        lines += [
+            f"- version {one.version}, {one.members} request(s), {_MEANING[one.kind]} (`{one.commit_id}`)"
+            for one in status.recovered
+        ]
+    if status.recent_rounds:
+        lines += ["", "| Version | Requests | Mode | Commit |", "|---|---|---|---|"]
+        lines += [
+            f"| {one.version} | {one.members} | {one.mode} | `{one.commit_id}` |"
+            for one in reversed(status.recent_rounds)
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""Named retry policies and time limits of activities, in one place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+from springline import names
+
+FINAL_ERRORS = [names.INVALID_REQUEST, names.STORE_MISCONFIGURED, names.INVARIANT_VIOLATED]
+
+COMMIT_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=50),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=2),
+    maximum_attempts=0,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""Commit steps are tried for as long as it takes: what is reserved must come to an end."""
+
+COMMIT_START_TO_CLOSE = timedelta(seconds=60)
+"""Upper bound of one attempt; a live attempt is known by its heartbeats."""
+
+COMMIT_HEARTBEAT = timedelta(milliseconds=1500)
+"""A killed worker is noticed after this long; a false alarm costs a second attempt, which does no harm."""
