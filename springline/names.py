@@ -51,6 +51,12 @@ METRIC_ROUND_MEMBERS = "springline_delta_round_members"
 METRIC_RECOVERIES = "springline_delta_recoveries"  # label outcome: completed, abandoned, released, void
 METRIC_STEP_SECONDS = "springline_delta_step_seconds"  # label step: reserve, write_log, write_marker, finalize
 METRIC_STORE_REQUESTS = "springline_store_requests"  # labels operation, outcome
+METRIC_HTTP_REQUESTS = "springline_http_requests"  # labels method, route, status
+METRIC_HTTP_SECONDS = "springline_http_request_seconds"  # labels method, route
+METRIC_COALESCED_REQUESTS = "springline_coalesced_requests"
+METRIC_COALESCED_BATCHES = "springline_coalesced_batches"
+METRIC_COALESCED_RETRIES = "springline_coalesced_retries"
+METRIC_COALESCED_EXPIRED = "springline_coalesced_expired"
 
 
 def commit_workflow_id(tenant: str, workspace: str, table_id: str) -> str:
