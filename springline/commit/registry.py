@@ -1,0 +1,118 @@
+"""Looking tables up: by id or by name, and where a table's root is (design 10, 3.3 rule 2)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from springline import paths
+from springline.delta.registry import Claim, TableEntry
+from springline.errors import Code, InvariantViolated, Refused, refused
+from springline.storage.port import ObjectStore
+from springline.storage.together import together
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]) -> M | None:
+    """Read a registry record; None if there is none. Raises `InvariantViolated` if it is damaged."""
+    stored = await store.get(path)
+    return None if stored is None else decode_record(stored.data, path, model)
+
+
+def decode_record(data: bytes, path: str, model: type[M]) -> M:
+    """Parse the bytes of a registry record read from `path`; raises `InvariantViolated` if they are none."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise InvariantViolated(f"{path} is not a registry record ({model.__name__}): {error}") from error
+
+
+class Registry:
+    """The tables of one workspace, as this process knows them.
+
+    Entries and claims are written once and never changed, so what was found is remembered for ever; what was
+    not found is asked for again, because it may be there next time.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._by_id: dict[str, TableEntry] = {}
+        self._ids: dict[str, str] = {}
+        self._roots: dict[str, str] = {}
+
+    async def entry(self, id_or_name: str) -> TableEntry:
+        """Return the registered table with this id or name.
+
+        Raises `Refused` (`TABLE_NOT_FOUND`) if there is none, `InvariantViolated` if a record is damaged.
+        """
+        if is_table_id(id_or_name):
+            entry = await self._entry_of(id_or_name)
+            if entry is None:
+                raise not_found(id_or_name)
+            return entry
+        table_id = self._ids.get(id_or_name)
+        if table_id is None:
+            claim = None
+            if id_or_name:
+                claim = await read_record(self._store, paths.name_claim(id_or_name), Claim)
+            if claim is None:
+                raise not_found(id_or_name)
+            table_id = self._ids[id_or_name] = claim.table_id
+        entry = await self._entry_of(table_id)
+        if entry is None:
+            raise InvariantViolated(f"the name {id_or_name!r} is claimed by table {table_id}, which has no entry")
+        return entry
+
+    async def root_of(self, table_id: str) -> str:
+        """Return the root of a table by its id alone.
+
+        A table that has a coordinator but no registry entry (the reference system's, or a half-restored
+        bucket) has the default root. Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither.
+        """
+        entry = self._by_id.get(table_id)
+        if entry is not None:
+            return entry.root
+        root = self._roots.get(table_id)
+        if root is not None:
+            return root
+        if not is_table_id(table_id):
+            raise not_found(table_id)
+        entry, coordinator = await together(
+            self._entry_of(table_id), self._store.head(paths.delta_coordinator(table_id))
+        )
+        if entry is not None:
+            return entry.root
+        if coordinator is None:
+            raise not_found(table_id)
+        return self._roots.setdefault(table_id, paths.default_table_root(table_id))
+
+    async def _entry_of(self, table_id: str) -> TableEntry | None:
+        known = self._by_id.get(table_id)
+        if known is not None:
+            return known
+        entry = await read_record(self._store, paths.table_entry(table_id), TableEntry)
+        if entry is not None:
+            self._by_id[table_id] = entry
+        return entry
+
+
+def is_table_id(text: str) -> bool:
+    """Say whether `text` has the form of a table id; names never have it."""
+    try:
+        paths.table_id(text)
+    except paths.InvalidPath:
+        return False
+    return True
+
+
+def not_found(id_or_name: str) -> Refused:
+    """Build the refusal for a table nobody registered."""
+    return refused(
+        Code.TABLE_NOT_FOUND,
+        f"there is no table {id_or_name!r} in this workspace",
+        field="table",
+        value=id_or_name,
+        remedy="check the id or name, the tenant and the workspace, or create the table first",
+    )

@@ -1,0 +1,248 @@
+"""Creating and adopting tables: a handful of create-only puts that any crash leaves completable (design 10).
+
+The order is: root claim, version 0 (create only), registry entry, coordinator, name claim. Everything that can be
+refused is found out by reads before the first put. What a crash, or the loss of a race, leaves behind:
+
+- *A root claim without a registry entry* names the id that the table at this root will have. The same workflow
+  goes on with it, and so does any later creation or adoption at this root, which takes over the claimed id: a
+  dead creation blocks no root.
+- *A registry entry without a name claim* is completed by whoever asks for the same root and name. If another
+  table took the name meanwhile (two creators of one name, started around Temporal, at the same instant), the
+  loser is told; its table stays usable under its id, because an entry once written is never taken back.
+- A name is claimed last, so a dead creation blocks no name, and a table found by name is complete.
+
+A table inside another table's folder is refused by looking for the claims of all folders above it. A table
+*around* existing ones cannot be seen without a listing: placing it is the caller's mistake to avoid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from springline import paths
+from springline.commit.registry import Registry, decode_record, read_record
+from springline.commit.snapshot import Snapshot, load_snapshot
+from springline.delta.coordinator import Coordinator, decode_coordinator
+from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
+from springline.delta.features import require_supported
+from springline.delta.registry import Claim, TableEntry
+from springline.delta.roots import ancestors, default_owner, root_of_location
+from springline.delta.table_request import AdoptTable, CreateTable, check_name
+from springline.errors import Code, InvariantViolated, Refused, refused
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+from springline.storage.together import together
+
+__all__ = ["AdoptTable", "CreateTable", "Registry", "adopt_table", "create_table"]
+
+
+async def create_table(
+    store: ObjectStore, scope: paths.Scope, spec: CreateTable, table_id: str, now_ms: int
+) -> TableEntry:
+    """Create a table and register it; return its registry entry.
+
+    `table_id` (a lower-case UUID) and `now_ms` (milliseconds since 1970, the creation time in version 0) are
+    chosen by the caller once and repeated on every retry. The table may get another id than proposed: the one
+    a dead creation left at this root, or the one its default location names. Safe to repeat after a crash
+    anywhere and to run twice at once. Raises `Refused` (`INVALID_REQUEST`, `INVALID_PATH`,
+    `UNSUPPORTED_FEATURE`, `ROOT_TAKEN`, `NAME_TAKEN`).
+    """
+    new = check_creation(spec)
+    root = paths.default_table_root(table_id) if spec.location is None else root_of_location(spec.location, scope)
+    place = _Place(store, spec.name, root, default_owner(root) or table_id)
+    await place.look()
+    missing = await _version_zero_missing(place, new)
+    await place.claim_root()
+    if missing:
+        await _write_version_zero(place, new, now_ms)
+    return await place.register(now_ms, new.configuration, latest_version=0)
+
+
+async def adopt_table(
+    store: ObjectStore, scope: paths.Scope, spec: AdoptTable, table_id: str, now_ms: int
+) -> TableEntry:
+    """Register the Delta table that already is at a location; return its registry entry.
+
+    Arguments, id and safety are those of `create_table`. Raises `Refused` (`INVALID_REQUEST`, `INVALID_PATH`,
+    `NOT_A_DELTA_TABLE`, `UNSUPPORTED_FEATURE`, `ROOT_TAKEN`, `NAME_TAKEN`); nothing is written then.
+    """
+    check_name(spec.name)
+    root = root_of_location(spec.location, scope)
+    place = _Place(store, spec.name, root, default_owner(root) or table_id)
+    await place.look()
+    snapshot = await _readable_snapshot(store, root, spec.location)
+    protocol, metadata = snapshot.protocol, snapshot.metadata
+    if protocol is None or metadata is None:
+        raise _no_table(spec.location, "its log holds no protocol or no metaData action")
+    require_supported(protocol, metadata, field="location")
+    await place.claim_root()
+    configuration = metadata.get("configuration")
+    properties = {str(key): str(value) for key, value in (configuration or {}).items() if value is not None}
+    return await place.register(now_ms, properties, latest_version=snapshot.version)
+
+
+@dataclass(slots=True)
+class _Place:
+    """A name and a root that are to become one table, and what is known of their claims.
+
+    `table_id` is `proposed_id` until `look` or `claim_root` finds that the root already has one.
+    """
+
+    store: ObjectStore
+    name: str
+    root: str
+    proposed_id: str
+    table_id: str = ""
+    entry: TableEntry | None = None
+
+    def __post_init__(self) -> None:
+        self.table_id = self.proposed_id
+
+    async def look(self) -> None:
+        """Read every claim that could stand in the way; raises `Refused` if one does. Writes nothing."""
+        above = ancestors(self.root)
+        named, *claims = await together(
+            *(
+                read_record(self.store, path, Claim)
+                for path in (
+                    paths.name_claim(self.name),
+                    paths.root_claim(self.root),
+                    *(paths.root_claim(folder) for folder in above),
+                )
+            )
+        )
+        if named is not None and named.table_id != self.table_id:
+            raise self._name_taken(named)
+        for claim in claims[1:]:
+            if claim is not None:
+                raise self._root_taken(f"{claim.value!r}, which contains it, is the root of table {claim.table_id}")
+        if claims[0] is not None:
+            await self._join(claims[0])
+
+    async def claim_root(self) -> None:
+        """Claim the root, or join the id that claimed it without registering a table."""
+        path = paths.root_claim(self.root)
+        put = await put_once(self.store, path, _encode(Claim(table_id=self.table_id, value=self.root)))
+        if isinstance(put, Other):
+            await self._join(decode_record(put.data, path, Claim))
+
+    async def register(self, now_ms: int, properties: dict[str, str], *, latest_version: int) -> TableEntry:
+        """Write registry entry, coordinator and name claim; return the entry in force."""
+        entry = self.entry or await self._write_entry(now_ms, properties)
+        path = paths.delta_coordinator(self.table_id)
+        coordinator = await put_once(self.store, path, Coordinator(latest_version).encode())
+        if isinstance(coordinator, Other):
+            decode_coordinator(coordinator.data, path)
+        path = paths.name_claim(self.name)
+        named = await put_once(self.store, path, _encode(Claim(table_id=self.table_id, value=self.name)))
+        if isinstance(named, Other):
+            claim = decode_record(named.data, path, Claim)
+            if claim.table_id != self.table_id:
+                raise self._name_taken(claim, registered=True)
+        return entry
+
+    async def _write_entry(self, now_ms: int, properties: dict[str, str]) -> TableEntry:
+        entry = TableEntry(
+            table_id=self.table_id,
+            name=self.name,
+            root=self.root,
+            created_at_ms=now_ms,
+            properties=dict(sorted(properties.items())),
+        )
+        path = paths.table_entry(self.table_id)
+        put = await put_once(self.store, path, _encode(entry))
+        if not isinstance(put, Other):
+            return entry
+        existing = decode_record(put.data, path, TableEntry)
+        self._check_entry(existing)
+        return existing
+
+    async def _join(self, claim: Claim) -> None:
+        self.table_id = claim.table_id
+        entry = await read_record(self.store, paths.table_entry(claim.table_id), TableEntry)
+        if entry is not None:
+            self._check_entry(entry)
+        self.entry = entry
+
+    def _check_entry(self, entry: TableEntry) -> None:
+        if entry.root != self.root:
+            raise InvariantViolated(
+                f"table {entry.table_id} has claimed the root {self.root!r} but is registered at {entry.root!r}"
+            )
+        if entry.name != self.name:
+            raise self._root_taken(f"it is the root of table {entry.name!r} ({entry.table_id})")
+
+    def _root_taken(self, why: str) -> Refused:
+        return root_taken(self.root, why, "choose another location, or use the table that is there")
+
+    def _name_taken(self, claim: Claim, *, registered: bool = False) -> Refused:
+        kept = f"; the new table is registered without a name, as {self.table_id}" if registered else ""
+        return refused(
+            Code.NAME_TAKEN,
+            f"the name {self.name!r} belongs to table {claim.table_id}{kept}",
+            field="name",
+            value=self.name,
+            remedy=f"use the id {self.table_id}" if registered else "choose another name, or use the table that has it",
+        )
+
+
+def root_taken(root: str, why: str, remedy: str) -> Refused:
+    """Build the refusal for a location that belongs to another table."""
+    return refused(Code.ROOT_TAKEN, f"location {root!r} is taken: {why}", field="location", value=root, remedy=remedy)
+
+
+async def _version_zero_missing(place: _Place, new: NewTable) -> bool:
+    """Say whether version 0 is still to be written; refuse to create over another Delta table. Reads only.
+
+    Once the table is registered, version 0 was there: if it is gone, log clean-up took it, and writing it again
+    would put a commit into the table's past.
+    """
+    zero, pointer = await together(
+        place.store.get(paths.delta_log(place.root, 0)),
+        place.store.head(paths.delta_last_checkpoint(place.root)),
+    )
+    if zero is not None:
+        if is_version_zero_of(new, place.table_id, zero.data):
+            return False
+        raise _holds_another(place.root)
+    if place.entry is not None and place.table_id == place.proposed_id:
+        return False
+    if pointer is not None or place.entry is not None:
+        raise _holds_another(place.root)
+    return True
+
+
+async def _write_version_zero(place: _Place, new: NewTable, now_ms: int) -> None:
+    put = await put_once(place.store, paths.delta_log(place.root, 0), version_zero(new, place.table_id, now_ms))
+    if isinstance(put, Other) and not is_version_zero_of(new, place.table_id, put.data):
+        raise _holds_another(place.root)
+
+
+def _holds_another(root: str) -> Refused:
+    return root_taken(root, "it holds a Delta table already", "adopt that table, or choose another location")
+
+
+async def _readable_snapshot(store: ObjectStore, root: str, location: str) -> Snapshot:
+    try:
+        snapshot = await load_snapshot(store, root)
+    except InvariantViolated as error:
+        raise _no_table(location, str(error)) from error
+    if snapshot.version < 0:
+        raise _no_table(location, "it has neither version 0 nor a _last_checkpoint")
+    return snapshot
+
+
+def _no_table(location: str, why: str) -> Refused:
+    return refused(
+        Code.NOT_A_DELTA_TABLE,
+        f"location {location!r} holds no Delta table that can be adopted: {why}",
+        field="location",
+        value=location,
+        remedy="name the folder that holds the table's log, or create the table",
+    )
+
+
+def _encode(record: Claim | TableEntry) -> bytes:
+    return orjson.dumps(record.model_dump())

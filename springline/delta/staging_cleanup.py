@@ -1,0 +1,80 @@
+"""Which staged payloads may be removed (design 3.3 rule 8).
+
+A payload's age is read from its name, which is a ULID or a UUIDv7: both begin with the milliseconds since 1970
+at which they were made. A name that tells no age is kept, because nobody can say that it is old.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from springline.delta.coordinator import Coordinator
+
+MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
+"""Nothing younger is ever removed: a client may still be about to commit it."""
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Verdict(StrEnum):
+    """What becomes of a staged payload, and why it is kept."""
+
+    REMOVE = "remove"
+    NAMED = "named"
+    """The coordinator's reservation names it: recovery needs it."""
+    YOUNG = "young"
+    AGELESS = "ageless"
+    """Its name tells no age."""
+
+
+def staged_at_ms(name: str) -> int | None:
+    """Return when a payload was staged, in milliseconds since 1970, from its name without `.json`; None if unknown."""
+    if _ULID.fullmatch(name):
+        value = 0
+        for character in name[:10]:
+            value = value * 32 + _CROCKFORD.index(character)
+        return value
+    if _UUID7.fullmatch(name):
+        return int(name[:8] + name[9:13], 16)
+    return None
+
+
+def named_by(coordinator: Coordinator | None) -> frozenset[str]:
+    """Return the staged paths that a coordinator's reservation needs."""
+    inflight = None if coordinator is None else coordinator.inflight
+    if inflight is None:
+        return frozenset()
+    return frozenset({inflight.staged_path, *(member.staged_path for member in inflight.members)})
+
+
+def judge_staged(
+    payloads: Iterable[tuple[str, str]],
+    coordinator: Coordinator | None,
+    now_ms: int,
+    *,
+    min_age_ms: int = MIN_AGE_MS,
+) -> dict[str, Verdict]:
+    """Judge staged payloads, given as (scope-relative path, name), by the table's coordinator and their age.
+
+    `coordinator` is None for a table that has none. `min_age_ms` can lengthen the age, not shorten it: raises
+    `ValueError` below `MIN_AGE_MS`.
+    """
+    if min_age_ms < MIN_AGE_MS:
+        raise ValueError(f"min_age_ms is {min_age_ms}; nothing younger than {MIN_AGE_MS} ms may be removed")
+    named = named_by(coordinator)
+    verdicts: dict[str, Verdict] = {}
+    for path, name in payloads:
+        born = staged_at_ms(name)
+        if path in named:
+            verdicts[path] = Verdict.NAMED
+        elif born is None:
+            verdicts[path] = Verdict.AGELESS
+        elif now_ms - born < min_age_ms:
+            verdicts[path] = Verdict.YOUNG
+        else:
+            verdicts[path] = Verdict.REMOVE
+    return verdicts
