@@ -187,7 +187,8 @@ def _expect_temporal(program: Path) -> None:
 
 
 def _go_install(package: str, folder: Path, cache: Cache, *, minutes: int) -> None:
-    program, env = go(cache)
+    home = folder / "go-home"
+    program, env = go(cache, home)
     cache.say(f"building {package} with {program}, about {minutes} min on two cores the first time")
     run_tool(
         [program, "install", "-trimpath", "-ldflags=-s -w", package],
@@ -195,6 +196,7 @@ def _go_install(package: str, folder: Path, cache: Cache, *, minutes: int) -> No
         say=cache.say,
         env={**env, "GOBIN": str(folder), "CGO_ENABLED": "0"},
     )
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def _built_from(program: Path, module: str, version: str) -> bool:

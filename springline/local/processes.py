@@ -1,0 +1,142 @@
+"""Child processes that never outlive us: own process groups, logs in files, ended however the parent ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from springline.local import guard
+from springline.local.run import ToolFailed
+
+_TAIL_BYTES = 4000
+_Spawn = Callable[[], "subprocess.Popen[bytes]"]
+
+
+class Child:
+    """One program of the stack: can be started, killed, and started again under the same name."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log: Path
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [str(part) for part in command]
+        self._env = dict(env)
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id (and process group id) of the last start, None before the first."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs or before it was started; minus the signal's number if a signal ended it."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the program; its output is appended to the log. Raises `ToolFailed` if it cannot be started."""
+        if self.running:
+            raise ToolFailed(f"{self.name} is already running (pid {self.pid})")
+        command = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *self._command]
+
+        def spawn() -> subprocess.Popen[bytes]:
+            with self.log.open("ab") as output:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=self._env,
+                    cwd=self._cwd,
+                    start_new_session=True,
+                )
+
+        try:
+            self._process = _SPAWNER.run(spawn)
+        except OSError as error:
+            raise ToolFailed(f"{self.name} cannot be started: {error}") from error
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program and whatever it started; nothing happens if it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End the program at once with SIGKILL and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self, grace_s: float) -> int | None:
+        """Ask the program to end (SIGTERM), kill it after `grace_s` seconds; return its exit code."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.exit_code
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for the end and return the exit code; raises `subprocess.TimeoutExpired`."""
+        return None if self._process is None else self._process.wait(timeout_s)
+
+    def log_tail(self) -> str:
+        """Return the end of the log, for an error message."""
+        try:
+            with self.log.open("rb") as handle:
+                handle.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+                return handle.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+
+class _Spawner:
+    """One thread that starts all children and lives as long as this process.
+
+    The kernel's parent-death signal is tied to the *thread* that forked: a child started from a thread of a
+    pool would be killed when that thread is retired.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], _Spawn]] | None = None
+        self._owner = 0
+
+    def run(self, spawn: _Spawn) -> subprocess.Popen[bytes]:
+        """Run `spawn` in the thread and return, or raise, what it does."""
+        future: Future[subprocess.Popen[bytes]] = Future()
+        with self._lock:
+            # After a fork the thread is gone and only its queue is left.
+            if self._jobs is None or self._owner != os.getpid():
+                self._jobs = queue.SimpleQueue()
+                self._owner = os.getpid()
+                threading.Thread(target=_serve, args=(self._jobs,), name="springline-spawner", daemon=True).start()
+            self._jobs.put((future, spawn))
+        return future.result()
+
+
+def _serve(jobs: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], _Spawn]]) -> None:
+    while True:
+        future, spawn = jobs.get()
+        try:
+            future.set_result(spawn())
+        except BaseException as error:
+            future.set_exception(error)
+
+
+_SPAWNER = _Spawner()

@@ -1,0 +1,332 @@
+"""The embedded stack: Temporal development server, workers and API as child processes of one Python process.
+
+Nothing outlives the process that started it: `stop`, `with`, interpreter exit and the kernel's parent-death
+signal all end the children; on systems without that signal the next run clears them up (`runfolder`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict
+
+import httpx
+
+import springline
+from springline.api.tokens import make_token
+from springline.config import PREFIX
+from springline.local.binaries import temporal_cli
+from springline.local.cache import Cache, Say, cache_root, say_to_stderr
+from springline.local.devserver import NAMESPACE, dev_server_command, dev_server_ready
+from springline.local.ports import LOOPBACK, free_ports
+from springline.local.processes import Child
+from springline.local.run import ToolFailed
+from springline.local.runfolder import RunFolder
+from springline.paths import Scope
+
+TEMPORAL = "temporal"
+API = "api"
+READY_PATH = "/readyz"
+"""Where workers and API say that they are ready."""
+
+START_SECONDS = 60.0
+"""How long a child may take until it is ready; a cold machine imports slowly."""
+_POLL_SECONDS = 0.05
+_SOURCES = Path(springline.__file__).parents[1]
+_TEMPORAL_GRACE_SECONDS = 5.0
+_DAY_SECONDS = 24 * 3600
+
+Ready = Callable[[], str | None]
+"""Returns None when the child is ready, else what it still lacks."""
+
+
+def worker_name(number: int) -> str:
+    """Return the name of the worker with this number, counted from 1."""
+    return f"worker-{number}"
+
+
+class EmbeddedStack:
+    """A whole Springline on this machine, for development, the demo and tests with a real server.
+
+    `root` is where the folders of runs go; `store_url` defaults to local files in the run's folder; `workers`
+    and `api` say which processes `start` brings up; `environment` is added to that of workers and API; `keep`
+    leaves the run's folder (store, logs, database) behind; `grace_s` is how long a process may drain on `stop`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        scope: Scope,
+        workers: int = 1,
+        api: bool = True,
+        store_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        keep: bool = False,
+        grace_s: float = 10.0,
+        say: Say = say_to_stderr,
+    ) -> None:
+        self.scope = scope
+        self.say = say
+        self._root = root
+        self._workers = workers
+        self._api = api
+        self._given_store_url = store_url
+        self._extra = dict(environment or {})
+        self._keep = keep
+        self._grace_s = grace_s
+        self._secret = secrets.token_urlsafe(48)
+        self._run: RunFolder | None = None
+        self._children: dict[str, Child] = {}
+        self._ready: dict[str, Ready] = {}
+        self._ports: dict[str, int] = {}
+
+    # What a caller needs to know of a running stack.
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this run; raises `ToolFailed` before `start`."""
+        if self._run is None:
+            raise ToolFailed("the stack has not been started")
+        return self._run.path
+
+    @property
+    def store_url(self) -> str:
+        """Where the tables are."""
+        return self._given_store_url or (self.folder / "store").as_uri()
+
+    @property
+    def temporal_address(self) -> str:
+        """Host and port of the Temporal frontend."""
+        return f"{LOOPBACK}:{self._ports['temporal']}"
+
+    @property
+    def web_ui_url(self) -> str:
+        """Address of the Temporal Web UI."""
+        return f"http://{LOOPBACK}:{self._ports['ui']}"
+
+    @property
+    def api_url(self) -> str:
+        """Address of the HTTP API."""
+        return f"http://{LOOPBACK}:{self._ports['api']}"
+
+    @property
+    def worker_names(self) -> list[str]:
+        """The names under which the workers are started, killed and restarted."""
+        return [worker_name(number) for number in range(1, self._workers + 1)]
+
+    def token(self, *, ttl_s: int = _DAY_SECONDS) -> str:
+        """Return a bearer token for this stack's workspace with every scope, valid for `ttl_s` seconds."""
+        return make_token(self._secret, self.scope, subject="embedded-stack", ttl_s=ttl_s)
+
+    def log(self, name: str) -> Path:
+        """Return the file that holds the output of a child."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the environment in which workers, API and CLI find this stack and nothing else.
+
+        What the user's environment says of Temporal and Springline is left out: a stack must never talk to
+        somebody's production namespace.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", PREFIX))}
+        return {
+            **inherited,
+            "TEMPORAL_ADDRESS": self.temporal_address,
+            "TEMPORAL_NAMESPACE": NAMESPACE,
+            "TEMPORAL_CONFIG_FILE": str(self.folder / "temporal.toml"),
+            f"{PREFIX}STORE_URL": self.store_url,
+            f"{PREFIX}JWT_SECRET": self._secret,
+            f"{PREFIX}API_HOST": LOOPBACK,
+            f"{PREFIX}API_PORT": str(self._ports["api"]),
+            # `worker` and `entrypoints` lie beside `springline`, installed or not.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(_SOURCES), inherited.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+            **self._extra,
+        }
+
+    # Life.
+
+    def start(self) -> None:
+        """Start everything and return when it is ready. Raises `ToolFailed`, with nothing left running."""
+        program = temporal_cli(Cache(cache_root(), self.say))
+        self._run = RunFolder(self._root, self.say)
+        atexit.register(self.stop)
+        try:
+            self._lay_out(program)
+            started = time.monotonic()
+            self.start_child(TEMPORAL)
+            # Workers and API import for seconds: they do so side by side.
+            others = [name for name in self._children if name != TEMPORAL]
+            for name in others:
+                self.start_child(name, wait=False)
+            for name in others:
+                self.wait_ready(name)
+            self.say(f"{', '.join(self._children)} ready after {time.monotonic() - started:.1f} s in {self.folder}")
+        except BaseException:
+            self._keep_logs_of_failure()
+            self.stop()
+            raise
+
+    def stop(self) -> dict[str, int | None]:
+        """End every child and give up the run's folder; return the exit codes. Harmless when not started."""
+        if self._run is None:
+            return {}
+        codes: dict[str, int | None] = {}
+        # Whoever asks goes first; Temporal last, so that workers can hand in what they finished.
+        for name in [API, *self.worker_names]:
+            if name in self._children:
+                codes[name] = self._children[name].stop(self._grace_s)
+        if TEMPORAL in self._children:
+            codes[TEMPORAL] = self._children[TEMPORAL].stop(_TEMPORAL_GRACE_SECONDS)
+        self._run.close(keep=self._keep)
+        self._run = None
+        self._children.clear()
+        atexit.unregister(self.stop)
+        return codes
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start, off the event loop."""
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, off the event loop."""
+        await asyncio.to_thread(self.stop)
+
+    # One child at a time: what chaos needs.
+
+    def child(self, name: str) -> Child:
+        """Return a child by its name (`temporal`, `api`, `worker-1`, ...); raises `KeyError`."""
+        return self._children[name]
+
+    def start_child(self, name: str, *, wait: bool = True) -> None:
+        """Start a child that is not running; by default return when it is ready. Raises `ToolFailed`."""
+        self.child(name).start()
+        self._record()
+        if wait:
+            self.wait_ready(name)
+
+    def kill(self, name: str) -> None:
+        """End a child at once with SIGKILL, as a crash would."""
+        self.child(name).kill()
+
+    def restart(self, name: str, *, wait: bool = True) -> None:
+        """Stop a child in order and start it again with the same ports and environment. Raises `ToolFailed`."""
+        self.child(name).stop(self._grace_s)
+        self.start_child(name, wait=wait)
+
+    def wipe_temporal(self) -> None:
+        """Replace the Temporal server by one with an empty database, as after the loss of a namespace."""
+        self.kill(TEMPORAL)
+        for file in self.folder.glob("temporal.db*"):
+            file.unlink()
+        self.start_child(TEMPORAL)
+
+    def wait_ready(self, name: str, timeout_s: float = START_SECONDS) -> None:
+        """Return when a child is ready; raises `ToolFailed`, with the end of its log, if it ends or takes too long."""
+        child, ready = self.child(name), self._ready[name]
+        deadline = time.monotonic() + timeout_s
+        while True:
+            code = child.exit_code
+            if code is not None:
+                raise ToolFailed(f"{name} ended with code {code} before it was ready:\n{child.log_tail()}")
+            lacking = ready()
+            if lacking is None:
+                return
+            if time.monotonic() > deadline:
+                raise ToolFailed(f"{name} is not ready after {timeout_s:.0f} s: {lacking}\n{child.log_tail()}")
+            time.sleep(_POLL_SECONDS)
+
+    def dead_children(self) -> dict[str, int]:
+        """Return the exit codes of the children that are not running though they were started."""
+        return {name: child.exit_code for name, child in self._children.items() if child.exit_code is not None}
+
+    # Laying out.
+
+    def _lay_out(self, program: Path) -> None:
+        fixed = ("temporal", "http", "ui", "temporal-metrics", "api")
+        per_worker = [f"{name}/{port}" for name in self.worker_names for port in ("metrics", "health")]
+        names = [*fixed, *per_worker]
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        (self.folder / "logs").mkdir()
+        (self.folder / "store").mkdir()
+        (self.folder / "temporal.toml").touch()
+        server = dev_server_command(
+            program,
+            database=self.folder / "temporal.db",
+            port=self._ports["temporal"],
+            http_port=self._ports["http"],
+            ui_port=self._ports["ui"],
+            metrics_port=self._ports["temporal-metrics"],
+        )
+        http_port = self._ports["http"]
+        self._add(TEMPORAL, Child(TEMPORAL, server, **self._place(TEMPORAL)), lambda: dev_server_ready(http_port))
+        for name in self.worker_names:
+            health = self._ports[f"{name}/health"]
+            ports = {
+                f"{PREFIX}METRICS_PORT": str(self._ports[f"{name}/metrics"]),
+                f"{PREFIX}HEALTH_PORT": str(health),
+            }
+            command = [sys.executable, "-m", "worker"]
+            self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health))
+        if self._api:
+            command = [sys.executable, "-m", "entrypoints.api"]
+            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"]))
+
+    def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
+        env = {**self.child_environment(), **(ports or {})}
+        return {"env": env, "cwd": self.folder, "log": self.log(name)}
+
+    def _add(self, name: str, child: Child, ready: Ready) -> None:
+        self._children[name] = child
+        self._ready[name] = ready
+
+    def _record(self) -> None:
+        if self._run is not None:
+            pids = {
+                name: child.pid for name, child in self._children.items() if child.pid is not None and child.running
+            }
+            self._run.record_children(pids)
+
+    def _keep_logs_of_failure(self) -> None:
+        if self._run is not None and any(self.folder.glob("logs/*")):
+            self._keep = True
+            self.say(f"the logs are in {self.folder / 'logs'}")
+
+
+class _Place(TypedDict):
+    env: dict[str, str]
+    cwd: Path
+    log: Path
+
+
+def _http_ready(port: int) -> Ready:
+    def ready() -> str | None:
+        try:
+            answer = httpx.get(f"http://{LOOPBACK}:{port}{READY_PATH}", timeout=2)
+        except httpx.HTTPError as error:
+            return f"no answer yet ({type(error).__name__})"
+        return None if answer.status_code == httpx.codes.OK else f"answers {answer.status_code}: {answer.text[:200]}"
+
+    return ready
