@@ -1,0 +1,90 @@
+"""Create-only writes with a clear answer: who wrote what is there, whatever got lost on the way (design 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from springline.paths import ObjectPath
+from springline.storage.port import (
+    IfAbsent,
+    ObjectStore,
+    Stored,
+    StoredObject,
+    StoreRetry,
+    StoreUnknown,
+)
+
+ATTEMPTS = 3
+"""Puts of one `put_once`: enough for one lost request and one object deleted in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """This call wrote the object; `version` is its token."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The object was there with exactly these bytes: an earlier attempt's, or somebody who wrote the same."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The name is taken by other bytes, `data`; `version` is their token."""
+
+    data: bytes
+    version: str
+
+
+OnceResult = Created | Same | Other
+
+
+async def put_once(store: ObjectStore, path: ObjectPath, data: bytes) -> OnceResult:
+    """Write `data` under `path` if nothing is there, and find out what is there otherwise.
+
+    Every refusal and every unclear answer is decided by reading back: a failed precondition can be our own
+    earlier success, a throttled name is one that somebody is writing. A create-only write is safe to repeat, so
+    after `StoreUnknown` with nothing there it is put again, `ATTEMPTS` times at most.
+
+    Raises `StoreRetry` if nothing was written, `StoreUnknown` if an earlier put may still arrive,
+    `StoreMisconfigured` as the store does.
+    """
+    unclear: StoreUnknown | None = None
+    for _ in range(ATTEMPTS):
+        refusal: StoreRetry | None = None
+        try:
+            result = await store.put(path, data, IfAbsent())
+            if isinstance(result, Stored):
+                return Created(result.version)
+        except StoreUnknown as error:
+            unclear = error
+        except StoreRetry as error:
+            refusal = error
+        existing = await _read_back(store, path, unclear)
+        if existing is not None:
+            return Same(existing.version) if existing.data == data else Other(existing.data, existing.version)
+        if refusal is not None:
+            if unclear is None:
+                raise refusal
+            raise _may_arrive(path) from unclear
+    if unclear is None:
+        raise StoreRetry(f"{path}: the name is refused as taken, and nothing is there to be read; try again")
+    raise _may_arrive(path) from unclear
+
+
+async def _read_back(store: ObjectStore, path: ObjectPath, unclear: StoreUnknown | None) -> StoredObject | None:
+    try:
+        return await store.get(path)
+    except StoreRetry as error:
+        if unclear is None:
+            raise
+        # The read failed in passing, but the write before it is in doubt: the caller must not take it as undone.
+        raise _may_arrive(path) from error
+
+
+def _may_arrive(path: ObjectPath) -> StoreUnknown:
+    return StoreUnknown(f"{path}: a put had no clear answer and may still arrive; read back before deciding")

@@ -1,0 +1,57 @@
+"""Storage calls that are made at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+
+
+@overload
+async def together(first: Awaitable[A], second: Awaitable[B], /) -> tuple[A, B]: ...
+@overload
+async def together(first: Awaitable[A], second: Awaitable[B], third: Awaitable[C], /) -> tuple[A, B, C]: ...
+@overload
+async def together(*awaitables: Awaitable[T]) -> list[T]: ...
+async def together(*awaitables: Awaitable[Any]) -> Any:
+    """Start all `awaitables` at once, wait until every one has ended, and return their results in order.
+
+    If any failed, the error of the first of them in argument order is raised, but only when all have ended: no
+    operation outlives its caller. An error that is no `Exception` (the process is going down) goes before the
+    others. If the caller is cancelled, all are cancelled and waited for, and then the cancellation goes on.
+    """
+    tasks = [asyncio.ensure_future(one) for one in awaitables]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await _all_ended(tasks)
+        raise
+    errors: list[BaseException] = []
+    for task in tasks:
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            errors.append(error)
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
+    return [task.result() for task in tasks]
+
+
+async def _all_ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait for all of `tasks` however often the waiting itself is cancelled, and take note of their errors."""
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            continue
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
