@@ -1,0 +1,1 @@
+"""The composition root: where domain, Temporal and processes are put together."""

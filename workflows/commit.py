@@ -65,6 +65,7 @@ class Ticket:
 
     @property
     def key(self) -> str:
+        """Return the request's idempotency key."""
         return self.request.idempotency_key
 
 
@@ -370,11 +371,8 @@ class CommitWorkflow:
     async def _checkpoint_after(self, before: int | None, version: int) -> None:
         """Start a checkpoint off the commit path each time the version passes a multiple of the interval."""
         interval = self._checkpoint_interval
-        if (
-            interval == 0
-            or version == 0
-            or version // interval == (version - 1 if before is None else before) // interval
-        ):
+        passed = version - 1 if before is None else before
+        if interval == 0 or version // interval == max(passed, 0) // interval:
             return
         try:
             await workflow.start_child_workflow(

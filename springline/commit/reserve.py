@@ -154,13 +154,9 @@ class _Reserving:
     async def _latest(self, latest: int, examined: Sequence[Examined]) -> int:
         """Catch up with versions others wrote, when a request's `read_version` says that there may be some (rule 7)."""
         doubtful = any(
-            one.marker is None
-            and one.payload is not None
-            and (
-                one.request.read_version > latest
-                or (one.request.mode is Mode.STRICT and one.request.read_version != latest)
-            )
+            one.request.read_version > latest or (one.request.mode is Mode.STRICT and one.request.read_version != latest)
             for one in examined
+            if one.marker is None and one.payload is not None
         )
         if not doubtful:
             return latest
