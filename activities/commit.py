@@ -6,8 +6,6 @@ a step reads what it needs from storage.
 
 from __future__ import annotations
 
-from springline.commit.tables import Registry
-from springline.storage.scoped import ScopedStore
 from temporalio import activity
 
 from activities.failures import as_temporal_failures
@@ -28,8 +26,10 @@ from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table
+from springline.commit.tables import Registry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
 
 TABLES_REMEMBERED = 1_000
 
@@ -103,9 +103,7 @@ class CommitActivities:
             with as_temporal_failures():
                 table = await self._table(order.table)
                 before = table.throttled
-                finished = order.finished and Finished(
-                    order.finished.commit_id, order.finished.version, order.finished.coordinator_version
-                )
+                finished = _finished(order)
                 result = await reserve(table, Round(order.round_id, order.now_ms, order.requests), finished)
                 if finished is not None:
                     table.reservations.drop(finished.inflight_id)
@@ -122,6 +120,12 @@ class CommitActivities:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table
         return table
+
+
+def _finished(order: RoundOrder) -> Finished | None:
+    if order.finished is None:
+        return None
+    return Finished(order.finished.commit_id, order.finished.version, order.finished.coordinator_version)
 
 
 def _remember(table: Table, reserved: Reserved) -> None:

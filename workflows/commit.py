@@ -21,6 +21,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.table_messages import CheckpointStart
     from pydantic import ValidationError
 
     from activities.messages import (
@@ -43,7 +44,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RoundSummary
     from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
     from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
-    from workflows.table_messages import CheckpointStart
 
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
@@ -270,7 +270,7 @@ class CommitWorkflow:
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         finished = order.finished
         count = len(order.requests)
-        return await workflow.execute_activity(
+        result: RoundResult = await workflow.execute_activity(
             names.RESERVE if finished is None else names.FINALIZE_AND_RESERVE,
             order,
             result_type=RoundResult,
@@ -281,6 +281,7 @@ class CommitWorkflow:
             if finished is None
             else f"finalize version {finished.version} and reserve the next for {count} request(s)",
         )
+        return result
 
     async def _finalize(self) -> None:
         finished = self._finished

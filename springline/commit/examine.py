@@ -41,9 +41,9 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
         else:
             wellformed.append(request)
     unread = [request for request in wellformed if table.payloads.get(_payload_name(request)) is None]
-    markers, *staged = await together(
+    markers, staged = await together(
         read_markers(table, [request.idempotency_key for request in wellformed]),
-        *(table.store.get(paths.relative_path(request.staged_path)) for request in unread),
+        together(*(table.store.get(paths.relative_path(request.staged_path)) for request in unread)),
     )
     stored = {_payload_name(request): one for request, one in zip(unread, staged, strict=True)}
     known = iter(zip(wellformed, markers, strict=True))

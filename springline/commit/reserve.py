@@ -152,11 +152,10 @@ class _Reserving:
         self.result.reserved = reserved
 
     async def _latest(self, latest: int, examined: Sequence[Examined]) -> int:
-        """Catch up with versions others wrote, when a request's `read_version` says that there may be some (rule 7)."""
+        """Catch up with versions others wrote, when a `read_version` says that there may be some (rule 7)."""
         doubtful = any(
-            one.request.read_version > latest or (one.request.mode is Mode.STRICT and one.request.read_version != latest)
-            for one in examined
-            if one.marker is None and one.payload is not None
+            request.read_version > latest or (request.mode is Mode.STRICT and request.read_version != latest)
+            for request in (one.request for one in examined if one.marker is None and one.payload is not None)
         )
         if not doubtful:
             return latest
