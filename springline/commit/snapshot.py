@@ -179,7 +179,7 @@ async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) 
             found = _actions_in_force(root, hint.version, stored.data)
         else:
             try:
-                found = await asyncio.to_thread(_actions_of_parquet, stored.data)
+                found = await asyncio.to_thread(actions_of_checkpoint, stored.data)
             except pa.ArrowException:
                 return None
         protocol = protocol or found[0]
@@ -189,8 +189,11 @@ async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) 
     return None
 
 
-def _actions_of_parquet(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return `protocol` and `metaData` of one Parquet checkpoint file, reading only those columns."""
+def actions_of_checkpoint(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return `protocol` and `metaData` of one Parquet checkpoint file, reading only those columns. Blocks.
+
+    Raises `pyarrow.ArrowException` if the bytes are no Parquet file.
+    """
     file = pq.ParquetFile(io.BytesIO(data))
     wanted = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
     found: dict[str, dict[str, Any]] = {}
@@ -208,3 +211,8 @@ def _actions_of_parquet(data: bytes) -> tuple[dict[str, Any] | None, dict[str, A
         None if protocol is None else protocol_of_row(protocol),
         None if metadata is None else metadata_of_row(metadata),
     )
+
+
+def rows_of_checkpoint(data: bytes) -> int:
+    """Return the number of actions in a Parquet checkpoint file; raises `pyarrow.ArrowException` if it is none."""
+    return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)
