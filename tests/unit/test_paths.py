@@ -1,0 +1,234 @@
+"""Object paths: the vectors of the reference, the spellings of the specification, and the rules."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ulid import ULID as LibraryULID
+
+from springline import paths
+from springline.paths import InvalidPath, Scope
+from tests.unit import path_samples
+from tests.unit.path_samples import (
+    BUILDERS,
+    DAY,
+    DIGEST,
+    SCOPE,
+    SPELLED,
+    TABLE,
+    ULID,
+    ulids,
+)
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "fingerprints.json").read_bytes())
+
+
+def test_golden_paths() -> None:
+    made = {
+        "base_snapshot_dir": paths.orchestration_base_dir("S1"),
+        "compaction_lock": paths.orchestration_compaction_lock(),
+        "delta_coordinator": paths.delta_coordinator(TABLE),
+        "delta_log_7": paths.delta_log(paths.default_table_root(TABLE), 7),
+        "delta_marker": paths.delta_marker(TABLE, "01946b1c-0000-7000-8000-000000000001"),
+        "delta_staging": paths.delta_staged(TABLE, ULID),
+        "event": paths.ledger_event(DAY, "01JHMP"),
+        "l0_dir": paths.orchestration_l0_dir("D1"),
+        "manifest_pointer": paths.orchestration_pointer(),
+    }
+    expected = dict(GOLDEN["paths"])
+    assert expected.pop("delta_log_negative_error").endswith("must be non-negative")
+    assert made == expected
+
+
+@pytest.mark.parametrize("vector", GOLDEN["event_id_from_ledger_path"], ids=lambda vector: vector["path"])
+def test_golden_event_ids(vector: dict[str, Any]) -> None:
+    assert paths.event_id_from_ledger_path(vector["path"]) == vector["event_id"]
+
+
+@pytest.mark.parametrize("vector", GOLDEN["run_key_reservation_path"], ids=lambda vector: repr(vector["run_key"]))
+def test_golden_reservations(vector: dict[str, Any]) -> None:
+    assert paths.run_key_reservation(vector["run_key"]) == vector["path"]
+
+
+def test_golden_canonical_event_paths() -> None:
+    vectors = GOLDEN["event_idempotency"]
+    assert len(vectors) > 50
+    for vector in vectors:
+        assert paths.canonical_ledger_event(vector["event_id"], date(1970, 1, 1)) == vector["ledger_path"]
+
+
+def test_golden_request_hash_marker() -> None:
+    marker = GOLDEN["delta_request_hash"]["marker"]
+    assert paths.parse_delta_log(marker["delta_log_path"]) == (f"tables/{TABLE}", marker["version"])
+    digest = marker["idempotency_key_hash"]
+    assert paths.delta_marker(TABLE, marker["idempotency_key"]).endswith(f"/{digest[:2]}/{digest}.json")
+
+
+@pytest.mark.parametrize("vector", GOLDEN["delta_bad_keys"], ids=lambda vector: vector["idempotency_key"])
+def test_any_raw_key_has_a_marker(vector: dict[str, Any]) -> None:
+    """S 1.8 hashes the raw key; that a key is canonical is judged by the request, not by its path."""
+    key = vector["idempotency_key"]
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert paths.delta_marker(TABLE, key) == f"delta/idempotency/{TABLE}/{digest[:2]}/{digest}.json"
+
+
+@pytest.mark.parametrize(("made", "expected"), SPELLED, ids=lambda text: text)
+def test_templates(made: str, expected: str) -> None:
+    assert made == expected
+    assert paths.relative_path(made) == made
+
+
+def test_every_builder_is_spelled_out_or_golden() -> None:
+    """A builder that nobody compares with the specification's spelling is a path that nobody checked."""
+    module = inspect.getmodule(test_golden_paths)
+    assert module is not None
+    source = inspect.getsource(module) + inspect.getsource(path_samples)
+    missing = {name for name in BUILDERS if f"paths.{name}(" not in source}
+    assert missing == {"orchestration_state_dir"}, "which orchestration_l0_dir and orchestration_base_dir share"
+
+
+def test_refused_prefix_holds_the_refused() -> None:
+    assert paths.lies_under(paths.orchestration_refused("x"), paths.orchestration_refused_prefix())
+
+
+@pytest.mark.parametrize("text", ["", "a", "a/", "a//b", "a b", "a=b", "ü/日本", "...", "a..b", ".a"])
+def test_relative_paths_that_pass(text: str) -> None:
+    assert paths.relative_path(text) == text
+
+
+@given(st.text())
+def test_relative_path_is_exactly_the_rule(text: str) -> None:
+    encodable = not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+    allowed = (
+        encodable
+        and not text.startswith("/")
+        and not set(text) & set("\\%\r\n\0")
+        and not {".", ".."} & set(text.split("/"))
+    )
+    try:
+        paths.relative_path(text)
+    except InvalidPath:
+        assert not allowed
+    else:
+        assert allowed
+
+
+@pytest.mark.parametrize(
+    ("location", "root"),
+    [
+        ("warehouse/orders", "warehouse/orders"),
+        ("  /warehouse/orders/ ", "warehouse/orders"),
+        ("gs://lake/warehouse/orders//", "warehouse/orders"),
+        ("gs://lake/tenant=acme/workspace=prod/warehouse/orders/", "warehouse/orders"),
+        ("tenant=acme/workspace=prod/warehouse", "warehouse"),
+        ("s3a://b/tenant=other/workspace=prod/x", "tenant=other/workspace=prod/x"),
+        ("tenant=acme/workspace=production/x", "tenant=acme/workspace=production/x"),
+        ("tenant=acme/workspace=prod", "tenant=acme/workspace=prod"),
+        ("gs://lake/tenant=acme/workspace=prod/tenant=acme/workspace=prod/x", "tenant=acme/workspace=prod/x"),
+        ("file:///data/orders", "data/orders"),
+        ("x" * 3, "xxx"),
+    ],
+)
+def test_table_roots(location: str, root: str) -> None:
+    assert paths.table_root(location, SCOPE) == root
+
+
+def test_table_root_example_of_the_specification() -> None:
+    location = "gs://lake/tenant=acme/workspace=analytics/warehouse/sales/orders/"
+    root = paths.table_root(location, Scope("acme", "analytics"))
+    assert paths.delta_log(root, 42) == "warehouse/sales/orders/_delta_log/00000000000000000042.json"
+
+
+@given(st.text(max_size=60))
+def test_a_table_root_can_hold_a_log(location: str) -> None:
+    try:
+        root = paths.table_root(location, SCOPE)
+    except InvalidPath:
+        return
+    assert paths.parse_delta_log(paths.delta_log(root, 0)) == (root, 0)
+    assert paths.root_claim(root) == f"delta/roots/{hashlib.sha256(root.encode()).hexdigest()}.json"
+
+
+def test_last_version() -> None:
+    path = paths.delta_log("a", paths.MAX_VERSION)
+    assert path == "a/_delta_log/09223372036854775807.json"
+    assert paths.parse_delta_log(path) == ("a", paths.MAX_VERSION)
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "covered"),
+    [
+        ("a", "a", True),
+        ("a/b", "a", True),
+        ("ab", "a", False),
+        ("a/b", "a/", True),
+        ("a", "a/", False),
+        ("a", "", True),
+    ],
+)
+def test_prefix_is_a_folder(path: str, prefix: str, covered: bool) -> None:
+    assert paths.lies_under(path, prefix) is covered
+
+
+def test_page_cursor_inside_its_prefix() -> None:
+    assert paths.page_cursor("a/b", "a") == "a/b"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "state/orchestration/rebuilds/x.json",
+        "state/orchestration/rebuilds/x.JSON",
+        "state/orchestration/rebuilds/2026/x.y.Json",
+    ],
+)
+def test_rebuild_manifests_that_pass(path: str) -> None:
+    assert paths.check_rebuild_manifest(path) == path
+
+
+@pytest.mark.parametrize(
+    ("event_id", "milliseconds"),
+    [
+        ("01JHMP8000000000000000000A", 1736934948864),
+        ("01jhmp8000000000000000000a", 1736934948864),
+        ("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 2**48 - 1),
+        ("ZZZZZZZZZZZZZZZZZZZZZZZZZZ", 2**48 - 1),
+        ("00000000000000000000000000", 0),
+        ("evt-1", None),
+        ("01JHMP8000000000000000000I", None),
+        ("01JHMP8000000000000000000", None),
+        ("ſ1JHMP8000000000000000000A", None),  # noqa: RUF001
+    ],
+)
+def test_ulid_times_are_as_lenient_as_the_reference(event_id: str, milliseconds: int | None) -> None:
+    assert paths.ulid_time_ms(event_id) == milliseconds
+
+
+@given(ulids)
+def test_ulid_times_agree_with_a_library(text: str) -> None:
+    assert paths.ulid_time_ms(text) == paths.ulid_time_ms(text.lower()) == LibraryULID.from_str(text).milliseconds
+
+
+def test_canonical_event_path_without_a_ulid_takes_the_timestamp() -> None:
+    assert paths.canonical_ledger_event("evt-1", DAY) == "ledger/orchestration/2025-01-15/evt-1.json"
+    assert paths.canonical_ledger_event(ULID, date(1999, 1, 1)) == f"ledger/orchestration/2025-01-15/{ULID}.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [("core", "catalog"), ("execution", "executions"), ("governance", "search"), ("lineage", "lineage")],
+)
+def test_legacy_domains(name: str, domain: str) -> None:
+    assert paths.catalog_domain(name).value == domain
+
+
+def test_content_hash() -> None:
+    assert paths.content_hash12(b"key") == DIGEST[:12]

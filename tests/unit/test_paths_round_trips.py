@@ -1,0 +1,241 @@
+"""Every parser of object paths gives back what its builder was given, and answers for nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from springline import paths
+from springline.paths import InvalidPath, ObjectPath
+from springline.paths.components import decoded_key, encoded_key
+from tests.unit.path_samples import (
+    DIGEST,
+    H12,
+    SCOPE,
+    SPELLED,
+    TABLE,
+    ULID,
+    ulids,
+)
+
+safe_text = st.text(st.characters(exclude_characters="/\\%\r\n\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
+segments = safe_text.filter(lambda text: text not in (".", ".."))
+folders = st.lists(segments, min_size=1, max_size=4).map("/".join)
+uuids = st.uuids().map(str)
+hashes = st.text("0123456789abcdef", min_size=12, max_size=12)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+days = st.dates()
+versions = st.integers(0, paths.MAX_VERSION)
+u64 = st.integers(0, 2**64 - 1)
+catalog_domains = st.sampled_from(list(paths.CatalogDomain))
+layers = st.sampled_from(list(paths.StateLayer))
+
+
+@given(uuids, segments)
+@example(TABLE, "a.json")
+def test_staged_round_trip(table: str, name: str) -> None:
+    assert paths.parse_delta_staged(table, paths.delta_staged(table, name)) == name
+
+
+@given(folders, versions)
+@example("a/_delta_log", 0)
+def test_log_round_trip(root: str, version: int) -> None:
+    path = paths.delta_log(root, version)
+    assert paths.parse_delta_log(path) == (root, version)
+    assert paths.lies_under(path, paths.delta_log_dir(root))
+    assert paths.parse_delta_checkpoint(path) is None
+
+
+@given(folders, versions, st.integers(1, 4))
+def test_checkpoint_round_trip(root: str, version: int, parts: int) -> None:
+    names = [paths.delta_checkpoint(root, version), *paths.delta_checkpoint_parts(root, version, parts)]
+    assert len(set(names)) == parts + 1
+    for name in names:
+        assert paths.parse_delta_checkpoint(name) == (root, version)
+        assert paths.parse_delta_log(name) is None
+
+
+@given(segments, segments)
+def test_scope_round_trip(first: str, second: str) -> None:
+    path = ObjectPath(f"{first}/{second}")
+    for scope in (SCOPE, paths.MetastoreScope("acme", "prod")):
+        assert scope.full(path) == f"{scope.prefix}/{path}"
+        assert scope.relative(scope.full(path)) == path
+
+
+@given(days, segments)
+def test_ledger_event_round_trip(day: date, event_id: str) -> None:
+    path = paths.ledger_event(day, event_id)
+    assert paths.parse_ledger_event(path) == (day, event_id)
+    assert paths.event_id_from_ledger_path(path) == event_id
+    assert paths.lies_under(path, paths.ledger_day_prefix(day))
+
+
+@given(ulids, ulids, hashes)
+def test_segment_round_trip(one: str, other: str, content_hash: str) -> None:
+    first, last = sorted((one, other))
+    path = paths.ledger_segment(first, last, content_hash)
+    assert paths.parse_ledger_segment(path) == paths.SegmentName(first, last, content_hash)
+    if first != last:
+        with pytest.raises(InvalidPath):
+            paths.ledger_segment(last, first, content_hash)
+        assert paths.parse_ledger_segment(path.replace(f"{first}_{last}", f"{last}_{first}")) is None
+
+
+@given(segments, days, ulids)
+def test_flow_event_round_trip(domain: str, day: date, event_id: str) -> None:
+    assert paths.parse_flow_event(paths.flow_event(domain, day, event_id)) == (domain, day, event_id)
+
+
+@given(segments, segments, segments, segments)
+def test_inbox_round_trips(run: str, producer: str, attempt: str, bundle: str) -> None:
+    name = paths.BundleName(run, producer, attempt, bundle)
+    assert paths.parse_inbox_bundle(paths.inbox_bundle(name)) == name
+    receipt = paths.receipt_segment(run, producer, bundle)
+    assert paths.parse_receipt_segment(receipt) == (run, producer, bundle)
+
+
+@given(segments, u64, u64)
+def test_shard_segment_round_trip(shard: str, one: int, other: int) -> None:
+    start, end = sorted((one, other))
+    assert paths.parse_shard_segment(paths.shard_segment(shard, start, end)) == (shard, start, end)
+
+
+@given(u64)
+def test_manifest_and_round_round_trip(number: int) -> None:
+    manifest_id = paths.orchestration_manifest_id(number)
+    path = paths.orchestration_manifest(manifest_id)
+    assert paths.parse_orchestration_manifest(path) == manifest_id
+    assert int(manifest_id) == number
+    assert paths.lies_under(path, paths.orchestration_manifests_prefix())
+    assert paths.parse_orchestration_round(paths.orchestration_round(number)) == number
+
+
+@given(layers, segments, st.sampled_from(paths.ORCHESTRATION_TABLES), hashes, segments)
+def test_state_file_round_trip(
+    layer: paths.StateLayer, identity: str, table: str, content_hash: str, organisation: str
+) -> None:
+    file = paths.orchestration_table(layer, identity, table, content_hash)
+    assert paths.parse_orchestration_file(file) == paths.StateFile(layer, identity, table, content_hash)
+    index = paths.orchestration_run_index(layer, identity, organisation, content_hash)
+    owner = hashlib.sha256(organisation.encode()).hexdigest()[:32]
+    assert paths.parse_orchestration_file(index) == paths.StateFile(
+        layer, identity, f"catalog_run_index/org-{owner}", content_hash
+    )
+    deletions = paths.orchestration_deletions(identity, content_hash)
+    assert paths.parse_orchestration_file(deletions) == paths.StateFile(
+        paths.StateLayer.L0, identity, "deletions", content_hash
+    )
+
+
+@given(uuids, digests, days, st.sampled_from(list(paths.ReceiptState)), segments)
+def test_iceberg_round_trips(table: str, digest: str, day: date, state: paths.ReceiptState, key: str) -> None:
+    assert paths.parse_iceberg_pointer(paths.iceberg_pointer(table)) == table
+    marker = paths.iceberg_marker(table, digest)
+    assert paths.parse_iceberg_marker(marker) == (table, digest)
+    assert marker.startswith(paths.iceberg_idempotency_prefix(table))
+    assert paths.parse_iceberg_receipt(paths.iceberg_receipt(day, state, key)) == (day, state, key)
+
+
+@given(ulids, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@example(ULID, "\0/../%\n")
+def test_api_round_trips(manifest_id: str, key: str) -> None:
+    assert paths.parse_deployed_manifest(paths.deployed_manifest(manifest_id)) == manifest_id
+    for build, parse in (
+        (paths.deploy_idempotency, paths.parse_deploy_idempotency),
+        (paths.backfill_idempotency, paths.parse_backfill_idempotency),
+    ):
+        assert parse(paths.relative_path(build(key))) == key
+    assert decoded_key(encoded_key("key", key)) == key
+
+
+@given(segments, folders, st.integers(1, paths.MAX_VERSION))
+@example("r", "x/attempt-1.log", 2)
+def test_run_log_round_trip(run: str, task: str, attempt: int) -> None:
+    assert paths.parse_run_log(paths.run_log(run, task, attempt)) == (run, task, attempt)
+
+
+@given(st.sampled_from(list(paths.TransactionDomain)), segments)
+def test_transaction_round_trip(domain: paths.TransactionDomain, tx_id: str) -> None:
+    assume(not tx_id.endswith(".manifest"))
+    assert paths.parse_transaction_record(paths.transaction_record(domain, tx_id)) == (domain, tx_id)
+    assert paths.parse_transaction_record(paths.root_super_manifest(tx_id)) is None
+
+
+@given(ulids, st.sampled_from(list(paths.HandleStep)), st.integers(1, 2**64 - 1))
+def test_handle_round_trip(ulid: str, step: paths.HandleStep, ordinal: int) -> None:
+    path = paths.handle_step(f"hdl_{ulid}", step, ordinal)
+    assert paths.parse_handle_step(path) == (f"hdl_{ulid}", step, ordinal)
+
+
+@given(catalog_domains, segments, u64, ulids)
+def test_catalog_round_trips(domain: paths.CatalogDomain, event_id: str, version: int, ulid: str) -> None:
+    assert paths.parse_catalog_event(paths.catalog_event(domain, event_id)) == (domain, event_id)
+    assert paths.parse_catalog_state(paths.catalog_state(domain, version, ulid)) == (domain, version, ulid)
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    name: getattr(paths, name)
+    for name in paths.__all__
+    if name.startswith("parse_") and len(inspect.signature(getattr(paths, name)).parameters) == 1
+}
+
+
+def test_parsers_were_found() -> None:
+    assert len(PARSERS) >= 20
+
+
+@given(st.sampled_from(SPELLED).map(lambda pair: pair[1]) | st.text(max_size=40), st.data())
+def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject) -> None:
+    """Whatever a bucket holds: no parser raises, and one that answers never answers for an unsafe path."""
+    at = data.draw(st.integers(0, len(text)))
+    mutated = text[:at] + data.draw(st.sampled_from(["", "/", "..", "%", "\n", "\0", "\\", "x", "0"])) + text[at:]
+    answered = [name for name, parse in PARSERS.items() if parse(mutated) is not None]
+    assert len(answered) <= 1
+    if answered:
+        assert paths.relative_path(mutated) == mutated
+
+
+@pytest.mark.parametrize(
+    ("parse", "path"),
+    [
+        (paths.parse_delta_log, "_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_log, "a/_delta_log/7.json"),
+        (paths.parse_delta_log, "a/_delta_log/00000000000000000007.json.tmp"),
+        (paths.parse_delta_log, "a/_delta_log/99999999999999999999.json"),
+        (paths.parse_delta_log, "a/_delta_log/٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٧.json"),  # noqa: RUF001
+        (paths.parse_delta_log, "a/_delta_log/00000000000000000007.checkpoint.parquet"),
+        (paths.parse_delta_log, "a//_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_log, "/a/_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_log, "a/../_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_checkpoint, "a/_delta_log/00000000000000000007.checkpoint.1.2.parquet"),
+        (paths.parse_ledger_event, "ledger/orchestration/9999-99-99/01J.json"),
+        (paths.parse_ledger_segment, f"ledger/orchestration/segments/v2/{ULID}_{ULID}.{H12}.jsonl.zst"),
+        (paths.parse_flow_event, "ledger/flow/executions/2026-02-30/" + ULID + ".json"),
+        (paths.parse_shard_segment, "ledger/orchestration/segments/shard=s/seq=9-1.parquet"),
+        (paths.parse_shard_segment, "ledger/orchestration/segments/shard=s/seq=01-2.parquet"),
+        (paths.parse_orchestration_manifest, "state/orchestration/manifests/99999999999999999999.json"),
+        (paths.parse_orchestration_manifest, "state/orchestration/manifests/1.json"),
+        (paths.parse_orchestration_file, f"state/orchestration/base/S1/deletions.{H12}.json"),
+        (paths.parse_orchestration_file, f"state/orchestration/base/S1/unknown.{H12}.parquet"),
+        (paths.parse_orchestration_file, f"state/orchestration/l0/../runs.{H12}.parquet"),
+        (paths.parse_iceberg_pointer, f"_catalog/iceberg_pointers/{TABLE.upper()}.json"),
+        (paths.parse_iceberg_marker, f"_catalog/iceberg_idempotency/{TABLE}/00/{DIGEST}.json"),
+        (paths.parse_deployed_manifest, "manifests/_index.json"),
+        (paths.parse_deployed_manifest, "manifests/root.manifest.json"),
+        (paths.parse_deployed_manifest, "manifests/catalog.pointer.json"),
+        (paths.parse_deploy_idempotency, "manifests/idempotency/a=.json"),
+        (paths.parse_run_log, "logs/r/t/attempt-0.log"),
+        (paths.parse_catalog_event, "ledger/orchestration/x.json"),
+        (paths.parse_catalog_state, f"state/search/snapshot_v01_{ULID}.parquet"),
+        (paths.parse_handle_step, f"transactions/handles/hdl_{ULID}/mutations/00000000000000000000.json"),
+    ],
+)
+def test_parsers_refuse_neighbours(parse: Callable[[str], object], path: str) -> None:
+    assert parse(path) is None
