@@ -24,3 +24,16 @@ COMMIT_START_TO_CLOSE = timedelta(seconds=60)
 
 COMMIT_HEARTBEAT = timedelta(milliseconds=1500)
 """A killed worker is noticed after this long; a false alarm costs a second attempt, which does no harm."""
+
+CHECKPOINT_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=10,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""A checkpoint is a convenience: after some minutes of trouble it is left to the next one."""
+
+CHECKPOINT_START_TO_CLOSE = timedelta(minutes=15)
+CHECKPOINT_HEARTBEAT = timedelta(seconds=10)
+"""Wider than a commit's: the library's work on a big table can keep a small machine busy."""

@@ -9,43 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 
 import deltalake
 import orjson
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from springline import paths
 from springline.commit.snapshot import actions_of_checkpoint, probe_latest, read_last_checkpoint, rows_of_checkpoint
-from springline.delta.checkpoints import CheckpointHint, parse_last_checkpoint
+from springline.delta.checkpoints import CheckpointHint, CheckpointKind, CheckpointResult, parse_last_checkpoint
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreUnknown
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import together
 
 _READS_TOGETHER = 32
 _POINTER_ATTEMPTS = 5
-
-
-class CheckpointKind(StrEnum):
-    """How an attempt to write a checkpoint ended."""
-
-    WRITTEN = "written"
-    CURRENT = "current"
-    """The latest version has one already, or there is no version."""
-    SKIPPED = "skipped"
-    """The library cannot make one for this table; readers do without."""
-
-
-class CheckpointResult(BaseModel):
-    """What became of a checkpoint: its version (-1: the table has none), and why it was skipped."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: CheckpointKind
-    version: int
-    detail: str | None = None
 
 
 async def write_checkpoint(store: ObjectStore, root: str) -> CheckpointResult:

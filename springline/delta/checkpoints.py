@@ -9,14 +9,36 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
 from springline.paths import MAX_VERSION
 
 _V2_NAME = re.compile(r"[0-9]{20}\.checkpoint\.[0-9A-Za-z-]{1,64}\.(?:json|parquet)")
 _MAX_PARTS = 10_000
+
+
+class CheckpointKind(StrEnum):
+    """How an attempt to write a checkpoint ended."""
+
+    WRITTEN = "written"
+    CURRENT = "current"
+    """The latest version has one already, or there is no version."""
+    SKIPPED = "skipped"
+    """The library cannot make one for this table; readers do without."""
+
+
+class CheckpointResult(BaseModel):
+    """What became of a checkpoint: its version (-1: the table has none), and why it was skipped."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: CheckpointKind
+    version: int
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
