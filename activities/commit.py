@@ -26,7 +26,7 @@ from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table
-from springline.commit.tables import Registry
+from springline.commit.registry import Registry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore

@@ -38,8 +38,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from springline import names
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
-    from springline.errors import Code, Refusal
     from workflows.commit_status import describe
+    from workflows.failures import refusal_of
     from workflows.ids import new_uuid7
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RoundSummary
     from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
@@ -352,20 +352,8 @@ class CommitWorkflow:
 
     def _fail(self, tickets: dict[str, Ticket], error: ActivityError) -> None:
         """Answer requests whose step failed for good; the table goes on with the next."""
-        cause = error.cause
-        message = str(cause or error)
-        kind = cause.type if isinstance(cause, ApplicationError) else None
-        misconfigured = kind == names.STORE_MISCONFIGURED
-        refusal = Refusal(
-            code=Code.UNAVAILABLE if misconfigured else Code.INTERNAL,
-            message=message,
-            field="table_id",
-            value=self._table.table_id,
-            remedy="Run `springline doctor` to see what is wrong with the store, then send the same key again."
-            if misconfigured
-            else "Run `springline table recover` for this table, then send the same key again.",
-        )
-        workflow.logger.error("a commit step failed for good: %s", message)
+        refusal = refusal_of(error, self._table)
+        workflow.logger.error("a commit step failed for good: %s", refusal.message)
         for ticket in tickets.values():
             self._answer(ticket, Outcome(idempotency_key=ticket.key, refusal=refusal))
 
