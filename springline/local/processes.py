@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import FrameType
 
 from springline.local import guard
 from springline.local.run import ToolFailed
@@ -103,6 +104,28 @@ class Child:
                 return handle.read().decode(errors="replace").strip()
         except OSError:
             return ""
+
+
+@contextlib.contextmanager
+def signals_unwind() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the block as an exception does, so that `with` statements clean up.
+
+    The exception is `SystemExit` with 128 plus the signal's number, the code a shell reports. While one is being
+    acted on, further ones are ignored: cleaning up is not cut short. For the main thread of a program.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, unwind) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Spawner:
