@@ -5,31 +5,7 @@ from __future__ import annotations
 from springline import paths
 from springline.errors import Code, Refused, refused
 
-RESERVED_FOLDERS = frozenset(
-    {
-        ".springline",
-        "_catalog",
-        "commits",
-        "delta",
-        "events",
-        "ledger",
-        "locks",
-        "logs",
-        "manifests",
-        "orchestration",
-        "quarantine",
-        "run_keys",
-        "sequence",
-        "snapshots",
-        "state",
-        "transactions",
-        "uc",
-    }
-)
-"""First segments of the workspace's own objects (S 1); a table there would mix with them."""
-
 MAX_DEPTH = 32
-_LOG_FOLDER = "_delta_log"
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -47,9 +23,9 @@ def root_of_location(location: str, scope: paths.Scope) -> str:
         raise _bad(location, "has an empty segment", "write one slash between folders")
     if len(segments) > MAX_DEPTH:
         raise _bad(location, f"is deeper than {MAX_DEPTH} folders", "choose a shorter one")
-    if _LOG_FOLDER in segments:
+    if paths.DELTA_LOG_FOLDER in segments:
         raise _bad(location, "is inside a table's log", "name the table's folder, the one that holds the log")
-    if segments[0] in RESERVED_FOLDERS:
+    if segments[0] in paths.RESERVED_FOLDERS:
         raise _bad(location, f"is in {segments[0]!r}, where the workspace keeps its own objects", "choose another")
     if any(default_owner(ancestor) is not None for ancestor in ancestors(root)):
         raise _bad(location, "is inside another table's default location", "choose a folder outside it")

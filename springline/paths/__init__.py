@@ -37,6 +37,7 @@ from springline.paths.components import (
     ulid_time_ms,
 )
 from springline.paths.delta import (
+    DELTA_LOG_FOLDER,
     default_table_root,
     delta_checkpoint,
     delta_checkpoint_parts,
@@ -120,6 +121,7 @@ from springline.paths.orchestration import (
 )
 from springline.paths.scope import (
     MAX_VERSION,
+    RESERVED_FOLDERS,
     InvalidPath,
     MetastoreScope,
     ObjectPath,
@@ -143,8 +145,10 @@ from springline.paths.transactions import (
 )
 
 __all__ = [
+    "DELTA_LOG_FOLDER",
     "MAX_VERSION",
     "ORCHESTRATION_TABLES",
+    "RESERVED_FOLDERS",
     "BundleName",
     "CatalogDomain",
     "HandleStep",

@@ -19,7 +19,9 @@ from springline.paths.scope import (
 )
 
 _NAMESPACE: Final = "delta"
-_LOG_DIR: Final = "_delta_log"
+DELTA_LOG_FOLDER: Final = "_delta_log"
+"""The name of the folder of a table's log, which no table's root may contain."""
+
 _LOCATION_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(?:/|\Z)")
 _LOG = re.compile(r"(?P<root>.+)/_delta_log/(?P<version>[0-9]{20})\.json", re.DOTALL)
 _CHECKPOINT = re.compile(
@@ -109,7 +111,7 @@ def _root(root: str) -> str:
 
 def delta_log_dir(root: str) -> ObjectPath:
     """Return the folder of a table's log, without a trailing slash."""
-    return ObjectPath(f"{_root(root)}/{_LOG_DIR}")
+    return ObjectPath(f"{_root(root)}/{DELTA_LOG_FOLDER}")
 
 
 def delta_log(root: str, version: int) -> ObjectPath:
@@ -163,8 +165,8 @@ def delta_data_file(root: str, name: str) -> ObjectPath:
     Raises `InvalidPath` for an unsafe name, an empty segment, or one inside the table's log folder.
     """
     strict_path("data file", name)
-    if name.split("/", 1)[0] == _LOG_DIR:
-        raise InvalidPath("data file", name, f"write data files outside {_LOG_DIR}")
+    if name.split("/", 1)[0] == DELTA_LOG_FOLDER:
+        raise InvalidPath("data file", name, f"write data files outside {DELTA_LOG_FOLDER}")
     return ObjectPath(f"{_root(root)}/{name}")
 
 

@@ -13,6 +13,31 @@ ObjectPath = NewType("ObjectPath", str)
 MAX_VERSION: Final = 2**63 - 1
 """The greatest table version: Delta versions are signed 64-bit integers."""
 
+RESERVED_FOLDERS: Final = frozenset(
+    {
+        ".springline",
+        "_catalog",
+        "_inbox",
+        "commits",
+        "delta",
+        "events",
+        "ledger",
+        "locks",
+        "logs",
+        "manifests",
+        "orchestration",
+        "quarantine",
+        "receipts",
+        "run_keys",
+        "sequence",
+        "snapshots",
+        "state",
+        "transactions",
+        "uc",
+    }
+)
+"""First segments of a workspace's own objects (S 1) and of the local store's files: no table may live there."""
+
 _SCOPE_NAME = re.compile(r"[a-z0-9_-]+")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONTROL: Final = ("\r", "\n", "\0")

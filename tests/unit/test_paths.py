@@ -157,6 +157,13 @@ def test_a_table_root_can_hold_a_log(location: str) -> None:
     assert paths.root_claim(root) == f"delta/roots/{hashlib.sha256(root.encode()).hexdigest()}.json"
 
 
+def test_reserved_folders_are_those_of_the_layout() -> None:
+    """A table may live anywhere but in the folders of the workspace's own objects and of the local store."""
+    of_tables = {"tables", "a"}
+    first = {made.split("/")[0] for made, _ in SPELLED} - of_tables
+    assert first | {"state", ".springline"} == paths.RESERVED_FOLDERS
+
+
 def test_last_version() -> None:
     path = paths.delta_log("a", paths.MAX_VERSION)
     assert path == "a/_delta_log/09223372036854775807.json"
