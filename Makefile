@@ -1,0 +1,88 @@
+# What a developer types. `make setup` is part of everything and quick once it has been done.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; override with `make PYTHON=/path/to/python ...`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# Two processes: what the smallest machine we support has cores for.
+JOBS ?= 2
+CHECKED := springline workflows activities entrypoints worker.py tests $(wildcard bench)
+LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/pytest -q
+
+.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench lock clean
+
+help: ## Show what there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(VENV)/.installed binaries ## Install the pinned dependencies and the Temporal binaries.
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "springline: Python 3.11 or later is needed; none was found on PATH" >&2; exit 2; }
+	@echo "springline: creating $(VENV) with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv $(VENV) || { echo "springline: this Python cannot create virtual environments;" \
+		"on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(LOCKED) pyproject.toml
+	@echo "springline: installing the locked dependencies into $(VENV), about 30 s" >&2
+	@started=$$SECONDS; \
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt -r requirements/test.txt; \
+	$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .; \
+	echo "springline: dependencies installed in $$((SECONDS - started)) s" >&2
+	@touch $@
+
+# Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
+binaries: $(VENV)/.installed
+	@$(BIN)/python -m springline.local.binaries
+
+lint: $(VENV)/.installed ## Check style, types and import rules.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Rewrite the sources in the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup lint ## Run the checks and every test but the long explorations: at most 15 minutes on two cores.
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not full"
+	$(MAKE) test-replay-cold
+
+test-unit: $(VENV)/.installed ## Run the tests that need no binaries, in seconds.
+	$(PYTEST) -n $(JOBS) -m "not full" tests/unit
+
+# Replaying at every workflow task finds non-determinism that a cached workflow hides.
+test-replay-cold: setup ## Run the workflow tests once more with nothing kept in memory between tasks.
+	if [ -d tests/workflows ]; then \
+	  SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n $(JOBS) --dist loadfile -m "not full" tests/workflows; \
+	fi
+
+test-full: setup lint ## Run everything, with the long explorations and chaos runs.
+	$(PYTEST) -n $(JOBS) --dist loadfile
+	$(MAKE) test-replay-cold
+
+demo: setup ## Watch eight writers fill a Delta table while the worker is killed again and again.
+	$(BIN)/springline demo $(DEMO)
+
+bench: setup ## Measure commits per second and latency; results go to bench/results.
+	$(BIN)/python -m bench.commit $(BENCH)
+
+lock: ## Resolve the dependencies anew and write the lock files (needs uv).
+	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'"; \
+	eval "$$compile" $(UPGRADE) pyproject.toml --output-file requirements/run.txt; \
+	eval "$$compile" $(UPGRADE) pyproject.toml --extra test --constraint requirements/run.txt --output-file requirements/test.txt; \
+	eval "$$compile" $(UPGRADE) requirements/build.in --output-file requirements/build.txt
+
+clean: ## Remove what was generated here; the cache of binaries in the home folder stays.
+	rm -rf $(VENV) .springline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
