@@ -1,0 +1,131 @@
+"""The HTTP application: routes, middleware, and one error body for everything that goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from springline.api import commits, service, tables
+from springline.api.answers import refusal_response, validation_refusal
+from springline.api.metrics import HttpMetrics
+from springline.api.middleware import Authentication, BodyLimit, RequestContext
+from springline.api.ports import Deps
+from springline.api.workspaces import Workspaces
+from springline.errors import Code, Refusal, Refused
+from springline.storage.port import StoreError, StoreMisconfigured
+
+_DESCRIPTION = """\
+Commit to Delta tables on object storage, exactly once per idempotency key.
+
+1. **Stage** the Delta actions of a commit.
+2. **Commit** what was staged, under a UUIDv7 of your own.
+3. After a lost answer, send the same request again under the same key.
+
+Every error has the same body: what is wrong, where, and what to do about it.
+"""
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """Return the application; everything it talks to is in `deps`."""
+    app = FastAPI(
+        title="Springline",
+        version=service.installed_version(),
+        description=_DESCRIPTION,
+        openapi_tags=[
+            {"name": "tables", "description": "Create, adopt and look at tables."},
+            {"name": "commits", "description": "Stage, commit, and ask what became of a key."},
+            {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
+        ],
+        redirect_slashes=False,
+    )
+    app.state.deps = deps
+    app.state.workspaces = Workspaces(deps.store)
+    for router in (tables.router, commits.router, service.router):
+        app.include_router(router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StoreError, _store_error)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Authentication, verifier=deps.verifier)
+    app.add_middleware(RequestContext, metrics=HttpMetrics(deps.metrics), new_id=deps.new_name)
+    _hide_default_validation_errors(app)
+    return app
+
+
+def _answer(request: Request, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
+    return refusal_response(refusal, request.state.request_id, headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _answer(request, error.refusal)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _answer(request, validation_refusal(error.errors()))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses by itself: unknown routes, wrong methods, bodies it cannot parse."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        refusal = Refusal(
+            code=Code.ROUTE_NOT_FOUND,
+            message=f"there is nothing at {request.url.path}",
+            field="path",
+            value=request.url.path,
+            remedy="Check the path; the API's description is at /docs.",
+        )
+    elif error.status_code == 405:
+        allowed = headers.get("Allow", headers.get("allow", ""))
+        refusal = Refusal(
+            code=Code.METHOD_NOT_ALLOWED,
+            message=f"{request.method} is not possible at {request.url.path}",
+            field="method",
+            value=request.method,
+            remedy=f"Use {allowed}." if allowed else "Check the method; the API's description is at /docs.",
+        )
+    else:
+        refusal = Refusal(
+            code=Code.INVALID_REQUEST,
+            message=f"the request cannot be read: {error.detail}",
+            field="body",
+            remedy="Send one JSON object in UTF-8 with the header Content-Type: application/json.",
+        )
+    return _answer(request, refusal, headers)
+
+
+async def _store_error(request: Request, error: Exception) -> Response:
+    """Answer a fault of the store: it passes, unless the store is misconfigured."""
+    if isinstance(error, StoreMisconfigured):
+        raise error
+    refusal = Refusal(
+        code=Code.UNAVAILABLE,
+        message="the object store gives no answer just now",
+        remedy="Send the same request again in a moment, under the same key if it has one.",
+    )
+    return _answer(request, refusal)
+
+
+def _hide_default_validation_errors(app: FastAPI) -> None:
+    """Take FastAPI's own 422 answer, which is never given, out of the OpenAPI document."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation.get("responses", {}).pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document.get("components", {}).get("schemas", {}).pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

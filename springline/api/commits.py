@@ -1,0 +1,148 @@
+"""Routes of commits: stage, commit, and what became of a key (S 7.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+
+from springline import paths
+from springline.api.context import FromDeps, Reader, Writer, errors
+from springline.api.models import CommitBody, CommittedBody, StageBody, StagedBody
+from springline.api.tables import TableParam
+from springline.commit.inspect import Fate, KeyView, key_view
+from springline.commit.stage import stage as put_staged
+from springline.delta.keys import HEADER_FIELD, key_of
+from springline.delta.payload import parse_payload
+from springline.delta.request import CommitRequest
+from springline.errors import Code, Refused, refused
+
+REPLAYED_HEADER = "Idempotency-Replayed"
+
+router = APIRouter(prefix="/api/v1/delta/tables/{table}/commits", tags=["commits"])
+
+KeyHeader = Annotated[
+    str | None,
+    Header(alias=HEADER_FIELD, description="Canonical lower-case UUIDv7; here, in the body, or the same in both."),
+]
+
+
+@router.post(
+    "/stage",
+    summary="Stage a payload",
+    response_description="Where the payload lies; a commit names both values.",
+    responses=errors(400, 404, 409, 413, 503),
+)
+async def stage(
+    table: TableParam,
+    body: StageBody,
+    workspace: Writer,
+    deps: FromDeps,
+    request: Request,
+    idempotency_key: KeyHeader = None,
+) -> StagedBody:
+    """Check Delta actions and put them where a commit can name them. Nothing of the table changes.
+
+    With a key, staging may be repeated: the same payload under the same key is staged once.
+    """
+    header = _header_key(request)
+    name = deps.new_name() if header is None and body.idempotency_key is None else key_of(header, body.idempotency_key)
+    data = _encoded(body.payload)
+    entry = await workspace.registry.entry(table)
+    # Off the event loop: checking 5 MiB of actions takes long enough for others to notice.
+    await asyncio.to_thread(parse_payload, data)
+    staged = await put_staged(workspace.store, entry.table_id, name, data)
+    return StagedBody(staged_path=staged.path, staged_version=staged.version)
+
+
+@router.post(
+    "",
+    summary="Commit a staged payload",
+    response_description="The version it became. The header Idempotency-Replayed tells a repeated answer.",
+    responses=errors(400, 404, 409, 413, 503),
+)
+async def commit(
+    table: TableParam,
+    body: CommitBody,
+    workspace: Writer,
+    deps: FromDeps,
+    request: Request,
+    response: Response,
+    idempotency_key: KeyHeader = None,
+) -> CommittedBody:
+    """Commit a staged payload exactly once per key.
+
+    After a lost answer, or 503, send the same request again under the same key: the answer is the same one.
+    """
+    key = key_of(_header_key(request), body.idempotency_key)
+    entry = await workspace.registry.entry(table)
+    try:
+        paths.parse_delta_staged(entry.table_id, body.staged_path)
+    except paths.InvalidPath as error:
+        raise refused(
+            Code.INVALID_PATH, str(error), field="staged_path", value=body.staged_path, remedy=error.remedy
+        ) from None
+    outcome = await deps.commits.commit(
+        workspace.scope,
+        entry.table_id,
+        CommitRequest(
+            idempotency_key=key,
+            mode=body.mode,
+            read_version=body.read_version,
+            staged_path=body.staged_path,
+            staged_version=body.staged_version,
+        ),
+    )
+    if outcome.refusal is not None:
+        raise Refused(outcome.refusal)
+    assert outcome.result is not None
+    response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
+    return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
+
+
+@router.get("/{key}", summary="What became of a key", responses=errors(400, 404, 503))
+async def explain(
+    table: TableParam,
+    key: Annotated[str, Path(description="The idempotency key.", examples=["01946b1c-0000-7000-8000-000000000001"])],
+    workspace: Reader,
+) -> KeyView:
+    """Tell from storage alone whether a key is committed or in flight; 404 if this table knows nothing of it."""
+    entry = await workspace.registry.entry(table)
+    view = await key_view(workspace.table(entry), key)
+    if view.fate is Fate.UNKNOWN_KEY:
+        raise refused(
+            Code.KEY_NOT_FOUND,
+            view.meaning,
+            field="key",
+            value=key,
+            remedy="Send the commit, again or for the first time, under this key.",
+        )
+    return view
+
+
+def _header_key(request: Request) -> str | None:
+    """Return the key in the header; raises `Refused` (KEYS_DIFFER) if it is sent more than once, differently."""
+    sent = request.headers.getlist(HEADER_FIELD)
+    if len(set(sent)) > 1:
+        raise refused(
+            Code.KEYS_DIFFER,
+            f"the header {HEADER_FIELD} is sent {len(sent)} times with different keys",
+            field=HEADER_FIELD,
+            value=[key[:100] for key in sent[:5]],
+            remedy="Send one key.",
+        )
+    return sent[0] if sent else None
+
+
+def _encoded(payload: str) -> bytes:
+    try:
+        return payload.encode()
+    except UnicodeEncodeError as error:
+        raise refused(
+            Code.INVALID_PAYLOAD,
+            f"payload holds a character at {error.start} that UTF-8 cannot encode",
+            field="payload",
+            value=f"character {error.start}",
+            remedy="Stage valid Unicode: no lone surrogates.",
+        ) from None

@@ -1,0 +1,56 @@
+"""What every route gets from its request: dependencies, the bearer's workspace, and error models for the docs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
+
+from springline.api.answers import ErrorBody
+from springline.api.auth import Principal
+from springline.api.ports import Deps
+from springline.api.tokens import READ, WRITE
+from springline.api.workspaces import Workspace, Workspaces
+
+bearer = HTTPBearer(
+    bearerFormat="JWT",
+    description="Claims tenant, workspace, sub, exp, aud = springline; claim scope: read, write, operate.",
+    auto_error=False,
+)
+
+
+def deps_of(request: Request) -> Deps:
+    """Return what the application was made with."""
+    return cast(Deps, request.app.state.deps)
+
+
+def workspace_of(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Workspace:
+    """Return the workspace of the bearer; raises `Refused` (FORBIDDEN) without the scopes the route asks for."""
+    principal = cast(Principal, request.state.principal)
+    for scope in needed.scopes:
+        principal.require(scope)
+    return cast(Workspaces, request.app.state.workspaces).of(principal.scope)
+
+
+FromDeps = Annotated[Deps, Depends(deps_of)]
+Reader = Annotated[Workspace, Security(workspace_of, scopes=[READ])]
+Writer = Annotated[Workspace, Security(workspace_of, scopes=[WRITE])]
+
+_MEANINGS = {
+    400: "Bad input; nothing was written.",
+    401: "No token, or one that is not valid.",
+    403: "The token does not carry the scope that is needed.",
+    404: "No such table, staged payload or key in the workspace of the token.",
+    409: "A conflict with what is stored; nothing was written.",
+    413: "The body is larger than 5 MiB.",
+    500: "A fault of the server; the same request may be sent again under the same key.",
+    503: "No answer in time; send the same request again under the same key after Retry-After seconds.",
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error answers of a route for the OpenAPI document; 401, 403 and 500 always belong to them."""
+    return {
+        status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({401, 403, 500, *statuses})
+    }

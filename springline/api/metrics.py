@@ -1,0 +1,52 @@
+"""The API's Prometheus metrics, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from springline import names
+from springline.commit.coalescer import Counts
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class HttpMetrics:
+    """Requests by route and status, and how long they took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            names.METRIC_HTTP_REQUESTS, "HTTP requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            names.METRIC_HTTP_SECONDS,
+            "Time to answer an HTTP request, in seconds.",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; `route` is the template, never the path, so that labels stay few."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+class CoalescerCollector(Collector):
+    """Shows a coalescer's counts; register it with a `CollectorRegistry`."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the counts as they are now."""
+        for name, text, value in (
+            (names.METRIC_COALESCED_REQUESTS, "Commit requests taken.", self._counts.requests),
+            (names.METRIC_COALESCED_BATCHES, "Batches sent to sequencers.", self._counts.batches),
+            (names.METRIC_COALESCED_RETRIES, "Batches without an answer, sent again.", self._counts.retries),
+            (names.METRIC_COALESCED_EXPIRED, "Requests without an answer in time.", self._counts.expired),
+        ):
+            yield CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,140 @@
+"""What happens to every request before a route sees it: an id, a bearer, a bound on its body.
+
+Plain ASGI, outermost first: `RequestContext`, `Authentication`, `BodyLimit`. Nobody who is not let in gets a
+body read.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from springline.api.answers import REQUEST_ID_HEADER, internal_refusal, refusal_response
+from springline.api.auth import TokenVerifier
+from springline.api.metrics import HttpMetrics
+from springline.delta.payload import MAX_PAYLOAD_BYTES
+from springline.errors import Code, Refusal, Refused
+
+PROTECTED_PREFIX = "/api/"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_log = logging.getLogger("springline.api")
+
+
+class RequestContext:
+    """Gives each request an id, echoes it, counts and times the request, and answers faults of ours.
+
+    A caller's own X-Request-Id is kept if it is at most 128 letters, digits and `._:-`.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, new_id: Callable[[], str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            _log.exception("request %s %s %s failed", request_id, scope["method"], scope["path"])
+            if status:
+                raise
+            await refusal_response(internal_refusal(), request_id)(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            seconds = time.perf_counter() - began
+            self._metrics.record(scope["method"], route, status, seconds)
+            _log.info("%s %s %s %s %.1f ms", request_id, scope["method"], scope["path"], status, seconds * 1000)
+
+
+class Authentication:
+    """Lets nobody without a valid token below `/api/`; the bearer is `request.state.principal` afterwards."""
+
+    def __init__(self, app: ASGIApp, *, verifier: TokenVerifier) -> None:
+        self._app = app
+        self._verifier = verifier
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        if scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIX):
+            try:
+                principal = await self._verifier.verify(Headers(scope=scope).get("Authorization"))
+            except Refused as error:
+                await refusal_response(error.refusal, scope["state"]["request_id"])(scope, receive, send)
+                return
+            scope["state"]["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Reads the body up to `limit` bytes before the route runs, and refuses a larger one (S 7.2: 5 MiB)."""
+
+    def __init__(self, app: ASGIApp, *, limit: int = MAX_PAYLOAD_BYTES) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("Content-Length", "")
+        if declared.isdigit() and int(declared) > self._limit:
+            await self._refuse(int(declared), scope, receive, send)
+            return
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._limit:
+                await self._refuse(size, scope, receive, send)
+                return
+            if not message.get("more_body", False):
+                break
+        body: bytes | None = b"".join(chunks)
+
+        async def replay() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _refuse(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = Refusal(
+            code=Code.PAYLOAD_TOO_LARGE,
+            message=f"the body has at least {size} bytes; the limit is {self._limit}",
+            field="body",
+            value=size,
+            remedy="Write fewer, larger data files, or split the write into several commits.",
+        )
+        headers = {"Connection": "close"}
+        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)

@@ -1,0 +1,130 @@
+"""The bodies of requests and answers; unknown fields of a request are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from springline.commit.inspect import InflightView
+from springline.delta.registry import TableEntry
+from springline.delta.request import Mode
+
+_KEY = "01946b1c-0000-7000-8000-000000000001"
+_TABLE = "01946b1c-0000-7000-8000-0000000000aa"
+_STAGED = f"delta/staging/{_TABLE}/01JHMP8000000000000000000A.json"
+_ADD = (
+    '{"add":{"path":"part-0001.parquet","partitionValues":{},"size":1024,'
+    '"modificationTime":1736935200000,"dataChange":true}}\n'
+)
+
+
+class StageBody(BaseModel):
+    """A payload to be staged."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"payload": _ADD}]})
+
+    payload: str = Field(description="Delta actions as newline-delimited JSON, one action per line.")
+    idempotency_key: str | None = Field(
+        default=None,
+        description="The key of the commit to come, if staging is to be repeatable: the same payload under the same "
+        "key is staged once.",
+    )
+
+
+class StagedBody(BaseModel):
+    """Where a payload was staged: what a commit names."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"staged_path": _STAGED, "staged_version": "1736935200000001"}]}
+    )
+
+    staged_path: str
+    staged_version: str = Field(description="The store's version token of the staged object; opaque.")
+
+
+class CommitBody(BaseModel):
+    """A request to commit a staged payload."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "mode": "append",
+                    "read_version": 6,
+                    "staged_path": _STAGED,
+                    "staged_version": "1736935200000001",
+                    "idempotency_key": _KEY,
+                }
+            ]
+        },
+    )
+
+    read_version: Annotated[StrictInt, Field(ge=-1, le=2**63 - 2)] = Field(
+        description="The version the payload was computed from; -1 for a table without versions."
+    )
+    staged_path: str
+    staged_version: str
+    mode: Mode = Field(
+        default=Mode.STRICT,
+        description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
+    )
+    idempotency_key: str | None = Field(
+        default=None, description="Canonical lower-case UUIDv7; here or in the header Idempotency-Key, or in both."
+    )
+
+
+class CommittedBody(BaseModel):
+    """Where a request was committed; the same key gets the same answer for ever."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"version": 7, "delta_log_path": f"tables/{_TABLE}/_delta_log/00000000000000000007.json"}]
+        }
+    )
+
+    version: int
+    delta_log_path: str
+
+
+class TableStatusBody(BaseModel):
+    """A table as it is stored, and what its sequencer is doing."""
+
+    table: TableEntry
+    location: str = Field(description="The URL that Delta readers open the table by.")
+    latest_version: int
+    coordinator_version: int | None = Field(
+        description="What the coordinator says; behind latest_version while a commit is under way."
+    )
+    inflight: InflightView | None = Field(description="The version that is reserved and not yet finalized.")
+    last_checkpoint: int | None
+    columns: dict[str, Any] | None = Field(description="The table's schema, as Delta's struct type.")
+    partition_columns: list[str]
+    properties: dict[str, str]
+    protocol: dict[str, Any] | None
+    sequencer: dict[str, Any] | None = Field(
+        description="Phase and counts of the table's workflow; null while it rests or cannot be asked."
+    )
+
+
+class TableBody(BaseModel):
+    """A table that is registered."""
+
+    table: TableEntry
+    location: str = Field(description="The URL that Delta readers open the table by.")
+
+
+class ReadyBody(BaseModel):
+    """Whether this process can do its work now, and what stands in the way."""
+
+    ready: bool
+    checks: dict[str, str] = Field(description="By name: `ok`, or what is wrong.")
+
+
+class VersionBody(BaseModel):
+    """What is running."""
+
+    name: str
+    version: str
+    api: str

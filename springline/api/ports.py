@@ -1,0 +1,64 @@
+"""What the HTTP surface needs of the rest: ports that `entrypoints.api` fills and tests imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from springline.api.auth import TokenVerifier
+from springline.delta.registry import TableEntry
+from springline.delta.request import CommitRequest, Outcome
+from springline.delta.table_request import AdoptTable, CreateTable
+from springline.paths import Scope
+from springline.storage.port import ObjectStore
+
+
+class Tables(Protocol):
+    """Making tables known. Both raise `Refused`, UNAVAILABLE if there is no answer in time."""
+
+    async def create(self, scope: Scope, spec: CreateTable) -> TableEntry:
+        """Create a table (version 0) and register it."""
+
+    async def adopt(self, scope: Scope, spec: AdoptTable) -> TableEntry:
+        """Register an existing Delta folder."""
+
+
+class Commits(Protocol):
+    """Committing one request; `springline.commit.coalescer.Coalescer` is one."""
+
+    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> Outcome:
+        """Return what became of the request; UNAVAILABLE if that cannot be told in time."""
+
+
+class Sequencers(Protocol):
+    """Asking the workflows that sequence tables."""
+
+    async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
+        """Return what the table's sequencer is doing, None if it rests or cannot be asked just now."""
+
+
+Probe = Callable[[], Awaitable[None]]
+"""Returns if what it looks at works; raises otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything the application is made of.
+
+    `store` is the whole store, of all workspaces; `location(scope, root)` is the URL readers open a table by;
+    `new_name` makes names of staged payloads and ids of requests that are never used twice; `probes` are what
+    `/ready` looks at, by name.
+    """
+
+    store: ObjectStore
+    tables: Tables
+    commits: Commits
+    sequencers: Sequencers
+    verifier: TokenVerifier
+    location: Callable[[Scope, str], str]
+    new_name: Callable[[], str]
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)

@@ -1,0 +1,47 @@
+"""The stores and registries of the workspaces that this process serves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from springline.commit.registry import Registry
+from springline.commit.table import Table
+from springline.delta.registry import TableEntry
+from springline.paths import Scope
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+
+MAX_REMEMBERED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One workspace: its part of the store and its tables."""
+
+    scope: Scope
+    store: ObjectStore
+    registry: Registry
+
+    def table(self, entry: TableEntry) -> Table:
+        """Return the table as the commit protocol's readers want it."""
+        return Table(self.store, entry.table_id, entry.root)
+
+
+class Workspaces:
+    """Workspaces of one store by scope; the most recently used ones keep what they know of their tables."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._known: OrderedDict[Scope, Workspace] = OrderedDict()
+
+    def of(self, scope: Scope) -> Workspace:
+        """Return the workspace of `scope`."""
+        known = self._known.get(scope)
+        if known is None:
+            store = ScopedStore(self._store, scope)
+            known = self._known[scope] = Workspace(scope, store, Registry(store))
+            if len(self._known) > MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(scope)
+        return known

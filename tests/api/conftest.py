@@ -1,0 +1,146 @@
+"""The HTTP surface over a store in memory, with the real protocol behind it and no Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from uuid_utils import uuid7
+
+from springline.api.app import create_app
+from springline.api.auth import SharedSecret, TokenVerifier
+from springline.api.ports import Deps
+from springline.api.tokens import make_token
+from springline.commit.coalescer import Coalescer
+from springline.paths import ObjectPath, Scope
+from springline.storage.memory import MemoryStore
+from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+
+SECRET = "a secret of the tests, 32 bytes or more"
+ACME = Scope("acme", "prod")
+RIVAL = Scope("rival", "prod")
+TABLES = "/api/v1/delta/tables"
+
+
+def new_key() -> str:
+    return str(uuid7())
+
+
+def add(path: str, size: int = 10) -> dict[str, Any]:
+    return {
+        "add": {"path": path, "partitionValues": {}, "size": size, "modificationTime": 1_736_935_200_000}
+        | {"dataChange": True}
+    }
+
+
+def ndjson(*actions: dict[str, Any]) -> str:
+    return "".join(orjson.dumps(action).decode() + "\n" for action in actions)
+
+
+@dataclass
+class World:
+    """A store, the application over it, and a client with a good token."""
+
+    store: MemoryStore
+    deps: Deps
+    client: httpx.AsyncClient
+    sequencer: LocalSequencer
+    _frozen: dict[ObjectPath, str] = field(default_factory=dict)
+
+    def token(self, scope: Scope = ACME, **options: Any) -> str:
+        return make_token(SECRET, scope, **({"subject": "tester"} | options))
+
+    def bearer(self, scope: Scope = ACME, **options: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(scope, **options)}"}
+
+    def snapshot(self) -> dict[ObjectPath, str]:
+        return {path: stored.version for path, stored in self.store.objects.items()}
+
+    async def create(self, name: str = "flights", **more: Any) -> str:
+        body = {"name": name, "columns": [{"name": "x", "type": "long"}]} | more
+        answer = await self.client.post(TABLES, json=body)
+        assert answer.status_code == 201, answer.text
+        table_id: str = answer.json()["table"]["table_id"]
+        return table_id
+
+    async def stage(self, table: str, *actions: dict[str, Any]) -> dict[str, str]:
+        answer = await self.client.post(f"{TABLES}/{table}/commits/stage", json={"payload": ndjson(*actions)})
+        assert answer.status_code == 200, answer.text
+        staged: dict[str, str] = answer.json()
+        return staged
+
+    async def commit(self, table: str, staged: dict[str, str], key: str | None = None, **body: Any) -> httpx.Response:
+        return await self.client.post(
+            f"{TABLES}/{table}/commits",
+            json={"read_version": 0, "mode": "append", **staged, "idempotency_key": key or new_key()} | body,
+        )
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    store = MemoryStore()
+    sequencer = LocalSequencer(store)
+    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    deps = Deps(
+        store=store,
+        tables=LocalTables(store),
+        commits=coalescer,
+        sequencers=sequencer,
+        verifier=TokenVerifier(SharedSecret(SECRET)),
+        location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
+        new_name=new_name,
+    )
+    app = create_app(deps)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        made = World(store, deps, client, sequencer)
+        client.headers.update(made.bearer())
+        yield made
+    await coalescer.aclose()
+
+
+@pytest.fixture
+def written_nothing(world: World) -> Callable[[], None]:
+    """Call it after a refused request; the reference point is the last `world.snapshot()` taken by the test."""
+    before = world.snapshot()
+
+    def check() -> None:
+        assert world.snapshot() == before
+
+    return check
+
+
+def assert_refused(
+    answer: httpx.Response, status: int, code: str, field: str | None, *, remedy: str = "", value: Any = ...
+) -> dict[str, Any]:
+    """Check status, code, field, remedy and form of an error answer; return its body."""
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["code"] == code, body
+    assert body["field"] == field, body
+    assert body["message"], body
+    assert remedy.lower() in (body["remedy"] or "").lower(), body
+    assert body["remedy"], body
+    if value is not ...:
+        assert body["value"] == value, body
+    assert body["requestId"] == answer.headers["X-Request-Id"]
+    assert set(body) <= {
+        "code",
+        "message",
+        "field",
+        "value",
+        "remedy",
+        "latest_version",
+        "commits_since",
+        "requestId",
+    }
+    return body
+
+
+async def settle_loop() -> None:
+    await asyncio.sleep(0)

@@ -1,0 +1,114 @@
+"""The way a stranger goes: create, stage, commit, repeat, look."""
+
+from __future__ import annotations
+
+import asyncio
+
+from springline.paths import ObjectPath
+from tests.api.conftest import ACME, TABLES, World, add, ndjson, new_key
+
+
+async def test_create_stage_commit_look(world: World) -> None:
+    created = await world.client.post(
+        TABLES,
+        json={
+            "name": "flights",
+            "columns": [{"name": "x", "type": "long"}, {"name": "day", "type": "date"}],
+            "partition_columns": ["day"],
+        },
+    )
+    assert created.status_code == 201
+    table_id = created.json()["table"]["table_id"]
+    assert created.headers["Location"] == f"{TABLES}/{table_id}"
+    assert created.json()["location"] == f"memory://lake/tenant=acme/workspace=prod/tables/{table_id}"
+
+    staged = await world.stage("flights", add("a.parquet"))
+    assert set(staged) == {"staged_path", "staged_version"}
+    assert staged["staged_path"].startswith(f"delta/staging/{table_id}/")
+    key = new_key()
+    answer = await world.commit("flights", staged, key)
+    assert answer.status_code == 200
+    path = f"tables/{table_id}/_delta_log/{1:020}.json"
+    assert answer.json() == {"version": 1, "delta_log_path": path}
+    assert answer.headers["Idempotency-Replayed"] == "false"
+    assert world.store.objects[ACME.full(ObjectPath(path))].data == ndjson(add("a.parquet")).encode()
+
+    for table in (table_id, "flights"):
+        status = (await world.client.get(f"{TABLES}/{table}")).json()
+        assert status["table"]["table_id"] == table_id
+        assert status["latest_version"] == 1
+        assert status["inflight"] is None
+        assert [field["name"] for field in status["columns"]["fields"]] == ["x", "day"]
+        assert status["partition_columns"] == ["day"]
+        assert status["protocol"]["minReaderVersion"] == 1
+        fate = (await world.client.get(f"{TABLES}/{table}/commits/{key}")).json()
+        assert (fate["fate"], fate["version"], fate["delta_log_path"]) == ("committed", 1, path)
+
+
+async def test_the_same_key_gets_the_same_answer_for_ever(world: World) -> None:
+    table = await world.create()
+    staged = await world.stage(table, add("a.parquet"))
+    key = new_key()
+    first = await world.commit(table, staged, key)
+    world.store.remove(ACME.full(ObjectPath(staged["staged_path"])))
+    for _ in range(3):
+        again = await world.commit(table, staged, key)
+        assert again.json() == first.json()
+        assert again.headers["Idempotency-Replayed"] == "true"
+
+
+async def test_the_key_may_come_in_the_header_in_the_body_or_in_both(world: World) -> None:
+    table = await world.create()
+    for number, where in enumerate(("header", "body", "both")):
+        key = new_key()
+        staged = await world.stage(table, add(f"{where}.parquet"))
+        body: dict[str, object] = {"read_version": number, **staged}
+        if where != "header":
+            body["idempotency_key"] = key
+        headers = {} if where == "body" else {"Idempotency-Key": key}
+        answer = await world.client.post(f"{TABLES}/{table}/commits", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["version"] == number + 1
+        assert (await world.client.get(f"{TABLES}/{table}/commits/{key}")).json()["version"] == number + 1
+
+
+async def test_strict_is_the_default_mode(world: World) -> None:
+    table = await world.create()
+    staged = await world.stage(table, add("a.parquet"))
+    body = {"read_version": 0, **staged, "idempotency_key": new_key()}
+    assert (await world.client.post(f"{TABLES}/{table}/commits", json=body)).status_code == 200
+    body["idempotency_key"] = new_key()
+    assert (await world.client.post(f"{TABLES}/{table}/commits", json=body)).status_code == 409
+
+
+async def test_adopting_a_folder_that_another_engine_wrote(world: World) -> None:
+    table = await world.create("origin", location="origin")
+    log = world.store.objects[ACME.full(ObjectPath(f"origin/_delta_log/{0:020}.json"))].data
+    world.store.seed(ACME.full(ObjectPath(f"elsewhere/flights/_delta_log/{0:020}.json")), log)
+    answer = await world.client.post(f"{TABLES}/adopt", json={"name": "flights", "location": "elsewhere/flights"})
+    assert answer.status_code == 201
+    assert answer.json()["table"]["root"] == "elsewhere/flights"
+    assert answer.json()["table"]["table_id"] != table
+    staged = await world.stage("flights", add("a.parquet"))
+    assert (await world.commit("flights", staged)).json()["version"] == 1
+
+
+async def test_staging_under_a_key_may_be_repeated(world: World) -> None:
+    table = await world.create()
+    key = new_key()
+    url = f"{TABLES}/{table}/commits/stage"
+    body = {"payload": ndjson(add("a.parquet")), "idempotency_key": key}
+    first = await world.client.post(url, json=body)
+    before = world.snapshot()
+    again = await world.client.post(url, json={"payload": body["payload"]}, headers={"Idempotency-Key": key})
+    assert first.json() == again.json()
+    assert first.json()["staged_path"].endswith(f"/{key}.json")
+    assert world.snapshot() == before
+
+
+async def test_many_writers_at_once_share_batches(world: World) -> None:
+    table = await world.create()
+    staged = [await world.stage(table, add(f"{number}.parquet")) for number in range(50)]
+    answers = await asyncio.gather(*(world.commit(table, one) for one in staged))
+    assert sorted(answer.json()["version"] for answer in answers) == list(range(1, 51))
+    assert len(world.sequencer.batches) < 25
