@@ -1,0 +1,34 @@
+"""What the whole suite shares: the long explorations stay out unless asked for, and what was counted is printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked `full` out, unless a marker expression or a node id asks for them."""
+    if config.getoption("markexpr") or any("::" in arg for arg in config.args):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what explorations counted: tests record it as the property `explored`, "what: N unit, M unit"."""
+    totals: dict[str, Counter[str]] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name != "explored":
+                continue
+            what, counts = str(value).split(": ", 1)
+            for count in counts.split(", "):
+                number, unit = count.split(" ", 1)
+                totals.setdefault(what, Counter())[unit] += int(number)
+    if totals:
+        terminalreporter.section("explored")
+        for what, counter in sorted(totals.items()):
+            terminalreporter.line(f"{what}: " + ", ".join(f"{n:,} {unit}" for unit, n in counter.items()))
