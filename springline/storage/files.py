@@ -1,0 +1,166 @@
+"""Files that appear whole or not at all, and stay: the blocking primitives under `local`.
+
+A file is written under a temporary name, made durable, and then given its name in one step of the file system:
+a link where nothing may be there yet, a rename where a known version is replaced. With `fsync`, an operation
+that returned survives a power failure; without it, it survives the death of any process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+
+LOCK_WAIT_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.0005
+_LONGEST_PAUSE_SECONDS = 0.02
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+
+
+class LockBusy(Exception):
+    """A lock could not be had in `LOCK_WAIT_SECONDS`: its holder is stopped or very slow."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader | None]:
+    """Open the regular file `path` for reading, or yield None if there is none.
+
+    A symbolic link is an error (`OSError` ELOOP): whoever made it, its target is not ours to read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            yield None
+            return
+        raise
+    try:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                yield file
+        else:
+            yield None
+    finally:
+        os.close(handle)
+
+
+def read_file(path: Path) -> bytes | None:
+    """Return the content of the regular file `path`, or None if there is none."""
+    with opened(path) as file:
+        return None if file is None else file.read()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_root(root: Path, *, fsync: bool) -> None:
+    """Create the folder `root` and its parents where they are missing; what exists is the operator's."""
+    missing: list[Path] = []
+    while not root.is_dir():
+        missing.append(root)
+        root = root.parent
+    for one in reversed(missing):
+        _make_folder(one, fsync=fsync)
+
+
+def make_folders(folder: Path, durable: set[Path], *, fsync: bool) -> None:
+    """Create `folder` and whatever of its parents is missing, each durable before anything is put into it.
+
+    `durable` holds the folders that this process knows to be so, one of them above `folder`, and learns of new
+    ones. A folder that exists proves nothing: whoever made it may have died before its name was synced.
+    """
+    unsure: list[Path] = []
+    while folder not in durable:
+        unsure.append(folder)
+        folder = folder.parent
+    for one in reversed(unsure):
+        _make_folder(one, fsync=fsync)
+        durable.add(one)
+
+
+def _make_folder(folder: Path, *, fsync: bool) -> None:
+    folder.mkdir(exist_ok=True)
+    if fsync:
+        sync_folder(folder.parent)
+
+
+@contextmanager
+def temporary(folder: Path, data: bytes, *, fsync: bool) -> Iterator[Path]:
+    """Write `data` to a new file in `folder` and yield its path; whatever is left of it at the end is removed."""
+    path = folder / uuid.uuid4().hex
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if fsync:
+                os.fsync(file.fileno())
+        yield path
+    finally:
+        # What cannot be removed is found again by `remove_older`; the write itself is decided by now.
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold the lock file `lock` against every other thread and process; raises `LockBusy`.
+
+    The kernel frees it when its holder dies. It is unlocked before it is closed, because a child forked
+    meanwhile holds a copy of the descriptor.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _lock(handle, lock)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, lock: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise LockBusy(f"{lock} was held by somebody else for {LOCK_WAIT_SECONDS:g} s") from None
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        else:
+            return
+
+
+def remove_older(folder: Path, seconds: float) -> int:
+    """Remove the files in `folder` last written more than `seconds` ago; return how many there were."""
+    removed = 0
+    oldest = time.time() - seconds
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return 0
+    for entry in entries:
+        try:
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                Path(entry.path).unlink()
+                removed += 1
+        except FileNotFoundError:
+            continue  # another process cleans up as well
+    return removed

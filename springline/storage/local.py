@@ -1,0 +1,307 @@
+"""A store in a local folder: the embedded default. A Delta table in it is a plain folder for any Delta reader.
+
+    {root}/{object path}            the objects, each a file
+    {root}/.springline/tmp/         files being written; a crash leaves something only here
+    {root}/.springline/locks/       what compare-and-swap and delete lock, a fixed number of files
+
+Safe across threads and processes of one machine, not across machines: `filesystems.unsupported_filesystem`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+from springline.paths import InvalidPath, ObjectPath, relative_path
+from springline.storage.files import (
+    LockBusy,
+    exclusive,
+    make_folders,
+    make_root,
+    opened,
+    read_file,
+    remove_older,
+    sync_folder,
+    temporary,
+)
+from springline.storage.port import (
+    IfAbsent,
+    ObjectInfo,
+    ObjectStore,
+    Precondition,
+    PreconditionFailed,
+    PutResult,
+    Stored,
+    StoredObject,
+    StoreMisconfigured,
+    StoreRetry,
+    StoreUnknown,
+)
+from springline.storage.threads import Threads
+from springline.storage.tokens import CONTENT_TOKEN_PREFIX, content_token
+
+OWN_FOLDER = ".springline"
+THREADS = 16
+STALE_TEMPORARY_SECONDS = 3600.0
+"""No write takes that long: an older temporary file belongs to a process that died."""
+_LOCK_DIGITS = 3
+"""Hex digits of a lock's name: 4,096 locks, so that they need no removal and objects hardly ever share one."""
+_LISTED_TOGETHER = 256
+
+_FINAL = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV, errno.ENOTSUP, errno.ENAMETOOLONG, errno.ENOTDIR,
+        errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.EINVAL,
+    }
+)  # fmt: skip
+"""Errors that come again however often it is tried."""
+_NOT_DONE = frozenset({errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that say for certain that a name was not changed."""
+
+
+class LocalStore(ObjectStore):
+    """The object store in the folder `root`, which the first write creates.
+
+    The token of an object is `sha256:` and the hex digest of its content (design 10). With `fsync` False a
+    power failure may take the last writes; the death of a process never does.
+    Raises `InvalidPath` for names that `relative_path` refuses and for the store's own folder.
+    """
+
+    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+        self.root = root.absolute()
+        self._fsync = fsync
+        self._temporary = self.root / OWN_FOLDER / "tmp"
+        self._locks = self.root / OWN_FOLDER / "locks"
+        self._durable: set[Path] = set()
+        self._preparing = threading.Lock()
+        self._threads = Threads("springline-files", THREADS)
+        with _reading(self.root):
+            remove_older(self._temporary, STALE_TEMPORARY_SECONDS)
+
+    async def get(self, path: ObjectPath) -> StoredObject | None:
+        """Return the object, or None."""
+        file = self._file(path)
+        return None if file is None else await self._threads.run(lambda: _get(file))
+
+    async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
+        """Write if the precondition holds; durable when it returns."""
+        file = self._file(path)
+        if file is None:
+            raise StoreMisconfigured(f"{path!r}: a local folder cannot hold a name with an empty segment")
+        if isinstance(precondition, IfAbsent):
+            return await self._threads.run(lambda: self._create(file, data))
+        token = precondition.token
+        return await self._threads.run(lambda: self._replace(path, file, data, token))
+
+    async def head(self, path: ObjectPath) -> ObjectInfo | None:
+        """Return size and token, or None. Reads the whole file: the token is made of its content."""
+        file = self._file(path)
+        return None if file is None else await self._threads.run(lambda: _info(path, file))
+
+    async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
+        """Delete the object if its token is `if_version`; durable when it returns."""
+        file = self._file(path)
+        return file is not None and await self._threads.run(lambda: self._delete(path, file, if_version))
+
+    async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects below `prefix` in name order. Reads every file for its token."""
+        names = self._names(prefix, start_after)
+
+        def some() -> list[ObjectInfo | None]:
+            with _reading(self.root):
+                return [_info(name, self.root / name) for name in islice(names, _LISTED_TOGETHER)]
+
+        while infos := await self._threads.run(some):
+            for info in infos:
+                if info is not None:
+                    yield info
+
+    async def aclose(self) -> None:
+        """Wait for operations under way and end the threads."""
+        await self._threads.aclose()
+
+    def _file(self, path: ObjectPath) -> Path | None:
+        """Return where the object is, or None for a name that a folder cannot hold.
+
+        A name with empty segments is such a one: the file system would find another object for it.
+        """
+        relative_path(path)
+        segments = path.split("/")
+        if segments[0] == OWN_FOLDER:
+            raise InvalidPath("path", path, f"use a name outside {OWN_FOLDER}/, which is the store's own")
+        return None if "" in segments else self.root / path
+
+    def _create(self, file: Path, data: bytes) -> PutResult:
+        with _writing(file):
+            self._prepare(file)
+            with temporary(self._temporary, data, fsync=self._fsync) as ready:
+                try:
+                    os.link(ready, file)
+                except FileExistsError:
+                    return self._taken(file)
+                except OSError as error:
+                    raise _changed(file, error) from error
+                self._settle(file)
+        return Stored(content_token(data))
+
+    def _taken(self, file: Path) -> PreconditionFailed:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise StoreMisconfigured(f"{file} is no regular file, so no object can have this name")
+        # The caller may find its own earlier attempt there, whose name was not yet durable when it died.
+        self._settle(file)
+        return PreconditionFailed()
+
+    def _replace(self, path: ObjectPath, file: Path, data: bytes, token: str) -> PutResult:
+        with _writing(file):
+            if _token(file) != token:
+                return PreconditionFailed()
+            self._prepare(file)
+            with temporary(self._temporary, data, fsync=self._fsync) as ready, exclusive(self._lock(path)):
+                if _token(file) != token:
+                    return PreconditionFailed()
+                try:
+                    ready.replace(file)
+                except OSError as error:
+                    raise _changed(file, error) from error
+                self._settle(file)
+        return Stored(content_token(data))
+
+    def _delete(self, path: ObjectPath, file: Path, token: str) -> bool:
+        with _writing(file):
+            if _token(file) != token:
+                return False
+            self._prepare(file)
+            with exclusive(self._lock(path)):
+                if _token(file) != token:
+                    return False
+                try:
+                    file.unlink()
+                except OSError as error:
+                    raise _changed(file, error) from error
+                self._settle(file)
+        return True
+
+    def _prepare(self, file: Path) -> None:
+        """Have the folders that a write needs."""
+        needed = (self._temporary, self._locks, file.parent)
+        if all(folder in self._durable and folder.is_dir() for folder in needed):
+            return
+        with self._preparing:
+            if any(folder in self._durable and not folder.is_dir() for folder in needed):
+                self._durable.clear()  # somebody removed folders under us
+            if self.root not in self._durable:
+                make_root(self.root, fsync=self._fsync)
+                self._durable.add(self.root)
+            for folder in needed:
+                make_folders(folder, self._durable, fsync=self._fsync)
+
+    def _settle(self, file: Path) -> None:
+        """Make a name's change durable; from here on a failure leaves it unclear."""
+        if self._fsync:
+            try:
+                sync_folder(file.parent)
+            except OSError as error:
+                raise StoreUnknown(f"{file} was changed, but {error}") from error
+
+    def _lock(self, path: ObjectPath) -> Path:
+        return self._locks / hashlib.sha256(path.encode()).hexdigest()[:_LOCK_DIGITS]
+
+    def _names(self, prefix: ObjectPath, start_after: ObjectPath | None) -> Iterator[ObjectPath]:
+        """Yield the names below `prefix` and after `start_after`, in the order of their UTF-8 bytes."""
+        relative_path(prefix)
+        base = prefix.removesuffix("/")
+        if "" in base.split("/") and base != "":
+            return
+        after = "" if start_after is None else start_after
+        if base and base == prefix and base > after and (self.root / base).is_file():
+            yield ObjectPath(base)
+        yield from _walk(self.root, base, after)
+
+
+def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
+    try:
+        entries = list(os.scandir(root / folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    # A folder's objects sort where its name with a slash sorts: "a-b" comes before "a/b" and "a0" after it.
+    named = sorted(
+        (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in entries
+    )
+    for name, entry in named:
+        path = f"{folder}/{name}" if folder else name
+        if not _is_utf8(name):
+            continue  # no object has such a name
+        if name.endswith("/"):
+            skipped = after > path and not after.startswith(path)
+            if path != f"{OWN_FOLDER}/" and not skipped:
+                yield from _walk(root, path[:-1], after)
+        elif path > after and entry.is_file(follow_symlinks=False):
+            yield ObjectPath(path)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _get(file: Path) -> StoredObject | None:
+    with _reading(file):
+        data = read_file(file)
+    return None if data is None else StoredObject(data, content_token(data))
+
+
+def _info(path: ObjectPath, file: Path) -> ObjectInfo | None:
+    with _reading(file), opened(file) as stream:
+        if stream is None:
+            return None
+        digest = hashlib.file_digest(stream, "sha256")
+        return ObjectInfo(path, stream.tell(), CONTENT_TOKEN_PREFIX + digest.hexdigest())
+
+
+def _token(file: Path) -> str | None:
+    data = read_file(file)
+    return None if data is None else content_token(data)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn errors of a read into the port's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FINAL:
+            raise StoreMisconfigured(f"{file} cannot be read: {error}") from error
+        raise StoreRetry(f"{file} could not be read: {error}") from error
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Turn errors before any name was changed into the port's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FINAL:
+            raise StoreMisconfigured(f"{file} cannot be written: {error}") from error
+        raise StoreRetry(f"{file} could not be written: {error}") from error
+    except LockBusy as error:
+        raise StoreRetry(f"{file}: {error}") from error
+
+
+def _changed(file: Path, error: OSError) -> Exception:
+    """Return the port's error for a failed change of a name."""
+    if error.errno in _FINAL:
+        return StoreMisconfigured(f"{file} cannot be written: {error}")
+    if error.errno in _NOT_DONE:
+        return StoreRetry(f"{file} could not be written: {error}")
+    return StoreUnknown(f"{file}: {error}")
