@@ -97,14 +97,14 @@ def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
             value=f"at character {first['loc'][-1]}",
             remedy="Send one JSON object with the header Content-Type: application/json.",
         )
-    if kind == "missing":
+    if name == "body":
+        message, value = "the body is not a JSON object", None
+        remedy = "Send one JSON object with the header Content-Type: application/json."
+    elif kind == "missing":
         message, value, remedy = f"{name} is missing", None, f"Add {name} to the request."
     elif kind == "extra_forbidden":
         message, value = f"{name} is not a field of this request", shown(first.get("input"))
         remedy = f"Remove {name}, or correct its spelling; the API's description is at /docs."
-    elif name == "body":
-        message, value = "the body is not a JSON object", None
-        remedy = "Send one JSON object with the header Content-Type: application/json."
     else:
         said = str(first["msg"]).removeprefix("Value error, ")
         message, value = f"{name}: {said[:1].lower()}{said[1:]}", shown(first.get("input"))

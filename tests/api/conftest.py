@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 from uuid_utils import uuid7
 
 from springline.api.app import create_app
@@ -50,7 +50,6 @@ class World:
     deps: Deps
     client: httpx.AsyncClient
     sequencer: LocalSequencer
-    _frozen: dict[ObjectPath, str] = field(default_factory=dict)
 
     def token(self, scope: Scope = ACME, **options: Any) -> str:
         return make_token(SECRET, scope, **({"subject": "tester"} | options))
@@ -104,17 +103,6 @@ async def world() -> AsyncIterator[World]:
     await coalescer.aclose()
 
 
-@pytest.fixture
-def written_nothing(world: World) -> Callable[[], None]:
-    """Call it after a refused request; the reference point is the last `world.snapshot()` taken by the test."""
-    before = world.snapshot()
-
-    def check() -> None:
-        assert world.snapshot() == before
-
-    return check
-
-
 def assert_refused(
     answer: httpx.Response, status: int, code: str, field: str | None, *, remedy: str = "", value: Any = ...
 ) -> dict[str, Any]:
@@ -142,5 +130,17 @@ def assert_refused(
     return body
 
 
-async def settle_loop() -> None:
-    await asyncio.sleep(0)
+def fresh() -> CollectorRegistry:
+    """Return a metrics registry of its own for a further application."""
+    return CollectorRegistry()
+
+
+ROUTES = [
+    ("POST", TABLES),
+    ("POST", f"{TABLES}/adopt"),
+    ("GET", f"{TABLES}/flights"),
+    ("POST", f"{TABLES}/flights/commits/stage"),
+    ("POST", f"{TABLES}/flights/commits"),
+    ("GET", f"{TABLES}/flights/commits/01946b1c-0000-7000-8000-000000000001"),
+    ("GET", "/api/v1/nothing"),
+]
