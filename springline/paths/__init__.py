@@ -16,6 +16,7 @@ from springline.paths.api import (
     run_key_reservation,
     run_log,
 )
+from springline.paths.canary import canary_object
 from springline.paths.catalog import (
     CatalogDomain,
     catalog_anti_entropy_cursor,
@@ -54,6 +55,7 @@ from springline.paths.delta import (
     parse_delta_log,
     parse_delta_staged,
     root_claim,
+    split_location,
     table_entry,
     table_id,
     table_root,
@@ -162,6 +164,7 @@ __all__ = [
     "StateLayer",
     "TransactionDomain",
     "backfill_idempotency",
+    "canary_object",
     "canonical_ledger_event",
     "catalog_anti_entropy_cursor",
     "catalog_domain",
@@ -258,6 +261,7 @@ __all__ = [
     "shard_index_head",
     "shard_index_history",
     "shard_segment",
+    "split_location",
     "table_entry",
     "table_id",
     "table_root",

@@ -22,6 +22,7 @@ _NAMESPACE: Final = "delta"
 DELTA_LOG_FOLDER: Final = "_delta_log"
 """The name of the folder of a table's log, which no table's root may contain."""
 
+_ABSOLUTE_LOCATION = re.compile(r"(?P<store>.+)/tenant=(?P<tenant>[^/]+)/workspace=(?P<workspace>[^/]+)")
 _LOCATION_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(?:/|\Z)")
 _LOG = re.compile(r"(?P<root>.+)/_delta_log/(?P<version>[0-9]{20})\.json", re.DOTALL)
 _CHECKPOINT = re.compile(
@@ -100,6 +101,17 @@ def table_root(location: str, scope: Scope) -> str:
         return relative_path(text, field="location")
     except InvalidPath as error:
         raise InvalidPath("location", location, error.remedy) from None
+
+
+def split_location(location: str, root: str) -> tuple[str, Scope]:
+    """Return store URL and scope of a table's absolute `location`, which ends in scope prefix and `root`.
+
+    Raises `InvalidPath` (field `location`) if it does not.
+    """
+    match = _ABSOLUTE_LOCATION.fullmatch(location.rstrip("/").removesuffix("/" + _root(root)))
+    if match is None or not location.rstrip("/").endswith("/" + root):
+        raise InvalidPath("location", location, f"give the URL of a table of a workspace, ending in /{root}")
+    return match["store"], Scope(match["tenant"], match["workspace"])
 
 
 def _root(root: str) -> str:

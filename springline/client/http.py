@@ -1,0 +1,104 @@
+"""Calls to the HTTP API: refusals as exceptions, passing faults tried again with jitter under the same key."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from springline.errors import Code, Refusal, Refused, SpringlineError
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 3.0
+
+
+class Unavailable(SpringlineError):
+    """The API gave no answer until the deadline; what was sent may have been done. Repeat it under the same key."""
+
+
+class ApiClient:
+    """One connection pool to one API with one token.
+
+    `deadline_s`: how long a call is tried again, in seconds, when there is no answer or it is "not now" (429,
+    502, 503, 504). Every call of this API may be repeated: reads, and writes under a key.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        deadline_s: float = 120.0,
+        timeout_s: float = 70.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._deadline_s = deadline_s
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            transport=transport,
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Return the JSON answer of one call.
+
+        Raises `Refused` for a definite no, `Unavailable` when the deadline passed without an answer.
+        """
+        deadline = time.monotonic() + self._deadline_s
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                response = self._http.request(method, path, json=body, headers=headers)
+            except httpx.TransportError as error:
+                problem, asked = f"{type(error).__name__}: {error}", 0.0
+            else:
+                if response.is_success:
+                    answer: dict[str, Any] = response.json()
+                    return answer
+                if response.status_code not in (429, 502, 503, 504):
+                    raise Refused(_refusal(response))
+                problem = f"HTTP {response.status_code}: {_refusal(response).message}"
+                asked = _retry_after(response)
+            pause = max(asked, random.uniform(wait / 2, wait))
+            if time.monotonic() + pause > deadline:
+                raise Unavailable(
+                    f"no answer from {self._http.base_url} within {self._deadline_s:g} s; last: {problem}"
+                )
+            time.sleep(pause)
+            wait = min(wait * 2, LONGEST_WAIT_S)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+def _refusal(response: httpx.Response) -> Refusal:
+    try:
+        return Refusal.model_validate(response.json())
+    except (ValidationError, ValueError):
+        return Refusal(
+            code=Code.INTERNAL,
+            message=f"HTTP {response.status_code} without a known body: {response.text[:200]}",
+            field="url",
+            value=str(response.request.url),
+            remedy="Check that the address is that of a Springline API.",
+        )
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return min(float(response.headers.get("Retry-After", 0)), LONGEST_WAIT_S)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,108 @@
+"""The client's front door: a connection to one Springline, and the tables behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from springline.client.frames import delta_columns, to_arrow
+from springline.client.http import ApiClient
+from springline.client.loop import LoopThread
+from springline.client.table import DeltaTable
+from springline.errors import Code, refused
+from springline.storage.port import ObjectStore
+
+
+class Springline:
+    """A connection to a Springline API.
+
+    `url` and `token` default to `SPRINGLINE_API_URL` and `SPRINGLINE_TOKEN`. `store_url` overrides where data
+    files are written (default: what the API says of each table). `deadline_s`: how long a call is repeated while
+    the API gives no answer, in seconds. Usable as a context manager, and from several threads.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        store_url: str | None = None,
+        deadline_s: float = 120.0,
+    ) -> None:
+        self._api = ApiClient(
+            _given("url", url, "SPRINGLINE_API_URL"),
+            _given("token", token, "SPRINGLINE_TOKEN"),
+            deadline_s=deadline_s,
+        )
+        self._loop = LoopThread()
+        self._stores: dict[str, ObjectStore] = {}
+        self._store_url = store_url
+
+    def table(self, name_or_id: str) -> DeltaTable:
+        """Return a table by name or id; nothing is read until it is used."""
+        return DeltaTable(self._api, self._loop, self._stores, name_or_id, self._store_url)
+
+    def create_table(
+        self,
+        name: str,
+        schema: Any,
+        *,
+        partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+        location: str | None = None,
+    ) -> DeltaTable:
+        """Create a table; `schema` is an Arrow schema, or any frame whose columns it shall have. Safe to repeat.
+
+        Raises `Refused` (NAME_TAKEN) if another table has that name.
+        """
+        arrow = schema if isinstance(schema, pa.Schema) else to_arrow(schema).schema
+        body: dict[str, Any] = {
+            "name": name,
+            "schema": delta_columns(arrow),
+            "partition_columns": list(partition_by),
+            "properties": dict(properties or {}),
+        }
+        if location is not None:
+            body["location"] = location
+        self._api.call("POST", "/api/v1/delta/tables", body=body)
+        return self.table(name)
+
+    def adopt_table(self, name: str, location: str) -> DeltaTable:
+        """Take an existing Delta folder of the workspace under Springline's care."""
+        self._api.call("POST", "/api/v1/delta/tables/adopt", body={"name": name, "location": location})
+        return self.table(name)
+
+    def close(self) -> None:
+        """Close connections and stores."""
+        for store in self._stores.values():
+            self._loop.run(store.aclose())
+        self._stores.clear()
+        self._loop.close()
+        self._api.close()
+
+    def __enter__(self) -> Springline:
+        """Return the connection itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _given(field: str, value: str | None, variable: str) -> str:
+    found = value or os.environ.get(variable)
+    if not found:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"{field} is not given and {variable} is not set",
+            field=field,
+            value=value,
+            remedy=f"Pass {field}= or set {variable}.",
+        )
+    return found
