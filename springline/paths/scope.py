@@ -18,6 +18,7 @@ RESERVED_FOLDERS: Final = frozenset(
         ".springline",
         "_catalog",
         "_inbox",
+        "canary",
         "commits",
         "delta",
         "events",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 
-from springline.paths import ObjectPath
-from springline.storage.listing import below
+from springline.paths import ObjectPath, lies_under
 from springline.storage.port import (
     IfAbsent,
     ObjectInfo,
@@ -81,7 +80,7 @@ class MemoryStore(ObjectStore):
 
     async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
         """Yield the objects below `prefix` in name order, as they were when the listing began."""
-        names = sorted(path for path in self._objects if below(path, prefix))
+        names = sorted(path for path in self._objects if lies_under(path, prefix))
         for path in names:
             stored = self._objects.get(path)
             if stored is not None and (start_after is None or path > start_after):
