@@ -76,7 +76,7 @@ test-full: setup lint ## Run everything, with the long explorations and chaos ru
 	$(MAKE) test-replay-cold
 
 demo: setup ## Watch eight writers fill a Delta table while the worker is killed again and again.
-	$(BIN)/springline demo $(DEMO)
+	$(BIN)/python -m springline.local.demo $(DEMO)
 
 bench: setup ## Measure commits per second and latency; results go to bench/results.
 	$(BIN)/python -m bench.commit $(BENCH)
