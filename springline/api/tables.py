@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Response
 
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import TableBody, TableStatusBody
+from springline.api.ports import Deps
+from springline.api.workspaces import Workspace
 from springline.commit.inspect import table_view
+from springline.commit.same_table import already_adopted, already_created
 from springline.delta.create import check_creation
 from springline.delta.registry import TableEntry
 from springline.delta.roots import root_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
+from springline.errors import Code, Refused
 
 router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
 TableParam = Annotated[str, Path(description="The table's id or its name.", examples=["flights"])]
+
+_EXISTED: dict[str, Any] = {"model": TableBody, "description": "The same request made this table before."}
 
 
 @router.post(
@@ -25,17 +33,21 @@ TableParam = Annotated[str, Path(description="The table's id or its name.", exam
     status_code=201,
     summary="Create a table",
     response_description="The table is registered and has version 0.",
-    responses=errors(400, 409, 413, 503),
+    responses={200: _EXISTED, **errors(400, 409, 413, 503)},
 )
 async def create(spec: CreateTable, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
     """Write version 0 of a new Delta table and register it under a name.
 
-    After a lost answer, ask for the table by its name; a name that is taken is refused with NAME_TAKEN.
+    Safe to repeat: the same request again is answered with the same table, and 200.
     """
     check_creation(spec)
     if spec.location is not None:
         root_of_location(spec.location, workspace.scope)
-    return _made(await deps.tables.create(workspace.scope, spec), workspace, deps, response)
+    return await _once(
+        find=lambda: already_created(workspace.store, workspace.scope, workspace.registry, spec),
+        make=lambda: deps.tables.create(workspace.scope, spec),
+        answer=_Answer(workspace, deps, response),
+    )
 
 
 @router.post(
@@ -43,13 +55,17 @@ async def create(spec: CreateTable, workspace: Writer, deps: FromDeps, response:
     status_code=201,
     summary="Adopt an existing Delta folder",
     response_description="The table is registered; its log is untouched.",
-    responses=errors(400, 409, 413, 503),
+    responses={200: _EXISTED, **errors(400, 409, 413, 503)},
 )
 async def adopt(spec: AdoptTable, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
-    """Register a Delta table that another engine wrote into a folder of this workspace."""
+    """Register a Delta table that another engine wrote into a folder of this workspace. Safe to repeat."""
     check_name(spec.name)
     root_of_location(spec.location, workspace.scope)
-    return _made(await deps.tables.adopt(workspace.scope, spec), workspace, deps, response)
+    return await _once(
+        find=lambda: already_adopted(workspace.scope, workspace.registry, spec),
+        make=lambda: deps.tables.adopt(workspace.scope, spec),
+        answer=_Answer(workspace, deps, response),
+    )
 
 
 @router.get("/{table}", summary="Status of a table", responses=errors(404, 503))
@@ -73,6 +89,36 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
     )
 
 
-def _made(entry: TableEntry, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
-    response.headers["Location"] = f"{router.prefix}/{entry.table_id}"
-    return TableBody(table=entry, location=deps.location(workspace.scope, entry.root))
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What an answer about one table is made of."""
+
+    workspace: Workspace
+    deps: Deps
+    response: Response
+
+    def of(self, entry: TableEntry, status: int) -> TableBody:
+        self.response.status_code = status
+        self.response.headers["Location"] = f"{router.prefix}/{entry.table_id}"
+        return TableBody(table=entry, location=self.deps.location(self.workspace.scope, entry.root))
+
+
+async def _once(
+    *,
+    find: Callable[[], Awaitable[TableEntry | None]],
+    make: Callable[[], Awaitable[TableEntry]],
+    answer: _Answer,
+) -> TableBody:
+    """Make a table unless it is there; one that was made meanwhile, by the same request, is found too."""
+    found = await find()
+    if found is not None:
+        return answer.of(found, 200)
+    try:
+        return answer.of(await make(), 201)
+    except Refused as error:
+        if error.refusal.code not in (Code.NAME_TAKEN, Code.ROOT_TAKEN):
+            raise
+        found = await find()
+        if found is None:
+            raise
+        return answer.of(found, 200)

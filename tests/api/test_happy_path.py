@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from springline.paths import ObjectPath
 from tests.api.conftest import ACME, TABLES, World, add, ndjson, new_key
 
@@ -79,6 +81,33 @@ async def test_strict_is_the_default_mode(world: World) -> None:
     assert (await world.client.post(f"{TABLES}/{table}/commits", json=body)).status_code == 200
     body["idempotency_key"] = new_key()
     assert (await world.client.post(f"{TABLES}/{table}/commits", json=body)).status_code == 409
+
+
+@pytest.mark.parametrize("place", [{}, {"location": "warehouse/flights"}])
+async def test_creating_and_adopting_may_be_repeated(world: World, place: dict[str, str]) -> None:
+    body = {"name": "flights", "columns": [{"name": "x", "type": "long"}], **place}
+    first = await world.client.post(TABLES, json=body)
+    assert first.status_code == 201
+    await world.commit("flights", await world.stage("flights", add("a.parquet")))
+    before = world.snapshot()
+    again = await world.client.post(TABLES, json=body)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["Location"] == first.headers["Location"]
+    if place:
+        adopted = await world.client.post(f"{TABLES}/adopt", json={"name": "flights", **place})
+        assert (adopted.status_code, adopted.json()) == (200, first.json())
+    for change in ({"columns": [{"name": "y", "type": "long"}]}, {"location": "elsewhere"}, {"description": "d"}):
+        other = await world.client.post(TABLES, json=body | change)
+        assert other.status_code == 409
+        assert other.json()["code"] == "NAME_TAKEN"
+    assert world.snapshot() == before
+
+
+async def test_the_same_creation_twice_at_once_makes_one_table(world: World) -> None:
+    body = {"name": "flights", "columns": [{"name": "x", "type": "long"}], "location": "warehouse/flights"}
+    answers = await asyncio.gather(*(world.client.post(TABLES, json=body) for _ in range(5)))
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert len({answer.json()["table"]["table_id"] for answer in answers}) == 1
 
 
 async def test_adopting_a_folder_that_another_engine_wrote(world: World) -> None:

@@ -62,7 +62,7 @@ async def test_bad_column_type_names_the_column(world: World) -> None:
 
 async def test_name_taken(world: World) -> None:
     await world.create("flights")
-    body = {"name": "flights", "columns": [{"name": "x", "type": "long"}]}
+    body = {"name": "flights", "columns": [{"name": "y", "type": "long"}]}
     await refused(world, world.client.post(TABLES, json=body), 409, "NAME_TAKEN", "name", remedy="choose another")
 
 
