@@ -33,8 +33,8 @@ from springline.paths import Scope
 
 TEMPORAL = "temporal"
 API = "api"
-READY_PATH = "/readyz"
-"""Where workers and API say that they are ready."""
+WORKER_READY_PATH = "/readyz"
+API_READY_PATH = "/ready"
 
 START_SECONDS = 60.0
 """How long a child may take until it is ready; a cold machine imports slowly."""
@@ -289,10 +289,10 @@ class EmbeddedStack:
                 f"{PREFIX}HEALTH_PORT": str(health),
             }
             command = [sys.executable, "-m", "worker"]
-            self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health))
+            self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health, WORKER_READY_PATH))
         if self._api:
             command = [sys.executable, "-m", "entrypoints.api"]
-            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"]))
+            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], API_READY_PATH))
 
     def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
         env = {**self.child_environment(), **(ports or {})}
@@ -321,10 +321,10 @@ class _Place(TypedDict):
     log: Path
 
 
-def _http_ready(port: int) -> Ready:
+def _http_ready(port: int, path: str) -> Ready:
     def ready() -> str | None:
         try:
-            answer = httpx.get(f"http://{LOOPBACK}:{port}{READY_PATH}", timeout=2)
+            answer = httpx.get(f"http://{LOOPBACK}:{port}{path}", timeout=2)
         except httpx.HTTPError as error:
             return f"no answer yet ({type(error).__name__})"
         return None if answer.status_code == httpx.codes.OK else f"answers {answer.status_code}: {answer.text[:200]}"

@@ -1,0 +1,187 @@
+"""The production-like Compose file: valid by the specification, pinned, closed to the outside, and true to the code."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from springline import names
+from springline.config import PREFIX, Settings, load_settings
+from springline.local.binaries import FAKE_GCS_VERSION, TEMPORAL_SERVER_VERSION
+from springline.local.devserver import DYNAMIC_CONFIG
+
+ROOT = Path(__file__).parents[2]
+OURS = "springline:"
+VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
+SECRETS = {"POSTGRES_PASSWORD": "p" * 64, "SPRINGLINE_JWT_SECRET": "s" * 64}
+
+
+def load() -> dict[str, Any]:
+    """The file as Compose sees it once `.env` has its two secrets."""
+    text = VARIABLE.sub(lambda match: SECRETS[match[1]], (ROOT / "docker-compose.yml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+COMPOSE = load()
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ENVIRONMENTS = [
+    pytest.param(service.get("environment", {}), id=name)
+    for name, service in SERVICES.items()
+    if service["image"].startswith(OURS)
+]
+
+
+def check(compose: dict[str, Any]) -> None:
+    PyCompose.from_json(json.dumps(compose)).validate()
+
+
+def test_the_file_is_valid_by_the_compose_specification() -> None:
+    check(COMPOSE)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"helthcheck": {}},
+        {"networks": ["nowhere"]},
+        {"ports": [{"published": 80}]},
+        {"depends_on": {"gcs": {"condition": "service_done"}}},
+    ],
+)
+def test_the_check_sees_mistakes(damage: dict[str, Any]) -> None:
+    compose = copy.deepcopy(COMPOSE)
+    compose["services"]["api"].update(damage)
+    with pytest.raises(ValueError, match=r"."):
+        check(compose)
+
+
+def test_every_image_is_pinned_and_none_sets_itself_up() -> None:
+    for name, service in SERVICES.items():
+        image, _, tag = service["image"].partition(":")
+        assert re.match(r"\d+\.\d+", tag), f"{name}: {service['image']} is not pinned to a version"
+        assert "auto-setup" not in image
+        assert image.startswith("springline") == ("build" in service)
+
+
+def test_images_are_the_versions_that_the_tests_run() -> None:
+    images = {service["image"] for service in SERVICES.values()}
+    server = ".".join(map(str, TEMPORAL_SERVER_VERSION))
+    assert f"temporalio/server:{server}" in images
+    assert any(image.startswith(f"temporalio/admin-tools:{server}-") for image in images)
+    assert f"fsouza/fake-gcs-server:{FAKE_GCS_VERSION}" in images
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"{OURS}{version}" in images
+
+
+def test_services_wait_for_what_they_need() -> None:
+    for name, service in SERVICES.items():
+        for needed, how in service.get("depends_on", {}).items():
+            condition, other = how["condition"], SERVICES[needed]
+            once = other.get("restart") == "on-failure"
+            assert once == (condition == "service_completed_successfully"), f"{name} waits wrongly for {needed}"
+            assert (condition == "service_healthy") <= ("healthcheck" in other), f"{needed} never gets healthy"
+    for name in ("api", "worker-1", "worker-2"):
+        assert {"namespace", "bucket"} <= SERVICES[name]["depends_on"].keys()
+        assert "healthcheck" in SERVICES[name]
+
+
+def test_only_the_loopback_interface_of_the_host_is_listened_on() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(str(port).startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_environment_is_what_the_configuration_knows(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    given = {name for name in environment if name.startswith(PREFIX)}
+    assert given <= known
+    other = {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "STORAGE_EMULATOR_HOST"}
+    assert environment.keys() - given <= other
+    if given:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            monkeypatch.delenv(name)
+        for name in given:
+            monkeypatch.setenv(name, environment[name])
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["worker-1", "worker-2"])
+def test_a_worker_is_asked_where_it_listens_and_may_finish_its_drain(name: str) -> None:
+    worker = SERVICES[name]
+    environment = worker["environment"]
+    assert f":{environment['SPRINGLINE_HEALTH_PORT']}/readyz" in worker["healthcheck"]["test"][-1]
+    assert int(worker["stop_grace_period"].removesuffix("s")) > float(environment["SPRINGLINE_SHUTDOWN_GRACE"])
+
+
+def test_every_part_speaks_of_one_namespace_and_of_our_search_attributes() -> None:
+    environments = [service.get("environment", {}) for service in SERVICES.values()]
+    spoken = {environment.get("TEMPORAL_NAMESPACE") for environment in environments} - {None}
+    assert spoken == {"springline"} == {SERVICES["ui"]["environment"]["TEMPORAL_DEFAULT_NAMESPACE"]}
+    assert SERVICES["namespace"]["environment"]["SEARCH_ATTRIBUTES"].split() == list(names.SEARCH_ATTRIBUTES)
+    assert SERVICES["bucket"]["command"][-1] == COMPOSE["x-environment"]["SPRINGLINE_STORE_URL"].removeprefix("gs://")
+
+
+def test_secrets_come_from_outside() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert {match[1] for match in VARIABLE.finditer(text)} == SECRETS.keys()
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"SECRET|PASSWORD|PWD", name):
+                assert value in SECRETS.values(), f"{name} is written into the file"
+
+
+def test_what_is_mounted_and_run_is_there() -> None:
+    for service in SERVICES.values():
+        mounts = [mount.split(":") for mount in service.get("volumes", [])]
+        for source, target, *_ in mounts:
+            if not source.startswith("."):
+                assert source in COMPOSE["volumes"]
+                continue
+            words = [*service.get("entrypoint", []), *service.get("command", [])]
+            words += [value for value in service.get("environment", {}).values() if value.startswith(target)]
+            used = [ROOT / source / word.removeprefix(f"{target}/") for word in words if word.startswith(f"{target}/")]
+            assert used
+            assert all(file.is_file() for file in used)
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "ops" / "temporal").glob("*.sh")))
+def test_scripts_are_valid_shell(script: str) -> None:
+    done = subprocess.run(["sh", "-n", ROOT / "ops" / "temporal" / script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_dynamic_configuration_agrees_with_the_embedded_server() -> None:
+    dynamic = yaml.safe_load((ROOT / "ops" / "temporal" / "dynamicconfig.yaml").read_text())
+    assert "history.maxInFlightUpdates" in dynamic
+    for key, entries in dynamic.items():
+        assert [json.dumps(entry["value"]) for entry in entries] == [DYNAMIC_CONFIG[key]]
+
+
+def test_the_image_is_built_from_pinned_and_hashed_parts_that_are_there() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    for line in lines:
+        if line.startswith("FROM "):
+            assert re.match(r"FROM python:\d+\.\d+\.\d+-", line)
+        if "pip install" in line:
+            assert "--require-hashes" in line or "--no-index" in line
+    allowed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    copied = [
+        word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
+    ]
+    assert all(word.split("/")[0] in allowed for word in copied)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {package.removesuffix("*") for package in packages} <= set(copied)
