@@ -1,0 +1,159 @@
+"""The HTTP API as a process: `python -m entrypoints.api`.
+
+Configuration is by environment: `SPRINGLINE_*` (see `springline.config`) and Temporal's own `TEMPORAL_*`.
+SIGTERM and SIGINT let requests under way finish within the grace time; the exit code is 0 then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+
+import uvicorn
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from temporalio.client import Client
+from ulid import ULID
+
+from entrypoints.logs import configure_logging
+from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
+from entrypoints.temporal_tables import TemporalTables
+from springline.api.app import create_app
+from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
+from springline.api.location import table_location
+from springline.api.metrics import CoalescerCollector
+from springline.api.ports import Deps
+from springline.commit.coalescer import Coalescer
+from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.paths import canary_object
+from springline.storage.canary import canary
+from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
+from springline.storage.url import open_store
+
+logger = logging.getLogger("springline.api")
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to `serve`, so that what follows its end still runs."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def token_verifier(settings: Settings) -> TokenVerifier:
+    """Return the verifier of the one configured key source; raises `ConfigurationError` if there is none."""
+    keys: KeySource
+    if settings.jwt_secret is not None:
+        keys = SharedSecret(settings.jwt_secret.get_secret_value())
+    elif settings.jwt_jwks_url is not None:
+        keys = KeySet(settings.jwt_jwks_url)
+    else:
+        raise ConfigurationError(
+            [
+                Problem(
+                    f"{PREFIX}JWT_SECRET",
+                    "is not set, and no JWKS URL either, so that nobody could be let in",
+                    f"Set it to an HS256 secret of 32 bytes or more, or set {PREFIX}JWT_JWKS_URL.",
+                )
+            ]
+        )
+    return TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+
+
+def build_deps(
+    settings: Settings, store: ObjectStore, client: Client, coalescer: Coalescer, verifier: TokenVerifier
+) -> Deps:
+    """Return the application's parts over one store and one Temporal client."""
+    metrics = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=metrics)
+    metrics.register(CoalescerCollector(coalescer.counts))
+
+    async def store_answers() -> None:
+        await store.head(canary_object("ready"))
+
+    return Deps(
+        store=store,
+        tables=TemporalTables(client, deadline_s=settings.commit_deadline),
+        commits=coalescer,
+        sequencers=TemporalCommitGateway(client),
+        verifier=verifier,
+        location=lambda scope, root: table_location(settings.store_url, scope, root),
+        new_name=lambda: str(ULID()),
+        probes={"store": store_answers, "temporal": lambda: check_namespace(client)},
+        metrics=metrics,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way.
+
+    Raises `ConfigurationError`, `StoreError` if the store fails its canary, `TemporalUnreachable` if the
+    Temporal configuration cannot be read. Temporal itself may come later: `/ready` tells.
+    """
+    verifier = token_verifier(settings)
+    store = open_store(settings.store_url)
+    try:
+        await canary(store, str(uuid.uuid4()))
+        client = await connect(lazy=True)
+        gateway = TemporalCommitGateway(client, checkpoint_interval=settings.checkpoint_interval)
+        coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
+        config = uvicorn.Config(
+            create_app(build_deps(settings, store, client, coalescer, verifier)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=max(1, int(settings.shutdown_grace)),
+        )
+        server = _Server(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        with _listening(settings) as listener:
+            host, port = listener.getsockname()[:2]
+            logger.info("serving %s on http://%s:%s", settings.store_url, host, port)
+            await server.serve(sockets=[listener])
+        await coalescer.aclose()
+    finally:
+        await store.aclose()
+    logger.info("stopped")
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """Return a bound socket; raises `OSError` naming the address."""
+    address = (settings.api_host, settings.api_port)
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=1024)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {settings.api_host}:{settings.api_port}: {error.strerror}. "
+            f"Set {PREFIX}API_PORT (0: any free port) or {PREFIX}API_HOST."
+        ) from error
+
+
+def main() -> None:
+    """Run the API and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        asyncio.run(serve(settings))
+    except (ConfigurationError, StoreMisconfigured) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_BAD_INPUT)
+    except (StoreError, TemporalUnreachable, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_TRY_AGAIN)
+    sys.exit(EXIT_DONE)
+
+
+if __name__ == "__main__":
+    main()
