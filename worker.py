@@ -14,6 +14,7 @@ import contextlib
 import logging
 import signal
 import sys
+import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -90,7 +91,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
     async with AsyncExitStack() as stack:
         store = open_store(settings.store_url)
         stack.push_async_callback(store.aclose)
-        await canary(store)
+        await canary(store, str(uuid.uuid4()))
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
         client = await connect(metrics_runtime(settings))
         workers = build_workers(
