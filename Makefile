@@ -35,7 +35,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(LOCKED) pyproject.toml
-	@echo "springline: installing the locked dependencies into $(VENV), about 30 s" >&2
+	@echo "springline: installing the locked dependencies into $(VENV), about a minute" >&2
 	@started=$$SECONDS; \
 	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt; \
 	$(PIP) install --quiet --require-hashes --only-binary :all: --no-binary $(SDISTS) --no-build-isolation \
