@@ -1,0 +1,248 @@
+"""One table, its workflow and a worker: what the tests of CommitWorkflow work with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import uuid_utils
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowHistory
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.worker import Worker
+
+from springline import names, paths
+from springline.commit.table import Held, Table
+from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.storage.memory import MemoryStore
+from springline.storage.port import IfAbsent, Stored
+from springline.storage.scoped import ScopedStore
+from tests.rows import SCOPE, adding, create_rows_table
+from tests.workflows.faults import Faults
+from worker import build_workers
+from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.search import table_attributes
+
+DEADLINE_S = 60.0
+POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One activity of a history: its name and the attempt that brought its result."""
+
+    activity: str
+    attempt: int
+
+
+class Bench:
+    """A table in memory, faults for its activities, and a worker that can be stopped and started."""
+
+    def __init__(self, client: Client, faults: Faults, max_cached_workflows: int) -> None:
+        self.client = client
+        self.faults = faults
+        self.objects = MemoryStore()
+        self.table_id = str(uuid_utils.uuid7())
+        self.workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
+        self.store = ScopedStore(self.objects, SCOPE)
+        self.table = Table(self.store, self.table_id, paths.default_table_root(self.table_id))
+        self.run_ids: list[str] = []
+        self._max_cached = max_cached_workflows
+        self._workers = AsyncExitStack()
+
+    async def open(self) -> None:
+        await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id)
+        await self.start_worker()
+
+    async def start_worker(self) -> None:
+        workers: Sequence[Worker] = build_workers(
+            self.client, self.objects, queues=names.ALL_QUEUES, max_cached_workflows=self._max_cached, grace_s=1
+        )
+        for worker in workers:
+            await self._workers.enter_async_context(worker)
+
+    async def stop_worker(self) -> None:
+        await self._workers.aclose()
+
+    # Requests.
+
+    async def stage(
+        self, name: str, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+    ) -> CommitRequest:
+        """Stage a payload that adds the file `name`."""
+        return await self.stage_bytes(adding(name), mode=mode, read_version=read_version, key=key)
+
+    async def stage_bytes(
+        self, data: bytes, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+    ) -> CommitRequest:
+        path = paths.delta_staged(self.table_id, str(uuid_utils.uuid7()))
+        stored = await self.store.put(path, data, IfAbsent())
+        assert isinstance(stored, Stored)
+        return CommitRequest(
+            idempotency_key=key or str(uuid_utils.uuid7()),
+            mode=mode,
+            read_version=read_version,
+            staged_path=path,
+            staged_version=stored.version,
+        )
+
+    async def stage_strict(self, name: str, read_version: int) -> CommitRequest:
+        return await self.stage(name, mode=Mode.STRICT, read_version=read_version)
+
+    # The workflow.
+
+    def start_input(self, **fields: Any) -> CommitStart:
+        fields = {"checkpoint_interval": 0, **fields}
+        return CommitStart(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=self.table_id, **fields)
+
+    async def commit(self, *requests: CommitRequest, start: CommitStart | None = None) -> list[Outcome]:
+        """Send the requests as one update, starting the workflow if it rests."""
+        operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            names.COMMIT_WORKFLOW,
+            start or self.start_input(),
+            id=self.workflow_id,
+            task_queue=names.COMMIT_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=table_attributes(SCOPE.tenant, SCOPE.workspace, self.table_id),
+        )
+        try:
+            result: BatchResult = await self.client.execute_update_with_start_workflow(
+                names.COMMIT_UPDATE,
+                CommitBatch(requests=list(requests)),
+                start_workflow_operation=operation,
+                result_type=BatchResult,
+            )
+        finally:
+            await self.note_run()
+        return result.outcomes
+
+    async def commit_one(self, request: CommitRequest) -> CommitResult:
+        """Commit one request that must succeed."""
+        (outcome,) = await self.commit(request)
+        assert outcome.result is not None, outcome
+        return outcome.result
+
+    async def note_run(self) -> None:
+        """Remember the run that exists now, so that its history can be recorded."""
+        run_id = (await self.handle.describe()).run_id
+        if run_id not in self.run_ids:
+            self.run_ids.append(run_id)
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]:
+        return self.client.get_workflow_handle(self.workflow_id)
+
+    async def finished(self) -> BatchResult:
+        """Wait for the end of the run that exists now."""
+        await self.note_run()
+        handle = self.client.get_workflow_handle(self.workflow_id, result_type=BatchResult)
+        result: BatchResult = await handle.result()
+        return result
+
+    async def status(self) -> CommitStatus:
+        status: CommitStatus = await self.handle.query(names.STATUS_QUERY, result_type=CommitStatus)
+        return status
+
+    async def current_details(self) -> str:
+        """Return the Markdown that the Web UI shows."""
+        metadata: WorkflowMetadata = await self.handle.query(
+            "__temporal_workflow_metadata", result_type=WorkflowMetadata
+        )
+        return metadata.current_details
+
+    async def history(self, run_id: str | None = None) -> WorkflowHistory:
+        return await self.client.get_workflow_handle(self.workflow_id, run_id=run_id).fetch_history()
+
+    async def attempts(self) -> list[Attempt]:
+        """Return the completed activities of all runs, in the order in which they were scheduled."""
+        found: list[Attempt] = []
+        for run_id in self.run_ids:
+            events = (await self.history(run_id)).events
+            names_by_id = {
+                event.event_id: event.activity_task_scheduled_event_attributes.activity_type.name
+                for event in events
+                if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+            }
+            started = {
+                event.activity_task_started_event_attributes.scheduled_event_id: (
+                    event.activity_task_started_event_attributes.attempt
+                )
+                for event in events
+                if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
+            }
+            found += [Attempt(name, started[event_id]) for event_id, name in names_by_id.items() if event_id in started]
+        return found
+
+    # Storage.
+
+    async def coordinator(self) -> Held:
+        held = await self.table.read_coordinator()
+        assert held is not None
+        return held
+
+    async def inflight_is_null(self) -> bool:
+        return (await self.coordinator()).state.inflight is None
+
+    async def is_reserved(self) -> bool:
+        return not await self.inflight_is_null()
+
+    async def waiting(self, count: int) -> bool:
+        return (await self.status()).waiting == count
+
+    def log(self, version: int) -> list[dict[str, Any]]:
+        """Return the actions of a version."""
+        stored = self.objects.objects[SCOPE.full(paths.delta_log(self.table.root, version))]
+        return [orjson.loads(line) for line in stored.data.splitlines()]
+
+    def added(self, version: int) -> list[str]:
+        """Return the files that a version adds, in order."""
+        return [action["add"]["path"] for action in self.log(version) if "add" in action]
+
+    async def put_log(self, version: int, data: bytes) -> None:
+        """Write a version as somebody else would."""
+        stored = await self.store.put(paths.delta_log(self.table.root, version), data, IfAbsent())
+        assert isinstance(stored, Stored)
+
+    async def delete(self, path: str) -> None:
+        relative = paths.relative_path(path)
+        stored = await self.store.get(relative)
+        assert stored is not None
+        assert await self.store.delete(relative, if_version=stored.version)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Return as soon as `condition` holds, which nobody announces; fails after a deadline."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await condition():  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise AssertionError(f"not within {DEADLINE_S:g} s: {what}") from None
+
+
+def versions(outcomes: Sequence[Outcome]) -> list[int | None]:
+    """Return the version of each outcome, None for refusals."""
+    return [None if outcome.result is None else outcome.result.version for outcome in outcomes]
+
+
+def scrubbed(history: WorkflowHistory) -> str:
+    """Return a history as JSON without what depends on the machine that made it: paths in stack traces."""
+    data = json.loads(history.to_json())
+    _scrub(data)
+    return json.dumps(data, separators=(",", ":"), sort_keys=True)
+
+
+def _scrub(value: Any) -> None:
+    if isinstance(value, dict):
+        value.pop("stackTrace", None)
+        for one in value.values():
+            _scrub(one)
+    elif isinstance(value, list):
+        for one in value:
+            _scrub(one)

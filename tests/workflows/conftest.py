@@ -1,0 +1,88 @@
+"""The time-skipping test server, a client that identifies nobody's machine, and a bench for each test.
+
+`SPRINGLINE_MAX_CACHED_WORKFLOWS=0` runs the suite with a replay at every workflow task.
+`SPRINGLINE_RECORD_HISTORIES` names a folder that gets the history of every run (`record_histories.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from springline.local.binaries import test_server as find_test_server
+from springline.names import SEARCH_ATTRIBUTES
+from tests.workflows.bench import Bench, scrubbed
+from tests.workflows.faults import Faults
+
+IDENTITY = "springline-test"
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run this folder's tests on one loop: the server and its client live on it."""
+    for item in items:
+        if HERE in item.path.parents and isinstance(item, pytest.Function):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session")
+def test_server_program() -> Path:
+    return find_test_server()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def environment(test_server_program: Path) -> AsyncIterator[WorkflowEnvironment]:
+    async with await WorkflowEnvironment.start_time_skipping(
+        data_converter=pydantic_data_converter,
+        identity=IDENTITY,
+        test_server_existing_path=str(test_server_program),
+    ) as environment:
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=environment.client.namespace,
+                search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
+            )
+        )
+        yield environment
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    faults = Faults()
+    yield faults
+    assert faults.unused == [], "a fault that never happened"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bench(
+    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[Bench]:
+    config = environment.client.config()
+    config["interceptors"] = [*config["interceptors"], faults]
+    cached = int(os.environ.get("SPRINGLINE_MAX_CACHED_WORKFLOWS", "1000"))
+    bench = Bench(Client(**config), faults, cached)
+    await bench.open()
+    try:
+        yield bench
+    finally:
+        folder = os.environ.get("SPRINGLINE_RECORD_HISTORIES")
+        if folder and request.node.get_closest_marker("not_recorded") is None:
+            await record(bench, Path(folder), request.node.name)
+        await bench.stop_worker()
+
+
+async def record(bench: Bench, folder: Path, test: str) -> None:
+    """Save the histories of a test's runs under its name."""
+    name = test.removeprefix("test_").replace("[", "--").replace("]", "")
+    for number, run_id in enumerate(bench.run_ids, start=1):
+        file = folder / f"{name}--{number}.json"
+        file.write_text(scrubbed(await bench.history(run_id)) + "\n")
