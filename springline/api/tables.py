@@ -20,6 +20,7 @@ from springline.delta.registry import TableEntry
 from springline.delta.roots import root_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
 from springline.errors import Code, Refused
+from springline.storage.together import together
 
 router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
@@ -72,7 +73,9 @@ async def adopt(spec: AdoptTable, workspace: Writer, deps: FromDeps, response: R
 async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableStatusBody:
     """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing."""
     entry = await workspace.registry.entry(table)
-    view = await table_view(workspace.table(entry))
+    view, sequencer = await together(
+        table_view(workspace.table(entry)), deps.sequencers.status(workspace.scope, entry.table_id)
+    )
     metadata = view.metadata or {}
     return TableStatusBody(
         table=entry,
@@ -85,7 +88,7 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
         partition_columns=metadata.get("partitionColumns") or [],
         properties=metadata.get("configuration") or {},
         protocol=view.protocol,
-        sequencer=await deps.sequencers.status(workspace.scope, entry.table_id),
+        sequencer=sequencer,
     )
 
 
