@@ -1,0 +1,22 @@
+"""The console script `springline`: the command line, with what `doctor` asks about Temporal put in."""
+
+from __future__ import annotations
+
+from springline.cli.app import build_app
+from springline.cli.findings import Finding
+
+
+async def _temporal() -> list[Finding]:
+    # The Temporal SDK takes a good part of a second to load: only `doctor` pays.
+    from entrypoints.doctor import temporal_findings  # noqa: PLC0415
+
+    return await temporal_findings()
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    build_app(_temporal)(prog_name="springline")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The command line as a whole: which commands there are, and what is common to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import typer
+import uuid_utils
+
+from springline.cli import commits, service, stores, tables
+from springline.cli.dev import dev
+from springline.cli.doctor import TemporalFindings, examine
+from springline.cli.documents import Command, CompactOption, FieldOption, emit, hint, printing
+from springline.cli.failures import Commands
+from springline.cli.findings import exit_code
+from springline.cli.http import api_from_environment
+from springline.cli.stores import StoreOption
+
+HELP = """\
+Commit to Delta tables through durable workflows, and look after them.
+
+Every command prints one JSON document on standard output. A command that cannot do its work prints one JSON
+document on standard error instead: code, message, field, value, remedy. Lines that begin with "springline:" are
+hints for people.
+
+Exit codes: 0 done, 2 bad input, 3 conflict, 4 try again.
+
+The API and its token come from --api and --token or from SPRINGLINE_API_URL and SPRINGLINE_TOKEN.
+"""
+
+
+def build_app(temporal: TemporalFindings) -> typer.Typer:
+    """Return the command line; `temporal` is what `springline doctor` asks about Temporal."""
+    app = typer.Typer(
+        name="springline",
+        cls=Commands,
+        help=HELP,
+        add_completion=False,
+        no_args_is_help=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    table = typer.Typer(help="Create, adopt, look at and recover tables.", rich_markup_mode=None)
+    app.add_typer(table, name="table")
+    of_tables: dict[str, Command] = {
+        "create": tables.create,
+        "adopt": tables.adopt,
+        "status": tables.status,
+        "recover": stores.recover,
+        "clean-staging": stores.clean_staging,
+    }
+    others: dict[str, Command] = {
+        "commit": commits.commit,
+        "stage": commits.stage,
+        "explain": commits.explain,
+        "token": service.token,
+        "version": service.show_version,
+    }
+    for group, group_commands in ((table, of_tables), (app, others)):
+        for name, command in group_commands.items():
+            group.command(name)(printing(command))
+    app.command("dev")(dev)
+    app.command("doctor")(_doctor(temporal))
+    return app
+
+
+def _doctor(temporal: TemporalFindings) -> Callable[..., None]:
+    def doctor(*, store: StoreOption = None, compact: CompactOption = False, field: FieldOption = None) -> None:
+        """Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong.
+
+        Exit code: 0 all is well, 2 something has to be corrected, 4 something is out of reach.
+        """
+        findings = asyncio.run(
+            examine(store, api_from_environment(), temporal, new_name=lambda: str(uuid_utils.uuid4()))
+        )
+        code = exit_code(findings)
+        emit({"ok": code == 0, "findings": [finding.as_json() for finding in findings]}, compact=compact, field=field)
+        for finding in findings:
+            if finding.ok is False:
+                hint(f"{finding.name}: {finding.what}. {finding.remedy or ''}")
+        raise typer.Exit(code)
+
+    return doctor

@@ -1,0 +1,244 @@
+"""What `springline doctor` looks at: configuration, store, clock and API. Temporal is looked at behind a port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.config import PREFIX, ConfigurationError, Settings, load_settings
+from springline.paths import canary_object
+from springline.storage.canary import canary
+from springline.storage.filesystems import unsupported_filesystem
+from springline.storage.port import (
+    IfAbsent,
+    IfVersion,
+    ObjectStore,
+    Stored,
+    StoreMisconfigured,
+    StoreRetry,
+    StoreUnknown,
+)
+from springline.storage.url import open_store
+
+TemporalFindings = Callable[[], Awaitable[list[Finding]]]
+"""Looks at Temporal; `entrypoints.doctor` does."""
+
+CLOCK_TOLERANCE_SECONDS = 60.0
+HTTP_TIMEOUT_SECONDS = 5.0
+GCS_ENDPOINT = "https://storage.googleapis.com"
+EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
+_STORE_VARIABLE = f"{PREFIX}STORE_URL"
+_STORE_CHECKS = ("store permissions", "store preconditions")
+
+
+async def examine(
+    store_url: str | None, api_url: str | None, temporal: TemporalFindings, *, new_name: Callable[[], str]
+) -> list[Finding]:
+    """Look at everything and return what was found, in the order in which it is best put right.
+
+    `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
+    that are never used twice.
+    """
+    settings, findings = configuration(store_url)
+    url = settings.store_url if settings is not None else store_url
+    if url is None:
+        findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
+    store_part, clock_part, api_part, temporal_part = await asyncio.gather(
+        examine_url(url, new_name()) if url is not None else _nothing(),
+        clocks(url, api_url),
+        api_health(api_url),
+        temporal(),
+    )
+    return [*findings, *store_part, *clock_part, *api_part, *temporal_part]
+
+
+def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]]:
+    """Read the configuration as every process does; one finding for each variable that is wrong."""
+    try:
+        settings = load_settings({} if store_url is None else {"store_url": store_url})
+    except ConfigurationError as error:
+        found = [wrong(problem.variable, problem.message, problem.remedy) for problem in error.problems]
+        return None, found
+    findings = [fine("configuration", f"every {PREFIX}* variable that is set has a usable value")]
+    if settings.jwt_secret is None and settings.jwt_jwks_url is None:
+        name = f"{PREFIX}JWT_SECRET"
+        remedy = f"set {name} or {PREFIX}JWT_JWKS_URL where the API runs"
+        findings.append(skipped(name, f"is not set: this environment can run workers, but not the API; {remedy}"))
+    return settings, findings
+
+
+async def examine_url(url: str, name: str) -> list[Finding]:
+    """Open the store that `url` names and look at it with a scratch object of this `name`."""
+    try:
+        store = open_store(url)
+    except StoreMisconfigured as error:
+        remedy = f"Correct --store or {_STORE_VARIABLE}; for gs:// also look at GOOGLE_APPLICATION_CREDENTIALS."
+        return [wrong("store", str(error), remedy), *_skip("the store cannot be opened")]
+    try:
+        kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
+        if kind is not None:
+            return [_network_file_system(url, kind), *_skip("the file system is not usable")]
+        return [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+    finally:
+        await store.aclose()
+
+
+async def examine_store(store: ObjectStore, name: str) -> list[Finding]:
+    """Try every operation on a scratch object, then whether preconditions are enforced."""
+    permissions = await permission_finding(store, name)
+    if not permissions.ok:
+        return [permissions, skipped(_STORE_CHECKS[1], "the store cannot be used as it is")]
+    return [permissions, await precondition_finding(store, name)]
+
+
+async def permission_finding(store: ObjectStore, name: str) -> Finding:
+    """Create, read, overwrite and delete one scratch object; the first operation that fails is named."""
+    path = canary_object(f"{name}-permissions")
+    doing, permission = "create", "storage.objects.create"
+    try:
+        created = await store.put(path, b"created", IfAbsent())
+        doing, permission = "read", "storage.objects.get"
+        there = await store.get(path)
+        if not isinstance(created, Stored) or there is None or there.data != b"created":
+            return wrong(
+                _STORE_CHECKS[0],
+                f"{path} does not read back as it was written",
+                "Use another store: one with strong read-after-write consistency.",
+            )
+        doing, permission = "overwrite", "storage.objects.delete (which overwriting needs)"
+        swapped = await store.put(path, b"overwritten", IfVersion(created.version))
+        doing, permission = "delete", "storage.objects.delete"
+        gone = isinstance(swapped, Stored) and await store.delete(path, if_version=swapped.version)
+    except StoreMisconfigured as error:
+        return wrong(
+            _STORE_CHECKS[0],
+            f"cannot {doing} an object: {error}",
+            f"For a bucket grant {permission}, for example by roles/storage.objectUser; for a folder let this user "
+            "write there.",
+        )
+    except (StoreRetry, StoreUnknown) as error:
+        return unreachable(
+            _STORE_CHECKS[0],
+            f"no clear answer when it was to {doing} an object: {error}",
+            f"Check the network and, for an emulator, {EMULATOR_VARIABLE}; then run `springline doctor` again.",
+        )
+    if not gone:
+        return wrong(
+            _STORE_CHECKS[0],
+            f"{path} cannot be overwritten or deleted at the version that was just written",
+            "Use a store whose objects can be overwritten: no retention policy, no object holds.",
+        )
+    return fine(_STORE_CHECKS[0], "objects can be created, read, overwritten and deleted")
+
+
+async def precondition_finding(store: ObjectStore, name: str) -> Finding:
+    """Race two conditional creates and try a stale compare-and-swap (the canary of every worker's start)."""
+    try:
+        await canary(store, name)
+    except StoreMisconfigured as error:
+        return wrong(
+            _STORE_CHECKS[1],
+            str(error),
+            "Use Google Cloud Storage, a local folder, or an emulator that enforces ifGenerationMatch.",
+        )
+    except (StoreRetry, StoreUnknown) as error:
+        return unreachable(_STORE_CHECKS[1], f"no clear answer: {error}", "Run `springline doctor` again.")
+    return fine(_STORE_CHECKS[1], "of two racing creates one wins, and a stale compare-and-swap is refused")
+
+
+async def clocks(store_url: str | None, api_url: str | None) -> list[Finding]:
+    """Compare this machine's clock with those that answer over HTTP: the bucket's and the API's."""
+    findings = []
+    if store_url is not None and store_url.startswith("gs:"):
+        findings.append(await clock("clock against the store", bucket_endpoint()))
+    if api_url is not None:
+        findings.append(await clock("clock against the API", api_url))
+    return findings or [skipped("clock", "nothing with a clock of its own to compare with: no bucket, no API")]
+
+
+async def clock(name: str, url: str, *, now: Callable[[], float] = time.time) -> Finding:
+    """Compare the local clock, in Unix seconds, with the Date of an HTTP answer from `url`, whatever it says."""
+    before = now()
+    try:
+        async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
+            answer = await client.get(url)
+        remote = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return skipped(name, f"no answer from {url}")
+    except (KeyError, ValueError):
+        return skipped(name, f"{url} answers without a usable Date")
+    return judge_clock(name, before, now(), remote)
+
+
+def judge_clock(name: str, before_s: float, after_s: float, remote_s: float) -> Finding:
+    """Judge a clock by its Unix seconds before and after a call and the other side's in between.
+
+    The Date of HTTP has no fractions of a second, so up to one second of the difference means nothing.
+    """
+    off = 0.0
+    if remote_s > after_s:
+        off = after_s - remote_s
+    elif remote_s + 1 < before_s:
+        off = before_s - remote_s - 1
+    said = f"{abs(off):.0f} s {'behind' if off < 0 else 'ahead'}"
+    if abs(off) > CLOCK_TOLERANCE_SECONDS:
+        return wrong(
+            name,
+            f"this machine's clock is {said}: idempotency keys (UUIDv7) and tokens carry its time",
+            "Set the clock, for example with `timedatectl set-ntp true`, and run `springline doctor` again.",
+        )
+    return fine(name, f"this machine's clock is right to {CLOCK_TOLERANCE_SECONDS:.0f} s ({said})")
+
+
+async def api_health(url: str | None) -> list[Finding]:
+    """Ask the API whether it can do its work."""
+    if url is None:
+        return [skipped("api", "SPRINGLINE_API_URL is not set")]
+    remedy = "Start the API (`python -m entrypoints.api`, or `springline dev`) or correct SPRINGLINE_API_URL."
+    try:
+        async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
+            answer = await client.get(f"{url.rstrip('/')}/ready")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return [unreachable("api", f"no answer from {url} ({type(error).__name__}: {error})", remedy)]
+    if answer.status_code == httpx.codes.OK:
+        return [fine("api", f"{url} is ready")]
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return [unreachable("api", f"{url} is not ready: {answer.text[:300]}", "See what it names; try again then.")]
+    return [wrong("api", f"{url} answers HTTP {answer.status_code}: not a Springline API", remedy)]
+
+
+def bucket_endpoint() -> str:
+    """Return the URL at which the bucket, or its emulator, answers HTTP."""
+    host = os.environ.get(EMULATOR_VARIABLE)
+    if not host:
+        return GCS_ENDPOINT
+    return host if "://" in host else f"http://{host}"
+
+
+def _folder_of(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _network_file_system(url: str, kind: str) -> Finding:
+    return wrong(
+        "store",
+        f"{url} lies on a file system of type {kind}, on which locks do not bind every machine",
+        "Use a folder on a local disk, or a bucket.",
+    )
+
+
+def _skip(why: str) -> list[Finding]:
+    return [skipped(name, why) for name in _STORE_CHECKS]
+
+
+async def _nothing() -> list[Finding]:
+    return []

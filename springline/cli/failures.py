@@ -1,0 +1,133 @@
+"""How a command ends when it cannot do its work: one JSON document on standard error, and an exit code.
+
+The document is the body that the HTTP API answers with: `code, message, field, value, remedy`, on version
+conflicts `latest_version` and `commits_since`, and `requestId` if the API gave one. Exit codes (design 10):
+0 done, 2 bad input, 3 conflict, 4 try again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from springline.cli.documents import rendered
+from springline.cli.http import ApiRefused
+from springline.config import ConfigurationError
+from springline.errors import Code, InvariantViolated, Refusal, Refused, refused
+from springline.paths import InvalidPath
+from springline.storage.port import StoreError, StoreMisconfigured
+
+EXIT_INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
+
+
+class Commands(TyperGroup):
+    """A group of commands whose failures are documents; also when it is called without any command."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit with its code; with `standalone_mode` off, return it."""
+        code = 0
+        try:
+            result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            if isinstance(result, int):
+                code = result
+        except (typer.Abort, KeyboardInterrupt):
+            code = EXIT_INTERRUPTED
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            code = fail(refusal, request_id=error.request_id if isinstance(error, ApiRefused) else None)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def fail(refusal: Refusal, *, request_id: str | None = None) -> int:
+    """Print why a command failed; return its exit code."""
+    body = refusal.model_dump(mode="json")
+    for name in ("latest_version", "commits_since"):
+        if body[name] is None:
+            del body[name]
+    if request_id is not None:
+        body["requestId"] = request_id
+    sys.stdout.flush()
+    print(rendered(body), file=sys.stderr, flush=True)
+    return refusal.exit_code
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """Return what an expected error means to the operator; None if the error is a fault of the program."""
+    if isinstance(error, Refused):
+        return error.refusal
+    if isinstance(error, InvalidPath):
+        return refused(Code.INVALID_PATH, str(error), field=error.field, value=error.value, remedy=error.remedy).refusal
+    if isinstance(error, ConfigurationError):
+        return Refusal(
+            code=Code.INVALID_REQUEST,
+            message=str(error),
+            field=error.problems[0].variable,
+            value=[problem.variable for problem in error.problems],
+            remedy=" ".join(problem.remedy for problem in error.problems),
+        )
+    if isinstance(error, InvariantViolated):
+        return Refusal(
+            code=Code.INTERNAL,
+            message=f"stored state contradicts the protocol: {error}",
+            field="store",
+            remedy="Nothing more was changed. Keep the object named here as it is and call an operator.",
+        )
+    if isinstance(error, StoreError):
+        return store_refusal(error)
+    return _usage(error)
+
+
+def store_refusal(error: StoreError, url: str | None = None) -> Refusal:
+    """Return what a fault of the store means to the operator; `url` is the store's, if known."""
+    shown = url or "URL"
+    if isinstance(error, StoreMisconfigured):
+        return Refusal(
+            code=Code.INVALID_REQUEST,
+            message=str(error),
+            field="store",
+            value=url,
+            remedy=f"Correct the store's URL or permissions; `springline doctor --store {shown}` looks at each.",
+        )
+    return Refusal(
+        code=Code.UNAVAILABLE,
+        message=f"the store gives no clear answer: {error}",
+        field="store",
+        value=url,
+        remedy=f"Run the same command again; if it lasts, run `springline doctor --store {shown}`.",
+    )
+
+
+def _usage(error: Exception) -> Refusal | None:
+    """Return the refusal of a command line that cannot be parsed.
+
+    Typer keeps the class of these errors to itself; what they can do is part of its interface.
+    """
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    command = context.command_path if context is not None else "springline"
+    field = max(parameter.opts, key=len) if parameter is not None else getattr(error, "option_name", None)
+    return Refusal(
+        code=Code.INVALID_REQUEST,
+        message=format_message(),
+        field=field or "command",
+        remedy=f"Run `{command} --help` to see what it takes.",
+    )

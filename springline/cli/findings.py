@@ -1,0 +1,75 @@
+"""What `springline doctor` finds out: one finding for each thing that can be wrong, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+
+
+class State(StrEnum):
+    """How something was found."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    """It will not work until somebody changes it."""
+    UNREACHABLE = "unreachable"
+    """There was no clear answer: it may be down, or only slow."""
+    SKIPPED = "skipped"
+    """It could not be looked at because of another finding, or there is nothing to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, in a sentence, and what to run or change if it is not well."""
+
+    name: str
+    state: State
+    what: str
+    remedy: str | None = None
+
+    @property
+    def ok(self) -> bool | None:
+        """Say whether it is well; None if it was not looked at."""
+        return None if self.state is State.SKIPPED else self.state is State.OK
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as `springline doctor` prints it."""
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "state": self.state.value,
+            "what": self.what,
+            "remedy": self.remedy,
+        }
+
+
+def fine(name: str, what: str) -> Finding:
+    """Return a finding that all is well."""
+    return Finding(name, State.OK, what)
+
+
+def wrong(name: str, what: str, remedy: str) -> Finding:
+    """Return a finding that somebody has to correct."""
+    return Finding(name, State.WRONG, what, remedy)
+
+
+def unreachable(name: str, what: str, remedy: str) -> Finding:
+    """Return a finding that there was no clear answer."""
+    return Finding(name, State.UNREACHABLE, what, remedy)
+
+
+def skipped(name: str, why: str) -> Finding:
+    """Return a finding that this could not be looked at, or need not be."""
+    return Finding(name, State.SKIPPED, why)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 2 if something is wrong, else 4 if something is out of reach, else 0 (design 10)."""
+    states = {finding.state for finding in findings}
+    if State.WRONG in states:
+        return EXIT_BAD_INPUT
+    return EXIT_TRY_AGAIN if State.UNREACHABLE in states else EXIT_DONE

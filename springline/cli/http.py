@@ -1,0 +1,212 @@
+"""The command line's calls to the HTTP API.
+
+Not the client library's: that one loads Arrow, which a command of a moment would wait for. What a call may be
+repeated for is the same there and here: every write travels under a key or finds its own traces.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import typer
+from pydantic import ValidationError
+
+from springline.cli.documents import hint
+from springline.errors import Code, Refusal, Refused, refused
+
+API_VARIABLE = "SPRINGLINE_API_URL"
+TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
+TABLES = "/api/v1/delta/tables"
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 90.0
+"""Longer than the API itself keeps trying to commit."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+NOT_NOW = frozenset({429, 502, 503, 504})
+
+ApiOption = Annotated[
+    str | None, typer.Option("--api", metavar="URL", envvar=API_VARIABLE, help="Address of the HTTP API.")
+]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", metavar="JWT", envvar=TOKEN_VARIABLE, help="Bearer token of the workspace.")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="How long a call is repeated while the API is out of reach or busy, under the same key.",
+    ),
+]
+DEFAULT_WAIT_SECONDS = 5.0
+
+
+class ApiRefused(Refused):
+    """A refusal that the API answered; `request_id` finds the request in the API's logs."""
+
+    def __init__(self, refusal: Refusal, request_id: str | None) -> None:
+        super().__init__(refusal)
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its JSON body and its headers."""
+
+    body: dict[str, Any]
+    headers: httpx.Headers
+
+
+class Api:
+    """One API and one token. Raises `Refused` (INVALID_REQUEST, MISSING_TOKEN) for unusable ones.
+
+    `wait_s`: how long a call is repeated while there is no answer, in seconds. `again` says how the operator
+    repeats the whole command by hand.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        token: str | None,
+        *,
+        wait_s: float = DEFAULT_WAIT_SECONDS,
+        again: str = "run the same command again",
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = _checked_url(url)
+        self._wait_s = wait_s
+        self.again = again
+        self._pause = pause
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {_checked_token(token)}"},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        )
+
+    def call(
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Call the API at the tables' route and the segments of `path` below it.
+
+        Raises `ApiRefused` for a definite no, `Refused` (UNAVAILABLE) if there is no answer within the wait.
+        """
+        route = "/".join([TABLES, *(quote(one, safe="") for one in path)])
+        deadline = time.monotonic() + self._wait_s
+        ceiling, told = FIRST_PAUSE_SECONDS, False
+        while True:
+            try:
+                response = self._http.request(method, route, json=body, headers=headers)
+            except httpx.TransportError as error:
+                failure = self._unreachable(error)
+            else:
+                if response.is_success:
+                    return Answer(response.json(), response.headers)
+                failure = _refused_by(response)
+                if response.status_code not in NOT_NOW:
+                    raise failure
+            pause = random.uniform(ceiling / 2, ceiling)
+            if time.monotonic() + pause > deadline:
+                raise failure
+            if not told:
+                hint(f"{failure.refusal.message}; trying again for {self._wait_s:g} s")
+                told = True
+            self._pause(pause)
+            ceiling = min(ceiling * 2, LONGEST_PAUSE_SECONDS)
+
+    def __enter__(self) -> Self:
+        """Return the API itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _unreachable(self, error: httpx.TransportError) -> Refused:
+        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        doubt = "; what was sent may have been done" if sent else ""
+        return refused(
+            Code.UNAVAILABLE,
+            f"no answer from the API at {self.url} ({type(error).__name__}: {error}){doubt}",
+            field="--api",
+            value=self.url,
+            remedy=f"Check that the API runs there (`springline dev` starts one) and that --api or {API_VARIABLE} "
+            f"names its address; then {self.again}.",
+        )
+
+
+def _checked_url(url: str | None) -> str:
+    if not url:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "the address of the API is not known",
+            field="--api",
+            value=url,
+            remedy=f"Give --api URL or set {API_VARIABLE}, for example to http://127.0.0.1:8080.",
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"{url!r} is not the address of an API",
+            field="--api",
+            value=url,
+            remedy="Give an http:// or https:// URL with a host, for example http://127.0.0.1:8080.",
+        )
+    return url
+
+
+def _checked_token(token: str | None) -> str:
+    if not token:
+        raise refused(
+            Code.MISSING_TOKEN,
+            "no bearer token is given",
+            field="--token",
+            remedy=f"Give --token or set {TOKEN_VARIABLE}; `springline token` makes one where the secret is known.",
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise refused(
+            Code.INVALID_TOKEN,
+            "the bearer token holds characters that no token has",
+            field="--token",
+            remedy=f"Give the token alone, without blanks, line ends or the word Bearer, or correct {TOKEN_VARIABLE}.",
+        )
+    return token
+
+
+def _refused_by(response: httpx.Response) -> ApiRefused:
+    try:
+        body = response.json()
+        refusal = Refusal.model_validate(body)
+        request_id = body.get("requestId")
+    except (ValidationError, ValueError):
+        refusal = Refusal(
+            code=Code.UNAVAILABLE if response.status_code in NOT_NOW else Code.INVALID_REQUEST,
+            message=f"HTTP {response.status_code} without a body of this API: {response.text[:200]}",
+            field="--api",
+            value=str(response.request.url),
+            remedy=f"Check that --api or {API_VARIABLE} is the address of a Springline API.",
+        )
+        request_id = None
+    return ApiRefused(refusal, request_id)
+
+
+def api_from_environment() -> str | None:
+    """Return the address of the API that the environment names, if any."""
+    return os.environ.get(API_VARIABLE) or None

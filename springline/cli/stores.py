@@ -1,0 +1,121 @@
+"""`springline table recover | clean-staging`: from storage alone, without Temporal and without the API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from springline.cli.documents import Document, hint
+from springline.cli.failures import store_refusal
+from springline.cli.tables import TableArgument
+from springline.errors import Code, Refused, refused
+from springline.paths import Scope
+from springline.storage.port import ObjectStore, StoreError
+from springline.storage.scoped import ScopedStore
+from springline.storage.url import open_store
+
+R = TypeVar("R")
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="SPRINGLINE_STORE_URL",
+        help="file:///absolute/folder or gs://bucket/prefix; an emulator by STORAGE_EMULATOR_HOST.",
+    ),
+]
+TenantOption = Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant.")]
+WorkspaceOption = Annotated[str, typer.Option("--workspace", metavar="W", help="The tenant's workspace.")]
+
+
+def recover(
+    table: TableArgument,
+    *,
+    tenant: TenantOption,
+    workspace: WorkspaceOption,
+    store: StoreOption = None,
+) -> Document:
+    """Complete or abandon whatever a table has in flight, from storage alone. Safe while everything is running.
+
+    Prints what was in flight before, what was done (completed, abandoned, released, void) and what is in flight
+    after.
+    """
+
+    async def work(scoped: ObjectStore) -> dict[str, Any]:
+        # Reading a log takes Arrow, which takes most of a second to load: only these commands pay.
+        from springline.cli.recover import recover_table  # noqa: PLC0415
+
+        return await recover_table(scoped, table)
+
+    return on_store(store, tenant, workspace, work)
+
+
+def clean_staging(
+    table: TableArgument,
+    *,
+    tenant: TenantOption,
+    workspace: WorkspaceOption,
+    store: StoreOption = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove them; without it, only count.")] = False,
+) -> Document:
+    """Remove staged payloads that are older than 7 days and that no reservation names."""
+
+    async def work(scoped: ObjectStore) -> Document:
+        from springline.cli.recover import find_table  # noqa: PLC0415 - as above
+        from springline.commit.staging import clean_staging as clean  # noqa: PLC0415
+
+        found = await find_table(scoped, table)
+        return await clean(scoped, found.table_id, time.time_ns() // 1_000_000, dry_run=not apply)
+
+    document = on_store(store, tenant, workspace, work)
+    if not apply:
+        hint("nothing was removed: `removed` counts what --apply would remove")
+    return document
+
+
+def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[ObjectStore], Awaitable[R]]) -> R:
+    """Open the store, do `work` in the workspace's part of it, and close it again.
+
+    Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, UNAVAILABLE for one without a clear
+    answer) and what `work` raises; `InvalidPath` for a tenant or workspace that is no name.
+    """
+    scope = Scope(tenant, workspace)
+    given = checked_store_url(url)
+
+    async def run() -> R:
+        store = open_store(given)
+        try:
+            return await work(ScopedStore(store, scope))
+        finally:
+            await store.aclose()
+
+    try:
+        return asyncio.run(run())
+    except StoreError as error:
+        raise Refused(store_refusal(error, given)) from error
+
+
+def checked_store_url(url: str | None) -> str:
+    """Return the store's URL; raises `Refused` (INVALID_REQUEST) if none is given, or one of this process alone."""
+    if not url:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "no store is given",
+            field="--store",
+            value=url,
+            remedy="Give --store URL or set SPRINGLINE_STORE_URL, for example file:///srv/lake or gs://bucket.",
+        )
+    if url.startswith("memory:"):
+        raise refused(
+            Code.INVALID_REQUEST,
+            "a store in memory belongs to one process, and this one has just started",
+            field="--store",
+            value=url,
+            remedy="Name the store that holds the tables: file:///absolute/folder or gs://bucket/prefix.",
+        )
+    return url
