@@ -52,6 +52,7 @@ TIMEOUT_SECONDS = (5.0, 20.0)
 READ_ATTEMPTS = 3
 _READ_PAUSE_SECONDS = 0.1
 _LISTING_RETRY_SECONDS = 20.0
+_NO_METADATA_REQUESTS = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 
 
@@ -77,6 +78,8 @@ class GcsStore(ObjectStore):
         self._start = f"{self.prefix}/" if self.prefix else ""
         self._timeout = timeout
         self._threads = Threads("springline-gcs", threads)
+        # Unless told not to, the library asks for the bucket's metadata on a thread of its own, for traces.
+        os.environ.setdefault(_NO_METADATA_REQUESTS, "true")
         self._credentials = _credentials()
         self._session: Any = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=threads, max_retries=0)
