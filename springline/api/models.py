@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from springline import paths
 from springline.commit.inspect import InflightView
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
 
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"
-_STAGED = f"delta/staging/{_TABLE}/01JHMP8000000000000000000A.json"
+_STAGED = paths.delta_staged(_TABLE, "01JHMP8000000000000000000A")
+_LOG = paths.delta_log(paths.default_table_root(_TABLE), 7)
 _ADD = (
     '{"add":{"path":"part-0001.parquet","partitionValues":{},"size":1024,'
     '"modificationTime":1736935200000,"dataChange":true}}\n'
@@ -78,11 +80,7 @@ class CommitBody(BaseModel):
 class CommittedBody(BaseModel):
     """Where a request was committed; the same key gets the same answer for ever."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"version": 7, "delta_log_path": f"tables/{_TABLE}/_delta_log/00000000000000000007.json"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 7, "delta_log_path": _LOG}]})
 
     version: int
     delta_log_path: str

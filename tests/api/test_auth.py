@@ -66,13 +66,12 @@ BAD_TOKENS: list[tuple[str | None, str, str]] = [
     ("Bearer " + signed(GOOD | {"workspace": ""}), "INVALID_TOKEN", "workspace"),
     ("Bearer " + signed(GOOD | {"tenant": 7}), "INVALID_TOKEN", "tenant"),
     ("Bearer " + signed(GOOD, "another secret that is long enough"), "INVALID_TOKEN", "Authorization"),
-    ("Bearer " + signed(GOOD, SECRET, algorithm="HS512"), "INVALID_TOKEN", "alg"),
+    ("Bearer " + signed(GOOD, SECRET * 2, algorithm="HS512"), "INVALID_TOKEN", "alg"),
     ("Bearer " + jwt.encode(GOOD, "", algorithm="none"), "INVALID_TOKEN", "alg"),
     ("Bearer " + tampered(), "INVALID_TOKEN", "Authorization"),
 ]
 
 
-@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize(("header", "code", "field"), BAD_TOKENS)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_nobody_without_a_good_token_is_let_in(

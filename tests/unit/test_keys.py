@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +79,20 @@ def test_every_uuidv7_in_canonical_form_is_a_key_and_no_other_uuid_is(number: in
             check_key(text)
     seven = f"{text[:14]}7{text[15:19]}a{text[20:]}"
     assert check_key(seven) == seven
+
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "fingerprints.json"
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [(case["idempotency_key"], case["error"]) for case in json.loads(GOLDEN.read_text())["delta_bad_keys"]],
+)
+def test_what_the_reference_refuses_is_refused_for_the_same_reason(key: str, reason: str) -> None:
+    message = refusal_of(key, None).message
+    ours = {
+        "must be a valid UUID": "is not a UUID",
+        "must be UUIDv7 (RFC 9562)": "is not a UUIDv7",
+        "must be a canonical lowercase UUID string": "canonical lower-case form",
+    }
+    assert ours[reason.removeprefix("bad request: Idempotency-Key ")] in message
