@@ -86,6 +86,10 @@ class Child:
     def stop(self, grace_s: float) -> int | None:
         """Ask the program to end (SIGTERM), kill it after `grace_s` seconds; return its exit code."""
         self.signal(signal.SIGTERM)
+        return self.end_within(grace_s)
+
+    def end_within(self, grace_s: float) -> int | None:
+        """Wait up to `grace_s` seconds for the end, then kill the program; return its exit code."""
         try:
             return self.wait(grace_s)
         except subprocess.TimeoutExpired:

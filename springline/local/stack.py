@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -181,9 +182,12 @@ class EmbeddedStack:
             return {}
         codes: dict[str, int | None] = {}
         # Whoever asks goes first; Temporal last, so that workers can hand in what they finished.
-        for name in [API, *self.worker_names]:
-            if name in self._children:
-                codes[name] = self._children[name].stop(self._grace_s)
+        for together in ([API], self.worker_names):
+            children = [self._children[name] for name in together if name in self._children]
+            for child in children:
+                child.signal(signal.SIGTERM)
+            for child in children:
+                codes[child.name] = child.end_within(self._grace_s)
         if TEMPORAL in self._children:
             codes[TEMPORAL] = self._children[TEMPORAL].stop(_TEMPORAL_GRACE_SECONDS)
         self._run.close(keep=self._keep)

@@ -57,13 +57,13 @@ class Chaos(threading.Thread):
         self._root = root
         self._every_s = every_s
         self._random = random.Random(seed)
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Kill and restart until told to stop."""
         (worker,) = self._stack.worker_names
         try:
-            while not self._stop.wait(self._random.uniform(0.5, 1.5) * self._every_s):
+            while not self._ended.wait(self._random.uniform(0.5, 1.5) * self._every_s):
                 self._stack.kill(worker)
                 view = asyncio.run(self._look())
                 self.kills.windows[window_of(view)] += 1
@@ -74,13 +74,13 @@ class Chaos(threading.Thread):
 
     def stop(self) -> None:
         """Stop killing; returns when the worker is up."""
-        self._stop.set()
+        self._ended.set()
         self.join()
 
     def _wait_for_progress(self, version: int) -> float:
         """Return the seconds from the worker being ready until the table has a newer version, 0 if stopped."""
         began = time.monotonic()
-        while not self._stop.wait(0.02):
+        while not self._ended.wait(0.02):
             if asyncio.run(self._look()).latest_version > version:
                 return time.monotonic() - began
         return 0.0
