@@ -76,7 +76,7 @@ class EmbeddedStack:
     ) -> None:
         self.scope = scope
         self.say = say
-        self._root = root
+        self._root = root.absolute()
         self._workers = workers
         self._api = api
         self._given_store_url = store_url

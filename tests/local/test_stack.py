@@ -85,7 +85,8 @@ def test_the_users_own_settings_do_not_reach_the_children(tmp_path: Path, monkey
     monkeypatch.setenv("TEMPORAL_ADDRESS", "production.example:7233")
     monkeypatch.setenv("TEMPORAL_API_KEY", "secret")
     monkeypatch.setenv("SPRINGLINE_STORE_URL", "gs://production")
-    with only_temporal(tmp_path) as stack:
+    monkeypatch.chdir(tmp_path)
+    with only_temporal(Path("relative")) as stack:
         env = stack.child_environment()
         assert env["TEMPORAL_ADDRESS"] == stack.temporal_address
         assert env["SPRINGLINE_STORE_URL"] == (stack.folder / "store").as_uri()
