@@ -83,7 +83,7 @@ def proxy(fake_gcs: str) -> Iterator[Proxy]:
 async def wired(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GcsStore]:
     """Return a store whose requests go through `proxy`."""
     monkeypatch.setenv(EMULATOR_VARIABLE, proxy.url)
-    store = GcsStore(bucket, timeout=(2.0, 1.0))
+    store = GcsStore(bucket)
     yield store
     await store.aclose()
 

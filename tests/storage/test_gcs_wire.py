@@ -256,12 +256,14 @@ async def test_a_head_that_cannot_be_read(wired: GcsStore, proxy: Proxy) -> None
 
 
 async def test_no_answer_in_time(wired: GcsStore, proxy: Proxy) -> None:
+    impatient = GcsStore(wired.bucket, timeout=(5.0, 0.3))
     held = Hold()
     proxy.next_write(held)
     with pytest.raises(StoreUnknown):
-        await wired.put(PATH, b"late", IfAbsent())
+        await impatient.put(PATH, b"late", IfAbsent())
     held.released.set()
     assert await content(wired) == b"late"
+    await impatient.aclose()
 
 
 async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
