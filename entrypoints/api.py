@@ -121,7 +121,9 @@ async def serve(settings: Settings) -> None:
             host, port = listener.getsockname()[:2]
             logger.info("serving %s on http://%s:%s", settings.store_url, host, port)
             await server.serve(sockets=[listener])
-        await coalescer.aclose()
+        # Whoever still waits after the grace time was told nothing, and finds out by the same key.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(coalescer.aclose(), settings.shutdown_grace)
     finally:
         await store.aclose()
     logger.info("stopped")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Body, Path, Response
 
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import TableBody, TableStatusBody
@@ -26,6 +26,43 @@ router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
 TableParam = Annotated[str, Path(description="The table's id or its name.", examples=["flights"])]
 
+CreateSpec = Annotated[
+    CreateTable,
+    Body(
+        openapi_examples={
+            "plain": {
+                "summary": "A table in its default place",
+                "value": {
+                    "name": "flights",
+                    "columns": [
+                        {"name": "carrier", "type": "string", "nullable": False},
+                        {"name": "departed", "type": "timestamp"},
+                        {"name": "month", "type": "integer"},
+                    ],
+                    "partition_columns": ["month"],
+                },
+            },
+            "placed": {
+                "summary": "A table in a folder of the workspace, with table properties",
+                "value": {
+                    "name": "orders",
+                    "columns": [{"name": "id", "type": "long"}],
+                    "location": "warehouse/orders",
+                    "properties": {"delta.appendOnly": "true"},
+                },
+            },
+        }
+    ),
+]
+AdoptSpec = Annotated[
+    AdoptTable,
+    Body(
+        openapi_examples={
+            "folder": {"summary": "A folder", "value": {"name": "legacy", "location": "warehouse/legacy"}}
+        }
+    ),
+]
+
 _EXISTED: dict[str, Any] = {"model": TableBody, "description": "The same request made this table before."}
 
 
@@ -36,7 +73,7 @@ _EXISTED: dict[str, Any] = {"model": TableBody, "description": "The same request
     response_description="The table is registered and has version 0.",
     responses={200: _EXISTED, **errors(400, 409, 413, 503)},
 )
-async def create(spec: CreateTable, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
+async def create(spec: CreateSpec, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
     """Write version 0 of a new Delta table and register it under a name.
 
     Safe to repeat: the same request again is answered with the same table, and 200.
@@ -58,7 +95,7 @@ async def create(spec: CreateTable, workspace: Writer, deps: FromDeps, response:
     response_description="The table is registered; its log is untouched.",
     responses={200: _EXISTED, **errors(400, 409, 413, 503)},
 )
-async def adopt(spec: AdoptTable, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
+async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
     """Register a Delta table that another engine wrote into a folder of this workspace. Safe to repeat."""
     check_name(spec.name)
     root_of_location(spec.location, workspace.scope)

@@ -225,6 +225,11 @@ async def test_the_openapi_document_tells_everything(world: World) -> None:
             assert schema["$ref"].endswith("/ErrorBody")
     for name in ("StageBody", "CommitBody", "ErrorBody", "CommittedBody"):
         assert document["components"]["schemas"][name]["examples"]
+    for path in (TABLES, f"{TABLES}/adopt"):
+        examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        for example in examples.values():
+            answer = await world.client.post(path, json=example["value"])
+            assert answer.status_code in (200, 201) or answer.json()["code"] == "NOT_A_DELTA_TABLE", answer.text
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
