@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,11 +16,13 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowHistory
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from springline import names, paths
 from springline.commit.table import Held, Table
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent, Stored
 from springline.storage.scoped import ScopedStore
@@ -48,6 +51,8 @@ class Bench:
         self.client = client
         self.faults = faults
         self.objects = MemoryStore()
+        self.faulty = FaultyStore(self.objects)
+        """The store as the worker has it: its hook decides what becomes of the worker's operations."""
         self.table_id = str(uuid_utils.uuid7())
         self.workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
         self.store = ScopedStore(self.objects, SCOPE)
@@ -62,13 +67,19 @@ class Bench:
 
     async def start_worker(self) -> None:
         workers: Sequence[Worker] = build_workers(
-            self.client, self.objects, queues=names.ALL_QUEUES, max_cached_workflows=self._max_cached, grace_s=1
+            self.client, self.faulty, queues=names.ALL_QUEUES, max_cached_workflows=self._max_cached, grace_s=1
         )
         for worker in workers:
             await self._workers.enter_async_context(worker)
 
     async def stop_worker(self) -> None:
         await self._workers.aclose()
+
+    async def end(self) -> None:
+        """Leave nothing running, however the test ended."""
+        with contextlib.suppress(RPCError):
+            await self.handle.terminate("the test has ended")
+        await self.stop_worker()
 
     # Requests.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from inspect import iscoroutinefunction as is_coroutine
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run this folder's tests on one loop: the server and its client live on it."""
     for item in items:
-        if HERE in item.path.parents and isinstance(item, pytest.Function):
+        if HERE in item.path.parents and isinstance(item, pytest.Function) and is_coroutine(item.obj):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
@@ -77,7 +78,7 @@ async def bench(
         folder = os.environ.get("SPRINGLINE_RECORD_HISTORIES")
         if folder and request.node.get_closest_marker("not_recorded") is None:
             await record(bench, Path(folder), request.node.name)
-        await bench.stop_worker()
+        await bench.end()
 
 
 async def record(bench: Bench, folder: Path, test: str) -> None:
