@@ -19,23 +19,23 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
-from activities.tables import TableActivities
-from entrypoints.temporal import connect, metrics_runtime
-from springline.storage.canary import canary
-from springline.storage.url import open_store
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 from activities.commit import CommitActivities
+from activities.tables import TableActivities
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
+from entrypoints.temporal import connect, metrics_runtime
 from springline import names
 from springline.config import ConfigurationError, Settings, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
+from springline.storage.canary import canary
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
+from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
+from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
 

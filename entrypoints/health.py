@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from types import TracebackType
 
 import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 
 class _Server(uvicorn.Server):
@@ -24,9 +26,8 @@ class HealthServer:
     """Serves /healthz (the process answers) and /readyz (it takes work) on one port."""
 
     def __init__(self, host: str, port: int) -> None:
-        app = FastAPI(openapi_url=None)
-        app.add_api_route("/healthz", self._healthz, methods=["GET"])
-        app.add_api_route("/readyz", self._readyz, methods=["GET"])
+        # Starlette alone: a worker that was killed must be back at once, and FastAPI takes its time to import.
+        app = Starlette(routes=[Route("/healthz", self._healthz), Route("/readyz", self._readyz)])
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off")
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -53,8 +54,8 @@ class HealthServer:
         if self._task is not None:
             await self._task
 
-    async def _healthz(self) -> JSONResponse:
+    async def _healthz(self, _request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
-    async def _readyz(self) -> JSONResponse:
+    async def _readyz(self, _request: Request) -> JSONResponse:
         return JSONResponse({"status": self._state}, status_code=200 if self._state == "ready" else 503)

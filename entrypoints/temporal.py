@@ -35,6 +35,7 @@ from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refusal, SpringlineError
 from springline.paths import Scope
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.search import table_attributes
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -185,6 +186,7 @@ class TemporalCommitGateway:
             task_queue=names.COMMIT_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=table_attributes(scope.tenant, scope.workspace, table_id),
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
             static_summary=f"commits of table {table_id}",
         )
 

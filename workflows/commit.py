@@ -21,7 +21,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.table_messages import CheckpointStart
     from pydantic import ValidationError
 
     from activities.messages import (
@@ -36,6 +35,7 @@ with workflow.unsafe.imports_passed_through():
         SettledReservation,
         TableRef,
     )
+    from activities.table_messages import CheckpointStart
     from springline import names
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
     from workflows.commit_status import describe
@@ -47,6 +47,8 @@ with workflow.unsafe.imports_passed_through():
 
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
+DRAIN_EVENTS = 3_000
+"""Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
 LINGER = timedelta(milliseconds=40)
 """How long a busy table's reservation may stay uncleared in the hope of sharing its write with the next round."""
 WRITE_INTERVAL = timedelta(seconds=1)
@@ -148,7 +150,8 @@ class CommitWorkflow:
 
     @property
     def _draining(self) -> bool:
-        return workflow.info().is_continue_as_new_suggested()
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
 
     def _enqueue(self, request: CommitRequest) -> Ticket:
         ticket = Ticket(request, asyncio.get_running_loop().create_future())

@@ -10,6 +10,10 @@ from springline import names
 
 FINAL_ERRORS = [names.INVALID_REQUEST, names.STORE_MISCONFIGURED, names.INVARIANT_VIOLATED]
 
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=2)
+"""A worker killed in the middle of a workflow task costs this long (the default is 10 s). A task takes
+milliseconds, and `DRAIN_EVENTS` keeps a replay on a cold worker well below it."""
+
 COMMIT_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     backoff_coefficient=2.0,

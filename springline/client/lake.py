@@ -62,7 +62,7 @@ class Springline:
         arrow = schema if isinstance(schema, pa.Schema) else to_arrow(schema).schema
         body: dict[str, Any] = {
             "name": name,
-            "schema": delta_columns(arrow),
+            "columns": delta_columns(arrow),
             "partition_columns": list(partition_by),
             "properties": dict(properties or {}),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from springline.errors import Code, refused
 
@@ -17,14 +17,14 @@ _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12
 class CreateTable(BaseModel):
     """A table to be created.
 
-    `columns` is a list of `{"name", "type", "nullable"}` or Delta's own struct type. `location` is a folder of
-    the workspace, None for the table's default one. `properties` are Delta table properties and free ones.
+    `columns` (or `schema`) is a list of `{"name", "type", "nullable"}` or Delta's own struct type. `location` is
+    a folder of the workspace, None for the table's default one. `properties` are Delta table properties and free ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    columns: list[dict[str, Any]] | dict[str, Any]
+    columns: list[dict[str, Any]] | dict[str, Any] = Field(validation_alias=AliasChoices("columns", "schema"))
     partition_columns: list[str] = Field(default_factory=list)
     properties: dict[str, str] = Field(default_factory=dict)
     description: str | None = None

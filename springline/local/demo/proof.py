@@ -48,9 +48,9 @@ def prove(location: str, source: pa.Table, acknowledged: dict[str, int]) -> Proo
 
 
 def keys_in_log(root: Path, latest: int) -> dict[int, list[str] | None]:
-    """Return the idempotency keys that each version of a local table committed; None for a version that is missing."""
+    """Return the keys that each version after the first of a local table committed; None for one that is missing."""
     found: dict[int, list[str] | None] = {}
-    for version in range(latest + 1):
+    for version in range(1, latest + 1):
         file = root.parent / paths.delta_log(root.name, version)
         if not file.exists():
             found[version] = None
