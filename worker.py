@@ -15,9 +15,10 @@ import logging
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
@@ -52,7 +53,7 @@ def build_workers(
     runner = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
     commits = CommitActivities(store)
     tables = TableActivities(store)
-    registered = {
+    registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],
             [
