@@ -1,6 +1,6 @@
 """The per-user cache of binaries: one folder per thing and version, published whole or not at all.
 
-Layout: `{root}/{name}/` is complete as soon as it exists (it arrives by one rename); `{root}/work/` holds what
+Layout: `{root}/{name}/` is complete as soon as it exists (it arrives by one rename); `{root}/unfinished/` holds what
 is being built; `{root}/locks/` holds one lock file per name, so that two processes never build the same thing.
 """
 
@@ -77,7 +77,7 @@ class Cache:
             shutil.rmtree(self.path(name), ignore_errors=True)
 
     def _empty_work_folder(self, name: str) -> Path:
-        works = self.root / "work"
+        works = self.root / "unfinished"
         works.mkdir(parents=True, exist_ok=True)
         # The lock is ours, so whatever carries this name was left by a process that died.
         for left_over in works.glob(f"{name}.*"):

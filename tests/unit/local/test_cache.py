@@ -40,12 +40,12 @@ def test_a_failed_build_leaves_nothing_and_can_be_tried_again(cache: Cache) -> N
     with pytest.raises(RuntimeError):
         cache.obtain("thing-1", fail)
     assert not cache.path("thing-1").exists()
-    assert not any((cache.root / "work").iterdir())
+    assert not any((cache.root / "unfinished").iterdir())
     assert cache.obtain("thing-1", lambda folder: (folder / "thing").touch()) == cache.path("thing-1")
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(cache: Cache) -> None:
-    left_over = cache.root / "work" / "thing-1.abc"
+    left_over = cache.root / "unfinished" / "thing-1.abc"
     left_over.mkdir(parents=True)
     cache.obtain("thing-1", lambda folder: (folder / "thing").touch())
     assert not left_over.exists()
