@@ -15,7 +15,7 @@ from springline.commit.examine import Examined, answer_of_marker, examine
 from springline.commit.finish import Settled, finalize, settle
 from springline.commit.markers import read_markers
 from springline.commit.snapshot import probe_latest, read_last_checkpoint
-from springline.commit.table import Held, Reserved, Table
+from springline.commit.table import Held, Reserved, Table, is_unchanged
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.facts import append_conflict, version_conflict
 from springline.delta.features import require_supported
@@ -228,12 +228,21 @@ class _Reserving:
         return None
 
     async def _confirm(self, held: Held, examined: Sequence[Examined], refusals: dict[str, Refusal]) -> bool:
-        """Answer refusals that still stand with nothing in flight and the markers read again; False to start over."""
+        """Answer refusals that still stand with nothing in flight and the markers read again; False to start over.
+
+        What showed a conflict was read after `held`. If the coordinator has changed since, a reservation came
+        between, and the version that made a request stale can be that very request's, its marker still to come.
+        """
         if not self.reread:
             return False
         doubted = [one for one in examined if one.request.idempotency_key in refusals]
         wellformed = [one for one in doubted if one.refusal is None or one.refusal.code is not Code.INVALID_KEY]
-        markers = await read_markers(self.table, [one.request.idempotency_key for one in wellformed])
+        current, markers = await together(
+            self.table.read_coordinator(),
+            read_markers(self.table, [one.request.idempotency_key for one in wellformed]),
+        )
+        if not is_unchanged(held, current):
+            return False
         for one, marker in zip(wellformed, markers, strict=True):
             if marker is not None:
                 key = one.request.idempotency_key

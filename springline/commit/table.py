@@ -150,3 +150,8 @@ def holds(state: Coordinator, inflight: Inflight) -> bool:
     """Say whether the coordinator still holds this very reservation, at this version."""
     current = state.inflight
     return current is not None and (current.identity, current.version) == (inflight.identity, inflight.version)
+
+
+def is_unchanged(held: Held, current: Held | None) -> bool:
+    """Say whether nobody has written the coordinator since it was read as `held`; None: it is still absent."""
+    return held.token == (None if current is None else current.token)
