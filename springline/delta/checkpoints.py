@@ -7,7 +7,6 @@ needs is read; files and their statistics are left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -100,17 +99,3 @@ def _as_object(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     return {str(key): item for key, item in value} if isinstance(value, list) else {}
-
-
-def is_due(version: int, interval: int) -> bool:
-    """Say whether a table is to get a checkpoint when `version` has been committed.
-
-    `interval` is the number of versions from one checkpoint to the next, at least 1. Version 0 needs none.
-    """
-    return version > 0 and version % interval == 0
-
-
-def interval_of(properties: Mapping[str, str], default: int) -> int:
-    """Return a table's own checkpoint interval in versions, or `default` if its properties set none that counts."""
-    text = properties.get("delta.checkpointInterval", "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else default

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from springline import paths
 from springline.commit.snapshot import Snapshot, load_snapshot, probe_latest, read_last_checkpoint
-from springline.delta.checkpoints import CheckpointHint, interval_of, is_due, parse_last_checkpoint
+from springline.delta.checkpoints import CheckpointHint, parse_last_checkpoint
 from springline.errors import Code, InvariantViolated
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
@@ -221,11 +221,3 @@ def test_the_pointer_is_a_hint(data: bytes, hint: CheckpointHint | None) -> None
 @given(st.binary(max_size=200))
 def test_no_pointer_raises(data: bytes) -> None:
     parse_last_checkpoint(data)
-
-
-def test_when_a_checkpoint_is_due() -> None:
-    assert [version for version in range(31) if is_due(version, 10)] == [10, 20, 30]
-    assert interval_of({"delta.checkpointInterval": "7"}, 10) == 7
-    for text in ("", "0", "-1", "x", "٣"):
-        assert interval_of({"delta.checkpointInterval": text}, 10) == 10
-    assert interval_of({}, 10) == 10
