@@ -90,7 +90,7 @@ def status(
 
 def check_table(table: str) -> str:
     """Return `table` if a route can carry it; raises `Refused` (INVALID_REQUEST) otherwise."""
-    if table.strip(".") == "":
+    if table.strip(".") == "" or "/" in table:
         raise refused(
             Code.INVALID_REQUEST,
             f"{table!r} is neither a table's name nor its id",
