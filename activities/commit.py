@@ -24,9 +24,9 @@ from activities.messages import (
 from springline import names
 from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
+from springline.commit.registry import Registry
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table
-from springline.commit.registry import Registry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -60,14 +60,17 @@ class CommitActivities:
                 table = await self._table(step.table)
                 reserved = await _reserved(table, step)
                 if reserved is None:
-                    return LogOutcome(kind="superseded", version=step.version)
+                    return LogOutcome(kind="superseded", version=step.version, attempt=_attempt())
                 result = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
                 if result.kind is LogKind.LOGGED:
                     _remember(table, Reserved(result.inflight, result.token, reserved.payload))
                 else:
                     table.reservations.drop(step.commit_id)
                 return LogOutcome(
-                    kind=result.kind.value, version=result.inflight.version, coordinator_version=result.token
+                    kind=result.kind.value,
+                    version=result.inflight.version,
+                    coordinator_version=result.token,
+                    attempt=_attempt(),
                 )
 
     @activity.defn(name=names.WRITE_MARKER)
@@ -78,11 +81,14 @@ class CommitActivities:
                 table = await self._table(step.table)
                 reserved = await _reserved(table, step)
                 if reserved is None:
-                    return MarkerOutcome(kind="superseded")
+                    return MarkerOutcome(kind="superseded", attempt=_attempt())
                 inflight = reserved.inflight
                 await finish_markers(table, inflight, inflight.staged_payload_sha256)
                 return MarkerOutcome(
-                    kind="written", delta_log_path=table.log_path(inflight.version), members=len(inflight.keys)
+                    kind="written",
+                    delta_log_path=table.log_path(inflight.version),
+                    members=len(inflight.keys),
+                    attempt=_attempt(),
                 )
 
     @activity.defn(name=names.FINALIZE)
@@ -96,7 +102,7 @@ class CommitActivities:
                 if reserved is not None:
                     await finalize(table, reserved.inflight, reserved.token)
                     table.reservations.drop(step.commit_id)
-                return FinalizeOutcome(throttled=table.throttled - before)
+                return FinalizeOutcome(throttled=table.throttled - before, attempt=_attempt())
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         async with heartbeating():
@@ -120,6 +126,10 @@ class CommitActivities:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table
         return table
+
+
+def _attempt() -> int:
+    return activity.info().attempt
 
 
 def _finished(order: RoundOrder) -> Finished | None:
@@ -164,4 +174,5 @@ def _round_result(result: ReserveResult, throttled: int) -> RoundResult:
             for one in result.settled
         ],
         throttled=throttled,
+        attempt=_attempt(),
     )

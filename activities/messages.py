@@ -74,6 +74,7 @@ class RoundResult(Message):
     redo: bool = False
     settled: list[SettledReservation] = []
     throttled: int = 0
+    attempt: int = 1
 
 
 class CommitStep(Message):
@@ -92,6 +93,7 @@ class LogOutcome(Message):
     kind: Literal["logged", "void", "abandoned", "released", "superseded"]
     version: int
     coordinator_version: str | None = None
+    attempt: int = 1
 
 
 class MarkerOutcome(Message):
@@ -100,9 +102,11 @@ class MarkerOutcome(Message):
     kind: Literal["written", "superseded"]
     delta_log_path: str = ""
     members: Annotated[int, Field(ge=0)] = 0
+    attempt: int = 1
 
 
 class FinalizeOutcome(Message):
     """Result of `finalize`."""
 
     throttled: int = 0
+    attempt: int = 1

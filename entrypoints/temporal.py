@@ -34,6 +34,7 @@ from springline.config import Settings
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refusal, SpringlineError
 from springline.paths import Scope
+from workflows.commit_status import ABOUT
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.search import table_attributes
@@ -188,6 +189,7 @@ class TemporalCommitGateway:
             search_attributes=table_attributes(scope.tenant, scope.workspace, table_id),
             task_timeout=WORKFLOW_TASK_TIMEOUT,
             static_summary=f"commits of table {table_id}",
+            static_details=ABOUT,
         )
 
 

@@ -41,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.commit_status import describe
     from workflows.failures import refusal_of
     from workflows.ids import new_uuid7
-    from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RoundSummary
+    from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
     from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
     from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
@@ -87,6 +87,7 @@ class CommitWorkflow:
         self._status = CommitStatus(phase="waiting for requests", waiting=0)
         self._recent: deque[RoundSummary] = deque(maxlen=RECENT_ROUNDS)
         self._recovered: deque[SettledReservation] = deque(maxlen=RECENT_ROUNDS)
+        self._retried: deque[RetriedStep] = deque(maxlen=RECENT_ROUNDS)
         self._rounds = self._committed = self._replayed = self._refused = 0
         self._inflight: Reservation | None = None
         self._latest: int | None = None
@@ -145,6 +146,7 @@ class CommitWorkflow:
             refused=self._refused,
             recent_rounds=list(self._recent),
             recovered=list(self._recovered),
+            retried=list(self._retried),
             draining=self._draining,
         )
 
@@ -193,6 +195,7 @@ class CommitWorkflow:
             self._fail(tickets, error)
             return
         self._note_throttling(result.throttled)
+        self._note_attempts(names.RESERVE, result.reservation.version if result.reservation else None, result.attempt)
         self._recovered.extend(result.settled)
         for outcome in result.outcomes:
             self._answer(tickets.pop(outcome.idempotency_key), outcome)
@@ -231,6 +234,7 @@ class CommitWorkflow:
             retry_policy=COMMIT_RETRY,
             summary=f"version {step.version}: the log file, from here on it is committed",
         )
+        self._note_attempts(names.WRITE_LOG, log.version, log.attempt)
         if log.kind != "logged":
             self._recovered.append(_ended(reservation, log))
             self._put_back(members)
@@ -245,6 +249,7 @@ class CommitWorkflow:
             retry_policy=COMMIT_RETRY,
             summary=f"version {step.version}: {len(reservation.keys)} idempotency marker(s), then the answers",
         )
+        self._note_attempts(names.WRITE_MARKER, step.version, markers.attempt)
         if markers.kind == "superseded":
             self._put_back(members)
             return
@@ -307,6 +312,7 @@ class CommitWorkflow:
                 summary=f"version {finished.version}: clear the reservation",
             )
             self._note_throttling(outcome.throttled)
+            self._note_attempts(names.FINALIZE, finished.version, outcome.attempt)
             self._busy = self._busy or bool(self._queue)
         except ActivityError as error:
             workflow.logger.error("version %s stays in flight: %s", finished.version, error.cause or error)
@@ -326,6 +332,11 @@ class CommitWorkflow:
             self._throttle_memory = THROTTLE_MEMORY_ROUNDS
         elif self._throttle_memory:
             self._throttle_memory -= 1
+
+    def _note_attempts(self, step: str, version: int | None, attempts: int) -> None:
+        """Remember a step that survived a crash or a fault, so that a recovered commit explains itself."""
+        if attempts > 1:
+            self._retried.append(RetriedStep(step=step, version=version, attempts=attempts))
 
     def _take(self) -> dict[str, Ticket]:
         """Take the round's candidates in order; a key that is there twice leaves its second request waiting."""

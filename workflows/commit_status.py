@@ -5,6 +5,14 @@ from __future__ import annotations
 from activities.messages import TableRef
 from workflows.messages import CommitStatus
 
+ABOUT = """\
+The one sequencer of this table. Each round commits one Delta version for all requests that wait together:
+`reserve` (compare-and-swap of the coordinator object) → `write_log` (create-only; from here on it is committed) →
+`write_marker` (create-only; from here on each key has its answer) → `finalize`, or `finalize_and_reserve` when more
+work waits. A step that dies is repeated and finds what it had done; attempts above 1 in the history are recoveries.
+"""
+"""Static details of the workflow, in Markdown."""
+
 _MEANING = {
     "completed": "completed: the log and markers were written for it",
     "abandoned": "abandoned: its staged payload was gone, the version is filled with an empty commit",
@@ -23,6 +31,12 @@ def describe(table: TableRef, status: CommitStatus) -> str:
         f"{status.committed} committed in {status.rounds} version(s), {status.replayed} replayed, "
         f"{status.refused} refused, {status.waiting} waiting.",
     ]
+    if status.retried:
+        lines += ["", "**Steps that were interrupted and repeated** (same key, same version)", ""]
+        lines += [
+            f"- `{one.step}` of version {'?' if one.version is None else one.version}: attempt {one.attempts} succeeded"
+            for one in status.retried
+        ]
     if status.recovered:
         lines += ["", "**Reservations found in flight and brought to an end**", ""]
         lines += [

@@ -44,6 +44,14 @@ class RoundSummary(Message):
     commit_id: str
 
 
+class RetriedStep(Message):
+    """A step that needed more than one attempt, because the first was killed or failed, and then succeeded."""
+
+    step: str
+    version: int | None = None
+    attempts: int
+
+
 class CommitStatus(Message):
     """Answer of the query `status`."""
 
@@ -58,4 +66,5 @@ class CommitStatus(Message):
     refused: int = 0
     recent_rounds: list[RoundSummary] = []
     recovered: list[SettledReservation] = []
+    retried: list[RetriedStep] = []
     draining: bool = False
