@@ -7,7 +7,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from entrypoints.temporal import TemporalCommitGateway
-from springline import paths
+from springline import names, paths
 from springline.commit.coalescer import Coalescer
 from springline.commit.finish import Settled, settle
 from springline.commit.stage import stage
@@ -149,6 +149,10 @@ class Ledger:
         self._ids = itertools.count()
         self._coalescers: list[Coalescer] = []
 
+    @property
+    def workflow_id(self) -> str:
+        return names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
+
     def caller(self) -> Coalescer:
         """Return what one caller process has: a gateway and a coalescer of its own."""
         coalescer = Coalescer(TemporalCommitGateway(self.client, checkpoint_interval=0), deadline_s=DEADLINE_S)
@@ -207,10 +211,10 @@ class Ledger:
             (self.rows[key], "ours") for key in self.answers
         )
         caller = self.caller()
-        for request, outcome in self.answers.values():
-            again = await caller.commit(SCOPE, self.table_id, request)
-            assert again.replayed
-            assert again.result == outcome.result
+        known = list(self.answers.values())
+        replays = await asyncio.gather(*(caller.commit(SCOPE, self.table_id, request) for request, _ in known))
+        assert all(again.replayed for again in replays)
+        assert [again.result for again in replays] == [outcome.result for _, outcome in known]
         log = self.cluster.store_folder / SCOPE.full(paths.delta_log_dir(self.root))
         versions = sorted(int(file.stem) for file in log.glob("*.json"))
         assert versions == list(range(len(versions)))
@@ -236,8 +240,3 @@ async def timed(awaitable: Awaitable[object]) -> float:
     started = time.monotonic()
     await awaitable
     return time.monotonic() - started
-
-
-def summary(what: str, seconds: Sequence[float]) -> str:
-    """Return a line that tells how long something took."""
-    return f"{what}: " + ", ".join(f"{one:.2f}" for one in seconds) + " s"
