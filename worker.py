@@ -33,6 +33,7 @@ from springline import names
 from springline.config import ConfigurationError, Settings, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
 from springline.storage.canary import canary
+from springline.storage.counted import CountedStore
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
@@ -90,11 +91,17 @@ def build_workers(
 async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
     async with AsyncExitStack() as stack:
-        store = open_store(settings.store_url)
+        runtime = metrics_runtime(settings)
+        requests = runtime.metric_meter.create_counter(names.METRIC_STORE_REQUESTS, "Requests to the store.")
+
+        def count(operation: str, outcome: str) -> None:
+            requests.add(1, {"operation": operation, "outcome": outcome})
+
+        store = CountedStore(open_store(settings.store_url), count)
         stack.push_async_callback(store.aclose)
         await canary(store, str(uuid.uuid4()))
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
-        client = await connect(metrics_runtime(settings))
+        client = await connect(runtime)
         workers = build_workers(
             client,
             store,

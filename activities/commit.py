@@ -21,12 +21,14 @@ from activities.messages import (
     SettledReservation,
     TableRef,
 )
+from activities.metrics import count_committed, count_round, timed
 from springline import names
 from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
 from springline.commit.registry import Registry
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table
+from springline.delta.request import Mode
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -56,7 +58,7 @@ class CommitActivities:
     async def write_log(self, step: CommitStep) -> LogOutcome:
         """Write the reservation's log file: the moment at which its requests are committed."""
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), timed(names.WRITE_LOG):
                 table = await self._table(step.table)
                 reserved = await _reserved(table, step)
                 if reserved is None:
@@ -77,13 +79,14 @@ class CommitActivities:
     async def write_marker(self, step: CommitStep) -> MarkerOutcome:
         """Write the idempotency markers of all members; their answers are fixed from here on."""
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), timed(names.WRITE_MARKER):
                 table = await self._table(step.table)
                 reserved = await _reserved(table, step)
                 if reserved is None:
                     return MarkerOutcome(kind="superseded", attempt=_attempt())
                 inflight = reserved.inflight
                 await finish_markers(table, inflight, inflight.staged_payload_sha256)
+                count_committed(len(inflight.keys), (inflight.mode or Mode.STRICT).value)
                 return MarkerOutcome(
                     kind="written",
                     delta_log_path=table.log_path(inflight.version),
@@ -95,7 +98,7 @@ class CommitActivities:
     async def finalize(self, step: CommitStep) -> FinalizeOutcome:
         """Clear the reservation from the coordinator."""
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), timed(names.FINALIZE):
                 table = await self._table(step.table)
                 before = table.throttled
                 reserved = await _reserved(table, step)
@@ -106,14 +109,16 @@ class CommitActivities:
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), timed(names.RESERVE):
                 table = await self._table(order.table)
                 before = table.throttled
                 finished = _finished(order)
                 result = await reserve(table, Round(order.round_id, order.now_ms, order.requests), finished)
                 if finished is not None:
                     table.reservations.drop(finished.inflight_id)
-                return _round_result(result, table.throttled - before)
+                answer = _round_result(result, table.throttled - before)
+                count_round(answer)
+                return answer
 
     async def _table(self, ref: TableRef) -> Table:
         table = self._tables.get(ref)

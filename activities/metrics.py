@@ -1,0 +1,45 @@
+"""What commit activities count and time; it comes out at the worker's Prometheus endpoint beside the SDK's metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from temporalio import activity
+
+from activities.messages import RoundResult
+from springline import names
+
+
+@contextmanager
+def timed(step: str) -> Iterator[None]:
+    """Time one attempt of a step, whatever its end."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        histogram = activity.metric_meter().create_histogram_timedelta(
+            names.METRIC_STEP_SECONDS, "Time of one attempt of a commit step."
+        )
+        histogram.record(timedelta(seconds=time.perf_counter() - began), {"step": step})
+
+
+def count_round(result: RoundResult) -> None:
+    """Count the answers a reservation gave at once, and what it recovered."""
+    meter = activity.metric_meter()
+    answers = meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.")
+    for outcome in result.outcomes:
+        answers.add(1, {"result": "refused" if outcome.refusal else "replayed"})
+    recoveries = meter.create_counter(names.METRIC_RECOVERIES, "Reservations found in flight, by what became of them.")
+    for settled in result.settled:
+        recoveries.add(1, {"outcome": settled.kind})
+
+
+def count_committed(members: int, mode: str) -> None:
+    """Count a version whose markers are written, and its members."""
+    meter = activity.metric_meter()
+    meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.").add(members, {"result": "committed"})
+    meter.create_counter(names.METRIC_ROUNDS, "Versions committed.").add(1, {"mode": mode})
+    meter.create_histogram(names.METRIC_ROUND_MEMBERS, "Requests that shared a version.").record(members)

@@ -1,0 +1,77 @@
+"""A store that tells an observer of every request: for the metrics of a process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from springline.paths import ObjectPath
+from springline.storage.port import (
+    ObjectInfo,
+    ObjectStore,
+    Precondition,
+    PutResult,
+    Stored,
+    StoredObject,
+    StoreError,
+)
+
+Observer = Callable[[str, str], None]
+"""Is told operation and outcome of each request; must be quick and must not raise."""
+
+
+class CountedStore(ObjectStore):
+    """Passes everything on to `inner` and tells `observe` (operation, outcome)."""
+
+    def __init__(self, inner: ObjectStore, observe: Observer) -> None:
+        self._inner = inner
+        self._observe = observe
+
+    async def get(self, path: ObjectPath) -> StoredObject | None:
+        """Read through."""
+        try:
+            found = await self._inner.get(path)
+        except StoreError as error:
+            self._observe("get", type(error).__name__)
+            raise
+        self._observe("get", "missing" if found is None else "found")
+        return found
+
+    async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
+        """Write through."""
+        try:
+            result = await self._inner.put(path, data, precondition)
+        except StoreError as error:
+            self._observe("put", type(error).__name__)
+            raise
+        self._observe("put", "stored" if isinstance(result, Stored) else "precondition_failed")
+        return result
+
+    async def head(self, path: ObjectPath) -> ObjectInfo | None:
+        """Look through."""
+        try:
+            found = await self._inner.head(path)
+        except StoreError as error:
+            self._observe("head", type(error).__name__)
+            raise
+        self._observe("head", "missing" if found is None else "found")
+        return found
+
+    async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
+        """Delete through."""
+        try:
+            deleted = await self._inner.delete(path, if_version=if_version)
+        except StoreError as error:
+            self._observe("delete", type(error).__name__)
+            raise
+        self._observe("delete", "deleted" if deleted else "precondition_failed")
+        return deleted
+
+    async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
+        """List through; counted once, when it begins."""
+        self._observe("list", "begun")
+        async for info in self._inner.list(prefix, start_after=start_after):
+            yield info
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        await self._inner.aclose()
