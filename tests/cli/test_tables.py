@@ -82,6 +82,13 @@ def test_a_name_that_is_taken_by_another_table_is_a_conflict(api: Served, cli: C
     assert ended.error["requestId"]
 
 
+def test_a_repeated_creation_finds_its_own_table(api: Served, cli: Cli) -> None:
+    first = cli("table", "create", "flights", "--schema", SCHEMA).document
+    after = api.paths()
+    assert cli("table", "create", "flights", "--schema", SCHEMA).document == first
+    assert api.paths() == after
+
+
 def test_a_folder_of_another_engine_is_adopted(api: Served, cli: Cli, tmp_path: Path) -> None:
     load(api.store, "lake/other", deltalake_table(tmp_path / "table", versions=2))
     made = cli("table", "adopt", "other", "lake/other").document

@@ -1,0 +1,182 @@
+"""The runbooks are followed to the letter on an embedded stack, in the trouble that they are for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from uuid_utils import uuid7
+
+from springline import names
+from springline.commit.registry import Registry
+from springline.commit.reserve import Round, reserve
+from springline.commit.stage import stage
+from springline.commit.table import Table
+from springline.commit.tables import create_table
+from springline.delta.request import CommitRequest
+from springline.delta.table_request import CreateTable
+from springline.local.binaries import temporal_cli
+from springline.local.ports import free_ports
+from springline.local.stack import EmbeddedStack
+from springline.paths import Scope
+from springline.storage.scoped import ScopedStore
+from springline.storage.url import open_store
+from tests.cli.conftest import payload
+from tests.server.runbook import ROOT, Shell, blocks_of, matches
+
+SCOPE = Scope("acme", "dev")
+RUNBOOKS = ROOT / "runbooks"
+STUCK = RUNBOOKS / "stuck-commit.md"
+TEMPORAL_CLI = RUNBOOKS / "temporal-cli.md"
+
+
+def follow(page: Path, stack: EmbeddedStack, folder: Path, **variables: str) -> dict[str, list[str]]:
+    """Do what `page` says; every output must be as it says. Return what was printed, by heading."""
+    shell = Shell(folder / "programs", folder, environment_of(stack) | variables)
+    printed: dict[str, list[str]] = {}
+    for block, text in shell.follow(page):
+        printed.setdefault(block.heading, []).append(text)
+        if block.output is not None:
+            assert matches(block.output, text), (
+                f"{block.heading}\n{block.commands}\nprinted:\n{text}\nnot:\n{block.output}"
+            )
+    assert sum(map(len, printed.values())) == len(blocks_of(page))
+    return printed
+
+
+def environment_of(stack: EmbeddedStack) -> dict[str, str]:
+    metrics, health = free_ports(2)
+    return {
+        **stack.child_environment(),
+        "SPRINGLINE_API_URL": stack.api_url,
+        "SPRINGLINE_TOKEN": stack.token(),
+        # For the worker that a page starts: the default ports may be in use on this machine.
+        "SPRINGLINE_METRICS_PORT": str(metrics),
+        "SPRINGLINE_HEALTH_PORT": str(health),
+        "TENANT": SCOPE.tenant,
+        "WORKSPACE": SCOPE.workspace,
+        "PATH": os.environ.get("PATH", os.defpath),
+    }
+
+
+@pytest.fixture
+def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedStack]:
+    with EmbeddedStack(tmp_path / "stack", scope=SCOPE, workers=request.param) as running:
+        yield running
+
+
+@pytest.mark.parametrize("stack", [0], indirect=True)
+def test_a_stuck_commit_is_found_and_brought_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """No worker is left, a caller waits, and the process that reserved a version for him is dead."""
+    table_id, request = asyncio.run(leave_a_reservation(stack.store_url))
+    start_the_callers_workflow(stack, table_id, request)
+    folder = tmp_path / "operator"
+    folder.mkdir()
+    printed = follow(STUCK, stack, folder, TABLE="flights", KEY=request.idempotency_key)
+    (recovered,) = printed["3. Complete or abandon what is in flight"]
+    assert orjson.loads(recovered)["done"] == [
+        {
+            "kind": "completed",
+            "commit_id": request.idempotency_key,
+            "version": 1,
+            "keys": [request.idempotency_key],
+        }
+    ]
+    answered = printed["4. Bring the workers back"][-1]
+    assert '"replayed":true' in answered
+    assert '"version":1' in answered
+
+
+async def leave_a_reservation(store_url: str) -> tuple[str, CommitRequest]:
+    """Create a table, stage a payload and reserve a version for it, as a process does that dies right then."""
+    whole = open_store(store_url)
+    store = ScopedStore(whole, SCOPE)
+    spec = CreateTable(name="flights", columns=[{"name": "id", "type": "long"}])
+    now_ms = time.time_ns() // 1_000_000
+    entry = await create_table(store, SCOPE, spec, str(uuid7()), now_ms)
+    key = str(uuid7())
+    staged = await stage(store, entry.table_id, key, payload().encode())
+    request = CommitRequest(idempotency_key=key, read_version=0, staged_path=staged.path, staged_version=staged.version)
+    table = Table(store, entry.table_id, await Registry(store).root_of(entry.table_id))
+    result = await reserve(table, Round(str(uuid7()), now_ms, [request]))
+    assert result.reserved is not None
+    await whole.aclose()
+    return entry.table_id, request
+
+
+def start_the_callers_workflow(stack: EmbeddedStack, table_id: str, request: CommitRequest) -> None:
+    """Start the table's workflow with the waiting request, and return when a search finds it."""
+    workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, table_id)
+    start = {
+        "tenant": SCOPE.tenant,
+        "workspace": SCOPE.workspace,
+        "table_id": table_id,
+        "requests": [request.model_dump(mode="json")],
+    }
+    temporal(
+        stack,
+        *("workflow", "start", "--type", names.COMMIT_WORKFLOW, "--task-queue", names.COMMIT_QUEUE),
+        *("--workflow-id", workflow_id, "--input", orjson.dumps(start).decode()),
+    )
+    deadline = time.monotonic() + 30
+    while "Total: 1" not in temporal(stack, "workflow", "count", "--query", f"WorkflowId = '{workflow_id}'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def temporal(stack: EmbeddedStack, *arguments: str) -> str:
+    return subprocess.run(
+        [str(temporal_cli()), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=stack.child_environment(),
+    ).stdout
+
+
+@pytest.mark.parametrize("stack", [1], indirect=True)
+def test_the_temporal_cli_does_all_that_its_page_says(stack: EmbeddedStack, tmp_path: Path) -> None:
+    folder = tmp_path / "operator"
+    folder.mkdir()
+    follow(TEMPORAL_CLI, stack, folder)
+
+
+def test_every_runbook_is_followed_by_a_test_here() -> None:
+    assert sorted(RUNBOOKS.glob("*.md")) == [STUCK, TEMPORAL_CLI]
+
+
+def test_a_page_names_only_workflows_and_queues_that_exist() -> None:
+    text = STUCK.read_text("utf-8") + TEMPORAL_CLI.read_text("utf-8")
+    for name in (
+        names.COMMIT_WORKFLOW,
+        names.CREATE_TABLE_WORKFLOW,
+        names.CHECKPOINT_WORKFLOW,
+        names.COMMIT_QUEUE,
+        names.MAINTENANCE_QUEUE,
+        *names.SEARCH_ATTRIBUTES,
+    ):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("said", "printed", "expected"),
+    [
+        ("a\n", "a\n", True),
+        ("a\n", "a  \n", True),
+        ("a\n", "a\nb\n", False),
+        ("...\nb\n", "b\n", True),
+        ("...\nb\n...\n", "a\na\nb\nc\n", True),
+        ("...\nb\n", "a\nbb\n", False),
+        ('{"x":"..."}\n', '{"x":"1.2"}\n', True),
+        ("a...c\n", "a\nc\n", False),
+        ("1+1\n", "11\n", False),
+    ],
+)
+def test_what_a_page_says_is_printed_is_compared(said: str, printed: str, expected: bool) -> None:
+    assert matches(said, printed) is expected
