@@ -218,11 +218,13 @@ class _Reserving:
     async def _feature_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
         """Judge the table's features as this commit would leave them (design 3.1)."""
         state = await self.table.facts.state(latest)
-        protocol = candidate.payload.protocol or state.protocol
+        payload = candidate.payload
+        protocol = payload.protocol or state.protocol
         if protocol is None:
             return None
         try:
-            require_supported(protocol, candidate.payload.metadata or state.metadata, field="payload")
+            brought = payload.protocol is not None or payload.metadata is not None
+            require_supported(protocol, payload.metadata or state.metadata, field="payload" if brought else "table")
         except Refused as error:
             return error.refusal
         return None
