@@ -1,9 +1,12 @@
 """Many concurrent requests of one process for one table become few batches (design 3.2 and 9).
 
 A sequencer takes few messages at a time (Temporal admits 10 updates in flight per workflow) and commits many
-requests as cheaply as one, so each process keeps at most two batches of a table under way: one being committed
-and one waiting behind it. Whoever comes meanwhile shares the next batch, first come first served. A request
-that comes when nothing is under way is sent at once.
+requests as cheaply as one, so each process keeps two batches of a table under way: one being committed and one
+waiting behind it. Whoever comes meanwhile shares the next batch, first come first served. A request that comes when
+nothing is under way is sent at once. Only full batches go out beyond the two, up to as many as one round takes.
+
+A batch is answered when its last member is, so its size is the unit in which callers wait for each other: a fifth of
+a round, so that a round ends between batches and not within one, which would hold up answers that are long there.
 """
 
 from __future__ import annotations
@@ -21,10 +24,14 @@ from springline.errors import Code, InvariantViolated, Refusal
 from springline.paths import Scope
 
 MAX_UNDER_WAY = 2
+FULL_BATCH = 100
+"""Members of a full batch; a round takes five of them (design 3.2)."""
+MAX_FULL_UNDER_WAY = 5
 GATHER_STEP_S = 0.002
 GATHER_SHARE = 0.1
 """Gathering takes at most this share of what a batch lately took."""
-MAX_GATHER_S = 0.02
+MAX_GATHER_S = 0.2
+"""Long where rounds are long, because a store takes one write a second: a small batch would miss most of its round."""
 LINGER_S = 0.1
 """How long a table is still called busy after its last batch: closed-loop callers come back within it."""
 FIRST_PAUSE_S = 0.05
@@ -91,15 +98,17 @@ class Coalescer:
         gateway: CommitGateway,
         *,
         deadline_s: float = 60.0,
-        max_batch: int = MAX_BATCH,
+        max_batch: int = FULL_BATCH,
         max_under_way: int = MAX_UNDER_WAY,
+        max_full_under_way: int = MAX_FULL_UNDER_WAY,
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._gateway = gateway
         self._deadline_s = deadline_s
-        self._max_batch = max_batch
+        self._max_batch = min(max_batch, MAX_BATCH)
         self._max_under_way = max_under_way
+        self._max_full_under_way = max_full_under_way
         self._jitter = jitter
         self._new_id = new_id
         self._lanes: dict[tuple[Scope, str], _Lane] = {}
@@ -162,7 +171,7 @@ class Coalescer:
                     return
                 if lane.sending:
                     await lane.changed.wait()
-            elif len(lane.sending) >= self._max_under_way:
+            elif len(lane.sending) >= self._limit(lane):
                 await lane.changed.wait()
             elif pause > 0:
                 await asyncio.sleep(pause)
@@ -180,6 +189,11 @@ class Coalescer:
         except TimeoutError:
             return bool(lane.waiting)
         return True
+
+    def _limit(self, lane: _Lane) -> int:
+        """Return how many batches may be under way when the next one leaves."""
+        full = len(lane.waiting) >= self._max_batch and not lane.again
+        return self._max_full_under_way if full else self._max_under_way
 
     async def _gather(self, lane: _Lane) -> None:
         """Wait a moment for more requests if the table is busy, as long as they keep coming.

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY, Coalescer
 from springline.commit.gateway import BatchRefused, TryAgain
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, InvariantViolated, Refusal
 from springline.paths import Scope
 from tests.virtual_time import run
@@ -96,6 +97,20 @@ def test_concurrent_requests_share_batches_of_at_most_the_limit_two_at_a_time() 
         assert outcomes == [committed(request(n)) for n in range(1200)]
         assert sorted(len(batch) for batch in sequencer.batches) == [200, 500, 500]
         assert sequencer.most_under_way[TABLE] == 2
+
+    run(scenario())
+
+
+def test_full_batches_go_out_until_a_round_is_full_and_others_wait() -> None:
+    async def scenario() -> None:
+        sequencer = FakeSequencer()
+        coalescer = Coalescer(sequencer)
+        tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(512)]
+        await asyncio.sleep(sequencer.latency_s / 2)
+        assert [len(batch) for batch in sequencer.batches] == [FULL_BATCH] * MAX_FULL_UNDER_WAY
+        assert FULL_BATCH * MAX_FULL_UNDER_WAY == MAX_MEMBERS, "a round ends between batches"
+        assert [(await task).idempotency_key for task in tasks] == [key(n) for n in range(512)]
+        assert [len(batch) for batch in sequencer.batches[MAX_FULL_UNDER_WAY:]] == [12]
 
     run(scenario())
 
@@ -246,17 +261,17 @@ def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
         coalescer = Coalescer(sequencer, max_batch=4)
-        tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(20)]
+        tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(24)]
         await asyncio.sleep(0.01)
-        for number in (0, 1, 2, 3, 17):
+        for number in (0, 1, 2, 3, 21):
             tasks[number].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         for number, result in enumerate(results):
-            if number in (0, 1, 2, 3, 17):
+            if number in (0, 1, 2, 3, 21):
                 assert isinstance(result, asyncio.CancelledError)
             else:
                 assert result == committed(request(number))
-        assert key(17) not in sequencer.commits, "it had not been sent yet"
+        assert key(21) not in sequencer.commits, "it had not been sent yet"
 
     run(scenario())
 
@@ -311,7 +326,7 @@ def test_everyone_gets_their_own_answer_exactly_once(seed: int, callers: int, fa
         ) -> list[Outcome]:
             assert 1 <= len(requests) <= max_batch
             self.under_way += 1
-            assert self.under_way <= 2
+            assert self.under_way <= (MAX_FULL_UNDER_WAY if len(requests) == max_batch else MAX_UNDER_WAY)
             try:
                 await asyncio.sleep(dice.random() * 0.1)
                 if dice.random() < failing:
