@@ -15,10 +15,17 @@ import pytest
 from uuid_utils import uuid7
 
 from springline import paths
+from springline.cli.recover import recover_table
+from springline.commit.markers import read_markers
+from springline.commit.stage import stage
+from springline.commit.table import Table
+from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.local import LocalStore
+from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME
-from tests.cli.conftest import GOLDEN, GOLDEN_TABLE, Cli
+from tests.api.sequencer import LocalSequencer
+from tests.cli.conftest import GOLDEN, GOLDEN_TABLE, Cli, payload
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
 from tests.tables.support import create, flights
 
@@ -169,6 +176,51 @@ def test_several_at_once_agree(golden: COPY) -> None:
     for stdout, _ in ends:
         assert json.loads(stdout)["after"] == {"latest_version": 2, "inflight": None}
     assert not inside(folder, paths.delta_log(f"tables/{GOLDEN_TABLE}", 3)).exists()
+
+
+async def test_it_is_safe_while_commits_go_on(tmp_path: Path) -> None:
+    """Recoveries of another process meet a live owner's reservations at every step; each commit lands once."""
+    owner, helper = LocalStore(tmp_path), LocalStore(tmp_path)
+    entry = await create(owner, flights())
+    mine, theirs = ScopedStore(owner, ACME), ScopedStore(helper, ACME)
+    sequencer = LocalSequencer(owner)
+    helped = []
+
+    async def help_until(done: asyncio.Event) -> None:
+        while not done.is_set():
+            helped.extend((await recover_table(theirs, "flights"))["done"])
+
+    async def commit(number: int) -> Outcome:
+        key = str(uuid7())
+        staged = await stage(mine, entry.table_id, key, payload(number).encode())
+        request = CommitRequest(
+            idempotency_key=key,
+            mode=Mode.APPEND,
+            read_version=0,
+            staged_path=staged.path,
+            staged_version=staged.version,
+        )
+        (outcome,) = await sequencer.commit(ACME, entry.table_id, [request], batch_id=key)
+        return outcome
+
+    done = asyncio.Event()
+    helpers = [asyncio.create_task(help_until(done)) for _ in range(2)]
+    outcomes = [await commit(number) for number in range(40)]
+    done.set()
+    await asyncio.gather(*helpers)
+    assert [outcome.result.version for outcome in outcomes if outcome.result] == list(range(1, 41))
+    for number, outcome in enumerate(outcomes):
+        log = await mine.get(paths.delta_log(entry.root, number + 1))
+        assert log is not None
+        assert log.data == payload(number).encode()
+        (marker,) = await read_markers(Table(mine, entry.table_id, entry.root), [outcome.idempotency_key])
+        assert marker is not None
+        assert marker.version == number + 1
+    assert helped, "no recovery ever met a reservation: this test shows nothing"
+    assert {one["kind"] for one in helped} == {"completed"}
+    assert (await recover_table(mine, "flights"))["after"] == {"latest_version": 40, "inflight": None}
+    await owner.aclose()
+    await helper.aclose()
 
 
 def test_a_bucket_of_an_emulator_is_recovered(
