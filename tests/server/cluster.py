@@ -39,9 +39,12 @@ KILLABLE = "tests.server.killable_worker"
 
 
 class Cluster:
-    """The stack's Temporal server, whose workers the test starts, and the folder that they write to."""
+    """The stack's Temporal server, whose workers the test starts, and the folder that they write to.
 
-    def __init__(self, folder: Path) -> None:
+    With `api`, the HTTP API runs too.
+    """
+
+    def __init__(self, folder: Path, *, api: bool = False) -> None:
         self.folder = folder
         self.store_folder = folder / "store"
         self.orders = folder / "orders"
@@ -50,7 +53,7 @@ class Cluster:
             folder / "runs",
             scope=SCOPE,
             workers=0,
-            api=False,
+            api=api,
             store_url=self.store_folder.as_uri(),
             say=lambda _line: None,
         )
@@ -146,6 +149,8 @@ class Ledger:
         self.table = Table(ScopedStore(store, SCOPE), table_id, root)
         self.answers: dict[str, tuple[CommitRequest, Outcome]] = {}
         self.rows: dict[str, int] = {}
+        self.interrupted: CommitRequest | None = None
+        """A request whose caller never got an answer."""
         self._ids = itertools.count()
         self._coalescers: list[Coalescer] = []
 

@@ -156,15 +156,16 @@ class Bench:
         result: BatchResult = await handle.result()
         return result
 
-    async def status(self) -> CommitStatus:
-        status: CommitStatus = await self.handle.query(names.STATUS_QUERY, result_type=CommitStatus)
+    async def status(self, run_id: str | None = None) -> CommitStatus:
+        """Return what a run says of itself, by default the latest."""
+        handle = self.client.get_workflow_handle(self.workflow_id, run_id=run_id)
+        status: CommitStatus = await handle.query(names.STATUS_QUERY, result_type=CommitStatus)
         return status
 
-    async def current_details(self) -> str:
-        """Return the Markdown that the Web UI shows."""
-        metadata: WorkflowMetadata = await self.handle.query(
-            "__temporal_workflow_metadata", result_type=WorkflowMetadata
-        )
+    async def current_details(self, run_id: str | None = None) -> str:
+        """Return the Markdown that the Web UI shows of a run, by default the latest."""
+        handle = self.client.get_workflow_handle(self.workflow_id, run_id=run_id)
+        metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
         return metadata.current_details
 
     async def history(self, run_id: str | None = None) -> WorkflowHistory:

@@ -24,7 +24,6 @@ from tests.rows import SCOPE
 from tests.workflows.bench import Bench, until, versions
 from tests.workflows.faults import held_until
 from workflows import commit as commit_module
-from workflows.commit import CommitWorkflow
 from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
@@ -133,8 +132,8 @@ async def test_an_update_that_is_no_batch_is_refused_and_the_run_goes_on(
 async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The server suggests a new run from 4,096 events on; here it is the first committed round.
-    monkeypatch.setattr(CommitWorkflow, "_draining", property(lambda self: self._rounds > 0))
+    # Few enough that the first committed round passes it, and more than a run begins with.
+    monkeypatch.setattr(commit_module, "DRAIN_EVENTS", 15)
     held, release = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:

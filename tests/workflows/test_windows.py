@@ -49,6 +49,10 @@ async def survive(bench: Bench, window: str, mode: Mode, failure: Step) -> None:
     assert bench.added(1) == ["file"]
     assert (await bench.coordinator()).state.latest_version == 1
     await bench.finished()
+    first = bench.run_ids[0]
+    told = await bench.status(first)
+    assert [(one.step, one.attempts) for one in told.retried] == [(window, 2)]
+    assert f"`{window}` of version 1: attempt 2 succeeded" in await bench.current_details(first)
     attempts = await bench.attempts()
     assert Attempt(window, 2) in attempts
     assert [one for one in attempts if one.attempt > 1] == [Attempt(window, 2)]
