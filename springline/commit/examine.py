@@ -75,6 +75,9 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
     if same is Sameness.SAME:
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
         return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
+    if same is Sameness.UNDECIDED and examined.refusal is not None:
+        # Its bytes are gone: it may be the committed request, staged once more. Staging it again will tell.
+        return Outcome(idempotency_key=request.idempotency_key, refusal=examined.refusal)
     refusal = Refusal(
         code=Code.KEY_REUSED,
         message=(

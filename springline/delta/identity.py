@@ -112,11 +112,12 @@ def sameness(marker: Marker, request: CommitRequest, payload_sha256: str | None)
 def same_as_log(marker: Marker, request: CommitRequest, payload_sha256: str | None, log_sha256: str) -> Sameness:
     """Settle an undecided `sameness` with the hash of the log file that the marker points to.
 
-    Valid for commits whose log file holds exactly the staged bytes, which is every commit of the reference.
+    Valid for commits whose log file holds exactly the staged bytes, which is every commit of the reference. It
+    stays undecided if the request's bytes are gone and were another staged object than the committed one.
     """
     claimed = payload_sha256 or content_hash_of_token(request.staged_version)
     if marker.mode is None and claimed is not None:
         same = claimed == log_sha256 and request.read_version == marker.version - 1
         return Sameness.SAME if same else Sameness.DIFFERENT
     hashed = strict_request_hash(request.idempotency_key, request.read_version, request.staged_path, log_sha256)
-    return Sameness.SAME if marker.request_hash == hashed else Sameness.DIFFERENT
+    return Sameness.SAME if marker.request_hash == hashed else Sameness.UNDECIDED
