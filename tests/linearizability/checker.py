@@ -72,13 +72,15 @@ class Search:
         self.start = Table(initial, CLOSED, {})
         # An unanswered commit need not have happened; everything else must find its place.
         self.required = sum(1 << i for i, op in enumerate(self.ops) if not op.unknown)
-        answered = [op for op in self.ops if op.kind is Kind.COMMIT and op.version is not None]
+        answered = [op for op in self.ops if op.kind in (Kind.COMMIT, Kind.EXPLAIN) and op.version is not None]
         self.answer = {op.key: op.version for op in answered}
         self.keys_in: dict[int | None, set[str]] = {}
         for op in answered:
             self.keys_in.setdefault(op.version, set()).add(op.key)
-        self.made = {op.version for op in self.ops if op.kind is not Kind.STATUS}
+        self.made = {op.version for op in self.ops if op.kind in (Kind.COMMIT, Kind.FOREIGN)}
         self.used = {op.key for op in self.ops if op.refused is Ground.USED}
+        self.last_chance = self.answers_ending_at()
+        self.nameless = self.interchangeable()
         observed = max([initial, *(op.version for op in self.ops if op.version is not None)])
         # No answer needs the table to go further: a used key needs an owner, at most one version for each.
         outrun = [op.read_version + 1 for op in self.ops if op.refused is Ground.STALE]
@@ -86,6 +88,24 @@ class Search:
         self.furthest = max([observed, *outrun]) + len(self.used)
         missing = set(range(initial + 1, observed + 1)) - self.made
         self.unfillable = len(missing) > sum(op.unknown for op in self.ops)
+
+    def answers_ending_at(self) -> dict[int, int]:
+        """Return per version the operations (a bit each) that only a table up to that version answers so."""
+        found: dict[int, int] = {}
+        for i, op in enumerate(self.ops):
+            if op.kind is Kind.STATUS and op.version is not None:
+                found[op.version] = found.get(op.version, 0) | 1 << i
+            elif op.refused is Ground.FUTURE:
+                found[op.read_version - 1] = found.get(op.read_version - 1, 0) | 1 << i
+        return found
+
+    def interchangeable(self) -> set[int]:
+        """Return the appends that were never answered and whose keys nobody was told anything about.
+
+        They do no more than fill a version that nobody else made, and any of them does it as well as another.
+        """
+        told = {op.key for op in self.ops if not (op.unknown and op.append) and op.refused is not Ground.NONE}
+        return {i for i, op in enumerate(self.ops) if op.unknown and op.key not in told}
 
     def run(self) -> Violation | None:
         """Return None if there is a linearization."""
@@ -137,14 +157,23 @@ class Search:
             # It changes nothing and fits now: placing it at once loses no order.
             yield quiet[0], table
             return
-        commits = [(i, self.ops[i]) for i in candidates if self.ops[i].kind is not Kind.STATUS]
+        commits = [(i, self.ops[i]) for i in candidates if self.ops[i].kind in (Kind.COMMIT, Kind.FOREIGN)]
         commits.sort(key=lambda entry: entry[1].unknown)
         for i, op in commits:
-            if op.refused is None and op.append and op.call <= table.shared_until:
+            if op.refused is None and op.append and op.call <= table.shared_until and i not in self.nameless:
                 yield from self.committed(table, i, op, table.latest, min(table.shared_until, op.ret))
-        for i in quiet if self.complete(table) else ():
+        if not self.complete(table):
+            return
+        for i in quiet:
             yield i, Table(table.latest, CLOSED, table.keys, table.effects)
+        if self.last_chance.get(table.latest, 0) & ~placed:
+            return
+        filled = False
         for i, op in commits:
+            if i in self.nameless:
+                if filled or op.key in table.keys:
+                    continue
+                filled = True
             if op.refused is None and (op.append or op.kind is Kind.FOREIGN or op.read_version == table.latest):
                 yield from self.committed(table, i, op, table.latest + 1, op.ret if op.append else CLOSED)
 
@@ -153,8 +182,6 @@ class Search:
     ) -> Iterator[tuple[int, Table]]:
         """Yield the table after `op` took effect in `version`, if it can have."""
         if op.version not in (None, version) or version > self.furthest or op.key in table.keys:
-            return
-        if version > table.latest and not self.complete(table):
             return
         if op.kind is Kind.COMMIT and self.answer.get(op.key, version) != version:
             return
@@ -177,6 +204,8 @@ class Search:
         if op.kind is Kind.FOREIGN or op.unknown:
             return False
         owner = table.keys.get(op.key)
+        if op.kind is Kind.EXPLAIN:
+            return op.version == (None if owner is None else owner[1])
         ours = owner is not None and owner[0] == op.identity
         if op.version is not None:
             return owner == (op.identity, op.version)

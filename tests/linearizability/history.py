@@ -1,8 +1,8 @@
 """What clients saw of the commit API: operations with the interval in which each was under way.
 
-A history holds, per table, commits (answered with a version, refused, or never answered), status reads, and the
-versions that nobody here asked for (a rival writer's, or the filling of an abandoned reservation), which the
-recorder takes from the log at the end.
+A history holds, per table, commits (answered with a version, refused, or never answered), reads of the table's
+version and of a key's fate, and the versions that nobody here asked for (a rival writer's, or the filling of an
+abandoned reservation), which the recorder takes from the log at the end.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ NEVER = 2**62
 class Kind(StrEnum):
     COMMIT = "commit"
     STATUS = "status"
+    EXPLAIN = "explain"
+    """What became of a key: its version, or (`refused` is NOT_COMMITTED) that no commit carries it."""
     FOREIGN = "foreign"
 
 
@@ -62,8 +64,8 @@ class Operation:
     """One call of one client.
 
     `call` and `ret` are readings of one clock (integers, `NEVER` without an answer); the interval is closed.
-    `version` is the answer of a commit that was accepted, of a status read, or of a foreign version; `refused`
-    is what a refusal claims. A commit with neither is unknown: it may have happened, or happen later.
+    `version` is the answer of a commit that was accepted, of a read, or of a foreign version; `refused` is what a
+    refusal claims. A commit with neither is unknown: it may have happened, or happen later.
     """
 
     table: str

@@ -27,7 +27,7 @@ class Oracle:
         for _ in range(steps):
             self.instant += STEP
             usual = (self.strict, self.appends, self.appends, self.replay, self.refuse, self.refuse)
-            step = self.random.choice((*usual, self.status, self.foreign))
+            step = self.random.choice((*usual, self.status, self.explain, self.foreign))
             step()
         return self.history
 
@@ -86,6 +86,14 @@ class Oracle:
         call, ret = self.around()
         self.history.append(Operation(self.table, Kind.STATUS, call, ret, version=self.latest))
 
+    def explain(self) -> None:
+        call, ret = self.around()
+        read = Operation(self.table, Kind.EXPLAIN, call, ret, "never sent", refused=Ground.NOT_COMMITTED)
+        if self.owners:
+            owner = self.owners[self.random.choice(sorted(self.owners))]
+            read = replace(read, key=owner.key, version=owner.version, refused=None)
+        self.history.append(read)
+
     def foreign(self) -> None:
         self.latest += 1
         self.history.append(Operation(self.table, Kind.FOREIGN, 0, NEVER, version=self.latest))
@@ -98,7 +106,7 @@ def disturbed(history: list[Operation], random: Random) -> list[Operation]:
     op = ops[i]
     if op.version is not None and op.kind is not Kind.FOREIGN and random.random() < 0.6:
         ops[i] = replace(op, version=max(0, op.version + random.choice((-2, -1, 1, 2))))
-    elif op.refused is not None and random.random() < 0.6:
+    elif op.kind is Kind.COMMIT and op.refused is not None and random.random() < 0.6:
         ops[i] = replace(op, refused=random.choice([g for g in Ground if g is not op.refused]))
     else:
         moved = random.choice((-8, -4, 4, 8)) * STEP

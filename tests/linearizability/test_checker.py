@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +15,8 @@ from springline.errors import Code
 from tests.linearizability.checker import check
 from tests.linearizability.history import NEVER, Ground, Kind, Operation, ground, to_json
 from tests.linearizability.oracle import Oracle, disturbed
+from tests.linearizability.porcupine import porcupine, verdicts
 
-PORCUPINE = Path(__file__).parent / "porcupine"
 SEEDS = st.integers(0, 2**32)
 
 
@@ -34,6 +31,14 @@ def strict(call: int, ret: int, key: str, version: int | None = None, **more: ob
 
 def status(call: int, ret: int, version: int) -> Operation:
     return Operation("t", Kind.STATUS, call, ret, version=version)
+
+
+def explained(call: int, ret: int, key: str, version: int) -> Operation:
+    return Operation("t", Kind.EXPLAIN, call, ret, key, version=version)
+
+
+def unknown(call: int, ret: int, key: str) -> Operation:
+    return Operation("t", Kind.EXPLAIN, call, ret, key, refused=Ground.NOT_COMMITTED)
 
 
 def foreign(version: int) -> Operation:
@@ -64,6 +69,9 @@ GOOD: dict[str, list[Operation]] = {
         append(1, 5, "a", payload="q", refused=Ground.USED),
     ],
     "from the future": [strict(0, 1, "a", read_version=1, refused=Ground.FUTURE)],
+    "unknown, then explained": [unknown(0, 1, "a"), append(2, 3, "a", 1), explained(4, 5, "a", 1)],
+    "explained while it is committed": [append(0, 9, "a", 1), explained(3, 4, "a", 1), append(1, 9, "b", 1)],
+    "unanswered and explained": [append(0, NEVER, "a"), explained(1, 2, "a", 1), append(3, 4, "b", 2)],
 }
 
 BAD: dict[str, list[Operation]] = {
@@ -88,6 +96,10 @@ BAD: dict[str, list[Operation]] = {
     "a read ahead": [status(0, 1, 1), append(2, 3, "a", 1)],
     "a rival in nobody's version": [append(0, 1, "a", 1), foreign(1)],
     "unanswered, taking two versions": [append(0, NEVER, "a"), append(2, 3, "b", 3)],
+    "committed and unknown": [append(0, 1, "a", 1), unknown(2, 3, "a")],
+    "explained and unknown": [append(0, NEVER, "a"), explained(1, 2, "a", 1), unknown(3, 4, "a")],
+    "explained otherwise than answered": [append(0, 1, "a", 1), append(2, 3, "b", 2), explained(4, 5, "a", 2)],
+    "explained though never sent": [append(0, 1, "a", 1), explained(2, 3, "b", 1)],
 }
 
 
@@ -171,28 +183,6 @@ def test_what_no_table_can_have_done_is_rejected(
     assert check(history + lie(Random(seed).choice(candidates)))
 
 
-def porcupine_verdicts(histories: list[list[Operation]], folder: Path) -> list[bool]:
-    """Build the Go program and let it judge; without Go, skip, unless this is CI."""
-    go = shutil.which("go")
-    if go is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Go is needed in CI: the checker must be compared with Porcupine")
-        pytest.skip("no Go here to build Porcupine with")
-    program = folder / "porcupine-verdicts"
-    built = subprocess.run(
-        [go, "build", "-mod=readonly", "-o", program, "."],
-        cwd=PORCUPINE,
-        env=os.environ | {"GOFLAGS": "-buildvcs=false", "GOWORK": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    lines = "".join(to_json(history) + "\n" for history in histories)
-    run = subprocess.run([program], input=lines, capture_output=True, text=True, check=True)
-    return [line == "true" for line in run.stdout.split()]
-
-
 @pytest.mark.timeout(600)
 def test_porcupine_agrees(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     histories = [*GOOD.values(), *BAD.values()]
@@ -203,7 +193,10 @@ def test_porcupine_agrees(tmp_path: Path, record_property: Callable[[str, object
         while random.random() < 0.7:
             history = disturbed(history, random)
             histories.append(history)
-    theirs = porcupine_verdicts(histories, tmp_path)
+    program = porcupine(tmp_path)
+    if program is None:
+        pytest.skip("no Go here to build Porcupine with")
+    theirs = verdicts(program, histories)
     ours = [not check(history) for history in histories]
     differing = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
     assert not differing, [to_json(histories[i]) for i in differing[:2]]

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/anishathalye/porcupine"
@@ -43,20 +44,22 @@ type table struct {
 	keys        string
 }
 
-func (t table) owners() map[string]owner {
-	found := map[string]owner{}
-	for _, line := range strings.Split(t.keys, "\n") {
-		if line == "" {
-			continue
+// owner returns who owns a key, if anybody does.
+func (t table) owner(key string) (owner, bool) {
+	start := 0
+	if !strings.HasPrefix(t.keys, key+" ") {
+		start = strings.Index(t.keys, "\n"+key+" ") + 1
+		if start == 0 {
+			return owner{}, false
 		}
-		var key string
-		var o owner
-		if _, err := fmt.Sscan(line, &key, &o.identity, &o.version); err != nil {
-			panic(err)
-		}
-		found[key] = o
 	}
-	return found
+	line, _, _ := strings.Cut(t.keys[start:], "\n")
+	fields := strings.Fields(line[len(key):])
+	version, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return owner{fields[0], version}, true
 }
 
 func (t table) committed(op operation, version, sharedUntil int64) table {
@@ -83,11 +86,16 @@ func step(state, input, _ interface{}) []interface{} {
 		after = append(after, t)
 	}
 	still := table{t.latest, closed, t.keys}
-	owned, known := t.owners()[op.Key]
+	owned, known := t.owner(op.Key)
 	ours := known && owned.identity == op.Identity
 	switch {
 	case op.Kind == "status":
 		if *op.Version == t.latest {
+			after = append(after, still)
+		}
+		return after
+	case op.Kind == "explain":
+		if known == (op.Version != nil) && (!known || owned.version == *op.Version) {
 			after = append(after, still)
 		}
 		return after
