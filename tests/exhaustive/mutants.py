@@ -1,0 +1,222 @@
+"""The guards of the protocol, each left out of the real code in turn.
+
+A mutant that no history notices would mean that the guard is not needed, or that the enumeration is blind to what
+it is for; each names the histories that notice it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from activities import commit as steps
+from activities.messages import CommitStep
+from springline import paths
+from springline.commit import finish, log, reserve, table
+from springline.commit.table import Reserved, Table
+from springline.delta import judge, rounds
+from springline.delta.coordinator import Coordinator, Inflight
+from springline.delta.judge import MarkerVerdict
+from springline.delta.marker import Marker
+from springline.storage.port import IfAbsent, ObjectStore, Stored
+from springline.storage.resolve import Created, Other
+from tests.exhaustive.histories import After, Histories, Plan
+from tests.exhaustive.plans import every_fault, every_fault_at_every_instant, every_interleaving
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+Hunt = Callable[[Histories], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, how to leave it out, and in which histories of which scenario that shows."""
+
+    guard: str
+    patch: Patch
+    scenario: str
+    hunt: Hunt
+
+
+_blind: ContextVar[bool] = ContextVar("blind", default=False)
+
+
+def _blind_within(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+    """Make whoever calls `module.name` find no marker before the log is written."""
+    original = getattr(module, name)
+
+    async def wrapped(*args: Any) -> Any:
+        token = _blind.set(True)
+        try:
+            return await original(*args)
+        finally:
+            _blind.reset(token)
+
+    def judged(inflight: Inflight, log_path: str, markers: Sequence[Marker | None]) -> MarkerVerdict:
+        return MarkerVerdict.ABSENT if _blind.get() else judge.judge_markers(inflight, log_path, markers)
+
+    monkeypatch.setattr(module, name, wrapped)
+    monkeypatch.setattr(log, "judge_markers", judged)
+
+
+def owner_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    _blind_within(monkeypatch, steps, "write_log")
+
+
+def helper_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    _blind_within(monkeypatch, finish, "write_log")
+
+
+def own_marker_makes_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(inflight: Inflight, log_path: str, markers: Sequence[Marker | None]) -> MarkerVerdict:
+        return MarkerVerdict.VOID if any(markers) else MarkerVerdict.ABSENT
+
+    monkeypatch.setattr(log, "judge_markers", judged)
+
+
+def any_log_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "is_log_of", lambda inflight, there, staged: True)
+
+
+def fill_does_not_yield(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "is_log_of", lambda inflight, there, staged: staged is not None and there == staged)
+
+
+def no_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def put(store: ObjectStore, path: paths.ObjectPath, data: bytes) -> Created | Other:
+        result = await store.put(path, data, IfAbsent())
+        return Created(result.version) if isinstance(result, Stored) else Other(b"somebody else's", "")
+
+    monkeypatch.setattr(log, "put_once", put)
+
+
+def no_marker_before_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none(table: Table, keys: Sequence[str]) -> list[Marker | None]:
+        return [None for _ in keys]
+
+    monkeypatch.setattr(reserve, "read_markers", none)
+
+
+def refuse_though_something_came_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reserve, "is_unchanged", lambda held, current: True)
+
+
+def clear_instead_of_filling(monkeypatch: pytest.MonkeyPatch) -> None:
+    find, clear = log._write_or_find, log._clear
+
+    async def found(table: Table, inflight: Inflight, staged: bytes | None) -> bytes:
+        if staged is not None:
+            return await find(table, inflight, staged)
+        existing = await table.store.get(table.log_path(inflight.version))
+        return rounds.fill_payload(inflight) if existing is None else existing.data
+
+    async def cleared(
+        table: Table, inflight: Inflight, token: str | None, kind: log.LogKind, *, latest: int
+    ) -> log.LogResult:
+        return await clear(table, inflight, token, kind, latest=inflight.version - 1)
+
+    monkeypatch.setattr(log, "_write_or_find", found)
+    monkeypatch.setattr(log, "_clear", cleared)
+
+
+def any_reservation_is_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reserve, "is_own_reservation", lambda inflight, round_id, requests: True)
+
+
+def take_whatever_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def reserved(table: Table, step: CommitStep) -> Reserved | None:
+        held = await table.read_coordinator()
+        if held is None or held.state.inflight is None:
+            return None
+        return Reserved(held.state.inflight, held.token, None)
+
+    monkeypatch.setattr(steps, "_reserved", reserved)
+
+
+def staged_bytes_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "is_staged_payload", lambda inflight, data, version: True)
+
+
+def anybody_joins_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "may_join", lambda candidate, paths, apps, size: True)
+
+
+def move_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "append_conflict", lambda read_version, apps, later: None)
+
+
+def replace_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def holds(state: Coordinator, inflight: Inflight) -> bool:
+        return True
+
+    monkeypatch.setattr(table, "holds", holds)
+
+
+def overwrite_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(table: Table, held: table.Held | None = None) -> list[finish.Settled]:
+        if held is not None:
+            await table.swap(Coordinator(held.state.latest_version), held.token)
+        return []
+
+    monkeypatch.setattr(reserve, "settle", nothing)
+
+
+def _switches(number: int, **plan: Any) -> Hunt:
+    return lambda histories: every_interleaving(histories, switches=number, plan=Plan(**plan))
+
+
+def _with_faults(number: int, **plan: Any) -> Hunt:
+    return lambda histories: every_interleaving(
+        histories, switches=number, plan=Plan(**plan), faults=True, afters=(After.NOBODY,)
+    )
+
+
+def _faults(histories: Histories) -> Coroutine[Any, Any, None]:
+    return every_fault(histories, Plan())
+
+
+MUTANTS = [
+    Mutant("byte comparison of an existing log file", any_log_is_ours, "one append, a rival commits", _switches(0)),
+    Mutant("the owner reads markers", owner_reads_no_markers, "same key, append", _switches(2, newest_first=True)),
+    Mutant("a helper reads markers", helper_reads_no_markers, "same key, append", _with_faults(2, newest_first=True)),
+    Mutant("a marker of the reservation itself", own_marker_makes_void, "one append", _faults),
+    Mutant("read-back of a create that failed", no_read_back, "one append", _faults),
+    Mutant(
+        "markers read again before a conflict",
+        no_marker_before_conflict,
+        "same key, strict",
+        _switches(2, newest_first=True),
+    ),
+    Mutant(
+        "nothing came between before a conflict",
+        refuse_though_something_came_between,
+        "same strict behind a rival",
+        _switches(2),
+    ),
+    Mutant("what is in flight is completed first", overwrite_what_is_in_flight, "one append", _faults),
+    Mutant(
+        "filling instead of clearing",
+        clear_instead_of_filling,
+        "one append, its payload deleted",
+        every_fault_at_every_instant,
+    ),
+    Mutant(
+        "a fill yields to the owner's log",
+        fill_does_not_yield,
+        "one append, its payload deleted",
+        every_fault_at_every_instant,
+    ),
+    Mutant(
+        "the reservation found is one's own", any_reservation_is_own, "same key, other payload, append", _switches(2)
+    ),
+    Mutant("the step's reservation is in flight", take_whatever_is_in_flight, "other keys, append", _switches(3)),
+    Mutant("hash of the staged payload", staged_bytes_unchecked, "the staged payload is rewritten, cold", _switches(1)),
+    Mutant("who may share a round: path", anybody_joins_a_round, "two appends that may not share a version", _faults),
+    Mutant("who may share a round: txn", anybody_joins_a_round, "two appends of one application", _faults),
+    Mutant("re-check behind a rival: metadata", move_unchecked, "a rival changes the metadata", _switches(1)),
+    Mutant("re-check behind a rival: txn", move_unchecked, "a rival uses the application's id", _switches(1)),
+    Mutant("the reservation is still there", replace_whatever_is_there, "other keys, append", _switches(3)),
+]
