@@ -91,12 +91,25 @@ class CommitWorkflow:
         self._rounds = self._committed = self._replayed = self._refused = 0
         self._inflight: Reservation | None = None
         self._latest: int | None = None
+        self._cancelled = False
         self._start_tickets = [self._enqueue(request) for request in start.requests]
 
     @workflow.run
     async def run(self, start: CommitStart) -> BatchResult:
-        """Work in rounds until nothing waits and nothing is in flight; return the outcomes of the start's requests."""
+        """Work in rounds until nothing waits and nothing is in flight; return the outcomes of the start's requests.
+
+        A cancellation takes no commit with it: the run admits no more requests, finishes those it has, and ends.
+        """
         self._show_in_search()
+        work = asyncio.create_task(self._work())
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self._cancelled = True
+        return work.result()
+
+    async def _work(self) -> BatchResult:
         while True:
             if not self._queue:
                 await self._rest()
@@ -153,7 +166,11 @@ class CommitWorkflow:
     @property
     def _draining(self) -> bool:
         info = workflow.info()
-        return info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
+        return (
+            self._cancelled
+            or info.is_continue_as_new_suggested()
+            or info.get_current_history_length() >= DRAIN_EVENTS
+        )
 
     def _enqueue(self, request: CommitRequest) -> Ticket:
         ticket = Ticket(request, asyncio.get_running_loop().create_future())

@@ -84,3 +84,7 @@ async def result_is_lost() -> None:
 async def held_until(release: asyncio.Event) -> None:
     """Keep the activity from its effect until `release` is set."""
     await release.wait()
+
+
+async def nothing() -> None:
+    """Let this call pass."""
