@@ -12,7 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.model.commit_model import MISSING, Content, Coordinator, Model, Proc, Scenario, State, marker_of
+from tests.model.commit_model import Model
+from tests.model.states import MISSING, Content, Coordinator, Proc, Scenario, State, marker_of
 
 ALONE = 80
 """Steps within which a caller or a helper that runs alone must come to its end."""

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from tests.model.commit_model import MISSING, STALE, USED, Request, Rules, Scenario
 from tests.model.explore import explore
+from tests.model.states import MISSING, STALE, USED, Request, Rules, Scenario
 
 APART = ((0,), (1,))
 # Two callers under one key: the same payload staged once or twice, or two payloads.
