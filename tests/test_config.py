@@ -56,9 +56,7 @@ def test_a_missing_variable_is_named_with_its_remedy() -> None:
         ("SPRINGLINE_JWT_JWKS_URL", "http://example.org/keys", "https://"),
     ],
 )
-def test_a_wrong_value_is_named(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str
-) -> None:
+def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str) -> None:
     monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError) as caught:

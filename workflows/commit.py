@@ -167,9 +167,7 @@ class CommitWorkflow:
     def _draining(self) -> bool:
         info = workflow.info()
         return (
-            self._cancelled
-            or info.is_continue_as_new_suggested()
-            or info.get_current_history_length() >= DRAIN_EVENTS
+            self._cancelled or info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
         )
 
     def _enqueue(self, request: CommitRequest) -> Ticket:
