@@ -22,6 +22,7 @@ from tests.workflows.faults import held_until, nothing
 STEPS = (names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER, names.FINALIZE, names.FINALIZE_AND_RESERVE)
 
 
+@pytest.mark.not_recorded
 @pytest.mark.parametrize("memory", ["warm", "cold"])
 @pytest.mark.parametrize("step", STEPS)
 async def test_zombie(step: str, memory: str, bench: Bench) -> None:
