@@ -1,20 +1,10 @@
-"""What the whole suite shares: the long explorations stay out unless asked for, and what was counted is printed."""
+"""What the whole suite shares: what explorations counted is printed at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `full` out, unless a marker expression or a node id asks for them."""
-    if config.getoption("markexpr") or any("::" in arg for arg in config.args):
-        return
-    long = [item for item in items if item.get_closest_marker("full")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
