@@ -13,7 +13,7 @@ from springline.delta.keys import check_key
 from springline.delta.marker import Marker
 from springline.delta.payload import Payload, check_blind_append, parse_payload
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
-from springline.errors import Code, Refusal, Refused
+from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
@@ -42,7 +42,7 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
             wellformed.append(request)
     unread = [request for request in wellformed if table.payloads.get(_payload_name(request)) is None]
     markers, staged = await together(
-        read_markers(table, [request.idempotency_key for request in wellformed]),
+        _markers(table, wellformed),
         together(*(table.store.get(paths.relative_path(request.staged_path)) for request in unread)),
     )
     stored = {_payload_name(request): one for request, one in zip(unread, staged, strict=True)}
@@ -53,6 +53,9 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
             examined.append(Examined(request, None, None, malformed[index]))
             continue
         _, marker = next(known)
+        if isinstance(marker, Refusal):
+            examined.append(Examined(request, None, None, marker))
+            continue
         try:
             payload = _payload(table, request, stored.get(_payload_name(request)))
             if request.mode is Mode.APPEND:
@@ -89,6 +92,29 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
         remedy="Send the same payload, mode and read_version to have the first answer, or use a new UUIDv7.",
     )
     return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
+
+
+async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
+    """Read the requests' markers; a damaged one refuses its own request and nobody else's."""
+    keys = [request.idempotency_key for request in requests]
+    try:
+        return list(await read_markers(table, keys))
+    except InvariantViolated:
+        return list(await together(*(_marker_or_refusal(table, key) for key in keys)))
+
+
+async def _marker_or_refusal(table: Table, key: str) -> Marker | Refusal | None:
+    try:
+        (marker,) = await read_markers(table, [key])
+    except InvariantViolated as error:
+        return Refusal(
+            code=Code.INTERNAL,
+            message=str(error),
+            field="idempotency_key",
+            value=key,
+            remedy="The stored answer to this key is damaged: call an operator, who restores that object.",
+        )
+    return marker
 
 
 def _payload_name(request: CommitRequest) -> str:

@@ -238,7 +238,9 @@ class _Reserving:
         if not self.reread:
             return False
         doubted = [one for one in examined if one.request.idempotency_key in refusals]
-        wellformed = [one for one in doubted if one.refusal is None or one.refusal.code is not Code.INVALID_KEY]
+        # Neither a key that is none nor a marker that cannot be read becomes an answer by reading again.
+        unreadable = (Code.INVALID_KEY, Code.INTERNAL)
+        wellformed = [one for one in doubted if one.refusal is None or one.refusal.code not in unreadable]
         current, markers = await together(
             self.table.read_coordinator(),
             read_markers(self.table, [one.request.idempotency_key for one in wellformed]),
