@@ -16,6 +16,7 @@ from tests.linearizability.checker import check
 from tests.linearizability.history import NEVER, Ground, Kind, Operation, ground, to_json
 from tests.linearizability.oracle import Oracle, disturbed
 from tests.linearizability.porcupine import porcupine, verdicts
+from tests.linearizability.resolve import resolved
 
 SEEDS = st.integers(0, 2**32)
 
@@ -181,6 +182,16 @@ def test_what_no_table_can_have_done_is_rejected(
     candidates = answered(history)
     assume(candidates)
     assert check(history + lie(Random(seed).choice(candidates)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(SEEDS, st.integers(2, 25), st.integers(0, 3))
+def test_resolving_unknown_outcomes_changes_no_verdict(seed: int, steps: int, disturbances: int) -> None:
+    random = Random(seed)
+    history = Oracle(random).run(steps)
+    for _ in range(disturbances if history else 0):
+        history = disturbed(history, random)
+    assert bool(check(history)) == bool(check(resolved(history)))
 
 
 @pytest.mark.timeout(600)

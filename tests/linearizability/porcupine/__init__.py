@@ -32,8 +32,8 @@ def porcupine(folder: Path) -> Path | None:
     return program
 
 
-def verdicts(program: Path, histories: Sequence[Sequence[Operation]]) -> list[bool]:
-    """Return for each history whether Porcupine finds it linearizable."""
+def verdicts(program: Path, histories: Sequence[Sequence[Operation]]) -> list[bool | None]:
+    """Return for each history whether Porcupine finds it linearizable, None if it could not tell in time."""
     lines = "".join(to_json(history) + "\n" for history in histories)
     run = subprocess.run([program], input=lines, capture_output=True, text=True, check=True)
-    return [line == "true" for line in run.stdout.split()]
+    return [{"true": True, "false": False, "unknown": None}[line] for line in run.stdout.split()]
