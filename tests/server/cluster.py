@@ -7,7 +7,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,10 +41,17 @@ KILLABLE = "tests.server.killable_worker"
 class Cluster:
     """The stack's Temporal server, whose workers the test starts, and the folder that they write to.
 
-    With `api`, the HTTP API runs too.
+    With `api`, the HTTP API runs too; with `store_url`, another store than the folder is written to.
     """
 
-    def __init__(self, folder: Path, *, api: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        api: bool = False,
+        store_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.store_folder = folder / "store"
         self.orders = folder / "orders"
@@ -54,7 +61,8 @@ class Cluster:
             scope=SCOPE,
             workers=0,
             api=api,
-            store_url=self.store_folder.as_uri(),
+            store_url=store_url or self.store_folder.as_uri(),
+            environment=environment,
             say=lambda _line: None,
         )
         self.workers: list[Child] = []
