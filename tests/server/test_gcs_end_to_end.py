@@ -213,7 +213,7 @@ def lose_everything_in_a_commit(cluster: Cluster, told: Told) -> str:
     while len(cluster.workers) > 1:
         cluster.workers.pop().stop(10)
     key, row = told.next_row()
-    with Springline(cluster.stack.api_url, cluster.stack.token(), deadline_s=5) as lake, ThreadPoolExecutor(1) as pool:
+    with Springline(cluster.stack.api_url, cluster.stack.token(), deadline_s=2) as lake, ThreadPoolExecutor(1) as pool:
         cluster.order(names.WRITE_LOG, "after")
         interrupted = pool.submit(lake.table("rows").append, row, key=key)
         asyncio.run(cluster.a_death())
