@@ -203,14 +203,14 @@ def _say_where_to_look(stack: EmbeddedStack, table_id: str, key: str | None = No
     lines = [
         f"Web UI      {stack.web_ui_url}/namespaces/default/workflows",
         f"API         {stack.api_url}/docs",
-        f"what it is doing     temporal workflow query {address} --type {names.STATUS_QUERY} -w {workflow}",
+        f"what it is doing      temporal workflow query {address} --type {names.STATUS_QUERY} -w {workflow}",
         f"what it went through temporal workflow show {address} -w {workflow}",
     ]
     if key is not None:
         lines += [
             "what became of a key",
             f"  SPRINGLINE_API_URL={stack.api_url} SPRINGLINE_TOKEN={stack.token()} \\",
-            f"  springline explain {TABLE} {key}",
+            f"  .venv/bin/springline explain {TABLE} {key}",
         ]
     console.print("\n".join(lines), soft_wrap=True, markup=False)
 
