@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy
@@ -19,6 +20,9 @@ from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from workflows.search import table_attributes
 
+RESULT_POLL = timedelta(seconds=3)
+"""How long one call waits for a run's end before the next asks anew. The server's own 20 s are too long: one in a
+thousand calls misses the news that a run has just ended, and learns of it at its end only (server 1.29.1)."""
 _SPEC_MEMO = "spec_sha256"
 
 
@@ -81,11 +85,11 @@ class TemporalTables:
             running = self._client.get_workflow_handle(workflow_id, run_id=error.run_id, result_type=TableEntry)
             description = await running.describe()
             if await description.memo_value(_SPEC_MEMO, None, type_hint=str) == spec:
-                joined: TableEntry = await running.result()
+                joined: TableEntry = await running.result(rpc_timeout=RESULT_POLL)
                 return joined
-            await _ended(running.result())
+            await _ended(running.result(rpc_timeout=RESULT_POLL))
             return None
-        entry: TableEntry = await handle.result()
+        entry: TableEntry = await handle.result(rpc_timeout=RESULT_POLL)
         return entry
 
 
