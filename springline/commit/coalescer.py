@@ -195,6 +195,15 @@ class Coalescer:
         full = len(lane.waiting) >= self._max_batch and not lane.again
         return self._max_full_under_way if full else self._max_under_way
 
+    def _most(self, lane: _Lane) -> int:
+        """Return how many members the next batch may have.
+
+        Those who were turned away together, because a run ended, come back in one batch that nearly fills a round:
+        the next run's first round begins when the first batch is there.
+        """
+        nearly = self._max_full_under_way - 1
+        return min(MAX_BATCH, self._max_batch * nearly) if lane.failures else self._max_batch
+
     async def _gather(self, lane: _Lane) -> None:
         """Wait a moment for more requests if the table is busy, as long as they keep coming.
 
@@ -219,7 +228,7 @@ class Coalescer:
         if lane.again:
             batch = lane.again.popleft()
         else:
-            taken = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), self._max_batch))]
+            taken = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), self._most(lane)))]
             members = [member for member in taken if not member.gone]
             if not members:
                 return
@@ -262,9 +271,13 @@ class Coalescer:
     def _put_back(self, lane: _Lane, batch: _Batch, error: TryAgain) -> None:
         """Queue a batch without answer before everything younger, and let the lane pause."""
         self.counts.retries += 1
-        lane.failures += 1
-        pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(lane.failures - 1, 10))
-        lane.not_before = asyncio.get_running_loop().time() + max(error.after_s, pause * (0.5 + self._jitter() / 2))
+        now = asyncio.get_running_loop().time()
+        if now >= lane.not_before:
+            # Batches that were under way together fail for one reason, and it counts once.
+            lane.failures += 1
+            pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(lane.failures - 1, 10))
+            lane.not_before = now + pause * (0.5 + self._jitter() / 2)
+        lane.not_before = max(lane.not_before, now + error.after_s)
         if error.in_doubt:
             lane.again.append(batch)
         else:

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.commit.coalescer import FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY, Coalescer
+from springline.commit.coalescer import (
+    FIRST_PAUSE_S,
+    FULL_BATCH,
+    MAX_FULL_UNDER_WAY,
+    MAX_UNDER_WAY,
+    Coalescer,
+)
 from springline.commit.gateway import BatchRefused, TryAgain
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.rounds import MAX_MEMBERS
@@ -111,6 +117,24 @@ def test_full_batches_go_out_until_a_round_is_full_and_others_wait() -> None:
         assert FULL_BATCH * MAX_FULL_UNDER_WAY == MAX_MEMBERS, "a round ends between batches"
         assert [(await task).idempotency_key for task in tasks] == [key(n) for n in range(512)]
         assert [len(batch) for batch in sequencer.batches[MAX_FULL_UNDER_WAY:]] == [12]
+
+    run(scenario())
+
+
+def test_batches_turned_away_together_come_back_together_after_one_pause() -> None:
+    """A run ends under five full batches: what they learn, they learn once."""
+
+    async def scenario() -> None:
+        turned_away = [TryAgain("rolling over", in_doubt=False)] * MAX_FULL_UNDER_WAY
+        sequencer = FakeSequencer(script=turned_away)
+        coalescer = Coalescer(sequencer, jitter=lambda: 1.0)
+        began = asyncio.get_running_loop().time()
+        outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(500)))
+        assert outcomes == [committed(request(n)) for n in range(500)]
+        again = sequencer.batches[MAX_FULL_UNDER_WAY:]
+        assert [len(batch) for batch in again] == [(MAX_FULL_UNDER_WAY - 1) * FULL_BATCH, FULL_BATCH]
+        pause = sequencer.started_at[MAX_FULL_UNDER_WAY] - began - sequencer.latency_s
+        assert FIRST_PAUSE_S <= pause < 2 * FIRST_PAUSE_S
 
     run(scenario())
 
@@ -324,9 +348,9 @@ def test_everyone_gets_their_own_answer_exactly_once(seed: int, callers: int, fa
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
         ) -> list[Outcome]:
-            assert 1 <= len(requests) <= max_batch
+            assert 1 <= len(requests) <= max_batch * (MAX_FULL_UNDER_WAY - 1)
             self.under_way += 1
-            assert self.under_way <= (MAX_FULL_UNDER_WAY if len(requests) == max_batch else MAX_UNDER_WAY)
+            assert self.under_way <= (MAX_FULL_UNDER_WAY if len(requests) >= max_batch else MAX_UNDER_WAY)
             try:
                 await asyncio.sleep(dice.random() * 0.1)
                 if dice.random() < failing:
