@@ -105,7 +105,7 @@ class CommitActivities:
                 if reserved is not None:
                     await finalize(table, reserved.inflight, reserved.token)
                     table.reservations.drop(step.commit_id)
-                return FinalizeOutcome(throttled=table.throttled - before, attempt=_attempt())
+                return FinalizeOutcome(throttled=table.throttled - before, paced=table.pace.slow, attempt=_attempt())
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         async with heartbeating():
@@ -116,7 +116,7 @@ class CommitActivities:
                 result = await reserve(table, Round(order.round_id, order.now_ms, order.requests), finished)
                 if finished is not None:
                     table.reservations.drop(finished.inflight_id)
-                answer = _round_result(result, table.throttled - before)
+                answer = _round_result(result, table.throttled - before, paced=table.pace.slow)
                 count_round(answer)
                 return answer
 
@@ -159,7 +159,7 @@ async def _reserved(table: Table, step: CommitStep) -> Reserved | None:
     return Reserved(inflight, held.token, None)
 
 
-def _round_result(result: ReserveResult, throttled: int) -> RoundResult:
+def _round_result(result: ReserveResult, throttled: int, *, paced: bool) -> RoundResult:
     reserved = result.reserved
     return RoundResult(
         outcomes=list(result.outcomes.values()),
@@ -179,5 +179,6 @@ def _round_result(result: ReserveResult, throttled: int) -> RoundResult:
             for one in result.settled
         ],
         throttled=throttled,
+        paced=paced,
         attempt=_attempt(),
     )

@@ -74,6 +74,8 @@ class RoundResult(Message):
     redo: bool = False
     settled: list[SettledReservation] = []
     throttled: int = 0
+    paced: bool = False
+    """Whether the store is known to take about one write a second to one name."""
     attempt: int = 1
 
 
@@ -106,7 +108,8 @@ class MarkerOutcome(Message):
 
 
 class FinalizeOutcome(Message):
-    """Result of `finalize`."""
+    """Result of `finalize`; `paced` as in `RoundResult`."""
 
     throttled: int = 0
+    paced: bool = False
     attempt: int = 1

@@ -5,20 +5,21 @@
                                      finalize_and_reserve of the next round  <------+----> finalize
 
 A round commits exactly one version. Answers go out once the markers are written; the reservation is cleared
-together with the next one if more work comes within the linger, else alone. The run ends when nothing waits and
-nothing is in flight; the next caller starts another. All state that matters is in storage, so no run hands
-anything to the next.
+together with the next one if more work comes within the linger, else alone. The run ends when nothing waits,
+nothing is in flight and nobody comes for a moment; the next caller starts another. All state that matters is in
+storage, so no run hands anything to the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -35,26 +36,26 @@ with workflow.unsafe.imports_passed_through():
         SettledReservation,
         TableRef,
     )
-    from activities.table_messages import CheckpointStart
     from springline import names
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
     from workflows.commit_status import describe
     from workflows.failures import refusal_of
     from workflows.ids import new_uuid7
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
-    from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
-    from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+    from workflows.steps import run_step, show_in_search, start_checkpoint
 
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
 DRAIN_EVENTS = 3_000
 """Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
-LINGER = timedelta(milliseconds=40)
-"""How long a busy table's reservation may stay uncleared in the hope of sharing its write with the next round."""
+LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
+"""How long a run waits for callers to come back, before it clears the reservation of a busy table and before it ends.
+
+Twice what a round takes, for on a loaded machine callers take longer too, and doing without them makes more work.
+A Temporal server whose timers are not tuned fires shorter ones after a second too.
+"""
 WRITE_INTERVAL = timedelta(seconds=1)
-"""Where the store throttles writes to one name (GCS: about one a second), rounds are paced to this."""
-PACED_LINGER = timedelta(seconds=1)
-THROTTLE_MEMORY_ROUNDS = 60
+"""Where the store throttles writes to one name (GCS: about one a second), rounds begin at this distance."""
 RECENT_ROUNDS = 20
 
 
@@ -82,8 +83,10 @@ class CommitWorkflow:
         self._queue: deque[Ticket] = deque()
         self._finished: FinishedRound | None = None
         self._busy = False
-        self._throttle_memory = 0
-        self._last_reserve = workflow.now()
+        self._paced = False
+        self._tick: asyncio.Task[None] | None = None
+        self._called = False
+        self._patience = LEAST_PATIENCE
         self._status = CommitStatus(phase="waiting for requests", waiting=0)
         self._recent: deque[RoundSummary] = deque(maxlen=RECENT_ROUNDS)
         self._recovered: deque[SettledReservation] = deque(maxlen=RECENT_ROUNDS)
@@ -100,7 +103,7 @@ class CommitWorkflow:
 
         A cancellation takes no commit with it: the run admits no more requests, finishes those it has, and ends.
         """
-        self._show_in_search()
+        show_in_search(self._table)
         work = asyncio.create_task(self._work())
         while not work.done():
             try:
@@ -111,13 +114,15 @@ class CommitWorkflow:
 
     async def _work(self) -> BatchResult:
         while True:
-            if not self._queue:
-                await self._rest()
+            if self._finished is not None and not self._queue:
+                await self._linger()
             if self._queue:
                 await self._round()
             elif self._finished is not None:
                 await self._finalize()
-            elif workflow.all_handlers_finished():
+            elif await self._rest():
+                self._busy = True
+            elif workflow.all_handlers_finished() and not self._queue:
                 break
             else:
                 await workflow.wait_condition(lambda: bool(self._queue) or workflow.all_handlers_finished())
@@ -127,6 +132,7 @@ class CommitWorkflow:
     @workflow.update(name=names.COMMIT_UPDATE, description="Commit staged payloads; each request is answered by itself")
     async def commit(self, batch: CommitBatch) -> BatchResult:
         """Queue the requests and wait for all their outcomes."""
+        self._called = True
         tickets = [self._enqueue(request) for request in batch.requests]
         return BatchResult(outcomes=[await ticket.answer for ticket in tickets])
 
@@ -175,25 +181,46 @@ class CommitWorkflow:
         self._queue.append(ticket)
         return ticket
 
-    async def _rest(self) -> None:
+    async def _linger(self) -> None:
         """With the queue empty and a reservation to clear, wait a moment for company if the table is busy.
 
         The answers are out already, so nobody waits for this write; a round that comes in time saves one.
         """
-        if self._finished is None or not (self._busy or self._throttle_memory):
-            return
-        linger = PACED_LINGER if self._throttle_memory else LINGER
-        self._phase("lingering: answers are out, the next round may share the write that clears this one")
-        try:
-            await workflow.wait_condition(
-                lambda: bool(self._queue), timeout=linger, timeout_summary="linger for the next round"
+        if (
+            self._called
+            and (self._busy or self._paced)
+            and not await self._somebody_comes(
+                "lingering: answers are out, the next round may share the write that clears this one"
             )
-        except TimeoutError:
+        ):
             self._busy = False
+
+    async def _rest(self) -> bool:
+        """With nothing to do, wait a moment for a caller to come back; False if none came.
+
+        A run that was started for its own requests only ends at once: somebody waits for its result.
+        """
+        return self._called and await self._somebody_comes(
+            "resting: nothing waits and nothing is in flight; the run ends unless somebody comes"
+        )
+
+    async def _somebody_comes(self, phase: str) -> bool:
+        """Wait for a request; False if none came. At once if none can come any more."""
+        if self._queue or self._draining:
+            return bool(self._queue)
+        self._phase(phase)
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: bool(self._queue) or self._draining,
+                timeout=self._patience,
+                timeout_summary=phase.partition(":")[0] + " until the next request",
+            )
+        return bool(self._queue)
 
     async def _round(self) -> None:
         """Take what waits, commit one version of it, and answer."""
         await self._pace()
+        began = workflow.now()
         tickets = self._take()
         order = RoundOrder(
             table=self._table,
@@ -203,13 +230,12 @@ class CommitWorkflow:
             finished=self._finished,
         )
         self._phase(f"reserving a version for {len(tickets)} waiting request(s)")
-        self._last_reserve = workflow.now()
         try:
             result = await self._reserve(order)
         except ActivityError as error:
             self._fail(tickets, error)
             return
-        self._note_throttling(result.throttled)
+        self._note_pace(result.paced)
         self._note_attempts(names.RESERVE, result.reservation.version if result.reservation else None, result.attempt)
         self._recovered.extend(result.settled)
         for outcome in result.outcomes:
@@ -230,6 +256,7 @@ class CommitWorkflow:
             self._fail(members, error)
         finally:
             self._inflight = None
+        self._patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, 2 * (workflow.now() - began)))
 
     async def _commit_reserved(self, reservation: Reservation, members: dict[str, Ticket]) -> None:
         step = CommitStep(
@@ -240,30 +267,16 @@ class CommitWorkflow:
             coordinator_version=reservation.coordinator_version,
         )
         self._phase(f"writing version {step.version} for {len(reservation.keys)} request(s)")
-        log = await workflow.execute_activity(
-            names.WRITE_LOG,
-            step,
-            result_type=LogOutcome,
-            start_to_close_timeout=COMMIT_START_TO_CLOSE,
-            heartbeat_timeout=COMMIT_HEARTBEAT,
-            retry_policy=COMMIT_RETRY,
-            summary=f"version {step.version}: the log file, from here on it is committed",
-        )
+        summary = f"version {step.version}: the log file, from here on it is committed"
+        log = await run_step(names.WRITE_LOG, step, LogOutcome, summary)
         self._note_attempts(names.WRITE_LOG, log.version, log.attempt)
         if log.kind != "logged":
             self._recovered.append(_ended(reservation, log))
             self._put_back(members)
             return
         step = step.model_copy(update={"version": log.version, "coordinator_version": log.coordinator_version})
-        markers = await workflow.execute_activity(
-            names.WRITE_MARKER,
-            step,
-            result_type=MarkerOutcome,
-            start_to_close_timeout=COMMIT_START_TO_CLOSE,
-            heartbeat_timeout=COMMIT_HEARTBEAT,
-            retry_policy=COMMIT_RETRY,
-            summary=f"version {step.version}: {len(reservation.keys)} idempotency marker(s), then the answers",
-        )
+        summary = f"version {step.version}: {len(reservation.keys)} idempotency marker(s), then the answers"
+        markers = await run_step(names.WRITE_MARKER, step, MarkerOutcome, summary)
         self._note_attempts(names.WRITE_MARKER, step.version, markers.attempt)
         if markers.kind == "superseded":
             self._put_back(members)
@@ -293,40 +306,26 @@ class CommitWorkflow:
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         finished = order.finished
         count = len(order.requests)
-        result: RoundResult = await workflow.execute_activity(
-            names.RESERVE if finished is None else names.FINALIZE_AND_RESERVE,
-            order,
-            result_type=RoundResult,
-            start_to_close_timeout=COMMIT_START_TO_CLOSE,
-            heartbeat_timeout=COMMIT_HEARTBEAT,
-            retry_policy=COMMIT_RETRY,
-            summary=f"reserve a version for {count} request(s)"
-            if finished is None
-            else f"finalize version {finished.version} and reserve the next for {count} request(s)",
-        )
-        return result
+        if finished is None:
+            return await run_step(names.RESERVE, order, RoundResult, f"reserve a version for {count} request(s)")
+        summary = f"finalize version {finished.version} and reserve the next for {count} request(s)"
+        return await run_step(names.FINALIZE_AND_RESERVE, order, RoundResult, summary)
 
     async def _finalize(self) -> None:
         finished = self._finished
         assert finished is not None
         self._phase(f"finalizing version {finished.version}")
         try:
-            outcome = await workflow.execute_activity(
-                names.FINALIZE,
-                CommitStep(
-                    table=self._table,
-                    commit_id=finished.commit_id,
-                    identity=finished.identity,
-                    version=finished.version,
-                    coordinator_version=finished.coordinator_version,
-                ),
-                result_type=FinalizeOutcome,
-                start_to_close_timeout=COMMIT_START_TO_CLOSE,
-                heartbeat_timeout=COMMIT_HEARTBEAT,
-                retry_policy=COMMIT_RETRY,
-                summary=f"version {finished.version}: clear the reservation",
+            step = CommitStep(
+                table=self._table,
+                commit_id=finished.commit_id,
+                identity=finished.identity,
+                version=finished.version,
+                coordinator_version=finished.coordinator_version,
             )
-            self._note_throttling(outcome.throttled)
+            summary = f"version {finished.version}: clear the reservation"
+            outcome = await run_step(names.FINALIZE, step, FinalizeOutcome, summary)
+            self._note_pace(outcome.paced)
             self._note_attempts(names.FINALIZE, finished.version, outcome.attempt)
             self._busy = self._busy or bool(self._queue)
         except ActivityError as error:
@@ -334,19 +333,27 @@ class CommitWorkflow:
         self._finished = None
 
     async def _pace(self) -> None:
-        """Where the store throttles, form the round as late as its write can go out, with all who wait by then."""
-        if not self._throttle_memory:
-            return
-        left = self._last_reserve + WRITE_INTERVAL - workflow.now()
-        if left > timedelta(0):
-            self._phase("pacing: the store takes about one write a second to one name")
-            await workflow.sleep(left, summary="the store takes one write a second to one name")
+        """Where the store throttles, begin rounds at the distance at which their writes can go out.
 
-    def _note_throttling(self, throttled: int) -> None:
-        if throttled:
-            self._throttle_memory = THROTTLE_MEMORY_ROUNDS
-        elif self._throttle_memory:
-            self._throttle_memory -= 1
+        Whoever waits when a round begins is in it. The clock runs from beginning to beginning, however long a round
+        takes; what it is off by, the activity makes up for by holding its write back.
+        """
+        if not self._paced:
+            return
+        if self._tick is not None and not self._tick.done():
+            self._phase("pacing: the store takes about one write a second to one name")
+            await self._tick
+        self._start_tick()
+
+    def _note_pace(self, paced: bool) -> None:
+        """Take note of what a write of the coordinator, just gone out, told of the store."""
+        if paced and not self._paced:
+            self._start_tick()
+        self._paced = paced
+
+    def _start_tick(self) -> None:
+        summary = "the store takes one write a second to one name"
+        self._tick = asyncio.create_task(workflow.sleep(WRITE_INTERVAL, summary=summary))
 
     def _note_attempts(self, step: str, version: int | None, attempts: int) -> None:
         """Remember a step that survived a crash or a fault, so that a recovered commit explains itself."""
@@ -392,28 +399,7 @@ class CommitWorkflow:
         passed = version - 1 if before is None else before
         if interval == 0 or version // interval == max(passed, 0) // interval:
             return
-        try:
-            await workflow.start_child_workflow(
-                names.CHECKPOINT_WORKFLOW,
-                CheckpointStart(table=self._table, version=version),
-                id=names.checkpoint_workflow_id(self._table.tenant, self._table.workspace, self._table.table_id),
-                task_queue=names.MAINTENANCE_QUEUE,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                static_summary=f"checkpoint at version {version}",
-            )
-        except WorkflowAlreadyStartedError:
-            workflow.logger.info("a checkpoint is still being written; version %s waits for the next", version)
-
-    def _show_in_search(self) -> None:
-        """Make a run that was started by hand findable like any other."""
-        if workflow.info().typed_search_attributes.get(SEARCH_TABLE_KEY) is None:
-            workflow.upsert_search_attributes(
-                [
-                    SEARCH_TENANT_KEY.value_set(self._table.tenant),
-                    SEARCH_WORKSPACE_KEY.value_set(self._table.workspace),
-                    SEARCH_TABLE_KEY.value_set(self._table.table_id),
-                ]
-            )
+        await start_checkpoint(self._table, version)
 
     def _phase(self, phase: str) -> None:
         self._status = CommitStatus(phase=phase, waiting=len(self._queue))

@@ -14,14 +14,15 @@ from typing import Generic, TypeVar
 
 from springline import paths
 from springline.commit.facts import TableFacts
+from springline.commit.pace import WritePace
 from springline.delta.coordinator import Coordinator, Inflight, decode_coordinator
 from springline.delta.payload import Payload
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
 
 V = TypeVar("V")
 
-THROTTLE_PAUSES = 40
-THROTTLE_PAUSE_S = 0.05
+THROTTLE_PAUSES = 80
+THROTTLE_PAUSE_S = 0.025
 
 
 class Recent(Generic[V]):
@@ -92,6 +93,8 @@ class Table:
         self.reservations: Recent[Reserved] = Recent(entries=8, weight=64 * 1024 * 1024)
         self.payloads: Recent[Payload] = Recent(entries=2_000, weight=64 * 1024 * 1024)
         self.throttled = 0
+        """Writes of the coordinator that the store refused because they came too fast."""
+        self.pace = WritePace(lambda: asyncio.get_running_loop().time())
         self._pause = pause
 
     def log_path(self, version: int) -> paths.ObjectPath:
@@ -110,23 +113,31 @@ class Table:
         """Compare-and-swap the coordinator; return the new token, or None if that failed or nobody knows.
 
         After None the caller must read the coordinator again before it decides anything. A throttled write
-        (one write per second to one name) certainly did not happen and is repeated here for about 2 s.
+        (one write per second to one name) certainly did not happen and is repeated here for about 2 s; the
+        writes after it wait for their time. However late the write goes out, `token` guards it.
         """
         path = paths.delta_coordinator(self.table_id)
         precondition = IfAbsent() if token is None else IfVersion(token)
         data = state.encode()
+        if (wait_s := self.pace.wait_s()) > 0:
+            await self._pause(wait_s)
         for remaining in range(THROTTLE_PAUSES, -1, -1):
+            sent_at = asyncio.get_running_loop().time()
             try:
                 result = await self.store.put(path, data, precondition)
             except StoreUnknown:
                 return None
             except StoreRetry:
+                self.pace.refused()
                 if remaining == 0:
                     raise
                 self.throttled += 1
                 await self._pause(THROTTLE_PAUSE_S)
                 continue
-            return result.version if isinstance(result, Stored) else None
+            if isinstance(result, Stored):
+                self.pace.taken(sent_at)
+                return result.version
+            return None
         raise AssertionError("unreachable: the last pass returns or raises")
 
     async def replace(self, inflight: Inflight, token: str | None, state: Coordinator) -> Held | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from inspect import iscoroutinefunction as is_coroutine
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+import workflows.commit as commit_module
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
 from tests.workflows.bench import Bench, scrubbed
@@ -54,6 +56,13 @@ async def environment(test_server_program: Path) -> AsyncIterator[WorkflowEnviro
             )
         )
         yield environment
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs wait for callers no longer than a test needs to send what it has at hand."""
+    for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
+        monkeypatch.setattr(commit_module, name, timedelta(milliseconds=200))
 
 
 @pytest.fixture

@@ -129,6 +129,8 @@ async def test_an_update_that_is_no_batch_is_refused_and_the_run_goes_on(
     await bench.finished()
 
 
+# A run that drains waits for nobody, and where it does so is another place here than in production.
+@pytest.mark.not_recorded
 async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +319,8 @@ async def test_a_store_that_throttles_is_written_to_once_a_second(bench: Bench) 
         for event in (await bench.history()).events
         if event.event_type == EventType.EVENT_TYPE_TIMER_STARTED
     ]
-    assert timers.count("the store takes one write a second to one name") == 1
+    # From the refusal to the second round, and from the second round to a third that does not come.
+    assert timers.count("the store takes one write a second to one name") == 2
     writes = [traced for traced in bench.faulty.trace if traced.operation.path == SCOPE.full(coordinator)]
     put = [traced.outcome for traced in writes if traced.operation.kind is Kind.PUT]
     # Throttled, reserve, finalize and reserve, finalize.

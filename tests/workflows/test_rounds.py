@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
+import workflows.commit as commit_module
 from springline import names
 from springline.delta.rounds import MAX_ROUND_BYTES
 from springline.errors import Code
@@ -146,3 +149,32 @@ async def test_who_comes_during_a_round_shares_the_next(bench: Bench) -> None:
     assert versions(await first) == [1]
     assert [versions(await one) for one in later] == [[2]] * 4
     assert len(bench.added(2)) == 4
+
+
+async def test_a_caller_that_comes_back_finds_the_run_and_shares_its_writes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes while the run rests; from then on it lingers, and each round finalizes the one before."""
+    for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
+        monkeypatch.setattr(commit_module, name, timedelta(seconds=3))
+    for number in range(1, 4):
+        assert (await bench.commit_one(await bench.stage(f"file-{number}"))).version == number
+    assert not await bench.inflight_is_null()
+    await bench.finished()
+    assert len(bench.run_ids) == 1
+    assert await bench.inflight_is_null()
+    activities = [one.activity for one in await bench.attempts()]
+    swaps = [name for name in activities if name not in (names.WRITE_LOG, names.WRITE_MARKER)]
+    assert swaps == [names.RESERVE, names.FINALIZE, names.RESERVE, names.FINALIZE_AND_RESERVE, names.FINALIZE]
+
+
+async def test_a_run_started_by_hand_ends_at_once(bench: Bench) -> None:
+    requests = [await bench.stage("one"), await bench.stage("two")]
+    handle = await bench.client.start_workflow(
+        names.COMMIT_WORKFLOW, bench.start_input(requests=requests), id=bench.workflow_id, task_queue=names.COMMIT_QUEUE
+    )
+    await handle.result()
+    await bench.note_run()
+    kinds = {event.event_type for event in (await bench.history()).events}
+    assert EventType.EVENT_TYPE_TIMER_STARTED not in kinds
+    assert await bench.inflight_is_null()
