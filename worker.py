@@ -22,12 +22,12 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.commit import CommitActivities
 from activities.tables import TableActivities
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
+from entrypoints.sandbox import ContextFreeSandbox
 from entrypoints.temporal import connect, metrics_runtime
 from springline import names
 from springline.config import ConfigurationError, Settings, load_settings
@@ -51,7 +51,7 @@ def build_workers(
     client: Client, store: ObjectStore, *, queues: Sequence[str], max_cached_workflows: int = 1000, grace_s: float = 20
 ) -> list[Worker]:
     """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration."""
-    runner = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+    runner = ContextFreeSandbox(PASSED_THROUGH)
     commits = CommitActivities(store)
     tables = TableActivities(store)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
