@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -17,20 +18,22 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from bench.matrix import Cell, Kind
+from bench.matrix import Cell
+from bench.matrix import Kind as StoreKind
 from bench.measure import CpuMeter, Figures, Window, completed_in, percentile
 from bench.verify import WrongResult, verify_rows, verify_table
 from bench.writers import Journal, Writers
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
+from springline.commit.registry import is_table_id
 from springline.commit.tables import create_table
 from springline.delta.coordinator import decode_coordinator
 from springline.delta.registry import TableEntry
 from springline.delta.table_request import CreateTable
 from springline.local.stack import TEMPORAL, EmbeddedStack
 from springline.paths import Scope
-from springline.storage.faults import FaultyStore, Quota
+from springline.storage.faults import FaultyStore, Kind, Quota
 from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
@@ -69,7 +72,7 @@ async def run_cell(
             scope=SCOPE,
             coalescer=Coalescer(TemporalCommitGateway(client)),
             store=ScopedStore(store, SCOPE),
-            data_store=None if cell.kind is Kind.MEMORY else ScopedStore(inner, SCOPE),
+            data_store=None if cell.kind is StoreKind.MEMORY else ScopedStore(inner, SCOPE),
             new_key=new_key,
             stop=asyncio.Event(),
             journal=Journal(),
@@ -123,12 +126,21 @@ async def _measured(
         p99_unstaged_ms=percentile(unstaged, 0.99),
         members_per_round=len(done) / rounds if rounds else None,
         store_calls_per_commit=calls.total() / finished if finished else None,
-        store_calls={f"{kind} {group}": number for (kind, group), number in sorted(calls.items())},
+        store_calls=_by_kind(calls),
         cpu_here=cpu[0],
         cpu_server=cpu[1],
         failures=writers.journal.unanswered,
         retries=writers.coalescer.counts.retries,
     )
+
+
+def _by_kind(calls: Counter[tuple[Kind, str]]) -> dict[str, int]:
+    """Return the numbers of calls by what they are; what lies in a table's own folder is one group."""
+    numbers: Counter[str] = Counter()
+    for (kind, group), number in calls.items():
+        own_folder = is_table_id(group.rpartition("/")[2])
+        numbers[f"{kind} {'table folder' if own_folder else group}"] += number
+    return dict(sorted(numbers.items()))
 
 
 async def _unless_failed(running: asyncio.Task[None], seconds: float) -> None:
@@ -140,9 +152,9 @@ async def _unless_failed(running: asyncio.Task[None], seconds: float) -> None:
 
 
 def _inner_store(cell: Cell, folder: Path) -> MemoryStore | LocalStore:
-    if cell.kind is Kind.MEMORY:
+    if cell.kind is StoreKind.MEMORY:
         return MemoryStore()
-    return LocalStore(folder, fsync=cell.kind is Kind.FILES_FSYNC)
+    return LocalStore(folder, fsync=cell.kind is StoreKind.FILES_FSYNC)
 
 
 async def _create(inner: ObjectStore, number: int, table_id: str) -> TableEntry:
@@ -170,7 +182,7 @@ async def _verified(
     for table in tables:
         done = [one for one in journal.done if one.table_id == table.table_id]
         versions += await verify_table(store, table, done)
-        if cell.kind is not Kind.MEMORY:
+        if cell.kind is not StoreKind.MEMORY:
             place = str(folder / SCOPE.full(paths.ObjectPath(table.root)))
             await asyncio.to_thread(verify_rows, place, [one.key for one in done])
     return replace(figures, versions=versions, verified=f"{len(journal.done)} commits in {versions} versions")

@@ -27,11 +27,12 @@ WIDTH = 136
 Results = Mapping[str, tuple[Cell, Figures]]
 
 EXPLAINED = """\
-A commit: a writer stages a payload of one add action and commits it in append mode; when that is answered it \
-begins its next. Latencies include staging; "unstaged" ones begin with the commit call. 64x1: one writer on each of \
-64 tables. Memory stores hold no data files: they measure the control plane. Writers, coalescer and workers share \
-one process (CPU "py", in cores busy); the Temporal server, tuned like the embedded stack's, is another ("srv"). At \
-the end of each cell every acknowledged commit was found exactly once, in the version its writer was told.
+A commit: a writer stages a payload of one add action and commits it in append mode; when that is answered it begins \
+its next. Latencies include staging; "unstaged" ones begin with the commit call. "per round": commits that became one \
+version; "calls": of the store, for each commit, staging and checkpoints included. 64x1: one writer on each of 64 \
+tables. Memory stores hold no data files: they measure the control plane. Writers, coalescer and workers share one \
+process (CPU "py", in cores busy); the Temporal server, tuned like the embedded stack's, is another ("srv"). At the \
+end of each cell every acknowledged commit was found exactly once, in the version its writer was told.
 Reference: the reference system's own figures on a machine like this one, taken beforehand; not measured here.
 files: each commit also writes a Parquet file of one row, as the peer does. deltalake: threads of one process, each \
 with a table handle it keeps, append the same row with write_deltalake(mode="append") to one folder on the same \
