@@ -1,0 +1,141 @@
+"""What a caller asks of a workspace's ledger and what it is told (design 4.1, 10)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from springline.errors import Refusal
+
+MAX_REQUEST_EVENTS = 500
+MAX_INGEST_PATHS = 5_000
+
+
+class EventOutcome(StrEnum):
+    """What the fold made of an event."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    """Its idempotency key had been used: nothing changed."""
+    NOT_APPLIED = "not_applied"
+    """The state does not admit it (a stale attempt, for example): nothing changed, its key stays free."""
+    UNKNOWN = "unknown"
+    """A type of a newer version: kept, and passed over."""
+
+
+class VisibilityStatus(StrEnum):
+    """Whether readers see an event."""
+
+    VISIBLE = "visible"
+    PERSISTED_NOT_VISIBLE = "persisted_not_visible"
+
+
+class NewEvent(BaseModel):
+    """One event to append. `data` is the payload with its `type`; the key is derived from it unless given (E 1.6)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: dict[str, Any]
+    idempotency_key: str | None = None
+    causation_id: str | None = None
+
+
+class AppendRequest(BaseModel):
+    """Events to append together, all or none, under a request id (a canonical UUIDv7) that is answered once for ever."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
+
+
+class AppendedEvent(BaseModel):
+    """An event of an answered request.
+
+    `completed`: the sequencer added it, because the request's own events would have led nowhere without it.
+    An event whose key had been used before the request is not written again: its id and path are those of the
+    event that used the key, and its outcome is `duplicate`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    event_id: str
+    event_type: str
+    idempotency_key: str
+    ledger_path: str
+    outcome: EventOutcome
+    completed: bool = False
+
+
+class AppendOutcome(BaseModel):
+    """What became of one request: `events` (those asked for, in order, then what completes them) or a `refusal`.
+
+    `replayed`: the request had been answered before, and this is that answer again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: str
+    events: list[AppendedEvent] = []
+    visibility_status: VisibilityStatus | None = None
+    manifest_id: str | None = None
+    manifest_revision: str | None = None
+    replayed: bool = False
+    refusal: Refusal | None = None
+
+
+class RefusalReason(StrEnum):
+    """Why a foreign event was not accepted."""
+
+    NOT_A_LEDGER_PATH = "not_a_ledger_path"
+    WRONG_PATH = "wrong_path"
+    NOT_A_ULID = "not_a_ulid"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    OTHER_SCOPE = "other_scope"
+    OTHER_BODY = "other_body"
+    """Another body stands under a known id: the first accepted one counts, this one is damage."""
+    BELOW_ADOPTED = "below_adopted"
+    """It lies below the state that was taken over from another implementation; only a full rebuild can place it."""
+
+
+class RefusedEvent(BaseModel):
+    """A foreign event that was refused; the record stands under `record_path`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    reason: RefusalReason
+    message: str
+    record_path: str | None = None
+
+
+class IngestRequest(BaseModel):
+    """Foreign events to accept, by their explicit ledger paths (late, duplicated and disordered as they come)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_paths: Annotated[list[str], Field(min_length=1, max_length=MAX_INGEST_PATHS)]
+
+
+class IngestOutcome(BaseModel):
+    """What became of the foreign events of one request.
+
+    `accepted` of them are new (`late` of those below the watermark), `known` had been accepted before, `deferred`
+    lie too far in the future and are to be sent again later; all others are in `refused`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    accepted: int = 0
+    late: int = 0
+    known: int = 0
+    deferred: list[str] = []
+    refused: list[RefusedEvent] = []
+    outcomes: dict[EventOutcome, int] = {}
+    visibility_status: VisibilityStatus | None = None
+    manifest_id: str | None = None
+    manifest_revision: str | None = None
+    refusal: Refusal | None = None

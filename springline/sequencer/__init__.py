@@ -1,0 +1,1 @@
+"""The steps of a workspace's ledger over a store: rounds, appending, folding, publishing, recovery (design 4)."""

@@ -1,0 +1,208 @@
+"""What the steps of a ledger round are given and what they answer; they cross the Temporal wire as they are.
+
+All ids and times that end up in storage are in the orders, so that a repeated step writes the same bytes.
+Fields are only ever added, with defaults: running histories hold these.
+
+    open -> admit | admit_foreign -> append, fold (side by side) -> publish -> (next round, or open after `lost`)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from springline.ledger.request import (
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    IngestOutcome,
+    IngestRequest,
+)
+
+
+class Order(BaseModel):
+    """Base of orders and answers: immutable, unknown fields of a newer writer are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class WorkspaceRef(Order):
+    """A workspace."""
+
+    tenant: str
+    workspace: str
+
+
+class Head(Order):
+    """The published state a round starts from.
+
+    `manifest_id` is 20 zeros and `pointer_version` None while nothing is published. `events` counts all accepted
+    events, `last_event_id` is the greatest of them. `rounds_folded`: rounds up to this number are in the state.
+    """
+
+    manifest_id: str
+    manifest_revision: str = ""
+    pointer_version: str | None = None
+    pointer_sha256: str | None = None
+    epoch: int = 0
+    last_event_id: str | None = None
+    events: int = 0
+    rounds_folded: int = 0
+
+
+class OpenOrder(Order):
+    """Input of `open`: find out where the workspace stands."""
+
+    workspace: WorkspaceRef
+
+
+class PendingRound(Order):
+    """A round whose record exists and that the published state does not hold: finish it."""
+
+    number: int
+    record_sha256: str
+    first_event_id: str | None = None
+    last_event_id: str | None = None
+    events: int = 0
+    foreign: bool = False
+
+
+class Opened(Order):
+    """Answer of `open`.
+
+    `pending` in order; `next_round` is the first free number after them. `foreign_paths`: events that another
+    implementation folded and published since our last manifest, to be taken in with `admit_foreign`.
+    """
+
+    head: Head
+    pending: list[PendingRound] = []
+    next_round: int
+    foreign_paths: list[str] = []
+    attempt: int = 1
+
+
+class AdmitOrder(Order):
+    """Input of `admit`: judge requests on the state at `head` and fix the round's set by its record.
+
+    Event ids are `first_event_id` and its successors, one by one; `now_ms` is the events' timestamp. `writer` is
+    the id of the sequencer's run.
+    """
+
+    workspace: WorkspaceRef
+    head: Head
+    round: int
+    first_event_id: str
+    now_ms: int
+    writer: str
+    requests: list[AppendRequest]
+
+
+class AdmitForeignOrder(Order):
+    """Input of `admit_foreign`: look at foreign events and fix which of them the round accepts."""
+
+    workspace: WorkspaceRef
+    head: Head
+    round: int
+    now_ms: int
+    writer: str
+    requests: list[IngestRequest]
+
+
+class Admitted(Order):
+    """Answer of `admit` and `admit_foreign`.
+
+    `nothing`: no event is to be written; all answers are final. `admitted`: the record stands, `round` is to be
+    finished; `answers` without refusal and `replayed` become final when it is visible. `taken`: another sequencer
+    holds this round number; open again. Answers are in the order of the requests.
+    """
+
+    kind: Literal["admitted", "nothing", "taken"]
+    round: PendingRound | None = None
+    answers: list[AppendOutcome] = []
+    foreign_answers: list[IngestOutcome] = []
+    attempt: int = 1
+
+
+class RoundStep(Order):
+    """Input of `append`: put the round's events and request markers (nothing to put for a foreign round)."""
+
+    workspace: WorkspaceRef
+    round: PendingRound
+
+
+class Appended(Order):
+    """Answer of `append`."""
+
+    events: int
+    written: int
+    """Objects this attempt created; the others were there, with the same bytes."""
+    attempt: int = 1
+
+
+class FoldOrder(Order):
+    """Input of `fold`: fold a round onto the state at `head` and write everything but the pointer."""
+
+    workspace: WorkspaceRef
+    head: Head
+    round: PendingRound
+    delta_id: str
+    snapshot_id: str
+    manifest_revision: str
+    now_ms: int
+
+
+class Folded(Order):
+    """Answer of `fold`: what `publish` switches to.
+
+    `kind`: how the state was written; `refold` is a new base after late events. `digest` is the state's digest.
+    """
+
+    kind: Literal["delta", "base", "refold"]
+    manifest_id: str
+    manifest_sha256: str
+    last_event_id: str | None
+    events: int
+    outcomes: dict[EventOutcome, int] = {}
+    digest: str
+    refolded_events: int = 0
+    store_requests: int = 0
+    attempt: int = 1
+
+
+class PublishOrder(Order):
+    """Input of `publish`: compare-and-swap the pointer from `head` to the folded manifest."""
+
+    workspace: WorkspaceRef
+    head: Head
+    round: PendingRound
+    folded: Folded
+    manifest_revision: str
+    now_ms: int
+
+
+class Published(Order):
+    """Answer of `publish`. `lost`: somebody else moved the pointer; open again, nothing of the round is lost."""
+
+    kind: Literal["visible", "lost"]
+    head: Head | None = None
+    attempt: int = 1
+
+
+class GarbageOrder(Order):
+    """Input of `mark_garbage` and `sweep_garbage`."""
+
+    workspace: WorkspaceRef
+    now_ms: int
+    report_id: str
+    keep_revisions: Annotated[int, Field(ge=1)] = 10
+
+
+class GarbageReport(Order):
+    """Answer of both: how many objects are garbage, and how many this step deleted."""
+
+    report_path: str
+    marked: int = 0
+    deleted: int = 0
+    deleted_bytes: int = 0
+    kept: int = 0
