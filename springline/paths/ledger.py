@@ -1,6 +1,6 @@
 """Paths of the ledgers: orchestration events and their segments, the flow ledger, ADR-041's namespaces.
 
-Sources: S 1.3, 1.6, 1.7; design 4.5 for the segments.
+Sources: S 1.3, 1.6, 1.7; design 4.5 for the segments and the index of accepted events.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _RECEIPTS: Final = "receipts/orchestration"
 _EVENT = re.compile(r"ledger/orchestration/([0-9]{4}-[0-9]{2}-[0-9]{2})/([^/]+)\.json")
 _FLOW_EVENT = re.compile(r"ledger/flow/([^/]+)/([^/]+)/([^/]+)\.json")
 _SEGMENT = re.compile(r"ledger/orchestration/segments/v1/([0-9A-Z]+)_([0-9A-Z]+)\.([0-9a-f]+)\.jsonl\.zst")
+_INDEX_NAME = re.compile(r"ledger/orchestration/index/v1/(node/)?([0-9A-Z]+)_([0-9A-Z]+)\.([0-9a-f]+)\.json")
 _BUNDLE = re.compile(r"_inbox/orchestration/run=([^/]+)/producer=([^/]+)/attempt=([^/]+)/bundle=([^/]+)\.parquet")
 _RECEIPT = re.compile(r"receipts/orchestration/run=([^/]+)/producer=([^/]+)/receipt_segment=([^/]+)\.json")
 _SHARD_SEGMENT = re.compile(r"ledger/orchestration/segments/shard=([^/]+)/seq=(0|[1-9][0-9]*)-(0|[1-9][0-9]*)\.parquet")
@@ -80,17 +81,26 @@ def parse_ledger_event(path: str) -> tuple[date, str] | None:
     return (day, match[2]) if made_by(path, ledger_event, day, match[2]) else None
 
 
+def ledger_segments_prefix() -> ObjectPath:
+    """Return the folder of segments and packs, without a trailing slash; other kinds of segments lie beside it."""
+    return ObjectPath(f"{_SEGMENTS}/v1")
+
+
 def ledger_segment(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
     """Return the name of an immutable segment of folded events (design 4.5).
 
     `first_id` and `last_id` are the least and greatest event id inside, both canonical ULIDs; `content_hash` is
     `content_hash12` of its bytes.
     """
+    return ObjectPath(f"{ledger_segments_prefix()}/{_id_range(first_id, last_id)}.{short_hash(content_hash)}.jsonl.zst")
+
+
+def _id_range(first_id: str, last_id: str) -> str:
     canonical_ulid("first_id", first_id)
     canonical_ulid("last_id", last_id)
     if last_id < first_id:
         raise InvalidPath("last_id", last_id, f"give an id that does not lie below the first, {first_id}")
-    return ObjectPath(f"{_SEGMENTS}/v1/{first_id}_{last_id}.{short_hash(content_hash)}.jsonl.zst")
+    return f"{first_id}_{last_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,46 @@ def parse_ledger_segment(path: str) -> SegmentName | None:
     if match is None or not made_by(path, ledger_segment, match[1], match[2], match[3]):
         return None
     return SegmentName(match[1], match[2], match[3])
+
+
+def ledger_index_prefix() -> ObjectPath:
+    """Return the folder of index objects and their nodes, without a trailing slash (design 4.5)."""
+    return ObjectPath(f"{_INDEX}/v1")
+
+
+def ledger_index(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
+    """Return the name of an immutable index of accepted events (design 4.5).
+
+    `first_id` and `last_id` are the least and greatest event id it covers, `content_hash` is `content_hash12` of
+    its bytes.
+    """
+    return ObjectPath(f"{ledger_index_prefix()}/{_id_range(first_id, last_id)}.{short_hash(content_hash)}.json")
+
+
+def ledger_index_node(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
+    """Return the name of a node that an index of accepted events keeps its older segments in; see `ledger_index`."""
+    return ObjectPath(f"{ledger_index_prefix()}/node/{_id_range(first_id, last_id)}.{short_hash(content_hash)}.json")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexName:
+    """What the name of an index object says; `node`: it is a node below an index."""
+
+    first_id: str
+    last_id: str
+    content_hash: str
+    node: bool
+
+
+def parse_ledger_index(path: str) -> IndexName | None:
+    """Return what the path of an index or a node says, or None for another path."""
+    match = _INDEX_NAME.fullmatch(path)
+    if match is None:
+        return None
+    build = ledger_index if match[1] is None else ledger_index_node
+    if not made_by(path, build, match[2], match[3], match[4]):
+        return None
+    return IndexName(match[2], match[3], match[4], match[1] is not None)
 
 
 def flow_event(domain: str, day: date, event_id: str) -> ObjectPath:

@@ -1,6 +1,6 @@
-"""Paths of the orchestration state: pointer, manifests, tables, rounds, refusals, rebuild manifests, locks.
+"""Paths of the orchestration state: pointer, manifests, tables, digest buckets, rebuild manifests, locks.
 
-Sources: S 1.4, 1.5, 4.1; design 4.1 for rounds and refusals.
+Sources: S 1.4, 1.5, 4.1; design 4.5 for digest buckets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ ORCHESTRATION_TABLES: Final = (
 """The tables with one file per base or delta; the catalog index has a file per organisation instead."""
 
 _MANIFEST = re.compile(r"state/orchestration/manifests/([0-9]{20})\.json")
-_ROUND = re.compile(r"state/orchestration/rounds/([0-9]{20})\.json")
 _STATE_FILE = re.compile(
     r"state/orchestration/(l0|base)/([^/]+)/"
     r"(?:(?P<index>catalog_run_index/org-[0-9a-f]{32})|(?P<table>[a-z0-9_]+))"
@@ -92,6 +91,11 @@ def orchestration_state_dir(layer: StateLayer, identity: str) -> ObjectPath:
     return ObjectPath(f"{_STATE}/{layer.value}/{segment(field, identity)}")
 
 
+def orchestration_layer_prefix(layer: StateLayer) -> ObjectPath:
+    """Return the folder of all deltas or of all bases, without a trailing slash."""
+    return ObjectPath(f"{_STATE}/{layer.value}")
+
+
 def orchestration_l0_dir(delta_id: str) -> ObjectPath:
     """Return the folder of one delta, without a trailing slash."""
     return orchestration_state_dir(StateLayer.L0, delta_id)
@@ -115,6 +119,11 @@ def orchestration_deletions(delta_id: str, content_hash: str) -> ObjectPath:
     return ObjectPath(f"{orchestration_l0_dir(delta_id)}/deletions.{short_hash(content_hash)}.json")
 
 
+def orchestration_buckets(layer: StateLayer, identity: str, content_hash: str) -> ObjectPath:
+    """Return the name of the digest buckets of a delta or base (design 4.5)."""
+    return ObjectPath(f"{orchestration_state_dir(layer, identity)}/buckets.{short_hash(content_hash)}.json")
+
+
 def orchestration_run_index(layer: StateLayer, identity: str, organisation: str, content_hash: str) -> ObjectPath:
     """Return the name of an organisation's catalog run index; the peer's organisation id is the tenant id."""
     if organisation == "":
@@ -132,8 +141,8 @@ def _run_index(layer: StateLayer, identity: str, index: str, content_hash: str) 
 class StateFile:
     """What the name of a delta's or a base's file says.
 
-    `table` is one of `ORCHESTRATION_TABLES`, `deletions`, or `catalog_run_index/org-` and the hash of the
-    organisation.
+    `table` is one of `ORCHESTRATION_TABLES`, `deletions`, `buckets`, or `catalog_run_index/org-` and the hash of
+    the organisation.
     """
 
     layer: StateLayer
@@ -154,31 +163,13 @@ def parse_orchestration_file(path: str) -> StateFile | None:
     elif match["table"] == "deletions" and layer is StateLayer.L0:
         table = "deletions"
         ours = made_by(path, orchestration_deletions, identity, digest)
+    elif match["table"] == "buckets":
+        table = "buckets"
+        ours = made_by(path, orchestration_buckets, layer, identity, digest)
     else:
         table = match["table"]
         ours = made_by(path, orchestration_table, layer, identity, table, digest)
     return StateFile(layer, identity, table, digest) if ours else None
-
-
-def orchestration_round(number: int) -> ObjectPath:
-    """Return the name of a round record, which is created before the round's first event (design 4.1)."""
-    return ObjectPath(f"{_STATE}/rounds/{count('round', number, most=MAX_U64):020}.json")
-
-
-def parse_orchestration_round(path: str) -> int | None:
-    """Return the number in a round record's path, or None for another path."""
-    match = _ROUND.fullmatch(path)
-    return int(match[1]) if match is not None and made_by(path, orchestration_round, int(match[1])) else None
-
-
-def orchestration_refused_prefix() -> ObjectPath:
-    """Return the folder where refused events are recorded, without a trailing slash (design 4.1)."""
-    return ObjectPath(f"{_STATE}/refused")
-
-
-def orchestration_refused(name: str) -> ObjectPath:
-    """Return the name of the record of a refused event; `name` is one segment, without `.json`."""
-    return ObjectPath(f"{orchestration_refused_prefix()}/{segment('refusal name', name)}.json")
 
 
 def orchestration_rebuild(name: str) -> ObjectPath:

@@ -65,6 +65,13 @@ SPELLED: list[tuple[str, str]] = [
         paths.ledger_segment(ULID, LATER_ULID, H12),
         f"ledger/orchestration/segments/v1/{ULID}_{LATER_ULID}.{H12}.jsonl.zst",
     ),
+    (paths.ledger_segments_prefix(), "ledger/orchestration/segments/v1"),
+    (paths.ledger_index_prefix(), "ledger/orchestration/index/v1"),
+    (paths.ledger_index(ULID, LATER_ULID, H12), f"ledger/orchestration/index/v1/{ULID}_{LATER_ULID}.{H12}.json"),
+    (
+        paths.ledger_index_node(ULID, LATER_ULID, H12),
+        f"ledger/orchestration/index/v1/node/{ULID}_{LATER_ULID}.{H12}.json",
+    ),
     (
         paths.inbox_bundle(paths.BundleName("r1", "p1", "a1", "b1")),
         "_inbox/orchestration/run=r1/producer=p1/attempt=a1/bundle=b1.parquet",
@@ -77,7 +84,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.shard_index_head("s1"), "ledger/orchestration/index/shard=s1/current.json"),
     (paths.shard_index_history("s1", "c1"), "ledger/orchestration/index/shard=s1/history/c1.json"),
     (paths.flow_event("executions", date(2026, 2, 12), ULID), f"ledger/flow/executions/2026-02-12/{ULID}.json"),
-    # S 1.4, 4.1 and design 4.1
+    # S 1.4, 4.1 and design 4.1, 4.5
     (paths.orchestration_legacy_manifest(), "state/orchestration/manifest.json"),
     (paths.orchestration_manifests_prefix(), "state/orchestration/manifests"),
     (
@@ -94,12 +101,22 @@ SPELLED: list[tuple[str, str]] = [
     ),
     (paths.orchestration_deletions("D1", H12), f"state/orchestration/l0/D1/deletions.{H12}.json"),
     (
+        paths.orchestration_buckets(paths.StateLayer.BASE, "S1", H12),
+        f"state/orchestration/base/S1/buckets.{H12}.json",
+    ),
+    (paths.orchestration_layer_prefix(paths.StateLayer.L0), "state/orchestration/l0"),
+    (paths.orchestration_layer_prefix(paths.StateLayer.BASE), "state/orchestration/base"),
+    (
         paths.orchestration_run_index(paths.StateLayer.BASE, "S1", "acme", H12),
         f"state/orchestration/base/S1/catalog_run_index/org-822b33ad87c148a0a20a5ba7cd5ebcaa.{H12}.parquet",
     ),
     (paths.orchestration_rebuild("2026-02-21"), "state/orchestration/rebuilds/2026-02-21.json"),
     (paths.orchestration_round(3), "state/orchestration/rounds/00000000000000000003.json"),
+    (paths.orchestration_rounds_prefix(), "state/orchestration/rounds"),
     (paths.orchestration_refused("x1"), "state/orchestration/refused/x1.json"),
+    (paths.orchestration_request("key"), f"state/orchestration/requests/{DIGEST[:2]}/key.json"),
+    (paths.orchestration_garbage_prefix(), "state/orchestration/garbage"),
+    (paths.orchestration_garbage("g1"), "state/orchestration/garbage/g1.json"),
     # S 1.5
     (paths.root_transaction_lock(), "locks/root.lock.json"),
     (paths.transaction_repair_lock("t1"), "locks/transactions/orchestration/t1.repair.lock.json"),

@@ -88,6 +88,19 @@ def test_segment_round_trip(one: str, other: str, content_hash: str) -> None:
         assert paths.parse_ledger_segment(path.replace(f"{first}_{last}", f"{last}_{first}")) is None
 
 
+@given(ulids, ulids, hashes)
+def test_index_round_trip(one: str, other: str, content_hash: str) -> None:
+    first, last = sorted((one, other))
+    for build, node in ((paths.ledger_index, False), (paths.ledger_index_node, True)):
+        path = build(first, last, content_hash)
+        assert paths.parse_ledger_index(path) == paths.IndexName(first, last, content_hash, node)
+        assert paths.lies_under(path, paths.ledger_index_prefix())
+        if first != last:
+            with pytest.raises(InvalidPath):
+                build(last, first, content_hash)
+    assert paths.lies_under(paths.ledger_segment(first, last, content_hash), paths.ledger_segments_prefix())
+
+
 @given(segments, days, ulids)
 def test_flow_event_round_trip(domain: str, day: date, event_id: str) -> None:
     assert paths.parse_flow_event(paths.flow_event(domain, day, event_id)) == (domain, day, event_id)
@@ -114,7 +127,17 @@ def test_manifest_and_round_round_trip(number: int) -> None:
     assert paths.parse_orchestration_manifest(path) == manifest_id
     assert int(manifest_id) == number
     assert paths.lies_under(path, paths.orchestration_manifests_prefix())
-    assert paths.parse_orchestration_round(paths.orchestration_round(number)) == number
+    record = paths.orchestration_round(number)
+    assert paths.parse_orchestration_round(record) == number
+    assert paths.lies_under(record, paths.orchestration_rounds_prefix())
+
+
+@given(segments)
+def test_request_and_garbage_round_trip(name: str) -> None:
+    assert paths.parse_orchestration_request(paths.orchestration_request(name)) == name
+    report = paths.orchestration_garbage(name)
+    assert paths.parse_orchestration_garbage(report) == name
+    assert paths.lies_under(report, paths.orchestration_garbage_prefix())
 
 
 @given(layers, segments, st.sampled_from(paths.ORCHESTRATION_TABLES), hashes, segments)
@@ -132,6 +155,9 @@ def test_state_file_round_trip(
     assert paths.parse_orchestration_file(deletions) == paths.StateFile(
         paths.StateLayer.L0, identity, "deletions", content_hash
     )
+    buckets = paths.orchestration_buckets(layer, identity, content_hash)
+    assert paths.parse_orchestration_file(buckets) == paths.StateFile(layer, identity, "buckets", content_hash)
+    assert all(paths.lies_under(one, paths.orchestration_layer_prefix(layer)) for one in (file, index, buckets))
 
 
 @given(uuids, digests, days, st.sampled_from(list(paths.ReceiptState)), segments)
@@ -225,6 +251,11 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
         (paths.parse_orchestration_file, f"state/orchestration/base/S1/deletions.{H12}.json"),
         (paths.parse_orchestration_file, f"state/orchestration/base/S1/unknown.{H12}.parquet"),
         (paths.parse_orchestration_file, f"state/orchestration/l0/../runs.{H12}.parquet"),
+        (paths.parse_orchestration_file, f"state/orchestration/base/S1/buckets.{H12}.parquet"),
+        (paths.parse_orchestration_request, "state/orchestration/requests/00/key.json"),
+        (paths.parse_orchestration_garbage, "state/orchestration/garbage/a/b.json"),
+        (paths.parse_ledger_index, f"ledger/orchestration/index/v1/nodes/{ULID}_{ULID}.{H12}.json"),
+        (paths.parse_ledger_index, f"ledger/orchestration/index/v2/{ULID}_{ULID}.{H12}.json"),
         (paths.parse_iceberg_pointer, f"_catalog/iceberg_pointers/{TABLE.upper()}.json"),
         (paths.parse_iceberg_marker, f"_catalog/iceberg_idempotency/{TABLE}/00/{DIGEST}.json"),
         (paths.parse_deployed_manifest, "manifests/_index.json"),
