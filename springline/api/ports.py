@@ -12,6 +12,7 @@ from springline.api.auth import TokenVerifier
 from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable
+from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 
@@ -38,6 +39,19 @@ class Sequencers(Protocol):
 
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
         """Return what the table's sequencer is doing, None if it rests or cannot be asked just now."""
+
+
+class Ledger(Protocol):
+    """Appending to the ledger of a workspace; its sequencer is the only writer (design 4.1)."""
+
+    async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
+        """Return what became of the events, a refusal included; raises `Refused` (UNAVAILABLE) if that is not known."""
+
+    async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
+        """Return what became of foreign events; raises `Refused` (UNAVAILABLE) if that is not known."""
+
+    async def status(self, scope: Scope) -> dict[str, Any] | None:
+        """Return what the sequencer is doing, with its lag; None if it rests or cannot be asked just now."""
 
 
 Probe = Callable[[], Awaitable[None]]
