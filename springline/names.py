@@ -9,10 +9,16 @@ from __future__ import annotations
 COMMIT_WORKFLOW = "CommitWorkflow"
 CREATE_TABLE_WORKFLOW = "CreateTableWorkflow"
 CHECKPOINT_WORKFLOW = "CheckpointWorkflow"
+LEDGER_WORKFLOW = "LedgerWorkflow"
+GARBAGE_WORKFLOW = "GarbageWorkflow"
 
 # Messages of CommitWorkflow.
 COMMIT_UPDATE = "commit"
 STATUS_QUERY = "status"
+
+# Messages of LedgerWorkflow (besides `status`).
+APPEND_UPDATE = "append"
+INGEST_UPDATE = "ingest"
 
 # Activities of a commit.
 RESERVE = "reserve"
@@ -24,10 +30,21 @@ FINALIZE_AND_RESERVE = "finalize_and_reserve"
 CREATE_TABLE = "create_table"
 ADOPT_TABLE = "adopt_table"
 CHECKPOINT = "checkpoint"
+# Activities of a ledger round.
+OPEN_LEDGER = "open_ledger"
+ADMIT = "admit"
+ADMIT_FOREIGN = "admit_foreign"
+APPEND_EVENTS = "append_events"
+FOLD = "fold"
+PUBLISH = "publish"
+# Activities of a ledger's garbage collection.
+MARK_GARBAGE = "mark_garbage"
+SWEEP_GARBAGE = "sweep_garbage"
 
 # Task queues.
 COMMIT_QUEUE = "springline-commit"
 MAINTENANCE_QUEUE = "springline-maintenance"
+LEDGER_QUEUE = "springline-ledger"
 ALL_QUEUES = (COMMIT_QUEUE, MAINTENANCE_QUEUE)
 
 # Search attributes (all of type Keyword).
@@ -58,6 +75,21 @@ METRIC_COALESCED_BATCHES = "springline_coalesced_batches"
 METRIC_COALESCED_RETRIES = "springline_coalesced_retries"
 METRIC_COALESCED_EXPIRED = "springline_coalesced_expired"
 
+# Metrics of the ledger; labels tenant and workspace on the gauges only.
+METRIC_LEDGER_LAG_EVENTS = "springline_ledger_lag_events"  # gauge: accepted and not visible
+METRIC_LEDGER_LAG_SECONDS = "springline_ledger_lag_seconds"  # gauge: age of the oldest event that is not visible
+METRIC_LEDGER_EVENTS = "springline_ledger_events"  # labels origin: own, foreign; outcome: an `EventOutcome`
+METRIC_LEDGER_REFUSED_EVENTS = "springline_ledger_refused_events"  # label reason: a `Code` or `RefusalReason`
+METRIC_LEDGER_REQUESTS = "springline_ledger_requests"  # label result: accepted, replayed, refused
+METRIC_LEDGER_ROUNDS = "springline_ledger_rounds"  # label kind: delta, base, refold
+METRIC_LEDGER_ROUND_EVENTS = "springline_ledger_round_events"
+METRIC_LEDGER_ROUND_STORE_REQUESTS = "springline_ledger_round_store_requests"
+METRIC_LEDGER_STEP_SECONDS = "springline_ledger_step"  # the exporter adds `_seconds`; label step
+METRIC_LEDGER_FOLD_SECONDS = "springline_ledger_fold"  # the exporter adds `_seconds`; folding alone, without the store
+METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cause: lost, unknown, store
+METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
+METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, kept
+
 
 def commit_workflow_id(tenant: str, workspace: str, table_id: str) -> str:
     """Return the id that makes Temporal keep one sequencer per table."""
@@ -72,3 +104,13 @@ def create_table_workflow_id(tenant: str, workspace: str, name: str) -> str:
 def checkpoint_workflow_id(tenant: str, workspace: str, table_id: str) -> str:
     """Return the id that keeps one checkpoint of a table under way."""
     return f"checkpoint/{tenant}/{workspace}/{table_id}"
+
+
+def ledger_workflow_id(tenant: str, workspace: str) -> str:
+    """Return the id that makes Temporal keep one sequencer per workspace (design 4.1)."""
+    return f"ledger/{tenant}/{workspace}"
+
+
+def garbage_workflow_id(tenant: str, workspace: str) -> str:
+    """Return the id that keeps one garbage collection of a workspace's ledger under way."""
+    return f"ledger-garbage/{tenant}/{workspace}"
