@@ -1,0 +1,171 @@
+"""Which events may be folded apart: the lines along which one fold splits into several (design 4.2, 5).
+
+What runs and their tasks do stays within the run, as long as everything that could link a run to something else is in
+order. So a run's events go to one shard, by a hash of the run id, and all that is not a run's (schedules, ticks,
+sensors, run requests, backfills, timers of no run) goes to shard 0. A run with anything out of order is *odd* and goes
+to shard 0 too, with all its events and with whatever it is linked to:
+
+- its id contains a colon, so that ids and keys made from it are ambiguous;
+- an event of it has an idempotency key that is not its own by form (E 1.6): keys are unique across the workspace;
+- a dispatch or timer id names another run than the event does, or none;
+- its `run:` key is claimed by another run as well.
+
+Two things remain that runs share. A partition's status is kept per field group with the event that set it, and the
+greater event id wins (E 4.13), so rows merge. Retention expires runs and with them rows of shard 0: with retention
+nothing is split.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+CONTROL_SHARD = 0
+"""The shard of everything that is not an orderly run's."""
+
+_RUN_KEY = "run:"
+_KEYS_WITH_RUN = frozenset({"plan", "cancel_req", "started", "heartbeat", "finished", "output_visibility"})
+_KEYS_WITH_DISPATCH = frozenset({"dispatch_req", "dispatch_ack"})
+_KEYS_WITH_TIMER = frozenset({"timer_req", "timer_ack", "timer_fired"})
+_OF_A_RUN = frozenset(
+    {
+        "run_triggered",
+        "plan_created",
+        "run_cancel_requested",
+        "task_started",
+        "task_heartbeat",
+        "task_finished",
+        "task_completion_recorded",
+        "task_output_visibility_changed",
+        "dispatch_requested",
+    }
+)
+
+
+class RoutedPayload(msgspec.Struct, gc=False):
+    """As much of a payload as routing needs."""
+
+    type: str
+    run_id: str | None = None
+    dispatch_id: str | None = None
+    timer_id: str | None = None
+
+
+class RoutedEvent(msgspec.Struct, gc=False):
+    """As much of an event as routing needs: decoding it costs half of decoding all."""
+
+    event_id: str
+    idempotency_key: str
+    data: RoutedPayload
+
+
+ROUTING = msgspec.json.Decoder(RoutedEvent)
+"""Decoder of `RoutedEvent`, for bodies that are known to be good events."""
+
+
+def owner_of(event: RoutedEvent) -> str | None:
+    """Return the run that an event belongs to by its type and ids, None for shard 0.
+
+    A dispatch or timer that names no run belongs to the run in its id, because its row does.
+    """
+    payload = event.data
+    kind = payload.type
+    if kind in _OF_A_RUN:
+        return payload.run_id
+    if kind == "dispatch_enqueued":
+        return payload.run_id if payload.run_id is not None else run_of_dispatch(payload.dispatch_id or "")
+    if kind.startswith("timer_") and payload.timer_id is not None:
+        return run_of_timer(payload.timer_id)
+    return None
+
+
+def run_of_dispatch(dispatch_id: str) -> str | None:
+    """Return the run that a dispatch id names (E 6.1), or None."""
+    parts = dispatch_id.split(":", 2)
+    return parts[1] if len(parts) == 3 and parts[0] == "dispatch" else None
+
+
+def run_of_timer(timer_id: str) -> str | None:
+    """Return the run that a timer id names (E 6.1), or None for a timer of no run."""
+    parts = timer_id.split(":", 3)
+    return parts[2] if len(parts) == 4 and parts[0] == "timer" and parts[1] != "cron" else None
+
+
+def run_of_key(key: str) -> str | None:
+    """Return the run whose own an idempotency key is by its form (E 1.6), or None; `run:` keys are nobody's by form."""
+    prefix, _, rest = key.partition(":")
+    if prefix in _KEYS_WITH_RUN:
+        return rest.partition(":")[0]
+    if prefix in _KEYS_WITH_DISPATCH:
+        return run_of_dispatch(rest)
+    if prefix in _KEYS_WITH_TIMER:
+        return run_of_timer(rest)
+    return None
+
+
+@dataclass(slots=True)
+class Links:
+    """What a part of the ledger tells of runs that cannot be folded apart; parts are merged in any order.
+
+    `odd`: runs for shard 0. `claims`: `run:` key -> the run that used it; "" for something that is no run's.
+    """
+
+    odd: set[str] = field(default_factory=set)
+    claims: dict[str, str] = field(default_factory=dict)
+
+    def add(self, event: RoutedEvent) -> None:
+        """Take note of one event."""
+        owner = owner_of(event)
+        payload = event.data
+        named = [payload.run_id]
+        if payload.dispatch_id is not None:
+            named.append(run_of_dispatch(payload.dispatch_id))
+        if payload.timer_id is not None:
+            named.append(run_of_timer(payload.timer_id))
+        key = event.idempotency_key
+        if key.startswith(_RUN_KEY):
+            self._claim(key, owner or "")
+        else:
+            named.append(run_of_key(key))
+            if owner is not None and named[-1] != owner:
+                self.odd.add(owner)
+        for run in named:
+            if run is not None and (run != owner or ":" in run):
+                self.odd.add(run)
+                if owner is not None:
+                    self.odd.add(owner)
+        if owner is not None and (
+            (payload.dispatch_id is not None and run_of_dispatch(payload.dispatch_id) != owner)
+            or (payload.timer_id is not None and run_of_timer(payload.timer_id) != owner)
+        ):
+            self.odd.add(owner)
+
+    def _claim(self, key: str, owner: str) -> None:
+        other = self.claims.setdefault(key, owner)
+        if other != owner:
+            self.odd.update(run for run in (other, owner) if run)
+
+    def merge(self, other: Links) -> None:
+        """Take over what another part of the ledger tells."""
+        self.odd |= other.odd
+        for key, owner in other.claims.items():
+            self._claim(key, owner)
+
+
+def links_of(events: Iterable[RoutedEvent]) -> Links:
+    """Return the links of some events."""
+    links = Links()
+    for event in events:
+        links.add(event)
+    return links
+
+
+def shard_of(event: RoutedEvent, odd: frozenset[str], shards: int) -> int:
+    """Return the shard, 0 to `shards` - 1, that folds an event; `odd` are the odd runs of the whole ledger."""
+    owner = owner_of(event)
+    if owner is None or shards == 1 or owner in odd:
+        return CONTROL_SHARD
+    return zlib.crc32(owner.encode()) % shards
