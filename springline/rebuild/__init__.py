@@ -1,0 +1,1 @@
+"""The steps of a rebuild over a store: plan, read, scan, fold by shard, assemble, compare, switch in (design 5)."""

@@ -1,0 +1,201 @@
+"""What the steps of a rebuild are given and what they answer; they cross the Temporal wire as they are.
+
+Fields are only ever added, with defaults: running histories hold these. Lists that grow with the ledger stay in
+storage; orders name them.
+
+    plan -> read_slice | scan_segment (side by side) -> plan_shards -> fold_shard (side by side) -> assemble
+         -> switch_in (full, catch-up) | compare (verify) -> report
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from springline.ledger.request import EventOutcome, RefusalReason
+from springline.sequencer.orders import Order, WorkspaceRef
+
+
+class RebuildMode(StrEnum):
+    """What a rebuild does."""
+
+    CATCH_UP = "catch-up"
+    """Fold listed events above the visible watermark onto the published state."""
+    FULL = "full"
+    """Fold the listed events from nothing and switch the result in."""
+    VERIFY = "verify"
+    """As full, but publish nothing and report how the published state differs."""
+
+
+class PlanOrder(Order):
+    """Input of `plan_rebuild`."""
+
+    workspace: WorkspaceRef
+    rebuild_manifest_path: str
+    mode: RebuildMode
+    now_ms: int
+
+
+class RebuildPlan(Order):
+    """Answer of `plan_rebuild`: what is to be done, in counts.
+
+    `work_id` names the work folder; it is the same for the same manifest and configuration, so that a rebuild that
+    is started again finds what the one before finished. `slices` are lists of event paths to read, `segments` are
+    read as they are. `floor`: greatest event id that catch-up passes over. `watermark` and `rounds_folded`: where the
+    published state stood, None and 0 if it cannot be read; `head_problem` says why.
+    """
+
+    work_id: str
+    slices: int
+    segments: int
+    listed: int
+    duplicate_paths: int = 0
+    skipped: int = 0
+    shards: Annotated[int, Field(ge=1)]
+    floor: str | None = None
+    watermark: str | None = None
+    rounds_folded: int = 0
+    digest_before: str | None = None
+    head_problem: str | None = None
+    attempt: int = 1
+
+
+class PartOrder(Order):
+    """Input of `read_slice`, `scan_segment` and `fold_shard`: part `number` (from 0) of the work."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    number: int
+
+
+class BadEvent(Order):
+    """An event that is missing or damaged."""
+
+    path: str
+    reason: RefusalReason
+    message: str
+
+
+class PartRead(Order):
+    """Answer of `read_slice` and `scan_segment`. `bad` holds the first 100, `missing` and `damaged` count all."""
+
+    number: int
+    events: int
+    bytes: int = 0
+    missing: int = 0
+    damaged: int = 0
+    bad: list[BadEvent] = []
+    last_event_id: str | None = None
+    reused: bool = False
+    attempt: int = 1
+
+
+class ShardsOrder(Order):
+    """Input of `plan_shards`."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+
+
+class ShardsPlanned(Order):
+    """Answer of `plan_shards`: whether anything is missing, and how many runs cannot be folded apart."""
+
+    events: int
+    odd_runs: int = 0
+    gap_count: int = 0
+    gaps: list[str] = []
+    """Ids of the first 100 events that had been accepted and are not in the manifest."""
+    attempt: int = 1
+
+
+class ShardFolded(Order):
+    """Answer of `fold_shard`."""
+
+    number: int
+    events: int
+    duplicates: int = 0
+    damaged: int = 0
+    bad: list[BadEvent] = []
+    outcomes: dict[EventOutcome, int] = {}
+    rows: dict[str, int] = {}
+    reused: bool = False
+    attempt: int = 1
+
+
+class AssembleOrder(Order):
+    """Input of `assemble`."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    snapshot_id: str
+    now_ms: int
+
+
+class Assembled(Order):
+    """Answer of `assemble`: the rebuilt base, described by the object at `base_path`."""
+
+    base_path: str
+    base_sha256: str
+    events: int
+    last_event_id: str | None
+    digest: str
+    rows: dict[str, int] = {}
+    attempt: int = 1
+
+
+class SwitchOrder(Order):
+    """Input of `switch_in`, and of the ledger's update `switch`: what the sequencer is to publish.
+
+    For full: the rebuilt base. For catch-up: the segments of the work folder, folded onto the published state.
+    """
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    mode: RebuildMode
+    base_path: str | None = None
+    base_sha256: str | None = None
+
+
+class Switched(Order):
+    """Answer of `switch_in`. `later_events`: accepted while the rebuild went on, and folded on top."""
+
+    manifest_id: str
+    manifest_revision: str
+    digest: str
+    events: int
+    folded: int = 0
+    later_events: int = 0
+    last_event_id: str | None = None
+    attempt: int = 1
+
+
+class CompareOrder(Order):
+    """Input of `compare`."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    base_path: str
+    base_sha256: str
+
+
+class Difference(Order):
+    """One difference between the published state and the rebuilt one; `column` None: the row is there or not."""
+
+    table: str
+    key: list[str]
+    column: str | None = None
+    published: str | int | bool | None = None
+    rebuilt: str | int | bool | None = None
+
+
+class Compared(Order):
+    """Answer of `compare`. `differences` holds the first 100; all are counted by table in `counts`."""
+
+    equal: bool
+    published_digest: str | None = None
+    rebuilt_digest: str
+    counts: dict[str, int] = {}
+    differences: list[Difference] = []
+    attempt: int = 1
