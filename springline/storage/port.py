@@ -9,10 +9,14 @@ The two exceptions differ in what is known: after `StoreRetry` the operation cer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from springline.paths import ObjectPath
+from springline.storage.together import together
+
+MANY_AT_ONCE = 64
+"""How many objects `get_many` reads at the same time unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,23 @@ class ObjectStore(ABC):
     @abstractmethod
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the whole object, or None if there is none."""
+
+    async def get_many(
+        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
+    ) -> list[StoredObject | None]:
+        """Return many objects in the order of `paths`, None for each that is not there.
+
+        At most `concurrency` are read at the same time. The first fault ends it, once what is under way has ended.
+        """
+        found: list[StoredObject | None] = [None] * len(paths)
+        numbers = iter(range(len(paths)))
+
+        async def read() -> None:
+            for number in numbers:
+                found[number] = await self.get(paths[number])
+
+        await together(*(read() for _ in range(min(concurrency, len(paths)))))
+        return found
 
     @abstractmethod
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:

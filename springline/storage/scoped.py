@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from springline.paths import ObjectPath, Scope
-from springline.storage.port import ObjectInfo, ObjectStore, Precondition, PutResult, StoredObject
+from springline.storage.port import (
+    MANY_AT_ONCE,
+    ObjectInfo,
+    ObjectStore,
+    Precondition,
+    PutResult,
+    StoredObject,
+)
 
 
 class ScopedStore(ObjectStore):
@@ -22,6 +29,12 @@ class ScopedStore(ObjectStore):
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the object, or None."""
         return await self._store.get(self.scope.full(path))
+
+    async def get_many(
+        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
+    ) -> list[StoredObject | None]:
+        """Return many objects in order, in the way of the underlying store."""
+        return await self._store.get_many([self.scope.full(path) for path in paths], concurrency=concurrency)
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
         """Write if the precondition holds."""
