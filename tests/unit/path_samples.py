@@ -19,6 +19,8 @@ DAY = date(2025, 1, 15)
 DIGEST = hashlib.sha256(b"key").hexdigest()
 SCOPE = Scope("acme", "prod")
 STAGING = f"delta/staging/{TABLE}"
+WORK = "0123456789abcdef0123456789"
+WORKS = f"state/orchestration/rebuild-work/{WORK}"
 
 UNSAFE = ["..", ".", "a\\b", "a%2fb", "a\rb", "a\nb", "a\0b", "\ud800"]
 BAD_SEGMENTS = ["", "a/b", "/a", "../a", *UNSAFE]
@@ -117,6 +119,18 @@ SPELLED: list[tuple[str, str]] = [
     (paths.orchestration_request("key"), f"state/orchestration/requests/{DIGEST[:2]}/key.json"),
     (paths.orchestration_garbage_prefix(), "state/orchestration/garbage"),
     (paths.orchestration_garbage("g1"), "state/orchestration/garbage/g1.json"),
+    # design 5
+    (paths.rebuild_work_prefix(), "state/orchestration/rebuild-work"),
+    (paths.rebuild_work_dir(WORK), f"{WORKS}"),
+    (paths.rebuild_slice(WORK, 7), f"{WORKS}/slices/000007.json"),
+    (paths.rebuild_slice_receipt(WORK, 7), f"{WORKS}/slices/000007.receipt.json"),
+    (paths.rebuild_segments(WORK), f"{WORKS}/segments.json"),
+    (paths.rebuild_segment_receipt(WORK, 0), f"{WORKS}/segments/000000.receipt.json"),
+    (paths.rebuild_shards(WORK, 4), f"{WORKS}/shards/4.json"),
+    (paths.rebuild_shard_table(WORK, 4, 3, "runs", H12), f"{WORKS}/shards/4/000003/runs.{H12}.parquet"),
+    (paths.rebuild_shard_receipt(WORK, 4, 3), f"{WORKS}/shards/4/000003.receipt.json"),
+    (paths.rebuild_base(WORK, "s1"), f"{WORKS}/bases/s1.json"),
+    (paths.rebuild_report(WORK, "r1"), f"{WORKS}/reports/r1.json"),
     # S 1.5
     (paths.root_transaction_lock(), "locks/root.lock.json"),
     (paths.transaction_repair_lock("t1"), "locks/transactions/orchestration/t1.repair.lock.json"),

@@ -28,6 +28,7 @@ from tests.unit.path_samples import (
     TABLE,
     ULID,
     UNSAFE,
+    WORK,
 )
 
 
@@ -166,6 +167,17 @@ REFUSALS = [
     *cases("refusal name", BAD_SEGMENTS, paths.orchestration_refused),
     *cases("request_id", BAD_SEGMENTS, paths.orchestration_request),
     *cases("report name", BAD_SEGMENTS, paths.orchestration_garbage),
+    *cases("work_id", ["", WORK[:-1], WORK + "0", WORK.upper(), "../" + WORK[3:]], paths.rebuild_work_dir),
+    *cases("report name", BAD_SEGMENTS, lambda name: paths.rebuild_report(WORK, name)),
+    *cases("snapshot_id", BAD_SEGMENTS, lambda name: paths.rebuild_base(WORK, name)),
+    *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_slice(WORK, number)),
+    *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_slice_receipt(WORK, number)),
+    *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_segment_receipt(WORK, number)),
+    *cases("work_id", ["", "x"], paths.rebuild_segments),
+    *cases("shards", [0, -1], lambda shards: paths.rebuild_shards(WORK, shards)),
+    *cases("shards", [0, -1], lambda shards: paths.rebuild_shard_receipt(WORK, shards, 0)),
+    *cases("table", ["", "x", "../runs"], lambda table: paths.rebuild_shard_table(WORK, 1, 0, table, H12)),
+    *cases("content hash", BAD_HASHES, lambda digest: paths.rebuild_shard_table(WORK, 1, 0, "runs", digest)),
     *cases("rebuild name", BAD_SEGMENTS, paths.orchestration_rebuild),
     *cases(
         "rebuild_manifest_path",

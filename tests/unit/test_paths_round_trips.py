@@ -133,6 +133,13 @@ def test_manifest_and_round_round_trip(number: int) -> None:
 
 
 @given(segments)
+def test_rebuild_work_round_trip(name: str) -> None:
+    work = "0123456789abcdef0123456789"
+    assert paths.parse_rebuild_work(paths.rebuild_report(work, name)) == work
+    assert paths.parse_rebuild_work(paths.rebuild_work_dir(work)) is None
+
+
+@given(segments)
 def test_request_and_garbage_round_trip(name: str) -> None:
     assert paths.parse_orchestration_request(paths.orchestration_request(name)) == name
     report = paths.orchestration_garbage(name)

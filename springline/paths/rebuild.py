@@ -1,0 +1,90 @@
+"""Paths of a rebuild's work folder: what its steps leave for each other and for the next attempt (design 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from springline.paths.components import short_hash
+from springline.paths.orchestration import ORCHESTRATION_TABLES
+from springline.paths.scope import InvalidPath, ObjectPath, count, segment
+
+_WORK: Final = "state/orchestration/rebuild-work"
+_WORK_ID = re.compile(r"[0-9a-f]{26}")
+_MOST_PARTS: Final = 999_999
+_SHARD_TABLES: Final = (*ORCHESTRATION_TABLES, "catalog_run_index")
+_OF_WORK = re.compile(r"state/orchestration/rebuild-work/([0-9a-f]{26})/.+")
+
+
+def rebuild_work_prefix() -> ObjectPath:
+    """Return the folder of all rebuilds' work, without a trailing slash."""
+    return ObjectPath(_WORK)
+
+
+def rebuild_work_dir(work_id: str) -> ObjectPath:
+    """Return the work folder of one rebuild, without a trailing slash; `work_id` is 26 hex digits."""
+    if not isinstance(work_id, str) or not _WORK_ID.fullmatch(work_id):
+        raise InvalidPath("work_id", work_id, "give 26 lower-case hex digits")
+    return ObjectPath(f"{_WORK}/{work_id}")
+
+
+def parse_rebuild_work(path: str) -> str | None:
+    """Return the work id in the path of an object in a work folder, or None for another path."""
+    match = _OF_WORK.fullmatch(path)
+    return None if match is None else match[1]
+
+
+def rebuild_slice(work_id: str, number: int) -> ObjectPath:
+    """Return the name of the list of event paths that slice `number` (from 0) reads."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/slices/{_number(number)}.json")
+
+
+def rebuild_slice_receipt(work_id: str, number: int) -> ObjectPath:
+    """Return the name of the record of what slice `number` read and wrote."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/slices/{_number(number)}.receipt.json")
+
+
+def rebuild_segment_receipt(work_id: str, number: int) -> ObjectPath:
+    """Return the name of the record of what listed segment `number` holds."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/segments/{_number(number)}.receipt.json")
+
+
+def rebuild_segments(work_id: str) -> ObjectPath:
+    """Return the name of the list of segments that are read as they are."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/segments.json")
+
+
+def rebuild_shards(work_id: str, shards: int) -> ObjectPath:
+    """Return the name of the record of how the fold is split into `shards`."""
+    return ObjectPath(f"{_shards_dir(work_id, shards)}.json")
+
+
+def rebuild_shard_table(work_id: str, shards: int, number: int, table: str, content_hash: str) -> ObjectPath:
+    """Return the name of the rows of `table` that shard `number` of `shards` folded."""
+    if table not in _SHARD_TABLES:
+        raise InvalidPath("table", table, f"give one of {', '.join(_SHARD_TABLES)}")
+    folder = f"{_shards_dir(work_id, shards)}/{_number(number)}"
+    return ObjectPath(f"{folder}/{table}.{short_hash(content_hash)}.parquet")
+
+
+def rebuild_shard_receipt(work_id: str, shards: int, number: int) -> ObjectPath:
+    """Return the name of the record of what shard `number` of `shards` folded and wrote."""
+    return ObjectPath(f"{_shards_dir(work_id, shards)}/{_number(number)}.receipt.json")
+
+
+def rebuild_base(work_id: str, snapshot_id: str) -> ObjectPath:
+    """Return the name of the description of a rebuilt base."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/bases/{segment('snapshot_id', snapshot_id)}.json")
+
+
+def rebuild_report(work_id: str, name: str) -> ObjectPath:
+    """Return the name of a rebuild's report; `name` is one segment, without `.json`."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/reports/{segment('report name', name)}.json")
+
+
+def _shards_dir(work_id: str, shards: int) -> str:
+    return f"{rebuild_work_dir(work_id)}/shards/{count('shards', shards, least=1, most=_MOST_PARTS)}"
+
+
+def _number(number: int) -> str:
+    return f"{count('part number', number, most=_MOST_PARTS):06}"
