@@ -16,6 +16,7 @@ _P = ParamSpec("_P")
 MAX_U64: Final = 2**64 - 1
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
 _VALUES: Final = {symbol: value for value, symbol in enumerate(_CROCKFORD)}
 _CANONICAL_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -57,6 +58,8 @@ def ulid_time_ms(text: str) -> int | None:
     As lenient as the reference, because canonical ledger paths depend on it: lower case is accepted, and a
     first symbol above `7` loses its top bits.
     """
+    if _CANONICAL_ULID.fullmatch(text):
+        return int(text[:_TIME_SYMBOLS].translate(_TO_BASE_32), 32)
     if len(text) != _ULID_LENGTH or not text.isascii():
         return None
     milliseconds = 0

@@ -227,6 +227,7 @@ def test_ulid_times_agree_with_a_library(text: str) -> None:
 def test_canonical_event_path_without_a_ulid_takes_the_timestamp() -> None:
     assert paths.canonical_ledger_event("evt-1", DAY) == "ledger/orchestration/2025-01-15/evt-1.json"
     assert paths.canonical_ledger_event(ULID, date(1999, 1, 1)) == f"ledger/orchestration/2025-01-15/{ULID}.json"
+    assert paths.canonical_ulid_event(ULID) == f"ledger/orchestration/2025-01-15/{ULID}.json"
 
 
 @pytest.mark.parametrize(

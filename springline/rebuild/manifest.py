@@ -1,0 +1,164 @@
+"""Rebuild manifests: the operator's list of what a rebuild is to read (S 4.1, design 5).
+
+A manifest is a JSON object with any of
+
+    event_paths    ledger paths of events
+    segment_paths  paths of sealed segments of events
+    parts          paths of further manifests, for lists that are too long for one object; parts have no parts
+
+at least one of them not empty. The order means nothing and paths may repeat. Nothing here lists a bucket: what is
+not named is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from springline.errors import Code, Refused, refused
+from springline.ledger.event_ids import is_canonical
+from springline.paths import (
+    InvalidPath,
+    ObjectPath,
+    canonical_ulid_event,
+    check_rebuild_manifest,
+    event_id_from_ledger_path,
+    parse_ledger_segment,
+)
+
+FIELDS = ("event_paths", "segment_paths", "parts")
+MAX_MANIFEST_BYTES = 512 * 1024 * 1024
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildManifest:
+    """One manifest object, its shape checked and its paths not yet judged."""
+
+    event_paths: list[str]
+    segment_paths: list[str]
+    parts: list[str]
+
+
+def parse_manifest(path: ObjectPath, data: bytes, *, is_part: bool = False) -> RebuildManifest:
+    """Read a manifest object; `path` is for messages. Raises `Refused` (INVALID_REQUEST) naming what is wrong."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise _bad(path, f"has {len(data)} bytes", f"split it into parts of at most {MAX_MANIFEST_BYTES} bytes")
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _bad(path, f"is not JSON ({error})", 'write an object such as {"event_paths": [...]}') from None
+    if not isinstance(document, dict):
+        raise _bad(path, f"holds {_kind(document)} and no object", 'write an object such as {"event_paths": [...]}')
+    unknown = sorted(set(document) - set(FIELDS))
+    if unknown:
+        raise _bad(path, f"has the unknown field {unknown[0][:_SHOWN]!r}", f"use only {', '.join(FIELDS)}")
+    lists = {name: _paths(path, name, document.get(name, [])) for name in FIELDS}
+    if not any(lists.values()):
+        raise _bad(path, "names nothing: its lists are empty", "list the events, segments or parts to read")
+    if is_part and lists["parts"]:
+        raise _bad(path, "is a part and has parts itself", "list all parts in the manifest that the rebuild is given")
+    return RebuildManifest(lists["event_paths"], lists["segment_paths"], lists["parts"])
+
+
+def check_parts(path: ObjectPath, parts: Sequence[str]) -> list[ObjectPath]:
+    """Return the paths of a manifest's parts, without repetitions, in order. Raises `Refused` for a bad one."""
+    checked: dict[ObjectPath, None] = {}
+    for position, part in enumerate(parts):
+        try:
+            checked[check_rebuild_manifest(part)] = None
+        except InvalidPath as error:
+            raise _bad_entry(path, "parts", position, part, error.remedy) from None
+    return list(checked)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What manifests list: distinct event ids ascending, distinct segments, and how often a path was repeated."""
+
+    event_ids: list[str]
+    segments: list[ObjectPath]
+    duplicate_paths: int
+
+
+def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> Listed:
+    """Check every path of a manifest and its parts.
+
+    One bad path refuses them all, whatever mode would have done with it (S 4.2): an event's path must be the one
+    canonical path of a canonical event id, a segment's one that a segment can have. Raises `Refused` naming the
+    first bad one.
+    """
+    ids: set[str] = set()
+    segments: dict[ObjectPath, None] = {}
+    total = 0
+    for source, manifest in manifests:
+        total += len(manifest.event_paths) + len(manifest.segment_paths)
+        for position, path in enumerate(manifest.event_paths):
+            event_id = event_id_from_ledger_path(path)
+            if event_id is None:
+                remedy = "give the path of an event's object as it is within the workspace, with its day and its id"
+                raise _bad_entry(source, "event_paths", position, path, remedy)
+            if not is_canonical(event_id):
+                remedy = "give an event whose id is a ULID of 26 upper-case symbols; fold others with `state fold`"
+                raise _bad_entry(source, "event_paths", position, path, remedy)
+            try:
+                canonical = canonical_ulid_event(event_id)
+            except InvalidPath as error:
+                raise _bad_entry(source, "event_paths", position, path, error.remedy) from None
+            if path != canonical:
+                raise _bad_entry(source, "event_paths", position, path, f"the event's one path is {canonical}")
+            ids.add(event_id)
+        for position, path in enumerate(manifest.segment_paths):
+            if parse_ledger_segment(path) is None:
+                remedy = "give the path of a sealed segment, as `rebuild plan` writes it"
+                raise _bad_entry(source, "segment_paths", position, path, remedy)
+            segments[ObjectPath(path)] = None
+    return Listed(sorted(ids), sorted(segments), total - len(ids) - len(segments))
+
+
+def work_id_of(contents: Iterable[bytes], config_fingerprint: str) -> str:
+    """Return the id of the work that manifests ask for: the same contents and configuration, the same id."""
+    digest = hashlib.sha256(config_fingerprint.encode())
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()[:26]
+
+
+def _paths(path: ObjectPath, name: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise _bad(path, f"has {_kind(value)} as {name}", f"make {name} a list of paths", field=name)
+    for position, one in enumerate(value):
+        if not isinstance(one, str):
+            raise _bad_entry(path, name, position, one, "give a path as text")
+    return value
+
+
+def _bad(path: ObjectPath, problem: str, remedy: str, *, field: str = "rebuild_manifest_path") -> Refused:
+    return refused(
+        Code.INVALID_REQUEST,
+        f"the rebuild manifest {path} {problem}",
+        field=field,
+        value=str(path),
+        remedy=remedy[0].upper() + remedy[1:] + ".",
+    )
+
+
+def _bad_entry(source: ObjectPath, name: str, position: int, value: object, remedy: str) -> Refused:
+    field = f"{name}[{position}]"
+    shown = value[:_SHOWN] if isinstance(value, str) else value
+    return refused(
+        Code.INVALID_REQUEST,
+        f"the rebuild manifest {source} has a path at {field} that is refused: {shown!r}",
+        field=field,
+        value=shown,
+        remedy=remedy[0].upper() + remedy[1:] + ".",
+    )
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
