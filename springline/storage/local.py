@@ -14,6 +14,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -104,12 +105,17 @@ class LocalStore(ObjectStore):
         names = [None if self._file(path) is None else f"{self.root}/{path}" for path in paths]
         size = max(1, min(_READ_TOGETHER, -(-len(names) // _READERS)))
         found: list[StoredObject | None] = [None] * len(names)
-        starts = iter(range(0, len(names), size))
+        waiting = deque(range(0, len(names), size))
 
         async def read_slices() -> None:
-            for start in starts:
+            while waiting:
+                start = waiting.popleft()
                 part = names[start : start + size]
-                found[start : start + size] = await self._threads.run(partial(_get_all, part))
+                try:
+                    found[start : start + size] = await self._threads.run(partial(_get_all, part))
+                except BaseException:
+                    waiting.clear()
+                    raise
 
         await together(*(read_slices() for _ in range(min(concurrency, _READERS))))
         return found

@@ -9,6 +9,7 @@ The two exceptions differ in what is known: after `StoreRetry` the operation cer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -102,14 +103,20 @@ class ObjectStore(ABC):
     ) -> list[StoredObject | None]:
         """Return many objects in the order of `paths`, None for each that is not there.
 
-        At most `concurrency` are read at the same time. The first fault ends it, once what is under way has ended.
+        At most `concurrency` are read at the same time. After the first fault no further read begins, and it is
+        raised when those under way have ended.
         """
         found: list[StoredObject | None] = [None] * len(paths)
-        numbers = iter(range(len(paths)))
+        waiting = deque(range(len(paths)))
 
         async def read() -> None:
-            for number in numbers:
-                found[number] = await self.get(paths[number])
+            while waiting:
+                number = waiting.popleft()
+                try:
+                    found[number] = await self.get(paths[number])
+                except BaseException:
+                    waiting.clear()
+                    raise
 
         await together(*(read() for _ in range(min(concurrency, len(paths)))))
         return found
