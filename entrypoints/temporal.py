@@ -29,11 +29,11 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
-from springline.commit.gateway import BatchRefused, TryAgain
 from springline.config import Settings
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refusal, SpringlineError
 from springline.paths import Scope
+from springline.requests.gateway import BatchRefused, TryAgain
 from workflows.commit_status import ABOUT
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
 from workflows.policies import WORKFLOW_TASK_TIMEOUT

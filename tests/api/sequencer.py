@@ -11,7 +11,6 @@ from ulid import ULID
 from uuid_utils import uuid7
 
 from springline.commit.finish import finalize, finish_markers
-from springline.commit.gateway import MAX_BATCH
 from springline.commit.log import LogKind, write_log
 from springline.commit.registry import Registry
 from springline.commit.reserve import Round, reserve
@@ -21,6 +20,7 @@ from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, CommitResult, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.paths import Scope
+from springline.requests.coalescer import MAX_BATCH
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 

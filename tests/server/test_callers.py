@@ -11,10 +11,10 @@ import pytest
 
 from entrypoints.temporal import TemporalCommitGateway
 from springline.commit.coalescer import Coalescer
-from springline.commit.gateway import TryAgain
 from springline.delta.request import CommitRequest, Outcome
 from springline.local import devserver
 from springline.paths import Scope
+from springline.requests.gateway import TryAgain
 from tests.server.cluster import Cluster, timed
 
 PROCESSES = 40

@@ -12,18 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.commit.coalescer import (
-    FIRST_PAUSE_S,
-    FULL_BATCH,
-    MAX_FULL_UNDER_WAY,
-    MAX_UNDER_WAY,
-    Coalescer,
-)
-from springline.commit.gateway import BatchRefused, TryAgain
+from springline.commit.coalescer import Coalescer
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, InvariantViolated, Refusal
 from springline.paths import Scope
+from springline.requests.coalescer import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY
+from springline.requests.gateway import BatchRefused, TryAgain
 from tests.virtual_time import run
 
 SCOPE = Scope("acme", "prod")

@@ -20,10 +20,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, connect
 from springline import names
 from springline.commit.coalescer import Coalescer
-from springline.commit.gateway import BatchRefused, TryAgain
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.errors import Code, Refusal
 from springline.paths import Scope
+from springline.requests.gateway import BatchRefused, TryAgain
 from workflows.messages import BatchResult, CommitBatch, CommitStart
 
 SCOPE = Scope("acme", "prod")
