@@ -17,9 +17,10 @@ U8 = Annotated[int, Meta(ge=0, le=255)]
 U32 = Annotated[int, Meta(ge=0, le=4_294_967_295)]
 I64 = Annotated[int, Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807)]
 U64 = Annotated[int, Meta(ge=0)]
-"""Up to 2**64 - 1. The library has no bound that wide: the reader of envelopes checks it."""
+"""Up to 2**64 - 1. msgspec has no bound that wide: `springline.ledger.envelope` checks it."""
 
-Timestamp = str
+TIMESTAMP_MARK = {"form": "timestamp"}
+Timestamp = Annotated[str, Meta(extra=TIMESTAMP_MARK)]
 """RFC 3339 text as it stands in the event; `springline.ledger.timestamps` turns it into nanoseconds."""
 
 TaskOutcome = Literal["succeeded", "failed", "skipped", "cancelled"]
