@@ -11,6 +11,7 @@ CREATE_TABLE_WORKFLOW = "CreateTableWorkflow"
 CHECKPOINT_WORKFLOW = "CheckpointWorkflow"
 LEDGER_WORKFLOW = "LedgerWorkflow"
 GARBAGE_WORKFLOW = "GarbageWorkflow"
+REBUILD_WORKFLOW = "RebuildWorkflow"
 
 # Messages of CommitWorkflow.
 COMMIT_UPDATE = "commit"
@@ -19,6 +20,10 @@ STATUS_QUERY = "status"
 # Messages of LedgerWorkflow (besides `status`).
 APPEND_UPDATE = "append"
 INGEST_UPDATE = "ingest"
+SWITCH_UPDATE = "switch"
+
+# Messages of RebuildWorkflow.
+PROGRESS_QUERY = "progress"
 
 # Activities of a commit.
 RESERVE = "reserve"
@@ -37,21 +42,46 @@ ADMIT_FOREIGN = "admit_foreign"
 APPEND_EVENTS = "append_events"
 FOLD = "fold"
 PUBLISH = "publish"
+SWITCH_STATE = "switch_state"
 # Activities of a ledger's garbage collection.
 MARK_GARBAGE = "mark_garbage"
 SWEEP_GARBAGE = "sweep_garbage"
+# Activities of a rebuild.
+PLAN_REBUILD = "plan_rebuild"
+READ_SLICE = "read_slice"
+SCAN_SEGMENT = "scan_segment"
+PLAN_SHARDS = "plan_shards"
+FOLD_SHARD = "fold_shard"
+ASSEMBLE = "assemble"
+COMPARE = "compare"
+SWITCH_IN = "switch_in"
+WRITE_REPORT = "write_report"
 
 # Task queues.
 COMMIT_QUEUE = "springline-commit"
 MAINTENANCE_QUEUE = "springline-maintenance"
 LEDGER_QUEUE = "springline-ledger"
+REBUILD_QUEUE = "springline-rebuild"
 ALL_QUEUES = (COMMIT_QUEUE, MAINTENANCE_QUEUE)
 
-# Search attributes (all of type Keyword).
+# Search attributes of type Keyword.
 SEARCH_TENANT = "SpringlineTenant"
 SEARCH_WORKSPACE = "SpringlineWorkspace"
 SEARCH_TABLE = "SpringlineTable"
-SEARCH_ATTRIBUTES = (SEARCH_TENANT, SEARCH_WORKSPACE, SEARCH_TABLE)
+SEARCH_REBUILD_PHASE = "SpringlineRebuildPhase"
+SEARCH_REBUILD_MODE = "SpringlineRebuildMode"
+SEARCH_FAILURE_CLASS = "SpringlineFailureClass"
+SEARCH_ATTRIBUTES = (
+    SEARCH_TENANT,
+    SEARCH_WORKSPACE,
+    SEARCH_TABLE,
+    SEARCH_REBUILD_PHASE,
+    SEARCH_REBUILD_MODE,
+    SEARCH_FAILURE_CLASS,
+)
+# Search attributes of type Double.
+SEARCH_REBUILD_PERCENT = "SpringlineRebuildPercent"
+SEARCH_NUMBERS = (SEARCH_REBUILD_PERCENT,)
 
 # Types of Temporal application errors.
 ROLLING_OVER = "RollingOver"
@@ -109,6 +139,11 @@ def checkpoint_workflow_id(tenant: str, workspace: str, table_id: str) -> str:
 def ledger_workflow_id(tenant: str, workspace: str) -> str:
     """Return the id that makes Temporal keep one sequencer per workspace (design 4.1)."""
     return f"ledger/{tenant}/{workspace}"
+
+
+def rebuild_workflow_id(tenant: str, workspace: str) -> str:
+    """Return the id that makes Temporal keep one rebuild of a workspace under way."""
+    return f"rebuild/{tenant}/{workspace}"
 
 
 def garbage_workflow_id(tenant: str, workspace: str) -> str:
