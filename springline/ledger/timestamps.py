@@ -28,6 +28,8 @@ _WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:")
 
 _SECONDS: Final = {f"{second:02}": second * NS_PER_SECOND for second in range(61)}
 _TAILS: Final = {"Z": 0} | {f".{ms:03}Z": ms * NS_PER_MS for ms in range(1_000)}
+_SCALES: Final = {6: 1_000, 9: 1}
+_SHORTEST_MICROSECONDS: Final = len("2025-01-15T10:00:00.000000Z")
 _MINUTES: dict[str, int] = {}
 _MAX_MINUTES: Final = 4_096
 
@@ -40,17 +42,16 @@ def parse_timestamp(text: str) -> int:
     second after `59`; parts without leading zeros and with white space around them; years of more than four
     digits with their sign. Zone and seconds are obligatory.
     """
-    minute = _MINUTES.get(text[:17])
-    if minute is not None:
-        second = _SECONDS.get(text[17:19])
-        if second is not None:
-            tail = text[19:]
-            fraction = _TAILS.get(tail)
-            if fraction is not None:
-                return minute + second + fraction
-            digits = tail[1:-1]
-            if len(digits) in (6, 9) and tail[0] == "." and tail[-1] == "Z" and digits.isascii() and digits.isdigit():
-                return minute + second + int(digits) * (1_000 if len(digits) == 6 else 1)
+    try:
+        start = _MINUTES[text[:17]] + _SECONDS[text[17:19]]
+        if len(text) < _SHORTEST_MICROSECONDS:
+            return start + _TAILS[text[19:]]
+    except KeyError:
+        return _parse_any(text)
+    digits = text[20:-1]
+    scale = _SCALES.get(len(digits))
+    if scale is not None and text[19] == "." and text[-1] == "Z" and digits.isdecimal() and digits.isascii():
+        return start + int(digits) * scale
     return _parse_any(text)
 
 
