@@ -4,6 +4,10 @@ All ids and times that end up in storage are in the orders, so that a repeated s
 Fields are only ever added, with defaults: running histories hold these.
 
     open -> admit | admit_foreign -> append, fold (side by side) -> publish -> (next round, or open after `lost`)
+
+`publish` comes after both: a round that is visible without its request markers could be appended twice. A round that
+`publish` reports as lost is either pending when the workspace is opened again, or visible by somebody else's hand
+(`head.rounds_folded` has reached its number); its answers hold in both cases.
 """
 
 from __future__ import annotations
@@ -34,11 +38,25 @@ class WorkspaceRef(Order):
     workspace: str
 
 
+class ForeignRange(Order):
+    """Revisions that another implementation published and whose events are still to be taken in.
+
+    From the manifest `head` backwards to `back_to`, which is ours (both paths); `back_to` is not among them.
+    """
+
+    head: str
+    back_to: str
+
+
 class Head(Order):
     """The published state a round starts from.
 
     `manifest_id` is 20 zeros and `pointer_version` None while nothing is published. `events` counts all accepted
     events, `last_event_id` is the greatest of them. `rounds_folded`: rounds up to this number are in the state.
+
+    `state_manifest` is the path of the manifest that the next round is folded on: the published one, or our last one
+    if another implementation has published since; then, and until its events are taken in, `foreign` says which
+    revisions are its. None if the state is empty.
     """
 
     manifest_id: str
@@ -49,6 +67,8 @@ class Head(Order):
     last_event_id: str | None = None
     events: int = 0
     rounds_folded: int = 0
+    state_manifest: str | None = None
+    foreign: list[ForeignRange] = []
 
 
 class OpenOrder(Order):
@@ -72,13 +92,16 @@ class Opened(Order):
     """Answer of `open`.
 
     `pending` in order; `next_round` is the first free number after them. `foreign_paths`: events that another
-    implementation folded and published since our last manifest, to be taken in with `admit_foreign`.
+    implementation folded and published since our last manifest, to be taken in with `admit_foreign` and `catch_up`
+    once nothing is pending, and again while `admit_foreign` answers `admitted`; at most `MAX_INGEST_PATHS` of them
+    are listed here, and `more_foreign` says that there are others.
     """
 
     head: Head
     pending: list[PendingRound] = []
     next_round: int
     foreign_paths: list[str] = []
+    more_foreign: bool = False
     attempt: int = 1
 
 
@@ -99,7 +122,12 @@ class AdmitOrder(Order):
 
 
 class AdmitForeignOrder(Order):
-    """Input of `admit_foreign`: look at foreign events and fix which of them the round accepts."""
+    """Input of `admit_foreign`: look at foreign events and fix which of them the round accepts.
+
+    With `catch_up` the step itself finds the events of `head.foreign` that are not known yet, as many as a round may
+    hold, and `foreign_answers` has one more answer, for them. The round in which none is left closes these ranges; it
+    may have no event at all, and is finished like any other. `requests` may be empty then.
+    """
 
     workspace: WorkspaceRef
     head: Head
@@ -107,6 +135,7 @@ class AdmitForeignOrder(Order):
     now_ms: int
     writer: str
     requests: list[IngestRequest]
+    catch_up: bool = False
 
 
 class Admitted(Order):
@@ -114,7 +143,8 @@ class Admitted(Order):
 
     `nothing`: no event is to be written; all answers are final. `admitted`: the record stands, `round` is to be
     finished; `answers` without refusal and `replayed` become final when it is visible. `taken`: another sequencer
-    holds this round number; open again. Answers are in the order of the requests.
+    holds this round number, or an earlier round is unfinished: open again, finish what is pending, and admit the
+    same requests once more. Answers are in the order of the requests.
     """
 
     kind: Literal["admitted", "nothing", "taken"]
@@ -137,6 +167,8 @@ class Appended(Order):
     events: int
     written: int
     """Objects this attempt created; the others were there, with the same bytes."""
+    damaged: list[str] = []
+    """Objects that stand at a name of this round with other content. The round counts, they are damage."""
     attempt: int = 1
 
 
