@@ -23,7 +23,6 @@ CALL_TIMEOUT = timedelta(seconds=10)
 POLLED_WITHIN_SECONDS = 90
 """A living worker polls at least once a minute; the server remembers those of dead ones for five."""
 _CHECKS = ("temporal namespace", "temporal search attributes", "temporal pollers")
-_KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 _POLLED_FOR = {
     "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -91,8 +90,8 @@ async def _of_search_attributes(client: Client, address: str, namespace: str) ->
         )
     except RPCError as error:
         if error.status in (*_NOT_ALLOWED, RPCStatusCode.UNIMPLEMENTED):
-            why = f"this account may not list them ({error.message}); they must be {', '.join(names.SEARCH_ATTRIBUTES)}"
-            return [skipped(_CHECKS[1], f"{why}, each of type Keyword")]
+            why = f"this account may not list them ({error.message}); they must be {_typed()}"
+            return [skipped(_CHECKS[1], why)]
         return [unreachable(_CHECKS[1], f"no clear answer: {error.message}", "Run `springline doctor` again.")]
     return search_attribute_findings(answer.custom_attributes, address, namespace)
 
@@ -101,21 +100,29 @@ def search_attribute_findings(found: Mapping[str, int], address: str, namespace:
     """Judge the custom search attributes of a namespace: name -> number of its type. One finding per bad one."""
     at = f"--address {address} --namespace {namespace}"
     findings = []
-    for name in names.SEARCH_ATTRIBUTES:
-        create = f"temporal operator search-attribute create {at} --name {name} --type Keyword"
+    for name, kind in names.SEARCH_ATTRIBUTES.items():
+        create = f"temporal operator search-attribute create {at} --name {name} --type {kind}"
         if name not in found:
             findings.append(wrong(f"search attribute {name}", "is not registered", f"`{create}`"))
-        elif found[name] != _KEYWORD:
+        elif (there := _type_name(found[name])) != kind:
             remove = f"temporal operator search-attribute remove {at} --name {name} --yes"
-            kind = IndexedValueType.Name(IndexedValueType.ValueType(found[name])).removeprefix("INDEXED_VALUE_TYPE_")
             findings.append(
                 wrong(
                     f"search attribute {name}",
-                    f"is of type {kind.title()}, not Keyword",
+                    f"is of type {there}, not {kind}",
                     f"`{remove}` and then `{create}`",
                 )
             )
-    return findings or [fine(_CHECKS[1], f"{', '.join(names.SEARCH_ATTRIBUTES)} are registered as Keyword")]
+    return findings or [fine(_CHECKS[1], f"registered: {_typed()}")]
+
+
+def _type_name(number: int) -> str:
+    name = IndexedValueType.Name(IndexedValueType.ValueType(number))
+    return name.removeprefix("INDEXED_VALUE_TYPE_").title().replace("_", "")
+
+
+def _typed() -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in names.SEARCH_ATTRIBUTES.items())
 
 
 async def _of_pollers(client: Client, namespace: str, queue: str) -> Finding:

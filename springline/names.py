@@ -64,24 +64,24 @@ LEDGER_QUEUE = "springline-ledger"
 REBUILD_QUEUE = "springline-rebuild"
 ALL_QUEUES = (COMMIT_QUEUE, MAINTENANCE_QUEUE)
 
-# Search attributes of type Keyword.
+# Search attributes.
 SEARCH_TENANT = "SpringlineTenant"
 SEARCH_WORKSPACE = "SpringlineWorkspace"
 SEARCH_TABLE = "SpringlineTable"
 SEARCH_REBUILD_PHASE = "SpringlineRebuildPhase"
 SEARCH_REBUILD_MODE = "SpringlineRebuildMode"
 SEARCH_FAILURE_CLASS = "SpringlineFailureClass"
-SEARCH_ATTRIBUTES = (
-    SEARCH_TENANT,
-    SEARCH_WORKSPACE,
-    SEARCH_TABLE,
-    SEARCH_REBUILD_PHASE,
-    SEARCH_REBUILD_MODE,
-    SEARCH_FAILURE_CLASS,
-)
-# Search attributes of type Double.
 SEARCH_REBUILD_PERCENT = "SpringlineRebuildPercent"
-SEARCH_NUMBERS = (SEARCH_REBUILD_PERCENT,)
+SEARCH_ATTRIBUTES = {
+    SEARCH_TENANT: "Keyword",
+    SEARCH_WORKSPACE: "Keyword",
+    SEARCH_TABLE: "Keyword",
+    SEARCH_REBUILD_PHASE: "Keyword",
+    SEARCH_REBUILD_MODE: "Keyword",
+    SEARCH_FAILURE_CLASS: "Keyword",
+    SEARCH_REBUILD_PERCENT: "Double",
+}
+"""Search attribute -> its type, as Temporal names types."""
 
 # Types of Temporal application errors.
 ROLLING_OVER = "RollingOver"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Create the namespace and its search attributes once the server answers. Safe to run again.
-# Expects TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, RETENTION and SEARCH_ATTRIBUTES (names, all of type Keyword).
+# Expects TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, RETENTION and SEARCH_ATTRIBUTES (NAME=TYPE ...).
 set -eu
 
 attempts=60
@@ -21,8 +21,10 @@ fi
 
 # A new namespace reaches the server's caches within seconds; until then it answers that it knows none.
 attempts=30
-for name in $SEARCH_ATTRIBUTES; do
-    until temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --name "$name" --type Keyword; do
+for attribute in $SEARCH_ATTRIBUTES; do
+    name=${attribute%%=*}
+    type=${attribute#*=}
+    until temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" --name "$name" --type "$type"; do
         attempts=$((attempts - 1))
         if [ "$attempts" -eq 0 ]; then
             echo "search attribute $name cannot be created" >&2

@@ -139,7 +139,11 @@ async def test_what_it_says_to_run_puts_a_bare_server_right(bare_server: str, en
 
 
 def test_an_attribute_of_another_type_is_wrong() -> None:
-    found = dict.fromkeys(names.SEARCH_ATTRIBUTES, 2) | {names.SEARCH_TABLE: 3}
+    types = {"Keyword": 2, "Double": 4}
+    found = {name: types[kind] for name, kind in names.SEARCH_ATTRIBUTES.items()}
+    (fine,) = search_attribute_findings(found, "host:7233", "lake")
+    assert fine.state is State.OK
+    found |= {names.SEARCH_TABLE: 3}
     (finding,) = search_attribute_findings(found, "host:7233", "lake")
     assert finding.name == f"search attribute {names.SEARCH_TABLE}"
     assert "of type Int, not Keyword" in finding.what

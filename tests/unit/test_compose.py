@@ -131,7 +131,8 @@ def test_every_part_speaks_of_one_namespace_and_of_our_search_attributes() -> No
     environments = [service.get("environment", {}) for service in SERVICES.values()]
     spoken = {environment.get("TEMPORAL_NAMESPACE") for environment in environments} - {None}
     assert spoken == {"springline"} == {SERVICES["ui"]["environment"]["TEMPORAL_DEFAULT_NAMESPACE"]}
-    assert SERVICES["namespace"]["environment"]["SEARCH_ATTRIBUTES"].split() == list(names.SEARCH_ATTRIBUTES)
+    said = SERVICES["namespace"]["environment"]["SEARCH_ATTRIBUTES"].split()
+    assert said == [f"{name}={kind}" for name, kind in names.SEARCH_ATTRIBUTES.items()]
     assert SERVICES["bucket"]["command"][-1] == COMPOSE["x-environment"]["SPRINGLINE_STORE_URL"].removeprefix("gs://")
 
 

@@ -175,7 +175,11 @@ async def test_the_workflow_is_started_under_the_tables_id_with_all_that_finds_i
     assert start.task_queue == names.COMMIT_QUEUE
     assert start.args == [CommitStart(tenant="acme", workspace="prod", table_id=TABLE, checkpoint_interval=7)]
     assert isinstance(start.search_attributes, TypedSearchAttributes)
-    assert {pair.key.name for pair in start.search_attributes} == set(names.SEARCH_ATTRIBUTES)
+    assert {pair.key.name for pair in start.search_attributes} == {
+        names.SEARCH_TENANT,
+        names.SEARCH_WORKSPACE,
+        names.SEARCH_TABLE,
+    }
     assert TABLE in (start.static_summary or "")
 
 

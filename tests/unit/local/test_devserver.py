@@ -18,8 +18,8 @@ def test_the_command_line_carries_the_tuning_and_the_search_attributes() -> None
     assert ("--ip", "127.0.0.1") in pairs
     assert ("--sqlite-pragma", "journal_mode=WAL") in pairs
     assert ("--db-filename", "/run/t.db") in pairs
-    for name in SEARCH_ATTRIBUTES:
-        assert ("--search-attribute", f"{name}=Keyword") in pairs
+    for name, kind in SEARCH_ATTRIBUTES.items():
+        assert ("--search-attribute", f"{name}={kind}") in pairs
     for key, value in DYNAMIC_CONFIG.items():
         assert ("--dynamic-config-value", f"{key}={value}") in pairs
         json.loads(value)
