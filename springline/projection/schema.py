@@ -11,8 +11,10 @@ A nullable column may hold None. Enum values are in the files' spelling (SCREAMI
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
+from operator import itemgetter
 from typing import Final
 
 Value = str | int | bool | None
@@ -49,11 +51,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `key`: names of its key columns, in order; rows are sorted by them, bytewise."""
+    """One table. `key`: names of its key columns, in order; rows are sorted by them, bytewise.
+
+    `key_of` returns the key of a row.
+    """
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    key_of: Callable[[Row], Key] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_of", itemgetter(*(self.index(name) for name in self.key)))
 
     def index(self, column: str) -> int:
         """Return the position of a column. Raises `KeyError` for a name that is none."""
@@ -61,11 +70,6 @@ class Table:
             if one.name == column:
                 return position
         raise KeyError(column)
-
-    def key_of(self, row: Row) -> Key:
-        """Return the key of a row."""
-        parts = tuple(str(row[self.index(name)]) for name in self.key)
-        return parts[0] if len(parts) == 1 else parts
 
 
 _KINDS: Final = {"s": Kind.STR, "u": Kind.U32, "i": Kind.I64, "b": Kind.BOOL, "t": Kind.MS, "j": Kind.JSON}

@@ -1,0 +1,267 @@
+"""Pointer and manifest: what the published state consists of (S 2.1-2.4), and what we add to it.
+
+The reference's fields keep their names, order and meaning. Ours are one object, `springline`, and the artifact
+`buckets` of a base or delta; the reference passes over both, and drops them when it publishes. Fields that we do not
+know are passed over in the same way. A None or empty optional field is left out; every other field is written always.
+
+Instants are RFC 3339 texts; `springline.ledger.timestamps` turns milliseconds into them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from springline.errors import InvariantViolated
+from springline.projection.digest import TableDigest
+from springline.projection.table_paths import U32, Artifact, RowCounts, Size, TablePaths
+
+NO_MANIFEST: Final = "0" * 20
+"""The manifest id while nothing has been published."""
+EPOCH: Final = "1970-01-01T00:00:00Z"
+SCHEMA_VERSION: Final = 2
+"""What we write: deletions are recorded in every delta (S 2.9)."""
+SPRINGLINE_FORMAT: Final = 1
+
+ManifestId = Annotated[str, Meta(pattern="^[0-9]{20}$")]
+Instant = Annotated[
+    str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$")
+]
+
+
+class DamagedManifest(InvariantViolated):
+    """A pointer or manifest that cannot be what it must be. `path` names the object, `why` says what is wrong."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+def _zero() -> int:
+    """Return 0: a default that is written all the same, because the reference does."""
+    return 0
+
+
+def _no_manifest() -> str:
+    return NO_MANIFEST
+
+
+class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """The one mutable object: which manifest is published (S 2.1).
+
+    `parent_pointer_hash`: `pointer_hash` of the pointer that this one replaced.
+    """
+
+    manifest_id: ManifestId = field(default_factory=_no_manifest)
+    manifest_path: str
+    epoch: Size = field(default_factory=_zero)
+    parent_pointer_hash: str | None = None
+    updated_at: Instant
+
+
+class Watermarks(Struct, omit_defaults=True, frozen=True):
+    """How far the ledger is folded (S 2.4): the greatest id so far, which says nothing about ids below it."""
+
+    last_committed_event_id: str | None = None
+    last_visible_event_id: str | None = None
+    events_processed_through: str | None = None
+    last_processed_file: str | None = None
+    last_processed_at: Instant = field(default_factory=lambda: EPOCH)
+
+
+class BaseSnapshot(Struct, omit_defaults=True, frozen=True):
+    """The merged state that deltas lie on; without `snapshot_id` there is none. `buckets` is ours."""
+
+    snapshot_id: str | None = None
+    published_at: Instant = field(default_factory=lambda: EPOCH)
+    tables: TablePaths = field(default_factory=TablePaths)
+    delete_channel_version: U32 = field(default_factory=_zero)
+    buckets: Artifact | None = None
+
+
+class EventRange(Struct, frozen=True):
+    """Least and greatest id of a delta's batch, and how many events it had."""
+
+    from_event: str
+    to_event: str
+    event_count: U32
+
+
+class Delta(Struct, omit_defaults=True, frozen=True):
+    """Rows that changed, and the deletions that come after them. `buckets` is ours."""
+
+    delta_id: str
+    created_at: Instant
+    event_range: EventRange
+    tables: TablePaths
+    row_counts: RowCounts
+    deletions: Artifact | None = None
+    deletion_count: U32 = field(default_factory=_zero)
+    buckets: Artifact | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows and deletions: what merging this delta costs."""
+        return self.row_counts.total + self.deletion_count
+
+
+class L0Limits(Struct, frozen=True):
+    """From which number, rows or age of its deltas on a state is to be merged; the defaults are the reference's."""
+
+    max_count: U32 = 10
+    max_rows: U32 = 100_000
+    max_age_seconds: U32 = 300
+
+
+class Witness(Struct, frozen=True):
+    """One event of the batch that a revision was published for; `checksum_sha256` is over its canonical JSON."""
+
+    path: str
+    checksum_sha256: str
+
+
+class PublicationWitness(Struct, frozen=True):
+    """The batch that a revision was published for, sorted by path."""
+
+    events: list[Witness]
+
+
+class ConfigSection(Struct, omit_defaults=True, frozen=True):
+    """Under which configuration the state was folded (`FoldConfig`)."""
+
+    fingerprint: str
+    retention_days: U32 | None = None
+
+
+class DigestSection(Struct, frozen=True):
+    """Digest of the state and of its tables, in hex."""
+
+    state: str
+    tables: dict[str, TableDigest]
+
+
+class EventsSection(Struct, omit_defaults=True, frozen=True):
+    """How many events the state holds, and the object that says which."""
+
+    count: Size
+    index: Artifact | None = None
+
+
+class Checkpoint(Struct, omit_defaults=True, frozen=True):
+    """A manifest whose base alone is the state at `watermark`, which is that of the first `events` events."""
+
+    manifest_path: str
+    watermark: str | None
+    events: Size
+
+
+class Adopted(Struct, omit_defaults=True, frozen=True):
+    """The manifest of the reference that this workspace's state was taken over from."""
+
+    manifest_path: str
+    watermark: str | None = None
+
+
+class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """What we need to know beyond the reference's fields.
+
+    `rounds_folded`: rounds up to this number are in the state. `checkpoints` from the oldest to the newest. `bridge`:
+    the delta of the last round, when a new base holds it too, so that a reader of the state before need not load it.
+    """
+
+    format: Size = field(default_factory=lambda: SPRINGLINE_FORMAT)
+    config: ConfigSection
+    digest: DigestSection
+    events: EventsSection
+    rounds_folded: Size
+    retention_frontier_ms: int | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    bridge: Delta | None = None
+    adopted: Adopted | None = None
+
+
+class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """One revision of the published state (S 2.2). A revision of the reference's own has no `springline`."""
+
+    manifest_id: ManifestId = field(default_factory=_no_manifest)
+    epoch: Size = field(default_factory=_zero)
+    previous_manifest_path: str | None = None
+    schema_version: U32
+    revision_ulid: str
+    published_at: Instant
+    watermarks: Watermarks
+    base_snapshot: BaseSnapshot
+    l0_deltas: list[Delta]
+    l0_count: U32
+    l0_limits: L0Limits
+    publication_witness: PublicationWitness | None = None
+    springline: Springline | None = None
+
+
+def encode(document: Pointer | Manifest) -> bytes:
+    """Return the bytes of a pointer or manifest: JSON with two spaces of indentation, always the same for the same."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+
+
+_Document = TypeVar("_Document", bound=Struct)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Document], data: bytes, path: str) -> _Document:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedManifest(path, str(error)) from error
+
+
+class _Format(Struct):
+    format: int
+
+
+class _Formatted(Struct):
+    springline: _Format | None = None
+
+
+_POINTER: Final = msgspec.json.Decoder(Pointer)
+_MANIFEST: Final = msgspec.json.Decoder(Manifest)
+_FORMATTED: Final = msgspec.json.Decoder(_Formatted)
+
+
+def decode_pointer(data: bytes, path: str) -> Pointer:
+    """Parse the pointer read from `path`. Raises `DamagedManifest`."""
+    return _decode(_POINTER, data, path)
+
+
+def decode_manifest(data: bytes, path: str) -> Manifest:
+    """Parse the manifest read from `path`, ours or the reference's.
+
+    Raises `DamagedManifest` if it is none, contradicts itself (`l0_count`), declares a version that we do not know,
+    or declares recorded deletions (version 2) without having them: what lacks them cannot be read truly (S 2.9).
+    """
+    formatted = _decode(_FORMATTED, data, path).springline
+    if formatted is not None and formatted.format != SPRINGLINE_FORMAT:
+        raise DamagedManifest(path, f"`springline.format` is {formatted.format}, we read {SPRINGLINE_FORMAT}: upgrade")
+    manifest = _decode(_MANIFEST, data, path)
+    _check(manifest, path)
+    return manifest
+
+
+def _check(manifest: Manifest, path: str) -> None:
+    deltas = manifest.l0_deltas
+    if manifest.l0_count != len(deltas):
+        raise DamagedManifest(path, f"`l0_count` is {manifest.l0_count}, but `l0_deltas` has {len(deltas)}")
+    if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
+        raise DamagedManifest(path, f"`schema_version` is {manifest.schema_version}; known are 1 and 2")
+    if manifest.schema_version < SCHEMA_VERSION:
+        return
+    for delta in deltas:
+        if delta.deletions is None:
+            raise DamagedManifest(path, f"`schema_version` is 2, but delta {delta.delta_id} has no `deletions`")
+    base = manifest.base_snapshot
+    if base.snapshot_id is not None and base.delete_channel_version == 0:
+        raise DamagedManifest(path, f"`schema_version` is 2, but base {base.snapshot_id} has no delete channel")

@@ -1,0 +1,191 @@
+"""Parquet files of the tables, written so that the reference reads them and read as the reference writes them (E 3.1).
+
+Written files are reproducible: rows sorted by key, columns in the schema's order, one row group, fixed settings.
+Instants are plain 64-bit integers, no timestamp type; strings have 32-bit offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from springline.errors import InvariantViolated
+from springline.ledger.canonical import canonical_json
+from springline.ledger.keys import event_type_of_legacy_key
+from springline.projection.arrow_values import values_of
+from springline.projection.enums import ALLOWED, READ_AS
+from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Column, Kind, Row, Table, Value
+
+_METADATA: Final = {b"created_by": b"springline"}
+_MOSTLY_DISTINCT: Final = frozenset(
+    {
+        "attempt_id",
+        "chunk_id",
+        "cloud_task_id",
+        "conflicting_event_id",
+        "cursor_after",
+        "cursor_before",
+        "dispatch_id",
+        "eval_id",
+        "event_id",
+        "execution_lineage_ref",
+        "idempotency_key",
+        "materialization_id",
+        "request_fingerprint",
+        "row_version",
+        "tick_id",
+        "timer_id",
+    }
+)
+"""Columns of text that gain nothing from a dictionary."""
+
+_TYPES: Final = {
+    Kind.STR: pa.string(),
+    Kind.JSON: pa.string(),
+    Kind.U32: pa.uint32(),
+    Kind.I64: pa.int64(),
+    Kind.MS: pa.int64(),
+    Kind.BOOL: pa.bool_(),
+}
+
+
+class DamagedTable(InvariantViolated):
+    """A table's file that cannot be read for what it is. `column` is None if it is about the whole file."""
+
+    def __init__(self, table: str, column: str | None, why: str) -> None:
+        super().__init__(table, column, why)
+        self.table = table
+        self.column = column
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.table if self.column is None else f'{self.table}.{self.column}'}: {self.why}"
+
+
+@cache
+def _schema(table: str) -> pa.Schema:
+    fields = [pa.field(column.name, _TYPES[column.kind], column.nullable) for column in TABLES[table].columns]
+    return pa.schema(fields, metadata=_METADATA)
+
+
+@cache
+def _repeating(table: str) -> list[str]:
+    """Return the columns whose texts repeat themselves."""
+    texts = (column.name for column in TABLES[table].columns if column.kind in (Kind.STR, Kind.JSON))
+    return [name for name in texts if name not in _MOSTLY_DISTINCT]
+
+
+def arrow_table(table: Table, rows: Iterable[Row]) -> pa.Table:
+    """Return rows as an Arrow table, sorted by key.
+
+    Raises `pyarrow.ArrowException`, `TypeError` or `OverflowError` for a value that its column cannot hold.
+    """
+    schema = _schema(table.name)
+    in_order = sorted(rows, key=table.key_of)
+    columns: Iterable[Any] = zip(*in_order, strict=True) if in_order else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def encode_table(table: Table, rows: Iterable[Row]) -> bytes:
+    """Return the file that holds `rows`, in any order: the same bytes for the same rows; raises as `arrow_table`.
+
+    One row group (from 2**20 rows on, several).
+    """
+    sink = pa.BufferOutputStream()
+    content = arrow_table(table, rows)
+    with pq.ParquetWriter(
+        sink, content.schema, compression="snappy", version="2.6", use_dictionary=_repeating(table.name)
+    ) as writer:
+        writer.write_table(content, row_group_size=max(1, len(content)))
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode_table(table: Table, data: bytes) -> list[Row]:
+    """Return the rows of a file, ours or the reference's; of rows with one key the last one counts.
+
+    Columns go by name: their order and columns that we do not know do not matter. A column that may be missing is
+    then None, a boolean False, and the type of an idempotency key's event is told from the key. JSON is made
+    canonical. Raises `DamagedTable` for bytes that are no such file, a column that is missing or of another type, a
+    null or an unknown enum text where there must be none.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), read_dictionary=_repeating(table.name)) as file:
+            present = file.schema_arrow.names
+            known = [column.name for column in table.columns if column.name in present]
+            content = file.read(columns=known, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedTable(table.name, None, f"no Parquet file: {error}") from error
+    columns = [_read(table, column, content) for column in table.columns]
+    if table is IDEMPOTENCY_KEYS:
+        _tell_event_types(columns)
+    rows: list[Row] = list(zip(*columns, strict=True))
+    by_key = dict(zip(map(table.key_of, rows), rows, strict=True))
+    return rows if len(by_key) == len(rows) else list(by_key.values())
+
+
+def _read(table: Table, column: Column, content: pa.Table) -> list[Value]:
+    """Return the values of one column, None where it has none; the booleans that may be missing are False."""
+    otherwise = False if column.kind is Kind.BOOL and not column.required_to_read else None
+    places = content.schema.get_all_field_indices(column.name)
+    if not places and not column.required_to_read:
+        return [otherwise] * len(content)
+    if len(places) != 1:
+        raise DamagedTable(table.name, column.name, "the column is missing" if not places else "there are two of them")
+    chunked = content.column(places[0])
+    stored = chunked.type.value_type if pa.types.is_dictionary(chunked.type) else chunked.type
+    if stored != _TYPES[column.kind]:
+        raise DamagedTable(table.name, column.name, f"its type is {stored}, not {_TYPES[column.kind]}")
+    if chunked.null_count and column.required_to_read and not column.nullable:
+        raise DamagedTable(table.name, column.name, f"{chunked.null_count} values are missing")
+    try:
+        values = [value for chunk in chunked.chunks for value in values_of(chunk)]
+    except UnicodeDecodeError as error:
+        raise DamagedTable(table.name, column.name, f"a text is no UTF-8: {error}") from error
+    if otherwise is not None and chunked.null_count:
+        values = [otherwise if value is None else value for value in values]
+    return _judged(table, column, values)
+
+
+def _judged(table: Table, column: Column, values: list[Value]) -> list[Value]:
+    """Return values as we keep them: JSON in canonical form, old enum texts in today's."""
+    where = (table.name, column.name)
+    if column.kind is Kind.JSON:
+        canonical = {text: _canonical(where, text) for text in set(values)}
+        return [canonical[text] for text in values]
+    allowed = ALLOWED.get(where)
+    if allowed is None:
+        return values
+    strange = set(values) - allowed - {None}
+    if not strange:
+        return values
+    today = READ_AS.get(where, {})
+    unknown = sorted(str(text) for text in strange - today.keys())
+    if unknown:
+        raise DamagedTable(*where, f"unknown text {', '.join(unknown)}")
+    return [today.get(value, value) if isinstance(value, str) else value for value in values]
+
+
+def _canonical(where: tuple[str, str], text: Value) -> Value:
+    if not isinstance(text, str):
+        return text
+    try:
+        return canonical_json(orjson.loads(text)).decode()
+    except ValueError as error:
+        raise DamagedTable(*where, f"no JSON that we write: {error}") from error
+
+
+def _tell_event_types(columns: list[list[Value]]) -> None:
+    """Fill in the event types that the oldest files lack (E 1.6)."""
+    place, keys = IDEMPOTENCY_KEYS.index("event_type"), columns[IDEMPOTENCY_KEYS.index("idempotency_key")]
+    if None in columns[place]:
+        columns[place] = [
+            event_type_of_legacy_key(str(key)) if kind is None else kind
+            for kind, key in zip(columns[place], keys, strict=True)
+        ]
