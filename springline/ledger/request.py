@@ -124,7 +124,8 @@ class IngestOutcome(BaseModel):
     """What became of the foreign events of one request.
 
     `accepted` of them are new (`late` of those below the watermark), `known` had been accepted before, `deferred`
-    lie too far in the future and are to be sent again later; all others are in `refused`.
+    lie too far in the future, or went beyond what a round holds, and are to be sent again later; all others are in
+    `refused`, of which an answer lists the first thousand or fewer, and `refused_total` counts them all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -134,6 +135,7 @@ class IngestOutcome(BaseModel):
     known: int = 0
     deferred: list[str] = []
     refused: list[RefusedEvent] = []
+    refused_total: int = 0
     outcomes: dict[EventOutcome, int] = {}
     visibility_status: VisibilityStatus | None = None
     manifest_id: str | None = None

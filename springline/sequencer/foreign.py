@@ -1,0 +1,67 @@
+"""Judging events that somebody else wrote: by their path first, then by their body (E 1.1, 1.8, design 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from springline import paths
+from springline.ledger.envelope import Event, MalformedEvent, parse_event
+from springline.ledger.event_ids import event_id_ms, is_canonical
+from springline.ledger.request import RefusalReason
+
+MAX_AHEAD_MS = 5 * 60 * 1000
+"""An id whose time lies further ahead is not taken in yet (E 1.5)."""
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""Larger objects are no events: they would not travel with a round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an event is refused."""
+
+    reason: RefusalReason
+    message: str
+
+
+def judge_path(path: str) -> str | Verdict:
+    """Return the id of the event that `path` names, or why it can be no event of ours.
+
+    Nothing needs to be read for this; ids that are no canonical ULIDs are refused here and folded offline only.
+    """
+    event_id = paths.event_id_from_ledger_path(path)
+    if event_id is None:
+        return Verdict(RefusalReason.NOT_A_LEDGER_PATH, "the path is not that of a ledger event")
+    if not is_canonical(event_id):
+        return Verdict(RefusalReason.NOT_A_ULID, f"the id {event_id!r} is not a ULID in upper case")
+    try:
+        canonical = paths.canonical_ulid_event(event_id)
+    except paths.InvalidPath as error:
+        return Verdict(RefusalReason.NOT_A_ULID, str(error))
+    if canonical != path:
+        return Verdict(RefusalReason.WRONG_PATH, f"an event with this id lies at {canonical}")
+    return event_id
+
+
+def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event | Verdict:
+    """Return the event that was read under its path for `event_id`, or why it is refused; None: nothing was there."""
+    if body is None:
+        return Verdict(RefusalReason.MISSING, "there is no object at this path")
+    if len(body) > MAX_EVENT_BYTES:
+        return Verdict(RefusalReason.UNREADABLE, f"the object has {len(body)} bytes, more than {MAX_EVENT_BYTES}")
+    try:
+        event = parse_event(body)
+    except MalformedEvent as error:
+        return Verdict(RefusalReason.UNREADABLE, f"the object is no event: {error.reason}")
+    if event.event_id != event_id:
+        return Verdict(RefusalReason.WRONG_PATH, f"the object holds event {event.event_id!r}")
+    if (event.tenant_id, event.workspace_id) != (scope.tenant, scope.workspace):
+        return Verdict(
+            RefusalReason.OTHER_SCOPE,
+            f"the event is of tenant {event.tenant_id!r} and workspace {event.workspace_id!r}",
+        )
+    return event
+
+
+def is_too_far_ahead(event_id: str, now_ms: int) -> bool:
+    """Say whether a canonical id lies more than `MAX_AHEAD_MS` ahead of `now_ms`: it is to be sent again later."""
+    return (event_id_ms(event_id) or 0) > now_ms + MAX_AHEAD_MS

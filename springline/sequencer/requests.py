@@ -1,0 +1,151 @@
+"""Request markers: the answer to a request id, once for ever (design 4.1).
+
+A marker is made of its round's record alone, so that whoever finishes the round writes the same bytes. It is written
+before the round becomes visible; a round that is visible has all its markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from springline.errors import Code, InvariantViolated, Refusal
+from springline.ledger.canonical import canonical_json
+from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
+from springline.paths import orchestration_request
+from springline.projection.table_paths import checksum_of
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+FORMAT = 1
+PUTS_TOGETHER = 16
+_RESTORE = "its request cannot be repeated until an operator restores the object; all others go on"
+
+
+class AnsweredEvent(Struct, frozen=True):
+    """An event of an answered request, as `AppendedEvent` has it."""
+
+    event_id: str
+    event_type: str
+    idempotency_key: str
+    ledger_path: str
+    outcome: EventOutcome
+    completed: bool = False
+
+
+class RequestMarker(Struct, frozen=True, kw_only=True):
+    """The stored answer to one request.
+
+    `round`: the round that wrote its events, None if it wrote none because all of its keys had been used before.
+    """
+
+    format: int = FORMAT
+    request_id: str
+    payload_sha256: str
+    round: int | None
+    events: list[AnsweredEvent]
+
+
+_decode = msgspec.json.Decoder(RequestMarker).decode
+
+
+def payload_sha256(request: AppendRequest) -> str:
+    """Return what tells a repeated request from another one under its id: the hash of its events' canonical JSON.
+
+    Raises `ValueError` if they have none, such as for a number with a fraction.
+    """
+    return checksum_of(canonical_json([event.model_dump(exclude_none=True) for event in request.events]))
+
+
+def marker_of(request_id: str, payload: str, number: int | None, events: Iterable[AppendedEvent]) -> RequestMarker:
+    """Return the marker of a request whose `payload_sha256` is `payload` and that round `number` answers."""
+    answered = [
+        AnsweredEvent(e.event_id, e.event_type, e.idempotency_key, e.ledger_path, e.outcome, e.completed)
+        for e in events
+    ]
+    return RequestMarker(request_id=request_id, payload_sha256=payload, round=number, events=answered)
+
+
+def outcome_of(marker: RequestMarker, *, replayed: bool) -> AppendOutcome:
+    """Return a marker's answer; whether it is visible is the caller's to say."""
+    events = [AppendedEvent.model_validate(msgspec.structs.asdict(event)) for event in marker.events]
+    return AppendOutcome(request_id=marker.request_id, events=events, replayed=replayed)
+
+
+def encode_marker(marker: RequestMarker) -> bytes:
+    """Return the marker's bytes."""
+    return msgspec.json.encode(marker)
+
+
+def decode_marker(data: bytes, request_id: str) -> RequestMarker:
+    """Parse the marker read for `request_id`; raises `DamagedObject`."""
+    path = orchestration_request(request_id)
+    try:
+        marker = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedObject(path, f"is no request marker: {error}", _RESTORE) from error
+    if (marker.format, marker.request_id) != (FORMAT, request_id):
+        raise DamagedObject(path, f"is the marker of {marker.request_id!r} in format {marker.format}", _RESTORE)
+    return marker
+
+
+async def read_markers(store: ObjectStore, request_ids: Sequence[str]) -> dict[str, RequestMarker | Refusal]:
+    """Read the markers of `request_ids`, all at the same time; an id without one is left out.
+
+    A damaged marker refuses its own request (INTERNAL) and holds up no other.
+    """
+    found = await store.get_many([orchestration_request(one) for one in request_ids])
+    answers: dict[str, RequestMarker | Refusal] = {}
+    for request_id, stored in zip(request_ids, found, strict=True):
+        if stored is None:
+            continue
+        try:
+            answers[request_id] = decode_marker(stored.data, request_id)
+        except InvariantViolated as error:
+            answers[request_id] = Refusal(
+                code=Code.INTERNAL,
+                message=str(error),
+                field="request_id",
+                value=request_id,
+                remedy="Call an operator, who restores the stored answer; a new request_id appends the events again.",
+            )
+    return answers
+
+
+def key_reused(request_id: str) -> Refusal:
+    """Return the refusal of a request whose id belongs to a request with other events."""
+    return Refusal(
+        code=Code.KEY_REUSED,
+        message=f"request_id {request_id} already belongs to a request with other events",
+        field="request_id",
+        value=request_id,
+        remedy="Send the same events to have the first answer again, or use a new UUIDv7.",
+    )
+
+
+async def write_markers(store: ObjectStore, markers: Sequence[RequestMarker]) -> Mapping[str, RequestMarker | None]:
+    """Write `markers`, create-only; safe to repeat.
+
+    Returns the ids whose marker had been written with another content before, with what stands there: None if that
+    is damaged. Raises what the store does; the markers written until then stay.
+    """
+
+    async def write(marker: RequestMarker) -> RequestMarker | DamagedObject | None:
+        result = await put_once(store, orchestration_request(marker.request_id), encode_marker(marker))
+        if not isinstance(result, Other):
+            return None
+        try:
+            return decode_marker(result.data, marker.request_id)
+        except DamagedObject as error:
+            return error
+
+    results = await each(write, markers, concurrency=PUTS_TOGETHER)
+    return {
+        marker.request_id: None if isinstance(result, DamagedObject) else result
+        for marker, result in zip(markers, results, strict=True)
+        if result is not None
+    }

@@ -1,0 +1,187 @@
+"""Round records: the write-ahead entries of a workspace's ledger (design 4.1).
+
+A round's record is created before its first event is put and holds all that finishing the round takes: the exact
+text of its events and the answers to its requests. From then on these events belong to the ledger, whoever writes
+them out; without a record nothing of the round exists. Rounds are numbered without gaps, so that a successor finds
+the unfinished ones by probing forward, and only one sequencer can hold a number.
+
+Records are kept: one that vanished while a sequencer of long ago is still at work could be created a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from springline.ledger.request import EventOutcome, IngestOutcome, RefusalReason
+from springline.paths import orchestration_round
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.orders import PendingRound
+from springline.sequencer.requests import RequestMarker
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+FORMAT = 1
+MAX_ROUND_BYTES = 32 * 1024 * 1024
+"""Text of the events of one foreign round; what goes beyond is left to the next one."""
+_RESTORE = "an operator must restore the record: its events may have been acknowledged"
+
+
+class RoundEvent(Struct, frozen=True):
+    """One event: its id, the SHA-256 (hex) of its body, and the body as it is or will be stored."""
+
+    event_id: str
+    sha256: str
+    body: str
+
+    @classmethod
+    def of(cls, event_id: str, body: bytes) -> RoundEvent:
+        """Return the entry of an event. Raises `UnicodeDecodeError` for a body that is no UTF-8."""
+        return cls(event_id, hashlib.sha256(body).hexdigest(), body.decode())
+
+    @property
+    def data(self) -> bytes:
+        """The body's bytes."""
+        return self.body.encode()
+
+
+class ForeignRefusal(Struct, frozen=True, omit_defaults=True):
+    """A refused foreign event, as `RefusedEvent` has it."""
+
+    path: str
+    reason: RefusalReason
+    message: str
+    record_path: str | None = None
+
+
+class ForeignAnswer(Struct, frozen=True, omit_defaults=True):
+    """What became of the foreign events of one request, as far as it is known before the fold."""
+
+    accepted: int = 0
+    late: int = 0
+    known: int = 0
+    deferred: list[str] = []
+    refused: list[ForeignRefusal] = []
+    refused_total: int = 0
+
+
+class RoundRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that finishing a round takes.
+
+    `order_sha256` names the order that it was made for. `events` ascend by id. `requests` are the markers of an own
+    round; `foreign_answers` the answers of a foreign one, and `closes` the foreign ranges (by their head) that are
+    taken in completely with it.
+    """
+
+    format: int = FORMAT
+    number: int
+    writer: str
+    order_sha256: str
+    kind: Literal["own", "foreign"]
+    created_at_ms: int
+    events: list[RoundEvent] = []
+    requests: list[RequestMarker] = []
+    foreign_answers: list[ForeignAnswer] = []
+    closes: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """A record with the SHA-256 (hex) of its bytes."""
+
+    record: RoundRecord
+    sha256: str
+
+    @property
+    def pending(self) -> PendingRound:
+        """The round as orders name it."""
+        events = self.record.events
+        return PendingRound(
+            number=self.record.number,
+            record_sha256=self.sha256,
+            first_event_id=events[0].event_id if events else None,
+            last_event_id=events[-1].event_id if events else None,
+            events=len(events),
+            foreign=self.record.kind == "foreign",
+        )
+
+
+_decode = msgspec.json.Decoder(RoundRecord).decode
+
+
+def encode_round(record: RoundRecord) -> bytes:
+    """Return the record's bytes, always the same for the same record."""
+    return msgspec.json.encode(record)
+
+
+def decode_round(data: bytes, number: int) -> StoredRound:
+    """Parse the record read for round `number`; raises `DamagedObject`."""
+    path = orchestration_round(number)
+    try:
+        record = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedObject(path, f"is no round record: {error}", _RESTORE) from error
+    if (record.format, record.number) != (FORMAT, number):
+        raise DamagedObject(path, f"is the record of round {record.number} in format {record.format}", _RESTORE)
+    return StoredRound(record, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """The record stands: this call, or an earlier attempt, wrote it."""
+
+    stored: StoredRound
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The number belongs to another record."""
+
+    stored: StoredRound
+
+
+async def create_round(store: ObjectStore, record: RoundRecord) -> Ours | Taken:
+    """Create a round's record unless there is one; safe to repeat with the same record.
+
+    Raises what the store does, `StoreUnknown` if the record may still come to stand, and `DamagedObject` if
+    something else stands there.
+    """
+    data = encode_round(record)
+    result = await put_once(store, orchestration_round(record.number), data)
+    if isinstance(result, Other):
+        return Taken(decode_round(result.data, record.number))
+    return Ours(StoredRound(record, hashlib.sha256(data).hexdigest()))
+
+
+async def find_round(store: ObjectStore, number: int) -> StoredRound | None:
+    """Read the record of round `number`; None if there is none. Raises `DamagedObject`."""
+    stored = await store.get(orchestration_round(number))
+    return None if stored is None else decode_round(stored.data, number)
+
+
+async def read_round(store: ObjectStore, number: int, sha256: str) -> StoredRound:
+    """Read the record of round `number`, whose bytes have this SHA-256 (hex). Raises `DamagedObject` if not."""
+    found = await find_round(store, number)
+    path = orchestration_round(number)
+    if found is None:
+        raise DamagedObject(path, "is missing", _RESTORE)
+    if found.sha256 != sha256:
+        raise DamagedObject(path, f"has the SHA-256 {found.sha256}, not {sha256}", _RESTORE)
+    return found
+
+
+async def probe_rounds(store: ObjectStore, folded: int) -> list[StoredRound]:
+    """Return the records after round `folded`, in order, up to the first number that has none; nothing is listed."""
+    found: list[StoredRound] = []
+    while (stored := await find_round(store, folded + 1 + len(found))) is not None:
+        found.append(stored)
+    return found
+
+
+def answer_of(answer: ForeignAnswer, outcomes: dict[EventOutcome, int]) -> IngestOutcome:
+    """Return a foreign answer with what the fold made of its events; visibility is the caller's to say."""
+    return IngestOutcome.model_validate({**msgspec.to_builtins(answer), "outcomes": outcomes})
