@@ -10,7 +10,7 @@ storage; orders name them.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -198,4 +198,24 @@ class Compared(Order):
     rebuilt_digest: str
     counts: dict[str, int] = {}
     differences: list[Difference] = []
+    attempt: int = 1
+
+
+class ReportOrder(Order):
+    """Input of `write_report`; `name` is the report's own within the work folder."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    name: str
+    result: dict[str, Any]
+    rows: dict[str, int] = {}
+    compared: Compared | None = None
+    bad: list[BadEvent] = []
+    gaps: list[str] = []
+
+
+class Reported(Order):
+    """Answer of `write_report`."""
+
+    report_path: str
     attempt: int = 1
