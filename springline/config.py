@@ -6,6 +6,8 @@ Where Temporal is and how to reach it is not ours to configure: `temporalio.envc
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,6 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from springline.errors import SpringlineError
+from springline.projection.config import FoldConfig
 
 PREFIX = "SPRINGLINE_"
 MIN_SECRET_BYTES = 32
@@ -57,6 +60,14 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _base64(secret: SecretStr) -> SecretStr:
+    try:
+        base64.b64decode(secret.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64 (RFC 4648, with its padding)") from None
+    return secret
+
+
 def _web_url(url: str) -> str:
     if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
         raise ValueError("is not an https:// URL (plain http:// is taken for loopback addresses only)")
@@ -65,6 +76,7 @@ def _web_url(url: str) -> str:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+_SECRETS = ("jwt_secret", "run_id_secret")
 
 
 class Settings(BaseSettings):
@@ -77,6 +89,15 @@ class Settings(BaseSettings):
 
     store_url: Annotated[str, AfterValidator(_known_scheme)] = Field(
         description="Where the tables are: file:///absolute/folder or gs://bucket/prefix."
+    )
+
+    run_id_secret: Annotated[SecretStr, AfterValidator(_base64)] = Field(
+        default=SecretStr(""),
+        description="Base64 of the secret that run ids are derived with; one for all processes, and never changed.",
+    )
+    retention_days: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Days a finished run stays in the projections; 0 keeps runs, unset prunes nothing at all.",
     )
 
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
@@ -136,6 +157,19 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     return settings
 
 
+def fold_config(settings: Settings, tenant: str, workspace: str) -> FoldConfig:
+    """Return under which rules a workspace's ledger is folded, as every process must do it alike (design 4.2).
+
+    A state that was folded under others is refused, by the fingerprint in its manifest: see `FoldConfig`.
+    """
+    return FoldConfig(
+        tenant=tenant,
+        workspace=workspace,
+        run_id_secret=base64.b64decode(settings.run_id_secret.get_secret_value()),
+        retention_days=settings.retention_days,
+    )
+
+
 def _problem(detail: ErrorDetails) -> Problem:
     name = str(detail["loc"][0])
     variable = PREFIX + name.upper()
@@ -144,5 +178,5 @@ def _problem(detail: ErrorDetails) -> Problem:
     if detail["type"] == "missing":
         return Problem(variable, "is not set", f"Set it. {about}")
     said = detail["msg"].removeprefix("Value error, ")
-    shown = "(hidden)" if name == "jwt_secret" else repr(detail["input"])
+    shown = "(hidden)" if name in _SECRETS else repr(detail["input"])
     return Problem(variable, f"value {shown}: {said}", f"Correct it. {about}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from springline.config import ConfigurationError, load_settings
+from springline.config import ConfigurationError, fold_config, load_settings
+from springline.projection.config import FoldConfig
 
 SECRET = "s" * 32
 
@@ -54,6 +55,8 @@ def test_a_missing_variable_is_named_with_its_remedy() -> None:
         ("SPRINGLINE_COMMIT_DEADLINE", "0", "greater than 0"),
         ("SPRINGLINE_LOG_FORMAT", "xml", "'json'"),
         ("SPRINGLINE_JWT_JWKS_URL", "http://example.org/keys", "https://"),
+        ("SPRINGLINE_RETENTION_DAYS", "-1", "greater than or equal to 0"),
+        ("SPRINGLINE_RETENTION_DAYS", "1.5", "integer"),
     ],
 )
 def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str) -> None:
@@ -95,3 +98,33 @@ def test_several_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         "SPRINGLINE_STORE_URL",
         "SPRINGLINE_API_PORT",
     }
+
+
+def test_a_ledger_is_folded_without_secret_and_retention_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    assert fold_config(load_settings(), "acme", "prod") == FoldConfig("acme", "prod")
+    monkeypatch.setenv("SPRINGLINE_RUN_ID_SECRET", "dGVzdC1zZWNyZXQ=")
+    monkeypatch.setenv("SPRINGLINE_RETENTION_DAYS", "0")
+    config = fold_config(load_settings(), "acme", "prod")
+    assert config == FoldConfig("acme", "prod", run_id_secret=b"test-secret", retention_days=0)
+    assert config.fingerprint != FoldConfig("acme", "prod").fingerprint
+
+
+@pytest.mark.parametrize("wrong", ["not base64!", "dGVzdC1zZWNyZXQ", "dGVz\ndA==", "schlüssel"])
+def test_a_run_id_secret_that_is_no_base64_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """The reference takes it for the empty secret, and derives other run ids than all who read it right."""
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_RUN_ID_SECRET", wrong)
+    with pytest.raises(
+        ConfigurationError, match=r"SPRINGLINE_RUN_ID_SECRET: value \(hidden\): is not base64"
+    ) as caught:
+        load_settings()
+    assert wrong not in str(caught.value)
+
+
+def test_a_run_id_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_RUN_ID_SECRET", "dGVzdC1zZWNyZXQ=")
+    assert "dGVzdC1zZWNyZXQ=" not in repr(load_settings())
