@@ -1,0 +1,163 @@
+"""Round records, request markers and refusals: create-only, verified on reading, and damage stays where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from springline.errors import Code, Refusal
+from springline.ledger.request import AppendedEvent, AppendRequest, EventOutcome, NewEvent, RefusalReason
+from springline.paths import orchestration_request, orchestration_round
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.requests import (
+    RequestMarker,
+    encode_marker,
+    marker_of,
+    outcome_of,
+    payload_sha256,
+    read_markers,
+    write_markers,
+)
+from springline.sequencer.rounds import (
+    Ours,
+    RoundEvent,
+    RoundRecord,
+    Taken,
+    create_round,
+    encode_round,
+    find_round,
+    probe_rounds,
+    read_round,
+)
+from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.memory import MemoryStore
+from tests.sequencer.world import NOW_MS, SCOPE, ask, body_of, event_id, request_id, scoped, triggered
+
+
+def marker(number: int = 1, run: str = "r1") -> RequestMarker:
+    event = AppendedEvent(
+        event_id=event_id(number),
+        event_type="RunTriggered",
+        idempotency_key=f"run:{run}",
+        ledger_path="somewhere",
+        outcome=EventOutcome.APPLIED,
+    )
+    return marker_of(request_id(number), payload_sha256(ask(number, triggered(run))), number, [event])
+
+
+def record(number: int = 1, **more: Any) -> RoundRecord:
+    event = RoundEvent.of(event_id(number), body_of(number, triggered(f"r-\u00e9-{number}")))
+    given: dict[str, Any] = {"writer": "w", "order_sha256": "o", "kind": "own", "created_at_ms": NOW_MS} | more
+    return RoundRecord(number=number, events=[event], requests=[marker(number)], **given)
+
+
+async def test_a_record_is_created_once_and_read_as_it_was() -> None:
+    store = scoped(MemoryStore())
+    created = await create_round(store, record())
+    assert isinstance(created, Ours)
+    assert await create_round(store, record()) == created
+    assert await find_round(store, 1) == created.stored
+    assert await read_round(store, 1, created.stored.sha256) == created.stored
+    assert created.stored.record.events[0].data == body_of(1, triggered("r-\u00e9-1"))
+    pending = created.stored.pending
+    assert (pending.number, pending.events, pending.first_event_id) == (1, 1, event_id(1))
+
+
+async def test_another_record_of_the_number_is_told() -> None:
+    store = scoped(MemoryStore())
+    first = await create_round(store, record())
+    taken = await create_round(store, record(writer="another"))
+    assert isinstance(taken, Taken)
+    assert taken.stored == first.stored
+
+
+@pytest.mark.parametrize("decision", [Decision.FAIL_AFTER, Decision.LOSE, Decision.LATE])
+async def test_an_unclear_creation_is_resolved(decision: Decision) -> None:
+    faulty = FaultyStore(MemoryStore(), hook=on(lambda o: o.kind is Kind.PUT, decision))
+    assert isinstance(await create_round(scoped(faulty), record()), Ours)
+    await faulty.deliver_late()
+    assert await find_round(scoped(faulty), 1) is not None
+
+
+async def test_unfinished_rounds_are_found_by_probing_and_a_gap_ends_them() -> None:
+    store = FaultyStore(MemoryStore())
+    for number in (1, 2, 3, 4, 6):
+        await create_round(scoped(store), record(number))
+    store.forget()
+    assert [one.record.number for one in await probe_rounds(scoped(store), 2)] == [3, 4]
+    assert (store.count(Kind.GET), store.count()) == (3, 3)
+
+
+@pytest.mark.parametrize("stored", [b"", b"{}", encode_round(record(2)), encode_round(record(format=9))], ids=repr)
+async def test_a_damaged_record_is_named(stored: bytes) -> None:
+    store = MemoryStore()
+    store.seed(SCOPE.full(orchestration_round(1)), stored)
+    with pytest.raises(DamagedObject, match=orchestration_round(1)):
+        await find_round(scoped(store), 1)
+
+
+async def test_a_record_that_is_gone_or_another_is_named() -> None:
+    store = scoped(MemoryStore())
+    with pytest.raises(DamagedObject, match="missing"):
+        await read_round(store, 1, "0" * 64)
+    await create_round(store, record())
+    with pytest.raises(DamagedObject, match="SHA-256"):
+        await read_round(store, 1, "0" * 64)
+
+
+async def test_markers_answer_again_and_only_the_same_events() -> None:
+    store = scoped(MemoryStore())
+    assert not await write_markers(store, [marker(1), marker(2)])
+    assert not await write_markers(store, [marker(1), marker(2)])
+    found = await read_markers(store, [request_id(1), request_id(3), request_id(2)])
+    assert found == {request_id(1): marker(1), request_id(2): marker(2)}
+    answer = outcome_of(marker(1), replayed=True)
+    assert answer.replayed
+    assert [event.event_id for event in answer.events] == [event_id(1)]
+    assert payload_sha256(ask(1, triggered("r1"))) == payload_sha256(ask(2, triggered("r1")))
+    assert payload_sha256(ask(1, triggered("r1"))) != payload_sha256(ask(1, triggered("r2")))
+
+
+async def test_an_event_that_is_written_out_differently_is_another() -> None:
+    plain = AppendRequest(request_id=request_id(1), events=[NewEvent(data=triggered("r1"))])
+    keyed = AppendRequest(request_id=request_id(1), events=[NewEvent(data=triggered("r1"), idempotency_key="run:r1")])
+    assert payload_sha256(plain) != payload_sha256(keyed)
+    with pytest.raises(ValueError, match="float"):
+        payload_sha256(ask(1, triggered("r1", labels={"n": 1.5})))
+
+
+async def test_a_marker_with_another_answer_stays_and_is_reported() -> None:
+    store = scoped(MemoryStore())
+    await write_markers(store, [marker(1)])
+    other = marker_of(request_id(1), "another", 9, [])
+    assert await write_markers(store, [other, marker(2)]) == {request_id(1): marker(1)}
+    assert (await read_markers(store, [request_id(1)]))[request_id(1)] == marker(1)
+    assert request_id(2) in await read_markers(store, [request_id(2)])
+
+
+@pytest.mark.parametrize("stored", [b"", b"{}", encode_marker(marker(2))], ids=repr)
+async def test_a_damaged_marker_refuses_its_own_request_only(stored: bytes) -> None:
+    inner = MemoryStore()
+    await write_markers(scoped(inner), [marker(3)])
+    inner.seed(SCOPE.full(orchestration_request(request_id(1))), stored)
+    found = await read_markers(scoped(inner), [request_id(1), request_id(3)])
+    refusal = found[request_id(1)]
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is Code.INTERNAL
+    assert orchestration_request(request_id(1)) in refusal.message
+    assert found[request_id(3)] == marker(3)
+    assert await write_markers(scoped(inner), [marker(1)]) == {request_id(1): None}
+
+
+async def test_a_refusal_is_recorded_once_per_path_reason_and_body() -> None:
+    inner = MemoryStore()
+    gone = Refused("a", RefusalReason.MISSING, "there is nothing")
+    damaged = Refused("a", RefusalReason.OTHER_BODY, "another body", b"{}", accepted_sha256="0" * 64)
+    again = Refused("a", RefusalReason.OTHER_BODY, "another body", b"[]", accepted_sha256="0" * 64)
+    first = await record_refused(scoped(inner), [gone, damaged])
+    second = await record_refused(scoped(inner), [damaged, gone, again])
+    assert first == second[1::-1]
+    assert len(inner.objects) == 3
+    assert b"accepted_sha256" in inner.objects[SCOPE.full(first[1])].data
