@@ -1,0 +1,157 @@
+"""Runs with their tasks and edges, a family per run: the fold finds whatever an event of a run touches from there.
+
+`runs`, `tasks`, `dep_satisfaction` and the derived `catalog_run_index` are views of the families. Runs and tasks are
+changed in place: whoever changes one says so first (`keep_run`, `keep_task`), so that its before-image is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+
+from springline.projection.rows import EdgeRow, RunRow, TaskRow
+
+
+class Family:
+    """A run, its tasks by key, and its edges by upstream and downstream key; the run's own row may be missing."""
+
+    __slots__ = ("edges", "run", "tasks")
+
+    def __init__(self) -> None:
+        self.run: RunRow | None = None
+        self.tasks: dict[str, TaskRow] = {}
+        self.edges: dict[str, dict[str, EdgeRow]] = {}
+
+
+class Kept:
+    """Before-images of a run's, tasks' and edges' rows, by key; None for a row that was not there."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, RunRow | None] = {}
+        self.tasks: dict[tuple[str, str], TaskRow | None] = {}
+        self.edges: dict[tuple[str, str, str], EdgeRow | None] = {}
+
+
+class Families:
+    """All families by run id. Rows are written by the methods here, but for changes of a kept run or task.
+
+    Args:
+        on_run: called with every run row that is put in place as it is, by loading or rolling back.
+    """
+
+    def __init__(self, on_run: Callable[[RunRow], None] | None = None) -> None:
+        self.of: dict[str, Family] = {}
+        self.kept: Kept | None = None
+        self.unclaimed: dict[tuple[str, str], tuple[str, int]] = {}
+        """Stamp and time of catalog rows that were loaded before their tasks."""
+        self._on_run = on_run
+
+    def family(self, run_id: str) -> Family:
+        """Return the family of a run, a new one if there is none."""
+        family = self.of.get(run_id)
+        if family is None:
+            family = self.of[run_id] = Family()
+        return family
+
+    def keep_run(self, run: RunRow) -> None:
+        """Keep the before-image of a run that is about to change."""
+        kept = self.kept
+        if kept is not None and run.run_id not in kept.runs:
+            kept.runs[run.run_id] = copy(run)
+
+    def keep_task(self, task: TaskRow) -> None:
+        """Keep the before-image of a task that is about to change."""
+        kept = self.kept
+        if kept is not None and (key := (task.run_id, task.task_key)) not in kept.tasks:
+            kept.tasks[key] = copy(task)
+
+    def add_run(self, run: RunRow) -> None:
+        """Write the row of a run that has none."""
+        if self.kept is not None:
+            self.kept.runs.setdefault(run.run_id, None)
+        self.family(run.run_id).run = run
+
+    def add_task(self, task: TaskRow) -> None:
+        """Write the row of a task that has none, or that was added for the same event."""
+        if self.kept is not None:
+            self.kept.tasks.setdefault((task.run_id, task.task_key), None)
+        self.family(task.run_id).tasks[task.task_key] = task
+
+    def put_edge(self, family: Family, edge: EdgeRow) -> None:
+        """Write an edge of a family, new or in the place of another."""
+        upstream, downstream = edge.upstream_task_key, edge.downstream_task_key
+        edges = family.edges.get(upstream)
+        if edges is None:
+            edges = family.edges[upstream] = {}
+        if self.kept is not None:
+            self.kept.edges.setdefault((edge.run_id, upstream, downstream), edges.get(downstream))
+        edges[downstream] = edge
+
+    def remove(self, run_id: str) -> None:
+        """Delete a family with all its rows; raises `KeyError` if there is none."""
+        family = self.of.pop(run_id)
+        if self.kept is None:
+            return
+        if family.run is not None:
+            self.kept.runs.setdefault(run_id, family.run)
+        for task in family.tasks.values():
+            self.kept.tasks.setdefault((run_id, task.task_key), task)
+        for upstream, edges in family.edges.items():
+            for downstream, edge in edges.items():
+                self.kept.edges.setdefault((run_id, upstream, downstream), edge)
+
+    def set_run(self, run_id: str, run: RunRow | None) -> None:
+        """Put a run's row in place, or none, without keeping what was there."""
+        self.family(run_id).run = run
+        if run is None:
+            self._drop_if_empty(run_id)
+        elif self._on_run is not None:
+            self._on_run(run)
+
+    def set_task(self, run_id: str, task_key: str, task: TaskRow | None) -> None:
+        """Put a task's row in place, or none, without keeping what was there."""
+        if task is not None:
+            self.family(run_id).tasks[task_key] = task
+        elif run_id in self.of:
+            self.of[run_id].tasks.pop(task_key, None)
+            self._drop_if_empty(run_id)
+
+    def set_edge(self, key: tuple[str, str, str], edge: EdgeRow | None) -> None:
+        """Put an edge's row in place, or none, without keeping what was there."""
+        run_id, upstream, downstream = key
+        if edge is not None:
+            self.family(run_id).edges.setdefault(upstream, {})[downstream] = edge
+        elif run_id in self.of:
+            edges = self.of[run_id].edges.get(upstream, {})
+            edges.pop(downstream, None)
+            if not edges:
+                self.of[run_id].edges.pop(upstream, None)
+            self._drop_if_empty(run_id)
+
+    @property
+    def touched(self) -> bool:
+        """Whether there are before-images."""
+        kept = self.kept
+        return kept is not None and bool(kept.runs or kept.tasks or kept.edges)
+
+    def track(self, on: bool) -> None:
+        """Drop all before-images; keep new ones from here on, or none."""
+        self.kept = Kept() if on else None
+
+    def rollback(self) -> None:
+        """Put all before-images back, and drop them."""
+        kept = self.kept
+        if kept is None:
+            return
+        self.kept = Kept()
+        for run_id, run in kept.runs.items():
+            self.set_run(run_id, run)
+        for (run_id, task_key), task in kept.tasks.items():
+            self.set_task(run_id, task_key, task)
+        for key, edge in kept.edges.items():
+            self.set_edge(key, edge)
+
+    def _drop_if_empty(self, run_id: str) -> None:
+        family = self.of[run_id]
+        if family.run is None and not family.tasks and not family.edges:
+            del self.of[run_id]

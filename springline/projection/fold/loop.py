@@ -1,0 +1,137 @@
+"""The loop: each event once, in the order of ids (E 4.1)."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from springline.ledger import events as e
+from springline.ledger.timestamps import NS_PER_MS
+from springline.projection.catalog import refresh_pending
+from springline.projection.fold import (
+    backfills,
+    dispatch,
+    run_requests,
+    runs,
+    schedules,
+    sensors,
+    tasks,
+    timers,
+)
+from springline.projection.fold.retention import advance_frontier
+from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
+
+if TYPE_CHECKING:
+    from springline.ledger.envelope import Event
+    from springline.projection.state import State
+
+Handler = Callable[["State", str, int, Any], bool]
+
+
+class EventOutcome(Enum):
+    """What became of an event."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    """The state did not admit it; its idempotency key is free."""
+    DUPLICATE = "duplicate"
+    """Its idempotency key was used before."""
+    UNKNOWN = "unknown"
+    """Its type is not known here."""
+
+
+_APPLIED, _REFUSED, _DUPLICATE, _UNKNOWN = EventOutcome
+
+_HANDLERS: Final[dict[type, Handler]] = {
+    e.RunTriggered: runs.run_triggered,
+    e.PlanCreated: runs.plan_created,
+    e.RunCancelRequested: runs.run_cancel_requested,
+    e.TaskStarted: tasks.task_started,
+    e.TaskHeartbeat: tasks.task_heartbeat,
+    e.TaskFinished: tasks.task_finished,
+    e.TaskCompletionRecorded: tasks.task_completion_recorded,
+    e.TaskOutputVisibilityChanged: tasks.task_output_visibility_changed,
+    e.DispatchRequested: dispatch.dispatch_requested,
+    e.DispatchEnqueued: dispatch.dispatch_enqueued,
+    e.TimerRequested: timers.timer_requested,
+    e.TimerEnqueued: timers.timer_enqueued,
+    e.TimerFired: timers.timer_fired,
+    e.ScheduleDefinitionUpserted: schedules.schedule_definition_upserted,
+    e.ScheduleTicked: schedules.schedule_ticked,
+    e.SensorEvaluated: sensors.sensor_evaluated,
+    e.RunRequested: run_requests.run_requested,
+    e.BackfillCreated: backfills.backfill_created,
+    e.BackfillChunkPlanned: backfills.backfill_chunk_planned,
+    e.BackfillStateChanged: backfills.backfill_state_changed,
+}
+_OF_A_RUN: Final = frozenset(
+    {
+        e.RunTriggered,
+        e.PlanCreated,
+        e.RunCancelRequested,
+        e.TaskStarted,
+        e.TaskHeartbeat,
+        e.TaskFinished,
+        e.TaskCompletionRecorded,
+        e.TaskOutputVisibilityChanged,
+        e.DispatchRequested,
+    }
+)
+"""Payloads of the events that refresh the catalog rows of their run."""
+
+
+class EventOutOfPlace(ValueError):
+    """An event that cannot be folded here: of another scope, or not above the last one."""
+
+
+def fold_event(state: State, event: Event) -> EventOutcome:
+    """Fold one event into a state; see `State.fold`."""
+    event_id = event.event_id
+    if event_id <= state.last_event_id:
+        raise EventOutOfPlace(f"event {event_id!r} is not above {state.last_event_id!r}: fold again from below it")
+    if event.tenant_id != state.config.tenant or event.workspace_id != state.config.workspace:
+        raise EventOutOfPlace(f"event {event_id!r} belongs to {event.tenant_id!r}, {event.workspace_id!r}")
+    state.last_event_id = event_id
+    if state.prunes:
+        advance_frontier(state, event_id)
+    key = event.idempotency_key
+    if key in state.keys.rows:
+        return _DUPLICATE
+    data: Any = event.data
+    kind = type(data)
+    handler = _HANDLERS.get(kind)
+    if handler is None:
+        return _UNKNOWN
+    at_ms = event.timestamp_ns // NS_PER_MS
+    if not handler(state, event_id, at_ms, data):
+        return _REFUSED
+    if kind in _OF_A_RUN:
+        family = state.families.of.get(data.run_id)
+        if family is not None:
+            run = family.run
+            if run is not None and run.pending is not NOTHING_PENDING:
+                refresh_pending(state.families, family, at_ms)
+    event_type = event.event_type
+    state.keys.put(key, UsedKeyRow(event_id, _TYPE_NAMES.get(event_type, event_type), at_ms))
+    return _APPLIED
+
+
+def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
+    """Fold many events into a state; see `State.fold_all`."""
+    outcomes: Counter[EventOutcome] = Counter()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for event in events:
+            outcomes[fold_event(state, event)] += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return outcomes
+
+
+_TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in _HANDLERS}
+"""Names of event types, by themselves: one string for all rows instead of one for each."""

@@ -1,0 +1,208 @@
+"""Tasks: started, alive, finished, and their outputs visible (E 4.4a, 4.5, 4.8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from springline.ledger.event_ids import event_id_ms
+from springline.ledger.events import (
+    TaskCompletionRecorded,
+    TaskFinished,
+    TaskHeartbeat,
+    TaskOutputVisibilityChanged,
+    TaskStarted,
+)
+from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
+from springline.projection.fold.dependencies import propagate, satisfy
+from springline.projection.fold.partitions import record_attempt
+from springline.projection.fold.runs import count_task
+from springline.projection.fold.states import (
+    CANCELLED,
+    FAILED,
+    FINISHED_TASK,
+    RETRY_WAIT,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+)
+from springline.projection.fold.values import lineage_ref, ms_or_none
+
+if TYPE_CHECKING:
+    from springline.projection.rows import TaskRow
+    from springline.projection.state import State
+
+_OUTCOMES: Final = {"succeeded": SUCCEEDED, "skipped": SKIPPED, "cancelled": CANCELLED}
+_VISIBILITIES: Final = {"pending": "PENDING", "visible": "VISIBLE", "failed": "FAILED"}
+_FINAL_VISIBILITIES: Final = frozenset({"VISIBLE", "FAILED"})
+
+_FIRST_BACKOFF_MS: Final = 30_000
+_LONGEST_BACKOFF_MS: Final = 900_000
+_MOST_DOUBLINGS: Final = 6
+
+
+def task_started(state: State, event_id: str, at_ms: int, data: TaskStarted) -> bool:
+    """Let an attempt run, from any state that is not terminal (E 4.4a)."""
+    families = state.families
+    family = families.of.get(data.run_id)
+    task = None if family is None else family.tasks.get(data.task_key)
+    if task is None or task.state in FINISHED_TASK:
+        return False
+    attempt = data.attempt
+    if attempt <= task.attempt and (
+        attempt < task.attempt or (task.attempt_id is not None and task.attempt_id != data.attempt_id)
+    ):
+        return False
+    if families.kept is not None:
+        families.keep_task(task)
+    task.state = RUNNING
+    task.attempt = attempt
+    task.attempt_id = data.attempt_id
+    task.started_at = task.refreshed_at = at_ms
+    task.row_version = task.refreshed_version = event_id
+    dispatch_id = f"dispatch:{data.run_id}:{data.task_key}:{attempt}"
+    if dispatch_id in state.outbox.rows:
+        state.outbox.remove(dispatch_id)
+    return True
+
+
+def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat) -> bool:
+    """Note that the current attempt is alive (E 4.4a)."""
+    families = state.families
+    family = families.of.get(data.run_id)
+    task = None if family is None else family.tasks.get(data.task_key)
+    if (
+        task is None
+        or task.attempt != data.attempt
+        or task.attempt_id != data.attempt_id
+        or task.state in FINISHED_TASK
+    ):
+        return False
+    if families.kept is not None:
+        families.keep_task(task)
+    beat = data.heartbeat_at
+    task.last_heartbeat_at = at_ms if beat is None else parse_timestamp(beat) // NS_PER_MS
+    task.row_version = task.refreshed_version = event_id
+    task.refreshed_at = at_ms
+    return True
+
+
+def task_finished(state: State, event_id: str, at_ms: int, data: TaskFinished | TaskCompletionRecorded) -> bool:
+    """End the current attempt, and the task unless it may be tried again (E 4.5)."""
+    families = state.families
+    family = families.of.get(data.run_id)
+    task = None if family is None else family.tasks.get(data.task_key)
+    if (
+        family is None
+        or task is None
+        or task.attempt != data.attempt
+        or task.attempt_id != data.attempt_id
+        or task.state in FINISHED_TASK
+    ):
+        return False
+    if families.kept is not None:
+        families.keep_task(task)
+    output = data.output
+    partition = data.partition_key
+    if partition is None and output is not None:
+        partition = output.delta_partition
+    task.state = _result(task, data)
+    task.row_version = task.refreshed_version = event_id
+    task.refreshed_at = at_ms
+    if task.asset_key is None:
+        task.asset_key = data.asset_key
+    if task.partition_key is None:
+        task.partition_key = partition
+    if task.state != RETRY_WAIT:
+        task.completed_at = at_ms
+    task.output_visibility_state = task.published_at = task.publish_error = None
+    if task.state == SUCCEEDED:
+        task.error_message = task.retry_not_before = None
+        _record_output(task, data)
+    else:
+        task.error_message = data.error_message
+        task.retry_not_before = _retry_at(task, event_id, at_ms) if task.state == RETRY_WAIT else None
+    if task.state != RETRY_WAIT:
+        run_id = task.run_id
+        if family.run is not None:
+            count_task(state, family.run, task.state, event_id, at_ms)
+        if task.state == SUCCEEDED:
+            satisfy(state, family, run_id, task.task_key, data.attempt, event_id, at_ms)
+        else:
+            propagate(state, family, run_id, task.task_key, task.state, event_id, at_ms)
+    if data.asset_key is not None and partition is not None:
+        record_attempt(state, task, data, partition, event_id, at_ms)
+    return True
+
+
+def task_completion_recorded(state: State, event_id: str, at_ms: int, data: TaskCompletionRecorded) -> bool:
+    """End the current attempt with what is known of its output's visibility (E 4.5 step 8)."""
+    if not task_finished(state, event_id, at_ms, data):
+        return False
+    visibility = data.output_visibility
+    if visibility is not None and data.outcome == "succeeded":
+        task = state.families.of[data.run_id].tasks[data.task_key]
+        _set_visibility(task, visibility.visibility_state, visibility.published_at, visibility.publish_error, at_ms)
+    return True
+
+
+def task_output_visibility_changed(state: State, event_id: str, at_ms: int, data: TaskOutputVisibilityChanged) -> bool:
+    """Move the visibility of a succeeded task's output; a final one stays (E 4.8)."""
+    families = state.families
+    family = families.of.get(data.run_id)
+    task = None if family is None else family.tasks.get(data.task_key)
+    if (
+        task is None
+        or task.attempt != data.attempt
+        or task.attempt_id != data.attempt_id
+        or task.state != SUCCEEDED
+        or (
+            task.output_visibility_state in _FINAL_VISIBILITIES
+            and task.output_visibility_state != _VISIBILITIES[data.visibility_state]
+        )
+    ):
+        return False
+    families.keep_task(task)
+    _set_visibility(task, data.visibility_state, data.published_at, data.publish_error, at_ms)
+    task.row_version = task.refreshed_version = event_id
+    task.refreshed_at = at_ms
+    return True
+
+
+def _result(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> str:
+    if data.outcome != "failed":
+        return _OUTCOMES[data.outcome]
+    retryable = data.error is None or data.error.is_retryable
+    return RETRY_WAIT if retryable and task.attempt < task.max_attempts else FAILED
+
+
+def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> None:
+    output = data.output
+    materialization, partition = data.materialization_id, data.partition_key
+    table = version = None
+    if output is not None:
+        materialization = output.materialization_id if materialization is None else materialization
+        table, version = output.delta_table, output.delta_version
+        partition = partition if output.delta_partition is None else output.delta_partition
+    task.materialization_id = materialization
+    task.delta_table = table
+    task.delta_version = version
+    task.delta_partition = partition
+    task.execution_lineage_ref = lineage_ref(
+        task.run_id, task.task_key, data.attempt, materialization, table, version, partition
+    )
+
+
+def _retry_at(task: TaskRow, event_id: str, at_ms: int) -> int:
+    """Return when the next attempt may begin, counted from the time in the event's id (E 6.8)."""
+    from_ms = event_id_ms(event_id)
+    doublings = min(max(task.attempt - 1, 0), _MOST_DOUBLINGS)
+    return (at_ms if from_ms is None else from_ms) + min(_FIRST_BACKOFF_MS << doublings, _LONGEST_BACKOFF_MS)
+
+
+def _set_visibility(task: TaskRow, visibility: str, published_at: str | None, error: str | None, at_ms: int) -> None:
+    task.output_visibility_state = _VISIBILITIES[visibility]
+    task.published_at = task.publish_error = None
+    if visibility == "visible":
+        task.published_at = at_ms if published_at is None else ms_or_none(published_at)
+    elif visibility == "failed":
+        task.publish_error = error

@@ -1,0 +1,289 @@
+"""Rows inside the fold: structs whose fields are their table's columns, in order (E 3.2).
+
+`RunRow` and `TaskRow` are changed in place, because most events touch one; all others are replaced. Fields are stored
+values as in `springline.projection.schema`; `RunRow` and `TaskRow` have fields of their own behind the columns.
+None of them takes part in garbage collection: no row refers to another.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+NOTHING_PENDING: Final[tuple[str, ...]] = ()
+
+
+class RunRow(Struct, gc=False):
+    """A run (`runs`)."""
+
+    run_id: str
+    plan_id: str
+    state: str
+    run_key: str | None
+    cancel_requested: bool
+    tasks_total: int
+    tasks_completed: int
+    tasks_succeeded: int
+    tasks_failed: int
+    tasks_skipped: int
+    tasks_cancelled: int
+    triggered_at: int
+    completed_at: int | None
+    labels: str | None
+    code_version: str | None
+    row_version: str
+    refreshed_at: int | None = None
+    """Time of the event that gave `row_version`: the run's catalog rows were all refreshed then."""
+    pending: tuple[str, ...] | None = None
+    """Keys of tasks stamped since their catalog rows were refreshed; None says that tasks have to be looked at."""
+
+
+class TaskRow(Struct, gc=False):
+    """A task of a run (`tasks`)."""
+
+    run_id: str
+    task_key: str
+    state: str
+    attempt: int
+    attempt_id: str | None
+    started_at: int | None
+    completed_at: int | None
+    error_message: str | None
+    deps_total: int
+    deps_satisfied_count: int
+    max_attempts: int
+    heartbeat_timeout_sec: int
+    last_heartbeat_at: int | None
+    ready_at: int | None
+    asset_key: str | None
+    partition_key: str | None
+    requires_visible_output: bool | None
+    materialization_id: str | None
+    output_visibility_state: str | None
+    published_at: int | None
+    publish_error: str | None
+    retry_not_before: int | None
+    delta_table: str | None
+    delta_version: int | None
+    delta_partition: str | None
+    execution_lineage_ref: str | None
+    row_version: str
+    refreshed_version: str = ""
+    """Stamp and time of the last refresh of this task's catalog row, unless the whole run was refreshed since."""
+    refreshed_at: int | None = None
+
+
+class EdgeRow(Struct, gc=False, frozen=True):
+    """What one task waits for (`dep_satisfaction`)."""
+
+    run_id: str
+    upstream_task_key: str
+    downstream_task_key: str
+    satisfied: bool
+    resolution: str | None
+    satisfied_at: int | None
+    satisfying_attempt: int | None
+    row_version: str
+
+
+class TimerRow(Struct, gc=False, frozen=True):
+    """A timer (`timers`)."""
+
+    timer_id: str
+    cloud_task_id: str | None
+    timer_type: str
+    run_id: str | None
+    task_key: str | None
+    attempt: int | None
+    fire_at: int
+    state: str
+    payload: str | None
+    row_version: str
+    fire_at_below_ms: int | None
+
+
+class DispatchRow(Struct, gc=False, frozen=True):
+    """An attempt to be sent to a worker (`dispatch_outbox`)."""
+
+    run_id: str
+    task_key: str
+    attempt: int
+    dispatch_id: str
+    cloud_task_id: str | None
+    status: str
+    attempt_id: str
+    worker_queue: str
+    created_at: int
+    row_version: str
+
+
+class SensorRow(Struct, gc=False, frozen=True):
+    """Where a sensor stands (`sensor_state`)."""
+
+    tenant_id: str
+    workspace_id: str
+    sensor_id: str
+    cursor: str | None
+    last_evaluation_at: int | None
+    last_eval_id: str | None
+    status: str
+    state_version: int
+    row_version: str
+
+
+class EvaluationRow(Struct, gc=False, frozen=True):
+    """One evaluation of a sensor (`sensor_evals`)."""
+
+    tenant_id: str
+    workspace_id: str
+    eval_id: str
+    sensor_id: str
+    cursor_before: str | None
+    cursor_after: str | None
+    expected_state_version: int | None
+    trigger_source: str
+    run_requests: str | None
+    status: str
+    evaluated_at: int
+    row_version: str
+
+
+class RunKeyRow(Struct, gc=False, frozen=True):
+    """The run that a run key stands for (`run_key_index`)."""
+
+    tenant_id: str
+    workspace_id: str
+    run_key: str
+    run_id: str
+    request_fingerprint: str
+    code_version: str | None
+    created_at: int
+    row_version: str
+
+
+class ConflictRow(Struct, gc=False, frozen=True):
+    """A second request under a run key, with another fingerprint (`run_key_conflicts`)."""
+
+    tenant_id: str
+    workspace_id: str
+    run_key: str
+    existing_fingerprint: str
+    conflicting_fingerprint: str
+    conflicting_event_id: str
+    detected_at: int
+
+
+class PartitionRow(Struct, gc=False, frozen=True):
+    """What is known of a partition of an asset (`partition_status`)."""
+
+    tenant_id: str
+    workspace_id: str
+    asset_key: str
+    partition_key: str
+    last_materialization_run_id: str | None
+    last_materialization_at: int | None
+    last_materialization_code_version: str | None
+    last_attempt_run_id: str | None
+    last_attempt_at: int | None
+    last_attempt_outcome: str | None
+    stale_since: int | None
+    stale_reason_code: str | None
+    partition_values: str | None
+    delta_table: str | None
+    delta_version: int | None
+    delta_partition: str | None
+    execution_lineage_ref: str | None
+    row_version: str
+
+
+class ScheduleRow(Struct, gc=False, frozen=True):
+    """The definition of a schedule (`schedule_definitions`)."""
+
+    tenant_id: str
+    workspace_id: str
+    schedule_id: str
+    cron_expression: str
+    timezone: str
+    catchup_window_minutes: int
+    asset_selection: str | None
+    code_version: str | None
+    max_catchup_ticks: int
+    enabled: bool
+    created_at: int
+    row_version: str
+
+
+class ScheduleStateRow(Struct, gc=False, frozen=True):
+    """The last tick of a schedule (`schedule_state`)."""
+
+    tenant_id: str
+    workspace_id: str
+    schedule_id: str
+    last_scheduled_for: int | None
+    last_tick_id: str | None
+    last_run_key: str | None
+    row_version: str
+
+
+class TickRow(Struct, gc=False, frozen=True):
+    """What was decided for an instant of a schedule (`schedule_ticks`)."""
+
+    tenant_id: str
+    workspace_id: str
+    tick_id: str
+    schedule_id: str
+    scheduled_for: int
+    definition_version: str
+    asset_selection: str | None
+    partition_selection: str | None
+    status: str
+    run_key: str | None
+    run_id: str | None
+    request_fingerprint: str | None
+    row_version: str
+
+
+class BackfillRow(Struct, gc=False, frozen=True):
+    """A backfill (`backfills`)."""
+
+    tenant_id: str
+    workspace_id: str
+    backfill_id: str
+    asset_selection: str
+    code_version: str | None
+    partition_selector: str
+    chunk_size: int
+    max_concurrent_runs: int
+    state: str
+    state_version: int
+    total_partitions: int
+    planned_chunks: int
+    completed_chunks: int
+    failed_chunks: int
+    parent_backfill_id: str | None
+    created_at: int
+    row_version: str
+
+
+class ChunkRow(Struct, gc=False, frozen=True):
+    """A chunk of a backfill (`backfill_chunks`)."""
+
+    tenant_id: str
+    workspace_id: str
+    chunk_id: str
+    backfill_id: str
+    chunk_index: int
+    partition_keys: str
+    run_key: str
+    run_id: str | None
+    state: str
+    row_version: str
+
+
+class UsedKeyRow(Struct, gc=False, frozen=True):
+    """The event that used an idempotency key: what of `idempotency_keys` is not the same in all rows, or the key."""
+
+    event_id: str
+    event_type: str
+    recorded_at: int

@@ -1,0 +1,244 @@
+"""The projections in memory: what the fold works on, and how rows get in and out (design 4.2, 4.4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+
+from springline.ledger.envelope import Event
+from springline.projection import rows as r
+from springline.projection import schema
+from springline.projection.config import FoldConfig
+from springline.projection.expiry import RunExpiry
+from springline.projection.families import Families
+from springline.projection.fold.loop import EventOutcome, fold_all, fold_event
+from springline.projection.schema import Key, Row, Table
+from springline.projection.tables import (
+    AgingTable,
+    Change,
+    Codec,
+    GroupedTable,
+    RowTable,
+    StoredTable,
+    UsedKeyCodec,
+)
+from springline.projection.views import CatalogTable, EdgesView, RunsView, TasksView
+
+R = TypeVar("R", bound=Struct)
+
+_NO_TASKS: Final[Mapping[str, r.TaskRow]] = MappingProxyType({})
+
+
+class State:
+    """The 17 projection tables of a workspace, folded up to `last_event_id`.
+
+    Rows that look-ups return are live: they show later changes, and are not to be changed.
+
+    Args:
+        config: whose events these are, and under which rules they are folded.
+    """
+
+    def __init__(self, config: FoldConfig) -> None:
+        self.config = config
+        self.last_event_id = ""
+        """The last event folded; whoever loads rows sets it, and the frontier."""
+        self.frontier_ms: int | None = None
+        """Up to where retention has looked, in epoch milliseconds; None before the first event, or without it."""
+        self.prunes = config.retention_days is not None
+        self.expiry = RunExpiry() if config.retention_days else None
+        self.families = Families(self.expiry.note if self.expiry is not None else None)
+        self.timers = self._by_run(schema.TIMERS, r.TimerRow)
+        self.outbox = self._by_run(schema.DISPATCH_OUTBOX, r.DispatchRow)
+        self.sensors = RowTable(Codec(schema.SENSOR_STATE, r.SensorRow))
+        evaluations = Codec(schema.SENSOR_EVALS, r.EvaluationRow)
+        self.evaluations = (
+            AgingTable(evaluations, lambda row: row.evaluated_at) if self.prunes else RowTable(evaluations)
+        )
+        self.run_keys = self._by_run(schema.RUN_KEY_INDEX, r.RunKeyRow)
+        conflicts = Codec(schema.RUN_KEY_CONFLICTS, r.ConflictRow)
+        self.conflicts = GroupedTable(conflicts, lambda row: row.run_key) if self.expiry else RowTable(conflicts)
+        self.partitions = RowTable(Codec(schema.PARTITION_STATUS, r.PartitionRow))
+        keys = UsedKeyCodec(config.tenant, config.workspace)
+        self.keys = AgingTable(keys, lambda row: row.recorded_at) if self.prunes else RowTable(keys)
+        self.schedules = RowTable(Codec(schema.SCHEDULE_DEFINITIONS, r.ScheduleRow))
+        self.schedule_states = RowTable(Codec(schema.SCHEDULE_STATE, r.ScheduleStateRow))
+        self.ticks = RowTable(Codec(schema.SCHEDULE_TICKS, r.TickRow))
+        self.backfills = RowTable(Codec(schema.BACKFILLS, r.BackfillRow))
+        self.chunks = RowTable(Codec(schema.BACKFILL_CHUNKS, r.ChunkRow))
+        self._plain: dict[str, RowTable[Any]] = {
+            schema.TIMERS.name: self.timers,
+            schema.DISPATCH_OUTBOX.name: self.outbox,
+            schema.SENSOR_STATE.name: self.sensors,
+            schema.SENSOR_EVALS.name: self.evaluations,
+            schema.RUN_KEY_INDEX.name: self.run_keys,
+            schema.RUN_KEY_CONFLICTS.name: self.conflicts,
+            schema.PARTITION_STATUS.name: self.partitions,
+            schema.IDEMPOTENCY_KEYS.name: self.keys,
+            schema.SCHEDULE_DEFINITIONS.name: self.schedules,
+            schema.SCHEDULE_STATE.name: self.schedule_states,
+            schema.SCHEDULE_TICKS.name: self.ticks,
+            schema.BACKFILLS.name: self.backfills,
+            schema.BACKFILL_CHUNKS.name: self.chunks,
+        }
+        self._tables: dict[str, StoredTable] = {
+            schema.RUNS.name: RunsView(self.families),
+            schema.TASKS.name: TasksView(self.families),
+            schema.CATALOG_RUN_INDEX.name: CatalogTable(self.families, config.tenant, config.workspace),
+            schema.DEP_SATISFACTION.name: EdgesView(self.families),
+            **self._plain,
+        }
+        self._tracking = False
+        self._accepted: tuple[str, int | None] = ("", None)
+
+    def _by_run(self, table: Table, kind: type[R]) -> RowTable[R]:
+        codec = Codec(table, kind)
+        return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"))
+
+    # Folding.
+
+    def fold(self, event: Event) -> EventOutcome:
+        """Fold one event and say what became of it.
+
+        Raises `ValueError` for an event of another tenant or workspace, or whose id is not above `last_event_id`;
+        the state is as before then.
+        """
+        return fold_event(self, event)
+
+    def fold_all(self, events: Iterable[Event]) -> Counter[EventOutcome]:
+        """Fold many events, and count what became of them. Raises as `fold`: those before the bad one are folded.
+
+        Garbage collection rests meanwhile, also for what `events` does: nothing here leaves cycles behind, and
+        looking for them among millions of objects takes longer than folding.
+        """
+        return fold_all(self, events)
+
+    # Rows as they are stored.
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """Yield the rows of a table, in any order."""
+        return self._tables[table].export()
+
+    def row(self, table: str, key: Key) -> Row | None:
+        """Return the row with a key, or None."""
+        return self._tables[table].find(key)
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has. For runs, tasks, edges and catalog rows they have to be counted."""
+        return len(self._tables[table])
+
+    def load_rows(self, table: str, rows: Iterable[Row]) -> None:
+        """Take rows over as they are stored, each in the place of an older one with its key.
+
+        The tables of a state may come in any order. Of catalog rows only stamp and time are taken; the rest follows
+        from runs and tasks. Raises `ValueError` while folded changes are neither accepted nor rolled back.
+        """
+        self._refuse_with_changes()
+        self._tables[table].load(rows)
+
+    def unload(self, table: str, key: Key) -> None:
+        """Forget a row, if there is one. Raises `ValueError` as `load_rows`."""
+        self._refuse_with_changes()
+        self._tables[table].unload(key)
+
+    def _refuse_with_changes(self) -> None:
+        if self.families.touched or any(table.touched for table in self._plain.values()):
+            raise ValueError("changes are neither accepted nor rolled back: decide on them before loading rows")
+
+    # Changes.
+
+    @property
+    def tracking(self) -> bool:
+        """Whether before-images are kept. Setting it accepts what was folded so far."""
+        return self._tracking
+
+    @tracking.setter
+    def tracking(self, on: bool) -> None:
+        self._tracking = on
+        self.accept()
+
+    def changes(self) -> dict[str, list[Change]]:
+        """Return the rows that differ from the last accept, by table; raises `ValueError` unless `tracking`."""
+        self._refuse_without_tracking()
+        found = {name: table.changes() for name, table in self._tables.items()}
+        return {name: changes for name, changes in found.items() if changes}
+
+    def accept(self) -> None:
+        """Make the state as it is the one that changes are told from, and that `rollback` goes back to."""
+        self._accepted = (self.last_event_id, self.frontier_ms)
+        self.families.track(self._tracking)
+        for table in self._plain.values():
+            table.track(self._tracking)
+
+    def rollback(self) -> None:
+        """Go back to the last accept; raises `ValueError` unless `tracking`."""
+        self._refuse_without_tracking()
+        self.last_event_id, self.frontier_ms = self._accepted
+        self.families.rollback()
+        for table in self._plain.values():
+            table.rollback()
+
+    def _refuse_without_tracking(self) -> None:
+        if not self._tracking:
+            raise ValueError("no changes are kept: set `tracking` before folding")
+
+    # Look-ups.
+
+    def run(self, run_id: str) -> r.RunRow | None:
+        """Return a run's row, or None."""
+        family = self.families.of.get(run_id)
+        return None if family is None else family.run
+
+    def tasks_of(self, run_id: str) -> Mapping[str, r.TaskRow]:
+        """Return the tasks of a run by key; empty if it has none, or is not known."""
+        family = self.families.of.get(run_id)
+        return _NO_TASKS if family is None else family.tasks
+
+    def task(self, run_id: str, task_key: str) -> r.TaskRow | None:
+        """Return a task's row, or None."""
+        return self.tasks_of(run_id).get(task_key)
+
+    def sensor(self, sensor_id: str) -> r.SensorRow | None:
+        """Return where a sensor stands, or None."""
+        return self.sensors.rows.get(sensor_id)
+
+    def evaluation(self, eval_id: str) -> r.EvaluationRow | None:
+        """Return an evaluation of a sensor, or None."""
+        return self.evaluations.rows.get(eval_id)
+
+    def schedule(self, schedule_id: str) -> r.ScheduleRow | None:
+        """Return a schedule's definition, or None."""
+        return self.schedules.rows.get(schedule_id)
+
+    def tick(self, tick_id: str) -> r.TickRow | None:
+        """Return a schedule's tick, or None."""
+        return self.ticks.rows.get(tick_id)
+
+    def backfill(self, backfill_id: str) -> r.BackfillRow | None:
+        """Return a backfill, or None."""
+        return self.backfills.rows.get(backfill_id)
+
+    def chunk(self, chunk_id: str) -> r.ChunkRow | None:
+        """Return a backfill's chunk, or None."""
+        return self.chunks.rows.get(chunk_id)
+
+    def run_key(self, run_key: str) -> r.RunKeyRow | None:
+        """Return what a run key stands for, or None."""
+        return self.run_keys.rows.get(run_key)
+
+    def timer(self, timer_id: str) -> r.TimerRow | None:
+        """Return a timer, or None."""
+        return self.timers.rows.get(timer_id)
+
+    def dispatch(self, dispatch_id: str) -> r.DispatchRow | None:
+        """Return an attempt to be sent to a worker, or None."""
+        return self.outbox.rows.get(dispatch_id)
+
+    def event_with_key(self, idempotency_key: str) -> tuple[str, str] | None:
+        """Return id and type of the event that used an idempotency key, or None."""
+        used = self.keys.rows.get(idempotency_key)
+        return None if used is None else (used.event_id, used.event_type)
