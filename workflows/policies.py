@@ -29,6 +29,24 @@ COMMIT_START_TO_CLOSE = timedelta(seconds=60)
 COMMIT_HEARTBEAT = timedelta(milliseconds=1500)
 """A killed worker is noticed after this long; a false alarm costs a second attempt, which does no harm."""
 
+LEDGER_RETRY = COMMIT_RETRY
+"""The steps of a ledger round likewise: what is recorded must become visible."""
+
+LEDGER_START_TO_CLOSE = timedelta(minutes=30)
+"""A fold may have to load a large state or to fold anew from a checkpoint; a live attempt heartbeats."""
+
+GARBAGE_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(minutes=1),
+    maximum_attempts=10,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""Garbage is nobody's burden: after some minutes of trouble it is left to the next collection."""
+
+GARBAGE_START_TO_CLOSE = timedelta(hours=1)
+GARBAGE_HEARTBEAT = timedelta(seconds=10)
+
 CHECKPOINT_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,
@@ -41,3 +59,18 @@ CHECKPOINT_RETRY = RetryPolicy(
 CHECKPOINT_START_TO_CLOSE = timedelta(minutes=15)
 CHECKPOINT_HEARTBEAT = timedelta(seconds=10)
 """Wider than a commit's: the library's work on a big table can keep a small machine busy."""
+
+REBUILD_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=0,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""An operator waits for a rebuild and can cancel it; passing faults must not end it."""
+
+REBUILD_START_TO_CLOSE = timedelta(hours=1)
+"""Upper bound of one attempt of a part, which takes seconds; a live attempt is known by its heartbeats."""
+
+REBUILD_HEARTBEAT = timedelta(seconds=5)
+"""A killed worker is noticed after this long; its parts are then done by another, from their beginning."""

@@ -9,6 +9,17 @@ from springline import names
 SEARCH_TENANT_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
 SEARCH_WORKSPACE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_WORKSPACE)
 SEARCH_TABLE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TABLE)
+REBUILD_PHASE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_PHASE)
+REBUILD_MODE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_MODE)
+FAILURE_CLASS_KEY = SearchAttributeKey.for_keyword(names.SEARCH_FAILURE_CLASS)
+REBUILD_PERCENT_KEY = SearchAttributeKey.for_float(names.SEARCH_REBUILD_PERCENT)
+
+
+def workspace_attributes(tenant: str, workspace: str) -> TypedSearchAttributes:
+    """Return the search attributes of a workflow that works on a whole workspace."""
+    return TypedSearchAttributes(
+        [SearchAttributePair(SEARCH_TENANT_KEY, tenant), SearchAttributePair(SEARCH_WORKSPACE_KEY, workspace)]
+    )
 
 
 def table_attributes(tenant: str, workspace: str, table: str) -> TypedSearchAttributes:

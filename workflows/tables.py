@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -14,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.delta.checkpoints import CheckpointKind, CheckpointResult
     from springline.delta.registry import TableEntry
+    from workflows.failures import fail_with_cause
     from workflows.ids import new_uuid7
     from workflows.policies import (
         CHECKPOINT_HEARTBEAT,
@@ -57,7 +56,7 @@ class CreateTableWorkflow:
             )
         except ActivityError as error:
             workflow.set_current_details(f"{what} table **{start.name}** failed: {error.cause or error}")
-            _raise_cause(error)
+            fail_with_cause(error)
         if entry.table_id != order.table_id:
             _show_in_search(start.tenant, start.workspace, entry.table_id)
         workflow.set_current_details(
@@ -91,7 +90,7 @@ class CheckpointWorkflow:
                 summary=f"checkpoint, due since version {start.version}",
             )
         except ActivityError as error:
-            _raise_cause(error)
+            fail_with_cause(error)
         workflow.set_current_details(_said(result))
         return result
 
@@ -102,20 +101,6 @@ def _said(result: CheckpointResult) -> str:
     if result.kind is CheckpointKind.CURRENT:
         return f"Version {result.version} is the latest and needs no new checkpoint."
     return f"No checkpoint at version {result.version}: {result.detail}"
-
-
-def _raise_cause(error: ActivityError) -> NoReturn:
-    """Fail the run with the activity's own type, message and details, which callers read."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError):
-        raise ApplicationError(
-            cause.message,
-            *cause.details,
-            type=cause.type,
-            non_retryable=True,
-            category=ApplicationErrorCategory.BENIGN,
-        ) from error
-    raise error
 
 
 def _show_in_search(tenant: str, workspace: str, table_id: str) -> None:

@@ -1,0 +1,74 @@
+"""GarbageWorkflow: what the ledger's projections no longer need is marked now and deleted after a quarantine.
+
+    mark_garbage --> durable timer --> sweep_garbage
+
+Off every hot path: LedgerWorkflow starts one now and then, and operators do. One at a time for each workspace, by its
+id. An object is deleted only if it was marked and is garbage still, so that nobody who reads an old revision, and no
+attempt that comes to life late, finds its files gone.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from springline import names
+    from springline.sequencer.orders import GarbageOrder, GarbageReport, WorkspaceRef
+    from workflows.failures import fail_with_cause
+    from workflows.ledger_messages import GarbageStart
+    from workflows.ledger_steps import fresh_ulid, now_ms, show_in_search
+    from workflows.policies import GARBAGE_HEARTBEAT, GARBAGE_RETRY, GARBAGE_START_TO_CLOSE
+
+
+@workflow.defn(name=names.GARBAGE_WORKFLOW, failure_exception_types=[ValidationError])
+class GarbageWorkflow:
+    """Marks the garbage of a workspace's ledger, waits, and deletes it."""
+
+    @workflow.run
+    async def run(self, start: GarbageStart) -> GarbageReport:
+        """Return how much was marked and deleted. A cancellation while it waits leaves everything where it is."""
+        workspace = WorkspaceRef(tenant=start.tenant, workspace=start.workspace)
+        show_in_search(workspace)
+        scope = f"`{start.tenant}/{start.workspace}`"
+        order = GarbageOrder(
+            workspace=workspace, now_ms=now_ms(), report_id=fresh_ulid(), keep_revisions=start.keep_revisions
+        )
+        workflow.set_current_details(f"Looking for garbage in the ledger of {scope}")
+        marked = await _step(names.MARK_GARBAGE, order, f"mark what {start.keep_revisions} revisions do not need")
+        if not marked.marked:
+            workflow.set_current_details(f"There is no garbage in the ledger of {scope}.")
+            return marked
+        quarantine = timedelta(seconds=start.quarantine_s)
+        workflow.set_current_details(
+            f"{marked.marked} object(s) of {scope} are marked and will be deleted at "
+            f"{workflow.now() + quarantine:%Y-%m-%d %H:%M} UTC.\n\n- report `{marked.report_path}`"
+        )
+        await workflow.sleep(quarantine, summary=f"quarantine of {marked.marked} object(s)")
+        sweep = order.model_copy(update={"now_ms": now_ms()})
+        swept = await _step(names.SWEEP_GARBAGE, sweep, f"delete what of {marked.marked} object(s) is garbage still")
+        workflow.set_current_details(
+            f"{swept.deleted} of {marked.marked} object(s) of {scope} were deleted, {swept.deleted_bytes} bytes; "
+            f"{swept.kept} were kept.\n\n- report `{swept.report_path}`"
+        )
+        return swept
+
+
+async def _step(name: str, order: GarbageOrder, summary: str) -> GarbageReport:
+    try:
+        report: GarbageReport = await workflow.execute_activity(
+            name,
+            order,
+            result_type=GarbageReport,
+            start_to_close_timeout=GARBAGE_START_TO_CLOSE,
+            heartbeat_timeout=GARBAGE_HEARTBEAT,
+            retry_policy=GARBAGE_RETRY,
+            summary=summary,
+        )
+    except ActivityError as error:
+        fail_with_cause(error)
+    return report

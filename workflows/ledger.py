@@ -1,0 +1,170 @@
+"""LedgerWorkflow: the one sequencer of a workspace's ledger (design 4.1).
+
+    callers --update "append"--> queue --+
+    callers --update "ingest"--> queue --+--> round --> admit | admit_foreign --> append + fold --> publish --> answers
+              timer of what is deferred -+
+
+The run opens the workspace once, finishing what others left, then works in rounds, and ends when nothing waits and
+nobody comes for a moment; the next caller starts another. All state that matters is in storage, so no run hands
+anything to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from springline import names
+    from springline.sequencer.orders import WorkspaceRef
+    from workflows.ledger_messages import (
+        AppendBatch,
+        AppendBatchResult,
+        IngestBatch,
+        IngestBatchResult,
+        LedgerResult,
+        LedgerStart,
+        LedgerStatus,
+    )
+    from workflows.ledger_queue import append_ticket, ingest_ticket
+    from workflows.ledger_rounds import Rounds
+    from workflows.ledger_status import describe, status_of
+    from workflows.ledger_steps import now_ms, show_in_search
+
+MAX_QUEUE = 20_000
+MAX_QUEUE_BYTES = 8 << 20
+MAX_QUEUE_PATHS = 50_000
+DRAIN_EVENTS = 3_000
+"""Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
+LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
+"""How long a run waits for callers to come back before it ends: twice what a round takes."""
+
+
+@workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=[ValidationError])
+class LedgerWorkflow:
+    """Sequences the events of one workspace."""
+
+    @workflow.init
+    def __init__(self, start: LedgerStart) -> None:
+        self._workspace = WorkspaceRef(tenant=start.tenant, workspace=start.workspace)
+        self._rounds = Rounds(self._workspace, start.garbage_interval, self._show)
+        self._called = False
+        self._cancelled = False
+        self._patience = LEAST_PATIENCE
+        self._start_appends = [self._rounds.enqueue(append_ticket(request)) for request in start.requests]
+        self._start_ingests = [self._rounds.ingests.put(ingest_ticket(request)) for request in start.ingest]
+
+    @workflow.run
+    async def run(self, start: LedgerStart) -> LedgerResult:
+        """Work in rounds until nothing waits; return the outcomes of the start's requests.
+
+        A cancellation takes no event with it: the run admits no more requests, finishes those it has, and ends.
+        """
+        show_in_search(self._workspace)
+        work = asyncio.create_task(self._work())
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self._cancelled = True
+        return work.result()
+
+    async def _work(self) -> LedgerResult:
+        rounds = self._rounds
+        while True:
+            rounds.requeue_deferred()
+            if rounds.to_do:
+                began = workflow.now()
+                await rounds.step()
+                self._patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, 2 * (workflow.now() - began)))
+            elif await self._somebody_comes():
+                continue
+            elif workflow.all_handlers_finished() and not rounds.to_do:
+                break
+            else:
+                await workflow.wait_condition(lambda: rounds.to_do or workflow.all_handlers_finished())
+        rounds.phase("done: nothing waits")
+        return LedgerResult(
+            outcomes=[ticket.answer.result() for ticket in self._start_appends],
+            ingested=[ticket.answer.result() for ticket in self._start_ingests],
+        )
+
+    @workflow.update(name=names.APPEND_UPDATE, description="Append events; each request is answered by itself")
+    async def append(self, batch: AppendBatch) -> AppendBatchResult:
+        """Queue the requests and wait for all their outcomes."""
+        self._called = True
+        tickets = [self._rounds.enqueue(append_ticket(request)) for request in batch.requests]
+        return AppendBatchResult(outcomes=[await ticket.answer for ticket in tickets])
+
+    @append.validator
+    def _may_append(self, batch: AppendBatch) -> None:
+        self._take_no_more_than(
+            len(self._rounds.appends) + len(batch.requests) <= MAX_QUEUE
+            and self._rounds.appends.size <= MAX_QUEUE_BYTES
+        )
+
+    @workflow.update(name=names.INGEST_UPDATE, description="Take in foreign events by their ledger paths")
+    async def ingest(self, batch: IngestBatch) -> IngestBatchResult:
+        """Queue the requests and wait for all their outcomes."""
+        self._called = True
+        tickets = [self._rounds.ingests.put(ingest_ticket(request)) for request in batch.requests]
+        return IngestBatchResult(outcomes=[await ticket.answer for ticket in tickets])
+
+    @ingest.validator
+    def _may_ingest(self, batch: IngestBatch) -> None:
+        self._take_no_more_than(self._rounds.ingests.units <= MAX_QUEUE_PATHS)
+
+    @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
+    def status(self) -> LedgerStatus:
+        """Return lag, rate, the head, recent rounds and what was recovered or deferred."""
+        return status_of(self._rounds, draining=self._draining)
+
+    def _take_no_more_than(self, fits: bool) -> None:
+        if self._draining:
+            raise ApplicationError(
+                "this run is full and drains; send the same requests again in a moment", type=names.ROLLING_OVER
+            )
+        if not fits:
+            waiting = len(self._rounds.appends) + len(self._rounds.ingests)
+            raise ApplicationError(
+                f"{waiting} requests already wait for this ledger; send the same requests again later",
+                type=names.ROLLING_OVER,
+            )
+
+    @property
+    def _draining(self) -> bool:
+        info = workflow.info()
+        return (
+            self._cancelled or info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
+        )
+
+    async def _somebody_comes(self) -> bool:
+        """With nothing to do, wait a moment for a caller, or for what is deferred; False if it is time to end.
+
+        A run that was started for its own requests only ends at once: somebody waits for its result.
+        """
+        rounds = self._rounds
+        due_ms = rounds.deferred.wait_ms(now_ms())
+        if self._draining or (due_ms is None and not self._called):
+            return False
+        if due_ms is None:
+            rounds.phase("resting: nothing waits; the run ends unless somebody comes")
+        else:
+            rounds.phase(f"waiting for {len(rounds.deferred)} deferred event(s) to be due")
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: rounds.waits or self._draining,
+                timeout=self._patience if due_ms is None else timedelta(milliseconds=due_ms),
+                timeout_summary="resting until the next request" if due_ms is None else "until a deferred event is due",
+            )
+        rounds.requeue_deferred()
+        return rounds.waits
+
+    def _show(self) -> None:
+        workflow.set_current_details(describe(self._workspace, self.status()))

@@ -1,0 +1,114 @@
+"""What a LedgerWorkflow run has done and has under way, as its status tells it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from springline.ledger.event_ids import event_id_ms
+from springline.ledger.request import AppendOutcome, IngestOutcome, VisibilityStatus
+from springline.sequencer.orders import Folded, Head, PendingRound
+from workflows.ledger_messages import LedgerRetry, LedgerRound
+from workflows.ledger_queue import AppendTicket, IngestTicket
+
+REMEMBERED = 20
+
+
+@dataclass(eq=False, slots=True)
+class Accepted:
+    """A round whose record stands and that is not visible, with the answers that wait for it.
+
+    Rounds that `open` found have none.
+    """
+
+    round: PendingRound
+    since_ms: int
+    found_pending: bool = False
+    appends: list[tuple[AppendTicket, AppendOutcome]] = field(default_factory=list)
+    ingests: list[tuple[IngestTicket, IngestOutcome]] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        """How many requests wait for it."""
+        return len(self.appends) + len(self.ingests)
+
+    def tell(self, status: VisibilityStatus, head: Head | None = None, folded: Folded | None = None) -> None:
+        """Give out the answers. With `head`, they name the revision that shows the events."""
+        update: dict[str, object] = {
+            "visibility_status": status,
+            "manifest_id": head and head.manifest_id,
+            "manifest_revision": head and head.manifest_revision,
+        }
+        for append, appended in self.appends:
+            append.settle(appended.model_copy(update=update))
+        if folded is not None and len(self.ingests) == 1:
+            update["outcomes"] = folded.outcomes
+        for ingest, ingested in self.ingests:
+            ingest.settle(ingested.model_copy(update=update))
+
+
+def found_pending(pending: PendingRound, now_ms: int) -> Accepted:
+    """Return a round that somebody else left, accepted when its first own event was made."""
+    first = None if pending.foreign else pending.first_event_id
+    made = None if first is None else event_id_ms(first)
+    return Accepted(pending, now_ms if made is None else made, found_pending=True)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts and recent events of a run."""
+
+    phase: str = "waiting for requests"
+    rounds: int = 0
+    appended: int = 0
+    replayed: int = 0
+    refused: int = 0
+    ingested: int = 0
+    setbacks: int = 0
+    digest: str | None = None
+    failure: str | None = None
+    recent: deque[LedgerRound] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    retried: deque[LedgerRetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def note_visible(self, accepted: Accepted, folded: Folded, head: Head, began_ms: int, now_ms: int) -> None:
+        """Take note of a round that readers see now."""
+        pending = accepted.round
+        self.rounds += 1
+        self.digest = folded.digest
+        self.failure = None
+        self.recent.append(
+            LedgerRound(
+                number=pending.number,
+                kind=folded.kind,
+                events=pending.events,
+                requests=accepted.requests,
+                foreign=pending.foreign,
+                found_pending=accepted.found_pending,
+                manifest_revision=head.manifest_revision,
+                visible_at_ms=now_ms,
+                took_ms=now_ms - began_ms,
+            )
+        )
+
+    def note_answer(self, answer: AppendOutcome) -> None:
+        """Count what was decided of a request."""
+        if answer.refusal is not None:
+            self.refused += 1
+        elif answer.replayed:
+            self.replayed += 1
+        else:
+            self.appended += 1
+
+    def note_attempts(self, step: str, number: int | None, attempts: int) -> None:
+        """Remember a step that survived a crash or a fault, so that a recovered round explains itself."""
+        if attempts > 1:
+            self.retried.append(LedgerRetry(step=step, round=number, attempts=attempts))
+
+    @property
+    def events_per_second(self) -> float:
+        """The rate of the recent rounds, from the beginning of the first of them to the end of the last."""
+        if not self.recent:
+            return 0.0
+        began = self.recent[0].visible_at_ms - self.recent[0].took_ms
+        seconds = (self.recent[-1].visible_at_ms - began) / 1000
+        return round(sum(one.events for one in self.recent) / seconds, 1) if seconds > 0 else 0.0

@@ -1,0 +1,133 @@
+"""What waits for LedgerWorkflow's rounds: requests in the order they came, and what the next round takes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
+from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
+from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+@dataclass(eq=False, slots=True)
+class Ticket(Generic[Q, A]):
+    """A request, how much of a round it takes, and the future its caller waits on.
+
+    `key`: two tickets of one key never share a round.
+    """
+
+    request: Q
+    answer: asyncio.Future[A]
+    units: int
+    size: int = 0
+    key: str | None = None
+
+    def settle(self, answer: A) -> None:
+        """Answer the caller, unless that has been done."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+AppendTicket = Ticket[AppendRequest, AppendOutcome]
+IngestTicket = Ticket[IngestRequest, IngestOutcome]
+
+
+def append_ticket(request: AppendRequest) -> AppendTicket:
+    """Return the ticket of an append request: it takes its events and their bytes."""
+    return Ticket(request, _future(), len(request.events), payload_bytes(request), key=request.request_id)
+
+
+def ingest_ticket(request: IngestRequest) -> IngestTicket:
+    """Return the ticket of an ingest request: it takes its paths."""
+    return Ticket(request, _future(), len(request.event_paths))
+
+
+class Queue(Generic[Q, A]):
+    """Tickets in the order they came. A round takes at most `units`, `size` and `members` of them, and at least one."""
+
+    def __init__(self, *, units: int, size: int | None = None, members: int = MAX_BATCH) -> None:
+        self._most_units = units
+        self._most_size = size
+        self._most_members = members
+        self._tickets: deque[Ticket[Q, A]] = deque()
+        self.units = 0
+        self.size = 0
+
+    def __len__(self) -> int:
+        """Return how many requests wait."""
+        return len(self._tickets)
+
+    def put(self, ticket: Ticket[Q, A]) -> Ticket[Q, A]:
+        """Add a ticket at the end and return it."""
+        self._tickets.append(ticket)
+        self._count(ticket, 1)
+        return ticket
+
+    def put_back(self, tickets: Iterable[Ticket[Q, A]]) -> None:
+        """Add tickets at the front, in their order, as if they had never been taken."""
+        for ticket in reversed(list(tickets)):
+            self._tickets.appendleft(ticket)
+            self._count(ticket, 1)
+
+    def take(self) -> list[Ticket[Q, A]]:
+        """Take what fits a round, in order; of two tickets with one key the second waits."""
+        taken: list[Ticket[Q, A]] = []
+        keys: set[str] = set()
+        twins: list[Ticket[Q, A]] = []
+        units = size = 0
+        while self._tickets and len(taken) < self._most_members:
+            ticket = self._tickets[0]
+            if ticket.key is not None and ticket.key in keys:
+                twins.append(self._pop())
+                continue
+            units += ticket.units
+            size += ticket.size
+            if taken and (units > self._most_units or (self._most_size is not None and size > self._most_size)):
+                break
+            if ticket.key is not None:
+                keys.add(ticket.key)
+            taken.append(self._pop())
+        self.put_back(twins)
+        return taken
+
+    def take_all(self) -> list[Ticket[Q, A]]:
+        """Take every ticket."""
+        return self.drop(lambda _ticket: True)
+
+    def drop(self, unwanted: Callable[[Ticket[Q, A]], bool]) -> list[Ticket[Q, A]]:
+        """Take out the tickets that `unwanted` names."""
+        dropped = [ticket for ticket in self._tickets if unwanted(ticket)]
+        self._tickets = deque(ticket for ticket in self._tickets if not unwanted(ticket))
+        for ticket in dropped:
+            self._count(ticket, -1)
+        return dropped
+
+    def _pop(self) -> Ticket[Q, A]:
+        ticket = self._tickets.popleft()
+        self._count(ticket, -1)
+        return ticket
+
+    def _count(self, ticket: Ticket[Q, A], sign: int) -> None:
+        self.units += sign * ticket.units
+        self.size += sign * ticket.size
+
+
+def append_queue() -> Queue[AppendRequest, AppendOutcome]:
+    """Return an empty queue of append requests."""
+    return Queue(units=MAX_ROUND_EVENTS, size=MAX_ROUND_BYTES)
+
+
+def ingest_queue() -> Queue[IngestRequest, IngestOutcome]:
+    """Return an empty queue of ingest requests."""
+    return Queue(units=MAX_BATCH_PATHS)
+
+
+def _future() -> asyncio.Future[A]:
+    return asyncio.get_running_loop().create_future()

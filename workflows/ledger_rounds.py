@@ -1,0 +1,313 @@
+"""The rounds of a LedgerWorkflow: opening the workspace, admitting what waits, making it visible, and trouble.
+
+A round is kept from the moment its record is created, and visible from the moment the pointer says so. After every
+setback (another publisher was faster, a round is another's) and every final failure, what is stored is looked at anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from springline import names
+    from springline.errors import Refusal
+    from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
+    from springline.ledger.weight import too_heavy
+    from springline.sequencer.orders import Admitted, Folded, Head, Opened, WorkspaceRef
+    from workflows.failures import ledger_refusal, no_id_left, outpaced
+    from workflows.ledger_deferred import Deferred
+    from workflows.ledger_messages import MAX_BATCH_PATHS
+    from workflows.ledger_progress import Accepted, Progress, found_pending
+    from workflows.ledger_queue import (
+        AppendTicket,
+        IngestTicket,
+        append_queue,
+        ingest_queue,
+        ingest_ticket,
+    )
+    from workflows.ledger_steps import (
+        admit,
+        admit_foreign,
+        append_and_fold,
+        fresh_ulid,
+        now_ms,
+        open_ledger,
+        publish,
+        start_garbage_collection,
+    )
+
+VISIBLE_WITHIN = timedelta(seconds=20)
+"""After this long, callers whose events are kept are told so, though readers do not see them yet."""
+MAX_SETBACKS = 10
+"""Reopenings in a row without a visible round, after which callers are told that somebody else is faster."""
+FIRST_PAUSE, MAX_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
+
+
+class Rounds:
+    """The requests that wait, the rounds that are kept and not visible, and the head they go on top of.
+
+    `show` is called with each phase. `garbage_interval`: publishes between two garbage collections, 0 for none.
+    """
+
+    def __init__(self, workspace: WorkspaceRef, garbage_interval: int, show: Callable[[], None]) -> None:
+        self.appends = append_queue()
+        self.ingests = ingest_queue()
+        self.deferred = Deferred()
+        self.progress = Progress()
+        self.accepted: dict[int, Accepted] = {}
+        self.last_head: Head | None = None
+        self._workspace = workspace
+        self._garbage_interval = garbage_interval
+        self._show = show
+        self._head: Head | None = None
+        self._next_round = 1
+        self._opened = False
+        self._foreign: list[IngestTicket] = []
+        self._ingests_next = False
+        self._setbacks = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether any request waits."""
+        return bool(self.appends) or bool(self.ingests)
+
+    @property
+    def to_do(self) -> bool:
+        """Whether there is anything to do: a request, a round that is kept, or a first look."""
+        return self.waits or bool(self.accepted) or not self._opened
+
+    def enqueue(self, ticket: AppendTicket) -> AppendTicket:
+        """Queue an append request, or refuse it if it fits no round."""
+        refusal = too_heavy(ticket.request)
+        if refusal is None:
+            self.appends.put(ticket)
+        else:
+            self._refuse_appends([ticket], refusal)
+        return ticket
+
+    def requeue_deferred(self) -> None:
+        """Queue the deferred events that are due."""
+        for request in _ingest_requests(self.deferred.take_due(now_ms())):
+            self.ingests.put(ingest_ticket(request))
+
+    def phase(self, phase: str) -> None:
+        """Say what is going on."""
+        self.progress.phase = phase
+        self._show()
+
+    async def step(self) -> None:
+        """Do the next thing there is to do: open the workspace, or a round."""
+        if self._head is None:
+            await self._open()
+        elif self.waits:
+            await self._round(self._head)
+        else:
+            # Only what is stored can tell what a round that is left here has become.
+            self._head = None
+
+    # Opening.
+
+    async def _open(self) -> None:
+        """Find out where the workspace stands, and finish what is pending there, in order."""
+        self.phase("opening: reading the published state and looking for rounds that are not in it")
+        self._opened = True
+        try:
+            opened = await open_ledger(self._workspace)
+            self.progress.note_attempts(names.OPEN_LEDGER, None, opened.attempt)
+            self._head = self.last_head = opened.head
+            self._next_round = opened.next_round
+            self._sort_out_accepted(opened)
+            for pending in opened.pending:
+                if self._head is None or not await self._finish(self.accepted[pending.number], self._head):
+                    return
+        except ActivityError as error:
+            self._give_up(self._failed(error))
+            return
+        self.ingests.drop(lambda ticket: ticket in self._foreign)
+        self._foreign = [ingest_ticket(request) for request in _ingest_requests(opened.foreign_paths)]
+        self.ingests.put_back(self._foreign)
+
+    def _sort_out_accepted(self, opened: Opened) -> None:
+        """Answer for the rounds that are visible meanwhile; keep those that are pending, and nothing else."""
+        pending = {one.number: one for one in opened.pending}
+        for number in list(self.accepted):
+            if number <= opened.head.rounds_folded:
+                self.accepted.pop(number).tell(VisibilityStatus.VISIBLE, opened.head)
+            elif number not in pending:
+                # A record that is gone: nobody but an operator deletes one. The requests are judged anew.
+                lost = self.accepted.pop(number)
+                self.appends.put_back(ticket for ticket, _ in lost.appends)
+                self.ingests.put_back(ticket for ticket, _ in lost.ingests)
+        for number, one in pending.items():
+            self.accepted.setdefault(number, found_pending(one, now_ms()))
+
+    # Rounds.
+
+    async def _round(self, head: Head) -> None:
+        """Take what waits, appends and ingests in turn, and make it visible."""
+        foreign = any(not ticket.answer.done() for ticket in self._foreign)
+        self._ingests_next = bool(self.ingests) and (foreign or self._ingests_next or not self.appends)
+        accepted = await (self._admit_ingests(head) if self._ingests_next else self._admit_appends(head))
+        self._ingests_next = not self._ingests_next
+        if accepted is None:
+            return
+        self.accepted[accepted.round.number] = accepted
+        self._next_round = accepted.round.number + 1
+        try:
+            await self._finish(accepted, head)
+        except ActivityError as error:
+            self._failed(error)
+            self.accepted.pop(accepted.round.number).tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
+
+    async def _admit_appends(self, head: Head) -> Accepted | None:
+        """Have a round of requests judged; return it if events of it are kept."""
+        tickets = self.appends.take()
+        self.phase(f"judging {len(tickets)} request(s)")
+        try:
+            first_event_id = fresh_ulid(head.last_event_id)
+        except ValueError as error:
+            self._refuse_appends(tickets, no_id_left(str(error)))
+            return None
+        try:
+            admitted = await admit(self._workspace, head, self._next_round, tickets, first_event_id)
+        except ActivityError as error:
+            self._refuse_appends(tickets, self._failed(error))
+            return None
+        if not await self._may_go_on(admitted, names.ADMIT):
+            self.appends.put_back(tickets)
+            return None
+        waiting = []
+        for ticket, answer in zip(tickets, admitted.answers, strict=True):
+            if admitted.round is None or answer.refusal is not None or answer.replayed:
+                ticket.settle(answer)
+            else:
+                waiting.append((ticket, answer))
+            self.progress.note_answer(answer)
+        return None if admitted.round is None else Accepted(admitted.round, now_ms(), appends=waiting)
+
+    async def _admit_ingests(self, head: Head) -> Accepted | None:
+        """Have foreign events looked at; return their round if any is accepted."""
+        tickets = self.ingests.take()
+        self.phase(f"looking at {sum(ticket.units for ticket in tickets)} foreign event(s)")
+        try:
+            admitted = await admit_foreign(self._workspace, head, self._next_round, tickets)
+        except ActivityError as error:
+            self._refuse_ingests(tickets, self._failed(error))
+            return None
+        if not await self._may_go_on(admitted, names.ADMIT_FOREIGN):
+            self.ingests.put_back(tickets)
+            return None
+        waiting = list(zip(tickets, admitted.foreign_answers, strict=True))
+        for ticket, answer in waiting:
+            self.deferred.note(answer.deferred)
+            self.progress.ingested += answer.accepted
+            if admitted.round is None:
+                ticket.settle(answer)
+        return None if admitted.round is None else Accepted(admitted.round, now_ms(), ingests=waiting)
+
+    async def _may_go_on(self, admitted: Admitted, step: str) -> bool:
+        """Take note of an admission; False if the round is another sequencer's."""
+        self.progress.note_attempts(step, self._next_round, admitted.attempt)
+        if admitted.kind != "taken":
+            return True
+        await self._set_back()
+        return False
+
+    async def _finish(self, accepted: Accepted, before: Head) -> bool:
+        """Make a round visible that is kept already; False if another publisher was faster.
+
+        Callers do not wait for ever: after a while they are told that their events are kept.
+        """
+        began = now_ms()
+        work = asyncio.create_task(self._make_visible(accepted, before))
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(work.done, timeout=VISIBLE_WITHIN, timeout_summary="a round becomes visible")
+        if not work.done():
+            accepted.tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
+        folded, head = await work
+        if head is None:
+            await self._set_back()
+            return False
+        self._setbacks = 0
+        self._head = self.last_head = head
+        self.accepted.pop(accepted.round.number)
+        accepted.tell(VisibilityStatus.VISIBLE, head, folded)
+        self.progress.note_visible(accepted, folded, head, began, now_ms())
+        self.phase(f"round {accepted.round.number} is visible and answered")
+        await self._collect_garbage_after(before, head)
+        return True
+
+    async def _make_visible(self, accepted: Accepted, head: Head) -> tuple[Folded, Head | None]:
+        pending, revision, progress = accepted.round, fresh_ulid(), self.progress
+        number = pending.number
+        self.phase(f"round {number}: writing and folding {pending.events} event(s)")
+        appended, folded = await append_and_fold(self._workspace, head, pending, revision)
+        progress.note_attempts(names.APPEND_EVENTS, number, appended.attempt)
+        progress.note_attempts(names.FOLD, number, folded.attempt)
+        self.phase(f"round {number}: publishing revision {revision}")
+        published = await publish(self._workspace, head, pending, folded, revision)
+        progress.note_attempts(names.PUBLISH, number, published.attempt)
+        return folded, published.head if published.kind == "visible" else None
+
+    async def _collect_garbage_after(self, before: Head, head: Head) -> None:
+        """Start a garbage collection off the path each time the manifest passes a multiple of the interval."""
+        interval = self._garbage_interval
+        if interval and int(head.manifest_id) // interval != int(before.manifest_id) // interval:
+            await start_garbage_collection(self._workspace)
+
+    # Trouble.
+
+    async def _set_back(self) -> None:
+        """Open anew, after a pause that grows; tell callers after too many times in a row."""
+        self._head = None
+        self._setbacks += 1
+        self.progress.setbacks += 1
+        if self._setbacks > MAX_SETBACKS:
+            self._setbacks = 0
+            refusal = outpaced(self._workspace)
+            self.progress.failure = refusal.message
+            self._give_up(refusal)
+        elif self._setbacks > 1:
+            self.phase("pausing: another publisher was faster")
+            pause = min(MAX_PAUSE, FIRST_PAUSE * 2**self._setbacks)
+            await workflow.sleep(pause, summary="another publisher was faster")
+
+    def _failed(self, error: ActivityError) -> Refusal:
+        """Remember a step that failed for good; what is stored is looked at anew before the next round."""
+        refusal = ledger_refusal(error, self._workspace)
+        workflow.logger.error("a step of the ledger failed for good: %s", refusal.message)
+        self.progress.failure = refusal.message
+        self._head = None
+        return refusal
+
+    def _give_up(self, refusal: Refusal) -> None:
+        """Answer everybody: the ledger cannot go on just now. Whoever comes next has it try again."""
+        for accepted in self.accepted.values():
+            accepted.tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
+        self.accepted.clear()
+        self._refuse_appends(self.appends.take_all(), refusal)
+        self._refuse_ingests(self.ingests.take_all(), refusal)
+
+    def _refuse_appends(self, tickets: list[AppendTicket], refusal: Refusal) -> None:
+        for ticket in tickets:
+            answer = AppendOutcome(request_id=ticket.request.request_id, refusal=refusal)
+            self.progress.note_answer(answer)
+            ticket.settle(answer)
+
+    def _refuse_ingests(self, tickets: list[IngestTicket], refusal: Refusal) -> None:
+        for ticket in tickets:
+            ticket.settle(IngestOutcome(refusal=refusal))
+
+
+def _ingest_requests(paths: list[str]) -> list[IngestRequest]:
+    """Split paths into requests of a round each."""
+    return [
+        IngestRequest(event_paths=paths[first : first + MAX_BATCH_PATHS])
+        for first in range(0, len(paths), MAX_BATCH_PATHS)
+    ]

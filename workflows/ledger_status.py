@@ -1,0 +1,118 @@
+"""The status of a LedgerWorkflow, and the Markdown that the Web UI shows of it (tab User Metadata)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from springline.sequencer.orders import WorkspaceRef
+from workflows.ledger_messages import LedgerStatus
+from workflows.ledger_rounds import Rounds
+
+ABOUT = """\
+The one sequencer of this workspace's ledger. A round takes all requests that wait together:
+`admit` judges them and creates the round's record (from here on its events are kept), `append_events` writes event
+objects and request markers while `fold` folds them and writes the new manifest, `publish` moves the pointer (from here
+on readers see them), then the answers go out. Foreign events come in through `admit_foreign`. A run begins with
+`open_ledger`, which finds rounds that somebody else left. A step that dies is repeated and finds what it had done;
+attempts above 1 in the history are recoveries.
+
+**When it is stuck**: a pending activity with many attempts names its trouble under *Pending Activities*. The store
+does not answer: `springline doctor`. An object is damaged: the message names it and what to do. Nothing is lost
+meanwhile: what `admit` has recorded is finished by whoever comes, and any start of this workflow tries again.
+"""
+"""Static details of the workflow, in Markdown."""
+
+
+def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
+    """Return the answer of the query `status`."""
+    progress, head, accepted = rounds.progress, rounds.last_head, list(rounds.accepted.values())
+    return LedgerStatus(
+        phase=progress.phase,
+        waiting_requests=len(rounds.appends) + len(rounds.ingests),
+        waiting_events=rounds.appends.units,
+        waiting_paths=rounds.ingests.units,
+        lag_events=sum(one.round.events for one in accepted),
+        lag_since_ms=min((one.since_ms for one in accepted), default=None),
+        events_per_second=progress.events_per_second,
+        head_manifest_id=head and head.manifest_id,
+        head_revision=head and head.manifest_revision,
+        head_events=head.events if head else 0,
+        watermark=head and head.last_event_id,
+        digest=progress.digest,
+        rounds=progress.rounds,
+        appended=progress.appended,
+        replayed=progress.replayed,
+        refused=progress.refused,
+        ingested=progress.ingested,
+        setbacks=progress.setbacks,
+        recent_rounds=list(progress.recent),
+        retried=list(progress.retried),
+        deferred=rounds.deferred.shown(),
+        failure=progress.failure,
+        draining=draining,
+    )
+
+
+def describe(workspace: WorkspaceRef, status: LedgerStatus) -> str:
+    """Return the current details: lag, rate, what is published, the last rounds, and what was recovered."""
+    lag = "none"
+    if status.lag_since_ms is not None:
+        lag = f"{status.lag_events} event(s) kept and not visible, the oldest since {_time(status.lag_since_ms)}"
+    lines = [
+        f"**Ledger** of `{workspace.tenant}/{workspace.workspace}`",
+        "",
+        f"**Now:** {status.phase}",
+        "",
+        f"**Lag:** {lag}. {status.events_per_second:g} events/s over the recent rounds.",
+        "",
+        f"{status.appended} appended, {status.replayed} replayed, {status.refused} refused request(s) and "
+        f"{status.ingested} foreign event(s) in {status.rounds} round(s); {status.waiting_requests} waiting.",
+    ]
+    if status.head_revision:
+        lines += [
+            "",
+            f"**Published:** revision `{status.head_revision}`, manifest `{status.head_manifest_id}`, "
+            f"{status.head_events} event(s) up to `{status.watermark}`"
+            + (f", digest `{status.digest}`" if status.digest else ""),
+        ]
+    if status.failure:
+        lines += ["", f"**The last step failed for good:** {_plain(status.failure)}"]
+    if status.setbacks:
+        lines += ["", f"Another publisher was faster {status.setbacks} time(s); nothing was lost."]
+    if status.retried:
+        lines += ["", "**Steps that were interrupted and repeated** (same names, same bytes)", ""]
+        lines += [
+            f"- `{one.step}`{'' if one.round is None else f' of round {one.round}'}: attempt {one.attempts} succeeded"
+            for one in status.retried
+        ]
+    if status.deferred:
+        lines += ["", f"**Deferred:** {len(status.deferred)} foreign event(s) from the future", ""]
+        lines += [f"- `{one.path}`, due {_time(one.due_ms)}" for one in status.deferred[:5]]
+    if status.recent_rounds:
+        lines += [
+            "",
+            "| Round | Events | Requests | Written as | Took | Visible at | Revision |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {one.number}{' (foreign)' if one.foreign else ''}{' (found pending)' if one.found_pending else ''} "
+            f"| {one.events} | {one.requests} | {one.kind} | {one.took_ms} ms | {_time(one.visible_at_ms)} "
+            f"| `{one.manifest_revision}` |"
+            for one in reversed(status.recent_rounds)
+        ]
+    return "\n".join(lines)
+
+
+def _time(ms: int | None) -> str:
+    if ms is None:
+        return "at an unknown time"
+    seconds, rest = divmod(ms, 1000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms after 1970"
+
+
+def _plain(text: str) -> str:
+    """Return text of an error so that it cannot look like Markdown."""
+    return "`" + text.replace("`", "'").replace("\n", " ")[:1000] + "`"

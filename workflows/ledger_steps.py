@@ -1,0 +1,164 @@
+"""The steps of a ledger round as activities: names and times are fixed here, so that a retry repeats them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from springline import names
+    from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+    from springline.sequencer.orders import (
+        AdmitForeignOrder,
+        AdmitOrder,
+        Admitted,
+        Appended,
+        Folded,
+        FoldOrder,
+        Head,
+        Opened,
+        OpenOrder,
+        Order,
+        PendingRound,
+        Published,
+        PublishOrder,
+        RoundStep,
+        WorkspaceRef,
+    )
+    from workflows.ledger_messages import GarbageStart
+    from workflows.ledger_queue import AppendTicket, IngestTicket
+    from workflows.policies import COMMIT_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
+    from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+
+R = TypeVar("R", bound=Order)
+
+
+def now_ms() -> int:
+    """Return workflow time in milliseconds since 1970."""
+    return int(workflow.now().timestamp() * 1000)
+
+
+def fresh_ulid(after: str | None = None) -> str:
+    """Return a canonical ULID of workflow time and workflow randomness, above `after`; `ValueError` if none is."""
+    return new_event_id(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
+
+
+async def open_ledger(workspace: WorkspaceRef) -> Opened:
+    """Find out where the workspace stands. All functions here raise `ActivityError` when a step failed for good."""
+    return await _step(names.OPEN_LEDGER, OpenOrder(workspace=workspace), Opened, "where the workspace stands")
+
+
+async def admit(
+    workspace: WorkspaceRef, head: Head, number: int, tickets: list[AppendTicket], first_event_id: str
+) -> Admitted:
+    """Judge requests, and create the round's record if any event is to be written."""
+    order = AdmitOrder(
+        workspace=workspace,
+        head=head,
+        round=number,
+        first_event_id=first_event_id,
+        now_ms=now_ms(),
+        writer=workflow.info().run_id,
+        requests=[ticket.request for ticket in tickets],
+    )
+    events = sum(ticket.units for ticket in tickets)
+    return await _step(
+        names.ADMIT,
+        order,
+        Admitted,
+        f"round {number}: judge {len(tickets)} request(s) of {events} event(s); once the record stands, they are kept",
+    )
+
+
+async def admit_foreign(workspace: WorkspaceRef, head: Head, number: int, tickets: list[IngestTicket]) -> Admitted:
+    """Look at foreign events, and create the round's record if any is accepted."""
+    order = AdmitForeignOrder(
+        workspace=workspace,
+        head=head,
+        round=number,
+        now_ms=now_ms(),
+        writer=workflow.info().run_id,
+        requests=[ticket.request for ticket in tickets],
+    )
+    paths = sum(ticket.units for ticket in tickets)
+    return await _step(names.ADMIT_FOREIGN, order, Admitted, f"round {number}: look at {paths} foreign event(s)")
+
+
+async def append_and_fold(
+    workspace: WorkspaceRef, head: Head, pending: PendingRound, manifest_revision: str
+) -> tuple[Appended, Folded]:
+    """Write the round's events, and beside it fold them; both have ended when this returns or raises."""
+    what = f"round {pending.number}: {{}} {pending.events} {'foreign ' if pending.foreign else ''}event(s)"
+    append = _step(names.APPEND_EVENTS, RoundStep(workspace=workspace, round=pending), Appended, what.format("write"))
+    order = FoldOrder(
+        workspace=workspace,
+        head=head,
+        round=pending,
+        delta_id=fresh_ulid(),
+        snapshot_id=fresh_ulid(),
+        manifest_revision=manifest_revision,
+        now_ms=now_ms(),
+    )
+    fold = _step(names.FOLD, order, Folded, what.format("fold") + f", revision {manifest_revision}")
+    appended, folded = await asyncio.gather(append, fold, return_exceptions=True)
+    if isinstance(appended, BaseException):
+        raise appended
+    if isinstance(folded, BaseException):
+        raise folded
+    return appended, folded
+
+
+async def publish(
+    workspace: WorkspaceRef, head: Head, pending: PendingRound, folded: Folded, manifest_revision: str
+) -> Published:
+    """Move the pointer to the folded manifest."""
+    order = PublishOrder(
+        workspace=workspace,
+        head=head,
+        round=pending,
+        folded=folded,
+        manifest_revision=manifest_revision,
+        now_ms=now_ms(),
+    )
+    summary = f"round {pending.number}: publish manifest {folded.manifest_id}, revision {manifest_revision}"
+    return await _step(names.PUBLISH, order, Published, summary)
+
+
+async def _step(name: str, order: Order, result_type: type[R], summary: str) -> R:
+    result: R = await workflow.execute_activity(
+        name,
+        order,
+        result_type=result_type,
+        start_to_close_timeout=LEDGER_START_TO_CLOSE,
+        heartbeat_timeout=COMMIT_HEARTBEAT,
+        retry_policy=LEDGER_RETRY,
+        summary=summary,
+    )
+    return result
+
+
+async def start_garbage_collection(workspace: WorkspaceRef) -> None:
+    """Start a garbage collection that goes on by itself, unless one is under way."""
+    tenant, name = workspace.tenant, workspace.workspace
+    try:
+        await workflow.start_child_workflow(
+            names.GARBAGE_WORKFLOW,
+            GarbageStart(tenant=tenant, workspace=name),
+            id=names.garbage_workflow_id(tenant, name),
+            task_queue=names.MAINTENANCE_QUEUE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary=f"garbage of {tenant}/{name}",
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("a garbage collection is under way")
+
+
+def show_in_search(workspace: WorkspaceRef) -> None:
+    """Make a run that was started by hand findable like any other."""
+    if workflow.info().typed_search_attributes.get(SEARCH_WORKSPACE_KEY) is None:
+        workflow.upsert_search_attributes(
+            [SEARCH_TENANT_KEY.value_set(workspace.tenant), SEARCH_WORKSPACE_KEY.value_set(workspace.workspace)]
+        )
