@@ -49,6 +49,12 @@ def rebuild_segment_receipt(work_id: str, number: int) -> ObjectPath:
     return ObjectPath(f"{rebuild_work_dir(work_id)}/segments/{_number(number)}.receipt.json")
 
 
+def rebuild_section(work_id: str, part: int, shard: int, content_hash: str) -> ObjectPath:
+    """Return the name of the events of part `part` that shard `shard` folds; parts are slices, then segments."""
+    name = f"{_number(part)}-{_number(shard)}.{short_hash(content_hash)}"
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/sections/{name}.jsonl.lz4")
+
+
 def rebuild_segments(work_id: str) -> ObjectPath:
     """Return the name of the list of segments that are read as they are."""
     return ObjectPath(f"{rebuild_work_dir(work_id)}/segments.json")

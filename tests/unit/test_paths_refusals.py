@@ -175,6 +175,8 @@ REFUSALS = [
     *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_slice_receipt(WORK, number)),
     *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_segment_receipt(WORK, number)),
     *cases("work_id", ["", "x"], paths.rebuild_segments),
+    *cases("part number", [-1, 1_000_000], lambda part: paths.rebuild_section(WORK, part, 0, H12)),
+    *cases("content hash", BAD_HASHES, lambda digest: paths.rebuild_section(WORK, 0, 0, digest)),
     *cases("shards", [0, -1], lambda shards: paths.rebuild_shards(WORK, shards)),
     *cases("shards", [0, -1], lambda shards: paths.rebuild_shard_receipt(WORK, shards, 0)),
     *cases("table", ["", "x", "../runs"], lambda table: paths.rebuild_shard_table(WORK, 1, 0, table, H12)),

@@ -1,0 +1,229 @@
+"""Reading a part of a rebuild: a slice of event objects, or a sealed segment (design 5, map).
+
+Each event is judged by itself. The good ones go to the sections of their shards; a slice also makes a sealed segment
+of them, so that the next reader finds one object instead of thousands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from springline.ledger.envelope import Event
+from springline.ledger.request import RefusalReason
+from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, segment_bodies
+from springline.paths import (
+    ObjectPath,
+    Scope,
+    canonical_ulid_event,
+    content_hash12,
+    ledger_segment,
+    parse_ledger_segment,
+    rebuild_segment_receipt,
+    rebuild_segments,
+    rebuild_slice,
+    rebuild_slice_receipt,
+)
+from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, shard_of
+from springline.rebuild.receipts import (
+    WORK_AGAIN,
+    BadRecord,
+    PartReceipt,
+    SegmentRecord,
+    read_receipt,
+    write_receipt,
+)
+from springline.rebuild.sections import write_sections
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.foreign import Verdict, judge_body
+from springline.sequencer.offload import in_thread
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+READS_TOGETHER = 64
+READ_AT_ONCE = 2_500
+"""Events of a slice that are held as objects at the same time."""
+BAD_KEPT = 1_000
+
+Report = Callable[[int], None]
+"""Called with how many events have been read."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """The good events of a part as they come, and what is wrong with the others."""
+
+    scope: Scope
+    shards: int
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    routed: list[RoutedEvent] = field(default_factory=list)
+    links: Links = field(default_factory=Links)
+    bad: list[BadRecord] = field(default_factory=list)
+    missing: int = 0
+    damaged: int = 0
+
+    def take(self, path: str, event_id: str, body: bytes | None) -> None:
+        """Judge one event by its body and keep it."""
+        verdict = judge_body(event_id, body, self.scope)
+        if isinstance(verdict, Verdict) or body is None:
+            self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
+            return
+        routed = routed_of(verdict)
+        self.links.add(routed)
+        self.events.append((event_id, body))
+        self.routed.append(routed)
+
+    def refuse(self, path: str, message: str) -> None:
+        """Take note of an event that cannot be read."""
+        self._refuse(path, Verdict(RefusalReason.UNREADABLE, message))
+
+    def _refuse(self, path: str, verdict: Verdict | None) -> None:
+        reason = verdict.reason if verdict is not None else RefusalReason.MISSING
+        if reason is RefusalReason.MISSING:
+            self.missing += 1
+        else:
+            self.damaged += 1
+        if len(self.bad) < BAD_KEPT:
+            self.bad.append(BadRecord(path, reason.value, verdict.message if verdict else "there is no object"))
+
+    def by_shard(self) -> dict[int, list[tuple[str, bytes]]]:
+        """Return the events by the shard that folds them as long as no run turns out to be odd."""
+        sections: dict[int, list[tuple[str, bytes]]] = {}
+        for event, routed in zip(self.events, self.routed, strict=True):
+            sections.setdefault(shard_of(routed, frozenset(), self.shards), []).append(event)
+        return sections
+
+
+def routed_of(event: Event) -> RoutedEvent:
+    """Return as much of an event as routing needs; a payload of an unknown type belongs to no run."""
+    data = event.data
+    if data is None:
+        return RoutedEvent(event.event_id, event.idempotency_key, RoutedPayload("unknown"))
+    payload = RoutedPayload(
+        str(data.__struct_config__.tag),
+        getattr(data, "run_id", None),
+        getattr(data, "dispatch_id", None),
+        getattr(data, "timer_id", None),
+    )
+    return RoutedEvent(event.event_id, event.idempotency_key, payload)
+
+
+async def read_slice(
+    store: ObjectStore, scope: Scope, work_id: str, shards: int, number: int, report: Report
+) -> tuple[PartReceipt, bool]:
+    """Read the events of slice `number`; return its receipt, and whether it had been done before."""
+    receipt_path = rebuild_slice_receipt(work_id, number)
+    done = await read_receipt(store, receipt_path, PartReceipt)
+    if done is not None:
+        return done, True
+    ids = await _list_of(store, rebuild_slice(work_id, number))
+    part = _Part(scope, shards)
+    for start in range(0, len(ids), READ_AT_ONCE):
+        some = ids[start : start + READ_AT_ONCE]
+        paths = [canonical_ulid_event(event_id) for event_id in some]
+        found = await store.get_many(paths, concurrency=READS_TOGETHER)
+        bodies = [None if one is None else one.data for one in found]
+        await in_thread(lambda some=some, paths=paths, bodies=bodies: _take_all(part, some, paths, bodies))  # type: ignore[misc]
+        report(start + len(some))
+    segment = await _seal(store, part.events) if part.events else None
+    return await _close(store, work_id, number, number, part, segment, receipt_path), False
+
+
+async def scan_segment(
+    store: ObjectStore, scope: Scope, work_id: str, shards: int, slices: int, number: int, report: Report
+) -> tuple[PartReceipt, bool]:
+    """Read listed segment `number`; return its receipt, and whether it had been done before.
+
+    A segment that is gone, or whose bytes are not those that its name promises, is damaged as a whole.
+    """
+    receipt_path = rebuild_segment_receipt(work_id, number)
+    done = await read_receipt(store, receipt_path, PartReceipt)
+    if done is not None:
+        return done, True
+    path = ObjectPath((await _list_of(store, rebuild_segments(work_id)))[number])
+    part = _Part(scope, shards)
+    segment = await _scan(store, path, part)
+    report(len(part.events))
+    return await _close(store, work_id, number, slices + number, part, segment, receipt_path), False
+
+
+async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRecord | None:
+    name = parse_ledger_segment(path)
+    stored = await store.get(path)
+    if name is None or stored is None:
+        part.refuse(path, "there is no such segment")
+        return None
+    if content_hash12(stored.data) != name.content_hash:
+        part.refuse(path, "the segment's bytes are not those that its name promises")
+        return None
+
+    def take() -> int:
+        bodies = segment_bodies(stored.data)
+        last = ""
+        for body in bodies:
+            event_id = event_id_of(body)
+            if event_id <= last:
+                raise DamagedSegment(f"event {event_id} stands after {last}")
+            part.take(path, event_id, body)
+            last = event_id
+        return len(bodies)
+
+    try:
+        count = await in_thread(take)
+    except DamagedSegment as error:
+        part.refuse(path, str(error))
+        return None
+    digest = hashlib.sha256(stored.data).hexdigest()
+    return SegmentRecord(path, digest, len(stored.data), name.first_id, name.last_id, count)
+
+
+def _take_all(part: _Part, ids: list[str], paths: list[ObjectPath], bodies: Iterable[bytes | None]) -> None:
+    for event_id, path, body in zip(ids, paths, bodies, strict=True):
+        part.take(path, event_id, body)
+
+
+async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRecord:
+    data = await in_thread(lambda: encode_segment(events))
+    first, last = events[0][0], events[-1][0]
+    path = ledger_segment(first, last, content_hash12(data))
+    if isinstance(await put_once(store, path, data), Other):
+        raise DamagedObject(path, "holds other bytes than its name promises", "delete it and start the rebuild again")
+    return SegmentRecord(path, hashlib.sha256(data).hexdigest(), len(data), first, last, len(events))
+
+
+async def _close(
+    store: ObjectStore,
+    work_id: str,
+    number: int,
+    part_number: int,
+    part: _Part,
+    segment: SegmentRecord | None,
+    receipt_path: ObjectPath,
+) -> PartReceipt:
+    sections = await write_sections(store, work_id, part_number, await in_thread(part.by_shard))
+    receipt = PartReceipt(
+        number=number,
+        events=len(part.events),
+        raw_bytes=sum(len(body) for _, body in part.events),
+        missing=part.missing,
+        damaged=part.damaged,
+        bad=part.bad,
+        segment=segment,
+        sections=sections,
+        odd=sorted(part.links.odd),
+        claims=dict(sorted(part.links.claims.items())),
+    )
+    return await write_receipt(store, receipt_path, receipt)
+
+
+async def _list_of(store: ObjectStore, path: ObjectPath) -> list[str]:
+    stored = await store.get(path)
+    if stored is None:
+        raise DamagedObject(path, "is gone", WORK_AGAIN)
+    try:
+        return msgspec.json.decode(stored.data, type=list[str])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedObject(path, f"is no list: {error}", WORK_AGAIN) from error

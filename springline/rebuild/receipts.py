@@ -1,0 +1,135 @@
+"""What a part of a rebuild leaves behind when it is done: create-only records that say what it read and wrote.
+
+Who finds a receipt need not do the part again. A part that is done twice at once, or again after its receipt was lost,
+writes the same bytes under the same names: what it reads is immutable, and nothing in it depends on a clock.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from springline.paths import ObjectPath
+from springline.projection.sharding import Links
+from springline.sequencer.damage import DamagedObject
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+T = TypeVar("T", bound=Struct)
+
+WORK_AGAIN = "delete the work folder it lies in and start the rebuild again"
+
+
+class StoredPart(Struct, frozen=True):
+    """An object of the work folder: its path, and the SHA-256 (hex) and size of its bytes."""
+
+    path: str
+    sha256: str
+    byte_size: int
+
+
+class BadRecord(Struct, frozen=True):
+    """An event that is missing or damaged; `reason` is a `RefusalReason`."""
+
+    path: str
+    reason: str
+    message: str
+
+
+class SegmentRecord(Struct, frozen=True):
+    """A sealed segment: where it is and what it holds."""
+
+    path: str
+    sha256: str
+    byte_size: int
+    first_id: str
+    last_id: str
+    count: int
+
+
+class Section(Struct, frozen=True):
+    """The events of a part that one shard folds."""
+
+    shard: int
+    events: int
+    stored: StoredPart
+
+
+class PartReceipt(Struct, frozen=True):
+    """What a slice or a listed segment came to. `missing` and `damaged` count what is in `bad` and more."""
+
+    number: int
+    events: int
+    raw_bytes: int
+    missing: int
+    damaged: int
+    bad: list[BadRecord]
+    segment: SegmentRecord | None
+    sections: list[Section]
+    odd: list[str]
+    claims: dict[str, str]
+
+    @property
+    def links(self) -> Links:
+        """What the part tells of runs that cannot be folded apart."""
+        return Links(set(self.odd), dict(self.claims))
+
+
+class ShardTable(Struct, frozen=True):
+    """The rows of a table that a shard folded."""
+
+    table: str
+    rows: int
+    stored: StoredPart
+
+
+class ShardReceipt(Struct, frozen=True):
+    """What a shard came to. `digest` is its digest by table and bucket; `outcomes` counts events by outcome.
+
+    `materialized`: (asset, partition) keys of partition rows with the event that materialized them last.
+    """
+
+    number: int
+    events: int
+    duplicates: int
+    damaged: int
+    bad: list[BadRecord]
+    outcomes: dict[str, int]
+    tables: list[ShardTable]
+    digest: msgspec.Raw
+    last_event_id: str | None
+    frontier_ms: int | None
+    materialized: list[tuple[str, str, str]]
+
+
+class ShardPlan(Struct, frozen=True):
+    """How the fold is split: the odd runs, and the gaps that were found on the way."""
+
+    shards: int
+    events: int
+    odd: list[str]
+    gap_count: int
+    gaps: list[str]
+
+
+async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T | None:
+    """Return the receipt at `path`, None if there is none. Raises `DamagedObject` if it cannot be read."""
+    stored = await store.get(path)
+    if stored is None:
+        return None
+    try:
+        return msgspec.json.decode(stored.data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedObject(path, f"is no {kind.__name__}: {error}", WORK_AGAIN) from error
+
+
+async def write_receipt(store: ObjectStore, path: ObjectPath, receipt: T) -> T:
+    """Write a receipt, or return the one that was there first."""
+    data = msgspec.json.encode(receipt)
+    if not isinstance(await put_once(store, path, data), Other):
+        return receipt
+    there = await read_receipt(store, path, type(receipt))
+    assert there is not None
+    return there
