@@ -52,7 +52,7 @@ def rebuild_segment_receipt(work_id: str, number: int) -> ObjectPath:
 def rebuild_section(work_id: str, part: int, shard: int, content_hash: str) -> ObjectPath:
     """Return the name of the events of part `part` that shard `shard` folds; parts are slices, then segments."""
     name = f"{_number(part)}-{_number(shard)}.{short_hash(content_hash)}"
-    return ObjectPath(f"{rebuild_work_dir(work_id)}/sections/{name}.jsonl.lz4")
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/sections/{name}.msgpack.lz4")
 
 
 def rebuild_segments(work_id: str) -> ObjectPath:

@@ -1,6 +1,6 @@
 """The events of a part, apart by shard: what a shard reads is what it folds.
 
-Work that is read once, soon: lz4 costs a tenth of what zstd does.
+A list of bodies as MessagePack, compressed with lz4: this is read once and soon, and costs a tenth of a segment.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pyarrow as pa
 
-from springline.ledger.segment import DamagedSegment, bodies_of, lines_of
 from springline.paths import ObjectPath, rebuild_section
 from springline.rebuild.receipts import WORK_AGAIN, Section, StoredPart
 from springline.sequencer.damage import DamagedObject
@@ -30,7 +30,7 @@ async def write_sections(store: ObjectStore, work_id: str, part: int, by_shard: 
 
     async def write(shard: int) -> Section:
         events = by_shard[shard]
-        data = await in_thread(lambda: compress(lines_of(events)))
+        data = await in_thread(lambda: compress(msgspec.msgpack.encode([body for _, body in events])))
         digest = hashlib.sha256(data).hexdigest()
         path = rebuild_section(work_id, part, shard, digest[:12])
         if isinstance(await put_once(store, path, data), Other):
@@ -44,8 +44,8 @@ async def read_section(store: ObjectStore, section: Section) -> list[bytes]:
     """Return the bodies of a section's events, ascending by id. Raises `DamagedObject`."""
     data = await read_stored(store, section.stored)
     try:
-        return await in_thread(lambda: bodies_of(decompress(data)))
-    except (OSError, DamagedSegment) as error:
+        return await in_thread(lambda: msgspec.msgpack.decode(decompress(data), type=list[bytes]))
+    except (OSError, msgspec.DecodeError) as error:
         raise DamagedObject(section.stored.path, f"cannot be read: {error}", WORK_AGAIN) from error
 
 
