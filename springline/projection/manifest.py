@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from springline.errors import InvariantViolated
 from springline.projection.digest import TableDigest
+from springline.projection.schema import TABLES
 from springline.projection.table_paths import U32, Artifact, RowCounts, Size, TablePaths
 
 NO_MANIFEST: Final = "0" * 20
@@ -255,6 +256,8 @@ def _check(manifest: Manifest, path: str) -> None:
     deltas = manifest.l0_deltas
     if manifest.l0_count != len(deltas):
         raise DamagedManifest(path, f"`l0_count` is {manifest.l0_count}, but `l0_deltas` has {len(deltas)}")
+    if manifest.springline is not None and manifest.springline.digest.tables.keys() != TABLES.keys():
+        raise DamagedManifest(path, "`springline.digest.tables` does not have exactly the 17 tables")
     if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
         raise DamagedManifest(path, f"`schema_version` is {manifest.schema_version}; known are 1 and 2")
     if manifest.schema_version < SCHEMA_VERSION:

@@ -1,0 +1,85 @@
+"""Digest buckets as they are stored: all of a base, and of a delta those it changed (design 4.5).
+
+    {"format":1,"tables":{"runs":{"0":"<32 hex digits>", ...}, ...}}
+
+Values are absolute: a reader takes the base's and puts each delta's in their places. Sums of zero are left out of a
+base and stand in a delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from springline.errors import InvariantViolated
+from springline.projection.digest import BUCKETS, Digest, TableDigest
+from springline.projection.schema import TABLES
+
+FORMAT: Final = 1
+
+_Number = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,2})$")]
+_Sum = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+
+
+class DamagedBuckets(InvariantViolated):
+    """Stored buckets that are none, or that do not add up to what the manifest says."""
+
+
+class _Document(Struct):
+    format: int
+    tables: dict[str, dict[_Number, _Sum]]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Document)
+
+
+def encode_buckets(digest: Digest, only: Mapping[str, set[int]] | None = None) -> bytes:
+    """Return the document of a digest's buckets: of all that are not zero, or of those in `only`, by table."""
+    tables: dict[str, dict[str, str]] = {}
+    for table in TABLES:
+        sums = digest.sums(table)
+        wanted = (bucket for bucket in range(BUCKETS) if sums[bucket]) if only is None else only.get(table, ())
+        values = {str(bucket): f"{sums[bucket]:032x}" for bucket in sorted(wanted)}
+        if values:
+            tables[table] = values
+    return msgspec.json.encode(_Document(FORMAT, tables))
+
+
+def read_buckets(document: bytes) -> dict[str, dict[int, int]]:
+    """Return the sums in a document, by table and bucket. Raises `DamagedBuckets`."""
+    try:
+        read = _DECODER.decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedBuckets(f"no digest buckets: {error}") from error
+    if read.format != FORMAT:
+        raise DamagedBuckets(f"digest buckets have format {read.format}; known is {FORMAT}")
+    tables: dict[str, dict[int, int]] = {}
+    for table, sums in read.tables.items():
+        if table not in TABLES:
+            raise DamagedBuckets(f"digest buckets name a table {table!r} that there is not")
+        tables[table] = {int(number): int(value, 16) for number, value in sums.items()}
+        if max(tables[table], default=0) >= BUCKETS:
+            raise DamagedBuckets(f"digest buckets of {table} go beyond {BUCKETS - 1}")
+    return tables
+
+
+def load_digest(documents: Iterable[bytes], expected: Mapping[str, TableDigest]) -> Digest:
+    """Return the digest that the documents of a base and its deltas, in order, describe.
+
+    `expected`: the digests of all tables as the manifest has them. Raises `DamagedBuckets` if the buckets add up to
+    others.
+    """
+    digest = Digest()
+    for document in documents:
+        for table, sums in read_buckets(document).items():
+            digest.put(table, 0, sums)
+    for table, its_digest in expected.items():
+        digest.put(table, its_digest.rows, {})
+    digest.accept()
+    differing = sorted(table for table, found in digest.tables().items() if found != expected.get(table))
+    if differing:
+        raise DamagedBuckets(f"the buckets of {', '.join(differing)} do not add up to the manifest's digest")
+    return digest

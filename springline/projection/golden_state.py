@@ -1,0 +1,94 @@
+"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`).
+
+    {"format": 1, "manifest": {...}, "row_counts": {...}, "table_sha256": {...}, "tables": {name: [row, ...]},
+     "tables_sha256": "...", "watermarks": {...}}
+
+Rows are sorted by key, absent values left out; `watermarks` are without wall-clock times. The hashes are over the
+canonical JSON of each table and of `tables`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from springline.projection.golden import golden_form
+from springline.projection.manifest import NO_MANIFEST, SCHEMA_VERSION
+from springline.projection.schema import TABLES, Row
+
+FORMAT: Final = 1
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_PACKING: Final = 6
+_ENCODE: Final = msgspec.json.Encoder().encode
+UNPUBLISHED: Final = {
+    "has_base_snapshot": False,
+    "l0_count": 0,
+    "manifest_id": NO_MANIFEST,
+    "schema_version": SCHEMA_VERSION,
+}
+"""What a file says of the manifest of a state that was folded and not published."""
+
+RowsOf = Callable[[str], Iterable[Row]]
+"""Returns the rows of a table, in any order."""
+
+
+class InvalidGoldenState(ValueError):
+    """Bytes that are no state in golden form."""
+
+
+def golden_state(
+    rows_of: RowsOf, watermarks: Mapping[str, Any], manifest: Mapping[str, Any] = UNPUBLISHED
+) -> dict[str, Any]:
+    """Return the state that has these rows, in golden form. Tables are JSON texts (`msgspec.Raw`), ready to be written.
+
+    `manifest`: what the file says of the manifest that the rows were read from.
+    """
+    texts = {name: _table(name, rows_of(name)) for name in sorted(TABLES)}
+    whole = b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(name), text) for name, (text, _) in texts.items())
+    return {
+        "format": FORMAT,
+        "manifest": dict(manifest),
+        "row_counts": {name: rows for name, (_, rows) in texts.items()},
+        "table_sha256": {name: hashlib.sha256(text).hexdigest() for name, (text, _) in texts.items()},
+        "tables": msgspec.Raw(whole),
+        "tables_sha256": hashlib.sha256(whole).hexdigest(),
+        "watermarks": {name: value for name, value in sorted(watermarks.items()) if value is not None},
+    }
+
+
+def encode_golden(state: Mapping[str, Any], *, compressed: bool) -> bytes:
+    """Return the file that holds `state`; the same bytes for the same state."""
+    data = _ENCODE(state)
+    return gzip.compress(data, _PACKING, mtime=0) if compressed else data
+
+
+def decode_golden(data: bytes) -> dict[str, Any]:
+    """Return the state in a file, its tables as rows; raises `InvalidGoldenState`."""
+    try:
+        content = orjson.loads(gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise InvalidGoldenState(f"it is no JSON: {error}") from None
+    tables = content.get("tables") if isinstance(content, dict) else None
+    if not isinstance(tables, dict):
+        raise InvalidGoldenState("it has no object `tables`")
+    strange = sorted(tables.keys() - TABLES.keys())
+    if strange:
+        raise InvalidGoldenState(f"no table is called {', '.join(strange)}")
+    for name, rows in tables.items():
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InvalidGoldenState(f"`tables.{name}` is no list of rows")
+    found: dict[str, Any] = content
+    return found
+
+
+def _table(name: str, rows: Iterable[Row]) -> tuple[bytes, int]:
+    """Return the canonical JSON of a table, and how many rows it has."""
+    form = golden_form(name)
+    in_order = sorted(rows, key=TABLES[name].key_of)
+    return b"[%b]" % b",".join([_ENCODE(form(row)) for row in in_order]), len(in_order)
