@@ -1,0 +1,228 @@
+"""Folding one shard of a rebuild: its events in id order, from nothing (design 5, reduce)."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from springline.ledger.envelope import Event, parse_event
+from springline.ledger.events import TaskCompletionRecorded, TaskFinished
+from springline.ledger.request import EventOutcome, RefusalReason
+from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
+from springline.projection.buckets import encode_buckets
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest
+from springline.projection.fold.loop import EventOutcome as Folded
+from springline.projection.parquet import encode_table
+from springline.projection.schema import PARTITION_STATUS, TABLES
+from springline.projection.sharding import CONTROL_SHARD, shard_of
+from springline.projection.state import State
+from springline.rebuild.read import routed_of
+from springline.rebuild.receipts import (
+    WORK_AGAIN,
+    BadRecord,
+    PartReceipt,
+    Section,
+    ShardPlan,
+    ShardReceipt,
+    ShardTable,
+    StoredPart,
+    read_receipt,
+    write_receipt,
+)
+from springline.rebuild.sections import read_section
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+Report = Callable[[int], None]
+"""Called with how many events have been folded."""
+
+BAD_KEPT = 1_000
+FOLDED_AT_ONCE = 20_000
+"""Events that are folded between two looks at the event loop."""
+
+_OUTCOMES = {
+    Folded.APPLIED: EventOutcome.APPLIED,
+    Folded.REFUSED: EventOutcome.NOT_APPLIED,
+    Folded.DUPLICATE: EventOutcome.DUPLICATE,
+    Folded.UNKNOWN: EventOutcome.UNKNOWN,
+}
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A shard as it is folded."""
+
+    state: State
+    number: int
+    shards: int
+    odd: frozenset[str]
+    last_body: bytes = b""
+    events: int = 0
+    duplicates: int = 0
+    damaged: int = 0
+    bad: list[BadRecord] = field(default_factory=list)
+    outcomes: Counter[EventOutcome] = field(default_factory=Counter)
+    materialized: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def fold(self, bodies: Iterable[bytes]) -> None:
+        """Fold bodies, ascending by id, that may hold others' events and repetitions."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            for body in bodies:
+                self._fold(body)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _fold(self, body: bytes) -> None:
+        event = parse_event(body)
+        if self.odd and shard_of(routed_of(event), self.odd, self.shards) != self.number:
+            return
+        if event.event_id == self.state.last_event_id:
+            self._repeated(event.event_id, body)
+            return
+        self.last_body = body
+        self.events += 1
+        outcome = self.state.fold(event)
+        self.outcomes[_OUTCOMES[outcome]] += 1
+        if outcome is Folded.APPLIED and isinstance(event.data, TaskFinished | TaskCompletionRecorded):
+            self._note_materialization(event, event.data)
+
+    def _repeated(self, event_id: str, body: bytes) -> None:
+        if body == self.last_body:
+            self.duplicates += 1
+            return
+        self.damaged += 1
+        if len(self.bad) < BAD_KEPT:
+            message = "it is listed in two segments with different bodies"
+            self.bad.append(BadRecord(canonical_ulid_event(event_id), RefusalReason.OTHER_BODY.value, message))
+
+    def _note_materialization(self, event: Event, data: TaskFinished | TaskCompletionRecorded) -> None:
+        """Remember which event materialized a partition last: rows of shards are merged by it (E 4.13)."""
+        partition = data.partition_key
+        if partition is None and data.output is not None:
+            partition = data.output.delta_partition
+        if data.outcome == "succeeded" and data.asset_key is not None and partition is not None:
+            self.materialized[data.asset_key, partition] = event.event_id
+
+
+async def fold_shard(
+    store: ObjectStore,
+    config: FoldConfig,
+    work_id: str,
+    plan: ShardPlan,
+    parts: Sequence[PartReceipt],
+    number: int,
+    report: Report,
+) -> tuple[ShardReceipt, bool]:
+    """Fold shard `number`; return its receipt, and whether it had been done before.
+
+    `parts`: the receipts of all slices and segments. Raises `DamagedObject` if something in the work folder is not
+    what was written.
+    """
+    path = rebuild_shard_receipt(work_id, plan.shards, number)
+    done = await read_receipt(store, path, ShardReceipt)
+    if done is not None:
+        return done, True
+    shard = _Shard(State(config), number, plan.shards, frozenset(plan.odd))
+    wanted = sections_of(plan, number)
+    for group in overlapping(parts):
+        sections = [section for part in group for section in part.sections if section.shard in wanted]
+        bodies = await _in_order(store, sections)
+        for start in range(0, len(bodies), FOLDED_AT_ONCE):
+            await in_thread(lambda bodies=bodies, start=start: shard.fold(bodies[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
+            report(shard.events)
+    tables = await _write_tables(store, work_id, plan.shards, shard)
+    digest = await in_thread(lambda: _digest_of(shard.state))
+    receipt = ShardReceipt(
+        number=number,
+        events=shard.events,
+        duplicates=shard.duplicates,
+        damaged=shard.damaged,
+        bad=shard.bad,
+        outcomes={outcome.value: count for outcome, count in sorted(shard.outcomes.items())},
+        tables=tables,
+        digest=msgspec.Raw(digest),
+        last_event_id=shard.state.last_event_id or None,
+        frontier_ms=shard.state.frontier_ms,
+        materialized=sorted((*key, event_id) for key, event_id in shard.materialized.items()),
+    )
+    return await write_receipt(store, path, receipt), False
+
+
+def sections_of(plan: ShardPlan, number: int) -> frozenset[int]:
+    """Return the shards whose sections shard `number` reads: its own, and shard 0 those of the odd runs."""
+    if number != CONTROL_SHARD or plan.shards == 1:
+        return frozenset({number})
+    return frozenset({CONTROL_SHARD, *(zlib.crc32(run.encode()) % plan.shards for run in plan.odd)})
+
+
+def overlapping(parts: Sequence[PartReceipt]) -> Iterator[list[PartReceipt]]:
+    """Yield parts in groups, ascending: ids of one group lie all below those of the next.
+
+    Slices follow each other; listed segments may overlap, and those that do are read together.
+    """
+    segments = [(part.segment, part) for part in parts if part.segment is not None]
+    ordered = sorted(segments, key=lambda pair: (pair[0].first_id, pair[0].last_id))
+    group: list[PartReceipt] = []
+    end = ""
+    for segment, part in ordered:
+        if group and segment.first_id > end:
+            yield group
+            group = []
+        group.append(part)
+        end = max(end, segment.last_id)
+    if group:
+        yield group
+
+
+async def _in_order(store: ObjectStore, sections: Sequence[Section]) -> list[bytes]:
+    """Return the bodies of some sections, ascending by id; equal ids follow each other."""
+    read = await each(lambda section: read_section(store, section), sections)
+    if len(read) <= 1:
+        return read[0] if read else []
+    return await in_thread(lambda: sorted((body for bodies in read for body in bodies), key=_id_of))
+
+
+class _Identity(msgspec.Struct, gc=False):
+    event_id: str
+
+
+_IDENTITY = msgspec.json.Decoder(_Identity)
+
+
+def _id_of(body: bytes) -> str:
+    return _IDENTITY.decode(body).event_id
+
+
+async def _write_tables(store: ObjectStore, work_id: str, shards: int, shard: _Shard) -> list[ShardTable]:
+    async def write(name: str) -> ShardTable:
+        rows = list(shard.state.rows(name))
+        data = await in_thread(lambda: encode_table(TABLES[name], rows))
+        digest = hashlib.sha256(data).hexdigest()
+        path: ObjectPath = rebuild_shard_table(work_id, shards, shard.number, name, digest[:12])
+        if isinstance(await put_once(store, path, data), Other):
+            raise DamagedObject(path, "holds other bytes than its name says", WORK_AGAIN)
+        return ShardTable(name, len(rows), StoredPart(path, digest, len(data)))
+
+    return [one for name in TABLES if (one := await write(name)).rows]
+
+
+def _digest_of(state: State) -> bytes:
+    """Return the buckets of all rows but those of partitions, which are still to be merged."""
+    digest = Digest()
+    for name in TABLES:
+        if name != PARTITION_STATUS.name:
+            digest.add(name, state.rows(name))
+    return encode_buckets(digest)
