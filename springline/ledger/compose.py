@@ -8,7 +8,7 @@ from msgspec import inspect
 from msgspec.json import Encoder
 
 from springline.ledger import events as e
-from springline.ledger.envelope import Event, MalformedEvent, parse_event
+from springline.ledger.envelope import Event, parse_event
 from springline.ledger.keys import correlation_of, derived_key
 from springline.ledger.shapes import Mode, ShapeError, reader_of
 from springline.ledger.timestamps import format_ms
@@ -65,22 +65,22 @@ def compose_event(
 
     Raises `InvalidPayload` if the result could not be read back: such an event would stop every fold to come.
     """
-    event = Event(
-        causation_id=causation_id,
-        correlation_id=correlation_of(payload),
-        data=payload,
-        event_id=event_id,
-        event_type=type(payload).__name__,
-        event_version=EVENT_VERSION,
-        idempotency_key=derived_key(payload) if idempotency_key is None else idempotency_key,
-        source=f"arco-flow/{tenant}/{workspace}",
-        tenant_id=tenant,
-        timestamp=format_ms(timestamp_ms),
-        workspace_id=workspace,
-    )
     try:
+        event = Event(
+            causation_id=causation_id,
+            correlation_id=correlation_of(payload),
+            data=payload,
+            event_id=event_id,
+            event_type=type(payload).__name__,
+            event_version=EVENT_VERSION,
+            idempotency_key=derived_key(payload) if idempotency_key is None else idempotency_key,
+            source=f"arco-flow/{tenant}/{workspace}",
+            tenant_id=tenant,
+            timestamp=format_ms(timestamp_ms),
+            workspace_id=workspace,
+        )
         body = _encode(event)
         parse_event(body)
-    except (MalformedEvent, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise InvalidPayload("", f"cannot be written: {error}") from None
     return body
