@@ -14,15 +14,15 @@ from springline import names
 
 
 @contextmanager
-def timed(step: str) -> Iterator[None]:
+def timed(
+    step: str, metric: str = names.METRIC_STEP_SECONDS, text: str = "Time of one attempt of a commit step."
+) -> Iterator[None]:
     """Time one attempt of a step, whatever its end."""
     began = time.perf_counter()
     try:
         yield
     finally:
-        histogram = activity.metric_meter().create_histogram_timedelta(
-            names.METRIC_STEP_SECONDS, "Time of one attempt of a commit step."
-        )
+        histogram = activity.metric_meter().create_histogram_timedelta(metric, text)
         histogram.record(timedelta(seconds=time.perf_counter() - began), {"step": step})
 
 

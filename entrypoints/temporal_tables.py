@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities.table_messages import TableKind, TableStart
-from entrypoints.temporal import RPC_TIMEOUT, refusal_in
+from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
 from springline.delta.registry import TableEntry
 from springline.delta.table_request import AdoptTable, CreateTable

@@ -41,7 +41,7 @@ class BatchRefused(SpringlineError):
 class Send(Protocol[L_contra, Q_contra, A]):
     """Takes a batch of requests of one lane to its sequencer."""
 
-    async def __call__(self, lane: L_contra, requests: Sequence[Q_contra], *, batch_id: str) -> list[A]:
+    async def __call__(self, lane: L_contra, requests: Sequence[Q_contra], /, *, batch_id: str) -> list[A]:
         """Return one answer for each request, in their order.
 
         Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.

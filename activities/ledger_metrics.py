@@ -1,0 +1,145 @@
+"""What the ledger's activities count and time; it comes out at the worker's Prometheus endpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from temporalio import activity
+
+from activities.metrics import timed
+from springline import names
+from springline.ledger.event_ids import event_id_ms
+from springline.sequencer.orders import (
+    AdmitOrder,
+    Admitted,
+    Folded,
+    FoldOrder,
+    GarbageReport,
+    Published,
+    PublishOrder,
+    WorkspaceRef,
+)
+from springline.storage.port import StoreError, StoreUnknown
+
+_REFUSED_TEXT = "Events refused, by reason."
+
+
+def timed_step(step: str) -> AbstractContextManager[None]:
+    """Time one attempt of a ledger step."""
+    return timed(step, names.METRIC_LEDGER_STEP_SECONDS, "Time of one attempt of a ledger step.")
+
+
+class Lag:
+    """The gauges of one workspace's lag while a step that ends it is under way in this process.
+
+    Before and after, this process knows of no lag: a step that is retried elsewhere shows there.
+    """
+
+    def __init__(self, order: FoldOrder | PublishOrder) -> None:
+        pending = order.round
+        first = None if pending.foreign or pending.first_event_id is None else event_id_ms(pending.first_event_id)
+        self._workspace = order.workspace
+        self._events = pending.events
+        self._since_ms = order.now_ms if first is None else first
+
+    def show(self) -> None:
+        """Set the gauges to what is true now."""
+        self._set(self._events, max(0.0, time.time() - self._since_ms / 1000))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Set the gauges now, and back to nothing in the end."""
+        self.show()
+        try:
+            yield
+        finally:
+            self._set(0, 0.0)
+
+    def _set(self, events: int, seconds: float) -> None:
+        meter, labels = activity.metric_meter(), _labels(self._workspace)
+        meter.create_gauge(names.METRIC_LEDGER_LAG_EVENTS, "Events kept and not visible.").set(events, labels)
+        meter.create_gauge_float(names.METRIC_LEDGER_LAG_SECONDS, "Age of the oldest event that is not visible.").set(
+            seconds, labels
+        )
+
+
+def count_admitted(order: AdmitOrder, admitted: Admitted) -> None:
+    """Count the answers to append requests, and the events of those that are refused."""
+    meter = activity.metric_meter()
+    requests = meter.create_counter(names.METRIC_LEDGER_REQUESTS, "Append requests answered, by result.")
+    refused = meter.create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
+    for asked, answer in zip(order.requests, admitted.answers, strict=True):
+        if answer.refusal is not None:
+            requests.add(1, {"result": "refused"})
+            refused.add(len(asked.events), {"reason": answer.refusal.code.value})
+        else:
+            requests.add(1, {"result": "replayed" if answer.replayed else "accepted"})
+
+
+def count_foreign(admitted: Admitted) -> None:
+    """Count the foreign events that are refused."""
+    refused = activity.metric_meter().create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
+    for answer in admitted.foreign_answers:
+        for one in answer.refused:
+            refused.add(1, {"reason": one.reason.value})
+
+
+def count_folded(folded: Folded) -> None:
+    """Count what folding a round took."""
+    activity.metric_meter().create_histogram(
+        names.METRIC_LEDGER_ROUND_STORE_REQUESTS, "Requests to the store to fold one round."
+    ).record(folded.store_requests)
+
+
+def count_published(order: PublishOrder, published: Published) -> None:
+    """Count a round that is visible, or a publish that was lost to another."""
+    meter = activity.metric_meter()
+    if published.kind == "lost":
+        count_publish_retry("lost")
+        return
+    folded = order.folded
+    meter.create_counter(names.METRIC_LEDGER_ROUNDS, "Rounds published, by form.").add(1, {"kind": folded.kind})
+    meter.create_histogram(names.METRIC_LEDGER_ROUND_EVENTS, "Events that shared a round.").record(order.round.events)
+    events = meter.create_counter(names.METRIC_LEDGER_EVENTS, "Events folded and published, by origin and outcome.")
+    for outcome, count in folded.outcomes.items():
+        events.add(count, {"origin": "foreign" if order.round.foreign else "own", "outcome": outcome.value})
+    if folded.refolded_events:
+        meter.create_counter(names.METRIC_LEDGER_REFOLDED_EVENTS, "Events folded again for late ones.").add(
+            folded.refolded_events
+        )
+
+
+@contextmanager
+def counting_publish_faults() -> Iterator[None]:
+    """Count a publish that the store makes try again."""
+    try:
+        yield
+    except StoreUnknown:
+        count_publish_retry("unknown")
+        raise
+    except StoreError:
+        count_publish_retry("store")
+        raise
+
+
+def count_publish_retry(cause: str) -> None:
+    """Count a publish that did not move the pointer."""
+    activity.metric_meter().create_counter(
+        names.METRIC_LEDGER_PUBLISH_RETRIES, "Publishes that have to be done again, by cause."
+    ).add(1, {"cause": cause})
+
+
+def count_garbage(report: GarbageReport, *, swept: bool) -> None:
+    """Count the objects that a garbage step marked, or deleted and kept."""
+    counter = activity.metric_meter().create_counter(
+        names.METRIC_LEDGER_GARBAGE_OBJECTS, "Objects marked as garbage, deleted, or kept after all."
+    )
+    counts = {"deleted": report.deleted, "kept": report.kept} if swept else {"marked": report.marked}
+    for step, count in counts.items():
+        counter.add(count, {"step": step})
+
+
+def _labels(workspace: WorkspaceRef) -> dict[str, str | int | float | bool]:
+    return {"tenant": workspace.tenant, "workspace": workspace.workspace}

@@ -1,0 +1,203 @@
+"""The ledger's sequencer as the rest sees it: appends and foreign events through LedgerWorkflow (design 4.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
+
+from entrypoints.updates import ATTEMPT_S, Lane, query_status, send_batch
+from springline import names
+from springline.errors import Code, Refusal, Refused
+from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
+from springline.ledger.weight import request_weight, too_heavy
+from springline.paths import Scope
+from springline.requests.coalescer import DEADLINE_S, Counts, Kind, RequestCoalescer
+from workflows.ledger_messages import (
+    GARBAGE_INTERVAL,
+    MAX_BATCH_PATHS,
+    AppendBatch,
+    AppendBatchResult,
+    IngestBatch,
+    IngestBatchResult,
+    LedgerStart,
+    LedgerStatus,
+)
+from workflows.ledger_status import ABOUT
+from workflows.policies import WORKFLOW_TASK_TIMEOUT
+from workflows.search import workspace_attributes
+
+FULL_APPEND_BYTES = 256 * 1024
+"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.weight`)."""
+FULL_INGEST_PATHS = MAX_BATCH_PATHS // 4
+
+
+class TemporalLedgerGateway:
+    """Batches for a workspace's ledger by update-with-start: its workflow id is its one sequencer.
+
+    `garbage_interval` is told to workflows that this gateway starts: publishes between garbage collections.
+    """
+
+    def __init__(
+        self, client: Client, *, garbage_interval: int = GARBAGE_INTERVAL, attempt_s: float = ATTEMPT_S
+    ) -> None:
+        self._client = client
+        self._garbage_interval = garbage_interval
+        self._attempt_s = attempt_s
+
+    async def append(self, scope: Scope, requests: Sequence[AppendRequest], *, batch_id: str) -> list[AppendOutcome]:
+        """Send one batch of appends; one outcome for each, in order. Raises `TryAgain` and `BatchRefused`."""
+        result = await send_batch(
+            self._client,
+            names.APPEND_UPDATE,
+            AppendBatch(requests=list(requests)),
+            self._start(scope),
+            lane=_lane(scope),
+            batch_id=batch_id,
+            result_type=AppendBatchResult,
+            attempt_s=self._attempt_s,
+        )
+        return result.outcomes
+
+    async def ingest(self, scope: Scope, requests: Sequence[IngestRequest], *, batch_id: str) -> list[IngestOutcome]:
+        """Send one batch of foreign events; one outcome for each. Raises `TryAgain` and `BatchRefused`."""
+        result = await send_batch(
+            self._client,
+            names.INGEST_UPDATE,
+            IngestBatch(requests=list(requests)),
+            self._start(scope),
+            lane=_lane(scope),
+            batch_id=batch_id,
+            result_type=IngestBatchResult,
+            attempt_s=self._attempt_s,
+        )
+        return result.outcomes
+
+    async def status(self, scope: Scope) -> dict[str, Any] | None:
+        """Return the answer of the query `status` and the lag in seconds, or None if the workflow does not run."""
+        workflow_id = names.ledger_workflow_id(scope.tenant, scope.workspace)
+        status = await query_status(self._client, workflow_id, LedgerStatus)
+        if status is None:
+            return None
+        since = status.lag_since_ms
+        lag = 0.0 if since is None else max(0.0, round(time.time() - since / 1000, 3))
+        return {**status.model_dump(mode="json"), "lag_seconds": lag}
+
+    def _start(self, scope: Scope) -> WithStartWorkflowOperation[Any, Any]:
+        """Return the start half of an update-with-start; it can be used once."""
+        return WithStartWorkflowOperation(
+            names.LEDGER_WORKFLOW,
+            LedgerStart(tenant=scope.tenant, workspace=scope.workspace, garbage_interval=self._garbage_interval),
+            id=names.ledger_workflow_id(scope.tenant, scope.workspace),
+            task_queue=names.LEDGER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=workspace_attributes(scope.tenant, scope.workspace),
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
+            static_summary=f"ledger of {scope.tenant}/{scope.workspace}",
+            static_details=ABOUT,
+        )
+
+
+class TemporalLedger:
+    """The port `springline.api.ports.Ledger`: what many callers of this process ask shares few batches.
+
+    `deadline_s`: how long a request may wait for its answer, tries included, in seconds.
+    """
+
+    def __init__(self, gateway: TemporalLedgerGateway, *, deadline_s: float = DEADLINE_S) -> None:
+        self._gateway = gateway
+        self._appends: RequestCoalescer[Scope, AppendRequest, AppendOutcome] = RequestCoalescer(
+            gateway.append, _APPENDS, deadline_s=deadline_s
+        )
+        self._ingests: RequestCoalescer[Scope, IngestRequest, IngestOutcome] = RequestCoalescer(
+            gateway.ingest, _INGESTS, deadline_s=deadline_s
+        )
+
+    @property
+    def counts(self) -> tuple[Counts, ...]:
+        """What this process has asked so far, for metrics."""
+        return self._appends.counts, self._ingests.counts
+
+    async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
+        """Append events and return what became of them, a refusal included.
+
+        Raises `Refused` with UNAVAILABLE when that is not known: the same request under the same id finds out.
+        """
+        refusal = too_heavy(request)
+        if refusal is not None:
+            return AppendOutcome(request_id=request.request_id, refusal=refusal)
+        outcome = await self._appends.ask(scope, request)
+        _raise_if_unknown(outcome.refusal)
+        return outcome
+
+    async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
+        """Take in foreign events and return what became of them; raises `Refused` as `append` does."""
+        outcome = await self._ingests.ask(scope, request)
+        _raise_if_unknown(outcome.refusal)
+        return outcome
+
+    async def status(self, scope: Scope) -> dict[str, Any] | None:
+        """Return what the sequencer is doing, with its lag; None if it rests or cannot be asked just now."""
+        return await self._gateway.status(scope)
+
+    async def aclose(self) -> None:
+        """Take no more requests, and wait until every request taken has its answer or reached its deadline."""
+        await self._appends.aclose()
+        await self._ingests.aclose()
+
+
+def _raise_if_unknown(refusal: Refusal | None) -> None:
+    if refusal is not None and refusal.code is Code.UNAVAILABLE:
+        raise Refused(refusal)
+
+
+def _lane(scope: Scope) -> Lane:
+    return Lane(f"ledger of {scope.tenant}/{scope.workspace}", _not_taken)
+
+
+def _not_taken(reason: str) -> Refusal:
+    return Refusal(
+        code=Code.UNAVAILABLE,
+        message=f"Temporal does not take the request: {reason}",
+        remedy="Run `springline doctor` to see what is wrong with Temporal, then send the same request again.",
+    )
+
+
+def _append_unavailable(request: AppendRequest, why: str) -> Refusal:
+    return Refusal(
+        code=Code.UNAVAILABLE,
+        message=f"it is not known yet what became of the events: {why}",
+        field="request_id",
+        value=request.request_id,
+        remedy="Send the same request again under the same request_id: it is written once, however often it is sent.",
+    )
+
+
+def _ingest_unavailable(request: IngestRequest, why: str) -> Refusal:
+    return Refusal(
+        code=Code.UNAVAILABLE,
+        message=f"it is not known yet what became of {len(request.event_paths)} foreign event(s): {why}",
+        field="event_paths",
+        remedy="Send the same request again: an event that was accepted is known then.",
+    )
+
+
+_APPENDS: Kind[AppendRequest, AppendOutcome] = Kind(
+    request_id=lambda request: request.request_id,
+    answered_id=lambda outcome: outcome.request_id,
+    refuse=lambda request, refusal: AppendOutcome(request_id=request.request_id, refusal=refusal),
+    unavailable=_append_unavailable,
+    weight=request_weight,
+    full_weight=FULL_APPEND_BYTES,
+)
+_INGESTS: Kind[IngestRequest, IngestOutcome] = Kind(
+    request_id=lambda _request: "",
+    answered_id=lambda _outcome: "",
+    refuse=lambda _request, refusal: IngestOutcome(refusal=refusal),
+    unavailable=_ingest_unavailable,
+    weight=lambda request: len(request.event_paths),
+    full_weight=FULL_INGEST_PATHS,
+)
