@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ import msgspec
 from springline.ledger.envelope import Event, parse_event
 from springline.ledger.events import TaskCompletionRecorded, TaskFinished
 from springline.ledger.request import EventOutcome, RefusalReason
-from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
+from springline.paths import canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
 from springline.projection.buckets import encode_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -25,23 +24,20 @@ from springline.projection.sharding import CONTROL_SHARD, shard_of
 from springline.projection.state import State
 from springline.rebuild.read import routed_of
 from springline.rebuild.receipts import (
-    WORK_AGAIN,
     BadRecord,
     PartReceipt,
     Section,
     ShardPlan,
     ShardReceipt,
     ShardTable,
-    StoredPart,
     read_receipt,
     write_receipt,
 )
 from springline.rebuild.sections import read_section
-from springline.sequencer.damage import DamagedObject
+from springline.sequencer.artifacts import write_file
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
-from springline.storage.resolve import Other, put_once
 
 Report = Callable[[int], None]
 """Called with how many events have been folded."""
@@ -210,11 +206,10 @@ async def _write_tables(store: ObjectStore, work_id: str, shards: int, shard: _S
     async def write(name: str) -> ShardTable:
         rows = list(shard.state.rows(name))
         data = await in_thread(lambda: encode_table(TABLES[name], rows))
-        digest = hashlib.sha256(data).hexdigest()
-        path: ObjectPath = rebuild_shard_table(work_id, shards, shard.number, name, digest[:12])
-        if isinstance(await put_once(store, path, data), Other):
-            raise DamagedObject(path, "holds other bytes than its name says", WORK_AGAIN)
-        return ShardTable(name, len(rows), StoredPart(path, digest, len(data)))
+        artifact = await write_file(
+            store, data, lambda digest: rebuild_shard_table(work_id, shards, shard.number, name, digest)
+        )
+        return ShardTable(name, len(rows), artifact)
 
     return [one for name in TABLES if (one := await write(name)).rows]
 

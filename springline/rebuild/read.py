@@ -14,7 +14,7 @@ import msgspec
 
 from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
-from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, segment_bodies
+from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, raw_size, segment_bodies
 from springline.paths import (
     ObjectPath,
     Scope,
@@ -27,21 +27,21 @@ from springline.paths import (
     rebuild_slice,
     rebuild_slice_receipt,
 )
+from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, shard_of
 from springline.rebuild.receipts import (
     WORK_AGAIN,
     BadRecord,
     PartReceipt,
-    SegmentRecord,
     read_receipt,
     write_receipt,
 )
 from springline.rebuild.sections import write_sections
+from springline.sequencer.artifacts import write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import Verdict, judge_body
 from springline.sequencer.offload import in_thread
 from springline.storage.port import ObjectStore
-from springline.storage.resolve import Other, put_once
 
 READS_TOGETHER = 64
 READ_AT_ONCE = 2_500
@@ -150,7 +150,7 @@ async def scan_segment(
     return await _close(store, work_id, number, slices + number, part, segment, receipt_path), False
 
 
-async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRecord | None:
+async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRef | None:
     name = parse_ledger_segment(path)
     stored = await store.get(path)
     if name is None or stored is None:
@@ -176,8 +176,12 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRec
     except DamagedSegment as error:
         part.refuse(path, str(error))
         return None
+    if part.damaged:
+        # What is published names good events only: they are sealed again, without the others.
+        return await _seal(store, part.events) if part.events else None
     digest = hashlib.sha256(stored.data).hexdigest()
-    return SegmentRecord(path, digest, len(stored.data), name.first_id, name.last_id, count)
+    raw = raw_size(part.events)
+    return SegmentRef(path, name.first_id, name.last_id, count, digest, len(stored.data), raw)
 
 
 def _take_all(part: _Part, ids: list[str], paths: list[ObjectPath], bodies: Iterable[bytes | None]) -> None:
@@ -185,13 +189,11 @@ def _take_all(part: _Part, ids: list[str], paths: list[ObjectPath], bodies: Iter
         part.take(path, event_id, body)
 
 
-async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRecord:
+async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:
     data = await in_thread(lambda: encode_segment(events))
     first, last = events[0][0], events[-1][0]
-    path = ledger_segment(first, last, content_hash12(data))
-    if isinstance(await put_once(store, path, data), Other):
-        raise DamagedObject(path, "holds other bytes than its name promises", "delete it and start the rebuild again")
-    return SegmentRecord(path, hashlib.sha256(data).hexdigest(), len(data), first, last, len(events))
+    artifact = await write_file(store, data, lambda digest: ledger_segment(first, last, digest))
+    return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw_size(events))
 
 
 async def _close(
@@ -200,7 +202,7 @@ async def _close(
     number: int,
     part_number: int,
     part: _Part,
-    segment: SegmentRecord | None,
+    segment: SegmentRef | None,
     receipt_path: ObjectPath,
 ) -> PartReceipt:
     sections = await write_sections(store, work_id, part_number, await in_thread(part.by_shard))

@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from springline.paths import ObjectPath
+from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links
+from springline.projection.table_paths import Artifact
 from springline.sequencer.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
@@ -20,14 +22,6 @@ from springline.storage.resolve import Other, put_once
 T = TypeVar("T", bound=Struct)
 
 WORK_AGAIN = "delete the work folder it lies in and start the rebuild again"
-
-
-class StoredPart(Struct, frozen=True):
-    """An object of the work folder: its path, and the SHA-256 (hex) and size of its bytes."""
-
-    path: str
-    sha256: str
-    byte_size: int
 
 
 class BadRecord(Struct, frozen=True):
@@ -38,23 +32,12 @@ class BadRecord(Struct, frozen=True):
     message: str
 
 
-class SegmentRecord(Struct, frozen=True):
-    """A sealed segment: where it is and what it holds."""
-
-    path: str
-    sha256: str
-    byte_size: int
-    first_id: str
-    last_id: str
-    count: int
-
-
 class Section(Struct, frozen=True):
     """The events of a part that one shard folds."""
 
     shard: int
     events: int
-    stored: StoredPart
+    stored: Artifact
 
 
 class PartReceipt(Struct, frozen=True):
@@ -66,7 +49,7 @@ class PartReceipt(Struct, frozen=True):
     missing: int
     damaged: int
     bad: list[BadRecord]
-    segment: SegmentRecord | None
+    segment: SegmentRef | None
     sections: list[Section]
     odd: list[str]
     claims: dict[str, str]
@@ -82,7 +65,7 @@ class ShardTable(Struct, frozen=True):
 
     table: str
     rows: int
-    stored: StoredPart
+    stored: Artifact
 
 
 class ShardReceipt(Struct, frozen=True):

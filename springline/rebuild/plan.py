@@ -1,0 +1,159 @@
+"""Planning a rebuild: what is to be read, cut into parts that can be done side by side (design 5)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from springline.errors import Code, Refused, refused
+from springline.paths import (
+    InvalidPath,
+    ObjectPath,
+    check_rebuild_manifest,
+    parse_ledger_segment,
+    rebuild_segments,
+    rebuild_slice,
+)
+from springline.projection.config import FoldConfig
+from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
+from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
+from springline.rebuild.receipts import WORK_AGAIN
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.head import PublishedHead, read_head
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import Other, put_once
+
+SLICE_EVENTS: Final = 10_000
+EVENTS_PER_SHARD: Final = 50_000
+MOST_SHARDS: Final = 64
+SMALL: Final = 5_000
+"""Below this many events one shard does it all."""
+SEGMENT_EVENTS: Final = 10_000
+"""About what a sealed segment holds; only the number of shards depends on it."""
+
+
+async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder) -> RebuildPlan:
+    """Read the manifest and its parts, judge every path, and write the lists that the parts of the work read.
+
+    Raises `Refused` for a manifest that is not there, is none, or names what cannot be read; nothing is written then.
+    """
+    manifests, contents = await _read_manifests(store, order.rebuild_manifest_path)
+    listed = await in_thread(lambda: judge(manifests))
+    head, problem = await _head(store)
+    if head is not None and head.manifest.springline is not None:
+        _check_config(config, head.manifest.springline.config.fingerprint, order.mode)
+    marks = head.manifest.watermarks if head is not None else None
+    ids, segments = listed.event_ids, listed.segments
+    floor = None
+    if order.mode is RebuildMode.CATCH_UP:
+        if head is None:
+            raise _nothing_to_catch_up(problem)
+        floor = marks.last_visible_event_id or marks.events_processed_through if marks is not None else None
+        if floor is not None:
+            ids = ids[bisect_right(ids, floor) :]
+            segments = [path for path in segments if (name := parse_ledger_segment(path)) and name.last_id > floor]
+    work_id = work_id_of([*contents, (floor or "").encode(), order.mode.value.encode()], config.fingerprint)
+    slices = [ids[start : start + SLICE_EVENTS] for start in range(0, len(ids), SLICE_EVENTS)]
+    await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
+    await _write_list(store, rebuild_segments(work_id), segments)
+    ours = head.manifest.springline if head is not None else None
+    return RebuildPlan(
+        work_id=work_id,
+        slices=len(slices),
+        segments=len(segments),
+        listed=len(ids),
+        duplicate_paths=listed.duplicate_paths,
+        skipped=len(listed.event_ids) - len(ids),
+        shards=shards_for(len(ids) + len(segments) * SEGMENT_EVENTS, config),
+        floor=floor,
+        watermark=marks.last_visible_event_id if marks is not None else None,
+        rounds_folded=ours.rounds_folded if ours is not None else 0,
+        digest_before=ours.digest.state if ours is not None else None,
+        head_problem=problem,
+    )
+
+
+def shards_for(events: int, config: FoldConfig) -> int:
+    """Return into how many shards the fold of so many events is split; with retention it is not (see sharding)."""
+    if config.retention_days is not None or events < SMALL:
+        return 1
+    return max(2, min(MOST_SHARDS, -(-events // EVENTS_PER_SHARD)))
+
+
+async def _read_manifests(
+    store: ObjectStore, path: str
+) -> tuple[list[tuple[ObjectPath, RebuildManifest]], list[bytes]]:
+    try:
+        first = check_rebuild_manifest(path)
+    except InvalidPath as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"rebuild_manifest_path {path[:200]!r} cannot be the path of a rebuild manifest",
+            field="rebuild_manifest_path",
+            value=path[:200],
+            remedy=error.remedy[0].upper() + error.remedy[1:] + ".",
+        ) from None
+    data = await _get(store, first)
+    manifest = await in_thread(lambda: parse_manifest(first, data))
+    parts = check_parts(first, manifest.parts)
+    contents = await each(lambda part: _get(store, part), parts)
+    parsed = await in_thread(
+        lambda: [
+            (part, parse_manifest(part, content, is_part=True)) for part, content in zip(parts, contents, strict=True)
+        ]
+    )
+    return [(first, manifest), *parsed], [data, *contents]
+
+
+async def _get(store: ObjectStore, path: ObjectPath) -> bytes:
+    stored = await store.get(path)
+    if stored is None:
+        raise refused(
+            Code.REBUILD_MANIFEST_NOT_FOUND,
+            f"there is no rebuild manifest at {path}",
+            field="rebuild_manifest_path",
+            value=str(path),
+            remedy="Write it there first: `springline rebuild plan` makes one of the index of accepted events.",
+        )
+    return stored.data
+
+
+async def _head(store: ObjectStore) -> tuple[PublishedHead | None, str | None]:
+    """Return what is published; if it cannot be read, None and why: a full rebuild needs none of it."""
+    try:
+        head = await read_head(store)
+    except DamagedObject as error:
+        return None, str(error)
+    return head, None if head is not None else "nothing is published"
+
+
+def _check_config(config: FoldConfig, published: str, mode: RebuildMode) -> None:
+    if published == config.fingerprint or mode is RebuildMode.FULL:
+        return
+    raise refused(
+        Code.INVALID_REQUEST,
+        "the published state was folded under another run-id secret or retention than this worker is configured with",
+        field="mode",
+        value=mode.value,
+        remedy="Set SPRINGLINE_RUN_ID_SECRET and SPRINGLINE_RETENTION_DAYS as they were, or rebuild in mode full.",
+    )
+
+
+def _nothing_to_catch_up(problem: str | None) -> Refused:
+    return refused(
+        Code.INVALID_REQUEST,
+        f"there is no published state to catch up from: {problem}",
+        field="mode",
+        value=RebuildMode.CATCH_UP.value,
+        remedy="Rebuild in mode full.",
+    )
+
+
+async def _write_list(store: ObjectStore, path: ObjectPath, items: Sequence[str]) -> None:
+    if isinstance(await put_once(store, path, msgspec.json.encode(list(items))), Other):
+        raise DamagedObject(path, "holds another list than this rebuild's", WORK_AGAIN)
