@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         BadEvent,
         Compared,
         CompareOrder,
+        FoldShardOrder,
         PartOrder,
         PartRead,
         PlanOrder,
@@ -79,6 +80,7 @@ class RebuildWorkflow:
         self._workspace = WorkspaceRef(tenant=start.tenant, workspace=start.workspace)
         self._progress = RebuildProgress(phase=PLANNING, mode=start.mode, next_step="Wait.")
         self._shown = Shown()
+        self._receipts: dict[int, str] = {}
         self._began: datetime | None = None
         self._phase_began: datetime | None = None
 
@@ -132,11 +134,15 @@ class RebuildWorkflow:
         shards = await self._split(plan)
         self._check_complete(shards)
         if mode is RebuildMode.CATCH_UP:
-            switched = await self._switch(SwitchOrder(workspace=self._workspace, plan=plan, mode=mode))
+            switched = await self._switch(
+                SwitchOrder(workspace=self._workspace, plan=plan, mode=mode, split=shards.split)
+            )
             return await self._finish(plan, mode, shards, None, switched, None)
-        await self._fold(plan)
+        await self._fold(plan, shards.split)
         self._phase(ASSEMBLING, 1)
-        assemble = AssembleOrder(workspace=self._workspace, plan=plan, snapshot_id=fresh_ulid(), now_ms=now_ms())
+        assemble = AssembleOrder(
+            workspace=self._workspace, plan=plan, split=shards.split, snapshot_id=fresh_ulid(), now_ms=now_ms()
+        )
         base = await run_part(names.ASSEMBLE, assemble, Assembled, f"assemble {plan.shards} shard(s) into one base")
         self._note_attempt(base.attempt)
         if mode is RebuildMode.VERIFY:
@@ -152,6 +158,7 @@ class RebuildWorkflow:
                 workspace=self._workspace,
                 plan=plan,
                 mode=mode,
+                split=shards.split,
                 base_path=base.base_path,
                 base_sha256=base.base_sha256,
             )
@@ -173,22 +180,24 @@ class RebuildWorkflow:
                 summary = f"segment {order.number + 1} of {plan.segments}: read and check its events"
                 part = await run_part(names.SCAN_SEGMENT, order, PartRead, summary)
             self._note_part(part)
+            if part.receipt is not None:
+                self._receipts[number] = part.receipt
 
         await self._side_by_side(read, total)
 
     async def _split(self, plan: RebuildPlan) -> ShardsPlanned:
         self._phase(SPLITTING, 1)
-        order = ShardsOrder(workspace=self._workspace, plan=plan)
+        order = ShardsOrder(workspace=self._workspace, plan=plan, receipts=self._receipts)
         shards = await run_part(names.PLAN_SHARDS, order, ShardsPlanned, f"split the fold into {plan.shards} shard(s)")
         self._note_attempt(shards.attempt)
         self._update(gaps=shards.gap_count)
         return shards
 
-    async def _fold(self, plan: RebuildPlan) -> None:
+    async def _fold(self, plan: RebuildPlan, split: str) -> None:
         self._phase(FOLDING, plan.shards)
 
         async def fold(number: int) -> None:
-            order = PartOrder(workspace=self._workspace, plan=plan, number=number)
+            order = FoldShardOrder(workspace=self._workspace, plan=plan, split=split, number=number)
             summary = f"shard {number + 1} of {plan.shards}: fold its events in id order"
             shard = await run_part(names.FOLD_SHARD, order, ShardFolded, summary)
             self._note_attempt(shard.attempt)

@@ -39,14 +39,17 @@ def rebuild_slice(work_id: str, number: int) -> ObjectPath:
     return ObjectPath(f"{rebuild_work_dir(work_id)}/slices/{_number(number)}.json")
 
 
-def rebuild_slice_receipt(work_id: str, number: int) -> ObjectPath:
-    """Return the name of the record of what slice `number` read and wrote."""
-    return ObjectPath(f"{rebuild_work_dir(work_id)}/slices/{_number(number)}.receipt.json")
+def rebuild_slice_receipt(work_id: str, number: int, content_hash: str | None = None) -> ObjectPath:
+    """Return the name of the record of what slice `number` read and wrote.
+
+    Without `content_hash` that of a slice with nothing missing or damaged; others are named by their bytes.
+    """
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/slices/{_number(number)}{_variant(content_hash)}.receipt.json")
 
 
-def rebuild_segment_receipt(work_id: str, number: int) -> ObjectPath:
-    """Return the name of the record of what listed segment `number` holds."""
-    return ObjectPath(f"{rebuild_work_dir(work_id)}/segments/{_number(number)}.receipt.json")
+def rebuild_segment_receipt(work_id: str, number: int, content_hash: str | None = None) -> ObjectPath:
+    """Return the name of the record of what listed segment `number` holds; `content_hash` as for slices."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/segments/{_number(number)}{_variant(content_hash)}.receipt.json")
 
 
 def rebuild_section(work_id: str, part: int, shard: int, content_hash: str) -> ObjectPath:
@@ -60,22 +63,22 @@ def rebuild_segments(work_id: str) -> ObjectPath:
     return ObjectPath(f"{rebuild_work_dir(work_id)}/segments.json")
 
 
-def rebuild_shards(work_id: str, shards: int) -> ObjectPath:
-    """Return the name of the record of how the fold is split into `shards`."""
-    return ObjectPath(f"{_shards_dir(work_id, shards)}.json")
+def rebuild_shards(work_id: str, content_hash: str) -> ObjectPath:
+    """Return the name of the record of how the fold is split, by the hash of its bytes."""
+    return ObjectPath(f"{_shards_dir(work_id, content_hash)}.json")
 
 
-def rebuild_shard_table(work_id: str, shards: int, number: int, table: str, content_hash: str) -> ObjectPath:
-    """Return the name of the rows of `table` that shard `number` of `shards` folded."""
+def rebuild_shard_table(work_id: str, split: str, number: int, table: str, content_hash: str) -> ObjectPath:
+    """Return the name of the rows of `table` that shard `number` folded; `split` is the hash of the split's record."""
     if table not in _SHARD_TABLES:
         raise InvalidPath("table", table, f"give one of {', '.join(_SHARD_TABLES)}")
-    folder = f"{_shards_dir(work_id, shards)}/{_number(number)}"
+    folder = f"{_shards_dir(work_id, split)}/{_number(number)}"
     return ObjectPath(f"{folder}/{table}.{short_hash(content_hash)}.parquet")
 
 
-def rebuild_shard_receipt(work_id: str, shards: int, number: int) -> ObjectPath:
-    """Return the name of the record of what shard `number` of `shards` folded and wrote."""
-    return ObjectPath(f"{_shards_dir(work_id, shards)}/{_number(number)}.receipt.json")
+def rebuild_shard_receipt(work_id: str, split: str, number: int) -> ObjectPath:
+    """Return the name of the record of what shard `number` folded and wrote; `split` as above."""
+    return ObjectPath(f"{_shards_dir(work_id, split)}/{_number(number)}.receipt.json")
 
 
 def rebuild_base(work_id: str, snapshot_id: str) -> ObjectPath:
@@ -88,8 +91,12 @@ def rebuild_report(work_id: str, name: str) -> ObjectPath:
     return ObjectPath(f"{rebuild_work_dir(work_id)}/reports/{segment('report name', name)}.json")
 
 
-def _shards_dir(work_id: str, shards: int) -> str:
-    return f"{rebuild_work_dir(work_id)}/shards/{count('shards', shards, least=1, most=_MOST_PARTS)}"
+def _shards_dir(work_id: str, content_hash: str) -> str:
+    return f"{rebuild_work_dir(work_id)}/shards/{short_hash(content_hash)}"
+
+
+def _variant(content_hash: str | None) -> str:
+    return "" if content_hash is None else f".{short_hash(content_hash)}"
 
 
 def _number(number: int) -> str:

@@ -27,9 +27,9 @@ from springline.rebuild.receipts import (
     BadRecord,
     PartReceipt,
     Section,
-    ShardPlan,
     ShardReceipt,
     ShardTable,
+    Split,
     read_receipt,
     write_receipt,
 )
@@ -117,7 +117,8 @@ async def fold_shard(
     store: ObjectStore,
     config: FoldConfig,
     work_id: str,
-    plan: ShardPlan,
+    split: Split,
+    split_hash: str,
     parts: Sequence[PartReceipt],
     number: int,
     report: Report,
@@ -127,19 +128,19 @@ async def fold_shard(
     `parts`: the receipts of all slices and segments. Raises `DamagedObject` if something in the work folder is not
     what was written.
     """
-    path = rebuild_shard_receipt(work_id, plan.shards, number)
+    path = rebuild_shard_receipt(work_id, split_hash, number)
     done = await read_receipt(store, path, ShardReceipt)
     if done is not None:
         return done, True
-    shard = _Shard(State(config), number, plan.shards, frozenset(plan.odd))
-    wanted = sections_of(plan, number)
+    shard = _Shard(State(config), number, split.shards, frozenset(split.odd))
+    wanted = sections_of(split, number)
     for group in overlapping(parts):
         sections = [section for part in group for section in part.sections if section.shard in wanted]
         bodies = await _in_order(store, sections)
         for start in range(0, len(bodies), FOLDED_AT_ONCE):
             await in_thread(lambda bodies=bodies, start=start: shard.fold(bodies[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
             report(shard.events)
-    tables = await _write_tables(store, work_id, plan.shards, shard)
+    tables = await _write_tables(store, work_id, split_hash, shard)
     digest = await in_thread(lambda: _digest_of(shard.state))
     receipt = ShardReceipt(
         number=number,
@@ -157,11 +158,11 @@ async def fold_shard(
     return await write_receipt(store, path, receipt), False
 
 
-def sections_of(plan: ShardPlan, number: int) -> frozenset[int]:
+def sections_of(split: Split, number: int) -> frozenset[int]:
     """Return the shards whose sections shard `number` reads: its own, and shard 0 those of the odd runs."""
-    if number != CONTROL_SHARD or plan.shards == 1:
+    if number != CONTROL_SHARD or split.shards == 1:
         return frozenset({number})
-    return frozenset({CONTROL_SHARD, *(zlib.crc32(run.encode()) % plan.shards for run in plan.odd)})
+    return frozenset({CONTROL_SHARD, *(zlib.crc32(run.encode()) % split.shards for run in split.odd)})
 
 
 def overlapping(parts: Sequence[PartReceipt]) -> Iterator[list[PartReceipt]]:
@@ -202,12 +203,12 @@ def _id_of(body: bytes) -> str:
     return _IDENTITY.decode(body).event_id
 
 
-async def _write_tables(store: ObjectStore, work_id: str, shards: int, shard: _Shard) -> list[ShardTable]:
+async def _write_tables(store: ObjectStore, work_id: str, split_hash: str, shard: _Shard) -> list[ShardTable]:
     async def write(name: str) -> ShardTable:
         rows = list(shard.state.rows(name))
         data = await in_thread(lambda: encode_table(TABLES[name], rows))
         artifact = await write_file(
-            store, data, lambda digest: rebuild_shard_table(work_id, shards, shard.number, name, digest)
+            store, data, lambda digest: rebuild_shard_table(work_id, split_hash, shard.number, name, digest)
         )
         return ShardTable(name, len(rows), artifact)
 

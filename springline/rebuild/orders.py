@@ -63,7 +63,7 @@ class RebuildPlan(Order):
 
 
 class PartOrder(Order):
-    """Input of `read_slice`, `scan_segment` and `fold_shard`: part `number` (from 0) of the work."""
+    """Input of `read_slice` and `scan_segment`: slice or segment `number` (from 0) of the work."""
 
     workspace: WorkspaceRef
     plan: RebuildPlan
@@ -88,26 +88,42 @@ class PartRead(Order):
     damaged: int = 0
     bad: list[BadEvent] = []
     last_event_id: str | None = None
+    receipt: str | None = None
+    """Where the part's receipt is, if something is missing or damaged; else it has the name that is its own."""
     reused: bool = False
     attempt: int = 1
 
 
 class ShardsOrder(Order):
-    """Input of `plan_shards`."""
+    """Input of `plan_shards`. `receipts`: those of parts that are not whole, by number; segments follow slices."""
 
     workspace: WorkspaceRef
     plan: RebuildPlan
+    receipts: dict[int, str] = {}
 
 
 class ShardsPlanned(Order):
-    """Answer of `plan_shards`: whether anything is missing, and how many runs cannot be folded apart."""
+    """Answer of `plan_shards`: how many runs cannot be folded apart, and which accepted events are not listed.
 
+    `split` is the hash in the name of the record that shards read.
+    """
+
+    split: str
     events: int
     odd_runs: int = 0
     gap_count: int = 0
     gaps: list[str] = []
     """Ids of the first 100 events that had been accepted and are not in the manifest."""
     attempt: int = 1
+
+
+class FoldShardOrder(Order):
+    """Input of `fold_shard`: shard `number` (from 0)."""
+
+    workspace: WorkspaceRef
+    plan: RebuildPlan
+    split: str
+    number: int
 
 
 class ShardFolded(Order):
@@ -129,6 +145,7 @@ class AssembleOrder(Order):
 
     workspace: WorkspaceRef
     plan: RebuildPlan
+    split: str
     snapshot_id: str
     now_ms: int
 
@@ -154,6 +171,7 @@ class SwitchOrder(Order):
     workspace: WorkspaceRef
     plan: RebuildPlan
     mode: RebuildMode
+    split: str
     base_path: str | None = None
     base_sha256: str | None = None
 

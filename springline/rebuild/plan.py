@@ -57,7 +57,7 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         if floor is not None:
             ids = ids[bisect_right(ids, floor) :]
             segments = [path for path in segments if (name := parse_ledger_segment(path)) and name.last_id > floor]
-    work_id = work_id_of([*contents, (floor or "").encode(), order.mode.value.encode()], config.fingerprint)
+    work_id = work_id_of([*contents, (floor or "").encode()], config.fingerprint)
     slices = [ids[start : start + SLICE_EVENTS] for start in range(0, len(ids), SLICE_EVENTS)]
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
     await _write_list(store, rebuild_segments(work_id), segments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -33,6 +34,7 @@ from springline.rebuild.receipts import (
     WORK_AGAIN,
     BadRecord,
     PartReceipt,
+    encode_receipt,
     read_receipt,
     write_receipt,
 )
@@ -50,6 +52,15 @@ BAD_KEPT = 1_000
 
 Report = Callable[[int], None]
 """Called with how many events have been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A part that is done: its receipt, where it is if not under the part's own name, and whether it was found."""
+
+    receipt: PartReceipt
+    path: str | None = None
+    reused: bool = False
 
 
 @dataclass(slots=True)
@@ -113,12 +124,11 @@ def routed_of(event: Event) -> RoutedEvent:
 
 async def read_slice(
     store: ObjectStore, scope: Scope, work_id: str, shards: int, number: int, report: Report
-) -> tuple[PartReceipt, bool]:
-    """Read the events of slice `number`; return its receipt, and whether it had been done before."""
-    receipt_path = rebuild_slice_receipt(work_id, number)
-    done = await read_receipt(store, receipt_path, PartReceipt)
+) -> PartDone:
+    """Read the events of slice `number`, unless that was done before and nothing was wrong with it."""
+    done = await read_receipt(store, rebuild_slice_receipt(work_id, number), PartReceipt)
     if done is not None:
-        return done, True
+        return PartDone(done, reused=True)
     ids = await _list_of(store, rebuild_slice(work_id, number))
     part = _Part(scope, shards)
     for start in range(0, len(ids), READ_AT_ONCE):
@@ -129,25 +139,26 @@ async def read_slice(
         await in_thread(lambda some=some, paths=paths, bodies=bodies: _take_all(part, some, paths, bodies))  # type: ignore[misc]
         report(start + len(some))
     segment = await _seal(store, part.events) if part.events else None
-    return await _close(store, work_id, number, number, part, segment, receipt_path), False
+    receipt = await _receipt(store, work_id, number, number, part, segment)
+    return await _close(store, receipt, partial(rebuild_slice_receipt, work_id, number))
 
 
 async def scan_segment(
     store: ObjectStore, scope: Scope, work_id: str, shards: int, slices: int, number: int, report: Report
-) -> tuple[PartReceipt, bool]:
-    """Read listed segment `number`; return its receipt, and whether it had been done before.
+) -> PartDone:
+    """Read listed segment `number`, unless that was done before and nothing was wrong with it.
 
     A segment that is gone, or whose bytes are not those that its name promises, is damaged as a whole.
     """
-    receipt_path = rebuild_segment_receipt(work_id, number)
-    done = await read_receipt(store, receipt_path, PartReceipt)
+    done = await read_receipt(store, rebuild_segment_receipt(work_id, number), PartReceipt)
     if done is not None:
-        return done, True
+        return PartDone(done, reused=True)
     path = ObjectPath((await _list_of(store, rebuild_segments(work_id)))[number])
     part = _Part(scope, shards)
     segment = await _scan(store, path, part)
     report(len(part.events))
-    return await _close(store, work_id, number, slices + number, part, segment, receipt_path), False
+    receipt = await _receipt(store, work_id, number, slices + number, part, segment)
+    return await _close(store, receipt, partial(rebuild_segment_receipt, work_id, number))
 
 
 async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRef | None:
@@ -196,17 +207,11 @@ async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentR
     return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw_size(events))
 
 
-async def _close(
-    store: ObjectStore,
-    work_id: str,
-    number: int,
-    part_number: int,
-    part: _Part,
-    segment: SegmentRef | None,
-    receipt_path: ObjectPath,
+async def _receipt(
+    store: ObjectStore, work_id: str, number: int, part_number: int, part: _Part, segment: SegmentRef | None
 ) -> PartReceipt:
     sections = await write_sections(store, work_id, part_number, await in_thread(part.by_shard))
-    receipt = PartReceipt(
+    return PartReceipt(
         number=number,
         events=len(part.events),
         raw_bytes=sum(len(body) for _, body in part.events),
@@ -218,7 +223,14 @@ async def _close(
         odd=sorted(part.links.odd),
         claims=dict(sorted(part.links.claims.items())),
     )
-    return await write_receipt(store, receipt_path, receipt)
+
+
+async def _close(store: ObjectStore, receipt: PartReceipt, name: Callable[[str | None], ObjectPath]) -> PartDone:
+    """Write the receipt: under the part's own name only if nothing is wrong, so that what is mended is read again."""
+    if receipt.whole:
+        return PartDone(await write_receipt(store, name(None), receipt))
+    artifact = await write_file(store, encode_receipt(receipt), name)
+    return PartDone(receipt, artifact.path)
 
 
 async def _list_of(store: ObjectStore, path: ObjectPath) -> list[str]:

@@ -55,6 +55,11 @@ class PartReceipt(Struct, frozen=True):
     claims: dict[str, str]
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing was missing or damaged: only then it need not be done again."""
+        return not self.missing and not self.damaged
+
+    @property
     def links(self) -> Links:
         """What the part tells of runs that cannot be folded apart."""
         return Links(set(self.odd), dict(self.claims))
@@ -87,11 +92,12 @@ class ShardReceipt(Struct, frozen=True):
     materialized: list[tuple[str, str, str]]
 
 
-class ShardPlan(Struct, frozen=True):
-    """How the fold is split: the odd runs, and the gaps that were found on the way."""
+class Split(Struct, frozen=True):
+    """How the fold is split: the receipts of all parts, and the odd runs. Gaps were found on the way."""
 
     shards: int
     events: int
+    receipts: list[str]
     odd: list[str]
     gap_count: int
     gaps: list[str]
@@ -108,9 +114,14 @@ async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T
         raise DamagedObject(path, f"is no {kind.__name__}: {error}", WORK_AGAIN) from error
 
 
+def encode_receipt(receipt: Struct) -> bytes:
+    """Return the bytes of a receipt."""
+    return msgspec.json.encode(receipt)
+
+
 async def write_receipt(store: ObjectStore, path: ObjectPath, receipt: T) -> T:
     """Write a receipt, or return the one that was there first."""
-    data = msgspec.json.encode(receipt)
+    data = encode_receipt(receipt)
     if not isinstance(await put_once(store, path, data), Other):
         return receipt
     there = await read_receipt(store, path, type(receipt))
