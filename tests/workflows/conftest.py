@@ -23,8 +23,9 @@ from temporalio.testing import WorkflowEnvironment
 import workflows.commit as commit_module
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
-from tests.workflows.bench import Bench, scrubbed
+from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults
+from tests.workflows.runs import scrubbed
 
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent

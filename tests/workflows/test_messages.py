@@ -21,8 +21,9 @@ from springline.errors import Code
 from springline.storage.faults import Decision, Kind, Outcome, on
 from springline.storage.port import IfVersion
 from tests.rows import SCOPE
-from tests.workflows.bench import Bench, until, versions
+from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
+from tests.workflows.runs import until
 from workflows import commit as commit_module
 from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 

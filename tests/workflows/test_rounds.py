@@ -12,8 +12,9 @@ import workflows.commit as commit_module
 from springline import names
 from springline.delta.rounds import MAX_ROUND_BYTES
 from springline.errors import Code
-from tests.workflows.bench import Bench, until, versions
+from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
+from tests.workflows.runs import until
 
 
 async def test_all_waiting_appends_become_one_version_with_their_actions_in_order(bench: Bench) -> None:

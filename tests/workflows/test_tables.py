@@ -22,8 +22,9 @@ from springline.delta.registry import TableEntry
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.errors import Code, Refusal
 from tests.rows import SCOPE
-from tests.workflows.bench import Bench, scrubbed, until
+from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults, raises, result_is_lost
+from tests.workflows.runs import scrubbed, until
 from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 

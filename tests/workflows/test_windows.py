@@ -10,8 +10,9 @@ import pytest
 
 from springline import names
 from springline.delta.request import Mode
-from tests.workflows.bench import Attempt, Bench
+from tests.workflows.bench import Bench
 from tests.workflows.faults import Step, raises, result_is_lost
+from tests.workflows.runs import Attempt
 
 COMMIT = [names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER, names.FINALIZE]
 WINDOWS = COMMIT[:3]

@@ -16,8 +16,9 @@ from entrypoints.temporal import TemporalCommitGateway
 from springline import names
 from springline.commit.coalescer import Coalescer
 from tests.rows import SCOPE
-from tests.workflows.bench import Bench, until, versions
+from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until, nothing
+from tests.workflows.runs import until
 
 STEPS = (names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER, names.FINALIZE, names.FINALIZE_AND_RESERVE)
 
