@@ -43,7 +43,7 @@ class NewEvent(BaseModel):
 
 
 class AppendRequest(BaseModel):
-    """Events to append together, all or none, under a request id (a canonical UUIDv7) that is answered once for ever."""
+    """Events to append together, all or none, under a request id (a canonical UUIDv7) that has one answer for ever."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
