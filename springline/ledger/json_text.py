@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 MAX_DEPTH: Final = 128
-"""Arrays and objects inside each other: a bound of its own, so that no verdict depends on the room left on the stack."""
+"""Arrays and objects inside each other: a bound of our own, so that no verdict depends on how deep the stack is."""
 
 _MAX_INTEGER_DIGITS: Final = 20
 _MIN_I64: Final = -(2**63)
