@@ -102,7 +102,8 @@ class LocalStore(ObjectStore):
         self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
     ) -> list[StoredObject | None]:
         """Return many objects in order; each thread reads a slice of them."""
-        names = [None if self._file(path) is None else f"{self.root}/{path}" for path in paths]
+        root = str(self.root)
+        names = [f"{root}/{path}" if self._can_hold(path) else None for path in paths]
         size = max(1, min(_READ_TOGETHER, -(-len(names) // _READERS)))
         found: list[StoredObject | None] = [None] * len(names)
         waiting = deque(range(0, len(names), size))
@@ -162,11 +163,14 @@ class LocalStore(ObjectStore):
 
         A name with empty segments is such a one: the file system would find another object for it.
         """
+        return self.root / path if self._can_hold(path) else None
+
+    def _can_hold(self, path: ObjectPath) -> bool:
         relative_path(path)
         segments = path.split("/")
         if segments[0] == OWN_FOLDER:
             raise InvalidPath("path", path, f"use a name outside {OWN_FOLDER}/, which is the store's own")
-        return None if "" in segments else self.root / path
+        return "" not in segments
 
     def _create(self, file: Path, data: bytes) -> PutResult:
         with _writing(file):
