@@ -1,0 +1,9 @@
+"""Which of a round's events are written, and what must follow them (design 4.3). A module per aggregate.
+
+The fold's rules are the reference's, and they admit histories that can never move again. Here such an event is
+refused, or completed by another one right behind it. Nothing here changes what events of other writers fold to.
+"""
+
+from springline.control.admission.round import MAX_EVENT_BYTES, ComposedEvent, RoundVerdict, judge_round
+
+__all__ = ["MAX_EVENT_BYTES", "ComposedEvent", "RoundVerdict", "judge_round"]

@@ -1,0 +1,77 @@
+"""Attempts on their way to workers (E 4.9)."""
+
+from __future__ import annotations
+
+from springline.control.admission.cases import Case, Ruling, Write
+from springline.control.admission.refusals import invalid
+from springline.control.admission.runs import is_cancelled
+from springline.control.admission.tasks import check_attempt, refuse_finished, task_of
+from springline.ledger.events import DispatchEnqueued, DispatchRequested
+from springline.ledger.identifiers import dispatch_id
+from springline.projection.fold.states import BLOCKED, READY, RETRY_WAIT, RUNNING
+from springline.projection.state import State
+
+_LATER = "Dispatch the attempt after it."
+
+
+def check_dispatch(data: DispatchRequested, field: str, now_ms: int) -> None:
+    """Refuse a dispatch id that is not the attempt's own: its outbox row would never go away (W37)."""
+    check_attempt(data, field, now_ms)
+    own = dispatch_id(data.run_id, data.task_key, data.attempt)
+    if data.dispatch_id != own:
+        raise invalid(f"{field}.dispatch_id", data.dispatch_id, "is not that of run, task and attempt", f"Give {own}.")
+
+
+def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
+    """Admit the dispatch of an attempt that is due: before, it would be sent and the task not know (E 4.16, 4, 5)."""
+    data, task = case.data, task_of(state, case)
+    refuse_finished(case, task)
+    if is_cancelled(state.run(data.run_id)):
+        raise case.conflict("run_id", f"run {data.run_id!r} is cancelled", "Do not send its tasks any more.")
+    if task.state == BLOCKED:
+        raise case.conflict(
+            "task_key", f"task {data.task_key!r} waits for others to succeed", "Dispatch it when it is READY."
+        )
+    if data.attempt < task.attempt or (data.attempt == task.attempt and task.state in (RUNNING, RETRY_WAIT)):
+        raise case.conflict("attempt", f"attempt {task.attempt} of task {data.task_key!r} has begun", _LATER)
+    if task.state == RUNNING:
+        raise case.conflict("attempt", f"attempt {task.attempt} of task {data.task_key!r} is still running", _LATER)
+    return Write(data)
+
+
+def missed_dispatch(state: State, data: DispatchRequested) -> str | None:
+    """A dispatch is news if the task waits for it: its key was used before the task was due (W22)."""
+    task = state.task(data.run_id, data.task_key)
+    if task is None or task.state not in (READY, RETRY_WAIT) or data.attempt <= task.attempt:
+        return None
+    return f"attempt {data.attempt} of task {data.task_key!r} waits to be dispatched, but the key of that was used"
+
+
+def admit_sent(state: State, case: Case[DispatchEnqueued]) -> Ruling:
+    """Admit the news that an attempt was sent, as long as somebody asked for it.
+
+    It often comes when the attempt has begun: then it is recorded, and changes nothing.
+    """
+    data = case.data
+    named = (data.run_id, data.task_key, data.attempt)
+    row = state.dispatch(data.dispatch_id)
+    if row is not None:
+        own = (row.run_id, row.task_key, row.attempt)
+        if any(given not in (None, known) for given, known in zip(named, own, strict=True)):
+            raise case.conflict(
+                "dispatch_id",
+                f"{data.dispatch_id!r} sends attempt {row.attempt} of task {row.task_key!r} of run {row.run_id!r}",
+                "Leave run_id, task_key and attempt out, or give these.",
+            )
+        return Write(data, may_be_refused=True)
+    task = None if data.run_id is None or data.task_key is None else state.task(data.run_id, data.task_key)
+    asked = state.event_with_key(f"dispatch_req:{data.dispatch_id}") is not None
+    if asked and task is not None and data.attempt is not None and task.attempt >= data.attempt:
+        return Write(data, may_be_refused=True)
+    if asked and None in named:
+        return Write(data, may_be_refused=True)
+    raise case.conflict(
+        "dispatch_id",
+        f"no dispatch {data.dispatch_id!r} is under way",
+        "Append its dispatch_requested first.",
+    )

@@ -1,0 +1,213 @@
+"""A round of requests: each judged on the state after those before it, each taken whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from hashlib import sha256
+from typing import Final
+
+from springline.control.admission.cases import Case, Completion, Draft, Repeats, Write
+from springline.control.admission.drafts import drafts_of
+from springline.control.admission.keys import repeated
+from springline.control.admission.refusals import conflict, invalid, key_in_use, too_large
+from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
+from springline.errors import Refused
+from springline.ledger.compose import InvalidPayload, compose_event
+from springline.ledger.envelope import Event, parse_event
+from springline.ledger.event_ids import event_id_ms, nth_event_id
+from springline.ledger.events import Payload
+from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
+from springline.paths import canonical_ledger_event
+from springline.projection.fold.retention import advance_frontier
+from springline.projection.schema import IDEMPOTENCY_KEYS
+from springline.projection.state import State
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""The longest event that is taken, in bytes of canonical JSON."""
+
+_OUTCOMES: Final = {one.value: one for one in EventOutcome} | {"refused": EventOutcome.NOT_APPLIED}
+"""Outcomes as callers are told them, by those of the fold."""
+
+_RECORDED_AT: Final = IDEMPOTENCY_KEYS.index("recorded_at")
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposedEvent:
+    """An event to be written: its exact bytes, and what the fold made of it."""
+
+    event_id: str
+    body: bytes
+    sha256: str
+    event: Event
+    outcome: EventOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RoundVerdict:
+    """What becomes of a round.
+
+    `answers`, in the order of the requests, lack only what is known when the round is visible. `events`, by id, are
+    those to be written; the state holds them, pending.
+    """
+
+    answers: list[AppendOutcome] = field(default_factory=list)
+    events: list[ComposedEvent] = field(default_factory=list)
+
+
+def judge_round(
+    state: State,
+    requests: Sequence[AppendRequest],
+    *,
+    first_event_id: str,
+    now_ms: int,
+    tenant: str,
+    workspace: str,
+) -> RoundVerdict:
+    """Judge requests, and fold the events of those that are accepted.
+
+    Args:
+        state: tracking changes, and without pending ones. Afterwards exactly the verdict's events are pending in it.
+        requests: in their order; ids and markers are the caller's business, so no two may have one request id.
+        first_event_id: a canonical ULID above the state's last event; events get it and its successors, one by one.
+        now_ms: the events' time, in milliseconds since 1970 UTC.
+        tenant: the tenant's id.
+        workspace: the workspace's id.
+
+    Raises `ValueError` if the state does not track changes or belongs to another scope. Whatever is raised, the state
+    is as it was before.
+    """
+    if (state.config.tenant, state.config.workspace) != (tenant, workspace):
+        raise ValueError(f"the state belongs to {state.config.tenant!r}, {state.config.workspace!r}")
+    if not state.tracking:
+        raise ValueError("the state keeps no changes that could be rolled back: set `tracking`")
+    judged = _Round(state, first_event_id, now_ms)
+    try:
+        return judged.judge(requests)
+    except BaseException:
+        state.rollback()
+        raise
+
+
+class _Round:
+    """A round under way."""
+
+    def __init__(self, state: State, first_event_id: str, now_ms: int) -> None:
+        self._state = state
+        self._first_event_id = first_event_id
+        self._now_ms = now_ms
+        self._events: list[ComposedEvent] = []
+        self._before = state.last_event_id
+
+    def judge(self, requests: Sequence[AppendRequest]) -> RoundVerdict:
+        """Judge all requests; see `judge_round`."""
+        answers = [self._answer(request) for request in requests]
+        if not self._events:
+            self._state.rollback()  # Looking ahead may have advanced the frontier of retention.
+        return RoundVerdict(answers, self._events)
+
+    def _answer(self, request: AppendRequest) -> AppendOutcome:
+        accepted = len(self._events)
+        try:
+            drafts = drafts_of(request, self._now_ms)
+            asked: list[AppendedEvent] = []
+            behind: list[AppendedEvent] = []
+            for index, draft in enumerate(drafts):
+                base = f"events[{index}]"
+                told, completions = self._take(draft, f"{base}.data", f"{base}.idempotency_key", drafts[index + 1 :])
+                asked.append(told)
+                behind += self._complete(completions, told.event_id)
+        except Refused as error:
+            self._take_back_to(accepted)
+            return AppendOutcome(request_id=request.request_id, refusal=error.refusal)
+        return AppendOutcome(request_id=request.request_id, events=asked + behind)
+
+    def _complete(self, completions: list[Completion], cause: str) -> list[AppendedEvent]:
+        told = []
+        for one in completions:
+            event, more = self._take(Draft(one.data, one.key, cause), one.field, one.field, ())
+            told.append(event.model_copy(update={"completed": True}))
+            told += self._complete(more, event.event_id)
+        return told
+
+    def _take(
+        self, draft: Draft, at: str, key_at: str, later: Sequence[Draft]
+    ) -> tuple[AppendedEvent, list[Completion]]:
+        """Judge an event, and fold it unless it repeats another; return what is told of it, and what must follow."""
+        state = self._state
+        event_id = nth_event_id(self._first_event_id, len(self._events))
+        if state.prunes:
+            advance_frontier(state, event_id)  # As the fold does before this event: what has ended by then is gone.
+        data = with_defaults(draft.data, self._now_ms)
+        key = draft.key if draft.key is not None else key_of(data, event_id)
+        first = repeated(state, data, key, key_at)
+        if first is not None:
+            missed = MISSED.get(type(data))
+            news = None if missed is None else missed(state, data)
+            if news is not None:
+                raise key_in_use(key_at, key, news)
+            return self._told_again(first), []
+        ruling = RULES[type(data)](state, Case(data, key, event_id, self._now_ms, at, key_at, later))
+        if isinstance(ruling, Repeats):
+            return self._told_again(ruling), []
+        return self._write(ruling, key, draft.causation_id, event_id, at)
+
+    def _write(
+        self, ruling: Write, key: str, causation_id: str | None, event_id: str, at: str
+    ) -> tuple[AppendedEvent, list[Completion]]:
+        body = self._compose(ruling.data, key, causation_id, event_id, at)
+        event = parse_event(body)
+        outcome = _OUTCOMES[self._state.fold(event).value]
+        if outcome is not EventOutcome.APPLIED and not ruling.may_be_refused:
+            raise conflict(at, None, f"{event.event_type} changes nothing as things stand", "Read the state again.")
+        self._events.append(ComposedEvent(event_id, body, sha256(body).hexdigest(), event, outcome))
+        told = self._told(event_id, event.event_type, key, outcome)
+        return told, [] if ruling.behind is None else ruling.behind(self._state)
+
+    def _compose(self, data: Payload, key: str, causation_id: str | None, event_id: str, at: str) -> bytes:
+        config = self._state.config
+        try:
+            body = compose_event(
+                data,
+                event_id=event_id,
+                timestamp_ms=self._now_ms,
+                tenant=config.tenant,
+                workspace=config.workspace,
+                idempotency_key=key,
+                causation_id=causation_id,
+            )
+        except InvalidPayload as error:
+            raise invalid(at, None, error.problem, "Correct it.") from None
+        if len(body) > MAX_EVENT_BYTES:
+            raise too_large(at, len(body), MAX_EVENT_BYTES)
+        return body
+
+    def _told_again(self, first: Repeats) -> AppendedEvent:
+        return self._told(first.event_id, first.event_type, first.key, EventOutcome.DUPLICATE)
+
+    def _told(self, event_id: str, event_type: str, key: str, outcome: EventOutcome) -> AppendedEvent:
+        return AppendedEvent(
+            event_id=event_id,
+            event_type=event_type,
+            idempotency_key=key,
+            ledger_path=canonical_ledger_event(event_id, self._day_of(event_id, key)),
+            outcome=outcome,
+        )
+
+    def _day_of(self, event_id: str, key: str) -> date:
+        """Return the UTC day of an event's timestamp; it stands in a path only if the id has no time of its own."""
+        row = self._state.row(IDEMPOTENCY_KEYS.name, key) if event_id_ms(event_id) is None else None
+        recorded_at = self._now_ms if row is None else int(row[_RECORDED_AT] or 0)
+        return _EPOCH + timedelta(milliseconds=recorded_at)
+
+    def _take_back_to(self, accepted: int) -> None:
+        """Undo what was folded of a refused request; what was accepted before it is folded again."""
+        state = self._state
+        del self._events[accepted:]
+        if state.last_event_id == (self._events[-1].event_id if self._events else self._before) and not state.prunes:
+            return
+        state.rollback()
+        for one in self._events:
+            state.fold(one.event)
