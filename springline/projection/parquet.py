@@ -97,14 +97,33 @@ def encode_table(table: Table, rows: Iterable[Row]) -> bytes:
 
     One row group (from 2**20 rows on, several).
     """
+    return encode_arrow(table, arrow_table(table, rows))
+
+
+def encode_arrow(table: Table, content: pa.Table) -> bytes:
+    """Return the file of an Arrow table that is sorted by key, as `encode_table` writes it."""
     sink = pa.BufferOutputStream()
-    content = arrow_table(table, rows)
     with pq.ParquetWriter(
         sink, content.schema, compression="snappy", version="2.6", use_dictionary=_repeating(table.name)
     ) as writer:
         writer.write_table(content, row_group_size=max(1, len(content)))
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def merge_files(table: Table, files: Iterable[bytes]) -> bytes:
+    """Return the file that holds the rows of several files of ours, whose keys differ: what `encode_table` writes.
+
+    Raises `DamagedTable` for bytes that are no such file.
+    """
+    schema = _schema(table.name)
+    try:
+        parts = [pq.read_table(pa.BufferReader(data)).cast(schema) for data in files]
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedTable(table.name, None, f"no Parquet file of ours: {error}") from error
+    content = pa.concat_tables([schema.empty_table(), *parts])
+    in_order = content.sort_by([(name, "ascending") for name in table.key]).combine_chunks()
+    return encode_arrow(table, in_order.replace_schema_metadata(schema.metadata))
 
 
 def decode_table(table: Table, data: bytes) -> list[Row]:
@@ -116,13 +135,16 @@ def decode_table(table: Table, data: bytes) -> list[Row]:
     null or an unknown enum text where there must be none.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(data), read_dictionary=_repeating(table.name)) as file:
-            present = file.schema_arrow.names
-            known = [column.name for column in table.columns if column.name in present]
-            content = file.read(columns=known, use_threads=False)
+        source = pa.BufferReader(data)
+        metadata = pq.read_metadata(source)
+        schema = metadata.schema.to_arrow_schema()
+        present = [column for column in table.columns if _is_there(table, column, schema)]
+        texts = [name for name in _repeating(table.name) if name in schema.names]
+        with pq.ParquetFile(source, metadata=metadata, read_dictionary=texts) as file:
+            content = file.read(columns=[column.name for column in present], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DamagedTable(table.name, None, f"no Parquet file: {error}") from error
-    columns = [_read(table, column, content) for column in table.columns]
+    columns = [_values(table, column, content) for column in table.columns]
     if table is IDEMPOTENCY_KEYS:
         _tell_event_types(columns)
     rows: list[Row] = list(zip(*columns, strict=True))
@@ -130,18 +152,25 @@ def decode_table(table: Table, data: bytes) -> list[Row]:
     return rows if len(by_key) == len(rows) else list(by_key.values())
 
 
-def _read(table: Table, column: Column, content: pa.Table) -> list[Value]:
-    """Return the values of one column, None where it has none; the booleans that may be missing are False."""
-    otherwise = False if column.kind is Kind.BOOL and not column.required_to_read else None
-    places = content.schema.get_all_field_indices(column.name)
+def _is_there(table: Table, column: Column, schema: pa.Schema) -> bool:
+    """Say whether a file has a column; raises `DamagedTable` if it must have it, or has something else by that name."""
+    places = schema.get_all_field_indices(column.name)
     if not places and not column.required_to_read:
-        return [otherwise] * len(content)
+        return False
     if len(places) != 1:
-        raise DamagedTable(table.name, column.name, "the column is missing" if not places else "there are two of them")
-    chunked = content.column(places[0])
-    stored = chunked.type.value_type if pa.types.is_dictionary(chunked.type) else chunked.type
+        raise DamagedTable(table.name, column.name, "there are two of them" if places else "the column is missing")
+    stored = schema.field(places[0]).type
     if stored != _TYPES[column.kind]:
         raise DamagedTable(table.name, column.name, f"its type is {stored}, not {_TYPES[column.kind]}")
+    return True
+
+
+def _values(table: Table, column: Column, content: pa.Table) -> list[Value]:
+    """Return the values of one column, None where it has none; the booleans that may be missing are False."""
+    otherwise = False if column.kind is Kind.BOOL and not column.required_to_read else None
+    if column.name not in content.schema.names:
+        return [otherwise] * len(content)
+    chunked = content.column(column.name)
     if chunked.null_count and column.required_to_read and not column.nullable:
         raise DamagedTable(table.name, column.name, f"{chunked.null_count} values are missing")
     try:
