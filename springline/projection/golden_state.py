@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from springline.projection.golden import golden_form
+from springline.ledger.canonical import canonical_json
+from springline.projection.golden import golden_form, row_of_golden
 from springline.projection.manifest import NO_MANIFEST, SCHEMA_VERSION
 from springline.projection.schema import TABLES, Row
 
@@ -85,6 +86,18 @@ def decode_golden(data: bytes) -> dict[str, Any]:
             raise InvalidGoldenState(f"`tables.{name}` is no list of rows")
     found: dict[str, Any] = content
     return found
+
+
+def stored_rows(state: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Return the rows of all tables of a decoded state as stored values; a table that it leaves out is empty.
+
+    Raises `InvalidGoldenState` if a table's hash is another one, `InvalidGoldenRow` for a row that it cannot have.
+    """
+    tables, hashes = state["tables"], state.get("table_sha256", {})
+    for name, forms in tables.items():
+        if name in hashes and hashes[name] != hashlib.sha256(canonical_json(forms)).hexdigest():
+            raise InvalidGoldenState(f"`table_sha256.{name}` is not that of the table")
+    return {name: [row_of_golden(table, form) for form in tables.get(name, ())] for name, table in TABLES.items()}
 
 
 def _table(name: str, rows: Iterable[Row]) -> tuple[bytes, int]:
