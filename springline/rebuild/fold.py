@@ -199,6 +199,14 @@ class _Identity(msgspec.Struct, gc=False):
 _IDENTITY = msgspec.json.Decoder(_Identity)
 
 
+def ids_in_order(bodies: Iterable[bytes]) -> list[tuple[str, bytes]]:
+    """Return bodies with their event ids, ascending, each id once; of two bodies with one id the first is kept."""
+    by_id: dict[str, bytes] = {}
+    for body in bodies:
+        by_id.setdefault(_id_of(body), body)
+    return sorted(by_id.items())
+
+
 def _id_of(body: bytes) -> str:
     return _IDENTITY.decode(body).event_id
 

@@ -1,0 +1,231 @@
+"""Putting the shards of a rebuild together: one base, its digest, and the index of its events (design 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from springline import paths
+from springline.ledger.segment import encode_segment, raw_size
+from springline.ledger.timestamps import format_ms
+from springline.paths import ObjectPath, StateLayer
+from springline.projection import index as events_index
+from springline.projection.buckets import encode_buckets, read_buckets
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest, TableDigest
+from springline.projection.index import EventsIndex, Node, NodeRef, SegmentRef
+from springline.projection.manifest import BaseSnapshot
+from springline.projection.parquet import decode_table, encode_table, merge_files
+from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
+from springline.projection.table_paths import Artifact
+from springline.rebuild.fold import ids_in_order, overlapping
+from springline.rebuild.orders import AssembleOrder
+from springline.rebuild.receipts import (
+    WORK_AGAIN,
+    PartReceipt,
+    ShardReceipt,
+    encode_receipt,
+    read_receipt,
+)
+from springline.rebuild.sections import read_section
+from springline.rebuild.split import read_parts, read_split
+from springline.sequencer.artifacts import read_file, write_file
+from springline.sequencer.bases import DELETE_CHANNEL_VERSION
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
+from springline.storage.port import ObjectStore
+
+TABLES_TOGETHER = 4
+_NOT_STORED = "is gone or is no receipt"
+
+
+class RebuiltBase(Struct, frozen=True):
+    """A state that was rebuilt and is not published: its files, what they hold, and of which events."""
+
+    base: BaseSnapshot
+    tables: dict[str, TableDigest]
+    events: int
+    index: Artifact | None
+    last_event_id: str | None
+    frontier_ms: int | None
+    config_fingerprint: str
+    rounds_folded: int
+
+
+async def assemble(
+    store: ObjectStore, config: FoldConfig, order: AssembleOrder
+) -> tuple[RebuiltBase, Digest, Artifact]:
+    """Write the base, its digest buckets and the index; return what was rebuilt, its digest and its description.
+
+    Raises `DamagedObject` if something in the work folder is not what was written.
+    """
+    work_id = order.plan.work_id
+    split = await read_split(store, work_id, order.split)
+    parts = await read_parts(store, split.receipts)
+    shards = await each(lambda number: _shard(store, work_id, order.split, number), range(split.shards))
+    partitions = await _partitions(store, shards)
+    digest = await in_thread(lambda: _digest(shards, partitions))
+    turn = asyncio.Lock()
+
+    async def write(name: str) -> WrittenTable:
+        files = [one.stored for shard in shards for one in shard.tables if one.table == name]
+        datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files)
+        async with turn:
+            data = await in_thread(
+                lambda: (
+                    encode_table(PARTITION_STATUS, partitions)
+                    if name == PARTITION_STATUS.name
+                    else merge_files(TABLES[name], datas)
+                )
+            )
+        org = config.tenant if name == CATALOG_RUN_INDEX.name else None
+        return await write_table(store, StateLayer.BASE, order.snapshot_id, EncodedTable(name, org, data))
+
+    written = await each(write, TABLES, concurrency=TABLES_TOGETHER)
+    buckets = await write_file(
+        store,
+        encode_buckets(digest),
+        lambda name: paths.orchestration_buckets(StateLayer.BASE, order.snapshot_id, name),
+    )
+    index = await _write_index(store, parts, repeated=any(shard.duplicates for shard in shards))
+    rebuilt = RebuiltBase(
+        base=BaseSnapshot(
+            snapshot_id=order.snapshot_id,
+            published_at=format_ms(order.now_ms),
+            tables=paths_of(written),
+            delete_channel_version=DELETE_CHANNEL_VERSION,
+            buckets=buckets,
+        ),
+        tables=digest.tables(),
+        events=sum(shard.events for shard in shards),
+        index=index,
+        last_event_id=max(filter(None, (shard.last_event_id for shard in shards)), default=None),
+        frontier_ms=max((one for shard in shards if (one := shard.frontier_ms) is not None), default=None),
+        config_fingerprint=config.fingerprint,
+        rounds_folded=order.plan.rounds_folded,
+    )
+    data = encode_receipt(rebuilt)
+    description = await write_file(
+        store, data, lambda digest: paths.rebuild_base(work_id, f"{order.snapshot_id}.{digest}")
+    )
+    return rebuilt, digest, description
+
+
+async def read_base(store: ObjectStore, path: str, sha256: str) -> RebuiltBase:
+    """Return what was rebuilt, by its description. Raises `DamagedObject`."""
+    base_path = paths.relative_path(path)
+    stored = await store.get(base_path)
+    if stored is None:
+        raise DamagedObject(path, "is gone", WORK_AGAIN)
+    artifact = Artifact.of(path, stored.data)
+    if artifact.sha256 != sha256:
+        raise DamagedObject(path, "is not what was written", WORK_AGAIN)
+    return msgspec.json.decode(stored.data, type=RebuiltBase)
+
+
+async def _shard(store: ObjectStore, work_id: str, split: str, number: int) -> ShardReceipt:
+    path = paths.rebuild_shard_receipt(work_id, split, number)
+    receipt = await read_receipt(store, path, ShardReceipt)
+    if receipt is None:
+        raise DamagedObject(path, _NOT_STORED, WORK_AGAIN)
+    return receipt
+
+
+async def _partitions(store: ObjectStore, shards: Sequence[ShardReceipt]) -> list[Row]:
+    """Merge the rows of partitions: of each field group the one that a greater event id gave (E 4.13)."""
+    merged: dict[tuple[str, str], tuple[Row, str]] = {}
+    for shard in shards:
+        materialized = {(asset, partition): event_id for asset, partition, event_id in shard.materialized}
+        for one in shard.tables:
+            if one.table != PARTITION_STATUS.name:
+                continue
+            rows = await read_file(
+                store, one.stored, lambda data: decode_table(PARTITION_STATUS, data), remedy=WORK_AGAIN
+            )
+            for row in rows:
+                key = (str(row[_ASSET]), str(row[_PARTITION]))
+                new = (row, materialized.get(key, ""))
+                known = merged.get(key)
+                merged[key] = new if known is None else merge_partition(known, new)
+    return [row for row, _ in merged.values()]
+
+
+_ASSET, _PARTITION = PARTITION_STATUS.index("asset_key"), PARTITION_STATUS.index("partition_key")
+_VERSION = PARTITION_STATUS.index("row_version")
+_OF_ATTEMPT = frozenset(
+    PARTITION_STATUS.index(name)
+    for name in ("last_attempt_run_id", "last_attempt_at", "last_attempt_outcome", "row_version")
+)
+
+
+def merge_partition(one: tuple[Row, str], other: tuple[Row, str]) -> tuple[Row, str]:
+    """Merge two rows of one partition, each with the event that materialized it last ("" for none)."""
+    attempt = max((one[0], other[0]), key=lambda row: str(row[_VERSION]))
+    materialization, event_id = max((one, other), key=lambda pair: pair[1])
+    row = tuple((attempt if place in _OF_ATTEMPT else materialization)[place] for place in range(len(attempt)))
+    return row, event_id
+
+
+def _digest(shards: Iterable[ShardReceipt], partitions: Sequence[Row]) -> Digest:
+    digest = Digest.of({PARTITION_STATUS.name: partitions})
+    for shard in shards:
+        one = Digest()
+        for table, sums in read_buckets(bytes(shard.digest)).items():
+            one.put(table, 0, sums)
+        for file in shard.tables:
+            if file.table != PARTITION_STATUS.name:
+                one.put(file.table, file.rows, {})
+        digest.merge(one)
+    return digest
+
+
+async def _write_index(store: ObjectStore, parts: Sequence[PartReceipt], *, repeated: bool) -> Artifact | None:
+    """Write the index of accepted events over the segments of all parts.
+
+    If events are in two of them, they are sealed anew, each once: an index names an event once.
+    """
+    refs = [part.segment for part in parts if part.segment is not None]
+    if repeated:
+        refs = [ref for group in overlapping(parts) for ref in await _reseal(store, group)]
+    if not refs:
+        return None
+    refs.sort(key=lambda ref: (ref.first_id, ref.last_id))
+    index = events_index.sealed(EventsIndex(count=sum(ref.count for ref in refs)), [], refs)
+    while due := events_index.due_for_node(index):
+        index = events_index.with_node(index, await _write_node(store, due))
+    first, last = min(ref.first_id for ref in refs), max(ref.last_id for ref in refs)
+    data = events_index.encode_index(index)
+    return await write_file(store, data, lambda digest: paths.ledger_index(first, last, digest))
+
+
+async def _write_node(store: ObjectStore, refs: list[SegmentRef]) -> NodeRef:
+    first, last = min(ref.first_id for ref in refs), max(ref.last_id for ref in refs)
+    data = events_index.encode_index(Node(refs))
+    artifact = await write_file(store, data, lambda digest: paths.ledger_index_node(first, last, digest))
+    count = sum(ref.count for ref in refs)
+    return NodeRef(artifact.path, first, last, count, len(refs), artifact.sha256, artifact.byte_size)
+
+
+async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[SegmentRef]:
+    sections = [section for part in group for section in part.sections]
+    read = await each(lambda section: read_section(store, section), sections)
+    events = await in_thread(lambda: ids_in_order(body for bodies in read for body in bodies))
+    refs: list[SegmentRef] = []
+    for piece in events_index.pieces([len(body) + 1 for _, body in events]):
+        some = [events[place] for place in piece]
+        data = await in_thread(lambda some=some: encode_segment(some))  # type: ignore[misc]
+        first, last = some[0][0], some[-1][0]
+
+        def name(digest: str, first: str = first, last: str = last) -> ObjectPath:
+            return paths.ledger_segment(first, last, digest)
+
+        artifact = await write_file(store, data, name)
+        refs.append(
+            SegmentRef(artifact.path, first, last, len(some), artifact.sha256, artifact.byte_size, raw_size(some))
+        )
+    return refs
