@@ -169,6 +169,16 @@ class Adopted(Struct, omit_defaults=True, frozen=True):
     watermark: str | None = None
 
 
+class ForeignRevisions(Struct, omit_defaults=True, frozen=True):
+    """Revisions that the reference published in between and whose events are not all in the state yet.
+
+    From the manifest `head` backwards to `back_to`, which is not among them; None: to the first of all.
+    """
+
+    head: str
+    back_to: str | None = None
+
+
 class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
     """What we need to know beyond the reference's fields.
 
@@ -185,6 +195,7 @@ class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
     checkpoints: list[Checkpoint] = field(default_factory=list)
     bridge: Delta | None = None
     adopted: Adopted | None = None
+    foreign: list[ForeignRevisions] = field(default_factory=list)
 
 
 class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):

@@ -41,11 +41,11 @@ class WorkspaceRef(Order):
 class ForeignRange(Order):
     """Revisions that another implementation published and whose events are still to be taken in.
 
-    From the manifest `head` backwards to `back_to`, which is ours (both paths); `back_to` is not among them.
+    From the manifest `head` backwards to `back_to` (both paths), which is not among them; None: to the first of all.
     """
 
     head: str
-    back_to: str
+    back_to: str | None = None
 
 
 class Head(Order):
@@ -71,6 +71,10 @@ class Head(Order):
     foreign: list[ForeignRange] = []
 
 
+MAX_FOREIGN_PATHS = 10_000
+"""Paths that `open` names: what a message can hold."""
+
+
 class OpenOrder(Order):
     """Input of `open`: find out where the workspace stands."""
 
@@ -92,9 +96,8 @@ class Opened(Order):
     """Answer of `open`.
 
     `pending` in order; `next_round` is the first free number after them. `foreign_paths`: events that another
-    implementation folded and published since our last manifest, to be taken in with `admit_foreign` and `catch_up`
-    once nothing is pending, and again while `admit_foreign` answers `admitted`; at most `MAX_INGEST_PATHS` of them
-    are listed here, and `more_foreign` says that there are others.
+    implementation folded and published since our last manifest, to be taken in with `admit_foreign` once nothing is
+    pending; at most `MAX_FOREIGN_PATHS` at a time, and `more_foreign` says to open again when they are visible.
     """
 
     head: Head
@@ -124,9 +127,8 @@ class AdmitOrder(Order):
 class AdmitForeignOrder(Order):
     """Input of `admit_foreign`: look at foreign events and fix which of them the round accepts.
 
-    With `catch_up` the step itself finds the events of `head.foreign` that are not known yet, as many as a round may
-    hold, and `foreign_answers` has one more answer, for them. The round in which none is left closes these ranges; it
-    may have no event at all, and is finished like any other. `requests` may be empty then.
+    If no event of `head.foreign` is left behind, the round closes these revisions; it may have no event at all then,
+    and is finished like any other.
     """
 
     workspace: WorkspaceRef
@@ -135,7 +137,6 @@ class AdmitForeignOrder(Order):
     now_ms: int
     writer: str
     requests: list[IngestRequest]
-    catch_up: bool = False
 
 
 class Admitted(Order):
@@ -197,6 +198,8 @@ class Folded(Order):
     events: int
     outcomes: dict[EventOutcome, int] = {}
     digest: str
+    foreign: list[ForeignRange] = []
+    """What `Head.foreign` is once this is published."""
     refolded_events: int = 0
     store_requests: int = 0
     attempt: int = 1
