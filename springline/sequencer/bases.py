@@ -1,0 +1,61 @@
+"""Bases: the whole state as files, one per table even if it is empty (S 2.3)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from springline import paths
+from springline.ledger.timestamps import format_ms
+from springline.paths import StateLayer
+from springline.projection.buckets import encode_buckets
+from springline.projection.digest import Digest
+from springline.projection.manifest import BaseSnapshot
+from springline.projection.schema import TABLES
+from springline.projection.state import State
+from springline.sequencer.artifacts import write_file
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.sequencer.table_files import WrittenTable, encode_rows, paths_of, write_table
+from springline.storage.port import ObjectStore
+
+PUTS_TOGETHER = 4
+"""How many tables' bytes are in memory at a time."""
+DELETE_CHANNEL_VERSION = 1
+"""What a base declares from which deletions are recorded (S 2.9)."""
+
+
+async def write_base(
+    store: ObjectStore,
+    snapshot_id: str,
+    state: State,
+    digest: Digest,
+    *,
+    published_ms: int,
+    concurrency: int = PUTS_TOGETHER,
+) -> BaseSnapshot:
+    """Write the whole of `state`, whose digest is `digest`, and return the base for the manifest.
+
+    One table is encoded at a time, in a thread, while others are being put; the state must stay as it is meanwhile.
+    `published_ms` is in milliseconds since 1970. Safe to repeat with the same state. Raises `DamagedObject` if other
+    bytes stand at one of the names, and what the store does.
+    """
+    turn = asyncio.Lock()
+
+    async def write(table: str) -> list[WrittenTable]:
+        async with turn:
+            encoded = await in_thread(lambda: encode_rows(table, state.rows(table), orgs=[state.config.tenant]))
+        return [await write_table(store, StateLayer.BASE, snapshot_id, one) for one in encoded]
+
+    written = await each(write, TABLES, concurrency=concurrency)
+    buckets = await write_file(
+        store,
+        encode_buckets(digest),
+        lambda name: paths.orchestration_buckets(StateLayer.BASE, snapshot_id, name),
+    )
+    return BaseSnapshot(
+        snapshot_id=snapshot_id,
+        published_at=format_ms(published_ms),
+        tables=paths_of([file for files in written for file in files]),
+        delete_channel_version=DELETE_CHANNEL_VERSION,
+        buckets=buckets,
+    )

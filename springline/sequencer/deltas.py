@@ -1,0 +1,176 @@
+"""Deltas: the rows that a round changed, as files (S 2.3, 2.6; design 4.5).
+
+One delta is a file per table that has changed rows, one of deletions, even if there are none, and one of the digest
+buckets that changed. Its rows are absolute: laid over the state before, in any number of steps, they give the state
+after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from springline import paths
+from springline.ledger.timestamps import format_ms
+from springline.paths import StateLayer
+from springline.projection.buckets import encode_buckets
+from springline.projection.digest import Digest, bucket_of
+from springline.projection.manifest import Delta, EventRange
+from springline.projection.schema import TABLES, Key, Row
+from springline.projection.state import State
+from springline.projection.table_paths import RowCounts
+from springline.projection.tables import Change
+from springline.projection.tombstones import decode_tombstones, encode_tombstones
+from springline.sequencer.artifacts import read_file, write_file
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import READS_TOGETHER, each
+from springline.sequencer.table_files import (
+    EncodedTable,
+    WrittenTable,
+    encode_rows,
+    paths_of,
+    read_table,
+    write_table,
+)
+from springline.storage.port import ObjectStore
+from springline.storage.together import together
+
+PUTS_TOGETHER = 16
+_DELTAS_TOGETHER = 2
+
+Keys = Mapping[str, Collection[Key]]
+"""Keys of rows by table."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRows:
+    """What a delta says: rows as they are, and keys of rows that are gone, by table."""
+
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    deleted: Mapping[str, Sequence[Key]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Rows and deletions: what merging this costs."""
+        return sum(map(len, self.rows.values())) + sum(map(len, self.deleted.values()))
+
+    def keys(self) -> dict[str, set[Key]]:
+        """Return the keys of all rows that this is about, by table."""
+        found: dict[str, set[Key]] = {name: set(keys) for name, keys in self.deleted.items()}
+        for name, rows in self.rows.items():
+            found.setdefault(name, set()).update(map(TABLES[name].key_of, rows))
+        return found
+
+
+def rows_of_changes(changes: Mapping[str, Iterable[Change]]) -> DeltaRows:
+    """Return what a delta of `State.changes()` says."""
+    rows: dict[str, list[Row]] = {}
+    deleted: dict[str, list[Key]] = {}
+    for name, its_changes in changes.items():
+        for change in its_changes:
+            if change.after is None:
+                deleted.setdefault(name, []).append(change.key)
+            else:
+                rows.setdefault(name, []).append(change.after)
+    return DeltaRows(rows, deleted)
+
+
+def rows_of_keys(state: State, keys: Keys) -> DeltaRows:
+    """Return what a delta says that brings the rows with these keys to what they are in `state`."""
+    rows: dict[str, list[Row]] = {}
+    deleted: dict[str, list[Key]] = {}
+    for name, its_keys in keys.items():
+        for key in its_keys:
+            row = state.row(name, key)
+            if row is None:
+                deleted.setdefault(name, []).append(key)
+            else:
+                rows.setdefault(name, []).append(row)
+    return DeltaRows(rows, deleted)
+
+
+async def merged_rows(
+    store: ObjectStore,
+    state: State,
+    deltas: Sequence[Delta],
+    changes: Mapping[str, Iterable[Change]],
+    known: Mapping[str, Keys] | None = None,
+) -> DeltaRows:
+    """Return what the one delta says that stands for `deltas`, the last ones, and for `changes` after them.
+
+    `state` is the state after the changes. `known`: keys of deltas by delta id, where they are at hand; the files of
+    all others are read. Raises `DamagedObject`, and what the store does.
+    """
+    at_hand = {} if known is None else known
+    missing = [delta for delta in deltas if delta.delta_id not in at_hand]
+    read = await each(lambda delta: read_delta(store, delta), missing, concurrency=_DELTAS_TOGETHER)
+    sources: list[Keys] = [rows_of_changes(changes).keys(), *(one.keys() for one in read)]
+    sources += [at_hand[delta.delta_id] for delta in deltas if delta.delta_id in at_hand]
+    keys: dict[str, set[Key]] = {}
+    for source in sources:
+        for name, its_keys in source.items():
+            keys.setdefault(name, set()).update(its_keys)
+    return await in_thread(lambda: rows_of_keys(state, keys))
+
+
+async def write_delta(
+    store: ObjectStore, delta_id: str, content: DeltaRows, digest: Digest, *, events: EventRange, created_ms: int
+) -> Delta:
+    """Write the files of a delta, all at the same time, and return its entry for the manifest.
+
+    `digest` is that of the state after the delta; `events` say what the delta comes from, `created_ms` is in
+    milliseconds since 1970. Safe to repeat with the same content. Raises `DamagedObject` if other bytes stand at one
+    of the names, and what the store does.
+    """
+    tables, deletions, buckets = await in_thread(lambda: _encode(content, digest))
+
+    def write_tables(encoded: EncodedTable) -> Awaitable[WrittenTable]:
+        return write_table(store, StateLayer.L0, delta_id, encoded)
+
+    written, deletions_file, buckets_file = await together(
+        each(write_tables, tables, concurrency=PUTS_TOGETHER),
+        write_file(store, deletions, lambda name: paths.orchestration_deletions(delta_id, name)),
+        write_file(store, buckets, lambda name: paths.orchestration_buckets(StateLayer.L0, delta_id, name)),
+    )
+    return Delta(
+        delta_id=delta_id,
+        created_at=format_ms(created_ms),
+        event_range=events,
+        tables=paths_of(written),
+        row_counts=RowCounts(**{name: len(rows) for name, rows in content.rows.items()}),
+        deletions=deletions_file,
+        deletion_count=sum(map(len, content.deleted.values())),
+        buckets=buckets_file,
+    )
+
+
+def _encode(content: DeltaRows, digest: Digest) -> tuple[list[EncodedTable], bytes, bytes]:
+    tables = [file for name in TABLES if content.rows.get(name) for file in encode_rows(name, content.rows[name])]
+    changed = {name: {bucket_of(key) for key in keys} for name, keys in content.keys().items()}
+    return tables, encode_tombstones(content.deleted), encode_buckets(digest, changed)
+
+
+async def read_delta(
+    store: ObjectStore,
+    delta: Delta,
+    *,
+    tables: Collection[str] | None = None,
+    concurrency: int = READS_TOGETHER,
+) -> DeltaRows:
+    """Return what a delta says, ours or the reference's, of all tables or of those in `tables`.
+
+    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and what the
+    store does.
+    """
+    files = [file for file in delta.tables.files() if tables is None or file.table in tables]
+    read, deleted = await together(
+        each(lambda file: read_table(store, file), files, concurrency=concurrency), _deletions(store, delta)
+    )
+    rows: dict[str, list[Row]] = {}
+    for file, its_rows in zip(files, read, strict=True):
+        rows.setdefault(file.table, []).extend(its_rows)
+    return DeltaRows(rows, {name: keys for name, keys in deleted.items() if tables is None or name in tables})
+
+
+async def _deletions(store: ObjectStore, delta: Delta) -> dict[str, list[Key]]:
+    return {} if delta.deletions is None else await read_file(store, delta.deletions, decode_tombstones)
