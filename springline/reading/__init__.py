@@ -1,0 +1,1 @@
+"""Reads of the published state: what the pointer names, and nothing newer or older (design 4.5)."""

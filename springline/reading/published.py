@@ -1,0 +1,237 @@
+"""Reading what is published: one look at the pointer, then only what is not in memory yet (design 4.5).
+
+A reader keeps the tables that were asked for of the revision it saw last, and brings them forward by the deltas of
+newer ones. Every answer says which revision it is of; answers of one revision are the same for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from springline import paths
+from springline.errors import InvariantViolated
+from springline.paths import Scope
+from springline.projection.digest import Digest, TableDigest, state_digest
+from springline.projection.manifest import NO_MANIFEST, Manifest
+from springline.projection.schema import TABLES
+from springline.reading.snapshot import Revision, Snapshot, TableRows, nothing
+from springline.sequencer.advance import deltas_between
+from springline.sequencer.deltas import read_delta
+from springline.sequencer.head import PublishedHead, read_head, read_head_of
+from springline.sequencer.load import read_rows
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+
+MAX_WORKSPACES = 64
+MAX_ROWS = 4_000_000
+"""How many rows are kept of all workspaces together, about 1 KiB each; the workspace asked for is always kept."""
+
+UNPUBLISHED = Revision(NO_MANIFEST, "", None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the published state stands. `watermarks` are as in the manifest, empty before the first publish."""
+
+    revision: Revision
+    events: int = 0
+    rounds_folded: int = 0
+    watermarks: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+    def golden_manifest(self) -> dict[str, Any]:
+        """Return what a file in golden form says of the manifest."""
+        return {
+            "has_base_snapshot": self.manifest is not None and self.manifest.base_snapshot.snapshot_id is not None,
+            "l0_count": 0 if self.manifest is None else self.manifest.l0_count,
+            "manifest_id": self.revision.manifest_id,
+            "schema_version": 0 if self.manifest is None else self.manifest.schema_version,
+        }
+
+    def golden_watermarks(self) -> dict[str, Any]:
+        """Return the watermarks without wall-clock times."""
+        return {name: value for name, value in self.watermarks.items() if name != "last_processed_at"}
+
+
+@dataclass(frozen=True, slots=True)
+class StateDigest:
+    """The digest of a revision and of its tables."""
+
+    head: Head
+    state: str
+    tables: dict[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is in memory of a workspace: the revision seen last, and some of its tables."""
+
+    pointer_version: str | None = None
+    head: Head = field(default_factory=lambda: Head(UNPUBLISHED))
+    tables: dict[str, TableRows] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.tables.values()))
+
+
+class PublishedReader:
+    """Reads the published state of any workspace of `store`.
+
+    At most `max_workspaces` and, beyond the one that is asked for, `max_rows` rows are kept in memory. All methods
+    raise `springline.sequencer.damage.DamagedObject` if what is published cannot be read, and what the store does.
+    """
+
+    def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_rows: int = MAX_ROWS) -> None:
+        self.counts: Counter[str] = Counter()
+        """How reads went: `held` in memory, `advanced` by newer deltas, or `loaded` from files."""
+        self._store = store
+        self._max_workspaces = max_workspaces
+        self._max_rows = max_rows
+        self._held: OrderedDict[Scope, _Held] = OrderedDict()
+
+    async def snapshot(self, scope: Scope, names: Collection[str]) -> Snapshot:
+        """Return the tables `names` of the revision that is published now. Costs one read if nothing changed."""
+        store = ScopedStore(self._store, scope)
+        held = self._held.setdefault(scope, _Held())
+        self._held.move_to_end(scope)
+        stored = await store.get(paths.orchestration_pointer())
+        if stored is None or stored.version != held.pointer_version or not held.tables.keys() >= set(names):
+            async with held.turn:
+                stored = await store.get(paths.orchestration_pointer())
+                if stored is None or stored.version != held.pointer_version:
+                    found = await (read_head(store) if stored is None else read_head_of(store, stored))
+                    await self._move(store, held, found)
+                await self._load(store, held, names)
+            self._forget()
+        else:
+            self.counts["held"] += 1
+        return Snapshot(held.head.revision, {name: held.tables[name] for name in names})
+
+    async def head(self, scope: Scope) -> Head:
+        """Return where the published state stands."""
+        return await read_published_head(ScopedStore(self._store, scope))
+
+    async def digest(self, scope: Scope) -> StateDigest:
+        """Return the digest of the published state."""
+        return await read_digest(ScopedStore(self._store, scope))
+
+    async def _move(self, store: ObjectStore, held: _Held, found: PublishedHead | None) -> None:
+        """Bring what is in memory to the revision `found`; tables that cannot follow are dropped."""
+        known, head = held.head.manifest, head_of(found)
+        tables: dict[str, TableRows] = {}
+        if held.tables and known is not None and head.manifest is not None:
+            tables = await _advanced(store, known, head.manifest, held.tables) or {}
+            self.counts["advanced"] += bool(tables)
+        held.head, held.tables = head, tables
+        held.pointer_version = None if found is None else found.pointer_version
+
+    async def _load(self, store: ObjectStore, held: _Held, names: Collection[str]) -> None:
+        missing = [name for name in names if name not in held.tables]
+        if missing:
+            self.counts["loaded"] += 1
+            held.tables = held.tables | await _loaded(store, held.head.manifest, missing)
+
+    def _forget(self) -> None:
+        """Give up workspaces that were not asked for lately."""
+        while len(self._held) > 1 and (
+            len(self._held) > self._max_workspaces or sum(one.rows for one in self._held.values()) > self._max_rows
+        ):
+            self._held.popitem(last=False)
+
+
+async def read_published(store: ObjectStore, names: Collection[str]) -> tuple[Head, Snapshot]:
+    """Read tables of the revision that is published now in a workspace's part of a store, once."""
+    head = await read_published_head(store)
+    return head, Snapshot(head.revision, await _loaded(store, head.manifest, names))
+
+
+async def read_published_head(store: ObjectStore) -> Head:
+    """Return where the published state of a workspace's part of a store stands."""
+    return head_of(await read_head(store))
+
+
+async def read_digest(store: ObjectStore) -> StateDigest:
+    """Return the digest of the published state: as recorded, or made from the rows where the reference published."""
+    head = await read_published_head(store)
+    if head.manifest is not None and head.manifest.springline is not None:
+        recorded = head.manifest.springline.digest
+        return _digest_of(head, recorded.tables)
+    tables = await _loaded(store, head.manifest, TABLES)
+    return _digest_of(head, (await in_thread(lambda: Digest.of(tables))).tables())
+
+
+def head_of(found: PublishedHead | None) -> Head:
+    """Return what readers are told of a published revision, None for none."""
+    if found is None:
+        return Head(UNPUBLISHED)
+    manifest = found.manifest
+    marks = manifest.watermarks
+    revision = Revision(
+        manifest.manifest_id, manifest.revision_ulid, manifest.published_at, marks.last_visible_event_id
+    )
+    ours = manifest.springline
+    return Head(
+        revision,
+        0 if ours is None else ours.events.count,
+        0 if ours is None else ours.rounds_folded,
+        msgspec.to_builtins(marks),
+        manifest,
+    )
+
+
+async def _loaded(store: ObjectStore, manifest: Manifest | None, names: Iterable[str]) -> dict[str, TableRows]:
+    """Read tables from their files."""
+    wanted = list(names)
+    if manifest is None:
+        return nothing(wanted)
+    rows = await read_rows(store, manifest, tables=wanted)
+    tables = {name: TableRows(TABLES[name], rows[name]) for name in wanted}
+    wrong = _wrong_counts(manifest, tables)
+    if wrong:
+        raise InvariantViolated(f"manifest {manifest.manifest_id} records other numbers of rows: {', '.join(wrong)}")
+    return tables
+
+
+async def _advanced(
+    store: ObjectStore, known: Manifest, wanted: Manifest, tables: dict[str, TableRows]
+) -> dict[str, TableRows] | None:
+    """Return the tables of `known` brought forward to `wanted`; None if they have to be loaded."""
+    deltas = await deltas_between(store, known, wanted)
+    if deltas is None:
+        return None
+    contents = await each(lambda delta: read_delta(store, delta, tables=list(tables)), deltas)
+
+    def work() -> dict[str, TableRows]:
+        moved = dict(tables)
+        for content in contents:
+            for name in tables:
+                rows, deleted = content.rows.get(name, ()), content.deleted.get(name, ())
+                if rows or deleted:
+                    moved[name] = moved[name].changed(rows, deleted)
+        return moved
+
+    moved = await in_thread(work)
+    return None if _wrong_counts(wanted, moved) else moved
+
+
+def _wrong_counts(manifest: Manifest, tables: dict[str, TableRows]) -> list[str]:
+    """Return the tables that do not have as many rows as a manifest of ours records."""
+    if manifest.springline is None:
+        return []
+    recorded = manifest.springline.digest.tables
+    return [name for name, table in tables.items() if name in recorded and len(table) != recorded[name].rows]
+
+
+def _digest_of(head: Head, tables: dict[str, TableDigest]) -> StateDigest:
+    shown = {name: {"rows": table.rows, "sum": table.sum} for name, table in tables.items()}
+    return StateDigest(head, state_digest(tables), shown)

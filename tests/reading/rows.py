@@ -1,0 +1,15 @@
+"""Rows for tests, with what a test does not name filled in."""
+
+from __future__ import annotations
+
+from springline.projection.schema import TABLES, Kind, Row, Value
+
+_FILLERS: dict[Kind, Value] = {Kind.STR: "-", Kind.U32: 0, Kind.I64: 0, Kind.BOOL: False, Kind.MS: 0, Kind.JSON: "[]"}
+
+
+def row(table: str, **values: Value) -> Row:
+    """Return a row of a table: the values given, None where a column may be, and something plain elsewhere."""
+    columns = TABLES[table].columns
+    unknown = values.keys() - {column.name for column in columns}
+    assert not unknown, unknown
+    return tuple(values.get(column.name, None if column.nullable else _FILLERS[column.kind]) for column in columns)
