@@ -58,6 +58,8 @@ class RebuildPlan(Order):
     watermark: str | None = None
     rounds_folded: int = 0
     digest_before: str | None = None
+    manifest_path: str | None = None
+    """The manifest that was published when the rebuild was planned: what it is compared with."""
     head_problem: str | None = None
     attempt: int = 1
 
@@ -204,14 +206,16 @@ class Difference(Order):
     table: str
     key: list[str]
     column: str | None = None
-    published: str | int | bool | None = None
-    rebuilt: str | int | bool | None = None
+    published: Any = None
+    rebuilt: Any = None
 
 
 class Compared(Order):
     """Answer of `compare`. `differences` holds the first 100; all are counted by table in `counts`."""
 
     equal: bool
+    problem: str | None = None
+    """Why the published state cannot be read, if it cannot; then nothing is compared."""
     published_digest: str | None = None
     rebuilt_digest: str
     counts: dict[str, int] = {}

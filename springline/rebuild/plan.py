@@ -74,6 +74,7 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         watermark=marks.last_visible_event_id if marks is not None else None,
         rounds_folded=ours.rounds_folded if ours is not None else 0,
         digest_before=ours.digest.state if ours is not None else None,
+        manifest_path=head.manifest_path if head is not None else None,
         head_problem=problem,
     )
 

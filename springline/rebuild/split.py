@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from springline.paths import ObjectPath, rebuild_segment_receipt, rebuild_shards, rebuild_slice_receipt, relative_path
 from springline.projection.sharding import Links
 from springline.projection.table_paths import Artifact
+from springline.rebuild.gaps import find_gaps
 from springline.rebuild.orders import RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN, PartReceipt, Split, encode_receipt, read_receipt
 from springline.sequencer.artifacts import write_file
@@ -38,16 +39,22 @@ async def read_parts(store: ObjectStore, receipts: Sequence[str]) -> list[PartRe
     return await each(read, receipts)
 
 
-async def write_split(
-    store: ObjectStore, plan: RebuildPlan, not_whole: Mapping[int, str], gaps: Sequence[str]
-) -> tuple[Split, Artifact]:
+async def split_work(store: ObjectStore, plan: RebuildPlan, not_whole: Mapping[int, str]) -> tuple[Split, Artifact]:
     """Write the record that all shards read: whose runs cannot be folded apart, and which events are in no list."""
     receipts = receipts_of(plan, not_whole)
-    links, events = Links(), 0
-    for part in await read_parts(store, receipts):
+    parts = await read_parts(store, receipts)
+    links = Links()
+    for part in parts:
         links.merge(part.links)
-        events += part.events
-    split = Split(plan.shards, events, list(receipts), sorted(links.odd), len(gaps), list(gaps[:GAPS_KEPT]))
+    gaps = await find_gaps(store, plan, parts)
+    split = Split(
+        shards=plan.shards,
+        events=sum(part.events for part in parts),
+        receipts=list(receipts),
+        odd=sorted(links.odd),
+        gap_count=len(gaps),
+        gaps=gaps[:GAPS_KEPT],
+    )
     return split, await write_file(store, encode_receipt(split), lambda digest: rebuild_shards(plan.work_id, digest))
 
 

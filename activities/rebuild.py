@@ -1,0 +1,214 @@
+"""The activities of a rebuild: each one part of the work, idempotent and safe to run twice at once.
+
+They share nothing but the work folder in storage, so any worker can do any part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from temporalio import activity
+
+from activities.failures import as_temporal_failures
+from activities.heartbeat import heartbeating
+from activities.ledger import Configure
+from springline import names
+from springline.ledger.request import EventOutcome, RefusalReason
+from springline.paths import Scope
+from springline.rebuild.assemble import assemble, read_base
+from springline.rebuild.compare import compare
+from springline.rebuild.fold import fold_shard
+from springline.rebuild.orders import (
+    Assembled,
+    AssembleOrder,
+    BadEvent,
+    Compared,
+    CompareOrder,
+    FoldShardOrder,
+    PartOrder,
+    PartRead,
+    PlanOrder,
+    RebuildPlan,
+    Reported,
+    ReportOrder,
+    ShardFolded,
+    ShardsOrder,
+    ShardsPlanned,
+)
+from springline.rebuild.plan import plan_rebuild
+from springline.rebuild.read import PartDone, read_slice, scan_segment
+from springline.rebuild.receipts import BadRecord
+from springline.rebuild.report import write_report
+from springline.rebuild.split import read_parts, read_split, split_hash, split_work
+from springline.sequencer.orders import WorkspaceRef
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+
+BAD_SHOWN = 100
+
+
+class RebuildActivities:
+    """The parts of rebuilds over one store. `store` is the whole bucket; each workspace sees its own part only."""
+
+    def __init__(self, store: ObjectStore, configure: Configure) -> None:
+        self._store = store
+        self._configure = configure
+
+    @activity.defn(name=names.PLAN_REBUILD)
+    async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
+        """Read the rebuild manifest, judge every path, and cut the work into parts."""
+        async with heartbeating():
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                config = self._configure(order.workspace.tenant, order.workspace.workspace)
+                plan = await plan_rebuild(store, config, order)
+                return plan.model_copy(update={"attempt": _attempt()})
+
+    @activity.defn(name=names.READ_SLICE)
+    async def read_slice(self, order: PartOrder) -> PartRead:
+        """Read and check the events of one slice."""
+        done = _Done()
+        async with heartbeating(details=done.details):
+            with as_temporal_failures():
+                store, scope = self._workspace(order.workspace)
+                plan = order.plan
+                part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report)
+                return _part_read(order.number, part)
+
+    @activity.defn(name=names.SCAN_SEGMENT)
+    async def scan_segment(self, order: PartOrder) -> PartRead:
+        """Read and check one listed segment."""
+        done = _Done()
+        async with heartbeating(details=done.details):
+            with as_temporal_failures():
+                store, scope = self._workspace(order.workspace)
+                plan = order.plan
+                part = await scan_segment(
+                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report
+                )
+                return _part_read(order.number, part)
+
+    @activity.defn(name=names.PLAN_SHARDS)
+    async def plan_shards(self, order: ShardsOrder) -> ShardsPlanned:
+        """Split the fold, and look for accepted events that are not listed."""
+        async with heartbeating():
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                split, artifact = await split_work(store, order.plan, order.receipts)
+                return ShardsPlanned(
+                    split=split_hash(artifact),
+                    events=split.events,
+                    odd_runs=len(split.odd),
+                    gap_count=split.gap_count,
+                    gaps=split.gaps[:BAD_SHOWN],
+                    attempt=_attempt(),
+                )
+
+    @activity.defn(name=names.FOLD_SHARD)
+    async def fold_shard(self, order: FoldShardOrder) -> ShardFolded:
+        """Fold one shard's events in id order."""
+        done = _Done()
+        async with heartbeating(details=done.details):
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                config = self._configure(order.workspace.tenant, order.workspace.workspace)
+                work_id = order.plan.work_id
+                split = await read_split(store, work_id, order.split)
+                parts = await read_parts(store, split.receipts)
+                receipt, reused = await fold_shard(
+                    store, config, work_id, split, order.split, parts, order.number, done.report
+                )
+                return ShardFolded(
+                    number=order.number,
+                    events=receipt.events,
+                    duplicates=receipt.duplicates,
+                    damaged=receipt.damaged,
+                    bad=_bad(receipt.bad),
+                    outcomes={EventOutcome(name): count for name, count in receipt.outcomes.items()},
+                    rows={one.table: one.rows for one in receipt.tables},
+                    reused=reused,
+                    attempt=_attempt(),
+                )
+
+    @activity.defn(name=names.ASSEMBLE)
+    async def assemble(self, order: AssembleOrder) -> Assembled:
+        """Merge the shards into one base, its digest and the index of its events."""
+        async with heartbeating():
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                config = self._configure(order.workspace.tenant, order.workspace.workspace)
+                rebuilt, digest, description = await assemble(store, config, order)
+                return Assembled(
+                    base_path=description.path,
+                    base_sha256=description.sha256,
+                    events=rebuilt.events,
+                    last_event_id=rebuilt.last_event_id,
+                    digest=digest.state(),
+                    rows={name: table.rows for name, table in rebuilt.tables.items()},
+                    attempt=_attempt(),
+                )
+
+    @activity.defn(name=names.COMPARE)
+    async def compare(self, order: CompareOrder) -> Compared:
+        """Compare the published state with the rebuilt one."""
+        async with heartbeating():
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                rebuilt = await read_base(store, order.base_path, order.base_sha256)
+                compared = await compare(store, order.plan.manifest_path, rebuilt)
+                return compared.model_copy(
+                    update={"differences": compared.differences[:BAD_SHOWN], "attempt": _attempt()}
+                )
+
+    @activity.defn(name=names.WRITE_REPORT)
+    async def write_report(self, order: ReportOrder) -> Reported:
+        """Write the report."""
+        async with heartbeating():
+            with as_temporal_failures():
+                store, _ = self._workspace(order.workspace)
+                return Reported(report_path=await write_report(store, order), attempt=_attempt())
+
+    def _workspace(self, ref: WorkspaceRef) -> tuple[ObjectStore, Scope]:
+        scope = Scope(ref.tenant, ref.workspace)
+        return ScopedStore(self._store, scope), scope
+
+
+class _Done:
+    """How many events of a part are done: what its heartbeats tell."""
+
+    def __init__(self) -> None:
+        self._events = 0
+
+    def report(self, events: int) -> None:
+        """Take note of the number."""
+        self._events = events
+
+    def details(self) -> Sequence[int]:
+        """Return what a heartbeat carries."""
+        return [self._events]
+
+
+def _attempt() -> int:
+    return activity.info().attempt
+
+
+def _part_read(number: int, done: PartDone) -> PartRead:
+    receipt = done.receipt
+    return PartRead(
+        number=number,
+        events=receipt.events,
+        bytes=receipt.raw_bytes,
+        missing=receipt.missing,
+        damaged=receipt.damaged,
+        bad=_bad(receipt.bad),
+        last_event_id=receipt.segment.last_id if receipt.segment is not None else None,
+        receipt=done.path,
+        reused=done.reused,
+        attempt=_attempt(),
+    )
+
+
+def _bad(records: Sequence[BadRecord]) -> list[BadEvent]:
+    return [
+        BadEvent(path=one.path, reason=RefusalReason(one.reason), message=one.message) for one in records[:BAD_SHOWN]
+    ]
