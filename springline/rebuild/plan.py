@@ -9,18 +9,12 @@ from typing import Final
 import msgspec
 
 from springline.errors import Code, Refused, refused
-from springline.paths import (
-    InvalidPath,
-    ObjectPath,
-    check_rebuild_manifest,
-    parse_ledger_segment,
-    rebuild_segments,
-    rebuild_slice,
-)
+from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
 from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN
+from springline.rebuild.request import checked_manifest_path
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.head import PublishedHead, read_head
 from springline.sequencer.offload import in_thread
@@ -89,16 +83,7 @@ def shards_for(events: int, config: FoldConfig) -> int:
 async def _read_manifests(
     store: ObjectStore, path: str
 ) -> tuple[list[tuple[ObjectPath, RebuildManifest]], list[bytes]]:
-    try:
-        first = check_rebuild_manifest(path)
-    except InvalidPath as error:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"rebuild_manifest_path {path[:200]!r} cannot be the path of a rebuild manifest",
-            field="rebuild_manifest_path",
-            value=path[:200],
-            remedy=error.remedy[0].upper() + error.remedy[1:] + ".",
-        ) from None
+    first = checked_manifest_path(path)
     data = await _get(store, first)
     manifest = await in_thread(lambda: parse_manifest(first, data))
     parts = check_parts(first, manifest.parts)
