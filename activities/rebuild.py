@@ -6,12 +6,12 @@ They share nothing but the work folder in storage, so any worker can do any part
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from temporalio import activity
 
 from activities.failures import as_temporal_failures
 from activities.heartbeat import heartbeating
-from activities.ledger import Configure
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
@@ -43,6 +43,9 @@ from springline.rebuild.split import read_parts, read_split, split_hash, split_w
 from springline.sequencer.orders import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+
+if TYPE_CHECKING:
+    from activities.ledger import Configure
 
 BAD_SHOWN = 100
 
