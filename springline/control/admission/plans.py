@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from springline.control.admission.refusals import invalid, shown
 from springline.ledger.events import PlanCreated, TaskDefinition
+
+_SHOWN_TASKS: Final = 6
 
 
 def check_plan(data: PlanCreated, field: str, now_ms: int) -> None:
@@ -31,7 +35,7 @@ def check_plan(data: PlanCreated, field: str, now_ms: int) -> None:
         raise invalid(
             f"{field}.tasks[{places[circle[0]]}].depends_on",
             circle[1],
-            f"closes a circle of tasks that wait for each other: {' -> '.join(map(shown, circle))}",
+            f"closes a circle of tasks that wait for each other: {_told(circle)}",
             "Remove one dependency of the circle.",
         )
 
@@ -49,6 +53,13 @@ def _check_upstreams(task: TaskDefinition, places: dict[str, int], field: str) -
             seen.add(upstream)
             continue
         raise invalid(f"{field}[{index}]", upstream, problem, remedy)
+
+
+def _told(circle: list[str]) -> str:
+    told = [shown(key) for key in circle]
+    if len(told) > _SHOWN_TASKS:
+        told[_SHOWN_TASKS - 1 : -1] = [f"({len(told) - _SHOWN_TASKS} more)"]
+    return " -> ".join(told)
 
 
 def _circle(tasks: list[TaskDefinition]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from springline.errors import Code, Refused, refused
 
 _SHOWN: Final = 120
+_LONGEST: Final = 2_000
 _STEP = re.compile(r"\[([0-9]+)\]|([^.\[]+)")
 
 
@@ -51,7 +52,7 @@ def value_at(data: Any, path: str) -> Any:
 
 
 def _refused(code: Code, field: str, value: Any, message: str, remedy: str) -> Refused:
-    return refused(code, _clean(message), field=_clean(field), value=_told(value), remedy=_clean(remedy))
+    return refused(code, _clean(message[:_LONGEST]), field=_clean(field), value=_told(value), remedy=_clean(remedy))
 
 
 def _told(value: Any) -> Any:

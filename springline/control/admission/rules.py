@@ -66,6 +66,7 @@ MISSED: Final[dict[type, Missed]] = {
     e.TaskStarted: tasks.missed_start,
     e.TaskFinished: tasks.missed_finish,
     e.TaskCompletionRecorded: tasks.missed_finish,
+    e.TaskOutputVisibilityChanged: tasks.missed_visibility,
     e.DispatchRequested: dispatch.missed_dispatch,
 }
 """Why an event may be news although its key was used, for the types whose loss would hold up a run."""

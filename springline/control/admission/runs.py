@@ -105,15 +105,12 @@ def admit_cancel(state: State, case: Case[RunCancelRequested]) -> Ruling:
 
 
 def missed_cancel(state: State, data: RunCancelRequested) -> str | None:
-    """A cancellation is news if tasks were planned since, as another writer can do."""
+    """A cancellation is news if the run does not know of it, or if another writer planned tasks since."""
     run = state.run(data.run_id)
     if run is None or run.state in FINISHED_RUN:
         return None
-    left = [
-        task
-        for task in state.tasks_of(data.run_id).values()
-        if task.state not in FINISHED_TASK and task.state != RUNNING
-    ]
-    if run.tasks_total and not left:
+    tasks = state.tasks_of(data.run_id).values()
+    left = any(task.state not in FINISHED_TASK and task.state != RUNNING for task in tasks)
+    if run.cancel_requested and tasks and not left:
         return None
-    return f"run {data.run_id!r} was cancelled before, but not all of its tasks: cancel it again under a new key"
+    return f"run {data.run_id!r} goes on although a cancellation was recorded: cancel it again under a new key"

@@ -149,6 +149,16 @@ def admit_visibility(state: State, case: Case[TaskOutputVisibilityChanged]) -> R
     return Write(data)
 
 
+def missed_visibility(state: State, data: TaskOutputVisibilityChanged) -> str | None:
+    """A visibility is news if the output has none yet, or waits for another one."""
+    task = state.task(data.run_id, data.task_key)
+    if task is None or task.state != SUCCEEDED or (task.attempt, task.attempt_id) != (data.attempt, data.attempt_id):
+        return None
+    if task.output_visibility_state in ("VISIBLE", "FAILED", data.visibility_state.upper()):
+        return None
+    return f"the output of task {data.task_key!r} is not {data.visibility_state}, but the key of that was used"
+
+
 def refuse_finished(case: Case[AttemptEvent] | Case[DispatchRequested], task: TaskRow) -> None:
     """Raise `Refused` if a task has come to its end."""
     if task.state in FINISHED_TASK:

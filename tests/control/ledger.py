@@ -1,0 +1,123 @@
+"""A ledger that is appended to through admission, and by others past it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from springline.control.admission import RoundVerdict, judge_round
+from springline.errors import Refusal
+from springline.ledger.compose import compose_event, payload_from
+from springline.ledger.envelope import Event, parse_event
+from springline.ledger.event_ids import new_event_id
+from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
+from springline.projection.config import FoldConfig
+from springline.projection.schema import TABLES
+from springline.projection.state import State
+
+START_MS = 1_736_935_200_000
+"""2025-01-15T10:00:00Z."""
+
+Asked = dict[str, Any] | NewEvent
+APPLIED, DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
+
+
+def request(*events: Asked, number: int = 0) -> AppendRequest:
+    """Return a request of payloads, or of events with more than their payload."""
+    listed = [event if isinstance(event, NewEvent) else NewEvent(data=event) for event in events]
+    return AppendRequest(request_id=f"01946b1c-0000-7000-8000-{number:012x}", events=listed)
+
+
+class Ledger:
+    """A workspace's events and the state they fold to."""
+
+    def __init__(self, config: FoldConfig | None = None) -> None:
+        self.config = config or FoldConfig("acme", "prod")
+        self.state = State(self.config)
+        self.state.tracking = True
+        self.now_ms = START_MS
+        self.events: list[Event] = []
+
+    def judge(self, requests: Sequence[AppendRequest]) -> RoundVerdict:
+        """Judge a round, and leave its events pending."""
+        return judge_round(
+            self.state,
+            requests,
+            first_event_id=self._next_id(),
+            now_ms=self.now_ms,
+            tenant=self.config.tenant,
+            workspace=self.config.workspace,
+        )
+
+    def round(self, *requests: AppendRequest) -> list[AppendOutcome]:
+        """Judge a round and accept it; a second later the next one may come."""
+        verdict = self.judge(requests)
+        self.state.accept()
+        self.events += [one.event for one in verdict.events]
+        self.now_ms += 1_000
+        return verdict.answers
+
+    def append(self, *events: Asked) -> list[AppendedEvent]:
+        """Append one request that must be accepted."""
+        (answer,) = self.round(request(*events))
+        assert answer.refusal is None, answer.refusal
+        return answer.events
+
+    def refused(self, *events: Asked) -> Refusal:
+        """Append one request that must be refused, with nothing changed by it."""
+        before = snapshot(self.state)
+        (answer,) = self.round(request(*events))
+        assert answer.refusal is not None
+        assert answer.events == []
+        assert snapshot(self.state) == before
+        return answer.refusal
+
+    def foreign(self, data: dict[str, Any], key: str | None = None) -> str:
+        """Fold an event of another writer, whatever comes of it; return its id."""
+        event_id = self._next_id()
+        body = compose_event(
+            payload_from(data),
+            event_id=event_id,
+            timestamp_ms=self.now_ms,
+            tenant=self.config.tenant,
+            workspace=self.config.workspace,
+            idempotency_key=key,
+        )
+        event = parse_event(body)
+        self.state.fold(event)
+        self.state.accept()
+        self.events.append(event)
+        self.now_ms += 1_000
+        return event_id
+
+    def refolded(self) -> State:
+        """Return the in-order fold of all events, from nothing."""
+        state = State(self.config)
+        state.fold_all(self.events)
+        return state
+
+    def _next_id(self) -> str:
+        return new_event_id(self.state.last_event_id or None, self.now_ms, 7)
+
+    def task(self, key: str = "a", run: str = "r") -> str:
+        """Return the state of a task."""
+        row = self.state.task(run, key)
+        assert row is not None
+        return row.state
+
+    def run(self, run: str = "r") -> str:
+        """Return the state of a run."""
+        row = self.state.run(run)
+        assert row is not None
+        return row.state
+
+
+def snapshot(state: State) -> dict[str, Any]:
+    """Return everything that a state is."""
+    tables: dict[str, Any] = {name: sorted(state.rows(name), key=repr) for name in TABLES}
+    return tables | {"last": state.last_event_id, "frontier": state.frontier_ms}
+
+
+def outcomes(events: list[AppendedEvent]) -> list[tuple[str, EventOutcome, bool]]:
+    """Return type, outcome and whether it was added, of each event."""
+    return [(event.event_type, event.outcome, event.completed) for event in events]

@@ -1,0 +1,209 @@
+"""Schedules, sensors and run requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from springline.errors import Code
+from springline.ledger.identifiers import run_id_of_key
+from springline.ledger.request import NewEvent
+from tests.control.ledger import APPLIED, DUPLICATE, Ledger, outcomes
+from tests.control.payloads import (
+    chunk,
+    evaluated,
+    of_sensor,
+    of_tick,
+    requested,
+    run_request,
+    schedule,
+    tick,
+    triggered,
+)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+def test_a_schedule_can_be_disabled_and_enabled_again(ledger: Ledger) -> None:
+    """Under derived keys the second enabling would be taken for the first one, and swallowed (W19)."""
+    for enabled in (True, False, True):
+        (told,) = ledger.append(schedule(enabled))
+        assert told.outcome is APPLIED
+        assert told.idempotency_key == f"sched_def_api:s:{told.event_id}"
+    row = ledger.state.schedule("s")
+    assert row is not None
+    assert row.enabled
+
+
+def test_a_derived_key_that_a_caller_gives_does_not_swallow_a_definition_either(ledger: Ledger) -> None:
+    ledger.foreign(schedule(True))
+    ledger.append(schedule(False))
+    used = ledger.events[0].idempotency_key
+    (told,) = ledger.append(NewEvent(data=schedule(True), idempotency_key=used))
+    assert told.outcome is APPLIED
+    assert told.idempotency_key == f"sched_def_api:s:{told.event_id}"
+
+
+def test_a_definition_that_says_nothing_new_is_a_duplicate(ledger: Ledger) -> None:
+    (first,) = ledger.append(schedule())
+    (second,) = ledger.append(schedule())
+    assert second == first.model_copy(update={"outcome": DUPLICATE})
+    (third,) = ledger.append(NewEvent(data=schedule(), idempotency_key="mine"))
+    assert (third.event_id, third.outcome) == (first.event_id, DUPLICATE)
+    (fourth,) = ledger.append(schedule(code_version="v2"))
+    assert fourth.outcome is APPLIED
+
+
+def test_a_definition_that_repeats_one_of_another_writer_is_told_under_its_key(ledger: Ledger) -> None:
+    event_id = ledger.foreign(schedule())
+    (told,) = ledger.append(schedule())
+    assert (told.event_id, told.outcome) == (event_id, DUPLICATE)
+    assert told.idempotency_key.startswith("sched_def:s:")
+
+
+def test_a_definition_keeps_the_key_it_is_given(ledger: Ledger) -> None:
+    (first,) = ledger.append(NewEvent(data=schedule(), idempotency_key="sched_enable:s:1"))
+    assert first.idempotency_key == "sched_enable:s:1"
+    (second,) = ledger.append(NewEvent(data=schedule(False), idempotency_key="sched_enable:s:1"))
+    assert (second.event_id, second.outcome) == (first.event_id, DUPLICATE)
+
+
+def test_an_instant_is_decided_on_once(ledger: Ledger) -> None:
+    (first,) = ledger.append(tick())
+    (again,) = ledger.append(tick(run_key="other"))
+    assert (again.event_id, again.outcome) == (first.event_id, DUPLICATE)
+    refusal = ledger.refused(NewEvent(data=tick(run_key="other"), idempotency_key="mine"))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.tick_id")
+
+
+def test_a_tick_asks_for_its_own_run(ledger: Ledger) -> None:
+    ledger.append(tick())
+    refusal = ledger.refused(requested("other", source=of_tick()))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")
+    ledger.append(requested("sched:s:1736935200", source=of_tick()))
+    row = ledger.state.tick("s:1736935200")
+    assert row is not None
+    assert row.run_id == run_id_of_key("acme", "prod", "sched:s:1736935200", b"")
+
+
+def test_an_evaluation_without_a_cursor_keeps_the_sensors(ledger: Ledger) -> None:
+    """The fold would set it to nothing, and the sensor would begin anew (W39)."""
+    ledger.append(evaluated("e1"))
+    assert ledger.events[-1].data.cursor_after is None  # type: ignore[union-attr]
+    ledger.append(evaluated("e2", "c2"))
+    ledger.append(evaluated("e3", status={"status": "error", "message": "m"}))
+    row = ledger.state.sensor("sn")
+    assert row is not None
+    assert (row.cursor, row.state_version, row.last_eval_id) == ("c2", 3, "e3")
+    ledger.append(evaluated("e4", "c4"))
+    assert ledger.state.sensor("sn").cursor == "c4"  # type: ignore[union-attr]
+
+
+def test_the_run_requests_of_an_evaluation_travel_behind_it(ledger: Ledger) -> None:
+    told = ledger.append(
+        evaluated(run_requests=[run_request("k1"), run_request("k2") | {"partition_selection": ["p"]}])
+    )
+    assert outcomes(told) == [
+        ("SensorEvaluated", APPLIED, False),
+        ("RunRequested", APPLIED, True),
+        ("RunRequested", APPLIED, True),
+    ]
+    assert [event.causation_id for event in ledger.events] == [None, told[0].event_id, told[0].event_id]
+    second = ledger.events[2].data
+    assert (second.run_key, second.partition_selection) == ("k2", ["p"])  # type: ignore[union-attr]
+    assert ledger.state.run_key("k1") is not None
+    assert ledger.state.run_key("k2") is not None
+
+
+def test_run_requests_that_the_request_has_itself_are_not_added(ledger: Ledger) -> None:
+    told = ledger.append(
+        evaluated(run_requests=[run_request("k1"), run_request("k2")]), requested("k1", source=of_sensor())
+    )
+    assert [(event.event_type, event.completed) for event in told] == [
+        ("SensorEvaluated", False),
+        ("RunRequested", False),
+        ("RunRequested", True),
+    ]
+
+
+@pytest.mark.parametrize("other", [requested("k1"), requested("k1", "g", of_sensor())])
+def test_a_request_of_another_source_or_for_something_else_does_not_stand_for_it(
+    ledger: Ledger, other: dict[str, object]
+) -> None:
+    told = ledger.append(evaluated(run_requests=[run_request("k1")]), other)
+    assert [event.event_type for event in told] == ["SensorEvaluated", "RunRequested", "RunRequested"]
+    assert (told[2].completed, told[2].outcome) == (True, APPLIED)
+
+
+def test_a_run_request_that_was_made_before_is_told_and_not_written_again(ledger: Ledger) -> None:
+    (first,) = ledger.append(requested("k"))
+    _, second = ledger.append(evaluated(run_requests=[run_request("k")]))
+    assert (second.event_id, second.outcome, second.completed) == (first.event_id, DUPLICATE, True)
+
+
+def test_a_stale_evaluation_is_recorded_and_asks_for_nothing(ledger: Ledger) -> None:
+    ledger.append(evaluated("e1", "c1", expected_state_version=0))
+    stale = evaluated("e2", "c2", expected_state_version=0, run_requests=[run_request("k")])
+    (told,) = ledger.append(stale)
+    assert told.outcome is APPLIED
+    assert ledger.state.run_key("k") is None
+    refusal = ledger.refused(requested("k", source=of_sensor("e2")))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.trigger_source_ref.eval_id")
+    assert refusal.value == "e2"
+    assert ledger.state.sensor("sn").cursor == "c1"  # type: ignore[union-attr]
+
+
+def test_a_stale_evaluation_together_with_its_request_is_refused_whole(ledger: Ledger) -> None:
+    ledger.append(evaluated("e1", "c1"))
+    stale = evaluated("e2", "c2", expected_state_version=0, run_requests=[run_request("k")])
+    refusal = ledger.refused(stale, requested("k", source=of_sensor("e2")))
+    assert refusal.field == "events[1].data.trigger_source_ref.eval_id"
+    assert ledger.state.evaluation("e2") is None
+
+
+def test_a_run_request_of_an_unknown_evaluation_is_refused(ledger: Ledger) -> None:
+    """The fold would take it, and whether it came from a stale evaluation would never be known (E 4.16, 28)."""
+    assert ledger.refused(requested("k", source=of_sensor())).code is Code.EVENT_CONFLICT
+    ledger.append(evaluated())
+    assert "has no evaluation 'e1'" in ledger.refused(requested("k", source=of_sensor("e1", "other"))).message
+    ledger.append(requested("k", source=of_sensor()))
+
+
+def test_an_evaluation_has_its_own_id_and_an_honest_status(ledger: Ledger) -> None:
+    ledger.append(evaluated())
+    other = evaluated(trigger_source={"source": "push", "message_id": "other"})
+    assert ledger.refused(other).field == "events[0].data.eval_id"
+    refusal = ledger.refused(evaluated("e2", status={"status": "skipped_stale_cursor"}))
+    assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.status")
+
+
+def test_a_run_key_that_another_run_used_up_is_not_asked_for(ledger: Ledger) -> None:
+    """The run it stands for has another id and could never be triggered (W9)."""
+    ledger.append(triggered(run_key="k"))
+    refusal = ledger.refused(requested("k"))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")
+    refusal = ledger.refused(evaluated(run_requests=[run_request("j"), run_request("k")]))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_requests[1].run_key")
+    assert ledger.state.sensor("sn") is None
+
+
+def test_a_run_that_was_triggered_under_its_own_id_may_be_asked_for_again(ledger: Ledger) -> None:
+    own = run_id_of_key("acme", "prod", "k", b"")
+    ledger.append(triggered(own, run_key="k"))
+    (told,) = ledger.append(requested("k"))
+    assert told.outcome is APPLIED
+
+
+def test_a_run_key_asked_for_with_another_fingerprint_is_recorded_as_a_conflict(ledger: Ledger) -> None:
+    ledger.append(requested("k", "f1"))
+    ledger.append(requested("k", "f2"))
+    assert ledger.state.count("run_key_conflicts") == 1
+
+
+def test_run_keys_of_backfills_are_not_asked_for_by_others(ledger: Ledger) -> None:
+    key = chunk()["run_key"]
+    assert ledger.refused(requested(key)).field == "events[0].data.run_key"
+    refusal = ledger.refused(evaluated(run_requests=[run_request(key)]))
+    assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.run_requests[0].run_key")
