@@ -127,6 +127,7 @@ from springline.paths.orchestration import (
     transaction_repair_lock,
 )
 from springline.paths.rebuild import (
+    parse_rebuild_report,
     parse_rebuild_work,
     rebuild_base,
     rebuild_report,
@@ -293,6 +294,7 @@ __all__ = [
     "parse_orchestration_manifest",
     "parse_orchestration_request",
     "parse_orchestration_round",
+    "parse_rebuild_report",
     "parse_rebuild_work",
     "parse_receipt_segment",
     "parse_run_log",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from springline.paths.components import short_hash
+from springline.paths.components import made_by, short_hash
 from springline.paths.orchestration import ORCHESTRATION_TABLES
 from springline.paths.scope import InvalidPath, ObjectPath, count, segment
 
@@ -14,6 +14,7 @@ _WORK_ID = re.compile(r"[0-9a-f]{26}")
 _MOST_PARTS: Final = 999_999
 _SHARD_TABLES: Final = (*ORCHESTRATION_TABLES, "catalog_run_index")
 _OF_WORK = re.compile(r"state/orchestration/rebuild-work/([0-9a-f]{26})/.+")
+_REPORT = re.compile(r"state/orchestration/rebuild-work/([0-9a-f]{26})/reports/([^/]+)\.json")
 
 
 def rebuild_work_prefix() -> ObjectPath:
@@ -89,6 +90,14 @@ def rebuild_base(work_id: str, snapshot_id: str) -> ObjectPath:
 def rebuild_report(work_id: str, name: str) -> ObjectPath:
     """Return the name of a rebuild's report; `name` is one segment, without `.json`."""
     return ObjectPath(f"{rebuild_work_dir(work_id)}/reports/{segment('report name', name)}.json")
+
+
+def parse_rebuild_report(path: str) -> tuple[str, str] | None:
+    """Return work id and name in a report's path, or None for another path."""
+    match = _REPORT.fullmatch(path)
+    if match is None or not made_by(path, rebuild_report, match[1], match[2]):
+        return None
+    return match[1], match[2]
 
 
 def _shards_dir(work_id: str, content_hash: str) -> str:

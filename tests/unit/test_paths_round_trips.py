@@ -136,6 +136,8 @@ def test_manifest_and_round_round_trip(number: int) -> None:
 def test_rebuild_work_round_trip(name: str) -> None:
     work = "0123456789abcdef0123456789"
     assert paths.parse_rebuild_work(paths.rebuild_report(work, name)) == work
+    assert paths.parse_rebuild_report(paths.rebuild_report(work, name)) == (work, name)
+    assert paths.parse_rebuild_report(paths.rebuild_base(work, name)) is None
     assert paths.parse_rebuild_work(paths.rebuild_work_dir(work)) is None
 
 
@@ -261,6 +263,8 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
         (paths.parse_orchestration_file, f"state/orchestration/base/S1/buckets.{H12}.parquet"),
         (paths.parse_orchestration_request, "state/orchestration/requests/00/key.json"),
         (paths.parse_orchestration_garbage, "state/orchestration/garbage/a/b.json"),
+        (paths.parse_rebuild_report, f"state/orchestration/rebuild-work/{'0' * 26}/reports/a/b.json"),
+        (paths.parse_rebuild_report, f"state/orchestration/rebuild-work/{'0' * 26}/reports/...json"),
         (paths.parse_ledger_index, f"ledger/orchestration/index/v1/nodes/{ULID}_{ULID}.{H12}.json"),
         (paths.parse_ledger_index, f"ledger/orchestration/index/v2/{ULID}_{ULID}.{H12}.json"),
         (paths.parse_iceberg_pointer, f"_catalog/iceberg_pointers/{TABLE.upper()}.json"),
