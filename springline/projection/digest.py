@@ -87,15 +87,15 @@ class Digest:
 
     def _count(self, table: str, rows: Iterable[Row], sign: int) -> None:
         form, key_of, sums = golden_form(table), TABLES[table].key_of, self._sums[table]
-        prefix = table.encode() + b"\0"
-        text, start = bytearray(prefix), len(prefix)
-        encode_into, hashed, number = msgspec.json.Encoder().encode_into, hashlib.blake2b, int.from_bytes
+        begun = hashlib.blake2b(table.encode() + b"\0", digest_size=_SIZE)
+        encode, number = msgspec.json.Encoder().encode, int.from_bytes
         changed = self._changed.setdefault(table, set())
         counted = 0
         for row in rows:
-            encode_into(form(row), text, start)
+            hashed = begun.copy()
+            hashed.update(encode(form(row)))
             bucket = bucket_of(key_of(row))
-            sums[bucket] = sums[bucket] + sign * number(hashed(text, digest_size=_SIZE).digest(), "big") & _MASK
+            sums[bucket] = sums[bucket] + sign * number(hashed.digest(), "big") & _MASK
             changed.add(bucket)
             counted += sign
         self._rows[table] += counted
