@@ -40,10 +40,12 @@ from springline.storage.resolve import put_once
 from tests.sequencer.world import CONFIG, NOW_MS, body_of, event_id, linear_run
 
 
-def bodies_of_runs(count: int, *, tasks: Sequence[str] = ("extract", "load"), first: int = 0) -> list[bytes]:
-    """Return the bytes of the events of `count` whole runs, with ids from `first` on."""
+def bodies_of_runs(
+    count: int, *, tasks: Sequence[str] = ("extract", "load"), first: int = 0, step: int = 1
+) -> list[bytes]:
+    """Return the bytes of the events of `count` whole runs, with ids `step` apart from `first` on."""
     payloads = [payload for number in range(count) for payload in linear_run(f"run-{first + number}", tasks)]
-    return [body_of(first + number, payload) for number, payload in enumerate(payloads)]
+    return [body_of(first + step * number, payload) for number, payload in enumerate(payloads)]
 
 
 def golden_rows(state: State) -> dict[str, list[Row]]:
