@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 
 from springline import names
 from springline.errors import Code, InvariantViolated, Refusal, Refused
@@ -39,6 +40,28 @@ def as_temporal_failures() -> Iterator[None]:
         raise ApplicationError(str(error), type=names.STORE_MISCONFIGURED, non_retryable=True) from error
     except InvariantViolated as error:
         raise ApplicationError(str(error), type=names.INVARIANT_VIOLATED, non_retryable=True) from error
+
+
+SURPRISES = 5
+"""Attempts after which an error that nobody has foreseen is taken for final."""
+
+
+@contextmanager
+def surprises_are_final() -> Iterator[None]:
+    """Fail for good, after some attempts, on an error that no rule foresees: it would hold up everybody for ever.
+
+    Goes around `as_temporal_failures`, whose failures pass.
+    """
+    try:
+        yield
+    except FailureError:
+        raise
+    except Exception as error:
+        if activity.info().attempt < SURPRISES:
+            raise
+        raise ApplicationError(
+            f"an unforeseen error, {type(error).__name__}: {error}", type=names.UNFORESEEN, non_retryable=True
+        ) from error
 
 
 def _final(refusal: Refusal) -> ApplicationError:

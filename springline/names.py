@@ -90,6 +90,7 @@ STORE_RETRY = "StoreRetry"
 STORE_UNKNOWN = "StoreUnknown"
 STORE_MISCONFIGURED = "StoreMisconfigured"
 INVARIANT_VIOLATED = "InvariantViolated"
+UNFORESEEN = "Unforeseen"
 
 # Metrics (Prometheus names; counters get `_total` from the exporter).
 METRIC_COMMITS = "springline_delta_commits"  # label result: committed, replayed, refused
@@ -118,6 +119,7 @@ METRIC_LEDGER_STEP_SECONDS = "springline_ledger_step"  # the exporter adds `_sec
 METRIC_LEDGER_FOLD_SECONDS = "springline_ledger_fold"  # the exporter adds `_seconds`; folding alone, without the store
 METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cause: lost, unknown, store
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
+METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, kept
 
 
