@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.errors import Refusal
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
     from springline.ledger.weight import too_heavy
-    from springline.sequencer.orders import Admitted, Folded, Head, Opened, WorkspaceRef
+    from springline.sequencer.orders import Folded, Head, Opened, WorkspaceRef
     from workflows.failures import ledger_refusal, no_id_left, outpaced
     from workflows.ledger_deferred import Deferred
     from workflows.ledger_messages import MAX_BATCH_PATHS
@@ -179,8 +179,10 @@ class Rounds:
         except ActivityError as error:
             self._refuse_appends(tickets, self._failed(error))
             return None
-        if not await self._may_go_on(admitted, names.ADMIT):
+        self.progress.note_attempts(names.ADMIT, self._next_round, admitted.attempt)
+        if admitted.kind == "taken":
             self.appends.put_back(tickets)
+            await self._set_back()
             return None
         waiting = []
         for ticket, answer in zip(tickets, admitted.answers, strict=True):
@@ -200,8 +202,10 @@ class Rounds:
         except ActivityError as error:
             self._refuse_ingests(tickets, self._failed(error))
             return None
-        if not await self._may_go_on(admitted, names.ADMIT_FOREIGN):
+        self.progress.note_attempts(names.ADMIT_FOREIGN, self._next_round, admitted.attempt)
+        if admitted.kind == "taken":
             self.ingests.put_back(tickets)
+            await self._set_back()
             return None
         waiting = list(zip(tickets, admitted.foreign_answers, strict=True))
         for ticket, answer in waiting:
@@ -210,14 +214,6 @@ class Rounds:
             if admitted.round is None:
                 ticket.settle(answer)
         return None if admitted.round is None else Accepted(admitted.round, now_ms(), ingests=waiting)
-
-    async def _may_go_on(self, admitted: Admitted, step: str) -> bool:
-        """Take note of an admission; False if the round is another sequencer's."""
-        self.progress.note_attempts(step, self._next_round, admitted.attempt)
-        if admitted.kind != "taken":
-            return True
-        await self._set_back()
-        return False
 
     async def _finish(self, accepted: Accepted, before: Head) -> bool:
         """Make a round visible that is kept already; False if another publisher was faster.
