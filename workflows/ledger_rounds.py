@@ -69,6 +69,7 @@ class Rounds:
         self._next_round = 1
         self._opened = False
         self._foreign: list[IngestTicket] = []
+        self._closes_foreign = self._more_foreign = False
         self._ingests_next = False
         self._setbacks = 0
 
@@ -80,7 +81,7 @@ class Rounds:
     @property
     def to_do(self) -> bool:
         """Whether there is anything to do: a request, a round that is kept, or a first look."""
-        return self.waits or bool(self.accepted) or not self._opened
+        return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened
 
     def enqueue(self, ticket: AppendTicket) -> AppendTicket:
         """Queue an append request, or refuse it if it fits no round."""
@@ -105,7 +106,7 @@ class Rounds:
         """Do the next thing there is to do: open the workspace, or a round."""
         if self._head is None:
             await self._open()
-        elif self.waits:
+        elif self.waits or self._closes_foreign:
             await self._round(self._head)
         else:
             # Only what is stored can tell what a round that is left here has become.
@@ -129,9 +130,15 @@ class Rounds:
         except ActivityError as error:
             self._give_up(self._failed(error))
             return
+        self._take_in(opened)
+
+    def _take_in(self, opened: Opened) -> None:
+        """Queue what another implementation published since our last revision, before everything else."""
         self.ingests.drop(lambda ticket: ticket in self._foreign)
         self._foreign = [ingest_ticket(request) for request in _ingest_requests(opened.foreign_paths)]
         self.ingests.put_back(self._foreign)
+        self._closes_foreign = bool(opened.head.foreign) and not self._foreign
+        self._more_foreign = opened.more_foreign
 
     def _sort_out_accepted(self, opened: Opened) -> None:
         """Answer for the rounds that are visible meanwhile; keep those that are pending, and nothing else."""
@@ -151,8 +158,8 @@ class Rounds:
 
     async def _round(self, head: Head) -> None:
         """Take what waits, appends and ingests in turn, and make it visible."""
-        foreign = any(not ticket.answer.done() for ticket in self._foreign)
-        self._ingests_next = bool(self.ingests) and (foreign or self._ingests_next or not self.appends)
+        foreign = self._closes_foreign or any(not ticket.answer.done() for ticket in self._foreign)
+        self._ingests_next = foreign or (bool(self.ingests) and (self._ingests_next or not self.appends))
         accepted = await (self._admit_ingests(head) if self._ingests_next else self._admit_appends(head))
         self._ingests_next = not self._ingests_next
         if accepted is None:
@@ -196,6 +203,7 @@ class Rounds:
     async def _admit_ingests(self, head: Head) -> Accepted | None:
         """Have foreign events looked at; return their round if any is accepted."""
         tickets = self.ingests.take()
+        self._closes_foreign = False
         self.phase(f"looking at {sum(ticket.units for ticket in tickets)} foreign event(s)")
         try:
             admitted = await admit_foreign(self._workspace, head, self._next_round, tickets)
@@ -236,6 +244,8 @@ class Rounds:
         accepted.tell(VisibilityStatus.VISIBLE, head, folded)
         self.progress.note_visible(accepted, folded, head, began, now_ms())
         self.phase(f"round {accepted.round.number} is visible and answered")
+        if self._more_foreign and all(ticket.answer.done() for ticket in self._foreign):
+            self._head, self._opened = None, False
         await self._collect_garbage_after(before, head)
         return True
 
