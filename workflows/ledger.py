@@ -167,4 +167,4 @@ class LedgerWorkflow:
         return rounds.waits
 
     def _show(self) -> None:
-        workflow.set_current_details(describe(self._workspace, self.status()))
+        workflow.set_current_details(describe(self._workspace, self.status(), self._rounds.progress.rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from springline.ledger.event_ids import event_id_ms
 from springline.ledger.request import AppendOutcome, IngestOutcome, VisibilityStatus
@@ -54,6 +55,27 @@ def found_pending(pending: PendingRound, now_ms: int) -> Accepted:
     return Accepted(pending, now_ms if made is None else made, found_pending=True)
 
 
+def time_of(ms: int | None) -> str:
+    """Return a time as people read it."""
+    if ms is None:
+        return "at an unknown time"
+    seconds, rest = divmod(ms, 1000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms after 1970"
+
+
+def row_of(done: LedgerRound) -> str:
+    """Return a round as a row of the table in the details."""
+    foreign = " (foreign)" if done.foreign else ""
+    pending = " (found pending)" if done.found_pending else ""
+    return (
+        f"| {done.number}{foreign}{pending} | {done.events} | {done.requests} | {done.kind} | {done.took_ms} ms "
+        f"| {time_of(done.visible_at_ms)} | `{done.manifest_revision}` |"
+    )
+
+
 @dataclass(slots=True)
 class Progress:
     """Counts and recent events of a run."""
@@ -69,6 +91,8 @@ class Progress:
     failure: str | None = None
     recent: deque[LedgerRound] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     retried: deque[LedgerRetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    rows: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """`recent` as rows of a Markdown table, newest first; made once, for details are shown many times a round."""
 
     def note_visible(self, accepted: Accepted, folded: Folded, head: Head, began_ms: int, now_ms: int) -> None:
         """Take note of a round that readers see now."""
@@ -76,19 +100,19 @@ class Progress:
         self.rounds += 1
         self.digest = folded.digest
         self.failure = None
-        self.recent.append(
-            LedgerRound(
-                number=pending.number,
-                kind=folded.kind,
-                events=pending.events,
-                requests=accepted.requests,
-                foreign=pending.foreign,
-                found_pending=accepted.found_pending,
-                manifest_revision=head.manifest_revision,
-                visible_at_ms=now_ms,
-                took_ms=now_ms - began_ms,
-            )
+        done = LedgerRound(
+            number=pending.number,
+            kind=folded.kind,
+            events=pending.events,
+            requests=accepted.requests,
+            foreign=pending.foreign,
+            found_pending=accepted.found_pending,
+            manifest_revision=head.manifest_revision,
+            visible_at_ms=now_ms,
+            took_ms=now_ms - began_ms,
         )
+        self.recent.append(done)
+        self.rows.appendleft(row_of(done))
 
     def note_answer(self, answer: AppendOutcome) -> None:
         """Count what was decided of a request."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
 
 from springline.sequencer.orders import WorkspaceRef
 from workflows.ledger_messages import LedgerStatus
+from workflows.ledger_progress import time_of
 from workflows.ledger_rounds import Rounds
 
 ABOUT = """\
@@ -53,11 +54,11 @@ def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
     )
 
 
-def describe(workspace: WorkspaceRef, status: LedgerStatus) -> str:
-    """Return the current details: lag, rate, what is published, the last rounds, and what was recovered."""
+def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str]) -> str:
+    """Return the current details: lag, rate, what is published, what was recovered, and `rows` of the last rounds."""
     lag = "none"
     if status.lag_since_ms is not None:
-        lag = f"{status.lag_events} event(s) kept and not visible, the oldest since {_time(status.lag_since_ms)}"
+        lag = f"{status.lag_events} event(s) kept and not visible, the oldest since {time_of(status.lag_since_ms)}"
     lines = [
         f"**Ledger** of `{workspace.tenant}/{workspace.workspace}`",
         "",
@@ -87,30 +88,11 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus) -> str:
         ]
     if status.deferred:
         lines += ["", f"**Deferred:** {len(status.deferred)} foreign event(s) from the future", ""]
-        lines += [f"- `{one.path}`, due {_time(one.due_ms)}" for one in status.deferred[:5]]
-    if status.recent_rounds:
-        lines += [
-            "",
-            "| Round | Events | Requests | Written as | Took | Visible at | Revision |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {one.number}{' (foreign)' if one.foreign else ''}{' (found pending)' if one.found_pending else ''} "
-            f"| {one.events} | {one.requests} | {one.kind} | {one.took_ms} ms | {_time(one.visible_at_ms)} "
-            f"| `{one.manifest_revision}` |"
-            for one in reversed(status.recent_rounds)
-        ]
+        lines += [f"- `{one.path}`, due {time_of(one.due_ms)}" for one in status.deferred[:5]]
+    if rows:
+        lines += ["", "| Round | Events | Requests | Written as | Took | Visible at | Revision |"]
+        lines += ["|---|---|---|---|---|---|---|", *rows]
     return "\n".join(lines)
-
-
-def _time(ms: int | None) -> str:
-    if ms is None:
-        return "at an unknown time"
-    seconds, rest = divmod(ms, 1000)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03} UTC"
-    except (ValueError, OverflowError, OSError):
-        return f"{ms} ms after 1970"
 
 
 def _plain(text: str) -> str:
