@@ -22,6 +22,7 @@ from ulid import ULID
 
 from entrypoints.logs import configure_logging
 from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
+from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from entrypoints.temporal_tables import TemporalTables
 from springline.api.app import create_app
 from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
@@ -34,6 +35,7 @@ from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.paths import canary_object
 from springline.storage.canary import canary
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
+from springline.storage.together import together
 from springline.storage.url import open_store
 
 logger = logging.getLogger("springline.api")
@@ -68,13 +70,18 @@ def token_verifier(settings: Settings) -> TokenVerifier:
 
 
 def build_deps(
-    settings: Settings, store: ObjectStore, client: Client, coalescer: Coalescer, verifier: TokenVerifier
+    settings: Settings,
+    store: ObjectStore,
+    client: Client,
+    coalescer: Coalescer,
+    ledger: TemporalLedger,
+    verifier: TokenVerifier,
 ) -> Deps:
     """Return the application's parts over one store and one Temporal client."""
     metrics = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=metrics)
-    metrics.register(CoalescerCollector(coalescer.counts))
+    metrics.register(CoalescerCollector(coalescer.counts, *ledger.counts))
 
     async def store_answers() -> None:
         await store.head(canary_object("ready"))
@@ -84,6 +91,7 @@ def build_deps(
         tables=TemporalTables(client, deadline_s=settings.commit_deadline),
         commits=coalescer,
         sequencers=TemporalCommitGateway(client),
+        ledger=ledger,
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),
@@ -105,8 +113,9 @@ async def serve(settings: Settings) -> None:
         client = await connect(lazy=True)
         gateway = TemporalCommitGateway(client, checkpoint_interval=settings.checkpoint_interval)
         coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
+        ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
         config = uvicorn.Config(
-            create_app(build_deps(settings, store, client, coalescer, verifier)),
+            create_app(build_deps(settings, store, client, coalescer, ledger, verifier)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -123,7 +132,7 @@ async def serve(settings: Settings) -> None:
             await server.serve(sockets=[listener])
         # Whoever still waits after the grace time was told nothing, and finds out by the same key.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(coalescer.aclose(), settings.shutdown_grace)
+            await asyncio.wait_for(together(coalescer.aclose(), ledger.aclose()), settings.shutdown_grace)
     finally:
         await store.aclose()
     logger.info("stopped")

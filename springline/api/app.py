@@ -9,21 +9,25 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import commits, service, tables
+from springline.api import automation, commits, ledger, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
-from springline.api.metrics import HttpMetrics
+from springline.api.metrics import HttpMetrics, ReadsCollector
 from springline.api.middleware import Authentication, BodyLimit, RequestContext
 from springline.api.ports import Deps
 from springline.api.workspaces import Workspaces
 from springline.errors import Code, Refusal, Refused
+from springline.reading.published import PublishedReader
 from springline.storage.port import StoreError, StoreMisconfigured
 
 _DESCRIPTION = """\
-Commit to Delta tables on object storage, exactly once per idempotency key.
+Commit to Delta tables on object storage, exactly once per idempotency key:
 
 1. **Stage** the Delta actions of a commit.
 2. **Commit** what was staged, under a UUIDv7 of your own.
 3. After a lost answer, send the same request again under the same key.
+
+Events of runs, tasks, schedules, sensors and backfills are appended to the workspace's ledger; what they come to is
+read from the published state. Every such answer says which revision it was read from.
 
 Every error has the same body: what is wrong, where, and what to do about it.
 """
@@ -38,13 +42,18 @@ def create_app(deps: Deps) -> FastAPI:
         openapi_tags=[
             {"name": "tables", "description": "Create, adopt and look at tables."},
             {"name": "commits", "description": "Stage, commit, and ask what became of a key."},
+            {"name": "ledger", "description": "Append events, take in foreign ones, ask where the ledger stands."},
+            {"name": "runs", "description": "Runs, tasks, partitions and timers of the published state."},
+            {"name": "automation", "description": "Schedules, sensors and backfills of the published state."},
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
         redirect_slashes=False,
     )
     app.state.deps = deps
     app.state.workspaces = Workspaces(deps.store)
-    for router in (tables.router, commits.router, service.router):
+    app.state.published = PublishedReader(deps.store)
+    deps.metrics.register(ReadsCollector(app.state.published.counts))
+    for router in (tables.router, commits.router, ledger.router, runs.router, automation.router, service.router):
         app.include_router(router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer, SecurityScopes
 from springline.api.answers import ErrorBody
 from springline.api.auth import Principal
 from springline.api.ports import Deps
-from springline.api.tokens import READ, WRITE
+from springline.api.tokens import OPERATE, READ, WRITE
 from springline.api.workspaces import Workspace, Workspaces
 
 bearer = HTTPBearer(
@@ -36,12 +36,13 @@ def workspace_of(request: Request, needed: SecurityScopes, _: Annotated[object, 
 FromDeps = Annotated[Deps, Depends(deps_of)]
 Reader = Annotated[Workspace, Security(workspace_of, scopes=[READ])]
 Writer = Annotated[Workspace, Security(workspace_of, scopes=[WRITE])]
+Operator = Annotated[Workspace, Security(workspace_of, scopes=[OPERATE])]
 
 _MEANINGS = {
     400: "Bad input; nothing was written.",
     401: "No token, or one that is not valid.",
     403: "The token does not carry the scope that is needed.",
-    404: "No such table, staged payload or key in the workspace of the token.",
+    404: "No such thing in the workspace of the token.",
     409: "A conflict with what is stored; nothing was written.",
     413: "The body is larger than 5 MiB.",
     500: "A fault of the server; the same request may be sent again under the same key.",

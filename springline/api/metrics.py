@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
@@ -36,17 +36,37 @@ class HttpMetrics:
 
 
 class CoalescerCollector(Collector):
-    """Shows a coalescer's counts; register it with a `CollectorRegistry`."""
+    """Shows the counts of this process's coalescers, added up; register it with a `CollectorRegistry`."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, *counts: Counts) -> None:
         self._counts = counts
 
     def collect(self) -> Iterable[Metric]:
         """Yield the counts as they are now."""
-        for name, text, value in (
-            (names.METRIC_COALESCED_REQUESTS, "Commit requests taken.", self._counts.requests),
-            (names.METRIC_COALESCED_BATCHES, "Batches sent to sequencers.", self._counts.batches),
-            (names.METRIC_COALESCED_RETRIES, "Batches without an answer, sent again.", self._counts.retries),
-            (names.METRIC_COALESCED_EXPIRED, "Requests without an answer in time.", self._counts.expired),
-        ):
-            yield CounterMetricFamily(name, text, value=value)
+        total = {name: sum(getattr(one, name) for one in self._counts) for name in _COALESCED}
+        for name, (metric, text) in _COALESCED.items():
+            yield CounterMetricFamily(metric, text, value=total[name])
+
+
+_COALESCED = {
+    "requests": (names.METRIC_COALESCED_REQUESTS, "Requests to sequencers taken."),
+    "batches": (names.METRIC_COALESCED_BATCHES, "Batches sent to sequencers."),
+    "retries": (names.METRIC_COALESCED_RETRIES, "Batches without an answer, sent again."),
+    "expired": (names.METRIC_COALESCED_EXPIRED, "Requests without an answer in time."),
+}
+
+
+class ReadsCollector(Collector):
+    """Shows how reads of published states went; `counts` are those of a `PublishedReader`."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the counts as they are now."""
+        family = CounterMetricFamily(
+            names.METRIC_PUBLISHED_READS, "Reads of published states, by what they cost.", labels=["how"]
+        )
+        for how in ("held", "advanced", "loaded"):
+            family.add_metric([how], self._counts.get(how, 0))
+        yield family

@@ -71,6 +71,7 @@ class Deps:
     tables: Tables
     commits: Commits
     sequencers: Sequencers
+    ledger: Ledger
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]
     new_name: Callable[[], str]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 import uuid_utils
 
-from springline.cli import commits, service, stores, tables
+from springline.cli import commits, fold, ledger, query, service, state, stores, tables, tail
 from springline.cli.dev import dev
 from springline.cli.doctor import TemporalFindings, examine
 from springline.cli.documents import Command, CompactOption, FieldOption, emit, hint, printing
@@ -18,11 +18,11 @@ from springline.cli.http import api_from_environment
 from springline.cli.stores import StoreOption
 
 HELP = """\
-Commit to Delta tables through durable workflows, and look after them.
+Commit to Delta tables through durable workflows, keep the ledger of pipelines, and look after both.
 
-Every command prints one JSON document on standard output. A command that cannot do its work prints one JSON
-document on standard error instead: code, message, field, value, remedy. Lines that begin with "springline:" are
-hints for people.
+Every command prints one JSON document on standard output (`ledger tail` one per event). A command that cannot do
+its work prints one JSON document on standard error instead: code, message, field, value, remedy. Lines that begin
+with "springline:" are hints for people.
 
 Exit codes: 0 done, 2 bad input, 3 conflict, 4 try again.
 
@@ -42,13 +42,26 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     table = typer.Typer(help="Create, adopt, look at and recover tables.", rich_markup_mode=None)
-    app.add_typer(table, name="table")
+    events = typer.Typer(help="Append events, take in foreign ones, and read them.", rich_markup_mode=None)
+    states = typer.Typer(
+        help="Look at the published state, compare states, fold events offline.", rich_markup_mode=None
+    )
+    for name, group in (("table", table), ("ledger", events), ("state", states)):
+        app.add_typer(group, name=name)
     of_tables: dict[str, Command] = {
         "create": tables.create,
         "adopt": tables.adopt,
         "status": tables.status,
         "recover": stores.recover,
         "clean-staging": stores.clean_staging,
+    }
+    of_ledger: dict[str, Command] = {"append": ledger.append, "ingest": ledger.ingest}
+    of_state: dict[str, Command] = {
+        "show": state.show,
+        "dump": state.dump,
+        "digest": state.digest,
+        "diff": state.diff,
+        "fold": fold.fold,
     }
     others: dict[str, Command] = {
         "commit": commits.commit,
@@ -57,9 +70,11 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         "token": service.token,
         "version": service.show_version,
     }
-    for group, group_commands in ((table, of_tables), (app, others)):
+    for group, group_commands in ((table, of_tables), (events, of_ledger), (states, of_state), (app, others)):
         for name, command in group_commands.items():
             group.command(name)(printing(command))
+    events.command("tail")(tail.tail)
+    app.command("query")(query.query)
     app.command("dev")(dev)
     app.command("doctor")(_doctor(temporal))
     return app

@@ -6,16 +6,27 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
 import typer
 from pydantic import BaseModel
 
-from springline.errors import Code, refused
+from springline.errors import EXIT_DONE, Code, refused
 
 Document = Mapping[str, Any] | BaseModel
-Command = Callable[..., Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A document of a command that did its work and whose finding is in its exit code, such as "they differ"."""
+
+    document: Document
+    code: int
+
+
+Command = Callable[..., Document | Verdict]
 """A command as it is written: it returns what it prints."""
 
 CompactOption = Annotated[bool, typer.Option("--compact", help="Print the JSON document on one line.")]
@@ -41,7 +52,11 @@ def printing(command: Command) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*, compact: bool, field: str | None, **arguments: Any) -> None:
-        emit(command(**arguments), compact=compact, field=field)
+        said = command(**arguments)
+        verdict = said if isinstance(said, Verdict) else Verdict(said, EXIT_DONE)
+        emit(verdict.document, compact=compact, field=field)
+        if verdict.code != EXIT_DONE:
+            raise typer.Exit(verdict.code)
 
     keyword_only = inspect.Parameter.KEYWORD_ONLY
     added = [

@@ -24,6 +24,7 @@ from springline.errors import Code, Refusal, Refused, refused
 API_VARIABLE = "SPRINGLINE_API_URL"
 TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
 TABLES = "/api/v1/delta/tables"
+LEDGER = "/api/v1/ledger"
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
@@ -60,10 +61,11 @@ class ApiRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful answer: its JSON body and its headers."""
+    """A successful answer: its JSON body, its headers and its status."""
 
     body: dict[str, Any]
     headers: httpx.Headers
+    status: int = 200
 
 
 class Api:
@@ -96,14 +98,15 @@ class Api:
         self,
         method: str,
         *path: str,
+        root: str = TABLES,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Call the API at the tables' route and the segments of `path` below it.
+        """Call the API at the route `root` and the segments of `path` below it.
 
         Raises `ApiRefused` for a definite no, `Refused` (UNAVAILABLE) if there is no answer within the wait.
         """
-        route = "/".join([TABLES, *(quote(one, safe="") for one in path)])
+        route = "/".join([root, *(quote(one, safe="") for one in path)])
         deadline = time.monotonic() + self._wait_s
         ceiling, told = FIRST_PAUSE_SECONDS, False
         while True:
@@ -113,7 +116,7 @@ class Api:
                 failure = self._unreachable(error)
             else:
                 if response.is_success:
-                    return Answer(response.json(), response.headers)
+                    return Answer(response.json(), response.headers, response.status_code)
                 failure = _refused_by(response)
                 if response.status_code not in NOT_NOW:
                     raise failure

@@ -51,8 +51,9 @@ class ApiClient:
         *,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the JSON answer of one call.
+        """Return the JSON answer of one call; `params` go into the query, lists as repeated parameters.
 
         Raises `Refused` for a definite no, `Unavailable` when the deadline passed without an answer.
         """
@@ -60,7 +61,7 @@ class ApiClient:
         wait = FIRST_WAIT_S
         while True:
             try:
-                response = self._http.request(method, path, json=body, headers=headers)
+                response = self._http.request(method, path, json=body, headers=headers, params=params)
             except httpx.TransportError as error:
                 problem, asked = f"{type(error).__name__}: {error}", 0.0
             else:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from springline.client.frames import delta_columns, to_arrow
 from springline.client.http import ApiClient
+from springline.client.ledger import Ledger, State
 from springline.client.loop import LoopThread
 from springline.client.table import DeltaTable
 from springline.errors import Code, refused
@@ -41,6 +42,10 @@ class Springline:
         self._loop = LoopThread()
         self._stores: dict[str, ObjectStore] = {}
         self._store_url = store_url
+        self.ledger = Ledger(self._api)
+        """The events of the workspace: append to them."""
+        self.state = State(self._api)
+        """What the events come to: runs, tasks, schedules, sensors, backfills."""
 
     def table(self, name_or_id: str) -> DeltaTable:
         """Return a table by name or id; nothing is read until it is used."""

@@ -19,12 +19,15 @@ from springline.api.tokens import make_token
 from springline.commit.coalescer import Coalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
+from tests.api.ledger import LocalLedger
 from tests.api.sequencer import LocalSequencer, LocalTables, new_name
 
 SECRET = "a secret of the tests, 32 bytes or more"
 ACME = Scope("acme", "prod")
 RIVAL = Scope("rival", "prod")
 TABLES = "/api/v1/delta/tables"
+V1 = "/api/v1"
+EVENTS = f"{V1}/ledger/events"
 
 
 def new_key() -> str:
@@ -50,6 +53,7 @@ class World:
     deps: Deps
     client: httpx.AsyncClient
     sequencer: LocalSequencer
+    ledger: LocalLedger
 
     def token(self, scope: Scope = ACME, **options: Any) -> str:
         return make_token(SECRET, scope, **({"subject": "tester"} | options))
@@ -73,6 +77,20 @@ class World:
         staged: dict[str, str] = answer.json()
         return staged
 
+    async def append(self, *events: dict[str, Any], request_id: str | None = None) -> httpx.Response:
+        """Append payloads, or whole events with `data`."""
+        body = {
+            "request_id": request_id or new_key(),
+            "events": [event if "data" in event else {"data": event} for event in events],
+        }
+        return await self.client.post(EVENTS, json=body)
+
+    async def appended(self, *events: dict[str, Any]) -> dict[str, Any]:
+        answer = await self.append(*events)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
     async def commit(self, table: str, staged: dict[str, str], key: str | None = None, **body: Any) -> httpx.Response:
         return await self.client.post(
             f"{TABLES}/{table}/commits",
@@ -84,12 +102,14 @@ class World:
 async def world() -> AsyncIterator[World]:
     store = MemoryStore()
     sequencer = LocalSequencer(store)
+    ledger = LocalLedger(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
     deps = Deps(
         store=store,
         tables=LocalTables(store),
         commits=coalescer,
         sequencers=sequencer,
+        ledger=ledger,
         verifier=TokenVerifier(SharedSecret(SECRET)),
         location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
         new_name=new_name,
@@ -97,7 +117,7 @@ async def world() -> AsyncIterator[World]:
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-        made = World(store, deps, client, sequencer)
+        made = World(store, deps, client, sequencer, ledger)
         client.headers.update(made.bearer())
         yield made
     await coalescer.aclose()
@@ -135,6 +155,7 @@ def fresh() -> CollectorRegistry:
     return CollectorRegistry()
 
 
+LISTS = ["runs", "tasks", "partitions", "timers", "schedules", "ticks", "sensors", "evaluations", "backfills"]
 ROUTES = [
     ("POST", TABLES),
     ("POST", f"{TABLES}/adopt"),
@@ -142,5 +163,12 @@ ROUTES = [
     ("POST", f"{TABLES}/flights/commits/stage"),
     ("POST", f"{TABLES}/flights/commits"),
     ("GET", f"{TABLES}/flights/commits/01946b1c-0000-7000-8000-000000000001"),
+    ("POST", EVENTS),
+    ("POST", f"{V1}/ledger/ingest"),
+    ("GET", f"{V1}/ledger/status"),
+    ("GET", f"{V1}/state/digest"),
+    *[("GET", f"{V1}/{name}") for name in LISTS],
+    *[("GET", f"{V1}/{name}") for name in ("runs/x", "runs/x/tasks", "schedules/x/ticks")],
+    *[("GET", f"{V1}/{name}") for name in ("sensors/x/evaluations", "backfills/x")],
     ("GET", "/api/v1/nothing"),
 ]

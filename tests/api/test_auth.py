@@ -18,7 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from springline.api.app import create_app
 from springline.api.auth import KeySet, TokenVerifier
 from springline.paths import Scope
-from tests.api.conftest import ACME, RIVAL, ROUTES, SECRET, TABLES, World, add, assert_refused, fresh, ndjson, new_key
+from tests.api.conftest import (
+    ACME,
+    EVENTS,
+    RIVAL,
+    ROUTES,
+    SECRET,
+    TABLES,
+    V1,
+    World,
+    add,
+    assert_refused,
+    fresh,
+    ndjson,
+    new_key,
+)
 
 
 def signed(claims: dict[str, Any], key: Any = SECRET, **options: Any) -> str:
@@ -103,9 +117,9 @@ async def test_a_body_is_not_read_before_its_sender_is_known(world: World) -> No
 
 
 @pytest.mark.parametrize(
-    ("scopes", "method", "path", "allowed"),
+    ("scopes", "method", "path", "needed"),
     [
-        (granted, method, path, needed in granted)
+        (granted, method, path, needed)
         for granted in ((), ("read",), ("write",), ("operate",), ("read", "write"))
         for method, path, needed in (
             ("POST", TABLES, "write"),
@@ -114,10 +128,16 @@ async def test_a_body_is_not_read_before_its_sender_is_known(world: World) -> No
             ("POST", f"{TABLES}/flights/commits/stage", "write"),
             ("POST", f"{TABLES}/flights/commits", "write"),
             ("GET", f"{TABLES}/flights/commits/01946b1c-0000-7000-8000-000000000001", "read"),
+            ("POST", EVENTS, "write"),
+            ("POST", f"{V1}/ledger/ingest", "operate"),
+            ("GET", f"{V1}/ledger/status", "read"),
+            ("GET", f"{V1}/state/digest", "read"),
+            ("GET", f"{V1}/runs", "read"),
+            ("GET", f"{V1}/backfills/x", "read"),
         )
     ],
 )
-async def test_scopes(world: World, scopes: tuple[str, ...], method: str, path: str, allowed: bool) -> None:
+async def test_scopes(world: World, scopes: tuple[str, ...], method: str, path: str, needed: str) -> None:
     bodies = {
         TABLES: {"name": "other", "columns": [{"name": "x", "type": "long"}]},
         f"{TABLES}/adopt": {"name": "other", "location": "nothing/here"},
@@ -132,10 +152,9 @@ async def test_scopes(world: World, scopes: tuple[str, ...], method: str, path: 
     await world.create("flights")
     before = world.snapshot()
     answer = await world.client.request(method, path, json=bodies.get(path), headers=world.bearer(scopes=scopes))
-    if allowed:
+    if needed in scopes:
         assert answer.status_code not in (401, 403)
     else:
-        needed = "read" if method == "GET" else "write"
         assert_refused(answer, 403, "FORBIDDEN", "scope", remedy=needed)
         assert world.snapshot() == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import replace
 
 import httpx
@@ -212,10 +213,11 @@ async def test_the_openapi_document_tells_everything(world: World) -> None:
         for method, operation in methods.items()
     }
     for method, path in ROUTES[:-1]:
-        templated = path.replace("flights", "{table}")
-        if "01946b1c" in templated:
-            templated = templated.rsplit("/", 1)[0] + "/{key}"
-        operation = operations[method, templated]
+        (operation,) = (
+            found
+            for (verb, template), found in operations.items()
+            if verb == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        )
         assert operation["summary"]
         assert operation["description"]
         assert operation["security"], "the token is part of the description"

@@ -28,6 +28,7 @@ from springline.commit.coalescer import Coalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
 from tests.api.conftest import ACME, SECRET
+from tests.api.ledger import LocalLedger
 from tests.api.sequencer import LocalSequencer, LocalTables, new_name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
@@ -150,6 +151,7 @@ async def _serve(store: MemoryStore, port: int, ready: threading.Event, stop: li
             tables=LocalTables(store),
             commits=coalescer,
             sequencers=sequencer,
+            ledger=LocalLedger(store),
             verifier=TokenVerifier(SharedSecret(SECRET)),
             location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
             new_name=new_name,

@@ -30,6 +30,15 @@ COMMANDS = [
     ["table", "status"],
     ["table", "recover"],
     ["table", "clean-staging"],
+    ["ledger", "append"],
+    ["ledger", "ingest"],
+    ["ledger", "tail"],
+    ["state", "show"],
+    ["state", "dump"],
+    ["state", "digest"],
+    ["state", "diff"],
+    ["state", "fold"],
+    ["query"],
 ]
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +86,12 @@ def test_an_unknown_field_is_refused_with_those_that_exist(cli: Cli) -> None:
         (["nonsense"], "command"),
         (["table"], "command"),
         (["table", "drop", "x"], "command"),
+        (["ledger"], "command"),
+        (["state", "drop"], "command"),
+        (["state", "fold", "--tenant", "a", "--workspace", "b", "--out", "x"], "--manifest"),
+        (["state", "show", "--tenant", "a"], "--workspace"),
+        (["query", "--tenant", "a", "--workspace", "b"], "sql"),
+        (["query", "SELECT 1", "--tenant", "a", "--workspace", "b", "--format", "xml"], "--format"),
         (["version", "--nonsense"], "--nonsense"),
         (["commit", "flights"], "--payload"),
         (["commit", "flights", "--payload", "-", "--mode", "loose"], "--mode"),
@@ -132,8 +147,7 @@ def test_the_console_script_runs_in_a_process_of_its_own(tmp_path: Path) -> None
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
-    script = (
-        "import sys, entrypoints.cli; print([m for m in ('pyarrow', 'deltalake', 'temporalio') if m in sys.modules])"
-    )
+    heavy = ("pyarrow", "deltalake", "temporalio", "duckdb")
+    script = f"import sys, entrypoints.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,183 @@
+"""How lists of the published state are asked for and answered: filters, pages, and the revision they were read from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from springline.api.context import Reader
+from springline.errors import Code, Refused, refused
+from springline.ledger.timestamps import parse_timestamp
+from springline.paths import Scope
+from springline.projection.golden import golden_row
+from springline.projection.schema import TABLES, Row
+from springline.reading.cursors import cursor_for, key_of_cursor
+from springline.reading.filters import all_of
+from springline.reading.published import PublishedReader
+from springline.reading.snapshot import Revision, Snapshot, Where
+
+REVISION_HEADER = "Springline-Revision"
+MAX_PAGE = 1_000
+DEFAULT_PAGE = 100
+
+Json = dict[str, Any]
+Dress = Callable[[Snapshot, Row, Json], Json]
+"""Adds to a row, as it is shown, what is computed on reading."""
+
+
+def _instant(text: str) -> str:
+    parse_timestamp(text)
+    return text
+
+
+Instant = Annotated[
+    str,
+    AfterValidator(_instant),
+    Field(description="RFC 3339 with a zone.", examples=["2025-01-15T10:00:00Z"]),
+]
+
+
+class PageQuery(BaseModel):
+    """What every list takes; parameters that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most rows of a page.")] = DEFAULT_PAGE
+    cursor: Annotated[str | None, Field(description="`next_cursor` of the page before.")] = None
+
+    def filters(self) -> Json:
+        """Return what makes the list, without what makes the page."""
+        return self.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_defaults=True)
+
+
+class RevisionBody(BaseModel):
+    """The published state that an answer was read from; `manifest_id` is all zeros before the first publish."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "manifest_id": "00000000000000000042",
+                    "manifest_revision": "01JHMPJNXR000AQKFF0000000S",
+                    "published_at": "2025-01-15T10:01:39Z",
+                    "last_visible_event_id": "01JHMPJNXR000AQKFF0000000S",
+                }
+            ]
+        }
+    )
+
+    manifest_id: str
+    manifest_revision: str
+    published_at: str | None
+    last_visible_event_id: str | None
+
+
+class ListBody(BaseModel):
+    """One page of a list, in the order of the rows' keys. Fields without a value are left out of a row."""
+
+    items: list[Json]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    revision: RevisionBody
+
+
+class RunBody(BaseModel):
+    """A run with everything that belongs to it."""
+
+    run: Json
+    tasks: list[Json]
+    dependencies: list[Json]
+    catalog: list[Json]
+    revision: RevisionBody
+
+
+class BackfillBody(BaseModel):
+    """A backfill with its chunks; `run_state` of a chunk is its run's, null while there is none."""
+
+    backfill: Json
+    chunks: list[Json]
+    run_states: dict[str, int] = Field(description="How many chunks there are by the state of their run.")
+    revision: RevisionBody
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that reads: whose workspace, and where the published state is."""
+
+    scope: Scope
+    published: PublishedReader
+    route: str
+
+    async def snapshot(self, *tables: str) -> Snapshot:
+        """Return the published state of the workspace with these tables."""
+        return await self.published.snapshot(self.scope, tables)
+
+    async def page(
+        self,
+        table: str,
+        query: PageQuery,
+        wheres: Sequence[Where] = (),
+        *,
+        prefix: tuple[str, ...] = (),
+        snapshot: Snapshot | None = None,
+        also: Sequence[str] = (),
+        dress: Dress | None = None,
+    ) -> Response:
+        """Answer one page of a table, from `snapshot` if it was read before; `dress` may look into tables `also`."""
+        schema = TABLES[table]
+        filters = query.filters()
+        after = (
+            None if query.cursor is None else key_of_cursor(query.cursor, self.route, filters, columns=len(schema.key))
+        )
+        held = await self.snapshot(table, *also) if snapshot is None else snapshot
+
+        def read() -> Response:
+            page = held[table].page(limit=query.limit, after=after, prefix=prefix, where=all_of(wheres))
+            items = []
+            for row in page.rows:
+                shown = golden_row(schema, row)
+                items.append(shown if dress is None else dress(held, row, shown))
+            cursor = None if page.last is None else cursor_for(self.route, filters, page.last)
+            return answer(held.revision, {"items": items, "next_cursor": cursor})
+
+        # Off the event loop: looking through many rows for few takes long enough for others to notice.
+        return await asyncio.to_thread(read)
+
+
+def asked(request: Request, workspace: Reader) -> Asked:
+    """Return what a request that reads is about."""
+    return Asked(workspace.scope, request.app.state.published, request.url.path)
+
+
+FromAsked = Annotated[Asked, Depends(asked)]
+
+
+def answer(revision: Revision, body: Mapping[str, Any]) -> Response:
+    """Return `body` with the revision it was read from, in the body and in a header."""
+    return Response(
+        orjson.dumps({**body, "revision": revision.as_json()}),
+        media_type="application/json",
+        headers={REVISION_HEADER: revision.manifest_id},
+    )
+
+
+def unknown(what: str, identity: str, revision: Revision) -> Refused:
+    """Return the refusal of something that the published state does not hold."""
+    return refused(
+        Code.NOT_FOUND,
+        f"revision {revision.manifest_id} of this workspace holds no {what} {identity!r}",
+        field=f"{what}_id",
+        value=identity,
+        remedy=f"Check the id; what was appended a moment ago is there once its answer said `visible`. "
+        f"The list of {what}s is one level up.",
+    )
+
+
+def shown_rows(table: str, rows: Sequence[Row]) -> list[Json]:
+    """Return rows as they are shown."""
+    return [golden_row(TABLES[table], row) for row in rows]

@@ -1,0 +1,170 @@
+"""Routes that read runs, tasks, partitions and timers of the published state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import AfterValidator, Field
+
+from springline.api.context import errors
+from springline.api.lists import (
+    FromAsked,
+    Instant,
+    ListBody,
+    PageQuery,
+    RunBody,
+    answer,
+    shown_rows,
+    unknown,
+)
+from springline.ledger.timestamps import parse_timestamp
+from springline.projection.golden import golden_row
+from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, Table
+from springline.reading.filters import between, equals, labelled
+from springline.reading.snapshot import Where
+
+router = APIRouter(prefix="/api/v1", tags=["runs"])
+
+RunState = Literal["TRIGGERED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
+TaskState = Literal[
+    "PLANNED",
+    "BLOCKED",
+    "READY",
+    "DISPATCHED",
+    "RUNNING",
+    "RETRY_WAIT",
+    "SKIPPED",
+    "CANCELLED",
+    "FAILED",
+    "SUCCEEDED",
+]
+TimerState = Literal["SCHEDULED", "FIRED", "CANCELLED"]
+TimerType = Literal["RETRY", "HEARTBEAT_CHECK", "CRON", "SLA_CHECK"]
+RunParam = Annotated[str, Path(description="The run's id.", examples=["run_j6jvo6bdv773wa242jsrxjtwti"])]
+
+
+def _label(text: str) -> str:
+    name, separator, _ = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"{text!r} is not NAME=VALUE")
+    return text
+
+
+class RunsQuery(PageQuery):
+    """Filters of runs; all that are given must hold."""
+
+    state: Annotated[list[RunState], Field(description="One of these; may be repeated.")] = []
+    run_key: Annotated[str | None, Field(description="The key the run was asked for under.")] = None
+    since: Annotated[Instant | None, Field(description="Triggered at this instant or later.")] = None
+    until: Annotated[Instant | None, Field(description="Triggered before this instant.")] = None
+    label: Annotated[
+        list[Annotated[str, AfterValidator(_label)]], Field(description="NAME=VALUE; may be repeated, all must hold.")
+    ] = []
+
+
+class RunTasksQuery(PageQuery):
+    """Filters of one run's tasks."""
+
+    state: Annotated[list[TaskState], Field(description="One of these; may be repeated.")] = []
+    asset_key: str | None = None
+
+
+class TasksQuery(RunTasksQuery):
+    """Filters of tasks."""
+
+    run_id: str | None = None
+
+
+class PartitionsQuery(PageQuery):
+    """Filters of partitions."""
+
+    asset_key: str | None = None
+
+
+class TimersQuery(PageQuery):
+    """Filters of timers."""
+
+    state: Annotated[list[TimerState], Field(description="One of these; may be repeated.")] = []
+    timer_type: Annotated[list[TimerType], Field(description="One of these; may be repeated.")] = []
+    run_id: str | None = None
+
+
+@router.get("/runs", summary="List runs", response_model=ListBody, responses=errors(400, 503))
+async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Response:
+    """List runs in the order of their ids."""
+    wheres = filled(RUNS, state=query.state, run_key=query.run_key)
+    if query.since is not None or query.until is not None:
+        wheres.append(between(RUNS, "triggered_at", milliseconds(query.since), milliseconds(query.until)))
+    if query.label:
+        wheres.append(labelled(RUNS, "labels", dict(one.split("=", 1) for one in query.label)))
+    return await asked.page("runs", query, wheres)
+
+
+@router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(400, 404, 503))
+async def run(run_id: RunParam, asked: FromAsked) -> Response:
+    """Show a run with its tasks, what they wait for, and its entries of the catalog."""
+    snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index")
+    row = snapshot["runs"].get(run_id)
+    if row is None:
+        raise unknown("run", run_id, snapshot.revision)
+    of_catalog = (asked.scope.tenant, asked.scope.workspace, run_id)
+    return answer(
+        snapshot.revision,
+        {
+            "run": golden_row(RUNS, row),
+            "tasks": shown_rows("tasks", snapshot["tasks"].below((run_id,))),
+            "dependencies": shown_rows("dep_satisfaction", snapshot["dep_satisfaction"].below((run_id,))),
+            "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
+        },
+    )
+
+
+@router.get(
+    "/runs/{run_id}/tasks", summary="List the tasks of a run", response_model=ListBody, responses=errors(400, 404, 503)
+)
+async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], asked: FromAsked) -> Response:
+    """List one run's tasks in the order of their keys."""
+    snapshot = await asked.snapshot("runs", "tasks")
+    if snapshot["runs"].get(run_id) is None:
+        raise unknown("run", run_id, snapshot.revision)
+    wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
+    return await asked.page("tasks", query, wheres, prefix=(run_id,), snapshot=snapshot)
+
+
+@router.get("/tasks", summary="List tasks", response_model=ListBody, responses=errors(400, 503))
+async def tasks(query: Annotated[TasksQuery, Query()], asked: FromAsked) -> Response:
+    """List tasks in the order of their runs' ids and their keys."""
+    wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
+    return await asked.page("tasks", query, wheres, prefix=() if query.run_id is None else (query.run_id,))
+
+
+@router.get("/partitions", summary="List partitions", response_model=ListBody, responses=errors(400, 503))
+async def partitions(query: Annotated[PartitionsQuery, Query()], asked: FromAsked) -> Response:
+    """List what is known of partitions, in the order of assets and partition keys."""
+    prefix = () if query.asset_key is None else (query.asset_key,)
+    return await asked.page(PARTITION_STATUS.name, query, prefix=prefix)
+
+
+@router.get("/timers", summary="List timers", response_model=ListBody, responses=errors(400, 503))
+async def timers(query: Annotated[TimersQuery, Query()], asked: FromAsked) -> Response:
+    """List timers in the order of their ids."""
+    wheres = filled(TIMERS, state=query.state, timer_type=query.timer_type, run_id=query.run_id)
+    return await asked.page("timers", query, wheres)
+
+
+def filled(table: Table, **wanted: Sequence[str] | bool | None) -> list[Where]:
+    """Return filters of columns for the parameters that were given: one value, or several of which one must hold."""
+    wheres = []
+    for column, value in wanted.items():
+        if isinstance(value, str | bool):
+            wheres.append(equals(table, column, [value]))
+        elif value:
+            wheres.append(equals(table, column, value))
+    return wheres
+
+
+def milliseconds(instant: str | None) -> int | None:
+    """Return an instant as epoch milliseconds, rounded up: a row within its millisecond lies before it."""
+    return None if instant is None else -(-parse_timestamp(instant) // 1_000_000)

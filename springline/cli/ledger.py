@@ -1,0 +1,185 @@
+"""`springline ledger append | ingest`: through the HTTP API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+import uuid_utils
+
+from springline.cli.documents import Document, Verdict, hint
+from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
+from springline.delta.keys import check_key
+from springline.errors import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN, Code, Refused, refused
+from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
+
+_EXAMPLE = '{"type": "run_triggered", "run_id": "r-1", ...}'
+
+FileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        metavar="FILE|-",
+        help="Events as JSON: one object per line, a list, or a request with `events`; - is standard input. "
+        "An event is its payload with `type`, or {data, idempotency_key?, causation_id?}.",
+    ),
+]
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", metavar="JSON", help="The payload of an event; may be repeated.")
+]
+RequestOption = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="UUIDv7", help="By default a new one, shown before it is sent."),
+]
+PathsOption = Annotated[
+    str | None,
+    typer.Option("--paths", metavar="FILE|-", help='Paths, one per line, or JSON {"event_paths": [...]}.'),
+]
+
+
+def append(
+    *,
+    file: FileOption = None,
+    data: DataOption = None,
+    request_id: RequestOption = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> Document:
+    """Append events, all or none, exactly once. After a lost answer, repeat the command with the request id it showed.
+
+    Prints the events with their ids, paths and outcomes, and whether readers see them already.
+    """
+    events, named = _events(file, data or [])
+    if request_id is not None or named is not None:
+        chosen = check_key(named if request_id is None else request_id, field="--request-id")
+    else:
+        chosen = str(uuid_utils.uuid7())
+    again = f"run the same command again with --request-id {chosen}"
+    hint(f"request id {chosen}; after a lost answer {again}")
+    with Api(api, token, wait_s=wait, again=again) as surface:
+        body = {"request_id": chosen, "events": events}
+        answer = surface.call("POST", "events", root=LEDGER, body=body)
+    if answer.status == 202:
+        hint("the events are durable, and readers will see them in a moment")
+    return answer.body
+
+
+def ingest(
+    path: Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Paths of events in the ledger.")] = None,
+    *,
+    paths: PathsOption = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> Verdict:
+    """Take in events that lie in the ledger though the sequencer did not write them. Safe to repeat.
+
+    Exit code: 0 all are in the state, 3 some were refused (each with its reason), 4 some lie too far in the future
+    and are to be sent again.
+    """
+    given = [*(path or []), *(_paths(paths) if paths is not None else [])]
+    if not given:
+        raise _wrong("no path is given", "PATH", None, "Give paths of events, or --paths FILE.")
+    outcomes: list[dict[str, Any]] = []
+    with Api(api, token, wait_s=wait) as surface:
+        for start in range(0, len(given), MAX_INGEST_PATHS):
+            body = {"event_paths": given[start : start + MAX_INGEST_PATHS]}
+            outcomes.append(surface.call("POST", "ingest", root=LEDGER, body=body).body)
+    total = outcomes[-1] | {
+        name: sum(one[name] for one in outcomes) for name in ("accepted", "late", "known")
+    }  # where it stands is what the last call said
+    total |= {name: [item for one in outcomes for item in one[name]] for name in ("deferred", "refused")}
+    total["outcomes"] = _summed([one["outcomes"] for one in outcomes])
+    code = EXIT_CONFLICT if total["refused"] else EXIT_TRY_AGAIN if total["deferred"] else EXIT_DONE
+    return Verdict(total, code)
+
+
+def _summed(counts: list[dict[str, int]]) -> dict[str, int]:
+    names = {name for one in counts for name in one}
+    return {name: sum(one.get(name, 0) for one in counts) for name in sorted(names)}
+
+
+def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the events of a request as the API takes them, and the request id if the file holds one.
+
+    Raises `Refused` for what cannot be any.
+    """
+    if (file is None) == (not data):
+        raise _wrong(
+            "give the events either as --file or as --data",
+            "--file" if file is not None else "--data",
+            file,
+            f"Give --file FILE, or --data '{_EXAMPLE}' once for each event.",
+        )
+    found, named = ([_parsed(text, "--data") for text in data], None) if file is None else _documents(file)
+    field = "--data" if file is None else "--file"
+    events = [_event(one, field) for one in found]
+    if not 1 <= len(events) <= MAX_REQUEST_EVENTS:
+        raise _wrong(
+            f"{len(events)} events are no request",
+            field,
+            len(events),
+            f"Append 1 to {MAX_REQUEST_EVENTS} events together; split them into several commands.",
+        )
+    return events, named
+
+
+def _documents(file: str) -> tuple[list[Any], str | None]:
+    """Return the objects of a file, of a list, of a request's `events` or of lines, and a request's id."""
+    text = read_bytes(file, "--file")
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        lines = enumerate(text.splitlines(), 1)
+        return [_parsed(line, f"--file, line {number}") for number, line in lines if line.strip()], None
+    if isinstance(whole, dict) and isinstance(whole.get("events"), list):
+        return list(whole["events"]), whole.get("request_id")
+    return (whole if isinstance(whole, list) else [whole]), None
+
+
+def _event(one: Any, field: str) -> dict[str, Any]:
+    if isinstance(one, dict) and isinstance(one.get("data"), dict) and "type" not in one:
+        return one
+    if isinstance(one, dict) and "type" in one:
+        return {"data": one}
+    raise _wrong("an event has no payload", field, one, f"Give objects such as {_EXAMPLE}.")
+
+
+def _paths(source: str) -> list[str]:
+    text = read_bytes(source, "--paths").strip()
+    if not text.startswith(b"{"):
+        return [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
+    listed = _parsed(text, "--paths")
+    paths = listed.get("event_paths")
+    if not isinstance(paths, list) or not all(isinstance(one, str) for one in paths):
+        raise _wrong("it holds no list `event_paths`", "--paths", source, 'Give {"event_paths": [...]}, or lines.')
+    return paths
+
+
+def read_bytes(source: str, field: str) -> bytes:
+    """Return a file's bytes, or those of standard input (`-`); raises `Refused` if it cannot be read."""
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise _wrong(
+            f"file {source!r} cannot be read: {error.strerror}",
+            field,
+            source,
+            "Name a readable file, or - for standard input.",
+        ) from None
+
+
+def _parsed(text: str | bytes, field: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        shown = text[:200] if isinstance(text, str) else text[:200].decode(errors="replace")
+        raise _wrong(f"it is not JSON: {error}", field, shown, f"Give objects such as {_EXAMPLE}.") from None
+
+
+def _wrong(problem: str, field: str, value: Any, remedy: str) -> Refused:
+    return refused(Code.INVALID_REQUEST, f"{field}: {problem}", field=field, value=value, remedy=remedy)

@@ -1,0 +1,116 @@
+"""The workspace's events and what they come to, thin over HTTP: `lake.ledger` and `lake.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import uuid_utils
+
+from springline.client.http import ApiClient
+from springline.delta.keys import check_key
+from springline.ledger.request import AppendOutcome
+
+_ROOT = "/api/v1"
+_PAGE = 1_000
+
+Json = dict[str, Any]
+
+
+class Ledger:
+    """The ledger of the workspace that the token is for."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def append(self, events: Sequence[Mapping[str, Any]], *, request_id: str | None = None) -> AppendOutcome:
+        """Append events, all or none, exactly once.
+
+        `events`: payloads with their `type`, or objects of `data` with `idempotency_key` and `causation_id`.
+        `request_id`: a UUIDv7; make it yourself (`springline.client.table.new_key`) and keep it if the append is to
+        be repeated after a crash of this process. Readers see the events when this returns, unless
+        `visibility_status` says `persisted_not_visible`: then they will in a moment.
+        Raises `Refused` (final, says what to do) or `springline.client.http.Unavailable` (repeat with the id).
+        """
+        chosen = str(uuid_utils.uuid7()) if request_id is None else check_key(request_id, field="request_id")
+        body = {"request_id": chosen, "events": [_event(one) for one in events]}
+        return AppendOutcome.model_validate(self._api.call("POST", f"{_ROOT}/ledger/events", body=body))
+
+    def status(self) -> Json:
+        """Return how far the published state is and what the sequencer is doing."""
+        return self._api.call("GET", f"{_ROOT}/ledger/status")
+
+
+class State:
+    """The published state of the workspace. Lists are read page by page while they are gone through.
+
+    Filters are the parameters of the HTTP routes, such as `state="FAILED"` or `label=["team=sales"]`.
+    """
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def runs(self, **filters: Any) -> Iterator[Json]:
+        """Yield runs: filters `state`, `run_key`, `since`, `until`, `label`."""
+        return self._rows("runs", filters)
+
+    def run(self, run_id: str) -> Json:
+        """Return a run with its `tasks`, `dependencies` and `catalog`; raises `Refused` (NOT_FOUND)."""
+        return self._one("runs", run_id)
+
+    def tasks(self, **filters: Any) -> Iterator[Json]:
+        """Yield tasks: filters `run_id`, `state`, `asset_key`."""
+        return self._rows("tasks", filters)
+
+    def partitions(self, **filters: Any) -> Iterator[Json]:
+        """Yield what is known of partitions: filter `asset_key`."""
+        return self._rows("partitions", filters)
+
+    def timers(self, **filters: Any) -> Iterator[Json]:
+        """Yield timers: filters `state`, `timer_type`, `run_id`."""
+        return self._rows("timers", filters)
+
+    def schedules(self, **filters: Any) -> Iterator[Json]:
+        """Yield schedules with their `last` tick: filter `enabled`."""
+        return self._rows("schedules", filters)
+
+    def ticks(self, **filters: Any) -> Iterator[Json]:
+        """Yield ticks: filters `schedule_id`, `status`, `since`, `until`."""
+        return self._rows("ticks", filters)
+
+    def sensors(self, **filters: Any) -> Iterator[Json]:
+        """Yield where sensors stand."""
+        return self._rows("sensors", filters)
+
+    def evaluations(self, **filters: Any) -> Iterator[Json]:
+        """Yield evaluations of sensors: filters `sensor_id`, `status`, `since`, `until`."""
+        return self._rows("evaluations", filters)
+
+    def backfills(self, **filters: Any) -> Iterator[Json]:
+        """Yield backfills: filter `state`."""
+        return self._rows("backfills", filters)
+
+    def backfill(self, backfill_id: str) -> Json:
+        """Return a backfill with its `chunks` and the states of their runs; raises `Refused` (NOT_FOUND)."""
+        return self._one("backfills", backfill_id)
+
+    def digest(self) -> Json:
+        """Return the digest of the state: equal digests mean equal states."""
+        return self._api.call("GET", f"{_ROOT}/state/digest")
+
+    def _one(self, route: str, identity: str) -> Json:
+        return self._api.call("GET", f"{_ROOT}/{route}/{quote(identity, safe='')}")
+
+    def _rows(self, route: str, filters: Mapping[str, Any]) -> Iterator[Json]:
+        parameters: Json = {"limit": _PAGE, **{name: value for name, value in filters.items() if value is not None}}
+        while True:
+            page = self._api.call("GET", f"{_ROOT}/{route}", params=parameters)
+            yield from page["items"]
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+
+def _event(one: Mapping[str, Any]) -> Json:
+    return {"data": dict(one)} if "type" in one else dict(one)
