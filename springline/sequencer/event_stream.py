@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
@@ -50,7 +50,7 @@ async def events_between(
     batch: int = BATCH,
     ahead: int = READ_AHEAD,
     most_held: int = MOST_HELD,
-) -> AsyncIterator[list[StoredEvent]]:
+) -> AsyncGenerator[list[StoredEvent], None]:
     """Yield all accepted events with ids above `after` and up to `through`, ascending, in lists of `batch` at most.
 
     None is no bound. Every event's bytes are those that were accepted: objects are checked by hash. `at_hand` holds

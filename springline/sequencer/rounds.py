@@ -72,7 +72,8 @@ class ForeignAnswer(Struct, frozen=True, omit_defaults=True):
 class RoundRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that finishing a round takes.
 
-    `order_sha256` names the order that it was made for. `events` ascend by id. `requests` are the markers of an own
+    `order_sha256` names the order that it was made for, `begun_on` the manifest of the state it was judged on (None: of
+    an empty ledger). `events` ascend by id. `requests` are the markers of an own
     round; `foreign_answers` the answers of a foreign one, and `closes` the foreign ranges (by their head) that are
     taken in completely with it.
     """
@@ -81,6 +82,7 @@ class RoundRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int
     writer: str
     order_sha256: str
+    begun_on: str | None = None
     kind: Literal["own", "foreign"]
     created_at_ms: int
     events: list[RoundEvent] = []
