@@ -6,8 +6,6 @@ setback (another publisher was faster, a round is another's) and every final fai
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -19,9 +17,10 @@ with workflow.unsafe.imports_passed_through():
     from springline.errors import Refusal
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
     from springline.ledger.weight import too_heavy
-    from springline.sequencer.orders import Folded, Head, Opened, WorkspaceRef
+    from springline.sequencer.orders import Head, Opened, WorkspaceRef
     from workflows.failures import ledger_refusal, no_id_left, outpaced
     from workflows.ledger_deferred import Deferred
+    from workflows.ledger_finish import make_visible
     from workflows.ledger_messages import MAX_BATCH_PATHS
     from workflows.ledger_progress import Accepted, Progress, found_pending
     from workflows.ledger_queue import (
@@ -34,16 +33,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ledger_steps import (
         admit,
         admit_foreign,
-        append_and_fold,
         fresh_ulid,
         now_ms,
         open_ledger,
-        publish,
         start_garbage_collection,
     )
 
-VISIBLE_WITHIN = timedelta(seconds=20)
-"""After this long, callers whose events are kept are told so, though readers do not see them yet."""
 MAX_SETBACKS = 10
 """Reopenings in a row without a visible round, after which callers are told that somebody else is faster."""
 FIRST_PAUSE, MAX_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
@@ -224,42 +219,19 @@ class Rounds:
         return None if admitted.round is None else Accepted(admitted.round, now_ms(), ingests=waiting)
 
     async def _finish(self, accepted: Accepted, before: Head) -> bool:
-        """Make a round visible that is kept already; False if another publisher was faster.
-
-        Callers do not wait for ever: after a while they are told that their events are kept.
-        """
-        began = now_ms()
-        work = asyncio.create_task(self._make_visible(accepted, before))
-        with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(work.done, timeout=VISIBLE_WITHIN, timeout_summary="a round becomes visible")
-        if not work.done():
-            accepted.tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
-        folded, head = await work
+        """Make a round visible that is kept already; False if another publisher was faster."""
+        head = await make_visible(self._workspace, before, accepted, self.progress, self.phase)
         if head is None:
             await self._set_back()
             return False
         self._setbacks = 0
         self._head = self.last_head = head
         self.accepted.pop(accepted.round.number)
-        accepted.tell(VisibilityStatus.VISIBLE, head, folded)
-        self.progress.note_visible(accepted, folded, head, began, now_ms())
-        self.phase(f"round {accepted.round.number} is visible and answered")
         if self._more_foreign and all(ticket.answer.done() for ticket in self._foreign):
             self._head, self._opened = None, False
+        self.phase(f"round {accepted.round.number} is visible and answered")
         await self._collect_garbage_after(before, head)
         return True
-
-    async def _make_visible(self, accepted: Accepted, head: Head) -> tuple[Folded, Head | None]:
-        pending, revision, progress = accepted.round, fresh_ulid(), self.progress
-        number = pending.number
-        self.phase(f"round {number}: writing and folding {pending.events} event(s)")
-        appended, folded = await append_and_fold(self._workspace, head, pending, revision)
-        progress.note_attempts(names.APPEND_EVENTS, number, appended.attempt)
-        progress.note_attempts(names.FOLD, number, folded.attempt)
-        self.phase(f"round {number}: publishing revision {revision}")
-        published = await publish(self._workspace, head, pending, folded, revision)
-        progress.note_attempts(names.PUBLISH, number, published.attempt)
-        return folded, published.head if published.kind == "visible" else None
 
     async def _collect_garbage_after(self, before: Head, head: Head) -> None:
         """Start a garbage collection off the path each time the manifest passes a multiple of the interval."""
