@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from springline.paths import ObjectPath
 from springline.storage.port import (
+    MANY_AT_ONCE,
     ObjectInfo,
     ObjectStore,
     Precondition,
@@ -34,6 +35,19 @@ class CountedStore(ObjectStore):
             self._observe("get", type(error).__name__)
             raise
         self._observe("get", "missing" if found is None else "found")
+        return found
+
+    async def get_many(
+        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
+    ) -> list[StoredObject | None]:
+        """Read through in one call, and tell of each object."""
+        try:
+            found = await self._inner.get_many(paths, concurrency=concurrency)
+        except StoreError as error:
+            self._observe("get", type(error).__name__)
+            raise
+        for one in found:
+            self._observe("get", "missing" if one is None else "found")
         return found
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
