@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from springline.cli.documents import hint
+from springline.cli.documents import emit, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, refused
+from springline.paths import canonical_ulid_event
 
 POLL_SECONDS = 0.5
 
@@ -28,38 +29,72 @@ def tail(
         int | None, typer.Option("--count", metavar="N", min=0, help="Without --from: the last N; default: 10.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with events as they become visible; Ctrl-C.")] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help='Print one document instead, {"event_paths": [...]}: for `state fold`.')
+    ] = False,
 ) -> None:
     """Print accepted events in the order of their ids, one JSON object per line. Nothing in the store is listed.
 
     With --follow, events that come in below those already shown are counted in a hint, not shown.
     """
-    if begin is not None and count is not None:
-        raise refused(
-            Code.INVALID_REQUEST,
-            "--from and --count exclude each other",
-            field="--count",
-            value=count,
-            remedy="Give one of them.",
-        )
+    for option, given, other, excluded in (
+        ("--count", count is not None, "--from", begin is not None),
+        ("--paths", paths, "--follow", follow),
+    ):
+        if given and excluded:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{option} and {other} exclude each other",
+                field=option,
+                value=count if option == "--count" else True,
+                remedy="Give one of them.",
+            )
 
     async def work(scoped: Any) -> None:
-        await _tail(scoped, begin, 10 if count is None else count, follow=follow)
+        shown = _Paths() if paths else _Lines()
+        await _tail(scoped, begin, 10 if count is None else count, shown, follow=follow)
+        shown.end()
 
     on_store(store, tenant, workspace, work)
 
 
-async def _tail(store: Any, begin: str | None, count: int, *, follow: bool) -> None:
+class _Lines:
+    """Prints events as they are stored, unless one stands on several lines."""
+
+    def show(self, event_id: str, body: bytes) -> None:
+        line = body if b"\n" not in body else orjson.dumps(orjson.loads(body))
+        sys.stdout.write(line.decode() + "\n")
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        sys.stdout.flush()
+
+
+class _Paths:
+    """Prints where events lie, in one document at the end."""
+
+    def __init__(self) -> None:
+        self._paths: list[str] = []
+
+    def show(self, event_id: str, body: bytes) -> None:
+        self._paths.append(canonical_ulid_event(event_id))
+
+    def end(self) -> None:
+        emit({"event_paths": self._paths})
+
+
+async def _tail(store: Any, begin: str | None, count: int, shown: _Lines | _Paths, *, follow: bool) -> None:
     # The index is read with Arrow's codecs, which take a moment to load: only this command pays.
     from springline.reading.events import accepted_events, events_after, newest  # noqa: PLC0415
 
     found = await accepted_events(store)
     if begin is None:
-        for _, body in await newest(store, found.index, count):
-            _print(body)
+        for event_id, body in await newest(store, found.index, count):
+            shown.show(event_id, body)
     else:
         async for event_id, body in events_after(store, found.index, begin[:-1]):
             if event_id >= begin:
-                _print(body)
+                shown.show(event_id, body)
     last = found.head.revision.last_visible_event_id or ""
     known, seen = found.head.revision.manifest_id, found.index.count
     while follow:
@@ -69,16 +104,9 @@ async def _tail(store: Any, begin: str | None, count: int, *, follow: bool) -> N
             continue
         known, fresh = found.head.revision.manifest_id, 0
         async for event_id, body in events_after(store, found.index, last):
-            _print(body)
+            shown.show(event_id, body)
             fresh, last = fresh + 1, event_id
         late = found.index.count - seen - fresh
         if late > 0:
             hint(f"{late} events came in below those shown")
         seen = found.index.count
-
-
-def _print(body: bytes) -> None:
-    """Print an event as it is stored, unless it stands on several lines."""
-    line = body if b"\n" not in body else orjson.dumps(orjson.loads(body))
-    sys.stdout.write(line.decode() + "\n")
-    sys.stdout.flush()

@@ -6,16 +6,24 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
+from springline.ledger.request import (
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    IngestOutcome,
+    IngestRequest,
+    VisibilityStatus,
+)
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.sequencer.orders import (
     AdmitForeignOrder,
     AdmitOrder,
     Admitted,
+    Folded,
     FoldOrder,
     Head,
     OpenOrder,
@@ -24,11 +32,9 @@ from springline.sequencer.orders import (
     RoundStep,
     WorkspaceRef,
 )
+from springline.sequencer.workspace import Sequencer
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-
-if TYPE_CHECKING:
-    from springline.sequencer.workspace import Sequencer
 
 
 class LocalLedger:
@@ -62,7 +68,8 @@ class LocalLedger:
             answer = admitted.answers[0]
             if admitted.round is None or answer.refusal is not None or answer.replayed:
                 return answer
-            return answer.model_copy(update=await self._visible(sequencer, ref, head, admitted))
+            visible, _ = await self._visible(sequencer, ref, head, admitted)
+            return answer.model_copy(update=visible)
 
     async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
         self.requests.append(request)
@@ -76,14 +83,13 @@ class LocalLedger:
             answer = admitted.foreign_answers[0]
             if admitted.round is None:
                 return answer
-            return answer.model_copy(update=await self._visible(sequencer, ref, head, admitted))
+            visible, outcomes = await self._visible(sequencer, ref, head, admitted)
+            return answer.model_copy(update={**visible, "outcomes": outcomes})
 
     async def status(self, scope: Scope) -> dict[str, Any] | None:
         return {"phase": "judging" if self._turns[scope].locked() else "resting", "lag_seconds": 0.0}
 
     def _sequencer(self, scope: Scope) -> tuple[Sequencer, WorkspaceRef]:
-        from springline.sequencer.workspace import Sequencer
-
         if scope not in self._sequencers:
             config = FoldConfig(scope.tenant, scope.workspace)
             self._sequencers[scope] = Sequencer(ScopedStore(self._store, scope), config)
@@ -94,24 +100,26 @@ class LocalLedger:
         opened = await sequencer.open(OpenOrder(workspace=ref))
         head = opened.head
         for pending in opened.pending:
-            head = await self._finish(sequencer, ref, head, pending)
+            head, _ = await self._finish(sequencer, ref, head, pending)
         return head, opened.next_round
 
     async def _visible(
         self, sequencer: Sequencer, ref: WorkspaceRef, head: Head, admitted: Admitted
-    ) -> dict[str, VisibilityStatus | str]:
+    ) -> tuple[dict[str, VisibilityStatus | str], dict[EventOutcome, int]]:
         assert admitted.round is not None
         if self.holds_back:
             await sequencer.append(RoundStep(workspace=ref, round=admitted.round))
-            return {"visibility_status": VisibilityStatus.PERSISTED_NOT_VISIBLE}
-        after = await self._finish(sequencer, ref, head, admitted.round)
+            return {"visibility_status": VisibilityStatus.PERSISTED_NOT_VISIBLE}, {}
+        after, folded = await self._finish(sequencer, ref, head, admitted.round)
         return {
             "visibility_status": VisibilityStatus.VISIBLE,
             "manifest_id": after.manifest_id,
             "manifest_revision": after.manifest_revision,
-        }
+        }, folded.outcomes
 
-    async def _finish(self, sequencer: Sequencer, ref: WorkspaceRef, head: Head, pending: PendingRound) -> Head:
+    async def _finish(
+        self, sequencer: Sequencer, ref: WorkspaceRef, head: Head, pending: PendingRound
+    ) -> tuple[Head, Folded]:
         revision = fresh_ulid(None)
         await sequencer.append(RoundStep(workspace=ref, round=pending))
         folded = await sequencer.fold(
@@ -131,7 +139,7 @@ class LocalLedger:
             )
         )
         assert published.head is not None
-        return published.head
+        return published.head, folded
 
 
 def now_ms() -> int:
