@@ -1,0 +1,212 @@
+"""What a rebuild manifest is made of: the index of accepted events, round records, or names from elsewhere.
+
+The index and the records are read by name; only `from_listing` lists, for the case that everything else is lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from springline.errors import Code, refused
+from springline.ledger.event_ids import is_canonical
+from springline.ledger.segment import DamagedSegment, decode_segment
+from springline.paths import (
+    InvalidPath,
+    ObjectPath,
+    canonical_ulid_event,
+    event_id_from_ledger_path,
+    ledger_prefix,
+    parse_ledger_segment,
+)
+from springline.sequencer.event_stream import events_between
+from springline.sequencer.events_index import read_index, read_node
+from springline.sequencer.head import read_head
+from springline.sequencer.offload import in_thread
+from springline.sequencer.parallel import each
+from springline.sequencer.rounds import StoredRound, find_round
+from springline.storage.port import ObjectStore
+
+PROBED_TOGETHER = 64
+NAMED = 20
+"""How many names that were passed over a summary holds."""
+
+
+class Source(StrEnum):
+    """Where the names came from."""
+
+    INDEX = "index"
+    ROUNDS = "rounds"
+    INVENTORY = "inventory"
+    LISTING = "listing"
+
+
+@dataclass(slots=True)
+class Found:
+    """What is to be listed in a rebuild manifest.
+
+    `events` counts the distinct events of both lists. `passed_over` counts names that were not taken, by reason, and
+    `examples` holds some of those that look as if they should have been. `notes` are for the operator.
+    """
+
+    source: Source
+    event_paths: list[ObjectPath] = field(default_factory=list)
+    segment_paths: list[ObjectPath] = field(default_factory=list)
+    events: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def pass_over(self, name: str, reason: str, *, show: bool = True) -> None:
+        """Take note of a name that is not listed."""
+        self.passed_over[reason] += 1
+        if show and len(self.examples) < NAMED:
+            self.examples.append(f"{name}: {reason}")
+
+
+async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
+    """Return all events that the published state holds: segments, and the objects of events in no segment yet.
+
+    With `objects` every event by its own object. Raises `Refused` (NOT_FOUND) if nothing is published by us,
+    `DamagedObject` if pointer, manifest or index cannot be read.
+    """
+    head = await read_head(store)
+    ours = head.manifest.springline if head is not None else None
+    if head is None or ours is None:
+        why = "nothing is published" if head is None else "the published state is the reference's, and has no index"
+        raise refused(
+            Code.NOT_FOUND,
+            f"there is no index of accepted events: {why}",
+            field="--from-index",
+            remedy="Give --from-rounds if the pointer was lost, --from-inventory FILE for names from elsewhere, or "
+            "--from-listing to list the bucket.",
+        )
+    index = await read_index(store, ours.events.index)
+    found = Found(Source.INDEX, events=index.count)
+    if ours.adopted is not None:
+        found.notes.append(
+            f"the state was taken over from {ours.adopted.manifest_path}: events before that are not in the index; "
+            "name them by --from-inventory or --from-listing for a rebuild in mode full"
+        )
+    if objects:
+        async for events in events_between(store, index, None):
+            found.event_paths += [canonical_ulid_event(event_id) for event_id, _ in events]
+        return found
+    nodes = await each(lambda ref: read_node(store, ref), index.nodes)
+    refs = [*(ref for segments in nodes for ref in segments), *index.segments, *index.packs]
+    found.segment_paths = sorted(ObjectPath(ref.path) for ref in refs)
+    found.event_paths = [canonical_ulid_event(event_id) for event_id, _ in index.tail]
+    return found
+
+
+async def from_rounds(store: ObjectStore) -> Found:
+    """Return the events of all round records, from the first to the last, read by their numbers.
+
+    These are all events that were ever accepted here, without pointer, manifests or index. Raises `DamagedObject` for
+    a record that cannot be read, and `Refused` (NOT_FOUND) if there is none.
+    """
+    ids: set[str] = set()
+    async for stored in _rounds(store):
+        ids.update(event.event_id for event in stored.record.events)
+    if not ids:
+        raise refused(
+            Code.NOT_FOUND,
+            "there is no round record with events",
+            field="--from-rounds",
+            remedy="Give --from-inventory FILE for names from elsewhere, or --from-listing to list the bucket.",
+        )
+    found = Found(Source.ROUNDS, [canonical_ulid_event(event_id) for event_id in sorted(ids)], events=len(ids))
+    found.notes.append("events that were in the workspace before its first round are not among these")
+    return found
+
+
+async def _rounds(store: ObjectStore) -> AsyncIterator[StoredRound]:
+    start = 1
+    while True:
+        records = await each(
+            lambda number: find_round(store, number),
+            range(start, start + PROBED_TOGETHER),
+            concurrency=PROBED_TOGETHER,
+        )
+        for record in records:
+            if record is None:
+                return
+            yield record
+        start += PROBED_TOGETHER
+
+
+async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *, segments: bool = False) -> Found:
+    """Return the events of this workspace among `names`, which are relative to it.
+
+    By default each by its own object; segments are passed over, since they hold the same events. With `segments` they
+    are taken and read, and only events that are in none of them by their objects.
+    """
+    found = Found(source)
+    ids: set[str] = set()
+    listed: set[ObjectPath] = set()
+    for name in names:
+        if parse_ledger_segment(name) is not None:
+            listed.add(ObjectPath(name))
+            continue
+        event_id = event_id_from_ledger_path(name)
+        if event_id is None:
+            found.pass_over(name, "no event and no segment", show=False)
+        elif not is_canonical(event_id):
+            found.pass_over(name, "its id is no canonical ULID")
+        elif name != _canonical(event_id):
+            found.pass_over(name, "it does not lie under the event's one name")
+        elif event_id in ids:
+            found.passed_over["named twice"] += 1
+        else:
+            ids.add(event_id)
+    if segments:
+        held = await _take_segments(store, found, sorted(listed))
+        found.events = len(ids | held)
+        ids -= held
+    else:
+        found.events = len(ids)
+        found.passed_over["segment, its events are taken by their objects"] += len(listed)
+    found.event_paths = [canonical_ulid_event(event_id) for event_id in sorted(ids)]
+    found.passed_over = +found.passed_over
+    return found
+
+
+async def from_listing(store: ObjectStore, *, segments: bool = False) -> Found:
+    """List the ledger of the workspace, which nothing else here does, and return its events as `from_names` does."""
+    names = [info.path async for info in store.list(ledger_prefix())]
+    return await from_names(store, names, Source.LISTING, segments=segments)
+
+
+async def _take_segments(store: ObjectStore, found: Found, listed: list[ObjectPath]) -> set[str]:
+    """Take the segments that hold events which no other one holds, larger ones first; return the ids they hold."""
+
+    async def ids_of(path: ObjectPath) -> set[str] | None:
+        stored = await store.get(path)
+        if stored is None:
+            return None
+        try:
+            return await in_thread(lambda: {event_id for event_id, _ in decode_segment(stored.data)})
+        except DamagedSegment:
+            return None
+
+    held: set[str] = set()
+    read = zip(listed, await each(ids_of, listed), strict=True)
+    for path, ids in sorted(read, key=lambda one: (-len(one[1] or ()), one[0])):
+        if ids is None:
+            found.pass_over(path, "segment that is missing or damaged")
+        elif ids <= held:
+            found.pass_over(path, "segment whose events are in others", show=False)
+        else:
+            found.segment_paths.append(path)
+            held |= ids
+    found.segment_paths.sort()
+    return held
+
+
+def _canonical(event_id: str) -> ObjectPath | None:
+    try:
+        return canonical_ulid_event(event_id)
+    except InvalidPath:
+        return None
