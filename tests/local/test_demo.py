@@ -23,7 +23,8 @@ MARK = "DEMO_TEST_MARK"
 """Everything that a demo starts inherits it, whatever process group it is in."""
 ROWS = 5000
 PER_COMMIT = 60
-OPTIONS = {"--rows": ROWS, "--per-commit": PER_COMMIT, "--writers": 4, "--every": 1, "--seed": 7}
+NIGHTS = 3
+OPTIONS = {"--rows": ROWS, "--per-commit": PER_COMMIT, "--writers": 4, "--every": 1, "--nights": NIGHTS, "--seed": 7}
 SOON_S = 10.0
 UNDER_WAY_S = 90.0
 WHOLE_RUN_S = 150.0
@@ -121,6 +122,13 @@ def test_it_proves_itself_right_right_after_a_run_that_was_cut_off(demo: Demo) -
     kills = number_in(said, r"kills +([\d,]+) times SIGKILL")
     assert kills >= 1
     assert sum(int(times) for times in re.findall(r"^ +(\d+)x", said, re.MULTILINE)) == kills
+    assert number_in(said, r"worker killed +([\d,]+) times") >= 1
+    assert re.search(rf"^nightly +SUCCEEDED +{NIGHTS} +{NIGHTS * 5} ", said, re.MULTILINE), said
+    assert re.search(r"^backfill +SUCCEEDED +3 +15 ", said, re.MULTILINE), said
+    assert re.search(r"^by hand +CANCELLED +1 +0 ", said, re.MULTILINE), said
+    assert re.search(r"^digest [0-9a-f]{32}: published, and folded offline", said, re.MULTILINE), said
+    events = number_in(said, r"events +([\d,]+) in")
+    assert number_in(said, r"Equal: ([\d,]+) events, none lost, none twice") == events
     assert number_in(said, r"([\d,]+) rows, equal to the source row for row") == ROWS
     assert number_in(said, r"Every one of ([\d,]+) keys is in the log exactly once") == commits
     assert "temporal workflow show" in said

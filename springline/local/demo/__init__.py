@@ -1,1 +1,1 @@
-"""`make demo`: eight writers fill a Delta table with real data while the worker is killed again and again."""
+"""`make demo`: eight writers fill a Delta table, a pipeline appends events; their worker is killed all the while."""

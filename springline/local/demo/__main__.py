@@ -1,4 +1,4 @@
-"""Run the demo: `python -m springline.local.demo [--keep] [--rows N] [--writers N] [--every S]`."""
+"""Run the demo: `python -m springline.local.demo [--keep] [--rows N] [--writers N] [--every S] [--nights N]`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from springline.local.cache import cache_root
 from springline.local.demo.chaos import WINDOWS, Chaos
 from springline.local.demo.data import batches_of, flights
 from springline.local.demo.proof import Proof, prove
+from springline.local.demo.show_ledger import milliseconds, show_ledger
 from springline.local.demo.writer import TABLE
 from springline.local.processes import Child
 from springline.local.run import ToolFailed
@@ -42,9 +43,13 @@ def run(
     writers: Annotated[int, typer.Option(min=1, max=32, help="Writer processes.")] = 8,
     per_commit: Annotated[int, typer.Option(min=1, help="Rows of one commit.")] = 250,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two kills of the worker, on average.")] = 6.0,
+    nights: Annotated[int, typer.Option(min=1, max=365, help="Nights of the pipeline in the second part.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the random kills.")] = int(time.time()),
 ) -> None:
-    """Fill a Delta table from many processes while the worker is killed again and again; then prove it right."""
+    """Fill a Delta table from many processes while the worker is killed again and again; then prove it right.
+
+    After that, do the same with the events of a pipeline: append them, ask for what they come to, fold them again.
+    """
     began = time.monotonic()
     console.print(
         Panel.fit(
@@ -58,6 +63,7 @@ def run(
     try:
         with EmbeddedStack(cache_root() / "demo", scope=SCOPE, keep=keep, say=_say) as stack:
             proof = _show(stack, source, writers=writers, per_commit=per_commit, every=every, seed=seed)
+            ledger = show_ledger(stack, console, nights=nights, every=max(every, 4.0), seed=seed)
             console.print(f"[dim]{time.monotonic() - began:.0f} s in all[/dim]")
             if keep:
                 _wait_for_ctrl_c()
@@ -68,7 +74,7 @@ def run(
     except (ToolFailed, SpringlineError) as error:
         console.print(f"[red]The demo could not go on: {error}[/red]")
         raise typer.Exit(4) from error
-    if proof.problems:
+    if proof.problems or ledger.problems:
         raise typer.Exit(1)
 
 
@@ -169,7 +175,8 @@ def _summary(chaos: Chaos, lines: list[dict[str, Any]], proof: Proof, took: floa
         ),
         (
             "latency",
-            f"p50 {_ms(seconds, 50)}, p99 {_ms(seconds, 99)}, longest {seconds[-1] * 1000:,.0f} ms, kills included",
+            f"p50 {milliseconds(seconds, 50)}, p99 {milliseconds(seconds, 99)}, "
+            f"longest {seconds[-1] * 1000:,.0f} ms, kills included",
         ),
         ("kills", f"{chaos.kills.total} times SIGKILL to the worker; it was caught"),
         *((f"  {chaos.kills.windows[window]}x", window) for window in WINDOWS if chaos.kills.windows[window]),
@@ -191,10 +198,6 @@ def _summary(chaos: Chaos, lines: list[dict[str, Any]], proof: Proof, took: floa
         f"[green bold]{proof.rows:,} rows, equal to the source row for row. Every one of {proof.keys:,} keys is in the "
         "log exactly once, at the version that was answered; no version is missing.[/green bold]"
     )
-
-
-def _ms(seconds: list[float], percent: int) -> str:
-    return f"{seconds[min(len(seconds) - 1, len(seconds) * percent // 100)] * 1000:,.0f} ms"
 
 
 def _say_where_to_look(stack: EmbeddedStack, table_id: str, key: str | None = None) -> None:
