@@ -1,13 +1,17 @@
-"""Admitting requests of our own callers: judged on the state, and fixed by the round's record (design 4.1)."""
+"""Admitting a round: judging what is asked for, and fixing it by the round's record (design 4.1)."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from springline.commit.table import Recent
 from springline.control.admission import RoundVerdict, judge_round
-from springline.errors import Refusal
-from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
+from springline.delta.keys import check_key
+from springline.errors import Code, Refusal, Refused
+from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
 from springline.sequencer.offload import in_thread
 from springline.sequencer.orders import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
@@ -20,58 +24,54 @@ from springline.sequencer.requests import (
     write_markers,
 )
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round
-from springline.sequencer.warm import OnTop, Warm, WarmState
+from springline.sequencer.warm import OnTop, Warm
 from springline.storage.port import ObjectStore
+
+Markers = Recent[RequestMarker]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A round's requests, and what is known of each before any is judged."""
+
+    requests: list[AppendRequest]
+    payloads: dict[str, str] = field(default_factory=dict)
+    """`payload_sha256` by request id, of those to be judged."""
+    answers: dict[int, AppendOutcome] = field(default_factory=dict)
+    """By place in the order."""
+    same_as: dict[int, int] = field(default_factory=dict)
+    """Places of requests that an earlier place of the same order holds too."""
+    unfinished: bool = False
+    """A request belongs to a round that is not visible."""
 
 
 def order_sha256(order: AdmitOrder | AdmitForeignOrder) -> str:
-    """Return what names an order in the record that is made for it: a retry has the same one."""
-    return hashlib.sha256(order.model_dump_json().encode()).hexdigest()
+    """Return what tells an attempt of one order from another order for the same round."""
+    return hashlib.sha256(order.model_dump_json(exclude={"head"}).encode()).hexdigest()
 
 
-async def create_for(store: ObjectStore, record: RoundRecord) -> tuple[StoredRound, bool] | None:
-    """Create a round's record; return what stands, and whether it is exactly this one.
-
-    An earlier attempt at the same order counts as ours whatever it decided. None: the number is another's.
-    """
-    result = await create_round(store, record)
-    if isinstance(result, Ours):
-        return result.stored, True
-    there = result.stored.record
-    if (there.writer, there.order_sha256) == (record.writer, record.order_sha256):
-        return result.stored, False
-    return None
-
-
-async def admit_own(
-    store: ObjectStore, warm_state: WarmState, order: AdmitOrder
+async def admit_requests(
+    store: ObjectStore, warm: Warm, order: AdmitOrder, markers: Markers, closes: list[str]
 ) -> tuple[Admitted, StoredRound | None]:
-    """Judge append requests and create the round's record; see `AdmitOrder` and `Admitted`."""
-    known = await read_markers(store, [request.request_id for request in order.requests])
-    if any(_is_unfinished(marker, order.head) for marker in known.values()):
+    """Judge append requests on `warm`, and create the record of a round for those that are accepted.
+
+    If a record was created its events lie on top of `warm`, else nothing does. Raises what the store does.
+    """
+    asked = await _look_up(store, order, markers)
+    if asked.unfinished:
         return Admitted(kind="taken"), None
-    payloads = {request.request_id: _payload(request) for request in order.requests}
-    new = [request for request in order.requests if request.request_id not in known]
-    told = {
-        request_id: _told_again(request_id, marker, payloads[request_id], order.head)
-        for request_id, marker in known.items()
-    }
-    if not new:
-        return Admitted(kind="nothing", answers=[told[request.request_id] for request in order.requests]), None
-    warm = await warm_state.at(store, order.head)
-    verdict = await in_thread(lambda: _judge(warm, order, new))
-    told |= {answer.request_id: answer for answer in verdict.answers}
-    markers = [
-        marker_of(
-            answer.request_id, payloads[answer.request_id], order.round if verdict.events else None, answer.events
-        )
-        for answer in verdict.answers
-        if answer.refusal is None
+    judged = [
+        place for place in range(len(asked.requests)) if place not in asked.answers and place not in asked.same_as
     ]
-    answers = [told[request.request_id] for request in order.requests]
+    verdict = await in_thread(lambda: _judge(warm, order, [asked.requests[place] for place in judged]))
+    asked.answers |= dict(zip(judged, verdict.answers, strict=True))
+    accepted = [asked.requests[place].request_id for place in judged if asked.answers[place].refusal is None]
+    by_id = {asked.requests[place].request_id: asked.answers[place] for place in judged}
+    number = order.round if verdict.events else None
+    answered = [marker_of(one, asked.payloads[one], number, by_id[one].events) for one in accepted]
     if not verdict.events:
-        await write_markers(store, markers)
-        return Admitted(kind="nothing", answers=[_visible(answer, order.head) for answer in answers]), None
+        await _answer_at_once(store, order.head, asked, answered, markers)
+        return Admitted(kind="nothing", answers=_in_order(asked)), None
     record = RoundRecord(
         number=order.round,
         writer=order.writer,
@@ -80,27 +80,20 @@ async def admit_own(
         kind="own",
         created_at_ms=order.now_ms,
         events=[RoundEvent(one.event_id, one.sha256, one.body.decode()) for one in verdict.events],
-        requests=markers,
+        requests=answered,
+        closes=closes,
     )
-    try:
-        created = await create_for(store, record)
-    except BaseException:
-        warm.roll_back()
-        raise
-    if created is None:
-        warm.roll_back()
-        return Admitted(kind="taken"), None
-    stored, exactly = created
-    if exactly:
-        warm.on_top = _on_top(stored, verdict)
-    else:
-        warm.roll_back()
-        by_id = {marker.request_id: outcome_of(marker, replayed=False) for marker in stored.record.requests}
-        answers = [by_id.get(answer.request_id, answer) for answer in answers]
-    return Admitted(kind="admitted", round=stored.pending, answers=answers), stored
+    created = await create_round(store, record)
+    if not isinstance(created, Ours):
+        return Admitted(kind="taken"), created.stored
+    outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
+    warm.on_top = OnTop(created.stored.sha256, outcomes)
+    return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 
 
-def _judge(warm: Warm, order: AdmitOrder, requests: list[AppendRequest]) -> RoundVerdict:
+def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
+    if not requests:
+        return RoundVerdict()
     return judge_round(
         warm.state,
         requests,
@@ -111,39 +104,83 @@ def _judge(warm: Warm, order: AdmitOrder, requests: list[AppendRequest]) -> Roun
     )
 
 
-def _on_top(stored: StoredRound, verdict: RoundVerdict) -> OnTop:
-    outcomes = Counter(event.outcome for event in verdict.events)
-    return OnTop(stored.sha256, outcomes, {event.event_id: event.body for event in verdict.events})
+async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _Asked:
+    """Sort out what is malformed, repeated, or answered before."""
+    asked = _Asked(list(order.requests))
+    first: dict[str, int] = {}
+    for place, request in enumerate(asked.requests):
+        try:
+            check_key(request.request_id, field="request_id")
+            payload = payload_sha256(request)
+        except (Refused, ValueError) as error:
+            asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_malformed(error))
+            continue
+        earlier = first.setdefault(request.request_id, place)
+        if earlier == place:
+            asked.payloads[request.request_id] = payload
+        elif asked.payloads[request.request_id] == payload:
+            asked.same_as[place] = earlier
+        else:
+            refusal = key_reused(request.request_id)
+            asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=refusal)
+    known: dict[str, RequestMarker | Refusal] = {}
+    for request_id in asked.payloads:
+        if (marker := markers.get(request_id)) is not None:
+            known[request_id] = marker
+    known |= await read_markers(store, [one for one in asked.payloads if one not in known])
+    for request_id, found in known.items():
+        asked.answers[first[request_id]] = _of_marker(found, request_id, asked.payloads[request_id], order.head)
+        if isinstance(found, RequestMarker):
+            markers.put(request_id, found)
+            asked.unfinished |= found.round is not None and found.round > order.head.rounds_folded
+    return asked
 
 
-def _payload(request: AppendRequest) -> str:
-    """Return the payload's hash; a payload that has none is refused when it is judged, and gets no marker."""
-    try:
-        return payload_sha256(request)
-    except ValueError:
-        return ""
-
-
-def _is_unfinished(marker: RequestMarker | Refusal, head: Head) -> bool:
-    """Say whether a marker's round is not in the published state yet: it is to be finished first."""
-    return isinstance(marker, RequestMarker) and marker.round is not None and marker.round > head.rounds_folded
-
-
-def _told_again(request_id: str, marker: RequestMarker | Refusal, payload: str, head: Head) -> AppendOutcome:
-    if isinstance(marker, Refusal):
-        return AppendOutcome(request_id=request_id, refusal=marker)
-    if marker.payload_sha256 != payload:
-        return AppendOutcome(request_id=request_id, refusal=key_reused(request_id))
-    return _visible(outcome_of(marker, replayed=True), head)
-
-
-def _visible(answer: AppendOutcome, head: Head) -> AppendOutcome:
-    if answer.refusal is not None:
-        return answer
-    return answer.model_copy(
-        update={
-            "visibility_status": VisibilityStatus.VISIBLE,
-            "manifest_id": head.manifest_id,
-            "manifest_revision": head.manifest_revision,
-        }
+def _malformed(error: Refused | ValueError) -> Refusal:
+    if isinstance(error, Refused):
+        return error.refusal
+    return Refusal(
+        code=Code.INVALID_REQUEST,
+        message=f"the events cannot be written: {error}",
+        field="events",
+        remedy="Give objects of strings, integers, booleans, lists and null; write other numbers as strings.",
     )
+
+
+def _of_marker(found: RequestMarker | Refusal, request_id: str, payload: str, head: Head) -> AppendOutcome:
+    """Answer a request that was answered before."""
+    if isinstance(found, Refusal):
+        return AppendOutcome(request_id=request_id, refusal=found)
+    if found.payload_sha256 != payload:
+        return AppendOutcome(request_id=request_id, refusal=key_reused(request_id))
+    return _visible(outcome_of(found, replayed=True), head)
+
+
+def _visible(outcome: AppendOutcome, head: Head) -> AppendOutcome:
+    update = {
+        "visibility_status": VisibilityStatus.VISIBLE,
+        "manifest_id": head.manifest_id,
+        "manifest_revision": head.manifest_revision,
+    }
+    return outcome.model_copy(update=update)
+
+
+async def _answer_at_once(
+    store: ObjectStore, head: Head, asked: _Asked, answered: Sequence[RequestMarker], markers: Markers
+) -> None:
+    """Keep the answers of requests whose events had all been there before: they are visible already."""
+    conflicts = await write_markers(store, answered)
+    places = {request.request_id: place for place, request in reversed(list(enumerate(asked.requests)))}
+    for marker in answered:
+        request_id, place = marker.request_id, places[marker.request_id]
+        other = conflicts.get(request_id)
+        if other is not None:
+            asked.answers[place] = _of_marker(other, request_id, marker.payload_sha256, head)
+        else:
+            asked.answers[place] = _visible(asked.answers[place], head)
+            if request_id not in conflicts:
+                markers.put(request_id, marker)
+
+
+def _in_order(asked: _Asked) -> list[AppendOutcome]:
+    return [asked.answers[asked.same_as.get(place, place)] for place in range(len(asked.requests))]

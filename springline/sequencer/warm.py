@@ -62,7 +62,7 @@ class OnTop:
 
     record_sha256: str
     outcomes: Counter[EventOutcome]
-    bodies: dict[str, bytes]
+    bodies: dict[str, bytes] = field(default_factory=dict)
     written: NextRevision | None = None
 
 

@@ -1,22 +1,25 @@
-"""The sequencer's steps for one workspace, and what a process remembers between them (design 4.1).
+"""The sequencer of one workspace: its steps, and what a process remembers between them (design 4.1).
 
-Every step is idempotent and safe to run twice at once, here or in another process: what it writes follows from its
-order and from what is stored, and only the compare-and-swap of the pointer makes anything visible. Memory saves
-reading; nothing rests on it.
+    open -> admit | admit_foreign -> append, fold (side by side) -> publish -> ...
+
+Every step is idempotent and safe to run twice at once, here and in other processes. What is remembered saves reading:
+a step that finds nothing in memory reads what it needs, and writes the same bytes. Rounds have one order, that of
+their records; whoever holds the next number has judged on the state of all rounds before it. So a sequencer that was
+believed dead and goes on can finish the round that it holds, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 
-from springline.ledger.request import EventOutcome
-from springline.ledger.timestamps import format_ms
-from springline.paths import Scope, orchestration_manifest, orchestration_pointer, orchestration_request
+from springline.commit.table import Recent
+from springline.ledger.request import RefusalReason
+from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_request
 from springline.projection.config import FoldConfig
-from springline.projection.lineage import pointer_hash
-from springline.projection.manifest import Manifest, Pointer, encode
-from springline.sequencer.admitting import admit_own
+from springline.sequencer.admitting import admit_requests
+from springline.sequencer.admitting_foreign import WitnessPaths, admit_events, closed_by, unknown_events
+from springline.sequencer.events_index import read_index
 from springline.sequencer.folding import check_next, fold_forward, is_late, refold
 from springline.sequencer.index_lookup import SegmentCache
 from springline.sequencer.orders import (
@@ -27,6 +30,7 @@ from springline.sequencer.orders import (
     Appended,
     Folded,
     FoldOrder,
+    ForeignRange,
     Head,
     Opened,
     OpenOrder,
@@ -35,43 +39,58 @@ from springline.sequencer.orders import (
     PublishOrder,
     RoundStep,
 )
-from springline.sequencer.requests import write_markers
+from springline.sequencer.publishing import PointerWriter, check_folded
+from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.requests import RequestMarker, write_markers
 from springline.sequencer.revision import WrittenRevision, write_refolded, write_revision
 from springline.sequencer.rounds import RoundRecord, StoredRound, probe_rounds, read_round
 from springline.sequencer.standing import ForeignEvents, read_standing
-from springline.sequencer.taking_in import admit_foreign
 from springline.sequencer.warm import OnTop, Warm, WarmState
 from springline.sequencer.writer import EventsTaken, write_events
 from springline.storage.counted import CountedStore
-from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreUnknown
+from springline.storage.port import ObjectStore
+from springline.storage.together import together
 
-ROUNDS_REMEMBERED = 8
+_RECORDS, _RECORD_BYTES = 8, 64 * 1024 * 1024
+_MARKERS, _MARKER_EVENTS = 10_000, 50_000
 
 
 class Sequencer:
-    """The steps of one workspace. `store` sees the workspace only; `config` says whose events these are."""
+    """The steps of a workspace's ledger over `store`, which is scoped to it, under `config`.
+
+    The steps raise `springline.storage.port.StoreError` for faults of the store (try again), and
+    `springline.errors.InvariantViolated` for what an operator must look at: `DamagedObject`, `OtherConfiguration`.
+    """
 
     def __init__(self, store: ObjectStore, config: FoldConfig) -> None:
-        self._requests = 0
-        self._store: ObjectStore = CountedStore(store, self._count)
+        self._store = store
         self._config = config
         self._scope = Scope(config.tenant, config.workspace)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._warm = WarmState(config)
-        self._foreign = ForeignEvents()
-        self._cache = SegmentCache()
-        self._rounds: OrderedDict[str, StoredRound] = OrderedDict()
-        self._refolded: tuple[str, Folded, Warm] | None = None
+        self._refolded: Warm | None = None
+        self._folded: tuple[FoldOrder, Folded] | None = None
+        self._records: Recent[StoredRound] = Recent(_RECORDS, _RECORD_BYTES)
+        self._markers: Recent[RequestMarker] = Recent(_MARKERS, _MARKER_EVENTS)
+        self._segments = SegmentCache()
+        self._witnesses = ForeignEvents()
+        self._pointer = PointerWriter()
 
     async def open(self, order: OpenOrder) -> Opened:
-        """Find out where the workspace stands. Reads only; see `Opened`."""
+        """Find out where the workspace stands, which rounds are kept and not visible, and what the reference did."""
         standing = await read_standing(self._store)
         head = standing.head
         pending = await probe_rounds(self._store, head.rounds_folded)
-        for stored in pending[:ROUNDS_REMEMBERED]:
+        for stored in pending:
             self._remember(stored)
-        listed = await self._foreign.of(self._store, head.foreign)
-        foreign = list(dict.fromkeys(path for _, event_paths in listed for path in event_paths))
+        foreign: list[str] = []
+        if head.foreign:
+            ours = None if standing.state is None else standing.state.springline
+            index = await read_index(self._store, None if ours is None else ours.events.index)
+            witnesses = await self._witnesses.of(self._store, head.foreign)
+            paths = dict.fromkeys(path for _, paths in witnesses for path in paths)
+            accepted = [event.event_id for stored in pending for event in stored.record.events]
+            foreign = await unknown_events(self._store, index, paths, cache=self._segments, also_known=accepted)
         return Opened(
             head=head,
             pending=[stored.pending for stored in pending],
@@ -81,176 +100,191 @@ class Sequencer:
         )
 
     async def admit(self, order: AdmitOrder) -> Admitted:
-        """Judge append requests and create the round's record: from there on its events are kept."""
-        async with self._turn:
-            try:
-                admitted, stored = await admit_own(self._store, self._warm, order)
-            except BaseException:
-                self._warm.drop()
-                raise
-            self._remember(stored)
-            return admitted
+        """Judge append requests on the state at the order's head; what is accepted is kept once this returns."""
+        async with self._lock:
+            warm = await self._at(order.head)
+            if order.round != warm.rounds_folded + 1:
+                return Admitted(kind="taken")
+            closes = []
+            if order.head.foreign:
+                witnesses = await self._witnesses_of(order.head.foreign)
+                closes = await closed_by(self._store, warm, witnesses, cache=self._segments)
+            admitted, stored = await admit_requests(self._store, warm, order, self._markers, closes)
+        return self._admitted(admitted, stored)
 
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
-        """Look at foreign events and create the record of the round that accepts them."""
-        async with self._turn:
-            admitted, stored = await admit_foreign(
-                self._store, self._scope, self._warm, self._foreign, self._cache, order
+        """Look at foreign events; those that are accepted are kept once this returns, all others recorded."""
+        async with self._lock:
+            warm = await self._at(order.head)
+            if order.round != warm.rounds_folded + 1:
+                return Admitted(kind="taken")
+            witnesses = await self._witnesses_of(order.head.foreign)
+            admitted, stored = await admit_events(
+                self._store, self._scope, warm, order, witnesses, cache=self._segments
             )
-            self._remember(stored)
-            return admitted
+        return self._admitted(admitted, stored)
 
     async def append(self, step: RoundStep) -> Appended:
-        """Put a round's event objects and request markers. A foreign round has none to put."""
-        record = (await self._round(step.round)).record
+        """Write the event objects and request markers of an own round; a foreign one has none."""
+        record = (await self._record(step.round)).record
         if record.kind == "foreign":
-            return Appended(events=len(record.events), written=0)
-        damaged: list[str] = []
-        written = 0
-        try:
-            written = await write_events(self._store, {event.event_id: event.data for event in record.events})
-        except EventsTaken as error:
-            damaged += error.paths
-            written = error.created
-        others = await write_markers(self._store, record.requests)
-        damaged += [orchestration_request(request_id) for request_id in others]
-        return Appended(events=len(record.events), written=written, damaged=damaged)
+            return Appended(events=0, written=0)
+        (written, taken), conflicts = await together(
+            self._write_events(record), write_markers(self._store, record.requests)
+        )
+        for marker in record.requests:
+            if marker.request_id not in conflicts:
+                self._markers.put(marker.request_id, marker, weight=len(marker.events))
+        damaged = [
+            orchestration_request(marker.request_id)
+            for marker in record.requests
+            if marker.request_id in conflicts and not _says_the_same(conflicts[marker.request_id], marker)
+        ]
+        return Appended(events=len(record.events), written=written, damaged=[*taken, *damaged])
 
     async def fold(self, order: FoldOrder) -> Folded:
-        """Fold a round onto the state at the order's head, and write all of the next revision but the pointer."""
-        async with self._turn:
-            before = self._requests
-            record = (await self._round(order.round)).record
-            refolded = self._refolded
-            if refolded is not None and refolded[0] == _attempt_at(order):
-                return refolded[1]
-            warm = await self._warm.at(self._store, order.head, keep=order.round.record_sha256)
-            if warm.on_top is None:
-                check_next(record, warm)
-            try:
-                if is_late(record, warm):
-                    folded = await self._refold(order, record, warm)
-                else:
-                    folded = await self._forward(order, record, warm)
-            except BaseException:
-                self._warm.drop()
-                raise
-            return folded.model_copy(update={"store_requests": self._requests - before})
+        """Fold a round onto the state at the order's head and write the next revision, all but the pointer."""
+        stored = await self._record(order.round)
+        async with self._lock:
+            if self._folded is not None and self._folded[0] == order:
+                return self._folded[1]
+            requests = Counter[str]()
+            store = CountedStore(self._store, lambda operation, _: requests.update([operation]))
+            warm = await self._at(order.head, keep=stored.sha256, store=store)
+            check_next(stored.record, warm)
+            if is_late(stored.record, warm):
+                folded = await self._fold_late(store, order, stored, warm)
+            else:
+                folded = await self._fold_on_top(store, order, stored, warm)
+            folded = folded.model_copy(update={"store_requests": requests.total()})
+            self._folded = (order, folded)
+            return folded
 
     async def publish(self, order: PublishOrder) -> Published:
-        """Move the pointer from the order's head to the folded manifest, or find out who else moved it."""
-        path = orchestration_manifest(order.folded.manifest_id)
-        head = order.head
-        pointer = Pointer(
-            manifest_path=path,
-            updated_at=format_ms(order.now_ms),
-            manifest_id=order.folded.manifest_id,
-            epoch=head.epoch,
-            parent_pointer_hash=None if head.pointer_sha256 is None else f"sha256:{head.pointer_sha256}",
-        )
-        data = encode(pointer)
-        version = await self._swap(data, head)
-        if version is None:
-            return Published(kind="lost")
-        if self._refolded is not None and self._refolded[2].path == path:
-            self._warm.replace(self._refolded[2])
-        self._refolded = None
-        return Published(
-            kind="visible",
-            head=Head(
-                manifest_id=order.folded.manifest_id,
+        """Move the pointer from the order's head to the folded revision: the moment from which readers see it."""
+        async with self._lock:
+            folded, path = order.folded, orchestration_manifest(order.folded.manifest_id)
+            if not self._holds(path):
+                await check_folded(self._store, self._config, folded)
+            visible = await self._pointer.publish(self._store, order)
+            if visible is None:
+                return Published(kind="lost")
+            head = Head(
+                manifest_id=folded.manifest_id,
                 manifest_revision=order.manifest_revision,
-                pointer_version=version,
-                pointer_sha256=pointer_hash(data).removeprefix("sha256:"),
-                epoch=head.epoch,
-                last_event_id=order.folded.last_event_id,
-                events=order.folded.events,
+                pointer_version=visible.version,
+                pointer_sha256=visible.sha256,
+                epoch=order.head.epoch,
+                last_event_id=folded.last_event_id,
+                events=folded.events,
                 rounds_folded=order.round.number,
                 state_manifest=path,
-                foreign=order.folded.foreign,
-            ),
+                foreign=folded.foreign,
+            )
+            return Published(kind="visible", head=head)
+
+    # Memory.
+
+    async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> Warm:
+        """Return the state at `head`; a refolded one takes its place if it has been published."""
+        refolded, self._refolded = self._refolded, None
+        if refolded is not None and refolded.path == head.state_manifest:
+            self._warm.replace(refolded)
+        return await self._warm.at(store or self._store, head, keep=keep)
+
+    def _holds(self, path: ObjectPath) -> bool:
+        """Say whether this process has written the revision at `path`, under its own configuration."""
+        held = self._warm.held
+        on_top = None if held is None else held.on_top
+        written = None if on_top is None else on_top.written
+        return (written is not None and written.path == path) or (
+            self._refolded is not None and self._refolded.path == path
         )
 
-    async def _swap(self, data: bytes, head: Head) -> str | None:
-        """Replace the pointer; return its new token, or None if another one stands there."""
-        path = orchestration_pointer()
-        condition = IfAbsent() if head.pointer_version is None else IfVersion(head.pointer_version)
-        unclear: StoreUnknown | None = None
-        try:
-            result = await self._store.put(path, data, condition)
-            if isinstance(result, Stored):
-                return result.version
-        except StoreUnknown as error:
-            unclear = error
-        there = await self._store.get(path)
-        if there is not None and there.data == data:
-            return there.version
-        if unclear is not None and (None if there is None else there.version) == head.pointer_version:
-            # The write may still arrive: only trying again, which finds out, can tell.
-            raise unclear
-        return None
+    async def _record(self, pending: PendingRound) -> StoredRound:
+        stored = self._records.get(pending.record_sha256)
+        if stored is None:
+            stored = await read_round(self._store, pending.number, pending.record_sha256)
+            self._remember(stored)
+        return stored
 
-    async def _forward(self, order: FoldOrder, record: RoundRecord, warm: Warm) -> Folded:
+    def _remember(self, stored: StoredRound) -> None:
+        weight = sum(len(event.body) for event in stored.record.events)
+        self._records.put(stored.sha256, stored, weight=weight)
+
+    def _admitted(self, admitted: Admitted, stored: StoredRound | None) -> Admitted:
+        if stored is not None:
+            self._remember(stored)
+        return admitted
+
+    async def _witnesses_of(self, foreign: list[ForeignRange]) -> WitnessPaths:
+        return await self._witnesses.of(self._store, foreign) if foreign else []
+
+    # Parts of the steps.
+
+    async def _write_events(self, record: RoundRecord) -> tuple[int, list[str]]:
+        """Write a round's events; return how many this created, and the names at which something else stands.
+
+        The round counts, whatever stands there: its events are in its record. What took their names is damage.
+        """
+        bodies = {event.event_id: event.data for event in record.events}
+        try:
+            return await write_events(self._store, bodies), []
+        except EventsTaken as error:
+            by_path = {path: event for event in record.events for path in error.paths if event.event_id in path}
+            found = await self._store.get_many([ObjectPath(path) for path in by_path])
+            message = "the name belongs to an event of ours, whose bytes are in its round's record"
+            refused = [
+                Refused(path, RefusalReason.OTHER_BODY, message, None if one is None else one.data, event.sha256)
+                for (path, event), one in zip(by_path.items(), found, strict=True)
+            ]
+            await record_refused(self._store, refused)
+            return error.created, error.paths
+
+    async def _fold_on_top(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
+        record = stored.record
         if warm.on_top is None:
             outcomes = await fold_forward(warm.state, record)
-            warm.on_top = OnTop(
-                order.round.record_sha256, outcomes, {event.event_id: event.data for event in record.events}
-            )
-        written = await write_revision(self._store, self._config, order, record, warm)
+            warm.on_top = OnTop(stored.sha256, outcomes)
+        warm.on_top.bodies = {event.event_id: event.data for event in record.events}
+        written = await write_revision(store, self._config, order, record, warm)
         warm.on_top.written = written.revision
-        kind = "base" if written.is_base else "delta"
-        return _folded(order, record, written, warm.on_top.outcomes).model_copy(update={"kind": kind})
+        folded = _answer(written, "base" if written.is_base else "delta")
+        return folded.model_copy(update={"outcomes": dict(warm.on_top.outcomes)})
 
-    async def _refold(self, order: FoldOrder, record: RoundRecord, warm: Warm) -> Folded:
-        """Fold late events into their places; the state that is held stays what it is until the pointer has moved."""
-        refolded = await refold(self._store, self._config, warm, record, cache=self._cache)
-        written = await write_refolded(self._store, self._config, order, record, warm, refolded)
-        folded = _folded(order, record, written, refolded.outcomes).model_copy(
-            update={"kind": "refold", "refolded_events": refolded.events}
-        )
-        revision = written.revision
+    async def _fold_late(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
+        record = stored.record
+        refolded = await refold(store, self._config, warm, record, cache=self._segments)
+        written = await write_refolded(store, self._config, order, record, warm, refolded)
+        revision, index = written.revision, written.revision.index
         at_hand = {**warm.tail, **{event.event_id: event.data for event in record.events}}
-        tail = {event_id: at_hand[event_id] for event_id, _ in revision.index.tail if event_id in at_hand}
-        refolded.state.accept()
-        next_warm = Warm(revision.path, revision.manifest, refolded.state, revision.digest, revision.index, tail)
-        self._refolded = (_attempt_at(order), folded, next_warm)
-        return folded
-
-    async def _round(self, pending: PendingRound) -> StoredRound:
-        known = self._rounds.get(pending.record_sha256)
-        if known is None:
-            known = await read_round(self._store, pending.number, pending.record_sha256)
-            self._remember(known)
-        return known
-
-    def _remember(self, stored: StoredRound | None) -> None:
-        if stored is None:
-            return
-        self._rounds[stored.sha256] = stored
-        self._rounds.move_to_end(stored.sha256)
-        while len(self._rounds) > ROUNDS_REMEMBERED:
-            self._rounds.popitem(last=False)
-
-    def _count(self, operation: str, outcome: str) -> None:
-        self._requests += 1
+        tail = {event_id: at_hand[event_id] for event_id, _ in index.tail if event_id in at_hand}
+        self._refolded = Warm(revision.path, revision.manifest, refolded.state, refolded.digest, index, tail)
+        folded = _answer(written, "refold")
+        return folded.model_copy(
+            update={"outcomes": dict(refolded.outcomes), "refolded_events": refolded.events},
+        )
 
 
-def _attempt_at(order: FoldOrder) -> str:
-    """Return what attempts at one fold have in common, and no other fold."""
-    return f"{order.manifest_revision} {order.round.record_sha256} {order.head.state_manifest}"
-
-
-def _folded(order: FoldOrder, record: RoundRecord, written: WrittenRevision, outcomes: Counter[EventOutcome]) -> Folded:
-    manifest: Manifest = written.revision.manifest
-    ours = manifest.springline
+def _answer(written: WrittenRevision, kind: str) -> Folded:
+    manifest, ours = written.revision.manifest, written.revision.manifest.springline
     assert ours is not None
-    return Folded(
-        kind="delta",
-        manifest_id=manifest.manifest_id,
-        manifest_sha256=written.sha256,
-        last_event_id=manifest.watermarks.last_committed_event_id,
-        events=ours.events.count,
-        outcomes=dict(outcomes),
-        digest=ours.digest.state,
-        foreign=[one for one in order.head.foreign if one.head not in record.closes],
+    return Folded.model_validate(
+        {
+            "kind": kind,
+            "manifest_id": manifest.manifest_id,
+            "manifest_sha256": written.sha256,
+            "last_event_id": manifest.watermarks.last_committed_event_id,
+            "events": ours.events.count,
+            "digest": ours.digest.state,
+            "foreign": [ForeignRange(head=one.head, back_to=one.back_to) for one in ours.foreign],
+        }
     )
+
+
+def _says_the_same(found: RequestMarker | None, marker: RequestMarker) -> bool:
+    """Say whether a marker that was written before gives the answer that this one would."""
+    if found is None:
+        return False
+    ids = [event.event_id for event in found.events]
+    return (found.payload_sha256, ids) == (marker.payload_sha256, [event.event_id for event in marker.events])
