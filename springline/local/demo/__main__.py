@@ -43,7 +43,7 @@ def run(
     writers: Annotated[int, typer.Option(min=1, max=32, help="Writer processes.")] = 8,
     per_commit: Annotated[int, typer.Option(min=1, help="Rows of one commit.")] = 250,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two kills of the worker, on average.")] = 6.0,
-    nights: Annotated[int, typer.Option(min=1, max=365, help="Nights of the pipeline in the second part.")] = 20,
+    nights: Annotated[int, typer.Option(min=1, max=365, help="Nights of the pipeline in the second part.")] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the random kills.")] = int(time.time()),
 ) -> None:
     """Fill a Delta table from many processes while the worker is killed again and again; then prove it right.
