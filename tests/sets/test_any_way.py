@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import permutations
 from random import Random
 
@@ -11,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.ledgers import realistic_ledger
 from springline.ledger.envelope import parse_event
 from springline.ledger.event_ids import is_canonical
 from springline.paths import Scope, canonical_ulid_event
-from springline.projection import index as events_index
 from springline.projection import merge
 from springline.projection.config import FoldConfig
 from springline.projection.manifest import decode_manifest
@@ -30,17 +29,6 @@ from tests.sets.sequencing import Sequencing, in_order
 
 ADVERSARIAL = FoldConfig(TENANT, WORKSPACE, SECRET)
 RETAINING = FoldConfig(TENANT, WORKSPACE, SECRET, retention_days=10)
-
-
-@pytest.fixture
-def small_merges(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have bases, packs and segments come after a few rows and events, as they do after many."""
-    monkeypatch.setattr(merge, "MIN_BASE_ROWS", 40)
-    monkeypatch.setattr(merge, "SMALLEST_TIER_ROWS", 8)
-    monkeypatch.setattr(events_index, "PACK_EVENTS", 6)
-    monkeypatch.setattr(events_index, "SEGMENT_EVENTS", 18)
-    monkeypatch.setattr(events_index, "NODE_SEGMENTS", 3)
-    yield
 
 
 def seeded(bodies: list[bytes], scope: Scope) -> tuple[MemoryStore, list[str]]:
@@ -77,10 +65,10 @@ def batches(rnd: Random, paths: list[str]) -> list[list[str]]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), events=st.integers(1, 120), crashes=st.integers(0, 4))
 def test_every_way_gives_the_in_order_fold(config: FoldConfig, seed: int, events: int, crashes: int) -> None:
-    asyncio.run(_any_way(config, seed, events, crashes))
+    asyncio.run(any_way(config, seed, events, crashes))
 
 
-async def _any_way(config: FoldConfig, seed: int, events: int, crashes: int) -> None:
+async def any_way(config: FoldConfig, seed: int, events: int, crashes: int) -> None:
     rnd = Random(seed)
     days = 90.0 if config.retention_days is not None else 0.02
     bodies = [
@@ -105,6 +93,22 @@ async def _any_way(config: FoldConfig, seed: int, events: int, crashes: int) -> 
         await sequencing.ingest(batch)
     expected = in_order(bodies, config)
     assert await loaded_digest(store, scope, config) == expected.state()
+
+
+async def forward(seed: int) -> None:
+    """Take a pipeline's events in as they come, in batches, each by a process that remembers nothing."""
+    bodies = realistic_ledger(seed, 400)
+    store, paths = seeded(bodies, SCOPE)
+    sequencing = Sequencing(ScopedStore(store, SCOPE), CONFIG)
+    for start in range(0, len(paths), 40):
+        sequencing.process()
+        await sequencing.ingest(paths[start : start + 40])
+    assert "delta" in sequencing.kinds
+    assert await loaded_digest(store, SCOPE, CONFIG) == in_order(bodies, CONFIG).state()
+
+
+def test_batches_as_they_come_to_a_worker_that_remembers_nothing() -> None:
+    asyncio.run(forward(11))
 
 
 _DEATHS = [Decision.DIE_BEFORE, Decision.DIE_AFTER, Decision.DIE_LATE]

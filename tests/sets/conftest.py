@@ -1,0 +1,21 @@
+"""Merges after a few rows: what comes after many elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from springline.projection import index as events_index
+from springline.projection import merge
+
+
+@pytest.fixture
+def small_merges(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have bases, packs and segments come after a few rows and events, as they do after many."""
+    monkeypatch.setattr(merge, "MIN_BASE_ROWS", 40)
+    monkeypatch.setattr(merge, "SMALLEST_TIER_ROWS", 8)
+    monkeypatch.setattr(events_index, "PACK_EVENTS", 6)
+    monkeypatch.setattr(events_index, "SEGMENT_EVENTS", 18)
+    monkeypatch.setattr(events_index, "NODE_SEGMENTS", 3)
+    yield
