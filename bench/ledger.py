@@ -1,4 +1,4 @@
-"""`python -m bench.ledger`: events per second and memory of folding, publishing and appending.
+"""`python -m bench.ledger`: events per second and memory of folding and publishing.
 
     python -m bench.ledger [--quick] [--only NAME ...] [--list] [--out FILE]
 
@@ -35,9 +35,7 @@ QUICK_MOST = 100_000
 EXPLAINED = """\
 fold: parse and fold into all 17 tables, from events in memory or from one local file each; the digest of the result \
 is timed apart. fold+publish: the sequencer's steps `fold` and `publish` (delta files, index, manifest, pointer, and \
-bases and segments when due), round after round; admission and the writing of event objects are not in it. append: \
-closed-loop callers through coalescer, Temporal server and worker, from the call to the answer, which is given when \
-readers see the events. share: of the parse rate. MiB: peak memory of the process above what it had with its input \
+bases and segments when due), round after round; admission and the writing of event objects are not in it. share: of the parse rate. MiB: peak memory of the process above what it had with its input \
 loaded. ref.: the reference system's own figures, measured beforehand on a machine like this one."""
 
 

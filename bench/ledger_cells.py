@@ -15,8 +15,6 @@ class Work(StrEnum):
     """Parse and fold all events at once; nothing is published."""
     ROUNDS = "fold+publish"
     """Fold and publish round after round through the sequencer's own steps, beginning with `prepared` events."""
-    APPEND = "append"
-    """Append through the whole stack and wait until it is visible."""
 
 
 class Source(StrEnum):
@@ -53,7 +51,6 @@ class Cell:
     events: int
     batch: int = 0
     prepared: int = 0
-    callers: int = 0
     latency_ms: float = 0.0
     targets: tuple[Target, ...] = ()
     reference: str = ""
@@ -111,12 +108,6 @@ def _cells() -> list[Cell]:
             latency_ms=30,
         )
     )
-    cells.append(
-        Cell("append-1", Work.APPEND, Source.FILES, 0, callers=1, targets=(Target("p50 ms", most=100),), reference="")
-    )
-    cells.append(Cell("append-64", Work.APPEND, Source.FILES, 0, callers=64))
-    cells.append(Cell("append-1-30ms", Work.APPEND, Source.MEMORY, 0, callers=1, latency_ms=30))
-    cells.append(Cell("append-64-30ms", Work.APPEND, Source.MEMORY, 0, callers=64, latency_ms=30))
     return cells
 
 

@@ -42,9 +42,9 @@ async def rounds(cell: Cell, bodies: list[bytes]) -> dict[str, Any]:
         for start in range(0, cell.prepared, PREPARED_AT_ONCE):
             await run.round(bodies[start : min(cell.prepared, start + PREPARED_AT_ONCE)])
         store.latency = cell.latency_ms / 1000
-        calls, times = store.requests.total(), []
-        for start in range(cell.prepared, len(bodies), cell.batch):
-            times.append(await run.round(bodies[start : start + cell.batch]))
+        calls = store.requests.total()
+        starts = range(cell.prepared, len(bodies), cell.batch)
+        times = [await run.round(bodies[start : start + cell.batch]) for start in starts]
         calls = store.requests.total() - calls
         state = State(CONFIG)
         state.fold_all(map(parse_event, bodies))

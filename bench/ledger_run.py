@@ -39,13 +39,9 @@ def run_cell(cell: Cell, data: Path) -> dict[str, Any]:
         bodies = [line[:-1] for line in islice(file, cell.events + cell.prepared)]
     if cell.work is Work.ONE_GO:
         return _with_share(_one_go(cell, bodies), bodies)
-    if cell.work is Work.ROUNDS:
-        from bench.ledger_rounds import rounds  # noqa: PLC0415 - the sequencer is no part of the other cells
+    from bench.ledger_rounds import rounds  # noqa: PLC0415 - the sequencer is no part of the other cells
 
-        return _with_share(asyncio.run(rounds(cell, bodies)), bodies)
-    from bench.ledger_append import append  # noqa: PLC0415 - as above, and Temporal
-
-    return asyncio.run(append(cell))
+    return _with_share(asyncio.run(rounds(cell, bodies)), bodies)
 
 
 def _one_go(cell: Cell, bodies: list[bytes]) -> dict[str, Any]:
