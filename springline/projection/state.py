@@ -92,6 +92,7 @@ class State:
             schema.DEP_SATISFACTION.name: EdgesView(self.families),
             **self._plain,
         }
+        self.aging = tuple(table for table in (self.evaluations, self.keys) if isinstance(table, AgingTable))
         self._tracking = False
         self._accepted: tuple[str, int | None] = ("", None)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from springline.ledger.event_ids import event_id_ms
 from springline.projection.schema import Key
-from springline.projection.tables import AgingTable, GroupedTable, RowTable
+from springline.projection.tables import GroupedTable, RowTable
 
 if TYPE_CHECKING:
     from springline.projection.state import State
@@ -25,9 +25,8 @@ def advance_frontier(state: State, event_id: str) -> None:
     if now_ms is None or (state.frontier_ms is not None and now_ms <= state.frontier_ms):
         return
     state.frontier_ms = now_ms
-    for table in (state.evaluations, state.keys):
-        if isinstance(table, AgingTable):
-            table.remove_before(now_ms - KEPT_DAYS * MS_PER_DAY)
+    for table in state.aging:
+        table.remove_before(now_ms - KEPT_DAYS * MS_PER_DAY)
     if state.expiry is not None and state.config.retention_days is not None:
         limit_ms = now_ms - state.config.retention_days * MS_PER_DAY
         for run_id in state.expiry.take_expired(state.families, limit_ms):
