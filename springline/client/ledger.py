@@ -35,11 +35,11 @@ class Ledger:
         """
         chosen = str(uuid_utils.uuid7()) if request_id is None else check_key(request_id, field="request_id")
         body = {"request_id": chosen, "events": [_event(one) for one in events]}
-        return AppendOutcome.model_validate(self._api.call("POST", f"{_ROOT}/ledger/events", body=body))
+        return AppendOutcome.model_validate(self._api.call("POST", "/api/v1/ledger/events", body=body))
 
     def status(self) -> Json:
         """Return how far the published state is and what the sequencer is doing."""
-        return self._api.call("GET", f"{_ROOT}/ledger/status")
+        return self._api.call("GET", "/api/v1/ledger/status")
 
 
 class State:
@@ -97,7 +97,7 @@ class State:
 
     def digest(self) -> Json:
         """Return the digest of the state: equal digests mean equal states."""
-        return self._api.call("GET", f"{_ROOT}/state/digest")
+        return self._api.call("GET", "/api/v1/state/digest")
 
     def _one(self, route: str, identity: str) -> Json:
         return self._api.call("GET", f"{_ROOT}/{route}/{quote(identity, safe='')}")
