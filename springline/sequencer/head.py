@@ -89,10 +89,13 @@ async def read_manifest(store: ObjectStore, path: str) -> StoredManifest | None:
     except paths.InvalidPath as error:
         raise DamagedObject(path, f"cannot be the path of a manifest: {error}") from error
     stored = await store.get(checked)
-    if stored is None:
-        return None
+    return None if stored is None else parse_manifest(checked, stored.data)
+
+
+def parse_manifest(path: ObjectPath, data: bytes) -> StoredManifest:
+    """Return the manifest that was read from `path`. Raises `DamagedObject`."""
     try:
-        manifest = decode_manifest(stored.data, checked)
+        manifest = decode_manifest(data, path)
     except DamagedManifest as error:
-        raise DamagedObject(checked, f"is no manifest that can be read: {error.why}") from error
-    return StoredManifest(checked, manifest, hashlib.sha256(stored.data).hexdigest())
+        raise DamagedObject(path, f"is no manifest that can be read: {error.why}") from error
+    return StoredManifest(path, manifest, hashlib.sha256(data).hexdigest())

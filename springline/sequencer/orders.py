@@ -234,10 +234,14 @@ class GarbageOrder(Order):
 
 
 class GarbageReport(Order):
-    """Answer of both: how many objects are garbage, and how many this step deleted."""
+    """Answer of both: how many objects are garbage, and how many this step deleted.
+
+    `emptied`: records of folded rounds whose texts were taken out. `deleted_bytes` counts what was freed.
+    """
 
     report_path: str
     marked: int = 0
     deleted: int = 0
+    emptied: int = 0
     deleted_bytes: int = 0
     kept: int = 0

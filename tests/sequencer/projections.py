@@ -34,6 +34,7 @@ from springline.projection.state import State
 from springline.sequencer.bases import write_base
 from springline.sequencer.deltas import merged_rows, rows_of_changes, write_delta
 from springline.sequencer.events_index import AcceptedEvent, extend_index
+from springline.sequencer.rounds import RoundEvent, RoundRecord, create_round
 from springline.sequencer.writer import write_events
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore
 from springline.storage.resolve import put_once
@@ -86,7 +87,15 @@ class Publisher:
             for event, body in zip(events, bodies, strict=True)
         ]
         await write_events(self.store, {one.event_id: one.body for one in accepted})
-        await put_once(self.store, paths.orchestration_round(self.rounds), b"{}")
+        record = RoundRecord(
+            number=self.rounds,
+            writer="tests",
+            order_sha256="0" * 64,
+            kind="own",
+            created_at_ms=NOW_MS,
+            events=[RoundEvent.of(one.event_id, one.body) for one in accepted],
+        )
+        await create_round(self.store, record)
         extended = await extend_index(self.store, self.index, accepted)
         self.index = extended.index
         span = EventRange(events[0].event_id, events[-1].event_id, len(events))

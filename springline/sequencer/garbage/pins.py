@@ -1,0 +1,68 @@
+"""What the work of rebuilds needs: files that are not published, and will be when it is done."""
+
+from __future__ import annotations
+
+import re
+
+from springline import paths
+from springline.paths import ObjectPath, StateLayer
+from springline.projection.index import DamagedIndex, decode_index
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.events_index import read_node
+from springline.sequencer.garbage.reach import named_by_index
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore
+
+_TOGETHER = 200
+_NODES_TOGETHER = 8
+_IN_JSON = re.compile(
+    rb'"((?:%s)/[^"\\]+)"'
+    % b"|".join(
+        re.escape(prefix.encode())
+        for prefix in (
+            paths.orchestration_layer_prefix(StateLayer.BASE),
+            paths.ledger_segments_prefix(),
+            paths.ledger_index_prefix(),
+        )
+    )
+)
+
+
+async def find_pinned(store: ObjectStore) -> set[str]:
+    """Return the paths of bases, segments and index objects that the work folders of rebuilds name. Lists these.
+
+    An index that cannot be read names nothing that a rebuild could still use. Raises what the store does.
+    """
+    pinned: set[str] = set()
+    batch: list[ObjectPath] = []
+    async for info in store.list(paths.rebuild_work_prefix()):
+        if info.path.endswith(".json"):
+            batch.append(info.path)
+        if len(batch) == _TOGETHER:
+            pinned |= await _named_in(store, batch)
+            batch = []
+    pinned |= await _named_in(store, batch)
+    indexes = [ObjectPath(path) for path in sorted(pinned) if _is_index(path)]
+    for path, stored in zip(indexes, await store.get_many(indexes), strict=True):
+        if stored is not None:
+            pinned |= await _named_by(store, path, stored.data)
+    return pinned
+
+
+def _is_index(path: str) -> bool:
+    name = paths.parse_ledger_index(path)
+    return name is not None and not name.node
+
+
+async def _named_by(store: ObjectStore, path: str, data: bytes) -> set[str]:
+    try:
+        index = decode_index(data, path)
+        nodes = await each(lambda ref: read_node(store, ref), index.nodes, concurrency=_NODES_TOGETHER)
+    except (DamagedIndex, DamagedObject):
+        return set()
+    return named_by_index(index) | {ref.path for segments in nodes for ref in segments}
+
+
+async def _named_in(store: ObjectStore, documents: list[ObjectPath]) -> set[str]:
+    found = await store.get_many(documents)
+    return {path.decode() for stored in found if stored is not None for path in _IN_JSON.findall(stored.data)}

@@ -1,0 +1,78 @@
+"""The report between marking and deleting: what was garbage when, in which version (G-28)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from springline.paths import ObjectPath, orchestration_garbage
+from springline.sequencer.damage import DamagedObject
+from springline.storage.port import ObjectStore
+
+FORMAT = 1
+_MARK_AGAIN = "delete the report and mark anew; nothing else depends on it"
+
+
+class Kind(StrEnum):
+    """Why an object is garbage."""
+
+    SUPERSEDED = "superseded"
+    """It belonged to a revision that is not kept any more."""
+    NAMELESS = "nameless"
+    """No revision that we know of names it: an attempt's that came to nothing, or somebody's that goes on."""
+    RECORD = "record"
+    """The record of a round that was folded: the texts of its events and answers stand elsewhere."""
+
+
+class Marked(Struct, frozen=True, array_like=True):
+    """An object that was found to be garbage. `version` is its token, `size` in bytes.
+
+    `since_ms`: when it was first found so, in this version, in an unbroken row of reports.
+    """
+
+    path: str
+    version: str
+    size: int
+    kind: Kind
+    since_ms: int
+
+
+class MarkReport(Struct, frozen=True, kw_only=True):
+    """What was found at `created_at_ms`, when `manifest_id` was published.
+
+    `kept` counts the objects that are not garbage. `complete`: nothing was left for the next report.
+    `records_done`: rounds up to this number have records that need not be looked at again.
+    """
+
+    format: int = FORMAT
+    report_id: str
+    created_at_ms: int
+    manifest_id: str
+    kept: int
+    complete: bool
+    records_done: int
+    objects: list[Marked]
+
+
+_decode = msgspec.json.Decoder(MarkReport).decode
+
+
+def encode_report(report: MarkReport) -> bytes:
+    """Return the report's bytes."""
+    return msgspec.json.encode(report)
+
+
+async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None:
+    """Return the report at `path`, None if there is none. Raises `DamagedObject`, and what the store does."""
+    stored = await store.get(path)
+    if stored is None:
+        return None
+    try:
+        report = _decode(stored.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedObject(path, f"is no garbage report: {error}", _MARK_AGAIN) from error
+    if report.format != FORMAT or orchestration_garbage(report.report_id) != path:
+        raise DamagedObject(path, f"is report {report.report_id} in format {report.format}", _MARK_AGAIN)
+    return report
