@@ -299,7 +299,7 @@ async def test_a_stream_that_is_left_leaves_nothing_behind() -> None:
     stream = events_between(scoped(store), one.index, None)
     async for _ in stream:
         break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     asked = store.count()
     async for _ in events_between(scoped(FaultyStore(one.memory, latency=0.001)), one.index, event_id(60)):
         pass
