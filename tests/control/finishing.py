@@ -17,6 +17,7 @@ from tests.control.payloads import (
     of_chunk,
     planned,
     requested,
+    schedule,
     started,
     triggered,
 )
@@ -28,6 +29,7 @@ def finish_everything(ledger: Ledger) -> None:
     Fails as soon as an append that has to be possible is refused.
     """
     state = ledger.state
+    _append(ledger, schedule(schedule_id=f"at {ledger.now_ms}"))  # What retention ends by now is gone.
     for chunk in list(state.chunks.rows.values()):
         backfill = state.backfill(chunk.backfill_id)
         if chunk.run_id is None and backfill is not None and backfill.state not in FINISHED_RUN:
@@ -44,13 +46,16 @@ def finish_everything(ledger: Ledger) -> None:
 
 def _finish_run(ledger: Ledger, run_id: str) -> None:
     state = ledger.state
-    if state.run(run_id).state == "TRIGGERED":  # type: ignore[union-attr]
+    run = state.run(run_id)
+    if run is None:
+        return  # It had ended, and its time came meanwhile.
+    if run.state == "TRIGGERED":
         _append(ledger, planned(run_id, a="", b="a"))
     while moving := [task for task in state.tasks_of(run_id).values() if task.state not in FINISHED_TASK | {"BLOCKED"}]:
         for task in moving:
             if task.state not in FINISHED_TASK:
                 _move(ledger, task)
-    assert ledger.run(run_id) in FINISHED_RUN, state.tasks_of(run_id)
+    assert run.state in FINISHED_RUN, state.tasks_of(run_id)
 
 
 def _move(ledger: Ledger, task: TaskRow) -> None:

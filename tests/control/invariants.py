@@ -21,11 +21,14 @@ def check_invariants(state: State) -> None:
         _check_run(run, list(family.tasks.values()))
         _check_dependencies(state, run_id)
     for row in state.outbox.rows.values():
-        assert state.task(row.run_id, row.task_key) is not None, f"a dispatch without its task: {row}"
+        task = state.task(row.run_id, row.task_key)
+        assert task is not None, f"a dispatch without its task: {row}"
+        assert task.attempt >= row.attempt, f"a dispatch that its task does not know of: {row}, {task}"
+        assert row.attempt_id, f"a dispatch that nobody asked for: {row}"
     _check_run_keys(state)
     for sensor in state.sensors.rows.values():
         evaluation = state.evaluation(sensor.last_eval_id) if sensor.last_eval_id is not None else None
-        if evaluation is not None:
+        if evaluation is not None and evaluation.row_version == sensor.row_version:
             assert evaluation.status != STALE_STATUS, f"a stale evaluation moved its sensor: {evaluation}"
 
 

@@ -106,6 +106,7 @@ def next_moves(state: State) -> list[dict[str, Any]]:
         if run is None:
             continue
         if not family.tasks:
+            moves.append(p.cancelled(run.run_id))
             moves += [p.planned(run.run_id, a="", b="a"), p.planned(run.run_id, a="", b="", c="a b")]
         elif run.state == "RUNNING":
             moves.append(p.cancelled(run.run_id))
@@ -113,21 +114,25 @@ def next_moves(state: State) -> list[dict[str, Any]]:
             of = {"task": task.task_key, "run": run.run_id}
             due, now = task.attempt + 1, {"attempt": task.attempt, "attempt_id": task.attempt_id or "x"}
             moves += [p.dispatched(attempt=due, **of), p.started(attempt=due, **of)]
+            moves += [p.sent(attempt=n, **of) for n in (task.attempt, due)]
             if task.attempt:
-                moves += [p.started(**of, **now), p.finished("failed", **of, **now), p.completed(**of, **now)]
-                moves += [p.sent(attempt=task.attempt, **of), p.output("visible", **of, **now)]
+                moves += [p.started(**of, **now), p.finished("failed", **of, **now), p.completed("failed", **of, **now)]
+                moves += [p.finished(**of, **now), p.completed(**of, **now)]
+                moves += [p.output("visible", **of, **now)]
     for row in state.run_keys.rows.values():
-        moves.append(p.triggered(row.run_id, run_key=row.run_key))
+        moves += [p.triggered(row.run_id, run_key=row.run_key), p.triggered("r9", run_key=row.run_key)]
     if not state.backfills.rows:
         moves.append(p.backfill())
     for backfill in state.backfills.rows.values():
         moves += [p.chunk(0), p.chunk(1), p.requested(CHUNK_KEYS[0], source=p.of_chunk(0))]
         moves.append(p.backfill_state(backfill.state, "PAUSED", backfill.state_version + 1))
         moves.append(p.backfill_state(backfill.state, "RUNNING", backfill.state_version + 1))
+    moves += [p.requested("k1"), p.triggered("r8", run_key="k1"), p.chunk(0, "b2"), p.evaluated("e1")]
     for sensor in state.sensors.rows.values():
-        moves.append(
-            p.evaluated("e2", "c2", expected_state_version=sensor.state_version, run_requests=[p.run_request()])
-        )
+        version = sensor.state_version
+        moves.append(p.evaluated("e2", "c2", expected_state_version=version, run_requests=[p.run_request()]))
+        moves.append(p.evaluated("e3", "c3", expected_state_version=version + 1))
+        moves.append(p.requested("k3", source=p.of_sensor("e3")))
     return moves
 
 

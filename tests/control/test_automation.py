@@ -7,6 +7,7 @@ import pytest
 from springline.errors import Code
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.request import NewEvent
+from springline.projection.config import FoldConfig
 from tests.control.ledger import APPLIED, DUPLICATE, Ledger, outcomes
 from tests.control.payloads import (
     chunk,
@@ -161,6 +162,17 @@ def test_a_stale_evaluation_together_with_its_request_is_refused_whole(ledger: L
     refusal = ledger.refused(stale, requested("k", source=of_sensor("e2")))
     assert refusal.field == "events[1].data.trigger_source_ref.eval_id"
     assert ledger.state.evaluation("e2") is None
+
+
+def test_a_stale_evaluation_under_an_id_that_retention_has_freed_asks_for_nothing_either() -> None:
+    """The sensor still names the id as its last one."""
+    ledger = Ledger(FoldConfig("acme", "prod", retention_days=0))
+    ledger.append(evaluated("e1", "c1"))
+    ledger.now_ms += 31 * 86_400_000
+    stale = evaluated("e1", "c2", expected_state_version=0, run_requests=[run_request("k")])
+    (told,) = ledger.append(stale)
+    assert told.outcome is APPLIED
+    assert ledger.state.run_key("k") is None
 
 
 def test_a_run_request_of_an_unknown_evaluation_is_refused(ledger: Ledger) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -96,36 +95,3 @@ def test_other_writers_do_what_they_like_and_nothing_breaks(draw: st.DataObject,
                 ledger.foreign(event.data, event.idempotency_key)
         play_round(ledger, draw)
     assert snapshot(ledger.state) == snapshot(ledger.refolded())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_exploration_gets_somewhere(seed: int) -> None:
-    """Runs end in every way, tasks wait for another attempt, chunks get runs: else the tests above show little."""
-    from random import Random
-
-    seen: set[str] = set()
-    random = Random(seed)
-    from tests.control.strategies import next_moves
-
-    for _ in range(30):
-        ledger = Ledger()
-        for _ in range(60):
-            moves = next_moves(ledger.state)
-            ledger.round(request(random.choice(moves)))
-            check_invariants(ledger.state)
-            seen |= {task.state for family in ledger.state.families.of.values() for task in family.tasks.values()}
-            seen |= {f"run {family.run.state}" for family in ledger.state.families.of.values() if family.run}
-            seen |= {"chunk with run" for chunk in ledger.state.chunks.rows.values() if chunk.run_id}
-        finish_everything(ledger)
-    assert seen >= {
-        "BLOCKED",
-        "READY",
-        "DISPATCHED",
-        "RUNNING",
-        "RETRY_WAIT",
-        "SUCCEEDED",
-        "FAILED",
-        "SKIPPED",
-        "CANCELLED",
-    }
-    assert seen >= {"run TRIGGERED", "run RUNNING", "run SUCCEEDED", "run FAILED", "run CANCELLED", "chunk with run"}

@@ -33,7 +33,7 @@ UNMISTAKABLE = re.compile(
 NAMESPACES = re.compile(
     r"(?:\A|[\s'\"`(]|(?<=\{\})/)"
     r"(?:delta/(?:coordinator|staging|idempotency|tables|roots|names|\{\}|\Z)|ledger/|locks/|tables/|uc/delta_preview"
-    r"|receipts/|canary/|events/|manifests/|orchestration/|run_keys/|logs/[^/]+/|transactions/|commits/|sequence/|quarantine/"
+    r"|receipts/|canary/|events/(?!s\b)|manifests/|orchestration/|run_keys/|logs/[^/]+/|transactions/|commits/|sequence/|quarantine/"
     r"|snapshots/|state/)"
 )
 """The namespaces of the layout, where a relative path begins; a web route has them after other segments."""
@@ -169,6 +169,8 @@ def test_guard_knows_every_path_of_the_layout(path: str, full: bool) -> None:
         'x = "locks/root.lock.json"',
         'x = f"_catalog/iceberg_pointers/{table}.json"',
         'x = f"tables/{table}"',
+        'x = f"events/{event}.json"',
+        'x = "events/start"',
         'x = f"run_keys/{digest}.json"',
         'x = f"logs/{run}/{task}/attempt-{n}.log"',
         'def f():\n    """Docstring."""\n    return "delta/tables/"',
@@ -200,6 +202,7 @@ def test_guard_catches_a_planted_path(planted: str) -> None:
         'x = "it has neither version 0 nor a _last_checkpoint"',
         'x = "delta.checkpoint.writeStatsAsJson"',
         'x = "delta"',
+        'x = f"{rate:,} events/s over {seconds} s"',
         "x = total / count",
     ],
 )

@@ -8,6 +8,7 @@ from springline.control.admission.cases import Case, Completion, Ruling, Write
 from springline.control.admission.refusals import invalid
 from springline.control.admission.runs import BACKFILL_RUN_KEYS
 from springline.ledger.events import EvalSkippedStaleCursor, RunRequest, RunRequested, SensorEvaluated, SensorRef
+from springline.projection.fold.sensors import STALE_STATUS
 from springline.projection.state import State
 
 
@@ -48,8 +49,8 @@ def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
 
 def _run_requests(state: State, case: Case[SensorEvaluated]) -> list[Completion]:
     data = case.data
-    sensor = state.sensor(data.sensor_id)
-    if sensor is None or sensor.last_eval_id != data.eval_id:
+    evaluation = state.evaluation(data.eval_id)
+    if evaluation is None or evaluation.status == STALE_STATUS:
         return []
     source = SensorRef(data.sensor_id, data.eval_id)
     asked = {
