@@ -1,6 +1,6 @@
 """A worker process: connect to Temporal, register workflows and activities, run until SIGTERM, drain.
 
-    python worker.py [--queues springline-commit,springline-maintenance]
+    python worker.py [--queues springline-commit,springline-ledger,springline-maintenance]
 
 Configuration is by environment: `SPRINGLINE_*` (see `springline.config`) and Temporal's own `TEMPORAL_*`.
 Metrics: http://{metrics_host}:{metrics_port}/metrics. Health: http://{metrics_host}:{health_port}/healthz and /readyz.
@@ -18,25 +18,31 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.commit import CommitActivities
+from activities.garbage import GarbageActivities
+from activities.ledger import Configure, LedgerActivities
 from activities.tables import TableActivities
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import ContextFreeSandbox
 from entrypoints.temporal import connect, metrics_runtime
 from springline import names
-from springline.config import ConfigurationError, Settings, load_settings
+from springline.config import ConfigurationError, Settings, fold_config, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
+from springline.projection.config import FoldConfig
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
+from workflows.garbage import GarbageWorkflow
+from workflows.ledger import LedgerWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
@@ -48,12 +54,23 @@ PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785")
 
 
 def build_workers(
-    client: Client, store: ObjectStore, *, queues: Sequence[str], max_cached_workflows: int = 1000, grace_s: float = 20
+    client: Client,
+    store: ObjectStore,
+    *,
+    queues: Sequence[str],
+    configure: Configure = FoldConfig,
+    max_cached_workflows: int = 1000,
+    grace_s: float = 20,
 ) -> list[Worker]:
-    """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration."""
+    """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration.
+
+    `configure` says under which rules a workspace's ledger is folded, by default those without secret and retention.
+    """
     runner = ContextFreeSandbox(PASSED_THROUGH)
     commits = CommitActivities(store)
+    ledger = LedgerActivities(store, configure)
     tables = TableActivities(store)
+    garbage = GarbageActivities(store)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],
@@ -65,9 +82,26 @@ def build_workers(
                 commits.finalize,
             ],
         ),
+        names.LEDGER_QUEUE: (
+            [LedgerWorkflow],
+            [
+                ledger.open_ledger,
+                ledger.admit,
+                ledger.admit_foreign,
+                ledger.append_events,
+                ledger.fold,
+                ledger.publish,
+            ],
+        ),
         names.MAINTENANCE_QUEUE: (
-            [CreateTableWorkflow, CheckpointWorkflow],
-            [tables.create_table, tables.adopt_table, tables.checkpoint],
+            [CreateTableWorkflow, CheckpointWorkflow, GarbageWorkflow],
+            [
+                tables.create_table,
+                tables.adopt_table,
+                tables.checkpoint,
+                garbage.mark_garbage,
+                garbage.sweep_garbage,
+            ],
         ),
     }
     return [
@@ -106,6 +140,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
             client,
             store,
             queues=queues,
+            configure=partial(fold_config, settings),
             max_cached_workflows=settings.max_cached_workflows,
             grace_s=settings.shutdown_grace,
         )

@@ -131,12 +131,20 @@ def count_publish_retry(cause: str) -> None:
     ).add(1, {"cause": cause})
 
 
-def count_garbage(report: GarbageReport, *, swept: bool) -> None:
-    """Count the objects that a garbage step marked, or deleted and kept."""
+def count_marked(report: GarbageReport) -> None:
+    """Count the objects that were marked as garbage."""
+    _count_garbage({"marked": report.marked})
+
+
+def count_swept(report: GarbageReport) -> None:
+    """Count the objects that a sweep deleted or emptied, and those it kept after all."""
+    _count_garbage({"deleted": report.deleted, "emptied": report.emptied, "kept": report.kept})
+
+
+def _count_garbage(counts: dict[str, int]) -> None:
     counter = activity.metric_meter().create_counter(
-        names.METRIC_LEDGER_GARBAGE_OBJECTS, "Objects marked as garbage, deleted, or kept after all."
+        names.METRIC_LEDGER_GARBAGE_OBJECTS, "Objects marked as garbage, deleted, emptied, or kept after all."
     )
-    counts = {"deleted": report.deleted, "kept": report.kept} if swept else {"marked": report.marked}
     for step, count in counts.items():
         counter.add(count, {"step": step})
 

@@ -62,7 +62,7 @@ COMMIT_QUEUE = "springline-commit"
 MAINTENANCE_QUEUE = "springline-maintenance"
 LEDGER_QUEUE = "springline-ledger"
 REBUILD_QUEUE = "springline-rebuild"
-ALL_QUEUES = (COMMIT_QUEUE, MAINTENANCE_QUEUE)
+ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE)
 
 # Search attributes.
 SEARCH_TENANT = "SpringlineTenant"
@@ -120,7 +120,7 @@ METRIC_LEDGER_FOLD_SECONDS = "springline_ledger_fold"  # the exporter adds `_sec
 METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cause: lost, unknown, store
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
-METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, kept
+METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
 
 
 def commit_workflow_id(tenant: str, workspace: str, table_id: str) -> str:

@@ -19,7 +19,7 @@ __all__ = ["planned", "put_foreign", "request", "run_request", "started", "trigg
 def request(*payloads: dict[str, Any], request_id: str | None = None) -> AppendRequest:
     """Return a request to append these payloads, under a fresh id unless one is given."""
     events = [NewEvent(data=data) for data in payloads]
-    return AppendRequest(request_id=request_id or str(uuid_utils.uuid7()), events=events)
+    return AppendRequest(request_id=str(uuid_utils.uuid7()) if request_id is None else request_id, events=events)
 
 
 def run_request(run_id: str, *, request_id: str | None = None) -> AppendRequest:

@@ -45,15 +45,15 @@ class GarbageWorkflow:
             return marked
         quarantine = timedelta(seconds=start.quarantine_s)
         workflow.set_current_details(
-            f"{marked.marked} object(s) of {scope} are marked and will be deleted at "
+            f"{marked.marked} object(s) of {scope} are marked and will be looked at again at "
             f"{workflow.now() + quarantine:%Y-%m-%d %H:%M} UTC.\n\n- report `{marked.report_path}`"
         )
         await workflow.sleep(quarantine, summary=f"quarantine of {marked.marked} object(s)")
         sweep = order.model_copy(update={"now_ms": now_ms()})
         swept = await _step(names.SWEEP_GARBAGE, sweep, f"delete what of {marked.marked} object(s) is garbage still")
         workflow.set_current_details(
-            f"{swept.deleted} of {marked.marked} object(s) of {scope} were deleted, {swept.deleted_bytes} bytes; "
-            f"{swept.kept} were kept.\n\n- report `{swept.report_path}`"
+            f"{swept.deleted} of {marked.marked} object(s) of {scope} were deleted and {swept.emptied} emptied, "
+            f"{swept.deleted_bytes} bytes; {swept.kept} were kept.\n\n- report `{swept.report_path}`"
         )
         return swept
 

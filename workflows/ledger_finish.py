@@ -49,6 +49,7 @@ async def _steps(
     phase(f"round {number}: writing and folding {pending.events} event(s)")
     appended, folded = await append_and_fold(workspace, head, pending, revision)
     progress.note_attempts(names.APPEND_EVENTS, number, appended.attempt)
+    progress.damaged.extend(appended.damaged)
     progress.note_attempts(names.FOLD, number, folded.attempt)
     phase(f"round {number}: publishing revision {revision}")
     published = await publish(workspace, head, pending, folded, revision)

@@ -16,7 +16,7 @@ from springline.ledger.weight import MESSAGE_BYTES, MESSAGE_EVENTS, fits_a_messa
 MAX_BATCH = 500
 MAX_BATCH_PATHS = 5_000
 GARBAGE_INTERVAL = 1_000
-QUARANTINE_S = 7 * 24 * 3600
+QUARANTINE_S = 3600
 
 
 class LedgerStart(Message):
@@ -137,6 +137,8 @@ class LedgerStatus(Message):
     recent_rounds: list[LedgerRound] = []
     retried: list[LedgerRetry] = []
     deferred: list[DeferredPath] = []
+    damaged: list[str] = []
+    """Objects of rounds of this run at whose place something else stood; their events are in the projections."""
     failure: str | None = None
     """The last step that failed for good, until a round becomes visible after it."""
     draining: bool = False
@@ -145,14 +147,14 @@ class LedgerStatus(Message):
 class GarbageStart(Message):
     """Input of GarbageWorkflow.
 
-    What the last `keep_revisions` revisions need stays. What is marked is deleted after `quarantine_s` seconds, if it
-    is still garbage then.
+    What the last `keep_revisions` revisions need stays. What is marked is swept after `quarantine_s` seconds: what was
+    published once and is garbage still is deleted then; what nobody has named for a week by then, too.
     """
 
     tenant: str
     workspace: str
     keep_revisions: Annotated[int, Field(ge=1)] = 10
-    quarantine_s: Annotated[int, Field(ge=0)] = QUARANTINE_S
+    quarantine_s: Annotated[int, Field(ge=QUARANTINE_S)] = QUARANTINE_S
 
 
 def check_appends(requests: list[AppendRequest]) -> None:

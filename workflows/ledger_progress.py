@@ -91,6 +91,7 @@ class Progress:
     failure: str | None = None
     recent: deque[LedgerRound] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     retried: deque[LedgerRetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    damaged: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     rows: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """`recent` as rows of a Markdown table, newest first; made once, for details are shown many times a round."""
 

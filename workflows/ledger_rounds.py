@@ -14,7 +14,8 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.errors import Refusal
+    from springline.delta.keys import check_key
+    from springline.errors import Refusal, Refused
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
     from springline.ledger.weight import too_heavy
     from springline.sequencer.orders import Head, Opened, WorkspaceRef
@@ -79,7 +80,12 @@ class Rounds:
         return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened
 
     def enqueue(self, ticket: AppendTicket) -> AppendTicket:
-        """Queue an append request, or refuse it if it fits no round."""
+        """Queue an append request, or refuse it at once if no round can take it."""
+        try:
+            check_key(ticket.request.request_id, field="request_id")
+        except Refused as error:
+            self._refuse_appends([ticket], error.refusal)
+            return ticket
         refusal = too_heavy(ticket.request)
         if refusal is None:
             self.appends.put(ticket)

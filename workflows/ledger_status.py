@@ -49,6 +49,7 @@ def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
         recent_rounds=list(progress.recent),
         retried=list(progress.retried),
         deferred=rounds.deferred.shown(),
+        damaged=list(progress.damaged),
         failure=progress.failure,
         draining=draining,
     )
@@ -78,6 +79,9 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str])
         ]
     if status.failure:
         lines += ["", f"**The last step failed for good:** {_plain(status.failure)}"]
+    if status.damaged:
+        lines += ["", "**Something else stands at the place of** (an operator must look; nobody else is held up)", ""]
+        lines += [f"- `{path}`" for path in status.damaged]
     if status.setbacks:
         lines += ["", f"Another publisher was faster {status.setbacks} time(s); nothing was lost."]
     if status.retried:

@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_queue import AppendTicket, IngestTicket
-    from workflows.policies import COMMIT_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
+    from workflows.policies import LEDGER_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
     from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Order)
@@ -133,7 +133,7 @@ async def _step(name: str, order: Order, result_type: type[R], summary: str) -> 
         order,
         result_type=result_type,
         start_to_close_timeout=LEDGER_START_TO_CLOSE,
-        heartbeat_timeout=COMMIT_HEARTBEAT,
+        heartbeat_timeout=LEDGER_HEARTBEAT,
         retry_policy=LEDGER_RETRY,
         summary=summary,
     )

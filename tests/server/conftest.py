@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.appends import Appends
 from tests.server.cluster import Cluster, Ledger
 
 
@@ -23,6 +24,15 @@ async def ledger(cluster: Cluster) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.aclose()
+
+
+@pytest.fixture
+async def appends(cluster: Cluster) -> AsyncIterator[Appends]:
+    appends = await Appends.open(cluster)
+    try:
+        yield appends
+    finally:
+        await appends.aclose()
 
 
 @pytest.fixture

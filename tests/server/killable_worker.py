@@ -2,6 +2,7 @@
 
 `ORDERS` is a folder. A file `{activity}.before` or `{activity}.after` in it is an order to the first worker whose
 activity makes a write: it claims the order by renaming it, and ends itself with SIGKILL before or after that write.
+A file `{activity}.reading` is one to the first worker whose activity reads.
 Several workers can share the folder; one of them dies. `--write-seconds` makes every write take so long.
 
 It is the real worker over the real store: only opening the store is replaced.
@@ -24,6 +25,7 @@ from springline.storage.faults import Decision, FaultyStore, Hook, Kind, Operati
 from springline.storage.port import ObjectStore
 
 PHASES = ("before", "after")
+READING = ("reading",)
 OPEN_STORE = "open_store"
 """What the worker opens its store with."""
 MARK = "writing"
@@ -34,11 +36,13 @@ def dying(inner: ObjectStore, orders: Path) -> Hook:
     """Return the hook that obeys the orders in a folder."""
 
     async def obey(operation: Operation) -> Decision:
-        if operation.kind is not Kind.PUT or not activity.in_activity():
+        if not activity.in_activity():
             return Decision.PROCEED
         name = activity.info().activity_type
-        (orders / f"{MARK}.{name}").write_text(str(os.getpid()))
-        for phase in PHASES:
+        writes = operation.kind is Kind.PUT
+        if writes:
+            (orders / f"{MARK}.{name}").write_text(str(os.getpid()))
+        for phase in PHASES if writes else READING:
             order = orders / f"{name}.{phase}"
             try:
                 order.rename(orders / f"{order.name}.{os.getpid()}")

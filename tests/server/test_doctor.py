@@ -135,7 +135,8 @@ async def test_what_it_says_to_run_puts_a_bare_server_right(bare_server: str, en
     assert states(findings)["temporal search attributes"] is State.OK
     # Only workers lack now, and for those one waits or starts them.
     assert exit_code(findings) == 4
-    assert "worker.py --queues springline-commit" in (findings[-2].remedy or "")
+    (commits,) = (one for one in findings if one.name == f"temporal pollers {names.COMMIT_QUEUE}")
+    assert "worker.py --queues springline-commit" in (commits.remedy or "")
 
 
 def test_an_attribute_of_another_type_is_wrong() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from inspect import iscoroutinefunction as is_coroutine
 from pathlib import Path
@@ -21,14 +22,18 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.commit as commit_module
+import workflows.ledger as ledger_module
+from springline import names
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults
-from tests.workflows.runs import scrubbed
+from tests.workflows.ledger_bench import LedgerBench
+from tests.workflows.runs import WorkflowBench, scrubbed
 
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent
+LEDGER_HISTORIES = f"{names.LEDGER_WORKFLOW}--"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,10 +50,24 @@ def test_server_program() -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def environment(test_server_program: Path) -> AsyncIterator[WorkflowEnvironment]:
+    async with serving(test_server_program) as environment:
+        yield environment
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_environment(test_server_program: Path) -> AsyncIterator[WorkflowEnvironment]:
+    """A server for one test that skips time: after lost attempts and timers given up, this server skips no more."""
+    async with serving(test_server_program) as environment:
+        yield environment
+
+
+@asynccontextmanager
+async def serving(program: Path) -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         data_converter=pydantic_data_converter,
         identity=IDENTITY,
-        test_server_existing_path=str(test_server_program),
+        test_server_existing_path=str(program),
+        test_server_startup_timeout=timedelta(seconds=60),
     ) as environment:
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(
@@ -66,7 +85,8 @@ async def environment(test_server_program: Path) -> AsyncIterator[WorkflowEnviro
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have runs wait for callers no longer than a test needs to send what it has at hand."""
     for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
-        monkeypatch.setattr(commit_module, name, timedelta(milliseconds=200))
+        for module in (commit_module, ledger_module):
+            monkeypatch.setattr(module, name, timedelta(milliseconds=200))
 
 
 @pytest.fixture
@@ -80,23 +100,58 @@ def faults() -> Iterator[Faults]:
 async def bench(
     environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
 ) -> AsyncIterator[Bench]:
+    bench = Bench(faulty_client(environment, faults), faults, max_cached_workflows())
+    await bench.open()
+    async with kept(bench, request):
+        yield bench
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def ledger(
+    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[LedgerBench]:
+    ledger = LedgerBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    await ledger.open()
+    async with kept(ledger, request, LEDGER_HISTORIES):
+        yield ledger
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_ledger(
+    own_environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[LedgerBench]:
+    ledger = LedgerBench(faulty_client(own_environment, faults), faults, max_cached_workflows())
+    await ledger.open()
+    async with kept(ledger, request, LEDGER_HISTORIES):
+        yield ledger
+
+
+def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:
+    """Return a client whose workers' activities have faults."""
     config = environment.client.config()
     config["interceptors"] = [*config["interceptors"], faults]
-    cached = int(os.environ.get("SPRINGLINE_MAX_CACHED_WORKFLOWS", "1000"))
-    bench = Bench(Client(**config), faults, cached)
-    await bench.open()
+    return Client(**config)
+
+
+def max_cached_workflows() -> int:
+    return int(os.environ.get("SPRINGLINE_MAX_CACHED_WORKFLOWS", "1000"))
+
+
+@asynccontextmanager
+async def kept(bench: WorkflowBench, request: pytest.FixtureRequest, prefix: str = "") -> AsyncIterator[None]:
+    """Run a test, save the histories of its runs if that is asked for, and leave nothing running."""
     try:
-        yield bench
+        yield
     finally:
         folder = os.environ.get("SPRINGLINE_RECORD_HISTORIES")
         if folder and request.node.get_closest_marker("not_recorded") is None:
-            await record(bench, Path(folder), request.node.name)
+            await record(bench, Path(folder), request.node.name, prefix)
         await bench.end()
 
 
-async def record(bench: Bench, folder: Path, test: str) -> None:
+async def record(bench: WorkflowBench, folder: Path, test: str, prefix: str) -> None:
     """Save the histories of a test's runs under its name."""
-    name = test.removeprefix("test_").replace("[", "--").replace("]", "")
+    name = prefix + test.removeprefix("test_").replace("[", "--").replace("]", "")
     for number, run_id in enumerate(bench.run_ids, start=1):
         file = folder / f"{name}--{number}.json"
         file.write_text(scrubbed(await bench.history(run_id)) + "\n")

@@ -13,6 +13,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from temporalio.worker import Interceptor as WorkerInterceptor
 
 from activities.commit import CommitActivities
+from activities.ledger import LedgerActivities
 
 Step = Callable[[], Awaitable[None]]
 
@@ -64,11 +65,13 @@ class _Inbound(ActivityInboundInterceptor):
 
 
 def forget(input: ExecuteActivityInput) -> None:
-    """Make the process that runs a commit activity as ignorant as a new one."""
+    """Make the process that runs an activity as ignorant as a new one."""
     owner = getattr(input.fn, "__self__", None)
     if isinstance(owner, CommitActivities):
         owner._tables.clear()
         owner._registries.clear()
+    if isinstance(owner, LedgerActivities):
+        owner._sequencers.clear()
 
 
 async def raises() -> None:

@@ -1,0 +1,67 @@
+"""The crash windows of a ledger round, each survived by a retry of the activity (design 4.1).
+
+After every step: the effect is there, and the attempt fails or its result never arrives. The request's events are
+written once, and replays get the same answer.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from springline import names
+from springline.ledger.request import VisibilityStatus
+from tests.ledger_events import run_request
+from tests.workflows.faults import Step, raises, result_is_lost
+from tests.workflows.ledger_bench import LedgerBench
+from tests.workflows.runs import Attempt
+
+STEPS = [names.OPEN_LEDGER, names.ADMIT, names.APPEND_EVENTS, names.FOLD, names.PUBLISH]
+FAILURES = {"raises": raises, "result-lost": result_is_lost}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("step", STEPS)
+async def test_window(step: str, failure: str, ledger: LedgerBench) -> None:
+    await survive(ledger, step, FAILURES[failure])
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_window_survived_by_another_worker(step: str, ledger: LedgerBench) -> None:
+    ledger.faults.cold = True
+    await survive(ledger, step, raises)
+
+
+async def test_a_window_of_foreign_events(ledger: LedgerBench) -> None:
+    ledger.faults.cold = True
+    path = await ledger.put_foreign("01JHF2Z8G00000000000000001", "foreign")
+    ledger.faults.after(names.ADMIT_FOREIGN, raises)
+    (outcome,) = await ledger.ingest([path])
+    assert (outcome.accepted, outcome.known) == (1, 0)
+    assert outcome.visibility_status is VisibilityStatus.VISIBLE
+    assert (await ledger.head()).events == 1
+    await ledger.finished()
+    assert Attempt(names.ADMIT_FOREIGN, 2) in await ledger.attempts()
+
+
+async def survive(ledger: LedgerBench, step: str, failure: Step) -> None:
+    asked = run_request("run")
+    ledger.faults.after(step, failure)
+    answer = await ledger.append_one(asked)
+    assert len(answer.events) == 2
+    assert not answer.replayed
+    for _ in range(3):
+        again = await ledger.append_one(asked)
+        assert again.replayed
+        assert again.events == answer.events
+    head = await ledger.head()
+    assert (head.events, head.rounds_folded) == (2, 1)
+    assert head.last_event_id == answer.events[-1].event_id
+
+    await ledger.finished()
+    first = ledger.run_ids[0]
+    told = await ledger.status(first)
+    assert (step, 2) in [(one.step, one.attempts) for one in told.retried]
+    assert f"`{step}`{'' if step == names.OPEN_LEDGER else ' of round 1'}: attempt 2 succeeded" in (
+        await ledger.current_details(first)
+    )
+    assert Attempt(step, 2) in await ledger.attempts()
