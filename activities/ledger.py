@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from springline.sequencer.workspace import Sequencer
 from temporalio import activity
 
 from activities.failures import as_temporal_failures, surprises_are_final
@@ -41,6 +40,7 @@ from springline.sequencer.orders import (
     RoundStep,
     WorkspaceRef,
 )
+from springline.sequencer.workspace import Sequencer
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 

@@ -64,6 +64,11 @@ class InvalidPath(ValueError):
         return f"{self.field} {shown} is not valid: {self.remedy}"
 
 
+def lies_in_a_scope(name: str) -> bool:
+    """Say whether a name, relative to the bucket, begins like the prefix of some workspace (S 1.1)."""
+    return name.startswith("tenant=")
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One workspace of one tenant: everything it stores lies under its prefix (S 1.1).

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import orjson
 
 from springline.errors import Code, Refused, refused
-from springline.paths import InvalidPath, Scope, relative_path
+from springline.paths import InvalidPath, Scope, lies_in_a_scope, relative_path
 
 FIELD = "--from-inventory"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -124,7 +124,7 @@ def _relative(name: str, scope: Scope) -> str | None:
     before, found, rest = plain.partition(marker)
     if found and (not before or before.endswith("/")):
         candidate = rest
-    elif not plain.startswith(("/", "tenant=")) and "://" not in plain:
+    elif not plain.startswith("/") and not lies_in_a_scope(plain) and "://" not in plain:
         candidate = plain
     else:
         return None
