@@ -25,6 +25,7 @@ from springline.sequencer.offload import in_thread
 from springline.sequencer.refold import load_below
 from springline.sequencer.rounds import RoundRecord
 from springline.sequencer.segments import StoredEvent
+from springline.sequencer.tail import tail_bodies
 from springline.sequencer.warm import Warm
 from springline.storage.port import ObjectStore
 
@@ -80,8 +81,8 @@ async def refold(
 ) -> Refolded:
     """Fold from the newest checkpoint below the round's least event everything above it, the round included.
 
-    `warm` stays as it is. Raises `DamagedObject` if an event that was accepted cannot be read, and what the store
-    does.
+    `warm` stays as it is. Raises `DamagedObject` if the bytes of an event that was accepted are nowhere to be had,
+    and what the store does.
     """
     ours = warm.ours
     if ours is None:
@@ -90,6 +91,7 @@ async def refold(
     state, outcomes, count = point.state, Counter[EventOutcome](), 0
     new = {event.event_id for event in record.events}
     late = [(event.event_id, event.data) for event in record.events]
+    warm.tail = await tail_bodies(store, warm)
     stream = events_between(store, warm.index, state.last_event_id or None, at_hand=warm.tail)
     async with aclosing(stream) as accepted, aclosing(_merged(accepted, late)) as events:
         async for batch in events:

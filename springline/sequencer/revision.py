@@ -17,7 +17,7 @@ from springline.paths import canonical_ulid_event, orchestration_manifest, orche
 from springline.projection.checkpoints import with_checkpoint
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.index import EventsIndex
+from springline.projection.index import PACK_EVENTS, EventsIndex
 from springline.projection.manifest import (
     SCHEMA_VERSION,
     Adopted,
@@ -47,6 +47,7 @@ from springline.sequencer.folding import Refolded
 from springline.sequencer.offload import in_thread
 from springline.sequencer.orders import FoldOrder
 from springline.sequencer.rounds import RoundRecord
+from springline.sequencer.tail import tail_bodies
 from springline.sequencer.warm import KEYS_KEPT_ROWS, NextRevision, Warm
 from springline.storage.port import ObjectStore, StoreRetry
 from springline.storage.resolve import Other, put_once
@@ -169,6 +170,8 @@ async def _index(store: ObjectStore, record: RoundRecord, warm: Warm) -> tuple[E
     if not record.events:
         return warm.index, None if warm.ours is None else warm.ours.events.index
     accepted = [AcceptedEvent(event.event_id, event.sha256, event.data) for event in record.events]
+    if len(warm.index.tail) + len(accepted) >= PACK_EVENTS:
+        warm.tail = await tail_bodies(store, warm)
     extended = await extend_index(store, warm.index, accepted, at_hand=warm.tail)
     return extended.index, extended.artifact
 

@@ -30,13 +30,16 @@ maybe_id = st.sampled_from((None, None, None, "x"))
 
 @st.composite
 def _of_attempt(draw: st.DrawFn) -> dict[str, Any]:
-    of = {"task": draw(tasks), "attempt": draw(attempts), "run": draw(runs)}
+    of: dict[str, Any] = {"task": draw(tasks), "attempt": draw(attempts), "run": draw(runs)}
     kind = draw(st.sampled_from(("started", "heartbeat", "finished", "completed", "output", "dispatched", "sent")))
     attempt_id = draw(maybe_id)
-    more = {} if attempt_id is None or kind == "sent" else {"attempt_id": attempt_id}
+    more: dict[str, Any] = {} if attempt_id is None or kind == "sent" else {"attempt_id": attempt_id}
     if kind in ("finished", "completed"):
         error = draw(errors)
-        return getattr(p, kind)(draw(outcomes), **of, **more, **({} if error is None else {"error": error}))
+        ended: dict[str, Any] = getattr(p, kind)(
+            draw(outcomes), **of, **more, **({} if error is None else {"error": error})
+        )
+        return ended
     if kind == "output":
         return p.output(draw(st.sampled_from(("pending", "visible", "failed"))), **of, **more)
     made: dict[str, Any] = getattr(p, kind)(**of, **more)
@@ -111,8 +114,9 @@ def next_moves(state: State) -> list[dict[str, Any]]:
         elif run.state == "RUNNING":
             moves.append(p.cancelled(run.run_id))
         for task in family.tasks.values():
-            of = {"task": task.task_key, "run": run.run_id}
-            due, now = task.attempt + 1, {"attempt": task.attempt, "attempt_id": task.attempt_id or "x"}
+            of: dict[str, Any] = {"task": task.task_key, "run": run.run_id}
+            now: dict[str, Any] = {"attempt": task.attempt, "attempt_id": task.attempt_id or "x"}
+            due = task.attempt + 1
             moves += [p.dispatched(attempt=due, **of), p.started(attempt=due, **of)]
             moves += [p.sent(attempt=n, **of) for n in (task.attempt, due)]
             if task.attempt:

@@ -48,7 +48,7 @@ def test_a_backfill_is_created_once(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("name", ["chunk_size", "max_concurrent_runs"])
 def test_a_backfill_that_could_do_nothing_is_refused(name: str) -> None:
-    refused(Ledger(), backfill(**{name: 0}), name, "is 0", Code.INVALID_REQUEST)
+    refused(Ledger(), backfill(**dict[str, Any]({name: 0})), name, "is 0", Code.INVALID_REQUEST)
 
 
 def test_a_chunk_belongs_to_a_backfill_that_goes_on(ledger: Ledger) -> None:

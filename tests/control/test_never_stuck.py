@@ -50,14 +50,14 @@ def play_round(ledger: Ledger, draw: st.DataObject) -> None:
         sensor = state.sensor(sensor_id)
         assert sensor is not None
         assert cursor is None or sensor.cursor is not None
-    for event in ledger.events[before:]:
-        source = event.data.trigger_source_ref if isinstance(event.data, RunRequested) else None
+    for written_event in ledger.events[before:]:
+        source = written_event.data.trigger_source_ref if isinstance(written_event.data, RunRequested) else None
         if isinstance(source, SensorRef):
             evaluation = state.evaluation(source.eval_id)
             assert evaluation is not None
             assert evaluation.status != STALE_STATUS
-        if isinstance(event.data, SensorEvaluated):
-            assert not isinstance(event.data.status, EvalSkippedStaleCursor)
+        if isinstance(written_event.data, SensorEvaluated):
+            assert not isinstance(written_event.data.status, EvalSkippedStaleCursor)
 
 
 @explored

@@ -18,6 +18,10 @@ from tests.control.payloads import cancelled, finished, planned, requested, star
 LONG = "x" * 1_025
 
 
+def _with(name: str, value: object) -> dict[str, Any]:
+    return {name: value}
+
+
 @pytest.mark.parametrize(
     ("data", "path", "value"),
     [
@@ -37,7 +41,7 @@ LONG = "x" * 1_025
         (finished("done"), ".outcome", "done"),
         (finished(output={"publishedAt": "2025-01-15"}), ".output.publishedAt", "2025-01-15"),
         (finished(error_message="\ud800"), ".error_message", "\\ud800"),
-        (finished(**{"\udfff": 1}), ".\\udfff", 1),
+        (finished(**_with("\udfff", 1)), ".\\udfff", 1),
         (triggered(labels={"a": 1}), ".labels.a", 1),
         (triggered(trigger={"type": "cron"}), ".trigger.schedule_id", None),
         (planned(a="") | {"tasks": [{"key": "a", "depends_on": [], "max_attempts": -1}]}, ".tasks[0].max_attempts", -1),

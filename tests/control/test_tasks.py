@@ -146,7 +146,7 @@ def test_other_ends_in_a_cancelled_run_need_no_completion(
     ledger: Ledger, outcome: str, error: dict[str, str] | None, state: str
 ) -> None:
     ledger.append(started(), cancelled())
-    (only,) = ledger.append(finished(outcome, **({} if error is None else {"error": error})))
+    (only,) = ledger.append(finished(outcome, **_error(error)))
     assert (only.completed, ledger.task()) == (False, state)
     assert ledger.run() == "CANCELLED"
 
@@ -194,3 +194,7 @@ def test_an_output_becomes_visible_once_and_for_a_success_only(ledger: Ledger) -
     refused(ledger, output("failed"), "visibility_state", "VISIBLE for good")
     (again,) = ledger.append(output("visible"))
     assert again.outcome is DUPLICATE
+
+
+def _error(error: dict[str, str] | None) -> dict[str, Any]:
+    return {} if error is None else {"error": error}

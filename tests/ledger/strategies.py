@@ -27,7 +27,7 @@ def of_type(kind: inspect.Type) -> st.SearchStrategy[Any]:
     if isinstance(kind, inspect.IntType):
         return st.integers(kind.ge, _MAX_U64 if kind.le is None else kind.le)
     if isinstance(kind, inspect.LiteralType):
-        return st.sampled_from(sorted(kind.values))
+        return st.sampled_from(sorted(kind.values, key=str))
     if isinstance(kind, inspect.ListType):
         return st.lists(of_type(kind.item_type), max_size=3)
     if isinstance(kind, inspect.DictType):

@@ -19,7 +19,12 @@ from springline.ledger.timestamps import NS_PER_MS
 from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, text_of
 from tests.ledger.strategies import DATA, TEXT
 
-PLACE = {"event_id": "01JHMPFQ6G000AQKFF00000004", "timestamp_ms": 0, "tenant": "acme", "workspace": "prod"}
+PLACE: dict[str, Any] = {
+    "event_id": "01JHMPFQ6G000AQKFF00000004",
+    "timestamp_ms": 0,
+    "tenant": "acme",
+    "workspace": "prod",
+}
 
 
 def composed(value: dict[str, Any], **fields: Any) -> bytes:
@@ -92,6 +97,7 @@ def test_what_is_empty_is_left_out_and_defaults_are_written() -> None:
     assert "labels" not in written
     assert "run_key" not in written
     planned = payload_from({"type": "plan_created", "run_id": "r", "plan_id": "p", "tasks": []})
+    assert isinstance(planned, e.PlanCreated)
     planned.tasks.append(e.TaskDefinition("k", []))
     assert b'"heartbeat_timeout_sec":300,"key":"k","max_attempts":3,"requires_visible_output":false' in compose_event(
         planned, **PLACE

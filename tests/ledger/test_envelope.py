@@ -82,7 +82,7 @@ def test_a_missing_or_misshapen_field_is_refused_or_means_absence(data: dict[str
     junk = draw.draw(st.sampled_from([None, 1, -1, TOO_BIG, True, "x", [], {}, ["x"], {"type": "x"}, [None]]))
     for changed in ({k: v for k, v in data.items() if k != key}, data | {key: junk}):
         body = text_of(event_of(changed))
-        outcomes = []
+        outcomes: list[object] = []
         for way in (parse_event, envelope._parse_exactly):
             try:
                 outcomes.append(way(body))

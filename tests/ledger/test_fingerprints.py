@@ -293,7 +293,7 @@ def test_selection_fingerprints(vector: dict[str, Any]) -> None:
 
 def test_trigger_fingerprints_are_over_sorted_json() -> None:
     text = '{"selection":["mart.b","raw.a"],"include_upstream":true,"include_downstream":false,'
-    flags = {"include_upstream": True, "include_downstream": False}
+    flags: dict[str, Any] = {"include_upstream": True, "include_downstream": False}
     assets = ["raw/a", "mart.b", "raw.a"]
     assert trigger_fingerprint(assets, **flags) == sha256_hex(text + '"labels":{}}')
     full = trigger_fingerprint(assets, **flags, partition_key="d=é", labels={"b": "2", "a": "1"})

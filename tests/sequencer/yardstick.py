@@ -1,0 +1,48 @@
+"""What a workspace must hold: its accepted events folded in order, found without the code under test."""
+
+from __future__ import annotations
+
+from springline.ledger.envelope import parse_event
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest
+from springline.projection.schema import TABLES
+from springline.projection.state import State
+from springline.sequencer.event_stream import events_between
+from springline.sequencer.events_index import read_index
+from springline.sequencer.head import PublishedHead, read_head
+from springline.sequencer.load import load_state
+from springline.storage.memory import MemoryStore
+from tests.sequencer.world import CONFIG, scoped
+
+
+def in_order(bodies: list[bytes], config: FoldConfig = CONFIG) -> str:
+    """Return the digest of the in-order fold of events, each once."""
+    by_id = {event.event_id: event for event in map(parse_event, bodies)}
+    state = State(config)
+    state.fold_all(by_id[event_id] for event_id in sorted(by_id))
+    return Digest.of({name: state.rows(name) for name in TABLES}).state()
+
+
+async def head_of(store: MemoryStore) -> PublishedHead:
+    """Return what is published."""
+    head = await read_head(scoped(store))
+    assert head is not None
+    return head
+
+
+async def check_state(store: MemoryStore, config: FoldConfig = CONFIG) -> list[bytes]:
+    """Check that the published state is the in-order fold of exactly the events that its index names; return them.
+
+    The state is read by a process that remembers nothing, with every file's hash, and every row's digest.
+    """
+    head = await head_of(store)
+    ours = head.manifest.springline
+    assert ours is not None, "the head is the reference's"
+    index = await read_index(scoped(store), ours.events.index)
+    bodies = [body async for batch in events_between(scoped(store), index, None) for _, body in batch]
+    assert len(bodies) == index.count == ours.events.count
+    loaded = await load_state(scoped(store), head.manifest, config, verify=True)
+    assert loaded.digest.state() == ours.digest.state
+    if ours.adopted is None:
+        assert ours.digest.state == in_order(bodies, config)
+    return bodies
