@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.checkpoints import MOST, NEGLIGIBLE_EVENTS, below, valid_below, with_checkpoint
@@ -51,6 +51,7 @@ def test_bases_that_grow_by_shares_are_kept_at_growing_distances() -> None:
     assert kept[-2].events == bases[-2]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50_000), max_size=60))
 def test_the_newest_always_stays_and_the_order_is_that_of_age(steps: list[int]) -> None:
     head = 0

@@ -8,7 +8,7 @@ import zlib
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.buckets import DamagedBuckets, encode_buckets, load_digest, read_buckets
@@ -88,6 +88,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Step], dict[str, dict[Key, Row]]]:
     return steps, now
 
 
+@settings(deadline=None)
 @given(histories())
 def test_changes_keep_a_digest_equal_to_the_one_from_scratch(
     history: tuple[list[Step], dict[str, dict[Key, Row]]],
@@ -101,6 +102,7 @@ def test_changes_keep_a_digest_equal_to_the_one_from_scratch(
     assert digest.state() == expected.state()
 
 
+@settings(deadline=None)
 @given(histories())
 def test_buckets_of_base_and_deltas_give_the_digest_back(
     history: tuple[list[Step], dict[str, dict[Key, Row]]],

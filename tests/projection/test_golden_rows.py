@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.ledger.timestamps import format_ms
@@ -38,6 +38,7 @@ def plain_form(table: Table, row: Row) -> dict[str, Any]:
     return form
 
 
+@settings(deadline=None)
 @given(tables_of_rows(max_size=3))
 def test_the_text_of_a_row_is_the_canonical_json_of_its_golden_form(given_rows: tuple[Table, list[Row]]) -> None:
     table, rows = given_rows
@@ -49,6 +50,7 @@ def test_the_text_of_a_row_is_the_canonical_json_of_its_golden_form(given_rows: 
         assert golden_row(table, row) == form
 
 
+@settings(deadline=None)
 @given(tables_of_rows(max_size=3))
 def test_a_row_comes_back_from_its_golden_form(given_rows: tuple[Table, list[Row]]) -> None:
     table, rows = given_rows
@@ -99,6 +101,7 @@ def test_internal_columns_do_not_show() -> None:
     assert golden_json(TIMERS, sample_row(TIMERS, fire_at_below_ms=None)) == golden_json(TIMERS, sample_row(TIMERS))
 
 
+@settings(deadline=None)
 @given(st.integers(-10_000_000_000_000, 10_000_000_000_000))
 def test_instants_are_remembered_truly(ms: int) -> None:
     row = sample_row(TASKS, ready_at=ms)

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.index import (
@@ -120,6 +120,7 @@ class Objects:
         return found
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 40).flatmap(lambda n: st.permutations(range(n * 60))),
     st.lists(st.integers(1, 700), min_size=1, max_size=12),

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.merge import (
@@ -102,6 +102,7 @@ def test_single_events_cost_little_each() -> None:
     assert store.most_deltas <= 18
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 6_000), max_size=300), st.floats(0, 0.9))
 def test_any_rounds_keep_the_limits_and_the_order_of_tiers(rounds: list[int], again: float) -> None:
     store = Store(again)
@@ -111,6 +112,7 @@ def test_any_rounds_keep_the_limits_and_the_order_of_tiers(rounds: list[int], ag
         assert tiers == sorted(tiers, reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4_000), max_size=60), st.integers(1, 4_000))
 def test_any_deltas_of_another_writer_give_a_plan_that_can_be_carried_out(deltas: list[int], new: int) -> None:
     limits = limits_for(0)

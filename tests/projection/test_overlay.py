@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.overlay import base_rows, lay_over, lay_over_reference
@@ -115,6 +115,7 @@ def test_within_one_file_the_last_row_of_a_key_counts_whatever_its_stamp() -> No
     assert rows["runs"] == {RUNS.key_of(low): low}
 
 
+@settings(deadline=None)
 @given(tables_of_rows().filter(lambda given_rows: given_rows[0] is not RUN_KEY_CONFLICTS))
 def test_deletions_come_after_the_rows_and_survive_their_file(given_rows: tuple[Table, list[Row]]) -> None:
     table, found = given_rows
@@ -173,6 +174,7 @@ def test_catalog_keys_are_organisation_workspace_run_task() -> None:
     assert CATALOG_RUN_INDEX.key_of(row) == ("o", "w", "r", "t")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["runs", "timers", "backfills"]), st.lists(TEXT, unique=True), max_size=3))
 def test_equal_deletions_have_equal_bytes(deleted: dict[str, list[Key]]) -> None:
     turned = {name: keys[::-1] for name, keys in reversed(deleted.items())}

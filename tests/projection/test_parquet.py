@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.projection.parquet import DamagedTable, arrow_table, decode_table, encode_table
@@ -48,6 +48,7 @@ def with_column(content: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return content.set_column(place, pa.field(name, values.type), values)
 
 
+@settings(deadline=None)
 @given(tables_of_rows(), st.randoms())
 def test_rows_come_back_sorted_by_key_and_the_file_is_the_same_for_any_order(
     given_rows: tuple[Table, list[Row]], random: Any
