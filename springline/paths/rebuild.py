@@ -7,7 +7,7 @@ from typing import Final
 
 from springline.paths.components import made_by, short_hash
 from springline.paths.orchestration import ORCHESTRATION_TABLES
-from springline.paths.scope import InvalidPath, ObjectPath, count, segment
+from springline.paths.scope import InvalidPath, ObjectPath, count, relative_path, segment
 
 _WORK: Final = "state/orchestration/rebuild-work"
 _WORK_ID = re.compile(r"[0-9a-f]{26}")
@@ -32,7 +32,13 @@ def rebuild_work_dir(work_id: str) -> ObjectPath:
 def parse_rebuild_work(path: str) -> str | None:
     """Return the work id in the path of an object in a work folder, or None for another path."""
     match = _OF_WORK.fullmatch(path)
-    return None if match is None else match[1]
+    if match is None:
+        return None
+    try:
+        relative_path(path)
+    except InvalidPath:
+        return None
+    return match[1]
 
 
 def rebuild_slice(work_id: str, number: int) -> ObjectPath:
