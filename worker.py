@@ -1,6 +1,6 @@
 """A worker process: connect to Temporal, register workflows and activities, run until SIGTERM, drain.
 
-    python worker.py [--queues springline-commit,springline-ledger,springline-maintenance]
+    python worker.py [--queues springline-commit,springline-ledger,springline-maintenance,springline-rebuild]
 
 Configuration is by environment: `SPRINGLINE_*` (see `springline.config`) and Temporal's own `TEMPORAL_*`.
 Metrics: http://{metrics_host}:{metrics_port}/metrics. Health: http://{metrics_host}:{health_port}/healthz and /readyz.
@@ -27,11 +27,14 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.commit import CommitActivities
 from activities.garbage import GarbageActivities
 from activities.ledger import Configure, LedgerActivities
+from activities.rebuild import RebuildActivities
+from activities.switch import SwitchActivities
 from activities.tables import TableActivities
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import ContextFreeSandbox
 from entrypoints.temporal import connect, metrics_runtime
+from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
@@ -43,6 +46,7 @@ from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
+from workflows.rebuild import RebuildWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
@@ -71,6 +75,8 @@ def build_workers(
     ledger = LedgerActivities(store, configure)
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
+    rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
+    switch = SwitchActivities(store, configure)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],
@@ -91,6 +97,7 @@ def build_workers(
                 ledger.append_events,
                 ledger.fold,
                 ledger.publish,
+                switch.switch_state,
             ],
         ),
         names.MAINTENANCE_QUEUE: (
@@ -101,6 +108,20 @@ def build_workers(
                 tables.checkpoint,
                 garbage.mark_garbage,
                 garbage.sweep_garbage,
+            ],
+        ),
+        names.REBUILD_QUEUE: (
+            [RebuildWorkflow],
+            [
+                rebuild.plan_rebuild,
+                rebuild.read_slice,
+                rebuild.scan_segment,
+                rebuild.plan_shards,
+                rebuild.fold_shard,
+                rebuild.assemble,
+                rebuild.compare,
+                rebuild.switch_in,
+                rebuild.write_report,
             ],
         ),
     }

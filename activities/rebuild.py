@@ -15,6 +15,7 @@ from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
+from springline.rebuild.accepted import Accepted
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
@@ -34,11 +35,14 @@ from springline.rebuild.orders import (
     ShardFolded,
     ShardsOrder,
     ShardsPlanned,
+    Switched,
+    SwitchOrder,
 )
 from springline.rebuild.plan import plan_rebuild
 from springline.rebuild.read import PartDone, read_slice, scan_segment
 from springline.rebuild.receipts import BadRecord
 from springline.rebuild.report import write_report
+from springline.rebuild.sequencers import Switches
 from springline.rebuild.split import read_parts, read_split, split_hash, split_work
 from springline.sequencer.orders import WorkspaceRef
 from springline.storage.port import ObjectStore
@@ -51,11 +55,15 @@ BAD_SHOWN = 100
 
 
 class RebuildActivities:
-    """The parts of rebuilds over one store. `store` is the whole bucket; each workspace sees its own part only."""
+    """The parts of rebuilds over one store. `store` is the whole bucket; each workspace sees its own part only.
 
-    def __init__(self, store: ObjectStore, configure: Configure) -> None:
+    `switches` reaches the sequencers, which publish what comes out.
+    """
+
+    def __init__(self, store: ObjectStore, configure: Configure, switches: Switches) -> None:
         self._store = store
         self._configure = configure
+        self._switches = switches
 
     @activity.defn(name=names.PLAN_REBUILD)
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
@@ -75,7 +83,8 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
-                part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report)
+                accepted = await Accepted.of(store, plan.manifest_path)
+                part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report, accepted)
                 return _part_read(order.number, part)
 
     @activity.defn(name=names.SCAN_SEGMENT)
@@ -86,8 +95,9 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
+                accepted = await Accepted.of(store, plan.manifest_path)
                 part = await scan_segment(
-                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report
+                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report, accepted
                 )
                 return _part_read(order.number, part)
 
@@ -157,11 +167,21 @@ class RebuildActivities:
         async with heartbeating():
             with as_temporal_failures():
                 store, _ = self._workspace(order.workspace)
+                config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt = await read_base(store, order.base_path, order.base_sha256)
-                compared = await compare(store, order.plan.manifest_path, rebuilt)
+                compared = await compare(store, config, order.plan.manifest_path, rebuilt)
                 return compared.model_copy(
                     update={"differences": compared.differences[:BAD_SHOWN], "attempt": _attempt()}
                 )
+
+    @activity.defn(name=names.SWITCH_IN)
+    async def switch_in(self, order: SwitchOrder) -> Switched:
+        """Hand the result to the workspace's sequencer, and wait until readers see it."""
+        async with heartbeating():
+            with as_temporal_failures():
+                info = activity.info()
+                switched = await self._switches.switch(order, request_id=f"{info.workflow_run_id}/{info.activity_id}")
+                return switched.model_copy(update={"attempt": info.attempt})
 
     @activity.defn(name=names.WRITE_REPORT)
     async def write_report(self, order: ReportOrder) -> Reported:

@@ -54,8 +54,8 @@ class TemporalLedgerGateway:
             self._client,
             names.APPEND_UPDATE,
             AppendBatch(requests=list(requests)),
-            self._start(scope),
-            lane=_lane(scope),
+            start_of(scope, garbage_interval=self._garbage_interval),
+            lane=lane_of(scope),
             batch_id=batch_id,
             result_type=AppendBatchResult,
             attempt_s=self._attempt_s,
@@ -68,8 +68,8 @@ class TemporalLedgerGateway:
             self._client,
             names.INGEST_UPDATE,
             IngestBatch(requests=list(requests)),
-            self._start(scope),
-            lane=_lane(scope),
+            start_of(scope, garbage_interval=self._garbage_interval),
+            lane=lane_of(scope),
             batch_id=batch_id,
             result_type=IngestBatchResult,
             attempt_s=self._attempt_s,
@@ -86,19 +86,20 @@ class TemporalLedgerGateway:
         lag = 0.0 if since is None else max(0.0, round(time.time() - since / 1000, 3))
         return {**status.model_dump(mode="json"), "lag_seconds": lag}
 
-    def _start(self, scope: Scope) -> WithStartWorkflowOperation[Any, Any]:
-        """Return the start half of an update-with-start; it can be used once."""
-        return WithStartWorkflowOperation(
-            names.LEDGER_WORKFLOW,
-            LedgerStart(tenant=scope.tenant, workspace=scope.workspace, garbage_interval=self._garbage_interval),
-            id=names.ledger_workflow_id(scope.tenant, scope.workspace),
-            task_queue=names.LEDGER_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=workspace_attributes(scope.tenant, scope.workspace),
-            task_timeout=WORKFLOW_TASK_TIMEOUT,
-            static_summary=f"ledger of {scope.tenant}/{scope.workspace}",
-            static_details=ABOUT,
-        )
+
+def start_of(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> WithStartWorkflowOperation[Any, Any]:
+    """Return the start half of an update-with-start of a workspace's LedgerWorkflow; it can be used once."""
+    return WithStartWorkflowOperation(
+        names.LEDGER_WORKFLOW,
+        LedgerStart(tenant=scope.tenant, workspace=scope.workspace, garbage_interval=garbage_interval),
+        id=names.ledger_workflow_id(scope.tenant, scope.workspace),
+        task_queue=names.LEDGER_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        search_attributes=workspace_attributes(scope.tenant, scope.workspace),
+        task_timeout=WORKFLOW_TASK_TIMEOUT,
+        static_summary=f"ledger of {scope.tenant}/{scope.workspace}",
+        static_details=ABOUT,
+    )
 
 
 class TemporalLedger:
@@ -154,7 +155,8 @@ def _raise_if_unknown(refusal: Refusal | None) -> None:
         raise Refused(refusal)
 
 
-def _lane(scope: Scope) -> Lane:
+def lane_of(scope: Scope) -> Lane:
+    """Return the lane of a workspace's ledger."""
     return Lane(f"ledger of {scope.tenant}/{scope.workspace}", _not_taken)
 
 

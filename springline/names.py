@@ -62,7 +62,7 @@ COMMIT_QUEUE = "springline-commit"
 MAINTENANCE_QUEUE = "springline-maintenance"
 LEDGER_QUEUE = "springline-ledger"
 REBUILD_QUEUE = "springline-rebuild"
-ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE)
+ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE, REBUILD_QUEUE)
 
 # Search attributes.
 SEARCH_TENANT = "SpringlineTenant"

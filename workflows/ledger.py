@@ -3,6 +3,7 @@
     callers --update "append"--> queue --+
     callers --update "ingest"--> queue --+--> round --> admit | admit_foreign --> append + fold --> publish --> answers
               timer of what is deferred -+
+    rebuild --update "switch"--> before the next round: switch_state --> everything is looked at anew
 
 The run opens the workspace once, finishing what others left, then works in rounds, and ends when nothing waits and
 nobody comes for a moment; the next caller starts another. All state that matters is in storage, so no run hands
@@ -31,8 +32,10 @@ with workflow.unsafe.imports_passed_through():
         LedgerResult,
         LedgerStart,
         LedgerStatus,
+        SwitchOutcome,
+        SwitchRequest,
     )
-    from workflows.ledger_queue import append_ticket, ingest_ticket
+    from workflows.ledger_queue import append_ticket, ingest_ticket, switch_ticket
     from workflows.ledger_rounds import Rounds
     from workflows.ledger_status import describe, status_of
     from workflows.ledger_steps import now_ms, show_in_search
@@ -40,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
 MAX_QUEUE = 20_000
 MAX_QUEUE_BYTES = 8 << 20
 MAX_QUEUE_PATHS = 50_000
+MAX_SWITCHES = 4
 DRAIN_EVENTS = 3_000
 """Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
 LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
@@ -120,6 +124,16 @@ class LedgerWorkflow:
     def _may_ingest(self, batch: IngestBatch) -> None:
         self._take_no_more_than(self._rounds.ingests.units <= MAX_QUEUE_PATHS)
 
+    @workflow.update(name=names.SWITCH_UPDATE, description="Publish the state that a rebuild came to")
+    async def switch(self, request: SwitchRequest) -> SwitchOutcome:
+        """Queue the switch, which has its turn before all rounds, and wait for its outcome."""
+        self._called = True
+        return await self._rounds.switches.put(switch_ticket(request.switch)).answer
+
+    @switch.validator
+    def _may_switch(self, request: SwitchRequest) -> None:
+        self._take_no_more_than(len(self._rounds.switches) < MAX_SWITCHES)
+
     @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
     def status(self) -> LedgerStatus:
         """Return lag, rate, the head, recent rounds and what was recovered or deferred."""
@@ -131,7 +145,7 @@ class LedgerWorkflow:
                 "this run is full and drains; send the same requests again in a moment", type=names.ROLLING_OVER
             )
         if not fits:
-            waiting = len(self._rounds.appends) + len(self._rounds.ingests)
+            waiting = len(self._rounds.appends) + len(self._rounds.ingests) + len(self._rounds.switches)
             raise ApplicationError(
                 f"{waiting} requests already wait for this ledger; send the same requests again later",
                 type=names.ROLLING_OVER,

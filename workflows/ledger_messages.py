@@ -10,8 +10,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from activities.messages import Message
+from springline.errors import Refusal
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import MESSAGE_BYTES, MESSAGE_EVENTS, fits_a_message
+from springline.rebuild.orders import Switched, SwitchOrder
 
 MAX_BATCH = 500
 MAX_BATCH_PATHS = 5_000
@@ -71,6 +73,19 @@ class IngestBatchResult(Message):
     """Result of the update `ingest`: one outcome per request, in order."""
 
     outcomes: list[IngestOutcome] = []
+
+
+class SwitchRequest(Message):
+    """Argument of the update `switch`: publish what a rebuild came to. RebuildWorkflow sends it, nobody else."""
+
+    switch: SwitchOrder
+
+
+class SwitchOutcome(Message):
+    """Result of the update `switch`: what readers see now, or why nothing was published."""
+
+    switched: Switched | None = None
+    refusal: Refusal | None = None
 
 
 class LedgerResult(Message):
@@ -134,6 +149,8 @@ class LedgerStatus(Message):
     refused: int = 0
     ingested: int = 0
     setbacks: int = 0
+    switched: int = 0
+    """States of rebuilds that this run has switched in."""
     recent_rounds: list[LedgerRound] = []
     retried: list[LedgerRetry] = []
     deferred: list[DeferredPath] = []

@@ -87,6 +87,7 @@ class Progress:
     refused: int = 0
     ingested: int = 0
     setbacks: int = 0
+    switched: int = 0
     digest: str | None = None
     failure: str | None = None
     recent: deque[LedgerRound] = field(default_factory=lambda: deque(maxlen=REMEMBERED))

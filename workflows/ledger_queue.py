@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
-from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS
+from springline.rebuild.orders import SwitchOrder
+from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, SwitchOutcome
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -37,6 +38,7 @@ class Ticket(Generic[Q, A]):
 
 AppendTicket = Ticket[AppendRequest, AppendOutcome]
 IngestTicket = Ticket[IngestRequest, IngestOutcome]
+SwitchTicket = Ticket[SwitchOrder, SwitchOutcome]
 
 
 def append_ticket(request: AppendRequest) -> AppendTicket:
@@ -47,6 +49,11 @@ def append_ticket(request: AppendRequest) -> AppendTicket:
 def ingest_ticket(request: IngestRequest) -> IngestTicket:
     """Return the ticket of an ingest request: it takes its paths."""
     return Ticket(request, _future(), len(request.event_paths))
+
+
+def switch_ticket(order: SwitchOrder) -> SwitchTicket:
+    """Return the ticket of a rebuilt state; it has a turn of its own."""
+    return Ticket(order, _future(), 1)
 
 
 class Queue(Generic[Q, A]):
@@ -127,6 +134,11 @@ def append_queue() -> Queue[AppendRequest, AppendOutcome]:
 def ingest_queue() -> Queue[IngestRequest, IngestOutcome]:
     """Return an empty queue of ingest requests."""
     return Queue(units=MAX_BATCH_PATHS)
+
+
+def switch_queue() -> Queue[SwitchOrder, SwitchOutcome]:
+    """Return an empty queue of rebuilt states."""
+    return Queue(units=1, members=1)
 
 
 def _future() -> asyncio.Future[A]:

@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.failures import ledger_refusal, no_id_left, outpaced
     from workflows.ledger_deferred import Deferred
     from workflows.ledger_finish import make_visible
-    from workflows.ledger_messages import MAX_BATCH_PATHS
+    from workflows.ledger_messages import MAX_BATCH_PATHS, SwitchOutcome
     from workflows.ledger_progress import Accepted, Progress, found_pending
     from workflows.ledger_queue import (
         AppendTicket,
@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         append_queue,
         ingest_queue,
         ingest_ticket,
+        switch_queue,
     )
     from workflows.ledger_steps import (
         admit,
@@ -38,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
         now_ms,
         open_ledger,
         start_garbage_collection,
+        switch_state,
     )
 
 MAX_SETBACKS = 10
@@ -54,6 +56,7 @@ class Rounds:
     def __init__(self, workspace: WorkspaceRef, garbage_interval: int, show: Callable[[], None]) -> None:
         self.appends = append_queue()
         self.ingests = ingest_queue()
+        self.switches = switch_queue()
         self.deferred = Deferred()
         self.progress = Progress()
         self.accepted: dict[int, Accepted] = {}
@@ -72,7 +75,7 @@ class Rounds:
     @property
     def waits(self) -> bool:
         """Whether any request waits."""
-        return bool(self.appends) or bool(self.ingests)
+        return bool(self.appends) or bool(self.ingests) or bool(self.switches)
 
     @property
     def to_do(self) -> bool:
@@ -104,8 +107,13 @@ class Rounds:
         self._show()
 
     async def step(self) -> None:
-        """Do the next thing there is to do: open the workspace, or a round."""
-        if self._head is None:
+        """Do the next thing there is to do: switch a rebuilt state in, open the workspace, or a round.
+
+        A switch needs nothing of what was published before, and is tried even if that cannot be opened.
+        """
+        if self.switches:
+            await self._switch()
+        elif self._head is None:
             await self._open()
         elif self.waits or self._closes_foreign:
             await self._round(self._head)
@@ -244,6 +252,37 @@ class Rounds:
         interval = self._garbage_interval
         if interval and int(head.manifest_id) // interval != int(before.manifest_id) // interval:
             await start_garbage_collection(self._workspace)
+
+    # Rebuilt states.
+
+    async def _switch(self) -> None:
+        """Publish what a rebuild came to, in as many steps as it takes; everything is looked at anew after it."""
+        (ticket,) = self.switches.take()
+        self.phase(f"switching in the state of the rebuild {ticket.request.plan.work_id}")
+        self._opened = False
+        folded, lost = 0, 0
+        while True:
+            try:
+                state = await switch_state(self._workspace, ticket.request)
+            except ActivityError as error:
+                ticket.settle(SwitchOutcome(refusal=self._failed(error)))
+                return
+            self._head = None
+            self.progress.note_attempts(names.SWITCH_STATE, None, state.attempt)
+            if state.kind == "lost":
+                lost += 1
+                if lost > MAX_SETBACKS:
+                    ticket.settle(SwitchOutcome(refusal=outpaced(self._workspace)))
+                    return
+                await workflow.sleep(min(MAX_PAUSE, FIRST_PAUSE * 2**lost), summary="another publisher was faster")
+                continue
+            assert state.switched is not None
+            folded += state.switched.folded
+            if not state.more:
+                self.progress.switched += 1
+                ticket.settle(SwitchOutcome(switched=state.switched.model_copy(update={"folded": folded})))
+                return
+            self.phase(f"catching up: {folded} event(s) are folded and visible")
 
     # Trouble.
 

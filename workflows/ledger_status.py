@@ -29,7 +29,7 @@ def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
     progress, head, accepted = rounds.progress, rounds.last_head, list(rounds.accepted.values())
     return LedgerStatus(
         phase=progress.phase,
-        waiting_requests=len(rounds.appends) + len(rounds.ingests),
+        waiting_requests=len(rounds.appends) + len(rounds.ingests) + len(rounds.switches),
         waiting_events=rounds.appends.units,
         waiting_paths=rounds.ingests.units,
         lag_events=sum(one.round.events for one in accepted),
@@ -46,6 +46,7 @@ def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
         refused=progress.refused,
         ingested=progress.ingested,
         setbacks=progress.setbacks,
+        switched=progress.switched,
         recent_rounds=list(progress.recent),
         retried=list(progress.retried),
         deferred=rounds.deferred.shown(),
@@ -82,6 +83,8 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str])
     if status.damaged:
         lines += ["", "**Something else stands at the place of** (an operator must look; nobody else is held up)", ""]
         lines += [f"- `{path}`" for path in status.damaged]
+    if status.switched:
+        lines += ["", f"{status.switched} rebuilt state(s) switched in."]
     if status.setbacks:
         lines += ["", f"Another publisher was faster {status.setbacks} time(s); nothing was lost."]
     if status.retried:

@@ -11,6 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+    from springline.rebuild.orders import StateSwitched, SwitchOrder, SwitchStateOrder
     from springline.sequencer.orders import (
         AdmitForeignOrder,
         AdmitOrder,
@@ -125,6 +126,21 @@ async def publish(
     )
     summary = f"round {pending.number}: publish manifest {folded.manifest_id}, revision {manifest_revision}"
     return await _step(names.PUBLISH, order, Published, summary)
+
+
+async def switch_state(workspace: WorkspaceRef, switch: SwitchOrder) -> StateSwitched:
+    """Publish what a rebuild came to."""
+    order = SwitchStateOrder(
+        workspace=workspace,
+        switch=switch,
+        base_revision=fresh_ulid(),
+        manifest_revision=fresh_ulid(),
+        delta_id=fresh_ulid(),
+        snapshot_id=fresh_ulid(),
+        now_ms=now_ms(),
+    )
+    what = f"switch in the state of the rebuild {switch.plan.work_id}, mode {switch.mode.value}"
+    return await _step(names.SWITCH_STATE, order, StateSwitched, what)
 
 
 async def _step(name: str, order: Order, result_type: type[R], summary: str) -> R:

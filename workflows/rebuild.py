@@ -135,7 +135,13 @@ class RebuildWorkflow:
         self._check_complete(shards)
         if mode is RebuildMode.CATCH_UP:
             switched = await self._switch(
-                SwitchOrder(workspace=self._workspace, plan=plan, mode=mode, split=shards.split)
+                SwitchOrder(
+                    workspace=self._workspace,
+                    plan=plan,
+                    mode=mode,
+                    split=shards.split,
+                    allow_missing=self._start.allow_missing,
+                )
             )
             return await self._finish(plan, mode, shards, None, switched, None)
         await self._fold(plan, shards.split)
@@ -161,6 +167,7 @@ class RebuildWorkflow:
                 split=shards.split,
                 base_path=base.base_path,
                 base_sha256=base.base_sha256,
+                allow_missing=self._start.allow_missing,
             )
         )
         return await self._finish(plan, mode, shards, base, switched, None)
@@ -269,9 +276,13 @@ class RebuildWorkflow:
         return result
 
     def _check_complete(self, shards: ShardsPlanned | None) -> None:
-        """Stop before anything is published if events are missing, damaged or not listed, unless that is allowed."""
+        """Stop before anything is published if events are missing, damaged or not listed, unless that is allowed.
+
+        A verification publishes nothing and goes on: what is missing shows as a difference, and is counted.
+        """
         now = self._progress
-        if self._start.allow_missing or not (now.missing or now.damaged or now.gaps):
+        is_only_looking = self._start.mode == RebuildMode.VERIFY.value
+        if self._start.allow_missing or is_only_looking or not (now.missing or now.damaged or now.gaps):
             return
         first = [one.path for one in now.bad[:3]] or (shards.gaps[:3] if shards is not None else [])
         refusal = Refusal(

@@ -5,54 +5,85 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from springline.projection.digest import Digest, state_digest
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
+from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.projection.schema import TABLES, Row
 from springline.reading.compare import differences
 from springline.rebuild.assemble import RebuiltBase
+from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.later import Later, events_after
 from springline.rebuild.orders import Compared, Difference
 from springline.sequencer.damage import DamagedObject
+from springline.sequencer.folding import fold_forward
 from springline.sequencer.head import read_manifest
-from springline.sequencer.load import read_rows
+from springline.sequencer.load import load_state, read_rows
 from springline.sequencer.offload import in_thread
+from springline.sequencer.orders import Head
 from springline.sequencer.parallel import each
+from springline.sequencer.rounds import RoundRecord
 from springline.sequencer.table_files import read_table
 from springline.storage.port import ObjectStore
 
 SHOWN = 1_000
 
 
-async def compare(store: ObjectStore, manifest_path: str | None, rebuilt: RebuiltBase) -> Compared:
+async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | None, rebuilt: RebuiltBase) -> Compared:
     """Say how the state that a manifest publishes differs from a rebuilt one.
 
-    The published rows themselves are digested: what a manifest says of them proves nothing here. A state that cannot
-    be read is not equal, and `problem` says why.
+    The published rows themselves are digested: what a manifest says of them proves nothing here. Events that were
+    accepted after the list of the rebuild was made are folded on top of it first. A state that cannot be read is not
+    equal, and `problem` says why.
     """
     digest = state_digest(rebuilt.tables)
-    problem = None
     try:
         found = await read_manifest(store, manifest_path) if manifest_path is not None else None
         if found is None:
-            problem = "nothing is published"
-        else:
-            rows = await read_rows(store, found.manifest)
+            return Compared(equal=False, problem="nothing is published", rebuilt_digest=digest)
+        rows = await read_rows(store, found.manifest)
+        ours = await _Rebuilt.of(store, config, rebuilt, found.manifest)
     except DamagedObject as error:
-        problem = str(error)
-    if found is None or problem is not None:
-        return Compared(equal=False, problem=problem, rebuilt_digest=digest)
+        return Compared(equal=False, problem=str(error), rebuilt_digest=digest)
     published = await in_thread(lambda: Digest.of({name: rows[name].values() for name in TABLES}))
-    differing = [name for name, one in published.tables().items() if one != rebuilt.tables[name]]
+    differing = [name for name, one in published.tables().items() if one != ours.tables[name]]
+    answer = Compared(equal=True, published_digest=published.state(), rebuilt_digest=state_digest(ours.tables))
     if not differing:
-        return Compared(equal=True, published_digest=published.state(), rebuilt_digest=digest)
-    ours = await _rebuilt_rows(store, rebuilt, differing)
-    counts, shown = await in_thread(lambda: _differences({name: list(rows[name].values()) for name in differing}, ours))
-    return Compared(
-        equal=False,
-        published_digest=published.state(),
-        rebuilt_digest=digest,
-        counts=dict(counts),
-        differences=shown,
+        return answer
+    rebuilt_rows = await ours.rows(store, differing)
+    counts, shown = await in_thread(
+        lambda: _differences({name: list(rows[name].values()) for name in differing}, rebuilt_rows)
     )
+    return answer.model_copy(update={"equal": False, "counts": dict(counts), "differences": shown})
+
+
+class _Rebuilt:
+    """A rebuilt state: as its files, or in memory if anything came on top."""
+
+    def __init__(self, base: RebuiltBase, on_top: dict[str, list[Row]] | None, tables: dict[str, TableDigest]) -> None:
+        self._base, self._on_top = base, on_top
+        self.tables = tables
+
+    @classmethod
+    async def of(cls, store: ObjectStore, config: FoldConfig, base: RebuiltBase, published: Manifest) -> _Rebuilt:
+        """Return the state of `base` with what the published one holds of later events."""
+        later: Later = await events_after(store, config, published, base.last_event_id)
+        if not later.events:
+            return cls(base, None, base.tables)
+        manifest = manifest_of(base, config, Head(manifest_id=NO_MANIFEST), revision="", rounds_folded=0)
+        state = (await load_state(store, manifest, config)).state
+        record = RoundRecord(
+            number=1, writer="", order_sha256="", kind="foreign", created_at_ms=0, events=later.ascending()
+        )
+        await fold_forward(state, record)
+        rows = {name: list(state.rows(name)) for name in TABLES}
+        return cls(base, rows, (await in_thread(lambda: Digest.of(rows))).tables())
+
+    async def rows(self, store: ObjectStore, tables: Collection[str]) -> dict[str, list[Row]]:
+        """Return the rows of some tables."""
+        if self._on_top is not None:
+            return {name: self._on_top[name] for name in tables}
+        return await _rebuilt_rows(store, self._base, tables)
 
 
 async def _rebuilt_rows(store: ObjectStore, rebuilt: RebuiltBase, tables: Collection[str]) -> dict[str, list[Row]]:

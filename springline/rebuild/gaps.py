@@ -18,8 +18,9 @@ from springline.storage.port import ObjectStore
 
 
 async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartReceipt]) -> list[str]:
-    """Return the ids of accepted events up to the plan's watermark that are in no part, ascending.
+    """Return the ids of accepted events that are in no part, ascending, up to the last one that is in any.
 
+    What was accepted above that came after the list was made: it is folded on top (`springline.rebuild.later`).
     For a catch-up those above its floor have no published index yet, so there is nothing to compare. What cannot be
     read of the old index is no gap: a full rebuild is for the case that all of it is lost.
     """
@@ -37,7 +38,9 @@ async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartR
     except DamagedObject:
         return []
     known = {ref.path for part in parts if (ref := part.segment) is not None}
-    return await _missing(store, index, [ref for ref in refs if ref.path not in known], parts)
+    last = max((ref.last_id for part in parts if (ref := part.segment) is not None), default=None)
+    missing = await _missing(store, index, [ref for ref in refs if ref.path not in known], parts)
+    return missing if last is None else [event_id for event_id in missing if event_id < last]
 
 
 async def _missing(

@@ -10,7 +10,7 @@ storage; orders name them.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -176,6 +176,22 @@ class SwitchOrder(Order):
     split: str
     base_path: str | None = None
     base_sha256: str | None = None
+    allow_missing: bool = False
+
+
+class SwitchStateOrder(Order):
+    """Input of `switch_state`, the sequencer's step: names and times are fixed, so that a repeated step repeats them.
+
+    `base_revision` is the revision of the base alone, `manifest_revision` that of what lies on top of it.
+    """
+
+    workspace: WorkspaceRef
+    switch: SwitchOrder
+    base_revision: str
+    manifest_revision: str
+    delta_id: str
+    snapshot_id: str
+    now_ms: int
 
 
 class Switched(Order):
@@ -183,11 +199,23 @@ class Switched(Order):
 
     manifest_id: str
     manifest_revision: str
-    digest: str
+    digest: str | None = None
     events: int
     folded: int = 0
     later_events: int = 0
     last_event_id: str | None = None
+    attempt: int = 1
+
+
+class StateSwitched(Order):
+    """Answer of `switch_state`. `lost`: somebody else moved the pointer meanwhile; try again under new names.
+
+    `more`: a catch-up has published all it could hold at once, and there are further events.
+    """
+
+    kind: Literal["visible", "lost"]
+    switched: Switched | None = None
+    more: bool = False
     attempt: int = 1
 
 

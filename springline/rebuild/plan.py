@@ -16,6 +16,7 @@ from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN
 from springline.rebuild.request import checked_manifest_path
 from springline.sequencer.damage import DamagedObject
+from springline.sequencer.foreign import MAX_AHEAD_MS, is_too_far_ahead
 from springline.sequencer.head import PublishedHead, read_head
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
@@ -51,7 +52,12 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         if floor is not None:
             ids = ids[bisect_right(ids, floor) :]
             segments = [path for path in segments if (name := parse_ledger_segment(path)) and name.last_id > floor]
-    work_id = work_id_of([*contents, (floor or "").encode()], config.fingerprint)
+    _check_times(
+        [*ids[-1:], *(name.last_id for path in segments if (name := parse_ledger_segment(path)))], order.now_ms
+    )
+    # What was read without an index to compare it with is read again once there is one.
+    compared = b"compared" if head is not None and head.is_ours else b""
+    work_id = work_id_of([*contents, (floor or "").encode(), compared], config.fingerprint)
     slices = [ids[start : start + SLICE_EVENTS] for start in range(0, len(ids), SLICE_EVENTS)]
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
     await _write_list(store, rebuild_segments(work_id), segments)
@@ -128,6 +134,20 @@ def _check_config(config: FoldConfig, published: str, mode: RebuildMode) -> None
         value=mode.value,
         remedy="Set SPRINGLINE_RUN_ID_SECRET and SPRINGLINE_RETENTION_DAYS as they were, or rebuild in mode full.",
     )
+
+
+def _check_times(last_ids: Sequence[str], now_ms: int) -> None:
+    """Refuse events of the future: ids of our own must lie above all others, and could not for a while."""
+    for event_id in last_ids:
+        if is_too_far_ahead(event_id, now_ms):
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"the rebuild manifest lists event {event_id}, whose time lies more than {MAX_AHEAD_MS // 60_000} "
+                "minutes ahead",
+                field="event_paths",
+                value=event_id,
+                remedy="Leave it out, or start the rebuild again when its time has come; check the clock that made it.",
+            )
 
 
 def _nothing_to_catch_up(problem: str | None) -> Refused:

@@ -30,6 +30,7 @@ from springline.paths import (
 )
 from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, shard_of
+from springline.rebuild.accepted import Accepted, judge_hash
 from springline.rebuild.receipts import (
     WORK_AGAIN,
     BadRecord,
@@ -76,9 +77,11 @@ class _Part:
     missing: int = 0
     damaged: int = 0
 
-    def take(self, path: str, event_id: str, body: bytes | None) -> None:
-        """Judge one event by its body and keep it."""
-        verdict = judge_body(event_id, body, self.scope)
+    def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
+        """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
+        verdict: Event | Verdict = judge_body(event_id, body, self.scope)
+        if body is not None and (other := judge_hash(body, accepted)) is not None:
+            verdict = other
         if isinstance(verdict, Verdict) or body is None:
             self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
             return
@@ -123,9 +126,18 @@ def routed_of(event: Event) -> RoutedEvent:
 
 
 async def read_slice(
-    store: ObjectStore, scope: Scope, work_id: str, shards: int, number: int, report: Report
+    store: ObjectStore,
+    scope: Scope,
+    work_id: str,
+    shards: int,
+    number: int,
+    report: Report,
+    accepted: Accepted | None = None,
 ) -> PartDone:
-    """Read the events of slice `number`, unless that was done before and nothing was wrong with it."""
+    """Read the events of slice `number`, unless that was done before and nothing was wrong with it.
+
+    `accepted` knows the bytes that events must have, None: nobody does.
+    """
     done = await read_receipt(store, rebuild_slice_receipt(work_id, number), PartReceipt)
     if done is not None:
         return PartDone(done, reused=True)
@@ -136,7 +148,9 @@ async def read_slice(
         paths = [canonical_ulid_event(event_id) for event_id in some]
         found = await store.get_many(paths, concurrency=READS_TOGETHER)
         bodies = [None if one is None else one.data for one in found]
-        await in_thread(lambda some=some, paths=paths, bodies=bodies: _take_all(part, some, paths, bodies))  # type: ignore[misc]
+        hashes = {} if accepted is None else await accepted.hashes(some)
+        work = partial(_take_all, part, some, paths, bodies, hashes)
+        await in_thread(work)
         report(start + len(some))
     segment = await _seal(store, part.events) if part.events else None
     receipt = await _receipt(store, work_id, number, number, part, segment)
@@ -144,9 +158,16 @@ async def read_slice(
 
 
 async def scan_segment(
-    store: ObjectStore, scope: Scope, work_id: str, shards: int, slices: int, number: int, report: Report
+    store: ObjectStore,
+    scope: Scope,
+    work_id: str,
+    shards: int,
+    slices: int,
+    number: int,
+    report: Report,
+    accepted: Accepted | None = None,
 ) -> PartDone:
-    """Read listed segment `number`, unless that was done before and nothing was wrong with it.
+    """Read listed segment `number`, unless that was done before and nothing was wrong with it. `accepted` as above.
 
     A segment that is gone, or whose bytes are not those that its name promises, is damaged as a whole.
     """
@@ -155,13 +176,13 @@ async def scan_segment(
         return PartDone(done, reused=True)
     path = ObjectPath((await _list_of(store, rebuild_segments(work_id)))[number])
     part = _Part(scope, shards)
-    segment = await _scan(store, path, part)
+    segment = await _scan(store, path, part, accepted)
     report(len(part.events))
     receipt = await _receipt(store, work_id, number, slices + number, part, segment)
     return await _close(store, receipt, partial(rebuild_segment_receipt, work_id, number))
 
 
-async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRef | None:
+async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Accepted | None) -> SegmentRef | None:
     name = parse_ledger_segment(path)
     stored = await store.get(path)
     if name is None or stored is None:
@@ -171,14 +192,22 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRef
         part.refuse(path, "the segment's bytes are not those that its name promises")
         return None
 
+    try:
+        bodies = await in_thread(lambda: segment_bodies(stored.data))
+    except DamagedSegment as error:
+        part.refuse(path, str(error))
+        return None
+    hashes = {}
+    if accepted is not None and not await accepted.has_segment(path):
+        hashes = await accepted.hashes(await in_thread(lambda: [event_id_of(body) for body in bodies]))
+
     def take() -> int:
-        bodies = segment_bodies(stored.data)
         last = ""
         for body in bodies:
             event_id = event_id_of(body)
             if event_id <= last:
                 raise DamagedSegment(f"event {event_id} stands after {last}")
-            part.take(path, event_id, body)
+            part.take(path, event_id, body, hashes.get(event_id))
             last = event_id
         return len(bodies)
 
@@ -195,9 +224,11 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part) -> SegmentRef
     return SegmentRef(path, name.first_id, name.last_id, count, digest, len(stored.data), raw)
 
 
-def _take_all(part: _Part, ids: list[str], paths: list[ObjectPath], bodies: Iterable[bytes | None]) -> None:
+def _take_all(
+    part: _Part, ids: list[str], paths: list[ObjectPath], bodies: Iterable[bytes | None], hashes: dict[str, str]
+) -> None:
     for event_id, path, body in zip(ids, paths, bodies, strict=True):
-        part.take(path, event_id, body)
+        part.take(path, event_id, body, hashes.get(event_id))
 
 
 async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:

@@ -6,15 +6,13 @@ bytes is an orphan's, of somebody who never published it: the next free one is a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from springline.ledger.timestamps import format_ms
-from springline.paths import canonical_ulid_event, orchestration_manifest, orchestration_manifest_id
-from springline.projection.checkpoints import with_checkpoint
+from springline.paths import canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.index import PACK_EVENTS, EventsIndex
@@ -33,7 +31,6 @@ from springline.projection.manifest import (
     Manifest,
     Springline,
     Watermarks,
-    encode,
 )
 from springline.projection.merge import limits_for, plan_merge
 from springline.projection.schema import TABLES
@@ -44,17 +41,14 @@ from springline.sequencer.bases import write_base
 from springline.sequencer.deltas import DeltaRows, Keys, merged_rows, rows_of_changes, write_delta
 from springline.sequencer.events_index import AcceptedEvent, extend_index
 from springline.sequencer.folding import Refolded
+from springline.sequencer.manifests import write_manifest
 from springline.sequencer.offload import in_thread
 from springline.sequencer.orders import FoldOrder
 from springline.sequencer.rounds import RoundRecord
 from springline.sequencer.tail import tail_bodies
 from springline.sequencer.warm import KEYS_KEPT_ROWS, NextRevision, Warm
-from springline.storage.port import ObjectStore, StoreRetry
-from springline.storage.resolve import Other, put_once
+from springline.storage.port import ObjectStore
 from springline.storage.together import together
-
-MOST_ORPHANS = 1_000
-"""Manifest ids that are tried in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +207,9 @@ async def _finish(
         l0_limits=layers.limits,
         springline=section,
     )
-    first = int(head.manifest_id) + 1
-    for number in range(first, first + MOST_ORPHANS):
-        manifest_id = orchestration_manifest_id(number)
-        path = orchestration_manifest(manifest_id)
-        manifest = replace(template, manifest_id=manifest_id)
-        if layers.new_base:
-            new = Checkpoint(path, manifest.watermarks.last_committed_event_id, index[0].count)
-            kept = with_checkpoint(layers.checkpoints, new)
-            manifest = replace(manifest, springline=replace(section, checkpoints=kept))
-        data = encode(manifest)
-        if not isinstance(await put_once(store, path, data), Other):
-            revision = NextRevision(path, manifest, layers.digest, index[0], layers.delta_keys)
-            return WrittenRevision(revision, hashlib.sha256(data).hexdigest(), layers.new_base)
-    raise StoreRetry(f"manifest ids from {first} to {first + MOST_ORPHANS - 1} are all taken by orphans; try again")
+    found = await write_manifest(store, template, is_base=layers.new_base)
+    revision = NextRevision(found.path, found.manifest, layers.digest, index[0], layers.delta_keys)
+    return WrittenRevision(revision, found.sha256, layers.new_base)
 
 
 def _adopted(warm: Warm) -> Adopted | None:

@@ -1,0 +1,161 @@
+"""Accepted events that a rebuilt base does not hold: they came while it was made, or after its manifest was written.
+
+A rebuild takes minutes and its list was made before it; callers go on appending. What the ledger has accepted
+meanwhile is folded on top before the result is switched in, so that nothing acknowledged is missing there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+from springline.errors import Code, Refused, refused
+from springline.paths import canonical_ulid_event
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest
+from springline.projection.index import EventsIndex
+from springline.projection.manifest import Manifest
+from springline.projection.state import State
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.event_stream import events_between
+from springline.sequencer.events_index import read_index
+from springline.sequencer.index_lookup import SegmentCache, contains
+from springline.sequencer.parallel import each
+from springline.sequencer.rounds import RoundEvent, StoredRound, find_round
+from springline.sequencer.tail import tail_bodies
+from springline.sequencer.warm import Warm
+from springline.storage.port import ObjectStore
+
+MOST_LATER = 200_000
+"""Events that are folded on top of a base in one go: what a process can hold."""
+_RECORDS_TOGETHER = 64
+
+
+@dataclass(slots=True)
+class Later:
+    """The events, and the rounds that were looked at: up to `last_round`, of which `rounds` are not folded yet.
+
+    `missing`: names of events that a round has accepted and whose bytes are nowhere to be had.
+    """
+
+    events: dict[str, RoundEvent] = field(default_factory=dict)
+    last_round: int = 0
+    rounds: list[StoredRound] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, event: RoundEvent) -> None:
+        """Take note of an event. Raises `Refused` if there are more than can be held."""
+        self.events[event.event_id] = event
+        if len(self.events) > MOST_LATER:
+            raise too_many()
+
+    def ascending(self) -> list[RoundEvent]:
+        """Return the events by id."""
+        return [self.events[event_id] for event_id in sorted(self.events)]
+
+
+async def events_after(store: ObjectStore, config: FoldConfig, manifest: Manifest, after: str | None) -> Later:
+    """Return the events above `after` in the index of a manifest of ours. Raises `DamagedObject`, `Refused`."""
+    ours, later = manifest.springline, Later()
+    if ours is None:
+        return later
+    index = await read_index(store, ours.events.index)
+    at = Warm(None, manifest, State(config), Digest(), index)
+    async for batch in events_between(store, index, after, at_hand=await tail_bodies(store, at)):
+        for event_id, body in batch:
+            later.add(RoundEvent.of(event_id, body))
+    return later
+
+
+async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, after: int, folded: int | None) -> None:
+    """Add the events of all rounds after number `after` that `held` does not hold.
+
+    `folded`: rounds up to this number are published and written out; None: only the last one may not be. A body that
+    was taken out of its record is read from the event's object. Raises `DamagedObject` for a record that is none,
+    and `Refused` for an event that `held` has with another body.
+    """
+    later.last_round = after
+    cache = SegmentCache()
+    async for records in _rounds_after(store, after):
+        events = {event.event_id: event for one in records for event in one.record.events}
+        known = await contains(store, held, events, cache=cache)
+        for event_id, sha256 in known.items():
+            if events[event_id].sha256 != sha256:
+                raise other_body(event_id, sha256, events[event_id].sha256)
+        wanted = [event for event_id, event in events.items() if event_id not in known]
+        for event, whole in zip(wanted, await each(lambda one: _whole(store, one), wanted), strict=True):
+            if whole is None:
+                later.missing.append(canonical_ulid_event(event.event_id))
+            else:
+                later.add(whole)
+        later.last_round = records[-1].record.number
+        fresh = records if folded is None else [one for one in records if one.record.number > folded]
+        later.rounds = (fresh[-1:] if folded is None else [*later.rounds, *fresh]) or later.rounds
+
+
+async def _rounds_after(store: ObjectStore, after: int) -> AsyncIterator[list[StoredRound]]:
+    """Yield the records after `after` in order, some at a time; nothing is listed."""
+    start, together = after + 1, 1
+    while True:
+        records = await each(
+            lambda number: find_round(store, number), range(start, start + together), concurrency=_RECORDS_TOGETHER
+        )
+        found = _unbroken(records)
+        if found:
+            yield found
+        if len(found) < together:
+            return
+        start, together = start + together, min(_RECORDS_TOGETHER, together * 4)
+
+
+def _unbroken(records: Iterable[StoredRound | None]) -> list[StoredRound]:
+    found: list[StoredRound] = []
+    for record in records:
+        if record is None:
+            break
+        found.append(record)
+    return found
+
+
+async def _whole(store: ObjectStore, event: RoundEvent) -> RoundEvent | None:
+    """Return an event with its body, from its object if its record has it no longer; None if it is nowhere."""
+    if hashlib.sha256(event.data).hexdigest() == event.sha256:
+        return event
+    stored = await store.get(canonical_ulid_event(event.event_id))
+    if stored is None or hashlib.sha256(stored.data).hexdigest() != event.sha256:
+        return None
+    return RoundEvent.of(event.event_id, stored.data)
+
+
+async def index_of(store: ObjectStore, manifest: Manifest | None) -> EventsIndex | None:
+    """Return the index of accepted events that a manifest names; None if there is none that can be read."""
+    ours = manifest.springline if manifest is not None else None
+    if ours is None:
+        return None
+    try:
+        return await read_index(store, ours.events.index)
+    except DamagedObject:
+        return None
+
+
+def other_body(event_id: str, rebuilt: str, accepted: str) -> Refused:
+    """Return the refusal of a base that holds another body than the one that was accepted."""
+    path = canonical_ulid_event(event_id)
+    return refused(
+        Code.LEDGER_INCOMPLETE,
+        f"{path} has the SHA-256 {rebuilt}, and the ledger has accepted {accepted} under its id; nothing was published",
+        field="rebuild_manifest_path",
+        value=str(path),
+        remedy="Restore the object from a copy, then start the rebuild again.",
+    )
+
+
+def too_many() -> Refused:
+    """Return the refusal of a base that lags too far behind the ledger."""
+    return refused(
+        Code.LEDGER_INCOMPLETE,
+        f"more than {MOST_LATER:,} events were accepted after those that the rebuild manifest lists",
+        field="rebuild_manifest_path",
+        remedy="Make a newer manifest with `springline rebuild plan` and start the rebuild with it.",
+    )

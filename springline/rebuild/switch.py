@@ -1,0 +1,358 @@
+"""Switching a rebuilt state in: the one step of a rebuild that readers notice, and that the sequencer makes (design 5).
+
+    full       the rebuilt base, and on top of it what was accepted meanwhile, replaces whatever is published;
+               it works when the pointer, its manifest or its files are damaged or gone
+    catch-up   the listed events above the watermark are folded onto what is published
+
+Everything is written before the pointer moves, by one compare-and-swap. Ids go on where they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from springline.errors import Code, Refused, refused
+from springline.paths import (
+    orchestration_manifest,
+    orchestration_pointer,
+    parse_orchestration_manifest,
+)
+from springline.projection.config import FoldConfig
+from springline.projection.index import EventsIndex
+from springline.projection.manifest import (
+    NO_MANIFEST,
+    DamagedManifest,
+    Manifest,
+    decode_pointer,
+)
+from springline.rebuild.assemble import RebuiltBase, read_base
+from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.fold import overlapping
+from springline.rebuild.later import Later, add_rounds, events_after, index_of
+from springline.rebuild.orders import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
+from springline.rebuild.split import read_parts, read_split
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.events_index import read_index
+from springline.sequencer.folding import fold_forward, is_late, refold
+from springline.sequencer.head import StoredManifest, read_head, read_manifest
+from springline.sequencer.index_lookup import SegmentCache, contains
+from springline.sequencer.load import load_state
+from springline.sequencer.manifests import write_manifest
+from springline.sequencer.orders import Folded, FoldOrder, Head, PendingRound, PublishOrder, RoundStep
+from springline.sequencer.publishing import PointerWriter
+from springline.sequencer.revision import write_refolded, write_revision
+from springline.sequencer.rounds import RoundEvent, RoundRecord, find_round
+from springline.sequencer.segments import RESTORE_EVENT, read_segment
+from springline.sequencer.standing import read_standing
+from springline.sequencer.warm import OtherConfiguration, Warm, WarmState
+from springline.sequencer.workspace import Sequencer
+from springline.sequencer.writer import EventsTaken, write_events
+from springline.storage.port import ObjectStore
+
+CAUGHT_UP_AT_ONCE = 100_000
+"""Events that a catch-up folds and publishes in one go; what is left comes with the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the result replaces. `state` is the last manifest of ours, None if there is none to be read."""
+
+    head: Head
+    state: Manifest | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A revision that stands and is to be published, unless it is the published one (not `new`)."""
+
+    stored: StoredManifest
+    later: int = 0
+    folded: int = 0
+    more: bool = False
+    new: bool = True
+
+
+async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder) -> StateSwitched:
+    """Publish what a rebuild came to. Safe to repeat with the same order, and to run twice at once.
+
+    Raises `Refused` (LEDGER_INCOMPLETE) if accepted events are missing from it and cannot be added, `DamagedObject`,
+    `OtherConfiguration` and what the store does; nothing is published then.
+    """
+    if (done := await _published(store, order)) is not None:
+        return done
+    if order.switch.mode is RebuildMode.CATCH_UP:
+        standing = await read_standing(store)
+        at = _Standing(standing.head, standing.state)
+        result = await _catch_up(store, config, order, at)
+    else:
+        at = await _standing(store)
+        result = await _full(store, config, order, at)
+    if result.new and not await _publish(store, order, at, result):
+        return StateSwitched(kind="lost")
+    return _answer(result)
+
+
+async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result:
+    switch = order.switch
+    assert switch.base_path is not None
+    assert switch.base_sha256 is not None
+    rebuilt = await read_base(store, switch.base_path, switch.base_sha256)
+    if rebuilt.config_fingerprint != config.fingerprint:
+        raise OtherConfiguration(switch.base_path, rebuilt.config_fingerprint, config.fingerprint)
+    held = await read_index(store, rebuilt.index)
+    later = await _later(store, config, rebuilt, held, at)
+    if later.missing and not switch.allow_missing:
+        raise _incomplete(later.missing)
+    await _write_out(store, config, order, later)
+    events = later.ascending()
+    rounds = rebuilt.rounds_folded if events else max(rebuilt.rounds_folded, later.last_round)
+    template = manifest_of(rebuilt, config, at.head, revision=order.base_revision, rounds_folded=rounds)
+    base = await write_manifest(store, template, is_base=True)
+    if not events:
+        return _Result(base, folded=rebuilt.events)
+    loaded = await load_state(store, base.manifest, config)
+    warm = Warm(base.path, base.manifest, loaded.state, loaded.digest, held)
+    warm.state.tracking = True
+    stored = await _on_top(store, config, order, at.head, warm, _record(order, later.last_round, events))
+    return _Result(stored, later=len(events), folded=rebuilt.events)
+
+
+async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result:
+    """Fold listed events, and those of rounds that are not folded yet, onto the published state."""
+    warm = await WarmState(config).at(store, at.head)
+    later = Later(last_round=at.head.rounds_folded)
+    await add_rounds(store, later, warm.index, after=at.head.rounds_folded, folded=at.head.rounds_folded)
+    if later.missing:
+        raise _incomplete(later.missing)
+    more = await _add_listed(store, order.switch, warm, later)
+    events = later.ascending()
+    if not events and later.last_round == at.head.rounds_folded:
+        published = await read_head(store)
+        assert published is not None
+        here = StoredManifest(published.manifest_path, published.manifest, published.manifest_sha256)
+        return _Result(here, new=False)
+    await _write_out(store, config, order, later)
+    stored = await _on_top(store, config, order, at.head, warm, _record(order, later.last_round, events))
+    return _Result(stored, folded=len(events), more=more)
+
+
+async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: Warm, later: Later) -> bool:
+    """Add listed events that the ledger has not accepted yet, least first; True if not all of them fit."""
+    split = await read_split(store, switch.plan.work_id, switch.split)
+    parts = await read_parts(store, split.receipts)
+    least = max(filter(None, (switch.plan.floor, warm.adopted_through)), default="")
+    cache = SegmentCache()
+    for group in overlapping(parts):
+        refs = [part.segment for part in group if part.segment is not None]
+        listed = [(event_id, body) for ref in refs for event_id, body in await read_segment(store, ref)]
+        above = {event_id: body for event_id, body in listed if event_id > least and event_id not in later.events}
+        known = await contains(store, warm.index, above, cache=cache)
+        for event_id in sorted(above.keys() - known.keys()):
+            if len(later.events) >= CAUGHT_UP_AT_ONCE:
+                return True
+            later.add(RoundEvent.of(event_id, above[event_id]))
+    return False
+
+
+async def _later(
+    store: ObjectStore, config: FoldConfig, rebuilt: RebuiltBase, held: EventsIndex, at: _Standing
+) -> Later:
+    """Return what the ledger has accepted and a rebuilt base does not hold.
+
+    From the published index what lies above the base, from the records of rounds what came since it was planned. If
+    there is no index to read, all records are read.
+    """
+    index = await index_of(store, at.state)
+    if at.state is None or index is None:
+        later = Later()
+        await add_rounds(store, later, held, after=0, folded=None if at.state is None else at.head.rounds_folded)
+        return later
+    later = await events_after(store, config, at.state, rebuilt.last_event_id)
+    since = min(rebuilt.rounds_folded, at.head.rounds_folded)
+    await add_rounds(store, later, held, after=since, folded=at.head.rounds_folded)
+    return later
+
+
+async def _on_top(
+    store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, head: Head, warm: Warm, record: RoundRecord
+) -> StoredManifest:
+    """Write the revision of a state with a record's events, wherever in it they belong."""
+    fold = FoldOrder(
+        workspace=order.workspace,
+        head=head,
+        round=PendingRound(number=record.number, record_sha256=""),
+        delta_id=order.delta_id,
+        snapshot_id=order.snapshot_id,
+        manifest_revision=order.manifest_revision,
+        now_ms=order.now_ms,
+    )
+    if is_late(record, warm):
+        refolded = await refold(store, config, warm, record, cache=SegmentCache())
+        written = await write_refolded(store, config, fold, record, warm, refolded)
+    else:
+        await fold_forward(warm.state, record)
+        written = await write_revision(store, config, fold, record, warm)
+    # Events of segments may have no object of their own, and the tail of an index is read from objects.
+    tail = {event_id for event_id, _ in written.revision.index.tail}
+    try:
+        await write_events(store, {one.event_id: one.data for one in record.events if one.event_id in tail})
+    except EventsTaken as error:
+        raise DamagedObject(error.paths[0], "holds another event than the accepted one", RESTORE_EVENT) from error
+    path = orchestration_manifest(written.revision.manifest.manifest_id)
+    return StoredManifest(path, written.revision.manifest, written.sha256)
+
+
+def _record(order: SwitchStateOrder, number: int, events: list[RoundEvent]) -> RoundRecord:
+    """Return the events as a round that has no record of its own: the bytes are where the rebuild found them."""
+    return RoundRecord(
+        number=number,
+        writer="rebuild",
+        order_sha256="",
+        kind="foreign",
+        created_at_ms=order.now_ms,
+        events=events,
+    )
+
+
+async def _write_out(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, later: Later) -> None:
+    """Write the event objects and request markers of rounds that become visible with this.
+
+    A round that is visible without its markers could be appended twice.
+    """
+    sequencer = Sequencer(store, config)
+    for stored in later.rounds:
+        await sequencer.append(RoundStep(workspace=order.workspace, round=stored.pending))
+
+
+# What is published.
+
+
+async def _standing(store: ObjectStore) -> _Standing:
+    """Return what a full rebuild replaces, as far as it can be read: it needs none of it."""
+    try:
+        standing = await read_standing(store)
+    except DamagedObject:
+        return await _lost(store)
+    state = standing.state if standing.state is not None and standing.state.springline is not None else None
+    if standing.head.pointer_version is None and standing.state is None:
+        return await _lost(store)
+    return _Standing(standing.head, state)
+
+
+async def _lost(store: ObjectStore) -> _Standing:
+    """Return a head to go on from when pointer or manifest are gone or damaged.
+
+    Ids go on behind the manifest that the last round was judged on, which its record names.
+    """
+    stored = await store.get(orchestration_pointer())
+    manifest_id, epoch = NO_MANIFEST, 0
+    if stored is not None:
+        try:
+            pointer = decode_pointer(stored.data, orchestration_pointer())
+            manifest_id, epoch = pointer.manifest_id, pointer.epoch
+        except DamagedManifest:
+            manifest_id = NO_MANIFEST
+    last = await _last_round_manifest(store)
+    head = Head(
+        manifest_id=max(manifest_id, last or NO_MANIFEST),
+        pointer_version=None if stored is None else stored.version,
+        pointer_sha256=None if stored is None else hashlib.sha256(stored.data).hexdigest(),
+        epoch=epoch,
+    )
+    return _Standing(head, None)
+
+
+async def _last_round_manifest(store: ObjectStore) -> str | None:
+    """Return the id of the manifest that the last round was judged on: about the last that was published."""
+    last, step = 0, 1
+    while await find_round(store, last + step) is not None:
+        last, step = last + step, step * 2
+    end = last + step
+    while end - last > 1:
+        middle = (last + end) // 2
+        if await find_round(store, middle) is not None:
+            last = middle
+        else:
+            end = middle
+    found = await find_round(store, last) if last else None
+    begun_on = found.record.begun_on if found is not None else None
+    return None if begun_on is None else parse_orchestration_manifest(begun_on)
+
+
+async def _published(store: ObjectStore, order: SwitchStateOrder) -> StateSwitched | None:
+    """Return the answer if an earlier attempt of this order has published already."""
+    try:
+        head = await read_head(store)
+    except DamagedObject:
+        return None
+    if head is None or head.manifest.revision_ulid not in (order.base_revision, order.manifest_revision):
+        return None
+    stored = StoredManifest(head.manifest_path, head.manifest, head.manifest_sha256)
+    ours, before = head.manifest.springline, 0
+    switch = order.switch
+    if switch.mode is RebuildMode.CATCH_UP:
+        before = await _events_before(store, head.manifest)
+    elif switch.base_path is not None and switch.base_sha256 is not None:
+        before = (await read_base(store, switch.base_path, switch.base_sha256)).events
+    added = 0 if ours is None else ours.events.count - before
+    if switch.mode is RebuildMode.CATCH_UP:
+        # Whether there were more of them, only the attempt that published knew: looking again finds out.
+        return _answer(_Result(stored, folded=added, more=True))
+    return _answer(_Result(stored, later=added, folded=before))
+
+
+async def _events_before(store: ObjectStore, manifest: Manifest) -> int:
+    path = manifest.previous_manifest_path
+    found = await read_manifest(store, path) if path is not None else None
+    ours = found.manifest.springline if found is not None else None
+    return 0 if ours is None else ours.events.count
+
+
+async def _publish(store: ObjectStore, order: SwitchStateOrder, at: _Standing, result: _Result) -> bool:
+    """Move the pointer; False if somebody else has moved it."""
+    manifest, ours = result.stored.manifest, result.stored.manifest.springline
+    assert ours is not None
+    folded = Folded(
+        kind="base",
+        manifest_id=manifest.manifest_id,
+        manifest_sha256=result.stored.sha256,
+        last_event_id=manifest.watermarks.last_committed_event_id,
+        events=ours.events.count,
+        digest=ours.digest.state,
+    )
+    publish = PublishOrder(
+        workspace=order.workspace,
+        head=at.head,
+        round=PendingRound(number=ours.rounds_folded, record_sha256=""),
+        folded=folded,
+        manifest_revision=manifest.revision_ulid,
+        now_ms=order.now_ms,
+    )
+    return await PointerWriter().publish(store, publish) is not None
+
+
+def _answer(result: _Result) -> StateSwitched:
+    manifest = result.stored.manifest
+    ours = manifest.springline
+    switched = Switched(
+        manifest_id=manifest.manifest_id,
+        manifest_revision=manifest.revision_ulid,
+        digest=None if ours is None else ours.digest.state,
+        events=0 if ours is None else ours.events.count,
+        folded=result.folded,
+        later_events=result.later,
+        last_event_id=manifest.watermarks.last_committed_event_id,
+    )
+    return StateSwitched(kind="visible", switched=switched, more=result.more)
+
+
+def _incomplete(missing: list[str]) -> Refused:
+    return refused(
+        Code.LEDGER_INCOMPLETE,
+        f"{len(missing)} accepted event(s) are neither listed nor to be found; nothing was published. "
+        f"First: {', '.join(missing[:3])}",
+        field="rebuild_manifest_path",
+        value=missing[0],
+        remedy="Restore what is named, or start the rebuild again with allow_missing to publish a state without it.",
+    )
