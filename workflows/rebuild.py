@@ -270,6 +270,7 @@ class RebuildWorkflow:
             gaps=shards.gaps,
         )
         reported = await run_part(names.WRITE_REPORT, order, Reported, "write the report")
+        self._note_attempt(reported.attempt)
         result = result.model_copy(update={"report_path": reported.report_path})
         self._update(result=result, next_step=_after(result))
         self._phase(DONE, 1, done=1)

@@ -80,8 +80,8 @@ class _Part:
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
         """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
         verdict: Event | Verdict = judge_body(event_id, body, self.scope)
-        if body is not None and (other := judge_hash(body, accepted)) is not None:
-            verdict = other
+        if body is not None and isinstance(verdict, Event):
+            verdict = judge_hash(body, accepted) or verdict
         if isinstance(verdict, Verdict) or body is None:
             self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
             return
