@@ -15,7 +15,7 @@ from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
-from springline.rebuild.accepted import Accepted
+from springline.rebuild.accepted import accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
@@ -83,7 +83,7 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
-                accepted = await Accepted.of(store, plan.manifest_path)
+                accepted = await accepted_of(store, plan)
                 part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report, accepted)
                 return _part_read(order.number, part)
 
@@ -95,7 +95,7 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
-                accepted = await Accepted.of(store, plan.manifest_path)
+                accepted = await accepted_of(store, plan)
                 part = await scan_segment(
                     store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report, accepted
                 )

@@ -129,6 +129,7 @@ from springline.paths.orchestration import (
 from springline.paths.rebuild import (
     parse_rebuild_report,
     parse_rebuild_work,
+    rebuild_accepted,
     rebuild_base,
     rebuild_report,
     rebuild_section,
@@ -302,6 +303,7 @@ __all__ = [
     "parse_run_log",
     "parse_shard_segment",
     "parse_transaction_record",
+    "rebuild_accepted",
     "rebuild_base",
     "rebuild_report",
     "rebuild_section",

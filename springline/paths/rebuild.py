@@ -70,6 +70,11 @@ def rebuild_segments(work_id: str) -> ObjectPath:
     return ObjectPath(f"{rebuild_work_dir(work_id)}/segments.json")
 
 
+def rebuild_accepted(work_id: str, content_hash: str) -> ObjectPath:
+    """Return the name of a list of what the records of rounds say was accepted, or of the list of these lists."""
+    return ObjectPath(f"{rebuild_work_dir(work_id)}/accepted/{short_hash(content_hash)}.json")
+
+
 def rebuild_shards(work_id: str, content_hash: str) -> ObjectPath:
     """Return the name of the record of how the fold is split, by the hash of its bytes."""
     return ObjectPath(f"{_shards_dir(work_id, content_hash)}.json")

@@ -1,62 +1,180 @@
-"""What the ledger has accepted under each id, as the published index says: a listed event must have these bytes.
+"""What the ledger has accepted under each id: a listed event must have these bytes.
 
-An object that was altered and is still an event tells nobody. Where an index can be read, it does.
+An object that was altered and is still an event tells nobody. The published index does; where it cannot be read, the
+records of rounds do, which the plan then reads once and leaves as lists in the work folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
 
 from springline.ledger.request import RefusalReason
-from springline.projection.index import EventsIndex
-from springline.rebuild.later import index_of
+from springline.paths import ObjectPath, rebuild_accepted, relative_path
+from springline.projection.index import EventsIndex, SegmentRef
+from springline.projection.table_paths import Artifact
+from springline.rebuild.later import index_of, rounds_after
+from springline.rebuild.orders import RebuildPlan
+from springline.rebuild.receipts import WORK_AGAIN
+from springline.sequencer.artifacts import read_file, write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_node
 from springline.sequencer.foreign import Verdict
 from springline.sequencer.head import read_manifest
 from springline.sequencer.index_lookup import SegmentCache, contains
+from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
 
+STRETCH = 50_000
+"""Events of one list in the work folder."""
+_LISTS_TOGETHER = 4
 
-class Accepted:
-    """The events of an index. Without one nothing is known, and nothing is refused."""
 
-    def __init__(self, store: ObjectStore, index: EventsIndex | None) -> None:
-        self._store = store
-        self._index = index
-        self._cache = SegmentCache()
+class Accepted(Protocol):
+    """Knows the bytes that were accepted."""
 
-    @classmethod
-    async def of(cls, store: ObjectStore, manifest_path: str | None) -> Accepted:
-        """Return what the manifest at `manifest_path` says, as far as it can be read."""
-        try:
-            found = await read_manifest(store, manifest_path) if manifest_path is not None else None
-        except DamagedObject:
-            found = None
-        return cls(store, await index_of(store, None if found is None else found.manifest))
-
-    async def hashes(self, event_ids: Iterable[str]) -> dict[str, str]:
-        """Return the SHA-256 (hex) of those events that were accepted, as far as the index can be read."""
-        if self._index is None:
-            return {}
-        try:
-            return await contains(self._store, self._index, event_ids, cache=self._cache)
-        except DamagedObject:
-            return {}
+    async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Return the SHA-256 (hex) of those of `event_ids`, ascending, that were accepted. Raises `DamagedObject`."""
 
     async def has_segment(self, path: str) -> bool:
-        """Say whether a segment is one of the index's own: then all its events were accepted as they are."""
-        if self._index is None:
-            return False
-        if any(ref.path == path for ref in (*self._index.segments, *self._index.packs)):
-            return True
-        try:
+        """Say whether all events of a segment were accepted as they are, for this is one of the ledger's own."""
+
+
+class Nobody:
+    """Nothing is known, and nothing is refused."""
+
+    async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+    async def has_segment(self, path: str) -> bool:
+        """Say no."""
+        return False
+
+
+class ByIndex:
+    """Accepted as an index says."""
+
+    def __init__(self, store: ObjectStore, index: EventsIndex) -> None:
+        self._store, self._index = store, index
+        self._cache = SegmentCache()
+        self._own: set[str] | None = None
+
+    async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Look the ids up in the index's segments."""
+        return await contains(self._store, self._index, event_ids, cache=self._cache)
+
+    async def has_segment(self, path: str) -> bool:
+        """Say whether the index names it."""
+        if self._own is None:
             nodes = await each(lambda ref: read_node(self._store, ref), self._index.nodes)
+            own = [*self._index.segments, *self._index.packs, *(ref for segments in nodes for ref in segments)]
+            self._own = {ref.path for ref in own}
+        return path in self._own
+
+
+class Stretch(Struct, frozen=True):
+    """A list of accepted events from `first_id` to `last_id`."""
+
+    first_id: str
+    last_id: str
+    stored: Artifact
+
+
+class ByRounds:
+    """Accepted as the lists say that the plan made of all rounds."""
+
+    def __init__(self, store: ObjectStore, path: str) -> None:
+        self._store, self._path = store, relative_path(path)
+        self._stretches: list[Stretch] | None = None
+
+    async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Look the ids up in the lists that can hold them."""
+        if not event_ids:
+            return {}
+        if self._stretches is None:
+            self._stretches = await self._lists()
+        wanted, found = set(event_ids), dict[str, str]()
+        first, last = min(wanted), max(wanted)
+        for one in self._stretches:
+            if one.first_id <= last and first <= one.last_id:
+                entries = await read_file(self._store, one.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
+                found |= {event_id: sha256 for event_id, sha256 in entries if event_id in wanted}
+        return found
+
+    async def has_segment(self, path: str) -> bool:
+        """Say no: every event is compared."""
+        return False
+
+    async def _lists(self) -> list[Stretch]:
+        stored = await self._store.get(self._path)
+        if stored is None:
+            raise DamagedObject(self._path, "is gone", WORK_AGAIN)
+        return _STRETCHES.decode(stored.data)
+
+
+_ENTRIES = msgspec.json.Decoder(list[tuple[str, str]])
+_STRETCHES = msgspec.json.Decoder(list[Stretch])
+
+
+async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> Accepted:
+    """Return what knows the accepted bytes for a plan. Raises `DamagedObject` if it was damaged since."""
+    if plan.accepted_path is not None:
+        return ByRounds(store, plan.accepted_path)
+    if plan.accepted_by is None or plan.manifest_path is None:
+        return Nobody()
+    found = await read_manifest(store, plan.manifest_path)
+    index = await index_of(store, None if found is None else found.manifest)
+    if index is None:
+        raise DamagedObject(plan.manifest_path, "or its index was damaged since the rebuild was planned", "start again")
+    return ByIndex(store, index)
+
+
+async def is_whole(store: ObjectStore, index: EventsIndex) -> bool:
+    """Say whether everything that an index names is there, by its hash; nothing is decoded."""
+
+    async def is_there(ref: SegmentRef) -> bool:
+        try:
+            await read_file(store, ref, len)
         except DamagedObject:
             return False
-        return any(ref.path == path for segments in nodes for ref in segments)
+        return True
+
+    try:
+        nodes = await each(lambda ref: read_node(store, ref), index.nodes)
+    except DamagedObject:
+        return False
+    return all(await each(is_there, [*index.segments, *index.packs, *(ref for refs in nodes for ref in refs)]))
+
+
+async def write_accepted(store: ObjectStore, work_id: str) -> ObjectPath:
+    """Write the lists of what all rounds have accepted, and return the path of the list of them.
+
+    Raises `DamagedObject` for a record that is none.
+    """
+    accepted: dict[str, str] = {}
+    async for records in rounds_after(store, 0):
+        for one in records:
+            for event in one.record.events:
+                accepted.setdefault(event.event_id, event.sha256)
+    entries = sorted(accepted.items())
+
+    async def write(start: int) -> Stretch:
+        stretch = entries[start : start + STRETCH]
+        return Stretch(stretch[0][0], stretch[-1][0], await _write(store, work_id, stretch))
+
+    stretches = await each(write, range(0, len(entries), STRETCH), concurrency=_LISTS_TOGETHER)
+    return relative_path((await _write(store, work_id, stretches)).path)
+
+
+async def _write(store: ObjectStore, work_id: str, value: object) -> Artifact:
+    data = await in_thread(lambda: msgspec.json.encode(value))
+    return await write_file(store, data, lambda digest: rebuild_accepted(work_id, digest))
 
 
 def judge_hash(body: bytes, accepted: str | None) -> Verdict | None:

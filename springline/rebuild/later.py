@@ -77,7 +77,7 @@ async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, aft
     """
     later.last_round = after
     cache = SegmentCache()
-    async for records in _rounds_after(store, after):
+    async for records in rounds_after(store, after):
         events = {event.event_id: event for one in records for event in one.record.events}
         known = await contains(store, held, events, cache=cache)
         for event_id, sha256 in known.items():
@@ -94,7 +94,7 @@ async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, aft
         later.rounds = (fresh[-1:] if folded is None else [*later.rounds, *fresh]) or later.rounds
 
 
-async def _rounds_after(store: ObjectStore, after: int) -> AsyncIterator[list[StoredRound]]:
+async def rounds_after(store: ObjectStore, after: int) -> AsyncIterator[list[StoredRound]]:
     """Yield the records after `after` in order, some at a time; nothing is listed."""
     start, together = after + 1, 1
     while True:

@@ -61,6 +61,12 @@ class RebuildPlan(Order):
     manifest_path: str | None = None
     """The manifest that was published when the rebuild was planned: what it is compared with."""
     head_problem: str | None = None
+    accepted_by: Literal["index", "rounds"] | None = None
+    """What says which bytes the ledger has accepted under an id; None: nobody can."""
+    last_listed: str | None = None
+    """The greatest event id that is listed, by itself or in the name of a segment."""
+    accepted_path: str | None = None
+    """The list of lists that the plan made of all rounds, if it is these."""
     attempt: int = 1
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
+from springline.rebuild.accepted import is_whole, write_accepted
+from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
 from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN
@@ -52,12 +54,14 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         if floor is not None:
             ids = ids[bisect_right(ids, floor) :]
             segments = [path for path in segments if (name := parse_ledger_segment(path)) and name.last_id > floor]
-    _check_times(
-        [*ids[-1:], *(name.last_id for path in segments if (name := parse_ledger_segment(path)))], order.now_ms
-    )
-    # What was read without an index to compare it with is read again once there is one.
-    compared = b"compared" if head is not None and head.is_ours else b""
-    work_id = work_id_of([*contents, (floor or "").encode(), compared], config.fingerprint)
+    ends = [*ids[-1:], *(name.last_id for path in segments if (name := parse_ledger_segment(path)))]
+    _check_times(ends, order.now_ms)
+    index = await index_of(store, None if head is None else head.manifest)
+    can_be_read = index is not None and await is_whole(store, index)
+    accepted_by: Literal["index", "rounds"] = "index" if can_be_read else "rounds"
+    # What was read with less to compare it with is read again once there is more.
+    work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode()], config.fingerprint)
+    accepted_path = None if accepted_by == "index" else await write_accepted(store, work_id)
     slices = [ids[start : start + SLICE_EVENTS] for start in range(0, len(ids), SLICE_EVENTS)]
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
     await _write_list(store, rebuild_segments(work_id), segments)
@@ -76,6 +80,9 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         digest_before=ours.digest.state if ours is not None else None,
         manifest_path=head.manifest_path if head is not None else None,
         head_problem=problem,
+        accepted_by=accepted_by,
+        accepted_path=accepted_path,
+        last_listed=max(ends, default=None),
     )
 
 

@@ -76,6 +76,7 @@ class _Part:
     bad: list[BadRecord] = field(default_factory=list)
     missing: int = 0
     damaged: int = 0
+    known: int = 0
 
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
         """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
@@ -141,7 +142,7 @@ async def read_slice(
     done = await read_receipt(store, rebuild_slice_receipt(work_id, number), PartReceipt)
     if done is not None:
         return PartDone(done, reused=True)
-    ids = await _list_of(store, rebuild_slice(work_id, number))
+    ids = await read_list(store, rebuild_slice(work_id, number))
     part = _Part(scope, shards)
     for start in range(0, len(ids), READ_AT_ONCE):
         some = ids[start : start + READ_AT_ONCE]
@@ -149,6 +150,7 @@ async def read_slice(
         found = await store.get_many(paths, concurrency=READS_TOGETHER)
         bodies = [None if one is None else one.data for one in found]
         hashes = {} if accepted is None else await accepted.hashes(some)
+        part.known += len(hashes)
         work = partial(_take_all, part, some, paths, bodies, hashes)
         await in_thread(work)
         report(start + len(some))
@@ -174,7 +176,7 @@ async def scan_segment(
     done = await read_receipt(store, rebuild_segment_receipt(work_id, number), PartReceipt)
     if done is not None:
         return PartDone(done, reused=True)
-    path = ObjectPath((await _list_of(store, rebuild_segments(work_id)))[number])
+    path = ObjectPath((await read_list(store, rebuild_segments(work_id)))[number])
     part = _Part(scope, shards)
     segment = await _scan(store, path, part, accepted)
     report(len(part.events))
@@ -197,9 +199,12 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
     except DamagedSegment as error:
         part.refuse(path, str(error))
         return None
-    hashes = {}
-    if accepted is not None and not await accepted.has_segment(path):
+    hashes: dict[str, str] = {}
+    if accepted is not None and await accepted.has_segment(path):
+        part.known = len(bodies)
+    elif accepted is not None:
         hashes = await accepted.hashes(await in_thread(lambda: [event_id_of(body) for body in bodies]))
+        part.known = len(hashes)
 
     def take() -> int:
         last = ""
@@ -253,6 +258,7 @@ async def _receipt(
         sections=sections,
         odd=sorted(part.links.odd),
         claims=dict(sorted(part.links.claims.items())),
+        known=part.known,
     )
 
 
@@ -264,7 +270,8 @@ async def _close(store: ObjectStore, receipt: PartReceipt, name: Callable[[str |
     return PartDone(receipt, artifact.path)
 
 
-async def _list_of(store: ObjectStore, path: ObjectPath) -> list[str]:
+async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
+    """Return a list that the plan wrote: event ids of a slice, or paths of segments. Raises `DamagedObject`."""
     stored = await store.get(path)
     if stored is None:
         raise DamagedObject(path, "is gone", WORK_AGAIN)

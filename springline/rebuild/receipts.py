@@ -41,7 +41,10 @@ class Section(Struct, frozen=True):
 
 
 class PartReceipt(Struct, frozen=True):
-    """What a slice or a listed segment came to. `missing` and `damaged` count what is in `bad` and more."""
+    """What a slice or a listed segment came to. `missing` and `damaged` count what is in `bad` and more.
+
+    `known`: how many of its events, good or bad, the ledger had accepted.
+    """
 
     number: int
     events: int
@@ -53,6 +56,7 @@ class PartReceipt(Struct, frozen=True):
     sections: list[Section]
     odd: list[str]
     claims: dict[str, str]
+    known: int = 0
 
     @property
     def whole(self) -> bool:

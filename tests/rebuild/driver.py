@@ -10,7 +10,7 @@ import orjson
 from springline.ledger.event_ids import new_event_id
 from springline.paths import ObjectPath, Scope, orchestration_rebuild
 from springline.projection.config import FoldConfig
-from springline.rebuild.accepted import Accepted
+from springline.rebuild.accepted import accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
@@ -98,7 +98,7 @@ class Rebuild:
         """Read all parts."""
         done: dict[int, PartDone] = {}
         for number in self._order(plan.slices + plan.segments):
-            accepted = await Accepted.of(self.store, plan.manifest_path)
+            accepted = await accepted_of(self.store, plan)
             if number < plan.slices:
                 part = await read_slice(self.store, self.scope, plan.work_id, plan.shards, number, _nothing, accepted)
             else:

@@ -13,7 +13,7 @@ from springline.sequencer import manifests
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.rebuild.driver import Incomplete, Rebuild
-from tests.rebuild.workspaces import appended, digest, foreign, listed
+from tests.rebuild.workspaces import appended, digest, foreign, listed, listed_in_segments
 from tests.sequencer.run import Run
 from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, body_of, scoped, seed_event, triggered
 from tests.sequencer.yardstick import check_state, head_of
@@ -327,3 +327,18 @@ async def test_nothing_is_listed() -> None:
         watched = FaultyStore(store)
         await Rebuild(watched, CONFIG, shards=3).run(manifest, mode)
         assert watched.count(Kind.LIST) == 0
+
+
+async def test_an_event_that_is_listed_twice_does_not_make_up_for_one_that_is_not() -> None:
+    store, run = await appended(["r"])
+    for number in range(100, 400):
+        await run.append(ask(number, triggered(f"s-{number}")))
+    both = await listed_in_segments(store)
+    assert both["segment_paths"]
+    everything = await listed(store)
+    # One event stands in a segment and is listed by its object, too; another one of the tail is not listed.
+    left_out = both["event_paths"].pop(0)
+    twice = {**both, "event_paths": [*both["event_paths"], everything["event_paths"][5]]}
+    with pytest.raises(Incomplete) as caught:
+        await full(store, twice)
+    assert caught.value.gaps == [left_out.rsplit("/", 1)[-1].removesuffix(".json")]

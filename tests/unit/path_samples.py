@@ -125,6 +125,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.rebuild_slice(WORK, 7), f"{WORKS}/slices/000007.json"),
     (paths.rebuild_slice_receipt(WORK, 7), f"{WORKS}/slices/000007.receipt.json"),
     (paths.rebuild_segments(WORK), f"{WORKS}/segments.json"),
+    (paths.rebuild_accepted(WORK, H12), f"{WORKS}/accepted/{H12}.json"),
     (paths.rebuild_section(WORK, 12, 3, H12), f"{WORKS}/sections/000012-000003.{H12}.msgpack.lz4"),
     (paths.rebuild_segment_receipt(WORK, 0), f"{WORKS}/segments/000000.receipt.json"),
     (paths.rebuild_slice_receipt(WORK, 7, H12), f"{WORKS}/slices/000007.{H12}.receipt.json"),

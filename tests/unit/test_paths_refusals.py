@@ -175,6 +175,7 @@ REFUSALS = [
     *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_slice_receipt(WORK, number)),
     *cases("part number", [-1, 1_000_000], lambda number: paths.rebuild_segment_receipt(WORK, number)),
     *cases("work_id", ["", "x"], paths.rebuild_segments),
+    *cases("content hash", BAD_HASHES, lambda digest: paths.rebuild_accepted(WORK, digest)),
     *cases("part number", [-1, 1_000_000], lambda part: paths.rebuild_section(WORK, part, 0, H12)),
     *cases("content hash", BAD_HASHES, lambda digest: paths.rebuild_section(WORK, 0, 0, digest)),
     *cases("content hash", BAD_HASHES, lambda split: paths.rebuild_shards(WORK, split)),

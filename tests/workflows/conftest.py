@@ -29,6 +29,7 @@ from springline.names import SEARCH_ATTRIBUTES
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
+from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
 
 IDENTITY = "springline-test"
@@ -126,6 +127,16 @@ async def own_ledger(
         yield ledger
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def rebuilds(
+    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[RebuildBench]:
+    rebuilds = RebuildBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    await rebuilds.open()
+    async with kept(rebuilds, request, LEDGER_HISTORIES):
+        yield rebuilds
+
+
 def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:
     """Return a client whose workers' activities have faults."""
     config = environment.client.config()
@@ -142,10 +153,10 @@ async def kept(bench: WorkflowBench, request: pytest.FixtureRequest, prefix: str
     """Run a test, save the histories of its runs if that is asked for, and leave nothing running."""
     try:
         yield
-    finally:
         folder = os.environ.get("SPRINGLINE_RECORD_HISTORIES")
         if folder and request.node.get_closest_marker("not_recorded") is None:
             await record(bench, Path(folder), request.node.name, prefix)
+    finally:
         await bench.end()
 
 
