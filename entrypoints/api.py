@@ -23,6 +23,7 @@ from ulid import ULID
 from entrypoints.logs import configure_logging
 from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_rebuild import TemporalRebuilds
 from entrypoints.temporal_tables import TemporalTables
 from springline.api.app import create_app
 from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
@@ -92,6 +93,7 @@ def build_deps(
         commits=coalescer,
         sequencers=TemporalCommitGateway(client),
         ledger=ledger,
+        rebuilds=TemporalRebuilds(client),
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),

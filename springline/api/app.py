@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import automation, commits, ledger, runs, service, tables
+from springline.api import automation, commits, ledger, rebuild, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
 from springline.api.metrics import HttpMetrics, ReadsCollector
 from springline.api.middleware import Authentication, BodyLimit, RequestContext
@@ -45,6 +45,7 @@ def create_app(deps: Deps) -> FastAPI:
             {"name": "ledger", "description": "Append events, take in foreign ones, ask where the ledger stands."},
             {"name": "runs", "description": "Runs, tasks, partitions and timers of the published state."},
             {"name": "automation", "description": "Schedules, sensors and backfills of the published state."},
+            {"name": "rebuild", "description": "Rebuild the published state from events, watch it, and cancel it."},
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
         redirect_slashes=False,
@@ -53,8 +54,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.workspaces = Workspaces(deps.store)
     app.state.published = PublishedReader(deps.store)
     deps.metrics.register(ReadsCollector(app.state.published.counts))
-    for router in (tables.router, commits.router, ledger.router, runs.router, automation.router, service.router):
-        app.include_router(router)
+    for module in (tables, commits, ledger, runs, automation, rebuild, service):
+        app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

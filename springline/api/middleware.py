@@ -21,6 +21,8 @@ from springline.delta.payload import MAX_PAYLOAD_BYTES
 from springline.errors import Code, Refusal, Refused
 
 PROTECTED_PREFIX = "/api/"
+PROTECTED_PATHS = frozenset({"/rebuild"})
+"""Paths elsewhere that want a token too."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("springline.api")
@@ -70,7 +72,7 @@ class RequestContext:
 
 
 class Authentication:
-    """Lets nobody without a valid token below `/api/`; the bearer is `request.state.principal` afterwards."""
+    """Lets nobody in without a valid token where one is wanted; the bearer is `request.state.principal` then."""
 
     def __init__(self, app: ASGIApp, *, verifier: TokenVerifier) -> None:
         self._app = app
@@ -78,7 +80,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
-        if scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIX):
+        if scope["type"] == "http" and is_protected(scope["path"]):
             try:
                 principal = await self._verifier.verify(Headers(scope=scope).get("Authorization"))
             except Refused as error:
@@ -86,6 +88,11 @@ class Authentication:
                 return
             scope["state"]["principal"] = principal
         await self._app(scope, receive, send)
+
+
+def is_protected(path: str) -> bool:
+    """Say whether a path wants a token."""
+    return path.startswith(PROTECTED_PREFIX) or path in PROTECTED_PATHS
 
 
 class BodyLimit:

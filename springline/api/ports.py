@@ -14,6 +14,7 @@ from springline.delta.request import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
+from springline.rebuild.request import RebuildRequest, RebuildView
 from springline.storage.port import ObjectStore
 
 
@@ -54,6 +55,25 @@ class Ledger(Protocol):
         """Return what the sequencer is doing, with its lag; None if it rests or cannot be asked just now."""
 
 
+class Rebuilds(Protocol):
+    """Rebuilding the projections of a workspace, one rebuild at a time (design 5).
+
+    All raise `Refused`, UNAVAILABLE if there is no answer in time.
+    """
+
+    async def start(self, scope: Scope, request: RebuildRequest) -> str:
+        """Start a rebuild and return its run id; raises `Refused` (REBUILD_UNDER_WAY) if one is running."""
+
+    async def result(self, scope: Scope, run_id: str, wait_s: float) -> dict[str, Any] | None:
+        """Return what a run came to, None if it still runs after `wait_s` seconds; raises `Refused` if it failed."""
+
+    async def view(self, scope: Scope, run_id: str | None = None) -> RebuildView | None:
+        """Return how far a run is, by default the newest; None if there is none."""
+
+    async def cancel(self, scope: Scope) -> RebuildView | None:
+        """Ask the run that is under way to end, and return it; None if there is none."""
+
+
 Probe = Callable[[], Awaitable[None]]
 """Returns if what it looks at works; raises otherwise."""
 
@@ -72,6 +92,7 @@ class Deps:
     commits: Commits
     sequencers: Sequencers
     ledger: Ledger
+    rebuilds: Rebuilds
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]
     new_name: Callable[[], str]

@@ -25,6 +25,7 @@ API_VARIABLE = "SPRINGLINE_API_URL"
 TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
 TABLES = "/api/v1/delta/tables"
 LEDGER = "/api/v1/ledger"
+REBUILD = "/api/v1/rebuild"
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
@@ -101,8 +102,9 @@ class Api:
         root: str = TABLES,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | float] | None = None,
     ) -> Answer:
-        """Call the API at the route `root` and the segments of `path` below it.
+        """Call the API at the route `root` and the segments of `path` below it; `params` go into the query.
 
         Raises `ApiRefused` for a definite no, `Refused` (UNAVAILABLE) if there is no answer within the wait.
         """
@@ -111,7 +113,7 @@ class Api:
         ceiling, told = FIRST_PAUSE_SECONDS, False
         while True:
             try:
-                response = self._http.request(method, route, json=body, headers=headers)
+                response = self._http.request(method, route, json=body, headers=headers, params=params)
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
             else:

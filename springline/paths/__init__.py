@@ -128,7 +128,6 @@ from springline.paths.orchestration import (
 )
 from springline.paths.rebuild import (
     parse_rebuild_report,
-    parse_rebuild_work,
     rebuild_accepted,
     rebuild_base,
     rebuild_report,
@@ -141,6 +140,7 @@ from springline.paths.rebuild import (
     rebuild_slice,
     rebuild_slice_receipt,
     rebuild_work_dir,
+    rebuild_work_of,
     rebuild_work_prefix,
 )
 from springline.paths.scope import (
@@ -298,7 +298,6 @@ __all__ = [
     "parse_orchestration_request",
     "parse_orchestration_round",
     "parse_rebuild_report",
-    "parse_rebuild_work",
     "parse_receipt_segment",
     "parse_run_log",
     "parse_shard_segment",
@@ -315,6 +314,7 @@ __all__ = [
     "rebuild_slice",
     "rebuild_slice_receipt",
     "rebuild_work_dir",
+    "rebuild_work_of",
     "rebuild_work_prefix",
     "receipt_segment",
     "relative_path",

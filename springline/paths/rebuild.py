@@ -29,7 +29,7 @@ def rebuild_work_dir(work_id: str) -> ObjectPath:
     return ObjectPath(f"{_WORK}/{work_id}")
 
 
-def parse_rebuild_work(path: str) -> str | None:
+def rebuild_work_of(path: str) -> str | None:
     """Return the work id in the path of an object in a work folder, or None for another path."""
     match = _OF_WORK.fullmatch(path)
     if match is None:

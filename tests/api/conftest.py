@@ -20,6 +20,7 @@ from springline.commit.coalescer import Coalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
 from tests.api.ledger import LocalLedger
+from tests.api.rebuilds import LocalRebuilds
 from tests.api.sequencer import LocalSequencer, LocalTables, new_name
 
 SECRET = "a secret of the tests, 32 bytes or more"
@@ -54,6 +55,7 @@ class World:
     client: httpx.AsyncClient
     sequencer: LocalSequencer
     ledger: LocalLedger
+    rebuilds: LocalRebuilds
 
     def token(self, scope: Scope = ACME, **options: Any) -> str:
         return make_token(SECRET, scope, **({"subject": "tester"} | options))
@@ -103,6 +105,7 @@ async def world() -> AsyncIterator[World]:
     store = MemoryStore()
     sequencer = LocalSequencer(store)
     ledger = LocalLedger(store)
+    rebuilds = LocalRebuilds(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
     deps = Deps(
         store=store,
@@ -110,6 +113,7 @@ async def world() -> AsyncIterator[World]:
         commits=coalescer,
         sequencers=sequencer,
         ledger=ledger,
+        rebuilds=rebuilds,
         verifier=TokenVerifier(SharedSecret(SECRET)),
         location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
         new_name=new_name,
@@ -117,7 +121,7 @@ async def world() -> AsyncIterator[World]:
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-        made = World(store, deps, client, sequencer, ledger)
+        made = World(store, deps, client, sequencer, ledger, rebuilds)
         client.headers.update(made.bearer())
         yield made
     await coalescer.aclose()

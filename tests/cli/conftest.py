@@ -29,6 +29,7 @@ from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
 from tests.api.conftest import ACME, SECRET
 from tests.api.ledger import LocalLedger
+from tests.api.rebuilds import LocalRebuilds
 from tests.api.sequencer import LocalSequencer, LocalTables, new_name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
@@ -108,6 +109,7 @@ class Served:
 
     url: str
     store: MemoryStore
+    rebuilds: LocalRebuilds
 
     def paths(self) -> set[str]:
         return set(self.store.objects)
@@ -118,15 +120,16 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Serve the HTTP surface over a store in memory, and let the environment name it and a good token."""
     (port,) = free_ports(1)
     store = MemoryStore()
+    rebuilds = LocalRebuilds(store)
     ready = threading.Event()
     stop: list[Callable[[], None]] = []
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, port, ready, stop)), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, rebuilds, port, ready, stop)), daemon=True)
     thread.start()
     assert ready.wait(30)
     url = f"http://{LOOPBACK}:{port}"
     monkeypatch.setenv("SPRINGLINE_API_URL", url)
     monkeypatch.setenv("SPRINGLINE_TOKEN", make_token(SECRET, ACME, subject="tester"))
-    yield Served(url, store)
+    yield Served(url, store, rebuilds)
     stop[0]()
     thread.join(30)
     assert not thread.is_alive()
@@ -142,7 +145,13 @@ class _Server(uvicorn.Server):
         self._ready.set()
 
 
-async def _serve(store: MemoryStore, port: int, ready: threading.Event, stop: list[Callable[[], None]]) -> None:
+async def _serve(
+    store: MemoryStore,
+    rebuilds: LocalRebuilds,
+    port: int,
+    ready: threading.Event,
+    stop: list[Callable[[], None]],
+) -> None:
     sequencer = LocalSequencer(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
     app = create_app(
@@ -152,6 +161,7 @@ async def _serve(store: MemoryStore, port: int, ready: threading.Event, stop: li
             commits=coalescer,
             sequencers=sequencer,
             ledger=LocalLedger(store),
+            rebuilds=rebuilds,
             verifier=TokenVerifier(SharedSecret(SECRET)),
             location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
             new_name=new_name,

@@ -135,10 +135,10 @@ def test_manifest_and_round_round_trip(number: int) -> None:
 @given(segments)
 def test_rebuild_work_round_trip(name: str) -> None:
     work = "0123456789abcdef0123456789"
-    assert paths.parse_rebuild_work(paths.rebuild_report(work, name)) == work
+    assert paths.rebuild_work_of(paths.rebuild_report(work, name)) == work
     assert paths.parse_rebuild_report(paths.rebuild_report(work, name)) == (work, name)
     assert paths.parse_rebuild_report(paths.rebuild_base(work, name)) is None
-    assert paths.parse_rebuild_work(paths.rebuild_work_dir(work)) is None
+    assert paths.rebuild_work_of(paths.rebuild_work_dir(work)) is None
 
 
 @given(segments)

@@ -168,18 +168,18 @@ class _Marking:
         """Return what was marked. The files of a rebuild are as young as the youngest of them."""
         youngest: dict[str, int] = {}
         for one in self._found:
-            work_id = paths.parse_rebuild_work(one.path)
+            work_id = paths.rebuild_work_of(one.path)
             if work_id is not None:
                 youngest[work_id] = max(one.since_ms, youngest.get(work_id, 0))
         return [
-            one if (work_id := paths.parse_rebuild_work(one.path)) is None else _seen(one, youngest[work_id])
+            one if (work_id := paths.rebuild_work_of(one.path)) is None else _seen(one, youngest[work_id])
             for one in self._found
         ]
 
 
 def _is_work(path: str) -> bool:
     """Say whether a path lies in the work folder of a rebuild; its reports are for people, and stay."""
-    return paths.parse_rebuild_work(path) is not None and paths.parse_rebuild_report(path) is None
+    return paths.rebuild_work_of(path) is not None and paths.parse_rebuild_report(path) is None
 
 
 def _seen(one: Marked, since_ms: int) -> Marked:
