@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 import uuid_utils
 
-from springline.cli import commits, fold, ledger, query, service, state, stores, tables, tail
+from springline.cli import commits, fold, ledger, query, rebuild, rebuild_plan, service, state, stores, tables, tail
 from springline.cli.dev import dev
 from springline.cli.doctor import TemporalFindings, examine
 from springline.cli.documents import Command, CompactOption, FieldOption, emit, hint, printing
@@ -46,7 +46,8 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
     states = typer.Typer(
         help="Look at the published state, compare states, fold events offline.", rich_markup_mode=None
     )
-    for name, group in (("table", table), ("ledger", events), ("state", states)):
+    rebuilds = typer.Typer(help="Rebuild the published state from its events, and prove it.", rich_markup_mode=None)
+    for name, group in (("table", table), ("ledger", events), ("state", states), ("rebuild", rebuilds)):
         app.add_typer(group, name=name)
     of_tables: dict[str, Command] = {
         "create": tables.create,
@@ -63,6 +64,14 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         "diff": state.diff,
         "fold": fold.fold,
     }
+    of_rebuild: dict[str, Command] = {
+        "plan": rebuild_plan.plan,
+        "start": rebuild.start,
+        "watch": rebuild.watch,
+        "verify": rebuild.verify,
+        "explain": rebuild.explain,
+        "cancel": rebuild.cancel,
+    }
     others: dict[str, Command] = {
         "commit": commits.commit,
         "stage": commits.stage,
@@ -70,7 +79,8 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         "token": service.token,
         "version": service.show_version,
     }
-    for group, group_commands in ((table, of_tables), (events, of_ledger), (states, of_state), (app, others)):
+    groups = ((table, of_tables), (events, of_ledger), (states, of_state), (rebuilds, of_rebuild), (app, others))
+    for group, group_commands in groups:
         for name, command in group_commands.items():
             group.command(name)(printing(command))
     events.command("tail")(tail.tail)

@@ -38,6 +38,12 @@ COMMANDS = [
     ["state", "digest"],
     ["state", "diff"],
     ["state", "fold"],
+    ["rebuild", "plan"],
+    ["rebuild", "start"],
+    ["rebuild", "watch"],
+    ["rebuild", "verify"],
+    ["rebuild", "explain"],
+    ["rebuild", "cancel"],
     ["query"],
 ]
 ROOT = Path(__file__).parents[2]
