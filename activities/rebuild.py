@@ -15,7 +15,7 @@ from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
-from springline.rebuild.accepted import accepted_of
+from springline.rebuild.accepted import Accepted, accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
@@ -64,6 +64,7 @@ class RebuildActivities:
         self._store = store
         self._configure = configure
         self._switches = switches
+        self._known: tuple[tuple[str | None, ...], Accepted] | None = None
 
     @activity.defn(name=names.PLAN_REBUILD)
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
@@ -83,7 +84,7 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
-                accepted = await accepted_of(store, plan)
+                accepted = await self._accepted(store, plan)
                 part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report, accepted)
                 return _part_read(order.number, part)
 
@@ -95,7 +96,7 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
-                accepted = await accepted_of(store, plan)
+                accepted = await self._accepted(store, plan)
                 part = await scan_segment(
                     store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report, accepted
                 )
@@ -190,6 +191,13 @@ class RebuildActivities:
             with as_temporal_failures():
                 store, _ = self._workspace(order.workspace)
                 return Reported(report_path=await write_report(store, order), attempt=_attempt())
+
+    async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> Accepted:
+        """Return what knows the accepted bytes, one for all parts of a plan: neighbours look at the same segments."""
+        key = (plan.work_id, plan.manifest_path, plan.accepted_path)
+        if self._known is None or self._known[0] != key:
+            self._known = (key, await accepted_of(store, plan))
+        return self._known[1]
 
     def _workspace(self, ref: WorkspaceRef) -> tuple[ObjectStore, Scope]:
         scope = Scope(ref.tenant, ref.workspace)

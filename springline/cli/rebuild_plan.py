@@ -19,7 +19,7 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="NAME",
-        help="Name of the manifest under state/orchestration/rebuilds/, or its path; default: a new name.",
+        help="Name of the manifest, or its whole path; default: a new name.",
     ),
 ]
 RoundsOption = Annotated[

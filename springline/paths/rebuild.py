@@ -85,7 +85,7 @@ def rebuild_shard_table(work_id: str, split: str, number: int, table: str, conte
     if table not in _SHARD_TABLES:
         raise InvalidPath("table", table, f"give one of {', '.join(_SHARD_TABLES)}")
     folder = f"{_shards_dir(work_id, split)}/{_number(number)}"
-    return ObjectPath(f"{folder}/{table}.{short_hash(content_hash)}.parquet")
+    return ObjectPath(f"{folder}/{table}.{short_hash(content_hash)}.arrow")
 
 
 def rebuild_shard_receipt(work_id: str, split: str, number: int) -> ObjectPath:

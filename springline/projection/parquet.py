@@ -6,7 +6,7 @@ Instants are plain 64-bit integers, no timestamp type; strings have 32-bit offse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -81,15 +81,31 @@ def _repeating(table: str) -> list[str]:
 
 
 def arrow_table(table: Table, rows: Iterable[Row]) -> pa.Table:
-    """Return rows as an Arrow table, sorted by key.
+    """Return rows as an Arrow table, sorted by key; raises as `arrow_columns`."""
+    return arrow_columns(table, sorted(rows, key=table.key_of))
+
+
+def arrow_columns(table: Table, rows: Sequence[Row]) -> pa.Table:
+    """Return rows as an Arrow table, in their order.
 
     Raises `pyarrow.ArrowException`, `TypeError` or `OverflowError` for a value that its column cannot hold.
     """
     schema = _schema(table.name)
-    in_order = sorted(rows, key=table.key_of)
-    columns: Iterable[Any] = zip(*in_order, strict=True) if in_order else [()] * len(schema)
+    columns: Iterable[Any] = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def sorted_by_key(table: Table, content: pa.Table) -> pa.Table:
+    """Return an Arrow table of ours sorted by key, in the order of `arrow_table`."""
+    in_order = content.sort_by([(name, "ascending") for name in table.key]).combine_chunks()
+    return in_order.replace_schema_metadata(_schema(table.name).metadata)
+
+
+def rows_of_arrow(content: pa.Table) -> list[Row]:
+    """Return the rows of an Arrow table of ours, in its order."""
+    columns = [[value for chunk in column.chunks for value in values_of(chunk)] for column in content.columns]
+    return list(zip(*columns, strict=True))
 
 
 def encode_table(table: Table, rows: Iterable[Row]) -> bytes:
@@ -109,21 +125,6 @@ def encode_arrow(table: Table, content: pa.Table) -> bytes:
         writer.write_table(content, row_group_size=max(1, len(content)))
     data: bytes = sink.getvalue().to_pybytes()
     return data
-
-
-def merge_files(table: Table, files: Iterable[bytes]) -> bytes:
-    """Return the file that holds the rows of several files of ours, whose keys differ: what `encode_table` writes.
-
-    Raises `DamagedTable` for bytes that are no such file.
-    """
-    schema = _schema(table.name)
-    try:
-        parts = [pq.read_table(pa.BufferReader(data)).cast(schema) for data in files]
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedTable(table.name, None, f"no Parquet file of ours: {error}") from error
-    content = pa.concat_tables([schema.empty_table(), *parts])
-    in_order = content.sort_by([(name, "ascending") for name in table.key]).combine_chunks()
-    return encode_arrow(table, in_order.replace_schema_metadata(schema.metadata))
 
 
 def decode_table(table: Table, data: bytes) -> list[Row]:

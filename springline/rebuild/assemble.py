@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -18,7 +17,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest
 from springline.projection.index import EventsIndex, Node, NodeRef, SegmentRef
 from springline.projection.manifest import BaseSnapshot
-from springline.projection.parquet import decode_table, encode_table, merge_files
+from springline.projection.parquet import encode_table
 from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
 from springline.projection.table_paths import Artifact
 from springline.rebuild.fold import ids_in_order, overlapping
@@ -31,11 +30,12 @@ from springline.rebuild.receipts import (
     read_receipt,
 )
 from springline.rebuild.sections import read_section
+from springline.rebuild.shard_tables import decode_rows, merged
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.artifacts import read_file, write_file
 from springline.sequencer.bases import DELETE_CHANNEL_VERSION
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
 from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
@@ -69,20 +69,18 @@ async def assemble(
     parts = await read_parts(store, split.receipts)
     shards = await each(lambda number: _shard(store, work_id, order.split, number), range(split.shards))
     partitions = await _partitions(store, shards)
-    digest = await in_thread(lambda: _digest(shards, partitions))
-    turn = asyncio.Lock()
+    digest = await in_turn(lambda: _digest(shards, partitions))
 
     async def write(name: str) -> WrittenTable:
         files = [one.stored for shard in shards for one in shard.tables if one.table == name]
         datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files)
-        async with turn:
-            data = await in_thread(
-                lambda: (
-                    encode_table(PARTITION_STATUS, partitions)
-                    if name == PARTITION_STATUS.name
-                    else merge_files(TABLES[name], datas)
-                )
+        data = await in_turn(
+            lambda: (
+                encode_table(PARTITION_STATUS, partitions)
+                if name == PARTITION_STATUS.name
+                else merged(TABLES[name], datas)
             )
+        )
         org = config.tenant if name == CATALOG_RUN_INDEX.name else None
         return await write_table(store, StateLayer.BASE, order.snapshot_id, EncodedTable(name, org, data))
 
@@ -144,9 +142,7 @@ async def _partitions(store: ObjectStore, shards: Sequence[ShardReceipt]) -> lis
         for one in shard.tables:
             if one.table != PARTITION_STATUS.name:
                 continue
-            rows = await read_file(
-                store, one.stored, lambda data: decode_table(PARTITION_STATUS, data), remedy=WORK_AGAIN
-            )
+            rows = await read_file(store, one.stored, decode_rows, remedy=WORK_AGAIN)
             for row in rows:
                 key = (str(row[_ASSET]), str(row[_PARTITION]))
                 new = (row, materialized.get(key, ""))
@@ -214,11 +210,11 @@ async def _write_node(store: ObjectStore, refs: list[SegmentRef]) -> NodeRef:
 async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[SegmentRef]:
     sections = [section for part in group for section in part.sections]
     read = await each(lambda section: read_section(store, section), sections)
-    events = await in_thread(lambda: ids_in_order(body for bodies in read for body in bodies))
+    events = await in_turn(lambda: ids_in_order(body for bodies in read for body in bodies))
     refs: list[SegmentRef] = []
     for piece in events_index.pieces([len(body) + 1 for _, body in events]):
         some = [events[place] for place in piece]
-        data = await in_thread(lambda some=some: encode_segment(some))  # type: ignore[misc]
+        data = await in_turn(lambda some=some: encode_segment(some))  # type: ignore[misc]
         first, last = some[0][0], some[-1][0]
 
         def name(digest: str, first: str = first, last: str = last) -> ObjectPath:

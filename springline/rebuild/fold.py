@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +12,11 @@ import msgspec
 from springline.ledger.envelope import Event, parse_event
 from springline.ledger.events import TaskCompletionRecorded, TaskFinished
 from springline.ledger.request import EventOutcome, RefusalReason
-from springline.paths import canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
+from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
 from springline.projection.buckets import encode_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import EventOutcome as Folded
-from springline.projection.parquet import encode_table
 from springline.projection.schema import PARTITION_STATUS, TABLES
 from springline.projection.sharding import CONTROL_SHARD, shard_of
 from springline.projection.state import State
@@ -34,8 +32,9 @@ from springline.rebuild.receipts import (
     write_receipt,
 )
 from springline.rebuild.sections import read_section
+from springline.rebuild.shard_tables import encode_rows
 from springline.sequencer.artifacts import write_file
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
 
@@ -72,14 +71,8 @@ class _Shard:
 
     def fold(self, bodies: Iterable[bytes]) -> None:
         """Fold bodies, ascending by id, that may hold others' events and repetitions."""
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            for body in bodies:
-                self._fold(body)
-        finally:
-            if collecting:
-                gc.enable()
+        for body in bodies:
+            self._fold(body)
 
     def _fold(self, body: bytes) -> None:
         event = parse_event(body)
@@ -138,10 +131,9 @@ async def fold_shard(
         sections = [section for part in group for section in part.sections if section.shard in wanted]
         bodies = await _in_order(store, sections)
         for start in range(0, len(bodies), FOLDED_AT_ONCE):
-            await in_thread(lambda bodies=bodies, start=start: shard.fold(bodies[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
+            await in_turn(lambda bodies=bodies, start=start: shard.fold(bodies[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
             report(shard.events)
-    tables = await _write_tables(store, work_id, split_hash, shard)
-    digest = await in_thread(lambda: _digest_of(shard.state))
+    tables, digest = await _write_tables(store, work_id, split_hash, shard)
     receipt = ShardReceipt(
         number=number,
         events=shard.events,
@@ -189,7 +181,7 @@ async def _in_order(store: ObjectStore, sections: Sequence[Section]) -> list[byt
     read = await each(lambda section: read_section(store, section), sections)
     if len(read) <= 1:
         return read[0] if read else []
-    return await in_thread(lambda: sorted((body for bodies in read for body in bodies), key=_id_of))
+    return await in_turn(lambda: sorted((body for bodies in read for body in bodies), key=_id_of))
 
 
 class _Identity(msgspec.Struct, gc=False):
@@ -211,22 +203,26 @@ def _id_of(body: bytes) -> str:
     return _IDENTITY.decode(body).event_id
 
 
-async def _write_tables(store: ObjectStore, work_id: str, split_hash: str, shard: _Shard) -> list[ShardTable]:
-    async def write(name: str) -> ShardTable:
-        rows = list(shard.state.rows(name))
-        data = await in_thread(lambda: encode_table(TABLES[name], rows))
-        artifact = await write_file(
-            store, data, lambda digest: rebuild_shard_table(work_id, split_hash, shard.number, name, digest)
-        )
-        return ShardTable(name, len(rows), artifact)
-
-    return [one for name in TABLES if (one := await write(name)).rows]
-
-
-def _digest_of(state: State) -> bytes:
-    """Return the buckets of all rows but those of partitions, which are still to be merged."""
+async def _write_tables(
+    store: ObjectStore, work_id: str, split_hash: str, shard: _Shard
+) -> tuple[list[ShardTable], bytes]:
+    """Write the shard's rows; return where they are, and the digest of all but those that are still to be merged."""
     digest = Digest()
-    for name in TABLES:
+
+    def encoded(name: str) -> tuple[int, bytes]:
+        rows = list(shard.state.rows(name))
         if name != PARTITION_STATUS.name:
-            digest.add(name, state.rows(name))
-    return encode_buckets(digest)
+            digest.add(name, rows)
+        return len(rows), encode_rows(TABLES[name], rows) if rows else b""
+
+    tables: list[ShardTable] = []
+    for name in TABLES:
+        count, data = await in_turn(lambda name=name: encoded(name))  # type: ignore[misc]
+        if count:
+            artifact = await write_file(store, data, _name_of(work_id, split_hash, shard.number, name))
+            tables.append(ShardTable(name, count, artifact))
+    return tables, encode_buckets(digest)
+
+
+def _name_of(work_id: str, split_hash: str, number: int, table: str) -> Callable[[str], ObjectPath]:
+    return lambda digest: rebuild_shard_table(work_id, split_hash, number, table, digest)

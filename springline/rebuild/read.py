@@ -43,7 +43,7 @@ from springline.rebuild.sections import write_sections
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import Verdict, judge_body
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.storage.port import ObjectStore
 
 READS_TOGETHER = 64
@@ -152,7 +152,7 @@ async def read_slice(
         hashes = {} if accepted is None else await accepted.hashes(some)
         part.known += len(hashes)
         work = partial(_take_all, part, some, paths, bodies, hashes)
-        await in_thread(work)
+        await in_turn(work)
         report(start + len(some))
     segment = await _seal(store, part.events) if part.events else None
     receipt = await _receipt(store, work_id, number, number, part, segment)
@@ -195,7 +195,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
         return None
 
     try:
-        bodies = await in_thread(lambda: segment_bodies(stored.data))
+        bodies = await in_turn(lambda: segment_bodies(stored.data))
     except DamagedSegment as error:
         part.refuse(path, str(error))
         return None
@@ -203,7 +203,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
     if accepted is not None and await accepted.has_segment(path):
         part.known = len(bodies)
     elif accepted is not None:
-        hashes = await accepted.hashes(await in_thread(lambda: [event_id_of(body) for body in bodies]))
+        hashes = await accepted.hashes(await in_turn(lambda: [event_id_of(body) for body in bodies]))
         part.known = len(hashes)
 
     def take() -> int:
@@ -217,7 +217,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
         return len(bodies)
 
     try:
-        count = await in_thread(take)
+        count = await in_turn(take)
     except DamagedSegment as error:
         part.refuse(path, str(error))
         return None
@@ -237,7 +237,7 @@ def _take_all(
 
 
 async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:
-    data = await in_thread(lambda: encode_segment(events))
+    data = await in_turn(lambda: encode_segment(events))
     first, last = events[0][0], events[-1][0]
     artifact = await write_file(store, data, lambda digest: ledger_segment(first, last, digest))
     return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw_size(events))
@@ -246,7 +246,7 @@ async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentR
 async def _receipt(
     store: ObjectStore, work_id: str, number: int, part_number: int, part: _Part, segment: SegmentRef | None
 ) -> PartReceipt:
-    sections = await write_sections(store, work_id, part_number, await in_thread(part.by_shard))
+    sections = await write_sections(store, work_id, part_number, await in_turn(part.by_shard))
     return PartReceipt(
         number=number,
         events=len(part.events),

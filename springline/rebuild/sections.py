@@ -14,7 +14,7 @@ from springline.errors import InvariantViolated
 from springline.paths import rebuild_section
 from springline.rebuild.receipts import WORK_AGAIN, Section
 from springline.sequencer.artifacts import read_file, write_file
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
 
@@ -29,7 +29,7 @@ async def write_sections(store: ObjectStore, work_id: str, part: int, by_shard: 
 
     async def write(shard: int) -> Section:
         events = by_shard[shard]
-        data = await in_thread(lambda: compress(msgspec.msgpack.encode([body for _, body in events])))
+        data = await in_turn(lambda: compress(msgspec.msgpack.encode([body for _, body in events])))
         artifact = await write_file(store, data, lambda digest: rebuild_section(work_id, part, shard, digest))
         return Section(shard, len(events), artifact)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from springline.projection.index import EventsIndex, SegmentRef, in_tail, may_hold
 from springline.sequencer.events_index import read_node
+from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
 from springline.sequencer.segments import StoredEvent, read_segment
 from springline.storage.port import ObjectStore
@@ -16,6 +17,8 @@ from springline.storage.port import ObjectStore
 _SEGMENTS_TOGETHER = 4
 _NODES_TOGETHER = 4
 _ID, _HASH = 26, 32
+_SPARSE = 20
+"""One in so many ids of a segment: from there on, going through all of them costs less than looking each up."""
 
 
 class SegmentIds:
@@ -47,6 +50,18 @@ class SegmentIds:
         place = self.up_to(event_id) - 1
         if place < 0 or self[place] != event_id.encode():
             return None
+        return self._hash(place)
+
+    def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Return the SHA-256 (hex) of those of many events that are here; in one pass if they are very many."""
+        if len(event_ids) < len(self) // _SPARSE:
+            found = ((event_id, self.sha256_of(event_id)) for event_id in event_ids)
+            return {event_id: sha256 for event_id, sha256 in found if sha256 is not None}
+        text = self._ids.decode("ascii")
+        places = {text[at : at + _ID]: at // _ID for at in range(0, len(text), _ID)}
+        return {event_id: self._hash(places[event_id]) for event_id in event_ids if event_id in places}
+
+    def _hash(self, place: int) -> str:
         return self._hashes[place * _HASH : (place + 1) * _HASH].hex()
 
 
@@ -97,8 +112,7 @@ async def contains(
 
     async def look(pair: tuple[SegmentRef, list[str]]) -> dict[str, str]:
         ref, inside = pair
-        ids = await _ids_of(store, ref, held)
-        return {event_id: sha for event_id in inside if (sha := ids.sha256_of(event_id)) is not None}
+        return (await _ids_of(store, ref, held)).hashes(inside)
 
     refs = [*index.packs, *index.segments, *(ref for segments in listed for ref in segments)]
     for some in await each(look, may_hold(refs, wanted), concurrency=_SEGMENTS_TOGETHER):
@@ -133,6 +147,7 @@ async def count_through(
 async def _ids_of(store: ObjectStore, ref: SegmentRef, cache: SegmentCache) -> SegmentIds:
     ids = cache.get(ref.path)
     if ids is None:
-        ids = SegmentIds(await read_segment(store, ref))
+        events = await read_segment(store, ref)
+        ids = await in_thread(lambda: SegmentIds(events))
         cache.put(ref.path, ids)
     return ids

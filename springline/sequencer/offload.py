@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from springline.storage.turns import processor_turn
+
 T = TypeVar("T")
+
+
+async def in_turn(work: Callable[[], T]) -> T:
+    """As `in_thread`, for work that takes long and of which much goes on at once: one after the other.
+
+    Cyclic garbage waits until it is done: such work makes many objects, keeps most of them and makes no cycles, and
+    looking through them again and again costs a tenth of its time.
+    """
+
+    def uncollected() -> T:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return work()
+        finally:
+            if collecting:
+                gc.enable()
+
+    async with processor_turn():
+        return await in_thread(uncollected)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -131,7 +131,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.rebuild_slice_receipt(WORK, 7, H12), f"{WORKS}/slices/000007.{H12}.receipt.json"),
     (paths.rebuild_segment_receipt(WORK, 0, H12), f"{WORKS}/segments/000000.{H12}.receipt.json"),
     (paths.rebuild_shards(WORK, H12), f"{WORKS}/shards/{H12}.json"),
-    (paths.rebuild_shard_table(WORK, H12, 3, "runs", H12), f"{WORKS}/shards/{H12}/000003/runs.{H12}.parquet"),
+    (paths.rebuild_shard_table(WORK, H12, 3, "runs", H12), f"{WORKS}/shards/{H12}/000003/runs.{H12}.arrow"),
     (paths.rebuild_shard_receipt(WORK, H12, 3), f"{WORKS}/shards/{H12}/000003.receipt.json"),
     (paths.rebuild_base(WORK, "s1"), f"{WORKS}/bases/s1.json"),
     (paths.rebuild_report(WORK, "r1"), f"{WORKS}/reports/r1.json"),
