@@ -446,18 +446,18 @@ async def test_what_a_rebuild_is_making_stays() -> None:
     await mark_garbage(store, order("r2", MUCH_LATER))
     objects = await marked(store, "r2")
     assert objects[segment].since_ms == NOW_MS
-    in_work = [one for path, one in objects.items() if paths.parse_rebuild_work(path) is not None]
+    in_work = [one for path, one in objects.items() if paths.rebuild_work_of(path) is not None]
     assert [one.since_ms for one in in_work] == [MUCH_LATER] * 3, "a folder is as young as what came last"
     await publisher.publish(bodies_of_runs(1, first=600))
     await sweep_garbage(store, order("r2", MUCH_LATER + QUARANTINE_MS))
     assert loose not in relative(memory)
     assert {segment, table, pinned_index} <= relative(memory)
-    assert sum(paths.parse_rebuild_work(path) is not None for path in relative(memory)) == 3
+    assert sum(paths.rebuild_work_of(path) is not None for path in relative(memory)) == 3
     last = 2 * MUCH_LATER
     await mark_garbage(store, order("r3", last))
     await publisher.publish(bodies_of_runs(1, first=700))
     await sweep_garbage(store, order("r3", last + QUARANTINE_MS))
-    assert not any(paths.parse_rebuild_work(path) is not None for path in relative(memory))
+    assert not any(paths.rebuild_work_of(path) is not None for path in relative(memory))
     assert segment in relative(memory), "its turn comes once nothing names it"
     await publisher.publish(bodies_of_runs(1, first=800))
     await sweep_garbage(store, order("r3", last + QUARANTINE_MS))

@@ -35,6 +35,7 @@ from tests.workflows.runs import WorkflowBench, scrubbed
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent
 LEDGER_HISTORIES = f"{names.LEDGER_WORKFLOW}--"
+REBUILD_HISTORIES = f"{names.REBUILD_WORKFLOW}--"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -135,6 +136,7 @@ async def rebuilds(
     await rebuilds.open()
     async with kept(rebuilds, request, LEDGER_HISTORIES):
         yield rebuilds
+        await rebuilds.note_rebuilds()
 
 
 def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:
@@ -166,3 +168,6 @@ async def record(bench: WorkflowBench, folder: Path, test: str, prefix: str) -> 
     for number, run_id in enumerate(bench.run_ids, start=1):
         file = folder / f"{name}--{number}.json"
         file.write_text(scrubbed(await bench.history(run_id)) + "\n")
+    for number, history in enumerate(bench.other_histories, start=1):
+        file = folder / f"{REBUILD_HISTORIES}{name.removeprefix(prefix)}--{number}.json"
+        file.write_text(scrubbed(history) + "\n")

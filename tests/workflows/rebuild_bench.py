@@ -110,6 +110,10 @@ class RebuildBench(LedgerBench):
             return error.cause
         raise AssertionError(f"it was not refused: {result}")
 
+    async def note_rebuilds(self) -> None:
+        """Remember the histories of all rebuilds, so that they can be recorded."""
+        self.other_histories += [await self.rebuild_handle(run_id).fetch_history() for run_id in self.rebuild_runs]
+
     def rebuild_handle(self, run_id: str | None = None) -> WorkflowHandle[Any, RebuildResult]:
         return self.client.get_workflow_handle(self.rebuild_id, run_id=run_id, result_type=RebuildResult)
 

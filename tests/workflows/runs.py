@@ -45,6 +45,8 @@ class WorkflowBench:
         self.faulty = FaultyStore(self.objects)
         """The store as the worker has it: its hook decides what becomes of the worker's operations."""
         self.run_ids: list[str] = []
+        self.other_histories: list[WorkflowHistory] = []
+        """Of runs of other workflows that the test started."""
         self._max_cached = max_cached_workflows
         self._workers = AsyncExitStack()
 

@@ -80,7 +80,11 @@ async def test_a_refused_request_holds_up_nobody_and_writes_nothing(ledger: Ledg
     assert (await ledger.head()).events == 4
 
 
-@pytest.mark.parametrize("request_id", ["no-uuid", "../escape", "", "01946B1C-0000-7000-8000-000000000001"])
+@pytest.mark.parametrize(
+    "request_id",
+    ["no-uuid", "../escape", "", "01946B1C-0000-7000-8000-000000000001"],
+    ids=["no uuid", "a way out", "empty", "upper case"],
+)
 async def test_a_bad_request_id_is_refused_alone(request_id: str, ledger: LedgerBench) -> None:
     good, bad = await ledger.append(run_request("run"), run_request("other", request_id=request_id))
     assert good.refusal is None

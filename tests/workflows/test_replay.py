@@ -14,9 +14,13 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import NondeterminismError
 
+from springline.sequencer.orders import Appended, Folded
 from tests.workflows.record_histories import FOLDER
 from worker import PASSED_THROUGH
 from workflows.commit import CommitWorkflow
+from workflows.garbage import GarbageWorkflow
+from workflows.ledger import LedgerWorkflow
+from workflows.rebuild import RebuildWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 pytestmark = pytest.mark.replays
@@ -25,7 +29,14 @@ SAVED = sorted(FOLDER.glob("*.json"))
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[CommitWorkflow, CreateTableWorkflow, CheckpointWorkflow],
+        workflows=[
+            CommitWorkflow,
+            CreateTableWorkflow,
+            CheckpointWorkflow,
+            LedgerWorkflow,
+            GarbageWorkflow,
+            RebuildWorkflow,
+        ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
         ),
@@ -51,6 +62,13 @@ def test_every_way_a_round_can_go_is_saved() -> None:
     text = "\n".join(file.read_text() for file in SAVED)
     for what in (
         '"name":"finalize_and_reserve"',
+        '"name":"admit_foreign"',
+        '"name":"sweep_garbage"',
+        '"name":"LedgerWorkflow"',
+        '"name":"RebuildWorkflow"',
+        '"name":"switch_state"',
+        '"name":"compare"',
+        "EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED",
         '"attempt":2',
         "EVENT_TYPE_ACTIVITY_TASK_FAILED",
         "EVENT_TYPE_TIMER_FIRED",
@@ -90,6 +108,23 @@ async def test_the_replayer_notices_a_changed_course(spoil: str, monkeypatch: py
     (file,) = FOLDER.glob("a_helper_before_finalize_does_no_harm--1.json")
     with pytest.raises(NondeterminismError):
         await replayer().replay_workflow(history_of(file))
+
+
+@pytest.mark.parametrize("spoil", ["renamed activity", "other order"])
+async def test_the_replayer_notices_a_changed_course_of_the_ledger(spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoils: dict[str, Callable[[], None]] = {
+        "renamed activity": lambda: monkeypatch.setattr("springline.names.PUBLISH", "publish_round"),
+        "other order": lambda: monkeypatch.setattr("workflows.ledger_finish.append_and_fold", _published_at_once),
+    }
+    spoils[spoil]()
+    (file,) = FOLDER.glob("LedgerWorkflow--who_comes_during_a_round_shares_the_next--1.json")
+    with pytest.raises(NondeterminismError):
+        await replayer().replay_workflow(history_of(file))
+
+
+async def _published_at_once(*_: object) -> tuple[Appended, Folded]:
+    folded = Folded(kind="delta", manifest_id="0" * 20, manifest_sha256="", last_event_id=None, events=0, digest="")
+    return Appended(events=0, written=0), folded
 
 
 async def _nothing(workflow: CommitWorkflow) -> None:
