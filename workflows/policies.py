@@ -75,5 +75,5 @@ REBUILD_RETRY = RetryPolicy(
 REBUILD_START_TO_CLOSE = timedelta(hours=1)
 """Upper bound of one attempt of a part, which takes seconds; a live attempt is known by its heartbeats."""
 
-REBUILD_HEARTBEAT = timedelta(seconds=5)
+REBUILD_HEARTBEAT = timedelta(seconds=3)
 """A killed worker is noticed after this long; its parts are then done by another, from their beginning."""
