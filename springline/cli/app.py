@@ -54,6 +54,7 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         "adopt": tables.adopt,
         "status": tables.status,
         "recover": stores.recover,
+        "verify": stores.verify,
         "clean-staging": stores.clean_staging,
     }
     of_ledger: dict[str, Command] = {"append": ledger.append, "ingest": ledger.ingest}

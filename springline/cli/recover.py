@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from springline.commit.audit import Finding, audit, replace_damaged
 from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.finish import settle
 from springline.commit.registry import Registry, is_table_id
@@ -24,23 +25,28 @@ async def find_table(store: ObjectStore, id_or_name: str) -> Table:
     return Table(store, entry.table_id, entry.root)
 
 
-async def recover_table(store: ObjectStore, id_or_name: str) -> dict[str, Any]:
+async def recover_table(
+    store: ObjectStore, id_or_name: str, *, markers: bool = False, damaged: bool = False
+) -> dict[str, Any]:
     """Complete or abandon whatever the table has in flight and return a report of it.
 
-    A registered table whose coordinator is lost gets a new one from its log, with the markers that the newest
-    log file calls for (design 3.2). The report holds `table_id`, `root`, `before` and `after` (`latest_version`
-    by the coordinator, null if there is none, and `inflight`), `rebuilt_coordinator`, and `done`, one entry for
-    each reservation that was brought to an end.
+    A registered table whose coordinator is lost gets a new one from its log, with the markers that the newest log
+    file calls for (design 3.2); `damaged`: one that cannot be read, too; `markers`: with all markers that any log file
+    calls for. The report holds
+    `table_id`, `root`, `before` and `after` (`latest_version` by the coordinator, null if there is none, and
+    `inflight`), `rebuilt_coordinator`, and `done`, one entry for each reservation that was brought to an end; with
+    `markers` also `markers_written` and the `findings` that are left.
     """
     table = await find_table(store, id_or_name)
+    rebuilt = damaged and await replace_damaged(table)
     before = await table.read_coordinator()
-    rebuilt = False
     if before is None:
         # Should somebody else create it first, theirs counts and this write fails.
         rebuilt = await table.swap((await rebuild_coordinator(table)).state, None) is not None
     done = await settle(table, before)
     after = await table.read_coordinator()
-    return {
+    written = await audit(table, mend=True) if markers else None
+    report = {
         "table_id": table.table_id,
         "root": table.root,
         "before": _state(before),
@@ -56,6 +62,32 @@ async def recover_table(store: ObjectStore, id_or_name: str) -> dict[str, Any]:
         ],
         "after": _state(after),
     }
+    if written is not None:
+        report["markers_written"] = [one.object for one in written.findings if one.mended]
+        report["findings"] = [_finding(one) for one in written.findings if not one.mended]
+    return report
+
+
+async def verify_table(store: ObjectStore, id_or_name: str) -> dict[str, Any]:
+    """Look whether a table's coordinator, log and markers agree; changes nothing. `ok` says whether they do."""
+    table = await find_table(store, id_or_name)
+    found = await audit(table)
+    return {
+        "table_id": table.table_id,
+        "root": table.root,
+        "ok": found.ok,
+        "first_version": found.first,
+        "last_version": found.last,
+        "coordinator": None if found.coordinator is None else _state(Held(found.coordinator, None)),
+        "keys": found.keys,
+        "answered": found.answered,
+        "versions_without_key": found.nameless,
+        "findings": [_finding(one) for one in found.findings],
+    }
+
+
+def _finding(one: Finding) -> dict[str, Any]:
+    return {"object": one.object, "problem": one.problem, "remedy": one.remedy}
 
 
 def _state(held: Held | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`springline table recover | clean-staging`: from storage alone, without Temporal and without the API."""
+"""`springline table recover | verify | clean-staging`: from storage alone, without Temporal and without the API."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from springline.cli.documents import Document, hint
+from springline.cli.documents import Document, Verdict, hint
 from springline.cli.failures import store_refusal
 from springline.cli.tables import TableArgument
-from springline.errors import Code, Refused, refused
+from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refused, refused
 from springline.paths import Scope
 from springline.storage.port import ObjectStore, StoreError
 from springline.storage.scoped import ScopedStore
@@ -39,20 +39,48 @@ def recover(
     tenant: TenantOption,
     workspace: WorkspaceOption,
     store: StoreOption = None,
+    markers: Annotated[
+        bool, typer.Option("--markers", help="Read the whole log, and write every marker that is missing.")
+    ] = False,
+    replace_damaged: Annotated[
+        bool,
+        typer.Option("--replace-damaged", help="Replace a coordinator object that cannot be read by one from the log."),
+    ] = False,
 ) -> Document:
     """Complete or abandon whatever a table has in flight, from storage alone. Safe while everything is running.
 
-    Prints what was in flight before, what was done (completed, abandoned, released, void) and what is in flight
-    after.
+    A coordinator that is gone is made anew of the log. Prints what was in flight before, what was done (completed,
+    abandoned, released, void) and what is in flight after.
     """
 
     async def work(scoped: ObjectStore) -> dict[str, Any]:
         # Reading a log takes Arrow, which takes most of a second to load: only these commands pay.
         from springline.cli.recover import recover_table  # noqa: PLC0415
 
-        return await recover_table(scoped, table)
+        return await recover_table(scoped, table, markers=markers, damaged=replace_damaged)
 
     return on_store(store, tenant, workspace, work)
+
+
+def verify(
+    table: TableArgument,
+    *,
+    tenant: TenantOption,
+    workspace: WorkspaceOption,
+    store: StoreOption = None,
+) -> Verdict:
+    """Look whether a table's coordinator, log and markers agree, from storage alone. Changes nothing, lists nothing.
+
+    Exit code: 0 they do, 3 they do not: each finding names an object, what is wrong, and what to do.
+    """
+
+    async def work(scoped: ObjectStore) -> dict[str, Any]:
+        from springline.cli.recover import verify_table  # noqa: PLC0415 - as above
+
+        return await verify_table(scoped, table)
+
+    found = on_store(store, tenant, workspace, work)
+    return Verdict(found, EXIT_DONE if found["ok"] else EXIT_CONFLICT)
 
 
 def clean_staging(

@@ -29,6 +29,7 @@ COMMANDS = [
     ["table", "adopt"],
     ["table", "status"],
     ["table", "recover"],
+    ["table", "verify"],
     ["table", "clean-staging"],
     ["ledger", "append"],
     ["ledger", "ingest"],
