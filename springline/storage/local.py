@@ -249,11 +249,18 @@ class LocalStore(ObjectStore):
         with self._preparing:
             if any(folder in self._durable and not folder.is_dir() for folder in needed):
                 self._durable.clear()  # somebody removed folders under us
-            if self.root not in self._durable:
-                make_root(self.root, fsync=self._fsync)
-                self._durable.add(self.root)
-            for folder in needed:
-                make_folders(folder, self._durable, fsync=self._fsync)
+            try:
+                self._make_folders(needed)
+            except FileNotFoundError:
+                self._durable.clear()  # the same above a folder that is new
+                self._make_folders(needed)
+
+    def _make_folders(self, needed: Sequence[Path]) -> None:
+        if self.root not in self._durable:
+            make_root(self.root, fsync=self._fsync)
+            self._durable.add(self.root)
+        for folder in needed:
+            make_folders(folder, self._durable, fsync=self._fsync)
 
     def _settle(self, file: Path) -> None:
         """Make a name's change durable; from here on a failure leaves it unclear."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import random
 import signal
 import subprocess
@@ -242,6 +243,12 @@ async def test_folders_removed_under_us_come_back(local: LocalStore, root: Path)
     (root / PATH).parent.rmdir()
     assert isinstance(await put_once(local, PATH, b"y"), Created)
     assert isinstance(await local.put(PATH, b"z", IfVersion(await version_of(local, PATH))), Stored)
+
+
+async def test_a_new_folder_below_a_removed_one_is_made(local: LocalStore, root: Path) -> None:
+    await local.put(ObjectPath("state/first/a"), b"x", IfAbsent())
+    shutil.rmtree(root / "state")
+    assert isinstance(await local.put(ObjectPath("state/second/b"), b"y", IfAbsent()), Stored)
 
 
 async def test_the_same_content_has_the_same_token_everywhere(local: LocalStore, tmp_path: Path) -> None:
