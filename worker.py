@@ -53,6 +53,9 @@ logger = logging.getLogger("springline.worker")
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s)."""
+REBUILD_PARTS = 3
+"""Parts of rebuilds that a worker has in hand: one keeps the processor busy, the others wait for the store. More would
+only take memory, and parts that another worker could do."""
 PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785")
 """Modules the sandbox need not load anew for each run: they are import-clean and hold no workflow state."""
 
@@ -133,7 +136,7 @@ def build_workers(
             activities=registered[queue][1],
             workflow_runner=runner,
             max_cached_workflows=max_cached_workflows,
-            max_concurrent_activities=200,
+            max_concurrent_activities=REBUILD_PARTS if queue == names.REBUILD_QUEUE else 200,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,

@@ -96,7 +96,7 @@ def _find(plain: Any, field: str) -> Any:
         elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
             found = found[int(part)]
         else:
-            offered = ", ".join(found) if isinstance(found, Mapping) else f"{len(found)} items, counted from 0"
+            offered = _offered(found)
             raise refused(
                 Code.INVALID_REQUEST,
                 f"the document has no field {field!r}: {part!r} is not there",
@@ -105,6 +105,14 @@ def _find(plain: Any, field: str) -> Any:
                 remedy=f"Choose one of: {offered}.",
             )
     return found
+
+
+def _offered(found: Any) -> str:
+    if isinstance(found, Mapping):
+        return ", ".join(found)
+    return (
+        f"{len(found)} items, counted from 0" if isinstance(found, list) else "what is before it, which has no fields"
+    )
 
 
 def _write(text: str) -> None:

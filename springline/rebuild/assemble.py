@@ -40,7 +40,7 @@ from springline.sequencer.parallel import each
 from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
 
-TABLES_TOGETHER = 4
+TABLES_TOGETHER = 2
 _NOT_STORED = "is gone or is no receipt"
 
 

@@ -226,6 +226,14 @@ def test_cancel_and_what_is_told_after_it(api: Served, cli: Cli) -> None:
     assert cli("rebuild", "explain").document["status"] == "cancelled"
 
 
+def test_a_field_of_nothing_is_refused(api: Served, cli: Cli) -> None:
+    seed(api)
+    cli("rebuild", "start", MANIFEST, "--mode", "full")
+    ended = cli("rebuild", "explain", "--field", "failure.message")
+    assert ended.code == 2
+    assert ended.error["field"] == "--field"
+
+
 def test_nothing_to_explain_is_said(api: Served, cli: Cli) -> None:
     assert cli("rebuild", "explain").error["code"] == Code.NOT_FOUND.value
 

@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from springline.local.binaries import temporal_cli
+from springline.local.ports import free_ports
+from springline.local.stack import EmbeddedStack
+from springline.paths import Scope
 
 ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "runbooks"
+SCOPE = Scope("acme", "dev")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -129,3 +134,32 @@ def _end_group(shell: subprocess.Popen[bytes]) -> None:
                 time.sleep(0.05)
         except ProcessLookupError:
             return
+
+
+def follow(page: Path, stack: EmbeddedStack, folder: Path, **variables: str) -> dict[str, list[str]]:
+    """Do what `page` says; every output must be as it says. Return what was printed, by heading."""
+    shell = Shell(folder / "programs", folder, environment_of(stack) | variables)
+    printed: dict[str, list[str]] = {}
+    for block, text in shell.follow(page):
+        printed.setdefault(block.heading, []).append(text)
+        if block.output is not None:
+            assert matches(block.output, text), (
+                f"{block.heading}\n{block.commands}\nprinted:\n{text}\nnot:\n{block.output}"
+            )
+    assert sum(map(len, printed.values())) == len(blocks_of(page))
+    return printed
+
+
+def environment_of(stack: EmbeddedStack) -> dict[str, str]:
+    metrics, health = free_ports(2)
+    return {
+        **stack.child_environment(),
+        "SPRINGLINE_API_URL": stack.api_url,
+        "SPRINGLINE_TOKEN": stack.token(),
+        # For the worker that a page starts: the default ports may be in use on this machine.
+        "SPRINGLINE_METRICS_PORT": str(metrics),
+        "SPRINGLINE_HEALTH_PORT": str(health),
+        "TENANT": SCOPE.tenant,
+        "WORKSPACE": SCOPE.workspace,
+        "PATH": os.environ.get("PATH", os.defpath),
+    }

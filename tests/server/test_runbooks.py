@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,47 +21,15 @@ from springline.commit.tables import create_table
 from springline.delta.request import CommitRequest
 from springline.delta.table_request import CreateTable
 from springline.local.binaries import temporal_cli
-from springline.local.ports import free_ports
 from springline.local.stack import EmbeddedStack
-from springline.paths import Scope
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 from tests.cli.conftest import payload
-from tests.server.runbook import ROOT, Shell, blocks_of, matches
+from tests.server import test_runbooks_ledger
+from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow, matches
 
-SCOPE = Scope("acme", "dev")
-RUNBOOKS = ROOT / "runbooks"
 STUCK = RUNBOOKS / "stuck-commit.md"
 TEMPORAL_CLI = RUNBOOKS / "temporal-cli.md"
-
-
-def follow(page: Path, stack: EmbeddedStack, folder: Path, **variables: str) -> dict[str, list[str]]:
-    """Do what `page` says; every output must be as it says. Return what was printed, by heading."""
-    shell = Shell(folder / "programs", folder, environment_of(stack) | variables)
-    printed: dict[str, list[str]] = {}
-    for block, text in shell.follow(page):
-        printed.setdefault(block.heading, []).append(text)
-        if block.output is not None:
-            assert matches(block.output, text), (
-                f"{block.heading}\n{block.commands}\nprinted:\n{text}\nnot:\n{block.output}"
-            )
-    assert sum(map(len, printed.values())) == len(blocks_of(page))
-    return printed
-
-
-def environment_of(stack: EmbeddedStack) -> dict[str, str]:
-    metrics, health = free_ports(2)
-    return {
-        **stack.child_environment(),
-        "SPRINGLINE_API_URL": stack.api_url,
-        "SPRINGLINE_TOKEN": stack.token(),
-        # For the worker that a page starts: the default ports may be in use on this machine.
-        "SPRINGLINE_METRICS_PORT": str(metrics),
-        "SPRINGLINE_HEALTH_PORT": str(health),
-        "TENANT": SCOPE.tenant,
-        "WORKSPACE": SCOPE.workspace,
-        "PATH": os.environ.get("PATH", os.defpath),
-    }
 
 
 @pytest.fixture
@@ -147,8 +114,12 @@ def test_the_temporal_cli_does_all_that_its_page_says(stack: EmbeddedStack, tmp_
     follow(TEMPORAL_CLI, stack, folder)
 
 
-def test_every_runbook_is_followed_by_a_test_here() -> None:
-    assert sorted(RUNBOOKS.glob("*.md")) == [STUCK, TEMPORAL_CLI]
+def test_every_runbook_is_followed_by_a_test() -> None:
+    followed = {STUCK, TEMPORAL_CLI, *test_runbooks_ledger.PAGES.values()}
+    assert set(RUNBOOKS.glob("*.md")) == {*followed, RUNBOOKS / "README.md"}
+    for page in followed:
+        assert blocks_of(page)
+    assert not blocks_of(RUNBOOKS / "README.md")
 
 
 def test_a_page_names_only_workflows_and_queues_that_exist() -> None:
