@@ -13,11 +13,14 @@ from springline.paths import ObjectPath
 from springline.projection.table_paths import Artifact
 from springline.sequencer.damage import REBUILD, DamagedObject
 from springline.sequencer.offload import in_thread
-from springline.storage.port import ObjectStore
+from springline.storage.port import IfVersion, ObjectStore, Stored
 from springline.storage.resolve import Other, put_once
 
 T = TypeVar("T")
 
+ATTEMPTS = 3
+"""Times that damage is replaced: others may replace it at the same time."""
+LOOK_FOR_A_WRITER = "find out who writes there: only this system may"
 SHORT_HASH = 12
 """Hex digits of the SHA-256 that file names have."""
 HASHED_IN_PLACE = 1 << 20
@@ -71,16 +74,18 @@ async def read_file(store: ObjectStore, file: FileRef, decode: Callable[[bytes],
 async def write_file(store: ObjectStore, data: bytes, name: Callable[[str], ObjectPath]) -> Artifact:
     """Write `data` under the name that `name` makes of its `content_hash12`, unless it is there; return what it is.
 
-    Safe to repeat. Raises `DamagedObject` if other bytes stand there: their name says that they were once these;
-    and what the store does.
+    Other bytes that stand there are damage, for their name says that they were once these: they are replaced. Safe to
+    repeat. Raises `DamagedObject` if other bytes come back again and again, and what the store does.
     """
     digest = await _sha256(data)
     path = name(digest[:SHORT_HASH])
-    if isinstance(await put_once(store, path, data), Other):
-        raise DamagedObject(
-            path, "holds other bytes than its name says", f"delete the object if no manifest names it, else {REBUILD}"
-        )
-    return Artifact(path, f"sha256:{digest}", len(data))
+    for _ in range(ATTEMPTS):
+        found = await put_once(store, path, data)
+        if not isinstance(found, Other):
+            return Artifact(path, f"sha256:{digest}", len(data))
+        if isinstance(await store.put(path, data, IfVersion(found.version)), Stored):
+            return Artifact(path, f"sha256:{digest}", len(data))
+    raise DamagedObject(path, "holds other bytes than its name says, however often it is replaced", LOOK_FOR_A_WRITER)
 
 
 async def _sha256(data: bytes) -> str:

@@ -45,6 +45,20 @@ async def test_full_replaces_the_state_by_the_same_one_and_ids_go_on() -> None:
     assert len(await check_state(store)) == 13
 
 
+async def test_a_damaged_segment_of_the_same_events_is_written_anew() -> None:
+    """The segment that a slice makes has the name of the damaged one, for it holds the same events."""
+    store, run = await appended([])
+    await run.append(*(ask(number, triggered(f"s-{number}")) for number in range(300)))
+    before = await digest(store)
+    manifest = await listed(store)
+    (segment,) = [path for path in store.objects if "/segments/" in path]
+    body = store.objects[segment].data
+    store.seed(segment, body[:-9])
+    assert (await full(store, manifest)).digest == before
+    assert store.objects[segment].data == body
+    assert await digest(store) == before
+
+
 async def _no_pointer(store: MemoryStore) -> None:
     store.remove(POINTER)
 

@@ -1,4 +1,4 @@
-"""Writing deltas and bases: safe to repeat at any fault, the same bytes each time, foreign bytes named."""
+"""Writing deltas and bases: safe to repeat at any fault, the same bytes each time, damaged ones replaced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from springline.sequencer.deltas import (
 )
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
-from springline.storage.port import ObjectStore, StoreError
+from springline.storage.port import IfVersion, ObjectStore, Precondition, PutResult, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
 from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, event_id, scoped
 
@@ -150,16 +150,33 @@ async def test_any_fault_is_cured_by_repeating(write: Write, decision: Decision)
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_other_bytes_at_our_names_are_named(write: Write) -> None:
+async def test_other_bytes_at_our_names_are_replaced(write: Write) -> None:
+    """A name says by its hash what must be there."""
+    good = MemoryStore()
+    expected = await write(scoped(good))
+    for path in list(good.objects):
+        store = MemoryStore()
+        store.seed(path, b"damaged")
+        assert await write(scoped(store)) == expected
+        assert store.objects[path].data == good.objects[path].data
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_bytes_that_somebody_changes_all_the_time_are_named(write: Write) -> None:
+    class Contested(FaultyStore):
+        async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
+            if isinstance(precondition, IfVersion):
+                memory.seed(path, b"somebody else's")
+            return await super().put(path, data, precondition)
+
     good = MemoryStore()
     await write(scoped(good))
     for path in list(good.objects):
-        store = MemoryStore()
-        store.seed(path, b"somebody else's")
+        memory = MemoryStore()
+        memory.seed(path, b"damaged")
         with pytest.raises(DamagedObject, match="holds other bytes") as caught:
-            await write(scoped(store))
+            await write(scoped(Contested(memory)))
         assert SCOPE.full(ObjectPath(caught.value.path)) == path
-        assert store.objects[path].data == b"somebody else's"
 
 
 async def test_merged_deltas_hold_the_rows_as_they_are_now(store: ObjectStore) -> None:
