@@ -75,7 +75,7 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
         "| | |",
         "|---|---|",
         f"| {parts} of this phase | {progress.done:,} of {progress.total:,} |",
-        f"| Events read | {progress.events:,} of {progress.events_listed:,} |",
+        f"| Events read | {_events(progress)} |",
         f"| Rate | {progress.rate:,.0f} events/s over {_duration(progress.seconds)} |",
     ]
     if progress.seconds_left is not None:
@@ -100,6 +100,12 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
         lines += ["", *_result(progress)]
     lines += ["", f"**What to do next:** {progress.next_step}"]
     return "\n".join(lines)
+
+
+def _events(progress: RebuildProgress) -> str:
+    """Return how many events have been read; how many a listed segment holds is known when it has been."""
+    of_listed = f" of {progress.events_listed:,}" if progress.events <= progress.events_listed else ""
+    return f"{progress.events:,}{of_listed}"
 
 
 def _result(progress: RebuildProgress) -> list[str]:

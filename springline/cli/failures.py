@@ -19,6 +19,7 @@ from springline.cli.http import ApiRefused
 from springline.config import ConfigurationError
 from springline.errors import Code, InvariantViolated, Refusal, Refused, refused
 from springline.paths import InvalidPath
+from springline.sequencer.damage import DamagedObject
 from springline.storage.port import StoreError, StoreMisconfigured
 
 EXIT_INTERRUPTED = 130
@@ -82,6 +83,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             value=[problem.variable for problem in error.problems],
             remedy=" ".join(problem.remedy for problem in error.problems),
         )
+    if isinstance(error, DamagedObject):
+        return error.refusal
     if isinstance(error, InvariantViolated):
         return Refusal(
             code=Code.INTERNAL,

@@ -129,6 +129,7 @@ def explain(
         "result": view.result,
         "missing_or_damaged": report.get("missing_or_damaged", progress.get("bad", [])),
         "accepted_and_not_listed": report.get("accepted_and_not_listed", []),
+        "published_state_problem": (report.get("comparison") or {}).get("problem"),
         "differences": (report.get("comparison") or {}).get("differences", []),
         "rows": report.get("rows", {}),
         "steps": [step.model_dump(mode="json") for step in view.steps],

@@ -72,7 +72,9 @@ def summary(progress: dict[str, Any]) -> str:
     """Return counts, rate and estimate in one line; what is zero is left out."""
     if not progress:
         return ""
-    parts = [f"{progress.get('events', 0):,} of {progress.get('events_listed', 0):,} events"]
+    events, listed = progress.get("events", 0), progress.get("events_listed", 0)
+    # How many events a listed segment holds is known when it has been read.
+    parts = [f"{events:,} of {listed:,} events" if events <= listed else f"{events:,} events"]
     if progress.get("rate"):
         parts.append(f"{progress['rate']:,.0f}/s")
     if progress.get("seconds_left") is not None:

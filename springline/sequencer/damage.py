@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from springline.errors import InvariantViolated
+from springline.errors import Code, InvariantViolated, Refusal
 
 REBUILD = "rebuild the projections from the ledger in mode `full`; the event objects are untouched by this"
 """What puts a missing or altered file of the projections right."""
+RUNBOOK = "runbooks/damaged-object.md"
+"""What each kind of object means, what goes on without it, and how it comes back."""
 
 
 class DamagedObject(InvariantViolated):
@@ -19,6 +21,17 @@ class DamagedObject(InvariantViolated):
         self.path = path
         self.why = why
         self.remedy = remedy
+
+    @property
+    def refusal(self) -> Refusal:
+        """What is told to whoever came upon it."""
+        return Refusal(
+            code=Code.INTERNAL,
+            message=f"{self.path} {self.why}",
+            field="store",
+            value=self.path,
+            remedy=f"{self.remedy[0].upper()}{self.remedy[1:]}. Nothing was changed; {RUNBOOK} tells more.",
+        )
 
     def __str__(self) -> str:
         return f"{self.path} {self.why}; {self.remedy}"

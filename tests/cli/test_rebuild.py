@@ -241,4 +241,5 @@ def test_nothing_to_explain_is_said(api: Served, cli: Cli) -> None:
 def test_the_line_of_a_bar_leaves_out_what_is_zero() -> None:
     progress = {"events": 1_200, "events_listed": 5_000, "rate": 812.4, "seconds_left": 4.6, "missing": 2, "damaged": 0}
     assert summary(progress) == "1,200 of 5,000 events, 812/s, about 5 s left, 2 missing"
+    assert summary({"events": 306, "events_listed": 6}) == "306 events"
     assert summary({}) == ""

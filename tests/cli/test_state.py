@@ -222,4 +222,7 @@ def test_a_damaged_state_is_named(published: Published, cli: Cli) -> None:
     assert ended.code == 4
     assert ended.error["code"] == "INTERNAL"
     assert file.name in ended.error["message"]
+    assert ended.error["value"].endswith(file.name)
+    assert "Rebuild the projections from the ledger" in ended.error["remedy"]
+    assert "runbooks/damaged-object.md" in ended.error["remedy"]
     assert cli("state", "show", *published.where).code == 0, "the digest is recorded, no table is read"
