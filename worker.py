@@ -39,6 +39,7 @@ from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
 from springline.projection.config import FoldConfig
+from springline.projection.parquet import load_codec
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
@@ -51,8 +52,11 @@ from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
 
-STICKY_TIMEOUT = timedelta(seconds=1)
-"""A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s)."""
+STICKY_TIMEOUT = timedelta(milliseconds=500)
+"""A killed worker's cached workflows are handed to another after this long (the SDK's default is 10 s). A false alarm,
+of a worker too busy to take a task for so long, costs a replay elsewhere."""
+MOST_BETWEEN_HEARTBEATS = timedelta(milliseconds=300)
+"""The SDK would keep heartbeats back for 80 % of their time limit: a busy moment then looks like a death."""
 REBUILD_PARTS = 3
 """Parts of rebuilds that a worker has in hand: one keeps the processor busy, the others wait for the store. More would
 only take memory, and parts that another worker could do."""
@@ -140,6 +144,7 @@ def build_workers(
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=40, initial=5),
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+            max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
             graceful_shutdown_timeout=timedelta(seconds=grace_s),
         )
         for queue in queues
@@ -158,6 +163,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         store = CountedStore(open_store(settings.store_url), count)
         stack.push_async_callback(store.aclose)
         await canary(store, str(uuid.uuid4()))
+        await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
         client = await connect(runtime)
         workers = build_workers(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from temporalio import activity
 
-INTERVAL_S = 0.4
+INTERVAL_S = 0.3
 
 
 @asynccontextmanager

@@ -35,8 +35,9 @@ LEDGER_RETRY = COMMIT_RETRY
 LEDGER_START_TO_CLOSE = timedelta(minutes=30)
 """A fold may have to load a large state or to fold anew from a checkpoint; a live attempt heartbeats."""
 
-LEDGER_HEARTBEAT = timedelta(milliseconds=1200)
-"""A killed worker is noticed after this long; what it was about is visible again within 3 s, a cold start included."""
+LEDGER_HEARTBEAT = timedelta(milliseconds=1000)
+"""A killed worker is noticed after this long; what it was about is visible again within 3 s, a cold start included,
+and the second that a server with its own defaults adds to any timer that is shorter than that."""
 
 GARBAGE_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),

@@ -67,6 +67,15 @@ class DamagedTable(InvariantViolated):
         return f"{self.table if self.column is None else f'{self.table}.{self.column}'}: {self.why}"
 
 
+def load_codec() -> None:
+    """Have everything loaded that reading and writing files takes.
+
+    Arrow loads pandas with the first array it is given, if it is installed: half a second for which no event should
+    have to wait.
+    """
+    decode_table(IDEMPOTENCY_KEYS, encode_table(IDEMPOTENCY_KEYS, []))
+
+
 @cache
 def _schema(table: str) -> pa.Schema:
     fields = [pa.field(column.name, _TYPES[column.kind], column.nullable) for column in TABLES[table].columns]
