@@ -295,8 +295,9 @@ class RebuildWorkflow:
             field="rebuild_manifest_path",
             value=self._start.rebuild_manifest_path,
             remedy=(
-                "Restore or list what is named (the query `progress` has the first 100), or start the rebuild again "
-                "with allow_missing to publish a state without them."
+                "`springline rebuild explain` names them: `springline ledger restore` writes the objects that segments "
+                "or round records still hold, `springline rebuild plan` lists all that is accepted. Then start again, "
+                "or with allow_missing to publish a state without them."
             ),
         )
         raise ApplicationError(

@@ -42,7 +42,9 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     table = typer.Typer(help="Create, adopt, look at and recover tables.", rich_markup_mode=None)
-    events = typer.Typer(help="Append events, take in foreign ones, and read them.", rich_markup_mode=None)
+    events = typer.Typer(
+        help="Append events, take in foreign ones, read them, and restore their objects.", rich_markup_mode=None
+    )
     states = typer.Typer(
         help="Look at the published state, compare states, fold events offline.", rich_markup_mode=None
     )
@@ -57,7 +59,11 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
         "verify": stores.verify,
         "clean-staging": stores.clean_staging,
     }
-    of_ledger: dict[str, Command] = {"append": ledger.append, "ingest": ledger.ingest}
+    of_ledger: dict[str, Command] = {
+        "append": ledger.append,
+        "ingest": ledger.ingest,
+        "restore": ledger.restore,
+    }
     of_state: dict[str, Command] = {
         "show": state.show,
         "dump": state.dump,

@@ -1,8 +1,10 @@
-"""`springline ledger append | ingest`: through the HTTP API."""
+"""`springline ledger append | ingest`: through the HTTP API. `springline ledger restore`: from the store alone."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ import uuid_utils
 
 from springline.cli.documents import Document, Verdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.delta.keys import check_key
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN, Code, Refused, refused
 from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
@@ -36,7 +39,14 @@ RequestOption = Annotated[
 ]
 PathsOption = Annotated[
     str | None,
-    typer.Option("--paths", metavar="FILE|-", help='Paths, one per line, or JSON {"event_paths": [...]}.'),
+    typer.Option(
+        "--paths",
+        metavar="FILE|-",
+        help='Paths, one per line, or JSON: {"event_paths": [...]}, or a list of paths or of objects with `path`.',
+    ),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Write over objects that hold other bytes than the accepted ones.")
 ]
 
 
@@ -81,9 +91,7 @@ def ingest(
     Exit code: 0 all are in the state, 3 some were refused (each with its reason), 4 some lie too far in the future
     and are to be sent again.
     """
-    given = [*(path or []), *(_paths(paths) if paths is not None else [])]
-    if not given:
-        raise _wrong("no path is given", "PATH", None, "Give paths of events, or --paths FILE.")
+    given = _given(path, paths)
     outcomes: list[dict[str, Any]] = []
     with Api(api, token, wait_s=wait) as surface:
         for start in range(0, len(given), MAX_INGEST_PATHS):
@@ -96,6 +104,44 @@ def ingest(
     total["outcomes"] = _summed([one["outcomes"] for one in outcomes])
     code = EXIT_CONFLICT if total["refused"] else EXIT_TRY_AGAIN if total["deferred"] else EXIT_DONE
     return Verdict(total, code)
+
+
+def restore(
+    path: Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Paths of events in the ledger.")] = None,
+    *,
+    tenant: TenantOption,
+    workspace: WorkspaceOption,
+    store: StoreOption = None,
+    paths: PathsOption = None,
+    replace: ReplaceOption = False,
+) -> Verdict:
+    """Write objects of accepted events anew, byte for byte, from the segments and round records that hold them too.
+
+    Without Temporal and API, safe while everything runs, and any number of times. Prints what became of each, and
+    where its bytes were found.
+
+    Exit code: 0 all objects are whole, 3 some are altered (see --replace), lost, or none that was ever accepted.
+    """
+    given = _given(path, paths)
+
+    async def work(scoped: Any) -> list[Any]:
+        # Segments are read with Arrow's codecs, which take a moment to load: only this command pays.
+        from springline.rebuild.restore import restore_events  # noqa: PLC0415
+
+        return await restore_events(scoped, given, replace=replace)
+
+    found = on_store(store, tenant, workspace, work)
+    counts = Counter(one.outcome.value for one in found)
+    code = EXIT_DONE if counts.keys() <= {"whole", "restored", "replaced"} else EXIT_CONFLICT
+    return Verdict({"counts": dict(sorted(counts.items())), "events": [asdict(one) for one in found]}, code)
+
+
+def _given(path: list[str] | None, paths: str | None) -> list[str]:
+    """Return the paths that were given in either way; raises `Refused` if there is none."""
+    given = [*(path or []), *(_paths(paths) if paths is not None else [])]
+    if not given:
+        raise _wrong("no path is given", "PATH", None, "Give paths of events, or --paths FILE.")
+    return given
 
 
 def _summed(counts: list[dict[str, int]]) -> dict[str, int]:
@@ -151,12 +197,14 @@ def _event(one: Any, field: str) -> dict[str, Any]:
 
 def _paths(source: str) -> list[str]:
     text = read_bytes(source, "--paths").strip()
-    if not text.startswith(b"{"):
+    if not text.startswith((b"{", b"[")):
         return [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
     listed = _parsed(text, "--paths")
-    paths = listed.get("event_paths")
-    if not isinstance(paths, list) or not all(isinstance(one, str) for one in paths):
-        raise _wrong("it holds no list `event_paths`", "--paths", source, 'Give {"event_paths": [...]}, or lines.')
+    found = listed.get("event_paths") if isinstance(listed, dict) else listed
+    items = [one.get("path") if isinstance(one, dict) else one for one in found] if isinstance(found, list) else [None]
+    paths = [one for one in items if isinstance(one, str)]
+    if len(paths) < len(items):
+        raise _wrong("it holds no list of paths", "--paths", source, 'Give {"event_paths": [...]}, a list, or lines.')
     return paths
 
 

@@ -20,8 +20,13 @@ PUTS_TOGETHER = 4
 StoredEvent = tuple[str, bytes]
 """Id of an event and its exact bytes."""
 
-RESTORE_SEGMENT = "restore the object from a copy, or rebuild in mode `full` from the event objects"
-RESTORE_EVENT = "restore the object from a copy: the ledger has accepted the event with these bytes"
+RESTORE_SEGMENT = (
+    "rebuild in mode `full` with a list of `springline rebuild plan --from-rounds`, or restore the object from a copy"
+)
+RESTORE_EVENT = (
+    "run `springline ledger restore` with this path, or restore the object from a copy: the ledger has accepted the "
+    "event with these bytes"
+)
 
 
 async def read_segment(store: ObjectStore, ref: SegmentRef) -> list[StoredEvent]:

@@ -33,6 +33,7 @@ COMMANDS = [
     ["table", "clean-staging"],
     ["ledger", "append"],
     ["ledger", "ingest"],
+    ["ledger", "restore"],
     ["ledger", "tail"],
     ["state", "show"],
     ["state", "dump"],

@@ -1,0 +1,189 @@
+"""Event objects written anew, with the very bytes that were accepted: from segments and round records.
+
+An event is kept in up to three places: its own object, the record of its round until that is emptied, and a segment
+once it is packed. Whoever lists events by their objects needs the first; this makes it of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from springline.ledger.event_ids import is_canonical
+from springline.paths import ObjectPath, canonical_ulid_event, event_id_from_ledger_path, orchestration_round
+from springline.projection.index import EventsIndex, may_hold
+from springline.rebuild.later import index_of
+from springline.sequencer.damage import DamagedObject
+from springline.sequencer.events_index import read_node
+from springline.sequencer.head import read_head
+from springline.sequencer.parallel import each
+from springline.sequencer.rounds import RoundRecord, find_round
+from springline.sequencer.segments import read_segment
+from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
+from springline.storage.resolve import Other, put_once
+
+RECORDS_TOGETHER = 64
+
+
+class Outcome(StrEnum):
+    """What became of one event's object."""
+
+    WHOLE = "whole"
+    """It has the accepted bytes; nothing was done."""
+    RESTORED = "restored"
+    """It was missing and has been written."""
+    REPLACED = "replaced"
+    """It held other bytes and has been written over."""
+    ALTERED = "altered"
+    """It holds other bytes, and was left as it is."""
+    LOST = "lost"
+    """The event was accepted, and its bytes are nowhere to be had."""
+    UNKNOWN = "unknown"
+    """Nothing that can be read says that such an event was accepted."""
+    NO_EVENT = "no_event"
+    """This is no event's path."""
+
+
+DONE = frozenset({Outcome.WHOLE, Outcome.RESTORED, Outcome.REPLACED})
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of one path. `found_in`: where the accepted bytes were; `sha256`: what they must be."""
+
+    path: str
+    outcome: Outcome
+    found_in: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of the wanted events: accepted hashes, and bytes with the object that had them."""
+
+    wanted: set[str]
+    hashes: dict[str, str] = field(default_factory=dict)
+    bodies: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    @property
+    def without_body(self) -> set[str]:
+        return self.wanted - self.bodies.keys()
+
+    def take(self, event_id: str, body: bytes, found_in: str) -> None:
+        self.hashes.setdefault(event_id, hashlib.sha256(body).hexdigest())
+        self.bodies.setdefault(event_id, (body, found_in))
+
+
+async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: bool) -> list[Restored]:
+    """Write the objects of accepted events that are missing and, with `replace`, those that were altered.
+
+    Nothing is listed, and nothing is written but accepted bytes under an event's own name. Safe to repeat, and while
+    everything runs. What of the index or the records cannot be read is passed over.
+    """
+    ids = {path: _id_of(path) for path in dict.fromkeys(paths)}
+    known = _Known({one for one in ids.values() if one is not None})
+    await _look_in_segments(store, known)
+    await _look_in_rounds(store, known)
+
+    async def restore(path: str) -> Restored:
+        event_id = ids[path]
+        if event_id is None:
+            return Restored(path, Outcome.NO_EVENT)
+        return await _restore(store, event_id, known, replace=replace)
+
+    return await each(restore, ids)
+
+
+async def _restore(store: ObjectStore, event_id: str, known: _Known, *, replace: bool) -> Restored:
+    path = canonical_ulid_event(event_id)
+    sha256 = known.hashes.get(event_id)
+    if sha256 is None:
+        return Restored(path, Outcome.UNKNOWN)
+    stored = await store.get(path)
+    if stored is not None and hashlib.sha256(stored.data).hexdigest() == sha256:
+        return Restored(path, Outcome.WHOLE, path, sha256)
+    if event_id not in known.bodies:
+        return Restored(path, Outcome.LOST, None, sha256)
+    body, found_in = known.bodies[event_id]
+    return Restored(path, await _write(store, path, stored, body, replace=replace), found_in, sha256)
+
+
+async def _write(
+    store: ObjectStore, path: ObjectPath, stored: StoredObject | None, body: bytes, *, replace: bool
+) -> Outcome:
+    if stored is None:
+        return Outcome.ALTERED if isinstance(await put_once(store, path, body), Other) else Outcome.RESTORED
+    if not replace:
+        return Outcome.ALTERED
+    put = await store.put(path, body, IfVersion(stored.version))
+    return Outcome.REPLACED if isinstance(put, Stored) else Outcome.ALTERED
+
+
+def _id_of(path: str) -> str | None:
+    event_id = event_id_from_ledger_path(path)
+    if event_id is None or not is_canonical(event_id) or path != canonical_ulid_event(event_id):
+        return None
+    return event_id
+
+
+async def _look_in_segments(store: ObjectStore, known: _Known) -> None:
+    index = await _published_index(store)
+    known.hashes |= {event_id: sha256 for event_id, sha256 in index.tail if event_id in known.wanted}
+    refs = [*index.packs, *index.segments]
+    for node, _ in may_hold(index.nodes, known.wanted):
+        try:
+            refs += await read_node(store, node)
+        except DamagedObject:
+            continue
+    for ref, inside in may_hold(refs, known.wanted):
+        try:
+            events = await read_segment(store, ref)
+        except DamagedObject:
+            continue
+        for event_id, body in events:
+            if event_id in inside:
+                known.take(event_id, body, ref.path)
+
+
+async def _published_index(store: ObjectStore) -> EventsIndex:
+    try:
+        head = await read_head(store)
+    except DamagedObject:
+        return EventsIndex()
+    index = await index_of(store, None if head is None else head.manifest)
+    return EventsIndex() if index is None else index
+
+
+async def _look_in_rounds(store: ObjectStore, known: _Known) -> None:
+    if not known.without_body:
+        return
+    async for path, record in _records(store):
+        for event in record.events:
+            if event.event_id not in known.without_body:
+                continue
+            accepted = known.hashes.setdefault(event.event_id, event.sha256)
+            if hashlib.sha256(event.data).hexdigest() == accepted:
+                known.take(event.event_id, event.data, path)
+
+
+async def _records(store: ObjectStore) -> AsyncIterator[tuple[str, RoundRecord]]:
+    """Yield all records that can be read, by their numbers up to the first that has none."""
+
+    async def read(number: int) -> RoundRecord | str | None:
+        try:
+            found = await find_round(store, number)
+        except DamagedObject as error:
+            return error.path
+        return None if found is None else found.record
+
+    start = 1
+    while True:
+        some = range(start, start + RECORDS_TOGETHER)
+        for record in await each(read, some, concurrency=RECORDS_TOGETHER):
+            if record is None:
+                return
+            if isinstance(record, RoundRecord):
+                yield orchestration_round(record.number), record
+        start += RECORDS_TOGETHER
