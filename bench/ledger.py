@@ -35,9 +35,10 @@ QUICK_MOST = 100_000
 EXPLAINED = """\
 fold: parse and fold into all 17 tables, from events in memory or from one local file each; the digest of the result \
 is timed apart. fold+publish: the sequencer's steps `fold` and `publish` (delta files, index, manifest, pointer, and \
-bases and segments when due), round after round; admission and the writing of event objects are not in it. share: of \
-the parse rate. MiB: peak memory of the process above what it had with its input loaded. ref.: the reference system's \
-own figures, measured beforehand on a machine like this one."""
+bases and segments when due), round after round; admission and the writing of event objects are not in it. append: \
+one event through the embedded stack (Temporal, a worker, local files) until its answer says that it is visible. \
+share: of the parse rate. MiB: peak memory of the process above what it had with its input loaded. ref.: the \
+reference system's own figures, measured beforehand on a machine like this one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,8 @@ class Work(StrEnum):
     """Parse and fold all events at once; nothing is published."""
     ROUNDS = "fold+publish"
     """Fold and publish round after round through the sequencer's own steps, beginning with `prepared` events."""
+    APPENDS = "append"
+    """Append through the embedded stack from `callers` callers, and wait until readers see it."""
 
 
 class Source(StrEnum):
@@ -52,6 +54,7 @@ class Cell:
     batch: int = 0
     prepared: int = 0
     latency_ms: float = 0.0
+    callers: int = 0
     targets: tuple[Target, ...] = ()
     reference: str = ""
 
@@ -108,6 +111,13 @@ def _cells() -> list[Cell]:
             latency_ms=30,
         )
     )
+    for callers in (1, 64):
+        for latency_ms in (0.0, 30.0):
+            name = f"append-{callers}" + ("-30ms" if latency_ms else "")
+            targets = (Target("p50 ms", most=100),) if not latency_ms and callers == 1 else ()
+            cells.append(
+                Cell(name, Work.APPENDS, Source.FILES, 0, latency_ms=latency_ms, callers=callers, targets=targets)
+            )
     return cells
 
 

@@ -37,6 +37,10 @@ def run_cell(cell: Cell, data: Path) -> dict[str, Any]:
     """Measure a cell with the events in `data`, one body a line; return its figures by name."""
     with data.open("rb") as file:
         bodies = [line[:-1] for line in islice(file, cell.events + cell.prepared)]
+    if cell.work is Work.APPENDS:
+        from bench.ledger_latency import appends  # noqa: PLC0415 - a whole stack is no part of the other cells
+
+        return asyncio.run(appends(cell))
     if cell.work is Work.ONE_GO:
         return _with_share(_one_go(cell, bodies), bodies)
     from bench.ledger_rounds import rounds  # noqa: PLC0415 - the sequencer is no part of the other cells

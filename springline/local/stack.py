@@ -58,7 +58,8 @@ class EmbeddedStack:
 
     `root` is where the folders of runs go; `store_url` defaults to local files in the run's folder; `workers`
     and `api` say which processes `start` brings up; `environment` is added to that of workers and API; `keep`
-    leaves the run's folder (store, logs, database) behind; `grace_s` is how long a process may drain on `stop`.
+    leaves the run's folder (store, logs, database) behind; `grace_s` is how long a process may drain on `stop`;
+    `worker_module` is what a worker runs.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EmbeddedStack:
         environment: Mapping[str, str] | None = None,
         keep: bool = False,
         grace_s: float = 10.0,
+        worker_module: str = "worker",
         say: Say = say_to_stderr,
     ) -> None:
         self.scope = scope
@@ -83,6 +85,7 @@ class EmbeddedStack:
         self._extra = dict(environment or {})
         self._keep = keep
         self._grace_s = grace_s
+        self._worker_module = worker_module
         self._secret = secrets.token_urlsafe(48)
         self._run: RunFolder | None = None
         self._children: dict[str, Child] = {}
@@ -292,7 +295,7 @@ class EmbeddedStack:
                 f"{PREFIX}METRICS_PORT": str(self._ports[f"{name}/metrics"]),
                 f"{PREFIX}HEALTH_PORT": str(health),
             }
-            command = [sys.executable, "-m", "worker"]
+            command = [sys.executable, "-m", self._worker_module]
             self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health, WORKER_READY_PATH))
         if self._api:
             command = [sys.executable, "-m", "entrypoints.api"]

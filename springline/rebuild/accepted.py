@@ -135,6 +135,18 @@ async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> Accepted:
     return ByIndex(store, index)
 
 
+async def counts_of(store: ObjectStore, index: EventsIndex | None) -> dict[str, int]:
+    """Return how many events each segment of an index has, by path; none if it cannot be read."""
+    if index is None:
+        return {}
+    try:
+        nodes = await each(lambda ref: read_node(store, ref), index.nodes)
+    except DamagedObject:
+        return {}
+    refs = [*index.segments, *index.packs, *(ref for segments in nodes for ref in segments)]
+    return {ref.path: ref.count for ref in refs}
+
+
 async def is_whole(store: ObjectStore, index: EventsIndex) -> bool:
     """Say whether everything that an index names is there, by its hash; nothing is decoded."""
 

@@ -11,7 +11,7 @@ import msgspec
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
-from springline.rebuild.accepted import is_whole, write_accepted
+from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
 from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
@@ -26,12 +26,14 @@ from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 
 SLICE_EVENTS: Final = 10_000
-EVENTS_PER_SHARD: Final = 50_000
-MOST_SHARDS: Final = 64
+EVENTS_PER_SHARD: Final = 12_500
+"""Small enough that workers have about equally much to do, whoever takes which."""
+MOST_SHARDS: Final = 16
+"""Each part writes an object for each shard."""
 SMALL: Final = 5_000
 """Below this many events one shard does it all."""
 SEGMENT_EVENTS: Final = 10_000
-"""About what a sealed segment holds; only the number of shards depends on it."""
+"""About what a sealed segment holds; only progress and the number of shards depend on it."""
 
 
 async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder) -> RebuildPlan:
@@ -66,14 +68,16 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
     await _write_list(store, rebuild_segments(work_id), segments)
     ours = head.manifest.springline if head is not None else None
+    counts = await counts_of(store, index) if segments else {}
+    listed_events = len(ids) + sum(counts.get(path, SEGMENT_EVENTS) for path in segments)
     return RebuildPlan(
         work_id=work_id,
         slices=len(slices),
         segments=len(segments),
-        listed=len(ids),
+        listed=listed_events,
         duplicate_paths=listed.duplicate_paths,
         skipped=len(listed.event_ids) - len(ids),
-        shards=shards_for(len(ids) + len(segments) * SEGMENT_EVENTS, config),
+        shards=shards_for(listed_events, config),
         floor=floor,
         watermark=marks.last_visible_event_id if marks is not None else None,
         rounds_folded=ours.rounds_folded if ours is not None else 0,

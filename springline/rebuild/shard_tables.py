@@ -5,7 +5,7 @@ They are read once, by whoever assembles the base, and are in no order: the base
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -31,14 +31,23 @@ def decode_rows(data: bytes) -> list[Row]:
     return rows_of_arrow(_read(data))
 
 
-def merged(table: Table, streams: Iterable[bytes]) -> bytes:
-    """Return the Parquet file that holds the rows of several streams, whose keys differ.
+def merged(table: Table, streams: list[bytes]) -> bytes:
+    """Return the Parquet file that holds the rows of several streams, whose keys differ; `streams` is emptied.
 
-    Raises `InvariantViolated` for bytes that are no stream.
+    What is not needed any more is let go on the way: tables may be large. Raises `InvariantViolated` for bytes that
+    are no stream.
     """
-    parts = [_read(data) for data in streams]
-    empty = arrow_columns(table, [])
-    return encode_arrow(table, sorted_by_key(table, pa.concat_tables([empty, *parts])))
+    content = pa.concat_tables([arrow_columns(table, []), *_all_of(streams)])
+    content = sorted_by_key(table, content)
+    data = encode_arrow(table, content)
+    del content
+    pa.default_memory_pool().release_unused()
+    return data
+
+
+def _all_of(streams: list[bytes]) -> Iterator[pa.Table]:
+    while streams:
+        yield _read(streams.pop())
 
 
 def _read(data: bytes) -> pa.Table:
