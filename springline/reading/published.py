@@ -22,6 +22,7 @@ from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.projection.schema import TABLES
 from springline.reading.snapshot import Revision, Snapshot, TableRows, nothing
 from springline.sequencer.advance import deltas_between
+from springline.sequencer.damage import DamagedObject
 from springline.sequencer.deltas import read_delta
 from springline.sequencer.head import PublishedHead, read_head, read_head_of
 from springline.sequencer.load import read_rows
@@ -209,7 +210,10 @@ async def _advanced(
     deltas = await deltas_between(store, known, wanted)
     if deltas is None:
         return None
-    contents = await each(lambda delta: read_delta(store, delta, tables=list(tables)), deltas)
+    try:
+        contents = await each(lambda delta: read_delta(store, delta, tables=list(tables)), deltas)
+    except DamagedObject:
+        return None  # It may be one that `wanted` itself does not name.
 
     def work() -> dict[str, TableRows]:
         moved = dict(tables)

@@ -12,8 +12,9 @@ from springline.projection.manifest import Delta, Manifest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.projection.tables import Change
+from springline.sequencer.damage import DamagedObject
 from springline.sequencer.deltas import DeltaRows, read_delta
-from springline.sequencer.head import read_manifest
+from springline.sequencer.head import StoredManifest, read_manifest
 from springline.sequencer.load import lay_on
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
@@ -60,13 +61,21 @@ async def _back_to_base_of(store: ObjectStore, known: Manifest, wanted: Manifest
     chain = [wanted]
     while _base_of(chain[-1]) != _base_of(known):
         path = chain[-1].previous_manifest_path
-        found = None if path is None or len(chain) > most else await read_manifest(store, path)
+        found = None if path is None or len(chain) > most else await _readable(store, path)
         if found is None or int(found.manifest.manifest_id) < int(known.manifest_id):
             return None
         chain.append(found.manifest)
     oldest = chain[-1]
     same = oldest.manifest_id == known.manifest_id
     return None if same and oldest.revision_ulid != known.revision_ulid else chain
+
+
+async def _readable(store: ObjectStore, path: str) -> StoredManifest | None:
+    """Return a manifest, None if it is gone or damaged: what was published before the wanted one is not needed."""
+    try:
+        return await read_manifest(store, path)
+    except DamagedObject:
+        return None
 
 
 def _base_of(manifest: Manifest) -> str | None:
@@ -84,7 +93,10 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
     if deltas is None or wanted.springline is None:
         return False
     ours = wanted.springline
-    contents = await each(lambda delta: read_delta(store, delta), deltas, concurrency=_DELTAS_TOGETHER)
+    try:
+        contents = await each(lambda delta: read_delta(store, delta), deltas, concurrency=_DELTAS_TOGETHER)
+    except DamagedObject:
+        return False  # It may be one that `wanted` itself does not name.
 
     def work() -> bool:
         for content in contents:

@@ -59,6 +59,20 @@ async def test_a_damaged_segment_of_the_same_events_is_written_anew() -> None:
     assert await digest(store) == before
 
 
+@pytest.mark.parametrize("part", ["/manifests/", "/l0/"])
+async def test_the_next_append_does_not_need_what_was_damaged_and_replaced(part: str) -> None:
+    """The process that folds still holds the state from before, and looks for a way forward from there."""
+    store, run = await appended(["r"])
+    manifest = await listed(store)
+    for path in [path for path in store.objects if part in path]:
+        store.seed(path, store.objects[path].data[:100])
+    await full(store, manifest)
+    await run.settle()
+    (answer,) = await run.append(ask(99, triggered("t")))
+    assert answer.refusal is None
+    await check_state(store)
+
+
 async def _no_pointer(store: MemoryStore) -> None:
     store.remove(POINTER)
 

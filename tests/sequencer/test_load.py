@@ -262,7 +262,10 @@ async def test_too_far_back_or_a_missing_predecessor_is_loaded_anew() -> None:
     assert deltas is not None
     assert await deltas_between(scoped(store), known, wanted, most=1) is None
     assert wanted.previous_manifest_path is not None
-    store.remove(SCOPE.full(ObjectPath(wanted.previous_manifest_path)))
+    path = SCOPE.full(ObjectPath(wanted.previous_manifest_path))
+    store.seed(path, store.objects[path].data[:100])
+    assert await deltas_between(scoped(store), known, wanted) is None
+    store.remove(path)
     assert await deltas_between(scoped(store), known, wanted) is None
 
 
