@@ -107,7 +107,7 @@ def ingest(
 
 
 def restore(
-    path: Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Paths of events in the ledger.")] = None,
+    path: Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Paths or ids of events.")] = None,
     *,
     tenant: TenantOption,
     workspace: WorkspaceOption,

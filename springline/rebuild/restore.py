@@ -79,7 +79,7 @@ class _Known:
 async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: bool) -> list[Restored]:
     """Write the objects of accepted events that are missing and, with `replace`, those that were altered.
 
-    Nothing is listed, and nothing is written but accepted bytes under an event's own name. Safe to repeat, and while
+    `paths` are paths or ids of events.     Nothing is listed, and nothing is written but accepted bytes under an event's own name. Safe to repeat, and while
     everything runs. What of the index or the records cannot be read is passed over.
     """
     ids = {path: _id_of(path) for path in dict.fromkeys(paths)}
@@ -122,6 +122,9 @@ async def _write(
 
 
 def _id_of(path: str) -> str | None:
+    """Return the id of the event that a path, or its id alone, names."""
+    if is_canonical(path):
+        return path
     event_id = event_id_from_ledger_path(path)
     if event_id is None or not is_canonical(event_id) or path != canonical_ulid_event(event_id):
         return None

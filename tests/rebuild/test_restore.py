@@ -57,7 +57,8 @@ async def test_what_is_missing_comes_back_and_what_is_whole_is_left(
     assert "/segments/" in str(found[0].found_in)
     assert "/rounds/" in str(found[1].found_in)
     assert {path: store.objects[SCOPE.full(path)].data for path in paths} == bodies
-    assert set(outcomes(await restored(store, *paths))) == {Outcome.WHOLE}
+    ids = [path.rpartition("/")[2].removesuffix(".json") for path in paths]
+    assert set(outcomes(await restored(store, *ids))) == {Outcome.WHOLE}
 
 
 async def test_what_was_altered_is_replaced_only_if_asked(store: MemoryStore, paths: list[ObjectPath]) -> None:
