@@ -26,6 +26,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from entrypoints.rebuild_history import found_by_steps
 from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
 from springline.errors import Code, Refusal, Refused, refused
@@ -132,7 +133,7 @@ class TemporalRebuilds:
             try:
                 return view.model_copy(update={"result": await _result(handle)})
             except WorkflowFailureError as error:
-                return view.model_copy(update={"failure": refusal_of(error)})
+                return await self._failed(view.model_copy(update={"failure": refusal_of(error)}), handle)
 
     async def cancel(self, scope: Scope) -> RebuildView | None:
         """Ask the rebuild that runs to end, and return it; None if none runs. Nothing it did is published."""
@@ -147,6 +148,12 @@ class TemporalRebuilds:
                     raise
                 return None
         return view
+
+    async def _failed(self, view: RebuildView, handle: _Handle) -> RebuildView:
+        if view.failure is None or view.failure.code is not Code.LEDGER_INCOMPLETE:
+            return view
+        found = await found_by_steps(handle.fetch_history_events(rpc_timeout=RPC_TIMEOUT), self._client.data_converter)
+        return view.model_copy(update={"missing_or_damaged": found.bad, "accepted_and_not_listed": found.gaps})
 
     def _handle(self, scope: Scope, run_id: str | None) -> _Handle:
         workflow_id = names.rebuild_workflow_id(scope.tenant, scope.workspace)

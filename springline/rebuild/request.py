@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from springline.errors import Code, Refusal, refused
 from springline.paths import InvalidPath, ObjectPath, check_rebuild_manifest
-from springline.rebuild.orders import RebuildMode
+from springline.rebuild.orders import BadEvent, RebuildMode
 
 _SHOWN = 200
 
@@ -50,7 +50,8 @@ class RebuildView(BaseModel):
     """A rebuild as its workflow tells it.
 
     `progress` is the answer of the query `progress`; None while no worker answers, `phase` and `percent` are then
-    those of the workflow's search attributes. `result` and `failure` say how it ended.
+    those of the workflow's search attributes. `result` and `failure` say how it ended. Of a rebuild that was refused
+    because its ledger is incomplete, `missing_or_damaged` and `accepted_and_not_listed` (ids) name what it found.
     """
 
     workflow_id: str
@@ -64,6 +65,8 @@ class RebuildView(BaseModel):
     steps: Annotated[list[Step], Field(description="Steps that are under way.")] = []
     result: dict[str, Any] | None = None
     failure: Refusal | None = None
+    missing_or_damaged: Annotated[list[BadEvent], Field(description="Of a refused rebuild: the first 1,000.")] = []
+    accepted_and_not_listed: Annotated[list[str], Field(description="Of a refused rebuild: the first 100.")] = []
 
     @property
     def ended(self) -> bool:

@@ -126,6 +126,9 @@ async def test_events_that_are_gone_altered_or_not_listed_are_named(rebuilds: Re
     assert view.progress is not None
     assert {one["path"]: one["reason"] for one in view.progress["bad"]} == {gone: "missing", altered: "other_body"}
     assert view.progress["gaps"] == 1
+    # The same from what the server keeps, which needs no worker, and names those that are not listed.
+    assert {one.path for one in view.missing_or_damaged} == {gone, altered}
+    assert [paths.canonical_ulid_event(one) for one in view.accepted_and_not_listed] == [unlisted]
     assert rebuilds.pointer.read_bytes() == pointer
 
 
