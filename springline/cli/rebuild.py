@@ -9,6 +9,7 @@ import typer
 
 from springline.cli.documents import Document, Verdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, REBUILD, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.rebuild_account import next_step, told
 from springline.cli.rebuild_plan import OutOption, Plan, plan_of_index
 from springline.cli.rebuild_progress import Bar
 from springline.cli.state import OptionalTenant, OptionalWorkspace
@@ -81,7 +82,8 @@ def verify(
 ) -> Verdict:
     """Prove that the published state is what its events say: fold them anew, publish nothing, report differences.
 
-    Exit code: 0 it is, 3 it is not, or events are missing; else as `start`.
+    Prints what it came to and, under `comparison`, the differences: by table in `counts`, the first 100 by key and
+    column. Exit code: 0 it is, 3 it is not, or events are missing; else as `start`.
     """
     if manifest is None:
         plan = _planned(store, tenant, workspace, out)
@@ -115,7 +117,8 @@ def explain(
         view = _view(surface, run_id)
         result = view.result or {}
         report = _report(surface, result["report_path"]) if result.get("report_path") else {}
-    progress = view.progress or {}
+    progress, comparison = view.progress or {}, report.get("comparison") or {}
+    bad = [one.model_dump(mode="json") for one in view.missing_or_damaged] or progress.get("bad", [])
     account: dict[str, Any] = {
         "workflow_id": view.workflow_id,
         "run_id": view.run_id,
@@ -124,13 +127,14 @@ def explain(
         "percent": progress.get("percent", view.percent),
         "started_at": view.started_at,
         "ended_at": view.ended_at,
-        "next_step": progress.get("next_step") or (view.failure.remedy if view.failure is not None else None),
+        "next_step": progress.get("next_step") or next_step(view),
         "failure": None if view.failure is None else view.failure.model_dump(mode="json", exclude_none=True),
         "result": view.result,
-        "missing_or_damaged": report.get("missing_or_damaged", progress.get("bad", [])),
-        "accepted_and_not_listed": report.get("accepted_and_not_listed", []),
-        "published_state_problem": (report.get("comparison") or {}).get("problem"),
-        "differences": (report.get("comparison") or {}).get("differences", []),
+        "missing_or_damaged": report.get("missing_or_damaged", bad),
+        "accepted_and_not_listed": report.get("accepted_and_not_listed", view.accepted_and_not_listed),
+        "published_state_problem": comparison.get("problem"),
+        "differences_by_table": comparison.get("counts", {}),
+        "differences": comparison.get("differences", []),
         "rows": report.get("rows", {}),
         "steps": [step.model_dump(mode="json") for step in view.steps],
     }
@@ -176,9 +180,27 @@ def _watched(surface: Api, view: RebuildView) -> Verdict:
             time.sleep(POLL_SECONDS)
             view = _view(surface, view.run_id)
             bar.show(view)
-    if view.result is not None:
-        return Verdict(view.result, EXIT_CONFLICT if view.result.get("equal") is False else EXIT_DONE)
-    raise Refused(view.failure or _ended_somehow(view))
+    result = view.result
+    if result is None:
+        raise Refused(view.failure or _ended_somehow(view))
+    if result["mode"] != RebuildMode.VERIFY.value:
+        return Verdict(result, EXIT_DONE)
+    return _compared(surface, result)
+
+
+def _compared(surface: Api, result: dict[str, Any]) -> Verdict:
+    """Return what a verification came to, with its differences from the report, of which a person sees the first."""
+    is_equal = result["equal"] is True
+    report = {} if is_equal or not result.get("report_path") else _report(surface, result["report_path"])
+    found = report.get("comparison") or {}
+    comparison = {
+        "problem": found.get("problem"),
+        "counts": found.get("counts", {}),
+        "differences": found.get("differences", []),
+    }
+    for line in told(comparison):
+        hint(line)
+    return Verdict(result | {"comparison": comparison}, EXIT_DONE if is_equal else EXIT_CONFLICT)
 
 
 def _ended_somehow(view: RebuildView) -> Refusal:

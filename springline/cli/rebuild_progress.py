@@ -13,7 +13,7 @@ from springline.cli.documents import hint
 from springline.rebuild.request import RebuildView
 
 EVERY_PERCENT = 10.0
-"""Without a terminal, a line is written each time the phase changes or so much more is done."""
+"""Without a terminal, a line is written each time the phase changes, so much more is done, or something is wrong."""
 
 
 class Bar:
@@ -33,6 +33,7 @@ class Bar:
         self._task = self._progress.add_task("rebuild", total=100.0, phase="starting", told="")
         self._phase: str | None = None
         self._percent = 0.0
+        self._trouble = ""
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -50,7 +51,7 @@ class Bar:
             hint("the rebuild goes on; `springline rebuild watch` shows it, `springline rebuild cancel` ends it")
 
     def show(self, view: RebuildView) -> None:
-        """Show how far a rebuild is."""
+        """Show how far a rebuild is; without a terminal, if there is something new."""
         progress = view.progress or {}
         shown = [progress.get("phase"), view.phase]
         percents = [progress.get("percent"), view.percent]
@@ -60,24 +61,36 @@ class Bar:
             percents.reverse()
         phase = str(next(filter(None, shown), "waiting for a worker"))
         percent = float(next(filter(None, percents), 0.0))
-        told = summary(progress)
+        why = trouble(view)
+        told = ", ".join(filter(None, [summary(progress, ended=view.ended), why]))
         if self._live:
             self._progress.update(self._task, completed=percent, phase=phase, told=told)
-        elif phase != self._phase or percent >= self._percent + EVERY_PERCENT:
+        elif phase != self._phase or percent >= self._percent + EVERY_PERCENT or (why and why != self._trouble):
             hint(f"{phase}, {percent:.0f} %{': ' if told else ''}{told}")
-            self._phase, self._percent = phase, percent
+            self._phase, self._percent, self._trouble = phase, percent, why
 
 
-def summary(progress: dict[str, Any]) -> str:
-    """Return counts, rate and estimate in one line; what is zero is left out."""
-    if not progress:
+def trouble(view: RebuildView) -> str:
+    """Return why a rebuild may not move: nobody answers for it, or a step fails again and again."""
+    if view.ended:
         return ""
+    whys = [] if view.progress is not None else ["no worker answers at the moment"]
+    failing = [step for step in view.steps if step.last_failure is not None]
+    if failing:
+        whys.append(f"{failing[0].name} is repeated: {failing[0].last_failure}")
+    return ", ".join(whys)
+
+
+def summary(progress: dict[str, Any], *, ended: bool = False) -> str:
+    """Return counts, rate and, unless it has ended, estimate in one line; what is zero is left out."""
     events, listed = progress.get("events", 0), progress.get("events_listed", 0)
-    # How many events a listed segment holds is known when it has been read.
-    parts = [f"{events:,} of {listed:,} events" if events <= listed else f"{events:,} events"]
+    parts = []
+    if events or listed:
+        # How many events a listed segment holds is known when it has been read.
+        parts.append(f"{events:,} of {listed:,} events" if events <= listed else f"{events:,} events")
     if progress.get("rate"):
         parts.append(f"{progress['rate']:,.0f}/s")
-    if progress.get("seconds_left") is not None:
+    if progress.get("seconds_left") is not None and not ended:
         parts.append(f"about {progress['seconds_left']:.0f} s left")
     counts = [("skipped", "skipped"), ("duplicates", "duplicate"), ("missing", "missing"), ("damaged", "damaged")]
     parts += [f"{progress[field]:,} {word}" for field, word in counts if progress.get(field)]

@@ -25,7 +25,7 @@ from workflows.rebuild_status import DONE, READING
 class LocalRebuilds:
     """One rebuild at a time for each workspace. While `held`, a run that was planned does not end.
 
-    `outcome` is laid over the result of a run that ends, and `failure` is why it fails instead.
+    `outcome` is laid over the result of a run that ends; `failure` is why it fails instead, `found` laid over its view.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -36,6 +36,7 @@ class LocalRebuilds:
         self.worker = True
         self.outcome: dict[str, Any] = {}
         self.failure: Refusal | None = None
+        self.found: dict[str, Any] = {}
 
     async def start(self, scope: Scope, request: RebuildRequest) -> str:
         running = self._newest(scope)
@@ -104,7 +105,7 @@ class LocalRebuilds:
         if self.held:
             return None
         if self.failure is not None:
-            return self._put(scope, view, status=RunStatus.FAILED, failure=self.failure, steps=[])
+            return self._put(scope, view, status=RunStatus.FAILED, failure=self.failure, steps=[], **self.found)
         result = result_of(self._plan, self._mode.value, self.outcome)
         return self._put(scope, view, status=RunStatus.COMPLETED, result=result, phase=DONE, percent=100.0, steps=[])
 
