@@ -11,6 +11,8 @@ import pytest
 from springline import paths
 from springline.api.rebuild import PREFIX, RebuildBody, RebuildResultBody
 from springline.errors import Code, Refusal
+from springline.ledger.request import RefusalReason
+from springline.rebuild.orders import BadEvent
 from tests.api.conftest import ACME, RIVAL, World, assert_refused
 from workflows.rebuild_messages import RebuildResult, RebuildStart
 
@@ -172,7 +174,14 @@ async def test_an_incomplete_ledger_is_a_conflict(world: World) -> None:
     world.rebuilds.failure = Refusal(
         code=Code.LEDGER_INCOMPLETE, message="1 is missing", field="rebuild_manifest_path", remedy="Restore it."
     )
+    world.rebuilds.found = {
+        "missing_or_damaged": [BadEvent(path=EVENTS[0], reason=RefusalReason.MISSING, message="there is no object")],
+        "accepted_and_not_listed": IDS[1:],
+    }
     assert_refused(await ask(world, FULL), 409, "LEDGER_INCOMPLETE", "rebuild_manifest_path", remedy="restore")
+    view = (await world.client.get(PREFIX)).json()
+    assert view["missing_or_damaged"] == [{"path": EVENTS[0], "reason": "missing", "message": "there is no object"}]
+    assert view["accepted_and_not_listed"] == IDS[1:]
 
 
 async def test_a_report_is_read_by_its_path_or_as_the_newest(world: World) -> None:
