@@ -12,7 +12,7 @@ from springline.control.admission import RoundVerdict, judge_round
 from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import timed_in_thread
 from springline.sequencer.orders import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
     RequestMarker,
@@ -63,7 +63,7 @@ async def admit_requests(
     judged = [
         place for place in range(len(asked.requests)) if place not in asked.answers and place not in asked.same_as
     ]
-    verdict = await in_thread(lambda: _judge(warm, order, [asked.requests[place] for place in judged]))
+    verdict, seconds = await timed_in_thread(lambda: _judge(warm, order, [asked.requests[place] for place in judged]))
     asked.answers |= dict(zip(judged, verdict.answers, strict=True))
     accepted = [asked.requests[place].request_id for place in judged if asked.answers[place].refusal is None]
     by_id = {asked.requests[place].request_id: asked.answers[place] for place in judged}
@@ -87,7 +87,7 @@ async def admit_requests(
     if not isinstance(created, Ours):
         return Admitted(kind="taken"), created.stored
     outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
-    warm.on_top = OnTop(created.stored.sha256, outcomes)
+    warm.on_top = OnTop(created.stored.sha256, outcomes, seconds)
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 
 

@@ -21,7 +21,7 @@ from springline.projection.state import State
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.event_stream import events_between
 from springline.sequencer.index_lookup import SegmentCache
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_thread, timed_in_thread
 from springline.sequencer.refold import load_below
 from springline.sequencer.rounds import RoundRecord
 from springline.sequencer.segments import StoredEvent
@@ -56,17 +56,19 @@ def check_next(record: RoundRecord, warm: Warm) -> None:
         )
 
 
-async def fold_forward(state: State, record: RoundRecord) -> Counter[EventOutcome]:
-    """Fold a round whose events all lie above the state; in a thread. After an error the state is worth nothing."""
+async def fold_forward(state: State, record: RoundRecord) -> tuple[Counter[EventOutcome], float]:
+    """Fold a round whose events all lie above the state; in a thread. After an error the state is worth nothing.
 
-    return await in_thread(lambda: _fold(state, ((event.event_id, event.data) for event in record.events)))
+    Returns what became of the events, and how many seconds it took.
+    """
+    return await timed_in_thread(lambda: _fold(state, ((event.event_id, event.data) for event in record.events)))
 
 
 @dataclass(frozen=True, slots=True)
 class Refolded:
     """The state with a round's late events in their places, and what became of the round's own events.
 
-    `checkpoints` are those that still are states of the ledger; `events` counts what was folded.
+    `checkpoints` are those that still are states of the ledger; `events` counts what was folded, in `seconds`.
     """
 
     state: State
@@ -74,6 +76,7 @@ class Refolded:
     outcomes: Counter[EventOutcome]
     checkpoints: list[Checkpoint]
     events: int
+    seconds: float
 
 
 async def refold(
@@ -88,19 +91,21 @@ async def refold(
     if ours is None:
         raise InvariantViolated(f"round {record.number} comes late to a state that no round of ours has made")
     point = await load_below(store, ours, warm.index, record.events[0].event_id, config, cache=cache)
-    state, outcomes, count = point.state, Counter[EventOutcome](), 0
+    state, outcomes, count, seconds = point.state, Counter[EventOutcome](), 0, 0.0
     new = {event.event_id for event in record.events}
     late = [(event.event_id, event.data) for event in record.events]
     warm.tail = await tail_bodies(store, warm)
     stream = events_between(store, warm.index, state.last_event_id or None, at_hand=warm.tail)
     async with aclosing(stream) as accepted, aclosing(_merged(accepted, late)) as events:
         async for batch in events:
-            outcomes += await in_thread(_folding(state, batch, new))
+            folded, took = await timed_in_thread(_folding(state, batch, new))
+            outcomes += folded
+            seconds += took
             count += len(batch)
     state.tracking = True
     digest = await in_thread(lambda: Digest.of({name: state.rows(name) for name in TABLES}))
     kept = [] if point.checkpoint is None else ours.checkpoints[: ours.checkpoints.index(point.checkpoint) + 1]
-    return Refolded(state, digest, outcomes, kept, count)
+    return Refolded(state, digest, outcomes, kept, count, seconds)
 
 
 def _folding(state: State, batch: Sequence[StoredEvent], counted: set[str]) -> Callable[[], Counter[EventOutcome]]:

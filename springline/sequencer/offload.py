@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -31,6 +32,17 @@ async def in_turn(work: Callable[[], T]) -> T:
 
     async with processor_turn():
         return await in_thread(uncollected)
+
+
+async def timed_in_thread(work: Callable[[], T]) -> tuple[T, float]:
+    """As `in_thread`; return also how many seconds the work took, once it had its thread."""
+
+    def timed() -> tuple[T, float]:
+        began = time.perf_counter()
+        result = work()
+        return result, time.perf_counter() - began
+
+    return await in_thread(timed)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -201,6 +201,8 @@ class Folded(Order):
     foreign: list[ForeignRange] = []
     """What `Head.foreign` is once this is published."""
     refolded_events: int = 0
+    fold_seconds: float = 0.0
+    """Folding alone, without the store; events of ours are folded as they are judged."""
     store_requests: int = 0
     attempt: int = 1
 

@@ -58,10 +58,11 @@ class NextRevision:
 
 @dataclass(slots=True)
 class OnTop:
-    """A round folded on the state and not decided on; `written` once its revision stands in the store."""
+    """A round folded on the state, in `fold_seconds`, and not decided on; `written` once its revision stands."""
 
     record_sha256: str
     outcomes: Counter[EventOutcome]
+    fold_seconds: float
     bodies: dict[str, bytes] = field(default_factory=dict)
     written: NextRevision | None = None
 

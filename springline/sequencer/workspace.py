@@ -244,13 +244,13 @@ class Sequencer:
     async def _fold_on_top(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
         record = stored.record
         if warm.on_top is None:
-            outcomes = await fold_forward(warm.state, record)
-            warm.on_top = OnTop(stored.sha256, outcomes)
+            warm.on_top = OnTop(stored.sha256, *await fold_forward(warm.state, record))
         warm.on_top.bodies = {event.event_id: event.data for event in record.events}
         written = await write_revision(store, self._config, order, record, warm)
         warm.on_top.written = written.revision
         folded = _answer(written, "base" if written.is_base else "delta")
-        return folded.model_copy(update={"outcomes": dict(warm.on_top.outcomes)})
+        on_top = warm.on_top
+        return folded.model_copy(update={"outcomes": dict(on_top.outcomes), "fold_seconds": on_top.fold_seconds})
 
     async def _fold_late(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
         record = stored.record
@@ -262,7 +262,11 @@ class Sequencer:
         self._refolded = Warm(revision.path, revision.manifest, refolded.state, refolded.digest, index, tail)
         folded = _answer(written, "refold")
         return folded.model_copy(
-            update={"outcomes": dict(refolded.outcomes), "refolded_events": refolded.events},
+            update={
+                "outcomes": dict(refolded.outcomes),
+                "refolded_events": refolded.events,
+                "fold_seconds": refolded.seconds,
+            }
         )
 
 
