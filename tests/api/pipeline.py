@@ -66,9 +66,18 @@ def requests() -> list[list[Json]]:
             "scheduled_for": f"2025-01-1{number}T10:00:00Z",
             "asset_selection": ["raw.a"],
             "status": status,
+            "run_key": f"sched:daily:{number}",
+            "request_fingerprint": "f",
         }
         for number, status in ((5, {"status": "triggered"}), (6, {"status": "skipped", "reason": "paused"}))
     ]
+    run_of_tick = {
+        "type": "run_requested",
+        "run_key": "sched:daily:5",
+        "request_fingerprint": "f",
+        "asset_selection": ["raw.a"],
+        "trigger_source_ref": {"type": "schedule", "schedule_id": "daily", "tick_id": "daily:5"},
+    }
     evaluation = {
         "type": "sensor_evaluated",
         "sensor_id": "files",
@@ -136,7 +145,7 @@ def requests() -> list[list[Json]]:
         {"type": "run_cancel_requested", "run_id": "run-cancelled", "requested_by": "ada"},
     ]
     return [
-        [definition, *ticks],
+        [definition, ticks[0], run_of_tick, ticks[1]],
         [evaluation],
         [backfill, *chunks],
         retried,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from graphlib import TopologicalSorter
 
+from springline.ledger.events import TickTriggered
 from springline.projection.fold.sensors import STALE_STATUS
 from springline.projection.fold.states import FINISHED_TASK
+from springline.projection.fold.values import json_text
 from springline.projection.rows import RunRow, TaskRow
 from springline.projection.state import State
 
 FINISHED_RUN = {"SUCCEEDED", "FAILED", "CANCELLED"}
+TRIGGERED_STATUS = json_text(TickTriggered())
 
 
 def check_invariants(state: State) -> None:
@@ -26,6 +30,8 @@ def check_invariants(state: State) -> None:
         assert task.attempt >= row.attempt, f"a dispatch that its task does not know of: {row}, {task}"
         assert row.attempt_id, f"a dispatch that nobody asked for: {row}"
     _check_run_keys(state)
+    if not state.prunes:
+        _check_asked_for(state)
     for sensor in state.sensors.rows.values():
         evaluation = state.evaluation(sensor.last_eval_id) if sensor.last_eval_id is not None else None
         if evaluation is not None and evaluation.row_version == sensor.row_version:
@@ -75,6 +81,19 @@ def _check_dependencies(state: State, run_id: str) -> None:
             assert movable, f"blocked for ever: {task}"
         elif task.state not in FINISHED_TASK:
             assert not open_upstreams[key], f"begun before its upstreams have succeeded: {task}"
+
+
+def _check_asked_for(state: State) -> None:
+    """Assert that every run which a tick or an evaluation says it triggered has been asked for."""
+    for tick in state.ticks.rows.values():
+        if tick.status == TRIGGERED_STATUS:
+            asked = state.run_key(tick.run_key or "")
+            assert asked is not None, f"a tick whose run nobody asked for: {tick}"
+            assert tick.run_id == asked.run_id, tick
+    for evaluation in state.evaluations.rows.values():
+        if evaluation.status != STALE_STATUS:
+            for request in json.loads(evaluation.run_requests or "[]"):
+                assert state.run_key(request["run_key"]), f"an evaluation whose run nobody asked for: {evaluation}"
 
 
 def _check_run_keys(state: State) -> None:

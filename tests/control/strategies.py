@@ -131,6 +131,7 @@ def next_moves(state: State) -> list[dict[str, Any]]:
         moves += [p.chunk(0), p.chunk(1), p.requested(CHUNK_KEYS[0], source=p.of_chunk(0))]
         moves.append(p.backfill_state(backfill.state, "PAUSED", backfill.state_version + 1))
         moves.append(p.backfill_state(backfill.state, "RUNNING", backfill.state_version + 1))
+    moves += [p.tick(), p.tick(1_736_935_300, status={"status": "skipped", "reason": "paused"})]
     moves += [p.requested("k1"), p.triggered("r8", run_key="k1"), p.chunk(0, "b2"), p.evaluated("e1")]
     for sensor in state.sensors.rows.values():
         version = sensor.state_version

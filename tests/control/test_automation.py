@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from springline.errors import Code
+from springline.ledger.events import RunRequested
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.request import NewEvent
 from springline.projection.config import FoldConfig
@@ -72,7 +73,7 @@ def test_a_definition_keeps_the_key_it_is_given(ledger: Ledger) -> None:
 
 
 def test_an_instant_is_decided_on_once(ledger: Ledger) -> None:
-    (first,) = ledger.append(tick())
+    first, _ = ledger.append(tick())
     (again,) = ledger.append(tick(run_key="other"))
     assert (again.event_id, again.outcome) == (first.event_id, DUPLICATE)
     refusal = ledger.refused(NewEvent(data=tick(run_key="other"), idempotency_key="mine"))
@@ -83,10 +84,68 @@ def test_a_tick_asks_for_its_own_run(ledger: Ledger) -> None:
     ledger.append(tick())
     refusal = ledger.refused(requested("other", source=of_tick()))
     assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")
-    ledger.append(requested("sched:s:1736935200", source=of_tick()))
     row = ledger.state.tick("s:1736935200")
     assert row is not None
     assert row.run_id == run_id_of_key("acme", "prod", "sched:s:1736935200", b"")
+
+
+def test_the_run_that_a_tick_triggers_is_asked_for_behind_it(ledger: Ledger) -> None:
+    """Without the request the tick would name a run for ever that nobody begins."""
+    (defined,) = ledger.append(schedule(code_version="v1"))
+    told = ledger.append(tick(definition_version=defined.event_id, partition_selection=["p"]))
+    assert outcomes(told) == [("ScheduleTicked", APPLIED, False), ("RunRequested", APPLIED, True)]
+    assert ledger.events[-1].causation_id == told[0].event_id
+    asked = ledger.events[-1].data
+    assert isinstance(asked, RunRequested)
+    assert (asked.run_key, asked.request_fingerprint) == ("sched:s:1736935200", "f")
+    assert (asked.asset_selection, asked.partition_selection, asked.code_version) == (["raw.a"], ["p"], "v1")
+    asked_for, row = ledger.state.run_key("sched:s:1736935200"), ledger.state.tick("s:1736935200")
+    assert asked_for is not None
+    assert row is not None
+    assert row.run_id == asked_for.run_id
+
+
+def test_a_tick_of_an_older_definition_says_nothing_of_todays_code(ledger: Ledger) -> None:
+    (older,) = ledger.append(schedule(code_version="v1"))
+    ledger.append(schedule(code_version="v2"))
+    ledger.append(tick(definition_version=older.event_id))
+    asked = ledger.events[-1].data
+    assert isinstance(asked, RunRequested)
+    assert asked.code_version is None
+
+
+def test_a_tick_that_comes_with_its_request_gets_no_other(ledger: Ledger) -> None:
+    told = ledger.append(tick(), requested("sched:s:1736935200", source=of_tick()))
+    assert outcomes(told) == [("ScheduleTicked", APPLIED, False), ("RunRequested", APPLIED, False)]
+
+    # That of another tick does not stand for it.
+    told = ledger.append(tick(1_736_935_300), requested("sched:s:1736935200", "g", of_tick()))
+    assert [(event.event_type, event.completed) for event in told][1:] == [
+        ("RunRequested", False),
+        ("RunRequested", True),
+    ]
+
+
+@pytest.mark.parametrize("status", [{"status": "skipped", "reason": "paused"}, {"status": "failed", "error": "e"}])
+def test_a_tick_that_triggers_nothing_asks_for_nothing(ledger: Ledger, status: dict[str, str]) -> None:
+    (told,) = ledger.append(tick(status=status))
+    assert told.outcome is APPLIED
+    assert ledger.state.run_key("sched:s:1736935200") is None
+
+
+@pytest.mark.parametrize("missing", ["run_key", "request_fingerprint"])
+def test_a_tick_that_triggers_says_which_run(ledger: Ledger, missing: str) -> None:
+    data = {name: value for name, value in tick().items() if name != missing}
+    refusal = ledger.refused(data)
+    assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, f"events[0].data.{missing}")
+    ledger.append(data | {"status": {"status": "skipped", "reason": "paused"}})
+
+
+def test_a_tick_whose_run_could_not_come_is_refused_whole(ledger: Ledger) -> None:
+    ledger.append(triggered(run_key="sched:s:1736935200"))
+    refusal = ledger.refused(tick())
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")
+    assert ledger.state.tick("s:1736935200") is None
 
 
 def test_an_evaluation_without_a_cursor_keeps_the_sensors(ledger: Ledger) -> None:
@@ -219,3 +278,5 @@ def test_run_keys_of_backfills_are_not_asked_for_by_others(ledger: Ledger) -> No
     assert ledger.refused(requested(key)).field == "events[0].data.run_key"
     refusal = ledger.refused(evaluated(run_requests=[run_request(key)]))
     assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.run_requests[0].run_key")
+    refusal = ledger.refused(tick(run_key=key))
+    assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.run_key")

@@ -35,6 +35,7 @@ def what_is_there(state: State) -> set[str]:
     """Return the states of all tasks and runs, and whether chunks have runs."""
     found = {task.state for family in state.families.of.values() for task in family.tasks.values()}
     found |= {f"run {family.run.state}" for family in state.families.of.values() if family.run}
+    found |= {"tick with run" for tick in state.ticks.rows.values() if state.run(tick.run_id or "")}
     return found | {"chunk with run" for chunk in state.chunks.rows.values() if chunk.run_id}
 
 
@@ -43,7 +44,7 @@ def test_with_all_rules_every_walk_can_be_finished() -> None:
     for seed in range(60):
         walk(Random(seed), seen)
     tasks = {"BLOCKED", "READY", "DISPATCHED", "RUNNING", "RETRY_WAIT", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"}
-    assert seen >= tasks | {"chunk with run"}
+    assert seen >= tasks | {"chunk with run", "tick with run"}
     assert seen >= {f"run {state}" for state in ("TRIGGERED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")}
 
 
@@ -61,6 +62,8 @@ def everything_goes(state: State, case: Case[Any]) -> Ruling:
         e.TaskCompletionRecorded,
         e.DispatchRequested,
         e.DispatchEnqueued,
+        e.ScheduleTicked,
+        e.SensorEvaluated,
         e.RunRequested,
         e.BackfillChunkPlanned,
     ],

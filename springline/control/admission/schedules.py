@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from springline.control.admission.cases import Case, Repeats, Ruling, Write
-from springline.ledger.events import ScheduleDefinitionUpserted, ScheduleTicked
+from springline.control.admission.cases import Case, Completion, Repeats, Ruling, Write
+from springline.control.admission.refusals import invalid
+from springline.control.admission.sensors import check_run_key
+from springline.ledger.events import (
+    RunRequested,
+    ScheduleDefinitionUpserted,
+    ScheduleRef,
+    ScheduleTicked,
+    TickTriggered,
+)
 from springline.ledger.keys import derived_key
 from springline.projection.fold.values import json_or_none
 from springline.projection.rows import ScheduleRow
@@ -26,14 +34,47 @@ def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ru
     return Repeats(row.row_version, type(data).__name__, known)
 
 
+def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:
+    """Refuse a tick that triggers a run and does not say which: nobody could ever tell."""
+    if not isinstance(data.status, TickTriggered):
+        return
+    for name in ("run_key", "request_fingerprint"):
+        if getattr(data, name) is None:
+            raise invalid(f"{field}.{name}", None, "is missing in a tick that triggers a run", "Give it.")
+    check_run_key(data.run_key or "", f"{field}.run_key")
+
+
 def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
-    """Admit what was decided for an instant, once."""
+    """Admit what was decided for an instant, once; the run that it triggers is asked for behind it.
+
+    A tick whose request never came would say for ever that a run was triggered which nobody begins.
+    """
     data = case.data
     if state.tick(data.tick_id) is not None:
         raise case.conflict(
             "tick_id", f"tick {data.tick_id!r} was decided on before", "Give each instant one tick, under its own id."
         )
-    return Write(data)
+    return Write(data, lambda after: _run_request(after, case))
+
+
+def _run_request(state: State, case: Case[ScheduleTicked]) -> list[Completion]:
+    data = case.data
+    if not isinstance(data.status, TickTriggered) or data.run_key is None or data.request_fingerprint is None:
+        return []
+    source = ScheduleRef(data.schedule_id, data.tick_id)
+    if any(isinstance(draft.data, RunRequested) and draft.data.trigger_source_ref == source for draft in case.later):
+        return []
+    definition = state.schedule(data.schedule_id)
+    is_current = definition is not None and definition.row_version == data.definition_version
+    request = RunRequested(
+        run_key=data.run_key,
+        request_fingerprint=data.request_fingerprint,
+        asset_selection=data.asset_selection,
+        trigger_source_ref=source,
+        partition_selection=data.partition_selection,
+        code_version=definition.code_version if definition is not None and is_current else None,
+    )
+    return [Completion(request, None, case.field)]
 
 
 def _says(row: ScheduleRow, data: ScheduleDefinitionUpserted) -> bool:
