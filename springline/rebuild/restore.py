@@ -79,8 +79,8 @@ class _Known:
 async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: bool) -> list[Restored]:
     """Write the objects of accepted events that are missing and, with `replace`, those that were altered.
 
-    `paths` are paths or ids of events.     Nothing is listed, and nothing is written but accepted bytes under an event's own name. Safe to repeat, and while
-    everything runs. What of the index or the records cannot be read is passed over.
+    `paths` are paths or ids of events. Nothing is listed, and nothing is written but accepted bytes under an event's
+    own name. Safe to repeat, and while everything runs. What of the index or the records cannot be read is passed over.
     """
     ids = {path: _id_of(path) for path in dict.fromkeys(paths)}
     known = _Known({one for one in ids.values() if one is not None})
