@@ -157,8 +157,8 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         runtime = metrics_runtime(settings)
         requests = runtime.metric_meter.create_counter(names.METRIC_STORE_REQUESTS, "Requests to the store.")
 
-        def count(operation: str, outcome: str) -> None:
-            requests.add(1, {"operation": operation, "outcome": outcome})
+        def count(operation: str, outcome: str, number: int) -> None:
+            requests.add(number, {"operation": operation, "outcome": outcome})
 
         store = CountedStore(open_store(settings.store_url), count)
         stack.push_async_callback(store.aclose)

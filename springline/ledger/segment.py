@@ -29,10 +29,11 @@ class DamagedSegment(ValueError):
     """Bytes that no segment has; the message says what is wrong."""
 
 
-def encode_segment(events: Sequence[tuple[str, bytes]]) -> bytes:
+def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> bytes:
     """Return the segment of events given as (event id, body), strictly ascending by id.
 
-    Raises `ValueError` if there is none, they are out of order, a body is not UTF-8, or names another id.
+    `judged`: the bodies were read as events before, and name the ids given. Raises `ValueError` if there is no event,
+    they are out of order, a body is not UTF-8, or names another id.
     """
     if not events:
         raise ValueError("a segment holds at least one event")
@@ -40,13 +41,20 @@ def encode_segment(events: Sequence[tuple[str, bytes]]) -> bytes:
     for event_id, body in events:
         if event_id <= last:
             raise ValueError(f"event {event_id} stands after {last}: sort events by id, each once")
-        if event_id_of(body) != event_id:
+        if not judged and event_id_of(body) != event_id:
             raise ValueError(f"event {event_id} has a body with the id {event_id_of(body)}")
-        lines.append(_line(event_id, body))
+        lines.append(body if _is_line(body) else _quoted(event_id, body))
         last = event_id
     lines.append(b"")
+    text = b"\n".join(lines)
+    try:
+        text.decode()  # All at once: that the events are looked at one by one is for the message only.
+    except UnicodeDecodeError:
+        for event_id, body in events:
+            _text(event_id, body)
+        raise
     codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
-    return bytes(codec.compress(b"\n".join(lines), asbytes=True))
+    return bytes(codec.compress(text, asbytes=True))
 
 
 def decode_segment(data: bytes) -> list[tuple[str, bytes]]:
@@ -86,12 +94,19 @@ def event_id_of(body: bytes) -> str:
 
 def raw_size(events: Iterable[tuple[str, bytes]]) -> int:
     """Return the bytes of the segment's content before compression; what the size of a segment is measured by."""
-    return sum(len(_line(event_id, body)) + 1 for event_id, body in events)
+    return sum(len(body if _is_line(body) else _quoted(event_id, body)) + 1 for event_id, body in events)
 
 
-def _line(event_id: str, body: bytes) -> bytes:
+def _is_line(body: bytes) -> bool:
+    return b"\n" not in body and body.startswith(b"{")
+
+
+def _quoted(event_id: str, body: bytes) -> bytes:
+    return encode(_text(event_id, body))
+
+
+def _text(event_id: str, body: bytes) -> str:
     try:
-        text = body.decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"event {event_id} is not UTF-8: {error}") from None
-    return body if body.startswith(b"{") and b"\n" not in body else encode(text)

@@ -28,6 +28,8 @@ _WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:")
 
 _SECONDS: Final = {f"{second:02}": second * NS_PER_SECOND for second in range(61)}
 _TAILS: Final = {"Z": 0} | {f".{ms:03}Z": ms * NS_PER_MS for ms in range(1_000)}
+_SECOND_TEXTS: Final = tuple(_SECONDS)[:60]
+_FRACTION_TEXTS: Final = ("Z", *(f".{ms:03}Z" for ms in range(1, 1_000)))
 _SCALES: Final = {6: 1_000, 9: 1}
 _SHORTEST_MICROSECONDS: Final = len("2025-01-15T10:00:00.000000Z")
 _MINUTES: dict[str, int] = {}
@@ -128,9 +130,14 @@ def format_timestamp(ns: int) -> str:
 
 def format_ms(ms: int) -> str:
     """Return the written form of milliseconds since 1970 UTC: 0 or 3 digits."""
-    seconds, fraction = divmod(ms, 1_000)
-    whole = _whole_seconds(seconds)
-    return f"{whole}.{fraction:03}Z" if fraction else f"{whole}Z"
+    minutes, of_minute = divmod(ms, 60_000)
+    second, fraction = divmod(of_minute, 1_000)
+    return _minute_text(minutes) + _SECOND_TEXTS[second] + _FRACTION_TEXTS[fraction]
+
+
+@lru_cache(maxsize=4_096)
+def _minute_text(minutes: int) -> str:
+    return _whole_seconds(minutes * 60)[:-2]
 
 
 def _whole_seconds(seconds: int) -> str:

@@ -27,6 +27,10 @@ _EVENTS: Final = "ledger/orchestration"
 _SEGMENTS: Final = "ledger/orchestration/segments"
 _INDEX: Final = "ledger/orchestration/index"
 _MS_PER_DAY: Final = 86_400_000
+_STRETCH_BITS: Final = 15
+_STRETCH_SYMBOLS: Final = 7
+"""As many first symbols of a ULID say its time to a stretch of 2**15 milliseconds, about half a minute."""
+_MAX_STRETCHES: Final = 65_536
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 _FLOW: Final = "ledger/flow"
 _INBOX: Final = "_inbox/orchestration"
@@ -71,8 +75,27 @@ def canonical_ulid_event(event_id: str) -> ObjectPath:
 
     Raises `InvalidPath` for an id that is no canonical ULID, or whose time lies after the year 9999.
     """
-    milliseconds = ulid_time_ms(canonical_ulid("event_id", event_id))
-    return ObjectPath(f"{_day_prefix((milliseconds or 0) // _MS_PER_DAY, event_id)}/{event_id}.json")
+    day = _DAYS.get(canonical_ulid("event_id", event_id)[:_STRETCH_SYMBOLS])
+    if day is None:
+        day = _day_of(event_id)
+    return ObjectPath(f"{day}/{event_id}.json")
+
+
+def _day_of(event_id: str) -> ObjectPath:
+    """Return the folder of a canonical ULID, and remember it for all ids of its stretch that lie in one day."""
+    milliseconds = ulid_time_ms(event_id) or 0
+    stretch = milliseconds >> _STRETCH_BITS << _STRETCH_BITS
+    day_number = milliseconds // _MS_PER_DAY
+    day = _day_prefix(day_number, event_id)
+    if stretch // _MS_PER_DAY == (stretch + (1 << _STRETCH_BITS) - 1) // _MS_PER_DAY:
+        if len(_DAYS) >= _MAX_STRETCHES:
+            _DAYS.clear()
+        _DAYS[event_id[:_STRETCH_SYMBOLS]] = day
+    return day
+
+
+_DAYS: Final[dict[str, ObjectPath]] = {}
+"""Folders of days by the first symbols of the ids in them."""
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -84,15 +85,13 @@ class Scope:
 
     tenant: str
     workspace: str
+    prefix: str = dataclasses.field(init=False, repr=False, compare=False)
+    """The prefix without its trailing slash, such as `tenant=acme/workspace=prod`."""
 
     def __post_init__(self) -> None:
         _scope_name("tenant", self.tenant)
         _scope_name("workspace", self.workspace)
-
-    @property
-    def prefix(self) -> str:
-        """Return the prefix without its trailing slash, such as `tenant=acme/workspace=prod`."""
-        return f"tenant={self.tenant}/workspace={self.workspace}"
+        object.__setattr__(self, "prefix", f"tenant={self.tenant}/workspace={self.workspace}")
 
     def full(self, path: ObjectPath) -> ObjectPath:
         """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""

@@ -149,7 +149,7 @@ class Sequencer:
             if self._folded is not None and self._folded[0] == order:
                 return self._folded[1]
             requests = Counter[str]()
-            store = CountedStore(self._store, lambda operation, _: requests.update([operation]))
+            store = CountedStore(self._store, lambda operation, _, number: requests.update({operation: number}))
             warm = await self._at(order.head, keep=stored.sha256, store=store)
             check_next(stored.record, warm)
             if is_late(stored.record, warm):

@@ -16,12 +16,12 @@ from springline.storage.port import (
     StoreError,
 )
 
-Observer = Callable[[str, str], None]
-"""Is told operation and outcome of each request; must be quick and must not raise."""
+Observer = Callable[[str, str, int], None]
+"""Is told operation and outcome of requests, and how many there were; must be quick and must not raise."""
 
 
 class CountedStore(ObjectStore):
-    """Passes everything on to `inner` and tells `observe` (operation, outcome)."""
+    """Passes everything on to `inner` and tells `observe` (operation, outcome, requests)."""
 
     def __init__(self, inner: ObjectStore, observe: Observer) -> None:
         self._inner = inner
@@ -32,22 +32,25 @@ class CountedStore(ObjectStore):
         try:
             found = await self._inner.get(path)
         except StoreError as error:
-            self._observe("get", type(error).__name__)
+            self._observe("get", type(error).__name__, 1)
             raise
-        self._observe("get", "missing" if found is None else "found")
+        self._observe("get", "missing" if found is None else "found", 1)
         return found
 
     async def get_many(
         self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
     ) -> list[StoredObject | None]:
-        """Read through in one call, and tell of each object."""
+        """Read through in one call, and tell how many objects were found, and how many were not."""
         try:
             found = await self._inner.get_many(paths, concurrency=concurrency)
         except StoreError as error:
-            self._observe("get", type(error).__name__)
+            self._observe("get", type(error).__name__, 1)
             raise
-        for one in found:
-            self._observe("get", "missing" if one is None else "found")
+        missing = found.count(None)
+        if missing:
+            self._observe("get", "missing", missing)
+        if missing < len(found):
+            self._observe("get", "found", len(found) - missing)
         return found
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
@@ -55,9 +58,9 @@ class CountedStore(ObjectStore):
         try:
             result = await self._inner.put(path, data, precondition)
         except StoreError as error:
-            self._observe("put", type(error).__name__)
+            self._observe("put", type(error).__name__, 1)
             raise
-        self._observe("put", "stored" if isinstance(result, Stored) else "precondition_failed")
+        self._observe("put", "stored" if isinstance(result, Stored) else "precondition_failed", 1)
         return result
 
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
@@ -65,9 +68,9 @@ class CountedStore(ObjectStore):
         try:
             found = await self._inner.head(path)
         except StoreError as error:
-            self._observe("head", type(error).__name__)
+            self._observe("head", type(error).__name__, 1)
             raise
-        self._observe("head", "missing" if found is None else "found")
+        self._observe("head", "missing" if found is None else "found", 1)
         return found
 
     async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
@@ -75,14 +78,14 @@ class CountedStore(ObjectStore):
         try:
             deleted = await self._inner.delete(path, if_version=if_version)
         except StoreError as error:
-            self._observe("delete", type(error).__name__)
+            self._observe("delete", type(error).__name__, 1)
             raise
-        self._observe("delete", "deleted" if deleted else "precondition_failed")
+        self._observe("delete", "deleted" if deleted else "precondition_failed", 1)
         return deleted
 
     async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
         """List through; counted once, when it begins."""
-        self._observe("list", "begun")
+        self._observe("list", "begun", 1)
         async for info in self._inner.list(prefix, start_after=start_after):
             yield info
 

@@ -14,8 +14,8 @@ NAME = ObjectPath("a/b")
 
 
 async def test_every_operation_is_told_with_its_outcome() -> None:
-    told: list[tuple[str, str]] = []
-    store = CountedStore(MemoryStore(), lambda operation, outcome: told.append((operation, outcome)))
+    told: list[tuple[str, str, int]] = []
+    store = CountedStore(MemoryStore(), lambda *told_of: told.append(told_of))
     assert await store.get(NAME) is None
     stored = await store.put(NAME, b"x", IfAbsent())
     assert isinstance(stored, Stored)
@@ -25,20 +25,31 @@ async def test_every_operation_is_told_with_its_outcome() -> None:
     assert not await store.delete(NAME, if_version="none")
     assert await store.delete(NAME, if_version=stored.version)
     assert told == [
-        ("get", "missing"),
-        ("put", "stored"),
-        ("put", "precondition_failed"),
-        ("head", "found"),
-        ("list", "begun"),
-        ("delete", "precondition_failed"),
-        ("delete", "deleted"),
+        ("get", "missing", 1),
+        ("put", "stored", 1),
+        ("put", "precondition_failed", 1),
+        ("head", "found", 1),
+        ("list", "begun", 1),
+        ("delete", "precondition_failed", 1),
+        ("delete", "deleted", 1),
     ]
 
 
 async def test_faults_are_told_and_passed_on() -> None:
-    told: list[tuple[str, str]] = []
+    told: list[tuple[str, str, int]] = []
     faulty = FaultyStore(MemoryStore(), hook=plan({0: Decision.FAIL_AFTER}))
-    store = CountedStore(faulty, lambda operation, outcome: told.append((operation, outcome)))
+    store = CountedStore(faulty, lambda *told_of: told.append(told_of))
     with pytest.raises(StoreUnknown):
         await store.put(NAME, b"x", IfAbsent())
-    assert told == [("put", "StoreUnknown")]
+    assert told == [("put", "StoreUnknown", 1)]
+
+
+async def test_many_reads_are_told_together() -> None:
+    told: list[tuple[str, str, int]] = []
+    store = CountedStore(MemoryStore(), lambda *told_of: told.append(told_of))
+    await store.put(NAME, b"x", IfAbsent())
+    found = await store.get_many([NAME, ObjectPath("a/c"), NAME])
+    assert [one is not None for one in found] == [True, False, True]
+    assert told == [("put", "stored", 1), ("get", "missing", 1), ("get", "found", 2)]
+    assert await store.get_many([]) == []
+    assert len(told) == 3

@@ -230,6 +230,19 @@ def test_canonical_event_path_without_a_ulid_takes_the_timestamp() -> None:
     assert paths.canonical_ulid_event(ULID) == f"ledger/orchestration/2025-01-15/{ULID}.json"
 
 
+@given(
+    day=st.integers(0, 5_000),
+    shift=st.integers(-40_000, 40_000),
+    rest=st.integers(0, 2**80 - 1),
+)
+def test_canonical_path_of_a_ulid_is_the_same_whatever_was_asked_before(day: int, shift: int, rest: int) -> None:
+    """Ids around midnight: what is remembered of one must not stand for another's day."""
+    milliseconds = max(0, day * 86_400_000 + shift)
+    for moment in (milliseconds, max(0, day * 86_400_000 - 1), day * 86_400_000):
+        event_id = str(LibraryULID.from_bytes((moment << 80 | rest).to_bytes(16, "big")))
+        assert paths.canonical_ulid_event(event_id) == paths.canonical_ledger_event(event_id, date(1999, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("name", "domain"),
     [("core", "catalog"), ("execution", "executions"), ("governance", "search"), ("lineage", "lineage")],
