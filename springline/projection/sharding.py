@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from springline.ledger import events as e
+from springline.ledger.envelope import Event
+
 CONTROL_SHARD = 0
 """The shard of everything that is not an orderly run's."""
 
@@ -45,6 +48,21 @@ _OF_A_RUN = frozenset(
 )
 
 
+_ONLY_A_RUN = frozenset(
+    {
+        e.RunTriggered,
+        e.PlanCreated,
+        e.RunCancelRequested,
+        e.TaskStarted,
+        e.TaskHeartbeat,
+        e.TaskFinished,
+        e.TaskCompletionRecorded,
+        e.TaskOutputVisibilityChanged,
+    }
+)
+"""Payloads that name a run and nothing else that a run could be told from."""
+
+
 class RoutedPayload(msgspec.Struct, gc=False):
     """As much of a payload as routing needs."""
 
@@ -64,6 +82,20 @@ class RoutedEvent(msgspec.Struct, gc=False):
 
 ROUTING = msgspec.json.Decoder(RoutedEvent)
 """Decoder of `RoutedEvent`, for bodies that are known to be good events."""
+
+
+def routed_of(event: Event) -> RoutedEvent:
+    """Return as much of an event as routing needs; a payload of an unknown type belongs to no run."""
+    data = event.data
+    if data is None:
+        return RoutedEvent(event.event_id, event.idempotency_key, RoutedPayload("unknown"))
+    payload = RoutedPayload(
+        str(data.__struct_config__.tag),
+        getattr(data, "run_id", None),
+        getattr(data, "dispatch_id", None),
+        getattr(data, "timer_id", None),
+    )
+    return RoutedEvent(event.event_id, event.idempotency_key, payload)
 
 
 def owner_of(event: RoutedEvent) -> str | None:
@@ -116,6 +148,18 @@ class Links:
     odd: set[str] = field(default_factory=set)
     claims: dict[str, str] = field(default_factory=dict)
 
+    def place(self, event: Event) -> str | None:
+        """Take note of one event, and return the run that it belongs to, None for shard 0; most are in order."""
+        data = event.data
+        if type(data) in _ONLY_A_RUN:
+            run: str = data.run_id  # type: ignore[union-attr,assignment]
+            prefix, _, rest = event.idempotency_key.partition(":")
+            if prefix in _KEYS_WITH_RUN and rest.partition(":")[0] == run:
+                return run
+        routed = routed_of(event)
+        self.add(routed)
+        return owner_of(routed)
+
     def add(self, event: RoutedEvent) -> None:
         """Take note of one event."""
         owner = owner_of(event)
@@ -166,6 +210,11 @@ def links_of(events: Iterable[RoutedEvent]) -> Links:
 def shard_of(event: RoutedEvent, odd: frozenset[str], shards: int) -> int:
     """Return the shard, 0 to `shards` - 1, that folds an event; `odd` are the odd runs of the whole ledger."""
     owner = owner_of(event)
-    if owner is None or shards == 1 or owner in odd:
+    return CONTROL_SHARD if owner in odd else shard_of_run(owner, shards)
+
+
+def shard_of_run(run: str | None, shards: int) -> int:
+    """Return the shard, 0 to `shards` - 1, of a run that is not odd, and that of everything else for None."""
+    if run is None or shards == 1:
         return CONTROL_SHARD
-    return zlib.crc32(owner.encode()) % shards
+    return zlib.crc32(run.encode()) % shards

@@ -20,7 +20,7 @@ from springline.projection.manifest import BaseSnapshot
 from springline.projection.parquet import encode_table
 from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
 from springline.projection.table_paths import Artifact
-from springline.rebuild.fold import ids_in_order, overlapping
+from springline.rebuild.fold import overlapping
 from springline.rebuild.orders import AssembleOrder
 from springline.rebuild.receipts import (
     WORK_AGAIN,
@@ -29,7 +29,6 @@ from springline.rebuild.receipts import (
     encode_receipt,
     read_receipt,
 )
-from springline.rebuild.sections import read_section
 from springline.rebuild.shard_tables import decode_rows, merged
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.artifacts import read_file, write_file
@@ -37,6 +36,7 @@ from springline.sequencer.bases import DELETE_CHANNEL_VERSION
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
+from springline.sequencer.segments import read_segment
 from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
 
@@ -208,9 +208,10 @@ async def _write_node(store: ObjectStore, refs: list[SegmentRef]) -> NodeRef:
 
 
 async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[SegmentRef]:
-    sections = [section for part in group for section in part.sections]
-    read = await each(lambda section: read_section(store, section), sections)
-    events = await in_turn(lambda: ids_in_order(body for bodies in read for body in bodies))
+    """Seal the events of some parts anew, ascending by id, each once; of equal ids the first part's is taken."""
+    sealed = [part.segment for part in group if part.segment is not None]
+    read = await each(lambda ref: read_segment(store, ref), sealed)
+    events = await in_turn(lambda: sorted({event[0]: event for some in reversed(read) for event in some}.values()))
     refs: list[SegmentRef] = []
     for piece in events_index.pieces([len(body) + 1 for _, body in events]):
         some = [events[place] for place in piece]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from springline.ledger.envelope import Event, parse_event
+from springline.ledger.envelope import Event
 from springline.ledger.events import TaskCompletionRecorded, TaskFinished
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
@@ -17,10 +17,10 @@ from springline.projection.buckets import encode_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import EventOutcome as Folded
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES
-from springline.projection.sharding import CONTROL_SHARD, shard_of
+from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
 from springline.projection.state import State
-from springline.rebuild.read import routed_of
 from springline.rebuild.receipts import (
     BadRecord,
     PartReceipt,
@@ -31,7 +31,7 @@ from springline.rebuild.receipts import (
     read_receipt,
     write_receipt,
 )
-from springline.rebuild.sections import read_section
+from springline.rebuild.sections import KeptEvent, read_section
 from springline.rebuild.shard_tables import encode_rows
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.offload import in_turn
@@ -45,6 +45,7 @@ BAD_KEPT = 1_000
 FOLDED_AT_ONCE = 20_000
 """Events that are folded between two looks at the event loop."""
 
+_MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
 _OUTCOMES = {
     Folded.APPLIED: EventOutcome.APPLIED,
     Folded.REFUSED: EventOutcome.NOT_APPLIED,
@@ -61,39 +62,50 @@ class _Shard:
     number: int
     shards: int
     odd: frozenset[str]
-    last_body: bytes = b""
+    last: KeptEvent | None = None
     events: int = 0
     duplicates: int = 0
     damaged: int = 0
     bad: list[BadRecord] = field(default_factory=list)
-    outcomes: Counter[EventOutcome] = field(default_factory=Counter)
+    applied: int = 0
+    others: Counter[EventOutcome] = field(default_factory=Counter)
+    """Of the events that were not applied, by outcome."""
     materialized: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def fold(self, bodies: Iterable[bytes]) -> None:
-        """Fold bodies, ascending by id, that may hold others' events and repetitions."""
-        for body in bodies:
-            self._fold(body)
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many events came to what."""
+        counts = self.others + Counter({EventOutcome.APPLIED: self.applied})
+        return {outcome.value: count for outcome, count in sorted(counts.items())}
 
-    def _fold(self, body: bytes) -> None:
-        event = parse_event(body)
-        if self.odd and shard_of(routed_of(event), self.odd, self.shards) != self.number:
-            return
-        if event.event_id == self.state.last_event_id:
-            self._repeated(event.event_id, body)
-            return
-        self.last_body = body
-        self.events += 1
-        outcome = self.state.fold(event)
-        self.outcomes[_OUTCOMES[outcome]] += 1
-        if outcome is Folded.APPLIED and isinstance(event.data, TaskFinished | TaskCompletionRecorded):
-            self._note_materialization(event, event.data)
+    def fold(self, kept: Iterable[KeptEvent]) -> None:
+        """Fold events, ascending by id, that may hold others' events and repetitions."""
+        state, odd = self.state, self.odd
+        for one in kept:
+            event = one.event
+            if odd and shard_of(routed_of(event), odd, self.shards) != self.number:
+                continue
+            if event.event_id == state.last_event_id:
+                self._repeated(one)
+                continue
+            self.last = one
+            self.events += 1
+            outcome = fold_event(state, event)
+            if outcome is not Folded.APPLIED:
+                self.others[_OUTCOMES[outcome]] += 1
+                continue
+            self.applied += 1
+            data = event.data
+            if isinstance(data, _MATERIALIZING):
+                self._note_materialization(event, data)
 
-    def _repeated(self, event_id: str, body: bytes) -> None:
-        if body == self.last_body:
+    def _repeated(self, one: KeptEvent) -> None:
+        if one == self.last:
             self.duplicates += 1
             return
         self.damaged += 1
         if len(self.bad) < BAD_KEPT:
+            event_id = one.event.event_id
             message = "it is listed in two segments with different bodies"
             self.bad.append(BadRecord(canonical_ulid_event(event_id), RefusalReason.OTHER_BODY.value, message))
 
@@ -129,9 +141,9 @@ async def fold_shard(
     wanted = sections_of(split, number)
     for group in overlapping(parts):
         sections = [section for part in group for section in part.sections if section.shard in wanted]
-        bodies = await _in_order(store, sections)
-        for start in range(0, len(bodies), FOLDED_AT_ONCE):
-            await in_turn(lambda bodies=bodies, start=start: shard.fold(bodies[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
+        kept = await _in_order(store, sections)
+        for start in range(0, len(kept), FOLDED_AT_ONCE):
+            await in_turn(lambda kept=kept, start=start: shard.fold(kept[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
             report(shard.events)
     tables, digest = await _write_tables(store, work_id, split_hash, shard)
     receipt = ShardReceipt(
@@ -140,7 +152,7 @@ async def fold_shard(
         duplicates=shard.duplicates,
         damaged=shard.damaged,
         bad=shard.bad,
-        outcomes={outcome.value: count for outcome, count in sorted(shard.outcomes.items())},
+        outcomes=shard.outcomes,
         tables=tables,
         digest=msgspec.Raw(digest),
         last_event_id=shard.state.last_event_id or None,
@@ -176,31 +188,16 @@ def overlapping(parts: Sequence[PartReceipt]) -> Iterator[list[PartReceipt]]:
         yield group
 
 
-async def _in_order(store: ObjectStore, sections: Sequence[Section]) -> list[bytes]:
-    """Return the bodies of some sections, ascending by id; equal ids follow each other."""
+async def _in_order(store: ObjectStore, sections: Sequence[Section]) -> list[KeptEvent]:
+    """Return the events of some sections, ascending by id; equal ids follow each other."""
     read = await each(lambda section: read_section(store, section), sections)
     if len(read) <= 1:
         return read[0] if read else []
-    return await in_turn(lambda: sorted((body for bodies in read for body in bodies), key=_id_of))
+    return await in_turn(lambda: sorted((one for some in read for one in some), key=_id_of))
 
 
-class _Identity(msgspec.Struct, gc=False):
-    event_id: str
-
-
-_IDENTITY = msgspec.json.Decoder(_Identity)
-
-
-def ids_in_order(bodies: Iterable[bytes]) -> list[tuple[str, bytes]]:
-    """Return bodies with their event ids, ascending, each id once; of two bodies with one id the first is kept."""
-    by_id: dict[str, bytes] = {}
-    for body in bodies:
-        by_id.setdefault(_id_of(body), body)
-    return sorted(by_id.items())
-
-
-def _id_of(body: bytes) -> str:
-    return _IDENTITY.decode(body).event_id
+def _id_of(kept: KeptEvent) -> str:
+    return kept.event.event_id
 
 
 async def _write_tables(

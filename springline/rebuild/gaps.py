@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from springline.ledger.segment import event_id_of
 from springline.paths import rebuild_slice
 from springline.projection.index import EventsIndex, SegmentRef
 from springline.rebuild.fold import overlapping
@@ -82,5 +81,5 @@ async def _missing(
         if segment is None or not any(segment.first_id <= one <= segment.last_id for one in accepted):
             continue
         for section in part.sections:
-            accepted.difference_update(map(event_id_of, await read_section(store, section)))
+            accepted.difference_update(one.event.event_id for one in await read_section(store, section))
     return sorted(accepted)

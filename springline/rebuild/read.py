@@ -13,7 +13,6 @@ from functools import partial
 
 import msgspec
 
-from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
 from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, raw_size, segment_bodies
 from springline.paths import (
@@ -29,7 +28,7 @@ from springline.paths import (
     rebuild_slice_receipt,
 )
 from springline.projection.index import SegmentRef
-from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, shard_of
+from springline.projection.sharding import Links, shard_of_run
 from springline.rebuild.accepted import Accepted, judge_hash
 from springline.rebuild.receipts import (
     WORK_AGAIN,
@@ -39,7 +38,7 @@ from springline.rebuild.receipts import (
     read_receipt,
     write_receipt,
 )
-from springline.rebuild.sections import write_sections
+from springline.rebuild.sections import KeptEvent, write_sections
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import Verdict, judge_body
@@ -71,7 +70,8 @@ class _Part:
     scope: Scope
     shards: int
     events: list[tuple[str, bytes]] = field(default_factory=list)
-    routed: list[RoutedEvent] = field(default_factory=list)
+    by_shard: dict[int, list[KeptEvent]] = field(default_factory=dict)
+    """The events by the shard that folds them as long as no run turns out to be odd."""
     links: Links = field(default_factory=Links)
     bad: list[BadRecord] = field(default_factory=list)
     missing: int = 0
@@ -80,16 +80,17 @@ class _Part:
 
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
         """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
-        verdict: Event | Verdict = judge_body(event_id, body, self.scope)
-        if body is not None and isinstance(verdict, Event):
-            verdict = judge_hash(body, accepted) or verdict
-        if isinstance(verdict, Verdict) or body is None:
+        verdict = judge_body(event_id, body, self.scope)
+        if body is None or isinstance(verdict, Verdict):
             self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
             return
-        routed = routed_of(verdict)
-        self.links.add(routed)
+        other = judge_hash(body, accepted)
+        if other is not None:
+            self._refuse(path, other)
+            return
+        shard = shard_of_run(self.links.place(verdict), self.shards)
+        self.by_shard.setdefault(shard, []).append(KeptEvent.of(verdict, body))
         self.events.append((event_id, body))
-        self.routed.append(routed)
 
     def refuse(self, path: str, message: str) -> None:
         """Take note of an event that cannot be read."""
@@ -103,27 +104,6 @@ class _Part:
             self.damaged += 1
         if len(self.bad) < BAD_KEPT:
             self.bad.append(BadRecord(path, reason.value, verdict.message if verdict else "there is no object"))
-
-    def by_shard(self) -> dict[int, list[tuple[str, bytes]]]:
-        """Return the events by the shard that folds them as long as no run turns out to be odd."""
-        sections: dict[int, list[tuple[str, bytes]]] = {}
-        for event, routed in zip(self.events, self.routed, strict=True):
-            sections.setdefault(shard_of(routed, frozenset(), self.shards), []).append(event)
-        return sections
-
-
-def routed_of(event: Event) -> RoutedEvent:
-    """Return as much of an event as routing needs; a payload of an unknown type belongs to no run."""
-    data = event.data
-    if data is None:
-        return RoutedEvent(event.event_id, event.idempotency_key, RoutedPayload("unknown"))
-    payload = RoutedPayload(
-        str(data.__struct_config__.tag),
-        getattr(data, "run_id", None),
-        getattr(data, "dispatch_id", None),
-        getattr(data, "timer_id", None),
-    )
-    return RoutedEvent(event.event_id, event.idempotency_key, payload)
 
 
 async def read_slice(
@@ -207,6 +187,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
         part.known = len(hashes)
 
     def take() -> int:
+        """Take all, and return the size of their text."""
         last = ""
         for body in bodies:
             event_id = event_id_of(body)
@@ -214,10 +195,10 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
                 raise DamagedSegment(f"event {event_id} stands after {last}")
             part.take(path, event_id, body, hashes.get(event_id))
             last = event_id
-        return len(bodies)
+        return raw_size(part.events)
 
     try:
-        count = await in_turn(take)
+        raw = await in_turn(take)
     except DamagedSegment as error:
         part.refuse(path, str(error))
         return None
@@ -225,8 +206,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
         # What is published names good events only: they are sealed again, without the others.
         return await _seal(store, part.events) if part.events else None
     digest = hashlib.sha256(stored.data).hexdigest()
-    raw = raw_size(part.events)
-    return SegmentRef(path, name.first_id, name.last_id, count, digest, len(stored.data), raw)
+    return SegmentRef(path, name.first_id, name.last_id, len(bodies), digest, len(stored.data), raw)
 
 
 def _take_all(
@@ -237,16 +217,16 @@ def _take_all(
 
 
 async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:
-    data = await in_turn(lambda: encode_segment(events))
+    data, raw = await in_turn(lambda: (encode_segment(events, judged=True), raw_size(events)))
     first, last = events[0][0], events[-1][0]
     artifact = await write_file(store, data, lambda digest: ledger_segment(first, last, digest))
-    return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw_size(events))
+    return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw)
 
 
 async def _receipt(
     store: ObjectStore, work_id: str, number: int, part_number: int, part: _Part, segment: SegmentRef | None
 ) -> PartReceipt:
-    sections = await write_sections(store, work_id, part_number, await in_turn(part.by_shard))
+    sections = await write_sections(store, work_id, part_number, part.by_shard)
     return PartReceipt(
         number=number,
         events=len(part.events),

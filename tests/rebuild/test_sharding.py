@@ -16,10 +16,9 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import EventOutcome
 from springline.projection.schema import PARTITION_STATUS, TABLES, Row
-from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, links_of, owner_of, shard_of
+from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, links_of, owner_of, routed_of, shard_of
 from springline.projection.state import State
 from springline.rebuild.assemble import merge_partition
-from springline.rebuild.read import routed_of
 from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of, ledgers
 
 CONFIG = FoldConfig(TENANT, WORKSPACE, SECRET)
