@@ -89,9 +89,9 @@ def count_foreign(admitted: Admitted) -> None:
 def count_folded(folded: Folded) -> None:
     """Count what folding a round took: processor and store."""
     meter = activity.metric_meter()
-    meter.create_histogram(
-        names.METRIC_LEDGER_ROUND_STORE_REQUESTS, "Requests to the store to fold one round."
-    ).record(folded.store_requests)
+    meter.create_histogram(names.METRIC_LEDGER_ROUND_STORE_REQUESTS, "Requests to the store to fold one round.").record(
+        folded.store_requests
+    )
     # The SDK's durations are whole milliseconds, in which most rounds are folded twice over.
     meter.create_histogram_float(
         names.METRIC_LEDGER_FOLD_SECONDS, "Time of folding one round's events, without the store.", "seconds"

@@ -47,6 +47,7 @@ from springline.rebuild.split import read_parts, read_split, split_hash, split_w
 from springline.sequencer.orders import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.storage.turns import long_job
 
 if TYPE_CHECKING:
     from activities.ledger import Configure
@@ -81,7 +82,7 @@ class RebuildActivities:
         """Read and check the events of one slice."""
         done = _Done()
         async with heartbeating(details=done.details):
-            with as_temporal_failures():
+            with as_temporal_failures(), long_job():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -93,7 +94,7 @@ class RebuildActivities:
         """Read and check one listed segment."""
         done = _Done()
         async with heartbeating(details=done.details):
-            with as_temporal_failures():
+            with as_temporal_failures(), long_job():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -123,7 +124,7 @@ class RebuildActivities:
         """Fold one shard's events in id order."""
         done = _Done()
         async with heartbeating(details=done.details):
-            with as_temporal_failures():
+            with as_temporal_failures(), long_job():
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 work_id = order.plan.work_id
@@ -148,7 +149,7 @@ class RebuildActivities:
     async def assemble(self, order: AssembleOrder) -> Assembled:
         """Merge the shards into one base, its digest and the index of its events."""
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), long_job():
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt, digest, description = await assemble(store, config, order)
@@ -166,7 +167,7 @@ class RebuildActivities:
     async def compare(self, order: CompareOrder) -> Compared:
         """Compare the published state with the rebuilt one."""
         async with heartbeating():
-            with as_temporal_failures():
+            with as_temporal_failures(), long_job():
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt = await read_base(store, order.base_path, order.base_sha256)

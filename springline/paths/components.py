@@ -18,7 +18,7 @@ MAX_U64: Final = 2**64 - 1
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
 _VALUES: Final = {symbol: value for value, symbol in enumerate(_CROCKFORD)}
-_CANONICAL_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+CANONICAL_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHORT_HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +47,7 @@ def parse_day(text: str) -> date | None:
 
 def canonical_ulid(field: str, text: str) -> str:
     """Check a ULID of 26 upper-case Crockford symbols that fits 128 bits, and return it."""
-    if not isinstance(text, str) or not _CANONICAL_ULID.fullmatch(text):
+    if not isinstance(text, str) or not CANONICAL_ULID.fullmatch(text):
         raise InvalidPath(field, text, "give a ULID of 26 upper-case symbols, such as 01JHMP8000000000000000000A")
     return text
 
@@ -58,7 +58,7 @@ def ulid_time_ms(text: str) -> int | None:
     As lenient as the reference, because canonical ledger paths depend on it: lower case is accepted, and a
     first symbol above `7` loses its top bits.
     """
-    if _CANONICAL_ULID.fullmatch(text):
+    if CANONICAL_ULID.fullmatch(text):
         return int(text[:_TIME_SYMBOLS].translate(_TO_BASE_32), 32)
     if len(text) != _ULID_LENGTH or not text.isascii():
         return None

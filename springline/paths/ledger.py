@@ -6,12 +6,14 @@ Sources: S 1.3, 1.6, 1.7; design 4.5 for the segments and the index of accepted 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Final
 
 from springline.paths.components import (
+    CANONICAL_ULID,
     MAX_U64,
     canonical_ulid,
     day_folder,
@@ -75,10 +77,19 @@ def canonical_ulid_event(event_id: str) -> ObjectPath:
 
     Raises `InvalidPath` for an id that is no canonical ULID, or whose time lies after the year 9999.
     """
-    day = _DAYS.get(canonical_ulid("event_id", event_id)[:_STRETCH_SYMBOLS])
-    if day is None:
-        day = _day_of(event_id)
+    day = _DAYS.get(canonical_ulid("event_id", event_id)[:_STRETCH_SYMBOLS]) or _day_of(event_id)
     return ObjectPath(f"{day}/{event_id}.json")
+
+
+def canonical_ulid_events(event_ids: Iterable[str]) -> list[ObjectPath]:
+    """Return the names of many events whose ids are canonical ULIDs; raises as `canonical_ulid_event`."""
+    is_known, days = CANONICAL_ULID.fullmatch, _DAYS
+    return [
+        ObjectPath(f"{day}/{event_id}.json")
+        if is_known(event_id) and (day := days.get(event_id[:_STRETCH_SYMBOLS]))
+        else canonical_ulid_event(event_id)
+        for event_id in event_ids
+    ]
 
 
 def _day_of(event_id: str) -> ObjectPath:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -96,6 +97,11 @@ class Scope:
     def full(self, path: ObjectPath) -> ObjectPath:
         """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""
         return _full(self.prefix, path)
+
+    def full_of_all(self, paths: Iterable[ObjectPath]) -> list[ObjectPath]:
+        """Return the bucket-wide names of many paths; raises as `full`."""
+        prefix, plain = self.prefix, _PLAIN.fullmatch
+        return [ObjectPath(f"{prefix}/{path}") if plain(path) else self.full(path) for path in paths]
 
     def relative(self, full: str) -> ObjectPath:
         """Return `full` without this scope's prefix; raises `InvalidPath` if it lies outside the scope."""

@@ -41,6 +41,9 @@ class Accepted(Protocol):
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Return the SHA-256 (hex) of those of `event_ids`, ascending, that were accepted. Raises `DamagedObject`."""
 
+    async def is_empty(self) -> bool:
+        """Say whether nothing was accepted, or nothing is known of it."""
+
     async def has_segment(self, path: str) -> bool:
         """Say whether all events of a segment were accepted as they are, for this is one of the ledger's own."""
 
@@ -51,6 +54,10 @@ class Nobody:
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Return none."""
         return {}
+
+    async def is_empty(self) -> bool:
+        """Say yes."""
+        return True
 
     async def has_segment(self, path: str) -> bool:
         """Say no."""
@@ -68,6 +75,10 @@ class ByIndex:
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Look the ids up in the index's segments."""
         return await contains(self._store, self._index, event_ids, cache=self._cache)
+
+    async def is_empty(self) -> bool:
+        """Say whether the index is empty."""
+        return not self._index.count
 
     async def has_segment(self, path: str) -> bool:
         """Say whether the index names it."""
@@ -95,17 +106,21 @@ class ByRounds:
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Look the ids up in the lists that can hold them."""
-        if not event_ids:
+        if not event_ids or await self.is_empty():
             return {}
-        if self._stretches is None:
-            self._stretches = await self._lists()
         wanted, found = set(event_ids), dict[str, str]()
         first, last = min(wanted), max(wanted)
-        for one in self._stretches:
+        for one in self._stretches or ():
             if one.first_id <= last and first <= one.last_id:
                 entries = await read_file(self._store, one.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
                 found |= {event_id: sha256 for event_id, sha256 in entries if event_id in wanted}
         return found
+
+    async def is_empty(self) -> bool:
+        """Say whether the lists are empty."""
+        if self._stretches is None:
+            self._stretches = await self._lists()
+        return not self._stretches
 
     async def has_segment(self, path: str) -> bool:
         """Say no: every event is compared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,14 +25,13 @@ from springline.projection.state import State
 from springline.rebuild.receipts import (
     BadRecord,
     PartReceipt,
-    Section,
     ShardReceipt,
     ShardTable,
     Split,
     read_receipt,
     write_receipt,
 )
-from springline.rebuild.sections import KeptEvent, read_section
+from springline.rebuild.sections import Chunk, KeptEvent, events_of, read_section
 from springline.rebuild.shard_tables import encode_rows
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.offload import in_turn
@@ -42,8 +42,6 @@ Report = Callable[[int], None]
 """Called with how many events have been folded."""
 
 BAD_KEPT = 1_000
-FOLDED_AT_ONCE = 20_000
-"""Events that are folded between two looks at the event loop."""
 
 _MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
 _OUTCOMES = {
@@ -141,10 +139,12 @@ async def fold_shard(
     wanted = sections_of(split, number)
     for group in overlapping(parts):
         sections = [section for part in group for section in part.sections if section.shard in wanted]
-        kept = await _in_order(store, sections)
-        for start in range(0, len(kept), FOLDED_AT_ONCE):
-            await in_turn(lambda kept=kept, start=start: shard.fold(kept[start : start + FOLDED_AT_ONCE]))  # type: ignore[misc]
-            report(shard.events)
+        read = await each(lambda section: read_section(store, section), sections)
+        if len(read) == 1:
+            await in_turn(lambda chunks=read[0]: shard.fold(events_of(chunks)))  # type: ignore[misc]
+        else:
+            await in_turn(lambda read=read: shard.fold(_in_order(read)))  # type: ignore[misc]
+        report(shard.events)
     tables, digest = await _write_tables(store, work_id, split_hash, shard)
     receipt = ShardReceipt(
         number=number,
@@ -188,12 +188,9 @@ def overlapping(parts: Sequence[PartReceipt]) -> Iterator[list[PartReceipt]]:
         yield group
 
 
-async def _in_order(store: ObjectStore, sections: Sequence[Section]) -> list[KeptEvent]:
-    """Return the events of some sections, ascending by id; equal ids follow each other."""
-    read = await each(lambda section: read_section(store, section), sections)
-    if len(read) <= 1:
-        return read[0] if read else []
-    return await in_turn(lambda: sorted((one for some in read for one in some), key=_id_of))
+def _in_order(sections: Sequence[Sequence[Chunk]]) -> Iterator[KeptEvent]:
+    """Yield the events of some sections, ascending by id; equal ids follow each other."""
+    return heapq.merge(*map(events_of, sections), key=_id_of)
 
 
 def _id_of(kept: KeptEvent) -> str:
@@ -206,19 +203,22 @@ async def _write_tables(
     """Write the shard's rows; return where they are, and the digest of all but those that are still to be merged."""
     digest = Digest()
 
-    def encoded(name: str) -> tuple[int, bytes]:
-        rows = list(shard.state.rows(name))
-        if name != PARTITION_STATUS.name:
-            digest.add(name, rows)
-        return len(rows), encode_rows(TABLES[name], rows) if rows else b""
+    def encode() -> tuple[list[tuple[str, int, bytes]], bytes]:
+        encoded: list[tuple[str, int, bytes]] = []
+        for name, table in TABLES.items():
+            rows = list(shard.state.rows(name))
+            if name != PARTITION_STATUS.name:
+                digest.add(name, rows)
+            if rows:
+                encoded.append((name, len(rows), encode_rows(table, rows)))
+        return encoded, encode_buckets(digest)
 
-    tables: list[ShardTable] = []
-    for name in TABLES:
-        count, data = await in_turn(lambda name=name: encoded(name))  # type: ignore[misc]
-        if count:
-            artifact = await write_file(store, data, _name_of(work_id, split_hash, shard.number, name))
-            tables.append(ShardTable(name, count, artifact))
-    return tables, encode_buckets(digest)
+    async def write(one: tuple[str, int, bytes]) -> ShardTable:
+        name, count, data = one
+        return ShardTable(name, count, await write_file(store, data, _name_of(work_id, split_hash, shard.number, name)))
+
+    encoded, buckets = await in_turn(encode)
+    return await each(write, encoded), buckets
 
 
 def _name_of(work_id: str, split_hash: str, number: int, table: str) -> Callable[[str], ObjectPath]:

@@ -11,7 +11,7 @@ from springline.rebuild.later import index_of
 from springline.rebuild.orders import RebuildPlan
 from springline.rebuild.read import read_list
 from springline.rebuild.receipts import PartReceipt
-from springline.rebuild.sections import read_section
+from springline.rebuild.sections import events_of, read_section
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_node
 from springline.sequencer.head import read_manifest
@@ -81,5 +81,5 @@ async def _missing(
         if segment is None or not any(segment.first_id <= one <= segment.last_id for one in accepted):
             continue
         for section in part.sections:
-            accepted.difference_update(one.event.event_id for one in await read_section(store, section))
+            accepted.difference_update(one.event.event_id for one in events_of(await read_section(store, section)))
     return sorted(accepted)

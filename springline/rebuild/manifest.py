@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from springline.paths import (
     InvalidPath,
     ObjectPath,
     canonical_ulid_event,
+    canonical_ulid_events,
     check_rebuild_manifest,
     event_id_from_ledger_path,
     parse_ledger_segment,
@@ -33,6 +35,8 @@ from springline.paths import (
 FIELDS = ("event_paths", "segment_paths", "parts")
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 _SHOWN = 200
+_ID = slice(-len("01JHMP8000000000000000000A.json"), -len(".json"))
+"""Where the path of an event has its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +101,39 @@ def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> Listed:
     total = 0
     for source, manifest in manifests:
         total += len(manifest.event_paths) + len(manifest.segment_paths)
-        for position, path in enumerate(manifest.event_paths):
-            event_id = event_id_from_ledger_path(path)
-            if event_id is None:
-                remedy = "give the path of an event's object as it is within the workspace, with its day and its id"
-                raise _bad_entry(source, "event_paths", position, path, remedy)
-            if not is_canonical(event_id):
-                remedy = "give an event whose id is a ULID of 26 upper-case symbols; fold others with `state fold`"
-                raise _bad_entry(source, "event_paths", position, path, remedy)
-            try:
-                canonical = canonical_ulid_event(event_id)
-            except InvalidPath as error:
-                raise _bad_entry(source, "event_paths", position, path, error.remedy) from None
-            if path != canonical:
-                raise _bad_entry(source, "event_paths", position, path, f"the event's one path is {canonical}")
-            ids.add(event_id)
+        ids.update(_ids_of(source, manifest.event_paths))
         for position, path in enumerate(manifest.segment_paths):
             if parse_ledger_segment(path) is None:
                 remedy = "give the path of a sealed segment, as `rebuild plan` writes it"
                 raise _bad_entry(source, "segment_paths", position, path, remedy)
             segments[ObjectPath(path)] = None
     return Listed(sorted(ids), sorted(segments), total - len(ids) - len(segments))
+
+
+def _ids_of(source: ObjectPath, event_paths: list[str]) -> list[str]:
+    """Return the ids in paths of events. Raises `Refused` naming the first path that is none."""
+    ids = [path[_ID] for path in event_paths]
+    with suppress(InvalidPath):
+        if canonical_ulid_events(ids) == event_paths:
+            return ids
+    return [_id_of(source, position, path) for position, path in enumerate(event_paths)]
+
+
+def _id_of(source: ObjectPath, position: int, path: str) -> str:
+    event_id = event_id_from_ledger_path(path)
+    if event_id is None:
+        remedy = "give the path of an event's object as it is within the workspace, with its day and its id"
+        raise _bad_entry(source, "event_paths", position, path, remedy)
+    if not is_canonical(event_id):
+        remedy = "give an event whose id is a ULID of 26 upper-case symbols; fold others with `state fold`"
+        raise _bad_entry(source, "event_paths", position, path, remedy)
+    try:
+        canonical = canonical_ulid_event(event_id)
+    except InvalidPath as error:
+        raise _bad_entry(source, "event_paths", position, path, error.remedy) from None
+    if path != canonical:
+        raise _bad_entry(source, "event_paths", position, path, f"the event's one path is {canonical}")
+    return event_id
 
 
 def work_id_of(contents: Iterable[bytes], config_fingerprint: str) -> str:

@@ -13,12 +13,13 @@ from functools import partial
 
 import msgspec
 
+from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
 from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, raw_size, segment_bodies
 from springline.paths import (
     ObjectPath,
     Scope,
-    canonical_ulid_event,
+    canonical_ulid_events,
     content_hash12,
     ledger_segment,
     parse_ledger_segment,
@@ -38,10 +39,10 @@ from springline.rebuild.receipts import (
     read_receipt,
     write_receipt,
 )
-from springline.rebuild.sections import KeptEvent, write_sections
+from springline.rebuild.sections import SectionWriter, write_sections
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.foreign import Verdict, judge_body
+from springline.sequencer.foreign import Verdict, judge_body, judge_event
 from springline.sequencer.offload import in_turn
 from springline.storage.port import ObjectStore
 
@@ -70,7 +71,8 @@ class _Part:
     scope: Scope
     shards: int
     events: list[tuple[str, bytes]] = field(default_factory=list)
-    by_shard: dict[int, list[KeptEvent]] = field(default_factory=dict)
+    raw_bytes: int = 0
+    by_shard: dict[int, SectionWriter] = field(default_factory=dict)
     """The events by the shard that folds them as long as no run turns out to be odd."""
     links: Links = field(default_factory=Links)
     bad: list[BadRecord] = field(default_factory=list)
@@ -83,18 +85,26 @@ class _Part:
         verdict = judge_body(event_id, body, self.scope)
         if body is None or isinstance(verdict, Verdict):
             self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
-            return
+        else:
+            self.keep(path, verdict, body, accepted)
+
+    def keep(self, path: str, event: Event, body: bytes, accepted: str | None = None) -> None:
+        """Keep an event that was read from `body`, if that is what was accepted under its id."""
         other = judge_hash(body, accepted)
         if other is not None:
             self._refuse(path, other)
             return
-        shard = shard_of_run(self.links.place(verdict), self.shards)
-        self.by_shard.setdefault(shard, []).append(KeptEvent.of(verdict, body))
-        self.events.append((event_id, body))
+        shard = shard_of_run(self.links.place(event), self.shards)
+        section = self.by_shard.get(shard)
+        if section is None:
+            section = self.by_shard[shard] = SectionWriter()
+        section.add(event, body)
+        self.events.append((event.event_id, body))
+        self.raw_bytes += len(body)
 
-    def refuse(self, path: str, message: str) -> None:
-        """Take note of an event that cannot be read."""
-        self._refuse(path, Verdict(RefusalReason.UNREADABLE, message))
+    def refuse(self, path: str, verdict: Verdict | str) -> None:
+        """Take note of what cannot be read, and why."""
+        self._refuse(path, Verdict(RefusalReason.UNREADABLE, verdict) if isinstance(verdict, str) else verdict)
 
     def _refuse(self, path: str, verdict: Verdict | None) -> None:
         reason = verdict.reason if verdict is not None else RefusalReason.MISSING
@@ -126,7 +136,7 @@ async def read_slice(
     part = _Part(scope, shards)
     for start in range(0, len(ids), READ_AT_ONCE):
         some = ids[start : start + READ_AT_ONCE]
-        paths = [canonical_ulid_event(event_id) for event_id in some]
+        paths = canonical_ulid_events(some)
         found = await store.get_many(paths, concurrency=READS_TOGETHER)
         bodies = [None if one is None else one.data for one in found]
         hashes = {} if accepted is None else await accepted.hashes(some)
@@ -158,13 +168,15 @@ async def scan_segment(
         return PartDone(done, reused=True)
     path = ObjectPath((await read_list(store, rebuild_segments(work_id)))[number])
     part = _Part(scope, shards)
-    segment = await _scan(store, path, part, accepted)
+    segment = await _scan(store, scope, path, part, accepted)
     report(len(part.events))
     receipt = await _receipt(store, work_id, number, slices + number, part, segment)
     return await _close(store, receipt, partial(rebuild_segment_receipt, work_id, number))
 
 
-async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Accepted | None) -> SegmentRef | None:
+async def _scan(
+    store: ObjectStore, scope: Scope, path: ObjectPath, part: _Part, accepted: Accepted | None
+) -> SegmentRef | None:
     name = parse_ledger_segment(path)
     stored = await store.get(path)
     if name is None or stored is None:
@@ -182,7 +194,7 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
     hashes: dict[str, str] = {}
     if accepted is not None and await accepted.has_segment(path):
         part.known = len(bodies)
-    elif accepted is not None:
+    elif accepted is not None and not await accepted.is_empty():
         hashes = await accepted.hashes(await in_turn(lambda: [event_id_of(body) for body in bodies]))
         part.known = len(hashes)
 
@@ -190,10 +202,14 @@ async def _scan(store: ObjectStore, path: ObjectPath, part: _Part, accepted: Acc
         """Take all, and return the size of their text."""
         last = ""
         for body in bodies:
-            event_id = event_id_of(body)
+            verdict = judge_event(body, scope)
+            event_id = event_id_of(body) if isinstance(verdict, Verdict) else verdict.event_id
             if event_id <= last:
                 raise DamagedSegment(f"event {event_id} stands after {last}")
-            part.take(path, event_id, body, hashes.get(event_id))
+            if isinstance(verdict, Verdict):
+                part.refuse(path, verdict)
+            else:
+                part.keep(path, verdict, body, hashes.get(event_id))
             last = event_id
         return raw_size(part.events)
 
@@ -230,7 +246,7 @@ async def _receipt(
     return PartReceipt(
         number=number,
         events=len(part.events),
-        raw_bytes=sum(len(body) for _, body in part.events),
+        raw_bytes=part.raw_bytes,
         missing=part.missing,
         damaged=part.damaged,
         bad=part.bad,

@@ -17,6 +17,7 @@ from springline.paths import (
     InvalidPath,
     ObjectPath,
     canonical_ulid_event,
+    canonical_ulid_events,
     event_id_from_ledger_path,
     ledger_prefix,
     parse_ledger_segment,
@@ -92,12 +93,12 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
         )
     if objects:
         async for events in events_between(store, index, None):
-            found.event_paths += [canonical_ulid_event(event_id) for event_id, _ in events]
+            found.event_paths += canonical_ulid_events(event_id for event_id, _ in events)
         return found
     nodes = await each(lambda ref: read_node(store, ref), index.nodes)
     refs = [*(ref for segments in nodes for ref in segments), *index.segments, *index.packs]
     found.segment_paths = sorted(ObjectPath(ref.path) for ref in refs)
-    found.event_paths = [canonical_ulid_event(event_id) for event_id, _ in index.tail]
+    found.event_paths = canonical_ulid_events(event_id for event_id, _ in index.tail)
     return found
 
 
@@ -117,7 +118,7 @@ async def from_rounds(store: ObjectStore) -> Found:
             field="--from-rounds",
             remedy="Give --from-inventory FILE for names from elsewhere, or --from-listing to list the bucket.",
         )
-    found = Found(Source.ROUNDS, [canonical_ulid_event(event_id) for event_id in sorted(ids)], events=len(ids))
+    found = Found(Source.ROUNDS, canonical_ulid_events(sorted(ids)), events=len(ids))
     found.notes.append("events that were in the workspace before its first round are not among these")
     return found
 
@@ -168,7 +169,7 @@ async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *
     else:
         found.events = len(ids)
         found.passed_over["segment, its events are taken by their objects"] += len(listed)
-    found.event_paths = [canonical_ulid_event(event_id) for event_id in sorted(ids)]
+    found.event_paths = canonical_ulid_events(sorted(ids))
     found.passed_over = +found.passed_over
     return found
 

@@ -46,14 +46,20 @@ def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event |
     """Return the event that was read under its path for `event_id`, or why it is refused; None: nothing was there."""
     if body is None:
         return Verdict(RefusalReason.MISSING, "there is no object at this path")
+    event = judge_event(body, scope)
+    if isinstance(event, Event) and event.event_id != event_id:
+        return Verdict(RefusalReason.WRONG_PATH, f"the object holds event {event.event_id!r}")
+    return event
+
+
+def judge_event(body: bytes, scope: paths.Scope) -> Event | Verdict:
+    """Return the event in a body, whatever its id, or why it is refused."""
     if len(body) > MAX_EVENT_BYTES:
         return Verdict(RefusalReason.UNREADABLE, f"the object has {len(body)} bytes, more than {MAX_EVENT_BYTES}")
     try:
         event = parse_event(body)
     except MalformedEvent as error:
         return Verdict(RefusalReason.UNREADABLE, f"the object is no event: {error.reason}")
-    if event.event_id != event_id:
-        return Verdict(RefusalReason.WRONG_PATH, f"the object holds event {event.event_id!r}")
     if (event.tenant_id, event.workspace_id) != (scope.tenant, scope.workspace):
         return Verdict(
             RefusalReason.OTHER_SCOPE,

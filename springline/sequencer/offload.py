@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from springline.storage.turns import processor_turn
+from springline.storage.turns import processor_turns
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def in_turn(work: Callable[[], T]) -> T:
             if collecting:
                 gc.enable()
 
-    async with processor_turn():
+    async with processor_turns().turn():
         return await in_thread(uncollected)
 
 

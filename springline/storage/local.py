@@ -51,7 +51,7 @@ from springline.storage.port import (
 from springline.storage.threads import Threads
 from springline.storage.together import together
 from springline.storage.tokens import CONTENT_TOKEN_PREFIX, content_token
-from springline.storage.turns import processor_turn
+from springline.storage.turns import processor_turns
 
 OWN_FOLDER = ".springline"
 THREADS = 16
@@ -115,7 +115,7 @@ class LocalStore(ObjectStore):
         async def read(part: list[str | None]) -> list[StoredObject | None]:
             if self._slow:
                 return await self._threads.run(partial(self._get_all, part))
-            async with processor_turn():
+            async with processor_turns().turn():
                 return await self._threads.run(partial(self._get_all, part))
 
         async def read_slices() -> None:

@@ -34,7 +34,7 @@ class ScopedStore(ObjectStore):
         self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
     ) -> list[StoredObject | None]:
         """Return many objects in order, in the way of the underlying store."""
-        return await self._store.get_many([self.scope.full(path) for path in paths], concurrency=concurrency)
+        return await self._store.get_many(self.scope.full_of_all(paths), concurrency=concurrency)
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
         """Write if the precondition holds."""

@@ -240,7 +240,9 @@ def test_canonical_path_of_a_ulid_is_the_same_whatever_was_asked_before(day: int
     milliseconds = max(0, day * 86_400_000 + shift)
     for moment in (milliseconds, max(0, day * 86_400_000 - 1), day * 86_400_000):
         event_id = str(LibraryULID.from_bytes((moment << 80 | rest).to_bytes(16, "big")))
-        assert paths.canonical_ulid_event(event_id) == paths.canonical_ledger_event(event_id, date(1999, 1, 1))
+        expected = paths.canonical_ledger_event(event_id, date(1999, 1, 1))
+        assert paths.canonical_ulid_events([event_id, event_id]) == [expected, expected]
+        assert paths.canonical_ulid_event(event_id) == expected
 
 
 @pytest.mark.parametrize(

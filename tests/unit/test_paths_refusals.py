@@ -122,6 +122,7 @@ REFUSALS = [
     *cases("event_id", BAD_SEGMENTS, lambda v: paths.ledger_event(DAY, v)),
     *cases("event_id", [*BAD_SEGMENTS, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"], lambda v: paths.canonical_ledger_event(v, DAY)),
     *cases("event_id", [*BAD_ULIDS, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"], paths.canonical_ulid_event),
+    *cases("event_id", [*BAD_ULIDS, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"], lambda v: paths.canonical_ulid_events([ULID, v])),
     *cases("day", ["2025-01-15", None, datetime(2025, 1, 15, tzinfo=UTC)], lambda v: paths.ledger_event(v, "e")),
     *cases("day", ["2025-01-15"], paths.ledger_day_prefix),
     *cases("first_id", BAD_ULIDS, lambda v: paths.ledger_segment(v, ULID, H12)),
