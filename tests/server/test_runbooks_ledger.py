@@ -1,11 +1,12 @@
-"""The runbooks of ledger, projections and lost coordinators, followed to the letter in the trouble they are for."""
+"""The runbooks of ledger, projections, Temporal and lost coordinators, followed to the letter in their trouble."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -14,21 +15,28 @@ import uuid_utils
 
 from activities.messages import TableRef
 from springline import names, paths
+from springline.api.tokens import make_token
 from springline.client.files import append_payload
+from springline.config import PREFIX
 from springline.delta.request import Mode
-from springline.ledger.compose import compose_event, payload_from
 from springline.ledger.event_ids import new_event_id
-from springline.local.binaries import temporal_cli
-from springline.local.stack import TEMPORAL, EmbeddedStack
+from springline.local.ports import LOOPBACK, free_ports
+from springline.local.stack import EmbeddedStack
+from springline.paths import ObjectPath, Scope
 from springline.rebuild.sources import from_index
 from springline.storage.local import LocalStore
 from springline.storage.port import IfAbsent
 from springline.storage.scoped import ScopedStore
+from tests.ledger_events import put_foreign
 from tests.recovery.rounds import Rounds
 from tests.rows import adding
-from tests.server.runbook import ROOT, RUNBOOKS, SCOPE, blocks_of, follow
+from tests.sequencer.run import Run
+from tests.sequencer.world import NOW_MS, ask, linear_run, triggered
+from tests.sequencer.world import SCOPE as RUNS_SCOPE
+from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow
 
-RUNS = 4
+RUNS = 3
+EVENTS_OF_A_RUN = 4
 PAGES = {
     name: RUNBOOKS / f"{name}.md"
     for name in (
@@ -44,132 +52,143 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A stack with a ledger of some runs, which each page brings back to health."""
     with EmbeddedStack(tmp_path_factory.mktemp("stack"), scope=SCOPE, workers=1) as running:
-        for number in range(1, RUNS + 1):
-            append(running, number)
         yield running
 
 
-def append(stack: EmbeddedStack, number: int) -> None:
-    run = f"run-{number}"
-    task = {"run_id": run, "task_key": "a", "attempt": 1, "attempt_id": f"{run}-a", "worker_id": "w"}
-    events: list[dict[str, object]] = [
-        {"type": "run_triggered", "run_id": run, "plan_id": f"plan-{run}", "root_assets": []}
-        | {"trigger": {"type": "manual", "user_id": "ada"}},
-        {"type": "plan_created", "run_id": run, "plan_id": f"plan-{run}", "tasks": [{"key": "a", "depends_on": []}]},
-        {"type": "task_started"} | task,
-        {"type": "task_finished", "outcome": "succeeded"} | task,
-    ]
-    answer = httpx.post(
-        f"{stack.api_url}/api/v1/ledger/events",
-        json={"request_id": str(uuid_utils.uuid7()), "events": [{"data": event} for event in events]},
-        headers={"Authorization": f"Bearer {stack.token()}"},
-        timeout=60,
-    )
-    assert answer.status_code == 200, answer.text
+class Lake:
+    """One workspace of the stack, with a ledger of some runs, that a page brings back to health."""
+
+    def __init__(self, stack: EmbeddedStack, scope: Scope, folder: Path) -> None:
+        self.stack, self.scope = stack, scope
+        self.token = make_token(stack.child_environment()[f"{PREFIX}JWT_SECRET"], scope, subject="operator", ttl_s=3600)
+        self.root = Path(stack.store_url.removeprefix("file://")) / scope.prefix
+        self._operator = folder / "operator"
+        self._operator.mkdir()
+
+    def post(self, path: str, body: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+        """Ask the API, which must do it."""
+        answer = httpx.post(
+            f"{self.stack.api_url}/api/v1/{path}",
+            json=body,
+            params=parameters,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=90,
+        )
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def append(self, *runs: str) -> None:
+        for run in runs:
+            events = [{"data": event} for event in linear_run(run, ["a"])]
+            assert len(events) == EVENTS_OF_A_RUN
+            self.post("ledger/events", {"request_id": str(uuid_utils.uuid7()), "events": events})
+
+    def rebuild(self, manifest: str, **parameters: Any) -> None:
+        self.post("rebuild", {"rebuild_manifest_path": manifest, "mode": "full"}, **parameters)
+
+    def files(self, part: str) -> list[Path]:
+        """Return the objects in whose path `part` is, by name."""
+        return sorted(file for file in self.root.rglob("*") if file.is_file() and part in file.as_posix())
+
+    def in_store(self, work: Callable[[ScopedStore], Awaitable[None]]) -> None:
+        async def run() -> None:
+            store = self.store()
+            await work(ScopedStore(store, self.scope))
+            await store.aclose()
+
+        asyncio.run(run())
+
+    def store(self) -> LocalStore:
+        return LocalStore(Path(self.stack.store_url.removeprefix("file://")))
+
+    def accepted(self, *more: ObjectPath, name: str = "all") -> tuple[str, list[ObjectPath]]:
+        """Write a rebuild manifest of every accepted event by its object, and `more`; return its path and theirs."""
+        manifest, listed = paths.orchestration_rebuild(name), list[ObjectPath]()
+
+        async def write(store: ScopedStore) -> None:
+            listed.extend((await from_index(store, objects=True)).event_paths)
+            await store.put(manifest, orjson.dumps({"event_paths": [*listed, *more]}), IfAbsent())
+
+        self.in_store(write)
+        return manifest, listed
+
+    def follow(self, page: str, **variables: str) -> dict[str, list[str]]:
+        known = {"TENANT": self.scope.tenant, "WORKSPACE": self.scope.workspace, "SPRINGLINE_TOKEN": self.token}
+        return follow(PAGES[page], self.stack, self._operator, **(known | variables))
 
 
-def rebuild(stack: EmbeddedStack, manifest: str) -> None:
-    answer = httpx.post(
-        f"{stack.api_url}/api/v1/rebuild?wait=60",
-        json={"rebuild_manifest_path": manifest, "mode": "full"},
-        headers={"Authorization": f"Bearer {stack.token()}"},
-        timeout=90,
-    )
-    assert answer.status_code == 200, answer.text
+@pytest.fixture
+def lake(stack: EmbeddedStack, tmp_path: Path, request: pytest.FixtureRequest) -> Lake:
+    """A workspace of its own with three runs of four events."""
+    workspace = re.sub(r"[^a-z]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-")
+    made = Lake(stack, Scope(SCOPE.tenant, workspace), tmp_path)
+    made.append(*(f"run-{number}" for number in range(1, RUNS + 1)))
+    return made
 
 
-def folder_of(stack: EmbeddedStack) -> Path:
-    return Path(stack.store_url.removeprefix("file://")) / SCOPE.prefix
-
-
-def files(stack: EmbeddedStack, *parts: str) -> list[Path]:
-    return sorted(
-        one for one in folder_of(stack).rglob("*") if one.is_file() and all(p in one.as_posix() for p in parts)
-    )
-
-
-def in_store(stack: EmbeddedStack, work: Callable[[ScopedStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        store = LocalStore(Path(stack.store_url.removeprefix("file://")))
-        await work(ScopedStore(store, SCOPE))
-        await store.aclose()
-
-    asyncio.run(run())
-
-
-def operator(tmp_path: Path) -> Path:
-    folder = tmp_path / "operator"
-    folder.mkdir()
-    return folder
-
-
-def test_projections_that_are_gone_come_back(stack: EmbeddedStack, tmp_path: Path) -> None:
-    for file in files(stack, ".parquet"):
+def test_projections_that_are_gone_come_back(lake: Lake) -> None:
+    for file in lake.files(".parquet"):
         file.unlink()
-    follow(PAGES["projections-lost"], stack, operator(tmp_path))
+    lake.follow("projections-lost")
 
 
-def test_a_rebuild_that_stopped_is_brought_to_its_end(stack: EmbeddedStack, tmp_path: Path) -> None:
-    first, manifest = paths.orchestration_rebuild("first"), paths.orchestration_rebuild("stopped")
-    listed: list[paths.ObjectPath] = []
-
-    async def list_everything(store: ScopedStore) -> None:
-        listed.extend((await from_index(store, objects=True)).event_paths)
-        await store.put(first, orjson.dumps({"event_paths": listed}), IfAbsent())
-        # What another rebuild has read of the same list would not be read again.
-        await store.put(manifest, orjson.dumps({"event_paths": listed[::-1]}), IfAbsent())
-
-    in_store(stack, list_everything)
-    # From here on the events are in a segment, too.
-    rebuild(stack, first)
-    gone = folder_of(stack) / listed[1]
+def test_a_rebuild_that_stopped_is_brought_to_its_end(lake: Lake) -> None:
+    """Nobody works on it, the object of an event is gone, and an event is listed that never was."""
+    never = paths.canonical_ulid_event(new_event_id(None, NOW_MS, 7))
+    manifest, listed = lake.accepted(never)
+    gone = lake.root / listed[1]
     body = gone.read_bytes()
     gone.unlink()
-    follow(PAGES["rebuild-stopped"], stack, operator(tmp_path), MANIFEST=manifest)
-    gone.write_bytes(body)
+    (worker,) = lake.stack.worker_names
+    lake.stack.child(worker).stop(20)
+    lake.rebuild(manifest, wait=0)
+    try:
+        lake.follow("rebuild-stopped", MANIFEST=manifest)
+    finally:
+        lake.stack.start_child(worker)
+    assert gone.read_bytes() == body
 
 
-def test_a_gap_is_found_and_closed(stack: EmbeddedStack, tmp_path: Path) -> None:
-    event_id = new_event_id(None, 1_736_899_200_000, 7)
-    run = {"type": "run_triggered", "run_id": "foreign", "plan_id": "p", "root_assets": []}
-    body = compose_event(
-        payload_from(run | {"trigger": {"type": "manual", "user_id": "bob"}}),
-        event_id=event_id,
-        timestamp_ms=1_736_899_200_000,
-        tenant=SCOPE.tenant,
-        workspace=SCOPE.workspace,
-    )
-    path = paths.canonical_ulid_event(event_id)
+def test_a_gap_is_found_and_closed(lake: Lake) -> None:
+    _, listed = lake.accepted()
+    gone = lake.root / listed[1]
+    body = gone.read_bytes()
+    gone.unlink()
 
-    async def put(store: ScopedStore) -> None:
-        await store.put(path, body, IfAbsent())
+    async def put() -> ObjectPath:
+        store = lake.store()
+        path = await put_foreign(store, lake.scope, new_event_id(None, NOW_MS, 7), triggered("foreign"))
+        await store.aclose()
+        return path
 
-    in_store(stack, put)
-    follow(PAGES["ledger-gap"], stack, operator(tmp_path), EVENT=path)
+    lake.follow("ledger-gap", EVENT=asyncio.run(put()))
+    assert gone.read_bytes() == body
 
 
-def test_a_damaged_object_is_replaced(stack: EmbeddedStack, tmp_path: Path) -> None:
-    pointer = folder_of(stack) / paths.orchestration_pointer()
-    pointer.write_bytes(b"\x00 damaged")
-    follow(PAGES["damaged-object"], stack, operator(tmp_path))
+def test_damaged_objects_are_replaced(lake: Lake) -> None:
+    manifest, _ = lake.accepted()
+    lake.rebuild(manifest, wait=60)
+    lake.append("run-4")
+    event, (segment,) = lake.files("/ledger/orchestration/20")[-1], lake.files("/segments/")
+    bodies = {file: file.read_bytes() for file in (event, segment)}
+    event.write_bytes(b"{}")
+    segment.write_bytes(bodies[segment][:-5])
+    (lake.root / paths.orchestration_pointer()).write_bytes(b"\x00 damaged")
+    lake.follow("damaged-object")
+    assert event.read_bytes() == bodies[event]
 
 
-def test_commits_and_answers_survive_a_lost_coordinator(stack: EmbeddedStack, tmp_path: Path) -> None:
-    created = httpx.post(
-        f"{stack.api_url}/api/v1/delta/tables",
-        json={"name": "flights", "columns": [{"name": "id", "type": "long"}]},
-        headers={"Authorization": f"Bearer {stack.token()}"},
-        timeout=60,
-    )
-    assert created.is_success, created.text
-    table_id = created.json()["table"]["table_id"]
+def test_commits_and_answers_survive_a_lost_coordinator(lake: Lake) -> None:
+    table_id = lake.post("delta/tables", {"name": "flights", "columns": [{"name": "id", "type": "long"}]})["table"][
+        "table_id"
+    ]
     keys = [str(uuid_utils.uuid7()) for _ in range(2)]
 
     async def commit() -> None:
-        store = LocalStore(Path(stack.store_url.removeprefix("file://")))
-        process = Rounds(store, TableRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=table_id))
+        store = lake.store()
+        process = Rounds(store, TableRef(tenant=lake.scope.tenant, workspace=lake.scope.workspace, table_id=table_id))
         for key in keys:
             payload = append_payload([], key, []) + adding(f"part-{key}.parquet")
             (outcome,) = await process.commit(await process.stage(payload, key=key, mode=Mode.APPEND))
@@ -177,34 +196,65 @@ def test_commits_and_answers_survive_a_lost_coordinator(stack: EmbeddedStack, tm
         await store.aclose()
 
     asyncio.run(commit())
-    (folder_of(stack) / paths.delta_coordinator(table_id)).write_bytes(b"{")
-    for file in files(stack, f"/idempotency/{table_id}/"):
+    (lake.root / paths.delta_coordinator(table_id)).write_bytes(b"{")
+    for file in lake.files(f"/idempotency/{table_id}/"):
         file.unlink()
-    follow(PAGES["coordinator-lost"], stack, operator(tmp_path), TABLE_ID=table_id, KEY=keys[0])
+    lake.follow("coordinator-lost", TABLE_ID=table_id, KEY=keys[0])
 
 
 def test_a_new_namespace_goes_on(stack: EmbeddedStack, tmp_path: Path) -> None:
-    request_id = str(uuid_utils.uuid7())
-    data: dict[str, object] = {"type": "run_triggered", "run_id": "after", "plan_id": "p", "root_assets": []}
-    data |= {"trigger": {"type": "manual", "user_id": "ada"}}
-    stack.wipe_temporal()
-    for name in stack.worker_names:
-        stack.restart(name)
-    follow(
-        PAGES["temporal-lost"], stack, operator(tmp_path), REQUEST_ID=request_id, EVENT_DATA=orjson.dumps(data).decode()
+    """An append is kept and not visible, a commit is reserved, and of Temporal there is an empty server."""
+    lake = Lake(stack, RUNS_SCOPE, tmp_path)
+    waiting = ask(9, triggered("run-9"))
+    table_id = lake.post("delta/tables", {"name": "flights", "columns": [{"name": "id", "type": "long"}]})["table"][
+        "table_id"
+    ]
+
+    async def leave() -> None:
+        store = lake.store()
+        run = Run(store)
+        for number, payload in enumerate(linear_run("run-1", ["a"])):
+            await run.append(ask(number, payload))
+        assert run.head is not None
+        admitted = await run.step("admit", run.admit_order(run.head, [waiting]))
+        assert admitted.kind == "admitted"
+        process = Rounds(store, TableRef(tenant=lake.scope.tenant, workspace=lake.scope.workspace, table_id=table_id))
+        key = str(uuid_utils.uuid7())
+        staged = await process.stage(append_payload([], key, []) + adding("part.parquet"), key=key)
+        reserved = await process.reserve([staged], None)
+        assert reserved.reservation is not None
+        await store.aclose()
+
+    asyncio.run(leave())
+    (port,) = free_ports(1)
+    lake.follow(
+        "temporal-lost",
+        TABLE="flights",
+        REQUEST_ID=waiting.request_id,
+        EVENT_DATA=orjson.dumps(waiting.events[0].data).decode(),
+        TEMPORAL_NAMESPACE="springline-again",
+        SPRINGLINE_API_PORT=str(port),
+        SPRINGLINE_API_URL=f"http://{LOOPBACK}:{port}",
     )
-    assert stack.child(TEMPORAL).exit_code is None
 
 
-def test_pages_name_workflows_and_queues_that_exist() -> None:
+def test_pages_name_what_exists() -> None:
     text = "".join(page.read_text("utf-8") for page in PAGES.values())
     for name in (names.REBUILD_WORKFLOW, names.REBUILD_QUEUE, names.LEDGER_WORKFLOW, names.LEDGER_QUEUE):
         assert name in text
+    for name in names.SEARCH_ATTRIBUTES:
+        assert name in text
+    metrics = {value for key, value in vars(names).items() if key.startswith("METRIC_")}
+    assert set(re.findall(r"springline_[a-z_]+", text)) <= metrics
+    for workflow in set(re.findall(r"\b\w+Workflow\b", text)):
+        assert workflow in vars(names).values()
     assert all(blocks_of(page) for page in PAGES.values())
 
 
-def test_the_index_links_every_page() -> None:
+def test_links_lead_to_pages_and_the_index_has_them_all() -> None:
+    for page in RUNBOOKS.glob("*.md"):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+            assert (RUNBOOKS / link).is_file(), f"{page.name}: {link}"
     index = (RUNBOOKS / "README.md").read_text("utf-8")
     for page in RUNBOOKS.glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index
-    assert subprocess.run([str(temporal_cli()), "--version"], check=True, capture_output=True, cwd=ROOT).returncode == 0
