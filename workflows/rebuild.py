@@ -253,11 +253,12 @@ class RebuildWorkflow:
             later_events=switched.later_events if switched else 0,
             last_event_id=switched.last_event_id if switched else (base.last_event_id if base else plan.watermark),
             digest_before=compared.published_digest if compared else plan.digest_before,
-            digest_after=switched.digest if switched else (base.digest if base else None),
+            digest_after=switched.digest if switched else (compared.rebuilt_digest if compared else None),
             equal=compared.equal if compared else None,
             differences=sum(compared.counts.values()) if compared else 0,
             reused_parts=now.reused_parts,
             seconds=round(seconds, 3),
+            timings=now.timings,
         )
         order = ReportOrder(
             workspace=self._workspace,
@@ -340,15 +341,23 @@ class RebuildWorkflow:
             self._update(repeated_steps=self._progress.repeated_steps + 1)
 
     def _phase(self, phase: str, total: int, *, done: int = 0) -> None:
+        timings = self._timings()
         self._phase_began = workflow.now()
-        self._update(phase=phase, done=done, total=total)
+        self._update(phase=phase, done=done, total=total, timings=timings)
+
+    def _timings(self) -> dict[str, float]:
+        """Return the seconds of all phases, up to now of the one that ends."""
+        now = self._progress
+        if self._phase_began is None:
+            return now.timings
+        return {**now.timings, now.phase: round(self._seconds_since(self._phase_began), 3)}
 
     def _update(self, **changes: object) -> None:
         """Change the progress, and with it everything that is shown."""
         now = self._progress.model_copy(update=changes)
-        percent = percent_of(now.phase, now.done, now.total)
+        percent = now.percent if now.stopped_in else percent_of(now.phase, now.done, now.total)
         seconds = self._seconds_since(self._began)
-        share_left = (100.0 - percent) / percent if percent > 5 else None
+        share_left = (100.0 - percent) / percent if percent > 5 and not now.stopped_in else None
         self._progress = now.model_copy(
             update={
                 "percent": percent,
@@ -357,24 +366,27 @@ class RebuildWorkflow:
                 "seconds_left": round(seconds * share_left, 1) if share_left is not None else None,
             }
         )
-        self._shown.show(now.phase, percent, now.failure if now.phase in (FAILED, CANCELLED) else None)
+        self._shown.show(now.phase, percent, now.failure_class)
         workflow.set_current_details(describe(self._workspace, self._start.rebuild_manifest_path, self._progress))
 
     def _seconds_since(self, began: datetime | None) -> float:
         return (workflow.now() - began).total_seconds() if began is not None else 0.0
 
     def _stopped(self, error: ApplicationError) -> None:
-        remedy = _remedy(error)
-        self._update(failure=error.message)
-        self._progress = self._progress.model_copy(update={"next_step": remedy})
-        self._shown.show(FAILED, self._progress.percent, error.type or FAILED)
-        self._update(phase=FAILED)
+        self._stop(FAILED, error.type or FAILED, error.message, _remedy(error))
 
     def _cancelled(self) -> None:
+        again = "Nothing was published. Start it again with the same manifest: finished parts are not repeated."
+        self._stop(CANCELLED, Code.REBUILD_CANCELLED.value, "it was cancelled", again)
+
+    def _stop(self, phase: str, failure_class: str, failure: str, next_step: str) -> None:
         self._update(
-            phase=CANCELLED,
-            failure="it was cancelled",
-            next_step="Nothing was published. Start it again with the same manifest: finished parts are not repeated.",
+            phase=phase,
+            stopped_in=self._progress.phase,
+            timings=self._timings(),
+            failure_class=failure_class,
+            failure=failure,
+            next_step=next_step,
         )
 
 
@@ -411,4 +423,4 @@ def _after(result: RebuildResult) -> str:
         return "Nothing: the published state is what its events say."
     if result.equal is False:
         return f"Read the report, then start a rebuild in mode `{RebuildMode.FULL.value}` to put it right."
-    return "Check that the pointer names the manifest above, and that readers see its revision."
+    return "Check that the pointer names the manifest of this result, and that readers see its revision."

@@ -36,7 +36,7 @@ class RebuildResult(Message):
 
     `events_processed` counts the distinct events that were folded, `events_skipped` those listed at or below the
     floor of a catch-up. `gap_count`: accepted events that the manifest does not list. `visibility_status` is
-    `visible`, or `not_published` for a verification. `equal` is what a verification found.
+    `visible`, or `not_published` for a verification. `equal` is what a verification found. `timings`: seconds by phase.
     """
 
     events_processed: int
@@ -58,10 +58,15 @@ class RebuildResult(Message):
     report_path: str | None = None
     reused_parts: int = 0
     seconds: float = 0.0
+    timings: dict[str, float] = {}
 
 
 class RebuildProgress(Message):
-    """Answer of the query `progress`: where a rebuild stands. Times in seconds, rate in events per second."""
+    """Answer of the query `progress`: where a rebuild stands. Times in seconds, rate in events per second.
+
+    `timings`: seconds of the phases that are over. `stopped_in`: the phase that failed or was cancelled;
+    `failure_class` is what the search attribute says of it, `failure` what people read.
+    """
 
     phase: str
     mode: str
@@ -85,6 +90,9 @@ class RebuildProgress(Message):
     last_event_id: str | None = None
     repeated_steps: int = 0
     work_id: str | None = None
+    timings: dict[str, float] = {}
+    stopped_in: str | None = None
+    failure_class: str | None = None
     failure: str | None = None
     next_step: str = ""
     result: RebuildResult | None = None

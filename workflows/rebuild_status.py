@@ -28,6 +28,7 @@ SHARE: Final = {
     COMPARING: (93.0, 5.0),
     SWITCHING: (93.0, 5.0),
     REPORTING: (98.0, 2.0),
+    DONE: (100.0, 0.0),
 }
 """Phase -> per cent of the whole at its begin, and that it makes up; a rough guide, measured on one machine."""
 
@@ -40,10 +41,13 @@ _EXPLAINED: Final = {
     COMPARING: "compares the published state with the rebuilt one, row by row where digests differ",
     SWITCHING: "hands the result to the workspace's sequencer, which adds what came meanwhile and moves the pointer",
     REPORTING: "writes the report",
-    DONE: "has ended",
+    DONE: "has ended; what came of it stands below",
     FAILED: "has stopped; readers see the state from before",
     CANCELLED: "was cancelled; readers see the state from before",
 }
+
+_ROOM_BELOW: Final = ("", "\u00a0", "", "\u00a0")
+"""The Web UI cuts off what stands lowest when texts fill more lines than it reckons with."""
 
 ABOUT: Final = """\
 Rebuilds the projections of a workspace from events that are named one by one: plan → read → fold → assemble →
@@ -56,8 +60,6 @@ An attempt above 1 in the history is a step that was interrupted and repeated.
 
 def percent_of(phase: str, done: int, total: int) -> float:
     """Return how much of the whole rebuild is done, in per cent, when `done` of `total` of a phase are."""
-    if phase not in SHARE:
-        return 100.0 if phase == DONE else 0.0
     begin, size = SHARE[phase]
     return round(begin + (size * min(1.0, done / total) if total else 0.0), 1)
 
@@ -68,9 +70,12 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
     lines = [
         f"**Rebuild of** `{workspace.tenant}/{workspace.workspace}`, mode **{progress.mode}**, from `{manifest_path}`",
         "",
-        f"**Now: {progress.phase}** — {_EXPLAINED.get(progress.phase, '')}.",
+        f"**Now: {progress.phase}**{_where(progress)} — {_EXPLAINED.get(progress.phase, '')}.",
         "",
         f"`{_bar(progress.percent)}` **{progress.percent:.0f} %**",
+        "",
+        *([f"**Why it stopped:** {progress.failure}", ""] if progress.failure else []),
+        f"**What to do next:** {progress.next_step}",
         "",
         "| | |",
         "|---|---|",
@@ -78,7 +83,7 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
         f"| Events read | {_events(progress)} |",
         f"| Rate | {progress.rate:,.0f} events/s over {_duration(progress.seconds)} |",
     ]
-    if progress.seconds_left is not None:
+    if progress.seconds_left is not None and progress.phase != DONE:
         lines.append(f"| Estimate | {_duration(progress.seconds_left)} left |")
     lines += [
         f"| Last event | `{progress.last_event_id or '-'}` |",
@@ -86,10 +91,9 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
         f"| Missing, damaged, not listed | {progress.missing:,}, {progress.damaged:,}, {progress.gaps:,} |",
         f"| Parts found finished | {progress.reused_parts:,} |",
         f"| Steps interrupted and repeated | {progress.repeated_steps:,} |",
+        f"| Phases | {_phases(progress)} |",
         f"| Work folder | `{progress.work_id or '-'}` |",
     ]
-    if progress.failure:
-        lines += ["", f"**Why it stopped:** {progress.failure}"]
     if progress.bad:
         lines += ["", "**Events that are missing or damaged**", ""]
         lines += [f"- `{one.path}`: {one.reason.value}, {one.message}" for one in progress.bad[:20]]
@@ -98,8 +102,15 @@ def describe(workspace: WorkspaceRef, manifest_path: str, progress: RebuildProgr
             lines.append(f"- and {hidden:,} more, in the report")
     if progress.result is not None:
         lines += ["", *_result(progress)]
-    lines += ["", f"**What to do next:** {progress.next_step}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_ROOM_BELOW])
+
+
+def _where(progress: RebuildProgress) -> str:
+    return f" while {progress.stopped_in}" if progress.stopped_in else ""
+
+
+def _phases(progress: RebuildProgress) -> str:
+    return ", ".join(f"{phase} {_duration(seconds)}" for phase, seconds in progress.timings.items()) or "-"
 
 
 def _events(progress: RebuildProgress) -> str:

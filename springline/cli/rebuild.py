@@ -127,6 +127,8 @@ def explain(
         "percent": progress.get("percent", view.percent),
         "started_at": view.started_at,
         "ended_at": view.ended_at,
+        "stopped_in": progress.get("stopped_in"),
+        "timings": result.get("timings") or progress.get("timings", {}),
         "next_step": progress.get("next_step") or next_step(view),
         "failure": None if view.failure is None else view.failure.model_dump(mode="json", exclude_none=True),
         "result": view.result,

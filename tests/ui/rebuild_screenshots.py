@@ -100,10 +100,10 @@ async def pictures(stack: EmbeddedStack, camera: Camera, events: int) -> None:
 
     run_id = await begin(manifest("all", listed))
     await until("reading", 20.0)
-    camera.take("1-reading", run_id, ["user-metadata", "timeline"])
+    camera.take("1-reading", run_id, ["user-metadata", "history"])
     camera.take_list("2-list")
     await until("done")
-    camera.take("3-done", run_id, ["user-metadata", "timeline", "search-attributes"])
+    camera.take("3-done", run_id, ["user-metadata", "history", "search-attributes"])
 
     extra = write_ledger(folder, events + 50, first=events)
     verified = await begin(manifest("more", listed + extra), RebuildMode.VERIFY)
@@ -138,7 +138,7 @@ def main() -> int:
     """Take the pictures; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    parser.add_argument("--events", type=int, default=120_000)
+    parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--playwright", default=sys.executable, help="a Python that has playwright")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ from tests.ledger_events import request, run_request, started
 from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-from workflows.search import workspace_attributes
+from workflows.search import FAILURE_CLASS_KEY, workspace_attributes
 
 
 class RebuildBench(LedgerBench):
@@ -123,6 +123,18 @@ class RebuildBench(LedgerBench):
             names.PROGRESS_QUERY, result_type=RebuildProgress
         )
         return progress
+
+    async def report(self, result: RebuildResult) -> dict[str, Any]:
+        """Return the report of a rebuild."""
+        assert result.report_path is not None
+        stored = await self.store.get(ObjectPath(result.report_path))
+        assert stored is not None
+        report: dict[str, Any] = orjson.loads(stored.data)
+        return report
+
+    async def failure_class(self) -> str | None:
+        """Return by what failure the latest rebuild is found."""
+        return (await self.rebuild_handle().describe()).typed_search_attributes.get(FAILURE_CLASS_KEY)
 
     async def rebuild_details(self) -> str:
         """Return the Markdown that the Web UI shows of the latest rebuild."""

@@ -55,6 +55,11 @@ async def test_full_gives_the_same_state_and_says_so(rebuilds: RebuildBench) -> 
     assert result.manifest_id == (await rebuilds.head()).manifest_id
     progress = await rebuilds.progress()
     assert (progress.phase, progress.percent) == ("done", 100.0)
+    phases = ["planning", "reading", "splitting", "folding", "assembling", "switching"]
+    assert list(result.timings) == phases
+    assert list(progress.timings) == [*phases, "reporting"]
+    assert sum(result.timings.values()) == pytest.approx(result.seconds, abs=0.1)
+    assert (await rebuilds.report(result))["result"]["timings"] == result.timings
     answer = await rebuilds.append_one(run_request("after"))
     assert len(answer.events) == 2
 
@@ -68,6 +73,10 @@ async def test_verify_publishes_nothing_and_names_differences(rebuilds: RebuildB
     result = await rebuilds.rebuild({**manifest, "event_paths": [*manifest["event_paths"], path]}, "verify")
     assert (result.equal, result.visibility_status, result.manifest_id) == (False, "not_published", None)
     assert result.differences > 0
+    comparison = (await rebuilds.report(result))["comparison"]
+    digests = (comparison["published_digest"], comparison["rebuilt_digest"])
+    assert (result.digest_before, result.digest_after) == digests
+    assert digests[0] != digests[1]
     assert rebuilds.pointer() == pointer
 
 
@@ -143,8 +152,11 @@ async def test_missing_and_damaged_events_are_named_and_nothing_is_published(reb
     assert rebuilds.pointer() == pointer
     progress = await rebuilds.progress()
     assert {one.path: one.reason.value for one in progress.bad} == {gone: "missing", altered: "unreadable"}
-    assert progress.phase == "failed"
+    assert (progress.phase, progress.stopped_in) == ("failed", "splitting")
+    assert progress.percent == 52.0
+    assert await rebuilds.failure_class() == Code.LEDGER_INCOMPLETE.value
     details = await rebuilds.rebuild_details()
+    assert "**Now: failed** while splitting" in details
     assert gone in details
     assert altered in details
     result = await rebuilds.rebuild(manifest, allow_missing=True)
@@ -180,7 +192,9 @@ async def test_cancelled_in_the_middle_nothing_is_published_and_the_next_goes_on
         await handle.result()
     assert isinstance(caught.value.cause, CancelledError)
     release.set()
-    assert (await rebuilds.progress()).phase == "cancelled"
+    progress = await rebuilds.progress()
+    assert (progress.phase, progress.stopped_in, progress.percent) == ("cancelled", "assembling", 85.0)
+    assert await rebuilds.failure_class() == Code.REBUILD_CANCELLED.value
     assert rebuilds.pointer() == pointer
     again = await (await rebuilds.begin(path)).result()
     assert again.digest_after == before
