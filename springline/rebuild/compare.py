@@ -9,7 +9,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
 from springline.projection.manifest import NO_MANIFEST, Manifest
-from springline.projection.schema import TABLES, Row
+from springline.projection.schema import TABLES, Key, Row, Table
 from springline.reading.compare import differences
 from springline.rebuild.assemble import RebuiltBase
 from springline.rebuild.base_manifest import manifest_of
@@ -19,7 +19,7 @@ from springline.sequencer.damage import DamagedObject
 from springline.sequencer.folding import fold_forward
 from springline.sequencer.head import read_manifest
 from springline.sequencer.load import load_state, read_rows
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.sequencer.orders import Head
 from springline.sequencer.parallel import each
 from springline.sequencer.rounds import RoundRecord
@@ -45,15 +45,13 @@ async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | N
         ours = await _Rebuilt.of(store, config, rebuilt, found.manifest)
     except DamagedObject as error:
         return Compared(equal=False, problem=str(error), rebuilt_digest=digest)
-    published = await in_thread(lambda: Digest.of({name: rows[name].values() for name in TABLES}))
+    published = await in_turn(lambda: Digest.of({name: rows[name].values() for name in TABLES}))
     differing = [name for name, one in published.tables().items() if one != ours.tables[name]]
     answer = Compared(equal=True, published_digest=published.state(), rebuilt_digest=state_digest(ours.tables))
     if not differing:
         return answer
     rebuilt_rows = await ours.rows(store, differing)
-    counts, shown = await in_thread(
-        lambda: _differences({name: list(rows[name].values()) for name in differing}, rebuilt_rows)
-    )
+    counts, shown = await in_turn(lambda: _differences({name: rows[name] for name in differing}, rebuilt_rows))
     return answer.model_copy(update={"equal": False, "counts": dict(counts), "differences": shown})
 
 
@@ -77,7 +75,7 @@ class _Rebuilt:
         )
         await fold_forward(state, record)
         rows = {name: list(state.rows(name)) for name in TABLES}
-        return cls(base, rows, (await in_thread(lambda: Digest.of(rows))).tables())
+        return cls(base, rows, (await in_turn(lambda: Digest.of(rows))).tables())
 
     async def rows(self, store: ObjectStore, tables: Collection[str]) -> dict[str, list[Row]]:
         """Return the rows of some tables."""
@@ -96,17 +94,33 @@ async def _rebuilt_rows(store: ObjectStore, rebuilt: RebuiltBase, tables: Collec
 
 
 def _differences(
-    published: Mapping[str, Iterable[Row]], rebuilt: Mapping[str, Iterable[Row]]
+    published: Mapping[str, Mapping[Key, Row]], rebuilt: Mapping[str, Iterable[Row]]
 ) -> tuple[Counter[str], list[Difference]]:
     counts: Counter[str] = Counter()
     shown: list[Difference] = []
-    for one in differences(_golden(published), _golden(rebuilt)):
+    ours, theirs = {}, {}
+    for name, its_rows in published.items():
+        ours[name], theirs[name] = _only_different(its_rows, _by_key(TABLES[name], rebuilt[name]))
+    for one in differences(_golden(ours), _golden(theirs)):
         counts[one.table] += 1
         if len(shown) < SHOWN:
             shown.append(
                 Difference(table=one.table, key=list(one.key), column=one.column, published=one.a, rebuilt=one.b)
             )
     return counts, shown
+
+
+def _by_key(table: Table, rows: Iterable[Row]) -> dict[Key, Row]:
+    """Return rows by their keys."""
+    return {table.key_of(row): row for row in rows}
+
+
+def _only_different(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> tuple[list[Row], list[Row]]:
+    """Return those rows of either side that the other has not: most are the same, and comparing tuples is quick."""
+    return (
+        [row for key, row in ours.items() if theirs.get(key) != row],
+        [row for key, row in theirs.items() if ours.get(key) != row],
+    )
 
 
 def _golden(rows: Mapping[str, Iterable[Row]]) -> dict[str, list[dict[str, object]]]:
