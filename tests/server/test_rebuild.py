@@ -132,9 +132,10 @@ async def test_events_that_are_gone_altered_or_not_listed_are_named(rebuilds: Re
     assert rebuilds.pointer.read_bytes() == pointer
 
 
-async def test_a_compactor_that_fell_behind_is_caught_up_with(rebuilds: Rebuilds) -> None:
+@pytest.mark.parametrize("events", [3_500, pytest.param(100_000, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
+async def test_a_compactor_that_fell_behind_is_caught_up_with(events: int, rebuilds: Rebuilds) -> None:
     scope = rebuilds.scope
-    bodies = realistic_ledger(3, 4_000, tenant=scope.tenant, workspace=scope.workspace)
+    bodies = realistic_ledger(3, 500 + events, tenant=scope.tenant, workspace=scope.workspace)
     event_paths = rebuilds.write_events(bodies)
     first = await rebuilds.rebuild({"event_paths": event_paths[:500]})
     assert first["events_processed"] == 500
@@ -142,7 +143,7 @@ async def test_a_compactor_that_fell_behind_is_caught_up_with(rebuilds: Rebuilds
     assert (behind["equal"], behind["visibility_status"]) == (False, "not_published")
     assert behind["differences"] > 0
     caught_up = await rebuilds.rebuild({"event_paths": event_paths}, RebuildMode.CATCH_UP)
-    assert (caught_up["events_processed"], caught_up["events_skipped"]) == (3_500, 500)
+    assert (caught_up["events_processed"], caught_up["events_skipped"]) == (events, 500)
     by_catching_up = await rebuilds.digest()
     whole = await rebuilds.rebuild({"event_paths": event_paths})
     assert whole["digest_after"] == by_catching_up
