@@ -72,6 +72,7 @@ class RebuildResultBody(BaseModel):
     report_path: str | None
     reused_parts: int = Field(description="Parts that an earlier attempt had finished.")
     seconds: float
+    timings: dict[str, float] = Field(description="Seconds of each phase.")
 
 
 RebuildAsked = Annotated[
