@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -42,6 +43,8 @@ Report = Callable[[int], None]
 """Called with how many events have been folded."""
 
 BAD_KEPT = 1_000
+FOLDED_AT_ONCE = 20_000
+"""Events that are folded in one turn, for which others wait."""
 
 _MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
 _OUTCOMES = {
@@ -76,9 +79,10 @@ class _Shard:
         counts = self.others + Counter({EventOutcome.APPLIED: self.applied})
         return {outcome.value: count for outcome, count in sorted(counts.items())}
 
-    def fold(self, kept: Iterable[KeptEvent]) -> None:
-        """Fold events, ascending by id, that may hold others' events and repetitions."""
+    def fold(self, kept: Iterable[KeptEvent]) -> bool:
+        """Fold events, ascending by id, that may hold others' events and repetitions; False if there were none."""
         state, odd = self.state, self.odd
+        one = None
         for one in kept:
             event = one.event
             if odd and shard_of(routed_of(event), odd, self.shards) != self.number:
@@ -96,6 +100,7 @@ class _Shard:
             data = event.data
             if isinstance(data, _MATERIALIZING):
                 self._note_materialization(event, data)
+        return one is not None
 
     def _repeated(self, one: KeptEvent) -> None:
         if one == self.last:
@@ -140,11 +145,9 @@ async def fold_shard(
     for group in overlapping(parts):
         sections = [section for part in group for section in part.sections if section.shard in wanted]
         read = await each(lambda section: read_section(store, section), sections)
-        if len(read) == 1:
-            await in_turn(lambda chunks=read[0]: shard.fold(events_of(chunks)))  # type: ignore[misc]
-        else:
-            await in_turn(lambda read=read: shard.fold(_in_order(read)))  # type: ignore[misc]
-        report(shard.events)
+        kept = iter(events_of(read[0])) if len(read) == 1 else _in_order(read)
+        while await in_turn(lambda kept=kept: shard.fold(islice(kept, FOLDED_AT_ONCE))):  # type: ignore[misc]
+            report(shard.events)
     tables, digest = await _write_tables(store, work_id, split_hash, shard)
     receipt = ShardReceipt(
         number=number,

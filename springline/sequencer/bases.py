@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from springline import paths
 from springline.ledger.timestamps import format_ms
 from springline.paths import StateLayer
@@ -13,7 +11,7 @@ from springline.projection.manifest import BaseSnapshot
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.sequencer.artifacts import write_file
-from springline.sequencer.offload import in_thread
+from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
 from springline.sequencer.table_files import WrittenTable, encode_rows, paths_of, write_table
 from springline.storage.port import ObjectStore
@@ -39,11 +37,9 @@ async def write_base(
     `published_ms` is in milliseconds since 1970. Safe to repeat with the same state. Raises `DamagedObject` if other
     bytes stand at one of the names, and what the store does.
     """
-    turn = asyncio.Lock()
 
     async def write(table: str) -> list[WrittenTable]:
-        async with turn:
-            encoded = await in_thread(lambda: encode_rows(table, state.rows(table), orgs=[state.config.tenant]))
+        encoded = await in_turn(lambda: encode_rows(table, state.rows(table), orgs=[state.config.tenant]))
         return [await write_table(store, StateLayer.BASE, snapshot_id, one) for one in encoded]
 
     written = await each(write, TABLES, concurrency=concurrency)

@@ -15,23 +15,9 @@ T = TypeVar("T")
 
 
 async def in_turn(work: Callable[[], T]) -> T:
-    """As `in_thread`, for work that takes long and of which much goes on at once: one after the other.
-
-    Cyclic garbage waits until it is done: such work makes many objects, keeps most of them and makes no cycles, and
-    looking through them again and again costs a tenth of its time.
-    """
-
-    def uncollected() -> T:
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return work()
-        finally:
-            if collecting:
-                gc.enable()
-
+    """As `in_thread`, for work that takes long and of which much goes on at once: one after the other."""
     async with processor_turns().turn():
-        return await in_thread(uncollected)
+        return await in_thread(work)
 
 
 async def timed_in_thread(work: Callable[[], T]) -> tuple[T, float]:
@@ -51,7 +37,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     A thread cannot be stopped: if the caller is cancelled, the cancellation goes on only when `work` has ended, so
     that nobody else touches what it works on, and no lock is given up, before.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(asyncio.to_thread(_uncollected, work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -61,3 +47,18 @@ async def in_thread(work: Callable[[], T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+def _uncollected(work: Callable[[], T]) -> T:
+    """Do `work` while cyclic garbage waits.
+
+    Such work makes many objects, keeps most of them and makes no cycles, and looking through them, and through the
+    whole state beside them, again and again costs a tenth of its time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return work()
+    finally:
+        if collecting:
+            gc.enable()

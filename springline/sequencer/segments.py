@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from springline import paths
@@ -49,11 +49,15 @@ async def write_segments(store: ObjectStore, events: Sequence[StoredEvent]) -> l
 
     Safe to repeat. Raises as `write_file`, and `ValueError` for events that are out of order.
     """
-    cut = pieces([raw_size([event]) for event in events])
-    return await each(lambda piece: _write(store, events[piece.start : piece.stop]), cut, concurrency=PUTS_TOGETHER)
+    sizes = [raw_size([event]) for event in events]
+
+    def write(piece: range) -> Awaitable[SegmentRef]:
+        return _write(store, events[piece.start : piece.stop], sum(sizes[piece.start : piece.stop]))
+
+    return await each(write, pieces(sizes), concurrency=PUTS_TOGETHER)
 
 
-async def _write(store: ObjectStore, events: Sequence[StoredEvent]) -> SegmentRef:
+async def _write(store: ObjectStore, events: Sequence[StoredEvent], raw_bytes: int) -> SegmentRef:
     first, last = events[0][0], events[-1][0]
     data = await in_thread(lambda: encode_segment(events))
     artifact = await write_file(store, data, lambda name: paths.ledger_segment(first, last, name))
@@ -64,7 +68,7 @@ async def _write(store: ObjectStore, events: Sequence[StoredEvent]) -> SegmentRe
         count=len(events),
         sha256=artifact.sha256,
         byte_size=artifact.byte_size,
-        raw_bytes=raw_size(events),
+        raw_bytes=raw_bytes,
     )
 
 
