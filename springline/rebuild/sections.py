@@ -80,7 +80,7 @@ async def write_sections(
 
 async def read_section(store: ObjectStore, section: Section) -> list[Chunk]:
     """Return the chunks of a section, whose events ascend by id. Raises `DamagedObject`."""
-    return await read_file(store, section.stored, _decode, remedy=WORK_AGAIN)
+    return await read_file(store, section.stored, decode, remedy=WORK_AGAIN)
 
 
 def events_of(chunks: Iterable[Chunk]) -> Iterable[KeptEvent]:
@@ -89,7 +89,8 @@ def events_of(chunks: Iterable[Chunk]) -> Iterable[KeptEvent]:
         yield from _EVENTS.decode(chunk)
 
 
-def _decode(data: bytes) -> list[Chunk]:
+def decode(data: bytes) -> list[Chunk]:
+    """Return the chunks in a section's bytes. Raises `InvariantViolated` for other bytes."""
     try:
         return _CHUNKS.decode(decompress(data))
     except (OSError, msgspec.DecodeError) as error:
