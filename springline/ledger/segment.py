@@ -6,7 +6,7 @@ its body; a body that one line cannot hold, or that does not begin with `{`, sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -37,16 +37,14 @@ def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False)
     """
     if not events:
         raise ValueError("a segment holds at least one event")
-    lines, last = [], ""
+    last = ""
     for event_id, body in events:
         if event_id <= last:
             raise ValueError(f"event {event_id} stands after {last}: sort events by id, each once")
         if not judged and event_id_of(body) != event_id:
             raise ValueError(f"event {event_id} has a body with the id {event_id_of(body)}")
-        lines.append(body if _is_line(body) else _quoted(event_id, body))
         last = event_id
-    lines.append(b"")
-    text = b"\n".join(lines)
+    text = _content(events)
     try:
         text.decode()  # All at once: that the events are looked at one by one is for the message only.
     except UnicodeDecodeError:
@@ -92,17 +90,29 @@ def event_id_of(body: bytes) -> str:
         raise DamagedSegment(f"a line is no event: {error}") from None
 
 
-def raw_size(events: Iterable[tuple[str, bytes]]) -> int:
+def raw_size(events: Sequence[tuple[str, bytes]]) -> int:
     """Return the bytes of the segment's content before compression; what the size of a segment is measured by."""
-    return sum(len(body if _is_line(body) else _quoted(event_id, body)) + 1 for event_id, body in events)
+    return len(_content(events))
 
 
-def _is_line(body: bytes) -> bool:
-    return b"\n" not in body and body.startswith(b"{")
+def line_size(event_id: str, body: bytes) -> int:
+    """Return the bytes that an event adds to the content of a segment."""
+    return len(_line(event_id, body)) + 1
 
 
-def _quoted(event_id: str, body: bytes) -> bytes:
-    return encode(_text(event_id, body))
+def _content(events: Sequence[tuple[str, bytes]]) -> bytes:
+    bodies = [body for _, body in events]
+    bodies.append(b"")
+    text = b"\n".join(bodies)
+    others = len(events) - 1
+    if text.startswith(b"{") and text.count(b"\n") == len(events) and text.count(b"\n{") == others:
+        return text  # As nearly always, each body is a line of its own.
+    return b"".join(_line(event_id, body) + b"\n" for event_id, body in events)
+
+
+def _line(event_id: str, body: bytes) -> bytes:
+    is_line = body.startswith(b"{") and b"\n" not in body
+    return body if is_line else encode(_text(event_id, body))
 
 
 def _text(event_id: str, body: bytes) -> str:

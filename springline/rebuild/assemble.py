@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from springline import paths
-from springline.ledger.segment import encode_segment, raw_size
+from springline.ledger.segment import encode_segment, line_size, raw_size
 from springline.ledger.timestamps import format_ms
 from springline.paths import ObjectPath, StateLayer
 from springline.projection import index as events_index
@@ -213,7 +213,7 @@ async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[Segm
     read = await each(lambda ref: read_segment(store, ref), sealed)
     events = await in_turn(lambda: sorted({event[0]: event for some in reversed(read) for event in some}.values()))
     refs: list[SegmentRef] = []
-    for piece in events_index.pieces([len(body) + 1 for _, body in events]):
+    for piece in events_index.pieces([line_size(*event) for event in events]):
         some = [events[place] for place in piece]
         data = await in_turn(lambda some=some: encode_segment(some))  # type: ignore[misc]
         first, last = some[0][0], some[-1][0]

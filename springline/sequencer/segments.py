@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from springline import paths
-from springline.ledger.segment import DamagedSegment, decode_segment, encode_segment, raw_size
+from springline.ledger.segment import DamagedSegment, decode_segment, encode_segment, line_size
 from springline.projection.index import SegmentRef, TailEntry, pieces
 from springline.sequencer.artifacts import read_file, write_file
 from springline.sequencer.damage import DamagedObject
@@ -49,7 +49,7 @@ async def write_segments(store: ObjectStore, events: Sequence[StoredEvent]) -> l
 
     Safe to repeat. Raises as `write_file`, and `ValueError` for events that are out of order.
     """
-    sizes = [raw_size([event]) for event in events]
+    sizes = [line_size(*event) for event in events]
 
     def write(piece: range) -> Awaitable[SegmentRef]:
         return _write(store, events[piece.start : piece.stop], sum(sizes[piece.start : piece.stop]))
