@@ -30,16 +30,18 @@ MOST_MIB = 1024
 
 
 async def test_a_small_rebuild_under_kills(own_cluster: Cluster, record_property: Record) -> None:
-    await chaos(own_cluster, 20_000, every_s=1.0, kills=4, record=record_property)
+    await chaos(own_cluster, 40_000, every_s=0.5, kills=4, restart_after=1, record=record_property)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1_800)
 async def test_a_million_events_under_kills(own_cluster: Cluster, record_property: Record) -> None:
-    await chaos(own_cluster, 1_000_000, every_s=4.0, kills=1_000, record=record_property)
+    await chaos(own_cluster, 1_000_000, every_s=4.0, kills=1_000, restart_after=2, record=record_property)
 
 
-async def chaos(cluster: Cluster, events: int, *, every_s: float, kills: int, record: Record) -> None:
+async def chaos(
+    cluster: Cluster, events: int, *, every_s: float, kills: int, restart_after: int, record: Record
+) -> None:
     appends = await Appends.open(cluster)
     rebuilds = Rebuilds(appends)
     scope = appends.scope
@@ -48,7 +50,7 @@ async def chaos(cluster: Cluster, events: int, *, every_s: float, kills: int, re
     event_paths = rebuilds.write_events(bodies)
     del bodies
     run_id, peaks, killed, seconds = await under_kills(
-        cluster, rebuilds, {"event_paths": event_paths}, every_s=every_s, kills=kills, restart=True
+        cluster, rebuilds, {"event_paths": event_paths}, every_s=every_s, kills=kills, restart_after=restart_after
     )
     result = await rebuilds.result(run_id)
     assert (result["events_processed"], result["digest_after"]) == (events, expected)
@@ -92,9 +94,11 @@ async def under_kills(
     *,
     every_s: float,
     kills: int,
-    restart: bool,
+    restart_after: int,
 ) -> tuple[str, list[float], int, float]:
     """Rebuild on two workers, of which one is killed every `every_s` seconds until it is done.
+
+    After `restart_after` kills the server is restarted.
 
     Returns the run, the peak memory of each worker in MiB, how many were killed, and how long it took.
     """
@@ -105,7 +109,7 @@ async def under_kills(
     run_id = await rebuilds.begin(manifest)
     done = asyncio.create_task(rebuilds.handle(run_id).result())
     peaks: list[float] = []
-    killed = 0
+    killed, restarted = 0, False
     while not done.done() and killed < kills:
         await asyncio.wait([done], timeout=every_s)
         peaks += [peak_mib(child.pid) for child in cluster.workers if child.exit_code is None]
@@ -116,15 +120,15 @@ async def under_kills(
         cluster.workers.remove(victim)
         killed += 1
         two_workers(cluster)
-        if restart and killed == 2:
+        if killed == restart_after:
             await asyncio.to_thread(cluster.stack.restart, TEMPORAL)
-            restart = False
+            restarted = True
             done.cancel()
             await asyncio.wait([done])
             await rebuilds.appends.reconnect()
             done = asyncio.create_task(rebuilds.handle(run_id).result())
     await done
-    assert not restart, "the server was never restarted"
+    assert restarted, "the server was never restarted"
     peaks += [peak_mib(child.pid) for child in cluster.workers if child.exit_code is None]
     return run_id, peaks, killed, time.monotonic() - began
 
