@@ -61,7 +61,7 @@ of a worker too busy to take a task for so long, costs a replay elsewhere."""
 MOST_BETWEEN_HEARTBEATS = timedelta(milliseconds=300)
 """The SDK would keep heartbeats back for 80 % of their time limit: a busy moment then looks like a death."""
 REBUILD_PARTS = 3
-"""Parts of rebuilds that a worker has in hand: one keeps the processor busy, the other waits for the store. More would
+"""Parts of rebuilds that a worker has in hand: one keeps the processor busy, the others wait for the store. More would
 only take memory, and parts that another worker could do."""
 PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785")
 """Modules the sandbox need not load anew for each run: they are import-clean and hold no workflow state."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from springline.paths.components import ulid_time_ms
+from springline.paths.components import CANONICAL_ULID, ulid_time_ms
 
 RANDOM_BITS: Final = 80
 """How many random bits `new_event_id` takes."""
@@ -15,13 +14,12 @@ MAX_ULID_MS: Final = (1 << 48) - 1
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
 _PAIRS: Final = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
-_CANONICAL = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _MAX_VALUE: Final = (1 << 128) - 1
 
 
 def is_canonical(event_id: str) -> bool:
     """Say whether `event_id` is a ULID as it is written: 26 upper-case symbols that fit 128 bits."""
-    return _CANONICAL.fullmatch(event_id) is not None
+    return CANONICAL_ULID.fullmatch(event_id) is not None
 
 
 def event_id_ms(event_id: str) -> int | None:
@@ -29,8 +27,6 @@ def event_id_ms(event_id: str) -> int | None:
 
     As lenient as the reference: lower case is read, and a first symbol above `7` loses its top bits.
     """
-    if _CANONICAL.fullmatch(event_id):
-        return int(event_id[:10].translate(_TO_BASE_32), 32)
     return ulid_time_ms(event_id)
 
 

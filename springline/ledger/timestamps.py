@@ -117,12 +117,11 @@ def date_of_ms(ms: int) -> str:
 
 def format_timestamp(ns: int) -> str:
     """Return the written form of nanoseconds since 1970 UTC: 0, 3, 6 or 9 digits, the fewest that are exact."""
+    ms, below_ms = divmod(ns, NS_PER_MS)
+    if below_ms == 0:
+        return format_ms(ms)
     seconds, fraction = divmod(ns, NS_PER_SECOND)
     whole = _whole_seconds(seconds)
-    if fraction == 0:
-        return f"{whole}Z"
-    if fraction % NS_PER_MS == 0:
-        return f"{whole}.{fraction // NS_PER_MS:03}Z"
     if fraction % 1_000 == 0:
         return f"{whole}.{fraction // 1_000:06}Z"
     return f"{whole}.{fraction:09}Z"

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Final
 
 from springline.paths.components import (
-    CANONICAL_ULID,
     MAX_U64,
     canonical_ulid,
     day_folder,
@@ -83,13 +82,7 @@ def canonical_ulid_event(event_id: str) -> ObjectPath:
 
 def canonical_ulid_events(event_ids: Iterable[str]) -> list[ObjectPath]:
     """Return the names of many events whose ids are canonical ULIDs; raises as `canonical_ulid_event`."""
-    is_known, days = CANONICAL_ULID.fullmatch, _DAYS
-    return [
-        ObjectPath(f"{day}/{event_id}.json")
-        if is_known(event_id) and (day := days.get(event_id[:_STRETCH_SYMBOLS]))
-        else canonical_ulid_event(event_id)
-        for event_id in event_ids
-    ]
+    return [canonical_ulid_event(event_id) for event_id in event_ids]
 
 
 def _day_of(event_id: str) -> ObjectPath:

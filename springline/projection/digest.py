@@ -86,10 +86,7 @@ class Digest:
             self._count(table, (change.after for change in listed if change.after is not None), 1)
 
     def _count(self, table: str, rows: Iterable[Row], sign: int) -> None:
-        # Every row that changes comes through here: what can be is looked up once.
         form, key_of, sums = golden_form(table), TABLES[table].key_of, self._sums[table]
-        several = len(TABLES[table].key) > 1
-        dumps = orjson.dumps
         begun = hashlib.blake2b(table.encode() + b"\0", digest_size=_SIZE)
         encode, number = msgspec.json.Encoder().encode, int.from_bytes
         changed = self._changed.setdefault(table, set())
@@ -97,8 +94,7 @@ class Digest:
         for row in rows:
             hashed = begun.copy()
             hashed.update(encode(form(row)))
-            key = key_of(row)
-            bucket = crc32(dumps(key if several else (key,))) & 0xFF
+            bucket = bucket_of(key_of(row))
             sums[bucket] = sums[bucket] + sign * number(hashed.digest(), "big") & _MASK
             changed.add(bucket)
             counted += sign

@@ -46,19 +46,10 @@ _OF_A_RUN = frozenset(
         "dispatch_requested",
     }
 )
-
-
 _ONLY_A_RUN = frozenset(
-    {
-        e.RunTriggered,
-        e.PlanCreated,
-        e.RunCancelRequested,
-        e.TaskStarted,
-        e.TaskHeartbeat,
-        e.TaskFinished,
-        e.TaskCompletionRecorded,
-        e.TaskOutputVisibilityChanged,
-    }
+    kind
+    for tag, kind in e.PAYLOAD_TYPES.items()
+    if tag in _OF_A_RUN and not {"dispatch_id", "timer_id"} & set(kind.__struct_fields__)
 )
 """Payloads that name a run and nothing else that a run could be told from."""
 

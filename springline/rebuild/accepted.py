@@ -106,11 +106,12 @@ class ByRounds:
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Look the ids up in the lists that can hold them."""
-        if not event_ids or await self.is_empty():
+        stretches = await self._lists() if event_ids else []
+        if not stretches:
             return {}
         wanted, found = set(event_ids), dict[str, str]()
         first, last = min(wanted), max(wanted)
-        for one in self._stretches or ():
+        for one in stretches:
             if one.first_id <= last and first <= one.last_id:
                 entries = await read_file(self._store, one.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
                 found |= {event_id: sha256 for event_id, sha256 in entries if event_id in wanted}
@@ -118,19 +119,20 @@ class ByRounds:
 
     async def is_empty(self) -> bool:
         """Say whether the lists are empty."""
-        if self._stretches is None:
-            self._stretches = await self._lists()
-        return not self._stretches
+        return not await self._lists()
 
     async def has_segment(self, path: str) -> bool:
         """Say no: every event is compared."""
         return False
 
     async def _lists(self) -> list[Stretch]:
-        stored = await self._store.get(self._path)
-        if stored is None:
-            raise DamagedObject(self._path, "is gone", WORK_AGAIN)
-        return _STRETCHES.decode(stored.data)
+        """Return the lists, which are read once."""
+        if self._stretches is None:
+            stored = await self._store.get(self._path)
+            if stored is None:
+                raise DamagedObject(self._path, "is gone", WORK_AGAIN)
+            self._stretches = _STRETCHES.decode(stored.data)
+        return self._stretches
 
 
 _ENTRIES = msgspec.json.Decoder(list[tuple[str, str]])

@@ -8,9 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from springline import paths
-from springline.ledger.segment import encode_segment, line_size, raw_size
 from springline.ledger.timestamps import format_ms
-from springline.paths import ObjectPath, StateLayer
+from springline.paths import StateLayer
 from springline.projection import index as events_index
 from springline.projection.buckets import encode_buckets, read_buckets
 from springline.projection.config import FoldConfig
@@ -36,7 +35,7 @@ from springline.sequencer.bases import DELETE_CHANNEL_VERSION
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
-from springline.sequencer.segments import read_segment
+from springline.sequencer.segments import read_segment, write_segments
 from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
 
@@ -212,17 +211,4 @@ async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[Segm
     sealed = [part.segment for part in group if part.segment is not None]
     read = await each(lambda ref: read_segment(store, ref), sealed)
     events = await in_turn(lambda: sorted({event[0]: event for some in reversed(read) for event in some}.values()))
-    refs: list[SegmentRef] = []
-    for piece in events_index.pieces([line_size(*event) for event in events]):
-        some = [events[place] for place in piece]
-        data = await in_turn(lambda some=some: encode_segment(some))  # type: ignore[misc]
-        first, last = some[0][0], some[-1][0]
-
-        def name(digest: str, first: str = first, last: str = last) -> ObjectPath:
-            return paths.ledger_segment(first, last, digest)
-
-        artifact = await write_file(store, data, name)
-        refs.append(
-            SegmentRef(artifact.path, first, last, len(some), artifact.sha256, artifact.byte_size, raw_size(some))
-        )
-    return refs
+    return await write_segments(store, events)

@@ -68,7 +68,6 @@ class _Shard:
     duplicates: int = 0
     damaged: int = 0
     bad: list[BadRecord] = field(default_factory=list)
-    applied: int = 0
     others: Counter[EventOutcome] = field(default_factory=Counter)
     """Of the events that were not applied, by outcome."""
     materialized: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -76,7 +75,7 @@ class _Shard:
     @property
     def outcomes(self) -> dict[str, int]:
         """How many events came to what."""
-        counts = self.others + Counter({EventOutcome.APPLIED: self.applied})
+        counts = self.others + Counter({EventOutcome.APPLIED: self.events - self.others.total()})
         return {outcome.value: count for outcome, count in sorted(counts.items())}
 
     def fold(self, kept: Iterable[KeptEvent]) -> bool:
@@ -96,7 +95,6 @@ class _Shard:
             if outcome is not Folded.APPLIED:
                 self.others[_OUTCOMES[outcome]] += 1
                 continue
-            self.applied += 1
             data = event.data
             if isinstance(data, _MATERIALIZING):
                 self._note_materialization(event, data)
@@ -145,7 +143,7 @@ async def fold_shard(
     for group in overlapping(parts):
         sections = [section for part in group for section in part.sections if section.shard in wanted]
         read = await each(lambda section: read_section(store, section), sections)
-        kept = iter(events_of(read[0])) if len(read) == 1 else _in_order(read)
+        kept = _in_order(read)
         while await in_turn(lambda kept=kept: shard.fold(islice(kept, FOLDED_AT_ONCE))):  # type: ignore[misc]
             report(shard.events)
     tables, digest = await _write_tables(store, work_id, split_hash, shard)

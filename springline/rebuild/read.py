@@ -21,7 +21,6 @@ from springline.paths import (
     Scope,
     canonical_ulid_events,
     content_hash12,
-    ledger_segment,
     parse_ledger_segment,
     rebuild_segment_receipt,
     rebuild_segments,
@@ -44,6 +43,7 @@ from springline.sequencer.artifacts import write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import Verdict, judge_body, judge_event
 from springline.sequencer.offload import in_turn
+from springline.sequencer.segments import write_encoded
 from springline.storage.port import ObjectStore
 
 READS_TOGETHER = 64
@@ -83,16 +83,16 @@ class _Part:
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
         """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
         verdict = judge_body(event_id, body, self.scope)
-        if body is None or isinstance(verdict, Verdict):
-            self._refuse(path, verdict if isinstance(verdict, Verdict) else None)
-        else:
+        if isinstance(verdict, Verdict):
+            self.refuse(path, verdict)
+        elif body is not None:  # An event is always that of a body.
             self.keep(path, verdict, body, accepted)
 
     def keep(self, path: str, event: Event, body: bytes, accepted: str | None = None) -> None:
         """Keep an event that was read from `body`, if that is what was accepted under its id."""
         other = judge_hash(body, accepted)
         if other is not None:
-            self._refuse(path, other)
+            self.refuse(path, other)
             return
         shard = shard_of_run(self.links.place(event), self.shards)
         section = self.by_shard.get(shard)
@@ -103,17 +103,15 @@ class _Part:
         self.raw_bytes += len(body)
 
     def refuse(self, path: str, verdict: Verdict | str) -> None:
-        """Take note of what cannot be read, and why."""
-        self._refuse(path, Verdict(RefusalReason.UNREADABLE, verdict) if isinstance(verdict, str) else verdict)
-
-    def _refuse(self, path: str, verdict: Verdict | None) -> None:
-        reason = verdict.reason if verdict is not None else RefusalReason.MISSING
-        if reason is RefusalReason.MISSING:
+        """Take note of what is missing, or cannot be read, and why."""
+        if isinstance(verdict, str):
+            verdict = Verdict(RefusalReason.UNREADABLE, verdict)
+        if verdict.reason is RefusalReason.MISSING:
             self.missing += 1
         else:
             self.damaged += 1
         if len(self.bad) < BAD_KEPT:
-            self.bad.append(BadRecord(path, reason.value, verdict.message if verdict else "there is no object"))
+            self.bad.append(BadRecord(path, verdict.reason.value, verdict.message))
 
 
 async def read_slice(
@@ -234,9 +232,7 @@ def _take_all(
 
 async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:
     data, raw = await in_turn(lambda: (encode_segment(events, judged=True), raw_size(events)))
-    first, last = events[0][0], events[-1][0]
-    artifact = await write_file(store, data, lambda digest: ledger_segment(first, last, digest))
-    return SegmentRef(artifact.path, first, last, len(events), artifact.sha256, artifact.byte_size, raw)
+    return await write_encoded(store, events, data, raw)
 
 
 async def _receipt(

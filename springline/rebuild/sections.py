@@ -8,7 +8,7 @@ let go while they are at hand, and no part or shard ever holds all of its events
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import pyarrow as pa
@@ -83,7 +83,7 @@ async def read_section(store: ObjectStore, section: Section) -> list[Chunk]:
     return await read_file(store, section.stored, decode, remedy=WORK_AGAIN)
 
 
-def events_of(chunks: Iterable[Chunk]) -> Iterable[KeptEvent]:
+def events_of(chunks: Iterable[Chunk]) -> Iterator[KeptEvent]:
     """Yield the events of some chunks."""
     for chunk in chunks:
         yield from _EVENTS.decode(chunk)

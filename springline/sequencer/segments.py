@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from springline import paths
@@ -51,15 +51,17 @@ async def write_segments(store: ObjectStore, events: Sequence[StoredEvent]) -> l
     """
     sizes = [line_size(*event) for event in events]
 
-    def write(piece: range) -> Awaitable[SegmentRef]:
-        return _write(store, events[piece.start : piece.stop], sum(sizes[piece.start : piece.stop]))
+    async def write(piece: range) -> SegmentRef:
+        some = events[piece.start : piece.stop]
+        data = await in_thread(lambda: encode_segment(some))
+        return await write_encoded(store, some, data, sum(sizes[piece.start : piece.stop]))
 
     return await each(write, pieces(sizes), concurrency=PUTS_TOGETHER)
 
 
-async def _write(store: ObjectStore, events: Sequence[StoredEvent], raw_bytes: int) -> SegmentRef:
+async def write_encoded(store: ObjectStore, events: Sequence[StoredEvent], data: bytes, raw_bytes: int) -> SegmentRef:
+    """Write the segment of some events, which is `data` and has `raw_bytes` of text. As `write_segments`."""
     first, last = events[0][0], events[-1][0]
-    data = await in_thread(lambda: encode_segment(events))
     artifact = await write_file(store, data, lambda name: paths.ledger_segment(first, last, name))
     return SegmentRef(
         path=artifact.path,

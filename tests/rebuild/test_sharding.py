@@ -41,6 +41,9 @@ def sharded(bodies: list[bytes], shards: int, *, forget: str | None = None) -> t
     half = len(routed) // 2
     links = links_of(routed[:half])
     links.merge(links_of(routed[half:]))
+    placed = Links()
+    assert [placed.place(event) for event in events] == [owner_of(one) for one in routed]
+    assert placed == links
     odd = frozenset(_without(forget, routed, links))
     rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     partitions: dict[tuple[str, ...], tuple[Row, str]] = {}
