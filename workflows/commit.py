@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from springline import names
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+    from workflows.cancellation import mark_cancellation
     from workflows.commit_status import describe
     from workflows.failures import refusal_of
     from workflows.ids import new_uuid7
@@ -110,6 +111,7 @@ class CommitWorkflow:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 self._cancelled = True
+                mark_cancellation()
         return work.result()
 
     async def _work(self) -> BatchResult:

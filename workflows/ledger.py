@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
 
     from springline import names
     from springline.sequencer.orders import WorkspaceRef
+    from workflows.cancellation import mark_cancellation
     from workflows.ledger_messages import (
         AppendBatch,
         AppendBatchResult,
@@ -77,6 +78,7 @@ class LedgerWorkflow:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 self._cancelled = True
+                mark_cancellation()
         return work.result()
 
     async def _work(self) -> LedgerResult:

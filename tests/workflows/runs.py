@@ -85,6 +85,14 @@ class WorkflowBench:
     async def history(self, run_id: str | None = None) -> WorkflowHistory:
         return await self.client.get_workflow_handle(self.workflow_id, run_id=run_id).fetch_history()
 
+    async def marks_cancellation(self, run_id: str) -> bool:
+        """Say whether the workflow task that brought a run's cancellation left a marker in its history."""
+        events = (await self.history(run_id)).events
+        kinds = [event.event_type for event in events]
+        cancelled = kinds.index(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED)
+        completed = kinds.index(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, cancelled)
+        return kinds[completed + 1] == EventType.EVENT_TYPE_MARKER_RECORDED
+
     async def attempts(self) -> list[Attempt]:
         """Return the completed activities of all runs, in the order in which they were scheduled."""
         found: list[Attempt] = []

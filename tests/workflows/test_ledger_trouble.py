@@ -217,6 +217,7 @@ async def test_a_cancelled_run_finishes_what_it_has_and_takes_no_more(step: str,
     await caller.aclose()
     await ledger.finished()
     assert len(ledger.run_ids) == 2
+    assert await ledger.marks_cancellation(ledger.run_ids[0])
     assert (await ledger.head()).events == 6
 
 

@@ -97,6 +97,7 @@ async def test_a_cancelled_run_finishes_what_it_has_and_takes_no_more(step: str,
     await bench.finished()
     assert [bench.added(version) for version in (1, 2, 3)] == [["one"], ["two"], ["later"]]
     assert len(bench.run_ids) == 2
+    assert await bench.marks_cancellation(bench.run_ids[0])
     assert await bench.inflight_is_null()
 
 
