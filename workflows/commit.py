@@ -38,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from springline import names
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
-    from workflows.cancellation import mark_cancellation
+    from workflows.cancellation import finish_though_cancelled
     from workflows.commit_status import describe
     from workflows.failures import refusal_of
     from workflows.ids import new_uuid7
@@ -105,14 +105,7 @@ class CommitWorkflow:
         A cancellation takes no commit with it: the run admits no more requests, finishes those it has, and ends.
         """
         show_in_search(self._table)
-        work = asyncio.create_task(self._work())
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError:
-                self._cancelled = True
-                mark_cancellation()
-        return work.result()
+        return await finish_though_cancelled(asyncio.create_task(self._work()), self._drain)
 
     async def _work(self) -> BatchResult:
         while True:
@@ -170,6 +163,9 @@ class CommitWorkflow:
             retried=list(self._retried),
             draining=self._draining,
         )
+
+    def _drain(self) -> None:
+        self._cancelled = True
 
     @property
     def _draining(self) -> bool:

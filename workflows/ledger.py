@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
 
     from springline import names
     from springline.sequencer.orders import WorkspaceRef
-    from workflows.cancellation import mark_cancellation
+    from workflows.cancellation import finish_though_cancelled
     from workflows.ledger_messages import (
         AppendBatch,
         AppendBatchResult,
@@ -72,14 +72,7 @@ class LedgerWorkflow:
         A cancellation takes no event with it: the run admits no more requests, finishes those it has, and ends.
         """
         show_in_search(self._workspace)
-        work = asyncio.create_task(self._work())
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError:
-                self._cancelled = True
-                mark_cancellation()
-        return work.result()
+        return await finish_though_cancelled(asyncio.create_task(self._work()), self._drain)
 
     async def _work(self) -> LedgerResult:
         rounds = self._rounds
@@ -152,6 +145,9 @@ class LedgerWorkflow:
                 f"{waiting} requests already wait for this ledger; send the same requests again later",
                 type=names.ROLLING_OVER,
             )
+
+    def _drain(self) -> None:
+        self._cancelled = True
 
     @property
     def _draining(self) -> bool:
