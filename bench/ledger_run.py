@@ -88,11 +88,11 @@ async def _from_files(bodies: list[bytes]) -> dict[str, Any]:
         began = time.perf_counter()
         state = State(CONFIG)
         for start in range(0, len(names), READ_AT_ONCE):
-            found = await store.get_many(names[start : start + READ_AT_ONCE], concurrency=64)
-            state.fold_all(parse_event(one.data) for one in found if one is not None)
+            found = await store.read_many(names[start : start + READ_AT_ONCE], concurrency=64)
+            state.fold_all(parse_event(body) for body in found if body is not None)
         seconds = time.perf_counter() - began
         peak = _peak_mib()
-        bodies += [one.data for one in await store.get_many(names[:READ_AT_ONCE]) if one is not None]
+        bodies += [body for body in await store.read_many(names[:READ_AT_ONCE]) if body is not None]
         await local.aclose()
         return {
             "per second": round(len(names) / seconds),

@@ -77,13 +77,13 @@ async def audit(table: Table, *, mend: bool = False) -> Audit:
     skipped = -1 if in_flight is None else in_flight.version
     for start in range(first, last + 1, VERSIONS_TOGETHER):
         versions = range(start, min(last + 1, start + VERSIONS_TOGETHER))
-        logs = await table.store.get_many([table.log_path(version) for version in versions])
+        logs = await table.store.read_many([table.log_path(version) for version in versions])
         for version, log in zip(versions, logs, strict=True):
             if log is None:
                 remedy = "Restore the log file from a copy: no reader can go past it."
                 found.findings.append(Finding(table.log_path(version), "the log has a gap here", remedy))
                 continue
-            await _check_markers(table, version, log.data, found, mend=mend, may_lack=version == skipped)
+            await _check_markers(table, version, log, found, mend=mend, may_lack=version == skipped)
     return found
 
 
@@ -131,7 +131,7 @@ async def _check_markers(table: Table, version: int, log: bytes, found: Audit, *
         return
     found.keys += len(wanted)
     names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in wanted]
-    stored = await table.store.get_many(names)
+    stored = await table.store.read_many(names)
     for name, marker, one in zip(names, wanted, stored, strict=True):
         if one is not None:
             problem = _contradiction(name, marker, one)
@@ -150,9 +150,9 @@ async def _check_markers(table: Table, version: int, log: bytes, found: Audit, *
             found.findings.append(Finding(name, f"the marker of key {marker.idempotency_key} is missing", remedy))
 
 
-def _contradiction(name: str, marker: Marker, stored: StoredObject) -> str | None:
+def _contradiction(name: str, marker: Marker, data: bytes) -> str | None:
     try:
-        there = decode_marker(stored.data, name)
+        there = decode_marker(data, name)
     except InvariantViolated as error:
         return f"the marker cannot be read: {error}"
     if (there.version, there.delta_log_path) != (marker.version, marker.delta_log_path):

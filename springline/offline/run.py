@@ -159,12 +159,12 @@ async def _read(store: ObjectStore, paths: list[str]) -> list[tuple[str, bytes |
     for start in range(0, len(paths), READ_TOGETHER):
         part = paths[start : start + READ_TOGETHER]
         try:
-            objects = await store.get_many([ObjectPath(path) for path in part])
+            bodies = await store.read_many([ObjectPath(path) for path in part])
         except InvalidPath:
             good = [path for path in part if _can_be_a_name(path)]
-            read = dict(zip(good, await store.get_many([ObjectPath(path) for path in good]), strict=True))
-            objects = [read.get(path) for path in part]
-        found += [(path, None if one is None else one.data) for path, one in zip(part, objects, strict=True)]
+            read = dict(zip(good, await store.read_many([ObjectPath(path) for path in good]), strict=True))
+            bodies = [read.get(path) for path in part]
+        found += zip(part, bodies, strict=True)
     return found
 
 

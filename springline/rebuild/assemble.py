@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -33,11 +34,12 @@ from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.artifacts import read_file, write_file
 from springline.sequencer.bases import DELETE_CHANNEL_VERSION
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.offload import in_turn
+from springline.sequencer.offload import in_thread, in_turn
 from springline.sequencer.parallel import each
 from springline.sequencer.segments import read_segment, write_segments
 from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
+from springline.storage.together import together
 
 TABLES_TOGETHER = 2
 _NOT_STORED = "is gone or is no receipt"
@@ -68,12 +70,14 @@ async def assemble(
     parts = await read_parts(store, split.receipts)
     shards = await each(lambda number: _shard(store, work_id, order.split, number), range(split.shards))
     partitions = await _partitions(store, shards)
-    digest = await in_turn(lambda: _digest(shards, partitions))
+    files_of: dict[str, list[Artifact]] = {name: [] for name in TABLES}
+    for part in itertools.chain.from_iterable(shard.tables for shard in shards):
+        files_of[part.table].append(part.stored)
 
     async def write(name: str) -> WrittenTable:
-        files = [one.stored for shard in shards for one in shard.tables if one.table == name]
-        datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files)
-        data = await in_turn(
+        datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files_of[name])
+        # Not in turn: this is the work of Arrow, which leaves other threads alone, and nobody else has anything to do.
+        data = await in_thread(
             lambda: (
                 encode_table(PARTITION_STATUS, partitions)
                 if name == PARTITION_STATUS.name
@@ -83,7 +87,12 @@ async def assemble(
         org = config.tenant if name == CATALOG_RUN_INDEX.name else None
         return await write_table(store, StateLayer.BASE, order.snapshot_id, EncodedTable(name, org, data))
 
-    written = await each(write, TABLES, concurrency=TABLES_TOGETHER)
+    # The largest first: it takes as long as all others together.
+    largest_first = sorted(TABLES, key=lambda name: -sum(file.byte_size for file in files_of[name]))
+    digest, written = await together(
+        in_turn(lambda: _digest(shards, partitions)), each(write, largest_first, concurrency=TABLES_TOGETHER)
+    )
+    by_name = {one.table: one for one in written}
     buckets = await write_file(
         store,
         encode_buckets(digest),
@@ -94,7 +103,7 @@ async def assemble(
         base=BaseSnapshot(
             snapshot_id=order.snapshot_id,
             published_at=format_ms(order.now_ms),
-            tables=paths_of(written),
+            tables=paths_of([by_name[name] for name in TABLES]),
             delete_channel_version=DELETE_CHANNEL_VERSION,
             buckets=buckets,
         ),

@@ -135,8 +135,7 @@ async def read_slice(
     for start in range(0, len(ids), READ_AT_ONCE):
         some = ids[start : start + READ_AT_ONCE]
         paths = canonical_ulid_events(some)
-        found = await store.get_many(paths, concurrency=READS_TOGETHER)
-        bodies = [None if one is None else one.data for one in found]
+        bodies = await store.read_many(paths, concurrency=READS_TOGETHER)
         hashes = {} if accepted is None else await accepted.hashes(some)
         part.known += len(hashes)
         work = partial(_take_all, part, some, paths, bodies, hashes)

@@ -9,7 +9,7 @@ from springline import paths
 from springline.ledger.envelope import Event
 from springline.sequencer.foreign import Verdict, judge_body, judge_path
 from springline.sequencer.offload import in_thread
-from springline.storage.port import ObjectStore, StoredObject
+from springline.storage.port import ObjectStore
 
 READS_TOGETHER = 16
 
@@ -39,20 +39,19 @@ async def read_events(
     readable = [
         paths.relative_path(path) for path, one in zip(event_paths, judged, strict=True) if isinstance(one, str)
     ]
-    found = iter(await store.get_many(readable, concurrency=concurrency))
-    stored = [next(found) if isinstance(one, str) else None for one in judged]
-    return await in_thread(lambda: _judge(scope, event_paths, judged, stored))
+    found = iter(await store.read_many(readable, concurrency=concurrency))
+    bodies = [next(found) if isinstance(one, str) else None for one in judged]
+    return await in_thread(lambda: _judge(scope, event_paths, judged, bodies))
 
 
 def _judge(
     scope: paths.Scope,
     event_paths: Sequence[str],
     judged: Sequence[str | Verdict],
-    stored: Sequence[StoredObject | None],
+    bodies: Sequence[bytes | None],
 ) -> list[EventRead]:
     read: list[EventRead] = []
-    for path, event_id, one in zip(event_paths, judged, stored, strict=True):
-        body = None if one is None else one.data
+    for path, event_id, body in zip(event_paths, judged, bodies, strict=True):
         verdict = judge_body(event_id, body, scope) if isinstance(event_id, str) else event_id
         if isinstance(verdict, Verdict):
             read.append(EventRead(path, body, refusal=verdict))

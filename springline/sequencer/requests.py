@@ -98,13 +98,13 @@ async def read_markers(store: ObjectStore, request_ids: Sequence[str]) -> dict[s
 
     A damaged marker refuses its own request (INTERNAL) and holds up no other.
     """
-    found = await store.get_many([orchestration_request(one) for one in request_ids])
+    found = await store.read_many([orchestration_request(one) for one in request_ids])
     answers: dict[str, RequestMarker | Refusal] = {}
-    for request_id, stored in zip(request_ids, found, strict=True):
-        if stored is None:
+    for request_id, data in zip(request_ids, found, strict=True):
+        if data is None:
             continue
         try:
-            answers[request_id] = decode_marker(stored.data, request_id)
+            answers[request_id] = decode_marker(data, request_id)
         except InvariantViolated as error:
             answers[request_id] = Refusal(
                 code=Code.INTERNAL,

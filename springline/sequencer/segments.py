@@ -93,16 +93,16 @@ async def read_tail(
     known = {} if at_hand is None else at_hand
     missing = [event_id for event_id, _ in entries if event_id not in known]
     where = [paths.canonical_ulid_event(event_id) for event_id in missing]
-    found = dict(zip(missing, await store.get_many(where), strict=True))
+    found = dict(zip(missing, await store.read_many(where), strict=True))
     read = TailRead()
     for event_id, sha256 in entries:
         if event_id in known:
             read.bodies[event_id] = known[event_id]
             continue
-        stored = found[event_id]
-        if stored is not None and hashlib.sha256(stored.data).hexdigest() == sha256:
-            read.bodies[event_id] = stored.data
+        body = found[event_id]
+        if body is not None and hashlib.sha256(body).hexdigest() == sha256:
+            read.bodies[event_id] = body
             continue
-        why = "is missing" if stored is None else f"holds other bytes than those with the SHA-256 {sha256}"
+        why = "is missing" if body is None else f"holds other bytes than those with the SHA-256 {sha256}"
         read.damaged.append(DamagedObject(paths.canonical_ulid_event(event_id), why, RESTORE_EVENT))
     return read

@@ -232,11 +232,11 @@ class Sequencer:
             return await write_events(self._store, bodies), []
         except EventsTaken as error:
             by_path = {path: event for event in record.events for path in error.paths if event.event_id in path}
-            found = await self._store.get_many([ObjectPath(path) for path in by_path])
+            found = await self._store.read_many([ObjectPath(path) for path in by_path])
             message = "the name belongs to an event of ours, whose bytes are in its round's record"
             refused = [
-                Refused(path, RefusalReason.OTHER_BODY, message, None if one is None else one.data, event.sha256)
-                for (path, event), one in zip(by_path.items(), found, strict=True)
+                Refused(path, RefusalReason.OTHER_BODY, message, body, event.sha256)
+                for (path, event), body in zip(by_path.items(), found, strict=True)
             ]
             await record_refused(self._store, refused)
             return error.created, error.paths

@@ -37,12 +37,10 @@ class CountedStore(ObjectStore):
         self._observe("get", "missing" if found is None else "found", 1)
         return found
 
-    async def get_many(
-        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
-    ) -> list[StoredObject | None]:
+    async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
         """Read through in one call, and tell how many objects were found, and how many were not."""
         try:
-            found = await self._inner.get_many(paths, concurrency=concurrency)
+            found = await self._inner.read_many(paths, concurrency=concurrency)
         except StoreError as error:
             self._observe("get", type(error).__name__, 1)
             raise

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from springline.paths import InvalidPath, ObjectPath, is_plain, relative_path
@@ -29,6 +29,7 @@ from springline.storage.files import (
     make_folders,
     make_root,
     opened,
+    opened_folder,
     read_file,
     remove_older,
     sync_folder,
@@ -103,20 +104,18 @@ class LocalStore(ObjectStore):
         file = self._file(path)
         return None if file is None else await self._threads.run(lambda: _get(file))
 
-    async def get_many(
-        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
-    ) -> list[StoredObject | None]:
-        """Return many objects in order, a slice of them in each call of a thread."""
+    async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
+        """Return the contents of many objects in order, a slice of them in each call of a thread."""
         root = str(self.root)
         names = [f"{root}/{path}" if self._can_hold(path) else None for path in paths]
-        found: list[StoredObject | None] = [None] * len(names)
+        found: list[bytes | None] = [None] * len(names)
         waiting = deque(range(0, len(names), _READ_TOGETHER))
 
-        async def read(part: list[str | None]) -> list[StoredObject | None]:
+        async def read(part: list[str | None]) -> list[bytes | None]:
             if self._slow:
-                return await self._threads.run(partial(self._get_all, part))
+                return await self._threads.run(partial(self._read_all, part))
             async with processor_turns().turn():
-                return await self._threads.run(partial(self._get_all, part))
+                return await self._threads.run(partial(self._read_all, part))
 
         async def read_slices() -> None:
             while waiting:
@@ -131,9 +130,9 @@ class LocalStore(ObjectStore):
         await together(*(read_slices() for _ in range(min(concurrency, _READERS_OF_SLOW_DISKS))))
         return found
 
-    def _get_all(self, names: list[str | None]) -> list[StoredObject | None]:
+    def _read_all(self, names: list[str | None]) -> list[bytes | None]:
         began = time.perf_counter()
-        found = _get_all(names)
+        found = _read_all(names)
         self._slow = len(names) > 1 and time.perf_counter() - began > _SLOW_READ_S * len(names)
         return found
 
@@ -320,15 +319,25 @@ def _get(file: Path) -> StoredObject | None:
     return None if data is None else StoredObject(data, content_token(data))
 
 
-def _get_all(names: list[str | None]) -> list[StoredObject | None]:
-    found: list[StoredObject | None] = []
-    for name in names:
+def _read_all(names: list[str | None]) -> list[bytes | None]:
+    """Read files, of which many follow each other in one folder; None stands for a file that cannot be."""
+    found: list[bytes | None] = []
+    for folder, together_in_it in groupby(names, key=_folder_of):
+        name: str | None = folder
         try:
-            data = None if name is None else read_file(name)
+            with opened_folder(folder) as handle:
+                for name in together_in_it:
+                    if handle is None or name is None:
+                        found.append(None)
+                    else:
+                        found.append(read_file(name[len(folder) + 1 :], within=handle))
         except OSError as error:
             raise _unreadable(str(name), error) from error
-        found.append(None if data is None else StoredObject(data, content_token(data)))
     return found
+
+
+def _folder_of(name: str | None) -> str:
+    return "" if name is None else name.rpartition("/")[0]
 
 
 def _info(path: ObjectPath, file: Path) -> ObjectInfo | None:

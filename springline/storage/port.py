@@ -17,7 +17,7 @@ from springline.paths import ObjectPath
 from springline.storage.together import together
 
 MANY_AT_ONCE = 64
-"""How many objects `get_many` reads at the same time unless told otherwise."""
+"""How many objects `read_many` reads at the same time unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +98,21 @@ class ObjectStore(ABC):
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the whole object, or None if there is none."""
 
-    async def get_many(
-        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
-    ) -> list[StoredObject | None]:
-        """Return many objects in the order of `paths`, None for each that is not there.
+    async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
+        """Return the contents of many objects in the order of `paths`, None for each that is not there.
 
         At most `concurrency` are read at the same time. After the first fault no further read begins, and it is
         raised when those under way have ended.
         """
-        found: list[StoredObject | None] = [None] * len(paths)
+        found: list[bytes | None] = [None] * len(paths)
         waiting = deque(range(len(paths)))
 
         async def read() -> None:
             while waiting:
                 number = waiting.popleft()
                 try:
-                    found[number] = await self.get(paths[number])
+                    stored = await self.get(paths[number])
+                    found[number] = None if stored is None else stored.data
                 except BaseException:
                     waiting.clear()
                     raise

@@ -30,11 +30,9 @@ class ScopedStore(ObjectStore):
         """Return the object, or None."""
         return await self._store.get(self.scope.full(path))
 
-    async def get_many(
-        self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE
-    ) -> list[StoredObject | None]:
-        """Return many objects in order, in the way of the underlying store."""
-        return await self._store.get_many(self.scope.full_of_all(paths), concurrency=concurrency)
+    async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
+        """Return the contents of many objects in order, in the way of the underlying store."""
+        return await self._store.read_many(self.scope.full_of_all(paths), concurrency=concurrency)
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
         """Write if the precondition holds."""

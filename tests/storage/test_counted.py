@@ -48,8 +48,8 @@ async def test_many_reads_are_told_together() -> None:
     told: list[tuple[str, str, int]] = []
     store = CountedStore(MemoryStore(), lambda *told_of: told.append(told_of))
     await store.put(NAME, b"x", IfAbsent())
-    found = await store.get_many([NAME, ObjectPath("a/c"), NAME])
+    found = await store.read_many([NAME, ObjectPath("a/c"), NAME])
     assert [one is not None for one in found] == [True, False, True]
     assert told == [("put", "stored", 1), ("get", "missing", 1), ("get", "found", 2)]
-    assert await store.get_many([]) == []
+    assert await store.read_many([]) == []
     assert len(told) == 3

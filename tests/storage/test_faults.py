@@ -343,5 +343,5 @@ def test_path_kinds() -> None:
 async def test_many_reads_end_with_the_first_fault() -> None:
     store = FaultyStore(MemoryStore(), hook=plan({5: Decision.FAIL_BEFORE}), latency=0.001)
     with pytest.raises(StoreRetry):
-        await store.get_many([ObjectPath(f"many/{number}") for number in range(1000)], concurrency=4)
+        await store.read_many([ObjectPath(f"many/{number}") for number in range(1000)], concurrency=4)
     assert store.count(Kind.GET) < 20

@@ -43,9 +43,9 @@ async def find_pinned(store: ObjectStore) -> set[str]:
             batch = []
     pinned |= await _named_in(store, batch)
     indexes = [ObjectPath(path) for path in sorted(pinned) if _is_index(path)]
-    for path, stored in zip(indexes, await store.get_many(indexes), strict=True):
-        if stored is not None:
-            pinned |= await _named_by(store, path, stored.data)
+    for path, data in zip(indexes, await store.read_many(indexes), strict=True):
+        if data is not None:
+            pinned |= await _named_by(store, path, data)
     return pinned
 
 
@@ -64,5 +64,5 @@ async def _named_by(store: ObjectStore, path: str, data: bytes) -> set[str]:
 
 
 async def _named_in(store: ObjectStore, documents: list[ObjectPath]) -> set[str]:
-    found = await store.get_many(documents)
-    return {path.decode() for stored in found if stored is not None for path in _IN_JSON.findall(stored.data)}
+    found = await store.read_many(documents)
+    return {path.decode() for data in found if data is not None for path in _IN_JSON.findall(data)}

@@ -96,8 +96,7 @@ class _Revisions:
             last = int(manifest_id)
             numbers = range(last, max(last - self._ahead, -1), -1)
             guessed = [paths.orchestration_manifest(paths.orchestration_manifest_id(number)) for number in numbers]
-            found = await self._store.get_many(guessed)
-            self._read = {one: None if it is None else it.data for one, it in zip(guessed, found, strict=True)}
+            self._read = dict(zip(guessed, await self._store.read_many(guessed), strict=True))
         data = self._read.pop(path)
         return None if data is None else parse_manifest(ObjectPath(path), data)
 
