@@ -25,7 +25,11 @@ from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 
-SLICE_EVENTS: Final = 10_000
+SLICES: Final = 16
+"""Enough that all workers have about equally much to read, and read at the same time."""
+LEAST_SLICE: Final = 1_000
+MOST_SLICE: Final = 10_000
+"""Events of a slice: with fewer the step itself would cost more than what it reads, with more too much is repeated."""
 EVENTS_PER_SHARD: Final = 12_500
 """Small enough that workers have about equally much to do, whoever takes which."""
 MOST_SHARDS: Final = 16
@@ -62,9 +66,11 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     can_be_read = index is not None and await is_whole(store, index)
     accepted_by: Literal["index", "rounds"] = "index" if can_be_read else "rounds"
     # What was read with less to compare it with is read again once there is more.
-    work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode()], config.fingerprint)
+    # Parts are named by their numbers: cut in another way it is other work.
+    slices = slices_of(ids)
+    cut = str(len(slices)).encode()
+    work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut], config.fingerprint)
     accepted_path = None if accepted_by == "index" else await write_accepted(store, work_id)
-    slices = [ids[start : start + SLICE_EVENTS] for start in range(0, len(ids), SLICE_EVENTS)]
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
     await _write_list(store, rebuild_segments(work_id), segments)
     ours = head.manifest.springline if head is not None else None
@@ -88,6 +94,12 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         accepted_path=accepted_path,
         last_listed=max(ends, default=None),
     )
+
+
+def slices_of(ids: Sequence[str]) -> list[Sequence[str]]:
+    """Return event ids cut into what is read in one step each; a slow store keeps one step from being fast."""
+    size = min(MOST_SLICE, max(LEAST_SLICE, -(-len(ids) // SLICES)))
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def shards_for(events: int, config: FoldConfig) -> int:

@@ -35,7 +35,8 @@ FAILURES = {"raises": raises, "result-lost": result_is_lost}
 @pytest.fixture(autouse=True)
 def small_parts(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut small ledgers into several slices and shards, and notice a lost step soon."""
-    monkeypatch.setattr("springline.rebuild.plan.SLICE_EVENTS", 7)
+    monkeypatch.setattr("springline.rebuild.plan.LEAST_SLICE", 7)
+    monkeypatch.setattr("springline.rebuild.plan.MOST_SLICE", 7)
     monkeypatch.setattr("springline.rebuild.plan.SMALL", 4)
     monkeypatch.setattr("springline.rebuild.plan.EVENTS_PER_SHARD", 8)
     monkeypatch.setattr("workflows.rebuild_steps.REBUILD_HEARTBEAT", timedelta(seconds=1))
