@@ -30,9 +30,7 @@ def test_events_are_cut_into_slices_that_workers_read_side_by_side(events: int, 
     assert [event_id for one in slices for event_id in one] == ids
 
 
-@pytest.mark.parametrize(
-    ("events", "shards"), [(0, 1), (4_999, 1), (5_000, 2), (100_000, 8), (1_000_000, MOST_SHARDS)]
-)
+@pytest.mark.parametrize(("events", "shards"), [(0, 1), (4_999, 1), (5_000, 2), (100_000, 8), (1_000_000, MOST_SHARDS)])
 def test_the_fold_is_split_for_many_events(events: int, shards: int) -> None:
     assert shards_for(events, CONFIG) == shards
     assert shards_for(events, FoldConfig("acme", "prod", retention_days=7)) == 1
