@@ -15,10 +15,11 @@ import argparse
 import fnmatch
 import itertools
 import json
+import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,19 @@ def _comparisons(by_name: dict[str, dict[str, Any]]) -> list[str]:
         if small is not None:
             cost = (two["seconds"] / two["events"]) / (small["seconds"] / small["events"])
             lines.append(f"{name}: {cost:.2f}x the cost per event at 100k")
+    return lines + _growth(by_name.values())
+
+
+def _growth(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return how the time grows with the number of events, from each size to the next: 1 is linear, 2 quadratic."""
+    lines: list[str] = []
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["events"]):
+        by_kind.setdefault(f"{row['cell'].partition('-')[0]}-w{row['workers']}", []).append(row)
+    for kind, its_rows in by_kind.items():
+        for one, more in itertools.pairwise(its_rows):
+            exponent = math.log(more["seconds"] / one["seconds"]) / math.log(more["events"] / one["events"])
+            lines.append(f"{kind}: time grows as events^{exponent:.2f} from {one['events']:,} to {more['events']:,}")
     return lines
 
 
