@@ -1,8 +1,8 @@
 """Pictures of a rebuild in the Temporal Web UI: `python -m tests.ui.rebuild_screenshots --out FOLDER`.
 
 Starts the embedded stack with a ledger of some size, and takes pictures of a rebuild while it runs, after it was done,
-of a verification that finds differences, and of one that failed because an event is gone. They are for people to look
-at: what an operator sees who never saw the system before.
+of a verification that finds differences, of one that failed because an event is gone, and of one that is cancelled
+there. They are for people to look at: what an operator sees who never saw the system before.
 
 Needs PyPI's `playwright` (in any Python, named by --playwright) and a Chromium (--chromium); both stay out of the
 project's own dependencies.
@@ -36,44 +36,60 @@ from springline.rebuild.request import RebuildRequest, RebuildView
 SCOPE = Scope("acme", "dev")
 DEADLINE_S = 300.0
 
-TAKER = """
+BROWSER = """
 import json, sys
 from playwright.sync_api import sync_playwright
-chromium, shots = sys.argv[1], json.loads(sys.argv[2])
+chromium, steps = sys.argv[1], json.loads(sys.argv[2])
 with sync_playwright() as p:
     browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
     page = browser.new_page(viewport={"width": 1500, "height": 1300})
-    for url, file in shots:
-        page.goto(url, wait_until="domcontentloaded")
-        page.wait_for_timeout(3500)
-        page.screenshot(path=file)
+    for step, value in steps:
+        if step == "open":
+            page.goto(value, wait_until="domcontentloaded")
+            page.wait_for_timeout(3500)
+        elif step == "press":
+            page.get_by_role("button", name=value, exact=True).last.click()
+            page.wait_for_timeout(500)
+        else:
+            page.screenshot(path=value)
     browser.close()
 """
 
 
-class Camera:
-    """Takes pictures of pages of the Web UI."""
+class Operator:
+    """Somebody in front of the Web UI, who looks at pages, takes pictures of them, and presses buttons."""
 
     def __init__(self, ui: str, out: Path, python: str, chromium: str) -> None:
         self._ui, self._out, self._python, self._chromium = ui, out, python, chromium
 
     def take(self, name: str, run_id: str, tabs: Iterable[str]) -> None:
         """Take a picture of each tab of a run."""
-        workflow = quote(names.rebuild_workflow_id(SCOPE.tenant, SCOPE.workspace), safe="")
-        base = f"{self._ui}/namespaces/default/workflows/{workflow}/{run_id}"
-        self._shoot([(f"{base}/{tab}", str(self._out / f"{name}-{tab}.png")) for tab in tabs])
+        steps: list[tuple[str, str]] = []
+        for tab in tabs:
+            steps += [("open", f"{self._page(run_id)}/{tab}"), ("picture", str(self._out / f"{name}-{tab}.png"))]
+        self._do(steps)
 
     def take_list(self, name: str) -> None:
         """Take a picture of the list of workflows."""
-        self._shoot([(f"{self._ui}/namespaces/default/workflows", str(self._out / f"{name}.png"))])
+        self._do([("open", f"{self._ui}/namespaces/default/workflows"), ("picture", str(self._out / f"{name}.png"))])
 
-    def _shoot(self, shots: list[tuple[str, str]]) -> None:
-        subprocess.run([self._python, "-c", TAKER, self._chromium, json.dumps(shots)], check=True)
-        for _, file in shots:
-            print(file)
+    def cancel(self, run_id: str) -> None:
+        """Ask for the cancellation of a run by the button that is there for it, and confirm it."""
+        page = f"{self._page(run_id)}/user-metadata"
+        self._do([("open", page), ("press", "Request Cancellation"), ("press", "Confirm")])
+
+    def _page(self, run_id: str) -> str:
+        workflow = quote(names.rebuild_workflow_id(SCOPE.tenant, SCOPE.workspace), safe="")
+        return f"{self._ui}/namespaces/default/workflows/{workflow}/{run_id}"
+
+    def _do(self, steps: list[tuple[str, str]]) -> None:
+        subprocess.run([self._python, "-c", BROWSER, self._chromium, json.dumps(steps)], check=True)
+        for step, value in steps:
+            if step == "picture":
+                print(value)
 
 
-async def pictures(stack: EmbeddedStack, camera: Camera, events: int) -> None:
+async def pictures(stack: EmbeddedStack, operator: Operator, events: int) -> None:
     """Run rebuilds and take pictures of them."""
     client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
     rebuilds = TemporalRebuilds(client)
@@ -100,26 +116,41 @@ async def pictures(stack: EmbeddedStack, camera: Camera, events: int) -> None:
 
     run_id = await begin(manifest("all", listed))
     await until("reading", 20.0)
-    camera.take("1-reading", run_id, ["user-metadata", "history"])
-    camera.take_list("2-list")
+    operator.take("1-reading", run_id, ["user-metadata", "history"])
+    operator.take_list("2-list")
     await until("done")
-    camera.take("3-done", run_id, ["user-metadata", "history", "search-attributes"])
+    operator.take("3-done", run_id, ["user-metadata", "history", "search-attributes"])
 
     extra = write_ledger(folder, events + 50, first=events)
     verified = await begin(manifest("more", listed + extra), RebuildMode.VERIFY)
     await until("done")
-    camera.take("4-differs", verified, ["user-metadata"])
+    operator.take("4-differs", verified, ["user-metadata"])
 
     gone = folder / listed[events // 3]
+    body = gone.read_bytes()
     gone.unlink()
     failed = await begin(manifest("gone", listed[::-1]))
     await until("failed")
-    camera.take("5-failed", failed, ["user-metadata", "history"])
+    operator.take("5-failed", failed, ["user-metadata", "history"])
 
     unknown = await begin(paths.orchestration_rebuild("nowhere"))
     await until("failed")
-    camera.take("6-no-manifest", unknown, ["user-metadata"])
-    camera.take_list("7-list")
+    operator.take("6-no-manifest", unknown, ["user-metadata"])
+    operator.take_list("7-list")
+
+    # The same events in another list are other work: all are read again, which takes longer than to press a button.
+    gone.write_bytes(body)
+    whole = manifest("whole", [*listed[1:], listed[0]])
+    cancelled = await begin(whole)
+    await until("reading", 10.0)
+    operator.cancel(cancelled)
+    stopped = await until("cancelled")
+    if stopped.phase != "cancelled":
+        raise RuntimeError(f"the rebuild was to be cancelled and is {stopped.phase}: give more --events")
+    operator.take("8-cancelled", cancelled, ["user-metadata", "history"])
+    again = await begin(whole)
+    await until("done")
+    operator.take("9-again", again, ["user-metadata"])
 
 
 def write_ledger(folder: Path, events: int, *, first: int = 0) -> list[paths.ObjectPath]:
@@ -148,8 +179,8 @@ def main() -> int:
         parser.error(f"{options.playwright} has no playwright: pip install playwright, or name a Python that has it")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder), scope=SCOPE, api=False) as stack:
-        camera = Camera(stack.web_ui_url, options.out, options.playwright, options.chromium)
-        asyncio.run(pictures(stack, camera, options.events))
+        operator = Operator(stack.web_ui_url, options.out, options.playwright, options.chromium)
+        asyncio.run(pictures(stack, operator, options.events))
     return 0
 
 
