@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -12,8 +11,13 @@ from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlre
 
 from springline import names
 from springline.errors import Code
-from springline.ledger.event_ids import new_event_id
-from springline.paths import canonical_ulid_event, orchestration_manifest, orchestration_pointer
+from springline.ledger.event_ids import nth_event_id
+from springline.paths import (
+    canonical_ulid_event,
+    event_id_from_ledger_path,
+    orchestration_manifest,
+    orchestration_pointer,
+)
 from tests.ledger_events import run_request
 from tests.workflows.faults import held_until, raises, result_is_lost
 from tests.workflows.rebuild_bench import RebuildBench
@@ -84,9 +88,11 @@ async def test_verify_publishes_nothing_and_names_differences(rebuilds: RebuildB
 async def test_catch_up_takes_in_what_the_ledger_does_not_know(rebuilds: RebuildBench) -> None:
     await rebuilds.fill(2)
     manifest = await rebuilds.listed()
-    last = new_event_id(None, int(time.time() * 1000) + 60_000, 0)
-    paths = [await rebuilds.put_foreign(f"{last[:16]}{number:010}", f"foreign-{number}") for number in range(20)]
-    assert min(paths) > manifest["event_paths"][-1]
+    # Counted from there, not from a clock: the test server's may be years ahead of ours.
+    last = event_id_from_ledger_path(manifest["event_paths"][-1])
+    assert last is not None
+    ids = [nth_event_id(last, (1 << 40) + number) for number in range(20)]
+    paths = [await rebuilds.put_foreign(event_id, f"foreign-{event_id}") for event_id in ids]
     result = await rebuilds.rebuild({"event_paths": [*manifest["event_paths"], *paths]}, "catch-up")
     assert (result.events_processed, result.events_skipped) == (20, 6)
     assert (await rebuilds.head()).events == 26
