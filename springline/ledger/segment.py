@@ -92,10 +92,7 @@ def event_id_of(body: bytes) -> str:
 
 def raw_size(events: Sequence[tuple[str, bytes]]) -> int:
     """Return the bytes of the segment's content before compression; what the size of a segment is measured by."""
-    size = 0
-    for event_id, body in events:
-        size += len(body) + 1 if _is_line(body) else line_size(event_id, body)
-    return size
+    return sum(line_size(event_id, body) for event_id, body in events)
 
 
 def line_size(event_id: str, body: bytes) -> int:
@@ -114,11 +111,8 @@ def _content(events: Sequence[tuple[str, bytes]]) -> bytes:
 
 
 def _line(event_id: str, body: bytes) -> bytes:
-    return body if _is_line(body) else encode(_text(event_id, body))
-
-
-def _is_line(body: bytes) -> bool:
-    return body.startswith(b"{") and b"\n" not in body
+    is_line = body.startswith(b"{") and b"\n" not in body
+    return body if is_line else encode(_text(event_id, body))
 
 
 def _text(event_id: str, body: bytes) -> str:

@@ -75,15 +75,12 @@ async def assemble(
         files_of[part.table].append(part.stored)
 
     async def write(name: str) -> WrittenTable:
-        datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files_of[name])
-        # Not in turn: this is the work of Arrow, which leaves other threads alone, and nobody else has anything to do.
-        data = await in_thread(
-            lambda: (
-                encode_table(PARTITION_STATUS, partitions)
-                if name == PARTITION_STATUS.name
-                else merged(TABLES[name], datas)
-            )
-        )
+        # In threads, not in turn: this is nearly all the work of Arrow, which lets others run meanwhile.
+        if name == PARTITION_STATUS.name:
+            data = await in_thread(lambda: encode_table(PARTITION_STATUS, partitions))
+        else:
+            datas = await each(lambda file: read_file(store, file, bytes, remedy=WORK_AGAIN), files_of[name])
+            data = await in_thread(lambda: merged(TABLES[name], datas))
         org = config.tenant if name == CATALOG_RUN_INDEX.name else None
         return await write_table(store, StateLayer.BASE, order.snapshot_id, EncodedTable(name, org, data))
 
@@ -92,7 +89,6 @@ async def assemble(
     digest, written = await together(
         in_turn(lambda: _digest(shards, partitions)), each(write, largest_first, concurrency=TABLES_TOGETHER)
     )
-    by_name = {one.table: one for one in written}
     buckets = await write_file(
         store,
         encode_buckets(digest),
@@ -103,7 +99,7 @@ async def assemble(
         base=BaseSnapshot(
             snapshot_id=order.snapshot_id,
             published_at=format_ms(order.now_ms),
-            tables=paths_of([by_name[name] for name in TABLES]),
+            tables=paths_of(written),
             delete_channel_version=DELETE_CHANNEL_VERSION,
             buckets=buckets,
         ),

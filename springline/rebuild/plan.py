@@ -65,10 +65,10 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     index = await index_of(store, None if head is None else head.manifest)
     can_be_read = index is not None and await is_whole(store, index)
     accepted_by: Literal["index", "rounds"] = "index" if can_be_read else "rounds"
-    # What was read with less to compare it with is read again once there is more.
-    # Parts are named by their numbers: cut in another way it is other work.
     slices = slices_of(ids)
-    cut = str(len(slices)).encode()
+    # Parts are named by their numbers: cut in another way it is other work.
+    cut = str([len(one) for one in slices]).encode()
+    # What was read with less to compare it with is read again once there is more.
     work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut], config.fingerprint)
     accepted_path = None if accepted_by == "index" else await write_accepted(store, work_id)
     await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))

@@ -22,6 +22,8 @@ LOCK_WAIT_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.0005
 _LONGEST_PAUSE_SECONDS = 0.02
 _READ_BYTES = 1 << 20
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
@@ -35,13 +37,10 @@ def opened(path: Path) -> Iterator[BufferedReader | None]:
 
     A symbolic link is an error (`OSError` ELOOP): whoever made it, its target is not ours to read.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            yield None
-            return
-        raise
+    handle = _open(path, _FILE)
+    if handle is None:
+        yield None
+        return
     try:
         if stat.S_ISREG(os.fstat(handle).st_mode):
             with os.fdopen(handle, "rb", closefd=False) as file:
@@ -55,13 +54,10 @@ def opened(path: Path) -> Iterator[BufferedReader | None]:
 @contextmanager
 def opened_folder(path: str) -> Iterator[int | None]:
     """Open the folder `path`, or yield None if there is none: what is read in it need not be found from the root."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            yield None
-            return
-        raise
+    handle = _open(path, _FOLDER)
+    if handle is None:
+        yield None
+        return
     try:
         yield handle
     finally:
@@ -73,12 +69,9 @@ def read_file(path: Path | str, *, within: int | None = None) -> bytes | None:
 
     `within`: an open folder that a relative `path` starts from.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=within)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            return None
-        raise
+    handle = _open(path, _FILE, within=within)
+    if handle is None:
+        return None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -95,9 +88,19 @@ def read_file(path: Path | str, *, within: int | None = None) -> bytes | None:
         os.close(handle)
 
 
+def _open(path: Path | str, flags: int, *, within: int | None = None) -> int | None:
+    """Return a handle of what is at `path`, or None if nothing is, or can be, there."""
+    try:
+        return os.open(path, flags, dir_fd=within)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(folder, _FOLDER)
     try:
         os.fsync(handle)
     finally:

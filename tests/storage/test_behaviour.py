@@ -70,6 +70,9 @@ async def test_many_are_read_in_order(store: ObjectStore) -> None:
             *(path if number % 2 == 0 else None for number, path in enumerate(many)),
             many[0],
         ]
+        stored = await store.get(many[0])
+        assert stored is not None
+        assert found[0] == stored.data
 
 
 async def test_create_only(store: ObjectStore) -> None:

@@ -217,7 +217,9 @@ async def test_many_reads_take_large_files_whole_and_know_what_is_no_object(loca
     names = [ObjectPath(name) for name in ("a", "a/pipe", "a/none", "a/large/below", "a//large", "a/large")]
     found = await local.read_many(names)
     assert [one is None for one in found] == [True] * 5 + [False]
-    assert found[-1] == large
+    stored = await local.get(ObjectPath("a/large"))
+    assert stored is not None
+    assert found[-1] == stored.data == large
     with pytest.raises(InvalidPath):
         await local.read_many([ObjectPath(f"{OWN_FOLDER}/tmp/x")])
 

@@ -93,6 +93,7 @@ async def test_catch_up_takes_in_what_the_ledger_does_not_know(rebuilds: Rebuild
     assert last is not None
     ids = [nth_event_id(last, (1 << 40) + number) for number in range(20)]
     paths = [await rebuilds.put_foreign(event_id, f"foreign-{event_id}") for event_id in ids]
+    assert min(paths) > manifest["event_paths"][-1]
     result = await rebuilds.rebuild({"event_paths": [*manifest["event_paths"], *paths]}, "catch-up")
     assert (result.events_processed, result.events_skipped) == (20, 6)
     assert (await rebuilds.head()).events == 26
