@@ -123,7 +123,9 @@ def _written(store: str | None, tenant: str, workspace: str, out: str | None, fi
 
         path = manifest_path(out if out is not None else f"plan-{ULID()}")
         found = await find(scoped)
-        written = await write_manifest(scoped, path, found.event_paths, found.segment_paths)
+        written = await write_manifest(
+            scoped, path, found.event_paths, found.segment_paths, as_of_round=found.as_of_round
+        )
         for note in found.notes:
             hint(note)
         document = {
@@ -133,6 +135,7 @@ def _written(store: str | None, tenant: str, workspace: str, out: str | None, fi
             "events": found.events,
             "event_paths": len(found.event_paths),
             "segment_paths": len(found.segment_paths),
+            "as_of_round": found.as_of_round,
             "passed_over": dict(sorted(found.passed_over.items())),
             "examples": found.examples,
             "notes": found.notes,

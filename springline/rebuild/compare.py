@@ -8,22 +8,27 @@ from collections.abc import Collection, Iterable, Mapping
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
+from springline.projection.index import EventsIndex
 from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.projection.schema import TABLES, Key, Row, Table
 from springline.reading.compare import differences
 from springline.rebuild.assemble import RebuiltBase
 from springline.rebuild.base_manifest import manifest_of
-from springline.rebuild.later import Later, events_after
+from springline.rebuild.later import Later, add_rounds, events_after
 from springline.rebuild.orders import Compared, Difference
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.folding import fold_forward
+from springline.sequencer.events_index import read_index
+from springline.sequencer.folding import fold_forward, is_late, refold
 from springline.sequencer.head import read_manifest
+from springline.sequencer.index_lookup import SegmentCache
 from springline.sequencer.load import load_state, read_rows
 from springline.sequencer.offload import in_turn
 from springline.sequencer.orders import Head
 from springline.sequencer.parallel import each
 from springline.sequencer.rounds import RoundRecord
+from springline.sequencer.segments import RESTORE_EVENT
 from springline.sequencer.table_files import read_table
+from springline.sequencer.warm import Warm
 from springline.storage.port import ObjectStore
 
 SHOWN = 1_000
@@ -65,15 +70,21 @@ class _Rebuilt:
     @classmethod
     async def of(cls, store: ObjectStore, config: FoldConfig, base: RebuiltBase, published: Manifest) -> _Rebuilt:
         """Return the state of `base` with what the published one holds of later events."""
-        later: Later = await events_after(store, config, published, base.last_event_id)
+        held = await read_index(store, base.index)
+        later = await _later(store, config, base, held, published)
         if not later.events:
             return cls(base, None, base.tables)
         manifest = manifest_of(base, config, Head(manifest_id=NO_MANIFEST), revision="", rounds_folded=0)
-        state = (await load_state(store, manifest, config)).state
+        loaded = await load_state(store, manifest, config)
+        warm = Warm(None, manifest, loaded.state, loaded.digest, held)
         record = RoundRecord(
             number=1, writer="", order_sha256="", kind="foreign", created_at_ms=0, events=later.ascending()
         )
-        await fold_forward(state, record)
+        state = warm.state
+        if is_late(record, warm):
+            state = (await refold(store, config, warm, record, cache=SegmentCache())).state
+        else:
+            await fold_forward(state, record)
         rows = {name: list(state.rows(name)) for name in TABLES}
         return cls(base, rows, (await in_turn(lambda: Digest.of(rows))).tables())
 
@@ -82,6 +93,19 @@ class _Rebuilt:
         if self._on_top is not None:
             return {name: self._on_top[name] for name in tables}
         return await _rebuilt_rows(store, self._base, tables)
+
+
+async def _later(
+    store: ObjectStore, config: FoldConfig, base: RebuiltBase, held: EventsIndex, published: Manifest
+) -> Later:
+    """Return what a published state holds that was accepted after the list of the base was made, early ids and all."""
+    later = await events_after(store, config, published, base.last_event_id)
+    if (ours := published.springline) is not None:
+        folded = ours.rounds_folded
+        await add_rounds(store, later, held, after=base.rounds_folded, folded=folded, through=folded)
+    if later.missing:
+        raise DamagedObject(later.missing[0], "was accepted, and is nowhere to be had", RESTORE_EVENT)
+    return later
 
 
 async def _rebuilt_rows(store: ObjectStore, rebuilt: RebuiltBase, tables: Collection[str]) -> dict[str, list[Row]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from springline.paths import rebuild_slice
 from springline.projection.index import EventsIndex, SegmentRef
 from springline.rebuild.fold import overlapping
-from springline.rebuild.later import index_of
+from springline.rebuild.later import index_of, rounds_after
 from springline.rebuild.orders import RebuildPlan
 from springline.rebuild.read import read_list
 from springline.rebuild.receipts import PartReceipt
@@ -24,9 +24,10 @@ from springline.storage.port import ObjectStore
 async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartReceipt]) -> list[str]:
     """Return the ids of accepted events that are not listed, ascending, up to the last one that is.
 
-    What was accepted above that came after the list was made: it is folded on top (`springline.rebuild.later`).
-    For a catch-up those above its floor have no published index yet, so there is nothing to compare. What cannot be
-    read of the old index is no gap: a full rebuild is for the case that all of it is lost.
+    What was accepted above that, or by a later round than the list knows of, came after the list was made: it is
+    folded on top (`springline.rebuild.later`). For a catch-up those above its floor have no published index yet, so
+    there is nothing to compare. What cannot be read of the old index is no gap: a full rebuild is for the case that
+    all of it is lost.
     """
     if plan.manifest_path is None or plan.floor is not None:
         return []
@@ -44,7 +45,8 @@ async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartR
     known = {ref.path for part in parts if (ref := part.segment) is not None}
     missing = await _missing(store, index, [ref for ref in refs if ref.path not in known], parts)
     missing = await _not_listed(store, plan, missing)
-    return [event_id for event_id in missing if last is None or event_id < last]
+    missing = [event_id for event_id in missing if last is None or event_id < last]
+    return await _not_later(store, plan, missing)
 
 
 def _known(parts: Sequence[PartReceipt]) -> int:
@@ -61,6 +63,15 @@ async def _not_listed(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence
     left = set(event_ids)
     for number in range(plan.slices if left else 0):
         left.difference_update(await read_list(store, rebuild_slice(plan.work_id, number)))
+    return sorted(left)
+
+
+async def _not_later(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence[str]) -> list[str]:
+    """Return those of some events that were accepted before the list was made."""
+    left = set(event_ids)
+    if left:
+        async for records in rounds_after(store, plan.rounds_folded):
+            left.difference_update(event.event_id for one in records for event in one.record.events)
     return sorted(left)
 
 

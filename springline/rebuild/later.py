@@ -68,8 +68,10 @@ async def events_after(store: ObjectStore, config: FoldConfig, manifest: Manifes
     return later
 
 
-async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, after: int, folded: int | None) -> None:
-    """Add the events of all rounds after number `after` that `held` does not hold.
+async def add_rounds(
+    store: ObjectStore, later: Later, held: EventsIndex, *, after: int, folded: int | None, through: int | None = None
+) -> None:
+    """Add the events of all rounds after number `after` that `held` does not hold; `through`: up to this one only.
 
     `folded`: rounds up to this number are published and written out; None: only the last one may not be. A body that
     was taken out of its record is read from the event's object. Raises `DamagedObject` for a record that is none,
@@ -77,7 +79,7 @@ async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, aft
     """
     later.last_round = after
     cache = SegmentCache()
-    async for records in rounds_after(store, after):
+    async for records in rounds_after(store, after, through=through):
         events = {event.event_id: event for one in records for event in one.record.events}
         known = await contains(store, held, events, cache=cache)
         for event_id, sha256 in known.items():
@@ -94,19 +96,20 @@ async def add_rounds(store: ObjectStore, later: Later, held: EventsIndex, *, aft
         later.rounds = (fresh[-1:] if folded is None else [*later.rounds, *fresh]) or later.rounds
 
 
-async def rounds_after(store: ObjectStore, after: int) -> AsyncIterator[list[StoredRound]]:
-    """Yield the records after `after` in order, some at a time; nothing is listed."""
+async def rounds_after(
+    store: ObjectStore, after: int, *, through: int | None = None
+) -> AsyncIterator[list[StoredRound]]:
+    """Yield the records after `after`, and up to `through`, in order, some at a time; nothing is listed."""
     start, together = after + 1, 1
-    while True:
-        records = await each(
-            lambda number: find_round(store, number), range(start, start + together), concurrency=_RECORDS_TOGETHER
-        )
+    while through is None or start <= through:
+        end = start + together if through is None else min(start + together, through + 1)
+        records = await each(lambda number: find_round(store, number), range(start, end), concurrency=_RECORDS_TOGETHER)
         found = _unbroken(records)
         if found:
             yield found
-        if len(found) < together:
+        if len(found) < end - start:
             return
-        start, together = start + together, min(_RECORDS_TOGETHER, together * 4)
+        start, together = end, min(_RECORDS_TOGETHER, together * 4)
 
 
 def _unbroken(records: Iterable[StoredRound | None]) -> list[StoredRound]:

@@ -8,6 +8,10 @@ A manifest is a JSON object with any of
 
 at least one of them not empty. The order means nothing and paths may repeat. Nothing here lists a bucket: what is
 not named is not read.
+
+`as_of_round`, a number, may stand beside them: of rounds up to this one the manifest lists all events, and what later
+rounds accepted is no gap in it, wherever it belongs. Without it that is told from ids alone: above the last one that
+is listed.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ from springline.paths import (
     parse_ledger_segment,
 )
 
-FIELDS = ("event_paths", "segment_paths", "parts")
+LISTS = ("event_paths", "segment_paths", "parts")
+AS_OF_ROUND = "as_of_round"
+FIELDS = (*LISTS, AS_OF_ROUND)
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 _SHOWN = 200
 _ID = slice(-len("01JHMP8000000000000000000A.json"), -len(".json"))
@@ -46,6 +52,7 @@ class RebuildManifest:
     event_paths: list[str]
     segment_paths: list[str]
     parts: list[str]
+    as_of_round: int | None = None
 
 
 def parse_manifest(path: ObjectPath, data: bytes, *, is_part: bool = False) -> RebuildManifest:
@@ -61,12 +68,15 @@ def parse_manifest(path: ObjectPath, data: bytes, *, is_part: bool = False) -> R
     unknown = sorted(set(document) - set(FIELDS))
     if unknown:
         raise _bad(path, f"has the unknown field {unknown[0][:_SHOWN]!r}", f"use only {', '.join(FIELDS)}")
-    lists = {name: _paths(path, name, document.get(name, [])) for name in FIELDS}
+    lists = {name: _paths(path, name, document.get(name, [])) for name in LISTS}
     if not any(lists.values()):
         raise _bad(path, "names nothing: its lists are empty", "list the events, segments or parts to read")
     if is_part and lists["parts"]:
         raise _bad(path, "is a part and has parts itself", "list all parts in the manifest that the rebuild is given")
-    return RebuildManifest(lists["event_paths"], lists["segment_paths"], lists["parts"])
+    as_of_round = document.get(AS_OF_ROUND)
+    if as_of_round is not None:
+        _check_round(path, as_of_round, is_part=is_part)
+    return RebuildManifest(lists["event_paths"], lists["segment_paths"], lists["parts"], as_of_round)
 
 
 def check_parts(path: ObjectPath, parts: Sequence[str]) -> list[ObjectPath]:
@@ -151,6 +161,15 @@ def _paths(path: ObjectPath, name: str, value: Any) -> list[str]:
         if not isinstance(one, str):
             raise _bad_entry(path, name, position, one, "give a path as text")
     return value
+
+
+def _check_round(path: ObjectPath, value: Any, *, is_part: bool) -> None:
+    if is_part:
+        remedy = "say it in the manifest that the rebuild is given"
+        raise _bad(path, f"is a part and has {AS_OF_ROUND}", remedy, field=AS_OF_ROUND)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        remedy = "leave it out, or give the number of a round, as `rebuild plan` does"
+        raise _bad(path, f"has {str(value)[:_SHOWN]!r} as {AS_OF_ROUND}", remedy, field=AS_OF_ROUND)
 
 
 def _bad(path: ObjectPath, problem: str, remedy: str, *, field: str = "rebuild_manifest_path") -> Refused:

@@ -43,8 +43,9 @@ class RebuildPlan(Order):
 
     `work_id` names the work folder; it is the same for the same manifest and configuration, so that a rebuild that
     is started again finds what the one before finished. `slices` are lists of event paths to read, `segments` are
-    read as they are. `floor`: greatest event id that catch-up passes over. `watermark` and `rounds_folded`: where the
-    published state stood, None and 0 if it cannot be read; `head_problem` says why.
+    read as they are. `floor`: greatest event id that catch-up passes over. `watermark`: where the published state
+    stood, None if it cannot be read; `head_problem` says why. `rounds_folded`: up to this round the state is
+    published and all events are listed; what later ones accepted came meanwhile.
     """
 
     work_id: str

@@ -86,7 +86,7 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         shards=shards_for(listed_events, config),
         floor=floor,
         watermark=marks.last_visible_event_id if marks is not None else None,
-        rounds_folded=ours.rounds_folded if ours is not None else 0,
+        rounds_folded=_rounds_listed(manifests[0][1], 0 if ours is None else ours.rounds_folded),
         digest_before=ours.digest.state if ours is not None else None,
         manifest_path=head.manifest_path if head is not None else None,
         head_problem=problem,
@@ -94,6 +94,11 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
         accepted_path=accepted_path,
         last_listed=max(ends, default=None),
     )
+
+
+def _rounds_listed(manifest: RebuildManifest, folded: int) -> int:
+    """Return up to which round a manifest lists all events, as far as it can be told; `folded` are published."""
+    return folded if manifest.as_of_round is None else min(folded, manifest.as_of_round)
 
 
 def slices_of(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -48,7 +48,8 @@ class Source(StrEnum):
 class Found:
     """What is to be listed in a rebuild manifest.
 
-    `events` counts the distinct events of both lists. `passed_over` counts names that were not taken, by reason, and
+    `events` counts the distinct events of both lists. `as_of_round`: of rounds up to this one all events are listed,
+    None if nobody knows. `passed_over` counts names that were not taken, by reason, and
     `examples` holds some of those that look as if they should have been. `notes` are for the operator.
     """
 
@@ -56,6 +57,7 @@ class Found:
     event_paths: list[ObjectPath] = field(default_factory=list)
     segment_paths: list[ObjectPath] = field(default_factory=list)
     events: int = 0
+    as_of_round: int | None = None
     passed_over: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -85,7 +87,7 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
             "--from-listing to list the bucket.",
         )
     index = await read_index(store, ours.events.index)
-    found = Found(Source.INDEX, events=index.count)
+    found = Found(Source.INDEX, events=index.count, as_of_round=ours.rounds_folded)
     if ours.adopted is not None:
         found.notes.append(
             f"the state was taken over from {ours.adopted.manifest_path}: events before that are not in the index; "
@@ -109,8 +111,10 @@ async def from_rounds(store: ObjectStore) -> Found:
     a record that cannot be read, and `Refused` (NOT_FOUND) if there is none.
     """
     ids: set[str] = set()
+    last = 0
     async for stored in _rounds(store):
         ids.update(event.event_id for event in stored.record.events)
+        last = stored.record.number
     if not ids:
         raise refused(
             Code.NOT_FOUND,
@@ -118,7 +122,7 @@ async def from_rounds(store: ObjectStore) -> Found:
             field="--from-rounds",
             remedy="Give --from-inventory FILE for names from elsewhere, or --from-listing to list the bucket.",
         )
-    found = Found(Source.ROUNDS, canonical_ulid_events(sorted(ids)), events=len(ids))
+    found = Found(Source.ROUNDS, canonical_ulid_events(sorted(ids)), events=len(ids), as_of_round=last)
     found.notes.append("events that were in the workspace before its first round are not among these")
     return found
 

@@ -9,6 +9,7 @@ import orjson
 
 from springline.errors import Code, refused
 from springline.paths import InvalidPath, ObjectPath, check_rebuild_manifest, orchestration_rebuild
+from springline.rebuild.manifest import AS_OF_ROUND
 from springline.rebuild.request import checked_manifest_path
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
@@ -53,9 +54,12 @@ async def write_manifest(
     event_paths: Sequence[ObjectPath],
     segment_paths: Sequence[ObjectPath],
     *,
+    as_of_round: int | None = None,
     part_size: int = PART_SIZE,
 ) -> Written:
     """Write a rebuild manifest, in parts if it names more than `part_size` paths. Safe to repeat with the same.
+
+    `as_of_round`: up to this round all events are listed, None if nobody knows.
 
     Raises `Refused`: INVALID_REQUEST if there is nothing to name, NAME_TAKEN if another manifest stands there.
     """
@@ -68,7 +72,7 @@ async def write_manifest(
             remedy="Check tenant, workspace and store; nothing was written.",
         )
     if len(event_paths) + len(segment_paths) <= part_size:
-        await _put(store, path, _document(event_paths, segment_paths))
+        await _put(store, path, _document(event_paths, segment_paths, as_of_round))
         return Written(path, [])
     pieces = [
         *(_document(event_paths[start : start + part_size], []) for start in range(0, len(event_paths), part_size)),
@@ -77,13 +81,20 @@ async def write_manifest(
     stem = path[: -len(".json")]
     parts = [check_rebuild_manifest(f"{stem}.part-{number:05}.json") for number in range(len(pieces))]
     await each(lambda number: _put(store, parts[number], pieces[number]), range(len(parts)), concurrency=_PUTS_TOGETHER)
-    await _put(store, path, orjson.dumps({"parts": parts}, option=orjson.OPT_INDENT_2))
+    await _put(store, path, _encoded({"parts": list(parts)}, as_of_round))
     return Written(path, parts)
 
 
-def _document(event_paths: Sequence[ObjectPath], segment_paths: Sequence[ObjectPath]) -> bytes:
+def _document(
+    event_paths: Sequence[ObjectPath], segment_paths: Sequence[ObjectPath], as_of_round: int | None = None
+) -> bytes:
     lists = {"event_paths": event_paths, "segment_paths": segment_paths}
-    return orjson.dumps({name: list(paths) for name, paths in lists.items() if paths}, option=orjson.OPT_INDENT_2)
+    return _encoded({name: list(paths) for name, paths in lists.items() if paths}, as_of_round)
+
+
+def _encoded(lists: dict[str, list[ObjectPath]], as_of_round: int | None) -> bytes:
+    known = {} if as_of_round is None else {AS_OF_ROUND: as_of_round}
+    return orjson.dumps(known | lists, option=orjson.OPT_INDENT_2)
 
 
 async def _put(store: ObjectStore, path: ObjectPath, data: bytes) -> None:

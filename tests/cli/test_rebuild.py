@@ -75,6 +75,7 @@ def test_a_plan_lists_what_the_index_names(lake: str, cli: Cli) -> None:
     lists = written(lake, said["rebuild_manifest_path"])
     assert len(lists["segment_paths"]) == said["segment_paths"] == 1
     assert len(lists["event_paths"]) == said["event_paths"] == 10
+    assert said["as_of_round"] > 0
     assert said["next"] == "springline rebuild start state/orchestration/rebuilds/mine.json --mode verify"
 
 

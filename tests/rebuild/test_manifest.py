@@ -10,6 +10,8 @@ import pytest
 from springline.errors import Code, Refused
 from springline.paths import ObjectPath
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
+from springline.rebuild.writing import write_manifest
+from springline.storage.memory import MemoryStore
 
 PATH = ObjectPath("state/orchestration/rebuilds/2026.json")
 ID_A, ID_B = "01JHMP8000000000000000000A", "01JHMP8000000000000000000B"
@@ -50,6 +52,11 @@ def test_parts_and_segments_add_up() -> None:
         (b'{"event_paths": {}}', "an object as event_paths"),
         (b'{"event_paths": [7]}', "event_paths[0]"),
         (b'{"event_paths": [null]}', "event_paths[0]"),
+        (b'{"as_of_round": 3}', "names nothing"),
+        (b'{"event_paths": ["x"], "as_of_round": -1}', "'-1' as as_of_round"),
+        (b'{"event_paths": ["x"], "as_of_round": 1.5}', "'1.5' as as_of_round"),
+        (b'{"event_paths": ["x"], "as_of_round": true}', "'True' as as_of_round"),
+        (b'{"event_paths": ["x"], "as_of_round": "3"}', "'3' as as_of_round"),
     ],
 )
 def test_bad_shapes_are_refused_by_name(data: bytes, said: str) -> None:
@@ -101,9 +108,38 @@ def test_parts_lie_where_manifests_lie(part: str) -> None:
     assert caught.value.refusal.field == "parts[0]"
 
 
-def test_a_part_has_no_parts() -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"parts": ["state/orchestration/rebuilds/p1.json"]}',
+        b'{"event_paths": ["%s"], "as_of_round": 3}' % EVENT_A.encode(),
+    ],
+)
+def test_a_part_has_no_parts_and_no_round(data: bytes) -> None:
     with pytest.raises(Refused, match="is a part"):
-        parse_manifest(PATH, b'{"parts": ["state/orchestration/rebuilds/p1.json"]}', is_part=True)
+        parse_manifest(PATH, data, is_part=True)
+    parse_manifest(PATH, data)
+
+
+async def test_a_list_says_up_to_which_round_it_goes_also_in_parts() -> None:
+    store = MemoryStore()
+    whole = await write_manifest(store, PATH, [ObjectPath(EVENT_A)], [], as_of_round=7)
+    assert (await _read(store, whole.path)).as_of_round == 7
+    other = ObjectPath("state/orchestration/rebuilds/other.json")
+    events = [ObjectPath(EVENT_A), ObjectPath(EVENT_B)]
+    cut = await write_manifest(store, other, events, [ObjectPath(SEGMENT)], as_of_round=0, part_size=1)
+    first = await _read(store, cut.path)
+    assert (first.as_of_round, first.parts) == (0, cut.parts)
+    parts = [await _read(store, part, is_part=True) for part in cut.parts]
+    assert [path for part in parts for path in part.event_paths] == events
+    unknown = await write_manifest(store, ObjectPath("state/orchestration/rebuilds/unknown.json"), events, [])
+    assert (await _read(store, unknown.path)).as_of_round is None
+
+
+async def _read(store: MemoryStore, path: ObjectPath, *, is_part: bool = False) -> RebuildManifest:
+    stored = await store.get(path)
+    assert stored is not None
+    return parse_manifest(path, stored.data, is_part=is_part)
 
 
 def test_the_same_contents_and_configuration_are_the_same_work() -> None:

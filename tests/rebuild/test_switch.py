@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from springline.errors import Code, Refused
-from springline.paths import orchestration_manifest, orchestration_pointer
+from springline.paths import ObjectPath, orchestration_manifest, orchestration_pointer
 from springline.rebuild.orders import Compared, RebuildMode, StateSwitched, Switched
+from springline.rebuild.sources import from_rounds
 from springline.sequencer import manifests
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.rebuild.driver import Incomplete, Rebuild
-from tests.rebuild.workspaces import appended, digest, foreign, listed, listed_in_segments
+from tests.rebuild.workspaces import appended, digest, foreign, listed, listed_in_segments, planned
 from tests.sequencer.run import Run
 from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, body_of, scoped, seed_event, triggered
 from tests.sequencer.yardstick import check_state, head_of
@@ -160,6 +161,58 @@ async def test_what_is_accepted_while_the_rebuild_goes_on_is_there_even_if_it_is
     assert len(await check_state(store)) == 8
 
 
+async def test_what_is_accepted_after_the_list_was_made_is_there_even_if_it_is_late() -> None:
+    store, run = await appended(["r"])
+    early = seed_event(store, body_of(1, triggered("early"), at_ms=NOW_MS - 5_000))
+    earlier = seed_event(store, body_of(2, triggered("earlier"), at_ms=NOW_MS - 6_000))
+    manifest, bare = await planned(store), await listed(store)
+    assert (await run.ingest(early)).late == 1
+    await run.append(ask(60, triggered("own")))
+    before = await digest(store)
+    with pytest.raises(Incomplete) as caught:
+        await full(store, bare)
+    assert caught.value.gaps == [early.rsplit("/", 1)[-1].removesuffix(".json")]
+    rebuild = Rebuild(store, CONFIG, shards=2)
+    ready = await rebuild.prepare(manifest, RebuildMode.FULL)
+    assert (await run.ingest(earlier)).late == 1
+    state = await rebuild.switch(ready)
+    assert state.switched is not None
+    assert state.switched.later_events == 3
+    assert state.switched.digest != before
+    assert len(await check_state(store)) == 9
+    await run.settle()
+    (answer,) = await run.append(ask(61, triggered("after")))
+    assert answer.refusal is None
+    await check_state(store)
+
+
+async def test_what_the_list_should_have_held_is_a_gap_whatever_came_later() -> None:
+    store, run = await appended(["r"])
+    late = seed_event(store, body_of(1, triggered("early"), at_ms=NOW_MS - 5_000))
+    manifest = await planned(store)
+    paths = manifest["event_paths"]
+    assert isinstance(paths, list)
+    left_out = paths.pop(2)
+    await run.ingest(late)
+    with pytest.raises(Incomplete) as caught:
+        await full(store, manifest)
+    assert caught.value.gaps == [left_out.rsplit("/", 1)[-1].removesuffix(".json")]
+
+
+async def test_a_list_from_before_the_pointer_was_lost_may_know_of_more_rounds_than_are_published() -> None:
+    store, run = await appended(["r"])
+    found = await from_rounds(scoped(store))
+    assert found.as_of_round == 6
+    before = await digest(store)
+    store.remove(POINTER)
+    manifest = {"event_paths": found.event_paths, "as_of_round": 1_000}
+    assert (await full(store, manifest)).digest == before
+    await run.settle()
+    (answer,) = await run.append(ask(61, triggered("after")))
+    assert answer.refusal is None
+    assert len(await check_state(store)) == 7
+
+
 async def test_a_round_that_is_recorded_and_nothing_else_becomes_visible_with_its_marker() -> None:
     store, run = await appended(["r"])
     manifest = await listed(store)
@@ -229,6 +282,38 @@ async def test_verify_says_equal_and_publishes_nothing() -> None:
     assert compared.equal
     assert compared.published_digest == compared.rebuilt_digest == await digest(store)
     assert store.objects[POINTER].data == pointer
+
+
+async def test_verify_counts_what_came_late_after_the_list_was_made() -> None:
+    store, run = await appended(["r", "s"])
+    late = seed_event(store, body_of(1, triggered("early"), at_ms=NOW_MS - 5_000))
+    manifest, bare = await planned(store), await listed(store)
+    await run.append(ask(50, triggered("later")))
+    await run.ingest(late)
+    pointer = store.objects[POINTER].data
+    compared = await Rebuild(store, CONFIG, shards=3).run(manifest, RebuildMode.VERIFY)
+    assert isinstance(compared, Compared)
+    assert compared.equal
+    assert compared.published_digest == compared.rebuilt_digest == await digest(store)
+    unequal = await Rebuild(store, CONFIG, shards=3).run(bare, RebuildMode.VERIFY)
+    assert isinstance(unequal, Compared)
+    assert not unequal.equal
+    assert store.objects[POINTER].data == pointer
+
+
+async def test_verify_does_not_judge_what_is_nowhere_to_be_had() -> None:
+    store, run = await appended(["r"])
+    late = seed_event(store, body_of(1, triggered("early"), at_ms=NOW_MS - 5_000))
+    manifest = await planned(store)
+    await run.ingest(late)
+    ingested = sorted(path for path in store.objects if "/rounds/" in path)[-1]
+    store.seed(ingested, _emptied(store.objects[ingested].data, 7))
+    store.remove(SCOPE.full(ObjectPath(late)))
+    compared = await Rebuild(store, CONFIG).run(manifest, RebuildMode.VERIFY)
+    assert isinstance(compared, Compared)
+    assert not compared.equal
+    assert compared.problem is not None
+    assert late in compared.problem
 
 
 async def test_verify_names_what_differs() -> None:
@@ -305,12 +390,12 @@ async def test_an_accepted_event_that_is_nowhere_is_refused_by_name() -> None:
     assert switched.events == 5
 
 
-def _emptied(data: bytes) -> bytes:
+def _emptied(data: bytes, number: int = 6) -> bytes:
     from msgspec.structs import replace
 
     from springline.sequencer.rounds import RoundEvent, decode_round, encode_round
 
-    record = decode_round(data, 6).record
+    record = decode_round(data, number).record
     events = [RoundEvent(one.event_id, one.sha256, "") for one in record.events]
     return encode_round(replace(record, events=events, requests=[]))
 

@@ -46,6 +46,12 @@ async def listed_in_segments(store: MemoryStore) -> dict[str, list[ObjectPath]]:
     return {"event_paths": found.event_paths, "segment_paths": found.segment_paths}
 
 
+async def planned(store: MemoryStore) -> dict[str, object]:
+    """Return the rebuild manifest of all accepted events that says up to which round they are all of them."""
+    found = await from_index(scoped(store), objects=True)
+    return {"event_paths": found.event_paths, "as_of_round": found.as_of_round}
+
+
 async def digest(store: MemoryStore) -> str:
     """Return the digest of the published state, which is checked against the in-order fold of its events."""
     await check_state(store)
