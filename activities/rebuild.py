@@ -80,26 +80,28 @@ class RebuildActivities:
     @activity.defn(name=names.READ_SLICE)
     async def read_slice(self, order: PartOrder) -> PartRead:
         """Read and check the events of one slice."""
-        done = _Done()
-        async with heartbeating(details=done.details):
+        progress = PartProgress()
+        async with heartbeating(details=progress.details):
             with as_temporal_failures(), long_job():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
-                part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, done.report, accepted)
+                part = await read_slice(
+                    store, scope, plan.work_id, plan.shards, order.number, progress.report, accepted
+                )
                 return _part_read(order.number, part)
 
     @activity.defn(name=names.SCAN_SEGMENT)
     async def scan_segment(self, order: PartOrder) -> PartRead:
         """Read and check one listed segment."""
-        done = _Done()
-        async with heartbeating(details=done.details):
+        progress = PartProgress()
+        async with heartbeating(details=progress.details):
             with as_temporal_failures(), long_job():
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
                 part = await scan_segment(
-                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, done.report, accepted
+                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, progress.report, accepted
                 )
                 return _part_read(order.number, part)
 
@@ -122,8 +124,8 @@ class RebuildActivities:
     @activity.defn(name=names.FOLD_SHARD)
     async def fold_shard(self, order: FoldShardOrder) -> ShardFolded:
         """Fold one shard's events in id order."""
-        done = _Done()
-        async with heartbeating(details=done.details):
+        progress = PartProgress()
+        async with heartbeating(details=progress.details):
             with as_temporal_failures(), long_job():
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
@@ -131,7 +133,7 @@ class RebuildActivities:
                 split = await read_split(store, work_id, order.split)
                 parts = await read_parts(store, split.receipts)
                 receipt, reused = await fold_shard(
-                    store, config, work_id, split, order.split, parts, order.number, done.report
+                    store, config, work_id, split, order.split, parts, order.number, progress.report
                 )
                 return ShardFolded(
                     number=order.number,
@@ -205,7 +207,7 @@ class RebuildActivities:
         return ScopedStore(self._store, scope), scope
 
 
-class _Done:
+class PartProgress:
     """How many events of a part are done: what its heartbeats tell."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench.ledgers import realistic_ledger
+from springline import names
 from springline.ledger.envelope import parse_event
 from springline.local.stack import TEMPORAL
 from springline.projection.config import FoldConfig
@@ -24,10 +25,14 @@ from springline.rebuild.sources import from_index
 from tests.server.appends import Appends
 from tests.server.cluster import Cluster
 from tests.server.rebuilds import Rebuilds
+from tests.server.recording_worker import Work, works
 
 Record = Callable[[str, object], None]
 
 MOST_MIB = 1024
+RECORDING = "tests.server.recording_worker"
+WORK = "work"
+"""The folder in which workers write down what they did."""
 
 
 async def test_a_small_rebuild_under_kills(own_cluster: Cluster, record_property: Record) -> None:
@@ -57,9 +62,13 @@ async def chaos(
     assert (result["events_processed"], result["digest_after"]) == (events, expected)
     attempts = await rebuilds.attempts(run_id)
     every = [attempt for some in attempts.values() for attempt in some]
+    done = works(cluster.folder / WORK)
+    read, fold = ([one for one in done if one.name == name] for name in (names.READ_SLICE, names.FOLD_SHARD))
     print(
         f"{events:,} events from objects in {seconds:.1f} s under {killed} kills and a restart of the server: "
-        f"peak {max(peaks):.0f} MiB, {sum(every) / len(every):.2f} attempts a step, {max(every)} at most"
+        f"peak {max(peaks):.0f} MiB, {sum(every) / len(every):.2f} attempts a step, {max(every)} at most; "
+        f"read {times(read):.2f} times, a slice {most_times(read):.2f} at most; "
+        f"folded {times(fold):.2f} times, a shard {most_times(fold):.2f} at most"
     )
     record("explored", f"rebuilds under kills: {killed} workers killed")
     assert killed
@@ -67,6 +76,9 @@ async def chaos(
     # What is finished is never done again: every part and shard has one result, whatever was killed meanwhile.
     assert len(attempts["read_slice"]) == len(slices_of(event_paths))
     assert sum(every) <= 2 * len(every)
+    assert sum(one.size for one in read) == sum(one.size for one in fold) == events
+    assert times(read) <= 2
+    assert times(fold) <= 2
     assert await rebuilds.digest() == expected
     if events >= 100_000:
         await from_segments(cluster, rebuilds, events, expected)
@@ -135,8 +147,20 @@ async def under_kills(
 
 
 def two_workers(cluster: Cluster) -> None:
+    folder = cluster.folder / WORK
+    folder.mkdir(exist_ok=True)
     while len(cluster.workers) < 2:
-        cluster.start_worker()
+        cluster.start_worker(RECORDING, str(folder))
+
+
+def times(works: list[Work]) -> float:
+    """Return how many times all events were read, or folded, by attempts that were killed and those that were not."""
+    return sum(one.done for one in works) / sum(one.size for one in works)
+
+
+def most_times(works: list[Work]) -> float:
+    """Return how many times the events of the part that fared worst were."""
+    return max(one.done / one.size for one in works)
 
 
 def peak_mib(pid: int | None) -> float:
