@@ -82,7 +82,7 @@ class RebuildActivities:
         """Read and check the events of one slice."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job():
+            with as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -96,7 +96,7 @@ class RebuildActivities:
         """Read and check one listed segment."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job():
+            with as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -126,7 +126,7 @@ class RebuildActivities:
         """Fold one shard's events in id order."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job():
+            with as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 work_id = order.plan.work_id
@@ -151,7 +151,7 @@ class RebuildActivities:
     async def assemble(self, order: AssembleOrder) -> Assembled:
         """Merge the shards into one base, its digest and the index of its events."""
         async with heartbeating():
-            with as_temporal_failures(), long_job():
+            with as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt, digest, description = await assemble(store, config, order)
@@ -169,7 +169,7 @@ class RebuildActivities:
     async def compare(self, order: CompareOrder) -> Compared:
         """Compare the published state with the rebuilt one."""
         async with heartbeating():
-            with as_temporal_failures(), long_job():
+            with as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt = await read_base(store, order.base_path, order.base_sha256)

@@ -5,7 +5,8 @@ the other, and one that makes many short calls to the system waits milliseconds 
 long work takes turns: reading thousands of small files from a local disk, parsing, folding, encoding.
 
 Whoever began earlier goes first. Jobs that took turns evenly would all end late and at the same time, would all wait
-for the store at the same time, and would leave nothing to be done elsewhere meanwhile.
+for the store at the same time, and would leave nothing to be done elsewhere meanwhile. A job that was begun before and
+lost with its process goes before those that were not: what is done a second time should not be done a third time.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from contextvars import ContextVar
 from itertools import count
 from weakref import WeakKeyDictionary
 
-_JOB: ContextVar[int] = ContextVar("springline_job", default=0)
+_Rank = tuple[bool, int, int]
+"""Whether it is a long job, how often it was lost (negative), and its number: the least goes first."""
+_JOB: ContextVar[_Rank] = ContextVar("springline_job", default=(False, 0, 0))
 _jobs = count(1)
 
 
 @contextmanager
-def long_job() -> Iterator[None]:
-    """Have what is done in this block wait for its turns behind long jobs that began earlier, and all other work."""
-    token = _JOB.set(next(_jobs))
+def long_job(*, lost: int = 0) -> Iterator[None]:
+    """Have what is done in this block wait for its turns behind all other work, and behind other long jobs.
+
+    Of these go first those that were `lost` more often before, then those that began earlier.
+    """
+    token = _JOB.set((True, -lost, next(_jobs)))
     try:
         yield
     finally:
@@ -33,11 +39,11 @@ def long_job() -> Iterator[None]:
 
 
 class Turns:
-    """Whose turn it is: a lock that goes to the earliest job waiting, and among equals to who waits longest."""
+    """Whose turn it is: a lock that goes to the first job of those waiting, and among equals to who waits longest."""
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[_Rank, int, asyncio.Future[None]]] = []
         self._order = count()
 
     @asynccontextmanager

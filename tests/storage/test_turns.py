@@ -8,30 +8,28 @@ from contextlib import nullcontext, suppress
 from springline.storage.turns import Turns, long_job
 
 
-async def test_whoever_began_earlier_goes_first_and_short_work_before_all() -> None:
+async def test_short_work_goes_before_all_and_then_what_was_lost_before_and_then_what_began_earlier() -> None:
     turns, order = Turns(), list[str]()
+    lost: dict[str, int | None] = {"first": 0, "second": 0, "lost": 1, "lost again": 2, "short": None}
+    gates = {name: asyncio.Event() for name in lost}
 
-    async def job(name: str, *, long: bool, gate: asyncio.Event) -> None:
-        with long_job() if long else nullcontext():
-            await gate.wait()
+    async def job(name: str) -> None:
+        times = lost[name]
+        with nullcontext() if times is None else long_job(lost=times):
+            await gates[name].wait()
             async with turns.turn():
                 order.append(name)
 
-    gates = {name: asyncio.Event() for name in ("first", "second", "short")}
-    tasks = [
-        asyncio.create_task(job("first", long=True, gate=gates["first"])),
-        asyncio.create_task(job("second", long=True, gate=gates["second"])),
-        asyncio.create_task(job("short", long=False, gate=gates["short"])),
-    ]
+    tasks = [asyncio.create_task(job(name)) for name in lost]
     await asyncio.sleep(0)
     async with turns.turn():
-        for name in ("second", "first", "short"):
+        for name in ("second", "lost", "first", "lost again", "short"):
             gates[name].set()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert order == []
     await asyncio.gather(*tasks)
-    assert order == ["short", "first", "second"]
+    assert order == ["short", "lost again", "lost", "first", "second"]
 
 
 async def test_a_turn_is_held_alone() -> None:
