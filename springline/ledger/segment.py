@@ -30,7 +30,12 @@ class DamagedSegment(ValueError):
 
 
 def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> bytes:
-    """Return the segment of events given as (event id, body), strictly ascending by id.
+    """Return the segment of events given as (event id, body), strictly ascending by id; see `sealed`."""
+    return sealed(events, judged=judged)[0]
+
+
+def sealed(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> tuple[bytes, int]:
+    """Return the segment of events given as (event id, body), strictly ascending by id, and its `raw_size`.
 
     `judged`: the bodies were read as events before, and name the ids given. Raises `ValueError` if there is no event,
     they are out of order, a body is not UTF-8, or names another id.
@@ -52,7 +57,7 @@ def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False)
             _text(event_id, body)
         raise
     codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
-    return bytes(codec.compress(text, asbytes=True))
+    return bytes(codec.compress(text, asbytes=True)), len(text)
 
 
 def decode_segment(data: bytes) -> list[tuple[str, bytes]]:
@@ -92,7 +97,7 @@ def event_id_of(body: bytes) -> str:
 
 def raw_size(events: Sequence[tuple[str, bytes]]) -> int:
     """Return the bytes of the segment's content before compression; what the size of a segment is measured by."""
-    return sum(line_size(event_id, body) for event_id, body in events)
+    return len(_content(events))
 
 
 def line_size(event_id: str, body: bytes) -> int:

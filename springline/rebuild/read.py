@@ -15,7 +15,7 @@ import msgspec
 
 from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
-from springline.ledger.segment import DamagedSegment, encode_segment, event_id_of, raw_size, segment_bodies
+from springline.ledger.segment import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies
 from springline.paths import (
     ObjectPath,
     Scope,
@@ -230,7 +230,7 @@ def _take_all(
 
 
 async def _seal(store: ObjectStore, events: list[tuple[str, bytes]]) -> SegmentRef:
-    data, raw = await in_turn(lambda: (encode_segment(events, judged=True), raw_size(events)))
+    data, raw = await in_turn(lambda: sealed(events, judged=True))
     return await write_encoded(store, events, data, raw)
 
 

@@ -60,7 +60,7 @@ def judge_event(body: bytes, scope: paths.Scope) -> Event | Verdict:
         event = parse_event(body)
     except MalformedEvent as error:
         return Verdict(RefusalReason.UNREADABLE, f"the object is no event: {error.reason}")
-    if (event.tenant_id, event.workspace_id) != (scope.tenant, scope.workspace):
+    if event.tenant_id != scope.tenant or event.workspace_id != scope.workspace:
         return Verdict(
             RefusalReason.OTHER_SCOPE,
             f"the event is of tenant {event.tenant_id!r} and workspace {event.workspace_id!r}",

@@ -18,7 +18,9 @@ from springline.ledger.segment import (
     decode_segment,
     encode_segment,
     event_id_of,
+    line_size,
     raw_size,
+    sealed,
     segment_bodies,
 )
 from tests.ledger.samples import LEDGERS, bodies_of, event_of
@@ -44,7 +46,8 @@ def test_golden_ledgers(ledger: str) -> None:
     assert decode_segment(segment) == events
     assert segment_bodies(segment) == [body for _, body in events]
     assert unpacked(segment) == b"".join(body + b"\n" for _, body in events)
-    assert len(unpacked(segment)) == raw_size(events)
+    assert sealed(events) == sealed(events, judged=True) == (segment, len(unpacked(segment)))
+    assert len(unpacked(segment)) == raw_size(events) == sum(line_size(*event) for event in events)
     assert len(segment) * 8 < raw_size(events)
 
 
