@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench lock clean
+.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench bench-ledger bench-rebuild lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -80,6 +80,12 @@ demo: setup ## Watch eight writers fill a Delta table while the worker is killed
 
 bench: setup ## Measure commits per second and latency; results go to bench/results.
 	$(BIN)/python -m bench.commit $(BENCH)
+
+bench-ledger: setup ## Measure folds, rounds and appends of the ledger, beside orjson alone.
+	$(BIN)/python -m bench.ledger $(BENCH)
+
+bench-rebuild: setup ## Measure rebuilds from objects and segments, beside orjson alone.
+	$(BIN)/python -m bench.rebuild $(BENCH)
 
 lock: ## Resolve the dependencies anew and write the lock files (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'"; \
