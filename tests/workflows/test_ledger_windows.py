@@ -6,6 +6,8 @@ written once, and replays get the same answer.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from springline import names
@@ -17,6 +19,13 @@ from tests.workflows.runs import Attempt
 
 STEPS = [names.OPEN_LEDGER, names.ADMIT, names.APPEND_EVENTS, names.FOLD, names.PUBLISH]
 FAILURES = {"raises": raises, "result-lost": result_is_lost}
+
+
+@pytest.fixture(autouse=True)
+def patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs outlast their answers: the test server forgets an update that meets the end of its run."""
+    for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
+        monkeypatch.setattr(f"workflows.ledger.{name}", timedelta(seconds=2))
 
 
 @pytest.mark.parametrize("failure", FAILURES)
