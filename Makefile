@@ -88,7 +88,7 @@ bench-rebuild: setup ## Measure rebuilds from objects and segments, beside orjso
 	$(BIN)/python -m bench.rebuild $(BENCH)
 
 lock: ## Resolve the dependencies anew and write the lock files (needs uv).
-	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'"; \
+	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --output-file requirements/run.txt; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --extra test --constraint requirements/run.txt --output-file requirements/test.txt; \
 	eval "$$compile" $(UPGRADE) requirements/build.in --output-file requirements/build.txt
