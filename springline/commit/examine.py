@@ -72,7 +72,7 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
     payload_sha256 = examined.payload.sha256 if examined.payload else None
     same = sameness(marker, request, payload_sha256)
     if same is Sameness.UNDECIDED:
-        log = await table.store.get(paths.relative_path(marker.delta_log_path))
+        log = await table.store.get(paths.workspace_path(marker.delta_log_path))
         if log is not None:
             same = same_as_log(marker, request, payload_sha256, sha256_hex(log.data))
     if same is Sameness.SAME:
