@@ -130,7 +130,7 @@ class _Place:
             await self._join(claims[0])
         elif self.named_by_caller and default_owner(self.root) is not None:
             await self._check_id()
-        elsewhere = await self.store.linked_elsewhere(paths.workspace_path(self.root))
+        elsewhere = await self.store.linked_elsewhere(paths.delta_log_dir(self.root))
         if elsewhere is not None:
             raise refused(
                 Code.INVALID_PATH,

@@ -317,8 +317,8 @@ def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
 
 def _linked_elsewhere(root: Path, place: Path) -> str | None:
     with _reading(place):
-        real = os.path.realpath(place)
-        return None if real == str(Path(os.path.realpath(root)) / place.relative_to(root)) else real
+        below = [*place.parents[: len(place.relative_to(root).parts) - 1], place]
+        return os.path.realpath(place) if any(folder.is_symlink() for folder in below) else None
 
 
 def _is_utf8(name: str) -> bool:

@@ -142,7 +142,7 @@ class ObjectStore(ABC):
         return None
 
     async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
-        """Return where a folder really is if links lead away from where its name says; None for all others."""
+        """Return where a folder is if a symbolic link, wherever it leads, is part of its path; None for all others."""
         return None
 
     async def aclose(self) -> None:  # noqa: B027 - optional to override
