@@ -45,14 +45,15 @@ def check_names(fields: Iterator[pa.Field] | pa.Schema, path: str = "") -> None:
     """Raise `Refused` if two columns, or two fields of a struct, have one name: Delta compares without case."""
     seen: dict[str, str] = {}
     for field in fields:
-        other = seen.setdefault(field.name.lower(), field.name)
-        if other is not field.name:
+        other = seen.get(field.name.lower())
+        if other is not None:
             raise bad_column(
                 path + field.name,
                 "is there twice" if other == field.name else f"differs from {other!r} only in case",
                 field.name,
                 "Give every column a name of its own; engines compare them without case.",
             )
+        seen[field.name.lower()] = field.name
 
 
 def plain_type(kind: pa.DataType, path: str) -> pa.DataType:
@@ -138,7 +139,9 @@ def plain(array: pa.Array, path: str) -> pa.Array:
         fields = [kind.field(index) for index in range(kind.num_fields)]
         children = [plain(child, f"{path}.{field.name}") for child, field in zip(array.flatten(), fields, strict=True)]
         return struct_of(children, list(wanted), array)
-    if not types.is_decimal(kind) and not types.is_fixed_size_binary(kind) and text_bytes(array) > STRING_BYTES:
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        array = array.cast(pa.large_string() if types.is_string_view(kind) else pa.large_binary())
+    if (types.is_large_string(array.type) or types.is_large_binary(array.type)) and text_bytes(array) > STRING_BYTES:
         raise TooLarge
     return array.cast(wanted)
 
@@ -159,8 +162,6 @@ def parts(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     if pa.types.is_map(kind):
         fields = [pa.field("key", kind.key_type), pa.field("value", kind.item_type)]
         array = array.cast(pa.list_(pa.field("entry", pa.struct(fields))))
-    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        array = array.cast(pa.large_list(kind.value_type))
     lengths = pc.fill_null(pc.list_value_length(array), 0)
     ends = pc.cumulative_sum(lengths.cast(pa.int64()))
     total = ends[-1].as_py() if len(ends) else 0
@@ -171,8 +172,8 @@ def parts(array: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def text_bytes(array: pa.Array) -> int:
-    """Return how many bytes the texts of a string or binary array have in all."""
-    found = pc.sum(pc.binary_length(array).cast(pa.int64())).as_py()
+    """Return how many bytes the texts of a large string or binary array have in all."""
+    found = pc.sum(pc.binary_length(array)).as_py()
     return 0 if found is None else int(found)
 
 
