@@ -55,28 +55,24 @@ class Where:
     @property
     def arrow(self) -> pc.Expression:
         """The condition for a pyarrow data set."""
-        field = pc.field(self.column)
-        match self.op:
-            case "=":
-                return field == self.value
-            case "<":
-                return field < self.value
-            case ">":
-                return field > self.value
-        return field.is_null()
+        return _condition(pc.field(self.column), self.op, self.value)
 
     @property
     def polars(self) -> pl.Expr:
         """The condition for a polars frame."""
-        column = pl.col(self.column)
-        match self.op:
-            case "=":
-                return column == self.value
-            case "<":
-                return column < self.value
-            case ">":
-                return column > self.value
-        return column.is_null()
+        return _condition(pl.col(self.column), self.op, self.value)
+
+
+def _condition(column: Any, op: str, value: Any) -> Any:
+    """Apply the operator to an engine's own column expression."""
+    match op:
+        case "=":
+            return column == value
+        case "<":
+            return column < value
+        case ">":
+            return column > value
+    return column.is_null()
 
 
 Judge = Callable[[Path, Where | None], list[Row]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,15 +18,25 @@ from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
+JUDGED_AT_ONCE_BYTES = 64 * 1024
+"""Payloads up to this size are judged where they are, in a few milliseconds; larger ones off the event loop."""
+PARSED_WEIGHT = 6
+"""What a parsed payload takes in memory, as a multiple of its bytes: measured from 5 to 6."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One request with what storage says of it. `refusal` holds for want of a marker only."""
+    """One request with what storage says of it. `refusal` holds for want of a marker only.
+
+    `payload_sha256` is known of any payload that is there, also of one that would be refused today: what was committed
+    is answered again by its hash, whatever the rules have become.
+    """
 
     request: CommitRequest
     marker: Marker | None
     payload: Payload | None
     refusal: Refusal | None
+    payload_sha256: str | None = None
 
 
 async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Examined]:
@@ -56,20 +67,23 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
         if isinstance(marker, Refusal):
             examined.append(Examined(request, None, None, marker))
             continue
+        found = stored.get(_payload_name(request))
         try:
-            payload = _payload(table, request, stored.get(_payload_name(request)))
+            payload = await _payload(table, request, found)
             if request.mode is Mode.APPEND:
                 check_blind_append(payload)
-            examined.append(Examined(request, marker, payload, None))
+            examined.append(Examined(request, marker, payload, None, payload.sha256))
         except Refused as error:
-            examined.append(Examined(request, marker, None, error.refusal))
+            intact = found is not None and found.version == request.staged_version
+            sha256 = sha256_hex(found.data) if found is not None and intact and marker is not None else None
+            examined.append(Examined(request, marker, None, error.refusal, sha256))
     return examined
 
 
 async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
     """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
     request = examined.request
-    payload_sha256 = examined.payload.sha256 if examined.payload else None
+    payload_sha256 = examined.payload_sha256
     same = sameness(marker, request, payload_sha256)
     if same is Sameness.UNDECIDED:
         log = await table.store.get(paths.relative_path(marker.delta_log_path))
@@ -136,7 +150,7 @@ def _check_staged_path(table: Table, request: CommitRequest) -> None:
         ) from error
 
 
-def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
+async def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
     known = table.payloads.get(_payload_name(request))
     if known is not None:
         return known
@@ -160,6 +174,9 @@ def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) 
                 remedy=f"Send the version that staging returned; the object now has version {stored.version}.",
             )
         )
-    payload = parse_payload(stored.data)
-    table.payloads.put(_payload_name(request), payload, weight=len(stored.data))
+    if len(stored.data) > JUDGED_AT_ONCE_BYTES:
+        payload = await asyncio.to_thread(parse_payload, stored.data)
+    else:
+        payload = parse_payload(stored.data)
+    table.payloads.put(_payload_name(request), payload, weight=PARSED_WEIGHT * len(stored.data))
     return payload
