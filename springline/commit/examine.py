@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,16 +25,25 @@ _REUSED_BY_FINGERPRINT = (
     "If these are the rows of that commit, changed since, they are in the table already: read its version before "
     "you write them again. Use a new key only for rows that the table does not have."
 )
+JUDGED_AT_ONCE_BYTES = 64 * 1024
+"""Payloads up to this size are judged where they are, in a few milliseconds; larger ones off the event loop."""
+PARSED_WEIGHT = 6
+"""What a parsed payload takes in memory, as a multiple of its bytes: measured from 5 to 6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One request with what storage says of it. `refusal` holds for want of a marker only."""
+    """One request with what storage says of it. `refusal` holds for want of a marker only.
+
+    `content` is known of any payload that is there, also of one that would be refused today: what was committed
+    is answered again by it, whatever the rules have become.
+    """
 
     request: CommitRequest
     marker: Marker | None
     payload: Payload | None
     refusal: Refusal | None
+    content: Content | None = None
 
 
 async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Examined]:
@@ -64,26 +74,29 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
         if isinstance(marker, Refusal):
             examined.append(Examined(request, None, None, marker))
             continue
+        found = stored.get(_payload_name(request))
         try:
-            payload = _payload(table, request, stored.get(_payload_name(request)))
+            payload = await _payload(table, request, found)
             if request.mode is Mode.APPEND:
                 check_blind_append(payload)
-            examined.append(Examined(request, marker, payload, None))
+            content = Content(payload.sha256, payload.request_fingerprint)
+            examined.append(Examined(request, marker, payload, None, content))
         except Refused as error:
-            examined.append(Examined(request, marker, None, error.refusal))
+            intact = found is not None and found.version == request.staged_version
+            content = _content_of(found.data) if found is not None and intact and marker is not None else None
+            examined.append(Examined(request, marker, None, error.refusal, content))
     return examined
 
 
 async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
     """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
     request = examined.request
-    payload = examined.payload
-    content = None if payload is None else Content(payload.sha256, payload.request_fingerprint)
+    content = examined.content
     same = sameness(marker, request, content)
     if same is Sameness.UNDECIDED:
         log = await table.store.get(paths.workspace_path(marker.delta_log_path))
         if log is not None:
-            same = same_as_log(marker, request, content, _content_of_log(log.data))
+            same = same_as_log(marker, request, content, _content_of(log.data))
     if same is Sameness.SAME:
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
         return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
@@ -103,14 +116,14 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
     return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
 
 
-def _content_of_log(log: bytes) -> Content:
-    """Return hash and fingerprint of a log file, which may be any writer's."""
-    first, _, _ = log.partition(b"\n")
+def _content_of(data: bytes) -> Content:
+    """Return hash and fingerprint of a log file or a payload that nobody has judged, which may be any writer's."""
+    first, _, _ = data.partition(b"\n")
     try:
         fingerprint = fingerprint_of(orjson.loads(first).get("commitInfo"))
     except (ValueError, AttributeError):
         fingerprint = None
-    return Content(sha256_hex(log), fingerprint)
+    return Content(sha256_hex(data), fingerprint)
 
 
 async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
@@ -155,7 +168,7 @@ def _check_staged_path(table: Table, request: CommitRequest) -> None:
         ) from error
 
 
-def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
+async def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
     known = table.payloads.get(_payload_name(request))
     if known is not None:
         return known
@@ -179,6 +192,9 @@ def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) 
                 remedy=f"Send the version that staging returned; the object now has version {stored.version}.",
             )
         )
-    payload = parse_payload(stored.data)
-    table.payloads.put(_payload_name(request), payload, weight=len(stored.data))
+    if len(stored.data) > JUDGED_AT_ONCE_BYTES:
+        payload = await asyncio.to_thread(parse_payload, stored.data)
+    else:
+        payload = parse_payload(stored.data)
+    table.payloads.put(_payload_name(request), payload, weight=PARSED_WEIGHT * len(stored.data))
     return payload

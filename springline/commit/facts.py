@@ -8,6 +8,7 @@ from typing import Any
 from springline import paths
 from springline.commit.snapshot import load_snapshot
 from springline.delta.facts import VersionFacts, facts_of_log
+from springline.delta.fit import FileRules
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 
@@ -32,6 +33,7 @@ class TableFacts:
         self._root = root
         self._versions: dict[int, VersionFacts] = {}
         self._state: TableState | None = None
+        self._rules: tuple[TableState, FileRules] | None = None
 
     def learn(self, version: int, log: bytes) -> None:
         """Remember a version whose log bytes are known."""
@@ -69,3 +71,16 @@ class TableFacts:
             state = TableState(facts.version, facts.protocol or state.protocol, facts.metadata or state.metadata)
         self._state = state
         return state
+
+    def rules(self, state: TableState) -> FileRules | None:
+        """Return what the table in `state` asks of files, made once; None where protocol or metadata are missing.
+
+        Raises `Refused` (`NOT_A_DELTA_TABLE`) if the table's own metadata cannot be read.
+        """
+        if state.protocol is None or state.metadata is None:
+            return None
+        known = self._rules
+        if known is None or known[0].protocol is not state.protocol or known[0].metadata is not state.metadata:
+            known = (state, FileRules(state.protocol, state.metadata))
+            self._rules = known
+        return known[1]

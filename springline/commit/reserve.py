@@ -6,19 +6,22 @@ a request that a dead owner had already carried into the log must never be told 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from springline import paths
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.examine import Examined, answer_of_marker, examine
+from springline.commit.examine import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine
 from springline.commit.finish import Settled, finalize, settle
+from springline.commit.live_files import keeps_files
 from springline.commit.markers import read_markers
 from springline.commit.snapshot import probe_latest, read_last_checkpoint
 from springline.commit.table import Held, Reserved, Table, is_unchanged
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.facts import append_conflict, version_conflict
 from springline.delta.features import require_supported
+from springline.delta.fit import judge_fit
 from springline.delta.identity import sha256_hex
 from springline.delta.judge import is_own_reservation
 from springline.delta.request import CommitRequest, Mode, Outcome
@@ -180,7 +183,7 @@ class _Reserving:
                 refusals[key] = one.refusal
                 continue
             candidate = Eligible(one.request, one.payload)
-            refusal = await self._version_refusal(candidate, latest) or await self._feature_refusal(candidate, latest)
+            refusal = await self._version_refusal(candidate, latest) or await self._table_refusal(candidate, latest)
             if refusal is None:
                 eligible.append(candidate)
             else:
@@ -215,19 +218,26 @@ class _Reserving:
         code, message = conflict
         return version_conflict(code, message, read_version=read, latest=latest, since=later)
 
-    async def _feature_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
-        """Judge the table's features as this commit would leave them (design 3.1)."""
-        state = await self.table.facts.state(latest)
+    async def _table_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
+        """Judge the payload against the table, and the table's features as it would leave them (design 3.1)."""
         payload = candidate.payload
-        protocol = payload.protocol or state.protocol
-        if protocol is None:
-            return None
         try:
+            state = await self.table.facts.state(latest)
+            protocol = payload.protocol or state.protocol
+            if protocol is None:
+                return None
             brought = payload.protocol is not None or payload.metadata is not None
             require_supported(protocol, payload.metadata or state.metadata, field="payload" if brought else "table")
+            rules = None if brought else self.table.facts.rules(state)
+            if len(payload.data) > JUDGED_AT_ONCE_BYTES:
+                doubt = await asyncio.to_thread(judge_fit, payload, state.protocol, state.metadata, rules)
+            else:
+                doubt = judge_fit(payload, state.protocol, state.metadata, rules)
+            if doubt is None or not await keeps_files(self.table.store, self.table.root, latest, doubt.removed):
+                return None
         except Refused as error:
             return error.refusal
-        return None
+        return doubt.refusal
 
     async def _confirm(self, held: Held, examined: Sequence[Examined], refusals: dict[str, Refusal]) -> bool:
         """Answer refusals that still stand with nothing in flight and the markers read again; False to start over.

@@ -11,7 +11,6 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from springline.delta.checkpoints import (
     parse_last_checkpoint,
     protocol_of_row,
 )
+from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
@@ -131,11 +131,11 @@ def _actions_in_force(root: str, version: int, data: bytes) -> tuple[dict[str, A
         if b'"protocol"' not in line and b'"metaData"' not in line:
             continue
         try:
-            action = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            action = strict_json(line)
+        except BadJson as error:
             raise refused(
                 Code.NOT_A_DELTA_TABLE,
-                f"version {version} of the table at {root} has a line that is not JSON: {error}",
+                f"version {version} of the table at {root} has a line that {error}",
                 field="location",
                 value=root,
                 remedy="repair or restore the log file before the table is used",
@@ -157,21 +157,23 @@ def _log_gone(root: str, version: int, hint: CheckpointHint | None) -> Refused:
     )
 
 
+def checkpoint_files(root: str, hint: CheckpointHint) -> list[paths.ObjectPath]:
+    """Return the names of the files of the checkpoint that `hint` tells of."""
+    if hint.v2_name is not None:
+        return [paths.workspace_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
+    if hint.parts is not None:
+        return paths.delta_checkpoint_parts(root, hint.version, hint.parts)
+    return [paths.delta_checkpoint(root, hint.version)]
+
+
 async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) -> Snapshot | None:
     """Return protocol and metadata as the checkpoint has them; None if it is absent or not readable here.
 
     None is no failure yet: the log may still reach back to version 0.
     """
-    names: list[paths.ObjectPath] = []
-    if hint.v2_name is not None:
-        names = [paths.workspace_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
-    elif hint.parts is not None:
-        names = paths.delta_checkpoint_parts(root, hint.version, hint.parts)
-    else:
-        names = [paths.delta_checkpoint(root, hint.version)]
     protocol: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    for name in names:
+    for name in checkpoint_files(root, hint):
         stored = await store.get(name)
         if stored is None:
             return None

@@ -27,6 +27,7 @@ from springline.commit.snapshot import Snapshot, load_snapshot
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
 from springline.delta.features import require_supported
+from springline.delta.fit import FileRules
 from springline.delta.registry import Claim, TableEntry
 from springline.delta.roots import ancestors, default_owner, roots_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
@@ -82,6 +83,8 @@ async def adopt_table(
     if protocol is None or metadata is None:
         raise _no_table(spec.location, "its log holds no protocol or no metaData action")
     require_supported(protocol, metadata, field="location")
+    # What cannot be judged by later is refused now: a schema beyond bounds, partition columns that are none.
+    FileRules(protocol, metadata)
     await place.claim_root()
     configuration = metadata.get("configuration")
     properties = {str(key): str(value) for key, value in (configuration or {}).items() if value is not None}

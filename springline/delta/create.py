@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from springline.delta.features import ALLOWED, require_supported, switched_on_by
+from springline.delta.metadata import judge_metadata, judge_needs
+from springline.delta.properties import FEATURE_OF_PROPERTY, PLAIN_PROPERTIES, property_problem
 from springline.delta.schema import check_partition_columns, normalised_schema, uses_type
 from springline.delta.table_request import CreateTable, check_name
 from springline.errors import Code, Refused, refused
@@ -21,46 +23,6 @@ MAX_PROPERTIES = 200
 MAX_PROPERTY_LENGTH = 4_000
 MAX_DESCRIPTION_LENGTH = 4_000
 
-_PLAIN_PROPERTIES = frozenset(
-    {
-        "delta.appendOnly",
-        "delta.autoOptimize",
-        "delta.autoOptimize.autoCompact",
-        "delta.autoOptimize.optimizeWrite",
-        "delta.checkpoint.writeStatsAsJson",
-        "delta.checkpoint.writeStatsAsStruct",
-        "delta.checkpointInterval",
-        "delta.checkpointRetentionDuration",
-        "delta.dataSkippingNumIndexedCols",
-        "delta.dataSkippingStatsColumns",
-        "delta.deletedFileRetentionDuration",
-        "delta.enableExpiredLogCleanup",
-        "delta.isolationLevel",
-        "delta.logRetentionDuration",
-        "delta.parquet.compression.codec",
-        "delta.randomizeFilePrefixes",
-        "delta.randomPrefixLength",
-        "delta.sampling.enabled",
-        "delta.setTransactionRetentionDuration",
-        "delta.targetFileSize",
-        "delta.tuneFileSizesForRewrites",
-    }
-)
-_FEATURE_OF_PROPERTY = {
-    "delta.enableChangeDataFeed": "changeDataFeed",
-    "delta.enableDeletionVectors": "deletionVectors",
-    "delta.enableTypeWidening": "typeWidening",
-}
-_BOOLEAN_PROPERTIES = frozenset(
-    {
-        "delta.appendOnly",
-        "delta.enableExpiredLogCleanup",
-        "delta.checkpoint.writeStatsAsJson",
-        "delta.checkpoint.writeStatsAsStruct",
-        *_FEATURE_OF_PROPERTY,
-    }
-)
-_COUNT_PROPERTIES = frozenset({"delta.checkpointInterval"})
 _READER_TOO = frozenset({"deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck"})
 _ALWAYS = ("appendOnly", "invariants")
 _FEATURE_PREFIX = "delta.feature."
@@ -114,7 +76,11 @@ def check_creation(spec: CreateTable) -> NewTable:
         name=spec.name,
         description=spec.description,
     )
-    require_supported(new.protocol, new.metadata("", 0), field="properties")
+    metadata = new.metadata("", 0)
+    require_supported(new.protocol, metadata, field="properties")
+    # What we create is judged by the rules that commits are judged by.
+    judged = judge_metadata(metadata, field="columns", code=Code.INVALID_REQUEST)
+    judge_needs(new.protocol, metadata, judged, field="columns", code=Code.INVALID_REQUEST)
     return new
 
 
@@ -180,8 +146,8 @@ def _properties(properties: dict[str, str]) -> tuple[set[str], dict[str, str]]:
             features.add(_asked_feature(key, value))
             continue
         _check_value(key, value)
-        if key in _FEATURE_OF_PROPERTY and value == "true":
-            features.add(_FEATURE_OF_PROPERTY[key])
+        if key in FEATURE_OF_PROPERTY and value == "true":
+            features.add(FEATURE_OF_PROPERTY[key])
         configuration[key] = value
     return features, configuration
 
@@ -203,7 +169,7 @@ def _asked_feature(key: str, value: str) -> str:
 def _check_value(key: str, value: str) -> None:
     if not key.startswith("delta."):
         return
-    known = key in _PLAIN_PROPERTIES or key in _FEATURE_OF_PROPERTY
+    known = key in PLAIN_PROPERTIES or key in FEATURE_OF_PROPERTY
     if not known and switched_on_by(key) is None and (key, value) != ("delta.columnMapping.mode", "none"):
         raise _bad(
             "properties",
@@ -211,10 +177,14 @@ def _check_value(key: str, value: str) -> None:
             "is not a table property that can be set here",
             "check its spelling; if an engine sets it up, create the table with that engine and adopt it",
         )
-    if key in _BOOLEAN_PROPERTIES and value not in ("true", "false"):
-        raise _bad("properties", f"{key}={value}", "is not a truth value", "write true or false")
-    if key in _COUNT_PROPERTIES and not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise _bad("properties", f"{key}={value}", "is not a whole number above 0", "write one")
+    problem = property_problem(key, value)
+    if problem is not None:
+        raise _bad(
+            "properties",
+            f"{key}={value}",
+            f"is not {problem}",
+            "write one" if problem[:2] == "a " else f"write {problem}",
+        )
 
 
 def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:

@@ -12,6 +12,8 @@ from springline.errors import Code, CommitSince, Refusal
 
 ABANDONED_OPERATION = "ABANDONED"
 MAX_COMMITS_SINCE = 100
+LONGEST_SHOWN = 200
+"""Characters of another writer's operation or key in an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,31 @@ def facts_of_log(version: int, data: bytes) -> VersionFacts:
         for line in data.split(b"\n"):
             if not line.strip():
                 continue
-            action = orjson.loads(line)
-            if "commitInfo" in action:
-                info = action["commitInfo"]
-                operation = info.get("operation")
-                key = info.get("txnId")
-            elif "protocol" in action:
-                protocol = action["protocol"]
-            elif "metaData" in action:
-                metadata = action["metaData"]
-            elif "txn" in action:
-                txn_apps.add(action["txn"]["appId"])
+            # Depth is bounded by the parser. A line of several actions is not ours, but readers take them all.
+            actions = orjson.loads(line)
+            if actions.get("commitInfo") is not None:
+                info = actions["commitInfo"]
+                operation, key = _text(info.get("operation")), _text(info.get("txnId"))
+            if actions.get("protocol") is not None:
+                protocol = _object(actions["protocol"])
+            if actions.get("metaData") is not None:
+                metadata = _object(actions["metaData"])
+            if actions.get("txn") is not None:
+                txn_apps.add(str(actions["txn"]["appId"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return VersionFacts(version, None, None, None, None, frozenset(), readable=False)
     return VersionFacts(version, operation, key, protocol, metadata, frozenset(txn_apps))
+
+
+def _text(value: Any) -> str | None:
+    """Return a foreign writer's word as it is shown to others, None if it is no text."""
+    return value[:LONGEST_SHOWN] if isinstance(value, str) else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("the action is not an object")
+    return value
 
 
 def append_conflict(

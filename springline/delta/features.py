@@ -16,10 +16,11 @@ of them other readers take is in the peers' specification, 6.1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from springline.delta.shown import shortened, shown
+from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused, refused
 
 ALLOWED: dict[str, str] = {
@@ -61,6 +62,24 @@ REFUSED: dict[str, str] = {
 }
 """Table features refused by name, each with what it would need."""
 
+READER_FEATURES = frozenset(
+    {
+        "columnMapping",
+        "deletionVectors",
+        "timestampNtz",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+        "variantType",
+        "variantType-preview",
+        "variantShredding-preview",
+        "catalogManaged",
+        "catalogOwned-preview",
+    }
+)
+"""Features that readers have to know too; the others are for writers only."""
+
 _DUTIES_WHEN_LISTED = frozenset(
     {
         "materializePartitionColumns",
@@ -70,6 +89,12 @@ _DUTIES_WHEN_LISTED = frozenset(
         "clustering",
     }
 )
+_DUTY_OF_FIELD = {
+    "delta.invariants": "invariants",
+    "delta.generationExpression": "generatedColumns",
+    "CURRENT_DEFAULT": "allowColumnDefaults",
+}
+"""Features whose use shows in the metadata of a column."""
 
 MAX_READER_VERSION = 3
 MAX_WRITER_VERSION = 7
@@ -119,6 +144,49 @@ def declared(protocol: Mapping[str, Any]) -> set[str]:
     elif reader == 2:
         found.add("columnMapping")
     return found
+
+
+def judge_protocol(protocol: Mapping[str, Any], *, field: str, code: Code = Code.INVALID_PAYLOAD) -> None:
+    """Judge whether a `protocol` action is consistent with itself ("Table Features" of the protocol).
+
+    Raises `Refused` (`code`) with `field` in front of the place.
+    """
+    reader, writer = protocol["minReaderVersion"], protocol["minWriterVersion"]
+    reading, writing = protocol.get("readerFeatures"), protocol.get("writerFeatures")
+
+    def bad(place: str, value: Any, problem: str, remedy: str) -> Refused:
+        where = f"{field}.{place}"
+        return refused(code, f"{where}: {shown(value)} {problem}", field=where, value=shortened(value), remedy=remedy)
+
+    for name, version, threshold, names in (
+        ("reader", reader, _FEATURES_READER, reading),
+        ("writer", writer, _FEATURES_WRITER, writing),
+    ):
+        if version >= threshold and names is None:
+            raise bad(f"{name}Features", None, f"is missing, and {name} version {version} lists features", "list them")
+        if version < threshold and names is not None:
+            remedy = f"leave it out, or write {name} version {threshold}"
+            raise bad(f"{name}Features", names, f"is listed, which {name} version {version} does not do", remedy)
+    if reader >= _FEATURES_READER and writer < _FEATURES_WRITER:
+        remedy = f"write {_FEATURES_WRITER}, and list the features for writers too"
+        raise bad("minWriterVersion", writer, f"is too low for reader version {reader}", remedy)
+    if reader == 2 and writer < 5:
+        raise bad("minWriterVersion", writer, "is too low for reader version 2", "write 5, or reader version 1")
+    for name in reading or ():
+        if name not in (writing or ()):
+            raise bad("writerFeatures", writing, f"lacks {name!r}, which readerFeatures has", "list it in both")
+        if name not in READER_FEATURES and name in ALLOWED:
+            remedy = "list it in writerFeatures only"
+            raise bad("readerFeatures", name, "is a feature for writers only", remedy)
+    for name in writing or ():
+        known_to_readers = name in (reading or ()) or (name == "columnMapping" and reader == 2)
+        if name in READER_FEATURES and name in ALLOWED and not known_to_readers:
+            remedy = f"list it in both, with reader version {_FEATURES_READER}"
+            raise bad("readerFeatures", reading, f"lacks {name!r}, which writerFeatures has", remedy)
+    if reader == 2 and writing is not None and "columnMapping" not in writing:
+        raise bad("writerFeatures", writing, "lacks 'columnMapping', which reader version 2 stands for", "list it")
+    if "clustering" in (writing or ()) and "domainMetadata" not in (writing or ()):
+        raise bad("writerFeatures", writing, "lacks 'domainMetadata', which 'clustering' needs", "list it")
 
 
 def unsupported(protocol: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> list[str]:
@@ -186,15 +254,26 @@ def writer_duties(protocol: Mapping[str, Any], metadata: Mapping[str, Any]) -> l
         duties.add("columnMapping")
     if any(key.startswith("delta.constraints.") for key in configuration):
         duties.add("checkConstraints")
-    for field in _fields(metadata):
-        for key in _field_metadata(field):
-            if key == "delta.invariants":
-                duties.add("invariants")
-            elif key == "delta.generationExpression":
-                duties.add("generatedColumns")
-            elif key == "CURRENT_DEFAULT":
-                duties.add("allowColumnDefaults")
+    duties |= features_in_use(metadata) & set(_DUTY_OF_FIELD.values())
     return sorted(duties)
+
+
+def features_in_use(metadata: Mapping[str, Any]) -> set[str]:
+    """Return the features for writers only that a table's properties or schema make use of."""
+    configuration = _configuration(metadata)
+    used = {
+        feature
+        for key, feature in (
+            ("delta.appendOnly", "appendOnly"),
+            ("delta.enableChangeDataFeed", "changeDataFeed"),
+        )
+        if configuration.get(key) == "true"
+    }
+    if any(key.startswith("delta.constraints.") for key in configuration):
+        used.add("checkConstraints")
+    return used | {
+        _DUTY_OF_FIELD[key] for field in _fields(metadata) for key in _field_metadata(field) if key in _DUTY_OF_FIELD
+    }
 
 
 def _findings_in_metadata(names: set[str], metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -254,8 +333,8 @@ def _fields(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return every struct field of the table's schema, nested ones too."""
     text = metadata.get("schemaString")
     try:
-        schema = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+        schema = strict_json(text.encode()) if isinstance(text, str) else None
+    except (BadJson, UnicodeEncodeError):
         schema = None
     if not isinstance(schema, dict) or not isinstance(schema.get("fields"), list):
         raise _malformed("metaData.schemaString", text, "the JSON of a struct type")
@@ -283,6 +362,6 @@ def _malformed(field: str, value: object, wanted: str) -> Refused:
         Code.NOT_A_DELTA_TABLE,
         f"{field} is not {wanted}",
         field=field,
-        value=value,
+        value=shortened(value),
         remedy="check that the location holds a Delta table written by a conforming engine",
     )

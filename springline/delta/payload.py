@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
+from springline.delta.actions import FIELDS, BadAction, judge_action, vector_id
+from springline.delta.bounds import MAX_COMMIT_INFO_BYTES
+from springline.delta.datapath import BadPath, decoded_path
+from springline.delta.features import judge_protocol
 from springline.delta.identity import sha256_hex
+from springline.delta.metadata import judge_metadata
+from springline.delta.shown import shortened, shown
+from springline.delta.strictjson import BadJson, strict_json, texts_of
 from springline.errors import Code, Refused, refused
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
@@ -30,23 +35,27 @@ _OPERATION = re.compile(r"[a-z0-9_]{1,32}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 BLIND_APPEND_ACTIONS = frozenset({"add", "txn", "commitInfo"})
 
-_REQUIRED: dict[str, dict[str, type]] = {
-    "add": {"path": str},
-    "remove": {"path": str},
-    "cdc": {"path": str},
-    "metaData": {"id": str, "schemaString": str},
-    "protocol": {"minReaderVersion": int, "minWriterVersion": int},
-    "txn": {"appId": str, "version": int},
-    "domainMetadata": {"domain": str},
-    "commitInfo": {},
-}
+
+class Line(NamedTuple):
+    """One action of a payload: its line's number from 1, its name, its body, and a file's parsed statistics."""
+
+    number: int
+    kind: str
+    action: dict[str, Any]
+    stats: dict[str, Any] | None
+
+    @property
+    def place(self) -> str:
+        """The action as refusals name it."""
+        return f"payload line {self.number}: {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
     """The actions of one staged payload.
 
-    `data_lines` are the raw lines of `add` and `txn` actions in order: what a merged round takes over.
+    `data_lines` are the raw lines of `add` and `txn` actions in order: what a merged round takes over. `paths` are
+    decoded, so that one file has one entry however its path is spelled.
     """
 
     data: bytes
@@ -58,6 +67,9 @@ class Payload:
     commit_info: dict[str, Any] | None
     protocol: dict[str, Any] | None
     metadata: dict[str, Any] | None
+    lines: tuple[Line, ...]
+    removed: frozenset[tuple[str, str | None]]
+    """Decoded path and deletion vector of the files that it removes."""
 
     @property
     def request_fingerprint(self) -> str | None:
@@ -85,8 +97,12 @@ def fingerprint_of(commit_info: Mapping[str, Any] | None) -> str | None:
     return f"{operation}:{fingerprint}"
 
 
-def read_actions(data: bytes) -> Iterator[tuple[int, bytes, str, dict[str, Any]]]:
-    """Yield (line number from 1, raw line, action name, action) of each line; raises `Refused` on the first bad one."""
+def read_actions(data: bytes) -> Iterator[tuple[bytes, Line, str | None]]:
+    """Yield (raw line, action, decoded path of a file) of each line, judged by itself; raises `Refused` on a bad one.
+
+    What one action says is judged here; what several say together, in `parse_payload`; and what they mean for a table,
+    in `springline.delta.fit`.
+    """
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -95,21 +111,57 @@ def read_actions(data: bytes) -> Iterator[tuple[int, bytes, str, dict[str, Any]]
         if not line.strip():
             continue
         try:
-            parsed = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise _bad(number, "is not JSON", line) from error
-        if not isinstance(parsed, dict) or len(parsed) != 1:
+            parsed = strict_json(line)
+        except BadJson as error:
+            raise _bad(number, str(error), line) from error
+        if type(parsed) is not dict or len(parsed) != 1:
             raise _bad(number, "is not an object with exactly one action", line)
         ((kind, action),) = parsed.items()
         if kind not in ACTIONS:
-            raise _bad(number, f"holds {kind!r}, which is no Delta action", line)
-        if not isinstance(action, dict):
+            raise _bad(number, f"holds {shown(kind)}, which is no Delta action", line)
+        if type(action) is not dict:
             raise _bad(number, f"action {kind!r} is not an object", line)
-        for name, expected in _REQUIRED[kind].items():
-            value = action.get(name)
-            if not isinstance(value, expected) or isinstance(value, bool) or value == "":
-                raise _bad(number, f"action {kind!r} lacks a valid {name!r}", line)
-        yield number, line, kind, action
+        if kind == "commitInfo" and len(line) > MAX_COMMIT_INFO_BYTES:
+            raise _bad(number, f"holds a commitInfo of more than {MAX_COMMIT_INFO_BYTES} bytes", line)
+        try:
+            stats = judge_action(kind, action)
+            path = _decoded(action["path"]) if "path" in FIELDS[kind] else None
+            if b"\\u0000" in line:
+                _no_nul(action)
+        except BadAction as error:
+            raise bad_action(Line(number, kind, action, None), error) from None
+        yield line, Line(number, kind, action, stats), path
+
+
+def bad_action(line: Line, error: BadAction) -> Refused:
+    """Build the refusal of an action, or of what it means for a table."""
+    field = f"{line.place}.{error.place}" if error.place else line.place
+    return refused(
+        Code.INVALID_PAYLOAD,
+        f"{field}: {shown(error.value)} {error.problem}",
+        field=field,
+        value=shortened(error.value),
+        remedy=error.remedy or "Stage the action as the Delta protocol describes it.",
+    )
+
+
+def _decoded(path: str) -> str:
+    try:
+        return decoded_path(path)
+    except BadPath as error:
+        raise BadAction(
+            "path",
+            path,
+            str(error),
+            "Name the file relative to the table's root, percent-encoded as in a URI (RFC 2396).",
+        ) from None
+
+
+def _no_nul(action: dict[str, Any]) -> None:
+    """Refuse NUL where an action's own texts hold it; what data hold, partition values and statistics, may have it."""
+    for name, value in action.items():
+        if name != "partitionValues" and any("\0" in text for text in texts_of(value)):
+            raise BadAction(name, value, "holds a NUL character")
 
 
 def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
@@ -124,30 +176,38 @@ def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
         )
     kinds: set[str] = set()
     data_lines: list[bytes] = []
-    paths: set[str] = set()
-    txn_apps: set[str] = set()
+    lines: list[Line] = []
     single: dict[str, dict[str, Any]] = {}
-    for number, line, kind, action in read_actions(data):
+    added: dict[str, Line] = {}
+    removed: dict[str, Line] = {}
+    named: dict[tuple[str, str], Line] = {}
+    for raw, line, path in read_actions(data):
+        kind, action = line.kind, line.action
         kinds.add(kind)
-        if kind in ("commitInfo", "protocol", "metaData"):
-            if kind in single:
-                raise _bad(number, f"repeats {kind!r}, which a commit may hold once", line)
-            single[kind] = action
-            if kind == "commitInfo":
-                try:
-                    fingerprint_of(action)
-                except ValueError as error:
-                    raise _bad(number, f"is malformed: {error}", line) from error
-        elif kind == "add":
-            if action["path"] in paths:
-                raise _bad(number, f"adds the path {action['path']!r} twice", line)
-            paths.add(action["path"])
-            data_lines.append(line.strip())
+        lines.append(line)
+        if kind == "add":
+            _once(added, path, line, "is added", "path")
+            data_lines.append(raw.strip())
+        elif kind == "remove":
+            _once(removed, path, line, "is removed", "path")
         elif kind == "txn":
-            if action["appId"] in txn_apps:
-                raise _bad(number, f"repeats the txn of application {action['appId']!r}", line)
-            txn_apps.add(action["appId"])
-            data_lines.append(line.strip())
+            _once(named, (kind, action["appId"]), line, "has a txn", "appId")
+            data_lines.append(raw.strip())
+        elif kind == "domainMetadata":
+            _once(named, (kind, action["domain"]), line, "is set", "domain")
+        elif kind == "cdc":
+            _once(named, (kind, str(path)), line, "is added", "path")
+        elif kind in single:
+            raise _bad(line.number, f"repeats {kind!r}, which a commit may hold once", raw)
+        else:
+            single[kind] = action
+        if kind == "commitInfo":
+            _check_fingerprint(line, raw)
+        elif kind == "metaData":
+            judge_metadata(action, field=line.place)
+        elif kind == "protocol":
+            judge_protocol(action, field=line.place)
+    _added_or_removed(added, removed)
     if not kinds:
         raise refused(
             Code.INVALID_PAYLOAD,
@@ -161,12 +221,44 @@ def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
         sha256=sha256_hex(data),
         kinds=frozenset(kinds),
         data_lines=tuple(data_lines),
-        paths=frozenset(paths),
-        txn_apps=frozenset(txn_apps),
+        paths=frozenset(added),
+        txn_apps=frozenset(name for kind, name in named if kind == "txn"),
         commit_info=single.get("commitInfo"),
         protocol=single.get("protocol"),
         metadata=single.get("metaData"),
+        lines=tuple(lines),
+        removed=frozenset((path, vector_id(line.action.get("deletionVector"))) for path, line in removed.items()),
     )
+
+
+def _once(seen: dict[Any, Line], name: Any, line: Line, what: str, place: str) -> None:
+    before = seen.setdefault(name, line)
+    if before is not line:
+        raise bad_action(
+            line,
+            BadAction(
+                place,
+                line.action[place],
+                f"{what} by line {before.number} already",
+                "Name each of them once in a commit: readers differ in which of two they take.",
+            ),
+        )
+
+
+def _added_or_removed(added: dict[str, Line], removed: dict[str, Line]) -> None:
+    """Refuse a file that one commit adds and removes; a new deletion vector for a file is both, and fine."""
+    for path in added.keys() & removed.keys():
+        vectors = [vector_id(one[path].action.get("deletionVector")) for one in (added, removed)]
+        if vectors[0] == vectors[1]:
+            raise bad_action(
+                max(added[path], removed[path], key=lambda line: line.number),
+                BadAction(
+                    "path",
+                    removed[path].action["path"],
+                    "is added and removed by one commit, and readers differ in what is left",
+                    "Leave out one of the two; a rewritten file needs a path of its own.",
+                ),
+            )
 
 
 def check_blind_append(payload: Payload) -> None:
@@ -180,6 +272,13 @@ def check_blind_append(payload: Payload) -> None:
             value="append",
             remedy="Commit this payload with mode 'strict' and the read_version it was computed from.",
         )
+
+
+def _check_fingerprint(line: Line, raw: bytes) -> None:
+    try:
+        fingerprint_of(line.action)
+    except ValueError as error:
+        raise _bad(line.number, f"is malformed: {error}", raw) from error
 
 
 def _bad(number: int, problem: str, line: bytes | None) -> Refused:

@@ -1,7 +1,9 @@
-"""Schemas of tables that we create: what is accepted, and the exact struct that goes into version 0.
+"""Schemas: of tables that we create, and as other engines have written them into a table's log.
 
-A schema comes as a list of columns (`{"name", "type", "nullable"}`) or as the struct that Delta itself writes;
-the types and their nesting are those of the Delta transaction protocol, "Schema Serialization Format".
+A schema to be created comes as a list of columns (`{"name", "type", "nullable"}`) or as the struct that Delta itself
+writes, and becomes the exact struct of version 0. A stored one is judged by the same rules, except that an engine may
+have set up what we do not: names that column mapping allows, variants, and field metadata that asks for something.
+The types and their nesting are those of the Delta transaction protocol, "Schema Serialization Format".
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import Any
 
 import orjson
 
+from springline.delta.bounds import MAX_NAME
+from springline.delta.shown import shortened, shown
+from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused, refused
 
 PRIMITIVES = frozenset(
@@ -34,6 +39,8 @@ PRIMITIVES = frozenset(
 MAX_COLUMNS = 5_000
 MAX_DEPTH = 32
 MAX_NAME_LENGTH = 255
+
+STORED_PRIMITIVES = PRIMITIVES | {"variant"}
 
 _DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,2})\s*,\s*([0-9]{1,2})\s*\)")
 _FORBIDDEN_IN_NAMES = frozenset(" ,;{}()\n\t=\r\0")
@@ -75,15 +82,34 @@ def normalised_schema(columns: Any) -> dict[str, Any]:
         fields = columns["fields"]
     if not isinstance(fields, list):
         raise _bad("columns", columns, "is neither a list of columns nor a struct type", "give a list of columns")
-    counter = _Counter()
-    struct = _struct(fields, "columns", 1, counter)
+    struct = _struct(fields, "columns", 1, _Walk())
     if not struct["fields"]:
         raise _bad("columns", [], "is empty", "give at least one column")
     return struct
 
 
-def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[str]) -> None:
-    """Raise `Refused` unless the columns exist, once each, can be partitioned by, and leave a data column."""
+def stored_schema(text: str, *, mapped: bool) -> dict[str, Any]:
+    """Return the struct type in a `schemaString`. `mapped`: the table has column mapping, so names may be any.
+
+    Raises `Refused` (`INVALID_REQUEST`) with a field such as `schemaString.fields[0].type`.
+    """
+    try:
+        schema = strict_json(text.encode())
+    except (BadJson, UnicodeEncodeError) as error:
+        raise _bad("schemaString", text, str(error), "write the JSON of a struct type") from None
+    if not isinstance(schema, dict) or schema.get("type") != "struct" or not isinstance(schema.get("fields"), list):
+        raise _bad("schemaString", text, "is not the JSON of a struct type", 'write {"type":"struct","fields":[...]}')
+    if not schema["fields"]:
+        raise _bad("schemaString", text, "has no columns", "give the table at least one column")
+    _struct(schema["fields"], "schemaString.fields", 1, _Walk(stored=True, mapped=mapped))
+    return schema
+
+
+def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[str], *, stored: bool = False) -> None:
+    """Raise `Refused` unless the columns exist, once each, can be partitioned by, and leave a data column.
+
+    Bytes are no good partition values, but engines may have begun with them: `stored` lets them be.
+    """
     by_name = {field["name"]: field for field in schema["fields"]}
     seen: set[str] = set()
     for name in partition_columns:
@@ -99,7 +125,7 @@ def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[
             raise _bad("partition_columns", name, "is named twice", "name each column once")
         seen.add(name)
         column_type = by_name[name]["type"]
-        if not isinstance(column_type, str) or column_type == "binary":
+        if not isinstance(column_type, str) or column_type in (("variant",) if stored else ("binary", "variant")):
             raise _bad(
                 "partition_columns",
                 name,
@@ -120,12 +146,17 @@ def uses_type(schema: Any, wanted: str) -> bool:
     return any(uses_type(schema[key], wanted) for key in ("elementType", "keyType", "valueType") if key in schema)
 
 
-class _Counter:
-    def __init__(self) -> None:
+class _Walk:
+    """A walk through one schema: how many columns it has met, and whether an engine wrote the schema."""
+
+    def __init__(self, *, stored: bool = False, mapped: bool = False) -> None:
         self.columns = 0
+        self.root = "schemaString" if stored else "columns"
+        self.stored = stored
+        self.mapped = mapped
 
 
-def _struct(fields: list[Any], where: str, depth: int, counter: _Counter) -> dict[str, Any]:
+def _struct(fields: list[Any], where: str, depth: int, walk: _Walk) -> dict[str, Any]:
     seen: dict[str, str] = {}
     done = []
     for index, field in enumerate(fields):
@@ -133,14 +164,14 @@ def _struct(fields: list[Any], where: str, depth: int, counter: _Counter) -> dic
         if not isinstance(field, dict):
             raise _bad(place, field, "is not a column", 'give {"name": ..., "type": ..., "nullable": true}')
         unknown = set(field) - {"name", "type", "nullable", "metadata"}
-        if unknown:
+        if unknown and not walk.stored:
             raise _bad(
                 place, sorted(unknown), "has fields no column has", "leave name, type, nullable and metadata only"
             )
-        counter.columns += 1
-        if counter.columns > MAX_COLUMNS:
-            raise _bad("columns", counter.columns, f"has more than {MAX_COLUMNS} columns", "split the table")
-        name = _column_name(field.get("name"), place)
+        walk.columns += 1
+        if walk.columns > MAX_COLUMNS:
+            raise _bad(walk.root, walk.columns, f"has more than {MAX_COLUMNS} columns", "split the table")
+        name = _column_name(field.get("name"), place, walk)
         folded = name.lower()
         if folded in seen:
             raise _bad(
@@ -150,7 +181,7 @@ def _struct(fields: list[Any], where: str, depth: int, counter: _Counter) -> dic
                 "give every column a name of its own; engines compare them without case",
             )
         seen[folded] = name
-        nullable = field.get("nullable", True)
+        nullable = field.get("nullable", None if walk.stored else True)
         if not isinstance(nullable, bool):
             raise _bad(f"{place}.nullable", nullable, "is not a truth value", "write true or false")
         if "type" not in field:
@@ -158,19 +189,22 @@ def _struct(fields: list[Any], where: str, depth: int, counter: _Counter) -> dic
         done.append(
             {
                 "name": name,
-                "type": _type(field["type"], f"{place}.type", depth, counter),
+                "type": _type(field["type"], f"{place}.type", depth, walk),
                 "nullable": nullable,
-                "metadata": _metadata(field.get("metadata"), f"{place}.metadata"),
+                "metadata": _metadata(field.get("metadata"), f"{place}.metadata", walk),
             }
         )
     return {"type": "struct", "fields": done}
 
 
-def _column_name(name: Any, place: str) -> str:
+def _column_name(name: Any, place: str, walk: _Walk) -> str:
+    longest = MAX_NAME if walk.stored else MAX_NAME_LENGTH
     if not isinstance(name, str) or name == "":
         raise _bad(f"{place}.name", name, "is not a name", "give a text that is not empty")
-    if len(name) > MAX_NAME_LENGTH:
-        raise _bad(f"{place}.name", name[:50], f"is longer than {MAX_NAME_LENGTH} characters", "shorten it")
+    if len(name) > longest:
+        raise _bad(f"{place}.name", name[:50], f"is longer than {longest} characters", "shorten it")
+    if walk.mapped and "\0" not in name:
+        return name
     held = sorted(_FORBIDDEN_IN_NAMES & set(name))
     if held or not name.isprintable():
         raise _bad(
@@ -182,29 +216,30 @@ def _column_name(name: Any, place: str) -> str:
     return name
 
 
-def _type(value: Any, place: str, depth: int, counter: _Counter) -> Any:
+def _type(value: Any, place: str, depth: int, walk: _Walk) -> Any:
     if depth > MAX_DEPTH:
-        raise _bad("columns", place, f"is nested deeper than {MAX_DEPTH}", "flatten the type")
+        raise _bad(walk.root, place, f"is nested deeper than {MAX_DEPTH}", "flatten the type")
     if isinstance(value, str):
-        return _primitive(value, place)
+        return _primitive(value, place, walk)
+    default = None if walk.stored else True
     kind = value.get("type") if isinstance(value, dict) else None
     if kind == "struct" and isinstance(value.get("fields"), list):
-        struct = _struct(value["fields"], f"{place}.fields", depth + 1, counter)
+        struct = _struct(value["fields"], f"{place}.fields", depth + 1, walk)
         if not struct["fields"]:
             raise _bad(place, value, "is a struct without fields", "give it at least one field")
         return struct
     if kind == "array":
         return {
             "type": "array",
-            "elementType": _type(value.get("elementType"), f"{place}.elementType", depth + 1, counter),
-            "containsNull": _truth(value.get("containsNull", True), f"{place}.containsNull"),
+            "elementType": _type(value.get("elementType"), f"{place}.elementType", depth + 1, walk),
+            "containsNull": _truth(value.get("containsNull", default), f"{place}.containsNull"),
         }
     if kind == "map":
         return {
             "type": "map",
-            "keyType": _type(value.get("keyType"), f"{place}.keyType", depth + 1, counter),
-            "valueType": _type(value.get("valueType"), f"{place}.valueType", depth + 1, counter),
-            "valueContainsNull": _truth(value.get("valueContainsNull", True), f"{place}.valueContainsNull"),
+            "keyType": _type(value.get("keyType"), f"{place}.keyType", depth + 1, walk),
+            "valueType": _type(value.get("valueType"), f"{place}.valueType", depth + 1, walk),
+            "valueContainsNull": _truth(value.get("valueContainsNull", default), f"{place}.valueContainsNull"),
         }
     raise _bad(
         place,
@@ -214,11 +249,11 @@ def _type(value: Any, place: str, depth: int, counter: _Counter) -> Any:
     )
 
 
-def _primitive(name: str, place: str) -> str:
-    if name in PRIMITIVES:
+def _primitive(name: str, place: str, walk: _Walk) -> str:
+    if name in (STORED_PRIMITIVES if walk.stored else PRIMITIVES):
         return name
     decimal = _DECIMAL.fullmatch(name)
-    if decimal is not None:
+    if decimal is not None and not (walk.stored and " " in name):
         precision, scale = int(decimal[1]), int(decimal[2])
         if 1 <= precision <= 38 and scale <= precision:
             return f"decimal({precision},{scale})"
@@ -237,7 +272,11 @@ def _truth(value: Any, place: str) -> bool:
     return value
 
 
-def _metadata(value: Any, place: str) -> dict[str, Any]:
+def _metadata(value: Any, place: str, walk: _Walk) -> dict[str, Any]:
+    if walk.stored:
+        if not isinstance(value, dict):
+            raise _bad(place, value, "is not an object", "write {} for a column without metadata")
+        return value
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -258,9 +297,6 @@ def _metadata(value: Any, place: str) -> dict[str, Any]:
 
 
 def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:
-    return refused(Code.INVALID_REQUEST, f"{field}: {_shown(value)} {problem}", field=field, value=value, remedy=remedy)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return refused(
+        Code.INVALID_REQUEST, f"{field}: {shown(value)} {problem}", field=field, value=shortened(value), remedy=remedy
+    )

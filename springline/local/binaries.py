@@ -27,6 +27,7 @@ from pathlib import Path
 import httpx
 
 from springline.local.cache import Cache, Say, cache_root, say_to_stderr
+from springline.local.jars import fetch_jars, pinned
 from springline.local.run import ToolFailed, output_of, run_tool
 from springline.local.testserver import TEST_SERVER_VERSION, build_test_server, usable_test_server
 from springline.local.toolchains import go
@@ -36,6 +37,8 @@ TEMPORAL_CLI_VERSION = "1.5.1"
 TEMPORAL_SERVER_VERSION = (1, 29, 1)
 """The server inside that CLI, and the oldest that a CLI found on PATH may carry."""
 FAKE_GCS_VERSION = "1.56.1"
+DELTA_SPARK_VERSION = "4.0.0"
+"""The one that PySpark 4.0 takes; its jars are for long tests only, so nothing but those tests asks for them."""
 
 TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
 FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
@@ -112,6 +115,16 @@ def test_server(cache: Cache | None = None) -> Path:
     if script is None:
         raise ToolFailed(f"{folder} holds no test server that runs; remove the folder and try again")
     return script
+
+
+def delta_spark(cache: Cache | None = None) -> Path:
+    """Return the folder of the jars that make PySpark read Delta tables. Raises `ToolFailed`."""
+    cache = cache or _user_cache()
+    jars = pinned("delta-spark-jars.txt")
+    return cache.obtain(
+        f"delta-spark-{DELTA_SPARK_VERSION}",
+        lambda folder: fetch_jars(jars, jars[0], folder, cache, what="Spark's Delta"),
+    )
 
 
 PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
@@ -209,17 +222,22 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
+FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {"delta-spark": delta_spark}
+"""What nothing needs but the long tests: had only by name."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Get the named programs (all of them by default); return the exit code: 0 done, 4 could not be had."""
+    known = PROGRAMS | FOR_LONG_TESTS
     parser = argparse.ArgumentParser(
         prog="python -m springline.local.binaries", description="Get the programs that Springline's local stack runs."
     )
-    parser.add_argument("names", nargs="*", choices=[[], *PROGRAMS], metavar=" ".join(PROGRAMS), help="which programs")
+    parser.add_argument("names", nargs="*", choices=[[], *known], metavar=" ".join(known), help="which programs")
     parser.add_argument("--print-path", action="store_true", help="print each path on standard output")
     options = parser.parse_args(arguments)
     for name in options.names or PROGRAMS:
         try:
-            path = PROGRAMS[name](None)
+            path = known[name](None)
         except ToolFailed as error:
             say_to_stderr(f"{name}: {error}")
             return 4

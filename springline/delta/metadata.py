@@ -1,0 +1,194 @@
+"""Whether a `metaData` action is consistent with itself and with the protocol in force, so that every engine opens it.
+
+For metadata that somebody is about to commit, or that we create. Metadata that stands in a table already is an engine's
+affair: only what would keep us from reading it is refused there (`springline.delta.features`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from springline.delta.features import declared
+from springline.delta.properties import FEATURE_OF_PROPERTY, property_problem
+from springline.delta.schema import check_partition_columns, stored_schema
+from springline.delta.shown import shortened, shown
+from springline.errors import Code, Refused, refused
+
+MAPPING_MODE = "delta.columnMapping.mode"
+MAX_COLUMN_ID = "delta.columnMapping.maxColumnId"
+COLUMN_ID = "delta.columnMapping.id"
+PHYSICAL_NAME = "delta.columnMapping.physicalName"
+TYPE_CHANGES = "delta.typeChanges"
+
+_FEATURE_OF_TYPE = {"timestamp_ntz": ("timestampNtz",), "variant": ("variantType", "variantType-preview")}
+_FEATURE_OF_FIELD = {
+    "delta.invariants": ("invariants",),
+    "delta.generationExpression": ("generatedColumns",),
+    "CURRENT_DEFAULT": ("allowColumnDefaults",),
+    TYPE_CHANGES: ("typeWidening", "typeWidening-preview"),
+}
+
+
+def mapping_mode(metadata: Mapping[str, Any]) -> str:
+    """Return the column mapping mode of a table: none, name or id."""
+    configuration = metadata.get("configuration")
+    return str((configuration if isinstance(configuration, Mapping) else {}).get(MAPPING_MODE) or "none")
+
+
+def judge_metadata(metadata: Mapping[str, Any], *, field: str, code: Code = Code.INVALID_PAYLOAD) -> dict[str, Any]:
+    """Judge metadata by itself, whatever table it is for; return the schema's struct type.
+
+    The action's own fields have been judged (`springline.delta.actions`). Raises `Refused` (`code`) with `field` in
+    front of the place, such as `payload line 3: metaData.schemaString.fields[0].type`.
+    """
+    mapped = mapping_mode(metadata) != "none"
+    judge = _Judge(field, code)
+    judge.properties(metadata["configuration"])
+    try:
+        schema = stored_schema(metadata["schemaString"], mapped=mapped)
+        check_partition_columns(schema, metadata["partitionColumns"], stored=True)
+    except Refused as error:
+        refusal = error.refusal
+        place = (refusal.field or "").replace("partition_columns", "partitionColumns")
+        message = refusal.message.replace("partition_columns", "partitionColumns", 1)
+        changes = {"code": code, "field": f"{field}.{place}", "message": f"{field}.{message}"}
+        raise Refused(refusal.model_copy(update=changes)) from None
+    if mapped:
+        judge.mapping(schema, metadata)
+    return schema
+
+
+def judge_needs(
+    protocol: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    *,
+    field: str,
+    code: Code = Code.INVALID_PAYLOAD,
+) -> None:
+    """Judge whether the protocol that will be in force has every feature that judged metadata needs.
+
+    Raises `Refused` (`code`).
+    """
+    judge = _Needs(field, code, declared(protocol))
+    judge.properties(metadata["configuration"])
+    judge.columns(schema)
+
+
+def fields_of(data_type: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (place, struct field) of a judged type, parents before children."""
+    if not isinstance(data_type, Mapping):
+        return
+    kind = data_type.get("type")
+    if kind == "struct":
+        for one in data_type["fields"]:
+            here = f"{place}.{one['name']}" if place else one["name"]
+            yield here, one
+            yield from fields_of(one["type"], here)
+    elif kind == "array":
+        yield from fields_of(data_type["elementType"], f"{place}.element")
+    elif kind == "map":
+        yield from fields_of(data_type["keyType"], f"{place}.key")
+        yield from fields_of(data_type["valueType"], f"{place}.value")
+
+
+class _Refusing:
+    def __init__(self, field: str, code: Code) -> None:
+        self.field = field
+        self.code = code
+
+    def refusal(self, place: str, value: Any, problem: str, remedy: str) -> Refused:
+        where = f"{self.field}.{place}"
+        return refused(
+            self.code, f"{where}: {shown(value)} {problem}", field=where, value=shortened(value), remedy=remedy
+        )
+
+
+class _Judge(_Refusing):
+    def properties(self, configuration: Mapping[str, str]) -> None:
+        for key, value in configuration.items():
+            wanted = property_problem(key, value)
+            if wanted is not None:
+                raise self.refusal(f"configuration.{key}", value, f"is not {wanted}", f"write {wanted}")
+
+    def mapping(self, schema: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Every field at every depth has an id and a physical name, each once ("Column Mapping")."""
+        seen_ids: dict[int, str] = {}
+        seen_names: dict[tuple[str, str], str] = {}
+        for place, one in fields_of(schema):
+            here = f"schemaString: {place}.metadata"
+            number, name = one["metadata"].get(COLUMN_ID), one["metadata"].get(PHYSICAL_NAME)
+            if type(number) is not int or not 0 < number < 2**31:
+                raise self.refusal(
+                    f"{here}.{COLUMN_ID}", number, "is not a whole number above 0", "give every field its id"
+                )
+            if number in seen_ids:
+                raise self.refusal(
+                    f"{here}.{COLUMN_ID}", number, f"is the id of {seen_ids[number]!r} too", "give every field its own"
+                )
+            if not isinstance(name, str) or name == "":
+                raise self.refusal(f"{here}.{PHYSICAL_NAME}", name, "is not a name", "give every field its name")
+            parent = place.rpartition(".")[0]
+            if (parent, name.lower()) in seen_names:
+                other = seen_names[parent, name.lower()]
+                raise self.refusal(
+                    f"{here}.{PHYSICAL_NAME}", name, f"is the name of {other!r} too", "give every field its own"
+                )
+            seen_ids[number] = place
+            seen_names[parent, name.lower()] = place
+        highest = metadata["configuration"].get(MAX_COLUMN_ID)
+        if highest is None or int(highest) < max(seen_ids):
+            raise self.refusal(
+                f"configuration.{MAX_COLUMN_ID}",
+                highest,
+                f"is less than the highest id, {max(seen_ids)}",
+                f"write {max(seen_ids)} or more",
+            )
+
+
+class _Needs(_Refusing):
+    def __init__(self, field: str, code: Code, features: set[str]) -> None:
+        super().__init__(field, code)
+        self.features = features
+
+    def properties(self, configuration: Mapping[str, str]) -> None:
+        for key, value in configuration.items():
+            place = f"configuration.{key}"
+            if key in FEATURE_OF_PROPERTY and value == "true":
+                self.needs(place, value, FEATURE_OF_PROPERTY[key])
+            elif key == "delta.appendOnly" and value == "true":
+                self.needs(place, value, "appendOnly")
+            elif key.startswith("delta.constraints."):
+                self.needs(place, value, "checkConstraints")
+            elif key == "delta.checkpointPolicy" and value == "v2":
+                self.needs(place, value, "v2Checkpoint")
+
+    def columns(self, schema: Mapping[str, Any]) -> None:
+        for place, one in fields_of(schema):
+            for type_ in _primitives(one["type"]):
+                if type_ in _FEATURE_OF_TYPE:
+                    self.needs(f"schemaString: {place}", type_, *_FEATURE_OF_TYPE[type_])
+            for key, features in _FEATURE_OF_FIELD.items():
+                if one["metadata"].get(key) is not None:
+                    self.needs(f"schemaString: {place}.metadata.{key}", one["metadata"][key], *features)
+
+    def needs(self, place: str, value: Any, *features: str) -> None:
+        if self.features.isdisjoint(features):
+            raise self.refusal(
+                place,
+                value,
+                f"needs the table feature {features[0]}, which the protocol does not have",
+                f"commit a protocol action that has {features[0]} in the same payload, or leave this out",
+            )
+
+
+def _primitives(data_type: Any) -> Iterator[str]:
+    """Yield the primitive types of a field that are not inside a field of its own."""
+    if isinstance(data_type, str):
+        yield data_type
+    elif data_type["type"] == "array":
+        yield from _primitives(data_type["elementType"])
+    elif data_type["type"] == "map":
+        yield from _primitives(data_type["keyType"])
+        yield from _primitives(data_type["valueType"])

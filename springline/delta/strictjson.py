@@ -1,0 +1,103 @@
+"""JSON that every reader understands alike: one meaning for each key, bounded depth, no characters readers choke on.
+
+JSON leaves open what a repeated key means, and readers differ: some take the first, some the last, some fail. The fast
+parser takes the last silently, so repeated keys are looked for here: by counting keys before and after parsing, and,
+only where the count is in doubt, by parsing again with a parser that shows every pair.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from springline.delta.bounds import MAX_JSON_DEPTH, MAX_JSON_ELEMENTS
+
+
+class BadJson(ValueError):
+    """A text is not JSON that every reader understands alike; the message goes on from "it "."""
+
+
+def strict_json(text: bytes) -> Any:
+    """Parse `text`; raises `BadJson` for what is no JSON, nests too deep, repeats a key or holds a lone surrogate.
+
+    Numbers beyond 64 bits become floats, as in most readers; NaN and infinities are no JSON.
+    """
+    if text.count(b",") > MAX_JSON_ELEMENTS:
+        raise BadJson(f"has more than {MAX_JSON_ELEMENTS} elements")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if "ecursion" in str(error):
+            raise BadJson(f"is nested deeper than {MAX_JSON_DEPTH}") from None
+        raise BadJson(f"is not JSON: {error.msg} at character {error.pos}") from None
+    if isinstance(value, (dict, list)):
+        keys = count_keys(value)
+        if keys != _keys_written(text):
+            _find_repeated_key(text)
+    return value
+
+
+def count_keys(value: Any) -> int:
+    """Return how many keys a parsed value has at all depths; raises `BadJson` beyond the depth allowed."""
+    keys = 0
+    level = [value]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_JSON_DEPTH:
+            raise BadJson(f"is nested deeper than {MAX_JSON_DEPTH}")
+        deeper: list[Any] = []
+        for one in level:
+            if type(one) is dict:
+                keys += len(one)
+                items: Any = one.values()
+            else:
+                items = one
+            for item in items:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    deeper.append(item)
+        level = deeper
+    return keys
+
+
+def texts_of(value: Any) -> list[str]:
+    """Return every text in a parsed value, keys too."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, dict):
+            found.extend(one)
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return found
+
+
+def _keys_written(text: bytes) -> int:
+    """Count the keys in the text of valid JSON without parsing it; -1 where that takes a parser.
+
+    A key's end is a quote before a colon. A quote inside a text is behind an odd number of backslashes, so `\":` does
+    not count; where an even number stands before a quote, or blanks before a colon, a parser has to tell.
+    """
+    if b'\\\\"' in text or b" :" in text or b"\t:" in text or b"\r:" in text or b"\n:" in text:
+        return -1
+    return text.count(b'":') - text.count(b'\\":')
+
+
+def _find_repeated_key(text: bytes) -> None:
+    """Raise `BadJson` naming the first key that an object has twice; the depth is known to be bounded."""
+    json.loads(text, object_pairs_hook=_no_key_twice, parse_int=str, parse_float=str)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise BadJson(f"has the key {key[:100]!r} twice, which readers understand differently")
+        seen.add(key)
