@@ -59,6 +59,7 @@ _COALESCED = {
     "requests": (names.METRIC_COALESCED_REQUESTS, "Requests to sequencers taken."),
     "batches": (names.METRIC_COALESCED_BATCHES, "Batches sent to sequencers."),
     "retries": (names.METRIC_COALESCED_RETRIES, "Batches without an answer, sent again."),
+    "failed": (names.METRIC_COALESCED_FAILED, "Requests that failed alone, by an error nobody foresaw."),
     "expired": (names.METRIC_COALESCED_EXPIRED, "Requests without an answer in time."),
 }
 

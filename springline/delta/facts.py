@@ -43,8 +43,7 @@ def facts_of_log(version: int, data: bytes) -> VersionFacts:
             action = orjson.loads(line)
             if "commitInfo" in action:
                 info = action["commitInfo"]
-                operation = info.get("operation")
-                key = info.get("txnId")
+                operation, key = _text(info.get("operation")), _text(info.get("txnId"))
             elif "protocol" in action:
                 protocol = action["protocol"]
             elif "metaData" in action:
@@ -54,6 +53,10 @@ def facts_of_log(version: int, data: bytes) -> VersionFacts:
     except (ValueError, TypeError, KeyError, AttributeError):
         return VersionFacts(version, None, None, None, None, frozenset(), readable=False)
     return VersionFacts(version, operation, key, protocol, metadata, frozenset(txn_apps))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def append_conflict(

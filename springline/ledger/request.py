@@ -105,6 +105,8 @@ class RefusalReason(StrEnum):
     OTHER_SCOPE = "other_scope"
     OTHER_BODY = "other_body"
     """Another body stands under a known id: the first accepted one counts, this one is damage."""
+    FAILED = "failed"
+    """An error that nobody foresaw, met by this one event: the fault is ours, and it may be sent again."""
     BELOW_ADOPTED = "below_adopted"
     """It lies below the state that was taken over from another implementation; only a full rebuild can place it."""
 
