@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from activities.failures import as_temporal_failures
+from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
 from activities.heartbeat import heartbeating
 from activities.messages import (
     CommitStep,
@@ -28,7 +28,7 @@ from springline.commit.log import LogKind, write_log
 from springline.commit.registry import Registry
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table
-from springline.delta.request import Mode
+from springline.delta.request import Mode, fitting
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -98,7 +98,7 @@ class CommitActivities:
     async def finalize(self, step: CommitStep) -> FinalizeOutcome:
         """Clear the reservation from the coordinator."""
         async with heartbeating():
-            with as_temporal_failures(), timed(names.FINALIZE):
+            with patience_ends(), as_temporal_failures(), timed(names.FINALIZE):
                 table = await self._table(step.table)
                 before = table.throttled
                 reserved = await _reserved(table, step)
@@ -109,7 +109,7 @@ class CommitActivities:
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         async with heartbeating():
-            with as_temporal_failures(), timed(names.RESERVE):
+            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed(names.RESERVE):
                 table = await self._table(order.table)
                 before = table.throttled
                 finished = _finished(order)
@@ -162,7 +162,7 @@ async def _reserved(table: Table, step: CommitStep) -> Reserved | None:
 def _round_result(result: ReserveResult, throttled: int, *, paced: bool) -> RoundResult:
     reserved = result.reserved
     return RoundResult(
-        outcomes=list(result.outcomes.values()),
+        outcomes=fitting(list(result.outcomes.values())),
         deferred=result.deferred,
         reservation=reserved
         and Reservation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
@@ -40,6 +41,32 @@ def as_temporal_failures() -> Iterator[None]:
         raise ApplicationError(str(error), type=names.STORE_MISCONFIGURED, non_retryable=True) from error
     except InvariantViolated as error:
         raise ApplicationError(str(error), type=names.INVARIANT_VIOLATED, non_retryable=True) from error
+
+
+PATIENCE = timedelta(seconds=60)
+"""How long a step that has fixed nothing yet is tried while it fails; then its callers are told."""
+
+
+@contextmanager
+def patience_ends() -> Iterator[None]:
+    """Fail for good on a fault that has lasted for `PATIENCE`; for steps before anything is reserved or recorded.
+
+    Goes around `as_temporal_failures`. The time is the server's, from when the step was first scheduled to when this
+    attempt began, so that an attempt that works is never cut short, however long it takes.
+    """
+    try:
+        yield
+    except ApplicationError as error:
+        info = activity.info()
+        lasted = info.started_time - info.scheduled_time
+        if error.non_retryable or lasted < PATIENCE:
+            raise
+        raise ApplicationError(
+            f"{error.message} (tried {info.attempt} times within {lasted.total_seconds():.0f} s)",
+            type=error.type,
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        ) from error
 
 
 SURPRISES = 5

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from temporalio import activity
 
-from activities.failures import as_temporal_failures, surprises_are_final
+from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
 from activities.heartbeat import heartbeating
 from activities.ledger_metrics import (
     Lag,
@@ -63,7 +63,7 @@ class LedgerActivities:
     async def open_ledger(self, order: OpenOrder) -> Opened:
         """Find out where the workspace stands, and which rounds are kept and not visible."""
         async with heartbeating():
-            with surprises_are_final(), as_temporal_failures(), timed_step(names.OPEN_LEDGER):
+            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.OPEN_LEDGER):
                 opened = await self._sequencer(order.workspace).open(order)
                 return opened.model_copy(update={"attempt": _attempt()})
 
@@ -71,7 +71,7 @@ class LedgerActivities:
     async def admit(self, order: AdmitOrder) -> Admitted:
         """Judge append requests and create the round's record: the moment from which its events are kept."""
         async with heartbeating():
-            with surprises_are_final(), as_temporal_failures(), timed_step(names.ADMIT):
+            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT):
                 admitted = await self._sequencer(order.workspace).admit(order)
                 if admitted.kind != "taken":
                     _check_answered(order.round, len(order.requests), len(admitted.answers))
@@ -82,7 +82,7 @@ class LedgerActivities:
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
         """Look at foreign events and create the record of the round that accepts them."""
         async with heartbeating():
-            with surprises_are_final(), as_temporal_failures(), timed_step(names.ADMIT_FOREIGN):
+            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT_FOREIGN):
                 admitted = await self._sequencer(order.workspace).admit_foreign(order)
                 if admitted.kind != "taken":
                     _check_answered(order.round, len(order.requests), len(admitted.foreign_answers))

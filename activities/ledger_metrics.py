@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from temporalio import activity
 
-from activities.metrics import timed
+from activities.metrics import count_failed, timed
 from springline import names
 from springline.ledger.event_ids import event_id_ms
 from springline.sequencer.orders import (
@@ -70,6 +70,7 @@ def count_admitted(order: AdmitOrder, admitted: Admitted) -> None:
     meter = activity.metric_meter()
     requests = meter.create_counter(names.METRIC_LEDGER_REQUESTS, "Append requests answered, by result.")
     refused = meter.create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
+    count_failed("append", (answer.refusal for answer in admitted.answers))
     for asked, answer in zip(order.requests, admitted.answers, strict=True):
         if answer.refusal is not None:
             requests.add(1, {"result": "refused"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ from temporalio import activity
 
 from activities.messages import RoundResult
 from springline import names
+from springline.errors import Code, Refusal
 
 
 @contextmanager
@@ -32,6 +33,7 @@ def count_round(result: RoundResult) -> None:
     answers = meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.")
     for outcome in result.outcomes:
         answers.add(1, {"result": "refused" if outcome.refusal else "replayed"})
+    count_failed("commit", (outcome.refusal for outcome in result.outcomes))
     recoveries = meter.create_counter(names.METRIC_RECOVERIES, "Reservations found in flight, by what became of them.")
     for settled in result.settled:
         recoveries.add(1, {"outcome": settled.kind})
@@ -43,3 +45,13 @@ def count_committed(members: int, mode: str) -> None:
     meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.").add(members, {"result": "committed"})
     meter.create_counter(names.METRIC_ROUNDS, "Versions committed.").add(1, {"mode": mode})
     meter.create_histogram(names.METRIC_ROUND_MEMBERS, "Requests that shared a version.").record(members)
+
+
+def count_failed(kind: str, refusals: Iterable[Refusal | None]) -> None:
+    """Count the requests of a kind that met an error nobody foresaw and were refused alone."""
+    failed = sum(refusal is not None and refusal.code is Code.REQUEST_FAILED for refusal in refusals)
+    if failed:
+        counter = activity.metric_meter().create_counter(
+            names.METRIC_REQUESTS_FAILED, "Requests refused alone, for an error nobody foresaw."
+        )
+        counter.add(failed, {"kind": kind})

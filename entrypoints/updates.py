@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -100,6 +101,8 @@ async def send_batch(
         raise _again(lane, "the run ended while the batch arrived", in_doubt=False) from error
     except RPCError as error:
         raise _failed_call(error, lane) from error
+    except RecursionError:
+        raise  # Of one request's encoding; no connection is the cause.
     except RuntimeError as error:
         # A lazy client that cannot connect says so in this way.
         raise _again(lane, str(error), in_doubt=False) from error
@@ -129,6 +132,15 @@ def refusal_in(error: ApplicationError) -> Refusal | None:
     return None
 
 
+_TOO_LARGE = re.compile(r"larger than max|size.*exceeds?\b|exceeds?.*size|too large|ExceedsLimit", re.IGNORECASE)
+"""What gRPC and the server say of a message that is too large, under statuses that mean other things too."""
+
+
+def _is_too_large(error: RPCError) -> bool:
+    named = error.status in (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT)
+    return named and _TOO_LARGE.search(error.message) is not None
+
+
 def _again(lane: Lane, reason: str, *, in_doubt: bool, after_s: float = 0.0, level: int = logging.WARNING) -> TryAgain:
     _log.log(level, "%s: a batch got no answer and is sent again: %s", lane.name, reason)
     return TryAgain(reason, in_doubt=in_doubt, after_s=after_s)
@@ -146,6 +158,16 @@ def _failed_update(error: WorkflowUpdateFailedError, lane: Lane) -> TryAgain | B
 
 
 def _failed_call(error: RPCError, lane: Lane) -> TryAgain | BatchRefused:
+    if _is_too_large(error):
+        _log.warning("%s: a batch is too large for Temporal: %s", lane.name, error)
+        return BatchRefused(
+            Refusal(
+                code=Code.PAYLOAD_TOO_LARGE,
+                message=f"the request is larger than Temporal takes: {error.message}",
+                field="request",
+                remedy="Send less in one request.",
+            )
+        )
     if error.status in _MISCONFIGURED:
         _log.error("%s: Temporal refuses a batch: %s", lane.name, error)
         return BatchRefused(lane.not_taken(error.message))

@@ -11,9 +11,11 @@ A refusal names the field, the value and the remedy. Codes never change once shi
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from springline.bounds import shortened, shown
 
 
 class Code(StrEnum):
@@ -47,12 +49,17 @@ class Code(StrEnum):
     REBUILD_UNDER_WAY = "REBUILD_UNDER_WAY"
     REBUILD_CANCELLED = "REBUILD_CANCELLED"
     LEDGER_INCOMPLETE = "LEDGER_INCOMPLETE"
+    STORED_DAMAGED = "STORED_DAMAGED"
+    """An object of the workspace holds what the product never writes; the message names it."""
     MISSING_TOKEN = "MISSING_TOKEN"
     INVALID_TOKEN = "INVALID_TOKEN"
     FORBIDDEN = "FORBIDDEN"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     UNAVAILABLE = "UNAVAILABLE"
+    REQUEST_FAILED = "REQUEST_FAILED"
+    """An error that nobody foresaw, met by this one request: the fault is ours, the request was not done, and the
+    others of its batch or round went on. The log holds the error under the request's key."""
     INTERNAL = "INTERNAL"
 
 
@@ -84,12 +91,14 @@ HTTP_STATUS: dict[Code, int] = {
     Code.REBUILD_UNDER_WAY: 409,
     Code.REBUILD_CANCELLED: 409,
     Code.LEDGER_INCOMPLETE: 409,
+    Code.STORED_DAMAGED: 409,
     Code.MISSING_TOKEN: 401,
     Code.INVALID_TOKEN: 401,
     Code.FORBIDDEN: 403,
     Code.ROUTE_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.UNAVAILABLE: 503,
+    Code.REQUEST_FAILED: 500,
     Code.INTERNAL: 500,
 }
 
@@ -103,23 +112,24 @@ class CommitSince(BaseModel):
     """One version committed since a refused request's `read_version`."""
 
     version: int
-    operation: str | None = None
-    key: str | None = None
+    operation: Annotated[str | None, AfterValidator(lambda text: shown(text, 100))] = None
+    key: Annotated[str | None, AfterValidator(lambda text: shown(text, 100))] = None
 
 
 class Refusal(BaseModel):
     """Why a request was refused: the body of a 4xx answer.
 
-    `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts.
+    Whatever was refused, its refusal is short and can be encoded: texts are cut, and what no UTF-8 can hold is
+    escaped. `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts.
     """
 
     model_config = ConfigDict(frozen=True)
 
     code: Code
-    message: str
-    field: str | None = None
-    value: Any = None
-    remedy: str | None = None
+    message: Annotated[str, AfterValidator(shortened)]
+    field: Annotated[str | None, AfterValidator(shown)] = None
+    value: Annotated[Any, AfterValidator(shown)] = None
+    remedy: Annotated[str | None, AfterValidator(shortened)] = None
     latest_version: int | None = None
     commits_since: list[CommitSince] | None = Field(default=None, max_length=100)
 

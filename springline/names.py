@@ -97,6 +97,7 @@ METRIC_COMMITS = "springline_delta_commits"  # label result: committed, replayed
 METRIC_ROUNDS = "springline_delta_rounds"  # label mode: strict, append
 METRIC_ROUND_MEMBERS = "springline_delta_round_members"
 METRIC_RECOVERIES = "springline_delta_recoveries"  # label outcome: completed, abandoned, released, void
+METRIC_REQUESTS_FAILED = "springline_requests_failed"  # label kind: commit, append, foreign
 METRIC_STEP_SECONDS = "springline_delta_step"  # the exporter adds `_seconds`; label step
 METRIC_STORE_REQUESTS = "springline_store_requests"  # labels operation, outcome
 METRIC_HTTP_REQUESTS = "springline_http_requests"  # labels method, route, status
@@ -104,6 +105,7 @@ METRIC_HTTP_SECONDS = "springline_http_request_seconds"  # labels method, route
 METRIC_COALESCED_REQUESTS = "springline_coalesced_requests"
 METRIC_COALESCED_BATCHES = "springline_coalesced_batches"
 METRIC_COALESCED_RETRIES = "springline_coalesced_retries"
+METRIC_COALESCED_FAILED = "springline_coalesced_failed"
 METRIC_COALESCED_EXPIRED = "springline_coalesced_expired"
 
 # Metrics of the ledger; labels tenant and workspace on the gauges only.

@@ -37,10 +37,11 @@ with workflow.unsafe.imports_passed_through():
         TableRef,
     )
     from springline import names
-    from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+    from springline.bounds import shortened
+    from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, fitting, out_of_bounds
     from workflows.cancellation import finish_though_cancelled
     from workflows.commit_status import describe
-    from workflows.failures import refusal_of
+    from workflows.failures import HALVINGS, one_may_be_the_cause, passes, refusal_of
     from workflows.ids import new_uuid7
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
     from workflows.steps import run_step, show_in_search, start_checkpoint
@@ -66,6 +67,8 @@ class Ticket:
 
     request: CommitRequest
     answer: asyncio.Future[Outcome]
+    apart: object | None = None
+    """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
 
     @property
     def key(self) -> str:
@@ -96,6 +99,9 @@ class CommitWorkflow:
         self._inflight: Reservation | None = None
         self._latest: int | None = None
         self._cancelled = False
+        self._failure: str | None = None
+        self._halvings = 0
+        self._unsettled = False
         self._start_tickets = [self._enqueue(request) for request in start.requests]
 
     @workflow.run
@@ -115,6 +121,8 @@ class CommitWorkflow:
                 await self._round()
             elif self._finished is not None:
                 await self._finalize()
+            elif self._unsettled:
+                await self._settle()
             elif await self._rest():
                 self._busy = True
             elif workflow.all_handlers_finished() and not self._queue:
@@ -122,14 +130,14 @@ class CommitWorkflow:
             else:
                 await workflow.wait_condition(lambda: bool(self._queue) or workflow.all_handlers_finished())
         self._phase("done: nothing waits and nothing is in flight")
-        return BatchResult(outcomes=[ticket.answer.result() for ticket in self._start_tickets])
+        return BatchResult(outcomes=fitting([ticket.answer.result() for ticket in self._start_tickets]))
 
     @workflow.update(name=names.COMMIT_UPDATE, description="Commit staged payloads; each request is answered by itself")
     async def commit(self, batch: CommitBatch) -> BatchResult:
         """Queue the requests and wait for all their outcomes."""
         self._called = True
         tickets = [self._enqueue(request) for request in batch.requests]
-        return BatchResult(outcomes=[await ticket.answer for ticket in tickets])
+        return BatchResult(outcomes=fitting([await ticket.answer for ticket in tickets]))
 
     @commit.validator
     def _admit(self, batch: CommitBatch) -> None:
@@ -162,6 +170,7 @@ class CommitWorkflow:
             recovered=list(self._recovered),
             retried=list(self._retried),
             draining=self._draining,
+            failure=self._failure,
         )
 
     def _drain(self) -> None:
@@ -175,8 +184,13 @@ class CommitWorkflow:
         )
 
     def _enqueue(self, request: CommitRequest) -> Ticket:
+        """Queue a request, or refuse it at once if it could not travel with others."""
         ticket = Ticket(request, asyncio.get_running_loop().create_future())
-        self._queue.append(ticket)
+        refusal = out_of_bounds(request)
+        if refusal is None:
+            self._queue.append(ticket)
+        else:
+            self._answer(ticket, Outcome(idempotency_key=shortened(ticket.key) or "", refusal=refusal))
         return ticket
 
     async def _linger(self) -> None:
@@ -231,8 +245,9 @@ class CommitWorkflow:
         try:
             result = await self._reserve(order)
         except ActivityError as error:
-            self._fail(tickets, error)
+            self._not_begun(tickets, error)
             return
+        self._begun(tickets)
         self._note_pace(result.paced)
         self._note_attempts(names.RESERVE, result.reservation.version if result.reservation else None, result.attempt)
         self._recovered.extend(result.settled)
@@ -305,9 +320,10 @@ class CommitWorkflow:
         finished = order.finished
         count = len(order.requests)
         if finished is None:
-            return await run_step(names.RESERVE, order, RoundResult, f"reserve a version for {count} request(s)")
+            what = f"reserve a version for {count} request(s)"
+            return await run_step(names.RESERVE, order, RoundResult, what, bounded=True)
         summary = f"finalize version {finished.version} and reserve the next for {count} request(s)"
-        return await run_step(names.FINALIZE_AND_RESERVE, order, RoundResult, summary)
+        return await run_step(names.FINALIZE_AND_RESERVE, order, RoundResult, summary, bounded=True)
 
     async def _finalize(self) -> None:
         finished = self._finished
@@ -327,6 +343,10 @@ class CommitWorkflow:
             self._note_attempts(names.FINALIZE, finished.version, outcome.attempt)
             self._busy = self._busy or bool(self._queue)
         except ActivityError as error:
+            if passes(error):
+                # What is reserved is finished, however long it takes; whoever comes meanwhile has a round of its own.
+                self._failure = refusal_of(error, self._table).message
+                return
             workflow.logger.error("version %s stays in flight: %s", finished.version, error.cause or error)
         self._finished = None
 
@@ -359,12 +379,16 @@ class CommitWorkflow:
             self._retried.append(RetriedStep(step=step, version=version, attempts=attempts))
 
     def _take(self) -> dict[str, Ticket]:
-        """Take the round's candidates in order; a key that is there twice leaves its second request waiting."""
+        """Take the round's candidates in order; a key that is there twice leaves its second request waiting.
+
+        Those who are tried apart from others share a round with nobody else.
+        """
         taken: dict[str, Ticket] = {}
         left: deque[Ticket] = deque()
+        apart = self._queue[0].apart
         while self._queue:
             ticket = self._queue.popleft()
-            if len(taken) >= MAX_ROUND_CANDIDATES or ticket.key in taken:
+            if len(taken) >= MAX_ROUND_CANDIDATES or ticket.key in taken or (taken and ticket.apart is not apart):
                 left.append(ticket)
             else:
                 taken[ticket.key] = ticket
@@ -383,6 +407,55 @@ class CommitWorkflow:
             self._committed += 1
         if not ticket.answer.done():
             ticket.answer.set_result(outcome)
+
+    def _not_begun(self, tickets: dict[str, Ticket], error: ActivityError) -> None:
+        """Tell the callers of a round that could not be begun, or find out first whom it fails because of.
+
+        If it failed by a fault of the store, nobody knows whether a version is reserved all the same: what comes next
+        finds out, and if nothing comes, this run does.
+        """
+        self._unsettled = self._unsettled or passes(error) or not isinstance(error.cause, ApplicationError)
+        self._failure = refusal_of(error, self._table).message
+        if len(tickets) == 1 or self._halvings >= HALVINGS or not one_may_be_the_cause(error):
+            self._fail(tickets, error)
+            return
+        self._halvings += 1
+        waiting = list(tickets.values())
+        middle = len(waiting) // 2
+        for half in (waiting[:middle], waiting[middle:]):
+            group = object()
+            for ticket in half:
+                ticket.apart = group
+        workflow.logger.warning("a round of %s request(s) failed and is halved: %s", len(waiting), self._failure)
+        self._put_back(tickets)
+
+    def _begun(self, tickets: dict[str, Ticket]) -> None:
+        """Take note of a round that could be begun: whoever is in it is not the one that spoils others."""
+        self._failure = None
+        self._unsettled = False
+        if all(ticket.apart is None for ticket in tickets.values()):
+            self._halvings = 0
+        for ticket in tickets.values():
+            ticket.apart = None
+
+    async def _settle(self) -> None:
+        """Finish what a round may have reserved whose end nobody knows, as far as that can be done now."""
+        self._phase("finding out whether a version is reserved: the last round ended without an answer")
+        order = RoundOrder(
+            table=self._table,
+            round_id=new_uuid7(),
+            now_ms=int(workflow.now().timestamp() * 1000),
+            requests=[],
+        )
+        try:
+            result = await run_step(names.RESERVE, order, RoundResult, "finish what may be reserved", bounded=True)
+        except ActivityError as error:
+            self._failure = refusal_of(error, self._table).message
+            # A run that drains ends: whoever comes next finds the reservation, if there is one, and finishes it.
+            self._unsettled = passes(error) and not self._draining
+            return
+        self._recovered.extend(result.settled)
+        self._begun({})
 
     def _fail(self, tickets: dict[str, Ticket], error: ActivityError) -> None:
         """Answer requests whose step failed for good; the table goes on with the next."""

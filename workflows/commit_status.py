@@ -31,6 +31,9 @@ def describe(table: TableRef, status: CommitStatus) -> str:
         f"{status.committed} committed in {status.rounds} version(s), {status.replayed} replayed, "
         f"{status.refused} refused, {status.waiting} waiting.",
     ]
+    if status.failure:
+        shown = status.failure.replace("`", "'").replace("\n", " ")[:1000]
+        lines += ["", f"**The last round could not be begun, and its callers were told:** `{shown}`"]
     if status.retried:
         lines += ["", "**Steps that were interrupted and repeated** (same key, same version)", ""]
         lines += [

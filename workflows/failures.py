@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory, TimeoutError
 
 from activities.messages import TableRef
 from springline import names
 from springline.errors import Code, Refusal
 from springline.sequencer.orders import WorkspaceRef
+
+HALVINGS = 64
+"""How often rounds that fail are halved, in a row, to find whom they fail because of."""
 
 
 def refusal_of(error: ActivityError, table: TableRef) -> Refusal:
@@ -55,6 +58,33 @@ def no_id_left(reason: str) -> Refusal:
     )
 
 
+_CONCERNS_ALL = frozenset({*Code, names.STORE_MISCONFIGURED, names.INVARIANT_VIOLATED})
+
+
+def passes(error: ActivityError) -> bool:
+    """Say whether a step failed by a fault of the store, or for want of any answer, that may be over next time."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return cause.type in (names.STORE_RETRY, names.STORE_UNKNOWN)
+    return isinstance(cause, TimeoutError)
+
+
+def one_may_be_the_cause(error: ActivityError) -> bool:
+    """Say whether a step may have failed because of one request: nobody foresaw how, or a message was too large.
+
+    What is known to be wrong with the store, the table or the workspace concerns all of them alike.
+    """
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return cause.type not in _CONCERNS_ALL and not passes(error)
+    return True
+
+
+def _said(error: ActivityError) -> str:
+    cause = error.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+
+
 def fail_with_cause(error: ActivityError) -> NoReturn:
     """Fail the run with the activity's own type, message and details, which callers read."""
     cause = error.cause
@@ -75,9 +105,17 @@ def _refusal(error: ActivityError, *, field: str, value: str, when_misconfigured
     if isinstance(cause, ApplicationError) and kind in Code.__members__ and cause.details:
         return Refusal.model_validate(cause.details[0])
     misconfigured = kind == names.STORE_MISCONFIGURED
+    if passes(error):
+        return Refusal(
+            code=Code.UNAVAILABLE,
+            message=f"this could not be done for too long: {_said(error)}",
+            field=field,
+            value=value,
+            remedy="Send the same request again under the same key: if it was done after all, it gets its answer.",
+        )
     return Refusal(
         code=Code.UNAVAILABLE if misconfigured else Code.INTERNAL,
-        message=cause.message if isinstance(cause, ApplicationError) else str(cause or error),
+        message=_said(error),
         field=field,
         value=value,
         remedy=when_misconfigured if misconfigured else otherwise,

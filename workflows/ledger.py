@@ -63,7 +63,7 @@ class LedgerWorkflow:
         self._cancelled = False
         self._patience = LEAST_PATIENCE
         self._start_appends = [self._rounds.enqueue(append_ticket(request)) for request in start.requests]
-        self._start_ingests = [self._rounds.ingests.put(ingest_ticket(request)) for request in start.ingest]
+        self._start_ingests = [self._rounds.enqueue_ingest(ingest_ticket(request)) for request in start.ingest]
 
     @workflow.run
     async def run(self, start: LedgerStart) -> LedgerResult:
@@ -112,7 +112,7 @@ class LedgerWorkflow:
     async def ingest(self, batch: IngestBatch) -> IngestBatchResult:
         """Queue the requests and wait for all their outcomes."""
         self._called = True
-        tickets = [self._rounds.ingests.put(ingest_ticket(request)) for request in batch.requests]
+        tickets = [self._rounds.enqueue_ingest(ingest_ticket(request)) for request in batch.requests]
         return IngestBatchResult(outcomes=[await ticket.answer for ticket in tickets])
 
     @ingest.validator

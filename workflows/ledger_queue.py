@@ -29,6 +29,8 @@ class Ticket(Generic[Q, A]):
     units: int
     size: int = 0
     key: str | None = None
+    apart: object | None = None
+    """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
 
     def settle(self, answer: A) -> None:
         """Answer the caller, unless that has been done."""
@@ -84,13 +86,19 @@ class Queue(Generic[Q, A]):
             self._count(ticket, 1)
 
     def take(self) -> list[Ticket[Q, A]]:
-        """Take what fits a round, in order; of two tickets with one key the second waits."""
+        """Take what fits a round, in order; of two tickets with one key the second waits.
+
+        Those who are tried apart from others share a round with nobody else.
+        """
         taken: list[Ticket[Q, A]] = []
         keys: set[str] = set()
         twins: list[Ticket[Q, A]] = []
         units = size = 0
+        apart = self._tickets[0].apart if self._tickets else None
         while self._tickets and len(taken) < self._most_members:
             ticket = self._tickets[0]
+            if ticket.apart is not apart:
+                break
             if ticket.key is not None and ticket.key in keys:
                 twins.append(self._pop())
                 continue
@@ -103,6 +111,15 @@ class Queue(Generic[Q, A]):
             taken.append(self._pop())
         self.put_back(twins)
         return taken
+
+    def put_back_halved(self, tickets: list[Ticket[Q, A]]) -> None:
+        """Add the tickets of a round that failed at the front: its two halves are tried apart from each other."""
+        middle = len(tickets) // 2
+        for half in (tickets[:middle], tickets[middle:]):
+            group = object()
+            for ticket in half:
+                ticket.apart = group
+        self.put_back(tickets)
 
     def take_all(self) -> list[Ticket[Q, A]]:
         """Take every ticket."""

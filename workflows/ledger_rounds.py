@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -17,9 +18,9 @@ with workflow.unsafe.imports_passed_through():
     from springline.delta.keys import check_key
     from springline.errors import Refusal, Refused
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
-    from springline.ledger.weight import too_heavy
+    from springline.ledger.weight import ingest_out_of_bounds, too_heavy
     from springline.sequencer.orders import Head, Opened, WorkspaceRef
-    from workflows.failures import ledger_refusal, no_id_left, outpaced
+    from workflows.failures import HALVINGS, ledger_refusal, no_id_left, one_may_be_the_cause, outpaced
     from workflows.ledger_deferred import Deferred
     from workflows.ledger_finish import make_visible
     from workflows.ledger_messages import MAX_BATCH_PATHS, SwitchOutcome
@@ -27,6 +28,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ledger_queue import (
         AppendTicket,
         IngestTicket,
+        Queue,
+        Ticket,
         append_queue,
         ingest_queue,
         ingest_ticket,
@@ -41,6 +44,9 @@ with workflow.unsafe.imports_passed_through():
         start_garbage_collection,
         switch_state,
     )
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 MAX_SETBACKS = 10
 """Reopenings in a row without a visible round, after which callers are told that somebody else is faster."""
@@ -71,6 +77,7 @@ class Rounds:
         self._closes_foreign = self._more_foreign = False
         self._ingests_next = False
         self._setbacks = 0
+        self._halvings = 0
 
     @property
     def waits(self) -> bool:
@@ -94,6 +101,14 @@ class Rounds:
             self.appends.put(ticket)
         else:
             self._refuse_appends([ticket], refusal)
+        return ticket
+
+    def enqueue_ingest(self, ticket: IngestTicket) -> IngestTicket:
+        """Queue a request for foreign events, or refuse it at once if no message can hold it."""
+        refusal = ingest_out_of_bounds(ticket.request)
+        if refusal is None:
+            return self.ingests.put(ticket)
+        self._refuse_ingests([ticket], refusal)
         return ticket
 
     def requeue_deferred(self) -> None:
@@ -193,8 +208,11 @@ class Rounds:
         try:
             admitted = await admit(self._workspace, head, self._next_round, tickets, first_event_id)
         except ActivityError as error:
-            self._refuse_appends(tickets, self._failed(error))
+            refusal = self._failed(error)
+            if not self._halved(self.appends, tickets, error):
+                self._refuse_appends(tickets, refusal)
             return None
+        self._taken_together(tickets)
         self.progress.note_attempts(names.ADMIT, self._next_round, admitted.attempt)
         if admitted.kind == "taken":
             self.appends.put_back(tickets)
@@ -217,8 +235,11 @@ class Rounds:
         try:
             admitted = await admit_foreign(self._workspace, head, self._next_round, tickets)
         except ActivityError as error:
-            self._refuse_ingests(tickets, self._failed(error))
+            refusal = self._failed(error)
+            if not self._halved(self.ingests, tickets, error):
+                self._refuse_ingests(tickets, refusal)
             return None
+        self._taken_together(tickets)
         self.progress.note_attempts(names.ADMIT_FOREIGN, self._next_round, admitted.attempt)
         if admitted.kind == "taken":
             self.ingests.put_back(tickets)
@@ -308,6 +329,25 @@ class Rounds:
         self.progress.failure = refusal.message
         self._head = None
         return refusal
+
+    def _halved(self, queue: Queue[Q, A], tickets: list[Ticket[Q, A]], error: ActivityError) -> bool:
+        """Queue the requests of a round that failed in two halves, to find out whom it fails because of.
+
+        False if that is known, or was tried too often in a row.
+        """
+        if len(tickets) == 1 or self._halvings >= HALVINGS or not one_may_be_the_cause(error):
+            return False
+        self._halvings += 1
+        workflow.logger.warning("a round of %s requests failed and is halved", len(tickets))
+        queue.put_back_halved(tickets)
+        return True
+
+    def _taken_together(self, tickets: list[Ticket[Q, A]]) -> None:
+        """Take note of requests that were judged together: none of them spoils others."""
+        if all(ticket.apart is None for ticket in tickets):
+            self._halvings = 0
+        for ticket in tickets:
+            ticket.apart = None
 
     def _give_up(self, refusal: Refusal) -> None:
         """Answer everybody: the ledger cannot go on just now. Whoever comes next has it try again."""

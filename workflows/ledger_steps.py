@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_queue import AppendTicket, IngestTicket
-    from workflows.policies import LEDGER_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
+    from workflows.policies import BEFORE_RESERVED_RETRY, LEDGER_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
     from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Order)
@@ -49,7 +49,8 @@ def fresh_ulid(after: str | None = None) -> str:
 
 async def open_ledger(workspace: WorkspaceRef) -> Opened:
     """Find out where the workspace stands. All functions here raise `ActivityError` when a step failed for good."""
-    return await _step(names.OPEN_LEDGER, OpenOrder(workspace=workspace), Opened, "where the workspace stands")
+    order = OpenOrder(workspace=workspace)
+    return await _step(names.OPEN_LEDGER, order, Opened, "where the workspace stands", bounded=True)
 
 
 async def admit(
@@ -71,6 +72,7 @@ async def admit(
         order,
         Admitted,
         f"round {number}: judge {len(tickets)} request(s) of {events} event(s); once the record stands, they are kept",
+        bounded=True,
     )
 
 
@@ -85,7 +87,8 @@ async def admit_foreign(workspace: WorkspaceRef, head: Head, number: int, ticket
         requests=[ticket.request for ticket in tickets],
     )
     paths = sum(ticket.units for ticket in tickets)
-    return await _step(names.ADMIT_FOREIGN, order, Admitted, f"round {number}: look at {paths} foreign event(s)")
+    what = f"round {number}: look at {paths} foreign event(s)"
+    return await _step(names.ADMIT_FOREIGN, order, Admitted, what, bounded=True)
 
 
 async def append_and_fold(
@@ -143,14 +146,15 @@ async def switch_state(workspace: WorkspaceRef, switch: SwitchOrder) -> StateSwi
     return await _step(names.SWITCH_STATE, order, StateSwitched, what)
 
 
-async def _step(name: str, order: Order, result_type: type[R], summary: str) -> R:
+async def _step(name: str, order: Order, result_type: type[R], summary: str, *, bounded: bool = False) -> R:
+    """Run a step; with `bounded`, which is for those before a record stands, for a bounded time."""
     result: R = await workflow.execute_activity(
         name,
         order,
         result_type=result_type,
         start_to_close_timeout=LEDGER_START_TO_CLOSE,
         heartbeat_timeout=LEDGER_HEARTBEAT,
-        retry_policy=LEDGER_RETRY,
+        retry_policy=BEFORE_RESERVED_RETRY if bounded else LEDGER_RETRY,
         summary=summary,
     )
     return result

@@ -68,3 +68,5 @@ class CommitStatus(Message):
     recovered: list[SettledReservation] = []
     retried: list[RetriedStep] = []
     draining: bool = False
+    failure: str | None = None
+    """The last round that could not be begun, until one can."""

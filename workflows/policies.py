@@ -23,6 +23,18 @@ COMMIT_RETRY = RetryPolicy(
 )
 """Commit steps are tried for as long as it takes: what is reserved must come to an end."""
 
+BEFORE_RESERVED_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=50),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=2),
+    maximum_attempts=50,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""Steps before anything is reserved or recorded are tried for a bounded time, then the callers are told.
+
+The activities themselves give up on faults that last a minute (`activities.failures.PATIENCE`); the number of attempts
+bounds those that give no answer at all."""
+
 COMMIT_START_TO_CLOSE = timedelta(seconds=60)
 """Upper bound of one attempt; a live attempt is known by its heartbeats."""
 

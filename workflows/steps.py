@@ -11,16 +11,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.messages import Message, TableRef
     from activities.table_messages import CheckpointStart
     from springline import names
-    from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
+    from workflows.policies import BEFORE_RESERVED_RETRY, COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
     from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Message)
 
 
-async def run_step(name: str, argument: Message, result_type: type[R], summary: str) -> R:
+async def run_step(name: str, argument: Message, result_type: type[R], summary: str, *, bounded: bool = False) -> R:
     """Run the commit activity `name`; `summary` is what the Web UI shows of it.
 
-    Raises `ActivityError` when it failed for good; passing faults are tried again for as long as they last.
+    Raises `ActivityError` when it failed for good; passing faults are tried again for as long as they last, with
+    `bounded` for a minute or so.
     """
     result: R = await workflow.execute_activity(
         name,
@@ -28,7 +29,7 @@ async def run_step(name: str, argument: Message, result_type: type[R], summary: 
         result_type=result_type,
         start_to_close_timeout=COMMIT_START_TO_CLOSE,
         heartbeat_timeout=COMMIT_HEARTBEAT,
-        retry_policy=COMMIT_RETRY,
+        retry_policy=BEFORE_RESERVED_RETRY if bounded else COMMIT_RETRY,
         summary=summary,
     )
     return result

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from springline.bounds import on_one_line, shown
 from springline.errors import Code, CommitSince, Refusal
 
 RETRY_AFTER_S = 2
 REQUEST_ID_HEADER = "X-Request-Id"
-_SHOWN_CHARACTERS = 500
 
 
 class ErrorBody(BaseModel):
@@ -55,7 +54,7 @@ def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
         "code": refusal.code.value,
         "message": refusal.message,
         "field": refusal.field,
-        "value": shown(refusal.value),
+        "value": refusal.value,
         "remedy": refusal.remedy,
     }
     if refusal.latest_version is not None:
@@ -69,10 +68,7 @@ def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
         extra["WWW-Authenticate"] = f'Bearer realm="springline"{"," if problem else ""}{problem}'
     if refusal.status == 503:
         extra["Retry-After"] = str(RETRY_AFTER_S)
-    # Escaped to ASCII, because a value may hold what cannot be encoded, such as a lone surrogate.
-    return Response(
-        json.dumps(body, ensure_ascii=True), status_code=refusal.status, media_type="application/json", headers=extra
-    )
+    return Response(json.dumps(body), status_code=refusal.status, media_type="application/json", headers=extra)
 
 
 def internal_refusal() -> Refusal:
@@ -115,22 +111,4 @@ def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
 def _field_of(location: Sequence[str | int]) -> str:
     """Return a dotted name, without the part of the request and without the names of alternatives of a union."""
     parts = [str(part) for part in location[1:] if isinstance(part, int) or part.isidentifier()]
-    return ".".join(parts) or str(location[0])
-
-
-def shown(value: Any) -> Any:
-    """Return `value` in a form that JSON can hold and that is not too long to read."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."
-    if isinstance(value, dict):
-        plain: Any = {str(key): shown(inner) for key, inner in list(value.items())[:20]}
-    elif isinstance(value, list | tuple):
-        plain = [shown(inner) for inner in value[:20]]
-    else:
-        plain = str(value)
-    text = json.dumps(plain)
-    return plain if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return on_one_line(".".join(parts)) or str(location[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,14 +12,19 @@ from starlette.responses import Response
 
 from springline.api import automation, commits, ledger, rebuild, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
+from springline.api.edge import BoundedBody, BoundedHead
 from springline.api.metrics import HttpMetrics, ReadsCollector
-from springline.api.middleware import Authentication, BodyLimit, RequestContext
+from springline.api.middleware import Authentication, RequestContext
 from springline.api.ports import Deps
 from springline.api.workspaces import Workspaces
-from springline.errors import Code, Refusal, Refused
+from springline.bounds import on_one_line
+from springline.errors import Code, InvariantViolated, Refusal, Refused
+from springline.paths import InvalidPath
 from springline.reading.published import PublishedReader
+from springline.sequencer.damage import DamagedObject
 from springline.storage.port import StoreError, StoreMisconfigured
 
+_log = logging.getLogger("springline.api")
 _DESCRIPTION = """\
 Commit to Delta tables on object storage, exactly once per idempotency key:
 
@@ -60,9 +66,12 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(StoreError, _store_error)
+    app.add_exception_handler(InvariantViolated, _damaged)
+    app.add_exception_handler(InvalidPath, _no_path)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BoundedBody)
     app.add_middleware(Authentication, verifier=deps.verifier)
+    app.add_middleware(BoundedHead)
     app.add_middleware(RequestContext, metrics=HttpMetrics(deps.metrics), new_id=deps.new_name)
     _hide_default_validation_errors(app)
     return app
@@ -121,6 +130,32 @@ async def _store_error(request: Request, error: Exception) -> Response:
         code=Code.UNAVAILABLE,
         message="the object store gives no answer just now",
         remedy="Send the same request again in a moment, under the same key if it has one.",
+    )
+    return _answer(request, refusal)
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    """Answer that an object of the caller's workspace holds what we never write: which, and what is wrong with it."""
+    assert isinstance(error, InvariantViolated)
+    _log.error("request %s: what is stored is damaged: %s", request.state.request_id, on_one_line(str(error), 2_000))
+    known = error.refusal if isinstance(error, DamagedObject) else None
+    refusal = Refusal(
+        code=Code.STORED_DAMAGED,
+        message=f"what is stored is damaged: {known.message if known else error}",
+        field="stored object",
+        value=known.value if known else None,
+        remedy=known.remedy
+        if known
+        else "Call an operator, who restores the object that the message names; nothing was changed.",
+    )
+    return _answer(request, refusal)
+
+
+async def _no_path(request: Request, error: Exception) -> Response:
+    """Answer a name that can be no object's, such as `..`: no such thing is stored."""
+    assert isinstance(error, InvalidPath)
+    refusal = Refusal(
+        code=Code.INVALID_PATH, message=str(error), field=error.field, value=error.value, remedy=f"{error.remedy}."
     )
     return _answer(request, refusal)
 

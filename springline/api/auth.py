@@ -141,6 +141,9 @@ class TokenVerifier:
         except jwt.PyJWTError as error:
             field, message, remedy = self._explain(error)
             raise _invalid(message, field=field, remedy=remedy) from None
+        except (ValueError, TypeError, RecursionError):
+            # What is in a token is whatever its sender put there: nested too deep, for example.
+            raise _invalid("the token cannot be read", field=_FIELD, remedy="Get a new token.") from None
 
     def _explain(self, error: jwt.PyJWTError) -> tuple[str, str, str]:
         match error:

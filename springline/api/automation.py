@@ -9,8 +9,20 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
+from springline import bounds
 from springline.api.context import errors
-from springline.api.lists import BackfillBody, FromAsked, Instant, Json, ListBody, PageQuery, answer, unknown
+from springline.api.lists import (
+    ANY_OF,
+    BackfillBody,
+    FromAsked,
+    Id,
+    Instant,
+    Json,
+    ListBody,
+    PageQuery,
+    answer,
+    unknown,
+)
 from springline.api.runs import filled, milliseconds
 from springline.projection.golden import golden_row
 from springline.projection.schema import (
@@ -33,9 +45,9 @@ router = APIRouter(prefix="/api/v1", tags=["automation"])
 BackfillState = Literal["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
 TickStatus = Literal["triggered", "skipped", "failed"]
 EvalStatus = Literal["triggered", "no_new_data", "error", "skipped_stale_cursor"]
-ScheduleParam = Annotated[str, Path(description="The schedule's id.", examples=["daily-etl"])]
-SensorParam = Annotated[str, Path(description="The sensor's id.", examples=["files"])]
-BackfillParam = Annotated[str, Path(description="The backfill's id.", examples=["bf_1"])]
+ScheduleParam = Annotated[str, Path(max_length=bounds.MAX_ID, description="The schedule's id.", examples=["daily-etl"])]
+SensorParam = Annotated[str, Path(max_length=bounds.MAX_ID, description="The sensor's id.", examples=["files"])]
+BackfillParam = Annotated[str, Path(max_length=bounds.MAX_ID, description="The backfill's id.", examples=["bf_1"])]
 
 
 class SchedulesQuery(PageQuery):
@@ -47,7 +59,7 @@ class SchedulesQuery(PageQuery):
 class OfScheduleQuery(PageQuery):
     """Filters of one schedule's ticks."""
 
-    status: Annotated[list[TickStatus], Field(description="One of these; may be repeated.")] = []
+    status: Annotated[list[TickStatus], ANY_OF] = []
     since: Annotated[Instant | None, Field(description="Scheduled for this instant or later.")] = None
     until: Annotated[Instant | None, Field(description="Scheduled for before this instant.")] = None
 
@@ -55,13 +67,13 @@ class OfScheduleQuery(PageQuery):
 class TicksQuery(OfScheduleQuery):
     """Filters of ticks."""
 
-    schedule_id: str | None = None
+    schedule_id: Id | None = None
 
 
 class OfSensorQuery(PageQuery):
     """Filters of one sensor's evaluations."""
 
-    status: Annotated[list[EvalStatus], Field(description="One of these; may be repeated.")] = []
+    status: Annotated[list[EvalStatus], ANY_OF] = []
     since: Annotated[Instant | None, Field(description="Evaluated at this instant or later.")] = None
     until: Annotated[Instant | None, Field(description="Evaluated before this instant.")] = None
 
@@ -69,13 +81,13 @@ class OfSensorQuery(PageQuery):
 class EvaluationsQuery(OfSensorQuery):
     """Filters of evaluations."""
 
-    sensor_id: str | None = None
+    sensor_id: Id | None = None
 
 
 class BackfillsQuery(PageQuery):
     """Filters of backfills."""
 
-    state: Annotated[list[BackfillState], Field(description="One of these; may be repeated.")] = []
+    state: Annotated[list[BackfillState], ANY_OF] = []
 
 
 @router.get("/schedules", summary="List schedules", response_model=ListBody, responses=errors(400, 503))

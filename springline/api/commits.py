@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
 
-from springline import paths
+from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import CommitBody, CommittedBody, StageBody, StagedBody
 from springline.api.tables import TableParam
@@ -24,7 +24,20 @@ router = APIRouter(prefix="/api/v1/delta/tables/{table}/commits", tags=["commits
 
 KeyHeader = Annotated[
     str | None,
-    Header(alias=HEADER_FIELD, description="Canonical lower-case UUIDv7; here, in the body, or the same in both."),
+    Header(
+        alias=HEADER_FIELD,
+        max_length=bounds.MAX_KEY,
+        description="Canonical lower-case UUIDv7; here, in the body, or the same in both.",
+    ),
+]
+
+KeyParam = Annotated[
+    str,
+    Path(
+        max_length=bounds.MAX_KEY,
+        description="The idempotency key.",
+        examples=["01946b1c-0000-7000-8000-000000000001"],
+    ),
 ]
 
 
@@ -48,7 +61,7 @@ async def stage(
     """
     header = _header_key(request)
     name = deps.new_name() if header is None and body.idempotency_key is None else key_of(header, body.idempotency_key)
-    data = _encoded(body.payload)
+    data = body.payload.encode()
     entry = await workspace.registry.entry(table)
     # Off the event loop: checking 5 MiB of actions takes long enough for others to notice.
     await asyncio.to_thread(parse_payload, data)
@@ -104,7 +117,7 @@ async def commit(
 @router.get("/{key}", summary="What became of a key", responses=errors(400, 404, 503))
 async def explain(
     table: TableParam,
-    key: Annotated[str, Path(description="The idempotency key.", examples=["01946b1c-0000-7000-8000-000000000001"])],
+    key: KeyParam,
     workspace: Reader,
 ) -> KeyView:
     """Tell from storage alone whether a key is committed or in flight; 404 if this table knows nothing of it."""
@@ -133,16 +146,3 @@ def _header_key(request: Request) -> str | None:
             remedy="Send one key.",
         )
     return sent[0] if sent else None
-
-
-def _encoded(payload: str) -> bytes:
-    try:
-        return payload.encode()
-    except UnicodeEncodeError as error:
-        raise refused(
-            Code.INVALID_PAYLOAD,
-            f"payload holds a character at {error.start} that UTF-8 cannot encode",
-            field="payload",
-            value=f"character {error.start}",
-            remedy="Stage valid Unicode: no lone surrogates.",
-        ) from None

@@ -49,9 +49,9 @@ _MEANINGS = {
     503: "No answer in time; send the same request again under the same key after Retry-After seconds.",
 }
 
+_ALWAYS = frozenset({400, 401, 403, 500})
+
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the error answers of a route for the OpenAPI document; 401, 403 and 500 always belong to them."""
-    return {
-        status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({401, 403, 500, *statuses})
-    }
+    """Return the error answers of a route for the OpenAPI document, with those that every route has."""
+    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({*_ALWAYS, *statuses})}

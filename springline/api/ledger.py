@@ -21,6 +21,7 @@ from springline.ledger.request import (
     IngestRequest,
     VisibilityStatus,
 )
+from springline.ledger.weight import ingest_out_of_bounds
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
@@ -138,6 +139,9 @@ async def ingest(body: IngestRequest, workspace: Operator, deps: FromDeps) -> Re
 
     Safe to repeat. An event that is refused is recorded with its reason and holds up none of the others.
     """
+    refusal = ingest_out_of_bounds(body)
+    if refusal is not None:
+        raise Refused(refusal)
     outcome = await deps.ledger.ingest(workspace.scope, body)
     if outcome.refusal is not None:
         raise Refused(outcome.refusal)

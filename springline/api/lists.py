@@ -11,6 +11,7 @@ import orjson
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from springline import bounds
 from springline.api.context import Reader
 from springline.errors import Code, Refused, refused
 from springline.ledger.timestamps import parse_timestamp
@@ -39,8 +40,13 @@ def _instant(text: str) -> str:
 Instant = Annotated[
     str,
     AfterValidator(_instant),
-    Field(description="RFC 3339 with a zone.", examples=["2025-01-15T10:00:00Z"]),
+    Field(max_length=bounds.MAX_INSTANT, description="RFC 3339 with a zone.", examples=["2025-01-15T10:00:00Z"]),
 ]
+
+
+Id = Annotated[str, Field(max_length=bounds.MAX_ID)]
+"""An id or key of the ledger, as a parameter."""
+ANY_OF = Field(max_length=bounds.MAX_FILTER_VALUES, description="One of these; may be repeated.")
 
 
 class PageQuery(BaseModel):
@@ -49,7 +55,9 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most rows of a page.")] = DEFAULT_PAGE
-    cursor: Annotated[str | None, Field(description="`next_cursor` of the page before.")] = None
+    cursor: Annotated[
+        str | None, Field(max_length=bounds.MAX_CURSOR, description="`next_cursor` of the page before.")
+    ] = None
 
     def filters(self) -> Json:
         """Return what makes the list, without what makes the page."""

@@ -9,8 +9,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from springline import names
+from springline.api.edge import METHODS
 from springline.requests.coalescer import Counts
 
+OTHER_METHOD = "other"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -30,7 +32,12 @@ class HttpMetrics:
         )
 
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request; `route` is the template, never the path, so that labels stay few."""
+        """Count one answered request.
+
+        `route` is the template, never the path, and a method that nobody knows is `other`: callers must not be able
+        to make labels.
+        """
+        method = method if method in METHODS else OTHER_METHOD
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
@@ -52,6 +59,7 @@ _COALESCED = {
     "requests": (names.METRIC_COALESCED_REQUESTS, "Requests to sequencers taken."),
     "batches": (names.METRIC_COALESCED_BATCHES, "Batches sent to sequencers."),
     "retries": (names.METRIC_COALESCED_RETRIES, "Batches without an answer, sent again."),
+    "failed": (names.METRIC_COALESCED_FAILED, "Requests that failed alone, by an error nobody foresaw."),
     "expired": (names.METRIC_COALESCED_EXPIRED, "Requests without an answer in time."),
 }
 

@@ -1,7 +1,7 @@
-"""What happens to every request before a route sees it: an id, a bearer, a bound on its body.
+"""What happens to every request before a route sees it: an id, bounds, a bearer.
 
-Plain ASGI, outermost first: `RequestContext`, `Authentication`, `BodyLimit`. Nobody who is not let in gets a
-body read.
+Plain ASGI, outermost first: `RequestContext`, `BoundedHead`, `Authentication`, `BoundedBody` (the bounded ones are in
+`springline.api.edge`). Nobody who is not let in gets a body read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from springline.api.answers import REQUEST_ID_HEADER, internal_refusal, refusal_response
 from springline.api.auth import TokenVerifier
 from springline.api.metrics import HttpMetrics
-from springline.delta.payload import MAX_PAYLOAD_BYTES
-from springline.errors import Code, Refusal, Refused
+from springline.bounds import on_one_line
+from springline.errors import Refused
 
 PROTECTED_PREFIX = "/api/"
 PROTECTED_PATHS = frozenset({"/rebuild"})
@@ -49,6 +49,8 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
+        # As a log line can hold them: a path could otherwise break the line and go on as another one.
+        method, path = on_one_line(scope["method"], 40), on_one_line(scope["path"])
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -60,7 +62,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            _log.exception("request %s %s %s failed", request_id, scope["method"], scope["path"])
+            _log.exception("request %s %s %s failed", request_id, method, path)
             if status:
                 raise
             await refusal_response(internal_refusal(), request_id)(scope, receive, send_with_id)
@@ -68,7 +70,7 @@ class RequestContext:
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - began
             self._metrics.record(scope["method"], route, status, seconds)
-            _log.info("%s %s %s %s %.1f ms", request_id, scope["method"], scope["path"], status, seconds * 1000)
+            _log.info("%s %s %s %s %.1f ms", request_id, method, path, status, seconds * 1000)
 
 
 class Authentication:
@@ -93,55 +95,3 @@ class Authentication:
 def is_protected(path: str) -> bool:
     """Say whether a path wants a token."""
     return path.startswith(PROTECTED_PREFIX) or path in PROTECTED_PATHS
-
-
-class BodyLimit:
-    """Reads the body up to `limit` bytes before the route runs, and refuses a larger one (S 7.2: 5 MiB)."""
-
-    def __init__(self, app: ASGIApp, *, limit: int = MAX_PAYLOAD_BYTES) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection of the server."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("Content-Length", "")
-        if declared.isdigit() and int(declared) > self._limit:
-            await self._refuse(int(declared), scope, receive, send)
-            return
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._limit:
-                await self._refuse(size, scope, receive, send)
-                return
-            if not message.get("more_body", False):
-                break
-        body: bytes | None = b"".join(chunks)
-
-        async def replay() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            whole, body = body, None
-            return {"type": "http.request", "body": whole, "more_body": False}
-
-        await self._app(scope, replay, send)
-
-    async def _refuse(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = Refusal(
-            code=Code.PAYLOAD_TOO_LARGE,
-            message=f"the body has at least {size} bytes; the limit is {self._limit}",
-            field="body",
-            value=size,
-            remedy="Write fewer, larger data files, or split the write into several commits.",
-        )
-        headers = {"Connection": "close"}
-        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)

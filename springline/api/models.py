@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
-from springline import paths
+from springline import bounds, paths
 from springline.commit.inspect import InflightView
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
@@ -20,14 +20,20 @@ _ADD = (
     '"modificationTime":1736935200000,"dataChange":true}}\n'
 )
 
+Key = Annotated[str, Field(max_length=bounds.MAX_KEY)]
+StagedPath = Annotated[str, Field(max_length=bounds.MAX_STAGED_PATH)]
+StagedVersion = Annotated[str, Field(max_length=bounds.MAX_STAGED_VERSION), AfterValidator(bounds.check_line)]
+
 
 class StageBody(BaseModel):
     """A payload to be staged."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"payload": _ADD}]})
 
-    payload: str = Field(description="Delta actions as newline-delimited JSON, one action per line.")
-    idempotency_key: str | None = Field(
+    payload: str = Field(
+        max_length=bounds.MAX_BODY_BYTES, description="Delta actions as newline-delimited JSON, one action per line."
+    )
+    idempotency_key: Key | None = Field(
         default=None,
         description="The key of the commit to come, if staging is to be repeatable: the same payload under the same "
         "key is staged once.",
@@ -66,13 +72,13 @@ class CommitBody(BaseModel):
     read_version: Annotated[StrictInt, Field(ge=-1, le=2**63 - 2)] = Field(
         description="The version the payload was computed from; -1 for a table without versions."
     )
-    staged_path: str
-    staged_version: str
+    staged_path: StagedPath
+    staged_version: StagedVersion
     mode: Mode = Field(
         default=Mode.STRICT,
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
     )
-    idempotency_key: str | None = Field(
+    idempotency_key: Key | None = Field(
         default=None, description="Canonical lower-case UUIDv7; here or in the header Idempotency-Key, or in both."
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, orchestration_rebuild, parse_rebuild_report
@@ -23,7 +24,14 @@ MOST_WAIT_S = 300.0
 router = APIRouter(tags=["rebuild"])
 
 _MANIFEST = orchestration_rebuild("2026-02-21")
-_IGNORED = Field(default=None, description="Of the reference's contract: accepted, and not used.")
+_Ignored = Annotated[
+    Any,
+    AfterValidator(bounds.check_free),
+    Field(
+        description="Of the reference's contract: accepted, and not used.",
+        json_schema_extra={"maxLength": bounds.MAX_FREE_JSON},
+    ),
+]
 
 
 class RebuildBody(BaseModel):
@@ -32,7 +40,8 @@ class RebuildBody(BaseModel):
     model_config = ConfigDict(extra="forbid", title="RebuildBody")
 
     rebuild_manifest_path: str = Field(
-        description="An object of the workspace that lists `event_paths`, `segment_paths` or `parts`."
+        max_length=bounds.MAX_OBJECT_PATH,
+        description="An object of the workspace that lists `event_paths`, `segment_paths` or `parts`.",
     )
     mode: RebuildMode = Field(
         default=RebuildMode.CATCH_UP,
@@ -42,10 +51,10 @@ class RebuildBody(BaseModel):
     allow_missing: bool = Field(
         default=False, description="Publish although events are missing, damaged or not listed."
     )
-    fencing_token: Any = _IGNORED
-    lock_path: Any = _IGNORED
-    epoch: Any = _IGNORED
-    request_id: Any = _IGNORED
+    fencing_token: _Ignored = None
+    lock_path: _Ignored = None
+    epoch: _Ignored = None
+    request_id: _Ignored = None
 
 
 class RebuildResultBody(BaseModel):
@@ -87,7 +96,7 @@ RebuildAsked = Annotated[
 WaitQuery = Annotated[
     float, Query(ge=0, le=MOST_WAIT_S, description="How long to wait for the end, in seconds; 202 after that.")
 ]
-RunQuery = Annotated[str | None, Query(description="One run; default: the newest.")]
+RunQuery = Annotated[str | None, Query(max_length=bounds.MAX_REQUEST_ID, description="One run; default: the newest.")]
 
 _STARTED: dict[str, Any] = {"model": RebuildView, "description": "It is under way: how far, and under which run."}
 
@@ -157,7 +166,13 @@ async def cancel(workspace: Operator, deps: FromDeps) -> RebuildView:
 async def report(
     workspace: Reader,
     deps: FromDeps,
-    path: Annotated[str | None, Query(description="`report_path` of a result; default: the newest rebuild's.")] = None,
+    path: Annotated[
+        str | None,
+        Query(
+            max_length=bounds.MAX_OBJECT_PATH,
+            description="`report_path` of a result; default: the newest rebuild's.",
+        ),
+    ] = None,
 ) -> Response:
     """Return the report object that a rebuild wrote at its end."""
     wanted = path if path is not None else await _newest_report(deps, workspace)

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, Field
 
+from springline import bounds
 from springline.api.context import errors
 from springline.api.lists import (
+    ANY_OF,
     FromAsked,
+    Id,
     Instant,
     ListBody,
     PageQuery,
@@ -42,7 +45,9 @@ TaskState = Literal[
 ]
 TimerState = Literal["SCHEDULED", "FIRED", "CANCELLED"]
 TimerType = Literal["RETRY", "HEARTBEAT_CHECK", "CRON", "SLA_CHECK"]
-RunParam = Annotated[str, Path(description="The run's id.", examples=["run_j6jvo6bdv773wa242jsrxjtwti"])]
+RunParam = Annotated[
+    str, Path(max_length=bounds.MAX_ID, description="The run's id.", examples=["run_j6jvo6bdv773wa242jsrxjtwti"])
+]
 
 
 def _label(text: str) -> str:
@@ -55,40 +60,41 @@ def _label(text: str) -> str:
 class RunsQuery(PageQuery):
     """Filters of runs; all that are given must hold."""
 
-    state: Annotated[list[RunState], Field(description="One of these; may be repeated.")] = []
-    run_key: Annotated[str | None, Field(description="The key the run was asked for under.")] = None
+    state: Annotated[list[RunState], ANY_OF] = []
+    run_key: Annotated[Id | None, Field(description="The key the run was asked for under.")] = None
     since: Annotated[Instant | None, Field(description="Triggered at this instant or later.")] = None
     until: Annotated[Instant | None, Field(description="Triggered before this instant.")] = None
     label: Annotated[
-        list[Annotated[str, AfterValidator(_label)]], Field(description="NAME=VALUE; may be repeated, all must hold.")
+        list[Annotated[str, AfterValidator(_label), Field(max_length=bounds.MAX_LABEL)]],
+        Field(max_length=bounds.MAX_FILTER_VALUES, description="NAME=VALUE; may be repeated, all must hold."),
     ] = []
 
 
 class RunTasksQuery(PageQuery):
     """Filters of one run's tasks."""
 
-    state: Annotated[list[TaskState], Field(description="One of these; may be repeated.")] = []
-    asset_key: str | None = None
+    state: Annotated[list[TaskState], ANY_OF] = []
+    asset_key: Id | None = None
 
 
 class TasksQuery(RunTasksQuery):
     """Filters of tasks."""
 
-    run_id: str | None = None
+    run_id: Id | None = None
 
 
 class PartitionsQuery(PageQuery):
     """Filters of partitions."""
 
-    asset_key: str | None = None
+    asset_key: Id | None = None
 
 
 class TimersQuery(PageQuery):
     """Filters of timers."""
 
-    state: Annotated[list[TimerState], Field(description="One of these; may be repeated.")] = []
-    timer_type: Annotated[list[TimerType], Field(description="One of these; may be repeated.")] = []
-    run_id: str | None = None
+    state: Annotated[list[TimerState], ANY_OF] = []
+    timer_type: Annotated[list[TimerType], ANY_OF] = []
+    run_id: Id | None = None
 
 
 @router.get("/runs", summary="List runs", response_model=ListBody, responses=errors(400, 503))

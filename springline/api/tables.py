@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Body, Path, Response
 
-from springline import paths
+from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import TableBody, TableStatusBody
 from springline.api.ports import Deps
@@ -25,7 +25,10 @@ from springline.storage.together import together
 
 router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
-TableParam = Annotated[str, Path(description="The table's id or its name.", examples=["flights"])]
+TableParam = Annotated[
+    str,
+    Path(max_length=bounds.MAX_TABLE_REFERENCE, description="The table's id or its name.", examples=["flights"]),
+]
 
 CreateSpec = Annotated[
     CreateTable,

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from springline.commit.gateway import CommitGateway
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.request import CommitRequest, Outcome, weight_of
 from springline.errors import Code, Refusal
 from springline.paths import Scope
 from springline.requests.coalescer import Kind, Options, RequestCoalescer
+
+FULL_COMMIT_BYTES = 256 * 1024
+"""What a full batch of commits weighs; four of them fill half of what Temporal takes as one message."""
 
 
 class Coalescer(RequestCoalescer[tuple[Scope, str], CommitRequest, Outcome]):
@@ -46,4 +49,6 @@ _KIND: Kind[CommitRequest, Outcome] = Kind(
     answered_id=lambda outcome: outcome.idempotency_key,
     refuse=lambda request, refusal: Outcome(idempotency_key=request.idempotency_key, refusal=refusal),
     unavailable=_unavailable,
+    weight=weight_of,
+    full_weight=FULL_COMMIT_BYTES,
 )

@@ -15,8 +15,9 @@ from springline.delta.identity import Content, Sameness, same_as_log, sameness, 
 from springline.delta.keys import check_key
 from springline.delta.marker import Marker
 from springline.delta.payload import Payload, check_blind_append, fingerprint_of, parse_payload
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, out_of_bounds
 from springline.errors import Code, InvariantViolated, Refusal, Refused
+from springline.requests.isolation import refused_alone
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
@@ -56,6 +57,8 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
             _check_staged_path(table, request)
         except Refused as error:
             malformed[index] = error.refusal
+        except Exception as error:
+            malformed[index] = failed(request, error)
         else:
             wellformed.append(request)
     unread = [request for request in wellformed if table.payloads.get(_payload_name(request)) is None]
@@ -83,9 +86,17 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
             examined.append(Examined(request, marker, payload, None, content))
         except Refused as error:
             intact = found is not None and found.version == request.staged_version
-            content = _content_of(found.data) if found is not None and intact and marker is not None else None
-            examined.append(Examined(request, marker, None, error.refusal, content))
+            known_by = _content_of(found.data) if found is not None and intact and marker is not None else None
+            examined.append(Examined(request, marker, None, error.refusal, known_by))
+        except Exception as error:
+            examined.append(Examined(request, marker, None, failed(request, error)))
     return examined
+
+
+def failed(request: CommitRequest, error: Exception) -> Refusal:
+    """Return the refusal of a request that met an error nobody foresaw; raises one that somebody did."""
+    key = request.idempotency_key
+    return refused_alone(error, what="its payload was judged", field="idempotency_key", identity=key)
 
 
 async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
@@ -154,6 +165,9 @@ def _payload_name(request: CommitRequest) -> str:
 
 
 def _check_staged_path(table: Table, request: CommitRequest) -> None:
+    refusal = out_of_bounds(request)
+    if refusal is not None:
+        raise Refused(refusal)
     try:
         paths.parse_delta_staged(table.table_id, request.staged_path)
     except paths.InvalidPath as error:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+
+import orjson
 
 from springline import paths
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.examine import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine
+from springline.commit.examine import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine, failed
 from springline.commit.finish import Settled, finalize, settle
 from springline.commit.live_files import keeps_files
 from springline.commit.markers import read_markers
@@ -24,9 +26,11 @@ from springline.delta.features import require_supported
 from springline.delta.fit import judge_fit
 from springline.delta.identity import sha256_hex
 from springline.delta.judge import is_own_reservation
+from springline.delta.marker import Marker
 from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.delta.rounds import Eligible, choose_round, merged_payload, reservation
 from springline.errors import Code, Refusal, Refused
+from springline.requests.isolation import FORESEEN
 from springline.storage.port import StoreRetry
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import together
@@ -110,7 +114,7 @@ class _Reserving:
         eligible, refusals = await self._judge(examined, latest)
         if refusals and not await self._confirm(held, examined, refusals):
             return False
-        chosen = choose_round(eligible)
+        chosen = self._chosen(eligible)
         if not chosen:
             await self._finalize_alone()
             return True
@@ -169,7 +173,14 @@ class _Reserving:
     async def _answer_replays(self, examined: Sequence[Examined]) -> None:
         for one in examined:
             if one.marker is not None:
-                self.result.outcomes[one.request.idempotency_key] = await answer_of_marker(self.table, one, one.marker)
+                self.result.outcomes[one.request.idempotency_key] = await self._replayed(one, one.marker)
+
+    async def _replayed(self, one: Examined, marker: Marker) -> Outcome:
+        try:
+            return await answer_of_marker(self.table, one, marker)
+        except Exception as error:
+            key = one.request.idempotency_key
+            return Outcome(idempotency_key=key, refusal=failed(one.request, error))
 
     async def _judge(self, examined: Sequence[Examined], latest: int) -> tuple[list[Eligible], dict[str, Refusal]]:
         eligible: list[Eligible] = []
@@ -183,12 +194,40 @@ class _Reserving:
                 refusals[key] = one.refusal
                 continue
             candidate = Eligible(one.request, one.payload)
-            refusal = await self._version_refusal(candidate, latest) or await self._table_refusal(candidate, latest)
+            try:
+                refusal = await self._version_refusal(candidate, latest)
+                refusal = refusal or await self._table_refusal(candidate, latest)
+            except Exception as error:
+                refusal = failed(one.request, error)
             if refusal is None:
                 eligible.append(candidate)
             else:
                 refusals[key] = refusal
         return eligible, refusals
+
+    def _chosen(self, eligible: list[Eligible]) -> tuple[Eligible, ...]:
+        """Choose who shares the version; whoever cannot be put into any is refused, and taken out of `eligible`."""
+        try:
+            return self._put_together(eligible)
+        except Exception as error:
+            if isinstance(error, FORESEEN):
+                raise
+        for one in list(eligible):
+            try:
+                self._put_together([one])
+            except Exception as error:
+                eligible.remove(one)
+                key = one.request.idempotency_key
+                self.result.outcomes[key] = Outcome(idempotency_key=key, refusal=failed(one.request, error))
+        return self._put_together(eligible)
+
+    def _put_together(self, eligible: Sequence[Eligible]) -> tuple[Eligible, ...]:
+        """Choose, and see that what is written of the chosen can be written."""
+        chosen = choose_round(eligible)
+        if len(chosen) > 1:
+            merged_payload(self.round.round_id, self.round.now_ms, chosen)
+        orjson.dumps([astuple(one.member) for one in chosen])
+        return chosen
 
     async def _version_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
         """Judge `read_version` against `latest`: exactly it for a strict commit, nothing in the way for an append."""
@@ -261,7 +300,7 @@ class _Reserving:
             if marker is not None:
                 key = one.request.idempotency_key
                 del refusals[key]
-                self.result.outcomes[key] = await answer_of_marker(self.table, one, marker)
+                self.result.outcomes[key] = await self._replayed(one, marker)
         for key, refusal in refusals.items():
             self.result.outcomes[key] = Outcome(idempotency_key=key, refusal=refusal)
         return True

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from springline import bounds
 from springline.errors import Code, refused
 
 MAX_NAME_LENGTH = 200
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_Name = Annotated[str, Field(max_length=bounds.MAX_NAME)]
+_Location = Annotated[str, Field(max_length=bounds.MAX_LOCATION)]
+_Property = Annotated[str, Field(max_length=bounds.MAX_PROPERTY)]
+_Columns = (
+    Annotated[
+        list[Annotated[dict[str, Any], Field(max_length=bounds.MAX_STRUCT_FIELDS)]],
+        Field(max_length=bounds.MAX_COLUMNS),
+    ]
+    | Annotated[dict[str, Any], Field(max_length=bounds.MAX_STRUCT_FIELDS)]
+)
 _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
@@ -23,12 +34,14 @@ class CreateTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    columns: list[dict[str, Any]] | dict[str, Any] = Field(validation_alias=AliasChoices("columns", "schema"))
-    partition_columns: list[str] = Field(default_factory=list)
-    properties: dict[str, str] = Field(default_factory=dict)
-    description: str | None = None
-    location: str | None = None
+    name: _Name
+    columns: _Columns = Field(validation_alias=AliasChoices("columns", "schema"))
+    partition_columns: list[Annotated[str, Field(max_length=bounds.MAX_COLUMN_NAME)]] = Field(
+        default_factory=list, max_length=bounds.MAX_PARTITION_COLUMNS
+    )
+    properties: dict[_Property, _Property] = Field(default_factory=dict, max_length=bounds.MAX_PROPERTIES)
+    description: Annotated[str, Field(max_length=bounds.MAX_DESCRIPTION)] | None = None
+    location: _Location | None = None
 
 
 class AdoptTable(BaseModel):
@@ -36,8 +49,8 @@ class AdoptTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    location: str
+    name: _Name
+    location: _Location
 
 
 def check_name(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from springline import bounds
 from springline.errors import Refusal
 
 MAX_REQUEST_EVENTS = 500
@@ -32,14 +33,21 @@ class VisibilityStatus(StrEnum):
     PERSISTED_NOT_VISIBLE = "persisted_not_visible"
 
 
+# Said here and held to by code, request by request: these models are messages too, and a bound that pydantic holds
+# them to would refuse a whole batch for one of its members.
+_Id = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_ID})]
+_RequestId = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID})]
+_LedgerPath = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_LEDGER_PATH})]
+
+
 class NewEvent(BaseModel):
     """One event to append. `data` is the payload with its `type`; the key is derived from it unless given (E 1.6)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: dict[str, Any]
-    idempotency_key: str | None = None
-    causation_id: str | None = None
+    data: Annotated[dict[str, Any], Field(json_schema_extra={"maxProperties": bounds.MAX_EVENT_FIELDS})]
+    idempotency_key: _Id | None = None
+    causation_id: _Id | None = None
 
 
 class AppendRequest(BaseModel):
@@ -47,7 +55,7 @@ class AppendRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    request_id: str
+    request_id: _RequestId
     events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
 
 
@@ -97,6 +105,8 @@ class RefusalReason(StrEnum):
     OTHER_SCOPE = "other_scope"
     OTHER_BODY = "other_body"
     """Another body stands under a known id: the first accepted one counts, this one is damage."""
+    FAILED = "failed"
+    """An error that nobody foresaw, met by this one event: the fault is ours, and it may be sent again."""
     BELOW_ADOPTED = "below_adopted"
     """It lies below the state that was taken over from another implementation; only a full rebuild can place it."""
 
@@ -117,7 +127,7 @@ class IngestRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    event_paths: Annotated[list[str], Field(min_length=1, max_length=MAX_INGEST_PATHS)]
+    event_paths: Annotated[list[_LedgerPath], Field(min_length=1, max_length=MAX_INGEST_PATHS)]
 
 
 class IngestOutcome(BaseModel):

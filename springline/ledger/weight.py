@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from springline.bounds import MAX_LEDGER_PATH, problem_of_bounded
 from springline.errors import Code, Refusal
-from springline.ledger.request import AppendRequest
+from springline.ledger.request import AppendRequest, IngestRequest
 
 MAX_ROUND_EVENTS = 1_000
 MAX_ROUND_BYTES = 1 << 20
@@ -49,6 +50,21 @@ def too_heavy(request: AppendRequest) -> Refusal | None:
         value=len(request.events),
         remedy="Send fewer events in a request, and data of this size as objects of their own, by reference.",
     )
+
+
+def ingest_out_of_bounds(request: IngestRequest) -> Refusal | None:
+    """Return why paths of foreign events cannot travel to the sequencer, or None if they can."""
+    for index, path in enumerate(request.event_paths):
+        problem = problem_of_bounded(path, MAX_LEDGER_PATH, in_bytes=True)
+        if problem is not None:
+            return Refusal(
+                code=Code.INVALID_REQUEST,
+                message=f"event_paths[{index}] {problem[0]}",
+                field=f"event_paths[{index}]",
+                value=path,
+                remedy=problem[1],
+            )
+    return None
 
 
 def fits_a_message(requests: Iterable[AppendRequest]) -> bool:

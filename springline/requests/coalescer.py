@@ -13,6 +13,7 @@ a round, so that a round ends between batches and not within one, which would ho
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from collections import deque
@@ -22,6 +23,7 @@ from typing import Generic, TypedDict, TypeVar, Unpack
 
 from springline.errors import InvariantViolated, Refusal
 from springline.requests.gateway import BatchRefused, Send, TryAgain
+from springline.requests.isolation import failed_refusal
 
 L = TypeVar("L", bound=Hashable)
 Q = TypeVar("Q")
@@ -43,6 +45,8 @@ LINGER_S = 0.1
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 2.0
 DEADLINE_S = 60.0
+
+_log = logging.getLogger("springline.requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +121,17 @@ class _Lane(Generic[L, Q, A]):
 
 @dataclass(slots=True)
 class Counts:
-    """What a coalescer has done so far, for metrics: requests, batches, batches sent again, expired requests."""
+    """What a coalescer has done so far, for metrics.
+
+    Requests, batches, batches sent again, requests without an answer in time, and requests that failed alone by an
+    error nobody foresaw.
+    """
 
     requests: int = 0
     batches: int = 0
     retries: int = 0
     expired: int = 0
+    failed: int = 0
 
 
 class RequestCoalescer(Generic[L, Q, A]):
@@ -294,9 +303,8 @@ class RequestCoalescer(Generic[L, Q, A]):
         except BatchRefused as error:
             self._split(lane, batch, error)
         except Exception as error:
-            for member in batch.members:
-                if not member.gone:
-                    member.answer.set_exception(error)
+            # What no gateway foresees, one member may be the cause of: it is found by halving, and refused alone.
+            self._split(lane, batch, error)
         else:
             lane.failures = 0
             lane.took_s = loop.time() - started
@@ -321,16 +329,26 @@ class RequestCoalescer(Generic[L, Q, A]):
         else:
             lane.waiting.extendleft(member for member in reversed(batch.members) if not member.gone)
 
-    def _split(self, lane: _Lane[L, Q, A], batch: _Batch[Q, A], error: BatchRefused) -> None:
-        """Halve a refused batch until the member that spoils it stands alone; only that one is refused."""
+    def _split(self, lane: _Lane[L, Q, A], batch: _Batch[Q, A], error: Exception) -> None:
+        """Halve a batch that cannot be sent until the member that spoils it stands alone; only that one is refused."""
         if len(batch.members) == 1:
             (member,) = batch.members
             if not member.gone:
-                member.answer.set_result(self._kind.refuse(member.request, error.refusal))
+                member.answer.set_result(self._kind.refuse(member.request, self._refusal(member.request, error)))
             return
+        if not isinstance(error, BatchRefused):
+            _log.warning("a batch of %s failed and is halved: %r", len(batch.members), error)
         middle = len(batch.members) // 2
         for half in (batch.members[:middle], batch.members[middle:]):
             lane.again.append(_Batch(half, self._new_id()))
+
+    def _refusal(self, request: Q, error: Exception) -> Refusal:
+        if isinstance(error, BatchRefused):
+            return error.refusal
+        self.counts.failed += 1
+        identity = self._kind.request_id(request)
+        what = "it was sent to its sequencer"
+        return failed_refusal(error, what=what, field="request", identity=identity, in_doubt=True)
 
     def _check(self, batch: _Batch[Q, A], answers: list[A]) -> None:
         asked = [self._kind.request_id(member.request) for member in batch.members]

@@ -12,6 +12,7 @@ from springline.control.admission import RoundVerdict, judge_round
 from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.requests.isolation import refused_alone
 from springline.sequencer.offload import timed_in_thread
 from springline.sequencer.orders import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
@@ -101,7 +102,13 @@ def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> 
         now_ms=order.now_ms,
         tenant=order.workspace.tenant,
         workspace=order.workspace.workspace,
+        on_error=_failed,
     )
+
+
+def _failed(request: AppendRequest, error: Exception) -> Refusal:
+    """Return the refusal of a request that met an error nobody foresaw; raises one that somebody did."""
+    return refused_alone(error, what="its events were judged", field="request_id", identity=request.request_id)
 
 
 async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _Asked:
@@ -114,6 +121,9 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
             payload = payload_sha256(request)
         except (Refused, ValueError) as error:
             asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_malformed(error))
+            continue
+        except Exception as error:
+            asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_failed(request, error))
             continue
         earlier = first.setdefault(request.request_id, place)
         if earlier == place:

@@ -14,7 +14,7 @@ from springline.sequencer.admitting import order_sha256
 from springline.sequencer.foreign import Verdict, is_too_far_ahead, judge_path
 from springline.sequencer.index_lookup import SegmentCache, contains
 from springline.sequencer.orders import AdmitForeignOrder, Admitted, ForeignRange
-from springline.sequencer.reader import EventRead, read_events
+from springline.sequencer.reader import EventRead, judged_path, read_events
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.rounds import (
     MAX_ROUND_BYTES,
@@ -104,7 +104,7 @@ async def _judge(
     readable: list[str] = []
     ids: dict[str, str] = {}
     for path in paths:
-        event_id = judge_path(path)
+        event_id = judged_path(path)
         if isinstance(event_id, Verdict):
             _refuse(judged, Refused(path, event_id.reason, event_id.message))
         elif is_too_far_ahead(event_id, now_ms):

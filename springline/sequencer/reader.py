@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from springline import paths
 from springline.ledger.envelope import Event
+from springline.ledger.request import RefusalReason
+from springline.requests.isolation import refused_alone
 from springline.sequencer.foreign import Verdict, judge_body, judge_path
 from springline.sequencer.offload import in_thread
 from springline.storage.port import ObjectStore
@@ -35,7 +37,7 @@ async def read_events(
     Judged are the path's shape, the id (a canonical ULID), that the path is the event's one name, the JSON and its
     fields, and the scope. Nothing is read for a path that is refused by itself. Raises what the store does.
     """
-    judged = [judge_path(path) for path in event_paths]
+    judged = [judged_path(path) for path in event_paths]
     readable = [
         paths.relative_path(path) for path, one in zip(event_paths, judged, strict=True) if isinstance(one, str)
     ]
@@ -52,9 +54,29 @@ def _judge(
 ) -> list[EventRead]:
     read: list[EventRead] = []
     for path, event_id, body in zip(event_paths, judged, bodies, strict=True):
-        verdict = judge_body(event_id, body, scope) if isinstance(event_id, str) else event_id
+        verdict = _judged_body(event_id, body, scope, path) if isinstance(event_id, str) else event_id
         if isinstance(verdict, Verdict):
             read.append(EventRead(path, body, refusal=verdict))
         else:
             read.append(EventRead(path, body, event=verdict))
     return read
+
+
+def judged_path(path: str) -> str | Verdict:
+    """Judge a path as `judge_path` does; an error that nobody foresaw refuses this event and none of the others."""
+    try:
+        return judge_path(path)
+    except Exception as error:
+        return _failed(path, error)
+
+
+def _judged_body(event_id: str, body: bytes | None, scope: paths.Scope, path: str) -> Event | Verdict:
+    try:
+        return judge_body(event_id, body, scope)
+    except Exception as error:
+        return _failed(path, error)
+
+
+def _failed(path: str, error: Exception) -> Verdict:
+    refusal = refused_alone(error, what="a foreign event was judged", field="event_paths", identity=path)
+    return Verdict(RefusalReason.FAILED, refusal.message)

@@ -283,15 +283,17 @@ async def test_status_tells_how_far_the_state_is(world: World, pipeline: Pipelin
     assert body["sequencer"]["phase"] == "resting"
 
 
-async def test_a_damaged_state_is_a_fault_of_ours_and_heals_with_the_next_base(
+async def test_a_damaged_state_is_named_and_heals_with_the_next_base(
     world: World, pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = next(path for path in world.store.objects if "/runs." in path)
     world.store.seed(path, b"nonsense")
     answer = await world.client.get(f"{V1}/runs")
-    assert_refused(answer, 500, "INTERNAL", None)
-    assert "runs." not in answer.text
-    assert str(ObjectPath(path)).rpartition("/")[2] in caplog.text
+    named = str(ObjectPath(path)).rpartition("/")[2]
+    body = assert_refused(answer, 409, "STORED_DAMAGED", "stored object", remedy="operator")
+    assert named in body["message"]
+    assert str(ACME.prefix) not in answer.text
+    assert named in caplog.text
     assert (await world.client.get(f"{V1}/timers")).status_code == 200
     await pipeline.publisher.publish([], "base")
     assert (await world.client.get(f"{V1}/runs")).status_code == 200

@@ -39,7 +39,7 @@ async def test_payload_with_a_lone_surrogate(world: World) -> None:
     ask = world.client.post(
         f"{TABLES}/{table}/commits/stage", content=body, headers={"Content-Type": "application/json"}
     )
-    await refused(world, ask, 400, "INVALID_PAYLOAD", "payload")
+    await refused(world, ask, 400, "INVALID_REQUEST", "payload")
 
 
 @pytest.mark.parametrize("declared", [True, False])

@@ -17,7 +17,7 @@ from springline.commit.coalescer import Coalescer
 from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable
-from springline.errors import Code, InvariantViolated, Refusal
+from springline.errors import Code, Refusal
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
 from springline.storage.port import (
@@ -70,7 +70,6 @@ class Broken(MemoryStore):
         (StoreRetry("throttled at secret-host"), 503, "UNAVAILABLE"),
         (StoreUnknown("timed out at secret-host"), 503, "UNAVAILABLE"),
         (StoreMisconfigured("no permission at secret-host"), 500, "INTERNAL"),
-        (InvariantViolated("damaged at secret-host"), 500, "INTERNAL"),
         (RuntimeError("bug at secret-host"), 500, "INTERNAL"),
     ],
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from springline.commit.coalescer import Coalescer
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.rounds import MAX_MEMBERS
-from springline.errors import Code, InvariantViolated, Refusal
+from springline.errors import Code, Refusal
 from springline.paths import Scope
 from springline.requests.coalescer import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY
 from springline.requests.gateway import BatchRefused, TryAgain
@@ -268,10 +268,9 @@ def test_answers_for_other_keys_are_never_handed_out() -> None:
 
     async def scenario() -> None:
         coalescer = Coalescer(Confused())
-        results = await asyncio.gather(
-            *(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(2)), return_exceptions=True
-        )
-        assert all(isinstance(result, InvariantViolated) for result in results)
+        results = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(2)))
+        # Alone, each got its own.
+        assert results == [committed(request(0)), committed(request(1))]
 
     run(scenario())
 
@@ -380,3 +379,58 @@ def test_everyone_gets_their_own_answer_exactly_once(seed: int, callers: int, fa
         assert not coalescer._lanes
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate"), RecursionError("deep"), MemoryError("full")]
+)
+@pytest.mark.parametrize("culprits", [{7}, {0, 19}, set(range(20))])
+def test_an_error_that_nobody_foresees_is_halved_until_the_culprits_are_alone(
+    error: Exception, culprits: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt = {request(n).idempotency_key for n in culprits}
+
+    class Choking(FakeSequencer):
+        async def commit(
+            self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
+        ) -> list[Outcome]:
+            if spoilt & {one.idempotency_key for one in requests}:
+                raise error
+            return await super().commit(scope, table_id, requests, batch_id=batch_id)
+
+    async def scenario() -> None:
+        coalescer = Coalescer(Choking())
+        outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(20)))
+        failed = {n for n, one in enumerate(outcomes) if one.refusal is not None}
+        assert failed == culprits
+        for n in failed:
+            refusal = outcomes[n].refusal
+            assert refusal is not None
+            assert refusal.code is Code.REQUEST_FAILED
+            assert refusal.status == 500
+            assert request(n).idempotency_key in refusal.message
+            assert any(request(n).idempotency_key in one.getMessage() and one.exc_info for one in caplog.records)
+        assert coalescer.counts.failed == len(culprits)
+
+    run(scenario())
+
+
+def test_a_batch_is_full_by_its_bytes_too() -> None:
+    sizes: list[int] = []
+
+    class Weighing(FakeSequencer):
+        async def commit(
+            self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
+        ) -> list[Outcome]:
+            sizes.append(sum(len(one.model_dump_json()) for one in requests))
+            return await super().commit(scope, table_id, requests, batch_id=batch_id)
+
+    async def scenario() -> None:
+        coalescer = Coalescer(Weighing())
+        heavy = [request(n).model_copy(update={"staged_version": "v" * 100_000}) for n in range(40)]
+        outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, one) for one in heavy))
+        assert all(one.result for one in outcomes)
+
+    run(scenario())
+    assert max(sizes) < 1 << 20
+    assert sum(sizes) > 4_000_000

@@ -193,3 +193,22 @@ async def test_connecting_says_where_and_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(bad))
     with pytest.raises(TemporalUnreachable, match=r"temporal\.toml"):
         await connect()
+
+
+TOO_LARGE = [
+    RPCError("grpc: received message larger than max (5242880 vs. 4194304)", RPCStatusCode.RESOURCE_EXHAUSTED, b""),
+    RPCError("Blob data size exceeds limit.", RPCStatusCode.INVALID_ARGUMENT, b""),
+]
+
+
+@pytest.mark.parametrize("error", TOO_LARGE, ids=str)
+async def test_a_batch_that_is_too_large_for_temporal_is_refused_to_be_halved(error: RPCError) -> None:
+    with pytest.raises(BatchRefused) as caught:
+        await gateway(FakeClient(error)).commit(SCOPE, TABLE, [request(1)], batch_id="b")
+    assert caught.value.refusal.code is Code.PAYLOAD_TOO_LARGE
+
+
+@pytest.mark.parametrize("error", [RecursionError("deep"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate")])
+async def test_what_cannot_be_encoded_is_no_lost_connection(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        await gateway(FakeClient(error)).commit(SCOPE, TABLE, [request(1)], batch_id="b")

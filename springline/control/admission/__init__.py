@@ -4,6 +4,6 @@ The fold's rules are the reference's, and they admit histories that can never mo
 refused, or completed by another one right behind it. Nothing here changes what events of other writers fold to.
 """
 
-from springline.control.admission.round import MAX_EVENT_BYTES, ComposedEvent, RoundVerdict, judge_round
+from springline.control.admission.round import MAX_EVENT_BYTES, ComposedEvent, OnError, RoundVerdict, judge_round
 
-__all__ = ["MAX_EVENT_BYTES", "ComposedEvent", "RoundVerdict", "judge_round"]
+__all__ = ["MAX_EVENT_BYTES", "ComposedEvent", "OnError", "RoundVerdict", "judge_round"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from hashlib import sha256
@@ -13,7 +13,7 @@ from springline.control.admission.drafts import drafts_of
 from springline.control.admission.keys import repeated
 from springline.control.admission.refusals import conflict, invalid, key_in_use, too_large
 from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
-from springline.errors import Refused
+from springline.errors import Refusal, Refused
 from springline.ledger.compose import InvalidPayload, compose_event
 from springline.ledger.envelope import Event, parse_event
 from springline.ledger.event_ids import event_id_ms, nth_event_id
@@ -57,6 +57,10 @@ class RoundVerdict:
     events: list[ComposedEvent] = field(default_factory=list)
 
 
+OnError = Callable[[AppendRequest, Exception], Refusal]
+"""Makes the refusal of the one request that met an error nobody foresaw, or raises the error again."""
+
+
 def judge_round(
     state: State,
     requests: Sequence[AppendRequest],
@@ -65,6 +69,7 @@ def judge_round(
     now_ms: int,
     tenant: str,
     workspace: str,
+    on_error: OnError | None = None,
 ) -> RoundVerdict:
     """Judge requests, and fold the events of those that are accepted.
 
@@ -75,6 +80,7 @@ def judge_round(
         now_ms: the events' time, in milliseconds since 1970 UTC.
         tenant: the tenant's id.
         workspace: the workspace's id.
+        on_error: what becomes of a request that meets an error nobody foresaw; by default all end with it.
 
     Raises `ValueError` if the state does not track changes or belongs to another scope. Whatever is raised, the state
     is as it was before.
@@ -83,7 +89,7 @@ def judge_round(
         raise ValueError(f"the state belongs to {state.config.tenant!r}, {state.config.workspace!r}")
     if not state.tracking:
         raise ValueError("the state keeps no changes that could be rolled back: set `tracking`")
-    judged = _Round(state, first_event_id, now_ms)
+    judged = _Round(state, first_event_id, now_ms, on_error)
     try:
         return judged.judge(requests)
     except BaseException:
@@ -94,12 +100,13 @@ def judge_round(
 class _Round:
     """A round under way."""
 
-    def __init__(self, state: State, first_event_id: str, now_ms: int) -> None:
+    def __init__(self, state: State, first_event_id: str, now_ms: int, on_error: OnError | None) -> None:
         self._state = state
         self._first_event_id = first_event_id
         self._now_ms = now_ms
         self._events: list[ComposedEvent] = []
         self._before = state.last_event_id
+        self._on_error = on_error
 
     def judge(self, requests: Sequence[AppendRequest]) -> RoundVerdict:
         """Judge all requests; see `judge_round`."""
@@ -122,6 +129,12 @@ class _Round:
         except Refused as error:
             self._take_back_to(accepted)
             return AppendOutcome(request_id=request.request_id, refusal=error.refusal)
+        except Exception as error:
+            if self._on_error is None:
+                raise
+            refusal = self._on_error(request, error)
+            self._take_back_to(accepted, surely=True)
+            return AppendOutcome(request_id=request.request_id, refusal=refusal)
         return AppendOutcome(request_id=request.request_id, events=asked + behind)
 
     def _complete(self, completions: list[Completion], cause: str) -> list[AppendedEvent]:
@@ -202,11 +215,15 @@ class _Round:
         recorded_at = self._now_ms if row is None else int(row[_RECORDED_AT] or 0)
         return _EPOCH + timedelta(milliseconds=recorded_at)
 
-    def _take_back_to(self, accepted: int) -> None:
-        """Undo what was folded of a refused request; what was accepted before it is folded again."""
+    def _take_back_to(self, accepted: int, *, surely: bool = False) -> None:
+        """Undo what was folded of a refused request; what was accepted before it is folded again.
+
+        `surely`: even if the state seems to hold nothing of it, for an event may be folded in part.
+        """
         state = self._state
         del self._events[accepted:]
-        if state.last_event_id == (self._events[-1].event_id if self._events else self._before) and not state.prunes:
+        untouched = state.last_event_id == (self._events[-1].event_id if self._events else self._before)
+        if untouched and not state.prunes and not surely:
             return
         state.rollback()
         for one in self._events:

@@ -1,0 +1,191 @@
+"""What every request is held to before a route, or anybody else, looks at it (design 3.1: a request hurts nobody else).
+
+The checks go by kind and not by route, so that no route can forget them: length and form of method, path, query and
+headers; that a body is JSON in UTF-8, not too deep, not of too many values, without NUL, halves of surrogate pairs or
+numbers beyond 64 bits. What a single field may hold is said by the models of the routes, with the same constants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from springline import bounds
+from springline.api.answers import refusal_response
+from springline.errors import Code, Refusal
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_OFF_THE_LOOP_BYTES = 64 * 1024
+"""A larger body is looked through on a thread, because that takes long enough for others to notice."""
+
+
+class BoundedHead:
+    """Refuses a request by its method, path, query or headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        refusal = _refusal_of_head(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        headers = {"Connection": "close", "Allow": ", ".join(sorted(METHODS))}
+        if refusal.code is not Code.METHOD_NOT_ALLOWED:
+            del headers["Allow"]
+        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
+
+
+class BoundedBody:
+    """Reads the body before the route runs, and refuses one that is too large or cannot be what a route takes.
+
+    `limit`: the most bytes it may have (S 7.2: 5 MiB).
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int = bounds.MAX_BODY_BYTES) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("Content-Length", "")
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
+            await self._refuse(self._too_large(declared[:20]), scope, receive, send)
+            return
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._limit:
+                await self._refuse(self._too_large(size), scope, receive, send)
+                return
+            if not message.get("more_body", False):
+                break
+        body: bytes | None = b"".join(chunks)
+        if body and scope["method"] not in _WITHOUT_BODY:
+            if len(body) > _OFF_THE_LOOP_BYTES:
+                refusal = await asyncio.to_thread(refusal_of_body, body)
+            else:
+                refusal = refusal_of_body(body)
+            if refusal is not None:
+                await refusal_response(refusal, scope["state"]["request_id"])(scope, receive, send)
+                return
+
+        async def replay() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    def _too_large(self, size: int | str) -> Refusal:
+        return Refusal(
+            code=Code.PAYLOAD_TOO_LARGE,
+            message=f"the body has at least {size} bytes; the limit is {self._limit}",
+            field="body",
+            value=int(size),
+            remedy="Write fewer, larger data files, or split the write into several commits.",
+        )
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"Connection": "close"}
+        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
+
+
+def refusal_of_body(body: bytes) -> Refusal | None:
+    """Return why no route may see these bytes, or None."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _unreadable(body, error)
+    problem = bounds.problem_in_json(value)
+    return None if problem is None else _refusal(problem)
+
+
+def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
+    """Say what is wrong with bytes that are no JSON, by name where a lenient reader can read them."""
+    if "depth" in error.msg or "recursion" in error.msg.lower():
+        deep = f"holds more than {bounds.MAX_JSON_DEPTH} arrays and objects inside each other"
+        return _refusal(bounds.Problem("body", None, deep, f"Nest at most {bounds.MAX_JSON_DEPTH} levels."))
+    if "surrogate" in error.msg:
+        try:
+            problem = bounds.problem_in_json(json.loads(body.decode()))
+        except (ValueError, RecursionError):
+            problem = None
+        if problem is not None:
+            return _refusal(problem)
+    return Refusal(
+        code=Code.INVALID_REQUEST,
+        message=f"the body is not JSON: {error.msg}",
+        field="body",
+        value=f"at character {error.pos}",
+        remedy="Send one JSON object in UTF-8 with the header Content-Type: application/json.",
+    )
+
+
+def _refusal_of_head(scope: Scope) -> Refusal | None:
+    """Return why a request cannot be looked at, by everything that comes before its body; None if it can."""
+    method = scope["method"]
+    if method not in METHODS:
+        return Refusal(
+            code=Code.METHOD_NOT_ALLOWED,
+            message=f"{bounds.on_one_line(method, 40)} is no method that is known here",
+            field="method",
+            value=bounds.on_one_line(method, 40),
+            remedy=f"Use one of {', '.join(sorted(METHODS))}.",
+        )
+    path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
+    query: bytes = scope.get("query_string", b"")
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    header_bytes = sum(len(name) + len(value) for name, value in headers)
+    for field, size, most, unit in (
+        ("path", len(path), bounds.MAX_URL_PATH_BYTES, "bytes"),
+        ("query", len(query), bounds.MAX_QUERY_BYTES, "bytes"),
+        ("query", query.count(b"&") + 1, bounds.MAX_QUERY_PARAMETERS, "parameters"),
+        ("headers", len(headers), bounds.MAX_HEADERS, "headers"),
+        ("headers", header_bytes, bounds.MAX_HEADER_BYTES, "bytes"),
+    ):
+        if size > most:
+            return _bad(field, size, f"has {size} {unit}, and {most} is the most", f"Send at most {most} {unit}.")
+    return _refusal_of_text("path", path, controls=True) or _refusal_of_text("query", query.replace(b"+", b" "))
+
+
+def _refusal_of_text(field: str, encoded: bytes, *, controls: bool = False) -> Refusal | None:
+    data = unquote_to_bytes(encoded)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        return _bad(
+            field,
+            bounds.on_one_line(data.decode("latin-1")),
+            f"is not UTF-8 at byte {error.start} once its percent-escapes are undone",
+            "Write it in UTF-8, percent-encoded; half of a surrogate pair is no character.",
+        )
+    found = bounds.problem_of_text(text)
+    if found is None and controls and any(ord(one) < 32 or one == "\x7f" for one in text):
+        found = "holds a control character", "Leave it out."
+    return None if found is None else _bad(field, bounds.on_one_line(text), *found)
+
+
+def _refusal(problem: bounds.Problem) -> Refusal:
+    return _bad(problem.field, problem.value, problem.text, problem.remedy)
+
+
+def _bad(field: str, value: object, text: str, remedy: str) -> Refusal:
+    return Refusal(code=Code.INVALID_REQUEST, message=f"{field} {text}", field=field, value=value, remedy=remedy)

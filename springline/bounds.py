@@ -1,0 +1,227 @@
+"""How much a caller may send: every bound of a request's form, by name, and the checks that go by kind.
+
+A bound here is about size and form alone; what a value means is judged by whoever it is for. The HTTP edge
+(`springline.api.edge`) holds every request to them, and the sequencers hold what reaches them by other doors, such as
+the Temporal CLI: without a bound, one request can fill a message of all, and nobody's would be taken.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_URL_PATH_BYTES: Final = 4_096
+MAX_QUERY_BYTES: Final = 8_192
+MAX_QUERY_PARAMETERS: Final = 100
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 16_384
+"""Names and values of all headers together; a bearer token is the longest of them."""
+
+MAX_BODY_BYTES: Final = 5 * 1024 * 1024
+MAX_JSON_DEPTH: Final = 128
+"""Arrays and objects inside each other; a schema of 32 levels has 97."""
+MAX_JSON_VALUES: Final = 250_000
+"""Texts, numbers, arrays and objects of one body, keys not counted."""
+MAX_JSON_NUMBER: Final = 2**64
+"""No number of a body is as great as this, whatever its sign: 64 bits hold them all."""
+
+MAX_TABLE_REFERENCE: Final = 200
+"""Characters of a table's id or name."""
+MAX_NAME: Final = 1_000
+"""Characters of a name that is asked for; which names a table may have is said by their own rule."""
+MAX_KEY: Final = 500
+"""Characters of an idempotency key."""
+MAX_STAGED_PATH: Final = 512
+MAX_STAGED_VERSION: Final = 256
+"""Characters of a store's version token."""
+MAX_LOCATION: Final = 1_024
+"""Characters of a table's location; a bucket takes names of 1,024 bytes."""
+MAX_COLUMNS: Final = 5_000
+MAX_STRUCT_FIELDS: Final = 20
+"""Members of a struct type's outermost object, which has two."""
+MAX_PARTITION_COLUMNS: Final = 1_000
+MAX_COLUMN_NAME: Final = 255
+MAX_PROPERTIES: Final = 200
+MAX_PROPERTY: Final = 4_000
+"""Characters of a table property's name, and of its value."""
+MAX_DESCRIPTION: Final = 4_000
+
+MAX_ID: Final = 1_024
+"""Bytes of an id or key of the ledger: of a run, a task, a schedule, an asset, an event."""
+MAX_REQUEST_ID: Final = 128
+MAX_EVENT_FIELDS: Final = 1_000
+"""Fields of an event's payload, on its outermost level; its bytes are bounded too."""
+MAX_LEDGER_PATH: Final = 256
+"""Bytes of a foreign event's path."""
+MAX_OBJECT_PATH: Final = 1_024
+MAX_CURSOR: Final = 6_000
+"""Characters of a page's cursor: it holds the keys of one row, in base64."""
+MAX_INSTANT: Final = 64
+MAX_LABEL: Final = 2_049
+"""Characters of NAME=VALUE."""
+MAX_FILTER_VALUES: Final = 50
+"""How often a filter may be repeated."""
+MAX_FREE_JSON: Final = 1_024
+"""Characters, as JSON, of a field that is accepted and not used."""
+
+SHOWN_CHARACTERS: Final = 500
+SHOWN_MEMBERS: Final = 20
+SHORT_BYTES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a value somewhere in a JSON document: where, what stands there, why, and what to do."""
+
+    field: str
+    value: Any
+    text: str
+    remedy: str
+
+
+def encodable(text: str) -> str:
+    """Return `text` with NUL and lone surrogates, which little can hold, written as escapes."""
+    text = text.replace("\0", "\\x00")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(text: str | None) -> str | None:
+    """Return `text` so that it can be encoded and has at most about `SHORT_BYTES` bytes."""
+    if text is None:
+        return None
+    text = encodable(text[: SHORT_BYTES + 1])
+    data = text.encode()
+    return text if len(data) <= SHORT_BYTES else data[:SHORT_BYTES].decode(errors="ignore") + "..."
+
+
+def on_one_line(text: str, most: int = 200) -> str:
+    """Return `text` as a log line can hold it: no line break, no control character, not longer than `most`."""
+    escaped = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
+    return escaped if len(escaped) <= most else escaped[:most] + "..."
+
+
+def shown(value: Any, most: int = SHOWN_CHARACTERS) -> Any:
+    """Return `value` in a form that JSON can hold and that is not too long to read: texts of at most `most`."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -MAX_JSON_NUMBER < value < MAX_JSON_NUMBER else f"a number of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        text = encodable(value[: most + 1])
+        return text if len(text) <= most else text[:most] + "..."
+    return _shown_of_many(value, 0)
+
+
+def _shown_of_many(value: Any, depth: int) -> Any:
+    if isinstance(value, dict | list | tuple):
+        if depth >= SHOWN_MEMBERS:
+            return "..."
+        if isinstance(value, dict):
+            pairs = list(value.items())[:SHOWN_MEMBERS]
+            plain: Any = {str(shown(key)): _shown_of_many(inner, depth + 1) for key, inner in pairs}
+        else:
+            plain = [_shown_of_many(inner, depth + 1) for inner in value[:SHOWN_MEMBERS]]
+    elif value is None or isinstance(value, bool | int | float | str):
+        return shown(value)
+    elif isinstance(value, bytes):
+        plain = repr(value[:SHOWN_CHARACTERS])
+    else:
+        plain = encodable(str(value))
+    text = json.dumps(plain)
+    return plain if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
+def problem_of_text(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a text whatever it is for, and what to do; None if nothing is."""
+    if "\0" in text:
+        return "holds a NUL character", "Leave the NUL character out."
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return (
+                "holds half of a surrogate pair, which is no character",
+                "Send whole characters; one above U+FFFF is two escapes in JSON, or none.",
+            )
+    return None
+
+
+def problem_of_bounded(text: str, most: int, *, in_bytes: bool = False) -> tuple[str, str] | None:
+    """Return what is wrong with a text of one line that may have `most` characters or bytes; None if nothing is."""
+    size = len(text)
+    if in_bytes and not text.isascii() and size <= most:
+        size = len(text.encode("utf-8", "surrogatepass"))
+    if size > most:
+        unit = "bytes" if in_bytes else "characters"
+        return f"has {size} {unit}, and {most} is the most", f"Send at most {most} {unit}."
+    problem = problem_of_text(text)
+    if problem is None and not text.isprintable():
+        problem = "holds a character that cannot be printed", "Send it as it was given to you."
+    return problem
+
+
+def check_line(text: str) -> str:
+    """Return `text` if it is one line of characters that can be printed; raises `ValueError` otherwise."""
+    problem = problem_of_bounded(text, len(text))
+    if problem is not None:
+        raise ValueError(problem[0])
+    return text
+
+
+def check_free(value: Any) -> Any:
+    """Return `value` if it is short as JSON; raises `ValueError` otherwise. For fields that nobody uses."""
+    if len(json.dumps(value)) > MAX_FREE_JSON:
+        raise ValueError(f"has more than {MAX_FREE_JSON} characters as JSON")
+    return value
+
+
+_Place = tuple["_Place | None", str | int]
+
+
+def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MAX_JSON_VALUES) -> Problem | None:
+    """Return the first thing in a JSON value that no request may hold, or None.
+
+    Looked for are too many arrays and objects inside each other, too many values, NUL characters, halves of surrogate
+    pairs, and numbers that 64 bits do not hold, in keys as well as in values. Takes no stack, however deep it is.
+    """
+    waiting: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
+    left = values
+    while waiting:
+        one, place, level = waiting.pop()
+        left -= 1
+        if left < 0:
+            return Problem("body", None, f"holds more than {values} values", "Send less at once, in several requests.")
+        if isinstance(one, str):
+            found = problem_of_text(one)
+            if found is not None:
+                return Problem(_named(place), shown(one), *found)
+        elif isinstance(one, dict | list):
+            if level >= depth:
+                text = f"holds more than {depth} arrays and objects inside each other"
+                return Problem("body", None, text, f"Nest at most {depth} levels.")
+            if isinstance(one, list):
+                waiting += [(item, (place, index), level + 1) for index, item in enumerate(one)][::-1]
+                continue
+            for key in one:
+                found = problem_of_text(key)
+                if found is not None:
+                    return Problem(_named((place, key)), shown(key), f"has a name that {found[0]}", found[1])
+            waiting += [(item, (place, key), level + 1) for key, item in one.items()][::-1]
+        elif isinstance(one, int | float) and not -MAX_JSON_NUMBER < one < MAX_JSON_NUMBER:
+            return Problem(
+                _named(place), shown(one), "is a number that 64 bits do not hold", "Send it as a text, or a lesser one."
+            )
+    return None
+
+
+def _named(place: _Place | None) -> str:
+    """Return the name of a place in a document, as `events[0].data.run_id`; of a long one its last parts."""
+    parts: list[str] = []
+    while place is not None and len(parts) < SHOWN_MEMBERS:
+        place, part = place
+        parts.append(f"[{part}]" if isinstance(part, int) else f".{on_one_line(part, 100)}")
+    return "".join(reversed(parts)).removeprefix(".") or "body"
