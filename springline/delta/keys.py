@@ -1,21 +1,73 @@
-"""Idempotency keys: canonical lower-case UUIDv7 (S 1.8, RFC 9562), and who may name them where."""
+"""Idempotency keys: canonical lower-case UUIDv7 (S 1.8, RFC 9562), who names them where, what a text stands for."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 
 from springline.errors import Code, Refused, refused
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CANONICAL_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _SHOWN = 100
 _REMEDY = (
     "Use a UUIDv7 in canonical lower-case form, such as 01946b1c-0000-7000-8000-000000000001; make it once per "
     "commit and send the same one with every attempt of that commit."
 )
+_TEXT_REMEDY = (
+    "The Python client and the CLI also take any other text as a key, such as airflow/load/2026-01-01, and send the "
+    "UUIDv7 that it stands for; `springline explain TABLE TEXT` tells which one that is."
+)
 
 HEADER_FIELD = "Idempotency-Key"
 BODY_FIELD = "idempotency_key"
+
+LONGEST_TEXT = 500
+"""The most characters that a key may have which is not a UUIDv7."""
+
+_NO_TIME = 1 << 127
+"""The highest bit of the time field. A clock sets it in the year 6429."""
+_CHOSEN = ~((0xF << 76) | (0x3 << 62))
+_VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
+
+
+def idempotency_key(text: str, *, field: str = "key") -> str:
+    """Return the UUIDv7 that a caller's `text` stands for as an idempotency key.
+
+    A canonical lower-case UUIDv7 stands for itself. Any other text, of 1 to 500 characters, stands for the first 128
+    bits of the SHA-256 of its UTF-8 bytes with seven of them replaced: the four of the version by 7, the two of the
+    variant by binary 10 (RFC 9562, 5.7), and the first bit, which is the highest of the 48-bit time field, by 1. No
+    clock sets that bit before the year 6429, so `key_has_time` tells the two kinds apart. Nothing about the text is
+    changed first: case, spaces and Unicode forms count. What a text stands for never changes.
+
+    Raises `Refused` (INVALID_KEY), naming `field`, for anything but a string of 1 to 500 characters that holds no
+    NUL and no lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise _bad_text(field, text, "is not a string")
+    if _is_canonical(text):
+        return text
+    if text == "":
+        raise _bad_text(field, text, "is empty")
+    if len(text) > LONGEST_TEXT:
+        raise _bad_text(field, text, f"has {len(text)} characters and may have {LONGEST_TEXT}")
+    if "\0" in text:
+        raise _bad_text(field, text, "holds a NUL")
+    try:
+        digest = hashlib.sha256(text.encode()).digest()
+    except UnicodeEncodeError:
+        raise _bad_text(field, text, "holds a lone surrogate, which UTF-8 cannot encode") from None
+    number = int.from_bytes(digest[:16], "big") & _CHOSEN | _VERSION_AND_VARIANT | _NO_TIME
+    return str(uuid.UUID(int=number))
+
+
+def key_has_time(key: str) -> bool:
+    """Say whether the first 48 bits of a key are the milliseconds since 1970 at which it was made.
+
+    They are not in a key that stands for a text, nor in what is no canonical UUIDv7.
+    """
+    return _is_canonical(key) and not uuid.UUID(key).int & _NO_TIME
 
 
 def check_key(key: object, *, field: str = BODY_FIELD) -> str:
@@ -61,6 +113,23 @@ def key_of(header: str | None, body: str | None) -> str:
     return check_key(body)
 
 
+def _is_canonical(text: str) -> bool:
+    return _CANONICAL_7.fullmatch(text) is not None
+
+
+def _bad_text(field: str, text: object, problem: str) -> Refused:
+    shown = ascii(text)[:_SHOWN]
+    return refused(
+        Code.INVALID_KEY,
+        f"{field} {shown} {problem}",
+        field=field,
+        value=shown,
+        remedy=f"Use a UUIDv7, or a text of 1 to {LONGEST_TEXT} characters without NUL and lone surrogates, "
+        "and the same one with every attempt.",
+    )
+
+
 def _bad(field: str, key: object, problem: str) -> Refused:
     shown = key[:_SHOWN] if isinstance(key, str) else repr(key)[:_SHOWN]
-    return refused(Code.INVALID_KEY, f"{field} {shown!r} {problem}", field=field, value=shown, remedy=_REMEDY)
+    remedy = f"{_REMEDY} {_TEXT_REMEDY}" if field in (HEADER_FIELD, BODY_FIELD) else _REMEDY
+    return refused(Code.INVALID_KEY, f"{field} {shown!r} {problem}", field=field, value=shown, remedy=remedy)

@@ -1,7 +1,8 @@
 """Which staged payloads may be removed (design 3.3 rule 8).
 
 A payload's age is read from its name, which is a ULID or a UUIDv7: both begin with the milliseconds since 1970
-at which they were made. A name that tells no age is kept, because nobody can say that it is old.
+at which they were made. A name that tells no age is kept, because nobody can say that it is old: a key that stands
+for a text is such a name, though it looks like a UUIDv7.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from springline.delta.coordinator import Coordinator
+from springline.delta.keys import key_has_time
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
 """Nothing younger is ever removed: a client may still be about to commit it."""
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class Verdict(StrEnum):
@@ -38,7 +39,7 @@ def staged_at_ms(name: str) -> int | None:
         for character in name[:10]:
             value = value * 32 + _CROCKFORD.index(character)
         return value
-    if _UUID7.fullmatch(name):
+    if key_has_time(name):
         return int(name[:8] + name[9:13], 16)
     return None
 

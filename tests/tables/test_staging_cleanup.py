@@ -13,6 +13,7 @@ from ulid import ULID
 from springline import paths
 from springline.commit.staging import clean_staging
 from springline.delta.coordinator import Coordinator, Inflight, Member
+from springline.delta.keys import idempotency_key
 from springline.delta.request import Mode
 from springline.delta.staging_cleanup import MIN_AGE_MS, Verdict, judge_staged, staged_at_ms
 from springline.errors import InvariantViolated
@@ -50,10 +51,21 @@ def inflight(*staged: str) -> Inflight:
     )  # fmt: skip
 
 
-@given(st.integers(0, 2**48 - 1))
+@given(st.integers(0, 2**47 - 1))
 def test_the_age_is_in_the_name(ms: int) -> None:
     assert staged_at_ms(ulid_at(ms)) == ms
     assert staged_at_ms(uuid7_at(ms)) == ms
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40))
+def test_a_key_that_stands_for_a_text_tells_no_age_and_is_kept(text: str) -> None:
+    name = idempotency_key(text)
+    assert staged_at_ms(name) is None
+    assert judge_staged([(path_of(name), name)], None, 2**60) == {path_of(name): Verdict.AGELESS}
+
+
+def test_a_name_of_the_year_6429_tells_no_age() -> None:
+    assert staged_at_ms(uuid7_at(2**47)) is None
 
 
 @pytest.mark.parametrize(
