@@ -162,6 +162,8 @@ def _contradiction(name: str, marker: Marker, data: bytes) -> str | None:
         )
     if there.staged_payload_sha256 not in (None, marker.staged_payload_sha256):
         return f"the marker of key {marker.idempotency_key} names another payload than the log holds"
+    if there.fingerprint not in (None, marker.fingerprint):
+        return f"the marker of key {marker.idempotency_key} stands for other rows than the log says"
     return None
 
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from springline import paths
 from springline.commit.markers import read_markers
 from springline.commit.table import Table
-from springline.delta.identity import Sameness, same_as_log, sameness, sha256_hex
+from springline.delta.identity import Content, Sameness, same_as_log, sameness, sha256_hex
 from springline.delta.keys import check_key
 from springline.delta.marker import Marker
-from springline.delta.payload import Payload, check_blind_append, parse_payload
+from springline.delta.payload import Payload, check_blind_append, fingerprint_of, parse_payload
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.storage.port import StoredObject
 from springline.storage.together import together
+
+_REUSED = "Send the same payload, mode and read_version to have the first answer, or use a new UUIDv7."
+_REUSED_BY_FINGERPRINT = (
+    "If these are the rows of that commit, changed since, they are in the table already: read its version before "
+    "you write them again. Use a new key only for rows that the table does not have."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +77,13 @@ async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Exami
 async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
     """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
     request = examined.request
-    payload_sha256 = examined.payload.sha256 if examined.payload else None
-    same = sameness(marker, request, payload_sha256)
+    payload = examined.payload
+    content = None if payload is None else Content(payload.sha256, payload.request_fingerprint)
+    same = sameness(marker, request, content)
     if same is Sameness.UNDECIDED:
         log = await table.store.get(paths.relative_path(marker.delta_log_path))
         if log is not None:
-            same = same_as_log(marker, request, payload_sha256, sha256_hex(log.data))
+            same = same_as_log(marker, request, content, _content_of_log(log.data))
     if same is Sameness.SAME:
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
         return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
@@ -89,9 +98,19 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
         ),
         field="idempotency_key",
         value=request.idempotency_key,
-        remedy="Send the same payload, mode and read_version to have the first answer, or use a new UUIDv7.",
+        remedy=_REUSED_BY_FINGERPRINT if marker.fingerprint is not None else _REUSED,
     )
     return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
+
+
+def _content_of_log(log: bytes) -> Content:
+    """Return hash and fingerprint of a log file, which may be any writer's."""
+    first, _, _ = log.partition(b"\n")
+    try:
+        fingerprint = fingerprint_of(orjson.loads(first).get("commitInfo"))
+    except (ValueError, AttributeError):
+        fingerprint = None
+    return Content(sha256_hex(log), fingerprint)
 
 
 async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:

@@ -64,6 +64,8 @@ class KeyView(BaseModel):
     delta_log_path: str | None = None
     mode: str | None = None
     committed_at_ms: int | None = None
+    fingerprint: str | None = None
+    """What the committed request was, `operation:fingerprint`, if it said so; the same one gets the first answer."""
     marker_path: str
     inflight: InflightView | None = None
 
@@ -141,6 +143,7 @@ async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -
         delta_log_path=marker.delta_log_path,
         mode=marker.mode.value if marker.mode else "strict",
         committed_at_ms=marker.committed_at_ms,
+        fingerprint=marker.fingerprint,
         marker_path=marker_path,
     )
 

@@ -53,6 +53,7 @@ def markers_of(inflight: Inflight, log_path: str, payload_sha256: str) -> list[M
             staged_path=member.staged_path,
             staged_version=member.staged_version,
             staged_payload_sha256=member.staged_payload_sha256,
+            fingerprint=member.fingerprint,
         )
         for member in inflight.members
     ]

@@ -29,6 +29,8 @@ class Member:
     staged_version: str
     staged_payload_sha256: str
     request_hash: str
+    fingerprint: str | None = None
+    """What the request is, where its payload says so (`springline.delta.payload.fingerprint_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,15 @@ class Inflight:
         """Return what tells this reservation from any other, wherever it moves.
 
         The commit id alone does not: a single request's id is its key, and a key can come back with another
-        payload after its reservation was abandoned.
+        payload after its reservation was abandoned. Nor does the hash of a request that is known by its fingerprint:
+        that one can come back as other bytes.
         """
         if not self.members:
             return f"{self.commit_id}/{self.read_version}/{self.staged_path}"
         if len(self.members) == 1:
-            return f"{self.commit_id}/{self.members[0].request_hash}"
+            member = self.members[0]
+            bytes_ = "" if member.fingerprint is None else f"/{member.staged_payload_sha256}"
+            return f"{self.commit_id}/{member.request_hash}{bytes_}"
         return self.commit_id
 
 
@@ -112,6 +117,7 @@ def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
                     "staged_payload_sha256": member.staged_payload_sha256,
                     "request_hash": member.request_hash,
                 }
+                | ({} if member.fingerprint is None else {"fingerprint": member.fingerprint})
                 for member in inflight.members
             ],
         }
@@ -150,6 +156,7 @@ def _decode_inflight(raw: dict[str, Any]) -> Inflight:
                 staged_version=str(member["staged_version"]),
                 staged_payload_sha256=str(member["staged_payload_sha256"]),
                 request_hash=str(member["request_hash"]),
+                fingerprint=member.get("fingerprint"),
             )
             for member in raw.get("members") or ()
         ),

@@ -1,13 +1,18 @@
 """Who a request is: keys, payload hashes and request hashes (S 1.8, design 3.1).
 
-A request is the same as another when key, mode and payload hash agree, and for a strict commit `read_version`
-too, whatever staged path carried the bytes. The reference system's hash binds the staged path as well; markers
-hold that hash for strict commits, so that it can read ours and we can read its.
+A request whose payload carries a fingerprint (`springline.delta.payload.fingerprint_of`) is the same as another when
+key, mode, operation and fingerprint agree, whatever files, bytes and `read_version` came with it: a writer that
+tries again may have written its rows anew, against a later version of the table.
+
+Any other request is the same as another when key, mode and payload hash agree, and for a strict commit
+`read_version` too, whatever staged path carried the bytes. The reference system's hash binds the staged path as
+well; markers hold that hash for strict commits, so that it can read ours and we can read its.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from enum import Enum
 
 import rfc8785
@@ -65,8 +70,15 @@ def append_request_hash(key: str, payload_sha256: str) -> str:
     return _hash_of({"idempotency_key": key, "mode": Mode.APPEND.value, "staged_payload_sha256": payload_sha256})
 
 
-def request_hash(request: CommitRequest, payload_sha256: str) -> str:
+def fingerprint_request_hash(key: str, mode: Mode, fingerprint: str) -> str:
+    """Return the request hash of a request that is known by its fingerprint: no bytes and no version are part of it."""
+    return _hash_of({"idempotency_key": key, "mode": mode.value, "fingerprint": fingerprint})
+
+
+def request_hash(request: CommitRequest, payload_sha256: str, fingerprint: str | None = None) -> str:
     """Return the hash that is recorded in reservation and marker for `request`."""
+    if fingerprint is not None:
+        return fingerprint_request_hash(request.idempotency_key, request.mode, fingerprint)
     if request.mode is Mode.APPEND:
         return append_request_hash(request.idempotency_key, payload_sha256)
     return strict_request_hash(request.idempotency_key, request.read_version, request.staged_path, payload_sha256)
@@ -79,17 +91,27 @@ def content_hash_of_token(staged_version: str | None) -> str | None:
     return None
 
 
-def sameness(marker: Marker, request: CommitRequest, payload_sha256: str | None) -> Sameness:
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is known of a request's staged bytes, or of a log file's: their hash and the fingerprint they carry."""
+
+    sha256: str
+    fingerprint: str | None = None
+
+
+def sameness(marker: Marker, request: CommitRequest, content: Content | None) -> Sameness:
     """Say whether `request` is the one that `marker` answers.
 
-    `payload_sha256` is the hash of the request's staged bytes, None when they are gone. Markers of ours carry
+    `content` is that of the request's staged bytes, None when they are gone. Markers of ours carry
     what is needed; of the reference's markers only a hash is known, so a request that names other staged
     bytes can need the hash of the committed log file, which holds exactly the staged bytes (`same_as_log`).
     """
-    claimed = payload_sha256 or content_hash_of_token(request.staged_version)
+    claimed = _claimed(request, content)
     if marker.mode is not None:
         if marker.mode != request.mode:
             return Sameness.DIFFERENT
+        if marker.fingerprint is not None:
+            return _by_fingerprint(marker, request, content)
         if request.mode is Mode.STRICT and marker.read_version != request.read_version:
             return Sameness.DIFFERENT
         if claimed is not None:
@@ -109,15 +131,34 @@ def sameness(marker: Marker, request: CommitRequest, payload_sha256: str | None)
     return Sameness.SAME if marker.request_hash in accepted else Sameness.UNDECIDED
 
 
-def same_as_log(marker: Marker, request: CommitRequest, payload_sha256: str | None, log_sha256: str) -> Sameness:
-    """Settle an undecided `sameness` with the hash of the log file that the marker points to.
+def _claimed(request: CommitRequest, content: Content | None) -> str | None:
+    return content.sha256 if content is not None else content_hash_of_token(request.staged_version)
+
+
+def _by_fingerprint(marker: Marker, request: CommitRequest, content: Content | None) -> Sameness:
+    if content is not None and content.fingerprint is not None:
+        return Sameness.SAME if content.fingerprint == marker.fingerprint else Sameness.DIFFERENT
+    if content is not None:
+        return Sameness.DIFFERENT
+    same_bytes = content_hash_of_token(request.staged_version) == marker.staged_payload_sha256
+    same_object = (marker.staged_path, marker.staged_version) == (request.staged_path, request.staged_version)
+    # Other bytes may hold the same rows, and these are gone: only staging them again will tell.
+    return Sameness.SAME if same_bytes or same_object else Sameness.UNDECIDED
+
+
+def same_as_log(marker: Marker, request: CommitRequest, content: Content | None, log: Content) -> Sameness:
+    """Settle an undecided `sameness` with the content of the log file that the marker points to.
 
     Valid for commits whose log file holds exactly the staged bytes, which is every commit of the reference. It
     stays undecided if the request's bytes are gone and were another staged object than the committed one.
     """
-    claimed = payload_sha256 or content_hash_of_token(request.staged_version)
+    if marker.fingerprint is not None:
+        return Sameness.UNDECIDED
+    if marker.mode is None and content is not None and content.fingerprint is not None:
+        return Sameness.SAME if content.fingerprint == log.fingerprint else Sameness.DIFFERENT
+    claimed = _claimed(request, content)
     if marker.mode is None and claimed is not None:
-        same = claimed == log_sha256 and request.read_version == marker.version - 1
+        same = claimed == log.sha256 and request.read_version == marker.version - 1
         return Sameness.SAME if same else Sameness.DIFFERENT
-    hashed = strict_request_hash(request.idempotency_key, request.read_version, request.staged_path, log_sha256)
+    hashed = strict_request_hash(request.idempotency_key, request.read_version, request.staged_path, log.sha256)
     return Sameness.SAME if marker.request_hash == hashed else Sameness.UNDECIDED

@@ -31,6 +31,8 @@ class Marker:
     staged_path: str | None = None
     staged_version: str | None = None
     staged_payload_sha256: str | None = None
+    fingerprint: str | None = None
+    """What the request is, where its payload says so (`springline.delta.payload.fingerprint_of`)."""
 
     def encode(self) -> bytes:
         """Return the object's bytes: compact JSON, reference fields first, ours only where known."""
@@ -50,6 +52,8 @@ class Marker:
                 "staged_version": self.staged_version,
                 "staged_payload_sha256": self.staged_payload_sha256,
             }
+            if self.fingerprint is not None:
+                fields["fingerprint"] = self.fingerprint
         return orjson.dumps(fields)
 
     def answers(self, other: Marker) -> bool:
@@ -79,6 +83,7 @@ def decode_marker(data: bytes, path: str) -> Marker:
             staged_path=fields.get("staged_path"),
             staged_version=fields.get("staged_version"),
             staged_payload_sha256=fields.get("staged_payload_sha256"),
+            fingerprint=fields.get("fingerprint"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvariantViolated(f"{path} is not an idempotency marker: {error!r}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ ACTIONS = frozenset(
         "domainMetadata",
     }
 )
+_OPERATION = re.compile(r"[a-z0-9_]{1,32}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 BLIND_APPEND_ACTIONS = frozenset({"add", "txn", "commitInfo"})
 
 _REQUIRED: dict[str, dict[str, type]] = {
@@ -55,6 +58,31 @@ class Payload:
     commit_info: dict[str, Any] | None
     protocol: dict[str, Any] | None
     metadata: dict[str, Any] | None
+
+    @property
+    def request_fingerprint(self) -> str | None:
+        """Return what the writer says its request is, whatever files carry it; None if it says nothing."""
+        return fingerprint_of(self.commit_info)
+
+
+def fingerprint_of(commit_info: Mapping[str, Any] | None) -> str | None:
+    """Return `operation:fingerprint` of `commitInfo.springline.request`, None if there is no such member.
+
+    It stands for the caller's request (its rows, their order, the operation), so that the same request may come with
+    other bytes: other file names, another version of the table. Raises `ValueError` if the member is malformed.
+    """
+    ours = (commit_info or {}).get("springline")
+    request = ours.get("request") if isinstance(ours, Mapping) else None
+    if request is None:
+        return None
+    operation, fingerprint = (
+        (request.get("operation"), request.get("fingerprint")) if isinstance(request, Mapping) else (None, None)
+    )
+    if not isinstance(operation, str) or not _OPERATION.fullmatch(operation):
+        raise ValueError("commitInfo.springline.request.operation is not a word of 1 to 32 letters, digits and _")
+    if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError("commitInfo.springline.request.fingerprint is not 64 lower-case hex digits")
+    return f"{operation}:{fingerprint}"
 
 
 def read_actions(data: bytes) -> Iterator[tuple[int, bytes, str, dict[str, Any]]]:
@@ -105,6 +133,11 @@ def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
             if kind in single:
                 raise _bad(number, f"repeats {kind!r}, which a commit may hold once", line)
             single[kind] = action
+            if kind == "commitInfo":
+                try:
+                    fingerprint_of(action)
+                except ValueError as error:
+                    raise _bad(number, f"is malformed: {error}", line) from error
         elif kind == "add":
             if action["path"] in paths:
                 raise _bad(number, f"adds the path {action['path']!r} twice", line)

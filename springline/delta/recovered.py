@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import orjson
 
-from springline.delta.identity import append_request_hash, sha256_hex, strict_request_hash
+from springline.delta.identity import (
+    append_request_hash,
+    fingerprint_request_hash,
+    sha256_hex,
+    strict_request_hash,
+)
 from springline.delta.keys import check_key
 from springline.delta.marker import Marker
+from springline.delta.payload import fingerprint_of
 from springline.delta.request import Mode
 from springline.errors import Refused
 
@@ -25,24 +31,36 @@ def markers_from_log(version: int, log_path: str, log: bytes) -> list[Marker]:
         members = info.get("springline", {}).get("members")
         if members is not None:
             return [
-                _marker(one["key"], Mode.APPEND, None, one["sha256"], version, log_path, timestamp) for one in members
+                _marker(
+                    one["key"], Mode.APPEND, None, one["sha256"], version, log_path, timestamp, one.get("fingerprint")
+                )
+                for one in members
             ]
         key = check_key(info["txnId"])
+        fingerprint = fingerprint_of(info)
         mode = Mode.APPEND if info.get("isBlindAppend") else Mode.STRICT
     except (ValueError, KeyError, TypeError, AttributeError, Refused):
         return []
     read_version = None if mode is Mode.APPEND else version - 1
-    return [_marker(key, mode, read_version, sha256_hex(log), version, log_path, timestamp)]
+    return [_marker(key, mode, read_version, sha256_hex(log), version, log_path, timestamp, fingerprint)]
 
 
 def _marker(
-    key: str, mode: Mode, read_version: int | None, payload_sha256: str, version: int, log_path: str, timestamp: int
+    key: str,
+    mode: Mode,
+    read_version: int | None,
+    payload_sha256: str,
+    version: int,
+    log_path: str,
+    timestamp: int,
+    fingerprint: str | None,
 ) -> Marker:
-    request_hash = (
-        append_request_hash(key, payload_sha256)
-        if mode is Mode.APPEND
-        else strict_request_hash(key, read_version, "", payload_sha256)
-    )
+    if fingerprint is not None:
+        request_hash = fingerprint_request_hash(key, mode, fingerprint)
+    elif mode is Mode.APPEND:
+        request_hash = append_request_hash(key, payload_sha256)
+    else:
+        request_hash = strict_request_hash(key, read_version, "", payload_sha256)
     return Marker(
         idempotency_key=key,
         idempotency_key_hash=sha256_hex(key.encode()),
@@ -53,4 +71,5 @@ def _marker(
         mode=mode,
         read_version=read_version,
         staged_payload_sha256=payload_sha256,
+        fingerprint=fingerprint,
     )

@@ -37,7 +37,8 @@ class Eligible:
             staged_path=request.staged_path,
             staged_version=request.staged_version,
             staged_payload_sha256=self.payload.sha256,
-            request_hash=request_hash(request, self.payload.sha256),
+            request_hash=request_hash(request, self.payload.sha256, self.payload.request_fingerprint),
+            fingerprint=self.payload.request_fingerprint,
         )
 
 
@@ -88,7 +89,7 @@ def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> by
             "engineInfo": ENGINE_INFO,
             "springline": {
                 "round_id": round_id,
-                "members": [{"key": one.request.idempotency_key, "sha256": one.payload.sha256} for one in chosen],
+                "members": [_named(one) for one in chosen],
             },
         }
     }
@@ -96,6 +97,13 @@ def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> by
     for one in chosen:
         lines.extend(one.payload.data_lines)
     return b"\n".join(lines) + b"\n"
+
+
+def _named(one: Eligible) -> dict[str, str]:
+    """Return what the log says of a member: enough to write its marker anew."""
+    named = {"key": one.request.idempotency_key, "sha256": one.payload.sha256}
+    fingerprint = one.payload.request_fingerprint
+    return named if fingerprint is None else named | {"fingerprint": fingerprint}
 
 
 def reservation(
