@@ -55,7 +55,7 @@ class TableActivities:
                 store = ScopedStore(self._store, _scope(start.table.tenant, start.table.workspace))
                 return await write_checkpoint(store, await self._root(store, start.table))
 
-    async def _root(self, store: ObjectStore, table: TableRef) -> str:
+    async def _root(self, store: ScopedStore, table: TableRef) -> str:
         return await Registry(store).root_of(table.table_id)
 
 

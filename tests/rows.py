@@ -55,5 +55,5 @@ def adding(name: str, *, size: int = 1) -> bytes:
 
 def read_rows(folder: Path, root: str) -> Counter[tuple[int, str]]:
     """Read the table below a local store's folder with another Delta reader; count its rows by id and writer."""
-    table = DeltaTable(folder / SCOPE.full(paths.relative_path(root))).to_pyarrow_table()
+    table = DeltaTable(folder / SCOPE.full(paths.workspace_path(root))).to_pyarrow_table()
     return Counter(zip(table["id"].to_pylist(), table["writer"].to_pylist(), strict=True))

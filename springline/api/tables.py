@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Body, Path, Response
 
+from springline import paths
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import TableBody, TableStatusBody
 from springline.api.ports import Deps
@@ -17,7 +18,7 @@ from springline.commit.inspect import table_view
 from springline.commit.same_table import already_adopted, already_created
 from springline.delta.create import check_creation
 from springline.delta.registry import TableEntry
-from springline.delta.roots import root_of_location
+from springline.delta.roots import roots_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
 from springline.errors import Code, Refused
 from springline.storage.together import together
@@ -80,7 +81,7 @@ async def create(spec: CreateSpec, workspace: Writer, deps: FromDeps, response: 
     """
     check_creation(spec)
     if spec.location is not None:
-        root_of_location(spec.location, workspace.scope)
+        spec = spec.model_copy(update={"location": _judged(spec.location, workspace)})
     return await _once(
         find=lambda: already_created(workspace.store, workspace.scope, workspace.registry, spec),
         make=lambda: deps.tables.create(workspace.scope, spec),
@@ -98,9 +99,9 @@ async def create(spec: CreateSpec, workspace: Writer, deps: FromDeps, response: 
 async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Response) -> TableBody:
     """Register a Delta table that another engine wrote into a folder of this workspace. Safe to repeat."""
     check_name(spec.name)
-    root_of_location(spec.location, workspace.scope)
+    spec = spec.model_copy(update={"location": _judged(spec.location, workspace)})
     return await _once(
-        find=lambda: already_adopted(workspace.scope, workspace.registry, spec),
+        find=lambda: already_adopted(workspace.store, workspace.scope, workspace.registry, spec),
         make=lambda: deps.tables.adopt(workspace.scope, spec),
         answer=_Answer(workspace, deps, response),
     )
@@ -127,6 +128,12 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
         protocol=view.protocol,
         sequencer=sequencer,
     )
+
+
+def _judged(location: str, workspace: Workspace) -> str:
+    """Return a location as any process can read it, whatever URL its store has; raises `Refused` for a bad one."""
+    roots = roots_of_location(location, workspace.scope, workspace.store.url)
+    return location if len(roots) > 1 else workspace.scope.full(paths.ObjectPath(roots[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Workspace:
     """One workspace: its part of the store and its tables."""
 
     scope: Scope
-    store: ObjectStore
+    store: ScopedStore
     registry: Registry
 
     def table(self, entry: TableEntry) -> Table:

@@ -9,10 +9,10 @@ from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.finish import settle
 from springline.commit.registry import Registry, is_table_id
 from springline.commit.table import Held, Table
-from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
 
 
-async def find_table(store: ObjectStore, id_or_name: str) -> Table:
+async def find_table(store: ScopedStore, id_or_name: str) -> Table:
     """Return a table of the workspace whose part of the store `store` is.
 
     By id, a coordinator is enough: the table of a bucket whose registry is lost is found too. Raises `Refused`
@@ -26,7 +26,7 @@ async def find_table(store: ObjectStore, id_or_name: str) -> Table:
 
 
 async def recover_table(
-    store: ObjectStore, id_or_name: str, *, markers: bool = False, damaged: bool = False
+    store: ScopedStore, id_or_name: str, *, markers: bool = False, damaged: bool = False
 ) -> dict[str, Any]:
     """Complete or abandon whatever the table has in flight and return a report of it.
 
@@ -68,7 +68,7 @@ async def recover_table(
     return report
 
 
-async def verify_table(store: ObjectStore, id_or_name: str) -> dict[str, Any]:
+async def verify_table(store: ScopedStore, id_or_name: str) -> dict[str, Any]:
     """Look whether a table's coordinator, log and markers agree; changes nothing. `ok` says whether they do."""
     table = await find_table(store, id_or_name)
     found = await audit(table)

@@ -14,7 +14,7 @@ from springline.cli.failures import store_refusal
 from springline.cli.tables import TableArgument
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refused, refused
 from springline.paths import Scope
-from springline.storage.port import ObjectStore, StoreError
+from springline.storage.port import StoreError
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 
@@ -53,7 +53,7 @@ def recover(
     abandoned, released, void) and what is in flight after.
     """
 
-    async def work(scoped: ObjectStore) -> dict[str, Any]:
+    async def work(scoped: ScopedStore) -> dict[str, Any]:
         # Reading a log takes Arrow, which takes most of a second to load: only these commands pay.
         from springline.cli.recover import recover_table  # noqa: PLC0415
 
@@ -74,7 +74,7 @@ def verify(
     Exit code: 0 they do, 3 they do not: each finding names an object, what is wrong, and what to do.
     """
 
-    async def work(scoped: ObjectStore) -> dict[str, Any]:
+    async def work(scoped: ScopedStore) -> dict[str, Any]:
         from springline.cli.recover import verify_table  # noqa: PLC0415 - as above
 
         return await verify_table(scoped, table)
@@ -93,7 +93,7 @@ def clean_staging(
 ) -> Document:
     """Remove staged payloads that are older than 7 days and that no reservation names."""
 
-    async def work(scoped: ObjectStore) -> Document:
+    async def work(scoped: ScopedStore) -> Document:
         from springline.cli.recover import find_table  # noqa: PLC0415 - as above
         from springline.commit.staging import clean_staging as clean  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ def clean_staging(
     return document
 
 
-def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[ObjectStore], Awaitable[R]]) -> R:
+def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[ScopedStore], Awaitable[R]]) -> R:
     """Open the store, do `work` in the workspace's part of it, and close it again.
 
     Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, UNAVAILABLE for one without a clear

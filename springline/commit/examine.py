@@ -81,7 +81,7 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
     content = None if payload is None else Content(payload.sha256, payload.request_fingerprint)
     same = sameness(marker, request, content)
     if same is Sameness.UNDECIDED:
-        log = await table.store.get(paths.relative_path(marker.delta_log_path))
+        log = await table.store.get(paths.workspace_path(marker.delta_log_path))
         if log is not None:
             same = same_as_log(marker, request, content, _content_of_log(log.data))
     if same is Sameness.SAME:

@@ -130,7 +130,7 @@ async def key_view(table: Table, key: str) -> KeyView:
 
 
 async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -> KeyView:
-    log = await table.store.get(paths.relative_path(marker.delta_log_path))
+    log = await table.store.get(paths.workspace_path(marker.delta_log_path))
     operation = facts_of_log(marker.version, log.data).operation if log else None
     suffix = "" if log else " (log clean-up has removed that log file since)"
     if operation == ABANDONED_OPERATION:

@@ -10,6 +10,7 @@ from springline import paths
 from springline.delta.registry import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
 from springline.storage.together import together
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,7 +37,7 @@ class Registry:
     not found is asked for again, because it may be there next time.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ScopedStore) -> None:
         self._store = store
         self._by_id: dict[str, TableEntry] = {}
         self._ids: dict[str, str] = {}
@@ -69,7 +70,8 @@ class Registry:
         """Return the root of a table by its id alone.
 
         A table that has a coordinator but no registry entry (the reference system's, or a half-restored
-        bucket) has the default root. Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither.
+        bucket) has the default root: the one of new tables if the table has claimed that, else the one of old.
+        Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither.
         """
         entry = self._by_id.get(table_id)
         if entry is not None:
@@ -86,7 +88,9 @@ class Registry:
             return entry.root
         if coordinator is None:
             raise not_found(table_id)
-        return self._roots.setdefault(table_id, paths.default_table_root(table_id))
+        new = paths.new_table_root(table_id, self._store.scope)
+        claim = await read_record(self._store, paths.root_claim(new), Claim)
+        return self._roots.setdefault(table_id, paths.default_table_root(table_id) if claim is None else new)
 
     async def _entry_of(self, table_id: str) -> TableEntry | None:
         known = self._by_id.get(table_id)

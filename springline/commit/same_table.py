@@ -6,7 +6,7 @@ from springline import paths
 from springline.commit.registry import Registry
 from springline.delta.create import check_creation, is_version_zero_of
 from springline.delta.registry import TableEntry
-from springline.delta.roots import root_of_location
+from springline.delta.roots import roots_of_location
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.errors import Code, Refused
 from springline.storage.port import ObjectStore
@@ -24,18 +24,21 @@ async def already_created(
     entry = await _named(registry, spec.name)
     if entry is None:
         return None
-    default = paths.default_table_root(entry.table_id)
-    if entry.root != (default if spec.location is None else root_of_location(spec.location, scope)):
+    defaults = (paths.new_table_root(entry.table_id, scope), paths.default_table_root(entry.table_id))
+    if entry.root not in (defaults if spec.location is None else roots_of_location(spec.location, scope, store.url)):
         return None
     zero = await store.get(paths.delta_log(entry.root, 0))
     same = zero is not None and is_version_zero_of(new, entry.table_id, zero.data)
     return entry if same else None
 
 
-async def already_adopted(scope: paths.Scope, registry: Registry, spec: AdoptTable) -> TableEntry | None:
-    """Return the table that has the name and the root that `spec` asks for, or None."""
+async def already_adopted(
+    store: ObjectStore, scope: paths.Scope, registry: Registry, spec: AdoptTable
+) -> TableEntry | None:
+    """Return the table that has the name and a root that `spec` asks for, or None."""
+    roots = roots_of_location(spec.location, scope, store.url)
     entry = await _named(registry, spec.name)
-    return entry if entry is not None and entry.root == root_of_location(spec.location, scope) else None
+    return entry if entry is not None and entry.root in roots else None
 
 
 async def _named(registry: Registry, name: str) -> TableEntry | None:

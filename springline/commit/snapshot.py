@@ -164,7 +164,7 @@ async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) 
     """
     names: list[paths.ObjectPath] = []
     if hint.v2_name is not None:
-        names = [paths.relative_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
+        names = [paths.workspace_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
     elif hint.parts is not None:
         names = paths.delta_checkpoint_parts(root, hint.version, hint.parts)
     else:

@@ -28,7 +28,7 @@ from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
 from springline.delta.features import require_supported
 from springline.delta.registry import Claim, TableEntry
-from springline.delta.roots import ancestors, default_owner, root_of_location
+from springline.delta.roots import ancestors, default_owner, roots_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
@@ -50,8 +50,12 @@ async def create_table(
     `UNSUPPORTED_FEATURE`, `ROOT_TAKEN`, `NAME_TAKEN`).
     """
     new = check_creation(spec)
-    root = paths.default_table_root(table_id) if spec.location is None else root_of_location(spec.location, scope)
-    place = _Place(store, spec.name, root, default_owner(root) or table_id)
+    root = paths.new_table_root(table_id, scope)
+    if spec.location is not None:
+        roots = roots_of_location(spec.location, scope, store.url)
+        root = await _root_by_name(store, spec.name, roots) or roots[0]
+    named = spec.location is not None
+    place = _Place(store, scope, spec.name, root, default_owner(root) or table_id, named_by_caller=named)
     await place.look()
     missing = await _version_zero_missing(place, new)
     await place.claim_root()
@@ -69,8 +73,9 @@ async def adopt_table(
     `NOT_A_DELTA_TABLE`, `UNSUPPORTED_FEATURE`, `ROOT_TAKEN`, `NAME_TAKEN`); nothing is written then.
     """
     check_name(spec.name)
-    root = root_of_location(spec.location, scope)
-    place = _Place(store, spec.name, root, default_owner(root) or table_id)
+    roots = roots_of_location(spec.location, scope, store.url)
+    root = await _root_by_name(store, spec.name, roots) or await _root_with_log(store, spec.location, scope, roots)
+    place = _Place(store, scope, spec.name, root, default_owner(root) or table_id)
     await place.look()
     snapshot = await _readable_snapshot(store, root, spec.location)
     protocol, metadata = snapshot.protocol, snapshot.metadata
@@ -87,13 +92,16 @@ async def adopt_table(
 class _Place:
     """A name and a root that are to become one table, and what is known of their claims.
 
+    `named_by_caller`: the root comes from a location, so that it may name any id.
     `table_id` is `proposed_id` until `look` or `claim_root` finds that the root already has one.
     """
 
     store: ObjectStore
+    scope: paths.Scope
     name: str
     root: str
     proposed_id: str
+    named_by_caller: bool = True
     table_id: str = ""
     entry: TableEntry | None = None
 
@@ -120,6 +128,36 @@ class _Place:
                 raise self._root_taken(f"{claim.value!r}, which contains it, is the root of table {claim.table_id}")
         if claims[0] is not None:
             await self._join(claims[0])
+        elif self.named_by_caller and default_owner(self.root) is not None:
+            await self._check_id()
+        elsewhere = await self.store.linked_elsewhere(paths.delta_log_dir(self.root))
+        if elsewhere is not None:
+            raise refused(
+                Code.INVALID_PATH,
+                f"location {self.root!r} lies behind a symbolic link, in {elsewhere!r}",
+                field="location",
+                value=self.root,
+                remedy="move the table into the workspace, or name the folder where it is if that is in the workspace",
+            )
+
+    async def _check_id(self) -> None:
+        """Refuse a default location, which names a table by its id, if that table is somewhere else."""
+        homes = (paths.new_table_root(self.table_id, self.scope), paths.default_table_root(self.table_id))
+        other = homes[1] if self.root == homes[0] else homes[0]
+        entry, claim, coordinator = await together(
+            read_record(self.store, paths.table_entry(self.table_id), TableEntry),
+            read_record(self.store, paths.root_claim(other), Claim),
+            self.store.head(paths.delta_coordinator(self.table_id)),
+        )
+        if entry is not None and entry.root != self.root:
+            raise self._root_taken(f"its name is the id of table {entry.name!r}, which lies in {entry.root!r}")
+        if claim is not None:
+            raise self._root_taken(f"its name is the id of a table that lies in {other!r}")
+        if coordinator is None:
+            return
+        here, there = await together(_holds_log(self.store, self.root), _holds_log(self.store, other))
+        if there or (self.root == homes[0] and not here):
+            raise self._root_taken(f"its name is the id of a table that is not registered and lies in {other!r}")
 
     async def claim_root(self) -> None:
         """Claim the root, or join the id that claimed it without registering a table."""
@@ -191,6 +229,37 @@ class _Place:
 def root_taken(root: str, why: str, remedy: str) -> Refused:
     """Build the refusal for a location that belongs to another table."""
     return refused(Code.ROOT_TAKEN, f"location {root!r} is taken: {why}", field="location", value=root, remedy=remedy)
+
+
+async def _root_by_name(store: ObjectStore, name: str, roots: tuple[str, ...]) -> str | None:
+    """Return the one of several roots that the table of this name has: a request that is repeated means it again."""
+    if len(roots) == 1:
+        return None
+    claim = await read_record(store, paths.name_claim(name), Claim)
+    entry = None if claim is None else await read_record(store, paths.table_entry(claim.table_id), TableEntry)
+    return entry.root if entry is not None and entry.root in roots else None
+
+
+async def _root_with_log(store: ObjectStore, location: str, scope: paths.Scope, roots: tuple[str, ...]) -> str:
+    """Return the one of several roots that holds a log; the first if none does."""
+    if len(roots) == 1:
+        return roots[0]
+    there = await together(*(_holds_log(store, root) for root in roots))
+    if all(there):
+        names = [scope.full(paths.workspace_path(root)) for root in roots]
+        raise refused(
+            Code.INVALID_PATH,
+            f"location {location!r} means two Delta tables, {names[0]} and {names[1]}",
+            field="location",
+            value=location,
+            remedy="give the path that is meant in full",
+        )
+    return roots[there.index(True)] if any(there) else roots[0]
+
+
+async def _holds_log(store: ObjectStore, root: str) -> bool:
+    zero, pointer = await together(store.head(paths.delta_log(root, 0)), store.head(paths.delta_last_checkpoint(root)))
+    return zero is not None or pointer is not None
 
 
 async def _version_zero_missing(place: _Place, new: NewTable) -> bool:

@@ -6,7 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class TableEntry(BaseModel):
-    """A registered table. `root` is scope-relative, without leading or trailing slash."""
+    """A registered table.
+
+    `root` is a folder of the workspace (`springline.paths.workspace_path`): one of its tables area if it begins with a
+    slash, else one under its prefix. It has no slash at its end.
+    """
 
     model_config = ConfigDict(frozen=True)
 

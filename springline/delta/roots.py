@@ -9,48 +9,59 @@ MAX_DEPTH = 32
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
-def root_of_location(location: str, scope: paths.Scope) -> str:
-    """Return the scope-relative root that a `location` means (S 1.8).
+def roots_of_location(location: str, scope: paths.Scope, store_url: str | None) -> tuple[str, ...]:
+    """Return the roots that a `location` may mean in the store `store_url`, as `springline.paths.table_roots` does.
 
-    Raises `Refused` (`INVALID_PATH`) if it is not a folder of the workspace that a table may have.
+    Raises `Refused` (`INVALID_PATH`) if it lies outside the workspace, or is no folder of it that a table may have.
     """
     try:
-        root = paths.table_root(location, scope)
+        roots = paths.table_roots(location, scope, store_url)
     except paths.InvalidPath as error:
         raise refused(Code.INVALID_PATH, str(error), field="location", value=location, remedy=error.remedy) from None
-    segments = root.split("/")
+    for root in roots:
+        _check(root, location)
+    return roots
+
+
+def _check(root: str, location: str) -> None:
+    """Raise `Refused` (`INVALID_PATH`) if no table may have this root."""
+    area, folder = paths.area_and_folder(root)
+    segments = folder.split("/")
     if "" in segments:
         raise _bad(location, "has an empty segment", "write one slash between folders")
     if len(segments) > MAX_DEPTH:
         raise _bad(location, f"is deeper than {MAX_DEPTH} folders", "choose a shorter one")
     if paths.DELTA_LOG_FOLDER in segments:
         raise _bad(location, "is inside a table's log", "name the table's folder, the one that holds the log")
-    if segments[0] in paths.RESERVED_FOLDERS:
+    if not area and segments[0] in paths.RESERVED_FOLDERS:
         raise _bad(location, f"is in {segments[0]!r}, where the workspace keeps its own objects", "choose another")
     if any(default_owner(ancestor) is not None for ancestor in ancestors(root)):
         raise _bad(location, "is inside another table's default location", "choose a folder outside it")
     if default_owner(f"{root}/{_ANY_ID}") is not None:
         raise _bad(location, "is the folder of all default locations", "name a folder below it")
-    return root
 
 
 def default_owner(root: str) -> str | None:
-    """Return the id of the table whose default location `root` is, or None if it is nobody's.
+    """Return the id of the table whose default location, of old or new, `root` is; None if it is nobody's.
 
     Nobody else may have that root: a table with a coordinator and no registry entry is looked for there
     (design 3.3 rule 2), so another id there would give one log two sequencers.
     """
-    last = root.rsplit("/", 1)[-1]
+    area, folder = paths.area_and_folder(root)
+    table_id = folder if area else folder.rpartition("/")[2]
     try:
-        return last if paths.default_table_root(last) == root else None
+        paths.table_id(table_id)
     except paths.InvalidPath:
         return None
+    return table_id if area or paths.default_table_root(table_id) == root else None
 
 
 def ancestors(root: str) -> list[str]:
-    """Return the folders that contain `root`, outermost first."""
-    segments = root.split("/")
-    return ["/".join(segments[:count]) for count in range(1, len(segments))]
+    """Return the folders of the workspace that contain `root` and might be tables, outermost first."""
+    area, folder = paths.area_and_folder(root)
+    segments = folder.split("/")
+    before = f"{area}/" if area else ""
+    return [before + "/".join(segments[:count]) for count in range(1, len(segments))]
 
 
 def _bad(location: str, problem: str, remedy: str) -> Refused:

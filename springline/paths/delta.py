@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import quote, unquote
 
 from springline.paths.scope import (
     MAX_VERSION,
+    TABLES_FOLDER,
     InvalidPath,
     ObjectPath,
     Scope,
+    area_and_folder,
     canonical_uuid,
     count,
+    lies_in_a_scope,
     relative_path,
     segment,
     sha256_of,
     strict_path,
+    workspace_path,
 )
 
 _NAMESPACE: Final = "delta"
 DELTA_LOG_FOLDER: Final = "_delta_log"
 """The name of the folder of a table's log, which no table's root may contain."""
 
-_ABSOLUTE_LOCATION = re.compile(r"(?P<store>.+)/tenant=(?P<tenant>[^/]+)/workspace=(?P<workspace>[^/]+)")
-_LOCATION_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*(?:/|\Z)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)")
+_SCOPE_IN_PREFIX = re.compile(r"(?P<store>.+)/tenant=(?P<tenant>[^/]+)/workspace=(?P<workspace>[^/]+)", re.DOTALL)
+_UNQUOTED: Final = "/=:@!$&'()*+,;~-._"
 _LOG = re.compile(r"(?P<root>.+)/_delta_log/(?P<version>[0-9]{20})\.json", re.DOTALL)
 _CHECKPOINT = re.compile(
     r"(?P<root>.+)/_delta_log/(?P<version>[0-9]{20})\.checkpoint(?:\.[0-9]{10}\.[0-9]{10})?\.parquet", re.DOTALL
 )
 _MAX_PARTS: Final = 9_999_999_999
+_SHOWN: Final = 200
 
 
 def table_id(text: str) -> str:
@@ -76,47 +84,131 @@ def delta_marker(table: str, key: str) -> ObjectPath:
     return ObjectPath(f"{_NAMESPACE}/idempotency/{table_id(table)}/{digest[:2]}/{digest}.json")
 
 
+def new_table_root(table: str, scope: Scope) -> str:
+    """Return the root of a new table that has no location of its own: a folder of the workspace's tables area."""
+    return f"/{scope.tables}/{table_id(table)}"
+
+
 def default_table_root(table: str) -> str:
-    """Return the root of a table that has no location of its own."""
-    return f"tables/{table_id(table)}"
+    """Return the root of a table of which there is only a coordinator (design 3.3 rule 2).
+
+    Tables that were made without a location before there was a tables area have it too.
+    """
+    return f"{TABLES_FOLDER}/{table_id(table)}"
 
 
-def table_root(location: str, scope: Scope) -> str:
-    r"""Return the scope-relative root that a table's `location` means (S 1.8).
+class OutsideWorkspace(InvalidPath):
+    """A location that means a place outside the workspace."""
 
-    White space around it, a leading `scheme://bucket/`, the prefix of this very scope and slashes at both ends
-    are removed; another scope's prefix stays and becomes a sub-path of this one. Raises `InvalidPath` (field
-    `location`) if nothing is left, or if it holds `\`, `%`, CR, LF, NUL or a segment `.` or `..`.
+    def __init__(self, location: str, scope: Scope, store_url: str | None) -> None:
+        store = "" if store_url is None else f"{store_url.rstrip('/')}/"
+        super().__init__(
+            "location",
+            location,
+            f"name a folder of the workspace, such as warehouse/orders, or one under {store}{scope.tables}/ "
+            f"or {store}{scope.prefix}/",
+        )
+        self.scope = scope
+
+    def __str__(self) -> str:
+        shown = repr(self.value)[:_SHOWN]
+        return (
+            f"location {shown} lies outside workspace {self.scope.workspace!r} of tenant {self.scope.tenant!r}: "
+            f"{self.remedy}"
+        )
+
+
+def table_roots(location: str, scope: Scope, store_url: str | None) -> tuple[str, ...]:
+    r"""Return the roots that a caller's `location` may mean: one, or two of which the first is for new tables.
+
+    Two it may mean if it is a folder of the workspace, such as `warehouse/orders`: that folder of the tables area, or
+    that of the workspace's prefix, where tables were put before. One it means if it says where the workspace is: by
+    the URL of a folder in the store `store_url`, by its path in the bucket (`tables/{tenant}/{workspace}/...` with or
+    without a slash before it, `tenant=.../workspace=.../...`), by its path in the file system if the store is a
+    folder, or as `tables/{table_id}`, the default of old. White space around it and slashes at its end are passed over.
+
+    Raises `OutsideWorkspace` for all other URLs and absolute paths, and for paths of other workspaces; `InvalidPath`
+    (field `location`) if no folder is left, or if it holds `\`, `%`, CR, LF, NUL or a segment `.` or `..`.
     """
     if not isinstance(location, str):
         raise InvalidPath("location", location, "give a string")
     text = location.strip()
-    bucket = _LOCATION_BUCKET.match(text)
-    if bucket is not None:
-        text = text[bucket.end() :]
-    text = text.removeprefix(scope.prefix + "/").strip("/")
-    if text == "":
-        raise InvalidPath("location", location, "name a folder inside the workspace")
+    outside = OutsideWorkspace(location, scope, store_url)
+    if text.startswith(f"/{scope.tables}/"):
+        text = text[1:]
+    elif _URL.match(text) or text.startswith("/"):
+        inside = _inside_store(text, store_url)
+        if inside is None or not inside.startswith((f"{scope.tables}/", f"{scope.prefix}/")):
+            raise outside
+        text = inside
+    text = text.rstrip("/")
     try:
-        return relative_path(text, field="location")
+        relative_path(text, field="location")
+        if text.startswith(f"{scope.tables}/"):
+            return (workspace_path(f"/{text}", field="location"),)
+        if text.startswith(f"{scope.prefix}/"):
+            return (relative_path(text.removeprefix(f"{scope.prefix}/"), field="location"),)
     except InvalidPath as error:
         raise InvalidPath("location", location, error.remedy) from None
+    first, _, rest = text.partition("/")
+    if text in ("", scope.tables, scope.prefix):
+        raise InvalidPath("location", location, "name a folder inside the workspace")
+    if first == TABLES_FOLDER and (rest == "" or _is_table_id(rest.partition("/")[0])):
+        return (text,)
+    if first == TABLES_FOLDER or lies_in_a_scope(text):
+        raise outside
+    return f"/{scope.tables}/{text}", text
+
+
+def _inside_store(text: str, store_url: str | None) -> str | None:
+    """Return the name in the bucket of what a URL or an absolute path means; None if it lies outside the store."""
+    if store_url is None:
+        return None
+    store, file = store_url.rstrip("/"), _FILE_URL.match(store_url)
+    if file is not None:
+        of_text = _FILE_URL.match(text)
+        if of_text is not None:
+            text = unquote(text[of_text.end() :])
+        text, store = re.sub("/+", "/", text), re.sub("/+", "/", unquote(store[file.end() :]))
+        return text.removeprefix(f"{store}/") if text.startswith(f"{store}/") else None
+    return unquote(text.removeprefix(f"{store}/")) if text.startswith(f"{store}/") else None
+
+
+def _is_table_id(text: str) -> bool:
+    try:
+        return table_id(text) == text
+    except InvalidPath:
+        return False
+
+
+def quoted(full: str) -> str:
+    """Return a bucket-wide name as it stands in a URL: what a URL cannot hold, such as a space, percent-encoded."""
+    return quote(full, safe=_UNQUOTED)
 
 
 def split_location(location: str, root: str) -> tuple[str, Scope]:
-    """Return store URL and scope of a table's absolute `location`, which ends in scope prefix and `root`.
+    """Return store URL and scope of a table's absolute `location`, which ends in the name of its `root` in the store.
 
     Raises `InvalidPath` (field `location`) if it does not.
     """
-    match = _ABSOLUTE_LOCATION.fullmatch(location.rstrip("/").removesuffix("/" + _root(root)))
-    if match is None or not location.rstrip("/").endswith("/" + root):
-        raise InvalidPath("location", location, f"give the URL of a table of a workspace, ending in /{root}")
-    return match["store"], Scope(match["tenant"], match["workspace"])
+    given, end = location.rstrip("/"), f"/{_root(root).removeprefix('/')}"
+    found = next((one for one in (end, quoted(end)) if given.endswith(one)), None)
+    if found is not None:
+        start = given[: -len(found)]
+        area, _ = area_and_folder(root)
+        if area:
+            _, _, tenant, workspace = area.split("/")
+            return start, Scope(tenant, workspace)
+        match = _SCOPE_IN_PREFIX.fullmatch(start)
+        if match is not None:
+            return match["store"], Scope(match["tenant"], match["workspace"])
+    raise InvalidPath("location", location, f"give the URL of a table of a workspace, ending in {end}")
 
 
 def _root(root: str) -> str:
-    relative_path(root, field="table root")
-    if root == "" or root.endswith("/"):
+    workspace_path(root, field="table root")
+    _, folder = area_and_folder(root)
+    if folder == "" or root.endswith("/"):
         raise InvalidPath("table root", root, "give a folder's path that is not empty and has no slash at its end")
     return root
 

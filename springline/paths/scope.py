@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Final, NewType
 
 ObjectPath = NewType("ObjectPath", str)
-"""The name of an object. Relative to its scope, unless it comes from `Scope.full`."""
+"""The name of an object, relative to its scope unless it comes from `Scope.full`.
+
+One that begins with a slash lies in the scope's tables area, and what follows the slash is its name in the bucket.
+"""
 
 MAX_VERSION: Final = 2**63 - 1
 """The greatest table version: Delta versions are signed 64-bit integers."""
@@ -41,7 +44,11 @@ RESERVED_FOLDERS: Final = frozenset(
 )
 """First segments of a workspace's own objects (S 1) and of the local store's files: no table may live there."""
 
+TABLES_FOLDER: Final = "tables"
+"""The folder of the bucket that holds every workspace's tables area."""
+
 _SCOPE_NAME = re.compile(r"[a-z0-9_-]+")
+_TABLES_AREA = re.compile(rf"/{TABLES_FOLDER}/[a-z0-9_-]+/[a-z0-9_-]+/")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONTROL: Final = ("\r", "\n", "\0")
@@ -79,7 +86,11 @@ def lies_in_a_scope(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One workspace of one tenant: everything it stores lies under its prefix (S 1.1).
+    """One workspace of one tenant: everything it stores lies under its prefix (S 1.1), or in its tables area.
+
+    The tables area holds tables and nothing else. No folder above it is named `name=value`, which readers of tables
+    would take for a partition. No path of one area can be taken for one of the other: `full` makes bucket-wide names
+    that begin with `tenant=` of relative paths, and such that begin with `tables/` of paths that begin with a slash.
 
     Raises `InvalidPath` for a name that is empty or holds anything but `a-z 0-9 - _`.
     """
@@ -88,14 +99,24 @@ class Scope:
     workspace: str
     prefix: str = dataclasses.field(init=False, repr=False, compare=False)
     """The prefix without its trailing slash, such as `tenant=acme/workspace=prod`."""
+    tables: str = dataclasses.field(init=False, repr=False, compare=False)
+    """The tables area in the bucket, without its trailing slash, such as `tables/acme/prod`."""
 
     def __post_init__(self) -> None:
         _scope_name("tenant", self.tenant)
         _scope_name("workspace", self.workspace)
         object.__setattr__(self, "prefix", f"tenant={self.tenant}/workspace={self.workspace}")
+        object.__setattr__(self, "tables", f"{TABLES_FOLDER}/{self.tenant}/{self.workspace}")
 
     def full(self, path: ObjectPath) -> ObjectPath:
-        """Return the bucket-wide name of a scope-relative `path`; raises `InvalidPath` if it is not valid."""
+        """Return the bucket-wide name of a `path` of this scope; raises `InvalidPath` if it is not valid.
+
+        A path that begins with a slash must lie in this scope's own tables area.
+        """
+        if isinstance(path, str) and path.startswith("/"):
+            if not path.startswith(f"/{self.tables}/"):
+                raise InvalidPath("path", path, f"name an object of the workspace, or one under /{self.tables}/")
+            return ObjectPath(workspace_path(path)[1:])
         return _full(self.prefix, path)
 
     def full_of_all(self, paths: Iterable[ObjectPath]) -> list[ObjectPath]:
@@ -104,7 +125,9 @@ class Scope:
         return [ObjectPath(f"{prefix}/{path}") if plain(path) else self.full(path) for path in paths]
 
     def relative(self, full: str) -> ObjectPath:
-        """Return `full` without this scope's prefix; raises `InvalidPath` if it lies outside the scope."""
+        """Return the path of this scope whose bucket-wide name is `full`; raises `InvalidPath` if it lies outside."""
+        if isinstance(full, str) and full.startswith(f"{self.tables}/"):
+            return workspace_path(f"/{full}")
         return _relative(self.prefix, full)
 
 
@@ -182,6 +205,33 @@ def relative_path(text: str, *, field: str = "path") -> ObjectPath:
         raise InvalidPath(field, text, "give a path relative to the workspace, without a leading slash")
     _refuse_unsafe(field, text)
     return ObjectPath(text)
+
+
+def workspace_path(text: str, *, field: str = "path") -> ObjectPath:
+    """Check a path as this system writes them down for a workspace's objects, and return it unchanged.
+
+    It is one that `relative_path` takes, or one of a tables area: `/tables/{tenant}/{workspace}/` and a relative path,
+    which may be empty. Whose area that is, only `Scope.full` judges. Raises `InvalidPath` naming `field`.
+    """
+    if not isinstance(text, str) or not text.startswith("/"):
+        return relative_path(text, field=field)
+    area = _TABLES_AREA.match(text)
+    if area is None:
+        raise InvalidPath(field, text, f"give a path relative to the workspace, or one under /{TABLES_FOLDER}/")
+    try:
+        relative_path(text[area.end() :])
+    except InvalidPath as error:
+        raise InvalidPath(field, text, error.remedy) from None
+    return ObjectPath(text)
+
+
+def area_and_folder(path: str) -> tuple[str, str]:
+    """Return the tables area (`/tables/{tenant}/{workspace}`) that a path begins with, and the rest without a slash.
+
+    The area is empty for a path relative to the workspace.
+    """
+    area = _TABLES_AREA.match(path)
+    return ("", path) if area is None else (area[0][:-1], path[area.end() :])
 
 
 def segment(field: str, text: str) -> str:

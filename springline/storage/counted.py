@@ -87,6 +87,15 @@ class CountedStore(ObjectStore):
         async for info in self._inner.list(prefix, start_after=start_after):
             yield info
 
+    @property
+    def url(self) -> str | None:
+        """The store's URL."""
+        return self._inner.url
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Ask the store; it is no request to it."""
+        return await self._inner.linked_elsewhere(folder)
+
     async def aclose(self) -> None:
         """Close the store."""
         await self._inner.aclose()

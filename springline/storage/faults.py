@@ -142,6 +142,15 @@ class FaultyStore(ObjectStore):
         while self.late:
             await self.late.pop(0).deliver()
 
+    @property
+    def url(self) -> str | None:
+        """The URL of the store behind."""
+        return self.inner.url
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Ask the store behind; nothing is injected."""
+        return await self.inner.linked_elsewhere(folder)
+
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the object, or None."""
         return await self._main.get(path)
@@ -275,6 +284,15 @@ class ActorStore(ObjectStore):
     def __init__(self, store: FaultyStore, name: str) -> None:
         self._store = store
         self.name = name
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the store behind."""
+        return self._store.inner.url
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Ask the store behind; nothing is injected."""
+        return await self._store.inner.linked_elsewhere(folder)
 
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the object, or None."""

@@ -131,6 +131,11 @@ class GcsStore(ObjectStore):
                 if start_after is None or path > start_after:
                     yield ObjectInfo(path, int(blob.size), str(blob.generation))
 
+    @property
+    def url(self) -> str:
+        """The URL of the bucket, with the prefix."""
+        return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
+
     async def aclose(self) -> None:
         """Wait for requests under way, then close connections and threads."""
         await self._threads.aclose()

@@ -169,6 +169,16 @@ class LocalStore(ObjectStore):
                 if info is not None:
                     yield info
 
+    @property
+    def url(self) -> str:
+        """The file URL of the folder."""
+        return self.root.as_uri()
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Return the real path of a folder that lies behind a symbolic link below the store's own."""
+        place = self._file(folder)
+        return None if place is None else await self._threads.run(lambda: _linked_elsewhere(self.root, place))
+
     async def aclose(self) -> None:
         """Wait for operations under way and end the threads."""
         await self._threads.aclose()
@@ -303,6 +313,12 @@ def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
                 yield from _walk(root, path[:-1], after)
         elif path > after and entry.is_file(follow_symlinks=False):
             yield ObjectPath(path)
+
+
+def _linked_elsewhere(root: Path, place: Path) -> str | None:
+    with _reading(place):
+        below = [*place.parents[: len(place.relative_to(root).parts) - 1], place]
+        return os.path.realpath(place) if any(folder.is_symlink() for folder in below) else None
 
 
 def _is_utf8(name: str) -> bool:

@@ -24,10 +24,12 @@ class MemoryStore(ObjectStore):
 
     Every operation is one uninterrupted step of the event loop: it never yields and never fails. Tokens count
     the writes of the whole store and are never used twice, like generations of GCS. With `content_tokens` they
-    are those of a `LocalStore` instead, for stores whose objects name each other's tokens.
+    are those of a `LocalStore` instead, for stores whose objects name each other's tokens. One with a `name` has a
+    URL, `memory://name`.
     """
 
-    def __init__(self, *, content_tokens: bool = False) -> None:
+    def __init__(self, *, content_tokens: bool = False, name: str | None = None) -> None:
+        self.name = name
         self._objects: dict[ObjectPath, StoredObject] = {}
         self._content_tokens = content_tokens
         self._writes = 0
@@ -39,7 +41,7 @@ class MemoryStore(ObjectStore):
 
     def copy(self) -> MemoryStore:
         """Return an independent store with the same objects and tokens."""
-        twin = MemoryStore(content_tokens=self._content_tokens)
+        twin = MemoryStore(content_tokens=self._content_tokens, name=self.name)
         twin._objects = dict(self._objects)
         twin._writes = self._writes
         return twin
@@ -85,6 +87,11 @@ class MemoryStore(ObjectStore):
             stored = self._objects.get(path)
             if stored is not None and (start_after is None or path > start_after):
                 yield ObjectInfo(path, len(stored.data), stored.version)
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the store, if it has a name."""
+        return None if self.name is None else f"memory://{self.name}"
 
     def _write(self, path: ObjectPath, data: bytes) -> str:
         self._writes += 1

@@ -136,5 +136,14 @@ class ObjectStore(ABC):
     def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
         """Yield the objects below `prefix` in name order. Only inventory and anti-entropy may call it."""
 
+    @property
+    def url(self) -> str | None:
+        """The URL by which readers reach the objects, without a slash at its end; None if only this process can."""
+        return None
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Return where a folder is if a symbolic link, wherever it leads, is part of its path; None for all others."""
+        return None
+
     async def aclose(self) -> None:  # noqa: B027 - optional to override
         """Release connections and threads."""

@@ -18,8 +18,8 @@ from springline.storage.port import (
 class ScopedStore(ObjectStore):
     """The objects of one scope in `store`, under their relative names.
 
-    Every operation raises `springline.paths.InvalidPath` for a path that is not a valid relative one, before
-    anything is sent, so that nothing outside the scope can be named.
+    Every operation raises `springline.paths.InvalidPath` for a path that is neither a valid relative one nor one of
+    this scope's own tables area, before anything is sent, so that nothing outside the scope can be named.
     """
 
     def __init__(self, store: ObjectStore, scope: Scope) -> None:
@@ -48,15 +48,26 @@ class ScopedStore(ObjectStore):
         return await self._store.delete(self.scope.full(path), if_version=if_version)
 
     async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
-        """Yield the scope's objects below `prefix`, in name order, under their relative names.
+        """Yield the scope's objects below `prefix`, in name order, under their names in the scope.
 
+        The tables area is listed by a prefix of it only: the empty prefix lists everything else.
         A name that somebody else wrote and that `relative_path` would refuse is yielded too: an inventory has
         to see it.
         """
         after = None if start_after is None else self.scope.full(start_after)
-        cut = len(self.scope.prefix) + 1
-        async for info in self._store.list(self.scope.full(prefix), start_after=after):
-            yield ObjectInfo(ObjectPath(info.path[cut:]), info.size, info.version)
+        listed = self.scope.full(prefix)
+        begin, cut = ("/", 0) if prefix.startswith("/") else ("", len(self.scope.prefix) + 1)
+        async for info in self._store.list(listed, start_after=after):
+            yield ObjectInfo(ObjectPath(begin + info.path[cut:]), info.size, info.version)
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the whole store, in which the scope's names are those of `Scope.full`."""
+        return self._store.url
+
+    async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
+        """Say where links lead, in the way of the underlying store."""
+        return await self._store.linked_elsewhere(self.scope.full(folder))
 
     async def aclose(self) -> None:
         """Leave the underlying store open: other scopes share it, and whoever opened it closes it."""

@@ -35,7 +35,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.scheme == "memory":
         if parts.path:
             raise _wrong(url, "a memory store has a name and no path")
-        return _memory.setdefault(parts.netloc, MemoryStore())
+        return _memory.setdefault(parts.netloc, MemoryStore(name=parts.netloc))
     raise _wrong(url, "the scheme is none of file, gs, memory")
 
 

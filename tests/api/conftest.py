@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from springline.api.app import create_app
 from springline.api.auth import SharedSecret, TokenVerifier
+from springline.api.location import table_location
 from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.commit.coalescer import Coalescer
@@ -102,7 +103,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    store = MemoryStore()
+    store = MemoryStore(name="lake")
     sequencer = LocalSequencer(store)
     ledger = LocalLedger(store)
     rebuilds = LocalRebuilds(store)
@@ -115,7 +116,7 @@ async def world() -> AsyncIterator[World]:
         ledger=ledger,
         rebuilds=rebuilds,
         verifier=TokenVerifier(SharedSecret(SECRET)),
-        location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
+        location=lambda scope, root: table_location("memory://lake", scope, root),
         new_name=new_name,
     )
     app = create_app(deps)

@@ -22,7 +22,7 @@ async def test_create_stage_commit_look(world: World) -> None:
     assert created.status_code == 201
     table_id = created.json()["table"]["table_id"]
     assert created.headers["Location"] == f"{TABLES}/{table_id}"
-    assert created.json()["location"] == f"memory://lake/tenant=acme/workspace=prod/tables/{table_id}"
+    assert created.json()["location"] == f"memory://lake/tables/acme/prod/{table_id}"
 
     staged = await world.stage("flights", add("a.parquet"))
     assert set(staged) == {"staged_path", "staged_version"}
@@ -30,7 +30,7 @@ async def test_create_stage_commit_look(world: World) -> None:
     key = new_key()
     answer = await world.commit("flights", staged, key)
     assert answer.status_code == 200
-    path = f"tables/{table_id}/_delta_log/{1:020}.json"
+    path = f"/tables/acme/prod/{table_id}/_delta_log/{1:020}.json"
     assert answer.json() == {"version": 1, "delta_log_path": path}
     assert answer.headers["Idempotency-Replayed"] == "false"
     assert world.store.objects[ACME.full(ObjectPath(path))].data == ndjson(add("a.parquet")).encode()
@@ -112,7 +112,7 @@ async def test_the_same_creation_twice_at_once_makes_one_table(world: World) -> 
 
 async def test_adopting_a_folder_that_another_engine_wrote(world: World) -> None:
     table = await world.create("origin", location="origin")
-    log = world.store.objects[ACME.full(ObjectPath(f"origin/_delta_log/{0:020}.json"))].data
+    log = world.store.objects[ACME.full(ObjectPath(f"/{ACME.tables}/origin/_delta_log/{0:020}.json"))].data
     world.store.seed(ACME.full(ObjectPath(f"elsewhere/flights/_delta_log/{0:020}.json")), log)
     answer = await world.client.post(f"{TABLES}/adopt", json={"name": "flights", "location": "elsewhere/flights"})
     assert answer.status_code == 201

@@ -71,8 +71,10 @@ async def test_two_tables_on_one_root(world: World) -> None:
     columns = [{"name": "x", "type": "long"}]
     for location in (
         "warehouse/flights",
-        "/warehouse/flights/",
-        "gs://lake/tenant=acme/workspace=prod/warehouse/flights",
+        "warehouse/flights/",
+        "/tables/acme/prod/warehouse/flights",
+        "tables/acme/prod/warehouse/flights",
+        "memory://lake/tables/acme/prod/warehouse/flights",
     ):
         body = {"name": "other", "columns": columns, "location": location}
         await refused(world, world.client.post(TABLES, json=body), 409, "ROOT_TAKEN", "location")
@@ -110,7 +112,7 @@ async def test_adopting_a_table_with_a_feature_that_is_not_allowed(world: World)
 async def test_committing_to_a_table_that_has_got_a_feature_that_is_not_allowed(world: World) -> None:
     table = await world.create()
     staged = await world.stage(table, add("a.parquet"))
-    world.store.seed(ACME.full(ObjectPath(f"tables/{table}/_delta_log/{1:020}.json")), ndjson(FEATURE).encode())
+    world.store.seed(ACME.full(ObjectPath(f"/{ACME.tables}/{table}/_delta_log/{1:020}.json")), ndjson(FEATURE).encode())
     answer = await world.commit(table, staged, read_version=1)
     body = assert_refused(answer, 400, "UNSUPPORTED_FEATURE", answer.json()["field"])
     assert "rowTracking" in body["message"]

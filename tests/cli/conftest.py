@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from springline.api.app import create_app
 from springline.api.auth import SharedSecret, TokenVerifier
+from springline.api.location import table_location
 from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.cli.app import build_app
@@ -119,7 +120,7 @@ class Served:
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Serve the HTTP surface over a store in memory, and let the environment name it and a good token."""
     (port,) = free_ports(1)
-    store = MemoryStore()
+    store = MemoryStore(name="lake")
     rebuilds = LocalRebuilds(store)
     ready = threading.Event()
     stop: list[Callable[[], None]] = []
@@ -163,7 +164,7 @@ async def _serve(
             ledger=LocalLedger(store),
             rebuilds=rebuilds,
             verifier=TokenVerifier(SharedSecret(SECRET)),
-            location=lambda scope, root: f"memory://lake/{scope.prefix}/{root}",
+            location=lambda scope, root: table_location("memory://lake", scope, root),
             new_name=new_name,
         )
     )

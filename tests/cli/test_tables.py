@@ -26,7 +26,7 @@ def test_a_table_is_created_with_partitions_and_properties(api: Served, cli: Cli
         *("--description", "what flew", "--location", "lake/flights"),
     ).document
     assert made["table"]["name"] == "flights"
-    assert made["table"]["root"] == "lake/flights"
+    assert made["table"]["root"] == "/tables/acme/prod/lake/flights"
     assert made["location"].endswith("/lake/flights")
     status = cli("table", "status", "flights").document
     assert status["partition_columns"] == ["day", "n"]

@@ -42,7 +42,7 @@ class Both:
         self.root = root
         self.process = process
         self.store = store
-        self.table_folder = folder / SCOPE.full(paths.relative_path(root))
+        self.table_folder = folder / SCOPE.full(paths.workspace_path(root))
 
     def another_process(self) -> Both:
         """Return the same folder in the hands of a second process of ours, which knows only what is stored."""

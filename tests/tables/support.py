@@ -73,7 +73,7 @@ def load(store: MemoryStore, root: str, folder: Path) -> None:
     """Put the files of a table in `folder` into the workspace, below `root`."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
-            store.seed(SCOPE.full(paths.relative_path(f"{root}/{file.relative_to(folder)}")), file.read_bytes())
+            store.seed(SCOPE.full(paths.workspace_path(f"{root}/{file.relative_to(folder)}")), file.read_bytes())
 
 
 def deltalake_table(folder: Path, versions: int, configuration: dict[str, str] | None = None) -> Path:

@@ -32,7 +32,7 @@ from tests.tables.support import (
     scoped,
 )
 
-ROOT = "lake/rides"
+ROOT = f"/{SCOPE.tables}/lake/rides"
 
 
 def add(number: int) -> bytes:
@@ -71,7 +71,7 @@ async def test_tables_we_create_and_checkpoint_are_opened_by_deltalake(open_to_o
     assert snapshot.version == 7
     assert snapshot.metadata is not None
     assert snapshot.metadata["id"] == entry.table_id
-    assert delta_uri(store, SCOPE.full(paths.relative_path(entry.root))) == (uri, options)
+    assert delta_uri(store, SCOPE.full(paths.workspace_path(entry.root))) == (uri, options)
 
 
 async def test_a_store_in_memory_has_checkpoints_but_no_uri() -> None:

@@ -39,13 +39,14 @@ from tests.tables.support import (
     scoped,
 )
 
-ROOT = "warehouse/flights"
+FOLDER = "warehouse/flights"
+ROOT = f"/{SCOPE.tables}/{FOLDER}"
 
 
 async def test_what_a_creation_writes() -> None:
     store = MemoryStore()
     entry = await create(store, flights(properties={"owner": "me"}))
-    root = f"tables/{ID_A}"
+    root = f"/tables/acme/prod/{ID_A}"
     assert entry == TableEntry(
         table_id=ID_A, name="flights", root=root, created_at_ms=NOW_MS, properties={"owner": "me"}
     )
@@ -65,7 +66,7 @@ async def test_what_a_creation_writes() -> None:
 async def test_the_order_of_the_puts_and_no_listing() -> None:
     store = FaultyStore(MemoryStore())
     await create(store, flights())
-    root = f"tables/{ID_A}"
+    root = f"/tables/acme/prod/{ID_A}"
     puts = [SCOPE.relative(one.operation.path) for one in store.trace if one.operation.kind is Kind.PUT]
     assert puts == [
         paths.root_claim(root),
@@ -78,8 +79,8 @@ async def test_the_order_of_the_puts_and_no_listing() -> None:
 
 
 async def test_deltalake_reads_it_at_its_location(tmp_path: Path) -> None:
-    store = MemoryStore()
-    spec = flights(location=f"gs://lake/{SCOPE.prefix}/{ROOT}/", partition_columns=["day"])
+    store = MemoryStore(name="lake")
+    spec = flights(location=f"memory://lake{ROOT}/", partition_columns=["day"])
     entry = await create(store, spec)
     assert entry.root == ROOT
     table = DeltaTable(save(store, ROOT, tmp_path))
@@ -103,7 +104,9 @@ async def test_a_repeated_creation_is_answered_with_the_same_table_and_writes_no
         (flights("flights"), Code.NAME_TAKEN, "name"),
         (flights("flights", ROOT), Code.NAME_TAKEN, "name"),
         (flights("other", ROOT), Code.ROOT_TAKEN, "location"),
-        (flights("other", f"/{ROOT}/"), Code.ROOT_TAKEN, "location"),
+        (flights("other", f"{ROOT}/"), Code.ROOT_TAKEN, "location"),
+        (flights("other", FOLDER), Code.ROOT_TAKEN, "location"),
+        (flights("other", f"{FOLDER}/inner"), Code.ROOT_TAKEN, "location"),
         (flights("other", f"{ROOT}/inner"), Code.ROOT_TAKEN, "location"),
         (flights("other", f"{ROOT}/inner/deeper"), Code.ROOT_TAKEN, "location"),
         (flights("other", "delta/staging"), Code.INVALID_PATH, "location"),
@@ -358,7 +361,7 @@ async def test_the_loser_of_a_name_keeps_a_table_it_can_use_by_its_id() -> None:
     assert refusal.code is Code.NAME_TAKEN
     assert ID_B in refusal.message
     assert ID_A in (refusal.remedy or "")
-    assert (await registry.entry(ID_A)).root == "a"
+    assert (await registry.entry(ID_A)).root == f"/{SCOPE.tables}/a"
     assert (await registry.entry("flights")).table_id == ID_B
 
 

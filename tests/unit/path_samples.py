@@ -46,6 +46,8 @@ BAD_ULIDS = [
 ]
 BAD_HASHES = ["", H12[:-1], H12 + "0", H12.upper(), H12[:-1] + "g", H12 + "\n"]
 BAD_ROOTS = ["", "/a", "a/", "../a", "a/../b", "a%20b", "a\\b", "a\nb"]
+BAD_ROOTS += ["/tables/a/b", "/tables/a/b/", "/tables/a/b/c/", "/tables/a/b/../c", "/tables/A/b/c", "/tables/a/b=c/d"]
+BAD_ROOTS += ["//tables/a/b/c", "/tables//a/b/c", "/tables/a/b//c", "/tables/a/b/%63"]
 
 ulids = st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=25, max_size=25).flatmap(
     lambda rest: st.sampled_from("01234567").map(lambda first: first + rest)
@@ -149,6 +151,8 @@ SPELLED: list[tuple[str, str]] = [
         "a/_delta_log/00000000000000000010.checkpoint.0000000002.0000000002.parquet",
     ),
     (paths.delta_data_file("a/b", "day=1/part-0.parquet"), "a/b/day=1/part-0.parquet"),
+    (paths.workspace_path(f"/tables/acme/prod/{TABLE}/x"), f"/tables/acme/prod/{TABLE}/x"),
+    (paths.delta_log(paths.new_table_root(TABLE, SCOPE), 7), f"/tables/acme/prod/{TABLE}/_delta_log/{7:020}.json"),
     (paths.table_entry(TABLE), f"delta/tables/{TABLE}.json"),
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),

@@ -83,7 +83,9 @@ def test_any_raw_key_has_a_marker(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("made", "expected"), SPELLED, ids=lambda text: text)
 def test_templates(made: str, expected: str) -> None:
     assert made == expected
-    assert paths.relative_path(made) == made
+    assert paths.workspace_path(made) == made
+    if not made.startswith("/"):
+        assert paths.relative_path(made) == made
 
 
 def test_every_builder_is_spelled_out_or_golden() -> None:
@@ -121,46 +123,171 @@ def test_relative_path_is_exactly_the_rule(text: str) -> None:
         assert allowed
 
 
+LAKE = "gs://lake/pre"
+FOLDER = "file:///srv/my%20lake"
+NEW, OLD = "/tables/acme/prod", "tenant=acme/workspace=prod"
+
+
+@pytest.mark.parametrize("store", [None, LAKE, FOLDER])
 @pytest.mark.parametrize(
-    ("location", "root"),
+    ("location", "roots"),
     [
-        ("warehouse/orders", "warehouse/orders"),
-        ("  /warehouse/orders/ ", "warehouse/orders"),
-        ("gs://lake/warehouse/orders//", "warehouse/orders"),
-        ("gs://lake/tenant=acme/workspace=prod/warehouse/orders/", "warehouse/orders"),
-        ("tenant=acme/workspace=prod/warehouse", "warehouse"),
-        ("s3a://b/tenant=other/workspace=prod/x", "tenant=other/workspace=prod/x"),
-        ("tenant=acme/workspace=production/x", "tenant=acme/workspace=production/x"),
-        ("tenant=acme/workspace=prod", "tenant=acme/workspace=prod"),
-        ("gs://lake/tenant=acme/workspace=prod/tenant=acme/workspace=prod/x", "tenant=acme/workspace=prod/x"),
-        ("file:///data/orders", "data/orders"),
-        ("x" * 3, "xxx"),
+        ("warehouse/orders", (f"{NEW}/warehouse/orders", "warehouse/orders")),
+        ("  warehouse/orders/ ", (f"{NEW}/warehouse/orders", "warehouse/orders")),
+        ("x" * 3, (f"{NEW}/xxx", "xxx")),
+        ("day=1/x", (f"{NEW}/day=1/x", "day=1/x")),
+        ("tablesx/acme", (f"{NEW}/tablesx/acme", "tablesx/acme")),
+        (TABLE, (f"{NEW}/{TABLE}", TABLE)),
+        (f"{NEW}/orders", (f"{NEW}/orders",)),
+        (f"{NEW[1:]}/orders//", (f"{NEW}/orders",)),
+        (f"{OLD}/warehouse", ("warehouse",)),
+        (f"{OLD}/tables/flights", ("tables/flights",)),
+        (f"{OLD}/tables/rival/prod/x", ("tables/rival/prod/x",)),
+        (f"{OLD}/tenant=rival/workspace=prod/x", ("tenant=rival/workspace=prod/x",)),
+        (f"tables/{TABLE}", (f"tables/{TABLE}",)),
+        ("tables", ("tables",)),
     ],
 )
-def test_table_roots(location: str, root: str) -> None:
-    assert paths.table_root(location, SCOPE) == root
+def test_table_roots(location: str, roots: tuple[str, ...], store: str | None) -> None:
+    assert paths.table_roots(location, SCOPE, store) == roots
 
 
-def test_table_root_example_of_the_specification() -> None:
-    location = "gs://lake/tenant=acme/workspace=analytics/warehouse/sales/orders/"
-    root = paths.table_root(location, Scope("acme", "analytics"))
-    assert paths.delta_log(root, 42) == "warehouse/sales/orders/_delta_log/00000000000000000042.json"
+@pytest.mark.parametrize(
+    ("location", "store", "roots"),
+    [
+        (f"{LAKE}{NEW}/orders", LAKE, (f"{NEW}/orders",)),
+        (f"{LAKE}{NEW}/orders", LAKE + "/", (f"{NEW}/orders",)),
+        (f"{LAKE}{NEW}/my%20orders/", LAKE, (f"{NEW}/my orders",)),
+        (f"{LAKE}/{OLD}/warehouse/orders/", LAKE, ("warehouse/orders",)),
+        (f"{FOLDER}{NEW}/orders", FOLDER, (f"{NEW}/orders",)),
+        (f"file://localhost/srv//my%20lake{NEW}/orders", FOLDER, (f"{NEW}/orders",)),
+        (f"/srv/my lake{NEW}/orders", FOLDER, (f"{NEW}/orders",)),
+        (f"/srv/my lake/{OLD}/orders", FOLDER, ("orders",)),
+    ],
+)
+def test_a_url_inside_the_workspace_is_a_root(location: str, store: str, roots: tuple[str, ...]) -> None:
+    assert paths.table_roots(location, SCOPE, store) == roots
+
+
+@pytest.mark.parametrize("store", [None, LAKE, FOLDER])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "gs://other/x",
+        f"gs://other{NEW}/x",
+        f"gs://lake{NEW}/x",
+        f"gs://lake/pre2{NEW}/x",
+        f"{LAKE}/x",
+        f"{LAKE}/tables/x",
+        f"{LAKE}/tables/rival/prod/x",
+        f"{LAKE}/tables/acme/production/x",
+        f"{LAKE}/tables/acme/pro/x",
+        f"{LAKE}/tenant=acme/workspace=production/x",
+        f"{LAKE}/tenant=rival/workspace=prod/x",
+        f"s3://lake/pre{NEW}/x",
+        f"{FOLDER}2{NEW}/x",
+        f"{FOLDER}/tables/rival/prod/x",
+        "file:///etc/x",
+        f"file:{NEW}/x",
+        f"file:/{NEW}/x",
+        "/warehouse/x",
+        "/etc",
+        "/",
+        f"//{NEW[1:]}/x",
+        f"/srv/my%20lake{NEW}/x",
+        "/srv/my lake/tables/rival/prod/x",
+        "tables/flights",
+        "tables/rival/prod/x",
+        "tables/acme/production/x",
+        "/tables/rival/prod/x",
+        "tenant=rival/workspace=prod/x",
+        "tenant=acme/workspace=production/x",
+        "tenant=acme/metastore=prod/x",
+        "tenant=x",
+    ],
+)
+def test_what_lies_outside_the_workspace_is_no_root(location: str, store: str | None) -> None:
+    with pytest.raises(paths.OutsideWorkspace, match="lies outside workspace 'prod' of tenant 'acme'") as caught:
+        paths.table_roots(location, SCOPE, store)
+    assert (caught.value.field, caught.value.value) == ("location", location)
+    assert "tables/acme/prod/" in caught.value.remedy
+
+
+OTHERS = st.sampled_from(["acme", "prod", "a", "ac", "acme-", "acme_", "-", "_", "0", "tables", TABLE, TABLE[:-1]])
+LOCATION_PARTS = OTHERS | st.sampled_from(["..", ".", "", "tenant=acme", "tenant=a", "workspace=prod", "x", "%2e%2e"])
+
+
+@given(
+    st.sampled_from(
+        ["", "/", "tables/", "/tables/", f"{LAKE}/", f"{LAKE}/tables/", f"{FOLDER}/", "/srv/my lake/tables/"]
+    ),
+    st.lists(LOCATION_PARTS, min_size=1, max_size=5).map("/".join),
+    OTHERS,
+    OTHERS,
+    st.sampled_from([None, LAKE, FOLDER]),
+)
+def test_a_root_lies_in_the_workspace_and_nowhere_else(
+    start: str, rest: str, tenant: str, workspace: str, store: str | None
+) -> None:
+    scope = Scope(tenant, workspace)
+    try:
+        roots = paths.table_roots(start + rest, scope, store)
+        logs = [paths.delta_log(root, 0) for root in roots]
+    except InvalidPath:
+        return
+    for root, log in zip(roots, logs, strict=True):
+        full = scope.full(log)
+        assert full.startswith((f"{scope.tables}/", f"{scope.prefix}/"))
+        assert not {"..", "."} & set(full.split("/"))
+        assert scope.relative(full) == log
+        assert paths.parse_delta_log(log) == (root, 0)
+        assert paths.table_roots(scope.full(paths.workspace_path(root)), scope, store) == (root,)
+        if store == LAKE:
+            assert paths.table_roots(
+                f"{LAKE}/{paths.quoted(scope.full(paths.workspace_path(root)))}", scope, store
+            ) == (root,)
 
 
 @given(st.text(max_size=60))
 def test_a_table_root_can_hold_a_log(location: str) -> None:
     try:
-        root = paths.table_root(location, SCOPE)
+        roots = paths.table_roots(location, SCOPE, LAKE)
     except InvalidPath:
         return
-    assert paths.parse_delta_log(paths.delta_log(root, 0)) == (root, 0)
-    assert paths.root_claim(root) == f"delta/roots/{hashlib.sha256(root.encode()).hexdigest()}.json"
+    for root in roots:
+        assert paths.parse_delta_log(paths.delta_log(root, 0)) == (root, 0)
+        assert paths.root_claim(root) == f"delta/roots/{hashlib.sha256(root.encode()).hexdigest()}.json"
+
+
+@pytest.mark.parametrize("store", [LAKE, "file:///srv/lake", "memory://lake", "gs://b/tenant=x/workspace=y"])
+@pytest.mark.parametrize(
+    "root", ["warehouse/my orders", f"tables/{TABLE}", f"{NEW}/my orders", f"{NEW}/{TABLE}", "a/tables/b"]
+)
+def test_a_location_is_split_into_store_and_scope(store: str, root: str) -> None:
+    full = SCOPE.full(paths.workspace_path(root))
+    for end in {full, paths.quoted(full)}:
+        assert paths.split_location(f"{store}/{end}", root) == (store, SCOPE)
+        assert paths.split_location(f"{store}/{end}/", root) == (store, SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("location", "root"),
+    [
+        (f"{LAKE}/{OLD}/tables/acme/prod/x", "tables/acme/prod/y"),
+        (f"{LAKE}/warehouse/x", "warehouse/x"),
+        (f"{LAKE}/tables/acme/production/x", f"{NEW}/x"),
+        ("warehouse/x", "warehouse/x"),
+    ],
+)
+def test_a_location_that_does_not_end_in_the_root_is_refused(location: str, root: str) -> None:
+    with pytest.raises(InvalidPath):
+        paths.split_location(location, root)
 
 
 def test_reserved_folders_are_those_of_the_layout() -> None:
     """A table may live anywhere but in the folders of the workspace's own objects and of the local store."""
     of_tables = {"tables", "a"}
-    first = {made.split("/")[0] for made, _ in SPELLED} - of_tables
+    first = {made.removeprefix("/").split("/")[0] for made, _ in SPELLED} - of_tables
     assert first | {"state", ".springline"} == paths.RESERVED_FOLDERS
 
 

@@ -31,7 +31,7 @@ UNMISTAKABLE = re.compile(
 """What only an object path has, wherever it stands in a string. A message may name the log in passing."""
 
 NAMESPACES = re.compile(
-    r"(?:\A|[\s'\"`(]|(?<=\{\})/)"
+    r"(?:\A|[\s'\"`(]|(?<=\{\})/|(?:\A|[\s'\"`(])/(?=tables/))"
     r"(?:delta/(?:coordinator|staging|idempotency|tables|roots|names|\{\}|\Z)|ledger/|locks/|tables/|uc/delta_preview"
     r"|receipts/|canary/|events/(?!s\b)|manifests/|orchestration/|run_keys/|logs/[^/]+/|transactions/|commits/|sequence/|quarantine/"
     r"|snapshots/|state/)"
@@ -169,6 +169,7 @@ def test_guard_knows_every_path_of_the_layout(path: str, full: bool) -> None:
         'x = "locks/root.lock.json"',
         'x = f"_catalog/iceberg_pointers/{table}.json"',
         'x = f"tables/{table}"',
+        'x = f"/tables/{tenant}/{workspace}/{table}"',
         'x = f"events/{event}.json"',
         'x = "events/start"',
         'x = f"run_keys/{digest}.json"',

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from springline import paths
-from springline.paths import InvalidPath, ObjectPath
+from springline.paths import InvalidPath, ObjectPath, Scope
 from springline.paths.components import decoded_key, encoded_key
 from tests.unit.path_samples import (
     DIGEST,
@@ -59,6 +59,29 @@ def test_checkpoint_round_trip(root: str, version: int, parts: int) -> None:
     for name in names:
         assert paths.parse_delta_checkpoint(name) == (root, version)
         assert paths.parse_delta_log(name) is None
+
+
+names = st.text("abc019-_", min_size=1, max_size=4) | st.sampled_from(["tables", TABLE, "acme", "prod", "tenant"])
+
+
+@given(names, names, names, names, folders)
+def test_the_areas_of_workspaces_hold_nothing_of_each_other(
+    tenant: str, workspace: str, other_tenant: str, other_workspace: str, folder: str
+) -> None:
+    """Names that begin like each other, look like ids or like folders of the layout change nothing."""
+    scope, other = Scope(tenant, workspace), Scope(other_tenant, other_workspace)
+    paths_of_it = [ObjectPath(folder), paths.workspace_path(f"/{scope.tables}/{folder}")]
+    full = [scope.full(path) for path in paths_of_it]
+    assert len(set(full)) == 2
+    assert [scope.relative(name) for name in full] == paths_of_it
+    assert scope.full_of_all(paths_of_it) == full
+    if other != scope:
+        assert not {other.full(ObjectPath(folder)), other.full(ObjectPath(f"/{other.tables}/{folder}"))} & set(full)
+        with pytest.raises(InvalidPath):
+            other.full(paths_of_it[1])
+        for name in full:
+            with pytest.raises(InvalidPath):
+                other.relative(name)
 
 
 @given(segments, segments)
