@@ -121,6 +121,7 @@ class TableStatusBody(BaseModel):
     partition_columns: list[str]
     properties: dict[str, str]
     protocol: dict[str, Any] | None
+    metadata: dict[str, Any] | None = Field(description="The table's `metaData` action as it is stored.")
     sequencer: dict[str, Any] | None = Field(
         description="Phase and counts of the table's workflow; null while it rests or cannot be asked."
     )

@@ -126,6 +126,7 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
         partition_columns=metadata.get("partitionColumns") or [],
         properties=metadata.get("configuration") or {},
         protocol=view.protocol,
+        metadata=view.metadata,
         sequencer=sequencer,
     )
 

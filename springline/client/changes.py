@@ -38,6 +38,7 @@ from springline.client.expressions import (
     raise_unless_panic,
 )
 from springline.client.reading import Reached, operation_metrics
+from springline.client.scratch import check_settings, writer_properties
 from springline.delta.features import declared, require_supported, writer_duties
 from springline.delta.keys import idempotency_key, key_has_time
 from springline.delta.transactions import TXN_VERSION, txn_app_id
@@ -85,7 +86,7 @@ class Commit:
     """What the commit of an operation carries: its key as a `txn`, and what the request was."""
 
     def __init__(self, key: str, operation: str, fingerprint: str) -> None:
-        self._key = key
+        self.key = key
         self._request = {"operation": operation, "fingerprint": fingerprint}
 
     def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
@@ -93,13 +94,13 @@ class Commit:
         from deltalake import CommitProperties, Transaction  # noqa: PLC0415
 
         request = self._request if changed else self._request | {"changed": False}
-        metadata: dict[str, Any] = {"txnId": self._key, "springline": {"request": request}}
+        metadata: dict[str, Any] = {"txnId": self.key, "springline": {"request": request}}
         if metrics is not None:
             metadata["operationMetrics"] = metrics
         return CommitProperties(
             custom_metadata=metadata,
             max_commit_retries=COMMIT_RETRIES,
-            app_transactions=[Transaction(txn_app_id(self._key), TXN_VERSION, int(time.time() * 1000))],
+            app_transactions=[Transaction(txn_app_id(self.key), TXN_VERSION, int(time.time() * 1000))],
         )
 
     @property
@@ -155,7 +156,12 @@ def delete(where: str) -> Change:
         Planner({"target": table}, {"target": schema}).predicate(where, field="where")
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
-        return table.delete(where, commit_properties=commit.properties(), post_commithook_properties=commit.after)
+        return table.delete(
+            where,
+            writer_properties=writer_properties(table.metadata().configuration),
+            commit_properties=commit.properties(),
+            post_commithook_properties=commit.after,
+        )
 
     return Change("delete", {"where": where}, check, run)
 
@@ -189,6 +195,7 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
         return table.update(
             updates=expressions,
             predicate=where,
+            writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -240,7 +247,7 @@ class _Doing:
             if table.transaction_version(txn_app_id(self.key)) is not None:
                 return self._found(table)
             schema = pa.schema(table.schema().to_arrow())
-            _require_writable(table, schema, self.change)
+            _require_writable(table, self.reached.name, self.change)
             self.change.check(table, schema)
             done = self._try(table, schema)
             if isinstance(done, ChangeResult):
@@ -398,7 +405,7 @@ def _committed_ms(log: bytes) -> int | None:
     return None
 
 
-def _require_writable(table: DeltaTable, schema: pa.Schema, change: Change) -> None:
+def _require_writable(table: DeltaTable, name: str, change: Change) -> None:
     """Raise `Refused` (UNSUPPORTED_FEATURE) for a table that delta-rs must not change, or that forbids it."""
     protocol, configuration = protocol_of(table), table.metadata().configuration
     metadata = {"configuration": configuration, "schemaString": table.schema().to_json()}
@@ -415,6 +422,7 @@ def _require_writable(table: DeltaTable, schema: pa.Schema, change: Change) -> N
             value=duties,
             remedy="Change this table with an engine that does, and commit its actions by commit().",
         )
+    check_settings(configuration, name)
     if change.changes_rows and configuration.get("delta.appendOnly", "").strip().lower() == "true":
         raise refused(
             Code.UNSUPPORTED_FEATURE,

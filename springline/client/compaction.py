@@ -1,39 +1,38 @@
 """Optimize: small files become large ones, or rows are sorted along a Z-order curve, without changing any row.
 
 delta-rs's own optimize commits without the `txn` that makes an operation happen once. So the rows of the files in
-question are written by delta-rs into a scratch table in a folder of the table's root, Z-ordered there where that is
-asked for, and one commit on the table itself takes the old files out and the new ones in. It loses against every commit
-that takes one of the old files out before it, and stands beside appends.
+question are written by delta-rs into a scratch table, and one commit on the table itself takes the old files out and
+the new ones in. It loses against every commit that takes one of the old files out before it, and stands beside appends.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import orjson
 import pyarrow as pa
 import pyarrow.dataset as pads
-import uuid_utils
 
-from springline import paths
 from springline.client.changes import Change, Commit, Metrics
 from springline.client.expressions import column_of
+from springline.client.partitions import partition_texts
+from springline.client.plain import plain
 from springline.client.reading import Reached
+from springline.client.scratch import Files, Scratch, target_file_bytes, writer_properties
+from springline.delta.properties import TARGET_FILE_SIZE
 from springline.errors import Code, InvariantViolated, refused
-from springline.storage.delta_uri import delta_uri
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-TARGET_SIZE = 100 * 1024 * 1024
-"""Bytes of a file that is large enough, where neither the caller nor the table says it."""
 SMALLEST_TARGET = 1024
-_TARGET_PROPERTY = "delta.targetFileSize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +71,20 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
                 )
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
-        target = target_size or _table_target(table)
-        chosen = _chosen(table, target, everything=bool(columns))
+        settings = table.metadata().configuration
+        if target_size is not None:
+            settings = settings | {TARGET_FILE_SIZE: str(target_size)}
+        chosen = _chosen(table, target_file_bytes(settings), everything=bool(columns))
         if not chosen:
             return {"numFilesAdded": 0, "numFilesRemoved": 0}
-        scratch = _Scratch(reached, table)
-        try:
-            adds = scratch.rewrite(chosen, columns, target)
-            return _commit(table, commit, chosen, adds)
-        finally:
-            scratch.forget()
+        scratch = Scratch(reached.place, reached.stores, commit.key)
+        with ExitStack() as stack:
+            # A log that names these files can come of an error too: then nothing is discarded.
+            files = _rewritten(table, chosen, columns, settings, scratch, stack)
+            return _commit(table, commit, chosen, files)
 
     arguments = {"z_order": columns, "target_size": target_size}
     return Change("optimize", arguments, check, run, changes_rows=False, field="z_order")
-
-
-def _table_target(table: DeltaTable) -> int:
-    text = table.metadata().configuration.get(_TARGET_PROPERTY, "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) >= SMALLEST_TARGET else TARGET_SIZE
 
 
 def _chosen(table: DeltaTable, target: int, *, everything: bool) -> list[_File]:
@@ -124,94 +119,83 @@ def _bins(files: Sequence[_File], target: int) -> Iterator[list[_File]]:
         yield run
 
 
-class _Scratch:
-    """A table of its own in a folder of the root, whose files become the table's."""
+def _rewritten(
+    table: DeltaTable,
+    chosen: Sequence[_File],
+    z_order: Sequence[str],
+    settings: dict[str, str],
+    scratch: Scratch,
+    stack: ExitStack,
+) -> Files:
+    """Write the rows of `chosen` into `scratch`; raises `InvariantViolated` if not as many were written as read."""
+    dataset = table.to_pyarrow_dataset()
+    fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
+    rows = pads.FileSystemDataset(
+        [fragments[file.path] for file in chosen], dataset.schema, dataset.format, dataset.filesystem
+    )
+    partition_by = table.metadata().partition_columns
+    schema = pa.schema([field.with_type(pa.string()) if field.name in partition_by else field for field in rows.schema])
+    stream = _texts(rows.to_batches(), schema, partition_by)
+    if z_order:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="springline-optimize-"))
+        stream = _sorted(folder, stream, schema, partition_by, z_order, settings)
+    files = scratch.write(schema, stream, partition_by, settings)
+    known = [file.rows for file in chosen if file.rows is not None]
+    if len(known) == len(chosen) and sum(known) != files.rows:
+        scratch.discard()
+        raise InvariantViolated(f"{sum(known)} rows were read to be rewritten, and {files.rows} were written")
+    return files
 
-    def __init__(self, reached: Reached, table: DeltaTable) -> None:
-        self._reached = reached
-        self._table = table
-        self._folder = f"optimize-{uuid_utils.uuid7()}"
-        self._root = f"{reached.root}/{self._folder}"
 
-    def rewrite(self, files: Sequence[_File], z_order: Sequence[str], target: int) -> list[dict[str, Any]]:
-        """Write the rows of `files` anew; return the `add` actions of the new files, relative to the table's root."""
-        from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
+def _texts(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, partition_by: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches with the texts of their partition values, which are all that the files' actions take of them."""
+    for batch in batches:
+        columns = [
+            partition_texts(plain(column, name), name) if name in partition_by else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-        dataset = self._table.to_pyarrow_dataset()
-        fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
-        chosen = pads.FileSystemDataset(
-            [fragments[file.path] for file in files], dataset.schema, dataset.format, dataset.filesystem
+
+def _sorted(
+    folder: str,
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    partition_by: Sequence[str],
+    z_order: Sequence[str],
+    settings: dict[str, str],
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `batches`, each partition's along the curve, sorted by delta-rs in a folder of this machine."""
+    from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
+
+    place = str(Path(folder) / "table")
+    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), partition_by=list(partition_by) or None)
+    table = DeltaTable(place)
+    target = target_file_bytes(settings)
+    table.optimize.z_order(list(z_order), target_size=target, writer_properties=writer_properties(settings))
+    for batch in table.to_pyarrow_dataset().to_batches():
+        yield pa.RecordBatch.from_arrays(
+            [plain(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)], schema=schema
         )
-        uri, options = delta_uri(self._reached.store, self._root)
-        metadata = self._table.metadata()
-        write_deltalake(
-            uri,
-            pa.RecordBatchReader.from_batches(dataset.schema, chosen.to_batches()),
-            partition_by=metadata.partition_columns or None,
-            target_file_size=target,
-            configuration=_statistics_of(metadata.configuration),
-            storage_options=options or None,
-        )
-        version = 0
-        if z_order:
-            sorted_ = DeltaTable(uri, storage_options=options or None)
-            sorted_.optimize.z_order(list(z_order), target_size=target)
-            version = sorted_.version()
-        adds = self._adds(version)
-        if version:
-            kept = {add["path"] for add in adds}
-            self._delete([path for path in (add["path"] for add in self._adds(0)) if path not in kept])
-        self._check(files, adds)
-        for add in adds:
-            add["path"] = f"{self._folder}/{unquote(add['path'])}"
-        return adds
-
-    def forget(self) -> None:
-        """Remove the scratch table's log: its files are the table's now, or vacuum's."""
-        logs = [paths.delta_log(self._root, version) for version in range(2)]
-        self._reached.loop.run(_remove(self._reached, logs))
-
-    def _adds(self, version: int) -> list[dict[str, Any]]:
-        (log,) = self._reached.loop.run(self._reached.store.read_many([paths.delta_log(self._root, version)]))
-        lines = [orjson.loads(line) for line in (log or b"").split(b"\n") if line.strip()]
-        return [line["add"] for line in lines if "add" in line]
-
-    def _delete(self, files: Sequence[str]) -> None:
-        names = [paths.relative_path(f"{self._root}/{unquote(path)}") for path in files]
-        self._reached.loop.run(_remove(self._reached, names))
-
-    @staticmethod
-    def _check(files: Sequence[_File], adds: Sequence[dict[str, Any]]) -> None:
-        """Raise `InvariantViolated` unless as many rows were written as read: nothing is committed then."""
-        written = sum(orjson.loads(add["stats"])["numRecords"] for add in adds)
-        known = [file.rows for file in files if file.rows is not None]
-        if len(known) == len(files) and sum(known) != written:
-            raise InvariantViolated(f"{sum(known)} rows were read to be rewritten, and {written} were written")
 
 
-async def _remove(reached: Reached, names: Sequence[paths.ObjectPath]) -> None:
-    for name in names:
-        found = await reached.store.head(name)
-        if found is not None:
-            await reached.store.delete(name, if_version=found.version)
-
-
-def _statistics_of(configuration: dict[str, str]) -> dict[str, str | None]:
-    """Return the properties that say which statistics files carry."""
-    return {name: value for name, value in configuration.items() if name.startswith("delta.dataSkipping")}
-
-
-def _commit(table: DeltaTable, commit: Commit, files: Sequence[_File], adds: Sequence[dict[str, Any]]) -> Metrics:
+def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: Files) -> Metrics:
     from deltalake.transaction import AddAction, RemoveAction  # noqa: PLC0415
 
     now_ms = int(time.time() * 1000)
-    removed = [RemoveAction(file.path, False, now_ms, file.size) for file in files]
-    added = [AddAction(add["path"], add["size"], add["partitionValues"], now_ms, False, add["stats"]) for add in adds]
+    removed = [RemoveAction(file.path, False, now_ms, file.size) for file in chosen]
+    added = [
+        AddAction(unquote(add["path"]), add["size"], add["partitionValues"], now_ms, False, add["stats"])
+        for add in files.adds
+    ]
     metrics: Metrics = {
         "numFilesAdded": len(added),
         "numFilesRemoved": len(removed),
-        "bytesAdded": sum(add["size"] for add in adds),
-        "bytesRemoved": sum(file.size for file in files),
+        "bytesAdded": files.bytes,
+        "bytesRemoved": sum(file.size for file in chosen),
     }
-    commit.write(table, [*removed, *added], metrics=metrics)
+    actions: list[Any] = [*removed, *added]
+    commit.write(table, actions, metrics=metrics)
     return metrics

@@ -7,7 +7,6 @@ number becomes 1. So every expression is planned here first, over the table as i
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from springline.client.casts import Conversion
+from springline.client.plain import plain, plain_type
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
     Whole numbers that do not fit fail; a number that becomes a floating-point one, or a narrower one of these, is
     rounded, which is what floating point is.
     """
-    found, wanted = plain_type(found), plain_type(wanted)
+    found, wanted = plain_type(found, "value"), plain_type(wanted, "column")
     if found.equals(wanted) or pa.types.is_null(found):
         return True
     if pa.types.is_integer(found):
@@ -182,36 +183,23 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
     return False
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type without what Arrow's libraries differ in: large, view and dictionary forms."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_large_list(kind) or pa.types.is_list_view(kind):
-        return pa.list_(plain_type(kind.value_type))
-    return kind
-
-
 def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     """Say whether an expression without columns has a value that is the same in the other type."""
     from deltalake import QueryBuilder  # noqa: PLC0415
 
     try:
         rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT ({text}\n) AS value")).read_all()
-        (column,) = rows.columns
-        plain = column.cast(plain_type(column.type)).combine_chunks()
-        if pa.types.is_string(plain.type):
-            return not pa.types.is_nested(wanted) and plain.cast(wanted).cast(pa.string()).null_count == 0
-        stored = plain.cast(wanted)
-        return bool(stored.cast(plain.type).equals(plain))
+        (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
+        if pa.types.is_string(given.type):
+            # The library reads texts as other types, as all of SQL does; what it cannot read fails.
+            return not pa.types.is_nested(wanted) and not given.cast(wanted).null_count
+        Conversion(pa.schema([("value", given.type)]), pa.schema([("value", wanted)])).apply([given], 1)
     except Exception:
         return False
     except BaseException as error:
         raise_unless_panic(error)
         return False
+    return True
 
 
 def literal(value: Any, column: pa.Field, *, field: str) -> str:
@@ -228,31 +216,20 @@ def literal(value: Any, column: pa.Field, *, field: str) -> str:
             remedy="Give it as a SQL expression in set=, or merge rows that hold it.",
         )
     try:
-        given = pa.scalar(value)
-        stored = pa.array([value]).cast(kind)[0] if given.type != kind else given
-        same = _is_same(given, stored, kind)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        same = False
-    if not same:
+        given = plain(pa.array([value]), column.name)
+        wanted = pa.schema([column.with_nullable(True)])
+        (stored,) = Conversion(pa.schema([(column.name, given.type)]), wanted).apply([given], 1)
+    except Refused as error:
+        raise Refused(error.refusal.model_copy(update={"field": field})) from error
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise refused(
             Code.INVALID_REQUEST,
-            f"{field} does not fit column {column.name!r} of type {kind}: its value would change",
+            f"{field} is no value for column {column.name!r} of type {kind}",
             field=field,
             value=repr(value)[:_SHOWN],
             remedy="Convert the value first.",
-        )
-    return _sql(stored.as_py(), kind)
-
-
-def _is_same(given: pa.Scalar, stored: pa.Scalar, kind: pa.DataType) -> bool:
-    if pa.types.is_boolean(kind) != pa.types.is_boolean(given.type):
-        return False
-    if pa.types.is_string(kind) != pa.types.is_string(given.type):
-        return False
-    if pa.types.is_floating(given.type) and pa.types.is_floating(kind):
-        before, after = given.as_py(), stored.as_py()
-        return bool(not math.isfinite(before) or math.isfinite(after))
-    return bool(keeps_values(given.type, kind) or stored.cast(given.type).equals(given))
+        ) from error
+    return _sql(stored[0].as_py(), kind)
 
 
 def _sql(value: Any, kind: pa.DataType) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -37,12 +38,22 @@ class ApiClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._deadline_s = deadline_s
-        self._http = httpx.Client(
+        self._url = url
+        self._connect: Callable[[], httpx.Client] = lambda: httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             transport=transport,
         )
+        self._process = os.getpid()
+        self._connections = self._connect()
+
+    @property
+    def _http(self) -> httpx.Client:
+        """Return the connections of this process: those of a parent that forked it are the parent's."""
+        if self._process != os.getpid():
+            self._process, self._connections = os.getpid(), self._connect()
+        return self._connections
 
     def call(
         self,
@@ -74,15 +85,14 @@ class ApiClient:
                 asked = _retry_after(response)
             pause = max(asked, random.uniform(wait / 2, wait))
             if time.monotonic() + pause > deadline:
-                raise Unavailable(
-                    f"no answer from {self._http.base_url} within {self._deadline_s:g} s; last: {problem}"
-                )
+                raise Unavailable(f"no answer from {self._url} within {self._deadline_s:g} s; last: {problem}")
             time.sleep(pause)
             wait = min(wait * 2, LONGEST_WAIT_S)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections of this process."""
+        if self._process == os.getpid():
+            self._connections.close()
 
 
 def _refusal(response: httpx.Response) -> Refusal:

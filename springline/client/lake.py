@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-
-from springline.client.frames import delta_columns, to_arrow
 from springline.client.http import ApiClient
 from springline.client.ledger import Ledger, State
-from springline.client.loop import LoopThread
+from springline.client.loop import Stores
+from springline.client.schemas import delta_columns
+from springline.client.sources import schema_of
 from springline.client.table import DeltaTable
 from springline.errors import Code, refused
-from springline.storage.port import ObjectStore
 
 
 class Springline:
@@ -23,7 +21,8 @@ class Springline:
 
     `url` and `token` default to `SPRINGLINE_API_URL` and `SPRINGLINE_TOKEN`. `store_url` overrides where data
     files are written (default: what the API says of each table). `deadline_s`: how long a call is repeated while
-    the API gives no answer, in seconds. Usable as a context manager, and from several threads.
+    the API gives no answer, in seconds. Usable as a context manager, from several threads, and in a process that is
+    forked before the first write or read of a table (after it, that process is refused at once).
     """
 
     def __init__(
@@ -39,8 +38,7 @@ class Springline:
             _given("token", token, "SPRINGLINE_TOKEN"),
             deadline_s=deadline_s,
         )
-        self._loop = LoopThread()
-        self._stores: dict[str, ObjectStore] = {}
+        self._stores = Stores()
         self._store_url = store_url
         self.ledger = Ledger(self._api)
         """The events of the workspace: append to them."""
@@ -49,7 +47,7 @@ class Springline:
 
     def table(self, name_or_id: str) -> DeltaTable:
         """Return a table by name or id; nothing is read until it is used."""
-        return DeltaTable(self._api, self._loop, self._stores, name_or_id, self._store_url)
+        return DeltaTable(self._api, self._stores, name_or_id, self._store_url)
 
     def create_table(
         self,
@@ -62,12 +60,12 @@ class Springline:
     ) -> DeltaTable:
         """Create a table; `schema` is an Arrow schema, or any frame whose columns it shall have. Safe to repeat.
 
-        Raises `Refused` (NAME_TAKEN) if another table has that name.
+        Raises `Refused`: NAME_TAKEN if another table has that name, INVALID_REQUEST naming column and type for a type
+        that no Delta table has.
         """
-        arrow = schema if isinstance(schema, pa.Schema) else to_arrow(schema).schema
         body: dict[str, Any] = {
             "name": name,
-            "columns": delta_columns(arrow),
+            "columns": delta_columns(schema_of(schema)),
             "partition_columns": list(partition_by),
             "properties": dict(properties or {}),
         }
@@ -83,10 +81,7 @@ class Springline:
 
     def close(self) -> None:
         """Close connections and stores."""
-        for store in self._stores.values():
-            self._loop.run(store.aclose())
-        self._stores.clear()
-        self._loop.close()
+        self._stores.close()
         self._api.close()
 
     def __enter__(self) -> Springline:

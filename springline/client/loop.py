@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from springline.client.engine import Place
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+from springline.storage.url import open_store
 
 R = TypeVar("R")
 
@@ -27,3 +33,35 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class Stores:
+    """The stores behind a client's tables, opened when first used, and anew in a process that was forked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._loop: LoopThread | None = None
+        self._stores: dict[str, ObjectStore] = {}
+
+    def run(self, place: Place, work: Callable[[ObjectStore], Coroutine[Any, Any, R]]) -> R:
+        """Run `work` with the store of a table's workspace and return its result."""
+        with self._lock:
+            if self._process != os.getpid():
+                # The parent's thread and connections are not ours: leave them be.
+                self._process, self._loop, self._stores = os.getpid(), None, {}
+            loop = self._loop = self._loop or LoopThread()
+            store = self._stores.get(place.store_url)
+            if store is None:
+                store = self._stores[place.store_url] = open_store(place.store_url)
+        return loop.run(work(ScopedStore(store, place.scope)))
+
+    def close(self) -> None:
+        """Close whatever was opened by this process."""
+        if self._loop is None or self._process != os.getpid():
+            return
+        for store in self._stores.values():
+            self._loop.run(store.aclose())
+        self._stores.clear()
+        self._loop.close()
+        self._loop = None

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from springline.client.changes import Change, Changer, ChangeResult, Commit, Metrics
 from springline.client.expressions import column_of, planner_of_merge, quoted
 from springline.client.rows import MergeRows
+from springline.client.scratch import writer_properties
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Merge:
                 "clauses", [], "are none, so that the merge does nothing", "Add a clause, as when_matched_update."
             )
         arguments = {
-            "source": self._rows.fingerprint(),
+            "source": self._rows.fingerprint,
             "on": self._on,
             "aliases": [self._target, self._source],
             "clauses": [clause.known for clause in self._clauses],
@@ -150,6 +151,7 @@ class Merge:
             self._on,
             source_alias=self._source,
             target_alias=self._target,
+            writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )

@@ -10,15 +10,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict
 
 from springline import paths
+from springline.client.engine import Place, open_table
 from springline.client.expressions import Planner, column_of, expression_refusal, raise_unless_panic
 from springline.client.http import ApiClient
-from springline.client.loop import LoopThread
+from springline.client.loop import Stores
+from springline.client.writing import Table
+from springline.delta.history import HistoryRow, history_row
 from springline.errors import Code, Refused, refused
-from springline.storage.delta_uri import delta_uri
-from springline.storage.scoped import ScopedStore
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,47 +33,32 @@ LONGEST_HISTORY = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A table within reach: by the API under `name`, and in its store under `root`."""
+    """A table within reach: by the API under `name`, and in its store at `place`; `latest_version` was just told."""
 
     api: ApiClient
-    loop: LoopThread
+    stores: Stores
     name: str
-    root: str
-    location: str
+    place: Place
     latest_version: int
-    store: ScopedStore
 
     def delta_table(self, version: int | None = None) -> DeltaTable:
         """Open the table by delta-rs, at its latest version or another."""
-        from deltalake import DeltaTable  # noqa: PLC0415
-
-        uri, options = delta_uri(self.store, self.root)
-        return DeltaTable(uri, version=version, storage_options=options)
+        return open_table(self.place, version)
 
     def logs(self, versions: Sequence[int]) -> list[bytes | None]:
         """Return the log files of versions; None for one that is not there."""
-        return self.loop.run(self.store.read_many([paths.delta_log(self.root, version) for version in versions]))
+        names = [paths.delta_log(self.place.root, version) for version in versions]
+        return self.stores.run(self.place, lambda store: store.read_many(names))
 
 
-class TableVersion(BaseModel):
-    """One version of a table, as its log tells it.
-
-    `keys`: the idempotency keys whose requests it holds, several if the sequencer merged them. `operation` and
-    `parameters` are the writer's own words. `metrics`: what the writer counted, if it says so.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    timestamp: datetime | None
-    operation: str | None
-    keys: tuple[str, ...] = ()
-    parameters: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    engine: str | None = None
+def reached(table: Table) -> Reached:
+    """Ask the API where a table lies."""
+    status = table.status()
+    place = table.place(status)
+    return Reached(table.api, table.stores, table.name, place, status["latest_version"])
 
 
-def history(reached: Reached, latest: int, limit: int) -> list[TableVersion]:
+def history(reached: Reached, latest: int, limit: int) -> list[HistoryRow]:
     """Return the newest versions up to `latest`, newest first; it ends where log clean-up has removed the log."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_HISTORY:
         raise refused(
@@ -83,47 +68,23 @@ def history(reached: Reached, latest: int, limit: int) -> list[TableVersion]:
             value=limit,
             remedy="Ask for fewer versions.",
         )
-    found: list[TableVersion] = []
+    found: list[HistoryRow] = []
     lowest = max(-1, latest - limit)
     for end in range(latest, lowest, -LOGS_TOGETHER):
         versions = list(range(end, max(lowest, end - LOGS_TOGETHER), -1))
         for version, log in zip(versions, reached.logs(versions), strict=True):
             if log is None:
                 return found
-            found.append(table_version(version, log))
+            found.append(asked_for(history_row(version, log), log))
     return found
 
 
-def table_version(version: int, log: bytes) -> TableVersion:
-    """Return what a log file, which may be any writer's, tells of its version."""
-    info = _commit_info(log)
-    if info is None:
-        return TableVersion(version=version, timestamp=None, operation=None)
-    ours = info.get("springline")
-    members = ours.get("members") if isinstance(ours, dict) else None
-    keys = [one.get("key") for one in members if isinstance(one, dict)] if isinstance(members, list) else []
-    if not keys:
-        keys = [info.get("txnId")]
-    timestamp = info.get("timestamp")
-    operation, engine = info.get("operation"), info.get("engineInfo")
-    return TableVersion(
-        version=version,
-        timestamp=_moment(timestamp),
-        operation=_operation(operation, ours),
-        keys=tuple(key for key in keys if isinstance(key, str)),
-        parameters=_object(info.get("operationParameters")),
-        metrics=_object(info.get("operationMetrics")),
-        engine=engine if isinstance(engine, str) else None,
-    )
-
-
-def _operation(said: Any, ours: Any) -> str | None:
-    """Return a version's operation; delta-rs calls a write what our client committed by it for an operation."""
-    request = ours.get("request") if isinstance(ours, dict) else None
-    asked = request.get("operation") if isinstance(request, dict) else None
-    if said == "WRITE" and asked in ("delete", "update", "merge", "optimize"):
-        return str(asked).upper()
-    return said if isinstance(said, str) else None
+def asked_for(row: HistoryRow, log: bytes) -> HistoryRow:
+    """Return a row with the operation that our client asked for, where delta-rs calls its commit a write."""
+    asked = _object(_object((_commit_info(log) or {}).get("springline")).get("request")).get("operation")
+    if row.operation == "WRITE" and asked in ("delete", "update", "merge", "optimize"):
+        return row.model_copy(update={"operation": str(asked).upper()})
+    return row
 
 
 def operation_metrics(log: bytes) -> tuple[dict[str, Any], bool]:
@@ -150,15 +111,6 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _moment(milliseconds: Any) -> datetime | None:
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int):
-        return None
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def snapshot(reached: Reached, version: int | None, timestamp: datetime | str | None) -> TableSnapshot:
     """Open the table as of a version or a moment; raises `Refused` (NOT_FOUND) if that is not to be had."""
     if version is not None and timestamp is not None:
@@ -166,11 +118,11 @@ def snapshot(reached: Reached, version: int | None, timestamp: datetime | str | 
     table = reached.delta_table()
     if timestamp is not None:
         table = _loaded(table, _instant(timestamp), "timestamp")
-        first = table_version(table.version(), reached.logs([table.version()])[0] or b"").timestamp
-        if first is not None and first > _instant(timestamp):
+        first_ms = history_row(table.version(), reached.logs([table.version()])[0] or b"").timestamp_ms
+        if first_ms is not None and first_ms > _instant(timestamp).timestamp() * 1000:
             raise refused(
                 Code.NOT_FOUND,
-                f"the oldest version that can be read, {table.version()}, is of {first.isoformat()}",
+                f"the oldest version that can be read, {table.version()}, was written after that",
                 field="timestamp",
                 value=str(timestamp),
                 remedy="Ask for that moment or a later one; history() shows which versions are left.",

@@ -1,37 +1,32 @@
-"""The rows of a merge: held for every try, cast only where no value changes, and known by a fingerprint."""
+"""The rows of a merge: held for every try, cast only where no value changes, and known by their fingerprint."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from typing import Any
 
 import pyarrow as pa
 
-from springline.client.expressions import plain_type
-from springline.client.frames import conform, to_arrow
+from springline.client.casts import Conversion
+from springline.client.fingerprint import Fingerprint
+from springline.client.plain import check_names, plain_type
+from springline.client.sources import batches, schema_of
+from springline.client.writing import plain_pieces
 
 
 class MergeRows:
     """What a caller merges. The rows are held in memory: an operation that lost a race is done again with them."""
 
     def __init__(self, data: Any) -> None:
-        self.table = to_arrow(data)
+        digest = Fingerprint()
+        pieces: list[pa.Table] = []
+        for batch in batches(data):
+            check_names(batch.schema)
+            for piece, columns in plain_pieces(batch):
+                digest.add(piece.schema.names, columns, piece.num_rows)
+                pieces.append(pa.table(columns, names=piece.schema.names))
+        self.fingerprint = digest.digest()
+        self.table = pa.concat_tables(pieces, promote_options="permissive") if pieces else _without_rows(data)
         self._fitted: tuple[pa.Schema, pa.Table] | None = None
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the rows, their order included."""
-        plain = pa.table(
-            {
-                name: self.table.column(name).cast(plain_type(self.table.schema.field(name).type))
-                for name in self.table.column_names
-            }
-        )
-        rows = plain.take(pa.array(range(plain.num_rows), pa.int64())).combine_chunks().replace_schema_metadata(None)
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows)
-        return hashlib.sha256(sink.getvalue()).hexdigest()
 
     def for_table(self, schema: pa.Schema) -> pa.Table:
         """Return the rows with the columns that the table has in its types.
@@ -40,9 +35,20 @@ class MergeRows:
         """
         if self._fitted is None or self._fitted[0] != schema:
             shared = [name for name in self.table.column_names if name in schema.names]
-            wanted = pa.schema([schema.field(name).with_nullable(True) for name in shared])
-            fitted = conform(self.table.select(shared), wanted)
+            mine = self.table.select(shared)
+            conversion = Conversion(mine.schema, pa.schema([schema.field(name).with_nullable(True) for name in shared]))
+            fitted: list[list[pa.Array]] = [[] for _ in shared]
+            for batch in mine.to_batches():
+                for column, array in zip(fitted, conversion.apply(batch.columns, batch.num_rows), strict=True):
+                    column.append(array)
             columns = {name: self.table.column(name) for name in self.table.column_names}
-            columns |= {name: fitted.column(name) for name in shared}
+            for name, arrays in zip(shared, fitted, strict=True):
+                columns[name] = pa.chunked_array(arrays, schema.field(name).type)
             self._fitted = (schema, pa.table(columns))
         return self._fitted[1]
+
+
+def _without_rows(data: Any) -> pa.Table:
+    schema = schema_of(data)
+    check_names(schema)
+    return pa.schema([(field.name, plain_type(field.type, field.name)) for field in schema]).empty_table()

@@ -274,6 +274,14 @@ def delta_data_file(root: str, name: str) -> ObjectPath:
     return ObjectPath(f"{_root(root)}/{name}")
 
 
+def delta_scratch(key: str, attempt: str) -> str:
+    """Return where one attempt at the request of an idempotency key writes its data files, relative to a table's root.
+
+    `attempt` is one segment. No partition's folder is there: names of such hold `=`.
+    """
+    return f"{canonical_uuid('idempotency_key', key)}/{segment('attempt', attempt)}"
+
+
 def table_entry(table: str) -> ObjectPath:
     """Return the name of a table's registry entry."""
     return ObjectPath(f"{_NAMESPACE}/tables/{table_id(table)}.json")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from activities.messages import TableRef
 from springline import paths
 from springline.cli.recover import recover_table, verify_table
-from springline.client.files import append_payload
+from springline.client.payloads import append_payload
 from springline.delta.request import CommitRequest, CommitResult, Mode
 from springline.errors import Code
 from springline.paths import ObjectPath

@@ -16,7 +16,7 @@ import uuid_utils
 from activities.messages import TableRef
 from springline import names, paths
 from springline.api.tokens import make_token
-from springline.client.files import append_payload
+from springline.client.payloads import append_payload
 from springline.config import PREFIX
 from springline.delta.request import Mode
 from springline.ledger.event_ids import new_event_id

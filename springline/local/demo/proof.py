@@ -11,7 +11,6 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from springline import paths
-from springline.client.frames import to_arrow
 from springline.local.demo.data import ROW
 
 
@@ -29,7 +28,7 @@ def prove(location: str, source: pa.Table, acknowledged: dict[str, int]) -> Proo
     """Compare the table at `location` with `source` row for row, and its log with the acknowledged keys' versions."""
     problems: list[str] = []
     table = DeltaTable(location)
-    read = to_arrow(table.to_pyarrow_table()).select(source.column_names).sort_by(ROW)
+    read = pa.table(table.to_pyarrow_table()).select(source.column_names).sort_by(ROW)
     if read.num_rows != source.num_rows:
         problems.append(f"the table has {read.num_rows} rows, the source {source.num_rows}")
     elif not read.cast(source.schema).equals(source):

@@ -1,0 +1,106 @@
+"""Where the Delta library finds a table, what it needs to open it there, and whether it works in this process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+import deltalake
+
+from springline import paths
+from springline.errors import Code, refused
+from springline.paths import Scope
+
+ENGINE_INFO = f"Springline-Python delta-rs:py-{deltalake.__version__}"
+"""How commits of this client name the engine that wrote their files."""
+
+EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
+
+
+def storage_options(location: str) -> dict[str, str]:
+    """Return the `storage_options` that `deltalake` needs with a table's location.
+
+    None for a folder. For a bucket the library finds the same default credentials as Google's own client; an
+    emulator is taken from the environment. The emulator serves the library's reads and refuses its writes, which go
+    by another interface of the real store.
+    """
+    emulator = os.environ.get(EMULATOR_VARIABLE)
+    if not location.startswith("gs://") or not emulator:
+        return {}
+    return {
+        "google_base_url": emulator,
+        "google_skip_signature": "true",
+        "allow_http": str(emulator.startswith("http://")).lower(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table lies. `store_url`, `scope` and `root` name it for our stores, `location` for a Delta library."""
+
+    location: str
+    store_url: str
+    scope: Scope
+    root: str
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the table's folder on this machine, None if it lies in a bucket."""
+        parts = urlsplit(self.location)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
+    def uri(self) -> str:
+        """Return what a Delta library opens the table by."""
+        folder = self.folder
+        return self.location if folder is None else str(folder)
+
+
+def place_of(location: str, root: str, store_url: str | None = None) -> Place:
+    """Return the place of a table with this `location` and `root`; `store_url` overrides the store that it names."""
+    found, scope = paths.split_location(location, root)
+    if store_url is not None and store_url.rstrip("/") != found.rstrip("/"):
+        location = store_url.rstrip("/") + location.removeprefix(found.rstrip("/"))
+        found = store_url
+    return Place(location, found, scope, root)
+
+
+def open_table(place: Place, version: int | None = None) -> deltalake.DeltaTable:
+    """Open the table at `version` (default: the newest) with the Delta library."""
+    check_process()
+    return deltalake.DeltaTable(place.uri, version=version, storage_options=storage_options(place.location))
+
+
+_first_process: int | None = None
+
+
+def check_process() -> None:
+    """Raise `Refused` if the Delta library was used before this process was forked: its threads are not here.
+
+    To be called before every use of the library that reads or writes.
+    """
+    global _first_process  # noqa: PLW0603 - one a process, as the library's own runtime is
+    if _first_process is None:
+        _first_process = os.getpid()
+    elif _first_process != os.getpid():
+        refuse_forked()
+
+
+def refuse_forked() -> NoReturn:
+    """Raise the refusal of a process that was forked after its parent had used the Delta library."""
+    raise refused(
+        Code.INVALID_REQUEST,
+        "this process was forked after its parent had used the Delta library, whose threads do not live in a fork",
+        field="process",
+        value=os.getpid(),
+        remedy="Start processes by spawn or forkserver (multiprocessing.set_start_method), or fork before the first "
+        "write or read of a table.",
+    )
+
+
+def is_forked_panic(error: BaseException) -> bool:
+    """Say whether an error is the library's own complaint of having been forked, when somebody else had used it."""
+    return type(error).__name__ == "PanicException" and "Forked process" in str(error)

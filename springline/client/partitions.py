@@ -1,0 +1,178 @@
+"""Partition values as every reader takes them for what they are, and predicates over them.
+
+The files are split by the values' texts, not by the values: so a text is ours to choose, and one that some engine would
+read as something else (a timestamp without a zone, `inf`) is never written. Two values share a file only if their texts
+are equal. Texts are those of the Delta protocol, "Partition Value Serialization".
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+
+from springline.client.engine import check_process
+from springline.client.plain import bad_column
+from springline.errors import Code, refused
+
+LONGEST_FOLDER = 255
+"""The longest name that file systems take: a partition value is a folder's name, percent-encoded."""
+
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def check_partition_types(schema: pa.Schema, partition_by: Sequence[str]) -> None:
+    """Raise `Refused` for a partition column whose values no text tells in every reader."""
+    for name in partition_by:
+        kind = schema.field(name).type
+        if pa.types.is_binary(kind) or pa.types.is_nested(kind):
+            raise bad_column(
+                name,
+                f"partitions the table and is of type {kind}: engines write its values as different texts",
+                str(kind),
+                "Write this table with the engine that made it, and commit its actions through the API.",
+            )
+
+
+def partition_texts(column: pa.Array, path: str) -> pa.Array:
+    """Return the texts of a partition column of the table's type; null stays null.
+
+    Raises `Refused` for a value that a reader would take for another: an empty string (which is null by the protocol),
+    one that is a folder name of its own or too long for one, a negative decimal with a fraction.
+    """
+    if pa.types.is_null(column.type) or column.null_count == len(column):
+        return pa.nulls(len(column), pa.string())
+    numbers, values = _distinct(column)
+    texts = [None if value is None else _text(value, column.type, path) for value in values]
+    return pa.array(texts, pa.string()).take(numbers)
+
+
+def _distinct(column: pa.Array) -> tuple[pa.Array, list[Any]]:
+    """Return indices and distinct values; floats are told apart by their bits, but for NaN, which is one."""
+    if pa.types.is_floating(column.type):
+        single = pa.types.is_float32(column.type)
+        values = column.fill_null(0).to_numpy(zero_copy_only=False)
+        values = np.where(np.isnan(values), np.nan, values).astype(np.float32 if single else np.float64)
+        bits = pa.array(values.view(np.int32 if single else np.int64), mask=_nulls(column))
+        coded = bits.dictionary_encode()
+        found = coded.dictionary.to_numpy(zero_copy_only=False)
+        return coded.indices, list(found.view(np.float32 if single else np.float64))
+    if pa.types.is_timestamp(column.type):
+        coded = column.view(pa.int64()).dictionary_encode()
+        naive = coded.dictionary.view(pa.timestamp("us"))
+        return coded.indices, list(naive.to_pylist())
+    coded = column.dictionary_encode()
+    return coded.indices, coded.dictionary.to_pylist()
+
+
+def _nulls(column: pa.Array) -> np.ndarray[Any, Any]:
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _text(value: Any, kind: pa.DataType, path: str) -> str:
+    types = pa.types
+    if types.is_boolean(kind):
+        return "true" if value else "false"
+    if types.is_floating(kind):
+        return "NaN" if np.isnan(value) else _float_text(value)
+    if types.is_date32(kind):
+        return str(value.isoformat())
+    if types.is_timestamp(kind):
+        text = value.isoformat(sep=" " if kind.tz is None else "T", timespec="microseconds")
+        return str(text if kind.tz is None else f"{text}Z")
+    if types.is_decimal(kind):
+        if value < 0 and value != value.to_integral_value():
+            raise _unsafe(path, str(value), "is negative and has a fraction, which delta-rs reads wrongly")
+        return f"{value:f}"
+    if types.is_string(kind):
+        return _string_text(value, path)
+    return str(value)
+
+
+def _float_text(value: Any) -> str:
+    if np.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return str(value)
+
+
+def _string_text(value: str, path: str) -> str:
+    if value == "":
+        raise _unsafe(path, value, "is empty, which the Delta protocol reads back as null")
+    if value == _HIVE_NULL:
+        raise _unsafe(path, value, "is what a folder of nulls is called, and some readers take it for null")
+    if len(path) + 1 + len(quote(value, safe="")) > LONGEST_FOLDER:
+        raise _unsafe(path, value[:100], f"makes a folder's name longer than {LONGEST_FOLDER} characters")
+    return value
+
+
+def _unsafe(path: str, value: str, problem: str) -> Exception:
+    return bad_column(
+        path,
+        f"partitions the table, and its value {value!r} {problem}",
+        value,
+        "Write another value, or partition by another column.",
+    )
+
+
+def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[bool]:
+    """Say of each row of `values`, which holds partition columns, whether it fits the SQL predicate `where`.
+
+    The predicate means what the Delta library makes of it. Raises `Refused` if it is none, or names other columns.
+    """
+    numbered = values.append_column(_NUMBER, pa.array(range(values.num_rows), pa.int64()))
+    check_process()
+    with tempfile.TemporaryDirectory(prefix="springline-where-") as folder:
+        deltalake.write_deltalake(folder, numbered.to_reader())
+        query = f"SELECT {_NUMBER} FROM t WHERE ({where})"
+        try:
+            found = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(folder)).execute(query).read_all()
+        except deltalake.exceptions.DeltaError as error:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"where={where!r} is no predicate over the partition columns: {str(error).splitlines()[0]}",
+                field="where",
+                value=where,
+                remedy=f"Write SQL over {', '.join(partition_by)} only, such as {partition_by[0]} = '...'."
+                if partition_by
+                else "The table is not partitioned: leave where out.",
+            ) from error
+        numbers = set(pa.table(found)[_NUMBER].to_pylist())
+    return [index in numbers for index in range(values.num_rows)]
+
+
+_NUMBER = "__springline_row"
+
+
+class Distinct:
+    """The distinct partition values of a stream of rows, as a table of their own."""
+
+    def __init__(self, schema: pa.Schema, partition_by: Sequence[str]) -> None:
+        self._names = list(partition_by)
+        self._schema = pa.schema([schema.field(name).with_nullable(True) for name in partition_by])
+        self._seen: dict[tuple[str | None, ...], dict[str, Any]] = {}
+
+    def add(self, texts: Mapping[str, pa.Array], values: Mapping[str, pa.Array]) -> None:
+        """Take the partition columns of a batch: their texts and their values."""
+        table = pa.table({**texts, _NUMBER: pa.array(range(len(next(iter(texts.values())))), pa.int64())})
+        for group in table.group_by(self._names, use_threads=False).aggregate([(_NUMBER, "min")]).to_pylist():
+            key = tuple(group[name] for name in self._names)
+            if key not in self._seen:
+                index = group[f"{_NUMBER}_min"]
+                self._seen[key] = {name: values[name].slice(index, 1) for name in self._names}
+
+    def table(self) -> pa.Table:
+        """Return one row for each distinct combination."""
+        columns = {
+            field.name: pa.chunked_array([one[field.name] for one in self._seen.values()], field.type)
+            for field in self._schema
+        }
+        return pa.table(columns, schema=self._schema)
+
+
+Watch = Callable[[Mapping[str, pa.Array], Mapping[str, pa.Array]], None]
+"""Told of each batch's partition columns, as texts and as values."""

@@ -1,0 +1,69 @@
+"""The payloads that this client commits: what its commits say of themselves, then their actions, one a line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from springline.client.engine import ENGINE_INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a request is, whatever files it became: its operation, and the fingerprint of all that it was asked."""
+
+    operation: str
+    fingerprint: str
+
+    @property
+    def text(self) -> str:
+        """Return the form in which the server tells it of a committed key."""
+        return f"{self.operation}:{self.fingerprint}"
+
+
+def commit_info(
+    key: str,
+    parameters: Mapping[str, str],
+    identity: Identity | None,
+    *,
+    metrics: Mapping[str, int] | None = None,
+    blind: bool = False,
+    operation: str = "WRITE",
+) -> dict[str, Any]:
+    """Return a `commitInfo` action of now. It carries the key as `txnId`, so that a lost coordinator can be rebuilt."""
+    info: dict[str, Any] = {
+        "timestamp": time.time_ns() // 1_000_000,
+        "operation": operation,
+        "operationParameters": dict(parameters),
+        "isBlindAppend": blind,
+        "engineInfo": ENGINE_INFO,
+        "txnId": key,
+    }
+    if metrics is not None:
+        info["operationMetrics"] = {name: str(value) for name, value in metrics.items()}
+    if identity is not None:
+        request = {"operation": identity.operation, "fingerprint": identity.fingerprint}
+        info["springline"] = {"request": request}
+    return {"commitInfo": info}
+
+
+def payload_of(actions: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return actions as the lines of a payload."""
+    return b"".join(orjson.dumps(action) + b"\n" for action in actions)
+
+
+def append_payload(
+    adds: Sequence[Mapping[str, Any]],
+    key: str,
+    partition_by: Sequence[str],
+    identity: Identity | None = None,
+    metrics: Mapping[str, int] | None = None,
+) -> bytes:
+    """Return the payload of a blind append of these files."""
+    parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(partition_by)).decode()}
+    info = commit_info(key, parameters, identity, metrics=metrics, blind=True)
+    return payload_of([info, *({"add": add} for add in adds)])

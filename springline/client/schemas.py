@@ -1,0 +1,100 @@
+"""Schemas between Arrow and Delta: of tables as they are, as they are made, and as an append may widen them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pyarrow as pa
+from deltalake import Schema as DeltaSchema
+
+from springline.client.plain import bad_column, bad_type, check_names, plain_type
+
+
+def arrow_schema(columns: Mapping[str, Any]) -> pa.Schema:
+    """Return the Arrow schema of a Delta struct type, as the API's table status carries it."""
+    return pa.schema(DeltaSchema.from_json(orjson.dumps(columns).decode()).to_arrow())
+
+
+def delta_columns(schema: pa.Schema) -> list[dict[str, Any]]:
+    """Return the columns of an Arrow schema as the API takes them when it creates a table.
+
+    Raises `Refused`, naming column and type, for a type that no Delta table has, and for two columns of one name.
+    """
+    check_names(schema)
+    fields = [pa.field(one.name, _delta_type(one.type, one.name), one.nullable) for one in schema]
+    parsed = orjson.loads(DeltaSchema.from_arrow(pa.schema(fields)).to_json())
+    columns: list[dict[str, Any]] = parsed["fields"]
+    return columns
+
+
+def _delta_type(kind: pa.DataType, path: str) -> pa.DataType:
+    """Return the Delta form of an Arrow type, in Arrow's words."""
+    return _widened(plain_type(kind, path), path)
+
+
+def _widened(kind: pa.DataType, path: str) -> pa.DataType:
+    types = pa.types
+    if types.is_null(kind):
+        raise bad_type(path, kind, "Give the column a type; nulls alone have none.")
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", tz="UTC" if kind.tz else None)
+    if types.is_unsigned_integer(kind):
+        return pa.int64() if kind.bit_width >= 32 else pa.int32() if kind.bit_width == 16 else pa.int16()
+    if types.is_date64(kind):
+        return pa.date32()
+    if types.is_list(kind):
+        return pa.list_(pa.field("element", _widened(kind.value_type, f"{path}[]")))
+    if types.is_map(kind):
+        return pa.map_(_widened(kind.key_type, f"{path}{{key}}"), _widened(kind.item_type, f"{path}{{value}}"))
+    if types.is_struct(kind):
+        if kind.num_fields == 0:
+            raise bad_type(path, kind, "Give the struct a field, or leave the column out.")
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return pa.struct([pa.field(one.name, _widened(one.type, f"{path}.{one.name}")) for one in fields])
+    return kind
+
+
+def merged_columns(columns: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any] | None:
+    """Return the table's struct type with the columns and struct fields that `schema` has besides; None if it has none.
+
+    What is new may be null, and comes last. Raises `Refused` for a new column without a type, or of one that Delta does
+    not have, and for one that is the table's but for its case.
+    """
+    merged = copy.deepcopy(dict(columns))
+    return merged if _merge(merged, list(schema), "") else None
+
+
+def _merge(struct: dict[str, Any], fields: list[pa.Field], path: str) -> bool:
+    known = {one["name"]: one for one in struct["fields"]}
+    folded = {name.lower(): name for name in known}
+    changed = False
+    for field in fields:
+        inner = path + field.name
+        if field.name in known:
+            changed |= _merge_type(known[field.name], "type", field.type, inner)
+            continue
+        if field.name.lower() in folded:
+            other = folded[field.name.lower()]
+            raise bad_column(inner, f"differs from {other!r} only in case", field.name, f"Rename it to {other!r}.")
+        (added,) = delta_columns(pa.schema([pa.field(field.name, _delta_type(field.type, inner))]))
+        struct["fields"].append(added)
+        changed = True
+    return changed
+
+
+def _merge_type(holder: dict[str, Any], name: str, kind: pa.DataType, path: str) -> bool:
+    """Merge into a type that is nested on both sides; anything else is left to the casts to judge."""
+    target = holder[name]
+    plain = plain_type(kind, path)
+    if not isinstance(target, dict):
+        return False
+    if target["type"] == "struct" and pa.types.is_struct(plain):
+        return _merge(target, [plain.field(index) for index in range(plain.num_fields)], f"{path}.")
+    if target["type"] == "array" and pa.types.is_list(plain):
+        return _merge_type(target, "elementType", plain.value_type, f"{path}[]")
+    if target["type"] == "map" and pa.types.is_map(plain):
+        return _merge_type(target, "valueType", plain.item_type, f"{path}{{value}}")
+    return False

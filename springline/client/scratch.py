@@ -1,0 +1,228 @@
+"""Data files, written by the Delta library into a scratch table of their own below the table's root.
+
+    {root}/{key}/{attempt}/...        the data files, which become the table's by a commit that names them
+    {root}/{key}/{attempt}/_delta_log the scratch table's own log, removed when its actions have been taken
+
+Each attempt has a scratch table of its own, so that two processes, or a retry, never share one. In a folder the files
+are written where they stay. For a bucket they are written on this machine and put there by the store, whose writes are
+conditional and checked, and whose emulator takes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import deltalake
+import orjson
+import pyarrow as pa
+
+from springline import paths
+from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
+from springline.client.loop import Stores
+from springline.delta import properties as table_properties
+from springline.errors import Code, SpringlineError, refused
+from springline.storage.port import ObjectStore
+from springline.storage.resolve import put_once
+from springline.storage.together import together
+
+TARGET_FILE_BYTES = 128 * 1024 * 1024
+"""How large a data file is meant to be where the table does not say."""
+FLUSHES_TOGETHER = 8
+UPLOADS_TOGETHER = 4
+ROW_GROUP_ROWS = 1024 * 1024
+
+
+class WriteFailed(SpringlineError):
+    """The data files could not be written; nothing was committed. The message is the Delta library's own."""
+
+
+@dataclass(slots=True)
+class Files:
+    """Data files that are written and not yet a table's. `adds`: their actions, with paths relative to its root."""
+
+    adds: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows they hold."""
+        return sum(orjson.loads(add["stats"])["numRecords"] for add in self.adds if add.get("stats"))
+
+    @property
+    def bytes(self) -> int:
+        """Return how large they are."""
+        return sum(int(add["size"]) for add in self.adds)
+
+
+class Scratch:
+    """One attempt to write the files of a request."""
+
+    def __init__(self, place: Place, stores: Stores, key: str) -> None:
+        self._place = place
+        self._stores = stores
+        self._name = paths.delta_scratch(key, uuid.uuid4().hex[:12])
+        folder = place.folder
+        self._temporary: str | None = None
+        if folder is None:
+            self._temporary = tempfile.mkdtemp(prefix="springline-write-")
+            self._folder = Path(self._temporary) / "table"
+        else:
+            self._folder = folder / self._name
+
+    def write(
+        self,
+        schema: pa.Schema,
+        rows: Iterator[pa.RecordBatch],
+        partition_by: Sequence[str],
+        settings: Mapping[str, str],
+    ) -> Files:
+        """Write `rows` and return their files; raises what `rows` raises, `Refused` in a fork, `WriteFailed`."""
+        check_process()
+        watched = _Watched(rows)
+        try:
+            deltalake.write_deltalake(
+                str(self._folder),
+                pa.RecordBatchReader.from_batches(schema, watched),
+                partition_by=list(partition_by) or None,
+                mode="error",
+                configuration={
+                    name: settings[name]
+                    for name in (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
+                    if name in settings
+                },
+                target_file_size=target_file_bytes(settings),
+                writer_properties=writer_properties(settings),
+                post_commithook_properties=deltalake.PostCommitHookProperties(
+                    create_checkpoint=False, cleanup_expired_logs=False
+                ),
+            )
+        except BaseException as error:
+            self.discard()
+            if watched.error is not None:
+                raise watched.error from None
+            if is_forked_panic(error):
+                refuse_forked()
+            if isinstance(error, (deltalake.exceptions.DeltaError, OSError, ValueError)):
+                raise WriteFailed(f"the data files could not be written: {error}") from error
+            raise
+        return self._taken()
+
+    def _taken(self) -> Files:
+        """Take the actions from the scratch table's log, make its files durable, and remove the log."""
+        log = self._folder / paths.DELTA_LOG_FOLDER
+        lines = [
+            orjson.loads(line) for file in sorted(log.glob("*.json")) for line in file.read_bytes().split(b"\n") if line
+        ]
+        found = [line["add"] for line in lines if "add" in line]
+        shutil.rmtree(log)
+        names = [unquote(add["path"]) for add in found]
+        if self._temporary is None:
+            self._make_durable(names)
+            adds = [_add(one, f"{self._name}/{one['path']}") for one in found]
+        else:
+            targets = [f"{self._name}/{Path(name).name}" for name in names]
+            self._upload(names, targets)
+            shutil.rmtree(self._temporary)
+            adds = [_add(one, target) for one, target in zip(found, targets, strict=True)]
+        return Files(adds)
+
+    def _make_durable(self, names: Sequence[str]) -> None:
+        """Flush files and folders to the disk: a commit must not outlive what it names."""
+        files = [self._folder / name for name in names]
+        folders = {self._folder, self._folder.parent, self._folder.parent.parent}
+        folders.update(parent for file in files for parent in file.parents if self._folder in parent.parents)
+        everything = [*files, *sorted(folders)]
+        if len(everything) <= FLUSHES_TOGETHER:
+            for one in everything:
+                _flush(one)
+            return
+        with ThreadPoolExecutor(FLUSHES_TOGETHER) as pool:
+            for _ in pool.map(_flush, everything, chunksize=32):
+                pass
+
+    def _upload(self, names: Sequence[str], targets: Sequence[str]) -> None:
+        paired = list(zip(names, targets, strict=True))
+        for start in range(0, len(paired), UPLOADS_TOGETHER):
+            some = paired[start : start + UPLOADS_TOGETHER]
+
+            async def put(store: ObjectStore, some: list[tuple[str, str]] = some) -> None:
+                await together(*(put_once(store, self._target(path), self._data(name)) for name, path in some))
+
+            self._stores.run(self._place, put)
+
+    def _target(self, path: str) -> paths.ObjectPath:
+        return paths.delta_data_file(self._place.root, path)
+
+    def _data(self, name: str) -> bytes:
+        return (self._folder / name).read_bytes()
+
+    def discard(self) -> None:
+        """Remove whatever was written: of an attempt that no commit names, and none ever will."""
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+
+
+class _Watched:
+    """Batches for the library, which tells of an error in them by its text only: the error itself is kept here."""
+
+    def __init__(self, rows: Iterator[pa.RecordBatch]) -> None:
+        self._rows = rows
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._rows
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def target_file_bytes(settings: Mapping[str, str]) -> int:
+    """Return the size that a table wants its data files to have."""
+    return table_properties.bytes_of(settings.get(table_properties.TARGET_FILE_SIZE, "")) or TARGET_FILE_BYTES
+
+
+def writer_properties(settings: Mapping[str, str]) -> deltalake.WriterProperties:
+    """Return what the Parquet writer is told for a table with these properties."""
+    codec = settings.get(table_properties.CODEC, "snappy").lower()
+    return deltalake.WriterProperties(compression=table_properties.CODECS[codec])
+
+
+def check_settings(settings: Mapping[str, str], table: str) -> None:
+    """Raise `Refused` for a table property that says how files are written and that this client would not honour."""
+    found = table_properties.problem_for_writer(settings)
+    if found is not None:
+        name, problem, remedy = found
+        raise refused(
+            Code.UNSUPPORTED_FEATURE,
+            f"table {table!r} has the property {name}={settings[name]!r}, which {problem}",
+            field=name,
+            value=settings[name],
+            remedy=f"Set the property anew ({remedy}), or write this table with the engine that set it.",
+        )
+
+
+def _add(add: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return an action as it was written, under its path in the table, without members that say nothing."""
+    return {name: value for name, value in add.items() if value is not None} | {"path": path}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

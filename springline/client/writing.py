@@ -1,0 +1,557 @@
+"""Appending and overwriting: the caller's rows become files, the files a commit, exactly once for each key.
+
+The rows are read once, batch by batch. On the way each batch is put into plain form, taken into the fingerprint that
+the key stands for, cast to the table's types, and handed to the Delta library, which writes the files. Only the commit
+is repeated when the table has changed meanwhile: the files stay what they are.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import uuid_utils
+
+from springline.client.casts import Conversion
+from springline.client.engine import Place, check_process, open_table, place_of
+from springline.client.fingerprint import Fingerprint, combined
+from springline.client.http import ApiClient, Unavailable
+from springline.client.loop import Stores
+from springline.client.partitions import Distinct, check_partition_types, matching, partition_texts
+from springline.client.payloads import Identity, append_payload, commit_info, payload_of
+from springline.client.plain import TooLarge, bad_column, plain_batch
+from springline.client.schemas import arrow_schema, merged_columns
+from springline.client.scratch import Files, Scratch, check_settings
+from springline.client.sources import batches
+from springline.delta.features import declared, writer_duties
+from springline.delta.keys import idempotency_key
+from springline.delta.payload import MAX_PAYLOAD_BYTES
+from springline.delta.request import Mode
+from springline.errors import Code, Refused, refused
+
+TRIES = 10
+"""How often a commit is computed anew because the table changed under it."""
+HASHES_WAITING = 4
+"""Batches that may wait for their hash while the next ones are written."""
+
+_MOVED = (Code.METADATA_CHANGED, Code.STALE_READ_VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a write came to.
+
+    `version` holds the rows; `key` is the idempotency key that was sent. `committed` is False where there was nothing
+    to do: then `version` is the table's newest, and nothing is known of the key.
+    """
+
+    version: int
+    delta_log_path: str | None
+    key: str
+    rows: int
+    committed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The table as of `version`: what the rows must look like and where they go."""
+
+    version: int
+    place: Place
+    columns: dict[str, Any]
+    schema: pa.Schema
+    partition_by: tuple[str, ...]
+    properties: dict[str, str]
+    protocol: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Table:
+    """A table as its writers see it: its API, its layout as last read, and the stores behind it."""
+
+    def __init__(self, api: ApiClient, stores: Stores, name: str, store_url: str | None) -> None:
+        self.api = api
+        self.stores = stores
+        self.name = name
+        self._store_url = store_url
+        self._layout: Layout | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Return the table's status as the API tells it."""
+        return self.api.call("GET", f"/api/v1/delta/tables/{self.name}")
+
+    def explain(self, key: str) -> dict[str, Any]:
+        """Return what became of a key; raises `Refused` (KEY_NOT_FOUND) if nothing did."""
+        return self.api.call("GET", f"/api/v1/delta/tables/{self.name}/commits/{key}")
+
+    def place(self, status: Mapping[str, Any]) -> Place:
+        """Return where the table lies, given its status."""
+        return place_of(status["location"], status["table"]["root"], self._store_url)
+
+    def layout(self) -> Layout:
+        """Return the layout as last read, reading it if need be."""
+        return self._layout or self.refresh()
+
+    def refresh(self) -> Layout:
+        """Read the table's layout anew. Raises `Refused` for a table this client may not write."""
+        status = self.status()
+        if status["columns"] is None or status["protocol"] is None:
+            raise refused(
+                Code.NOT_A_DELTA_TABLE,
+                f"table {self.name!r} has no schema yet",
+                field="table",
+                value=self.name,
+                remedy="Commit a protocol and a metaData action to it first.",
+            )
+        metadata = status["metadata"]
+        duties = writer_duties(status["protocol"], metadata)
+        if duties:
+            raise refused(
+                Code.UNSUPPORTED_FEATURE,
+                f"table {self.name!r} asks its writers for {', '.join(duties)}, which this client does not do",
+                field="table",
+                value=duties,
+                remedy="Write this table with an engine that does, and commit its actions through the API.",
+            )
+        check_settings(status["properties"], self.name)
+        layout = Layout(
+            version=status["latest_version"],
+            place=self.place(status),
+            columns=status["columns"],
+            schema=arrow_schema(status["columns"]),
+            partition_by=tuple(status["partition_columns"]),
+            properties=status["properties"],
+            protocol=status["protocol"],
+            metadata=metadata,
+        )
+        check_partition_types(layout.schema, layout.partition_by)
+        self._layout = layout
+        return layout
+
+    def commit(self, payload: bytes, key: str, mode: Mode, read_version: int) -> dict[str, Any]:
+        """Stage and commit a payload; raises `Refused`, or `Unavailable` when nobody knows what became of it."""
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise refused(
+                Code.PAYLOAD_TOO_LARGE,
+                f"the commit names so many files that it has {len(payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}",
+                field="data",
+                value=len(payload),
+                remedy="Write fewer partitions or larger files at a time, in several commits with a key each.",
+            )
+        url = f"/api/v1/delta/tables/{self.name}/commits"
+        staged = self.api.call("POST", f"{url}/stage", body={"payload": payload.decode()})
+        body = staged | {"read_version": read_version, "mode": mode.value}
+        return self.api.call("POST", url, body=body, headers={"Idempotency-Key": key})
+
+    def forget(self) -> None:
+        """Read the layout anew when it is next used."""
+        self._layout = None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One request to write: its data, its key, and how it becomes a commit."""
+
+    data: Any
+    key: str
+    asked: bool
+    """Whether the caller chose the key, so that it may have been used before."""
+    identify: Callable[[str], Identity]
+    first: pa.RecordBatch | None = None
+    rest: Iterator[pa.RecordBatch] = field(default_factory=lambda: iter(()))
+
+    @property
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        return self.rest if self.first is None else chain([self.first], self.rest)
+
+
+def append(table: Table, data: Any, *, key: str | None = None, schema_mode: str | None = None) -> WriteResult:
+    """Append rows exactly once; see `DeltaTable.append`."""
+    if schema_mode not in (None, "merge"):
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"schema_mode={schema_mode!r} is not a way to append",
+            field="schema_mode",
+            value=schema_mode,
+            remedy="Leave it out, or pass 'merge' to add the columns that the table does not have.",
+        )
+    plan = _plan(data, key, lambda rows: Identity("append", rows))
+    if plan.first is None:
+        return _nothing(table, plan.key)
+    return _Write(table, plan, _Append(table, plan, merge=schema_mode == "merge")).run()
+
+
+def overwrite(table: Table, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
+    """Replace rows exactly once; see `DeltaTable.overwrite`."""
+    plan = _plan(data, key, lambda rows: Identity("overwrite", combined([rows, "" if where is None else where])))
+    return _Write(table, plan, _Overwrite(table, plan, where)).run()
+
+
+def _plan(data: Any, key: str | None, identify: Callable[[str], Identity]) -> _Plan:
+    made = new_key() if key is None else idempotency_key(key)
+    rest = batches(data)
+    first = next(rest, None)
+    if first is None:
+        # What reading a source to its end leaves behind is closed with it.
+        rest = iter(())
+    return _Plan(data, made, key is not None, identify, first, rest)
+
+
+def _nothing(table: Table, key: str) -> WriteResult:
+    return WriteResult(table.status()["latest_version"], None, key, 0, committed=False)
+
+
+class _Append:
+    """How an append becomes a commit: blind, or strict where it adds columns."""
+
+    def __init__(self, table: Table, plan: _Plan, *, merge: bool) -> None:
+        self._table = table
+        self._plan = plan
+        self._merge = merge
+
+    def target(self, layout: Layout) -> tuple[pa.Schema, dict[str, Any] | None]:
+        """Return the schema to write, and the table's new columns if the append adds some."""
+        if not self._merge or self._plan.first is None:
+            return layout.schema, None
+        merged = merged_columns(layout.columns, self._plan.first.schema)
+        if merged is None:
+            return layout.schema, None
+        schema = arrow_schema(merged)
+        _check_known_types(layout, schema)
+        return schema, merged
+
+    def watch(self, layout: Layout) -> Distinct | None:
+        return None
+
+    def check(self, layout: Layout, seen: Distinct | None) -> None:
+        """Every row may be appended."""
+
+    def payload(self, layout: Layout, files: Files, identity: Identity, merged: dict[str, Any] | None) -> _Commit:
+        metrics = {"numFiles": len(files.adds), "numOutputRows": files.rows, "numOutputBytes": files.bytes}
+        key = self._plan.key
+        if merged is None:
+            payload = append_payload(files.adds, key, layout.partition_by, identity, metrics)
+            return _Commit(payload, Mode.APPEND)
+        parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(layout.partition_by)).decode()}
+        info = commit_info(key, parameters, identity, metrics=metrics)
+        metadata = layout.metadata | {"schemaString": orjson.dumps(merged).decode()}
+        adds = [{"add": add} for add in files.adds]
+        return _Commit(payload_of([info, {"metaData": metadata}, *adds]), Mode.STRICT)
+
+
+class _Overwrite:
+    """How an overwrite becomes a commit: strict, with a remove for each file of the version it was computed from."""
+
+    def __init__(self, table: Table, plan: _Plan, where: str | None) -> None:
+        self._table = table
+        self._plan = plan
+        self._where = where
+
+    def target(self, layout: Layout) -> tuple[pa.Schema, dict[str, Any] | None]:
+        if layout.properties.get("delta.appendOnly", "").lower() == "true":
+            raise refused(
+                Code.UNSUPPORTED_FEATURE,
+                f"table {self._table.name!r} is append-only (delta.appendOnly)",
+                field="table",
+                value=self._table.name,
+                remedy="Append to it, or set delta.appendOnly to false first.",
+            )
+        if "deletionVectors" in declared(layout.protocol):
+            raise refused(
+                Code.UNSUPPORTED_FEATURE,
+                f"table {self._table.name!r} has deletion vectors, whose files this client does not remove",
+                field="table",
+                value=["deletionVectors"],
+                remedy="Overwrite it with an engine that writes deletion vectors, through the API.",
+            )
+        if self._where is not None and not layout.partition_by:
+            matching(self._where, (), pa.table({"nothing": pa.array([], pa.int64())}))
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"where={self._where!r}: table {self._table.name!r} is not partitioned",
+                field="where",
+                value=self._where,
+                remedy="Leave where out to replace all rows.",
+            )
+        return layout.schema, None
+
+    def watch(self, layout: Layout) -> Distinct | None:
+        return None if self._where is None else Distinct(layout.schema, layout.partition_by)
+
+    def check(self, layout: Layout, seen: Distinct | None) -> None:
+        """Refuse rows that the predicate does not hold for: they would come on top of what stays."""
+        if seen is None or self._where is None:
+            return
+        values = seen.table()
+        fits = matching(self._where, layout.partition_by, values)
+        if not all(fits):
+            row = values.slice(fits.index(False), 1).to_pylist()[0]
+            named = ", ".join(f"{name}={value!r}" for name, value in row.items())
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"the data has rows of partition {named}, for which where={self._where!r} does not hold",
+                field="where",
+                value=self._where,
+                remedy="Widen where, or leave those rows out: overwrite replaces exactly what where says.",
+            )
+
+    def payload(self, layout: Layout, files: Files, identity: Identity, merged: dict[str, Any] | None) -> _Commit:
+        now = time.time_ns() // 1_000_000
+        replaced = self._replaced(layout)
+        removes = [
+            {"remove": {"path": path, "deletionTimestamp": now, "dataChange": True, "size": size}}
+            for path, size in replaced
+        ]
+        parameters = {"mode": "Overwrite", "partitionBy": orjson.dumps(list(layout.partition_by)).decode()}
+        if self._where is not None:
+            parameters["predicate"] = self._where
+        metrics = {
+            "numFiles": len(files.adds),
+            "numOutputRows": files.rows,
+            "numOutputBytes": files.bytes,
+            "numRemovedFiles": len(removes),
+            "numRemovedBytes": sum(size for _, size in replaced),
+        }
+        info = commit_info(self._plan.key, parameters, identity, metrics=metrics)
+        return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), Mode.STRICT)
+
+    def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
+        """Return path and size of the files that go."""
+        if layout.version < 0:
+            return []
+        found = pa.table(open_table(layout.place, layout.version).get_add_actions())
+        chosen = [True] * found.num_rows
+        if self._where is not None:
+            values = pa.table(
+                {
+                    name: pa.chunked_array(found["partition"]).combine_chunks().field(name)
+                    for name in layout.partition_by
+                }
+            )
+            chosen = matching(self._where, layout.partition_by, values)
+        pairs = zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), strict=True)
+        return [pair for pair, one in zip(pairs, chosen, strict=True) if one]
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    payload: bytes
+    mode: Mode
+
+
+class _Write:
+    """One write, from its rows to its answer."""
+
+    def __init__(self, table: Table, plan: _Plan, how: _Append | _Overwrite) -> None:
+        self._table = table
+        self._plan = plan
+        self._how = how
+
+    def run(self) -> WriteResult:
+        check_process()
+        if self._plan.asked:
+            answered = self._answered()
+            if answered is not None:
+                return answered
+        layout = self._table.layout()
+        target, merged = self._how.target(layout)
+        rows = _Rows(self._plan.rows, target, layout.partition_by, self._how.watch(layout))
+        scratch = Scratch(layout.place, self._table.stores, self._plan.key)
+        files = Files()
+        if self._plan.first is not None:
+            files = scratch.write(rows.schema, rows.stream(), layout.partition_by, layout.properties)
+        try:
+            self._how.check(layout, rows.seen)
+            identity = self._plan.identify(rows.fingerprint())
+            answer = self._commit(layout, target, files, identity, merged)
+        except Unavailable:
+            # Nobody knows whether the commit names these files.
+            raise
+        except Exception:
+            scratch.discard()
+            raise
+        return WriteResult(answer["version"], answer["delta_log_path"], self._plan.key, rows.rows)
+
+    def _commit(
+        self, layout: Layout, target: pa.Schema, files: Files, identity: Identity, merged: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Commit, computing the commit anew as long as the table changes under it."""
+        for tries in range(1, TRIES + 1):
+            commit = self._how.payload(layout, files, identity, merged)
+            try:
+                return self._table.commit(commit.payload, self._plan.key, commit.mode, layout.version)
+            except Refused as error:
+                code = error.refusal.code
+                if code is Code.KEY_REUSED:
+                    return self._same_by(identity, error)
+                if code not in _MOVED:
+                    raise
+                self._table.forget()
+                if tries == TRIES:
+                    raise
+            if tries > 1:
+                time.sleep(random.uniform(0, 0.05 * tries))
+            before, layout = layout, self._table.refresh()
+            wanted, merged = self._how.target(layout)
+            _check_fits(before, layout, target, wanted)
+        raise AssertionError("unreachable: the last pass returns or raises")
+
+    def _same_by(self, identity: Identity, error: Refused) -> dict[str, Any]:
+        """Answer a key that the same rows took in another mode, before or after they added columns; else refuse."""
+        view = self._table.explain(self._plan.key)
+        if view.get("fingerprint") != identity.text:
+            raise error
+        return view
+
+    def _answered(self) -> WriteResult | None:
+        """Answer a key that is committed already, without writing a file; None if it is not."""
+        try:
+            view = self._table.explain(self._plan.key)
+        except Refused as error:
+            if error.refusal.code is Code.KEY_NOT_FOUND:
+                return None
+            raise
+        if view["fate"] != "committed":
+            return None
+        digest = Fingerprint()
+        for batch in self._plan.rows:
+            for piece, columns in plain_pieces(batch):
+                digest.add(piece.schema.names, columns, piece.num_rows)
+        identity = self._plan.identify(digest.digest())
+        if view.get("fingerprint") != identity.text:
+            raise _reused(self._plan.key, view["version"], known=view.get("fingerprint") is not None)
+        return WriteResult(view["version"], view["delta_log_path"], self._plan.key, digest.rows)
+
+
+class _Rows:
+    """The caller's rows on their way to the files, in the schema of the scratch table.
+
+    Partition columns become their texts there, so that no other text is ever written for them.
+    """
+
+    def __init__(
+        self, source: Iterator[pa.RecordBatch], target: pa.Schema, partition_by: tuple[str, ...], seen: Distinct | None
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._by = partition_by
+        self._digest = Fingerprint()
+        self._conversions: list[tuple[pa.Schema, Conversion]] = []
+        self.seen = seen
+        self.schema = pa.schema(
+            [pa.field(one.name, pa.string()) if one.name in partition_by else one for one in target]
+        )
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows went by."""
+        return self._digest.rows
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the rows that went by."""
+        return self._digest.digest()
+
+    def stream(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows. They are hashed on a thread beside, for what reads them is busy writing."""
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="springline-hash") as pool:
+            for batch in self._source:
+                for piece, columns in plain_pieces(batch):
+                    waiting.append(pool.submit(self._digest.add, piece.schema.names, columns, piece.num_rows))
+                    if len(waiting) > HASHES_WAITING:
+                        waiting.popleft().result()
+                    yield self._converted(piece, columns)
+            for one in waiting:
+                one.result()
+
+    def _converted(self, piece: pa.RecordBatch, columns: list[pa.Array]) -> pa.RecordBatch:
+        done = self._conversion(piece.schema).apply(columns, piece.num_rows)
+        texts: dict[str, pa.Array] = {}
+        values: dict[str, pa.Array] = {}
+        for index, name in enumerate(self._target.names):
+            if name in self._by:
+                values[name] = done[index]
+                done[index] = texts[name] = partition_texts(done[index], name)
+        if self.seen is not None and piece.num_rows:
+            self.seen.add(texts, values)
+        return pa.RecordBatch.from_arrays(done, schema=self.schema)
+
+    def _conversion(self, schema: pa.Schema) -> Conversion:
+        for known, conversion in self._conversions:
+            if known.equals(schema):
+                return conversion
+        made = Conversion(schema, self._target)
+        self._conversions = [*self._conversions[-7:], (schema, made)]
+        return made
+
+
+def plain_pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[pa.Array]]]:
+    """Yield a batch with its columns in plain form, cut in halves as long as a column does not fit into one."""
+    try:
+        columns = plain_batch(batch)
+    except TooLarge:
+        half = batch.num_rows // 2
+        if half == 0:
+            raise bad_column(
+                batch.schema.names[0], "is in a row of more than 2 GB, which no reader takes", None, "Split the row."
+            ) from None
+        yield from plain_pieces(batch.slice(0, half))
+        yield from plain_pieces(batch.slice(half))
+    else:
+        yield batch, columns
+
+
+def _check_known_types(layout: Layout, schema: pa.Schema) -> None:
+    """Refuse to add a column whose type needs a table feature that the table does not have."""
+    if "timestampNtz" in declared(layout.protocol):
+        return
+    for field_ in schema:
+        if field_.name not in layout.schema.names and "timestamp[us]" in str(field_.type):
+            raise bad_column(
+                field_.name,
+                "is a time without a zone, and the table does not have the feature timestampNtz",
+                str(field_.type),
+                "Give it a time zone, or create the table anew with such a column.",
+            )
+
+
+def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Schema) -> None:
+    """Refuse to commit files that no longer fit: the table's columns changed while they were written."""
+    same_types = all(
+        field_.name in wanted.names and wanted.field(field_.name).type.equals(field_.type) for field_ in target
+    )
+    new_nullable = all(field_.nullable for field_ in wanted if field_.name not in target.names)
+    if before.partition_by == after.partition_by and same_types and new_nullable:
+        return
+    raise refused(
+        Code.METADATA_CHANGED,
+        "the table's columns or partitions changed while the rows were written, and the files do not fit it now",
+        field="data",
+        value=after.version,
+        remedy="Repeat the call with the data, under the same key: nothing was committed.",
+    )
+
+
+def _reused(key: str, version: int, *, known: bool) -> Refused:
+    what = "stands for other rows" if known else "was not committed by this client's append or overwrite"
+    return refused(
+        Code.KEY_REUSED,
+        f"idempotency key {key} {what}: it was committed as version {version}",
+        field="key",
+        value=key,
+        remedy=f"If these rows are those of version {version}, changed since, the table has them already: read that "
+        "version before you write them again. Use a new key only for rows that the table does not have.",
+    )
+
+
+def new_key() -> str:
+    """Return a new idempotency key: a canonical UUIDv7."""
+    return str(uuid_utils.uuid7())
