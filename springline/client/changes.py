@@ -33,6 +33,7 @@ from springline.client.expressions import (
     Planner,
     column_of,
     expression_refusal,
+    is_about,
     literal,
     quoted,
     raise_unless_panic,
@@ -141,6 +142,8 @@ class Change:
     run: Callable[[DeltaTable, Commit], Metrics]
     changes_rows: bool = True
     field: str = "where"
+    writes_no_rows: Callable[[DeltaTable, pa.Schema], bool] = lambda _table, _schema: False
+    """Whether no partition value is written by delta-rs: the table's partitions are then of no account."""
 
     @property
     def fingerprint(self) -> str:
@@ -163,7 +166,10 @@ def delete(where: str) -> Change:
             post_commithook_properties=commit.after,
         )
 
-    return Change("delete", {"where": where}, check, run)
+    def whole_partitions(table: DeltaTable, schema: pa.Schema) -> bool:
+        return is_about(where, schema, table.metadata().partition_columns)
+
+    return Change("delete", {"where": where}, check, run, writes_no_rows=whole_partitions)
 
 
 def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> Change:
@@ -249,6 +255,7 @@ class _Doing:
             schema = pa.schema(table.schema().to_arrow())
             _require_writable(table, self.reached.name, self.change)
             self.change.check(table, schema)
+            _require_partitions(table, schema, self.change)
             done = self._try(table, schema)
             if isinstance(done, ChangeResult):
                 return done
@@ -431,6 +438,26 @@ def _require_writable(table: DeltaTable, name: str, change: Change) -> None:
             value="delta.appendOnly",
             remedy="Set delta.appendOnly to false first, if its rows may be changed.",
         )
+
+
+def _require_partitions(table: DeltaTable, schema: pa.Schema, change: Change) -> None:
+    """Raise `Refused` for a table whose partition values delta-rs would write in a form that others read otherwise.
+
+    It leaves out the zone of a timestamp, which other engines then take for their own, and has forms of its own for
+    infinities and large numbers.
+    """
+    for name in table.metadata().partition_columns:
+        kind = schema.field(name).type
+        zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+        if (zoned or pa.types.is_floating(kind)) and not change.writes_no_rows(table, schema):
+            raise refused(
+                Code.UNSUPPORTED_FEATURE,
+                f"the table is partitioned by {name!r} of type {kind}, and {change.operation} would write its values "
+                "in a form that other engines read as something else",
+                field="table",
+                value=name,
+                remedy=f"Replace whole partitions: overwrite(data, where=...) or delete by {name!r} alone.",
+            )
 
 
 def protocol_of(table: DeltaTable) -> dict[str, Any]:

@@ -84,7 +84,9 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
             return _commit(table, commit, chosen, files)
 
     arguments = {"z_order": columns, "target_size": target_size}
-    return Change("optimize", arguments, check, run, changes_rows=False, field="z_order")
+    return Change(
+        "optimize", arguments, check, run, changes_rows=False, field="z_order", writes_no_rows=lambda *_: True
+    )
 
 
 def _chosen(table: DeltaTable, target: int, *, everything: bool) -> list[_File]:
@@ -167,7 +169,10 @@ def _sorted(
     z_order: Sequence[str],
     settings: dict[str, str],
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `batches`, each partition's along the curve, sorted by delta-rs in a folder of this machine."""
+    """Return the rows of `batches`, each partition's along the curve, sorted by delta-rs in a folder of this machine.
+
+    The sorting is done when this returns: the library cannot be called while it asks for rows.
+    """
     from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
 
     place = str(Path(folder) / "table")
@@ -175,10 +180,13 @@ def _sorted(
     table = DeltaTable(place)
     target = target_file_bytes(settings)
     table.optimize.z_order(list(z_order), target_size=target, writer_properties=writer_properties(settings))
-    for batch in table.to_pyarrow_dataset().to_batches():
-        yield pa.RecordBatch.from_arrays(
-            [plain(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)], schema=schema
-        )
+    return _plain(table.to_pyarrow_dataset().to_batches(), schema)
+
+
+def _plain(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        columns = [plain(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: Files) -> Metrics:

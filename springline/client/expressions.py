@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -139,6 +139,22 @@ def expression_refusal(
         value=text[:_SHOWN],
         remedy=f"Give a SQL expression over the columns {known}.",
     )
+
+
+def is_about(text: str, schema: pa.Schema, names: Sequence[str]) -> bool:
+    """Say whether an expression can be planned with the columns `names` alone."""
+    from deltalake import DeltaTable, Schema  # noqa: PLC0415
+
+    if not names:
+        return False
+    known = pa.schema([schema.field(name) for name in names])
+    with tempfile.TemporaryDirectory(prefix="springline-plan-") as folder:
+        table = DeltaTable.create(folder, Schema.from_arrow(known))
+        try:
+            Planner({"target": table}, {"target": known}).predicate(text, field="where")
+        except Refused:
+            return False
+    return True
 
 
 @contextmanager
