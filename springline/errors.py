@@ -43,6 +43,10 @@ class Code(StrEnum):
     METADATA_CHANGED = "METADATA_CHANGED"
     TXN_CONFLICT = "TXN_CONFLICT"
     PATH_CONFLICT = "PATH_CONFLICT"
+    CONCURRENT_CHANGE = "CONCURRENT_CHANGE"
+    """Other commits kept changing what an operation had read, until its tries were used up."""
+    VERSION_UNKNOWN = "VERSION_UNKNOWN"
+    """The key is committed, and the log file that would tell its version is gone."""
     EVENT_CONFLICT = "EVENT_CONFLICT"
     """The ledger's state does not admit the event, as the start of a task that has finished."""
     REBUILD_MANIFEST_NOT_FOUND = "REBUILD_MANIFEST_NOT_FOUND"
@@ -86,6 +90,8 @@ HTTP_STATUS: dict[Code, int] = {
     Code.METADATA_CHANGED: 409,
     Code.TXN_CONFLICT: 409,
     Code.PATH_CONFLICT: 409,
+    Code.CONCURRENT_CHANGE: 409,
+    Code.VERSION_UNKNOWN: 409,
     Code.EVENT_CONFLICT: 409,
     Code.REBUILD_MANIFEST_NOT_FOUND: 404,
     Code.REBUILD_UNDER_WAY: 409,

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
-from springline.api.models import CommitBody, CommittedBody, StageBody, StagedBody
+from springline.api.models import ClaimBody, CommitBody, CommittedBody, StageBody, StagedBody
 from springline.api.tables import TableParam
+from springline.commit.claim import Claim
+from springline.commit.claim import claim as claim_version
 from springline.commit.inspect import Fate, KeyView, key_view
 from springline.commit.stage import stage as put_staged
 from springline.delta.keys import HEADER_FIELD, key_of
@@ -109,6 +111,34 @@ async def commit(
     )
     if outcome.refusal is not None:
         raise Refused(outcome.refusal)
+    assert outcome.result is not None
+    response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
+    return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
+
+
+@router.post(
+    "/claim",
+    summary="Claim a version for a key",
+    response_description="The version of the key. The header Idempotency-Replayed tells a repeated answer.",
+    responses=errors(400, 404, 409, 413, 503),
+)
+async def claim(
+    table: TableParam,
+    body: ClaimBody,
+    workspace: Writer,
+    request: Request,
+    response: Response,
+    idempotency_key: KeyHeader = None,
+) -> CommittedBody:
+    """Have a key answered with a version that a Delta library committed for it on the table itself.
+
+    The version's log file must carry the key: as `commitInfo.txnId`, as a `txn` of the application `springline:{key}`,
+    and with `commitInfo.springline.request`. The table does not change. Safe to repeat.
+    """
+    key = key_of(_header_key(request), body.idempotency_key)
+    entry = await workspace.registry.entry(table)
+    wanted = Claim(key, body.version, f"{body.operation}:{body.fingerprint}")
+    outcome = await claim_version(workspace.table(entry), wanted)
     assert outcome.result is not None
     response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
     return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)

@@ -83,6 +83,26 @@ class CommitBody(BaseModel):
     )
 
 
+class ClaimBody(BaseModel):
+    """A version that its caller committed on the table itself, with the key as a `txn`, and what the request was."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"idempotency_key": _KEY, "version": 7, "operation": "delete", "fingerprint": "5e" * 32},
+            ]
+        },
+    )
+
+    version: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
+    operation: str = Field(pattern=r"^[a-z0-9_]{1,32}$", description="As in commitInfo.springline.request.")
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="As in commitInfo.springline.request.")
+    idempotency_key: str | None = Field(
+        default=None, description="Canonical lower-case UUIDv7; here or in the header Idempotency-Key, or in both."
+    )
+
+
 class CommittedBody(BaseModel):
     """Where a request was committed; the same key gets the same answer for ever."""
 

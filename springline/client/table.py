@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from springline.client import writing
+import pyarrow as pa
+
+from springline.client import changes, compaction, reading, writing
+from springline.client.changes import Changer, ChangeResult
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
+from springline.client.merging import SOURCE, TARGET, Merge, on_columns
+from springline.client.raw import commit_actions
+from springline.client.reading import Reached, TableSnapshot, reached
+from springline.client.rows import MergeRows
 from springline.client.writing import Table, WriteResult, new_key
+from springline.delta.history import HistoryRow
 from springline.delta.keys import idempotency_key
+from springline.delta.request import CommitResult
 
-__all__ = ["DeltaTable", "WriteResult", "new_key"]
+if TYPE_CHECKING:
+    import deltalake
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
+__all__ = ["ChangeResult", "DeltaTable", "Merge", "TableSnapshot", "WriteResult", "new_key"]
 
 
 class DeltaTable:
@@ -61,3 +78,115 @@ class DeltaTable:
         key with another `where` are another request. Raises as `append` does.
         """
         return writing.overwrite(self._table, data, where=where, key=key)
+
+    # What changes rows, by delta-rs under a key.
+
+    def delete(self, where: str, *, key: str | None = None) -> ChangeResult:
+        """Delete the rows for which the SQL condition `where` is true, exactly once; `"true"` stands for all.
+
+        `key` as in `append`: the same operation under the same key is done once, for ever, also by another process.
+        Raises as `springline.client.changes.Changer.do` does.
+        """
+        return Changer(self._reached()).do(changes.delete(where), key)
+
+    def update(
+        self,
+        set: Mapping[str, str] | None = None,
+        *,
+        where: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> ChangeResult:
+        """Give columns new values where `where` is true (without it: in all rows), exactly once under `key`.
+
+        `set`: SQL expressions by column, such as `{"x": "x + 1"}`. `values`: Python values by column. A value that
+        would change in its column is refused.
+        """
+        return Changer(self._reached()).do(changes.update(set or {}, values or {}, where), key)
+
+    def upsert(self, source: Any, on: str | Sequence[str], *, key: str | None = None) -> ChangeResult:
+        """Update the rows that agree with a source row in the columns `on`, and insert the others, exactly once.
+
+        `source`: what `append` takes. Columns that it lacks keep their values, and are null in new rows.
+        """
+        rows = MergeRows(source)
+        condition = on_columns(rows, [on] if isinstance(on, str) else on)
+        merge = Merge(Changer(self._reached()), rows, condition, key=key, target=TARGET, source=SOURCE)
+        return merge.when_matched_update_all().when_not_matched_insert_all().execute()
+
+    def merge(
+        self,
+        source: Any,
+        on: str,
+        *,
+        key: str | None = None,
+        target_alias: str = TARGET,
+        source_alias: str = SOURCE,
+    ) -> Merge:
+        """Begin a merge of `source` on a SQL condition such as `"target.id = source.id"`.
+
+        Add clauses, then `execute()`. `key` as in `delete`.
+        """
+        rows = MergeRows(source)
+        return Merge(Changer(self._reached()), rows, on, key=key, target=target_alias, source=source_alias)
+
+    def optimize(
+        self, *, z_order: Sequence[str] = (), target_size: int | None = None, key: str | None = None
+    ) -> ChangeResult:
+        """Make small files into files of about `target_size` bytes, or sort all rows along a Z-order of columns.
+
+        No row changes. Exactly once under `key`.
+        """
+        reached = self._reached()
+        return Changer(reached).do(compaction.optimize(reached, z_order, target_size), key)
+
+    def commit(
+        self, actions: str | bytes | Iterable[Mapping[str, Any]], *, read_version: int, key: str | None = None
+    ) -> CommitResult:
+        """Commit Delta actions as version `read_version + 1`, exactly once, or be refused with a conflict.
+
+        `actions`: dicts of one action each, or newline-delimited JSON. A `commitInfo` among them is completed by the
+        key, and made if there is none.
+        """
+        return commit_actions(self._table.api, self.name, actions, read_version=read_version, key=key)
+
+    # What reads.
+
+    def history(self, limit: int = 100) -> list[HistoryRow]:
+        """Return the newest versions, newest first: when, what, under which keys."""
+        reached = self._reached()
+        return reading.history(reached, reached.latest_version, limit)
+
+    def at(self, version: int | None = None, *, timestamp: datetime | str | None = None) -> TableSnapshot:
+        """Return the table as of a version or a moment, for reading; as it is now without either.
+
+        Raises `Refused` (NOT_FOUND) for a version that is not there, or whose log is gone.
+        """
+        return reading.snapshot(self._reached(), version, timestamp)
+
+    def to_deltalake(self) -> deltalake.DeltaTable:
+        """Return the table as delta-rs has it. What it writes goes past the keys."""
+        return self.at().to_deltalake()
+
+    def to_arrow(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
+        """Return the rows as a pyarrow Table: `columns` of those for which the SQL condition `where` is true."""
+        return self.at().to_arrow(columns, where=where)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame, as `to_arrow` does."""
+        return self.at().to_pandas(columns, where=where)
+
+    def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
+        """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame."""
+        return self.at().to_polars(lazy=lazy)
+
+    def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """Return a DuckDB relation over the rows."""
+        return self.at().to_duckdb(connection)
+
+    def _reached(self) -> Reached:
+        return reached(self._table)
+
+    def __repr__(self) -> str:
+        """Return the name or id that the table is known by."""
+        return f"{type(self).__name__}({self.name!r})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -92,6 +92,10 @@ class Table:
         """Return what became of a key; raises `Refused` (KEY_NOT_FOUND) if nothing did."""
         return self.api.call("GET", f"/api/v1/delta/tables/{self.name}/commits/{key}")
 
+    def place(self, status: Mapping[str, Any]) -> Place:
+        """Return where the table lies, given its status."""
+        return place_of(status["location"], status["table"]["root"], self._store_url)
+
     def layout(self) -> Layout:
         """Return the layout as last read, reading it if need be."""
         return self._layout or self.refresh()
@@ -120,7 +124,7 @@ class Table:
         check_settings(status["properties"], self.name)
         layout = Layout(
             version=status["latest_version"],
-            place=place_of(status["location"], status["table"]["root"], self._store_url),
+            place=self.place(status),
             columns=status["columns"],
             schema=arrow_schema(status["columns"]),
             partition_by=tuple(status["partition_columns"]),
@@ -419,7 +423,7 @@ class _Write:
             return None
         digest = Fingerprint()
         for batch in self._plan.rows:
-            for piece, columns in _plain_pieces(batch):
+            for piece, columns in plain_pieces(batch):
                 digest.add(piece.schema.names, columns, piece.num_rows)
         identity = self._plan.identify(digest.digest())
         if view.get("fingerprint") != identity.text:
@@ -460,7 +464,7 @@ class _Rows:
         waiting: deque[Future[None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="springline-hash") as pool:
             for batch in self._source:
-                for piece, columns in _plain_pieces(batch):
+                for piece, columns in plain_pieces(batch):
                     waiting.append(pool.submit(self._digest.add, piece.schema.names, columns, piece.num_rows))
                     if len(waiting) > HASHES_WAITING:
                         waiting.popleft().result()
@@ -489,7 +493,7 @@ class _Rows:
         return made
 
 
-def _plain_pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[pa.Array]]]:
+def plain_pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[pa.Array]]]:
     """Yield a batch with its columns in plain form, cut in halves as long as a column does not fit into one."""
     try:
         columns = plain_batch(batch)
@@ -499,8 +503,8 @@ def _plain_pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[
             raise bad_column(
                 batch.schema.names[0], "is in a row of more than 2 GB, which no reader takes", None, "Split the row."
             ) from None
-        yield from _plain_pieces(batch.slice(0, half))
-        yield from _plain_pieces(batch.slice(half))
+        yield from plain_pieces(batch.slice(0, half))
+        yield from plain_pieces(batch.slice(half))
     else:
         yield batch, columns
 

@@ -1,0 +1,474 @@
+"""Delete, update, merge and optimize: done by delta-rs on the table itself, exactly once under a key.
+
+The commit of an operation carries its key as a `txn` of the application `springline:{key}`. Two commits of one key can
+not both be in a log. Say they are at the versions a < b. The second was computed from a snapshot r < b that this module
+had asked for that `txn`, and went on only because it was not there: so a > r, because snapshots and checkpoints keep
+every `txn` (tables that let them expire are refused). Before delta-rs writes b, create-only, it reads each log file
+after r, and refuses to commit behind one with the same application (delta-rs, conflict_checker.rs; it does so for blind
+appends and after every lost race too, and fails if one of those files is gone). A write whose answer was lost, or that
+arrives late, is create-only for its own version and changes nothing of this. delta-rs's own optimize leaves the `txn`
+out; `springline.client.compaction` therefore commits otherwise.
+
+The version is then claimed: the API writes the marker that answers the key for ever (`springline.commit.claim`). A
+process that dies in between leaves a version without a marker; who repeats finds the `txn` in the table, then the
+version in the log. An operation that changed nothing commits its `txn` alone if the caller gave the key, so that a
+repetition does not change rows that came later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import uuid_utils
+from pydantic import BaseModel, ConfigDict
+
+from springline.client.expressions import (
+    Planner,
+    column_of,
+    expression_refusal,
+    is_about,
+    literal,
+    quoted,
+    raise_unless_panic,
+)
+from springline.client.reading import Reached, operation_metrics
+from springline.client.scratch import check_settings, writer_properties
+from springline.delta.features import declared, require_supported, writer_duties
+from springline.delta.keys import idempotency_key, key_has_time
+from springline.delta.transactions import TXN_VERSION, txn_app_id
+from springline.errors import Code, Refused, refused
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+
+ATTEMPTS = 12
+"""How often an operation is done anew from a newer snapshot, because a commit came between or its end was unclear."""
+FIRST_WAIT_S = 0.05
+LONGEST_WAIT_S = 2.0
+COMMIT_RETRIES = 100
+"""How often delta-rs moves a commit behind versions that do not conflict with it."""
+SEARCHED_VERSIONS = 10_000
+"""How many versions are read, newest first, for the one that carries a key."""
+READ_TOGETHER = 64
+CLOCK_SKEW_MS = 24 * 60 * 60 * 1000
+
+_RETENTION = "delta.setTransactionRetentionDuration"
+_UNWRITABLE = frozenset({"deletionVectors", "typeWidening", "typeWidening-preview", "v2Checkpoint", "rowTracking"})
+"""Features with which rewriting files by delta-rs is not proven right here, where a table declares them."""
+
+
+class ChangeResult(BaseModel):
+    """What an operation came to. The same key gets the same `version` for ever.
+
+    `changed` is False if the table held nothing to be changed; `version` is then the one that it was looked at, or the
+    one that records the key. `metrics` are delta-rs's own, such as `num_deleted_rows`; empty if they are not known any
+    more. `replayed`: it had been done before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    changed: bool = True
+    metrics: dict[str, Any] = {}
+    replayed: bool = False
+
+
+Metrics = dict[str, Any]
+
+
+class Commit:
+    """What the commit of an operation carries: its key as a `txn`, and what the request was."""
+
+    def __init__(self, key: str, operation: str, fingerprint: str) -> None:
+        self.key = key
+        self._request = {"operation": operation, "fingerprint": fingerprint}
+
+    def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
+        """Return the properties of a commit; `metrics` where delta-rs counts nothing itself."""
+        from deltalake import CommitProperties, Transaction  # noqa: PLC0415
+
+        request = self._request if changed else self._request | {"changed": False}
+        metadata: dict[str, Any] = {"txnId": self.key, "springline": {"request": request}}
+        if metrics is not None:
+            metadata["operationMetrics"] = metrics
+        return CommitProperties(
+            custom_metadata=metadata,
+            max_commit_retries=COMMIT_RETRIES,
+            app_transactions=[Transaction(txn_app_id(self.key), TXN_VERSION, int(time.time() * 1000))],
+        )
+
+    @property
+    def after(self) -> PostCommitHookProperties:
+        """Return what delta-rs does behind a commit: checkpoints, as the table asks for them.
+
+        It removes no log files; nothing else here does either.
+        """
+        from deltalake import PostCommitHookProperties  # noqa: PLC0415
+
+        return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
+    def write(self, table: DeltaTable, actions: list[Any], *, metrics: Metrics, changed: bool = True) -> None:
+        """Commit `add` and `remove` actions, which leave every row as it is, behind all that does not conflict."""
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            partition_by=table.metadata().partition_columns,
+            commit_properties=self.properties(metrics, changed=changed),
+            post_commithook_properties=self.after,
+        )
+        table.update_incremental()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An operation: its name, what of its arguments makes it what it is, and how it is done.
+
+    `check` raises `Refused` for what cannot be done to the table as it is; `run` does it and returns what
+    was counted.
+    `changes_rows`: whether a table that is append-only forbids it.
+    """
+
+    operation: str
+    arguments: Mapping[str, Any]
+    check: Callable[[DeltaTable, pa.Schema], None]
+    run: Callable[[DeltaTable, Commit], Metrics]
+    changes_rows: bool = True
+    field: str = "where"
+    writes_no_rows: Callable[[DeltaTable, pa.Schema], bool] = lambda _table, _schema: False
+    """Whether no partition value is written by delta-rs: the table's partitions are then of no account."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of operation and arguments in canonical form."""
+        known = {"operation": self.operation, "arguments": self.arguments}
+        return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def delete(where: str) -> Change:
+    """Return the operation that deletes the rows for which `where` is true."""
+
+    def check(table: DeltaTable, schema: pa.Schema) -> None:
+        Planner({"target": table}, {"target": schema}).predicate(where, field="where")
+
+    def run(table: DeltaTable, commit: Commit) -> Metrics:
+        return table.delete(
+            where,
+            writer_properties=writer_properties(table.metadata().configuration),
+            commit_properties=commit.properties(),
+            post_commithook_properties=commit.after,
+        )
+
+    def whole_partitions(table: DeltaTable, schema: pa.Schema) -> bool:
+        return is_about(where, schema, table.metadata().partition_columns)
+
+    return Change("delete", {"where": where}, check, run, writes_no_rows=whole_partitions)
+
+
+def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> Change:
+    """Return the operation that gives columns new values, from SQL expressions and Python values."""
+    both = sorted(set(set_) & set(values))
+    if both or not (set_ or values):
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"column {both[0]!r} is given in set and in values" if both else "no column is given a new value",
+            field="set",
+            value=both[:1],
+            remedy="Give each column once: set={'x': 'x + 1'} as SQL, or values={'x': 5} as a value.",
+        )
+    expressions: dict[str, str] = {}
+
+    def check(table: DeltaTable, schema: pa.Schema) -> None:
+        planner = Planner({"target": table}, {"target": schema})
+        if where is not None:
+            planner.predicate(where, field="where")
+        expressions.clear()
+        for name, text in set_.items():
+            planner.assignment(text, column_of(schema, name, field="set"), field=f"set.{name}")
+            expressions[quoted(name)] = text
+        for name, value in values.items():
+            column = column_of(schema, name, field="values")
+            expressions[quoted(name)] = literal(value, column, field=f"values.{name}")
+
+    def run(table: DeltaTable, commit: Commit) -> Metrics:
+        return table.update(
+            updates=expressions,
+            predicate=where,
+            writer_properties=writer_properties(table.metadata().configuration),
+            commit_properties=commit.properties(),
+            post_commithook_properties=commit.after,
+        )
+
+    given = {name: _canonical_value(value) for name, value in values.items()}
+    return Change("update", {"set": dict(set_), "values": given, "where": where}, check, run, field="set")
+
+
+def _canonical_value(value: Any) -> list[str]:
+    return [type(value).__name__, repr(value)]
+
+
+class Changer:
+    """Does operations to one table, each exactly once under its key."""
+
+    def __init__(self, reached: Reached) -> None:
+        self._reached = reached
+
+    def do(self, change: Change, key: str | None) -> ChangeResult:
+        """Do `change`, or return what it came to if it was done before.
+
+        Raises `Refused`: KEY_REUSED for the key of another request, before anything is done; CONCURRENT_CHANGE if other
+        commits came between too often; VERSION_UNKNOWN if it is done and nobody can say at which version; whatever
+        `check` finds. Raises `Unavailable` if the end is unclear: repeat it under the same key.
+        """
+        return _Doing(self._reached, change, key).result()
+
+
+@dataclass(slots=True)
+class _Doing:
+    reached: Reached
+    change: Change
+    given: str | None
+    key: str = field(init=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = str(uuid_utils.uuid7()) if self.given is None else idempotency_key(self.given)
+        self.fingerprint = self.change.fingerprint
+
+    def result(self) -> ChangeResult:
+        if self.given is not None:
+            answered = self._answered()
+            if answered is not None:
+                return answered
+        wait, problem = FIRST_WAIT_S, ""
+        for _ in range(ATTEMPTS):
+            table = self.reached.delta_table()
+            if table.transaction_version(txn_app_id(self.key)) is not None:
+                return self._found(table)
+            schema = pa.schema(table.schema().to_arrow())
+            _require_writable(table, self.reached.name, self.change)
+            self.change.check(table, schema)
+            _require_partitions(table, schema, self.change)
+            done = self._try(table, schema)
+            if isinstance(done, ChangeResult):
+                return done
+            problem = done
+            time.sleep(random.uniform(wait / 2, wait))
+            wait = min(wait * 2, LONGEST_WAIT_S)
+        table = self.reached.delta_table()
+        if table.transaction_version(txn_app_id(self.key)) is not None:
+            return self._found(table)
+        raise Refused(
+            refused(
+                Code.CONCURRENT_CHANGE,
+                f"{self.change.operation} lost against other commits {ATTEMPTS} times; the last time: {problem}",
+                field="table",
+                value=self.reached.name,
+                remedy="Nothing was changed. Repeat it under the same key when fewer others write to these rows.",
+            ).refusal.model_copy(update={"latest_version": table.version()})
+        )
+
+    def _answered(self) -> ChangeResult | None:
+        """Return what the key's marker answers, None if there is none."""
+        url = f"/api/v1/delta/tables/{self.reached.name}/commits/{self.key}"
+        try:
+            view = self.reached.api.call("GET", url)
+        except Refused as error:
+            if error.refusal.code is Code.KEY_NOT_FOUND:
+                return None
+            raise
+        if view["fate"] != "committed" or view.get("fingerprint") != self._request:
+            raise refused(
+                Code.KEY_REUSED,
+                f"key {self.given!r} belongs to another request, which is {view['fate']} as version {view['version']}",
+                field="key",
+                value=self.given,
+                remedy="Repeat exactly the operation that was first sent under this key, or use a new key.",
+            )
+        return self._replayed(view["version"])
+
+    @property
+    def _request(self) -> str:
+        return f"{self.change.operation}:{self.fingerprint}"
+
+    def _try(self, table: DeltaTable, schema: pa.Schema) -> ChangeResult | str:
+        """Do it once, from this snapshot; return why it must be tried again if it has to be."""
+        from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError  # noqa: PLC0415
+
+        before = table.version()
+        try:
+            commit = Commit(self.key, self.change.operation, self.fingerprint)
+            metrics = self.change.run(table, commit)
+            if table.version() == before:
+                if self.given is None:
+                    return ChangeResult(version=before, changed=False, metrics=metrics)
+                commit.write(table, [], metrics=metrics, changed=False)
+        except CommitFailedError as error:
+            # A conflict, or our own commit whose answer was lost: the next snapshot tells.
+            return str(error)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        except (DeltaProtocolError, DeltaError) as error:
+            self._raise_unless_done(error, schema)
+            return str(error)
+        except ValueError as error:
+            self._raise_unless_done(error, schema)
+            return str(error)
+        except BaseException as error:
+            raise_unless_panic(error)
+            self._raise_unless_done(error, schema)
+            return str(error)
+        return self._found(table, metrics)
+
+    def _raise_unless_done(self, error: BaseException, schema: pa.Schema) -> None:
+        """Raise what the library said as a refusal, unless the commit is there: then what failed came behind it."""
+        if self.reached.delta_table().transaction_version(txn_app_id(self.key)) is not None:
+            return
+        if "multiple source rows" in str(error):
+            raise refused(
+                Code.INVALID_REQUEST,
+                "source holds several rows for one row of the table, and a clause takes more than one of them",
+                field="source",
+                remedy="Leave one source row for each row of the table, or give the clauses conditions that tell.",
+            ) from error
+        field = self.change.field
+        told = expression_refusal(
+            error,
+            str(self.change.arguments.get(field)),
+            field=field,
+            columns={self.reached.name: schema},
+            fallback="cannot be done",
+        )
+        raise told from error
+
+    def _claimed(self, version: int, *, changed: bool, metrics: Metrics, replayed: bool = False) -> ChangeResult:
+        body = {
+            "idempotency_key": self.key,
+            "version": version,
+            "operation": self.change.operation,
+            "fingerprint": self.fingerprint,
+        }
+        answer = self.reached.api.call("POST", f"/api/v1/delta/tables/{self.reached.name}/commits/claim", body=body)
+        return ChangeResult(version=answer["version"], changed=changed, metrics=metrics, replayed=replayed)
+
+    def _found(self, table: DeltaTable, metrics: Metrics | None = None) -> ChangeResult:
+        """Claim the version whose log file carries the key, which is in the table; `metrics` if that is new."""
+        version = self._search(table)
+        if version is None:
+            answered = self._answered()
+            if answered is not None:
+                return answered
+            raise refused(
+                Code.VERSION_UNKNOWN,
+                f"key {self.given or self.key!r} is committed in this table, but none of the newest "
+                f"{SEARCHED_VERSIONS} log files that are left holds it, so its version is not known",
+                field="key",
+                value=self.given or self.key,
+                remedy="Do not repeat it under another key: what it changes is changed already.",
+            )
+        told, changed = operation_metrics(self.reached.logs([version])[0] or b"")
+        if metrics is None:
+            return self._claimed(version, changed=changed, metrics=told, replayed=True)
+        return self._claimed(version, changed=changed, metrics=metrics)
+
+    def _replayed(self, version: int) -> ChangeResult:
+        log = self.reached.logs([version])[0] or b""
+        metrics, changed = operation_metrics(log)
+        return ChangeResult(version=version, changed=changed, metrics=metrics, replayed=True)
+
+    def _search(self, table: DeltaTable) -> int | None:
+        """Return the version whose log file carries the key's `txn`, looking from the snapshot's backwards."""
+        wanted = orjson.dumps(txn_app_id(self.key))
+        oldest_ms = int(self.key.replace("-", "")[:12], 16) - CLOCK_SKEW_MS if key_has_time(self.key) else None
+        end, lowest, together = table.version(), table.version() - SEARCHED_VERSIONS, 1
+        while end >= max(0, lowest):
+            versions = list(range(end, max(-1, lowest, end - together), -1))
+            for version, log in zip(versions, self.reached.logs(versions), strict=True):
+                if log is None:
+                    return None
+                if any(wanted in line and b'"txn"' in line for line in log.split(b"\n")):
+                    return version
+                committed_ms = _committed_ms(log)
+                if oldest_ms is not None and committed_ms is not None and committed_ms < oldest_ms:
+                    return None
+            end, together = versions[-1] - 1, READ_TOGETHER
+        return None
+
+
+def _committed_ms(log: bytes) -> int | None:
+    for line in log.split(b"\n"):
+        if b'"commitInfo"' in line:
+            try:
+                return int(orjson.loads(line)["commitInfo"]["timestamp"])
+            except (ValueError, KeyError, TypeError):
+                return None
+    return None
+
+
+def _require_writable(table: DeltaTable, name: str, change: Change) -> None:
+    """Raise `Refused` (UNSUPPORTED_FEATURE) for a table that delta-rs must not change, or that forbids it."""
+    protocol, configuration = protocol_of(table), table.metadata().configuration
+    metadata = {"configuration": configuration, "schemaString": table.schema().to_json()}
+    require_supported(protocol, metadata, field="table")
+    names = declared(protocol)
+    duties = sorted({*writer_duties(protocol, metadata), *(names & _UNWRITABLE)})
+    if _RETENTION in configuration:
+        duties.append(_RETENTION)
+    if duties:
+        raise refused(
+            Code.UNSUPPORTED_FEATURE,
+            f"the table asks its writers for {', '.join(duties)}, with which {change.operation} is not done here",
+            field="table",
+            value=duties,
+            remedy="Change this table with an engine that does, and commit its actions by commit().",
+        )
+    check_settings(configuration, name)
+    if change.changes_rows and configuration.get("delta.appendOnly", "").strip().lower() == "true":
+        raise refused(
+            Code.UNSUPPORTED_FEATURE,
+            f"the table is append-only (delta.appendOnly), which forbids {change.operation}",
+            field="table",
+            value="delta.appendOnly",
+            remedy="Set delta.appendOnly to false first, if its rows may be changed.",
+        )
+
+
+def _require_partitions(table: DeltaTable, schema: pa.Schema, change: Change) -> None:
+    """Raise `Refused` for a table whose partition values delta-rs would write in a form that others read otherwise.
+
+    It leaves out the zone of a timestamp, which other engines then take for their own, and has forms of its own for
+    infinities and large numbers.
+    """
+    for name in table.metadata().partition_columns:
+        kind = schema.field(name).type
+        zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+        if (zoned or pa.types.is_floating(kind)) and not change.writes_no_rows(table, schema):
+            raise refused(
+                Code.UNSUPPORTED_FEATURE,
+                f"the table is partitioned by {name!r} of type {kind}, and {change.operation} would write its values "
+                "in a form that other engines read as something else",
+                field="table",
+                value=name,
+                remedy=f"Replace whole partitions: overwrite(data, where=...) or delete by {name!r} alone.",
+            )
+
+
+def protocol_of(table: DeltaTable) -> dict[str, Any]:
+    """Return the table's `protocol` action."""
+    found = table.protocol()
+    protocol: dict[str, Any] = {
+        "minReaderVersion": found.min_reader_version,
+        "minWriterVersion": found.min_writer_version,
+    }
+    if found.writer_features is not None:
+        protocol["writerFeatures"] = list(found.writer_features)
+    if found.reader_features is not None:
+        protocol["readerFeatures"] = list(found.reader_features)
+    return protocol

@@ -1,0 +1,203 @@
+"""Merging rows into a table: what delta-rs's merge says, judged before, with rows that never change silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springline.client.changes import Change, Changer, ChangeResult, Commit, Metrics
+from springline.client.expressions import column_of, planner_of_merge, quoted
+from springline.client.rows import MergeRows
+from springline.client.scratch import writer_properties
+from springline.errors import Code, Refused, refused
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+TARGET, SOURCE = "target", "source"
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One clause: delta-rs's method, its assignments (None: it takes none), its condition; `everything`: all."""
+
+    method: str
+    set: Mapping[str, str] | None
+    predicate: str | None
+    everything: bool = False
+    except_columns: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> list[Any]:
+        return [
+            self.method,
+            None if self.set is None else dict(self.set),
+            self.predicate,
+            self.everything,
+            list(self.except_columns),
+        ]
+
+
+class Merge:
+    """A merge that is being put together; `execute()` does it, exactly once under its key.
+
+    Clauses are tried in the order they were given, and the first whose condition holds counts for a row. Expressions
+    name columns by the aliases `target` and `source` (or the ones that `merge` was given).
+    """
+
+    def __init__(
+        self, changer: Changer, rows: MergeRows, on: str, *, key: str | None, target: str, source: str
+    ) -> None:
+        self._changer = changer
+        self._rows = rows
+        self._on = on
+        self._key = key
+        self._target = _alias(target, "target_alias")
+        self._source = _alias(source, "source_alias")
+        if self._target == self._source:
+            raise _bad("source_alias", source, "is the alias of the target too", "Give two different aliases.")
+        self._clauses: list[_Clause] = []
+
+    def when_matched_update(self, set: Mapping[str, str], *, predicate: str | None = None) -> Self:
+        """Give columns of a target row new values where a source row matches it."""
+        return self._with(_Clause("when_matched_update", dict(set), predicate))
+
+    def when_matched_update_all(self, *, predicate: str | None = None, except_cols: Sequence[str] = ()) -> Self:
+        """Give all columns that the source has its values where a source row matches."""
+        return self._with(_Clause("when_matched_update", {}, predicate, True, tuple(except_cols)))
+
+    def when_matched_delete(self, *, predicate: str | None = None) -> Self:
+        """Delete a target row that a source row matches."""
+        return self._with(_Clause("when_matched_delete", None, predicate))
+
+    def when_not_matched_insert(self, set: Mapping[str, str], *, predicate: str | None = None) -> Self:
+        """Insert a row, with the columns given, for a source row that matches none."""
+        return self._with(_Clause("when_not_matched_insert", dict(set), predicate))
+
+    def when_not_matched_insert_all(self, *, predicate: str | None = None, except_cols: Sequence[str] = ()) -> Self:
+        """Insert a source row that matches none."""
+        return self._with(_Clause("when_not_matched_insert", {}, predicate, True, tuple(except_cols)))
+
+    def when_not_matched_by_source_update(self, set: Mapping[str, str], *, predicate: str | None = None) -> Self:
+        """Give columns of a target row new values where no source row matches it."""
+        return self._with(_Clause("when_not_matched_by_source_update", dict(set), predicate))
+
+    def when_not_matched_by_source_delete(self, *, predicate: str | None = None) -> Self:
+        """Delete a target row that no source row matches."""
+        return self._with(_Clause("when_not_matched_by_source_delete", None, predicate))
+
+    def execute(self) -> ChangeResult:
+        """Do the merge, and return what it came to; see `Changer.do` for what it raises."""
+        if not self._clauses:
+            raise _bad(
+                "clauses", [], "are none, so that the merge does nothing", "Add a clause, as when_matched_update."
+            )
+        arguments = {
+            "source": self._rows.fingerprint,
+            "on": self._on,
+            "aliases": [self._target, self._source],
+            "clauses": [clause.known for clause in self._clauses],
+        }
+        change = Change("merge", arguments, self._check, self._run, field="on")
+        return self._changer.do(change, self._key)
+
+    def _with(self, clause: _Clause) -> Self:
+        if clause.set is not None and not clause.set and not clause.everything:
+            raise _bad("set", {}, "gives no column a value", "Give columns values, as {'x': 'source.x'}.")
+        self._clauses.append(clause)
+        return self
+
+    def _check(self, table: DeltaTable, schema: pa.Schema) -> None:
+        rows = self._rows.for_table(schema)
+        with planner_of_merge(table, schema, self._target, rows.schema, self._source) as planner:
+            planner.predicate(self._on, field="on")
+            for clause in self._clauses:
+                if clause.predicate is not None:
+                    planner.predicate(clause.predicate, field=f"{clause.method}.predicate")
+                if clause.set is None:
+                    continue
+                for name, text in self._assignments(clause, rows.schema, schema).items():
+                    column = column_of(schema, name, field=f"{clause.method}.set")
+                    planner.assignment(text, column, field=f"{clause.method}.set.{name}")
+
+    def _assignments(self, clause: _Clause, source: pa.Schema, schema: pa.Schema) -> dict[str, str]:
+        if not clause.everything:
+            return {self._bare(name): text for name, text in (clause.set or {}).items()}
+        for name in clause.except_columns:
+            column_of(source, name, field=f"{clause.method}.except_cols")
+        names = [name for name in source.names if name not in clause.except_columns]
+        for name in names:
+            if name not in schema.names:
+                raise _bad(
+                    f"source.{name}",
+                    name,
+                    "is a column that the table has not",
+                    f"Leave it out, or name it in except_cols. The table's columns are {', '.join(schema.names)}.",
+                )
+        return {name: f"{quoted(self._source)}.{quoted(name)}" for name in names}
+
+    def _bare(self, name: str) -> str:
+        return name.removeprefix(f"{self._target}.") if isinstance(name, str) else name
+
+    def _run(self, table: DeltaTable, commit: Commit) -> Metrics:
+        schema = pa.schema(table.schema().to_arrow())
+        rows = self._rows.for_table(schema)
+        merger = table.merge(
+            rows,
+            self._on,
+            source_alias=self._source,
+            target_alias=self._target,
+            writer_properties=writer_properties(table.metadata().configuration),
+            commit_properties=commit.properties(),
+            post_commithook_properties=commit.after,
+        )
+        for clause in self._clauses:
+            method = getattr(merger, clause.method)
+            if clause.set is None:
+                method(predicate=clause.predicate)
+            else:
+                given = self._assignments(clause, rows.schema, schema)
+                updates = {f"{quoted(self._target)}.{quoted(name)}": text for name, text in given.items()}
+                method(updates, predicate=clause.predicate)
+        return merger.execute()
+
+
+def on_columns(rows: MergeRows, names: Sequence[str]) -> str:
+    """Return the condition that rows match where they agree in the columns `names`, none of them null.
+
+    Raises `Refused` if the source has two rows that agree in them: which of the two should count?
+    """
+    if not names:
+        raise _bad("on", [], "names no column", "Name the columns by which rows are told apart.")
+    for name in names:
+        column_of(rows.table.schema, name, field="on")
+    try:
+        counted = rows.table.select(list(names)).group_by(list(names)).aggregate([([], "count_all")])
+    except pa.ArrowException as error:
+        raise _bad("on", list(names), f"cannot be compared: {error}", "Name plain columns.") from error
+    twice = counted.filter(pc.greater(counted.column("count_all"), 1))
+    for name in names:
+        twice = twice.filter(pc.is_valid(twice.column(name)))
+    if twice.num_rows:
+        found = {name: twice.column(name)[0].as_py() for name in names}
+        raise _bad(
+            "source",
+            {name: str(value)[:100] for name, value in found.items()},
+            f"holds {twice.column('count_all')[0].as_py()} rows with the same {', '.join(names)}",
+            "Leave one row for each.",
+        )
+    return " AND ".join(f"{quoted(TARGET)}.{quoted(name)} = {quoted(SOURCE)}.{quoted(name)}" for name in names)
+
+
+def _alias(name: str, field: str) -> str:
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+        raise _bad(field, name, "is not a plain name", "Use letters, digits and _, such as t and s.")
+    return name
+
+
+def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:
+    return refused(Code.INVALID_REQUEST, f"{field} {problem}", field=field, value=value, remedy=remedy)

@@ -1,0 +1,248 @@
+"""A table read: its history, its versions, and its rows as the libraries that people use take them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from springline import paths
+from springline.client.engine import Place, open_table
+from springline.client.expressions import Planner, column_of, expression_refusal, raise_unless_panic
+from springline.client.http import ApiClient
+from springline.client.loop import Stores
+from springline.client.writing import Table
+from springline.delta.history import HistoryRow, history_row
+from springline.errors import Code, Refused, refused
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+LOGS_TOGETHER = 64
+LONGEST_HISTORY = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A table within reach: by the API under `name`, and in its store at `place`; `latest_version` was just told."""
+
+    api: ApiClient
+    stores: Stores
+    name: str
+    place: Place
+    latest_version: int
+
+    def delta_table(self, version: int | None = None) -> DeltaTable:
+        """Open the table by delta-rs, at its latest version or another."""
+        return open_table(self.place, version)
+
+    def logs(self, versions: Sequence[int]) -> list[bytes | None]:
+        """Return the log files of versions; None for one that is not there."""
+        names = [paths.delta_log(self.place.root, version) for version in versions]
+        return self.stores.run(self.place, lambda store: store.read_many(names))
+
+
+def reached(table: Table) -> Reached:
+    """Ask the API where a table lies."""
+    status = table.status()
+    place = table.place(status)
+    return Reached(table.api, table.stores, table.name, place, status["latest_version"])
+
+
+def history(reached: Reached, latest: int, limit: int) -> list[HistoryRow]:
+    """Return the newest versions up to `latest`, newest first; it ends where log clean-up has removed the log."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_HISTORY:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"limit is not a number from 1 to {LONGEST_HISTORY}",
+            field="limit",
+            value=limit,
+            remedy="Ask for fewer versions.",
+        )
+    found: list[HistoryRow] = []
+    lowest = max(-1, latest - limit)
+    for end in range(latest, lowest, -LOGS_TOGETHER):
+        versions = list(range(end, max(lowest, end - LOGS_TOGETHER), -1))
+        for version, log in zip(versions, reached.logs(versions), strict=True):
+            if log is None:
+                return found
+            found.append(asked_for(history_row(version, log), log))
+    return found
+
+
+def asked_for(row: HistoryRow, log: bytes) -> HistoryRow:
+    """Return a row with the operation that our client asked for, where delta-rs calls its commit a write."""
+    asked = _object(_object((_commit_info(log) or {}).get("springline")).get("request")).get("operation")
+    if row.operation == "WRITE" and asked in ("delete", "update", "merge", "optimize"):
+        return row.model_copy(update={"operation": str(asked).upper()})
+    return row
+
+
+def operation_metrics(log: bytes) -> tuple[dict[str, Any], bool]:
+    """Return what the writer of a log file counted, and whether it says that something was changed."""
+    info = _commit_info(log) or {}
+    request = _object(_object(info.get("springline")).get("request"))
+    return _object(info.get("operationMetrics")), request.get("changed") is not False
+
+
+def _commit_info(log: bytes) -> dict[str, Any] | None:
+    for line in log.split(b"\n"):
+        if b'"commitInfo"' not in line:
+            continue
+        try:
+            info = orjson.loads(line).get("commitInfo")
+        except (ValueError, AttributeError):
+            continue
+        if isinstance(info, dict):
+            return info
+    return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def snapshot(reached: Reached, version: int | None, timestamp: datetime | str | None) -> TableSnapshot:
+    """Open the table as of a version or a moment; raises `Refused` (NOT_FOUND) if that is not to be had."""
+    if version is not None and timestamp is not None:
+        raise _no_moment("version", version, "version and timestamp are both given", "Give one of them.")
+    table = reached.delta_table()
+    if timestamp is not None:
+        table = _loaded(table, _instant(timestamp), "timestamp")
+        first_ms = history_row(table.version(), reached.logs([table.version()])[0] or b"").timestamp_ms
+        if first_ms is not None and first_ms > _instant(timestamp).timestamp() * 1000:
+            raise refused(
+                Code.NOT_FOUND,
+                f"the oldest version that can be read, {table.version()}, was written after that",
+                field="timestamp",
+                value=str(timestamp),
+                remedy="Ask for that moment or a later one; history() shows which versions are left.",
+            )
+    elif version is not None:
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise _no_moment("version", version, "version is no whole number", "Give a version such as 7.")
+        if not 0 <= version <= table.version():
+            raise refused(
+                Code.NOT_FOUND,
+                f"the table has no version {version}: its latest is {table.version()}",
+                field="version",
+                value=version,
+                remedy=f"Ask for a version from 0 to {table.version()}.",
+            )
+        table = _loaded(table, version, "version")
+    return TableSnapshot(reached.name, table)
+
+
+def _no_moment(field: str, value: Any, problem: str, remedy: str) -> Refused:
+    return refused(Code.INVALID_REQUEST, problem, field=field, value=str(value)[:100], remedy=remedy)
+
+
+def _instant(at: datetime | str) -> datetime:
+    remedy = "Give a datetime, or text such as 2026-01-01T00:00:00Z; without a zone it is UTC."
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError:
+        raise _no_moment("timestamp", at, "timestamp is no moment in ISO 8601", remedy) from None
+    if not isinstance(moment, datetime):
+        raise _no_moment("timestamp", at, f"timestamp is a {type(at).__name__}", remedy)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _loaded(table: DeltaTable, at: int | datetime, field: str) -> DeltaTable:
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    try:
+        table.load_as_version(at)
+    except (DeltaError, ValueError, OSError) as error:
+        raise refused(
+            Code.NOT_FOUND,
+            f"the table cannot be read as of {at}: {' '.join(str(error).split())[:200]}",
+            field=field,
+            value=str(at),
+            remedy="Its log files or data files of that time are gone; history() shows which versions are left.",
+        ) from error
+    return table
+
+
+class TableSnapshot:
+    """A table as of one version, to be read; what is committed later does not show."""
+
+    def __init__(self, name: str, table: DeltaTable) -> None:
+        self._name = name
+        self._table = table
+
+    @property
+    def version(self) -> int:
+        """Return the version that is read."""
+        return self._table.version()
+
+    def to_deltalake(self) -> DeltaTable:
+        """Return the table as delta-rs has it. Writing by it goes past Springline; readers need not mind."""
+        return self._table
+
+    def to_arrow(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
+        """Return the rows as a pyarrow Table; `where` is a SQL condition, `columns` the ones wanted."""
+        import pyarrow as pa  # noqa: PLC0415
+        from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+        schema = pa.schema(self._table.schema().to_arrow())
+        names = schema.names if columns is None else [column_of(schema, name, field="columns").name for name in columns]
+        try:
+            if where is not None:
+                Planner({"target": self._table}, {"target": schema}).predicate(where, field="where")
+            reader = pa.RecordBatchReader.from_stream(self._table.scan(columns=names, predicate=where))
+            # The engine works with types of its own, such as views of strings.
+            return reader.cast(pa.schema([schema.field(name) for name in names])).read_all()
+        except BaseException as error:
+            if not isinstance(error, DeltaError):
+                raise_unless_panic(error)
+            raise expression_refusal(error, where or "", field="where", columns={self._name: schema}) from error
+
+    def to_pandas(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame."""
+        library("pandas")
+        return self.to_arrow(columns, where=where).to_pandas()
+
+    def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
+        """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads what is asked of it."""
+        polars = library("polars")
+        rows: pl.DataFrame | pl.LazyFrame
+        if lazy:
+            rows = polars.scan_pyarrow_dataset(self._table.to_pyarrow_dataset())
+        else:
+            rows = polars.from_arrow(self.to_arrow())
+        return rows
+
+    def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """Return a DuckDB relation over the rows, of `connection` or DuckDB's default one; it needs no extension."""
+        relation: duckdb.DuckDBPyRelation = library("duckdb").from_arrow(
+            self._table.to_pyarrow_dataset(), connection=connection
+        )
+        return relation
+
+    def __repr__(self) -> str:
+        """Return name and version."""
+        return f"{type(self).__name__}({self._name!r}, version={self.version})"
+
+
+def library(name: str) -> ModuleType:
+    """Import a library that the client does without until it is asked for; raises `Refused` if it is not there."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"the Python package {name} is not installed",
+            field="package",
+            value=name,
+            remedy=f"Install it: pip install {name}.",
+        ) from error

@@ -1,0 +1,102 @@
+"""Answering a key with a version that its caller committed past the sequencer.
+
+Our client has delete, update, merge and optimize done by delta-rs on the table itself, with the key as a `txn` of the
+commit (`springline.client.changes`). Such a version is committed the moment its log file is there, as one of any other
+writer is; what it lacks is the marker, by which the key is answered for ever. Nothing is claimed on anybody's word: the
+log file of the version says whose it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from springline import paths
+from springline.commit.markers import read_markers
+from springline.commit.table import Table
+from springline.delta.marker import Marker, decode_marker
+from springline.delta.recovered import markers_from_log
+from springline.delta.request import CommitResult, Outcome
+from springline.delta.transactions import txn_app_id
+from springline.errors import Code, refused
+from springline.storage.resolve import Other, put_once
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That `version` is the commit of `key`. `fingerprint`: what the request was, as `operation:fingerprint`."""
+
+    key: str
+    version: int
+    fingerprint: str
+
+
+async def claim(table: Table, wanted: Claim) -> Outcome:
+    """Write the marker of a key whose version is committed already, and return its answer.
+
+    Safe to repeat and to run twice at once: the marker is create-only, and every one that is there answers the same.
+    Raises `Refused`: KEY_REUSED if the key is another request's, NOT_FOUND if the version has no log file,
+    INVALID_REQUEST if that file does not carry the key; and `InvariantViolated` if the marker there is damaged.
+    """
+    (marker,) = await read_markers(table, [wanted.key])
+    if marker is None:
+        marker = await _from_log(table, wanted)
+        path = paths.delta_marker(table.table_id, wanted.key)
+        written = await put_once(table.store, path, marker.encode())
+        if not isinstance(written, Other):
+            return _answer(wanted, marker, replayed=False)
+        marker = decode_marker(written.data, path)
+    return _answer(wanted, marker, replayed=True)
+
+
+def _answer(wanted: Claim, marker: Marker, *, replayed: bool) -> Outcome:
+    if marker.fingerprint != wanted.fingerprint:
+        raise refused(
+            Code.KEY_REUSED,
+            f"idempotency key {wanted.key} already belongs to another request, which was committed as version "
+            f"{marker.version}",
+            field="idempotency_key",
+            value=wanted.key,
+            remedy="Repeat exactly the operation that was first sent under this key, or use a new key.",
+        )
+    result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
+    return Outcome(idempotency_key=wanted.key, result=result, replayed=replayed)
+
+
+async def _from_log(table: Table, wanted: Claim) -> Marker:
+    """Return the marker that the log file of the version calls for."""
+    path = table.log_path(wanted.version)
+    log = await table.store.get(path)
+    if log is None:
+        raise refused(
+            Code.NOT_FOUND,
+            f"version {wanted.version} of the table has no log file",
+            field="version",
+            value=wanted.version,
+            remedy="Claim the version that holds the commit of this key.",
+        )
+    markers = [one for one in markers_from_log(wanted.version, path, log.data) if one.idempotency_key == wanted.key]
+    if len(markers) != 1 or not _carries(log.data, wanted.key):
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"version {wanted.version} of the table does not carry the key {wanted.key} as txnId and txn",
+            field="version",
+            value=wanted.version,
+            remedy="Claim the version that holds the commit of this key.",
+        )
+    return markers[0]
+
+
+def _carries(log: bytes, key: str) -> bool:
+    """Say whether a log file, which may be any writer's, holds the `txn` action of `key`."""
+    app_id = txn_app_id(key)
+    for line in log.split(b"\n"):
+        if app_id.encode() not in line:
+            continue
+        try:
+            if orjson.loads(line)["txn"]["appId"] == app_id:
+                return True
+        except (ValueError, KeyError, TypeError):
+            continue
+    return False

@@ -1,0 +1,114 @@
+"""Each operation of the client, killed at each of its steps and repeated under its key by a fresh process: once.
+
+The client is killed at every step it has, the API under every call, a worker at its writes. A row that the operation
+would change is appended before the repetition where the first try had committed, so that a second doing would show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from springline import names
+from springline.client import DeltaTable, Springline
+from springline.client.table import new_key
+from springline.local.stack import API
+from tests.server.cluster import Cluster
+from tests.server.operations import OPERATIONS, Operation, Order, in_a_process, rows_of, table_of, versions_of
+
+SEQUENCED = [operation for operation in OPERATIONS if operation.name in ("append", "commit")]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A whole stack, with two workers."""
+    with Cluster(tmp_path_factory.mktemp("operations"), api=True) as cluster:
+        two_workers(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def lake(cluster: Cluster) -> Iterator[Springline]:
+    with Springline(cluster.stack.api_url, cluster.stack.token()) as lake:
+        yield lake
+
+
+def two_workers(cluster: Cluster) -> None:
+    while len(cluster.workers) < 2:
+        cluster.start_killable()
+    asyncio.run(cluster.ready(*cluster.workers))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_a_client_killed_at_each_step(operation: Operation, cluster: Cluster, lake: Springline, tmp_path: Path) -> None:
+    where = (cluster.stack.api_url, cluster.stack.token(), tmp_path / "reports")
+    deaths: Counter[str] = Counter()
+    for at in range(100):
+        key = new_key()
+        table = table_of(lake, f"{operation.name}-client-{at}")
+        end = in_a_process(operation.name, table.name, key, *where, Order(at))
+        if end.exit_code == 0:
+            break
+        assert end.exit_code == -signal.SIGKILL
+        deaths[end.steps[-1]] += 1
+        check(operation, table, key, [in_a_process(operation.name, table.name, key, *where, Order()).version])
+    print(f"{operation.name}: killed at {dict(deaths)}")
+    assert deaths.total() >= 4
+    assert end.exit_code == 0
+    check(operation, table, key, [end.version])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_an_api_killed_under_each_call(
+    operation: Operation, cluster: Cluster, lake: Springline, tmp_path: Path
+) -> None:
+    where = (cluster.stack.api_url, cluster.stack.token(), tmp_path / "reports")
+    table = table_of(lake, f"{operation.name}-steps")
+    steps = in_a_process(operation.name, table.name, new_key(), *where, Order()).steps
+    calls = [at for at, step in enumerate(steps) if step.startswith("before call")]
+    assert len(calls) >= 2
+    for at in calls[-2:]:
+        for delay_s in (0.0, 0.008):
+            key = new_key()
+            table = table_of(lake, f"{operation.name}-api-{at}-{delay_s:g}")
+            api = cluster.stack.child(API)
+            order = Order(at, api.pid, delay_s)
+            with ThreadPoolExecutor(1) as pool:
+                doing = pool.submit(in_a_process, operation.name, table.name, key, *where, order)
+                assert api.wait(60) == -signal.SIGKILL
+                cluster.stack.start_child(API)
+                end = doing.result()
+            assert end.exit_code == 0
+            check(operation, table, key, [end.version])
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("activity", [names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER])
+@pytest.mark.parametrize("operation", SEQUENCED, ids=lambda operation: operation.name)
+def test_a_worker_killed_at_its_writes(
+    operation: Operation, activity: str, phase: str, cluster: Cluster, lake: Springline, tmp_path: Path
+) -> None:
+    key = new_key()
+    table = table_of(lake, f"{operation.name}-{activity}-{phase}".replace("_", "-"))
+    cluster.order(activity, phase)
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(operation.do, table, key)
+        assert asyncio.run(cluster.a_death()).exit_code == -signal.SIGKILL
+        two_workers(cluster)
+        answer = doing.result()
+    check(operation, table, key, [answer.version])
+
+
+def check(operation: Operation, table: DeltaTable, key: str, answered: list[int | None]) -> None:
+    """Check that it was done once, and that its key is answered the same for ever."""
+    assert rows_of(table) == operation.rows
+    again = operation.do(table, key)
+    assert [*answered, *versions_of(table, key)] == [again.version, again.version]
+    assert table.explain(key)["version"] == again.version
+    assert rows_of(table) == operation.rows
