@@ -233,7 +233,9 @@ def test_lists_of_every_form_and_slices_with_garbage_around_them() -> None:
         pa.array(wanted, pa.list_view(pa.int32())),
         pa.array(wanted, pa.large_list_view(pa.int32())),
         pa.array([[9], *wanted, [8]], pa.list_(pa.int32())).slice(1, 4),
-        pa.ListArray.from_arrays([0, 2, 4, 4, 5], pa.array([1, 2, 77, 78, 3]), mask=pa.array([False, True, False, False])),
+        pa.ListArray.from_arrays(
+            [0, 2, 4, 4, 5], pa.array([1, 2, 77, 78, 3]), mask=pa.array([False, True, False, False])
+        ),
     ]
     for form in forms:
         assert converted(pa.table({"a": form}), schema)["a"].to_pylist() == wanted, form.type
