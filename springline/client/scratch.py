@@ -30,6 +30,7 @@ from springline import paths
 from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
 from springline.client.loop import Stores
 from springline.delta import properties as table_properties
+from springline.delta.schema import uses_type
 from springline.errors import Code, SpringlineError, refused
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
@@ -88,17 +89,12 @@ class Scratch:
         """Write `rows` and return their files; raises what `rows` raises, `Refused` in a fork, `WriteFailed`."""
         check_process()
         watched = _Watched(rows)
+        self._create(schema, partition_by, settings)
         try:
             deltalake.write_deltalake(
                 str(self._folder),
                 pa.RecordBatchReader.from_batches(schema, watched),
-                partition_by=list(partition_by) or None,
-                mode="error",
-                configuration={
-                    name: settings[name]
-                    for name in (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
-                    if name in settings
-                },
+                mode="append",
                 target_file_size=target_file_bytes(settings),
                 writer_properties=writer_properties(settings),
                 post_commithook_properties=deltalake.PostCommitHookProperties(
@@ -115,6 +111,27 @@ class Scratch:
                 raise WriteFailed(f"the data files could not be written: {error}") from error
             raise
         return self._taken()
+
+    def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Write version 0 of the scratch table. The library's own leaves out features that nested columns need."""
+        columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
+        protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
+        if uses_type(columns, "timestamp_ntz"):
+            features = ["timestampNtz"]
+            protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
+            protocol |= {"readerFeatures": features, "writerFeatures": features}
+        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
+        metadata = {
+            "id": str(uuid.uuid4()),
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": orjson.dumps(columns).decode(),
+            "partitionColumns": list(partition_by),
+            "configuration": {name: settings[name] for name in told if name in settings},
+        }
+        log = self._folder / paths.DELTA_LOG_FOLDER
+        log.mkdir(parents=True)
+        lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
+        (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
     def _taken(self) -> Files:
         """Take the actions from the scratch table's log, make its files durable, and remove the log."""
