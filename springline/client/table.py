@@ -15,7 +15,7 @@ from springline.client.frames import arrow_schema, conform, to_arrow
 from springline.client.http import ApiClient
 from springline.client.loop import LoopThread
 from springline.delta.features import writer_duties
-from springline.delta.keys import check_key
+from springline.delta.keys import check_key, idempotency_key
 from springline.delta.request import CommitResult, Mode
 from springline.errors import Code, Refused, refused
 from springline.storage.port import ObjectStore
@@ -62,8 +62,11 @@ class DeltaTable:
         return self._api.call("GET", f"/api/v1/delta/tables/{self.name}")
 
     def explain(self, key: str) -> dict[str, Any]:
-        """Return what became of an idempotency key of this table; raises `Refused` (KEY_NOT_FOUND) if nothing did."""
-        return self._api.call("GET", f"/api/v1/delta/tables/{self.name}/commits/{check_key(key)}")
+        """Return what became of an idempotency key, or of a text that stands for one.
+
+        Raises `Refused` (KEY_NOT_FOUND) if nothing did.
+        """
+        return self._api.call("GET", f"/api/v1/delta/tables/{self.name}/commits/{idempotency_key(key)}")
 
     def append(self, data: Any, *, key: str | None = None) -> CommitResult:
         """Append rows exactly once, and return the version that holds them.
