@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
+from springline.delta.history import HistoryRow
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
 
@@ -138,6 +139,37 @@ class TableBody(BaseModel):
 
     table: TableEntry
     location: str = Field(description="The URL that Delta readers open the table by.")
+
+
+class ListedTable(BaseModel):
+    """A table in a list."""
+
+    table_id: str
+    name: str | None = Field(description="The name it is found by; null if another table has that name.")
+    location: str = Field(description="The URL that Delta readers open the table by.")
+    created_at_ms: int = Field(description="When it was registered, in milliseconds since 1970.")
+
+
+class DamagedEntry(BaseModel):
+    """An object of the table registry that says nothing of a table."""
+
+    object: str = Field(description="Its path in the workspace.")
+    problem: str
+
+
+class TablesBody(BaseModel):
+    """One page of the workspace's tables, in the order of their ids, which is that of their creation."""
+
+    items: list[ListedTable]
+    damaged: list[DamagedEntry] = Field(description="Registry entries that cannot be read; call an operator.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+class HistoryBody(BaseModel):
+    """One page of a table's versions, newest first. Those whose log files clean-up has removed are left out."""
+
+    items: list[HistoryRow]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
 class ReadyBody(BaseModel):
