@@ -60,7 +60,8 @@ class Where:
     @property
     def polars(self) -> pl.Expr:
         """The condition for a polars frame."""
-        return _condition(pl.col(self.column), self.op, self.value)
+        expression: pl.Expr = _condition(pl.col(self.column), self.op, self.value)
+        return expression
 
 
 def _condition(column: Any, op: str, value: Any) -> Any:
