@@ -175,8 +175,9 @@ def _said(ask: Callable[[], int]) -> int | str:
 
 
 def _delta_rs_count(folder: Path) -> int:
+    # Not count(*): it is answered from statistics, and fails under column mapping where a file has none.
     query = QueryBuilder().register("t", DeltaTable(folder)).execute
-    return int(pa.table(query("select count(*) as n from t")).column("n")[0].as_py())
+    return int(pa.table(query("select * from t")).num_rows)
 
 
 def _duckdb_count(folder: Path) -> int:

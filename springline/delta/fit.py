@@ -14,7 +14,7 @@ from typing import Any
 
 from springline.delta.actions import BadAction, judge_inline_vector
 from springline.delta.bounds import MAX_LONG
-from springline.delta.evolution import breaks_rows, lost_features
+from springline.delta.evolution import breaks_readers, breaks_rows, lost_features
 from springline.delta.features import declared, features_in_use
 from springline.delta.metadata import PHYSICAL_NAME, judge_metadata, judge_needs, mapping_mode
 from springline.delta.partition_values import Fits, partition_type
@@ -232,6 +232,17 @@ def _doubt(
     except Refused:
         broken: tuple[str, Any, str] | None = ("schemaString", line.action["schemaString"], "follows an unreadable one")
     else:
+        column = breaks_readers(before, line.action, old_schema, schema)
+        if column is not None:
+            raise bad_action(
+                line,
+                BadAction(
+                    f"schemaString: {column}.type",
+                    next(one["type"] for one in schema["fields"] if _physical(one, mapped=True) == column),
+                    "is another type of a partition column, and readers read the values of removed files too",
+                    "Give the new partition column another name, or write a new table.",
+                ),
+            )
         broken = breaks_rows(before, line.action, old_schema, schema, features)
     if broken is None:
         return None

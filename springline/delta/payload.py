@@ -138,16 +138,19 @@ def _no_nul(action: dict[str, Any]) -> None:
             raise BadAction(name, value, "holds a NUL character")
 
 
-def parse_payload(data: bytes, *, field: str = "payload", complete: bool = True) -> Payload:
+def parse_payload(
+    data: bytes, *, field: str = "payload", complete: bool = True, limit: int = MAX_PAYLOAD_BYTES
+) -> Payload:
     """Parse staged bytes; raises `Refused` (INVALID_PAYLOAD, PAYLOAD_TOO_LARGE) naming line, value and remedy.
 
     Without `complete`, a file's action that lacks a required field is left to be refused by its table
-    (`Payload.incomplete`): the reference system's folders without protocol and metadata take such ones.
+    (`Payload.incomplete`): the reference system's folders without protocol and metadata take such ones. `limit` is in
+    bytes; only log files of other writers may be larger than what is staged.
     """
-    if len(data) > MAX_PAYLOAD_BYTES:
+    if len(data) > limit:
         raise refused(
             Code.PAYLOAD_TOO_LARGE,
-            f"{field} has {len(data)} bytes; the limit is {MAX_PAYLOAD_BYTES}",
+            f"{field} has {len(data)} bytes; the limit is {limit}",
             field=field,
             value=len(data),
             remedy="Write fewer, larger files, or split the write into several commits.",
