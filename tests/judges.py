@@ -60,7 +60,8 @@ class Where:
     @property
     def polars(self) -> pl.Expr:
         """The condition for a polars frame."""
-        return _condition(pl.col(self.column), self.op, self.value)
+        expression: pl.Expr = _condition(pl.col(self.column), self.op, self.value)
+        return expression
 
 
 def _condition(column: Any, op: str, value: Any) -> Any:
@@ -174,8 +175,9 @@ def _said(ask: Callable[[], int]) -> int | str:
 
 
 def _delta_rs_count(folder: Path) -> int:
+    # Not count(*): it is answered from statistics, and fails under column mapping where a file has none.
     query = QueryBuilder().register("t", DeltaTable(folder)).execute
-    return int(pa.table(query("select count(*) as n from t")).column("n")[0].as_py())
+    return int(pa.table(query("select * from t")).num_rows)
 
 
 def _duckdb_count(folder: Path) -> int:

@@ -1,5 +1,8 @@
 """Whether a table's coordinator, log and markers agree, and writing the markers that the log calls for.
 
+Each log file is judged as a payload would be, whoever wrote it: what is malformed by that judgement some reader cannot
+open. A table whose log has neither protocol nor metadata is no Delta table yet, and its files are not judged.
+
 The log is the truth: what stands in it is committed. It names the keys of our own commits (rounds name their members,
 our client's commits carry `txnId`), so their markers can be checked and written anew. Nothing is listed: versions are
 read by name. Of a commit that names no key nobody can say more than its version.
@@ -7,16 +10,23 @@ read by name. Of a commit that names no key nobody can say more than its version
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from springline import paths
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.snapshot import probe_latest, read_last_checkpoint
+from springline.commit.live_files import keeps_files
+from springline.commit.snapshot import checkpoint_at, probe_latest, read_last_checkpoint
 from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator, decode_coordinator
+from springline.delta.facts import facts_of_log
+from springline.delta.features import require_supported
+from springline.delta.fit import judge_fit
 from springline.delta.marker import Marker, decode_marker
+from springline.delta.payload import Payload, parse_payload
 from springline.delta.recovered import markers_from_log
-from springline.errors import InvariantViolated
+from springline.errors import InvariantViolated, Refused
 from springline.storage.port import StoredObject
 from springline.storage.resolve import Other, put_once
 
@@ -73,6 +83,7 @@ async def audit(table: Table, *, mend: bool = False) -> Audit:
         found.findings.append(
             Finding(missing, "the coordinator says that these are committed, and they are gone", remedy)
         )
+    judge = None if mend else await _LogJudge.at(table, first)
     in_flight = state.inflight if state is not None else None
     skipped = -1 if in_flight is None else in_flight.version
     for start in range(first, last + 1, VERSIONS_TOGETHER):
@@ -83,8 +94,56 @@ async def audit(table: Table, *, mend: bool = False) -> Audit:
                 remedy = "Restore the log file from a copy: no reader can go past it."
                 found.findings.append(Finding(table.log_path(version), "the log has a gap here", remedy))
                 continue
+            if judge is not None and (problem := await judge.problem(version, log)) is not None:
+                found.findings.append(Finding(table.log_path(version), *problem))
             await _check_markers(table, version, log, found, mend=mend, may_lack=version == skipped)
     return found
+
+
+class _LogJudge:
+    """Judges a table's log files one after the other, each against the protocol and metadata before it."""
+
+    def __init__(self, table: Table, protocol: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None:
+        self.table = table
+        self.protocol = protocol
+        self.metadata = metadata
+
+    @classmethod
+    async def at(cls, table: Table, first: int) -> _LogJudge:
+        """Return a judge for the log from version `first` on, which is 0 or a checkpoint's."""
+        known = await checkpoint_at(table.store, table.root, first) if first else None
+        return cls(table, *((None, None) if known is None else (known.protocol, known.metadata)))
+
+    async def problem(self, version: int, log: bytes) -> tuple[str, str] | None:
+        """Return what is wrong with a version's log file and what to do, None if nothing is."""
+        try:
+            payload = await asyncio.to_thread(parse_payload, log, complete=False, limit=len(log))
+            await self._fit(version, payload)
+        except Refused as error:
+            facts = facts_of_log(version, log)
+            if facts.protocol is not None or facts.metadata is not None:
+                # What follows is judged again from the next good metadata on: one fault is named once.
+                self.protocol = self.metadata = None
+            refusal = error.refusal
+            remedy = "Let an engine that still opens the table repair it, or restore the log to the version before."
+            return f"the log file is malformed: {refusal.message.replace('payload line', 'line')}", remedy
+        self.protocol = payload.protocol or self.protocol
+        self.metadata = payload.metadata or self.metadata
+        return None
+
+    async def _fit(self, version: int, payload: Payload) -> None:
+        protocol, metadata = payload.protocol or self.protocol, payload.metadata or self.metadata
+        if protocol is None and metadata is None:
+            return
+        if payload.incomplete is not None:
+            raise Refused(payload.incomplete)
+        if protocol is None:
+            return
+        if payload.protocol is not None or payload.metadata is not None:
+            require_supported(protocol, metadata, field="protocol")
+        doubt = await asyncio.to_thread(judge_fit, payload, self.protocol, self.metadata, None)
+        if doubt is not None and await keeps_files(self.table.store, self.table.root, version - 1, doubt.removed):
+            raise Refused(doubt.refusal)
 
 
 def _coordinator(table: Table, stored: StoredObject | None) -> tuple[Coordinator | None, Finding | None]:

@@ -207,8 +207,8 @@ async def _payload(table: Table, request: CommitRequest, stored: StoredObject | 
             )
         )
     if len(stored.data) > JUDGED_AT_ONCE_BYTES:
-        payload = await asyncio.to_thread(parse_payload, stored.data)
+        payload = await asyncio.to_thread(parse_payload, stored.data, complete=False)
     else:
-        payload = parse_payload(stored.data)
+        payload = parse_payload(stored.data, complete=False)
     table.payloads.put(_payload_name(request), payload, weight=PARSED_WEIGHT * len(stored.data))
     return payload

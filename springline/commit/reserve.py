@@ -263,9 +263,11 @@ class _Reserving:
         try:
             state = await self.table.facts.state(latest)
             protocol = payload.protocol or state.protocol
+            brought = payload.protocol is not None or payload.metadata is not None
+            if payload.incomplete is not None and (brought or protocol is not None or state.metadata is not None):
+                return payload.incomplete
             if protocol is None:
                 return None
-            brought = payload.protocol is not None or payload.metadata is not None
             require_supported(protocol, payload.metadata or state.metadata, field="payload" if brought else "table")
             rules = None if brought else self.table.facts.rules(state)
             if len(payload.data) > JUDGED_AT_ONCE_BYTES:

@@ -157,6 +157,12 @@ def _log_gone(root: str, version: int, hint: CheckpointHint | None) -> Refused:
     )
 
 
+async def checkpoint_at(store: ObjectStore, root: str, version: int) -> Snapshot | None:
+    """Return protocol and metadata as the newest checkpoint has them, if it is that of `version` and readable here."""
+    hint = await read_last_checkpoint(store, root)
+    return await _read_checkpoint(store, root, hint) if hint is not None and hint.version == version else None
+
+
 def checkpoint_files(root: str, hint: CheckpointHint) -> list[paths.ObjectPath]:
     """Return the names of the files of the checkpoint that `hint` tells of."""
     if hint.v2_name is not None:

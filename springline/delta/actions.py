@@ -155,14 +155,33 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
-def judge_action(kind: str, action: dict[str, Any]) -> dict[str, Any] | None:
-    """Judge the fields of one action, but not its path; return the parsed statistics of a file that has them.
+_ALWAYS_REQUIRED = {kind: ("path",) if kind in ("add", "remove", "cdc") else names for kind, names in REQUIRED.items()}
 
-    Raises `BadAction`.
+
+def missing_field(kind: str, action: Mapping[str, Any]) -> BadAction | None:
+    """Return what is wrong with an action that lacks a required field, or None.
+
+    Apart from `judge_action` because of tables that are none: the reference system commits files by path and size to
+    folders whose log has neither protocol nor metadata, which no reader opens; those go on.
     """
     for name in REQUIRED[kind]:
         if action.get(name) is None:
-            raise BadAction(name, action.get(name), "is required by the Delta protocol and is missing")
+            return _missing(name)
+    return None
+
+
+def _missing(name: str) -> BadAction:
+    return BadAction(name, None, "is required by the Delta protocol and is missing")
+
+
+def judge_action(kind: str, action: dict[str, Any]) -> dict[str, Any] | None:
+    """Judge the fields of one action, but not its path; return the parsed statistics of a file that has them.
+
+    Raises `BadAction`; for a file whose path is there and whose other required fields are not, see `missing_field`.
+    """
+    for name in _ALWAYS_REQUIRED[kind]:
+        if action.get(name) is None:
+            raise _missing(name)
     fields = FIELDS[kind]
     for name, value in action.items():
         known = fields.get(name)
@@ -201,17 +220,20 @@ def parse_statistics(text: str) -> dict[str, Any]:
         raise BadAction("stats", text, str(error)) from None
     if type(stats) is not dict:
         raise BadAction("stats", text, "is not the JSON of an object")
-    for name in ("minValues", "maxValues", "nullCount"):
-        value = stats.get(name)
-        if value is not None and type(value) is not dict:
-            raise BadAction(f"stats.{name}", value, "is not an object")
-    records = stats.get("numRecords")
-    if records is not None and not _is_count(records):
-        raise BadAction("stats.numRecords", records, f"is not {_COUNT[1]}")
-    tight = stats.get("tightBounds")
-    if tight is not None and type(tight) is not bool:
-        raise BadAction("stats.tightBounds", tight, "is not true or false")
+    for name, value in stats.items():
+        known = _STATISTICS.get(name)
+        if known is not None and value is not None and not known[0](value):
+            raise BadAction(f"stats.{name}", value, f"is not {known[1]}")
     return stats
+
+
+_STATISTICS: Fields = {
+    "numRecords": _COUNT,
+    "tightBounds": _BOOL,
+    "minValues": (lambda value: type(value) is dict, "an object"),
+    "maxValues": (lambda value: type(value) is dict, "an object"),
+    "nullCount": (lambda value: type(value) is dict, "an object"),
+}
 
 
 def vector_id(vector: Mapping[str, Any] | None) -> str | None:
@@ -230,7 +252,7 @@ def _judge_file(kind: str, action: dict[str, Any]) -> dict[str, Any] | None:
     if tags:
         judge_texts("tags", tags, MAX_TEXT, nulls=True)
     if kind == "cdc":
-        if action["dataChange"]:
+        if action.get("dataChange"):
             raise BadAction("dataChange", True, "must be false: change files are no data of the table")
         return None
     if kind == "remove" and action.get("extendedFileMetadata"):

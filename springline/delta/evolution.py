@@ -25,6 +25,7 @@ _WIDER = {
     "float": ("double",),
     "date": ("timestamp_ntz",),
 }
+_WHOLE_WIDER = {"byte": ("short", "integer", "long"), "short": ("integer", "long"), "integer": ("long",)}
 _DIGITS = {"byte": 10, "short": 10, "integer": 10, "long": 20}
 _STATEFUL = frozenset({"domainMetadata", "clustering"})
 
@@ -47,6 +48,25 @@ def breaks_rows(
     # A table that turns column mapping on keeps its files: their columns have the names they had.
     by_name = before == "none"
     return next(_struct_changes(old_schema, new_schema, "", features, mapped=mapped, by_name=by_name), None)
+
+
+def breaks_readers(old: Mapping[str, Any], new: Mapping[str, Any], old_schema: Any, new_schema: Any) -> str | None:
+    """Return the partition column whose old values cannot be read as the type that `new` gives it, or None.
+
+    delta-kernel (DuckDB) reads the partition values of removed files too, as long as the log holds them; so an empty
+    table is no excuse here.
+    """
+    before, after = _partition_types(old, old_schema), _partition_types(new, new_schema)
+    for name, data_type in after.items():
+        known = before.get(name, data_type)
+        if data_type not in (known, "string", *_WHOLE_WIDER.get(str(known), ())):
+            return name
+    return None
+
+
+def _partition_types(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    columns = metadata.get("partitionColumns") or ()
+    return {_name(one, by_name=False): one["type"] for one in schema["fields"] if one["name"] in columns}
 
 
 def lost_features(old: Mapping[str, Any], new: Mapping[str, Any], used: set[str]) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from springline.delta.actions import BadAction, is_long, judge_inline_vector
+from springline.delta.actions import BadAction, judge_inline_vector
 from springline.delta.bounds import MAX_LONG
-from springline.delta.evolution import breaks_rows, lost_features
+from springline.delta.evolution import breaks_readers, breaks_rows, lost_features
 from springline.delta.features import declared, features_in_use
 from springline.delta.metadata import PHYSICAL_NAME, judge_metadata, judge_needs, mapping_mode
 from springline.delta.partition_values import Fits, partition_type
@@ -75,11 +75,11 @@ class FileRules:
             self._judge_values(values)
         stats = line.stats
         if stats is not None:
-            for name in ("minValues", "maxValues"):
-                if stats.get(name):
-                    _judge_bounds(stats[name], self.columns, f"stats.{name}")
-            if stats.get("minValues") and stats.get("maxValues"):
-                _judge_order(stats["minValues"], stats["maxValues"])
+            lowest = stats.get("minValues")
+            if lowest:
+                _judge_bounds(lowest, self.columns, "stats.minValues")
+            if stats.get("maxValues"):
+                _judge_bounds(stats["maxValues"], self.columns, "stats.maxValues", lowest)
             if stats.get("nullCount"):
                 _judge_counts(stats["nullCount"], self.columns, "stats.nullCount")
         vector = action.get("deletionVector")
@@ -232,6 +232,17 @@ def _doubt(
     except Refused:
         broken: tuple[str, Any, str] | None = ("schemaString", line.action["schemaString"], "follows an unreadable one")
     else:
+        column = breaks_readers(before, line.action, old_schema, schema)
+        if column is not None:
+            raise bad_action(
+                line,
+                BadAction(
+                    f"schemaString: {column}.type",
+                    next(one["type"] for one in schema["fields"] if _physical(one, mapped=True) == column),
+                    "is another type of a partition column, and readers read the values of removed files too",
+                    "Give the new partition column another name, or write a new table.",
+                ),
+            )
         broken = breaks_rows(before, line.action, old_schema, schema, features)
     if broken is None:
         return None
@@ -254,80 +265,78 @@ def _physical(field: Mapping[str, Any], *, mapped: bool) -> str:
 
 
 def _leaves(fields: list[Mapping[str, Any]], *, mapped: bool) -> dict[str, Any]:
-    """Return the columns that statistics may name: the type's name, a dictionary for a struct, None for the rest."""
+    """Return what statistics may say of each column.
+
+    A Python type or a range that bounds must be of, a dictionary for a struct, `_ANY_NUMBER` for decimals, None for the
+    rest.
+    """
     found: dict[str, Any] = {}
     for field in fields:
         data_type = field["type"]
+        name = _physical(field, mapped=mapped)
         if isinstance(data_type, Mapping):
             nested = data_type.get("type") == "struct"
-            found[_physical(field, mapped=mapped)] = (
-                _leaves(list(data_type["fields"]), mapped=mapped) if nested else None
-            )
+            found[name] = _leaves(list(data_type["fields"]), mapped=mapped) if nested else None
         else:
-            found[_physical(field, mapped=mapped)] = "decimal" if data_type.startswith("decimal") else data_type
+            found[name] = _ANY_NUMBER if data_type.startswith("decimal") else _BOUNDS.get(data_type)
     return found
 
 
-_BITS = {"byte": 8, "short": 16, "integer": 32, "long": 64}
-_TEXTUAL = frozenset({"string", "date", "timestamp", "timestamp_ntz"})
+_ANY_NUMBER = object()
+_BOUNDS: dict[str, Any] = {
+    **{
+        name: range(-(1 << (bits - 1)), 1 << (bits - 1))
+        for name, bits in (("byte", 8), ("short", 16), ("integer", 32), ("long", 64))
+    },
+    **dict.fromkeys(("string", "date", "timestamp", "timestamp_ntz"), str),
+    **dict.fromkeys(("float", "double"), float),
+    "boolean": bool,
+}
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "inf", "-inf")
+_STATISTICS_REMEDY = "Write statistics as the protocol has them, or leave them out: readers skip files by them."
 
 
-def _bound_fits(data_type: str, value: Any) -> bool:
-    bits = _BITS.get(data_type)
-    if bits is not None:
-        return type(value) is int and -(1 << (bits - 1)) <= value < 1 << (bits - 1)
-    if data_type in _TEXTUAL:
-        return type(value) is str
-    if data_type in ("float", "double"):
-        return type(value) in (int, float) or value in _NO_NUMBERS
-    if data_type == "decimal":
-        return type(value) in (int, float) or (type(value) is str and value.lstrip("-").replace(".", "", 1).isdigit())
-    if data_type == "boolean":
-        return type(value) is bool
-    return True
-
-
-def _judge_bounds(bounds: Mapping[str, Any], columns: Mapping[str, Any], place: str) -> None:
+def _judge_bounds(
+    bounds: Mapping[str, Any], columns: Mapping[str, Any], place: str, lowest: Mapping[str, Any] | None = None
+) -> None:
+    """Judge least or greatest values; `lowest` are the least ones, where `bounds` are the greatest."""
     for name, value in bounds.items():
         known = columns.get(name)
-        if value is None or known is None:
+        if known is None or value is None:
+            continue
+        kind = type(value)
+        if kind is known:
             continue
         if type(known) is dict:
-            if type(value) is not dict:
+            if kind is not dict:
                 raise BadAction(f"{place}.{name}", value, "is not an object, and the column is a struct")
-            _judge_bounds(value, known, f"{place}.{name}")
-        elif not _bound_fits(known, value):
-            raise BadAction(
-                f"{place}.{name}",
-                value,
-                f"does not fit its column's type, {known}",
-                "Write statistics as the protocol has them, or leave them out: readers skip files by them.",
-            )
+            below = lowest.get(name) if lowest is not None else None
+            _judge_bounds(value, known, f"{place}.{name}", below if type(below) is dict else None)
+        elif not (kind is int and type(known) is range and value in known) and not _is_number_for(known, value):
+            raise BadAction(f"{place}.{name}", value, "does not fit its column's type", _STATISTICS_REMEDY)
+        elif lowest is not None and kind is int:
+            low = lowest.get(name)
+            if type(low) is int and low > value:
+                raise BadAction(f"{place}.{name}", value, f"is below the least value, {low}", _STATISTICS_REMEDY)
 
 
-def _judge_order(lowest: Mapping[str, Any], highest: Mapping[str, Any]) -> None:
-    """Refuse bounds of numbers that exclude every value: each reader would skip the file for good."""
-    for name, low in lowest.items():
-        high = highest.get(name)
-        if type(low) in (int, float) and type(high) in (int, float) and low > high:
-            raise BadAction(
-                f"stats.minValues.{name}",
-                low,
-                f"is above the greatest value, {high}",
-                "Write statistics as the protocol has them, or leave them out: readers skip files by them.",
-            )
+def _is_number_for(known: Any, value: Any) -> bool:
+    if known is float:
+        return type(value) is int or value in _NO_NUMBERS
+    if known is _ANY_NUMBER:
+        return type(value) in (int, float) or (type(value) is str and value.lstrip("-").replace(".", "", 1).isdigit())
+    return False
 
 
 def _judge_counts(counts: Mapping[str, Any], columns: Mapping[str, Any], place: str) -> None:
     for name, value in counts.items():
-        if value is None:
+        if value is None or (type(value) is int and 0 <= value <= MAX_LONG and type(columns.get(name)) is not dict):
             continue
         known = columns.get(name)
         if type(value) is dict and (name not in columns or known is None or type(known) is dict):
             if type(known) is dict:
                 _judge_counts(value, known, f"{place}.{name}")
-        elif type(known) is dict or not is_long(value) or not 0 <= value <= MAX_LONG:
+        else:
             raise BadAction(f"{place}.{name}", value, "is not a count of nulls for this column")
 
 

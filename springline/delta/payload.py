@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from springline.delta.actions import FIELDS, BadAction, judge_action, vector_id
+from springline.delta.actions import FIELDS, BadAction, judge_action, missing_field, vector_id
 from springline.delta.bounds import MAX_COMMIT_INFO_BYTES
 from springline.delta.datapath import BadPath, decoded_path
 from springline.delta.features import judge_protocol
@@ -15,7 +15,7 @@ from springline.delta.identity import sha256_hex
 from springline.delta.metadata import judge_metadata
 from springline.delta.shown import shortened, shown
 from springline.delta.strictjson import BadJson, strict_json, texts_of
-from springline.errors import Code, Refused, refused
+from springline.errors import Code, Refusal, Refused, refused
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 
@@ -70,6 +70,8 @@ class Payload:
     lines: tuple[Line, ...]
     removed: frozenset[tuple[str, str | None]]
     """Decoded path and deletion vector of the files that it removes."""
+    incomplete: Refusal | None
+    """Why a table that has a protocol or metadata refuses it: a file's action lacks a required field."""
 
     @property
     def request_fingerprint(self) -> str | None:
@@ -164,12 +166,19 @@ def _no_nul(action: dict[str, Any]) -> None:
             raise BadAction(name, value, "holds a NUL character")
 
 
-def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
-    """Parse staged bytes; raises `Refused` (INVALID_PAYLOAD, PAYLOAD_TOO_LARGE) naming line, value and remedy."""
-    if len(data) > MAX_PAYLOAD_BYTES:
+def parse_payload(
+    data: bytes, *, field: str = "payload", complete: bool = True, limit: int = MAX_PAYLOAD_BYTES
+) -> Payload:
+    """Parse staged bytes; raises `Refused` (INVALID_PAYLOAD, PAYLOAD_TOO_LARGE) naming line, value and remedy.
+
+    Without `complete`, a file's action that lacks a required field is left to be refused by its table
+    (`Payload.incomplete`): the reference system's folders without protocol and metadata take such ones. `limit` is in
+    bytes; only log files of other writers may be larger than what is staged.
+    """
+    if len(data) > limit:
         raise refused(
             Code.PAYLOAD_TOO_LARGE,
-            f"{field} has {len(data)} bytes; the limit is {MAX_PAYLOAD_BYTES}",
+            f"{field} has {len(data)} bytes; the limit is {limit}",
             field=field,
             value=len(data),
             remedy="Write fewer, larger files, or split the write into several commits.",
@@ -181,8 +190,14 @@ def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
     added: dict[str, Line] = {}
     removed: dict[str, Line] = {}
     named: dict[tuple[str, str], Line] = {}
+    incomplete: Refusal | None = None
     for raw, line, path in read_actions(data):
         kind, action = line.kind, line.action
+        if incomplete is None and (missing := missing_field(kind, action)) is not None:
+            refused_one = bad_action(line, missing)
+            if complete:
+                raise refused_one
+            incomplete = refused_one.refusal
         kinds.add(kind)
         lines.append(line)
         if kind == "add":
@@ -228,6 +243,7 @@ def parse_payload(data: bytes, *, field: str = "payload") -> Payload:
         metadata=single.get("metaData"),
         lines=tuple(lines),
         removed=frozenset((path, vector_id(line.action.get("deletionVector"))) for path, line in removed.items()),
+        incomplete=incomplete,
     )
 
 
@@ -240,7 +256,7 @@ def _once(seen: dict[Any, Line], name: Any, line: Line, what: str, place: str) -
                 place,
                 line.action[place],
                 f"{what} by line {before.number} already",
-                "Name each of them once in a commit: readers differ in which of two they take.",
+                "Stage each of them once in a commit: readers differ in which of two they take.",
             ),
         )
 

@@ -36,9 +36,9 @@ def new_key() -> str:
     return str(uuid7())
 
 
-def add(path: str, size: int = 10) -> dict[str, Any]:
+def add(path: str, size: int = 10, partition: dict[str, str] | None = None) -> dict[str, Any]:
     return {
-        "add": {"path": path, "partitionValues": {}, "size": size, "modificationTime": 1_736_935_200_000}
+        "add": {"path": path, "partitionValues": partition or {}, "size": size, "modificationTime": 1_736_935_200_000}
         | {"dataChange": True}
     }
 

@@ -24,7 +24,8 @@ async def test_create_stage_commit_look(world: World) -> None:
     assert created.headers["Location"] == f"{TABLES}/{table_id}"
     assert created.json()["location"] == f"memory://lake/tables/acme/prod/{table_id}"
 
-    staged = await world.stage("flights", add("a.parquet"))
+    added = add("a.parquet", partition={"day": "2024-12-31"})
+    staged = await world.stage("flights", added)
     assert set(staged) == {"staged_path", "staged_version"}
     assert staged["staged_path"].startswith(f"delta/staging/{table_id}/")
     key = new_key()
@@ -33,7 +34,7 @@ async def test_create_stage_commit_look(world: World) -> None:
     path = f"/tables/acme/prod/{table_id}/_delta_log/{1:020}.json"
     assert answer.json() == {"version": 1, "delta_log_path": path}
     assert answer.headers["Idempotency-Replayed"] == "false"
-    assert world.store.objects[ACME.full(ObjectPath(path))].data == ndjson(add("a.parquet")).encode()
+    assert world.store.objects[ACME.full(ObjectPath(path))].data == ndjson(added).encode()
 
     for table in (table_id, "flights"):
         status = (await world.client.get(f"{TABLES}/{table}")).json()

@@ -174,9 +174,10 @@ async def test_read_version_in_the_future(world: World, mode: str) -> None:
 
 
 REMOVE = {"remove": {"path": "a.parquet", "dataChange": True, "deletionTimestamp": 1}}
+SCHEMA = '{"type":"struct","fields":[{"name":"x","type":"long","nullable":true,"metadata":{}}]}'
 METADATA = {
     "metaData": {"id": "x", "format": {"provider": "parquet", "options": {}}, "partitionColumns": []}
-    | {"schemaString": '{"type":"struct","fields":[]}', "configuration": {}, "createdTime": 1}
+    | {"schemaString": SCHEMA, "configuration": {}, "createdTime": 1}
 }
 PROTOCOL = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
 

@@ -15,9 +15,9 @@ PAYLOADS: list[tuple[str, str]] = [
     ("[]\n", "payload line 1"),
     (ndjson(add("a")) + "{}\n", "payload line 2"),
     ('{"addd":{"path":"a"}}\n', "payload line 1"),
-    ('{"add":{"size":1}}\n', "payload line 1"),
+    ('{"add":{"size":1}}\n', "payload line 1: add.path"),
     ('{"add":{"path":"a"},"remove":{"path":"b"}}\n', "payload line 1"),
-    (ndjson(add("a"), add("a")), "payload line 2"),
+    (ndjson(add("a"), add("a")), "payload line 2: add.path"),
     ("", "payload"),
     ("\n\n", "payload"),
 ]
@@ -63,7 +63,10 @@ async def test_payload_over_5_mib(world: World, declared: bool) -> None:
 
 async def test_a_payload_of_just_under_5_mib_is_staged(world: World) -> None:
     table = await world.create()
-    staged = await world.stage(table, add("x" * (5 * 1024 * 1024 - 500)))
+    adds = [add(f"part-{number}.parquet") for number in range(6)]
+    for one in adds:
+        one["add"]["tags"] = {"pad": "x" * ((5 * 1024 * 1024 - 2_000) // 6)}
+    staged = await world.stage(table, *adds)
     assert (await world.commit(table, staged)).status_code == 200
 
 

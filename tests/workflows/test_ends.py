@@ -102,7 +102,7 @@ async def test_moved_appends_go_behind_the_foreign_writer_as_one_version(bench: 
 
     async def two_foreign_versions() -> None:
         await bench.put_log(1, FOREIGN)
-        await bench.put_log(2, adding("foreign too"))
+        await bench.put_log(2, adding("foreign-too"))
 
     bench.faults.before(names.WRITE_LOG, two_foreign_versions)
     outcomes = await bench.commit(*requests)

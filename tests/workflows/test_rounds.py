@@ -12,6 +12,7 @@ import workflows.commit as commit_module
 from springline import names
 from springline.delta.rounds import MAX_ROUND_BYTES
 from springline.errors import Code
+from tests.rows import adding
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until
@@ -32,7 +33,7 @@ async def test_a_strict_request_at_the_head_commits_alone_and_the_appends_behind
         await bench.stage_strict("strict", 0),
         await bench.stage("one"),
         await bench.stage("two"),
-        await bench.stage_strict("too early", 2),
+        await bench.stage_strict("too-early", 2),
         await bench.stage("three"),
     ]
     outcomes = await bench.commit(*requests)
@@ -131,11 +132,13 @@ async def test_more_than_a_round_takes_is_split_in_order(bench: Bench) -> None:
 
 
 async def test_more_bytes_than_a_round_takes_are_split(bench: Bench) -> None:
-    padding = b'{"commitInfo":{"pad":"%s"}}\n' % (b"x" * (MAX_ROUND_BYTES // 3))
+    padding = b"x" * (MAX_ROUND_BYTES // 6)
     requests = []
     for number in range(4):
-        payload = padding + b'{"add":{"path":"file-%d","size":1}}\n' % number
-        requests.append(await bench.stage_bytes(payload))
+        halves = [
+            adding(f"file-{number}-{half}").replace(b'"size":1', b'"pad":"%s","size":1' % padding) for half in "ab"
+        ]
+        requests.append(await bench.stage_bytes(b"".join(halves)))
     assert versions(await bench.commit(*requests)) == [1, 1, 2, 2]
 
 

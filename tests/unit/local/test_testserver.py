@@ -7,8 +7,8 @@ import pytest
 
 from springline.local import binaries, testserver
 from springline.local.cache import Cache
-from springline.local.run import ToolFailed, output_of
 from springline.local.jars import Jar, check_jars
+from springline.local.run import ToolFailed, output_of
 from springline.local.testserver import pinned_jars, write_script
 from tests.unit.local.conftest import Script
 
@@ -27,10 +27,10 @@ def test_every_jar_is_pinned_once_and_the_server_is_among_them() -> None:
 
 
 def test_jars_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ToolFailed, match=r"thing-1\.0\.jar was not fetched"):
+    with pytest.raises(ToolFailed, match=r"thing-1\.0\.jar of the test server was not fetched"):
         check_jars([JAR], tmp_path, what="the test server")
     (tmp_path / "thing-1.0.jar").write_bytes(b"bad")
-    with pytest.raises(ToolFailed, match=r"thing-1\.0\.jar has SHA-256"):
+    with pytest.raises(ToolFailed, match=r"thing-1\.0\.jar of the test server has SHA-256"):
         check_jars([JAR], tmp_path, what="the test server")
     (tmp_path / "thing-1.0.jar").write_bytes(b"good")
     (tmp_path / "stranger.jar").write_bytes(b"?")
