@@ -98,6 +98,8 @@ def shortened(text: str | None) -> str | None:
 
 def on_one_line(text: str, most: int = 200) -> str:
     """Return `text` as a log line can hold it: no line break, no control character, not longer than `most`."""
+    if len(text) <= most and text.isprintable():
+        return text
     escaped = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
     return escaped if len(escaped) <= most else escaped[:most] + "..."
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Body, Path, Response
 
 from springline import bounds
@@ -17,6 +16,7 @@ from springline.api.workspaces import Workspace
 from springline.commit.inspect import table_view
 from springline.commit.same_table import already_adopted, already_created
 from springline.delta.create import check_creation
+from springline.delta.described import described
 from springline.delta.registry import TableEntry
 from springline.delta.roots import root_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
@@ -110,14 +110,14 @@ async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Re
     )
 
 
-@router.get("/{table}", summary="Status of a table", responses=errors(404, 503))
+@router.get("/{table}", summary="Status of a table", responses=errors(404, 409, 503))
 async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableStatusBody:
     """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing."""
     entry = await workspace.registry.entry(table)
     view, sequencer = await together(
         table_view(workspace.table(entry)), deps.sequencers.status(workspace.scope, entry.table_id)
     )
-    metadata = view.metadata or {}
+    stored = described(view.metadata, view.protocol)
     return TableStatusBody(
         table=entry,
         location=deps.location(workspace.scope, entry.root),
@@ -125,10 +125,11 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
         coordinator_version=view.coordinator_version,
         inflight=view.inflight,
         last_checkpoint=view.last_checkpoint,
-        columns=orjson.loads(metadata["schemaString"]) if "schemaString" in metadata else None,
-        partition_columns=metadata.get("partitionColumns") or [],
-        properties=metadata.get("configuration") or {},
-        protocol=view.protocol,
+        columns=stored.columns,
+        partition_columns=stored.partition_columns,
+        properties=stored.properties,
+        protocol=stored.protocol,
+        problems=stored.problems,
         sequencer=sequencer,
     )
 
