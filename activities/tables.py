@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
-from activities.failures import as_temporal_failures
+from activities.failures import as_temporal_failures, surprises_are_final
 from activities.heartbeat import heartbeating
 from activities.messages import TableRef
 from activities.table_messages import CheckpointStart, TableOrder
@@ -29,7 +29,7 @@ class TableActivities:
     async def create_table(self, order: TableOrder) -> TableEntry:
         """Create and register a table; a refusal is final, a fault of the store is tried again."""
         async with heartbeating():
-            with as_temporal_failures():
+            with surprises_are_final(), as_temporal_failures():
                 scope = _scope(order.start.tenant, order.start.workspace)
                 spec = order.start.create
                 if spec is None:
@@ -40,7 +40,7 @@ class TableActivities:
     async def adopt_table(self, order: TableOrder) -> TableEntry:
         """Register the Delta table at a location; a refusal is final, a fault of the store is tried again."""
         async with heartbeating():
-            with as_temporal_failures():
+            with surprises_are_final(), as_temporal_failures():
                 scope = _scope(order.start.tenant, order.start.workspace)
                 spec = order.start.adopt
                 if spec is None:

@@ -6,7 +6,27 @@ import json
 import logging
 import sys
 
+from springline.bounds import encodable, on_one_line
 from springline.config import Settings
+
+MAX_MESSAGE = 10_000
+"""Characters of a record's message; tracebacks come on top."""
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record, tracebacks below it.
+
+    A message often repeats what a caller sent: line breaks and control characters in it are escaped, or it could
+    pass for lines of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the record's line."""
+        record.message = on_one_line(record.message, MAX_MESSAGE)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -18,7 +38,7 @@ class JsonFormatter(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": encodable(record.getMessage()[:MAX_MESSAGE]),
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
@@ -31,5 +51,5 @@ def configure_logging(settings: Settings) -> None:
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

@@ -24,6 +24,8 @@ MAX_JSON_DEPTH: Final = 128
 """Arrays and objects inside each other; a schema of 32 levels has 97."""
 MAX_JSON_VALUES: Final = 250_000
 """Texts, numbers, arrays and objects of one body, keys not counted."""
+MAX_JSON_MEMBERS: Final = 5_000
+"""Members of one object: an unknown one costs more to tell than a known one to read."""
 MAX_JSON_NUMBER: Final = 2**64
 """No number of a body is as great as this, whatever its sign: 64 bits hold them all."""
 
@@ -98,6 +100,8 @@ def shortened(text: str | None) -> str | None:
 
 def on_one_line(text: str, most: int = 200) -> str:
     """Return `text` as a log line can hold it: no line break, no control character, not longer than `most`."""
+    if len(text) <= most and text.isprintable():
+        return text
     escaped = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
     return escaped if len(escaped) <= most else escaped[:most] + "..."
 
@@ -186,35 +190,45 @@ def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MA
     """Return the first thing in a JSON value that no request may hold, or None.
 
     Looked for are too many arrays and objects inside each other, too many values, NUL characters, halves of surrogate
-    pairs, and numbers that 64 bits do not hold, in keys as well as in values. Takes no stack, however deep it is.
+    pairs, and numbers that 64 bits do not hold, in keys as well as in values. Takes no stack, however deep it is, and
+    no longer than what is allowed does, however much there is.
     """
     waiting: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     left = values
     while waiting:
         one, place, level = waiting.pop()
-        left -= 1
-        if left < 0:
-            return Problem("body", None, f"holds more than {values} values", "Send less at once, in several requests.")
-        if isinstance(one, str):
-            found = problem_of_text(one)
+        if not isinstance(one, dict | list):
+            found = _problem_of_scalar(one, place)
             if found is not None:
-                return Problem(_named(place), shown(one), *found)
-        elif isinstance(one, dict | list):
-            if level >= depth:
-                text = f"holds more than {depth} arrays and objects inside each other"
-                return Problem("body", None, text, f"Nest at most {depth} levels.")
-            if isinstance(one, list):
-                waiting += [(item, (place, index), level + 1) for index, item in enumerate(one)][::-1]
-                continue
-            for key in one:
-                found = problem_of_text(key)
-                if found is not None:
-                    return Problem(_named((place, key)), shown(key), f"has a name that {found[0]}", found[1])
-            waiting += [(item, (place, key), level + 1) for key, item in one.items()][::-1]
-        elif isinstance(one, int | float) and not -MAX_JSON_NUMBER < one < MAX_JSON_NUMBER:
-            return Problem(
-                _named(place), shown(one), "is a number that 64 bits do not hold", "Send it as a text, or a lesser one."
-            )
+                return found
+            continue
+        left -= len(one)
+        if level >= depth:
+            text = f"holds more than {depth} arrays and objects inside each other"
+            return Problem("body", None, text, f"Nest at most {depth} levels.")
+        if left < 0:
+            return Problem("body", None, f"holds more than {values} values", "Send less in one request.")
+        if isinstance(one, list):
+            waiting += [(item, (place, index), level + 1) for index, item in enumerate(one)][::-1]
+            continue
+        if len(one) > MAX_JSON_MEMBERS:
+            text = f"is an object of {len(one)} members, and {MAX_JSON_MEMBERS} is the most"
+            return Problem(_named(place), None, text, f"Give at most {MAX_JSON_MEMBERS} members.")
+        for key in one:
+            problem = problem_of_text(key)
+            if problem is not None:
+                return Problem(_named((place, key)), shown(key), f"has a name that {problem[0]}", problem[1])
+        waiting += [(item, (place, key), level + 1) for key, item in one.items()][::-1]
+    return None
+
+
+def _problem_of_scalar(value: Any, place: _Place | None) -> Problem | None:
+    if isinstance(value, str):
+        problem = problem_of_text(value)
+        return None if problem is None else Problem(_named(place), shown(value), *problem)
+    if isinstance(value, int | float) and not -MAX_JSON_NUMBER < value < MAX_JSON_NUMBER:
+        text = "is a number that 64 bits do not hold"
+        return Problem(_named(place), shown(value), text, "Send it as a text, or a lesser one.")
     return None
 
 

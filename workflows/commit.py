@@ -39,9 +39,17 @@ with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.bounds import shortened
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, fitting, out_of_bounds
+    from springline.errors import Refusal
     from workflows.cancellation import finish_though_cancelled
     from workflows.commit_status import describe
-    from workflows.failures import HALVINGS, one_may_be_the_cause, passes, refusal_of
+    from workflows.failures import (
+        HALVINGS,
+        one_may_be_the_cause,
+        passes,
+        refusal_of,
+        refusal_of_one,
+        unknown_effect,
+    )
     from workflows.ids import new_uuid7
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
     from workflows.steps import run_step, show_in_search, start_checkpoint
@@ -267,7 +275,7 @@ class CommitWorkflow:
         try:
             await self._commit_reserved(result.reservation, members)
         except ActivityError as error:
-            self._fail(members, error)
+            self._fail(members, refusal_of(error, self._table))
         finally:
             self._inflight = None
         self._patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, 2 * (workflow.now() - began)))
@@ -415,10 +423,11 @@ class CommitWorkflow:
         If it failed by a fault of the store, nobody knows whether a version is reserved all the same: what comes next
         finds out, and if nothing comes, this run does.
         """
-        self._unsettled = self._unsettled or passes(error) or not isinstance(error.cause, ApplicationError)
-        self._failure = refusal_of(error, self._table).message
+        self._unsettled = self._unsettled or unknown_effect(error)
+        refusal = refusal_of(error, self._table)
+        self._failure = refusal.message
         if len(tickets) == 1 or self._halvings >= HALVINGS or not one_may_be_the_cause(error):
-            self._fail(tickets, error)
+            self._fail(tickets, refusal_of_one(refusal, error) if len(tickets) == 1 else refusal)
             return
         self._halvings += 1
         waiting = list(tickets.values())
@@ -458,9 +467,8 @@ class CommitWorkflow:
         self._recovered.extend(result.settled)
         self._begun({})
 
-    def _fail(self, tickets: dict[str, Ticket], error: ActivityError) -> None:
+    def _fail(self, tickets: dict[str, Ticket], refusal: Refusal) -> None:
         """Answer requests whose step failed for good; the table goes on with the next."""
-        refusal = refusal_of(error, self._table)
         workflow.logger.error("a commit step failed for good: %s", refusal.message)
         for ticket in tickets.values():
             self._answer(ticket, Outcome(idempotency_key=ticket.key, refusal=refusal))

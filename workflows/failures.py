@@ -80,6 +80,16 @@ def one_may_be_the_cause(error: ActivityError) -> bool:
     return True
 
 
+def refusal_of_one(refusal: Refusal, error: ActivityError) -> Refusal:
+    """Return the refusal of a request without which a round can be begun, and with which none can."""
+    return refusal.model_copy(update={"code": Code.REQUEST_FAILED}) if one_may_be_the_cause(error) else refusal
+
+
+def unknown_effect(error: ActivityError) -> bool:
+    """Say whether a step that failed for good may have had its effect all the same."""
+    return passes(error) or not isinstance(error.cause, ApplicationError)
+
+
 def _said(error: ActivityError) -> str:
     cause = error.cause
     return cause.message if isinstance(cause, ApplicationError) else str(cause or error)

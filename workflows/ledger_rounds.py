@@ -6,7 +6,7 @@ setback (another publisher was faster, a round is another's) and every final fai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -20,7 +20,16 @@ with workflow.unsafe.imports_passed_through():
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
     from springline.ledger.weight import ingest_out_of_bounds, too_heavy
     from springline.sequencer.orders import Head, Opened, WorkspaceRef
-    from workflows.failures import HALVINGS, ledger_refusal, no_id_left, one_may_be_the_cause, outpaced
+    from workflows.failures import (
+        HALVINGS,
+        ledger_refusal,
+        no_id_left,
+        one_may_be_the_cause,
+        outpaced,
+        passes,
+        refusal_of_one,
+        unknown_effect,
+    )
     from workflows.ledger_deferred import Deferred
     from workflows.ledger_finish import make_visible
     from workflows.ledger_messages import MAX_BATCH_PATHS, SwitchOutcome
@@ -78,6 +87,7 @@ class Rounds:
         self._ingests_next = False
         self._setbacks = 0
         self._halvings = 0
+        self._looks_again = False
 
     @property
     def waits(self) -> bool:
@@ -87,7 +97,7 @@ class Rounds:
     @property
     def to_do(self) -> bool:
         """Whether there is anything to do: a request, a round that is kept, or a first look."""
-        return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened
+        return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened or self._looks_again
 
     def enqueue(self, ticket: AppendTicket) -> AppendTicket:
         """Queue an append request, or refuse it at once if no round can take it."""
@@ -147,12 +157,15 @@ class Rounds:
             self.progress.note_attempts(names.OPEN_LEDGER, None, opened.attempt)
             self._head = self.last_head = opened.head
             self._next_round = opened.next_round
+            self._looks_again = False
             self._sort_out_accepted(opened)
             for pending in opened.pending:
                 if self._head is None or not await self._finish(self.accepted[pending.number], self._head):
                     return
         except ActivityError as error:
             self._give_up(self._failed(error))
+            # Faults that pass are waited for; what is damaged stays so until somebody has looked.
+            self._looks_again = self._looks_again and passes(error)
             return
         self._take_in(opened)
 
@@ -208,7 +221,7 @@ class Rounds:
         try:
             admitted = await admit(self._workspace, head, self._next_round, tickets, first_event_id)
         except ActivityError as error:
-            refusal = self._failed(error)
+            refusal = self._not_admitted(tickets, error)
             if not self._halved(self.appends, tickets, error):
                 self._refuse_appends(tickets, refusal)
             return None
@@ -235,7 +248,7 @@ class Rounds:
         try:
             admitted = await admit_foreign(self._workspace, head, self._next_round, tickets)
         except ActivityError as error:
-            refusal = self._failed(error)
+            refusal = self._not_admitted(tickets, error)
             if not self._halved(self.ingests, tickets, error):
                 self._refuse_ingests(tickets, refusal)
             return None
@@ -329,6 +342,15 @@ class Rounds:
         self.progress.failure = refusal.message
         self._head = None
         return refusal
+
+    def _not_admitted(self, tickets: Sequence[object], error: ActivityError) -> Refusal:
+        """Return what is told to requests whose round could not be admitted.
+
+        If nobody knows whether a record stands all the same, the run looks before it ends.
+        """
+        self._looks_again = self._looks_again or unknown_effect(error)
+        refusal = self._failed(error)
+        return refusal_of_one(refusal, error) if len(tickets) == 1 else refusal
 
     def _halved(self, queue: Queue[Q, A], tickets: list[Ticket[Q, A]], error: ActivityError) -> bool:
         """Queue the requests of a round that failed in two halves, to find out whom it fails because of.

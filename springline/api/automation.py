@@ -90,7 +90,7 @@ class BackfillsQuery(PageQuery):
     state: Annotated[list[BackfillState], ANY_OF] = []
 
 
-@router.get("/schedules", summary="List schedules", response_model=ListBody, responses=errors(400, 503))
+@router.get("/schedules", summary="List schedules", response_model=ListBody, responses=errors(409, 503))
 async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked) -> Response:
     """List definitions of schedules; `last` is the latest tick decided on, null before the first."""
     wheres = filled(SCHEDULE_DEFINITIONS, enabled=query.enabled)
@@ -101,7 +101,7 @@ async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked)
     "/schedules/{schedule_id}/ticks",
     summary="List the ticks of a schedule",
     response_model=ListBody,
-    responses=errors(400, 404, 503),
+    responses=errors(404, 409, 503),
 )
 async def schedule_ticks(
     schedule_id: ScheduleParam, query: Annotated[OfScheduleQuery, Query()], asked: FromAsked
@@ -115,14 +115,14 @@ async def schedule_ticks(
     return await asked.page("schedule_ticks", query, wheres, snapshot=snapshot)
 
 
-@router.get("/ticks", summary="List ticks", response_model=ListBody, responses=errors(400, 503))
+@router.get("/ticks", summary="List ticks", response_model=ListBody, responses=errors(409, 503))
 async def ticks(query: Annotated[TicksQuery, Query()], asked: FromAsked) -> Response:
     """List ticks of all schedules in the order of their ids."""
     wheres = filled(SCHEDULE_TICKS, schedule_id=query.schedule_id)
     return await asked.page("schedule_ticks", query, wheres + _spans(SCHEDULE_TICKS, "scheduled_for", query))
 
 
-@router.get("/sensors", summary="List sensors", response_model=ListBody, responses=errors(400, 503))
+@router.get("/sensors", summary="List sensors", response_model=ListBody, responses=errors(409, 503))
 async def sensors(query: Annotated[PageQuery, Query()], asked: FromAsked) -> Response:
     """List where sensors stand: cursor, version of their state, last evaluation."""
     return await asked.page(SENSOR_STATE.name, query)
@@ -132,7 +132,7 @@ async def sensors(query: Annotated[PageQuery, Query()], asked: FromAsked) -> Res
     "/sensors/{sensor_id}/evaluations",
     summary="List the evaluations of a sensor",
     response_model=ListBody,
-    responses=errors(400, 404, 503),
+    responses=errors(404, 409, 503),
 )
 async def sensor_evaluations(
     sensor_id: SensorParam, query: Annotated[OfSensorQuery, Query()], asked: FromAsked
@@ -146,21 +146,21 @@ async def sensor_evaluations(
     return await asked.page("sensor_evals", query, wheres, snapshot=snapshot)
 
 
-@router.get("/evaluations", summary="List evaluations", response_model=ListBody, responses=errors(400, 503))
+@router.get("/evaluations", summary="List evaluations", response_model=ListBody, responses=errors(409, 503))
 async def evaluations(query: Annotated[EvaluationsQuery, Query()], asked: FromAsked) -> Response:
     """List evaluations of all sensors in the order of their ids."""
     wheres = filled(SENSOR_EVALS, sensor_id=query.sensor_id)
     return await asked.page("sensor_evals", query, wheres + _spans(SENSOR_EVALS, "evaluated_at", query))
 
 
-@router.get("/backfills", summary="List backfills", response_model=ListBody, responses=errors(400, 503))
+@router.get("/backfills", summary="List backfills", response_model=ListBody, responses=errors(409, 503))
 async def backfills(query: Annotated[BackfillsQuery, Query()], asked: FromAsked) -> Response:
     """List backfills in the order of their ids."""
     return await asked.page("backfills", query, filled(BACKFILLS, state=query.state))
 
 
 @router.get(
-    "/backfills/{backfill_id}", summary="A backfill", response_model=BackfillBody, responses=errors(400, 404, 503)
+    "/backfills/{backfill_id}", summary="A backfill", response_model=BackfillBody, responses=errors(404, 409, 503)
 )
 async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
     """Show a backfill with its chunks in order, and the states of their runs as they are now."""

@@ -144,7 +144,7 @@ async def claim(
     return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
 
 
-@router.get("/{key}", summary="What became of a key", responses=errors(400, 404, 503))
+@router.get("/{key}", summary="What became of a key", responses=errors(404, 409, 503))
 async def explain(
     table: TableParam,
     key: KeyParam,

@@ -23,6 +23,12 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _OFF_THE_LOOP_BYTES = 64 * 1024
 """A larger body is looked through on a thread, because that takes long enough for others to notice."""
+_DISCARDED_LIMITS = 4
+"""How many times its limit of a body that is too large is read before the connection is closed."""
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
 
 
 class BoundedHead:
@@ -71,6 +77,8 @@ class BoundedBody:
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self._limit:
+                if not message.get("more_body", False):
+                    receive = _nothing_more
                 await self._refuse(self._too_large(size), scope, receive, send)
                 return
             if not message.get("more_body", False):
@@ -105,7 +113,17 @@ class BoundedBody:
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"Connection": "close"}
+        await self._discard(receive)
         await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read on for a while without keeping anything: a connection closed on a sender would lose the answer."""
+        left = _DISCARDED_LIMITS * self._limit
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
 
 
 def refusal_of_body(body: bytes) -> Refusal | None:

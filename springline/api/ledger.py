@@ -148,7 +148,9 @@ async def ingest(body: IngestRequest, workspace: Operator, deps: FromDeps) -> Re
     return _answered(outcome, {})
 
 
-@router.get("/ledger/status", summary="Where the ledger stands", response_model=LedgerStatusBody, responses=errors(503))
+@router.get(
+    "/ledger/status", summary="Where the ledger stands", response_model=LedgerStatusBody, responses=errors(409, 503)
+)
 async def status(asked: FromAsked, deps: FromDeps) -> Response:
     """Tell how far the published state is, and what the sequencer is doing."""
     head = await asked.published.head(asked.scope)
@@ -157,7 +159,7 @@ async def status(asked: FromAsked, deps: FromDeps) -> Response:
     return answer(head.revision, {**body, "sequencer": sequencer})
 
 
-@router.get("/state/digest", summary="Digest of the state", response_model=DigestBody, responses=errors(503))
+@router.get("/state/digest", summary="Digest of the state", response_model=DigestBody, responses=errors(409, 503))
 async def digest(asked: FromAsked) -> Response:
     """Return the digest of the published state, and of each table."""
     found = await asked.published.digest(asked.scope)

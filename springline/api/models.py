@@ -129,6 +129,9 @@ class TableStatusBody(BaseModel):
     properties: dict[str, str]
     protocol: dict[str, Any] | None
     metadata: dict[str, Any] | None = Field(description="The table's `metaData` action as it is stored.")
+    problems: list[str] = Field(
+        default=[], description="What is odd about the stored metadata or protocol; what cannot be read is left out."
+    )
     sequencer: dict[str, Any] | None = Field(
         description="Phase and counts of the table's workflow; null while it rests or cannot be asked."
     )

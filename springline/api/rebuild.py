@@ -162,7 +162,7 @@ async def cancel(workspace: Operator, deps: FromDeps) -> RebuildView:
     return view
 
 
-@router.get(f"{PREFIX}/report", summary="The report of a rebuild", responses=errors(400, 404, 503))
+@router.get(f"{PREFIX}/report", summary="The report of a rebuild", responses=errors(404, 409, 503))
 async def report(
     workspace: Reader,
     deps: FromDeps,

@@ -97,7 +97,7 @@ class TimersQuery(PageQuery):
     run_id: Id | None = None
 
 
-@router.get("/runs", summary="List runs", response_model=ListBody, responses=errors(400, 503))
+@router.get("/runs", summary="List runs", response_model=ListBody, responses=errors(409, 503))
 async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Response:
     """List runs in the order of their ids."""
     wheres = filled(RUNS, state=query.state, run_key=query.run_key)
@@ -108,7 +108,7 @@ async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Respon
     return await asked.page("runs", query, wheres)
 
 
-@router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(400, 404, 503))
+@router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(404, 409, 503))
 async def run(run_id: RunParam, asked: FromAsked) -> Response:
     """Show a run with its tasks, what they wait for, and its entries of the catalog."""
     snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index")
@@ -128,7 +128,7 @@ async def run(run_id: RunParam, asked: FromAsked) -> Response:
 
 
 @router.get(
-    "/runs/{run_id}/tasks", summary="List the tasks of a run", response_model=ListBody, responses=errors(400, 404, 503)
+    "/runs/{run_id}/tasks", summary="List the tasks of a run", response_model=ListBody, responses=errors(404, 409, 503)
 )
 async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], asked: FromAsked) -> Response:
     """List one run's tasks in the order of their keys."""
@@ -139,21 +139,21 @@ async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], 
     return await asked.page("tasks", query, wheres, prefix=(run_id,), snapshot=snapshot)
 
 
-@router.get("/tasks", summary="List tasks", response_model=ListBody, responses=errors(400, 503))
+@router.get("/tasks", summary="List tasks", response_model=ListBody, responses=errors(409, 503))
 async def tasks(query: Annotated[TasksQuery, Query()], asked: FromAsked) -> Response:
     """List tasks in the order of their runs' ids and their keys."""
     wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
     return await asked.page("tasks", query, wheres, prefix=() if query.run_id is None else (query.run_id,))
 
 
-@router.get("/partitions", summary="List partitions", response_model=ListBody, responses=errors(400, 503))
+@router.get("/partitions", summary="List partitions", response_model=ListBody, responses=errors(409, 503))
 async def partitions(query: Annotated[PartitionsQuery, Query()], asked: FromAsked) -> Response:
     """List what is known of partitions, in the order of assets and partition keys."""
     prefix = () if query.asset_key is None else (query.asset_key,)
     return await asked.page(PARTITION_STATUS.name, query, prefix=prefix)
 
 
-@router.get("/timers", summary="List timers", response_model=ListBody, responses=errors(400, 503))
+@router.get("/timers", summary="List timers", response_model=ListBody, responses=errors(409, 503))
 async def timers(query: Annotated[TimersQuery, Query()], asked: FromAsked) -> Response:
     """List timers in the order of their ids."""
     wheres = filled(TIMERS, state=query.state, timer_type=query.timer_type, run_id=query.run_id)

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import Field
 
@@ -27,6 +26,7 @@ from springline.commit.catalogue import list_tables, table_history
 from springline.commit.inspect import table_view
 from springline.commit.same_table import already_adopted, already_created
 from springline.delta.create import check_creation
+from springline.delta.described import described
 from springline.delta.registry import TableEntry
 from springline.delta.roots import roots_of_location
 from springline.delta.table_request import MAX_NAME_LENGTH, AdoptTable, CreateTable, check_name
@@ -164,14 +164,14 @@ async def history(table: TableParam, query: Annotated[HistoryQuery, Query()], wo
     return HistoryBody(items=rows, next_cursor=str(rows[-1].version) if more else None)
 
 
-@router.get("/{table}", summary="Status of a table", responses=errors(404, 503))
+@router.get("/{table}", summary="Status of a table", responses=errors(404, 409, 503))
 async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableStatusBody:
     """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing."""
     entry = await workspace.registry.entry(table)
     view, sequencer = await together(
         table_view(workspace.table(entry)), deps.sequencers.status(workspace.scope, entry.table_id)
     )
-    metadata = view.metadata or {}
+    stored = described(view.metadata, view.protocol)
     return TableStatusBody(
         table=entry,
         location=deps.location(workspace.scope, entry.root),
@@ -179,11 +179,12 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
         coordinator_version=view.coordinator_version,
         inflight=view.inflight,
         last_checkpoint=view.last_checkpoint,
-        columns=orjson.loads(metadata["schemaString"]) if "schemaString" in metadata else None,
-        partition_columns=metadata.get("partitionColumns") or [],
-        properties=metadata.get("configuration") or {},
-        protocol=view.protocol,
+        columns=stored.columns,
+        partition_columns=stored.partition_columns,
+        properties=stored.properties,
+        protocol=stored.protocol,
         metadata=view.metadata,
+        problems=stored.problems,
         sequencer=sequencer,
     )
 

@@ -61,8 +61,8 @@ def _split(actions: str | bytes | Iterable[Mapping[str, Any]]) -> tuple[dict[str
     """Return the body of `commitInfo`, if there is one, and the other actions in order."""
     info: dict[str, Any] = {}
     others: list[dict[str, Any]] = []
-    for _, _, kind, action in read_actions(_bytes(actions)):
-        if kind == "commitInfo":
+    for _, line, _ in read_actions(_bytes(actions)):
+        if line.kind == "commitInfo":
             if info:
                 raise refused(
                     Code.INVALID_PAYLOAD,
@@ -71,9 +71,9 @@ def _split(actions: str | bytes | Iterable[Mapping[str, Any]]) -> tuple[dict[str
                     value="commitInfo",
                     remedy="Leave one of them out.",
                 )
-            info = action
+            info = line.action
         else:
-            others.append({kind: action})
+            others.append({line.kind: line.action})
     if not others:
         raise refused(
             Code.INVALID_PAYLOAD,

@@ -13,6 +13,7 @@ import orjson
 
 from springline.delta.request import Mode
 from springline.errors import InvariantViolated
+from springline.paths import MAX_VERSION
 
 RESERVATION_TTL_MS = 300_000
 """Written as `expires_at_ms` for readers of the old format; nothing here ever waits for it."""
@@ -129,9 +130,16 @@ def decode_coordinator(data: bytes, path: str) -> Coordinator:
     try:
         fields = orjson.loads(data)
         raw = fields.get("inflight")
-        return Coordinator(int(fields["latest_version"]), None if raw is None else _decode_inflight(raw))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Coordinator(_version(fields["latest_version"]), None if raw is None else _decode_inflight(raw))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvariantViolated(f"{path} is not a coordinator object: {error!r}") from error
+
+
+def _version(value: Any) -> int:
+    version = int(value)
+    if not -1 <= version <= MAX_VERSION:
+        raise ValueError(f"{version} is no version")
+    return version
 
 
 def _decode_inflight(raw: dict[str, Any]) -> Inflight:
@@ -139,7 +147,7 @@ def _decode_inflight(raw: dict[str, Any]) -> Inflight:
     return Inflight(
         commit_id=str(raw["commit_id"]),
         read_version=raw.get("read_version"),
-        version=int(raw["version"]),
+        version=_version(raw["version"]),
         staged_path=str(raw["staged_path"]),
         staged_version=str(raw["staged_version"]),
         started_at_ms=int(raw["started_at_ms"]),

@@ -83,7 +83,7 @@ def segment_bodies(data: bytes) -> list[bytes]:
         if rest or not lines:
             raise DamagedSegment("its last line is not complete")
         return [line if line.startswith(b"{") else _unquote(line).encode() for line in lines]
-    except (OSError, DecodeError, UnicodeDecodeError) as error:
+    except (OSError, DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedSegment(f"it cannot be read: {error}") from None
 
 
@@ -91,7 +91,7 @@ def event_id_of(body: bytes) -> str:
     """Return the event id in an event's body without reading the rest of it; raises `DamagedSegment`."""
     try:
         return _identify(body).event_id
-    except (DecodeError, UnicodeDecodeError) as error:
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedSegment(f"a line is no event: {error}") from None
 
 

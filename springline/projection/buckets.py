@@ -52,7 +52,7 @@ def read_buckets(document: bytes) -> dict[str, dict[int, int]]:
     """Return the sums in a document, by table and bucket. Raises `DamagedBuckets`."""
     try:
         read = _DECODER.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedBuckets(f"no digest buckets: {error}") from error
     if read.format != FORMAT:
         raise DamagedBuckets(f"digest buckets have format {read.format}; known is {FORMAT}")

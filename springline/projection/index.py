@@ -121,7 +121,7 @@ def decode_node(data: bytes, path: str, ref: NodeRef) -> Node:
 def _decode(decoder: msgspec.json.Decoder[_D], data: bytes, path: str) -> _D:
     try:
         document = decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedIndex(f"{path}: {error}") from error
     if document.format != FORMAT:
         raise DamagedIndex(f"{path}: `format` is {document.format}; known is {FORMAT}")

@@ -227,7 +227,7 @@ _Document = TypeVar("_Document", bound=Struct)
 def _decode(decoder: msgspec.json.Decoder[_Document], data: bytes, path: str) -> _Document:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedManifest(path, str(error)) from error
 
 

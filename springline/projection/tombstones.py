@@ -64,7 +64,7 @@ def decode_tombstones(data: bytes) -> dict[str, list[Key]]:
     """
     try:
         document = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedTombstones(f"no list of deletions: {error}") from error
     if document.schema_version != FORMAT:
         raise DamagedTombstones(f"deletions have `schema_version` {document.schema_version}; known is {FORMAT}")

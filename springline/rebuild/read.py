@@ -268,5 +268,5 @@ async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
         raise DamagedObject(path, "is gone", WORK_AGAIN)
     try:
         return msgspec.json.decode(stored.data, type=list[str])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no list: {error}", WORK_AGAIN) from error

@@ -114,7 +114,7 @@ async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T
         return None
     try:
         return msgspec.json.decode(stored.data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no {kind.__name__}: {error}", WORK_AGAIN) from error
 
 

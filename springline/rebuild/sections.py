@@ -93,7 +93,7 @@ def decode(data: bytes) -> list[Chunk]:
     """Return the chunks in a section's bytes. Raises `InvariantViolated` for other bytes."""
     try:
         return _CHUNKS.decode(decompress(data))
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise InvariantViolated(str(error)) from error
 
 

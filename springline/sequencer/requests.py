@@ -86,7 +86,7 @@ def decode_marker(data: bytes, request_id: str) -> RequestMarker:
     path = orchestration_request(request_id)
     try:
         marker = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no request marker: {error}", _RESTORE) from error
     if (marker.format, marker.request_id) != (FORMAT, request_id):
         raise DamagedObject(path, f"is the marker of {marker.request_id!r} in format {marker.format}", _RESTORE)

@@ -125,7 +125,7 @@ def decode_round(data: bytes, number: int) -> StoredRound:
     path = orchestration_round(number)
     try:
         record = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no round record: {error}", _RESTORE) from error
     if (record.format, record.number) != (FORMAT, number):
         raise DamagedObject(path, f"is the record of round {record.number} in format {record.format}", _RESTORE)

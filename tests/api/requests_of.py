@@ -132,9 +132,9 @@ def _beyond(document: Document, schema: Schema) -> Iterator[Any]:
 # Mutations by kind.
 
 
-def mutated(operation: Operation, document: Document, kind: str, random: Random) -> Sent:
-    """Return a request to an operation that is spoilt in one place, by one kind of mutation."""
-    example = example_of(document, operation)
+def mutated(operation: Operation, document: Document, kind: str, random: Random, body: Any = None) -> Sent:
+    """Return a request to an operation that is spoilt in one place, by one kind of mutation; `body`: a good one."""
+    example = example_of(document, operation) if body is None else body
     parameters = operation.spec.get("parameters", ())
     spots: list[Any] = list(parameters)
     if example is not None:

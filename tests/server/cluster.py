@@ -67,6 +67,8 @@ class Cluster:
         )
         self.workers: list[Child] = []
         self._health: dict[str, int] = {}
+        self.metrics_urls: dict[str, str] = {}
+        """Where each worker shows its metrics, by name."""
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -96,6 +98,7 @@ class Cluster:
         child.start()
         self.workers.append(child)
         self._health[name] = health
+        self.metrics_urls[name] = f"http://{LOOPBACK}:{metrics}/metrics"
         return child
 
     def start_killable(self, *options: str) -> Child:

@@ -71,7 +71,7 @@ async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None
         return None
     try:
         report = _decode(stored.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no garbage report: {error}", _MARK_AGAIN) from error
     if report.format != FORMAT or orchestration_garbage(report.report_id) != path:
         raise DamagedObject(path, f"is report {report.report_id} in format {report.format}", _MARK_AGAIN)

@@ -1,0 +1,33 @@
+"""Log lines: one a record, whatever a message repeats of what a caller sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from entrypoints.logs import MAX_MESSAGE, JsonFormatter, TextFormatter
+
+
+def record(message: str, error: Exception | None = None) -> logging.LogRecord:
+    info = None if error is None else (type(error), error, None)
+    return logging.LogRecord("springline.api", logging.INFO, "", 0, "%s", (message,), info)
+
+
+def test_a_message_cannot_pass_for_another_line() -> None:
+    forged = "x\n2026-01-01 00:00:00,000 ERROR springline.api: forged\r\x1b[31m\u2028\ud800"
+    text = TextFormatter().format(record(forged))
+    assert len(text.splitlines()) == 1
+    assert text.isprintable()
+    assert "\\n2026-01-01" in text
+    told = json.loads(JsonFormatter().format(record(forged)))
+    assert told["message"].startswith("x\n2026")
+
+
+def test_a_message_is_not_longer_than_anybody_reads() -> None:
+    for formatter in (TextFormatter(), JsonFormatter()):
+        assert len(formatter.format(record("x" * 3_000_000))) < MAX_MESSAGE + 500
+
+
+def test_tracebacks_keep_their_lines() -> None:
+    text = TextFormatter().format(record("failed", ValueError("why")))
+    assert text.splitlines()[-1] == "ValueError: why"
