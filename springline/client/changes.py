@@ -20,9 +20,10 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import orjson
 import pyarrow as pa
@@ -32,12 +33,15 @@ from pydantic import BaseModel, ConfigDict
 from springline.client.expressions import (
     Planner,
     column_of,
+    every_row,
     expression_refusal,
     is_about,
     literal,
     quoted,
     raise_unless_panic,
 )
+from springline.client.partitions import matching
+from springline.client.plain import plain
 from springline.client.reading import Reached, operation_metrics
 from springline.client.scratch import check_settings, writer_properties
 from springline.delta.features import declared, require_supported, writer_duties
@@ -115,7 +119,7 @@ class Commit:
         return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
     def write(self, table: DeltaTable, actions: list[Any], *, metrics: Metrics, changed: bool = True) -> None:
-        """Commit `add` and `remove` actions, which leave every row as it is, behind all that does not conflict."""
+        """Commit `add` and `remove` actions behind all that does not conflict."""
         table.create_write_transaction(
             actions,
             mode="append",
@@ -153,23 +157,57 @@ class Change:
 
 
 def delete(where: str) -> Change:
-    """Return the operation that deletes the rows for which `where` is true."""
+    """Return the operation that deletes the rows for which `where` is true.
+
+    Where a condition can be told from partition values alone, delta-rs takes out every file that it cannot rule out,
+    so that `id = null` deletes all rows. Conditions over partition columns are therefore decided here, file by file,
+    and all others are made to depend on a column of the rows (`every_row`).
+    """
 
     def check(table: DeltaTable, schema: pa.Schema) -> None:
         Planner({"target": table}, {"target": schema}).predicate(where, field="where")
 
+    def whole_files(table: DeltaTable, schema: pa.Schema) -> bool:
+        return is_about(where, schema, table.metadata().partition_columns)
+
     def run(table: DeltaTable, commit: Commit) -> Metrics:
+        schema = pa.schema(table.schema().to_arrow())
+        if whole_files(table, schema):
+            return _remove_files(table, where, commit)
+        guard = every_row(schema, table.metadata().partition_columns)
         return table.delete(
-            where,
+            f"({where}\n) AND {guard}",
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
 
-    def whole_partitions(table: DeltaTable, schema: pa.Schema) -> bool:
-        return is_about(where, schema, table.metadata().partition_columns)
+    return Change("delete", {"where": where}, check, run, writes_no_rows=whole_files)
 
-    return Change("delete", {"where": where}, check, run, writes_no_rows=whole_partitions)
+
+def _remove_files(table: DeltaTable, where: str, commit: Commit) -> Metrics:
+    """Delete the files whose partition values `where` is true for."""
+    from deltalake.transaction import RemoveAction  # noqa: PLC0415
+
+    files = pa.table(table.get_add_actions())
+    by = table.metadata().partition_columns
+    values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
+    chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
+    counts = [file.get("num_records") for file in chosen]
+    metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
+    if None not in counts:
+        metrics["num_deleted_rows"] = sum(counts)
+    if chosen:
+        now_ms = int(time.time() * 1000)
+        removed = [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen]
+        commit.write(table, removed, metrics=metrics)
+    return metrics
+
+
+def _partitions(files: pa.Table, by: Sequence[str]) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    column = files.column("partition")
+    for name in by:
+        yield name, pa.chunked_array([chunk.field(name) for chunk in column.chunks], column.type.field(name).type)
 
 
 def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> Change:

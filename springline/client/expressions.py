@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_EXPRESSION = 100_000
 _SHOWN = 200
+_NO_VALUE = "springline: no row holds this 7c2f6a0e"
 _NO_FIELD = re.compile(r"No field named (?P<name>.+?)\.(?:\s|$)", re.DOTALL)
 
 
@@ -155,6 +156,25 @@ def is_about(text: str, schema: pa.Schema, names: Sequence[str]) -> bool:
         except Refused:
             return False
     return True
+
+
+def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
+    """Return a condition that is true for every row, and that nobody can tell without reading rows.
+
+    Raises `Refused` (UNSUPPORTED_FEATURE) for a table that has no column for it.
+    """
+    for field in schema:
+        kind = field.type
+        plain_ = not pa.types.is_nested(kind) and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind)
+        if plain_ and field.name not in partition_by:
+            return f"coalesce(CAST({quoted(field.name)} AS VARCHAR), '') <> '{_NO_VALUE}'"
+    raise refused(
+        Code.UNSUPPORTED_FEATURE,
+        "the table has only nested and binary columns, by which rows are not deleted",
+        field="where",
+        value=schema.names,
+        remedy="Overwrite the table with the rows that shall stay.",
+    )
 
 
 @contextmanager

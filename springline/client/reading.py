@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
 
 from springline import paths
 from springline.client.engine import Place, open_table
-from springline.client.expressions import Planner, column_of, expression_refusal, raise_unless_panic
+from springline.client.expressions import Planner, column_of, expression_refusal, quoted, raise_unless_panic
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
 from springline.client.writing import Table
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import polars as pl
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 LOGS_TOGETHER = 64
+_KEPT = "springline: kept"
 LONGEST_HISTORY = 100_000
 
 
@@ -191,7 +192,6 @@ class TableSnapshot:
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
         """Return the rows as a pyarrow Table; `where` is a SQL condition, `columns` the ones wanted."""
-        import pyarrow as pa  # noqa: PLC0415
         from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
         schema = pa.schema(self._table.schema().to_arrow())
@@ -199,9 +199,9 @@ class TableSnapshot:
         try:
             if where is not None:
                 Planner({"target": self._table}, {"target": schema}).predicate(where, field="where")
-            reader = pa.RecordBatchReader.from_stream(self._table.scan(columns=names, predicate=where))
+            wanted = pa.schema([schema.field(name).with_nullable(True) for name in names])
             # The engine works with types of its own, such as views of strings.
-            return reader.cast(pa.schema([schema.field(name) for name in names])).read_all()
+            return self._rows(names, where).cast(wanted)
         except BaseException as error:
             if not isinstance(error, DeltaError):
                 raise_unless_panic(error)
@@ -228,6 +228,18 @@ class TableSnapshot:
             self._table.to_pyarrow_dataset(), connection=connection
         )
         return relation
+
+    def _rows(self, names: Sequence[str], where: str | None) -> pa.Table:
+        from deltalake import QueryBuilder  # noqa: PLC0415
+
+        columns = ", ".join(quoted(name) for name in names)
+        query = f"SELECT {columns} FROM target"
+        if where is not None:
+            # The engine takes a condition over partition columns for true where it cannot rule a file out: so the
+            # condition is a column too, and the rows are those where that is true.
+            query = f"SELECT {columns}, ({where}\n) AS {quoted(_KEPT)} FROM target WHERE ({where}\n)"
+        rows = pa.table(QueryBuilder().register("target", self._table).execute(query).read_all())
+        return rows if where is None else rows.filter(rows.column(_KEPT)).select(list(names))
 
     def __repr__(self) -> str:
         """Return name and version."""

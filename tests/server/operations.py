@@ -1,7 +1,7 @@
 """What the client does to a table, one entry an operation, and a client process that dies in the middle of one.
 
-A process counts the steps it has come to: before and after each call of the API, each call that delta-rs commits by,
-each file that is written. At the one it was told, it ends itself by SIGKILL, or has the API killed there.
+A process counts the steps it comes to: each call of the API, each call by which delta-rs writes or commits, and its
+end. Before the one it was told, it kills itself by SIGKILL, or the API.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.rows import rows
 
 Rows = Counter[tuple[int, str]]
 FIRST = range(4)
-"""The rows of a table before the operation, in two files; each belongs to `ours`."""
+"""The rows of a table before the operation; each belongs to `ours`."""
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.server.operations", "springline.client.merging", "springline.storage.local"])
 GRACE_S = 60.0
@@ -35,15 +35,25 @@ GRACE_S = 60.0
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation under a key, and the rows that a table of `FIRST` holds when it was done once."""
+    """An operation under a key, and the rows that a table of `FIRST` holds when it was done once.
+
+    `later`: a row that the operation would change, which is appended when it has been done. `files`: how many files
+    the table has before.
+    """
 
     name: str
     do: Callable[[DeltaTable, str], Any]
     rows: Rows
+    later: int = 60
+    files: int = 1
 
 
 def _rows(*found: tuple[int, str]) -> Rows:
     return Counter(found)
+
+
+def _wide(ids: list[int]) -> pa.Table:
+    return rows(ids, "new").append_column("more", pa.array(ids, pa.int64()))
 
 
 def _merge(table: DeltaTable, key: str) -> Any:
@@ -54,21 +64,27 @@ def _merge(table: DeltaTable, key: str) -> Any:
 
 def _commit(table: DeltaTable, key: str) -> Any:
     action = {"txn": {"appId": "theirs", "version": 1}}
-    return table.commit([action], read_version=2, key=key)
+    return table.commit([action], read_version=1, key=key)
 
 
 _OURS = [(number, "ours") for number in FIRST]
 OPERATIONS = [
     Operation("append", lambda table, key: table.append(rows([7], "new"), key=key), _rows(*_OURS, (7, "new"))),
-    Operation("delete", lambda table, key: table.delete("id = 1", key=key), _rows(*_OURS[:1], *_OURS[2:])),
-    Operation("delete-nothing", lambda table, key: table.delete("id = 5", key=key), _rows(*_OURS)),
+    Operation(
+        "append-column",
+        lambda table, key: table.append(_wide([7]), key=key, schema_mode="merge"),
+        _rows(*_OURS, (7, "new")),
+    ),
+    Operation("overwrite", lambda table, key: table.overwrite(rows([7], "new"), key=key), _rows((7, "new"))),
+    Operation("delete", lambda table, key: table.delete("id = 1", key=key), _rows(*_OURS[:1], *_OURS[2:]), later=1),
+    Operation("delete-nothing", lambda table, key: table.delete("id = 5", key=key), _rows(*_OURS), later=5),
     Operation(
         "update",
         lambda table, key: table.update({"id": "id + 100"}, where="id > 1", key=key),
         _rows(*_OURS[:2], (102, "ours"), (103, "ours")),
     ),
-    Operation("merge", _merge, _rows(*_OURS[:2], (20, "ours"), _OURS[3], (9, "new"))),
-    Operation("optimize", lambda table, key: table.optimize(key=key), _rows(*_OURS)),
+    Operation("merge", _merge, _rows(*_OURS[:2], (20, "ours"), _OURS[3], (9, "new")), later=2),
+    Operation("optimize", lambda table, key: table.optimize(key=key), _rows(*_OURS), files=2),
     Operation("commit", _commit, _rows(*_OURS)),
 ]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
@@ -108,14 +124,15 @@ def in_a_process(operation: str, table: str, key: str, url: str, token: str, fol
 
 def _client(operation: str, table: str, key: str, url: str, token: str, report: str, order: Order) -> None:
     with Path(report).open("w") as file, Springline(url, token, deadline_s=GRACE_S) as lake:
-        _obey(order, file)
+        step = _obey(order, file)
         answer = BY_NAME[operation].do(lake.table(table), key)
+        step("the end")
         print(json.dumps(answer.version), file=file, flush=True)
     # Whatever threads the libraries have end here, as they do in a process that is killed.
     os._exit(0)
 
 
-def _obey(order: Order, file: Any) -> None:
+def _obey(order: Order, file: Any) -> Callable[[str], None]:
     reached: Iterator[int] = iter(range(1_000_000))
 
     def step(name: str) -> None:
@@ -134,11 +151,8 @@ def _obey(order: Order, file: Any) -> None:
         inner = getattr(owner, name)
 
         def watched(*given: Any, **named: Any) -> Any:
-            said = f"{name} {given[2].rpartition('/')[2]}" if name == "call" else name
-            step(f"before {said}")
-            answer = inner(*given, **named)
-            step(f"after {said}")
-            return answer
+            step(f"call {given[1]} {given[2].rpartition('/')[2]}" if name == "call" else name)
+            return inner(*given, **named)
 
         setattr(owner, name, watched)
 
@@ -147,13 +161,15 @@ def _obey(order: Order, file: Any) -> None:
         watch(deltalake.DeltaTable, name)
     watch(TableMerger, "execute")
     watch(deltalake, "write_deltalake")
+    return step
 
 
-def table_of(lake: Springline, name: str) -> DeltaTable:
-    """Create a table that holds `FIRST` in two files, at version 2."""
+def table_of(lake: Springline, name: str, operation: Operation) -> DeltaTable:
+    """Create a table that holds `FIRST`."""
     table = lake.create_table(name, rows([], "ours").schema)
-    for half in (FIRST[:2], FIRST[2:]):
-        table.append(rows(half, "ours"))
+    each = len(FIRST) // operation.files
+    for start in range(0, len(FIRST), each):
+        table.append(rows(FIRST[start : start + each], "ours"))
     return table
 
 

@@ -1,0 +1,523 @@
+"""Delete, update, merge and optimize over the real HTTP surface: what they do, and that a key does it once."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import orjson
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, Transaction, write_deltalake
+
+from springline.client import DeltaTable, Springline
+from springline.client.changes import Change, Changer
+from springline.client.reading import reached
+from springline.client.table import new_key
+from springline.delta.keys import idempotency_key
+from springline.errors import Code, Refused
+from tests.client.conftest import Folder
+
+_NAMES = (f"changed-{number}" for number in itertools.count())
+
+
+def frame(ids: range | list[int] = range(6)) -> pa.Table:
+    """Return rows of two partitions."""
+    numbers = list(ids)
+    return pa.table(
+        {
+            "id": pa.array(numbers, pa.int64()),
+            "x": pa.array([0] * len(numbers), pa.int32()),
+            "p": ["a" if number % 2 else "b" for number in numbers],
+        }
+    )
+
+
+@pytest.fixture
+def table(lake: Springline) -> DeltaTable:
+    table = lake.create_table(next(_NAMES), frame(), partition_by=["p"])
+    table.append(frame())
+    return table
+
+
+def ids(table: DeltaTable) -> list[int]:
+    found: list[int] = table.to_deltalake().to_pyarrow_table().column("id").to_pylist()
+    return sorted(found)
+
+
+def values(table: DeltaTable) -> dict[int, int]:
+    found = table.to_deltalake().to_pyarrow_table().to_pylist()
+    return {row["id"]: row["x"] for row in found}
+
+
+def merged(table: DeltaTable, key: str | None) -> Any:
+    merge = table.merge(pa.table({"id": [1, 9]}), "target.id = source.id", key=key)
+    return merge.when_matched_update({"x": "target.x + 1"}).when_not_matched_insert({"id": "source.id"}).execute()
+
+
+DONE: dict[str, tuple[Callable[[DeltaTable, str | None], Any], Callable[[DeltaTable], Any], Any]] = {
+    "delete": (lambda table, key: table.delete("id > 3", key=key), ids, [0, 1, 2, 3]),
+    "update": (
+        lambda table, key: table.update({"x": "x + 1"}, where="id < 2", key=key),
+        values,
+        {0: 1, 1: 1, 2: 0, 3: 0, 4: 0, 5: 0},
+    ),
+    "merge": (merged, values, {0: 0, 1: 1, 2: 0, 3: 0, 4: 0, 5: 0, 9: None}),
+    "upsert": (
+        lambda table, key: table.upsert(pa.table({"id": [1, 9], "x": [5, 6], "p": ["a", "c"]}), "id", key=key),
+        values,
+        {0: 0, 1: 5, 2: 0, 3: 0, 4: 0, 5: 0, 9: 6},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DONE)
+def test_an_operation_is_done_once_under_its_key(name: str, table: DeltaTable) -> None:
+    do, seen, wanted = DONE[name]
+    key = f"nightly/{name}/2026-01-01"
+    first = do(table, key)
+    assert (first.version, first.changed, first.replayed) == (2, True, False)
+    assert seen(table) == wanted
+    table.append(frame([1, 4, 5]))
+    before = sorted(map(repr, table.to_arrow().to_pylist()))
+    again = do(table, key)
+    assert (again.version, again.changed, again.replayed) == (2, True, True)
+    assert {name: count for name, count in again.metrics.items() if name.startswith("num")} == {
+        name: count for name, count in first.metrics.items() if name.startswith("num")
+    }
+    assert sorted(map(repr, table.to_arrow().to_pylist())) == before
+    assert table.explain(key)["version"] == 2
+    (row,) = [row for row in table.history() if idempotency_key(key) in row.keys]
+    assert row.version == 2
+
+
+def test_another_request_under_the_key_is_refused_before_anything_is_done(table: DeltaTable) -> None:
+    table.delete("id = 1", key="k")
+    for other in (
+        lambda: table.delete("id = 2", key="k"),
+        lambda: table.update({"x": "1"}, key="k"),
+        lambda: table.upsert(frame([3]), "id", key="k"),
+        lambda: table.optimize(key="k"),
+        lambda: table.commit([{"txn": {"appId": "a", "version": 1}}], read_version=2, key="k"),
+        lambda: table.append(frame([8]), key="k"),
+    ):
+        with pytest.raises(Refused) as caught:
+            other()
+        assert caught.value.refusal.code is Code.KEY_REUSED
+    assert ids(table) == [0, 2, 3, 4, 5]
+    assert table.at().version == 2
+
+
+def test_rows_of_a_merge_are_part_of_what_its_key_stands_for(table: DeltaTable) -> None:
+    table.upsert(frame([1]), "id", key="k")
+    large = frame([1]).cast(pa.schema([("id", pa.int64()), ("x", pa.int32()), ("p", pa.large_string())]))
+    assert table.upsert(large, "id", key="k").replayed
+    with pytest.raises(Refused) as caught:
+        table.upsert(frame([2]), "id", key="k")
+    assert caught.value.refusal.code is Code.KEY_REUSED
+
+
+def test_what_changes_nothing_is_recorded_under_a_key_and_changes_nothing_later(table: DeltaTable) -> None:
+    assert table.delete("id = 77").changed is False
+    assert table.at().version == 1
+    first = table.delete("id = 77", key="k")
+    assert (first.version, first.changed) == (2, False)
+    table.append(frame([77]))
+    again = table.delete("id = 77", key="k")
+    assert (again.version, again.changed, again.replayed) == (2, False, True)
+    assert 77 in ids(table)
+    assert [row.operation for row in table.history(2)] == ["WRITE", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("'a'", "not a condition"),
+        ("1", "not a condition"),
+        ("null", "not a condition"),
+        ("idd = 1", "'idd'"),
+        ("ID = 1", "'ID'"),
+        ("id >", "planned"),
+        ("id = 1; drop table t", "planned"),
+        ("1=1) or (1=1", "planned"),
+        ("", "not a SQL expression"),
+        ("id = 1 \0", "not a SQL expression"),
+    ],
+)
+def test_conditions_that_are_none_are_refused(where: str, said: str, table: DeltaTable) -> None:
+    """The library itself takes the first three for all rows, or does not read on behind the first expression."""
+    merge = table.merge(frame([1]), where).when_matched_delete()
+    for do in (lambda: table.delete(where), lambda: table.update({"x": "1"}, where=where), merge.execute):
+        with pytest.raises(Refused) as caught:
+            do()
+        assert caught.value.refusal.code is Code.INVALID_REQUEST
+        assert said in caught.value.refusal.message
+        assert caught.value.refusal.field in ("where", "on")
+    assert table.at().version == 1
+
+
+def test_a_condition_without_its_columns_lists_the_columns(table: DeltaTable) -> None:
+    with pytest.raises(Refused) as caught:
+        table.delete("idd = 1")
+    assert "id, x, p" in str(caught.value.refusal.remedy)
+
+
+def test_conditions_may_name_odd_columns_and_fields(lake: Springline) -> None:
+    rows = pa.table({"Id": [1, 2, 3], "Größe": ["x", "y", "z"], "s": [{"q": 1}, {"q": 2}, {"q": 3}]})
+    table = lake.create_table(next(_NAMES), rows)
+    table.append(rows)
+    table.delete("\"a b\" = 'x'")
+    table.delete("s.q = 2 -- and nothing else")
+    table.update(values={"a b": 'o\'x "y"'}, where="Id = 3")
+    assert table.to_arrow().to_pylist() == [{"Id": 3, "a b": 'o\'x "y"', "s": {"q": 3}}]
+
+
+TRUTHS = [
+    *("p is not null and p > p", "p = p", "p <> p", "p is null", "p in (1, 2)", "p = 2 or p = 3", "not (p = 2)"),
+    *("case when p = 2 then true else false end", "p + 1 = 2", "p % 2 = 0", "coalesce(p, 2) = 2", "p = null", "p > 1"),
+    *("id = p", "p = p and id > 1", "(p <> p) and id is not null", "id = null", "not (id = null)", "id <> id"),
+    *("p is null or p <> p", "id in (1, null)", "p not in (1, null)", "(p = 1) = (id = 1)", "true", "false", "1 = 2"),
+]
+
+
+@pytest.mark.parametrize("partition_by", [["p"], []])
+@pytest.mark.parametrize("nullable", [True, False])
+def test_conditions_mean_what_they_mean_to_another_engine(
+    nullable: bool, partition_by: list[str], lake: Springline
+) -> None:
+    """The library by itself deletes every row for `id = null`, and for `p <> p` of a partition column."""
+    schema = pa.schema([pa.field("id", pa.int64(), nullable), pa.field("x", pa.int64(), nullable), ("p", pa.int64())])
+    rows = pa.table([[1, 2, 3, 1], [0, 0, 0, 1], [1, 2, None, 2]], schema=schema)
+    table = lake.create_table(next(_NAMES), rows, partition_by=partition_by)
+    engine = duckdb.connect()
+    engine.register("rows", rows)
+
+    def asked(query: str) -> list[str]:
+        return sorted(map(repr, engine.sql(query).fetchall()))
+
+    def there() -> list[str]:
+        return sorted(repr(tuple(row.values())) for row in table.to_arrow(["id", "x", "p"]).to_pylist())
+
+    for where in TRUTHS:
+        hit = f"coalesce({where}, false)"
+        table.overwrite(rows)
+        found = table.to_arrow(["id", "x", "p"], where=where).to_pylist()
+        assert sorted(repr(tuple(row.values())) for row in found) == asked(f"from rows where {hit}"), where
+        table.update({"x": "5"}, where=where)
+        assert there() == asked(f"select id, case when {hit} then 5 else x end, p from rows"), where
+        table.overwrite(rows)
+        merge = table.merge(pa.table({"k": [1]}), re.sub(r"\b(id|p)\b", r"target.\1", where))
+        merge.when_matched_update({"x": "6"}).execute()
+        assert there() == asked(f"select id, case when {hit} then 6 else x end, p from rows"), where
+        table.overwrite(rows)
+        table.delete(where)
+        assert there() == asked(f"from rows where not {hit}"), where
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.bool_(), pa.float64(), pa.date32(), pa.decimal128(5, 2)])
+def test_a_condition_that_is_never_true_deletes_nothing(kind: pa.DataType, lake: Springline) -> None:
+    rows = pa.table(
+        {
+            "c": pa.array([1, None], pa.int32()).cast(pa.string()).cast(kind)
+            if kind == pa.string()
+            else pa.array([None, None], kind),
+            "l": [[1], None],
+        }
+    )
+    table = lake.create_table(next(_NAMES), rows)
+    table.append(rows)
+    assert table.delete("c = null").changed is False
+    assert table.delete("c is null").metrics["num_deleted_rows"] == rows.column("c").null_count
+
+
+@pytest.mark.parametrize(
+    "set_",
+    [
+        {"x": "1.5"},
+        {"x": "id / 2.0"},
+        {"x": "'abc'"},
+        {"x": "true"},
+        {"zz": "1"},
+        {"x": "300000000000"},
+        {"id": "x +"},
+        {"p": "id"},
+        {"x": "now()"},
+    ],
+)
+def test_an_update_that_would_change_values_is_refused(set_: dict[str, str], table: DeltaTable) -> None:
+    """The library would cut 1.5 to 1, and leave out a column that is not there."""
+    with pytest.raises(Refused) as caught:
+        table.update(set_)
+    assert caught.value.refusal.code is Code.INVALID_REQUEST
+    assert table.at().version == 1
+
+
+ODD = {
+    "i": (pa.int16(), [1, -1], 7),
+    "f": (pa.float64(), [float("nan"), -0.0], float("inf")),
+    "g": (pa.float32(), [1.5, 0.1], 0.1),
+    "d": (pa.decimal128(10, 2), [Decimal("1.50"), None], Decimal("2.25")),
+    "s": (pa.string(), ["", "o'x\n"], "a'b\\\"c"),
+    "b": (pa.binary(), [b"\0\xff", b""], b"\x00\x01"),
+    "t": (pa.timestamp("us", "UTC"), [datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), None])
+    + (datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC),),
+    "n": (
+        pa.timestamp("us"),
+        [datetime.datetime(2024, 1, 1, 1, 2, 3, 4), None],
+        datetime.datetime(1600, 1, 1, 0, 0, 1),
+    ),
+    "y": (pa.date32(), [datetime.date(1, 1, 1), None], datetime.date(9999, 12, 31)),
+    "o": (pa.bool_(), [True, None], False),
+    "l": (pa.list_(pa.int64()), [[1, None], []], None),
+}
+
+
+def test_values_are_stored_as_they_are_and_the_others_stay(lake: Springline) -> None:
+    rows = pa.table({"id": [0, 1, 2]} | {name: pa.array([*held, None], kind) for name, (kind, held, _) in ODD.items()})
+    table = lake.create_table(next(_NAMES), rows)
+    table.append(rows)
+    table.update(values={name: value for name, (_, _, value) in ODD.items()}, where="id = 2")
+    found = table.to_arrow().sort_by("id").to_pylist()
+    before = rows.to_pylist()
+    assert repr(found[:2]) == repr(before[:2])
+    expected = {name: pa.scalar(value, kind).as_py() for name, (kind, _, value) in ODD.items()}
+    assert found[2] == {"id": 2} | expected
+
+
+@pytest.mark.parametrize("values", [{"x": 1.5}, {"x": True}, {"x": 2**40}, {"x": "a"}, {"zz": 1}, {"p": 1}])
+def test_a_value_that_does_not_fit_is_refused(values: dict[str, Any], table: DeltaTable) -> None:
+    with pytest.raises(Refused) as caught:
+        table.update(values=values)
+    assert caught.value.refusal.field in (f"values.{next(iter(values))}", "values")
+    assert table.at().version == 1
+
+
+def test_rows_of_a_merge_are_cast_as_those_of_an_append(table: DeltaTable) -> None:
+    for rows, named in (
+        (pa.table({"id": [1], "x": [1.5]}), "data.x"),
+        (pa.table({"id": [1], "x": [2**40]}), "data.x"),
+        (pa.table({"id": [1], "y": [1]}), "source.y"),
+        (pa.table({"id": [1, 1], "x": [1, 2]}), "source"),
+    ):
+        with pytest.raises(Refused) as caught:
+            table.upsert(rows, "id")
+        assert caught.value.refusal.field == named
+    merge = table.merge(pa.table({"id": [2, 2]}), "target.id = source.id").when_matched_update({"x": "1"})
+    with pytest.raises(Refused, match="several rows"):
+        merge.execute()
+    assert table.at().version == 1
+    table.upsert([{"id": 1, "x": 3.0}], on="id")
+    assert values(table)[1] == 3
+
+
+def test_a_merge_with_every_kind_of_clause(table: DeltaTable) -> None:
+    source = pa.table({"id": [0, 1, 2, 8, 9], "d": [1, 0, 0, 0, 1]})
+    merge = table.merge(source, "t.id = s.id", target_alias="t", source_alias="s", key="all")
+    result = (
+        merge.when_matched_delete(predicate="s.d = 1")
+        .when_matched_update({"x": "t.x + 10"}, predicate="s.id = 2")
+        .when_matched_update_all(except_cols=["d"])
+        .when_not_matched_insert_all(predicate="s.d = 0", except_cols=["d"])
+        .when_not_matched_by_source_update({"x": "-1"}, predicate="t.id = 3")
+        .when_not_matched_by_source_delete(predicate="t.id = 4")
+        .execute()
+    )
+    assert values(table) == {1: 0, 2: 10, 3: -1, 5: 0, 8: None}
+    assert result.metrics["num_target_rows_inserted"] == 1
+
+
+def test_optimize_keeps_rows_and_partitions_and_does_nothing_twice(table: DeltaTable) -> None:
+    table.append(frame(range(10, 20)))
+    before = sorted(map(repr, table.to_arrow().to_pylist()))
+    first = table.optimize(key="o")
+    assert first.metrics["numFilesAdded"] == 2
+    assert first.metrics["numFilesRemoved"] == 4
+    assert table.optimize(key="o").version == first.version
+    assert table.optimize().changed is False
+    assert sorted(map(repr, table.to_arrow().to_pylist())) == before
+    sorted_ = table.optimize(z_order=["id"], key="z")
+    assert sorted_.metrics["numFilesRemoved"] == 2
+    assert sorted(map(repr, table.to_arrow().to_pylist())) == before
+    assert [row.operation for row in table.history(2)] == ["OPTIMIZE", "OPTIMIZE"]
+    for odd in ({"z_order": ["p"]}, {"z_order": ["zz"]}, {"target_size": 1}, {"target_size": True}):
+        with pytest.raises(Refused):
+            table.optimize(**odd)  # type: ignore[arg-type]
+
+
+TIMES = [datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "partition", [pa.array(TIMES, pa.timestamp("us", "UTC")), pa.array([1e300, float("inf"), -0.0])]
+)
+def test_partition_values_that_the_library_writes_otherwise(partition: pa.Array, lake: Springline) -> None:
+    rows = pa.table({"id": [1, 2, 3], "p": partition})
+    table = lake.create_table(next(_NAMES), rows, partition_by=["p"])
+    for _ in range(2):
+        table.append(rows)
+    for do in (
+        lambda: table.delete("id = 1"),
+        lambda: table.update({"id": "id"}),
+        lambda: table.upsert(rows, "id"),
+    ):
+        with pytest.raises(Refused) as caught:
+            do()
+        assert caught.value.refusal.code is Code.UNSUPPORTED_FEATURE
+        assert caught.value.refusal.value == "p"
+    texts = partition_texts(table, 1)
+    optimized = table.optimize()
+    assert partition_texts(table, optimized.version) == texts
+    assert len(ids(table)) == 6
+    assert table.delete("p is not null and p > p").changed is False
+    assert table.delete("p = p").metrics["num_deleted_rows"] == 6
+
+
+def partition_texts(table: DeltaTable, version: int) -> set[str]:
+    (log,) = reached(table._table).logs([version])
+    assert log is not None
+    actions = [orjson.loads(line) for line in log.splitlines()]
+    return {action["add"]["partitionValues"]["p"] for action in actions if "add" in action}
+
+
+def test_tables_that_forbid_it_are_refused_by_name(lake: Springline, table: DeltaTable) -> None:
+    only = lake.create_table(next(_NAMES), frame(), properties={"delta.appendOnly": "true"})
+    for _ in range(2):
+        only.append(frame())
+    for do in (lambda: only.delete("id = 1"), lambda: only.update({"x": "1"}), lambda: only.upsert(frame(), "id")):
+        with pytest.raises(Refused, match="append-only"):
+            do()
+    assert only.optimize().changed
+    # A table whose transactions may be forgotten could do an operation twice.
+    table.to_deltalake().alter.set_table_properties(
+        {"delta.setTransactionRetentionDuration": "interval 1 days"}, raise_if_not_exists=False
+    )
+    with pytest.raises(Refused, match="setTransactionRetentionDuration"):
+        table.delete("id = 1")
+
+
+def committed_without_a_claim(table: DeltaTable, change: Change, key: str) -> int:
+    """Do what a process does that dies right behind the commit."""
+    claimed: list[int] = []
+
+    class Dead(Exception):
+        pass
+
+    class Doing(Changer):
+        pass
+
+    found = reached(table._table)
+    inner = found.api.call
+
+    def call(method: str, path: str, **more: Any) -> dict[str, Any]:
+        if path.endswith("/claim"):
+            claimed.append(more["body"]["version"])
+            raise Dead
+        return inner(method, path, **more)
+
+    found.api.call = call  # type: ignore[method-assign]
+    try:
+        with pytest.raises(Dead):
+            Doing(found).do(change, key)
+    finally:
+        found.api.call = inner  # type: ignore[method-assign]
+    return claimed[0]
+
+
+def test_a_version_that_nobody_claimed_is_found_behind_many_others(table: DeltaTable, folder: Folder) -> None:
+    from springline.client.changes import delete
+
+    version = committed_without_a_claim(table, delete("id = 1"), "k")
+    for number in range(70):
+        table.append(frame([100 + number]))
+    table.to_deltalake().create_checkpoint()
+    table.append(frame([1]))
+    with pytest.raises(Refused) as caught:
+        table.explain("k")
+    assert caught.value.refusal.code is Code.KEY_NOT_FOUND
+    result = table.delete("id = 1", key="k")
+    assert (result.version, result.replayed, result.metrics["num_deleted_rows"]) == (version, True, 1)
+    assert 1 in ids(table)
+    assert table.explain("k")["version"] == version
+    assert table.delete("id = 1", key="k").version == version
+
+
+def test_a_version_whose_log_is_gone_is_told_as_such_and_not_done_again(table: DeltaTable) -> None:
+    from springline.client.changes import delete
+
+    version = committed_without_a_claim(table, delete("id = 1"), "k")
+    table.append(frame([1]))
+    table.to_deltalake().create_checkpoint()
+    table.append(frame([7]))
+    place = reached(table._table).place
+    assert place.folder is not None
+    for gone in range(version + 1):
+        (place.folder / "_delta_log" / f"{gone:020}.json").unlink()
+    with pytest.raises(Refused) as caught:
+        table.delete("id = 1", key="k")
+    assert caught.value.refusal.code is Code.VERSION_UNKNOWN
+    assert 1 in ids(table)
+
+
+def test_two_tries_of_one_key_from_one_snapshot(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has looked for the key before the first commits, and finds it when it loses."""
+    from deltalake import DeltaTable as Library
+
+    inner, beaten = Library.delete, []
+
+    def beaten_delete(self: Library, *given: Any, **named: Any) -> Any:
+        if not beaten:
+            beaten.append(1)
+            assert table.delete("id = 1", key="k").version == 2
+            table.append(frame([1]))
+        return inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "delete", beaten_delete)
+    result = table.delete("id = 1", key="k")
+    assert (result.version, result.replayed) == (2, True)
+    assert ids(table) == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_answer_that_is_lost_behind_the_commit_is_found(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltalake import DeltaTable as Library
+
+    inner = Library.update
+
+    def lost(self: Library, *given: Any, **named: Any) -> Any:
+        inner(self, *given, **named)
+        raise OSError("the connection is gone")
+
+    monkeypatch.setattr(Library, "update", lost)
+    result = table.update({"x": "x + 1"}, where="id = 1")
+    assert result.version == 2
+    assert values(table)[1] == 1
+
+
+def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltalake import DeltaTable as Library
+
+    from springline.client import changes
+
+    inner = Library.update
+
+    def rival(self: Library, *given: Any, **named: Any) -> Any:
+        write_deltalake(
+            self.table_uri,
+            frame([1]),
+            mode="append",
+            commit_properties=CommitProperties(app_transactions=[Transaction(new_key(), 1)]),
+        )
+        return inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "update", rival)
+    monkeypatch.setattr(changes, "ATTEMPTS", 3)
+    with pytest.raises(Refused) as caught:
+        table.update({"x": "x + 1"}, where="id = 1", key="k")
+    assert caught.value.refusal.code is Code.CONCURRENT_CHANGE
+    assert caught.value.refusal.latest_version == 4
+    monkeypatch.undo()
+    assert table.update({"x": "x + 1"}, where="id = 1", key="k").version == 5
