@@ -11,12 +11,12 @@ conditional and checked, and whose emulator takes them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ from springline.storage.together import together
 
 TARGET_FILE_BYTES = 128 * 1024 * 1024
 """How large a data file is meant to be where the table does not say."""
-FLUSHES_TOGETHER = 8
+FLUSHED_ONE_BY_ONE = 64
+"""Files and folders up to which each is flushed by itself; for more, the file system is flushed as a whole."""
 UPLOADS_TOGETHER = 4
 ROW_GROUP_ROWS = 1024 * 1024
 
@@ -158,13 +159,10 @@ class Scratch:
         folders = {self._folder, self._folder.parent, self._folder.parent.parent}
         folders.update(parent for file in files for parent in file.parents if self._folder in parent.parents)
         everything = [*files, *sorted(folders)]
-        if len(everything) <= FLUSHES_TOGETHER:
-            for one in everything:
-                _flush(one)
+        if len(everything) > FLUSHED_ONE_BY_ONE and _flush_file_system(self._folder):
             return
-        with ThreadPoolExecutor(FLUSHES_TOGETHER) as pool:
-            for _ in pool.map(_flush, everything, chunksize=32):
-                pass
+        for one in everything:
+            _flush(one)
 
     def _upload(self, names: Sequence[str], targets: Sequence[str]) -> None:
         paired = list(zip(names, targets, strict=True))
@@ -243,3 +241,18 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_file_system(folder: Path) -> bool:
+    """Flush all that was written to a folder's file system, in one call; False where there is no such call (syncfs)."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if call(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(handle)
+    return True

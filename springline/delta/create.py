@@ -13,7 +13,7 @@ import orjson
 
 from springline.delta.features import ALLOWED, require_supported, switched_on_by
 from springline.delta.metadata import judge_metadata, judge_needs
-from springline.delta.properties import FEATURE_OF_PROPERTY, PLAIN_PROPERTIES, property_problem
+from springline.delta.properties import FEATURE_OF_PROPERTY, PLAIN_PROPERTIES, problem_with, property_problem
 from springline.delta.schema import check_partition_columns, normalised_schema, uses_type
 from springline.delta.table_request import CreateTable, check_name
 from springline.errors import Code, Refused, refused
@@ -185,6 +185,9 @@ def _check_value(key: str, value: str) -> None:
             f"is not {problem}",
             "write one" if problem[:2] == "a " else f"write {problem}",
         )
+    found = problem_with(key, value)
+    if found is not None:
+        raise _bad("properties", f"{key}={value}", *found)
 
 
 def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:

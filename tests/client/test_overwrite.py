@@ -10,8 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from springline.client import Springline
-from springline.client import writing
+from springline.client import Springline, writing
 from springline.client.table import DeltaTable, new_key
 from springline.errors import Code, Refused
 from tests.client.conftest import Folder

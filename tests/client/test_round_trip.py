@@ -28,7 +28,7 @@ def fresh(lake: Springline, schema: Any, **options: Any) -> DeltaTable:
     return lake.create_table(f"t-{uuid.uuid4().hex[:12]}", schema, **options)
 
 
-def check(table: DeltaTable, rows: pa.Table, readers: list[str] = sorted(READERS)) -> None:
+def check(table: DeltaTable, rows: pa.Table, readers: tuple[str, ...] = tuple(READERS)) -> None:
     wanted = rows_of(rows, rows.schema)
     for name in readers:
         assert rows_of(READERS[name](table.location), rows.schema) == wanted, name

@@ -42,16 +42,16 @@ SOURCES: dict[str, Callable[[], Any]] = {
     "table": lambda: ROWS,
     "chunks": lambda: pa.concat_tables([ROWS.slice(0, 1), ROWS.slice(1)]),
     "batch": lambda: ROWS.to_batches()[0],
-    "reader": lambda: ROWS.to_reader(),
+    "reader": ROWS.to_reader,
     "dataset": lambda: ds.dataset(ROWS),
-    "structs": lambda: ROWS.to_struct_array(),
+    "structs": ROWS.to_struct_array,
     "struct": lambda: ROWS.to_struct_array().chunk(0),
     "polars": lambda: pl.from_arrow(ROWS),
     "lazy": lambda: pl.from_arrow(ROWS).lazy(),  # type: ignore[union-attr]
     "pandas": lambda: ROWS.to_pandas(types_mapper=pd.ArrowDtype),
     "duckdb": lambda: duckdb.sql("SELECT * FROM ROWS"),
-    "columns": lambda: ROWS.to_pydict(),
-    "rows": lambda: ROWS.to_pylist(),
+    "columns": ROWS.to_pydict,
+    "rows": ROWS.to_pylist,
     "batches": lambda: ROWS.to_batches(max_chunksize=1),
     "generator": one_by_one,
     "generator of rows": lambda: iter(ROWS.to_pylist()),
@@ -62,13 +62,12 @@ SOURCES: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_kind_of_data_becomes_the_same_rows_under_the_same_key(lake: Springline, name: str) -> None:
     table = fresh(lake, ROWS)
-    globals()["ROWS"] = ROWS
     key = f"load/{name}"
     assert table.append(SOURCES[name](), key=key).version == 1
     read = by_pyarrow(table.location).to_pylist()
     assert sorted(read, key=lambda row: row["a"] or 9) == ROWS.to_pylist()
-    for other in SOURCES:
-        assert table.append(SOURCES[other](), key=key).version == 1, other
+    for other, source in SOURCES.items():
+        assert table.append(source(), key=key).version == 1, other
     assert table.explain(key)["version"] == 1
 
 
@@ -146,8 +145,14 @@ def test_polars_types_of_its_own(lake: Springline) -> None:
         }
     )
     schema = pa.schema(
-        [("c", pa.string()), ("e", pa.string()), ("u", pa.int16()), ("f", pa.list_(pa.int64())), ("n", pa.date32())]
-        + [("lc", pa.list_(pa.string()))]
+        [
+            ("c", pa.string()),
+            ("e", pa.string()),
+            ("u", pa.int16()),
+            ("f", pa.list_(pa.int64())),
+            ("n", pa.date32()),
+            ("lc", pa.list_(pa.string())),
+        ]
     )
     table = fresh(lake, schema)
     table.append(frame)
