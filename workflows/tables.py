@@ -92,9 +92,8 @@ class CheckpointWorkflow:
             )
         except ActivityError as error:
             fail_with_cause(error)
-        workflow.set_current_details(
-            f"{'' if start.table_name is None else f'**{start.table_name}**: '}{_said(result)}"
-        )
+        about = "" if start.table_name is None else f"**{start.table_name}**: "
+        workflow.set_current_details(about + _said(result))
         return result
 
 

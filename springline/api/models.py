@@ -15,7 +15,7 @@ from springline.delta.request import Mode
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"
 _STAGED = paths.delta_staged(_TABLE, "01JHMP8000000000000000000A")
-_LOG = paths.delta_log(paths.default_table_root(_TABLE), 7)
+_LOG = paths.delta_log(paths.new_table_root(_TABLE, paths.Scope("acme", "prod")), 7)
 _ADD = (
     '{"add":{"path":"part-0001.parquet","partitionValues":{},"size":1024,'
     '"modificationTime":1736935200000,"dataChange":true}}\n'
@@ -110,7 +110,9 @@ class CommittedBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": 7, "delta_log_path": _LOG}]})
 
     version: int
-    delta_log_path: str
+    delta_log_path: str = Field(
+        description="The log file in the workspace; one that begins with a slash is the file's path in the store."
+    )
 
 
 class TableStatusBody(BaseModel):

@@ -45,7 +45,11 @@ def create(
     description: Annotated[str | None, typer.Option("--description", help="What the table holds.")] = None,
     location: Annotated[
         str | None,
-        typer.Option("--location", metavar="FOLDER", help="Folder of the workspace; default: one named by the id."),
+        typer.Option(
+            "--location",
+            metavar="FOLDER",
+            help="Folder of the workspace, or a URL in it; default: one named by the id.",
+        ),
     ] = None,
     api: ApiOption = None,
     token: TokenOption = None,
@@ -69,7 +73,7 @@ def create(
 def adopt(
     name: NameArgument,
     location: Annotated[
-        str, typer.Argument(metavar="LOCATION", help="Folder of the workspace that holds the Delta table.")
+        str, typer.Argument(metavar="LOCATION", help="Folder of the workspace that holds the Delta table, or its URL.")
     ],
     *,
     api: ApiOption = None,

@@ -81,8 +81,10 @@ class Springline:
     ) -> DeltaTable:
         """Create a table; `schema` is an Arrow schema, or any frame whose columns it shall have. Safe to repeat.
 
-        Raises `Refused`: NAME_TAKEN if another table has that name, INVALID_REQUEST naming column and type for a type
-        that no Delta table has.
+        `location`: a folder of the workspace's tables, such as `warehouse/weather`, or a URL inside the workspace; by
+        default one named by the table's id. Raises `Refused`: NAME_TAKEN if another table has that name,
+        INVALID_REQUEST naming column and type for a type that no Delta table has, INVALID_PATH for a location outside
+        the workspace.
         """
         body: dict[str, Any] = {
             "name": name,
@@ -96,7 +98,10 @@ class Springline:
         return self.table(name)
 
     def adopt_table(self, name: str, location: str) -> DeltaTable:
-        """Take an existing Delta folder of the workspace under Springline's care."""
+        """Take an existing Delta folder of the workspace under Springline's care.
+
+        `location`: its name in the workspace or its full URL. Raises `Refused` (INVALID_PATH) if it lies outside.
+        """
         self._api.call("POST", "/api/v1/delta/tables/adopt", body={"name": name, "location": location})
         return self.table(name)
 
