@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild lock clean
+.PHONY: help setup binaries spark lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -42,6 +42,16 @@ $(VENV)/.installed: $(VENV)/.created $(LOCKED) pyproject.toml
 	  -r requirements/test.txt; \
 	$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .; \
 	echo "springline: dependencies installed in $$((SECONDS - started)) s" >&2
+	@touch $@
+
+# Spark is for the long tests only: 430 MB that come as sources, so they are built, with the locked build backend.
+spark: $(VENV)/.spark
+	@$(BIN)/python -m springline.local.binaries delta-spark
+
+$(VENV)/.spark: $(VENV)/.installed requirements/spark.txt
+	@echo "springline: installing PySpark into $(VENV), about two minutes" >&2
+	$(PIP) install --quiet --require-hashes --only-binary :all: --no-binary pyspark --no-build-isolation \
+	  -r requirements/spark.txt
 	@touch $@
 
 # Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
@@ -71,7 +81,7 @@ test-replay-cold: setup ## Run the workflow tests once more with nothing kept in
 	  SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n $(JOBS) --dist loadfile -m "not full" tests/workflows; \
 	fi
 
-test-full: setup lint ## Run everything, with the long explorations and chaos runs.
+test-full: setup lint spark ## Run everything, with the long explorations, chaos runs and Spark as a judge.
 	$(PYTEST) -n $(JOBS) --dist loadfile
 	$(MAKE) test-replay-cold
 
@@ -94,6 +104,7 @@ lock: ## Resolve the dependencies anew and write the lock files (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --output-file requirements/run.txt; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --extra test --constraint requirements/run.txt --output-file requirements/test.txt; \
+	eval "$$compile" $(UPGRADE) requirements/spark.in --constraint requirements/test.txt --output-file requirements/spark.txt; \
 	eval "$$compile" $(UPGRADE) requirements/build.in --output-file requirements/build.txt
 
 clean: ## Remove what was generated here; the cache of binaries in the home folder stays.

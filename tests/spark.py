@@ -12,6 +12,8 @@ from springline.local.cache import Cache, cache_root, say_to_stderr
 from springline.local.toolchains import java
 from tests.judges import Row, Where
 
+JAVA_OF_SPARK = 17
+
 
 def spark_delta(folder: Path, where: Where | None = None) -> list[Row]:
     """Read with Spark. A `Where` is written in Spark's quoting."""
@@ -31,7 +33,7 @@ def spark_count(folder: Path) -> int:
 def session() -> Any:
     """Return the one Spark session, started when first asked for: a single core, no web page, 1 GB of heap."""
     cache_ = Cache(cache_root(), say_to_stderr)
-    os.environ.setdefault("JAVA_HOME", str(java(cache_).resolve().parents[1]))
+    os.environ.setdefault("JAVA_HOME", str(java(cache_, JAVA_OF_SPARK).resolve().parents[1]))
     from pyspark.sql import SparkSession
 
     jars = ",".join(str(jar) for jar in sorted(delta_spark(cache_).glob("*.jar")))

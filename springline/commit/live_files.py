@@ -83,7 +83,7 @@ def _files_of_checkpoint(data: bytes, version: int) -> dict[File, None]:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         names = file.schema_arrow.names
-        if "add" not in names or "sidecar" in names:
+        if "add" not in names or ("sidecar" in names and len(file.read(columns=["sidecar"]).column(0).drop_null())):
             raise _unknown(f"the checkpoint of version {version} keeps its files elsewhere")
         rows = file.read(columns=[f"add.{name}" for name in _WANTED]).column("add")
         return {_file(row): None for row in rows.to_pylist() if row is not None and row.get("path") is not None}

