@@ -43,9 +43,10 @@ _MEANINGS = {
     401: "No token, or one that is not valid.",
     403: "The token does not carry the scope that is needed.",
     404: "No such thing in the workspace of the token.",
-    409: "A conflict with what is stored; nothing was written.",
+    409: "A conflict with what is stored, or a stored object that is damaged (STORED_DAMAGED); nothing was written.",
     413: "The body is larger than 5 MiB.",
-    500: "A fault of the server; the same request may be sent again under the same key.",
+    500: "A fault of the server, met by this request alone (REQUEST_FAILED) or not (INTERNAL); the same request may be "
+    "sent again under the same key.",
     503: "No answer in time; send the same request again under the same key after Retry-After seconds.",
 }
 

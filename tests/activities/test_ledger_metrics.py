@@ -168,3 +168,13 @@ async def test_a_publish_that_another_was_faster_with_is_counted(metrics: Metric
     assert await compact(store, [event_id(1)])
     await run.append(ask(2, planned("r", "a")))
     assert metrics.of(names.METRIC_LEDGER_PUBLISH_RETRIES, cause="lost") == [1]
+
+
+async def test_a_request_that_failed_alone_is_counted(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(request: Any, now_ms: int) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr("springline.control.admission.round.drafts_of", fails)
+    await run_of(MemoryStore(), metrics).append(ask(1, triggered("r"), planned("r", "a")))
+    assert metrics.of(names.METRIC_REQUESTS_FAILED, kind="append") == [1]
+    assert metrics.of(names.METRIC_LEDGER_REFUSED_EVENTS, reason="REQUEST_FAILED") == [2]

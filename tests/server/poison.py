@@ -23,6 +23,9 @@ from tests.server.cluster import Cluster
 
 TABLES = "/api/v1/delta/tables"
 EVENTS = "/api/v1/ledger/events"
+COMMITS = f"{TABLES}/flights/commits"
+PAYLOAD = "payload"
+"""Kind of a request that is good in form and names a payload that nothing can come of."""
 TABLE = "flights"
 """The table that the document's examples name: what is bad is sent to the same one as what is good."""
 WRITERS, APPENDERS, POISONERS = 16, 8, 8
@@ -122,6 +125,8 @@ class Poison:
                 if random.random() < 0.3:  # Where good callers are.
                     operation = random.choice(self._crowded())
                 yield kind, mutated(operation, self.document, kind, random, self._body(operation, random))
+            body = self._commit_body(random)
+            yield PAYLOAD, Sent("a commit of an odd payload", "body", "POST", COMMITS, orjson.dumps(body))
             next(turns)  # So that every kind comes to every operation.
 
     def _crowded(self) -> list[Operation]:
@@ -131,6 +136,9 @@ class Poison:
         """Return a good body where the example is none: a commit of something that is staged."""
         if operation.method != "POST" or not operation.path.endswith("/commits"):
             return None
+        return self._commit_body(random)
+
+    def _commit_body(self, random: Random) -> dict[str, Any]:
         staged = random.choice(self._staged)
         mode = random.choice(["append", "strict"])
         return {"mode": mode, "read_version": 0, "idempotency_key": EXAMPLE_KEY.decode(), **staged}
