@@ -173,22 +173,34 @@ def test_conditions_may_name_odd_columns_and_fields(lake: Springline) -> None:
     table.append(rows)
     table.delete("\"a b\" = 'x'")
     table.delete("s.q = 2 -- and nothing else")
-    table.update(values={"a b": 'o\'x "y"'}, where="Id = 3")
-    assert table.to_arrow().to_pylist() == [{"Id": 3, "a b": 'o\'x "y"', "s": {"q": 3}}]
+    table.update(values={"Größe": 'o\'x "y"'}, where="Id = 3")
+    assert table.to_arrow().to_pylist() == [{"Id": 3, "Größe": 'o\'x "y"', "s": {"q": 3}}]
 
 
-TRUTHS = [
-    *("p is not null and p > p", "p = p", "p <> p", "p is null", "p in (1, 2)", "p = 2 or p = 3", "not (p = 2)"),
-    *("case when p = 2 then true else false end", "p + 1 = 2", "p % 2 = 0", "coalesce(p, 2) = 2", "p = null", "p > 1"),
-    *("id = p", "p = p and id > 1", "(p <> p) and id is not null", "id = null", "not (id = null)", "id <> id"),
-    *("p is null or p <> p", "id in (1, null)", "p not in (1, null)", "(p = 1) = (id = 1)", "true", "false", "1 = 2"),
+TRUTHS = ["p <> p", "p is null", "case when p = 2 then true else false end", "p = null", "id = p", "id = null"]
+ALL_TRUTHS = [
+    *TRUTHS,
+    *("p is not null and p > p", "p = p", "p in (1, 2)", "p = 2 or p = 3", "not (p = 2)", "p > 1", "id <> id"),
+    *("p + 1 = 2", "p % 2 = 0", "coalesce(p, 2) = 2", "p = p and id > 1", "(p <> p) and id is not null"),
+    *("not (id = null)", "p is null or p <> p", "id in (1, null)", "p not in (1, null)", "(p = 1) = (id = 1)"),
+    *("true", "false", "1 = 2"),
 ]
 
 
-@pytest.mark.parametrize("partition_by", [["p"], []])
-@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("nullable", "partition_by", "conditions"),
+    [
+        (False, ["p"], TRUTHS),
+        *(
+            pytest.param(nullable, by, ALL_TRUTHS, marks=pytest.mark.full)
+            for nullable in (True, False)
+            for by in (["p"], [])
+        ),
+    ],
+)
 def test_conditions_mean_what_they_mean_to_another_engine(
-    nullable: bool, partition_by: list[str], lake: Springline
+    nullable: bool, partition_by: list[str], conditions: list[str], lake: Springline
 ) -> None:
     """The library by itself deletes every row for `id = null`, and for `p <> p` of a partition column."""
     schema = pa.schema([pa.field("id", pa.int64(), nullable), pa.field("x", pa.int64(), nullable), ("p", pa.int64())])
@@ -203,7 +215,7 @@ def test_conditions_mean_what_they_mean_to_another_engine(
     def there() -> list[str]:
         return sorted(repr(tuple(row.values())) for row in table.to_arrow(["id", "x", "p"]).to_pylist())
 
-    for where in TRUTHS:
+    for where in conditions:
         hit = f"coalesce({where}, false)"
         table.overwrite(rows)
         found = table.to_arrow(["id", "x", "p"], where=where).to_pylist()
@@ -222,16 +234,12 @@ def test_conditions_mean_what_they_mean_to_another_engine(
 @pytest.mark.parametrize("kind", [pa.string(), pa.bool_(), pa.float64(), pa.date32(), pa.decimal128(5, 2)])
 def test_a_condition_that_is_never_true_deletes_nothing(kind: pa.DataType, lake: Springline) -> None:
     rows = pa.table(
-        {
-            "c": pa.array([1, None], pa.int32()).cast(pa.string()).cast(kind)
-            if kind == pa.string()
-            else pa.array([None, None], kind),
-            "l": [[1], None],
-        }
+        {"c": pa.array(["1", None]).cast(kind) if kind == pa.string() else pa.nulls(2, kind), "l": [[1], []]}
     )
     table = lake.create_table(next(_NAMES), rows)
     table.append(rows)
-    assert table.delete("c = null").changed is False
+    assert table.delete("c = null").metrics["num_deleted_rows"] == 0
+    assert table.to_arrow().num_rows == 2
     assert table.delete("c is null").metrics["num_deleted_rows"] == rows.column("c").null_count
 
 
@@ -264,8 +272,11 @@ ODD = {
     "d": (pa.decimal128(10, 2), [Decimal("1.50"), None], Decimal("2.25")),
     "s": (pa.string(), ["", "o'x\n"], "a'b\\\"c"),
     "b": (pa.binary(), [b"\0\xff", b""], b"\x00\x01"),
-    "t": (pa.timestamp("us", "UTC"), [datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), None])
-    + (datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC),),
+    "t": (
+        pa.timestamp("us", "UTC"),
+        [datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), None],
+        datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC),
+    ),
     "n": (
         pa.timestamp("us"),
         [datetime.datetime(2024, 1, 1, 1, 2, 3, 4), None],

@@ -1,7 +1,7 @@
 """Each operation of the client, killed at each of its steps and repeated under its key by a fresh process: once.
 
 The client is killed at every step it has, the API under the call that commits, a worker at its writes. A row that the
-operation would change is appended before the repetition where the first try had committed, so that a second doing would show.
+operation would change is appended before the repetition where the first try had committed: a second doing would show.
 """
 
 from __future__ import annotations
