@@ -61,3 +61,5 @@ class CheckpointStart(Message):
 
     table: TableRef
     version: int = 0
+    table_name: str | None = None
+    """What people call the table; it is shown, and nothing depends on it."""

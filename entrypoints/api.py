@@ -21,6 +21,7 @@ from temporalio.client import Client
 from ulid import ULID
 
 from entrypoints.logs import configure_logging
+from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
@@ -113,7 +114,9 @@ async def serve(settings: Settings) -> None:
     try:
         await canary(store, str(uuid.uuid4()))
         client = await connect(lazy=True)
-        gateway = TemporalCommitGateway(client, checkpoint_interval=settings.checkpoint_interval)
+        gateway = TemporalCommitGateway(
+            client, checkpoint_interval=settings.checkpoint_interval, name_of=names_by_registry(store)
+        )
         coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
         ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
         config = uvicorn.Config(

@@ -20,6 +20,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 
+from entrypoints.table_names import TABLE_NAME_MEMO, NameOf, NameSearch
 from entrypoints.updates import ATTEMPT_S, QUERY_TIMEOUT, Lane, query_status, send_batch
 from springline import names
 from springline.config import Settings
@@ -89,11 +90,21 @@ async def check_namespace(client: Client) -> None:
 class TemporalCommitGateway:
     """The port `CommitGateway` by update-with-start: the workflow id of a table is its one sequencer.
 
-    `checkpoint_interval` is told to workflows that this gateway starts: versions between checkpoints.
+    `checkpoint_interval` is told to workflows that this gateway starts: versions between checkpoints. `name_of` tells
+    what people call a table, for them to see.
     """
 
-    def __init__(self, client: Client, *, checkpoint_interval: int = 100, attempt_s: float = ATTEMPT_S) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        checkpoint_interval: int = 100,
+        attempt_s: float = ATTEMPT_S,
+        name_of: NameOf | None = None,
+    ) -> None:
         self._client = client
+        self._name_of = name_of
+        self._search = NameSearch()
         self._checkpoint_interval = checkpoint_interval
         self._attempt_s = attempt_s
 
@@ -105,17 +116,22 @@ class TemporalCommitGateway:
         `batch_id` is the update's id: sent again while the first is under way, it joins it. Raises `TryAgain`
         and `BatchRefused` as the port says.
         """
-        result = await send_batch(
-            self._client,
-            names.COMMIT_UPDATE,
-            CommitBatch(requests=list(requests)),
-            self._start(scope, table_id),
-            lane=Lane(f"table {table_id}", _not_taken),
-            batch_id=batch_id,
-            result_type=BatchResult,
-            attempt_s=self._attempt_s,
-        )
-        return result.outcomes
+        name = None if self._name_of is None else await self._name_of(scope, table_id)
+        batch = CommitBatch(requests=list(requests))
+
+        async def send(search_name: str | None) -> BatchResult:
+            return await send_batch(
+                self._client,
+                names.COMMIT_UPDATE,
+                batch,
+                self._start(scope, table_id, name, search_name),
+                lane=Lane(f"table {table_id}", _not_taken),
+                batch_id=batch_id,
+                result_type=BatchResult,
+                attempt_s=self._attempt_s,
+            )
+
+        return (await self._search.with_name(name, send)).outcomes
 
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
         """Return the answer of the query `status` if the table's workflow runs and a worker answers, else None."""
@@ -123,7 +139,9 @@ class TemporalCommitGateway:
         status = await query_status(self._client, workflow_id, CommitStatus)
         return None if status is None else status.model_dump(mode="json")
 
-    def _start(self, scope: Scope, table_id: str) -> WithStartWorkflowOperation[Any, Any]:
+    def _start(
+        self, scope: Scope, table_id: str, name: str | None, search_name: str | None
+    ) -> WithStartWorkflowOperation[Any, Any]:
         """Return the start half of an update-with-start; it can be used once."""
         return WithStartWorkflowOperation(
             names.COMMIT_WORKFLOW,
@@ -132,13 +150,15 @@ class TemporalCommitGateway:
                 workspace=scope.workspace,
                 table_id=table_id,
                 checkpoint_interval=self._checkpoint_interval,
+                table_name=name,
             ),
             id=names.commit_workflow_id(scope.tenant, scope.workspace, table_id),
             task_queue=names.COMMIT_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=table_attributes(scope.tenant, scope.workspace, table_id),
+            search_attributes=table_attributes(scope.tenant, scope.workspace, table_id, search_name),
+            memo=None if name is None else {TABLE_NAME_MEMO: name},
             task_timeout=WORKFLOW_TASK_TIMEOUT,
-            static_summary=f"commits of table {table_id}",
+            static_summary=f"commits of table {table_id if name is None else f'{name} ({table_id})'}",
             static_details=ABOUT,
         )
 

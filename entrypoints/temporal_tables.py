@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from datetime import timedelta
+from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities.table_messages import TableKind, TableStart
+from entrypoints.table_names import TABLE_NAME_MEMO, NameSearch
 from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
 from springline.delta.registry import TableEntry
@@ -34,6 +36,7 @@ class TemporalTables:
 
     def __init__(self, client: Client, *, deadline_s: float = 60.0) -> None:
         self._client = client
+        self._search = NameSearch()
         self._deadline_s = deadline_s
 
     async def create(self, scope: Scope, spec: CreateTable) -> TableEntry:
@@ -68,19 +71,23 @@ class TemporalTables:
         """Run the workflow and return its result; None after another request for the same name had its turn."""
         spec = hashlib.sha256(start.model_dump_json().encode()).hexdigest()
         workflow_id = names.create_table_workflow_id(start.tenant, start.workspace, start.name)
-        try:
-            handle = await self._client.start_workflow(
+
+        async def begin(search_name: str | None) -> WorkflowHandle[Any, TableEntry]:
+            return await self._client.start_workflow(
                 names.CREATE_TABLE_WORKFLOW,
                 start,
                 id=workflow_id,
                 task_queue=names.MAINTENANCE_QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 result_type=TableEntry,
-                memo={_SPEC_MEMO: spec},
-                search_attributes=table_attributes(start.tenant, start.workspace, start.name),
+                memo={_SPEC_MEMO: spec, TABLE_NAME_MEMO: start.name},
+                search_attributes=table_attributes(start.tenant, start.workspace, start.name, search_name),
                 static_summary=f"{start.kind.value} table {start.name}",
                 rpc_timeout=RPC_TIMEOUT,
             )
+
+        try:
+            handle = await self._search.with_name(start.name, begin)
         except WorkflowAlreadyStartedError as error:
             running = self._client.get_workflow_handle(workflow_id, run_id=error.run_id, result_type=TableEntry)
             description = await running.describe()

@@ -68,6 +68,7 @@ ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE, REBUILD_QUEUE)
 SEARCH_TENANT = "SpringlineTenant"
 SEARCH_WORKSPACE = "SpringlineWorkspace"
 SEARCH_TABLE = "SpringlineTable"
+SEARCH_TABLE_NAME = "SpringlineTableName"
 SEARCH_REBUILD_PHASE = "SpringlineRebuildPhase"
 SEARCH_REBUILD_MODE = "SpringlineRebuildMode"
 SEARCH_FAILURE_CLASS = "SpringlineFailureClass"
@@ -76,6 +77,7 @@ SEARCH_ATTRIBUTES = {
     SEARCH_TENANT: "Keyword",
     SEARCH_WORKSPACE: "Keyword",
     SEARCH_TABLE: "Keyword",
+    SEARCH_TABLE_NAME: "Keyword",
     SEARCH_REBUILD_PHASE: "Keyword",
     SEARCH_REBUILD_MODE: "Keyword",
     SEARCH_FAILURE_CLASS: "Keyword",

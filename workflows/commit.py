@@ -80,6 +80,7 @@ class CommitWorkflow:
     @workflow.init
     def __init__(self, start: CommitStart) -> None:
         self._table = TableRef(tenant=start.tenant, workspace=start.workspace, table_id=start.table_id)
+        self._table_name = start.table_name
         self._checkpoint_interval = start.checkpoint_interval
         self._queue: deque[Ticket] = deque()
         self._finished: FinishedRound | None = None
@@ -397,11 +398,11 @@ class CommitWorkflow:
         passed = version - 1 if before is None else before
         if interval == 0 or version // interval == max(passed, 0) // interval:
             return
-        await start_checkpoint(self._table, version)
+        await start_checkpoint(self._table, self._table_name, version)
 
     def _phase(self, phase: str) -> None:
         self._status = CommitStatus(phase=phase, waiting=len(self._queue))
-        workflow.set_current_details(describe(self._table, self.status()))
+        workflow.set_current_details(describe(self._table, self._table_name, self.status()))
 
 
 def _ended(reservation: Reservation, log: LogOutcome) -> SettledReservation:

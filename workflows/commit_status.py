@@ -21,10 +21,10 @@ _MEANING = {
 }
 
 
-def describe(table: TableRef, status: CommitStatus) -> str:
+def describe(table: TableRef, name: str | None, status: CommitStatus) -> str:
     """Return the current details: what is going on, the last rounds, and what was recovered."""
     lines = [
-        f"**Table** `{table.table_id}` of `{table.tenant}/{table.workspace}`",
+        f"**Table** {'' if name is None else f'**{name}** '}`{table.table_id}` of `{table.tenant}/{table.workspace}`",
         "",
         f"**Now:** {status.phase}",
         "",

@@ -21,6 +21,8 @@ class CommitStart(Message):
     requests: Annotated[list[CommitRequest], Field(max_length=MAX_BATCH)] = []
     checkpoint_interval: Annotated[int, Field(ge=0)] = 100
     """Versions between checkpoints; 0 writes none."""
+    table_name: str | None = None
+    """What people call the table; it is shown, and nothing depends on it."""
 
 
 class CommitBatch(Message):

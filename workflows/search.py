@@ -9,6 +9,7 @@ from springline import names
 SEARCH_TENANT_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
 SEARCH_WORKSPACE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_WORKSPACE)
 SEARCH_TABLE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TABLE)
+SEARCH_TABLE_NAME_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TABLE_NAME)
 REBUILD_PHASE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_PHASE)
 REBUILD_MODE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_MODE)
 FAILURE_CLASS_KEY = SearchAttributeKey.for_keyword(names.SEARCH_FAILURE_CLASS)
@@ -22,12 +23,14 @@ def workspace_attributes(tenant: str, workspace: str) -> TypedSearchAttributes:
     )
 
 
-def table_attributes(tenant: str, workspace: str, table: str) -> TypedSearchAttributes:
-    """Return the search attributes of a workflow that works on one table."""
+def table_attributes(tenant: str, workspace: str, table: str, name: str | None = None) -> TypedSearchAttributes:
+    """Return the search attributes of a workflow that works on one table: its id, and its name if that is known."""
+    named = [] if name is None else [SearchAttributePair(SEARCH_TABLE_NAME_KEY, name)]
     return TypedSearchAttributes(
         [
             SearchAttributePair(SEARCH_TENANT_KEY, tenant),
             SearchAttributePair(SEARCH_WORKSPACE_KEY, workspace),
             SearchAttributePair(SEARCH_TABLE_KEY, table),
+            *named,
         ]
     )

@@ -12,7 +12,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.table_messages import CheckpointStart
     from springline import names
     from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
-    from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+    from workflows.search import (
+        SEARCH_TABLE_KEY,
+        SEARCH_TABLE_NAME_KEY,
+        SEARCH_TENANT_KEY,
+        SEARCH_WORKSPACE_KEY,
+        table_attributes,
+    )
 
 R = TypeVar("R", bound=Message)
 
@@ -34,16 +40,23 @@ async def run_step(name: str, argument: Message, result_type: type[R], summary: 
     return result
 
 
-async def start_checkpoint(table: TableRef, version: int) -> None:
-    """Start a checkpoint of a table that goes on by itself, unless one is being written."""
+async def start_checkpoint(table: TableRef, name: str | None, version: int) -> None:
+    """Start a checkpoint of a table that goes on by itself, unless one is being written.
+
+    It is found by the table's `name` if this run is: then the server knows the search attribute.
+    """
+    searched = workflow.info().typed_search_attributes.get(SEARCH_TABLE_NAME_KEY)
     try:
         await workflow.start_child_workflow(
             names.CHECKPOINT_WORKFLOW,
-            CheckpointStart(table=table, version=version),
+            CheckpointStart(table=table, version=version, table_name=name),
             id=names.checkpoint_workflow_id(table.tenant, table.workspace, table.table_id),
             task_queue=names.MAINTENANCE_QUEUE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            static_summary=f"checkpoint at version {version}",
+            search_attributes=None
+            if searched is None
+            else table_attributes(table.tenant, table.workspace, table.table_id, searched),
+            static_summary=f"checkpoint {'' if name is None else f'of {name} '}at version {version}",
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("a checkpoint is still being written; version %s waits for the next", version)

@@ -76,7 +76,8 @@ class CheckpointWorkflow:
         table = start.table
         _show_in_search(table.tenant, table.workspace, table.table_id)
         workflow.set_current_details(
-            f"Checkpoint of table `{table.table_id}` of `{table.tenant}/{table.workspace}`, "
+            f"Checkpoint of table {'' if start.table_name is None else f'**{start.table_name}** '}`{table.table_id}` "
+            f"of `{table.tenant}/{table.workspace}`, "
             f"due since version {start.version}"
         )
         try:
@@ -91,7 +92,8 @@ class CheckpointWorkflow:
             )
         except ActivityError as error:
             fail_with_cause(error)
-        workflow.set_current_details(_said(result))
+        about = "" if start.table_name is None else f"**{start.table_name}**: "
+        workflow.set_current_details(about + _said(result))
         return result
 
 

@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from springline import paths
 from springline.commit.inspect import InflightView
+from springline.delta.history import HistoryRow
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
 
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"
 _STAGED = paths.delta_staged(_TABLE, "01JHMP8000000000000000000A")
-_LOG = paths.delta_log(paths.default_table_root(_TABLE), 7)
+_LOG = paths.delta_log(paths.new_table_root(_TABLE, paths.Scope("acme", "prod")), 7)
 _ADD = (
     '{"add":{"path":"part-0001.parquet","partitionValues":{},"size":1024,'
     '"modificationTime":1736935200000,"dataChange":true}}\n'
@@ -103,7 +104,9 @@ class CommittedBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": 7, "delta_log_path": _LOG}]})
 
     version: int
-    delta_log_path: str
+    delta_log_path: str = Field(
+        description="The log file in the workspace; one that begins with a slash is the file's path in the store."
+    )
 
 
 class TableStatusBody(BaseModel):
@@ -132,6 +135,37 @@ class TableBody(BaseModel):
 
     table: TableEntry
     location: str = Field(description="The URL that Delta readers open the table by.")
+
+
+class ListedTable(BaseModel):
+    """A table in a list."""
+
+    table_id: str
+    name: str | None = Field(description="The name it is found by; null if another table has that name.")
+    location: str = Field(description="The URL that Delta readers open the table by.")
+    created_at_ms: int = Field(description="When it was registered, in milliseconds since 1970.")
+
+
+class DamagedEntry(BaseModel):
+    """An object of the table registry that says nothing of a table."""
+
+    object: str = Field(description="Its path in the workspace.")
+    problem: str
+
+
+class TablesBody(BaseModel):
+    """One page of the workspace's tables, in the order of their ids, which is that of their creation."""
+
+    items: list[ListedTable]
+    damaged: list[DamagedEntry] = Field(description="Registry entries that cannot be read; call an operator.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+class HistoryBody(BaseModel):
+    """One page of a table's versions, newest first. Those whose log files clean-up has removed are left out."""
+
+    items: list[HistoryRow]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
 class ReadyBody(BaseModel):

@@ -1,4 +1,4 @@
-"""Routes of tables: create, adopt, status."""
+"""Routes of tables: create, adopt, list, status, history."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import Field
 
 from springline import paths
 from springline.api.context import FromDeps, Reader, Writer, errors
-from springline.api.models import TableBody, TableStatusBody
+from springline.api.lists import PageQuery
+from springline.api.models import (
+    DamagedEntry,
+    HistoryBody,
+    ListedTable,
+    TableBody,
+    TablesBody,
+    TableStatusBody,
+)
 from springline.api.ports import Deps
 from springline.api.workspaces import Workspace
+from springline.commit.catalogue import list_tables, table_history
 from springline.commit.inspect import table_view
 from springline.commit.same_table import already_adopted, already_created
 from springline.delta.create import check_creation
 from springline.delta.registry import TableEntry
 from springline.delta.roots import roots_of_location
-from springline.delta.table_request import AdoptTable, CreateTable, check_name
+from springline.delta.table_request import MAX_NAME_LENGTH, AdoptTable, CreateTable, check_name
 from springline.errors import Code, Refused
 from springline.storage.together import together
 
@@ -105,6 +115,50 @@ async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Re
         make=lambda: deps.tables.adopt(workspace.scope, spec),
         answer=_Answer(workspace, deps, response),
     )
+
+
+class TablesQuery(PageQuery):
+    """What the list of tables takes."""
+
+    cursor: Annotated[str | None, Field(max_length=1024, description="`next_cursor` of the page before.")] = None
+    name_prefix: Annotated[str, Field(max_length=MAX_NAME_LENGTH, description="Only names that begin like this.")] = ""
+
+
+class HistoryQuery(PageQuery):
+    """What a table's history takes."""
+
+    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,19}$", description="`next_cursor` of the page before.")] = (
+        None
+    )
+
+
+@router.get("", summary="Tables of the workspace", responses=errors(400, 503))
+async def list_all(query: Annotated[TablesQuery, Query()], workspace: Reader, deps: FromDeps) -> TablesBody:
+    """List the tables that are registered. A page may hold fewer than `limit` and still have a `next_cursor`."""
+    page = await list_tables(workspace.store, limit=query.limit, cursor=query.cursor, name_prefix=query.name_prefix)
+    return TablesBody(
+        items=[
+            ListedTable(
+                table_id=one.entry.table_id,
+                name=one.entry.name if one.named else None,
+                location=deps.location(workspace.scope, one.entry.root),
+                created_at_ms=one.entry.created_at_ms,
+            )
+            for one in page.tables
+        ],
+        damaged=[DamagedEntry(object=one.object, problem=one.problem) for one in page.damaged],
+        next_cursor=page.cursor,
+    )
+
+
+@router.get("/{table}/history", summary="Versions of a table", responses=errors(400, 404, 503))
+async def history(table: TableParam, query: Annotated[HistoryQuery, Query()], workspace: Reader) -> HistoryBody:
+    """Tell of each version, newest first: when, by which operation, under which keys, with how many rows."""
+    entry = await workspace.registry.entry(table)
+    before = None if query.cursor is None else int(query.cursor)
+    rows = await table_history(workspace.table(entry), limit=query.limit, before=before)
+    more = len(rows) == query.limit and rows[-1].version > 0
+    return HistoryBody(items=rows, next_cursor=str(rows[-1].version) if more else None)
 
 
 @router.get("/{table}", summary="Status of a table", responses=errors(404, 503))

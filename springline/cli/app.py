@@ -90,6 +90,8 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
     for group, group_commands in groups:
         for name, command in group_commands.items():
             group.command(name)(printing(command))
+    table.command("list")(tables.list_tables)
+    table.command("history")(tables.history)
     events.command("tail")(tail.tail)
     app.command("query")(query.query)
     app.command("dev")(dev)

@@ -12,7 +12,7 @@ import uuid_utils
 from springline.cli.documents import Document, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.tables import TableArgument, check_table
-from springline.delta.keys import HEADER_FIELD, check_key
+from springline.delta.keys import HEADER_FIELD, idempotency_key
 from springline.delta.request import Mode
 from springline.errors import Code, Refused, refused
 
@@ -38,7 +38,12 @@ ModeOption = Annotated[
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--key", metavar="UUIDv7", help="Idempotency key; by default a new one, shown before it is sent."),
+    typer.Option(
+        "--key",
+        metavar="UUIDv7|TEXT",
+        help="Idempotency key: a UUIDv7, or any text, which stands for one; by default a new one. Shown before it is "
+        "sent.",
+    ),
 ]
 
 
@@ -89,17 +94,23 @@ def commit(
 
 def explain(
     table: TableArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The idempotency key of the commit in question.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The idempotency key of the commit in question: a UUIDv7, or any text.")
+    ],
     *,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
-    """Tell what became of an idempotency key: committed, in flight, or (exit code 2) not known to the table."""
+    """Tell what became of an idempotency key: committed, in flight, or (exit code 2) not known to the table.
+
+    A key that is no UUIDv7 is shown with the one that it stands for.
+    """
     check_table(table)
-    check_key(key, field="key")
+    canonical = _canonical(key, "key")
     with Api(api, token, wait_s=wait) as surface:
-        return surface.call("GET", table, "commits", key).body
+        found = surface.call("GET", table, "commits", canonical).body
+    return found if canonical == key else {"key": key, **found}
 
 
 def read_payload(source: str) -> str:
@@ -124,7 +135,15 @@ def _payload(message: str, source: str) -> Refused:
 
 
 def _chosen_key(key: str | None) -> str:
-    return str(uuid_utils.uuid7()) if key is None else check_key(key, field="--key")
+    return str(uuid_utils.uuid7()) if key is None else _canonical(key, "--key")
+
+
+def _canonical(key: str, field: str) -> str:
+    """Return the UUIDv7 that a key stands for, and tell the operator if it is another."""
+    canonical = idempotency_key(key, field=field)
+    if canonical != key:
+        hint(f"key {key!r} stands for {canonical}")
+    return canonical
 
 
 def _staged(surface: Api, table: str, payload: str, read_version: int | None, mode: Mode, key: str) -> dict[str, Any]:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from springline.cli.documents import CompactOption, FieldOption, emit, hint
+from springline.cli.grid import Format, csv_text, plain, table_text
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
 if TYPE_CHECKING:
     from springline.reading.query import Answer
     from springline.reading.snapshot import Revision
-
-_WIDEST_CELL = 60
-_SAFE_INTEGER = 1 << 63
-
-
-class Format(StrEnum):
-    """How an answer is printed."""
-
-    JSON = "json"
-    TABLE = "table"
-    CSV = "csv"
 
 
 def query(
@@ -54,7 +39,7 @@ def query(
         columns = [{"name": name, "type": kind} for name, (_, kind) in zip(names, answer.columns, strict=True)]
         emit({"columns": columns, "rows": rows, "revision": revision.as_json()}, compact=compact, field=field)
         return
-    sys.stdout.write(_csv(names, answer) if form is Format.CSV else _table(names, answer))
+    sys.stdout.write(csv_text(names, answer.rows) if form is Format.CSV else table_text(names, answer.rows))
     sys.stdout.flush()
     hint(f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
@@ -73,31 +58,6 @@ async def _asked(scoped: Any, sql: str) -> tuple[Answer, Revision]:
         database.close()
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: instants as RFC 3339, what has no form of its own as text."""
-    match value:
-        case None | bool() | str() | float():
-            return value
-        case int():
-            return value if -_SAFE_INTEGER <= value < _SAFE_INTEGER else str(value)
-        case datetime():
-            return value.isoformat(timespec="milliseconds" if value.microsecond % 1000 == 0 else "auto") + (
-                "Z" if value.tzinfo is None else ""
-            )
-        case timedelta():
-            return value.total_seconds()
-        case date() | time():
-            return value.isoformat()
-        case Decimal():
-            return float(value)
-        case list() | tuple():
-            return [plain(one) for one in value]
-        case dict():
-            return {str(name): plain(one) for name, one in value.items()}
-        case _:
-            return str(value)
-
-
 def _distinct(names: list[str]) -> list[str]:
     """Return names of which no two are the same: a repeated one gets its place behind it."""
     seen: set[str] = set()
@@ -107,40 +67,3 @@ def _distinct(names: list[str]) -> list[str]:
         seen.add(chosen)
         distinct.append(chosen)
     return distinct
-
-
-def _text(value: Any) -> str:
-    shown = plain(value)
-    return "" if shown is None else shown if isinstance(shown, str) else str(shown)
-
-
-def _csv(names: list[str], answer: Answer) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_text(value) for value in row] for row in answer.rows)
-    return text.getvalue()
-
-
-def _table(names: list[str], answer: Answer) -> str:
-    """Return columns side by side, numbers to the right; long texts are cut."""
-    cells = [names, *([_cut(_text(value)) for value in row] for row in answer.rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
-    right = [
-        bool(answer.rows) and all(isinstance(row[place], int | float | Decimal | None) for row in answer.rows)
-        for place in range(len(names))
-    ]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if numbers else cell.ljust(width)
-            for cell, width, numbers in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines) + "\n"
-
-
-def _cut(text: str) -> str:
-    line = text.replace("\n", " ")
-    return line if len(line) <= _WIDEST_CELL else line[: _WIDEST_CELL - 3] + "..."

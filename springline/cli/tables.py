@@ -1,17 +1,23 @@
-"""`springline table create | adopt | status`: through the HTTP API."""
+"""`springline table create | adopt | status | list | history`: through the HTTP API."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from springline.cli.documents import Document
+from springline.cli.documents import CompactOption, Document, FieldOption, emit, hint
+from springline.cli.grid import Format, csv_text, form_for, table_text
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.errors import Code, refused
+
+_PAGE = 1_000
+
+Json = dict[str, Any]
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the table, unique in the workspace.")]
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="The table's name or id.")]
@@ -39,7 +45,11 @@ def create(
     description: Annotated[str | None, typer.Option("--description", help="What the table holds.")] = None,
     location: Annotated[
         str | None,
-        typer.Option("--location", metavar="FOLDER", help="Folder of the workspace; default: one named by the id."),
+        typer.Option(
+            "--location",
+            metavar="FOLDER",
+            help="Folder of the workspace, or a URL in it; default: one named by the id.",
+        ),
     ] = None,
     api: ApiOption = None,
     token: TokenOption = None,
@@ -63,7 +73,7 @@ def create(
 def adopt(
     name: NameArgument,
     location: Annotated[
-        str, typer.Argument(metavar="LOCATION", help="Folder of the workspace that holds the Delta table.")
+        str, typer.Argument(metavar="LOCATION", help="Folder of the workspace that holds the Delta table, or its URL.")
     ],
     *,
     api: ApiOption = None,
@@ -86,6 +96,104 @@ def status(
     check_table(table)
     with Api(api, token, wait_s=wait) as surface:
         return surface.call("GET", table).body
+
+
+FormOption = Annotated[
+    Format | None, typer.Option("--format", help="By default a table on a terminal, and json elsewhere.")
+]
+
+
+def list_tables(
+    *,
+    name_prefix: Annotated[
+        str, typer.Option("--name-prefix", metavar="TEXT", help="Only names that begin like this.")
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Most tables; default: all.")] = None,
+    form: FormOption = None,
+    compact: CompactOption = False,
+    field: FieldOption = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> None:
+    """List the tables of the workspace, in the order of their creation."""
+    with Api(api, token, wait_s=wait) as surface:
+        filters = {"name_prefix": name_prefix} if name_prefix else {}
+        found, damaged, more = _pages(surface, (), limit, filters)
+    for one in damaged:
+        hint(f"registry entry {one['object']} is damaged: {one['problem']}")
+    names = ["name", "table_id", "created", "location"]
+    rows = [[one["name"], one["table_id"], _time(one["created_at_ms"]), one["location"]] for one in found]
+    document = {"tables": found, "damaged": damaged, "more": more}
+    _show(document, names, rows, form, compact=compact, field=field)
+
+
+def history(
+    table: TableArgument,
+    *,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most versions.")] = 100,
+    form: FormOption = None,
+    compact: CompactOption = False,
+    field: FieldOption = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> None:
+    """Show the versions of a table, newest first: when, by which operation, under which keys, with how many rows."""
+    check_table(table)
+    with Api(api, token, wait_s=wait) as surface:
+        found, _, more = _pages(surface, (table, "history"), limit, {})
+    names = ["version", "time", "operation", "rows_added", "rows_removed", "keys"]
+    rows = [
+        [
+            one["version"],
+            _time(one["timestamp_ms"]),
+            one["operation"] if one["readable"] else "(cannot be read)",
+            one["rows_added"],
+            one["rows_removed"],
+            " ".join(one["keys"]),
+        ]
+        for one in found
+    ]
+    _show({"versions": found, "more": more}, names, rows, form, compact=compact, field=field)
+
+
+def _pages(
+    surface: Api, path: tuple[str, ...], limit: int | None, filters: dict[str, str]
+) -> tuple[list[Json], list[Json], bool]:
+    """Return the items of a list, what of it is damaged, and whether there are more than `limit`."""
+    items: list[Json] = []
+    damaged: list[Json] = []
+    parameters: dict[str, str | float] = {**filters}
+    while True:
+        parameters["limit"] = _PAGE if limit is None else min(_PAGE, limit - len(items))
+        page = surface.call("GET", *path, params=parameters).body
+        items += page["items"]
+        damaged += page.get("damaged", [])
+        if page["next_cursor"] is None or (limit is not None and len(items) >= limit):
+            return items, damaged, page["next_cursor"] is not None
+        parameters["cursor"] = page["next_cursor"]
+
+
+def _show(
+    document: Json, names: list[str], rows: list[list[Any]], form: Format | None, *, compact: bool, field: str | None
+) -> None:
+    """Print a list: the document as JSON, or its rows."""
+    chosen = Format.JSON if field is not None else form_for(form)
+    if chosen is Format.JSON:
+        emit(document, compact=compact, field=field)
+        return
+    sys.stdout.write(csv_text(names, rows) if chosen is Format.CSV else table_text(names, rows))
+    sys.stdout.flush()
+
+
+def _time(unix_ms: int | None) -> str | None:
+    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
+    try:
+        moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def check_table(table: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,10 @@ from springline.client.schemas import delta_columns
 from springline.client.sources import schema_of
 from springline.client.table import DeltaTable
 from springline.errors import Code, refused
+
+logger = logging.getLogger("springline.client")
+
+_PAGE = 1_000
 
 
 class Springline:
@@ -49,6 +54,22 @@ class Springline:
         """Return a table by name or id; nothing is read until it is used."""
         return DeltaTable(self._api, self._stores, name_or_id, self._store_url)
 
+    def tables(self, name_prefix: str = "") -> Iterator[DeltaTable]:
+        """Yield the tables of the workspace whose names begin with `name_prefix`, in the order of their creation.
+
+        They are read page by page while they are gone through. A registry entry that is damaged is logged.
+        """
+        parameters: dict[str, Any] = {"limit": _PAGE, "name_prefix": name_prefix}
+        while True:
+            page = self._api.call("GET", "/api/v1/delta/tables", params=parameters)
+            for damaged in page["damaged"]:
+                logger.warning("registry entry %s is damaged: %s", damaged["object"], damaged["problem"])
+            for one in page["items"]:
+                yield self.table(one["name"] or one["table_id"])
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
     def create_table(
         self,
         name: str,
@@ -60,8 +81,10 @@ class Springline:
     ) -> DeltaTable:
         """Create a table; `schema` is an Arrow schema, or any frame whose columns it shall have. Safe to repeat.
 
-        Raises `Refused`: NAME_TAKEN if another table has that name, INVALID_REQUEST naming column and type for a type
-        that no Delta table has.
+        `location`: a folder of the workspace's tables, such as `warehouse/weather`, or a URL inside the workspace; by
+        default one named by the table's id. Raises `Refused`: NAME_TAKEN if another table has that name,
+        INVALID_REQUEST naming column and type for a type that no Delta table has, INVALID_PATH for a location outside
+        the workspace.
         """
         body: dict[str, Any] = {
             "name": name,
@@ -75,7 +98,10 @@ class Springline:
         return self.table(name)
 
     def adopt_table(self, name: str, location: str) -> DeltaTable:
-        """Take an existing Delta folder of the workspace under Springline's care."""
+        """Take an existing Delta folder of the workspace under Springline's care.
+
+        `location`: its name in the workspace or its full URL. Raises `Refused` (INVALID_PATH) if it lies outside.
+        """
         self._api.call("POST", "/api/v1/delta/tables/adopt", body={"name": name, "location": location})
         return self.table(name)
 

@@ -47,7 +47,10 @@ class DeltaTable:
         return self._table.status()
 
     def explain(self, key: str) -> dict[str, Any]:
-        """Return what became of an idempotency key of this table; raises `Refused` (KEY_NOT_FOUND) if nothing did."""
+        """Return what became of an idempotency key, or of a text that stands for one.
+
+        Raises `Refused` (KEY_NOT_FOUND) if nothing did.
+        """
         return self._table.explain(idempotency_key(key))
 
     def append(self, data: Any, *, key: str | None = None, schema_mode: str | None = None) -> WriteResult:

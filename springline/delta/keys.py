@@ -118,12 +118,11 @@ def _is_canonical(text: str) -> bool:
 
 
 def _bad_text(field: str, text: object, problem: str) -> Refused:
-    shown = ascii(text)[:_SHOWN]
     return refused(
         Code.INVALID_KEY,
-        f"{field} {shown} {problem}",
+        f"{field} {ascii(text)[:_SHOWN]} {problem}",
         field=field,
-        value=shown,
+        value=text[:_SHOWN].encode("ascii", "backslashreplace").decode() if isinstance(text, str) else ascii(text),
         remedy=f"Use a UUIDv7, or a text of 1 to {LONGEST_TEXT} characters without NUL and lone surrogates, "
         "and the same one with every attempt.",
     )

@@ -17,8 +17,9 @@ _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12
 class CreateTable(BaseModel):
     """A table to be created.
 
-    `columns` (or `schema`) is a list of `{"name", "type", "nullable"}` or Delta's own struct type. `location` is
-    a folder of the workspace, None for the table's default one. `properties` are Delta table properties and free ones.
+    `columns` (or `schema`) is a list of `{"name", "type", "nullable"}` or Delta's own struct type. `location` is a
+    folder of the workspace, by its name or by a full URL or path inside the workspace; None for the default one.
+    `properties` are Delta table properties and free ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +33,7 @@ class CreateTable(BaseModel):
 
 
 class AdoptTable(BaseModel):
-    """An existing Delta folder of the workspace that is to be registered under a name."""
+    """An existing Delta folder of the workspace, by its name or in full, that is to be registered under a name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

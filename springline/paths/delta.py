@@ -287,6 +287,17 @@ def table_entry(table: str) -> ObjectPath:
     return ObjectPath(f"{_NAMESPACE}/tables/{table_id(table)}.json")
 
 
+def table_entries_prefix() -> ObjectPath:
+    """Return the prefix, with its trailing slash, under which the registry's entries lie."""
+    return ObjectPath(f"{_NAMESPACE}/tables/")
+
+
+def parse_table_entry(path: str) -> str | None:
+    """Return the table id in the path of a registry entry, or None for another path."""
+    table = path.removeprefix(table_entries_prefix()).removesuffix(".json")
+    return table if _is_table_id(table) and table_entry(table) == path else None
+
+
 def root_claim(root: str) -> ObjectPath:
     """Return the name of the claim that lets one table only have the root `root`."""
     return ObjectPath(f"{_NAMESPACE}/roots/{sha256_of('table root', _root(root))}.json")

@@ -164,7 +164,9 @@ LISTS = ["runs", "tasks", "partitions", "timers", "schedules", "ticks", "sensors
 ROUTES = [
     ("POST", TABLES),
     ("POST", f"{TABLES}/adopt"),
+    ("GET", TABLES),
     ("GET", f"{TABLES}/flights"),
+    ("GET", f"{TABLES}/flights/history"),
     ("POST", f"{TABLES}/flights/commits/stage"),
     ("POST", f"{TABLES}/flights/commits"),
     ("POST", f"{TABLES}/flights/commits/claim"),

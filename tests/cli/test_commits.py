@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from uuid_utils import uuid7
 
-from springline.delta.keys import check_key
+from springline.delta.keys import check_key, idempotency_key
 from springline.local.ports import free_ports
 from tests.cli.conftest import Cli, Served, payload
 
@@ -32,7 +32,7 @@ def test_a_file_is_committed_under_a_key_that_was_shown_first(cli: Cli, flights:
         "idempotency_key": key,
         "replayed": False,
         "version": 1,
-        "delta_log_path": f"tables/{flights}/_delta_log/{1:020}.json",
+        "delta_log_path": f"/tables/acme/prod/{flights}/_delta_log/{1:020}.json",
     }
     assert ended.hints == [f"idempotency key {key}; after a lost answer run the same command with --key {key}"]
 
@@ -72,19 +72,6 @@ def test_a_strict_commit_needs_its_read_version(api: Served, cli: Cli, flights: 
     ended = cli("commit", "flights", "--payload", actions)
     assert (ended.code, ended.error["field"]) == (2, "--read-version")
     assert api.paths() == before
-
-
-@pytest.mark.parametrize(
-    "key", ["", "x", "01946b1c-0000-4000-8000-000000000001", "01946B1C-0000-7000-8000-0000000000AA"]
-)
-def test_a_bad_key_is_bad_input(key: str, cli: Cli, flights: str, actions: str) -> None:
-    ended = cli("commit", "flights", "--payload", actions, "--read-version", "0", "--key", key)
-    assert (ended.code, ended.error["code"], ended.error["field"], ended.error["value"]) == (
-        2,
-        "INVALID_KEY",
-        "--key",
-        key,
-    )
 
 
 @pytest.mark.parametrize(
@@ -137,8 +124,36 @@ def test_what_became_of_a_key_is_told(cli: Cli, flights: str, actions: str) -> N
     assert "version 1" in cli("explain", flights, key, "--field", "meaning").stdout
 
 
-def test_a_key_that_is_none_cannot_be_explained(cli: Cli, flights: str) -> None:
-    assert (cli("explain", "flights", "x").code, cli("explain", "flights", "x").error["field"]) == (2, "key")
+@pytest.mark.parametrize("text", ["airflow/load/2026-01-01", "a b?c#d%2F/../é", "x" * 500])
+def test_a_text_is_a_key_and_is_shown_with_the_uuid_it_stands_for(
+    cli: Cli, flights: str, actions: str, text: str
+) -> None:
+    key = idempotency_key(text)
+    said = f"key {text!r} stands for {key}"
+    arguments = ("commit", "flights", "--payload", actions, "--read-version", "0")
+    first = cli(*arguments, "--key", text)
+    assert first.hints[0] == said
+    assert first.document["idempotency_key"] == key
+    assert cli(*arguments, "--key", key).document == first.document | {"replayed": True}
+    ended = cli("explain", "flights", text)
+    assert ended.hints == [said]
+    assert (ended.document["key"], ended.document["idempotency_key"]) == (text, key)
+    assert (ended.document["fate"], ended.document["version"]) == ("committed", 1)
+    assert cli("explain", "flights", key).document == {
+        name: value for name, value in ended.document.items() if name != "key"
+    }
+    unknown = cli("explain", "flights", "another text")
+    assert (unknown.code, unknown.error["code"]) == (2, "KEY_NOT_FOUND")
+    assert idempotency_key("another text") in unknown.hints[0]
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 501])
+def test_a_text_that_can_be_no_key_is_refused(cli: Cli, flights: str, actions: str, bad: str) -> None:
+    ended = cli("explain", "flights", bad)
+    assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "INVALID_KEY", "key")
+    ended = cli("commit", "flights", "--payload", actions, "--read-version", "0", "--key", bad)
+    assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "INVALID_KEY", "--key")
+    assert ended.error["value"] == bad[:100]
 
 
 def test_staging_prints_the_request_that_commits_it(api: Served, cli: Cli, flights: str, actions: str) -> None:

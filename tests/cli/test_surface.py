@@ -28,6 +28,8 @@ COMMANDS = [
     ["table", "create"],
     ["table", "adopt"],
     ["table", "status"],
+    ["table", "list"],
+    ["table", "history"],
     ["table", "recover"],
     ["table", "verify"],
     ["table", "clean-staging"],

@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from springline import paths
 from springline.api.tokens import make_token
 from springline.local.ports import free_ports
 from tests.api.conftest import ACME, SECRET
-from tests.cli.conftest import SCHEMA, Cli, Served
+from tests.cli.conftest import SCHEMA, Cli, Served, payload
 from tests.tables.support import deltalake_table, load
 
 
@@ -191,3 +192,47 @@ def test_the_answers_of_a_proxy_are_told_from_ours(cli: Cli, monkeypatch: pytest
     assert (busy.code, busy.error["code"]) == (4, "UNAVAILABLE")
     other = cli("table", "status", "flights", "--api", "http://proxy", "--token", "t")
     assert (other.code, other.error["code"], other.error["field"]) == (2, "INVALID_REQUEST", "--api")
+
+
+def test_the_tables_are_listed_as_json_for_programs_and_side_by_side_for_people(api: Served, cli: Cli) -> None:
+    assert cli("table", "list").document == {"tables": [], "damaged": [], "more": False}
+    for name in ("raw_a", "raw_b", "mart"):
+        assert cli("table", "create", name, "--schema", SCHEMA).code == 0
+    listed = cli("table", "list").document
+    assert [one["name"] for one in listed["tables"]] == ["raw_a", "raw_b", "mart"]
+    assert listed["tables"][0]["location"] == cli("table", "status", "raw_a").document["location"]
+    some = cli("table", "list", "--name-prefix", "raw_", "--limit", "1").document
+    assert ([one["name"] for one in some["tables"]], some["more"]) == (["raw_a"], True)
+    lines = cli("table", "list", "--format", "table").stdout.splitlines()
+    assert lines[0].split() == ["name", "table_id", "created", "location"]
+    assert [line.split()[0] for line in lines[2:]] == ["raw_a", "raw_b", "mart"]
+    assert cli("table", "list", "--format", "csv").stdout.splitlines()[1].startswith("raw_a,")
+    assert cli("table", "list", "--field", "tables.2.name").stdout == "mart\n"
+
+
+def test_a_damaged_registry_entry_is_named_and_the_others_are_listed(api: Served, cli: Cli) -> None:
+    assert cli("table", "create", "flights", "--schema", SCHEMA).code == 0
+    damaged = paths.table_entry("01946b1c-0000-7000-8000-0000000000aa")
+    api.store.seed(ACME.full(damaged), b"{")
+    ended = cli("table", "list")
+    assert [one["name"] for one in ended.document["tables"]] == ["flights"]
+    assert [one["object"] for one in ended.document["damaged"]] == [damaged]
+    assert damaged in ended.hints[0]
+
+
+def test_the_history_of_a_table_is_shown_newest_first(api: Served, cli: Cli, flights: str) -> None:
+    for number in range(3):
+        ended = cli(
+            *("commit", "flights", "--payload", "-", "--mode", "append", "--key", f"load/{number}"),
+            stdin=payload(number),
+        )
+        assert ended.code == 0
+    shown = cli("table", "history", flights).document
+    assert [one["version"] for one in shown["versions"]] == [3, 2, 1, 0]
+    assert not shown["more"]
+    some = cli("table", "history", "flights", "--limit", "2").document
+    assert ([one["version"] for one in some["versions"]], some["more"]) == ([3, 2], True)
+    lines = cli("table", "history", "flights", "--format", "table").stdout.splitlines()
+    assert lines[0].split() == ["version", "time", "operation", "rows_added", "rows_removed", "keys"]
+    assert len(lines) == 6
+    assert cli("table", "history", "nothing").error["code"] == "TABLE_NOT_FOUND"

@@ -230,6 +230,6 @@ async def recover(store: FaultyStore) -> None:
 def steps_of(schedule: Schedule) -> str:
     """Return the operations of a history, one a line, as one reads a failure."""
     return "\n".join(
-        f"  {step:3} {owner} {operation.kind} {operation.path.partition('workspace=')[2]}"
+        f"  {step:3} {owner} {operation.kind} {operation.path.partition('workspace=')[2] or operation.path}"
         for step, (operation, owner) in enumerate(zip(schedule.steps, schedule.owners, strict=True))
     )

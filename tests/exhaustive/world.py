@@ -18,7 +18,7 @@ from springline.storage.scoped import ScopedStore
 SCOPE = paths.Scope("acme", "prod")
 TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"
 REF = TableRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=TABLE_ID)
-ROOT = paths.default_table_root(TABLE_ID)
+ROOT = paths.new_table_root(TABLE_ID, SCOPE)
 NOW_MS = 1_736_900_000_000
 
 

@@ -83,7 +83,7 @@ def kill_again_and_again(stack: EmbeddedStack, random: Random) -> Counter[str]:
 
 
 def read_log(stack: EmbeddedStack, table_id: str) -> Log:
-    store, root = Path(httpx.URL(stack.store_url).path), paths.default_table_root(table_id)
+    store, root = Path(httpx.URL(stack.store_url).path), paths.new_table_root(table_id, stack.scope)
     folder = store / stack.scope.full(paths.delta_log_dir(root))
     versions = sorted(int(file.stem) for file in folder.glob("*.json"))
     assert versions == list(range(len(versions))), "versions are missing from the log"

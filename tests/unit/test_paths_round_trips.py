@@ -257,7 +257,7 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
     answered = [name for name, parse in PARSERS.items() if parse(mutated) is not None]
     assert len(answered) <= 1
     if answered:
-        assert paths.relative_path(mutated) == mutated
+        assert paths.workspace_path(mutated) == mutated
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,13 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
         (paths.parse_delta_log, "a//_delta_log/00000000000000000007.json"),
         (paths.parse_delta_log, "/a/_delta_log/00000000000000000007.json"),
         (paths.parse_delta_log, "a/../_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_log, "/tables/a/b/_delta_log/00000000000000000007.json"),
+        (paths.parse_delta_log, "/tables/a/b/../c/_delta_log/00000000000000000007.json"),
         (paths.parse_delta_checkpoint, "a/_delta_log/00000000000000000007.checkpoint.1.2.parquet"),
+        (paths.parse_table_entry, f"delta/tables/{TABLE}"),
+        (paths.parse_table_entry, f"delta/tables/{TABLE.upper()}.json"),
+        (paths.parse_table_entry, f"{TABLE}.json"),
+        (paths.parse_table_entry, f"delta/tables/a/{TABLE}.json"),
         (paths.parse_ledger_event, "ledger/orchestration/9999-99-99/01J.json"),
         (paths.parse_ledger_segment, f"ledger/orchestration/segments/v2/{ULID}_{ULID}.{H12}.jsonl.zst"),
         (paths.parse_flow_event, "ledger/flow/executions/2026-02-30/" + ULID + ".json"),

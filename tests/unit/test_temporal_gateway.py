@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import pytest
 from temporalio.client import (
     Client,
@@ -17,14 +18,19 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, connect
-from springline import names
+from springline import names, paths
 from springline.commit.coalescer import Coalescer
+from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.errors import Code, Refusal
 from springline.paths import Scope
 from springline.requests.gateway import BatchRefused, TryAgain
+from springline.storage.faults import FaultyStore
+from springline.storage.memory import MemoryStore
 from workflows.messages import BatchResult, CommitBatch, CommitStart
+from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -181,6 +187,70 @@ async def test_the_workflow_is_started_under_the_tables_id_with_all_that_finds_i
         names.SEARCH_TABLE,
     }
     assert TABLE in (start.static_summary or "")
+
+
+async def flights(_scope: Scope, _table_id: str) -> str | None:
+    return "flights"
+
+
+async def nameless(_scope: Scope, _table_id: str) -> str | None:
+    return None
+
+
+async def test_the_workflow_says_the_name_of_its_table_wherever_people_look() -> None:
+    client = FakeClient()
+    await gateway(client, name_of=flights).commit(SCOPE, TABLE, [request(1)], batch_id="b")
+    await gateway(client, name_of=nameless).commit(SCOPE, TABLE, [request(1)], batch_id="b")
+    start, without = (operation._start_workflow_input for operation in client.operations)
+    assert isinstance(start.search_attributes, TypedSearchAttributes)
+    assert start.search_attributes[SEARCH_TABLE_NAME_KEY] == "flights"
+    assert start.search_attributes[SEARCH_TABLE_KEY] == TABLE
+    assert start.memo == {"table_name": "flights"}
+    assert start.static_summary == f"commits of table flights ({TABLE})"
+    assert start.args[0].table_name == "flights"
+    assert without.memo is None
+    assert without.static_summary == f"commits of table {TABLE}"
+
+
+async def test_a_namespace_without_the_attribute_takes_commits_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    lacking = RPCError(
+        f"Namespace lake has no mapping defined for search attribute {names.SEARCH_TABLE_NAME}",
+        RPCStatusCode.INVALID_ARGUMENT,
+        b"",
+    )
+    client = FakeClient(lacking)
+    named = gateway(client, name_of=flights)
+    for _ in range(2):
+        await named.commit(SCOPE, TABLE, [request(1)], batch_id="b")
+    found = [operation._start_workflow_input.search_attributes for operation in client.operations]
+    named_in = [one.get(SEARCH_TABLE_NAME_KEY) for one in found if isinstance(one, TypedSearchAttributes)]
+    assert named_in == ["flights", None, None]
+    assert names.SEARCH_TABLE_NAME in caplog.text
+
+
+async def test_another_refusal_of_a_start_is_not_taken_for_that() -> None:
+    client = FakeClient(RPCError("something else", RPCStatusCode.INVALID_ARGUMENT, b""))
+    with pytest.raises(BatchRefused):
+        await gateway(client, name_of=flights).commit(SCOPE, TABLE, [request(1)], batch_id="b")
+    assert len(client.operations) == 1
+
+
+async def test_names_come_from_the_registry_and_nothing_odd_in_it_stops_a_commit() -> None:
+    store = FaultyStore(MemoryStore())
+    name_of = names_by_registry(store)
+    assert await name_of(SCOPE, TABLE) is None
+    entry = TableEntry(table_id=TABLE, name="flights", root="x", created_at_ms=1)
+    path = SCOPE.full(paths.table_entry(TABLE))
+    for data in (b"{", orjson.dumps(entry.model_dump() | {"name": "x" * 5_000}), orjson.dumps({"table_id": 7})):
+        odd = MemoryStore()
+        odd.seed(path, data)
+        assert await names_by_registry(odd)(SCOPE, TABLE) is None
+    assert isinstance(store.inner, MemoryStore)
+    store.inner.seed(path, orjson.dumps(entry.model_dump()))
+    assert await name_of(SCOPE, TABLE) == "flights"
+    asked = len(store.trace)
+    assert await name_of(SCOPE, TABLE) == "flights"
+    assert len(store.trace) == asked
 
 
 async def test_connecting_says_where_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

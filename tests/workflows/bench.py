@@ -30,7 +30,7 @@ class Bench(WorkflowBench):
         workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
         super().__init__(client, faults, max_cached_workflows, workflow_id)
         self.store = ScopedStore(self.objects, SCOPE)
-        self.table = Table(self.store, self.table_id, paths.default_table_root(self.table_id))
+        self.table = Table(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
 
     async def open(self) -> None:
         await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id)

@@ -25,7 +25,7 @@ from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until
 from workflows import commit as commit_module
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
 def plain(bench: Bench) -> Client:
@@ -275,6 +275,29 @@ async def test_a_checkpoint_starts_at_the_interval_and_is_nobodys_burden(bench: 
         if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED
     ]
     assert started == [names.CHECKPOINT_WORKFLOW]
+
+
+async def test_a_table_is_found_by_its_name_and_so_is_its_checkpoint(bench: Bench) -> None:
+    async def name_of(_scope: paths.Scope, _table_id: str) -> str | None:
+        return "flights"
+
+    gateway = TemporalCommitGateway(bench.client, checkpoint_interval=1, name_of=name_of)
+    (outcome,) = await gateway.commit(SCOPE, bench.table_id, [await bench.stage("one")], batch_id="b")
+    assert outcome.result is not None
+    child = bench.client.get_workflow_handle(
+        names.checkpoint_workflow_id(SCOPE.tenant, SCOPE.workspace, bench.table_id)
+    )
+    async with asyncio.timeout(30):
+        await child.result()
+    run = bench.client.get_workflow_handle(bench.workflow_id)
+    assert "**flights** `" in str(await run.query("__temporal_workflow_metadata"))
+    assert "**flights**: " in str(await child.query("__temporal_workflow_metadata"))
+    for handle in (run, child):
+        found = (await handle.describe()).typed_search_attributes
+        assert found[SEARCH_TABLE_NAME_KEY] == "flights"
+        assert found[SEARCH_TABLE_KEY] == bench.table_id
+    assert await (await run.describe()).memo_value("table_name") == "flights"
+    await bench.finished()
 
 
 # Failures for good, and a store that throttles.

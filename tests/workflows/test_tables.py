@@ -108,7 +108,7 @@ def stored(bench: Bench) -> dict[str, bytes]:
 async def test_a_created_table_is_there_and_the_run_explains_itself(bench: Bench) -> None:
     entry = await run(bench, creation("flights", properties={"owner": "me"}))
     assert entry.name == "flights"
-    assert entry.root == paths.default_table_root(entry.table_id)
+    assert entry.root == paths.new_table_root(entry.table_id, SCOPE)
     assert stored(bench)[paths.delta_coordinator(entry.table_id)] == b'{"latest_version":0,"inflight":null}'
     handle = bench.client.get_workflow_handle(names.create_table_workflow_id(SCOPE.tenant, SCOPE.workspace, "flights"))
     attributes = (await handle.describe()).typed_search_attributes

@@ -1,0 +1,94 @@
+"""Rows as text: side by side for people, with commas for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+_WIDEST_CELL = 60
+_SAFE_INTEGER = 1 << 63
+
+Rows = Sequence[Sequence[Any]]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    JSON = "json"
+    TABLE = "table"
+    CSV = "csv"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: instants as RFC 3339, what has no form of its own as text."""
+    match value:
+        case None | bool() | str() | float():
+            return value
+        case int():
+            return value if -_SAFE_INTEGER <= value < _SAFE_INTEGER else str(value)
+        case datetime():
+            return value.isoformat(timespec="milliseconds" if value.microsecond % 1000 == 0 else "auto") + (
+                "Z" if value.tzinfo is None else ""
+            )
+        case timedelta():
+            return value.total_seconds()
+        case date() | time():
+            return value.isoformat()
+        case Decimal():
+            return float(value)
+        case list() | tuple():
+            return [plain(one) for one in value]
+        case dict():
+            return {str(name): plain(one) for name, one in value.items()}
+        case _:
+            return str(value)
+
+
+def _text(value: Any) -> str:
+    shown = plain(value)
+    return "" if shown is None else shown if isinstance(shown, str) else str(shown)
+
+
+def form_for(asked: Format | None) -> Format:
+    """Return the form that was asked for; else a table for a person at a terminal, and JSON for a program."""
+    return asked or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
+
+
+def csv_text(names: Sequence[str], rows: Rows) -> str:
+    """Return rows as comma-separated values, with their names in the first line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_text(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def table_text(names: Sequence[str], rows: Rows) -> str:
+    """Return columns side by side, numbers to the right; long texts are cut."""
+    cells = [names, *([_cut(_text(value)) for value in row] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
+    right = [
+        bool(rows) and all(isinstance(row[place], int | float | Decimal | None) for row in rows)
+        for place in range(len(names))
+    ]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if numbers else cell.ljust(width)
+            for cell, width, numbers in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def _cut(text: str) -> str:
+    # What a table or a log holds may be anybody's text: it must not steer the terminal.
+    line = "".join(one if one.isprintable() else " " for one in text)
+    return line if len(line) <= _WIDEST_CELL else line[: _WIDEST_CELL - 3] + "..."
