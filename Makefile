@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench bench-ledger bench-rebuild lock clean
+.PHONY: help setup binaries lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -80,6 +80,9 @@ demo: setup ## Watch eight writers fill a Delta table while the worker is killed
 
 bench: setup ## Measure commits per second and latency; results go to bench/results.
 	$(BIN)/python -m bench.commit $(BENCH)
+
+bench-append: setup ## Measure the client's appends, beside deltalake on the same frames.
+	$(BIN)/python -m bench.append $(BENCH)
 
 bench-ledger: setup ## Measure folds, rounds and appends of the ledger, beside orjson alone.
 	$(BIN)/python -m bench.ledger $(BENCH)

@@ -174,6 +174,7 @@ def _round_result(result: ReserveResult, throttled: int, *, paced: bool) -> Roun
             resumed=result.resumed,
         ),
         redo=result.redo,
+        checkpoint_interval=result.checkpoint_interval,
         settled=[
             SettledReservation(kind=one.kind.value, commit_id=one.commit_id, version=one.version, members=len(one.keys))
             for one in result.settled

@@ -76,6 +76,8 @@ class RoundResult(Message):
     throttled: int = 0
     paced: bool = False
     """Whether the store is known to take about one write a second to one name."""
+    checkpoint_interval: int | None = None
+    """Versions between checkpoints as the table's own properties want it; None: they do not say."""
     attempt: int = 1
 
 

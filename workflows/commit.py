@@ -250,14 +250,16 @@ class CommitWorkflow:
         members = {key: tickets.pop(key) for key in result.reservation.keys if key in tickets}
         self._put_back(tickets)
         try:
-            await self._commit_reserved(result.reservation, members)
+            await self._commit_reserved(result.reservation, members, result.checkpoint_interval)
         except ActivityError as error:
             self._fail(members, error)
         finally:
             self._inflight = None
         self._patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, 2 * (workflow.now() - began)))
 
-    async def _commit_reserved(self, reservation: Reservation, members: dict[str, Ticket]) -> None:
+    async def _commit_reserved(
+        self, reservation: Reservation, members: dict[str, Ticket], own_interval: int | None
+    ) -> None:
         step = CommitStep(
             table=self._table,
             commit_id=reservation.commit_id,
@@ -300,7 +302,7 @@ class CommitWorkflow:
         for key, ticket in members.items():
             self._answer(ticket, Outcome(idempotency_key=key, result=result))
         self._phase(f"version {step.version} committed and answered")
-        await self._checkpoint_after(before, step.version)
+        await self._checkpoint_after(before, step.version, own_interval)
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
         finished = order.finished
@@ -392,9 +394,12 @@ class CommitWorkflow:
         for ticket in tickets.values():
             self._answer(ticket, Outcome(idempotency_key=ticket.key, refusal=refusal))
 
-    async def _checkpoint_after(self, before: int | None, version: int) -> None:
-        """Start a checkpoint off the commit path each time the version passes a multiple of the interval."""
-        interval = self._checkpoint_interval
+    async def _checkpoint_after(self, before: int | None, version: int, own_interval: int | None) -> None:
+        """Start a checkpoint off the commit path each time the version passes a multiple of the interval.
+
+        The table's own interval (`delta.checkpointInterval`) goes before the service's, unless that writes none.
+        """
+        interval = (own_interval or self._checkpoint_interval) if self._checkpoint_interval else 0
         passed = version - 1 if before is None else before
         if interval == 0 or version // interval == max(passed, 0) // interval:
             return

@@ -11,12 +11,12 @@ conditional and checked, and whose emulator takes them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from springline import paths
 from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
 from springline.client.loop import Stores
 from springline.delta import properties as table_properties
+from springline.delta.schema import uses_type
 from springline.errors import Code, SpringlineError, refused
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
@@ -37,7 +38,8 @@ from springline.storage.together import together
 
 TARGET_FILE_BYTES = 128 * 1024 * 1024
 """How large a data file is meant to be where the table does not say."""
-FLUSHES_TOGETHER = 8
+FLUSHED_ONE_BY_ONE = 64
+"""Files and folders up to which each is flushed by itself; for more, the file system is flushed as a whole."""
 UPLOADS_TOGETHER = 4
 ROW_GROUP_ROWS = 1024 * 1024
 
@@ -88,17 +90,12 @@ class Scratch:
         """Write `rows` and return their files; raises what `rows` raises, `Refused` in a fork, `WriteFailed`."""
         check_process()
         watched = _Watched(rows)
+        self._create(schema, partition_by, settings)
         try:
             deltalake.write_deltalake(
                 str(self._folder),
                 pa.RecordBatchReader.from_batches(schema, watched),
-                partition_by=list(partition_by) or None,
-                mode="error",
-                configuration={
-                    name: settings[name]
-                    for name in (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
-                    if name in settings
-                },
+                mode="append",
                 target_file_size=target_file_bytes(settings),
                 writer_properties=writer_properties(settings),
                 post_commithook_properties=deltalake.PostCommitHookProperties(
@@ -115,6 +112,27 @@ class Scratch:
                 raise WriteFailed(f"the data files could not be written: {error}") from error
             raise
         return self._taken()
+
+    def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Write version 0 of the scratch table. The library's own leaves out features that nested columns need."""
+        columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
+        protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
+        if uses_type(columns, "timestamp_ntz"):
+            features = ["timestampNtz"]
+            protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
+            protocol |= {"readerFeatures": features, "writerFeatures": features}
+        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
+        metadata = {
+            "id": str(uuid.uuid4()),
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": orjson.dumps(columns).decode(),
+            "partitionColumns": list(partition_by),
+            "configuration": {name: settings[name] for name in told if name in settings},
+        }
+        log = self._folder / paths.DELTA_LOG_FOLDER
+        log.mkdir(parents=True)
+        lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
+        (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
     def _taken(self) -> Files:
         """Take the actions from the scratch table's log, make its files durable, and remove the log."""
@@ -141,13 +159,10 @@ class Scratch:
         folders = {self._folder, self._folder.parent, self._folder.parent.parent}
         folders.update(parent for file in files for parent in file.parents if self._folder in parent.parents)
         everything = [*files, *sorted(folders)]
-        if len(everything) <= FLUSHES_TOGETHER:
-            for one in everything:
-                _flush(one)
+        if len(everything) > FLUSHED_ONE_BY_ONE and _flush_file_system(self._folder):
             return
-        with ThreadPoolExecutor(FLUSHES_TOGETHER) as pool:
-            for _ in pool.map(_flush, everything, chunksize=32):
-                pass
+        for one in everything:
+            _flush(one)
 
     def _upload(self, names: Sequence[str], targets: Sequence[str]) -> None:
         paired = list(zip(names, targets, strict=True))
@@ -226,3 +241,18 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_file_system(folder: Path) -> bool:
+    """Flush all that was written to a folder's file system, in one call; False where there is no such call (syncfs)."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if call(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(handle)
+    return True

@@ -204,7 +204,7 @@ def _joined(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held: list[pa.RecordBatch] = []
     rows = weight = 0
     for piece in pieces:
-        if held and not piece.schema.equals(held[0].schema):
+        if held and (not piece.schema.equals(held[0].schema) or weight + piece.nbytes > SLICE_BYTES):
             yield _concatenated(held)
             held, rows, weight = [], 0, 0
         if not held and piece.num_rows >= SMALL_ROWS:

@@ -378,6 +378,8 @@ class _Write:
         except Exception:
             scratch.discard()
             raise
+        if merged is not None:
+            self._table.forget()
         return WriteResult(answer["version"], answer["delta_log_path"], self._plan.key, rows.rows)
 
     def _commit(
@@ -525,11 +527,7 @@ def _check_known_types(layout: Layout, schema: pa.Schema) -> None:
 
 def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Schema) -> None:
     """Refuse to commit files that no longer fit: the table's columns changed while they were written."""
-    same_types = all(
-        field_.name in wanted.names and wanted.field(field_.name).type.equals(field_.type) for field_ in target
-    )
-    new_nullable = all(field_.nullable for field_ in wanted if field_.name not in target.names)
-    if before.partition_by == after.partition_by and same_types and new_nullable:
+    if before.partition_by == after.partition_by and _fields_fit(list(target), list(wanted)):
         return
     raise refused(
         Code.METADATA_CHANGED,
@@ -538,6 +536,28 @@ def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Sch
         value=after.version,
         remedy="Repeat the call with the data, under the same key: nothing was committed.",
     )
+
+
+def _fields_fit(written: list[pa.Field], table: list[pa.Field]) -> bool:
+    """Say whether files with fields `written` hold rows of a table with fields `table`: what they lack may be null."""
+    there = {field_.name: field_ for field_ in table}
+    return all(
+        field_.name in there
+        and (there[field_.name].nullable or not field_.nullable)
+        and _type_fits(field_.type, there.pop(field_.name).type)
+        for field_ in written
+    ) and all(field_.nullable for field_ in there.values())
+
+
+def _type_fits(written: pa.DataType, table: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_struct(written) and types.is_struct(table):
+        return _fields_fit(list(written), list(table))
+    if types.is_list(written) and types.is_list(table):
+        return _fields_fit([written.value_field.with_name("")], [table.value_field.with_name("")])
+    if types.is_map(written) and types.is_map(table):
+        return _type_fits(written.key_type, table.key_type) and _type_fits(written.item_type, table.item_type)
+    return bool(written.equals(table))
 
 
 def _reused(key: str, version: int, *, known: bool) -> Refused:

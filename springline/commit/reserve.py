@@ -21,6 +21,7 @@ from springline.delta.facts import append_conflict, version_conflict
 from springline.delta.features import require_supported
 from springline.delta.identity import sha256_hex
 from springline.delta.judge import is_own_reservation
+from springline.delta.properties import interval_of
 from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.delta.rounds import Eligible, choose_round, merged_payload, reservation
 from springline.errors import Code, Refusal, Refused
@@ -55,6 +56,8 @@ class ReserveResult:
     resumed: bool = False
     redo: bool = False
     settled: list[Settled] = field(default_factory=list)
+    checkpoint_interval: int | None = None
+    """Versions between checkpoints as the table's own properties want it; None: they do not say, or were not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,9 @@ class _Reserving:
                 eligible.append(candidate)
             else:
                 refusals[key] = refusal
+        if eligible:
+            metadata = eligible[0].payload.metadata or (await self.table.facts.state(latest)).metadata
+            self.result.checkpoint_interval = interval_of(metadata)
         return eligible, refusals
 
     async def _version_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from springline.delta.features import ALLOWED, require_supported, switched_on_by
+from springline.delta.properties import problem_with
 from springline.delta.schema import check_partition_columns, normalised_schema, uses_type
 from springline.delta.table_request import CreateTable, check_name
 from springline.errors import Code, Refused, refused
@@ -60,7 +61,6 @@ _BOOLEAN_PROPERTIES = frozenset(
         *_FEATURE_OF_PROPERTY,
     }
 )
-_COUNT_PROPERTIES = frozenset({"delta.checkpointInterval"})
 _READER_TOO = frozenset({"deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck"})
 _ALWAYS = ("appendOnly", "invariants")
 _FEATURE_PREFIX = "delta.feature."
@@ -213,8 +213,9 @@ def _check_value(key: str, value: str) -> None:
         )
     if key in _BOOLEAN_PROPERTIES and value not in ("true", "false"):
         raise _bad("properties", f"{key}={value}", "is not a truth value", "write true or false")
-    if key in _COUNT_PROPERTIES and not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise _bad("properties", f"{key}={value}", "is not a whole number above 0", "write one")
+    found = problem_with(key, value)
+    if found is not None:
+        raise _bad("properties", f"{key}={value}", *found)
 
 
 def _bad(field: str, value: Any, problem: str, remedy: str) -> Refused:

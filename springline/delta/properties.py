@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 CODEC = "delta.parquet.compression.codec"
 TARGET_FILE_SIZE = "delta.targetFileSize"
@@ -90,6 +90,14 @@ def bytes_of(text: str) -> int | None:
     """Return the bytes of a size such as `104857600`, `100mb` or `1g`; None if it is none."""
     match = _SIZE.fullmatch(text)
     return None if match is None else int(match[1]) * _UNITS[match[2].lower()]
+
+
+def interval_of(metadata: Mapping[str, Any] | None) -> int | None:
+    """Return how many versions lie between checkpoints as a stored `metaData` action wants it, whoever wrote it."""
+    configuration = (metadata or {}).get("configuration")
+    if not isinstance(configuration, Mapping) or not isinstance(configuration.get(CHECKPOINT_INTERVAL), str):
+        return None
+    return checkpoint_interval(configuration)
 
 
 def checkpoint_interval(properties: Mapping[str, str]) -> int | None:

@@ -1,4 +1,4 @@
-"""A value is never changed silently: what fits the table's type is cast, what does not is refused by column and value."""
+"""A value is never changed silently: what fits the table's type is cast, other values are refused by column."""
 
 from __future__ import annotations
 

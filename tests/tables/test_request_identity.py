@@ -1,0 +1,186 @@
+"""A request that carries a fingerprint is known by it: by no bytes, paths or versions that came with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from springline.delta.coordinator import Coordinator, decode_coordinator
+from springline.delta.identity import Content, Sameness, request_hash, same_as_log, sameness
+from springline.delta.marker import Marker, decode_marker
+from springline.delta.payload import fingerprint_of, parse_payload
+from springline.delta.recovered import markers_from_log
+from springline.delta.request import CommitRequest, Mode
+from springline.delta.rounds import Eligible, merged_payload, reservation
+from springline.errors import Code, Refused
+from tests.api.conftest import World, add, new_key, world  # noqa: F401 - a fixture
+
+KEY = "01946b1c-0000-7000-8000-000000000001"
+ROWS = "ab" * 32
+OTHER_ROWS = "cd" * 32
+
+
+def info(fingerprint: Any = ROWS, operation: Any = "append", key: str = KEY, **more: Any) -> dict[str, Any]:
+    request = {"operation": operation, "fingerprint": fingerprint}
+    return {
+        "commitInfo": {"timestamp": 1, "txnId": key, "isBlindAppend": True, "springline": {"request": request}} | more
+    }
+
+
+def payload(*actions: dict[str, Any]) -> bytes:
+    return b"".join(orjson.dumps(action) + b"\n" for action in actions)
+
+
+def request(mode: Mode = Mode.APPEND, read_version: int = 0, path: str = "p", key: str = KEY) -> CommitRequest:
+    return CommitRequest(
+        idempotency_key=key, mode=mode, read_version=read_version, staged_path=path, staged_version="1"
+    )
+
+
+def eligible(data: bytes, **options: Any) -> Eligible:
+    return Eligible(request(**options), parse_payload(data))
+
+
+def marker(mode: Mode = Mode.APPEND, fingerprint: str | None = f"append:{ROWS}") -> Marker:
+    one = eligible(payload(info(), add("a")), mode=mode)
+    return Marker(KEY, "", one.member.request_hash, 1, "log", 0, mode, 0, "p", "1", "sha of the first", fingerprint)
+
+
+SAME_CASES = [
+    (Content("x", f"append:{ROWS}"), Mode.APPEND, 5, "q", Sameness.SAME),
+    (Content("x", f"append:{OTHER_ROWS}"), Mode.APPEND, 0, "p", Sameness.DIFFERENT),
+    (Content("x", f"overwrite:{ROWS}"), Mode.APPEND, 0, "p", Sameness.DIFFERENT),
+    (Content("x", f"append:{ROWS}"), Mode.STRICT, 0, "p", Sameness.DIFFERENT),
+    (Content("x"), Mode.APPEND, 0, "q", Sameness.DIFFERENT),
+    (None, Mode.APPEND, 0, "p", Sameness.SAME),
+    (None, Mode.APPEND, 0, "q", Sameness.UNDECIDED),
+]
+
+
+@pytest.mark.parametrize(("content", "mode", "read_version", "path", "wanted"), SAME_CASES)
+def test_key_mode_operation_and_fingerprint_decide(
+    content: Content | None, mode: Mode, read_version: int, path: str, wanted: Sameness
+) -> None:
+    asked = request(mode, read_version, path)
+    assert sameness(marker(), asked, content) is wanted
+    if wanted is Sameness.UNDECIDED:
+        assert same_as_log(marker(), asked, content, Content("log", f"append:{ROWS}")) is Sameness.UNDECIDED
+
+
+def test_a_strict_request_may_come_again_for_another_version() -> None:
+    again = request(Mode.STRICT, 7, "q")
+    assert sameness(marker(Mode.STRICT), again, Content("x", f"append:{ROWS}")) is Sameness.SAME
+    assert request_hash(again, "x", f"append:{ROWS}") == request_hash(request(Mode.STRICT, 1), "y", f"append:{ROWS}")
+
+
+def test_a_marker_of_the_reference_is_settled_by_the_log() -> None:
+    reference = Marker(KEY, "", "their hash", 1, "log", 0)
+    asked = request(Mode.STRICT, 9, "q")
+    for rows, wanted in ((ROWS, Sameness.SAME), (OTHER_ROWS, Sameness.DIFFERENT)):
+        content = Content("x", f"append:{rows}")
+        assert sameness(reference, asked, content) is Sameness.UNDECIDED
+        assert same_as_log(reference, asked, content, Content("log", f"append:{ROWS}")) is wanted
+
+
+def test_a_marker_without_one_is_judged_by_bytes_as_ever() -> None:
+    old = marker(fingerprint=None)
+    assert sameness(old, request(), Content("sha of the first", f"append:{ROWS}")) is Sameness.SAME
+    assert sameness(old, request(), Content("x", f"append:{ROWS}")) is Sameness.DIFFERENT
+
+
+BAD = [
+    info("AB" * 32),
+    info("ab"),
+    info(5),
+    info(operation=""),
+    info(operation="Append!"),
+    info(operation=None),
+    {"commitInfo": {"springline": {"request": "text"}}},
+]
+
+
+@pytest.mark.parametrize("action", BAD)
+def test_a_malformed_one_is_refused(action: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_payload(payload(action, add("a")))
+    assert caught.value.refusal.code is Code.INVALID_PAYLOAD
+    assert "springline.request" in caught.value.refusal.message
+
+
+def test_other_commits_carry_none() -> None:
+    for one in (None, {}, {"springline": None}, {"springline": {"round_id": "x"}}, {"springline": "text"}):
+        assert fingerprint_of(one) is None
+
+
+def test_it_is_stored_and_read_back_and_absent_where_it_was() -> None:
+    one = eligible(payload(info(), add("a")))
+    plain = eligible(payload(add("b")), key=new_key())
+    both = reservation(
+        commit_id="r", version=1, staged_path="p", staged_version="1", payload_sha256="s", now_ms=0,
+        members=[one.member, plain.member],
+    )  # fmt: skip
+    encoded = Coordinator(0, both).encode()
+    assert decode_coordinator(encoded, "x").inflight == both
+    assert [member.fingerprint for member in both.members] == [f"append:{ROWS}", None]
+    assert encoded.count(b'"fingerprint"') == 1
+    assert decode_marker(marker().encode(), "x") == marker()
+    assert b"fingerprint" not in marker(fingerprint=None).encode()
+
+
+def test_two_attempts_of_one_request_are_two_reservations() -> None:
+    def reserved(data: bytes) -> str:
+        one = eligible(data)
+        return reservation(
+            commit_id=KEY, version=1, staged_path="p", staged_version="1", payload_sha256=one.payload.sha256, now_ms=0,
+            members=[one.member],
+        ).identity  # fmt: skip
+
+    assert reserved(payload(info(), add("a"))) != reserved(payload(info(), add("b")))
+
+
+def test_markers_are_made_anew_of_the_log_alone() -> None:
+    members = [eligible(payload(info(key=KEY), add("a"))), eligible(payload(add("b")), key=new_key())]
+    log = merged_payload(new_key(), 5, members)
+    assert [one.fingerprint for one in markers_from_log(1, "log", log)] == [f"append:{ROWS}", None]
+    assert [one.request_hash for one in markers_from_log(1, "log", log)] == [one.member.request_hash for one in members]
+    single = payload(info(), add("a"))
+    (found,) = markers_from_log(1, "log", single)
+    assert (found.fingerprint, found.request_hash) == (f"append:{ROWS}", members[0].member.request_hash)
+
+
+async def test_the_same_rows_as_other_files_get_the_first_answer(world: World) -> None:  # noqa: F811
+    await world.create()
+    key = new_key()
+
+    async def commit(path: str, rows: str, read_version: int = 0, mode: str = "append") -> Any:
+        staged = await world.stage("flights", info(rows, key=key), add(path))
+        return await world.commit("flights", staged, key, read_version=read_version, mode=mode)
+
+    first = await commit("a", ROWS)
+    assert (first.status_code, first.json()["version"]) == (200, 1)
+    staged = await world.stage("flights", add("between"))
+    assert (await world.commit("flights", staged)).json()["version"] == 2
+    again = await commit("b", ROWS, read_version=2)
+    assert again.json() == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    for other in (await commit("a", OTHER_ROWS), await commit("b", ROWS, mode="strict", read_version=2)):
+        assert (other.status_code, other.json()["code"]) == (409, "KEY_REUSED")
+        assert "Use a new key only" in other.json()["remedy"]
+    view = (await world.client.get(f"/api/v1/delta/tables/flights/commits/{key}")).json()
+    assert view["fingerprint"] == f"append:{ROWS}"
+
+
+async def test_a_strict_request_that_was_stale_is_committed_for_a_later_version(world: World) -> None:  # noqa: F811
+    await world.create()
+    key = new_key()
+    staged = await world.stage("flights", add("between"))
+    await world.commit("flights", staged)
+    answers = []
+    for path, version in (("a", 0), ("b", 1), ("c", 2)):
+        staged = await world.stage("flights", info(key=key), add(path))
+        answers.append(await world.commit("flights", staged, key, read_version=version, mode="strict"))
+    assert [one.status_code for one in answers] == [409, 200, 200]
+    assert answers[0].json()["code"] == "STALE_READ_VERSION"
+    assert answers[1].json() == answers[2].json()
