@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import orjson
 import pyarrow as pa
@@ -204,6 +204,10 @@ class TableSnapshot:
         library("pandas")
         return self.to_arrow(columns, where=where).to_pandas()
 
+    @overload
+    def to_polars(self, *, lazy: Literal[False] = False) -> pl.DataFrame: ...
+    @overload
+    def to_polars(self, *, lazy: Literal[True]) -> pl.LazyFrame: ...
     def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
         """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads what is asked of it."""
         polars = library("polars")

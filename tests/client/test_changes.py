@@ -152,7 +152,12 @@ def test_what_changes_nothing_is_recorded_under_a_key_and_changes_nothing_later(
 def test_conditions_that_are_none_are_refused(where: str, said: str, table: DeltaTable) -> None:
     """The library itself takes the first three for all rows, or does not read on behind the first expression."""
     merge = table.merge(frame([1]), where).when_matched_delete()
-    for do in (lambda: table.delete(where), lambda: table.update({"x": "1"}, where=where), merge.execute):
+    operations: list[Callable[[], Any]] = [
+        lambda: table.delete(where),
+        lambda: table.update({"x": "1"}, where=where),
+        merge.execute,
+    ]
+    for do in operations:
         with pytest.raises(Refused) as caught:
             do()
         assert caught.value.refusal.code is Code.INVALID_REQUEST
@@ -265,7 +270,7 @@ def test_an_update_that_would_change_values_is_refused(set_: dict[str, str], tab
     assert table.at().version == 1
 
 
-ODD = {
+ODD: dict[str, tuple[pa.DataType, list[Any], Any]] = {
     "i": (pa.int16(), [1, -1], 7),
     "f": (pa.float64(), [float("nan"), -0.0], float("inf")),
     "g": (pa.float32(), [1.5, 0.1], 0.1),
@@ -355,9 +360,10 @@ def test_optimize_keeps_rows_and_partitions_and_does_nothing_twice(table: DeltaT
     assert sorted_.metrics["numFilesRemoved"] == 2
     assert sorted(map(repr, table.to_arrow().to_pylist())) == before
     assert [row.operation for row in table.history(2)] == ["OPTIMIZE", "OPTIMIZE"]
-    for odd in ({"z_order": ["p"]}, {"z_order": ["zz"]}, {"target_size": 1}, {"target_size": True}):
+    wrong: list[dict[str, Any]] = [{"z_order": ["p"]}, {"z_order": ["zz"]}, {"target_size": 1}, {"target_size": True}]
+    for odd in wrong:
         with pytest.raises(Refused):
-            table.optimize(**odd)  # type: ignore[arg-type]
+            table.optimize(**odd)
 
 
 TIMES = [datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2, 3)]
@@ -371,11 +377,12 @@ def test_partition_values_that_the_library_writes_otherwise(partition: pa.Array,
     table = lake.create_table(next(_NAMES), rows, partition_by=["p"])
     for _ in range(2):
         table.append(rows)
-    for do in (
+    operations: list[Callable[[], Any]] = [
         lambda: table.delete("id = 1"),
         lambda: table.update({"id": "id"}),
         lambda: table.upsert(rows, "id"),
-    ):
+    ]
+    for do in operations:
         with pytest.raises(Refused) as caught:
             do()
         assert caught.value.refusal.code is Code.UNSUPPORTED_FEATURE
@@ -399,7 +406,12 @@ def test_tables_that_forbid_it_are_refused_by_name(lake: Springline, table: Delt
     only = lake.create_table(next(_NAMES), frame(), properties={"delta.appendOnly": "true"})
     for _ in range(2):
         only.append(frame())
-    for do in (lambda: only.delete("id = 1"), lambda: only.update({"x": "1"}), lambda: only.upsert(frame(), "id")):
+    operations: list[Callable[[], Any]] = [
+        lambda: only.delete("id = 1"),
+        lambda: only.update({"x": "1"}),
+        lambda: only.upsert(frame(), "id"),
+    ]
+    for do in operations:
         with pytest.raises(Refused, match="append-only"):
             do()
     assert only.optimize().changed
@@ -478,7 +490,8 @@ def test_two_tries_of_one_key_from_one_snapshot(table: DeltaTable, monkeypatch: 
     """The second has looked for the key before the first commits, and finds it when it loses."""
     from deltalake import DeltaTable as Library
 
-    inner, beaten = Library.delete, []
+    inner = Library.delete
+    beaten: list[int] = []
 
     def beaten_delete(self: Library, *given: Any, **named: Any) -> Any:
         if not beaten:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import sys
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -69,16 +70,17 @@ def test_versions_and_moments(table: DeltaTable) -> None:
     assert table.at(timestamp=now).version == 4
     assert table.at(timestamp=now.isoformat()).version == 4
     assert "version=2" in repr(table.at(2))
-    for version, timestamp, code in (
+    asked: list[tuple[int | None, Any, Code]] = [
         (5, None, Code.NOT_FOUND),
         (-1, None, Code.NOT_FOUND),
         (True, None, Code.INVALID_REQUEST),
         (1, now, Code.INVALID_REQUEST),
         (None, "yesterday", Code.INVALID_REQUEST),
         (None, "1999-01-01", Code.NOT_FOUND),
-    ):
+    ]
+    for wanted, timestamp, code in asked:
         with pytest.raises(Refused) as caught:
-            table.at(version, timestamp=timestamp)
+            table.at(wanted, timestamp=timestamp)
         assert caught.value.refusal.code is code
 
 
@@ -125,9 +127,13 @@ def test_raw_actions_are_committed_once(table: DeltaTable) -> None:
     text = '{"txn": {"version": 1, "appId": "theirs"}}\n'
     assert table.commit(text, read_version=3, key="raw") == first
     assert table.commit(text.encode(), read_version=3, key="raw") == first
-    with_info = [{"commitInfo": {"operation": "LOAD"}}, ACTION]
+    with_info: list[dict[str, Any]] = [{"commitInfo": {"operation": "LOAD"}}, ACTION]
     assert table.commit(with_info, read_version=3, key="raw") == first
-    for other in (([ACTION], 5), ([{"txn": {"appId": "theirs", "version": 2}}], 3)):
+    others: list[tuple[list[dict[str, Any]], int]] = [
+        ([ACTION], 5),
+        ([{"txn": {"appId": "theirs", "version": 2}}], 3),
+    ]
+    for other in others:
         with pytest.raises(Refused) as caught:
             table.commit(other[0], read_version=other[1], key="raw")
         assert caught.value.refusal.code is Code.KEY_REUSED
