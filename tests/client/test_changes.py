@@ -176,7 +176,7 @@ def test_conditions_may_name_odd_columns_and_fields(lake: Springline) -> None:
     rows = pa.table({"Id": [1, 2, 3], "Größe": ["x", "y", "z"], "s": [{"q": 1}, {"q": 2}, {"q": 3}]})
     table = lake.create_table(next(_NAMES), rows)
     table.append(rows)
-    table.delete("\"a b\" = 'x'")
+    table.delete("\"Größe\" = 'x'")
     table.delete("s.q = 2 -- and nothing else")
     table.update(values={"Größe": 'o\'x "y"'}, where="Id = 3")
     assert table.to_arrow().to_pylist() == [{"Id": 3, "Größe": 'o\'x "y"', "s": {"q": 3}}]
