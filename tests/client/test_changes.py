@@ -17,6 +17,7 @@ from deltalake import CommitProperties, Transaction, write_deltalake
 
 from springline.client import DeltaTable, Springline
 from springline.client.changes import Change, Changer
+from springline.client.http import Unavailable
 from springline.client.reading import reached
 from springline.client.table import new_key
 from springline.delta.keys import idempotency_key
@@ -519,6 +520,24 @@ def test_an_answer_that_is_lost_behind_the_commit_is_found(table: DeltaTable, mo
     result = table.update({"x": "x + 1"}, where="id = 1")
     assert result.version == 2
     assert values(table)[1] == 1
+
+
+def test_a_store_that_gives_no_answer_leaves_the_end_unclear(
+    table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltalake import DeltaTable as Library
+
+    from springline.client import changes
+
+    def gone(self: Library, *given: Any, **named: Any) -> Any:
+        raise OSError("the connection is gone")
+
+    monkeypatch.setattr(Library, "delete", gone)
+    monkeypatch.setattr(changes, "ATTEMPTS", 2)
+    with pytest.raises(Unavailable, match="key='k'"):
+        table.delete("id = 1", key="k")
+    monkeypatch.undo()
+    assert table.delete("id = 1", key="k").version == 2
 
 
 def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
