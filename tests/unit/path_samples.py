@@ -149,6 +149,7 @@ SPELLED: list[tuple[str, str]] = [
         "a/_delta_log/00000000000000000010.checkpoint.0000000002.0000000002.parquet",
     ),
     (paths.delta_data_file("a/b", "day=1/part-0.parquet"), "a/b/day=1/part-0.parquet"),
+    (paths.delta_scratch("a/b", TABLE, "1f"), f"a/b/{TABLE}/1f"),
     (paths.table_entry(TABLE), f"delta/tables/{TABLE}.json"),
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),
