@@ -18,8 +18,8 @@ from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
-JUDGED_AT_ONCE_BYTES = 64 * 1024
-"""Payloads up to this size are judged where they are, in a few milliseconds; larger ones off the event loop."""
+JUDGED_AT_ONCE_BYTES = 16 * 1024
+"""Payloads up to this size are judged where they are, in well under a millisecond; larger ones off the event loop."""
 PARSED_WEIGHT = 6
 """What a parsed payload takes in memory, as a multiple of its bytes: measured from 5 to 6."""
 
