@@ -127,3 +127,15 @@ def test_rows_that_are_lost_double_or_unasked_are_noticed(tmp_path: Path) -> Non
         verify_rows(folder, ["a", "c"])
     with pytest.raises(WrongResult, match="1 are unasked"):
         verify_rows(folder, [])
+
+
+def test_frames_of_the_append_bench_are_what_they_say() -> None:
+    from bench.append import CELLS
+    from bench.append_writer import SCHEMA, frame, large, partitioned, stream
+
+    assert frame(10).schema == SCHEMA
+    assert frame(10).equals(frame(10))
+    assert partitioned(5, 3)["part"].value_counts().to_pylist() == [{"values": n, "counts": 3} for n in range(5)]
+    assert 0.5e8 < large(0.1).nbytes < 1.1e8
+    assert len(list(stream(0.1))) == large(0.1).num_rows // 100_000
+    assert len(CELLS) == 7

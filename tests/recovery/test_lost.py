@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from activities.messages import TableRef
 from springline import paths
 from springline.cli.recover import recover_table, verify_table
-from springline.client.payloads import append_payload
+from springline.client.payloads import Identity, append_payload
 from springline.delta.request import CommitRequest, CommitResult, Mode
 from springline.errors import Code
 from springline.paths import ObjectPath
@@ -60,7 +61,8 @@ class Lost:
 
     async def _staged(self, process: Rounds, key: str | None = None) -> CommitRequest:
         key = str(uuid_utils.uuid7()) if key is None else key
-        info = append_payload([], key, [])
+        # Staged again it has other bytes, of another time: the fingerprint tells that it is the same request.
+        info = append_payload([], key, [], Identity("append", hashlib.sha256(key.encode()).hexdigest()))
         return await process.stage(info + adding(f"part-{key}.parquet"), key=key, mode=Mode.APPEND)
 
     def damage(self, rnd: Random) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from springline.commit.registry import Registry
+from springline.commit.reserve import Round, reserve
+from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.identity import Content, Sameness, request_hash, same_as_log, sameness
 from springline.delta.marker import Marker, decode_marker
@@ -15,7 +18,8 @@ from springline.delta.recovered import markers_from_log
 from springline.delta.request import CommitRequest, Mode
 from springline.delta.rounds import Eligible, merged_payload, reservation
 from springline.errors import Code, Refused
-from tests.api.conftest import World, add, new_key, world  # noqa: F401 - a fixture
+from springline.storage.scoped import ScopedStore
+from tests.api.conftest import ACME, World, add, new_key, world  # noqa: F401 - a fixture
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 ROWS = "ab" * 32
@@ -184,3 +188,17 @@ async def test_a_strict_request_that_was_stale_is_committed_for_a_later_version(
     assert [one.status_code for one in answers] == [409, 200, 200]
     assert answers[0].json()["code"] == "STALE_READ_VERSION"
     assert answers[1].json() == answers[2].json()
+
+
+@pytest.mark.parametrize(("properties", "wanted"), [({}, None), ({"delta.checkpointInterval": "7"}, 7)])
+async def test_a_round_tells_how_often_its_table_wants_checkpoints(
+    world: World,  # noqa: F811
+    properties: dict[str, str],
+    wanted: int | None,
+) -> None:
+    table_id = await world.create(properties=properties)
+    staged = await world.stage("flights", add("a"))
+    store = ScopedStore(world.store, ACME)
+    table = Table(store, table_id, await Registry(store).root_of(table_id))
+    asked = CommitRequest(idempotency_key=new_key(), mode=Mode.APPEND, read_version=0, **staged)
+    assert (await reserve(table, Round(new_key(), 0, [asked]))).checkpoint_interval == wanted
