@@ -41,7 +41,8 @@ KEY = "01946b1c-0000-7000-8000-000000000001"
 # JSON.
 
 TREES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(st.text("ab\\\": ", max_size=2), inner), max_size=4)
     .map(tuple),
     max_leaves=12,
