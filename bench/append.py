@@ -85,7 +85,10 @@ class Bench:
         ours, theirs = self.tables(rows.schema, partition_by)
         took: tuple[list[float], list[float]] = ([], [])
         for turn in range(repeat + 1):
-            sides = [lambda: ours.append(rows), lambda: deltalake.write_deltalake(theirs, rows, mode="append")]
+            sides: tuple[Callable[[], object], ...] = (
+                lambda: ours.append(rows),
+                lambda: deltalake.write_deltalake(theirs, rows, mode="append"),
+            )
             for side in (0, 1) if turn % 2 else (1, 0):
                 began = time.perf_counter()
                 sides[side]()

@@ -69,7 +69,10 @@ async def recover_table(
 
 
 async def verify_table(store: ScopedStore, id_or_name: str) -> dict[str, Any]:
-    """Look whether a table's coordinator, log and markers agree; changes nothing. `ok` says whether they do."""
+    """Look whether a table's coordinator, log and markers agree and each log file is right by the Delta protocol.
+
+    Changes nothing. `ok` says whether all is so.
+    """
     table = await find_table(store, id_or_name)
     found = await audit(table)
     return {

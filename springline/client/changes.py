@@ -40,6 +40,7 @@ from springline.client.expressions import (
     quoted,
     raise_unless_panic,
 )
+from springline.client.http import Unavailable
 from springline.client.partitions import matching
 from springline.client.plain import plain
 from springline.client.reading import Reached, operation_metrics
@@ -285,7 +286,8 @@ class _Doing:
             answered = self._answered()
             if answered is not None:
                 return answered
-        wait, problem = FIRST_WAIT_S, ""
+        wait = FIRST_WAIT_S
+        problem: BaseException | None = None
         for _ in range(ATTEMPTS):
             table = self.reached.delta_table()
             if table.transaction_version(txn_app_id(self.key)) is not None:
@@ -303,6 +305,11 @@ class _Doing:
         table = self.reached.delta_table()
         if table.transaction_version(txn_app_id(self.key)) is not None:
             return self._found(table)
+        if isinstance(problem, OSError):
+            raise Unavailable(
+                f"the store gave no answer in {ATTEMPTS} tries, so that nobody knows what became of "
+                f"{self.change.operation}; repeat it with key={self.given or self.key!r}; last: {problem}"
+            )
         raise Refused(
             refused(
                 Code.CONCURRENT_CHANGE,
@@ -336,8 +343,8 @@ class _Doing:
     def _request(self) -> str:
         return f"{self.change.operation}:{self.fingerprint}"
 
-    def _try(self, table: DeltaTable, schema: pa.Schema) -> ChangeResult | str:
-        """Do it once, from this snapshot; return why it must be tried again if it has to be."""
+    def _try(self, table: DeltaTable, schema: pa.Schema) -> ChangeResult | BaseException:
+        """Do it once, from this snapshot; return the error because of which it has to be tried again."""
         from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError  # noqa: PLC0415
 
         before = table.version()
@@ -350,19 +357,14 @@ class _Doing:
                 commit.write(table, [], metrics=metrics, changed=False)
         except CommitFailedError as error:
             # A conflict, or our own commit whose answer was lost: the next snapshot tells.
-            return str(error)
+            return error
         except OSError as error:
-            return f"{type(error).__name__}: {error}"
-        except (DeltaProtocolError, DeltaError) as error:
-            self._raise_unless_done(error, schema)
-            return str(error)
-        except ValueError as error:
-            self._raise_unless_done(error, schema)
-            return str(error)
+            return error
         except BaseException as error:
-            raise_unless_panic(error)
+            if not isinstance(error, DeltaError | DeltaProtocolError | ValueError):
+                raise_unless_panic(error)
             self._raise_unless_done(error, schema)
-            return str(error)
+            return error
         return self._found(table, metrics)
 
     def _raise_unless_done(self, error: BaseException, schema: pa.Schema) -> None:

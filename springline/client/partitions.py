@@ -128,7 +128,8 @@ def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[
     check_process()
     with tempfile.TemporaryDirectory(prefix="springline-where-") as folder:
         deltalake.write_deltalake(folder, numbered.to_reader())
-        query = f"SELECT {_NUMBER} FROM t WHERE ({where})"
+        # As a column: what the engine makes of it as a filter is not the same, as for `p NOT IN (1, NULL)`.
+        query = f"SELECT {_NUMBER}, ({where}\n) AS {_FITS} FROM t"
         try:
             found = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(folder)).execute(query).read_all()
         except deltalake.exceptions.DeltaError as error:
@@ -141,11 +142,17 @@ def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[
                 if partition_by
                 else "The table is not partitioned: leave where out.",
             ) from error
-        numbers = set(pa.table(found)[_NUMBER].to_pylist())
+        table = pa.table(found)
+        numbers = {
+            number
+            for number, fits in zip(*(table[name].to_pylist() for name in (_NUMBER, _FITS)), strict=True)
+            if fits is True
+        }
     return [index in numbers for index in range(values.num_rows)]
 
 
 _NUMBER = "__springline_row"
+_FITS = "__springline_fits"
 
 
 class Distinct:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import orjson
 import pyarrow as pa
@@ -76,16 +76,8 @@ def history(reached: Reached, latest: int, limit: int) -> list[HistoryRow]:
         for version, log in zip(versions, reached.logs(versions), strict=True):
             if log is None:
                 return found
-            found.append(asked_for(history_row(version, log), log))
+            found.append(history_row(version, log))
     return found
-
-
-def asked_for(row: HistoryRow, log: bytes) -> HistoryRow:
-    """Return a row with the operation that our client asked for, where delta-rs calls its commit a write."""
-    asked = _object(_object((_commit_info(log) or {}).get("springline")).get("request")).get("operation")
-    if row.operation == "WRITE" and asked in ("delete", "update", "merge", "optimize"):
-        return row.model_copy(update={"operation": str(asked).upper()})
-    return row
 
 
 def operation_metrics(log: bytes) -> tuple[dict[str, Any], bool]:
@@ -212,6 +204,10 @@ class TableSnapshot:
         library("pandas")
         return self.to_arrow(columns, where=where).to_pandas()
 
+    @overload
+    def to_polars(self, *, lazy: Literal[False] = False) -> pl.DataFrame: ...
+    @overload
+    def to_polars(self, *, lazy: Literal[True]) -> pl.LazyFrame: ...
     def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
         """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads what is asked of it."""
         polars = library("polars")

@@ -71,7 +71,7 @@ class Scratch:
     def __init__(self, place: Place, stores: Stores, key: str) -> None:
         self._place = place
         self._stores = stores
-        self._name = paths.delta_scratch(key, uuid.uuid4().hex[:12])
+        self._name = paths.delta_scratch(place.root, key, uuid.uuid4().hex[:12]).removeprefix(f"{place.root}/")
         folder = place.folder
         self._temporary: str | None = None
         if folder is None:

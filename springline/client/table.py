@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pyarrow as pa
 
@@ -179,9 +179,13 @@ class DeltaTable:
         """Return the rows as a pandas DataFrame, as `to_arrow` does."""
         return self.at().to_pandas(columns, where=where)
 
+    @overload
+    def to_polars(self, *, lazy: Literal[False] = False) -> pl.DataFrame: ...
+    @overload
+    def to_polars(self, *, lazy: Literal[True]) -> pl.LazyFrame: ...
     def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
         """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame."""
-        return self.at().to_polars(lazy=lazy)
+        return self.at().to_polars(lazy=True) if lazy else self.at().to_polars()
 
     def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """Return a DuckDB relation over the rows."""

@@ -20,7 +20,7 @@ from springline.delta.recovered import markers_from_log
 from springline.delta.request import CommitResult, Outcome
 from springline.delta.transactions import txn_app_id
 from springline.errors import Code, refused
-from springline.storage.resolve import Other, put_once
+from springline.storage.resolve import Created, Other, put_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,10 @@ async def claim(table: Table, wanted: Claim) -> Outcome:
         marker = await _from_log(table, wanted)
         path = paths.delta_marker(table.table_id, wanted.key)
         written = await put_once(table.store, path, marker.encode())
-        if not isinstance(written, Other):
+        if isinstance(written, Created):
             return _answer(wanted, marker, replayed=False)
-        marker = decode_marker(written.data, path)
+        if isinstance(written, Other):
+            marker = decode_marker(written.data, path)
     return _answer(wanted, marker, replayed=True)
 
 

@@ -26,8 +26,8 @@ _REUSED_BY_FINGERPRINT = (
     "If these are the rows of that commit, changed since, they are in the table already: read its version before "
     "you write them again. Use a new key only for rows that the table does not have."
 )
-JUDGED_AT_ONCE_BYTES = 64 * 1024
-"""Payloads up to this size are judged where they are, in a few milliseconds; larger ones off the event loop."""
+JUDGED_AT_ONCE_BYTES = 16 * 1024
+"""Payloads up to this size are judged where they are, in well under a millisecond; larger ones off the event loop."""
 PARSED_WEIGHT = 6
 """What a parsed payload takes in memory, as a multiple of its bytes: measured from 5 to 6."""
 

@@ -18,12 +18,14 @@ import unicodedata
 from urllib.parse import unquote_to_bytes
 
 from springline.delta.bounds import MAX_PATH_BYTES
+from springline.paths import delta_log_dir
 
 
 class BadPath(ValueError):
     """A path cannot be used; the message goes on from the path itself."""
 
 
+_LOG_FOLDER = delta_log_dir("root").rpartition("/")[2]
 _PLAIN = re.compile(r"[A-Za-z0-9=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?")
 _NEEDLESS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
@@ -71,7 +73,7 @@ def decoded_path(path: str) -> str:
         raise BadPath("names a folder, not a file")
     if "" in segments:
         raise BadPath("holds an empty segment")
-    if segments[0].lower() == "_delta_log":
+    if segments[0].lower() == _LOG_FOLDER:
         raise BadPath("lies in the table's log")
     return decoded
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from springline.delta.keys import check_key
 from springline.errors import Refused
 
+_BY_OUR_CLIENT = ("delete", "update", "merge", "optimize")
+
 
 class HistoryRow(BaseModel):
     """One version of a table. What its writer did not say is None.
@@ -66,7 +68,7 @@ def _row(version: int, actions: list[tuple[str, dict[str, Any]]]) -> HistoryRow:
     return HistoryRow(
         version=version,
         timestamp_ms=_whole(info.get("inCommitTimestamp")) or _whole(info.get("timestamp")),
-        operation=_text(info.get("operation")),
+        operation=_operation(info),
         parameters=parameters if isinstance(parameters, dict) else None,
         keys=tuple(dict.fromkeys(_keys(info, actions))),
         files_added=len(added),
@@ -76,6 +78,14 @@ def _row(version: int, actions: list[tuple[str, dict[str, Any]]]) -> HistoryRow:
         rows_removed=_rows(removed),
         engine=_text(info.get("engineInfo")),
     )
+
+
+def _operation(info: dict[str, Any]) -> str | None:
+    """Return what the writer calls it; delta-rs calls a write what our client commits by it for an operation."""
+    said, ours = _text(info.get("operation")), info.get("springline")
+    request = ours.get("request") if isinstance(ours, dict) else None
+    asked = request.get("operation") if isinstance(request, dict) else None
+    return str(asked).upper() if said == "WRITE" and asked in _BY_OUR_CLIENT else said
 
 
 def _keys(info: dict[str, Any], actions: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:

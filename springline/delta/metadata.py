@@ -156,7 +156,7 @@ class _Needs(_Refusing):
         for key, value in configuration.items():
             place = f"configuration.{key}"
             if key in FEATURE_OF_PROPERTY and value == "true":
-                self.needs(place, value, FEATURE_OF_PROPERTY[key])
+                self.needs(place, value, FEATURE_OF_PROPERTY[key], f"{FEATURE_OF_PROPERTY[key]}-preview")
             elif key == "delta.appendOnly" and value == "true":
                 self.needs(place, value, "appendOnly")
             elif key.startswith("delta.constraints."):

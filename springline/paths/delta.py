@@ -274,12 +274,13 @@ def delta_data_file(root: str, name: str) -> ObjectPath:
     return ObjectPath(f"{_root(root)}/{name}")
 
 
-def delta_scratch(key: str, attempt: str) -> str:
-    """Return where one attempt at the request of an idempotency key writes its data files, relative to a table's root.
+def delta_scratch(root: str, key: str, attempt: str) -> ObjectPath:
+    """Return the folder where one attempt at the request of an idempotency key writes a table's data files.
 
-    `attempt` is one segment. No partition's folder is there: names of such hold `=`.
+    `attempt` is one segment. It is no partition's folder: names of such hold `=`.
     """
-    return f"{canonical_uuid('idempotency_key', key)}/{segment('attempt', attempt)}"
+    name = f"{canonical_uuid('idempotency_key', key)}/{segment('attempt', attempt)}"
+    return ObjectPath(f"{_root(root)}/{name}")
 
 
 def table_entry(table: str) -> ObjectPath:

@@ -169,6 +169,7 @@ ROUTES = [
     ("GET", f"{TABLES}/flights/history"),
     ("POST", f"{TABLES}/flights/commits/stage"),
     ("POST", f"{TABLES}/flights/commits"),
+    ("POST", f"{TABLES}/flights/commits/claim"),
     ("GET", f"{TABLES}/flights/commits/01946b1c-0000-7000-8000-000000000001"),
     ("POST", EVENTS),
     ("POST", f"{V1}/ledger/ingest"),

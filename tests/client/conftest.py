@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +45,28 @@ class Folder:
         return {path for path in self.root.rglob("*.parquet") if "_delta_log" not in path.parts}
 
 
-@pytest.fixture(scope="session")
-def _folder_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    root = tmp_path_factory.mktemp("lake")
+@contextmanager
+def serving(store: ObjectStore, url: str, root: Path) -> Iterator[Folder]:
+    """Serve the HTTP surface over a store, which clients reach by `url`."""
     (port,) = free_ports(1)
-    store = LocalStore(root, fsync=False)
     ready = threading.Event()
     stop: list[Callable[[], None]] = []
     calls: list[str] = []
-    work = _serve(store, f"file://{root}", port, ready, stop, calls)
+    work = _serve(store, url, port, ready, stop, calls)
     thread = threading.Thread(target=lambda: asyncio.run(work), daemon=True)
     thread.start()
     assert ready.wait(30)
-    token = make_token(SECRET, ACME, subject="tester")
-    yield Folder(f"http://{LOOPBACK}:{port}", token, root, store, calls)
+    yield Folder(f"http://{LOOPBACK}:{port}", make_token(SECRET, ACME, subject="tester"), root, store, calls)
     stop[0]()
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def _folder_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    root = tmp_path_factory.mktemp("lake")
+    with serving(LocalStore(root, fsync=False), f"file://{root}", root) as folder:
+        yield folder
 
 
 @pytest.fixture

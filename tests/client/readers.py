@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import shutil
 import struct
@@ -14,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 
 import deltalake
 import duckdb
-import duckdb_extensions
 import polars as pl
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ _duck: list[duckdb.DuckDBPyConnection] = []
 def duck() -> duckdb.DuckDBPyConnection:
     """A DuckDB with its Delta extension, in UTC."""
     if not _duck:
-        duckdb_extensions.import_extension("delta")
+        importlib.import_module("duckdb_extensions").import_extension("delta")
         connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
         connection.execute("LOAD delta")
         connection.execute("SET TimeZone = 'UTC'")

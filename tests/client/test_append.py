@@ -18,7 +18,8 @@ def fresh(lake: Springline, schema: Any, **options: Any) -> DeltaTable:
 
 
 def read(table: DeltaTable) -> list[dict[str, Any]]:
-    return pa.table(Reader(table.location).to_pyarrow_table()).to_pylist()
+    rows: list[dict[str, Any]] = pa.table(Reader(table.location).to_pyarrow_table()).to_pylist()
+    return rows
 
 
 def test_rows_are_appended_once_for_each_key(lake: Springline, folder: Folder) -> None:

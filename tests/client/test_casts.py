@@ -176,7 +176,7 @@ def test_types_that_delta_does_not_have_are_refused_by_column_and_type(kind: pa.
 
 X = {"type": "struct", "fields": [{"name": "x", "type": "long", "nullable": True, "metadata": {}}]}
 X_MUST = {"type": "struct", "fields": [{"name": "x", "type": "long", "nullable": False, "metadata": {}}]}
-XY = {"type": "struct", "fields": [*X["fields"], {"name": "y", "type": "string", "nullable": True, "metadata": {}}]}  # type: ignore[misc]
+XY = {"type": "struct", "fields": [*X["fields"], {"name": "y", "type": "string", "nullable": True, "metadata": {}}]}
 
 
 def array_of(kind: Any, *, nulls: bool = True) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("between", [nothing, appends, checkpoint, log_gone])
+@pytest.mark.parametrize(
+    "between", [appends, log_gone, *(pytest.param(one, marks=pytest.mark.full) for one in (nothing, checkpoint))]
+)
 @pytest.mark.parametrize("second", OPERATIONS)
 @pytest.mark.parametrize("first", OPERATIONS)
 def test_the_second_of_one_application_is_refused(

@@ -33,7 +33,7 @@ PATHS = (
     "x%2Fy.parquet", "a+b.parquet", "a*b.parquet", "a=b/c.parquet", "a%25b.parquet", ".h.parquet", "a'b.parquet",
     "a^b.parquet", "a`b.parquet", "a<b>.parquet", "a\tb.parquet", "x/", ".", "..", "../z.parquet", "%2e%2e/z.parquet",
     "_delta_log/z.parquet", "_DELTA_LOG/z.parquet", "a\u2028b.parquet", "file:///tmp/z.parquet", "s3://b/z.parquet",
-    "a~b!$&(),;@.parquet", "", "p=1/part.parquet", "日本/z.parquet", "x" * 300 + ".parquet",
+    "a~b!$&(),;@.parquet", "", "p=1/part.parquet", "日本/z.parquet", "x" * 1_100 + ".parquet",
 )  # fmt: skip
 VALUES = (
     None, "", "0", "1", "-1", "+1", "01", " 1", "1.0", "1.50", "1.5", "1e2", "abc", "true", "True", "NaN", "nan",

@@ -1,7 +1,7 @@
 """Each operation of the client, killed at each of its steps and repeated under its key by a fresh process: once.
 
 The client is killed at every step it has, the API under the call that commits, a worker at its writes. A row that the
-operation would change is appended before the repetition where the first try had committed, so that a second doing would show.
+operation would change is appended before the repetition where the first try had committed: a second doing would show.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from springline import names
 from springline.client import DeltaTable, Springline
@@ -25,7 +26,14 @@ from tests.rows import rows
 from tests.server.cluster import DEADLINE_S, POLL_S, Cluster
 from tests.server.operations import OPERATIONS, Operation, Order, Rows, in_a_process, rows_of, table_of, versions_of
 
-SEQUENCED = [one for one in OPERATIONS if one.name in ("append", "append-column", "overwrite", "commit")]
+OFTEN = ("append", "delete", "merge", "commit")
+"""The operations whose API is killed in the normal suite: one for each way to commit."""
+
+
+def some(names_: Sequence[str], often: Sequence[str]) -> list[ParameterSet]:
+    """Return operations by name, those that are not `often` for the full suite."""
+    chosen = [one for one in OPERATIONS if one.name in names_]
+    return [pytest.param(one, id=one.name, marks=() if one.name in often else pytest.mark.full) for one in chosen]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def test_a_client_killed_at_each_step(operation: Operation, cluster: Cluster, la
     check(operation, table, key, [end.version])
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", some([one.name for one in OPERATIONS], OFTEN))
 def test_an_api_killed_under_each_call(
     operation: Operation, cluster: Cluster, lake: Springline, tmp_path: Path
 ) -> None:
@@ -93,7 +101,7 @@ def test_an_api_killed_under_each_call(
 
 @pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize("activity", [names.WRITE_LOG, names.WRITE_MARKER])
-@pytest.mark.parametrize("operation", SEQUENCED, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", some(("append", "append-column", "overwrite", "commit"), ("append", "overwrite")))
 def test_a_worker_killed_at_its_writes(
     operation: Operation, activity: str, phase: str, cluster: Cluster, lake: Springline, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import duckdb_extensions  # type: ignore[import-untyped]
+import duckdb_extensions
 import orjson
 import polars as pl
 import pyarrow as pa

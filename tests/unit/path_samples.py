@@ -154,6 +154,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.workspace_path(f"/tables/acme/prod/{TABLE}/x"), f"/tables/acme/prod/{TABLE}/x"),
     (paths.delta_log(paths.new_table_root(TABLE, SCOPE), 7), f"/tables/acme/prod/{TABLE}/_delta_log/{7:020}.json"),
     (paths.table_entries_prefix(), "delta/tables/"),
+    (paths.delta_scratch("a/b", TABLE, "1f"), f"a/b/{TABLE}/1f"),
     (paths.table_entry(TABLE), f"delta/tables/{TABLE}.json"),
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),

@@ -131,6 +131,8 @@ REFUSALS = [
         ["", "/a", "a/", "a//b", "../a", "a%", "_delta_log/0.json", "_delta_log"],
         lambda v: paths.delta_data_file("a", v),
     ),
+    *cases("idempotency_key", ["", "x", TABLE.upper(), None], lambda v: paths.delta_scratch("a", v, "1f")),
+    *cases("attempt", BAD_SEGMENTS, lambda v: paths.delta_scratch("a", TABLE, v)),
     *cases("table name", ["", None, "\ud800"], paths.name_claim),
     *cases("event_id", BAD_SEGMENTS, lambda v: paths.ledger_event(DAY, v)),
     *cases("event_id", [*BAD_SEGMENTS, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"], lambda v: paths.canonical_ledger_event(v, DAY)),
