@@ -97,9 +97,13 @@ class ClaimBody(BaseModel):
     )
 
     version: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
-    operation: str = Field(pattern=r"^[a-z0-9_]{1,32}$", description="As in commitInfo.springline.request.")
-    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="As in commitInfo.springline.request.")
-    idempotency_key: str | None = Field(
+    operation: str = Field(
+        max_length=32, pattern=r"^[a-z0-9_]{1,32}$", description="As in commitInfo.springline.request."
+    )
+    fingerprint: str = Field(
+        max_length=64, pattern=r"^[0-9a-f]{64}$", description="As in commitInfo.springline.request."
+    )
+    idempotency_key: Key | None = Field(
         default=None, description="Canonical lower-case UUIDv7; here or in the header Idempotency-Key, or in both."
     )
 

@@ -130,9 +130,9 @@ class TablesQuery(PageQuery):
 class HistoryQuery(PageQuery):
     """What a table's history takes."""
 
-    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,19}$", description="`next_cursor` of the page before.")] = (
-        None
-    )
+    cursor: Annotated[
+        str | None, Field(max_length=19, pattern="^[0-9]{1,19}$", description="`next_cursor` of the page before.")
+    ] = None
 
 
 @router.get("", summary="Tables of the workspace", responses=errors(400, 503))

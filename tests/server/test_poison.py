@@ -32,6 +32,7 @@ async def test_bad_requests_hurt_nobody(cluster: Cluster) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3 * 3600)
 async def test_a_thousand_bad_requests_of_each_kind_hurt_nobody(cluster: Cluster) -> None:
     await poisoned(cluster, each=1_000)
 

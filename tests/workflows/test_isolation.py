@@ -51,10 +51,10 @@ def refused(outcomes: list[Any]) -> list[Code | None]:
 async def test_an_error_while_a_payload_is_judged_refuses_that_request(
     error: Exception, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def parse(data: bytes) -> Payload:
+    def parse(data: bytes, **options: Any) -> Payload:
         if POISON.encode() in data:
             raise error
-        return parse_payload(data)
+        return parse_payload(data, **options)
 
     monkeypatch.setattr(examine_module, "parse_payload", parse)
     good, bad, other = [await bench.stage(name) for name in ("good", POISON, "other")]
@@ -269,7 +269,7 @@ async def test_what_is_reserved_is_finished_however_long_it_takes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=50))
-    bench.faulty.hook = fault = Failing(bench.table.log_path(1), (Kind.PUT,))
+    bench.faulty.hook = fault = Failing("_delta_log/00000000000000000001.json", (Kind.PUT,))
     commit = asyncio.create_task(bench.commit(await bench.stage("slow")))
     await until(fault.often, "writing the log was tried far longer than patience lasts")
     assert await bench.is_reserved()
