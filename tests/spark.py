@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from springline.local.binaries import delta_spark
 from springline.local.cache import Cache, cache_root, say_to_stderr
 from springline.local.toolchains import java
@@ -22,6 +24,11 @@ def spark_delta(folder: Path, where: Where | None = None) -> list[Row]:
         frame = frame.where(where.sql.replace('"', "`"))
     rows: list[Row] = frame.toArrow().to_pylist()
     return rows
+
+
+def spark_table(folder: Path) -> pa.Table:
+    """Return all rows as Spark reads them; timestamps are instants, shown in the session's time zone."""
+    return session().read.format("delta").load(str(folder)).toArrow()
 
 
 def spark_count(folder: Path) -> int:
