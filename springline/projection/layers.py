@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import pyarrow as pa
 
@@ -22,16 +22,22 @@ from springline.projection.parquet import (
     GROUP_ROWS,
     DamagedTable,
     TableReader,
+    arrays_of,
     arrow_columns,
     encode_pieces,
+    rows_among,
     rows_of,
     stored_content,
 )
 from springline.projection.schema import Key, Row, Table
 
+T = TypeVar("T")
+
 MAX_GROUP_ROWS: Final = 4 * GROUP_ROWS
 """A file with larger row groups, as older versions wrote them, is cut into smaller ones before it is used."""
 CACHE_BYTES: Final = 192 * 1024 * 1024
+SOME_ROWS: Final = 64
+"""So many rows are made value by value; more, column by column."""
 FEW_ROWS: Final = 20_000
 """So many keys are looked up one by one in a large layer; more are counted by going through all of it."""
 
@@ -42,18 +48,19 @@ class GroupCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._held: OrderedDict[tuple[Any, ...], tuple[pa.Table, int]] = OrderedDict()
+        self._held: OrderedDict[tuple[Any, ...], tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: tuple[Any, ...], decode: Callable[[], pa.Table]) -> pa.Table:
+    def get(self, name: tuple[Any, ...], decode: Callable[[], T]) -> T:
         """Return what is held by `name`, else what `decode` returns. For several threads at once."""
         with self._lock:
             found = self._held.get(name)
             if found is not None:
                 self._held.move_to_end(name)
-                return found[0]
+                return cast("T", found[0])
         content = decode()
-        size = content.get_total_buffer_size()
+        parts: Any = content if isinstance(content, list) else [content]
+        size = sum(part.get_total_buffer_size() for part in parts if part is not None)
         with self._lock:
             if name not in self._held:
                 self._held[name] = (content, size)
@@ -132,7 +139,15 @@ class Layer:
         """Return the rows from place `start` to before `stop`. Raises `DamagedTable`."""
         if start >= stop:
             return []
-        return self._named(lambda: rows_of(self.table, self.content(start, stop)))
+        group = self.group_at(start)
+        first = self._starts[group]
+        if stop - start > SOME_ROWS or stop > self._starts[group + 1]:
+            return self._named(lambda: rows_of(self.table, self.content(start, stop)))
+        arrays = _CACHE.get(
+            (self._serial, group, "arrays"),
+            lambda: self._named(lambda: arrays_of(self.table, self._reader.read([group]))),
+        )
+        return self._named(lambda: rows_among(self.table, arrays, start - first, stop - first))
 
     def keys(self, start: int, stop: int) -> list[Key]:
         """Return the keys of the rows from place `start` to before `stop`. Raises `DamagedTable`."""

@@ -245,6 +245,34 @@ def rows_of(table: Table, content: pa.Table) -> list[Row]:
     return list(zip(*columns, strict=True))
 
 
+def arrays_of(table: Table, content: pa.Table) -> list[pa.Array | None]:
+    """Return the columns of what a `TableReader` read, each in one piece, None for those that it has not."""
+    names = set(content.schema.names)
+    return [content.column(one.name).combine_chunks() if one.name in names else None for one in table.columns]
+
+
+def rows_among(table: Table, arrays: Sequence[pa.Array | None], start: int, stop: int) -> list[Row]:
+    """Return some rows of `arrays_of`, as `rows_of` does: quicker for few of many rows. Raises `DamagedTable`."""
+    columns = []
+    for column, array in zip(table.columns, arrays, strict=True):
+        otherwise = _otherwise(column)
+        if array is None:
+            columns.append([otherwise] * (stop - start))
+            continue
+        try:
+            values: list[Value] = array.slice(start, stop - start).to_pylist()
+        except UnicodeDecodeError as error:
+            raise DamagedTable(table.name, column.name, f"a text is no UTF-8: {error}") from error
+        if None in values:
+            if column.required_to_read and not column.nullable:
+                raise DamagedTable(table.name, column.name, f"{values.count(None)} values are missing")
+            values = [otherwise if value is None else value for value in values]
+        columns.append(_judged(table, column, values))
+    if table is IDEMPOTENCY_KEYS:
+        _tell_event_types(columns)
+    return list(zip(*columns, strict=True))
+
+
 def stored_content(table: Table, content: pa.Table) -> pa.Table:
     """Return what a `TableReader` read, plainly, of one of our own files in today's schema: missing columns filled."""
     schema = _schema(table.name)
