@@ -156,9 +156,8 @@ async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
     row = snapshot["backfills"].get(backfill_id)
     if row is None:
         raise unknown("backfill", backfill_id, snapshot.revision)
-    owner = BACKFILL_CHUNKS.index("backfill_id")
     of_backfill = sorted(
-        (chunk for chunk in snapshot["backfill_chunks"] if chunk[owner] == backfill_id),
+        snapshot["backfill_chunks"].select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id])),
         key=itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id")),
     )
     chunks = [_with_run_state(snapshot, chunk) for chunk in of_backfill]

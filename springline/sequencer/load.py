@@ -16,7 +16,7 @@ from springline.projection.buckets import DamagedBuckets, load_digest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.layers import AnyLayer, Deletions, Layer
-from springline.projection.manifest import Manifest, Springline
+from springline.projection.manifest import Delta, Manifest, Springline
 from springline.projection.overlay import Rows, base_rows, lay_over, lay_over_reference
 from springline.projection.parquet import DamagedTable
 from springline.projection.schema import TABLES, Key, Row
@@ -172,6 +172,32 @@ async def read_layers(
         for name, keys in deleted.items():
             if name in layers:
                 layers[name].append(Deletions(TABLES[name], keys))
+    return layers
+
+
+async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collection[str]) -> Layers:
+    """Return the files of `tables` of a delta of ours, to be laid over what was before it.
+
+    Raises `DamagedObject`, and what the store does.
+    """
+    files = [file for file in delta.tables.files() if file.table in tables]
+
+    async def deletions() -> dict[str, list[Key]]:
+        return {} if delta.deletions is None else await read_file(store, delta.deletions, _sorted_deletions)
+
+    read, deleted = await together(
+        each(
+            lambda file: read_file(store, file, lambda data: Layer(TABLES[file.table], data, file.path)),
+            files,
+        ),
+        deletions(),
+    )
+    layers: Layers = {name: [] for name in tables}
+    for file, layer in zip(files, read, strict=True):
+        layers[file.table].append(layer)
+    for name, keys in deleted.items():
+        if name in layers:
+            layers[name].append(Deletions(TABLES[name], keys))
     return layers
 
 
