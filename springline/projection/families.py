@@ -95,16 +95,12 @@ class FamiliesOver(dict[str, Family]):
         if family.run is None and not family.tasks and not family.edges:
             return None
         if family.run is not None and family.tasks:
-            for values in cast("list[tuple[Any, ...]]", self.stored[CATALOG_RUN_INDEX.name].rows_at(run_id)):
-                refreshed = family.tasks.get(values[_CATALOG_TASK])
+            stamps = self.stored[CATALOG_RUN_INDEX.name].values_at(run_id, ("row_version", "updated_at"))
+            for *_, task_key, version, at_ms in stamps:
+                refreshed = family.tasks.get(task_key)
                 if refreshed is not None:
-                    refreshed.refreshed_version, refreshed.refreshed_at = values[_CATALOG_STAMP], values[_CATALOG_TIME]
+                    refreshed.refreshed_version, refreshed.refreshed_at = version, at_ms
         return family
-
-
-_CATALOG_TASK = CATALOG_RUN_INDEX.index("task_key")
-_CATALOG_STAMP = CATALOG_RUN_INDEX.index("row_version")
-_CATALOG_TIME = CATALOG_RUN_INDEX.index("updated_at")
 
 
 class Families:

@@ -101,6 +101,11 @@ class Layer:
         return self._reader.size
 
     @property
+    def buffer(self) -> pa.Buffer:
+        """The bytes of the file."""
+        return self._reader.buffer
+
+    @property
     def groups(self) -> int:
         """Number of row groups."""
         return len(self._starts) - 1
@@ -117,6 +122,10 @@ class Layer:
         """Return a row group, of all columns or of some. Raises `DamagedTable`."""
         name = (self._serial, group, columns)
         return _CACHE.get(name, lambda: self._named(lambda: self._reader.read([group], columns)))
+
+    def once(self, group: int, columns: tuple[str, ...]) -> pa.Table:
+        """As `group`, for who goes through all of them once. Raises `DamagedTable`."""
+        return self._named(lambda: self._reader.read([group], columns))
 
     def content(self, start: int, stop: int, columns: tuple[str, ...] | None = None) -> pa.Table:
         """Return the rows from place `start` to before `stop`, at least one. Raises `DamagedTable`."""
@@ -148,6 +157,13 @@ class Layer:
             lambda: self._named(lambda: arrays_of(self.table, self._reader.read([group]))),
         )
         return self._named(lambda: rows_among(self.table, arrays, start - first, stop - first))
+
+    def values(self, start: int, stop: int, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        """Return the values of some columns, as they are stored, of the rows from place `start` to before `stop`."""
+        if start >= stop:
+            return []
+        content = self.content(start, stop, columns)
+        return list(zip(*(content.column(name).to_pylist() for name in columns), strict=True))
 
     def keys(self, start: int, stop: int) -> list[Key]:
         """Return the keys of the rows from place `start` to before `stop`. Raises `DamagedTable`."""

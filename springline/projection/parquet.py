@@ -22,7 +22,7 @@ from springline.projection.arrow_values import values_of
 from springline.projection.enums import ALLOWED, READ_AS
 from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Column, Kind, Row, Table, Value
 
-GROUP_ROWS: Final = 16_384
+GROUP_ROWS: Final = 4_096
 """Rows of a row group in the files that we write; the last one may have fewer."""
 
 _METADATA: Final = {b"created_by": b"springline"}
@@ -195,6 +195,11 @@ class TableReader:
     def size(self) -> int:
         """Bytes of the file."""
         return int(self._source.size)
+
+    @property
+    def buffer(self) -> pa.Buffer:
+        """The bytes of the file."""
+        return self._source
 
     def read(self, groups: Sequence[int], columns: Collection[str] | None = None, *, plain: bool = False) -> pa.Table:
         """Return row groups, of all columns or of those in `columns`; repeating texts by dictionary unless `plain`.

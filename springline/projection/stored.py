@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,8 @@ from springline.projection.schema import (
     Row,
     Table,
 )
+
+V = TypeVar("V", bound=tuple[Any, ...])
 
 _LAYER_BITS: Final = 40
 """A place is the number of a layer, and behind it in so many bits the place of a row in it."""
@@ -78,25 +80,40 @@ class StoredTable:
 
     def rows_at(self, address: Key, *, count: bool = True) -> list[Row]:
         """Return the rows with an address, in order of keys. Raises `DamagedTable`."""
+        found = self._at(address, lambda layer, start, stop: layer.rows(start, stop), self.table.key_of)
+        if count:
+            self.read += len(found)
+        return found
+
+    def values_at(self, address: Key, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        """Return, of the rows with an address, the values of the key's columns and of `columns` as they are stored."""
+        wanted, key = (*self.table.key, *columns), len(self.table.key)
+        return self._at(
+            address,
+            lambda layer, start, stop: layer.values(start, stop, wanted),
+            lambda values: values[0] if key == 1 else values[:key],
+        )
+
+    def _at(
+        self, address: Key, read: Callable[[Layer, int, int], list[V]], key_of: Callable[[V], Key]
+    ) -> list[V]:
         wanted = hash(address)
         hashes = self._hashes
         at = bisect_left(hashes, wanted)
         end = len(hashes)
         if at == end or hashes[at] != wanted:
             return []
-        found: dict[Key, Row] = {}
+        found: dict[Key, V] = {}
         while at < end and hashes[at] == wanted:
             number, place = self._places[at] >> _LAYER_BITS, self._places[at] & _PLACE_MASK
             layer = self._layers[number]
             stop = self._end_of(layer, place, address)
             if isinstance(layer, Layer):
-                found |= {self.table.key_of(row): row for row in layer.rows(place, stop)}
+                found |= {key_of(row): row for row in read(layer, place, stop)}
             else:
                 for key in layer.keys(place, stop):
                     found.pop(key, None)
             at += 1
-        if count:
-            self.read += len(found)
         return [found[key] for key in sorted(found)] if len(found) > 1 else list(found.values())  # type: ignore[type-var]
 
     def rows(self, over: Over | None = None) -> Iterator[Row]:
@@ -113,7 +130,7 @@ class StoredTable:
         for number, layer in enumerate(self._layers):
             if isinstance(layer, Layer):
                 for group in range(layer.groups):
-                    yield number << _LAYER_BITS | layer.group_start(group), layer.group(group, columns)
+                    yield number << _LAYER_BITS | layer.group_start(group), layer.once(group, columns)
 
     def key_at(self, place: int) -> Key:
         """Return the key of the row at a place that `column_values` told."""
@@ -134,7 +151,7 @@ class StoredTable:
             return
         last: Key | None = None
         for group in range(layer.groups):
-            start, content = layer.group_start(group), layer.group(group, self.of)
+            start, content = layer.group_start(group), layer.once(group, self.of)
             for place, address in enumerate(addresses_of(self.of, content), start):
                 if address != last:
                     yield place, address
