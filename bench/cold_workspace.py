@@ -195,9 +195,7 @@ def _templates(scope: Scope) -> list[str]:
     ]
     for task in tasks:
         own = f"att_{_RUN}:{task.key}"
-        payloads.append(
-            e.TaskStarted(run_id=_RUN, task_key=task.key, attempt=1, attempt_id=own, worker_id="worker-1")
-        )
+        payloads.append(e.TaskStarted(run_id=_RUN, task_key=task.key, attempt=1, attempt_id=own, worker_id="worker-1"))
         payloads.append(
             e.TaskFinished(
                 run_id=_RUN,

@@ -45,7 +45,9 @@ def query(
     ] = Format.JSON,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Most time.")] = 60.0,
     memory: Annotated[int, typer.Option("--memory", metavar="MIB", min=16, help="Most memory of the engine.")] = 1_024,
-    max_rows: Annotated[int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")] = 1_000_000,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")
+    ] = 1_000_000,
     compact: CompactOption = False,
     field: FieldOption = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from springline.ledger.event_ids import event_id_ms
 from springline.projection.families import Families
 from springline.projection.rows import RunRow
-from springline.projection.stored import StoredTable
+from springline.projection.stored import StoredRows
 
 FINISHED_RUN: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """Terminal states of a run."""
@@ -37,7 +37,7 @@ class RunExpiry:
         if run.state in FINISHED_RUN:
             heapq.heappush(self._by_age, (age_reference_ms(run), run.run_id))
 
-    def note_stored(self, runs: StoredTable) -> None:
+    def note_stored(self, runs: StoredRows) -> None:
         """Take up all stored runs that are finished, also as older layers have them."""
         columns = ("run_id", "state", "row_version", "triggered_at", "completed_at")
         for _, content in runs.column_values(columns):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
 from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, RUNS, TASKS
-from springline.projection.stored import StoredTable
+from springline.projection.stored import StoredRows
 
 
 class Family:
@@ -41,7 +41,7 @@ class FamiliesOver(dict[str, Family]):
     What goes through the dictionary as a whole sees those in memory only. A family is in memory with all its rows.
     """
 
-    def __init__(self, stored: Mapping[str, StoredTable]) -> None:
+    def __init__(self, stored: Mapping[str, StoredRows]) -> None:
         super().__init__()
         self.stored = stored
         """By table: `runs`, `tasks`, `dep_satisfaction` and `catalog_run_index`."""
@@ -119,7 +119,7 @@ class Families:
         self.over: FamiliesOver | None = None
         """`of`, if it lies over stored families."""
 
-    def attach(self, stored: Mapping[str, StoredTable]) -> None:
+    def attach(self, stored: Mapping[str, StoredRows]) -> None:
         """Lie over the stored rows of the four tables from now on; there are no families yet."""
         if self.of:
             raise ValueError("there are families in memory already")

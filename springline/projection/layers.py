@@ -87,7 +87,7 @@ class Layer:
         self.table = table
         self.path = path
         self._reader = reader
-        self._starts = [0, *itertools.accumulate(reader.group_rows)]
+        self._starts: list[int] = [0, *itertools.accumulate(reader.group_rows)]
         self._first_keys: dict[int, Key] = {}
         self._serial = next(_serials)
 
@@ -171,7 +171,7 @@ class Layer:
 
     def position(self, key: Key) -> int:
         """Return the place of the first row whose key is `key` or above it; the number of rows if none is."""
-        group = bisect_right(range(self.groups), key, key=self._first_key) - 1  # type: ignore[type-var,misc]
+        group = bisect_right(range(self.groups), key, key=self._first_key) - 1
         if group < 0:
             return 0
         columns = self.group(group, self.table.key)
@@ -199,7 +199,7 @@ class Layer:
         """Return the key of the first row of a row group."""
         return self._first_key(group)
 
-    def _named(self, work: Callable[[], Any]) -> Any:
+    def _named(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except DamagedTable as error:
@@ -228,7 +228,7 @@ class Deletions:
 
     def position(self, key: Key) -> int:
         """Return the place of the first key that is `key` or above it."""
-        return bisect_left(self.ordered, key)  # type: ignore[type-var]
+        return bisect_left(self.ordered, key)
 
     def find(self, key: Key) -> int | None:
         """Return the place of `key`, None if it is not there."""
@@ -249,7 +249,7 @@ class Over:
 
     rows: list[Row]
     of: tuple[str, ...]
-    hidden: list[Container[Any]] = field(default_factory=list)
+    hidden: Sequence[Container[Any]] = ()
     keys: list[Key] = field(default_factory=list)
 
 
@@ -302,16 +302,20 @@ def merged(
                 if following < spine.groups and spine.group_start(following) < ends[place]:
                     bound = spine.first_key(following)
         stops = [
-            end if bound is None else min(end, layer.position(bound)) if layer is not spine else spine.group_start(following)
+            end
+            if bound is None
+            else min(end, layer.position(bound))
+            if layer is not spine
+            else spine.group_start(following)
             for layer, end in zip(layers, ends, strict=True)
         ]
         pieces = [(layer, a, b) for layer, a, b in zip(layers, at, stops, strict=True) if a < b]
         above_stop = above_at
         if above is not None:
-            above_stop = len(above.rows) if bound is None else bisect_left(above.keys, bound)  # type: ignore[type-var]
-        if above is None and len(pieces) == 1 and isinstance(pieces[0][0], Layer):
-            layer, a, b = pieces[0]
-            yield layer.stored(a, b) if stored else layer.content(a, b, columns)
+            above_stop = len(above.rows) if bound is None else bisect_left(above.keys, bound)
+        if above is None and len(pieces) == 1 and isinstance(only := pieces[0][0], Layer):
+            _, a, b = pieces[0]
+            yield only.stored(a, b) if stored else only.content(a, b, columns)
         elif pieces or above_at < above_stop:
             rows = [] if above is None else above.rows[above_at:above_stop]
             content = _laid(table, pieces, rows, above, columns, stored)
@@ -389,7 +393,7 @@ def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
         if layer is not spine:
             newest |= dict.fromkeys(layer.keys(0, len(layer)), (number, isinstance(layer, Layer)))
     count = len(spine)
-    for key in sorted(newest):  # type: ignore[type-var]
+    for key in sorted(newest):
         number, is_row = newest[key]
         if spine.find(key) is None:
             count += is_row

@@ -19,7 +19,7 @@ from springline.projection.expiry import RunExpiry
 from springline.projection.families import Families
 from springline.projection.fold.loop import EventOutcome, fold_all, fold_event
 from springline.projection.schema import Key, Row, Table
-from springline.projection.stored import StoredTable
+from springline.projection.stored import StoredRows
 from springline.projection.tables import (
     AgingTable,
     Change,
@@ -59,7 +59,9 @@ class State:
         self.sensors = RowTable(Codec(schema.SENSOR_STATE, r.SensorRow))
         evaluations = Codec(schema.SENSOR_EVALS, r.EvaluationRow)
         self.evaluations = (
-            AgingTable(evaluations, lambda row: row.evaluated_at, "evaluated_at") if self.prunes else RowTable(evaluations)
+            AgingTable(evaluations, lambda row: row.evaluated_at, "evaluated_at")
+            if self.prunes
+            else RowTable(evaluations)
         )
         self.run_keys = self._by_run(schema.RUN_KEY_INDEX, r.RunKeyRow)
         conflicts = Codec(schema.RUN_KEY_CONFLICTS, r.ConflictRow)
@@ -97,7 +99,7 @@ class State:
             **self._plain,
         }
         self.aging = tuple(table for table in (self.evaluations, self.keys) if isinstance(table, AgingTable))
-        self._stored: dict[str, StoredTable] = {}
+        self._stored: dict[str, StoredRows] = {}
         self._tracking = False
         self._accepted: tuple[str, int | None] = ("", None)
 
@@ -146,7 +148,7 @@ class State:
         """How many stored rows were read into memory one by one, because events touched them."""
         return sum(stored.read for stored in self._stored.values())
 
-    def attach(self, stored: Mapping[str, StoredTable]) -> None:
+    def attach(self, stored: Mapping[str, StoredRows]) -> None:
         """Begin with stored rows of all 17 tables instead of none; they are read as events touch them.
 
         Raises `ValueError` for a state that has rows, `DamagedTable` for stored ones that cannot be read.

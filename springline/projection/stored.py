@@ -42,7 +42,7 @@ def address_columns(table: Table) -> tuple[str, ...]:
     return ("run_id",) if table.name in _BY_RUN else table.key
 
 
-class StoredTable:
+class StoredRows:
     """The rows that layers, oldest first, laid over each other give, found by their addresses."""
 
     def __init__(self, table: Table, layers: Sequence[AnyLayer], progress: Progress | None = None) -> None:
@@ -94,9 +94,7 @@ class StoredTable:
             lambda values: values[0] if key == 1 else values[:key],
         )
 
-    def _at(
-        self, address: Key, read: Callable[[Layer, int, int], list[V]], key_of: Callable[[V], Key]
-    ) -> list[V]:
+    def _at(self, address: Key, read: Callable[[Layer, int, int], list[V]], key_of: Callable[[V], Key]) -> list[V]:
         wanted = hash(address)
         hashes = self._hashes
         at = bisect_left(hashes, wanted)
@@ -114,7 +112,7 @@ class StoredTable:
                 for key in layer.keys(place, stop):
                     found.pop(key, None)
             at += 1
-        return [found[key] for key in sorted(found)] if len(found) > 1 else list(found.values())  # type: ignore[type-var]
+        return [found[key] for key in sorted(found)] if len(found) > 1 else list(found.values())
 
     def rows(self, over: Over | None = None) -> Iterator[Row]:
         """Yield all rows, with those of `over` in the places of what they hide, in order of keys."""
@@ -126,7 +124,7 @@ class StoredTable:
         return merged(self.table, self._layers, over=over, stored=True)
 
     def column_values(self, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Table]]:
-        """Yield some columns of all files, also of rows that newer layers hide, each with the place of its first row."""
+        """Yield some columns of all files, also of rows that newer layers hide, with the place of the first row."""
         for number, layer in enumerate(self._layers):
             if isinstance(layer, Layer):
                 for group in range(layer.groups):
@@ -197,7 +195,7 @@ def _numbers(numbers: pa.Int64Array) -> memoryview[int]:
 class StoredAges:
     """Which rows of a stored table have times before an instant, oldest first, each named once."""
 
-    def __init__(self, stored: StoredTable, column: str) -> None:
+    def __init__(self, stored: StoredRows, column: str) -> None:
         times, places = array("q"), array("q")
         for place, content in stored.column_values((column,)):
             values = content.column(column).to_pylist()
@@ -218,7 +216,7 @@ class StoredAges:
 class StoredGroups:
     """The keys of a stored table's rows by the value of one more column; made when it is first asked."""
 
-    def __init__(self, stored: StoredTable, column: str) -> None:
+    def __init__(self, stored: StoredRows, column: str) -> None:
         self._stored = stored
         self._column = column
         self._index: tuple[Sequence[int], Sequence[int]] | None = None

@@ -19,7 +19,7 @@ from springline.projection.layers import Over
 from springline.projection.parquet import GROUP_ROWS, arrow_columns
 from springline.projection.rows import UsedKeyRow
 from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Key, Row, Table
-from springline.projection.stored import StoredAges, StoredGroups, StoredTable
+from springline.projection.stored import StoredAges, StoredGroups, StoredRows
 
 R = TypeVar("R", bound=Struct)
 
@@ -41,7 +41,7 @@ class StoredTable(Protocol):
     def pieces(self) -> Iterator[pa.Table]:
         """Yield all rows as Arrow tables, in order of keys."""
 
-    def attach(self, stored: StoredTable) -> None:
+    def attach(self, stored: StoredRows) -> None:
         """Lie over stored rows from now on; the table has none of its own yet."""
 
     def find(self, key: Key) -> Row | None:
@@ -111,7 +111,7 @@ class RowsOver(dict[Any, R], Generic[R]):
 
     __slots__ = ("_row_of", "gone", "stored")
 
-    def __init__(self, stored: StoredTable, row_of: Callable[[Row], tuple[Key, R]]) -> None:
+    def __init__(self, stored: StoredRows, row_of: Callable[[Row], tuple[Key, R]]) -> None:
         super().__init__()
         self.stored = stored
         self.gone: set[Any] = set()
@@ -157,7 +157,7 @@ class RowTable(Generic[R]):
         self._codec = codec
         self._before: dict[Any, R | None] | None = None
 
-    def attach(self, stored: StoredTable) -> None:
+    def attach(self, stored: StoredRows) -> None:
         """Lie over stored rows from now on; the table has none of its own yet."""
         if len(self.rows):
             raise ValueError(f"{stored.table.name} has rows in memory already")
@@ -269,7 +269,7 @@ class GroupedTable(RowTable[R]):
         self._groups: dict[str, dict[Key, None]] = {}
         self._stored_groups: StoredGroups | None = None
 
-    def attach(self, stored: StoredTable) -> None:
+    def attach(self, stored: StoredRows) -> None:
         """Lie over stored rows from now on; the table has none of its own yet."""
         super().attach(stored)
         self._stored_groups = StoredGroups(stored, self._column)
@@ -310,7 +310,7 @@ class AgingTable(RowTable[R]):
         self._by_time: list[tuple[int, Key]] = []
         self._stored_ages: StoredAges | None = None
 
-    def attach(self, stored: StoredTable) -> None:
+    def attach(self, stored: StoredRows) -> None:
         """Lie over stored rows from now on; the table has none of its own yet."""
         super().attach(stored)
         self._stored_ages = StoredAges(stored, self._column)

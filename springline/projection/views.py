@@ -14,7 +14,7 @@ from springline.projection.families import Families, Family
 from springline.projection.layers import Over
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
 from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, RUNS, TASKS, Key, Row, Table
-from springline.projection.stored import StoredTable
+from springline.projection.stored import StoredRows
 from springline.projection.tables import Change, in_pieces
 
 _RUN_COLUMNS = len(RUNS.columns)
@@ -53,7 +53,7 @@ class _View(ABC):
     def _found(self, family: Family, key: Key) -> Row | None:
         """Return the row with a key, or None, of the family that it must be in."""
 
-    def attach(self, stored: StoredTable) -> None:
+    def attach(self, stored: StoredRows) -> None:
         """Refuse: families are attached to their four tables at once, by `Families.attach`."""
         raise TypeError(f"{stored.table.name} lies over stored rows with its families only")
 

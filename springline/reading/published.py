@@ -98,8 +98,9 @@ class _Held:
 class PublishedReader:
     """Reads the published state of any workspace of `store`.
 
-    At most `max_workspaces` and, beyond the tables that are asked for, `max_bytes` of files are kept in memory. All methods
-    raise `springline.sequencer.damage.DamagedObject` if what is published cannot be read, and what the store does.
+    At most `max_workspaces` and, beyond the tables that are asked for, `max_bytes` of files are kept in memory.
+    All methods raise `springline.sequencer.damage.DamagedObject` if what is published cannot be read, and what the
+    store does.
     """
 
     def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_bytes: int = MAX_BYTES) -> None:

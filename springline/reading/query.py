@@ -78,7 +78,7 @@ class Database:
             rows = tables.get(name, ())
             self._show(table, rows if isinstance(rows, TableRows) else TableRows.of(table, rows))
         self._connection.execute("SET lock_configuration = true")
-        self._timed_out = self._interrupted = False
+        self._timed_out = False
 
     def ask(self, sql: str) -> Answer:
         """Run one query.
@@ -98,14 +98,14 @@ class Database:
             rows: list[tuple[Any, ...]] = []
             while some := cursor.fetchmany(_FETCHED_AT_ONCE):
                 rows += some
-                if self._timed_out or self._interrupted:
-                    raise duckdb.InterruptException("interrupted")
+                if self._timed_out:
+                    raise self._too_long(sql)
                 if len(rows) > self._limits.rows:
                     raise _beyond(f"has more than {self._limits.rows:,} rows", "--max-rows", sql)
             return Answer(columns, rows)
         except duckdb.InterruptException:
             if self._timed_out:
-                raise _beyond(f"took longer than {self._limits.seconds:g} s", "--timeout", sql) from None
+                raise self._too_long(sql) from None
             raise
         except duckdb.OutOfMemoryException:
             raise _beyond(f"needs more than {self._limits.memory_mb:,} MiB of memory", "--memory", sql) from None
@@ -116,12 +116,14 @@ class Database:
 
     def interrupt(self) -> None:
         """End the query that another thread has under way; it raises `duckdb.InterruptException` there."""
-        self._interrupted = True
         self._connection.interrupt()
 
     def close(self) -> None:
         """Give up the memory."""
         self._connection.close()
+
+    def _too_long(self, sql: str) -> Refused:
+        return _beyond(f"took longer than {self._limits.seconds:g} s", "--timeout", sql)
 
     def _time_out(self) -> None:
         self._timed_out = True

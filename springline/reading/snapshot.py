@@ -14,7 +14,8 @@ from typing import cast
 
 import pyarrow as pa
 
-from springline.projection.layers import AnyLayer, Deletions, Layer, keys_of as keys_in, live_rows, merged
+from springline.projection.layers import AnyLayer, Deletions, Layer, live_rows, merged
+from springline.projection.layers import keys_of as keys_in
 from springline.projection.parquet import encode_table, rows_of
 from springline.projection.schema import TABLES, Key, Row, Table
 
@@ -111,7 +112,7 @@ class TableRows:
 
     def changed(self, rows: Iterable[Row], deleted: Iterable[Key]) -> TableRows:
         """Return a copy in which `rows` have replaced those with their keys, and then `deleted` are gone."""
-        return self.laid([_layer(self.table, rows), Deletions(self.table, sorted(set(deleted)))])  # type: ignore[type-var]
+        return self.laid([_layer(self.table, rows), Deletions(self.table, sorted(set(deleted)))])
 
     def page(
         self, *, limit: int, after: Key | None = None, prefix: tuple[str, ...] = (), where: Where | None = None

@@ -85,9 +85,10 @@ def _base_of(manifest: Manifest) -> str | None:
 async def advance(store: ObjectStore, state: State, digest: Digest, known: Manifest, wanted: Manifest) -> int | None:
     """Bring `state` and its `digest` from revision `known` to `wanted`; None if they have to be loaded anew.
 
-    Returns how many rows the deltas in between had. What was folded must be accepted or rolled back. After None, state and digest are worth nothing; after an error
-    they are as they were. The digest is kept from the rows themselves and compared with the one that `wanted`
-    records, so that no wrong lineage goes unseen. Raises as `deltas_between`.
+    Returns how many rows the deltas in between had. What was folded must be accepted or rolled back. After None,
+    state and digest are worth nothing; after an error they are as they were. The digest is kept from the rows
+    themselves and compared with the one that `wanted` records, so that no wrong lineage goes unseen. Raises as
+    `deltas_between`.
     """
     deltas = await deltas_between(store, known, wanted)
     if deltas is None or wanted.springline is None:

@@ -21,7 +21,7 @@ from springline.projection.overlay import Rows, base_rows, lay_over, lay_over_re
 from springline.projection.parquet import DamagedTable
 from springline.projection.schema import TABLES, Key, Row
 from springline.projection.state import State
-from springline.projection.stored import StoredTable
+from springline.projection.stored import StoredRows
 from springline.projection.table_paths import TableFile
 from springline.projection.tombstones import decode_tombstones
 from springline.sequencer.artifacts import read_file
@@ -202,7 +202,7 @@ async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collect
 
 
 def _sorted_deletions(data: bytes) -> dict[str, list[Key]]:
-    return {name: sorted(set(keys)) for name, keys in decode_tombstones(data).items()}  # type: ignore[type-var]
+    return {name: sorted(set(keys)) for name, keys in decode_tombstones(data).items()}
 
 
 async def _attach(state: State, layers: Layers, progress: LoadProgress) -> None:
@@ -211,9 +211,9 @@ async def _attach(state: State, layers: Layers, progress: LoadProgress) -> None:
     def note(rows: int) -> None:
         progress.rows_done += rows
 
-    stored: dict[str, StoredTable] = {}
+    stored: dict[str, StoredRows] = {}
     for name, table in TABLES.items():
-        stored[name] = await named(lambda table=table, name=name: StoredTable(table, layers[name], note))  # type: ignore[misc]
+        stored[name] = await named(lambda table=table, name=name: StoredRows(table, layers[name], note))  # type: ignore[misc]
     await named(lambda: state.attach(stored))
 
 
