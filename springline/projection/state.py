@@ -160,6 +160,15 @@ class State:
         if self.expiry is not None:
             self.expiry.note_stored(stored[schema.RUNS.name])
 
+    def fetch(self, run_ids: Iterable[str]) -> None:
+        """Read the stored rows of runs that will be asked for soon: all at once, each part of a file once.
+
+        Raises `DamagedTable`.
+        """
+        if self.families.over is not None:
+            for run_id in sorted(run_ids):
+                self.families.over.get(run_id)
+
     def load_rows(self, table: str, rows: Iterable[Row]) -> None:
         """Take rows over as they are stored, each in the place of an older one with its key.
 

@@ -34,7 +34,7 @@ def group_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def made(changes: list[tuple[dict[tuple[str, str], str], set[tuple[str, str]]]]) -> tuple[TableRows, dict[Key, Row]]:
     table, model = TableRows(TASKS, []), dict[Key, Row]()
     for number, (rows, deleted) in enumerate(changes):
-        new = {
+        new: dict[Key, Row] = {
             key: row("tasks", run_id=key[0], task_key=key[1], state=state, attempt=number)
             for key, state in rows.items()
         }
