@@ -50,6 +50,8 @@ Configure = Callable[[str, str], FoldConfig]
 
 WORKSPACES_REMEMBERED = 32
 """Whose state is kept warm; the one that has not been used for longest goes first."""
+BYTES_REMEMBERED = 768 * 1024 * 1024
+"""What the states of all workspaces may take of memory, about, beyond that of the one that is being worked on."""
 
 
 class LedgerActivities:
@@ -137,6 +139,8 @@ class LedgerActivities:
                 self._sequencers.popitem(last=False)
             self._sequencers[ref] = sequencer
         self._sequencers.move_to_end(ref)
+        while len(self._sequencers) > 1 and sum(one.size for one in self._sequencers.values()) > BYTES_REMEMBERED:
+            self._sequencers.popitem(last=False)
         return sequencer
 
 

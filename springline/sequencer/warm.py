@@ -35,6 +35,8 @@ RELOAD_ROWS = 1_000_000
 """Rows that were read or changed one by one are in memory each by itself, which takes ten times what the files take.
 Beyond so many the state is loaded anew from what is published: that costs less than what brought the rows there."""
 
+_ROW_BYTES = 500
+
 
 class OtherConfiguration(InvariantViolated):
     """The published state was folded under another run-id secret or retention than this process has."""
@@ -136,6 +138,11 @@ class Warm:
         self.delta_keys = revision.delta_keys
         self.rows_changed += revision.rows_changed
         self.on_top = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that this takes, about."""
+        return self.known.size + _ROW_BYTES * max(0, self.rows_changed + self.state.rows_read)
 
     @property
     def is_large(self) -> bool:

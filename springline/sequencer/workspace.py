@@ -186,6 +186,12 @@ class Sequencer:
     # Memory.
 
     @property
+    def size(self) -> int:
+        """Bytes of memory that the state takes, about."""
+        held = self._warm.held
+        return 0 if held is None else held.size
+
+    @property
     def loading(self) -> str | None:
         """How far loading the state is, for people; None while nothing is being loaded."""
         progress = self._warm.progress
