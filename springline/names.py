@@ -21,6 +21,7 @@ STATUS_QUERY = "status"
 APPEND_UPDATE = "append"
 INGEST_UPDATE = "ingest"
 SWITCH_UPDATE = "switch"
+LOADING_SIGNAL = "loading"
 
 # Messages of RebuildWorkflow.
 PROGRESS_QUERY = "progress"

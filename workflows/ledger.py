@@ -129,6 +129,12 @@ class LedgerWorkflow:
     def _may_switch(self, request: SwitchRequest) -> None:
         self._take_no_more_than(len(self._rounds.switches) < MAX_SWITCHES)
 
+    @workflow.signal(name=names.LOADING_SIGNAL, description="How far a step is that loads the state, for people")
+    def loading(self, text: str) -> None:
+        """Show how far loading is, until the next phase."""
+        self._rounds.progress.loading = text
+        self._show()
+
     @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
     def status(self) -> LedgerStatus:
         """Return lag, rate, the head, recent rounds and what was recovered or deferred."""

@@ -95,6 +95,8 @@ async def admit_requests(
 def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
     if not requests:
         return RoundVerdict()
+    named = (event.data.get("run_id") for request in requests for event in request.events)
+    warm.state.fetch({run_id for run_id in named if isinstance(run_id, str)})
     return judge_round(
         warm.state,
         requests,

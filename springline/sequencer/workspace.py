@@ -185,6 +185,18 @@ class Sequencer:
 
     # Memory.
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the state takes, about."""
+        held = self._warm.held
+        return 0 if held is None else held.size
+
+    @property
+    def loading(self) -> str | None:
+        """How far loading the state is, for people; None while nothing is being loaded."""
+        progress = self._warm.progress
+        return None if progress is None else str(progress)
+
     async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> Warm:
         """Return the state at `head`; a refolded one takes its place if it has been published."""
         refolded, self._refolded = self._refolded, None

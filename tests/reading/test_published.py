@@ -155,7 +155,7 @@ async def test_workspaces_are_apart_and_forgotten_in_turn(world: World) -> None:
     await reader.snapshot(Scope("acme", "w4"), NAMES)
     await reader.snapshot(SCOPE, NAMES)
     assert world.gets() <= 6
-    small = PublishedReader(world.store, max_rows=1)
+    small = PublishedReader(world.store, max_bytes=1)
     await small.snapshot(SCOPE, NAMES)
     world.gets()
     await small.snapshot(SCOPE, NAMES)
