@@ -1,0 +1,86 @@
+"""Whatever is damaged, whatever is done then: the right state, or a refusal by name that a runbook ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from springline.projection import index as pure
+from tests.damage.operations import OPERATIONS
+from tests.damage.search import DAMAGES, Cases, cells, damage, kind_of
+from tests.damage.workspaces import WORKSPACES, Made
+
+Record = Callable[[str, object], None]
+
+NEEDLESS = 0.1
+"""How often any object is damaged, and not one that somebody needs."""
+
+
+@pytest.fixture(autouse=True)
+def _small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let packs, segments and nodes be small, so that few events make all of them."""
+    monkeypatch.setattr(pure, "PACK_EVENTS", 4)
+    monkeypatch.setattr(pure, "SEGMENT_EVENTS", 8)
+    monkeypatch.setattr(pure, "NODE_SEGMENTS", 2)
+
+
+async def _made() -> list[Made]:
+    return [await make() for make in WORKSPACES]
+
+
+async def search(rnd: Random, times: int) -> Counter[str]:
+    """Try each kind of object with each damage and each operation some times, on a workspace and object drawn."""
+    workspaces, cases = await _made(), Cases(Counter())
+    for kind, how, name in cells():
+        having = [(made, path) for made in workspaces for path in made.objects if kind_of(path) == kind]
+        needed = [(made, path) for made, path in having if path in made.needed] or having
+        for _ in range(times):
+            made, path = rnd.choice(having if rnd.random() < NEEDLESS else needed)
+            one = damage(made, path, how, rnd)
+            if one is not None:
+                await cases.run(made, [one], name)
+    return cases.counts
+
+
+async def search_pairs(rnd: Random, number: int) -> Counter[str]:
+    """Try pairs of damaged objects, of kinds drawn first: there are few pointers and many tables."""
+    workspaces, cases = await _made(), Cases(Counter())
+    for _ in range(number):
+        made = rnd.choice(workspaces)
+        kinds = sorted({kind_of(path) for path in made.objects})
+        drawn = [rnd.choice(kinds), rnd.choice(kinds)]
+        paths = {rnd.choice([path for path in made.objects if kind_of(path) == kind]) for kind in drawn}
+        tried = [damage(made, path, rnd.choice(DAMAGES), rnd) for path in sorted(paths)]
+        damages = [one for one in tried if one is not None]
+        await cases.run(made, damages, rnd.choice(list(OPERATIONS)))
+    return cases.counts
+
+
+def _record(record_property: Record, what: str, counts: Counter[str]) -> None:
+    said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items()))
+    record_property("explored", f"{what}: {said}")
+    assert counts["right"]
+    assert counts["named"]
+
+
+async def test_any_object_damaged_in_any_way(record_property: Record) -> None:
+    _record(record_property, "damaged objects", await search(Random(1), 2))
+
+
+async def test_any_two_objects_damaged(record_property: Record) -> None:
+    _record(record_property, "pairs of damaged objects", await search_pairs(Random(2), 300))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(10, 20))
+async def test_many_objects_damaged_in_any_way(record_property: Record, seed: int) -> None:
+    _record(record_property, "damaged objects", await search(Random(seed), 3))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(20, 30))
+async def test_many_pairs_damaged(record_property: Record, seed: int) -> None:
+    _record(record_property, "pairs of damaged objects", await search_pairs(Random(seed), 500))
