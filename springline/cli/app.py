@@ -20,9 +20,7 @@ from springline.cli.stores import StoreOption
 from springline.errors import Code, refused
 from springline.paths import Scope
 
-TenantOption = Annotated[
-    str | None, typer.Option("--tenant", metavar="T", help="The tenant of a workspace.")
-]
+TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant of a workspace.")]
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", metavar="W", help="A workspace to look at.")]
 DeepOption = Annotated[
     bool, typer.Option("--deep", help="Read all that says what the workspace has accepted, and list its ledger: slow.")
