@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -48,8 +48,16 @@ def _flip(data: bytes, rnd: Random) -> bytes:
     return data[:place] + bytes([data[place] ^ 1 << rnd.randrange(8)]) + data[place + 1 :]
 
 
-DAMAGES = ("removed", "emptied", "cut short", "one bit changed", "older", "another")
-"""One bit is changed at a place that is drawn; the others are what they say."""
+def _letter(data: bytes, rnd: Random) -> bytes:
+    """Return the bytes with one letter or digit replaced by another, so that what was JSON mostly still is."""
+    places = [place for place, one in enumerate(data) if chr(one).isalnum()] or [0]
+    place = rnd.choice(places)
+    other = rnd.choice([one for one in b"0123456789ABCDEFabcdef" if one != data[place]])
+    return data[:place] + bytes([other]) + data[place + 1 :]
+
+
+DAMAGES = ("removed", "emptied", "cut short", "one bit changed", "one letter changed", "older", "another")
+"""A bit or letter is changed at a place that is drawn; the others are what they say."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,33 @@ def damage(made: Made, path: ObjectPath, how: str, rnd: Random) -> Damage | None
         return Damage(path, how, data[: rnd.randrange(len(data))])
     if how == "one bit changed":
         return Damage(path, how, _flip(data, rnd))
+    if how == "one letter changed":
+        return Damage(path, how, _letter(data, rnd))
     if how == "older":
         found = made.older[path]
     else:
         found = [made.objects[other] for other in made.objects if other != path and kind_of(other) == kind_of(path)]
         found = [one for one in found if one != data]
     return Damage(path, how, rnd.choice(found)) if found else None
+
+
+def draw(workspaces: Sequence[Made], kind: str, rnd: Random) -> tuple[Made, ObjectPath] | None:
+    """Return a workspace and one of its objects of a kind, mostly one that the next step needs; None: there is none."""
+    chance = rnd.random()
+    for made_of in _FROM[0 if chance < VITAL else 1 if chance < NEEDED else 2 :]:
+        having = [(made, path) for made in workspaces for path in made_of(made) if kind_of(path) == kind]
+        if having:
+            return rnd.choice(having)
+    return None
+
+
+VITAL, NEEDED = 0.6, 0.9
+"""How often an object is drawn that the next step needs, and how often one that anybody needs."""
+_FROM: list[Callable[[Made], Iterable[ObjectPath]]] = [
+    lambda made: made.vital,
+    lambda made: made.needed,
+    lambda made: made.objects,
+]
 
 
 @dataclass

@@ -10,13 +10,10 @@ import pytest
 
 from springline.projection import index as pure
 from tests.damage.operations import OPERATIONS
-from tests.damage.search import DAMAGES, Cases, cells, damage, kind_of
+from tests.damage.search import DAMAGES, Cases, cells, damage, draw, kind_of
 from tests.damage.workspaces import WORKSPACES, Made
 
 Record = Callable[[str, object], None]
-
-NEEDLESS = 0.1
-"""How often any object is damaged, and not one that somebody needs."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +32,12 @@ async def search(rnd: Random, times: int) -> Counter[str]:
     """Try each kind of object with each damage and each operation some times, on a workspace and object drawn."""
     workspaces, cases = await _made(), Cases(Counter())
     for kind, how, name in cells():
-        having = [(made, path) for made in workspaces for path in made.objects if kind_of(path) == kind]
-        needed = [(made, path) for made, path in having if path in made.needed] or having
         for _ in range(times):
-            made, path = rnd.choice(having if rnd.random() < NEEDLESS else needed)
-            one = damage(made, path, how, rnd)
+            drawn = draw(workspaces, kind, rnd)
+            assert drawn is not None, kind
+            one = damage(*drawn, how, rnd)
             if one is not None:
-                await cases.run(made, [one], name)
+                await cases.run(drawn[0], [one], name)
     return cases.counts
 
 
@@ -51,11 +47,10 @@ async def search_pairs(rnd: Random, number: int) -> Counter[str]:
     for _ in range(number):
         made = rnd.choice(workspaces)
         kinds = sorted({kind_of(path) for path in made.objects})
-        drawn = [rnd.choice(kinds), rnd.choice(kinds)]
-        paths = {rnd.choice([path for path in made.objects if kind_of(path) == kind]) for kind in drawn}
-        tried = [damage(made, path, rnd.choice(DAMAGES), rnd) for path in sorted(paths)]
-        damages = [one for one in tried if one is not None]
-        await cases.run(made, damages, rnd.choice(list(OPERATIONS)))
+        drawn = {draw([made], rnd.choice(kinds), rnd) for _ in range(2)}
+        paths = sorted(one[1] for one in drawn if one is not None)
+        tried = [damage(made, path, rnd.choice(DAMAGES), rnd) for path in paths]
+        await cases.run(made, [one for one in tried if one is not None], rnd.choice(list(OPERATIONS)))
     return cases.counts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from springline.ledger.request import AppendRequest, RefusalReason
-from springline.paths import ObjectPath, Scope
+from springline.paths import ObjectPath, Scope, orchestration_request, orchestration_round
 from springline.rebuild.orders import RebuildMode
 from springline.rebuild.sources import from_listing
 from springline.sequencer.garbage import mark_garbage, sweep_garbage
@@ -38,12 +38,13 @@ class Remembering(MemoryStore):
         return result
 
 
-@dataclass
+@dataclass(eq=False)
 class Made:
     """A workspace: its objects, older versions of them, and the bodies of the events that it has accepted.
 
     `visible`: those that are published. `needed`: objects that the published revision needs, and all that is no file of
-    a revision. `requests`: some that were answered, with their answers' event ids.
+    a revision; `vital` are those of them that the next step needs. `requests`: some that were answered, with the event
+    ids of their answers.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Made:
     accepted: list[bytes]
     visible: list[bytes]
     needed: list[ObjectPath]
+    vital: list[ObjectPath]
     requests: dict[int, tuple[AppendRequest, list[str]]] = field(default_factory=dict)
 
     def store(self) -> MemoryStore:
@@ -116,7 +118,13 @@ class _Making:
         of_revisions = ("/base/", "/l0/", "/manifests/", "/segments/", "/index/", "/rebuild")
         others = {path for path in objects if not any(one in path for one in of_revisions)}
         needed = [path for path in objects if path in others or relative(path) in reach.kept]
-        return Made(name, objects, older, list(bodies.values()), visible, needed, self.requests)
+        asked = {
+            SCOPE.full(orchestration_request(request.request_id)) for request, _ in list(self.requests.values())[-2:]
+        }
+        newest = {SCOPE.full(orchestration_round(last)), SCOPE.full(reach.head.manifest_path), *asked}
+        passed = ("/rounds/", "/requests/", "/manifests/")
+        vital = [path for path in needed if path in newest or not any(one in path for one in passed)]
+        return Made(name, objects, older, list(bodies.values()), visible, needed, vital, self.requests)
 
     async def _body_of(self, event_id: str) -> bytes:
         (path,) = [path for path in self.store.objects if path.endswith(f"/{event_id}.json") and "/ledger/" in path]
