@@ -14,7 +14,6 @@ from springline.paths import (
     orchestration_request,
     orchestration_round,
 )
-from springline.projection import index as pure
 from springline.projection.schema import TABLES
 from springline.reading.published import PublishedReader
 from springline.rebuild.orders import Compared, RebuildMode, StateSwitched
@@ -30,12 +29,6 @@ from tests.sequencer.yardstick import check_state
 
 POINTER = SCOPE.full(orchestration_pointer())
 RUNS = [f"r-{number}" for number in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def _small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pure, "PACK_EVENTS", 4)
-    monkeypatch.setattr(pure, "SEGMENT_EVENTS", 8)
 
 
 def _changed(before: Mapping[ObjectPath, object], store: MemoryStore) -> list[ObjectPath]:

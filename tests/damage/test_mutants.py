@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from springline.projection import index as pure
 from springline.projection.index import EventsIndex
 from springline.sequencer import accepted, head, rounds
 from springline.storage.port import ObjectStore
@@ -72,9 +71,6 @@ def _gaps_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
 async def test_a_check_that_is_left_out_is_missed(
     mutant: Mutant, kinds: Sequence[Sequence[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pure, "PACK_EVENTS", 4)
-    monkeypatch.setattr(pure, "SEGMENT_EVENTS", 8)
-    monkeypatch.setattr(pure, "NODE_SEGMENTS", 2)
     mutant(monkeypatch)
     rnd, cases = Random(7), Cases(Counter())
     workspaces = [await make() for make in WORKSPACES]

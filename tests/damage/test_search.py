@@ -8,20 +8,11 @@ from random import Random
 
 import pytest
 
-from springline.projection import index as pure
 from tests.damage.operations import OPERATIONS
 from tests.damage.search import DAMAGES, Cases, cells, damage, draw, kind_of
 from tests.damage.workspaces import WORKSPACES, Made
 
 Record = Callable[[str, object], None]
-
-
-@pytest.fixture(autouse=True)
-def _small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let packs, segments and nodes be small, so that few events make all of them."""
-    monkeypatch.setattr(pure, "PACK_EVENTS", 4)
-    monkeypatch.setattr(pure, "SEGMENT_EVENTS", 8)
-    monkeypatch.setattr(pure, "NODE_SEGMENTS", 2)
 
 
 async def _made() -> list[Made]:

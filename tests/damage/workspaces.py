@@ -132,11 +132,11 @@ class _Making:
 
 
 async def published() -> Made:
-    """A few rounds, one of them with a late event; packs, segments and nodes."""
+    """Some rounds, one of them with a late event: deltas and bases, packs, segments and nodes."""
     making = _Making()
-    await making.appends(4)
+    await making.appends(6)
     await making.ingest_late()
-    await making.appends(1, 4)
+    await making.appends(2, 6)
     return await making.made("published")
 
 
