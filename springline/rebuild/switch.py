@@ -39,7 +39,7 @@ from springline.sequencer.accepted import Hole, last_round, survey, walk_rounds
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_index
 from springline.sequencer.folding import fold_forward, is_late, refold
-from springline.sequencer.head import StoredManifest, read_head, read_manifest
+from springline.sequencer.head import StoredManifest, check_no_round_lost, read_head, read_manifest
 from springline.sequencer.index_lookup import SegmentCache, contains
 from springline.sequencer.load import load_state
 from springline.sequencer.manifests import write_manifest
@@ -110,6 +110,8 @@ async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder,
     held = await read_index(store, rebuilt.index)
     index = await index_of(store, at.state)
     later, known = await _later(store, config, order, rebuilt, held, at, index)
+    if not switch.allow_missing:
+        await check_no_round_lost(store, at.head.manifest_id, later.last_round)
     if later.missing and not switch.allow_missing:
         raise _incomplete(later.missing)
     await _write_out(store, config, order, later)

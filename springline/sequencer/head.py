@@ -17,7 +17,7 @@ from springline.projection.lineage import pointer_hash, published
 from springline.projection.manifest import DamagedManifest, Manifest, Pointer, decode_manifest, decode_pointer
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.parallel import each
-from springline.sequencer.rounds import find_round
+from springline.sequencer.rounds import RESTORE_RECORD, find_round
 from springline.storage.port import ObjectStore, StoredObject, StoreRetry
 
 LATER_ROUNDS = 2
@@ -106,6 +106,23 @@ async def later_round(store: ObjectStore, folded: int, manifest_id: str) -> str 
         if begun_on > manifest_id:
             return f"names manifest {manifest_id}, and round {number} was judged on the later {begun_on}"
     return None
+
+
+async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -> None:
+    """Raise `DamagedObject` if a revision behind manifest `manifest_id` was folded from a round behind the last one.
+
+    Such a revision waits to be published, or was left by somebody who died; its round was recorded before it.
+    """
+    numbers = range(int(manifest_id) + 1, int(manifest_id) + 1 + LATER_ROUNDS)
+    some = [paths.orchestration_manifest(paths.orchestration_manifest_id(number)) for number in numbers]
+    for path, data in zip(some, await store.read_many(some), strict=True):
+        try:
+            ours = None if data is None else parse_manifest(path, data).manifest.springline
+        except DamagedObject:
+            continue  # It was never published.
+        if ours is not None and ours.rounds_folded > last and await find_round(store, ours.rounds_folded) is None:
+            why = f"is missing, and {path} was folded from it"
+            raise DamagedObject(paths.orchestration_round(ours.rounds_folded), why, RESTORE_RECORD)
 
 
 async def _ever_published(store: ObjectStore) -> str | None:

@@ -22,6 +22,7 @@ from springline.sequencer.admitting import admit_requests
 from springline.sequencer.admitting_foreign import WitnessPaths, admit_events, closed_by, unknown_events
 from springline.sequencer.events_index import read_index
 from springline.sequencer.folding import check_next, fold_forward, is_late, refold
+from springline.sequencer.head import check_no_round_lost
 from springline.sequencer.index_lookup import SegmentCache
 from springline.sequencer.orders import (
     MAX_FOREIGN_PATHS,
@@ -82,6 +83,7 @@ class Sequencer:
         standing = await read_standing(self._store)
         head = standing.head
         pending = await pending_rounds(self._store, head.rounds_folded)
+        await check_no_round_lost(self._store, head.manifest_id, head.rounds_folded + len(pending))
         for stored in pending:
             self._remember(await with_bodies(self._store, stored))
         foreign: list[str] = []
