@@ -21,6 +21,7 @@ from springline.rebuild.restore import Outcome, restore_events
 from springline.rebuild.sources import from_index, from_listing, from_rounds
 from springline.sequencer.damage import DamagedObject
 from springline.storage.memory import MemoryStore
+from tests.damage.workspaces import pending_folded
 from tests.rebuild.driver import Incomplete, Rebuild
 from tests.rebuild.workspaces import appended
 from tests.sequencer.run import Run
@@ -229,3 +230,22 @@ async def test_a_pointer_that_is_one_revision_old_is_moved_again() -> None:
     (answer,) = await Run(store, 2).append(ask(900, triggered("next")))
     assert answer.refusal is None
     assert len(await check_state(store)) == 5
+
+
+async def test_the_record_of_a_round_that_was_folded_and_not_published_is_missed() -> None:
+    made = await pending_folded()
+    store = made.store()
+    path = max(path for path in store.objects if "/rounds/" in path)
+    record = store.objects[path].data
+    store.remove(path)
+    before = dict(store.objects)
+    with pytest.raises(DamagedObject) as refused:
+        await Run(store, 2).append(ask(900, triggered("next")))
+    assert SCOPE.full(ObjectPath(refused.value.path)) == path
+    with pytest.raises(DamagedObject):
+        await _list_and_rebuild(store)
+    assert not before.keys() & _changed(before, store)
+    store.seed(path, record)
+    (answer,) = await Run(store, 2).append(ask(900, triggered("next")))
+    assert answer.refusal is None
+    assert len(await check_state(store)) == len(made.accepted) + 1

@@ -55,21 +55,25 @@ def _record(record_property: Record, what: str, counts: Counter[str]) -> None:
     assert counts["named"]
 
 
+@pytest.mark.timeout(900)
 async def test_any_object_damaged_in_any_way(record_property: Record) -> None:
     _record(record_property, "damaged objects", await search(Random(1), {True: 1, False: 3}))
 
 
+@pytest.mark.timeout(900)
 async def test_any_two_objects_damaged(record_property: Record) -> None:
     _record(record_property, "pairs of damaged objects", await search_pairs(Random(2), 250))
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(10, 20))
 async def test_many_objects_damaged_in_any_way(record_property: Record, seed: int) -> None:
     _record(record_property, "damaged objects", await search(Random(seed), {True: 3, False: 6}))
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(20, 30))
 async def test_many_pairs_damaged(record_property: Record, seed: int) -> None:
     _record(record_property, "pairs of damaged objects", await search_pairs(Random(seed), 500))
