@@ -14,7 +14,7 @@ import httpx
 
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.config import PREFIX, ConfigurationError, Settings, load_settings
-from springline.paths import canary_object
+from springline.paths import Scope, canary_object
 from springline.storage.canary import canary
 from springline.storage.filesystems import unsupported_filesystem
 from springline.storage.port import (
@@ -40,19 +40,25 @@ _STORE_CHECKS = ("store permissions", "store preconditions")
 
 
 async def examine(
-    store_url: str | None, api_url: str | None, temporal: TemporalFindings, *, new_name: Callable[[], str]
+    store_url: str | None,
+    api_url: str | None,
+    temporal: TemporalFindings,
+    *,
+    new_name: Callable[[], str],
+    scope: Scope | None = None,
+    deep: bool = False,
 ) -> list[Finding]:
     """Look at everything and return what was found, in the order in which it is best put right.
 
     `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
-    that are never used twice.
+    that are never used twice. `scope`: a workspace to look at, with `deep` by listing its ledger.
     """
     settings, findings = configuration(store_url)
     url = settings.store_url if settings is not None else store_url
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
     store_part, clock_part, api_part, temporal_part = await asyncio.gather(
-        examine_url(url, new_name()) if url is not None else _nothing(),
+        examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
         clocks(url, api_url),
         api_health(api_url),
         temporal(),
@@ -75,8 +81,8 @@ def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]
     return settings, findings
 
 
-async def examine_url(url: str, name: str) -> list[Finding]:
-    """Open the store that `url` names and look at it with a scratch object of this `name`."""
+async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: bool = False) -> list[Finding]:
+    """Open the store that `url` names and look at it with a scratch object of this `name`, and at a workspace in it."""
     try:
         store = open_store(url)
     except StoreMisconfigured as error:
@@ -86,7 +92,13 @@ async def examine_url(url: str, name: str) -> list[Finding]:
         kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
         if kind is not None:
             return [_network_file_system(url, kind), *_skip("the file system is not usable")]
-        return [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+        found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+        if scope is None:
+            return found
+        # Segments are read with Arrow's codecs, which take a moment to load: only this pays.
+        from springline.cli.doctor_workspace import workspace_findings  # noqa: PLC0415
+
+        return [*found, *await workspace_findings(store, scope, deep=deep)]
     finally:
         await store.aclose()
 

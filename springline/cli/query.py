@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from springline.cli.documents import CompactOption, FieldOption, emit, hint
-from springline.cli.grid import Format, csv_text, plain, table_text
 from springline.cli.failures import EXIT_INTERRUPTED
+from springline.cli.grid import Format, csv_text, plain, table_text
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
 if TYPE_CHECKING:

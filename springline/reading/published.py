@@ -121,7 +121,7 @@ class PublishedReader:
             async with held.turn:
                 stored = await store.get(paths.orchestration_pointer())
                 if stored is None or stored.version != held.pointer_version:
-                    found = await (read_head(store) if stored is None else read_head_of(store, stored))
+                    found = await read_head_of(store, stored)
                     await self._move(store, held, found)
                 await self._load(store, held, names)
                 snapshot = _snapshot(held, names)
