@@ -33,10 +33,10 @@ from activities.ledger import Configure, LedgerActivities
 from activities.rebuild import RebuildActivities
 from activities.switch import SwitchActivities
 from activities.tables import TableActivities
+from entrypoints.connection import connect, load_hooks, metrics_runtime
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
-from entrypoints.sandbox import ContextFreeSandbox
-from entrypoints.temporal import connect, metrics_runtime
+from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
@@ -80,7 +80,7 @@ def build_workers(
 
     `configure` says under which rules a workspace's ledger is folded, by default those without secret and retention.
     """
-    runner = ContextFreeSandbox(PASSED_THROUGH)
+    runner = workflow_runner(PASSED_THROUGH, client.data_converter)
     commits = CommitActivities(store)
     ledger = LedgerActivities(store, configure)
     tables = TableActivities(store)
@@ -157,6 +157,7 @@ def build_workers(
 async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
     async with AsyncExitStack() as stack:
+        hooks = load_hooks(settings.temporal_hooks)
         runtime = metrics_runtime(settings)
         requests = runtime.metric_meter.create_counter(names.METRIC_STORE_REQUESTS, "Requests to the store.")
 
@@ -168,7 +169,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         await canary(store, str(uuid.uuid4()))
         await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
-        client = await connect(runtime)
+        client = await connect(runtime, hooks=hooks)
         workers = build_workers(
             client,
             store,

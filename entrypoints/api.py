@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from temporalio.client import Client
 from ulid import ULID
 
+from entrypoints.connection import TemporalUnreachable, check_namespace, connect, load_hooks
 from entrypoints.logs import configure_logging
-from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
+from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from entrypoints.temporal_tables import TemporalTables
@@ -112,7 +113,7 @@ async def serve(settings: Settings) -> None:
     store = open_store(settings.store_url)
     try:
         await canary(store, str(uuid.uuid4()))
-        client = await connect(lazy=True)
+        client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))
         gateway = TemporalCommitGateway(client, checkpoint_interval=settings.checkpoint_interval)
         coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
         ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
     metrics_port: Port = Field(default=9464, description="Port of a worker's Prometheus metrics.")
     health_port: Port = Field(default=9465, description="Port of a worker's health endpoint.")
 
+    temporal_hooks: str | None = Field(
+        default=None,
+        pattern=r"^[\w.]+:\w+$",
+        description="module:attribute of the Hooks (codec, interceptors) that every process puts before Temporal.",
+    )
     commit_deadline: Seconds = Field(
         default=60.0, description="How long the API keeps trying to commit before it answers 503, in seconds."
     )

@@ -15,8 +15,8 @@ from typing import Self
 import httpx
 import uuid_utils
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
+from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
@@ -138,7 +138,7 @@ class Cluster:
 
     async def open(self) -> Ledger:
         """Connect, create a table, and return what this process knows of it."""
-        client = await Client.connect(self.stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect(address=self.stack.temporal_address)
         store = LocalStore(self.store_folder, fsync=False)
         table_id = str(uuid_utils.uuid7())
         entry = await create_rows_table(store, f"rows-{table_id}", table_id)
@@ -174,7 +174,7 @@ class Ledger:
 
     async def reconnect(self) -> None:
         """Connect to the server that is there now."""
-        self.client = await Client.connect(self.cluster.stack.temporal_address, data_converter=pydantic_data_converter)
+        self.client = await connect(address=self.cluster.stack.temporal_address)
 
     async def request(self, *, mode: Mode = Mode.APPEND, read_version: int = 0) -> CommitRequest:
         """Write a file with one new row and stage its payload."""

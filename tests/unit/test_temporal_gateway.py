@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,7 +16,7 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import ApplicationError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, connect
+from entrypoints.temporal import TemporalCommitGateway
 from springline import names
 from springline.commit.coalescer import Coalescer
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
@@ -181,15 +180,3 @@ async def test_the_workflow_is_started_under_the_tables_id_with_all_that_finds_i
         names.SEARCH_TABLE,
     }
     assert TABLE in (start.static_summary or "")
-
-
-async def test_connecting_says_where_and_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
-    with pytest.raises(TemporalUnreachable, match=r"127\.0\.0\.1:1.*TEMPORAL_ADDRESS"):
-        await connect()
-    bad = tmp_path / "temporal.toml"
-    bad.write_text("this is = not [toml")
-    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(bad))
-    with pytest.raises(TemporalUnreachable, match=r"temporal\.toml"):
-        await connect()

@@ -18,11 +18,11 @@ import pytest_asyncio
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.commit as commit_module
 import workflows.ledger as ledger_module
+from entrypoints.connection import NO_HOOKS
 from springline import names
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
@@ -66,7 +66,7 @@ async def own_environment(test_server_program: Path) -> AsyncIterator[WorkflowEn
 @asynccontextmanager
 async def serving(program: Path) -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter,
+        data_converter=NO_HOOKS.data_converter,
         identity=IDENTITY,
         test_server_existing_path=str(program),
         test_server_startup_timeout=timedelta(seconds=60),
