@@ -11,11 +11,12 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy
 
-from entrypoints.updates import ATTEMPT_S, Lane, query_status, send_batch
+from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refusal
 from springline.paths import Scope
+from springline.requests.brief import Brief
 from workflows.commit_status import ABOUT
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
@@ -32,6 +33,7 @@ class TemporalCommitGateway:
         self._client = client
         self._checkpoint_interval = checkpoint_interval
         self._attempt_s = attempt_s
+        self._statuses = Brief(self._query_status, STATUS_SECONDS)
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
@@ -54,7 +56,14 @@ class TemporalCommitGateway:
         return result.outcomes
 
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
-        """Return the answer of the query `status` if the table's workflow runs and a worker answers, else None."""
+        """Return the answer of the query `status` if the table's workflow runs and a worker answers, else None.
+
+        Asked at most once in `STATUS_SECONDS` for each table.
+        """
+        return await self._statuses.get((scope, table_id))
+
+    async def _query_status(self, table: tuple[Scope, str]) -> dict[str, Any] | None:
+        scope, table_id = table
         workflow_id = names.commit_workflow_id(scope.tenant, scope.workspace, table_id)
         status = await query_status(self._client, workflow_id, CommitStatus)
         return None if status is None else status.model_dump(mode="json")

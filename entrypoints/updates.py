@@ -35,6 +35,8 @@ RPC_TIMEOUT = timedelta(seconds=30)
 ATTEMPT_S = 45.0
 """One attempt at a batch ends after this long, whatever the server says; the next joins the same update."""
 QUERY_TIMEOUT = timedelta(seconds=2)
+STATUS_SECONDS = 1.0
+"""What a sequencer is doing is told as it was so long ago at most: reads of many callers cost one query."""
 PAUSE_WHEN_FULL_S = 0.1
 
 _log = logging.getLogger("springline.temporal")

@@ -108,7 +108,10 @@ async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Re
 
 @router.get("/{table}", summary="Status of a table", responses=errors(404, 503))
 async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableStatusBody:
-    """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing."""
+    """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing.
+
+    What is stored is read anew; what the sequencer is doing may be a second old.
+    """
     entry = await workspace.registry.entry(table)
     view, sequencer = await together(
         table_view(workspace.table(entry)), deps.sequencers.status(workspace.scope, entry.table_id)
