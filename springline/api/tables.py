@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Body, Path, Response
+from pydantic import ConfigDict
 
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import TableBody, TableStatusBody
@@ -26,8 +27,21 @@ router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
 TableParam = Annotated[str, Path(description="The table's id or its name.", examples=["flights"])]
 
+
+class CreateAsked(CreateTable):
+    """A table as a caller asks for it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="CreateTable")
+
+
+class AdoptAsked(AdoptTable):
+    """A folder as a caller names it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="AdoptTable")
+
+
 CreateSpec = Annotated[
-    CreateTable,
+    CreateAsked,
     Body(
         openapi_examples={
             "plain": {
@@ -55,7 +69,7 @@ CreateSpec = Annotated[
     ),
 ]
 AdoptSpec = Annotated[
-    AdoptTable,
+    AdoptAsked,
     Body(
         openapi_examples={
             "folder": {"summary": "A folder", "value": {"name": "legacy", "location": "warehouse/legacy"}}

@@ -21,7 +21,7 @@ class CreateTable(BaseModel):
     a folder of the workspace, None for the table's default one. `properties` are Delta table properties and free ones.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: str
     columns: list[dict[str, Any]] | dict[str, Any] = Field(validation_alias=AliasChoices("columns", "schema"))
@@ -34,7 +34,7 @@ class CreateTable(BaseModel):
 class AdoptTable(BaseModel):
     """An existing Delta folder of the workspace that is to be registered under a name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: str
     location: str

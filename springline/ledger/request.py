@@ -35,7 +35,7 @@ class VisibilityStatus(StrEnum):
 class NewEvent(BaseModel):
     """One event to append. `data` is the payload with its `type`; the key is derived from it unless given (E 1.6)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     data: dict[str, Any]
     idempotency_key: str | None = None
@@ -45,7 +45,7 @@ class NewEvent(BaseModel):
 class AppendRequest(BaseModel):
     """Events to append together, all or none, under a request id (a canonical UUIDv7) that has one answer for ever."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     request_id: str
     events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
@@ -115,7 +115,7 @@ class RefusedEvent(BaseModel):
 class IngestRequest(BaseModel):
     """Foreign events to accept, by their explicit ledger paths (late, duplicated and disordered as they come)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     event_paths: Annotated[list[str], Field(min_length=1, max_length=MAX_INGEST_PATHS)]
 
