@@ -22,8 +22,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from activities.messages import (
         CommitStep,
         FinalizeOutcome,
@@ -40,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
     from workflows.cancellation import finish_though_cancelled
     from workflows.commit_status import describe
-    from workflows.failures import refusal_of
+    from workflows.failures import ENDS_THE_RUN, refusal_of
     from workflows.ids import new_uuid7
     from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
     from workflows.steps import run_step, show_in_search, start_checkpoint
@@ -73,7 +71,7 @@ class Ticket:
         return self.request.idempotency_key
 
 
-@workflow.defn(name=names.COMMIT_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.COMMIT_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class CommitWorkflow:
     """Sequences the commits of one table."""
 

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.messages import Message, TableRef
     from activities.table_messages import CheckpointStart
     from springline import names
-    from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
+    from workflows.policies import COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE, WORKFLOW_TASK_TIMEOUT
     from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Message)
@@ -43,6 +43,7 @@ async def start_checkpoint(table: TableRef, version: int) -> None:
             id=names.checkpoint_workflow_id(table.tenant, table.workspace, table.table_id),
             task_queue=names.MAINTENANCE_QUEUE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
             static_summary=f"checkpoint at version {version}",
         )
     except WorkflowAlreadyStartedError:

@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
+from temporalio.workflow import NondeterminismError
 
 import workflows.commit as commit_module
 import workflows.ledger as ledger_module
@@ -31,6 +32,7 @@ from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
+from workflows.failures import ENDS_THE_RUN
 
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent
@@ -89,6 +91,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
         for module in (commit_module, ledger_module):
             monkeypatch.setattr(module, name, timedelta(milliseconds=200))
+
+
+@pytest.fixture
+def strict_replay() -> Iterator[None]:
+    """Have code that does not fit a history stop a replay: where it fails the run, the SDK's replayer never ends."""
+    ENDS_THE_RUN.remove(NondeterminismError)
+    yield
+    ENDS_THE_RUN.append(NondeterminismError)
 
 
 @pytest.fixture
