@@ -25,15 +25,17 @@ import entrypoints.memory  # noqa: F401
 
 # isort: split
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from activities.commit import CommitActivities
 from activities.garbage import GarbageActivities
 from activities.ledger import Configure, LedgerActivities
+from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
 from activities.switch import SwitchActivities
 from activities.tables import TableActivities
 from entrypoints.connection import connect, load_hooks, metrics_runtime
+from entrypoints.deployment import Deployment, deployment_config
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
@@ -50,6 +52,7 @@ from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
+from workflows.probe import ProbeWorkflow
 from workflows.rebuild import RebuildWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
@@ -75,10 +78,12 @@ def build_workers(
     configure: Configure = FoldConfig,
     max_cached_workflows: int = 1000,
     grace_s: float = 20,
+    deployment: WorkerDeploymentConfig | None = None,
 ) -> list[Worker]:
     """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration.
 
-    `configure` says under which rules a workspace's ledger is folded, by default those without secret and retention.
+    `deployment` is the version of which they are, None for none (a test server knows no versions). `configure` says
+    under which rules a workspace's ledger is folded, by default those without secret and retention.
     """
     runner = workflow_runner(PASSED_THROUGH, client.data_converter)
     commits = CommitActivities(store)
@@ -87,6 +92,8 @@ def build_workers(
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
     switch = SwitchActivities(store, configure)
+    build_id = "unversioned" if deployment is None else deployment.version.build_id
+    probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],
@@ -139,8 +146,9 @@ def build_workers(
         Worker(
             client,
             task_queue=queue,
-            workflows=registered[queue][0],
-            activities=registered[queue][1],
+            workflows=[*registered[queue][0], ProbeWorkflow],
+            activities=[*registered[queue][1], probe.probe],
+            deployment_config=deployment,
             workflow_runner=runner,
             max_cached_workflows=max_cached_workflows,
             max_concurrent_activities=REBUILD_PARTS if queue == names.REBUILD_QUEUE else 200,
@@ -170,6 +178,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
         client = await connect(runtime, hooks=hooks)
+        deployed = deployment_config(settings)
         workers = build_workers(
             client,
             store,
@@ -177,14 +186,21 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
             configure=partial(fold_config, settings),
             max_cached_workflows=settings.max_cached_workflows,
             grace_s=settings.shutdown_grace,
+            deployment=deployed,
         )
         for worker in workers:
             await stack.enter_async_context(worker)
+        deployment = Deployment(client, deployed.version, queues, makes_current=settings.versioning == "auto")
+        if deployed.use_worker_versioning:
+            await stack.enter_async_context(deployment.kept())
         health.ready()
-        logger.info("worker ready: queues %s, store %s", ", ".join(queues), settings.store_url)
+        build_id = deployed.version.build_id
+        logger.info("worker ready: build %s, queues %s, store %s", build_id, ", ".join(queues), settings.store_url)
         await stop.wait()
         health.draining()
         logger.info("draining")
+        if deployed.use_worker_versioning:
+            await deployment.drained(settings.shutdown_grace / 2)
     logger.info("stopped")
 
 

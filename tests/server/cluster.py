@@ -82,14 +82,15 @@ class Cluster:
 
     # Workers.
 
-    def start_worker(self, *module: str) -> Child:
-        """Start a worker process, by default the product's own; return at once."""
+    def start_worker(self, *module: str, environment: Mapping[str, str] | None = None) -> Child:
+        """Start a worker process, by default the product's own, with more in its environment; return at once."""
         name = f"worker-{next(self._numbers)}"
         metrics, health = free_ports(2)
         env = {
             **self.stack.child_environment(),
             f"{PREFIX}METRICS_PORT": str(metrics),
             f"{PREFIX}HEALTH_PORT": str(health),
+            **(environment or {}),
         }
         command = [sys.executable, "-m", *(module or WORKER)]
         child = Child(name, command, env=env, cwd=self.folder, log=self.folder / f"{name}.log")
