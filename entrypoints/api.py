@@ -22,6 +22,7 @@ from ulid import ULID
 
 from entrypoints.connection import TemporalUnreachable, check_namespace, connect, load_hooks
 from entrypoints.logs import configure_logging
+from entrypoints.readiness import Readiness
 from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
@@ -35,10 +36,15 @@ from springline.commit.coalescer import Coalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.paths import canary_object
+from springline.requests.brief import Brief
 from springline.storage.canary import canary
+from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.together import together
 from springline.storage.url import open_store
+
+STORE_ID_S = 10.0
+"""The store's id is read again after so many seconds, so that one that was exchanged is noticed."""
 
 logger = logging.getLogger("springline.api")
 
@@ -88,6 +94,11 @@ def build_deps(
     async def store_answers() -> None:
         await store.head(canary_object("ready"))
 
+    async def our_store(_: str) -> str:
+        return await store_id(store, str(uuid.uuid4()))
+
+    identity = Brief(our_store, STORE_ID_S)
+    readiness = Readiness(client, lambda: identity.get(""))
     return Deps(
         store=store,
         tables=TemporalTables(client, deadline_s=settings.commit_deadline),
@@ -98,7 +109,13 @@ def build_deps(
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),
-        probes={"store": store_answers, "temporal": lambda: check_namespace(client)},
+        probes={
+            "store": store_answers,
+            "temporal": lambda: check_namespace(client),
+            "workers": readiness.workers,
+        },
+        warnings={"runs": readiness.runs},
+        store_id=lambda: identity.get(""),
         metrics=metrics,
     )
 

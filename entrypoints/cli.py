@@ -6,11 +6,11 @@ from springline.cli.app import build_app
 from springline.cli.findings import Finding
 
 
-async def _temporal() -> list[Finding]:
+async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Finding]:
     # The Temporal SDK takes a good part of a second to load: only `doctor` pays.
     from entrypoints.doctor import temporal_findings  # noqa: PLC0415
 
-    return await temporal_findings()
+    return await temporal_findings(store_id, hooks_name)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio.api.common.v1 import WorkflowExecution as Execution
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
-from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState, TaskQueueType
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.workflow.v1 import VersioningOverride, WorkflowExecutionOptions
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
@@ -36,6 +36,7 @@ from temporalio.worker import WorkerDeploymentConfig
 
 from entrypoints.build import computed_build_id
 from entrypoints.probes import answers
+from entrypoints.runs import is_unserved
 from springline import names
 from springline.config import Settings
 
@@ -261,7 +262,7 @@ class Deployment:
                 ),
                 timeout=CALL_TIMEOUT,
             )
-            if is_unserved(described, time.time()) and not _is_handed_over(described):
+            if is_unserved(described, time.time(), UNSERVED_S) and not _is_handed_over(described):
                 await self._hand_over(run)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
@@ -291,21 +292,6 @@ class Deployment:
         if line != self._said:
             self._said = line
             _log.log(level, "%s", line)
-
-
-def is_unserved(described: DescribeWorkflowExecutionResponse, now_s: float) -> bool:
-    """Say whether a task of a run has waited for a worker for longer than one that is there lets it wait."""
-    if described.HasField("pending_workflow_task"):
-        task = described.pending_workflow_task
-        waits = task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
-        if waits and now_s - task.scheduled_time.ToDatetime().timestamp() > UNSERVED_S:
-            return True
-    return any(
-        activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        and not activity.HasField("last_failure")
-        and now_s - activity.scheduled_time.seconds > UNSERVED_S
-        for activity in described.pending_activities
-    )
 
 
 def _is_handed_over(described: DescribeWorkflowExecutionResponse) -> bool:

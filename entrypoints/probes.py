@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowQueryFailedError
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -12,6 +12,7 @@ from activities.messages import Probed
 from springline import names
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
+PING_S = 1.0
 PROBE_S = 3.0
 """How long a worker has to answer. One that is there takes milliseconds, one that is busy may take a second."""
 
@@ -42,6 +43,17 @@ async def probe(client: Client, queue: str, *, within_s: float = PROBE_S) -> Pro
             return None
         raise
     return probed
+
+
+async def ping(client: Client, queue: str) -> bool:
+    """Say whether a worker answers for the last probe of a queue, which has ended: asking it leaves nothing behind."""
+    try:
+        await client.get_workflow_handle(names.probe_workflow_id(queue)).query(
+            names.PROBED_QUERY, rpc_timeout=timedelta(seconds=PING_S)
+        )
+    except (RPCError, WorkflowQueryFailedError):
+        return False
+    return True
 
 
 async def answers(client: Client, queue: str) -> bool:

@@ -27,6 +27,9 @@ SWITCH_UPDATE = "switch"
 # Messages of RebuildWorkflow.
 PROGRESS_QUERY = "progress"
 
+# Message of ProbeWorkflow.
+PROBED_QUERY = "probed"
+
 # Activities of a commit.
 RESERVE = "reserve"
 WRITE_LOG = "write_log"

@@ -19,10 +19,13 @@ STEP_TIMEOUT = timedelta(seconds=5)
 class ProbeWorkflow:
     """Asks a worker of the queue that it was started on who it is."""
 
+    def __init__(self) -> None:
+        self._probed: Probed | None = None
+
     @workflow.run
     async def run(self) -> Probed:
         """Return what the worker that took the activity says of itself."""
-        probed: Probed = await workflow.execute_activity(
+        self._probed = await workflow.execute_activity(
             names.PROBE,
             result_type=Probed,
             schedule_to_close_timeout=STEP_TIMEOUT,
@@ -30,4 +33,10 @@ class ProbeWorkflow:
             retry_policy=RetryPolicy(maximum_attempts=2),
             summary="a worker says who it is",
         )
-        return probed
+        assert self._probed is not None
+        return self._probed
+
+    @workflow.query(name=names.PROBED_QUERY, description="What the worker said of itself")
+    def probed(self) -> Probed | None:
+        """Return the answer of the worker that was asked."""
+        return self._probed

@@ -10,7 +10,7 @@ import orjson
 
 from springline.errors import InvariantViolated
 from springline.paths import store_identity
-from springline.storage.port import IfAbsent, ObjectStore, Stored
+from springline.storage.port import IfAbsent, ObjectStore
 
 
 async def store_id(store: ObjectStore, new_id: str) -> str:
@@ -18,15 +18,22 @@ async def store_id(store: ObjectStore, new_id: str) -> str:
 
     Raises `InvariantViolated` if what stands there is no id, and what the store does.
     """
+    found = await known_store_id(store)
+    if found is not None:
+        return found
+    await store.put(store_identity(), orjson.dumps({"store_id": new_id}), IfAbsent())
+    # Read back: another process may have been first.
+    return await known_store_id(store) or new_id
+
+
+async def known_store_id(store: ObjectStore) -> str | None:
+    """Return the store's id, None if it has none: no process of ours has worked with it. Raises as `store_id`."""
     path = store_identity()
     there = await store.get(path)
     if there is None:
-        written = await store.put(path, orjson.dumps({"store_id": new_id}), IfAbsent())
-        if isinstance(written, Stored):
-            return new_id
-        there = await store.get(path)
+        return None
     try:
-        found = orjson.loads(there.data)["store_id"] if there is not None else None
+        found = orjson.loads(there.data)["store_id"]
     except (ValueError, TypeError, KeyError):
         found = None
     if not isinstance(found, str):
