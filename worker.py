@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -34,15 +33,16 @@ from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
 from activities.switch import SwitchActivities
 from activities.tables import TableActivities
-from entrypoints.connection import connect, load_hooks, metrics_runtime
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, load_hooks, metrics_runtime
 from entrypoints.deployment import Deployment, deployment_config
 from entrypoints.health import HealthServer
+from entrypoints.leaving import run_and_leave
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
 from springline.storage.canary import canary
@@ -231,19 +231,18 @@ async def _main(arguments: Sequence[str]) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         await run_worker(settings, options.queues, stop)
-    except StoreMisconfigured as error:
-        logger.error("the store cannot be used: %s", error)
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured) as error:
+        sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
-    except (StoreError, RuntimeError, OSError) as error:
-        logger.error("cannot run: %s", error)
+    except (StoreError, TemporalUnreachable, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
         return EXIT_TRY_AGAIN
-    return 0
+    return EXIT_DONE
 
 
 def main() -> None:
-    """Run the worker and exit with its code."""
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(asyncio.run(_main(sys.argv[1:])))
+    """Run the worker and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+    run_and_leave(lambda: asyncio.run(_main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from temporalio.client import Client
 from ulid import ULID
 
-from entrypoints.connection import TemporalUnreachable, check_namespace, connect, load_hooks
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect, load_hooks
+from entrypoints.leaving import run_and_leave
+from entrypoints.listening import listen
 from entrypoints.logs import configure_logging
 from entrypoints.readiness import Readiness
 from entrypoints.temporal import TemporalCommitGateway
@@ -146,7 +147,10 @@ async def serve(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        with _listening(settings) as listener:
+        host_variable, port_variable = f"{PREFIX}API_HOST", f"{PREFIX}API_PORT"
+        with listen(
+            settings.api_host, settings.api_port, host_variable=host_variable, port_variable=port_variable
+        ) as listener:
             host, port = listener.getsockname()[:2]
             logger.info("serving %s on http://%s:%s", settings.store_url, host, port)
             await server.serve(sockets=[listener])
@@ -158,37 +162,23 @@ async def serve(settings: Settings) -> None:
     logger.info("stopped")
 
 
-def _listening(settings: Settings) -> socket.socket:
-    """Return a bound socket; raises `OSError` naming the address."""
-    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-    # With the protocol spelled out, asyncio switches Nagle's algorithm off; else small answers wait 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.api_host, settings.api_port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise OSError(
-            f"cannot listen on {settings.api_host}:{settings.api_port}: {error.strerror}. "
-            f"Set {PREFIX}API_PORT (0: any free port) or {PREFIX}API_HOST."
-        ) from error
-    return listener
-
-
-def main() -> None:
-    """Run the API and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+def _run() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
         asyncio.run(serve(settings))
-    except (ConfigurationError, StoreMisconfigured) as error:
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_BAD_INPUT)
+        return EXIT_BAD_INPUT
     except (StoreError, TemporalUnreachable, OSError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_TRY_AGAIN)
-    sys.exit(EXIT_DONE)
+        return EXIT_TRY_AGAIN
+    return EXIT_DONE
+
+
+def main() -> None:
+    """Run the API and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+    run_and_leave(_run)
 
 
 if __name__ == "__main__":

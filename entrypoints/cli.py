@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entrypoints.leaving import run_and_leave
 from springline.cli.app import build_app
 from springline.cli.findings import Finding
 
@@ -15,7 +16,7 @@ async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Findin
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    build_app(_temporal)(prog_name="springline")
+    run_and_leave(lambda: build_app(_temporal)(prog_name="springline"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
+
+from entrypoints.doctor import temporal_findings
+from springline.cli.findings import State
 from springline.config import PREFIX
 from springline.local.processes import Child
 from tests.server.appends import Appends
@@ -112,6 +117,82 @@ async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
     await ledger.check()
     await appends.check()
     assert load.longest_pause() < LONGEST_PAUSE_S
-    assert load.longest_wait() < LONGEST_PAUSE_S
+    assert load.longest_wait() < LONGEST_ANSWER_S
     await appends.aclose()
     await ledger.aclose()
+
+
+async def found(name: str, state: State) -> str:
+    """Return what doctor says of a check that it finds in a state, None if it does not."""
+    (said, *_) = [one.what for one in await temporal_findings() if one.name == name and one.state is state] or [""]
+    return said
+
+
+async def test_without_versions_nobody_hangs_and_doctor_names_the_mistake(
+    own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
+) -> None:
+    ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
+    old = [own_cluster.start_worker(environment=build("1.0", VERSIONING="off")) for _ in range(2)]
+    await own_cluster.ready(*old)
+    assert await found("worker versions", State.OK)
+    load = Load(ledger, appends)
+    async with load.running():
+        await load.goes_on()
+        await replaced(own_cluster, old[0], NEWER, environment=build("1.1", VERSIONING="off"))
+        await load.goes_on()
+        said = await found("worker versions", State.WRONG)
+        assert "1.0" in said
+        assert "1.1" in said
+        # All at once: whatever the old build had begun, the new one has to go on with.
+        old[1].kill()
+        own_cluster.workers.remove(old[1])
+        await load.goes_on()
+        said = await found("workflow runs", State.WRONG)
+        assert "does not fit their history" in said
+    record_property("explored", f"an upgrade without versions: {load.told()}")
+    await ledger.check()
+    await appends.check()
+    assert load.longest_wait() < LONGEST_ANSWER_S
+    await appends.aclose()
+    await ledger.aclose()
+
+
+async def test_a_build_that_replaces_another_at_once_takes_over_its_runs(
+    own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
+) -> None:
+    ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
+    old = [own_cluster.start_worker(environment=build("1.0")) for _ in range(2)]
+    await own_cluster.ready(*old)
+    load = Load(ledger, appends)
+    async with load.running():
+        await load.goes_on()
+        new = own_cluster.start_worker(NEWER, environment=build("1.1"))
+        for worker in old:
+            worker.kill()
+            own_cluster.workers.remove(worker)
+        killed = time.monotonic()
+        await own_cluster.ready(new)
+        came_back = time.monotonic() - killed
+        await load.goes_on()
+        # Back again, with the old build: it was current before, and takes over when the new one is gone.
+        new.kill()
+        own_cluster.workers.remove(new)
+        back = own_cluster.start_worker(environment=build("1.0"))
+        await own_cluster.ready(back)
+        await load.goes_on()
+    told = f"{load.told()}, {1000 * came_back:.0f} ms without any worker"
+    record_property("explored", f"all workers replaced at once, and back: {told}")
+    await ledger.check()
+    await appends.check()
+    await appends.aclose()
+    await ledger.aclose()
+
+
+@pytest.fixture
+def at_the_cluster(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have doctor look at the test's own server."""
+    (tmp_path / "none.toml").touch()
+    for name in ("TEMPORAL_API_KEY", "TEMPORAL_PROFILE", "TEMPORAL_TLS", "TEMPORAL_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("TEMPORAL_ADDRESS", own_cluster.stack.temporal_address)
