@@ -37,15 +37,16 @@ from temporalio.worker import WorkerDeploymentConfig
 from entrypoints.build import computed_build_id
 from entrypoints.probes import answers
 from entrypoints.runs import is_unserved
+from entrypoints.wedged import end_if_wedged
 from springline import names
 from springline.config import Settings
 
 CALL_TIMEOUT = timedelta(seconds=5)
-SETTLING_S = 0.2
+SETTLING_S = 0.3
 """Between two looks while something is about to change: this build becomes current, or older ones end."""
 SETTLED_S = 5.0
 """Between two looks while nothing does."""
-QUIET_LOOKS = 50
+QUIET_LOOKS = 30
 """So many looks without a run of another build, and nothing is about to change any more."""
 UNSERVED_S = 1.5
 """A task that waits for so long has no worker: one that is there takes it within milliseconds."""
@@ -262,6 +263,8 @@ class Deployment:
                 ),
                 timeout=CALL_TIMEOUT,
             )
+            if _is_handed_over(described) and await end_if_wedged(self._client, run.id, run.run_id):
+                return
             if is_unserved(described, time.time(), UNSERVED_S) and not _is_handed_over(described):
                 await self._hand_over(run)
         except RPCError as error:

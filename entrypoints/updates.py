@@ -7,6 +7,7 @@ Sent again while the first is under way, a batch joins it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from temporalio.common import QueryRejectCondition
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from entrypoints.wedged import end_if_wedged
 from springline import names
 from springline.errors import Code, Refusal
 from springline.requests.gateway import BatchRefused, TryAgain
@@ -101,6 +103,8 @@ async def send_batch(
     except WorkflowAlreadyStartedError as error:
         raise _again(lane, "the run ended while the batch arrived", in_doubt=False) from error
     except RPCError as error:
+        if error.status is RPCStatusCode.FAILED_PRECONDITION:
+            await _end_if_wedged(client, start)
         raise _failed_call(error, lane) from error
     except RuntimeError as error:
         # A lazy client that cannot connect says so in this way.
@@ -122,6 +126,12 @@ async def query_status(client: Client, workflow_id: str, result_type: type[R]) -
         _log.debug("%s: no status of its workflow: %s", workflow_id, error)
         return None
     return status
+
+
+async def _end_if_wedged(client: Client, start: WithStartWorkflowOperation[Any, Any]) -> None:
+    """See to it that a batch that a failing workflow task threw back does not wait for one that fails for ever."""
+    with contextlib.suppress(RPCError, RuntimeError):
+        await end_if_wedged(client, start._start_workflow_input.id)
 
 
 def refusal_in(error: ApplicationError) -> Refusal | None:
