@@ -42,11 +42,12 @@ from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
+from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
@@ -175,6 +176,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         store = CountedStore(open_store(settings.store_url), count)
         stack.push_async_callback(store.aclose)
         await canary(store, str(uuid.uuid4()))
+        await store_id(store, str(uuid.uuid4()))
         await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
         client = await connect(runtime, hooks=hooks)
@@ -231,7 +233,7 @@ async def _main(arguments: Sequence[str]) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         await run_worker(settings, options.queues, stop)
-    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured) as error:
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured, InvariantViolated) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
     except (StoreError, TemporalUnreachable, RuntimeError, OSError) as error:

@@ -35,7 +35,7 @@ from springline.api.metrics import CoalescerCollector
 from springline.api.ports import Deps
 from springline.commit.coalescer import Coalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
 from springline.paths import canary_object
 from springline.requests.brief import Brief
 from springline.storage.canary import canary
@@ -131,6 +131,7 @@ async def serve(settings: Settings) -> None:
     store = open_store(settings.store_url)
     try:
         await canary(store, str(uuid.uuid4()))
+        await store_id(store, str(uuid.uuid4()))
         client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))
         gateway = TemporalCommitGateway(client, checkpoint_interval=settings.checkpoint_interval)
         coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
@@ -167,7 +168,7 @@ def _run() -> int:
         settings = load_settings()
         configure_logging(settings)
         asyncio.run(serve(settings))
-    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured) as error:
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured, InvariantViolated) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
     except (StoreError, TemporalUnreachable, OSError) as error:

@@ -129,7 +129,7 @@ async def test_no_doctor_aborts_at_its_end(
 ) -> None:
     worker = own_cluster.start_worker()
     await own_cluster.ready(worker)
-    at_the_cluster = own_cluster.stack.child_environment() | {"SPRINGLINE_API_URL": own_cluster.stack.api_url}
+    at_the_cluster = own_cluster.stack.child_environment()
     places = asyncio.Semaphore(AT_ONCE)
 
     async def doctor() -> tuple[int, str]:
