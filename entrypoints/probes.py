@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowQueryFailedError
@@ -35,7 +36,8 @@ async def probe(client: Client, queue: str, *, within_s: float = PROBE_S) -> Pro
             static_summary=f"is a worker of {queue} there?",
             rpc_timeout=limit,
         )
-        probed: Probed = await handle.result(rpc_timeout=limit)
+        async with asyncio.timeout(2 * within_s):
+            probed: Probed = await handle.result(rpc_timeout=limit)
     except (WorkflowFailureError, TimeoutError):
         return None
     except RPCError as error:

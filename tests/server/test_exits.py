@@ -22,7 +22,7 @@ API = ("-m", "entrypoints.api")
 CLI = ("-m", "entrypoints.cli")
 SECRET = "s" * 32
 DONE, BAD_INPUT, TRY_AGAIN = 0, 2, 4
-AT_ONCE = 4
+AT_ONCE = 2
 
 
 @pytest.fixture(scope="module")
