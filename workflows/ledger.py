@@ -20,11 +20,10 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from springline import names
     from springline.sequencer.orders import WorkspaceRef
     from workflows.cancellation import finish_though_cancelled
+    from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_messages import (
         AppendBatch,
         AppendBatchResult,
@@ -51,7 +50,7 @@ LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
 """How long a run waits for callers to come back before it ends: twice what a round takes."""
 
 
-@workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class LedgerWorkflow:
     """Sequences the events of one workspace."""
 

@@ -186,6 +186,9 @@ class ReadyBody(BaseModel):
 
     ready: bool
     checks: dict[str, str] = Field(description="By name: `ok`, or what is wrong.")
+    warnings: dict[str, str] = Field(
+        default={}, description="What is wrong somewhere, though this process can work: by name, as in `checks`."
+    )
 
 
 class VersionBody(BaseModel):
@@ -194,3 +197,4 @@ class VersionBody(BaseModel):
     name: str
     version: str
     api: str
+    store_id: str | None = Field(default=None, description="Which store it works with; null if that cannot be told.")

@@ -160,6 +160,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),
     (paths.canary_object("c1-race"), "canary/c1-race"),
+    (paths.store_identity(), "canary/store-id.json"),
     (paths.unity_preview(TABLE), f"uc/delta_preview/{TABLE}.json"),
     # S 1.9
     (paths.iceberg_pointer(TABLE), f"_catalog/iceberg_pointers/{TABLE}.json"),
