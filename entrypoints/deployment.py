@@ -272,18 +272,16 @@ class Deployment:
 
     async def _hand_over(self, run: WorkflowExecution) -> None:
         _log.warning("run %s of %s has no worker of its build left: %s takes it", run.run_id, run.id, self._name)
-        await self._client.workflow_service.update_workflow_execution_options(
-            UpdateWorkflowExecutionOptionsRequest(
-                namespace=self._client.namespace,
-                workflow_execution=Execution(workflow_id=run.id, run_id=run.run_id),
-                workflow_execution_options=WorkflowExecutionOptions(
-                    versioning_override=VersioningOverride(auto_upgrade=True)
-                ),
-                update_mask={"paths": ["versioning_override"]},
-                identity=self._client.identity,
+        request = UpdateWorkflowExecutionOptionsRequest(
+            namespace=self._client.namespace,
+            workflow_execution=Execution(workflow_id=run.id, run_id=run.run_id),
+            workflow_execution_options=WorkflowExecutionOptions(
+                versioning_override=VersioningOverride(auto_upgrade=True)
             ),
-            timeout=CALL_TIMEOUT,
+            identity=self._client.identity,
         )
+        request.update_mask.paths.append("versioning_override")
+        await self._client.workflow_service.update_workflow_execution_options(request, timeout=CALL_TIMEOUT)
 
     @property
     def _name(self) -> str:
