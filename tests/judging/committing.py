@@ -73,12 +73,12 @@ class Bed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.root = paths.default_table_root(TABLE_ID)
+        self.root = paths.new_table_root(TABLE_ID, SCOPE)
 
     @property
     def location(self) -> Path:
         """The table's own folder."""
-        return self.folder / SCOPE.full(paths.relative_path(self.root))
+        return self.folder / SCOPE.full(paths.workspace_path(self.root))
 
     def table(self) -> Table:
         store = ScopedStore(LocalStore(self.folder, fsync=False), SCOPE)
