@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any, cast
 
 import orjson
@@ -45,8 +46,18 @@ def request(number: int) -> CommitRequest:
     )
 
 
+class NoRuns:
+    """A server that has no runs to look at."""
+
+    async def describe_workflow_execution(self, _asked: Any, *, timeout: timedelta) -> None:
+        raise RPCError(f"no such run, looked for within {timeout}", RPCStatusCode.NOT_FOUND, b"")
+
+
 class FakeClient:
     """A Temporal client whose updates end as `script` says, then succeed."""
+
+    namespace = "lake"
+    workflow_service = NoRuns()
 
     def __init__(self, *script: BaseException) -> None:
         self.script = list(script)
