@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any, cast
 
 import orjson
@@ -49,8 +48,8 @@ def request(number: int) -> CommitRequest:
 class NoRuns:
     """A server that has no runs to look at."""
 
-    async def describe_workflow_execution(self, _asked: Any, *, timeout: timedelta) -> None:
-        raise RPCError(f"no such run, looked for within {timeout}", RPCStatusCode.NOT_FOUND, b"")
+    async def describe_workflow_execution(self, _asked: Any, **_options: Any) -> None:
+        raise RPCError("no such run", RPCStatusCode.NOT_FOUND, b"")
 
 
 class FakeClient:
