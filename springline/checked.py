@@ -82,7 +82,7 @@ def verify(data: bytes, members: Collection[str] | None = None, name: str = "") 
         return True
     try:
         there = _MEMBERS.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WrongChecksum(f"it is no JSON object: {error}") from error
     if MEMBER in there:
         raise WrongChecksum("its checksum cannot be read, or is not its last member")
