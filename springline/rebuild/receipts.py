@@ -136,7 +136,7 @@ def _list_in(data: bytes, path: ObjectPath) -> list[str]:
             return msgspec.json.decode(data, type=list[str])  # as older versions wrote it
         verify(data, _List.__struct_fields__, path)
         return msgspec.json.decode(data, type=_List).items
-    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no list: {error}", WORK_AGAIN) from error
 
 
