@@ -11,8 +11,10 @@ import pyarrow as pa
 from springline.client.plain import bad_column, check_names
 from springline.errors import Code, Refused, refused
 
-SLICE_ROWS = 131_072
-"""Rows of one batch at most."""
+READ_ROWS = 131_072
+"""Rows taken at a time from a source that makes batches of them as large as it is told."""
+SLICE_ROWS = 1_048_576
+"""Rows of one batch at most: a row group. Each batch changes threads several times, so few are better than many."""
 SLICE_BYTES = 32 * 1024 * 1024
 """What a batch weighs at most, unless one row weighs more."""
 SMALL_ROWS = 16_384
@@ -67,7 +69,7 @@ def _raw(data: Any) -> Iterator[pa.RecordBatch]:
         for frame in data.collect_batches(maintain_order=True):
             yield from _stream(frame)
     elif library in ("duckdb", "_duckdb") and hasattr(data, "to_arrow_reader"):
-        yield from data.to_arrow_reader(SLICE_ROWS)
+        yield from data.to_arrow_reader(READ_ROWS)
     elif library == "pyarrow" and hasattr(data, "to_batches"):
         yield from data.to_batches()
     elif hasattr(data, "__arrow_c_stream__"):
@@ -110,8 +112,8 @@ def _pandas(frame: Any) -> Iterator[pa.RecordBatch]:
         frame = frame.to_frame()
     names = [str(name) for name in frame.columns]
     check_names(pa.schema([(name, pa.null()) for name in names]))
-    for start in range(0, max(len(frame), 1), SLICE_ROWS):
-        part = frame.iloc[start : start + SLICE_ROWS]
+    for start in range(0, max(len(frame), 1), READ_ROWS):
+        part = frame.iloc[start : start + READ_ROWS]
         try:
             table = pa.Table.from_pandas(part, preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
