@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from springline.client.casts import Conversion
 from springline.client.plain import plain, plain_type
+from springline.client.python_values import array_of
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def literal(value: Any, column: pa.Field, *, field: str) -> str:
             remedy="Give it as a SQL expression in set=, or merge rows that hold it.",
         )
     try:
-        given = plain(pa.array([value]), column.name)
+        given = plain(array_of(column.name, [value]), column.name)
         wanted = pa.schema([column.with_nullable(True)])
         (stored,) = Conversion(pa.schema([(column.name, given.type)]), wanted).apply([given], 1)
     except Refused as error:

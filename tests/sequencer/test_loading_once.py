@@ -16,6 +16,7 @@ from springline.sequencer.standing import read_standing
 from springline.sequencer.warm import WarmState
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
+from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
 from tests.sequencer.world import CONFIG, SCOPE
@@ -41,22 +42,39 @@ def reads(store: FaultyStore) -> Counter[str]:
     )
 
 
+class GatedStore(MemoryStore):
+    """A store whose table files can be read while its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, path: ObjectPath) -> StoredObject | None:
+        if ".parquet" in path:
+            await self.gate.wait()
+        return await super().get(path)
+
+
 async def test_attempts_that_are_given_up_do_not_begin_anew() -> None:
-    store = FaultyStore(MemoryStore(), latency=0.02)
+    gated = GatedStore()
+    store = FaultyStore(gated)
     scoped = ScopedStore(store, SCOPE)
     publisher = await published(scoped)
     head = await head_of(scoped)
     store.forget()
     state = WarmState(CONFIG)
+    gated.gate.clear()
     for _ in range(4):
         attempt = asyncio.create_task(state.at(scoped, head))
-        await asyncio.sleep(0.03)
+        await asyncio.wait({attempt}, timeout=0.03)
         assert not attempt.done()
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
         assert state.progress is not None
         assert str(state.progress).startswith("loading the state: ")
+    gated.gate.set()
     warm = await state.at(scoped, head)
     assert golden_rows(warm.state) == golden_rows(publisher.state)
     assert set(reads(store).values()) == {1}, "each file was read once"
