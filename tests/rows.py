@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -26,9 +26,11 @@ CREATED_MS = 1_736_899_200_000
 COLUMNS = [{"name": "id", "type": "long"}, {"name": "writer", "type": "string"}]
 
 
-async def create_rows_table(store: ObjectStore, name: str = "rows", table_id: str = TABLE_ID) -> TableEntry:
+async def create_rows_table(
+    store: ObjectStore, name: str = "rows", table_id: str = TABLE_ID, properties: Mapping[str, str] | None = None
+) -> TableEntry:
     """Create a table of numbered rows in the workspace `SCOPE` of `store`."""
-    spec = CreateTable.model_validate({"name": name, "columns": COLUMNS})
+    spec = CreateTable.model_validate({"name": name, "columns": COLUMNS, "properties": dict(properties or {})})
     return await create_table(ScopedStore(store, SCOPE), SCOPE, spec, table_id, CREATED_MS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -35,6 +35,13 @@ class Bench(WorkflowBench):
     async def open(self) -> None:
         await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id)
         await self.start_worker()
+
+    async def use_table(self, properties: Mapping[str, str]) -> None:
+        """Go on with another table, which has these properties."""
+        self.table_id = str(uuid_utils.uuid7())
+        self.workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
+        self.table = Table(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
+        await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id, properties)
 
     # Requests.
 

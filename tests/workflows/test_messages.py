@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from typing import Any
 
+import orjson
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
@@ -275,6 +276,31 @@ async def test_a_checkpoint_starts_at_the_interval_and_is_nobodys_burden(bench: 
         if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED
     ]
     assert started == [names.CHECKPOINT_WORKFLOW]
+
+
+@pytest.mark.parametrize(("service", "written"), [(100, True), (1, True), (0, False)])
+async def test_a_tables_own_checkpoint_interval_goes_before_the_services(
+    bench: Bench, service: int, written: bool
+) -> None:
+    """The table wants a checkpoint at each second version, whatever the service's interval, unless that is none."""
+    await bench.use_table({"delta.checkpointInterval": "2"})
+    requests = [await bench.stage_strict("one", 0), await bench.stage("two"), await bench.stage("two")]
+    assert versions(await bench.commit(*requests, start=bench.start_input(checkpoint_interval=service))) == [1, 2, 3]
+    await bench.finished()
+    asked = [
+        event.start_child_workflow_execution_initiated_event_attributes.input.payloads[0].data
+        for event in (await bench.history()).events
+        if event.event_type == EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED
+    ]
+    assert [orjson.loads(start)["version"] for start in asked] == ([2] if written else [])
+    if written:
+        child = bench.client.get_workflow_handle(
+            names.checkpoint_workflow_id(SCOPE.tenant, SCOPE.workspace, bench.table_id)
+        )
+        async with asyncio.timeout(30):
+            result = await child.result()
+        assert result["kind"] == "written"
+        assert await bench.store.get(paths.delta_checkpoint(bench.table.root, result["version"])) is not None
 
 
 async def test_a_table_is_found_by_its_name_and_so_is_its_checkpoint(bench: Bench) -> None:
