@@ -29,7 +29,7 @@ from entrypoints.connection import (
     load_hooks,
 )
 from entrypoints.probes import PROBE_S, probe
-from entrypoints.runs import RECENTLY, Trouble, broken_runs, troubled_runs
+from entrypoints.runs import RECENTLY, UNSERVED, Trouble, broken_runs, troubled_runs
 from springline import names
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.config import ConfigurationError
@@ -306,10 +306,13 @@ async def _of_runs(client: Client) -> Finding:
 def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
     """Judge the runs that do not move, and those that failed lately because the code did not fit them."""
     if stuck:
-        first = stuck[0]
+        first = next((one for one in stuck if one.why != UNSERVED), stuck[0])
+        told = f"{len(stuck)} run(s) do not move; {first.workflow_id}, run {first.run_id}: {first.why}"
+        if first.why == UNSERVED:
+            return unreachable(_CHECKS[5], told, "Start workers for its queue, of its build: runbooks/deploy.md.")
         return wrong(
             _CHECKS[5],
-            f"{len(stuck)} run(s) do not move; {first.workflow_id}, run {first.run_id}: {first.why}",
+            told,
             f"See `temporal workflow describe --workflow-id {first.workflow_id}` and the workers' logs, then "
             "runbooks/deploy.md, a wedged workflow.",
         )

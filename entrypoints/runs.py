@@ -40,6 +40,8 @@ _TYPES = ", ".join(
     )
 )
 
+UNSERVED = "no worker takes its tasks"
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -100,7 +102,7 @@ async def _trouble_of(client: Client, run: WorkflowExecution) -> Trouble | None:
     if described.HasField("pending_workflow_task") and task.attempt >= FAILING_ATTEMPTS:
         return Trouble(run.id, run.run_id, f"its workflow task fails, attempt {task.attempt}")
     if is_unserved(described, datetime.now(UTC).timestamp(), WAITS_S):
-        return Trouble(run.id, run.run_id, "no worker takes its tasks")
+        return Trouble(run.id, run.run_id, UNSERVED)
     return None
 
 
