@@ -156,10 +156,7 @@ class Scratch:
         return Files(adds)
 
     def _make_durable(self, names: Sequence[str]) -> None:
-        """Flush files and folders to the disk: a commit must not outlive what it names.
-
-        All at once: a file system writes what several wait for in one go.
-        """
+        """Flush files and folders to the disk: a commit must not outlive what it names."""
         top = str(self._folder)
         folders = {top, *(str(parent) for parent in (self._folder.parent, self._folder.parent.parent))}
         for name in names:
@@ -167,11 +164,7 @@ class Scratch:
             while inner and f"{top}/{inner}" not in folders:
                 folders.add(f"{top}/{inner}")
                 inner = inner.rpartition("/")[0]
-        everything = [*(f"{top}/{name}" for name in names), *folders]
-        if len(everything) > FLUSHED_ONE_BY_ONE and _flush_file_system(self._folder):
-            return
-        with ThreadPoolExecutor(FLUSHED_AT_ONCE, thread_name_prefix="springline-flush") as pool:
-            list(pool.map(_flush, everything))
+        flush([*(f"{top}/{name}" for name in names), *folders], self._folder)
 
     def _upload(self, names: Sequence[str], targets: Sequence[str]) -> None:
         paired = list(zip(names, targets, strict=True))
@@ -242,6 +235,17 @@ def check_settings(settings: Mapping[str, str], table: str) -> None:
 def _add(add: dict[str, Any], path: str) -> dict[str, Any]:
     """Return an action as it was written, under its path in the table, without members that say nothing."""
     return {name: value for name, value in add.items() if value is not None} | {"path": path}
+
+
+def flush(names: Sequence[str], folder: Path) -> None:
+    """Flush files and folders, by path, to the disk; raises `OSError`. `folder`: one on their file system.
+
+    All at once: a file system writes what several wait for in one go.
+    """
+    if len(names) > FLUSHED_ONE_BY_ONE and _flush_file_system(folder):
+        return
+    with ThreadPoolExecutor(FLUSHED_AT_ONCE, thread_name_prefix="springline-flush") as pool:
+        list(pool.map(_flush, names))
 
 
 def _flush(path: str) -> None:

@@ -122,7 +122,7 @@ async def test_a_payload_in_a_commit_is_judged_as_a_staged_one(world: World, pay
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     if isinstance(payload, str):
         staged = await world.client.post(f"{TABLES}/{table}/commits/stage", json={"payload": payload})
-        assert {**staged.json(), "request_id": None} == {**answer.json(), "request_id": None}
+        assert {**staged.json(), "requestId": None} == {**answer.json(), "requestId": None}
     assert set(world.store.objects) == before
     assert not world.sequencer.batches
 
