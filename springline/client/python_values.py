@@ -1,4 +1,4 @@
-"""Lists of Python values as Arrow arrays; where Arrow would change a value, or take its parts for rows, it is refused."""
+"""Lists of Python values as Arrow arrays; where Arrow would change one, or take its parts for rows, it is refused."""
 
 from __future__ import annotations
 
