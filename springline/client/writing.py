@@ -192,8 +192,21 @@ def append(table: Table, data: Any, *, key: str | None = None, schema_mode: str 
 
 def overwrite(table: Table, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
     """Replace rows exactly once; see `DeltaTable.overwrite`."""
+    if where is not None and not _is_sql_text(where):
+        raise refused(
+            Code.INVALID_REQUEST,
+            "where is not a SQL text in whole characters",
+            field="where",
+            value=repr(where)[:200],
+            remedy="Write SQL over the partition columns, such as day = '2024-01-01', or leave it out.",
+        )
     plan = _plan(data, key, lambda rows: Identity("overwrite", combined([rows, "" if where is None else where])))
     return _Write(table, plan, _Overwrite(table, plan, where)).run()
+
+
+def _is_sql_text(text: object) -> bool:
+    """Say whether something is a text of whole characters that is not empty."""
+    return isinstance(text, str) and bool(text.strip()) and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _plan(data: Any, key: str | None, identify: Callable[[str], Identity]) -> _Plan:
