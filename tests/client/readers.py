@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-import shutil
 import struct
-import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -46,10 +44,7 @@ def by_delta_rs(location: str) -> pa.Table:
 
 
 def by_polars(location: str) -> pa.Table:
-    # Polars takes folders named `name=value` above a table for partitions of it: so read a copy below none.
-    with tempfile.TemporaryDirectory() as plain:
-        copied = shutil.copytree(folder_of(location), Path(plain) / "table")
-        return pl.read_delta(str(copied)).to_arrow()
+    return pl.read_delta(location).to_arrow()
 
 
 def by_duckdb(location: str) -> pa.Table:

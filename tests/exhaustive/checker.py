@@ -17,13 +17,14 @@ import orjson
 from springline import paths
 from springline.delta.coordinator import decode_coordinator
 from springline.delta.marker import decode_marker
+from springline.delta.payload import fingerprint_of
 from springline.delta.request import Mode
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind
 from springline.storage.port import IfAbsent, IfVersion
 from tests.exhaustive.process import Call
-from tests.exhaustive.world import ROOT, SCOPE, TABLE_ID, Asked, log_path
+from tests.exhaustive.world import ROOT, SCOPE, TABLE_ID, Asked, lines, log_path
 from tests.linearizability import checker as linearizability
 from tests.linearizability import history
 
@@ -68,6 +69,13 @@ class LogFile:
         springline = self.info.get("springline")
         return springline.get("members") if isinstance(springline, dict) else None
 
+    def identities(self, asked: Asked) -> set[str | None]:
+        """Return the fingerprints under which the version holds a request of this key."""
+        key = asked.request.idempotency_key
+        if self.members is not None:
+            return {member.get("fingerprint") for member in self.members if member["key"] == key}
+        return {fingerprint_of(self.info)} if self.info.get("txnId") == key else set()
+
 
 def read_log(store: MemoryStore) -> list[LogFile]:
     """Return the table's versions in order; I1 if they are not dense."""
@@ -91,10 +99,18 @@ def read_log(store: MemoryStore) -> list[LogFile]:
 
 
 def holds(log: LogFile, asked: Asked) -> bool:
-    """Say whether a version is, or contains, this very request."""
+    """Say whether a version is, or contains, this request: in these bytes, or in others of the same fingerprint."""
+    return holds_bytes(log, asked) or (asked.wish.fingerprint is not None and asked.identity in log.identities(asked))
+
+
+def holds_bytes(log: LogFile, asked: Asked) -> bool:
+    """Say whether a version is, or contains, the very bytes that this request staged."""
     members = log.members
     if members is not None:
-        return {"key": asked.request.idempotency_key, "sha256": asked.sha256} in members
+        named = {"key": asked.request.idempotency_key, "sha256": asked.sha256}
+        if asked.wish.fingerprint is not None:
+            named["fingerprint"] = asked.identity
+        return named in members
     return log.data == asked.wish.data
 
 
@@ -143,14 +159,14 @@ def check_version(entry: LogFile, log: Sequence[LogFile], requests: Sequence[Ask
     if entry.abandoned:
         demand(not entry.added, "I2", f"fill {entry.version} adds data")
         return
-    inside = [a for a in requests if holds(entry, a)]
+    inside = [a for a in requests if holds_bytes(entry, a)]
     demand(bool(inside), "bytes", f"version {entry.version} holds bytes that nobody staged: {entry.data!r}")
     if entry.members is not None:
         by_key = {a.request.idempotency_key: a for a in inside}
         demand(
             [m["key"] for m in entry.members] == [*dict.fromkeys(m["key"] for m in entry.members)], "I2", "a key twice"
         )
-        expected = b"".join(by_key[m["key"]].wish.data for m in entry.members)
+        expected = b"".join(lines(*by_key[m["key"]].wish.actions) for m in entry.members)
         demand(
             entry.data.partition(b"\n")[2] == expected, "bytes", f"version {entry.version} is no merge of its members"
         )
@@ -172,7 +188,7 @@ def check_markers(store: MemoryStore, log: Sequence[LogFile], requests: Sequence
     for key in {a.request.idempotency_key for a in requests}:
         path = SCOPE.full(paths.delta_marker(TABLE_ID, key))
         stored = store.objects.get(path)
-        mine = [(a, e) for a in requests if a.request.idempotency_key == key for e in log[1:] if holds(e, a)]
+        mine = [(a, e) for a in requests if a.request.idempotency_key == key for e in log[1:] if holds_bytes(e, a)]
         if stored is None:
             demand(not quiet or not mine, "I3", f"key {key} is in the log and has no marker")
             continue
@@ -193,7 +209,7 @@ def check_answers(calls: Sequence[Call], log: Sequence[LogFile]) -> None:
             continue
         asked = call.asked
         answer = (call.result.version, call.result.delta_log_path)
-        key = (asked.request.idempotency_key, asked.sha256)
+        key = (asked.request.idempotency_key, asked.identity)
         demand(first.setdefault(key, answer) == answer, "I5", f"{key[0]} was answered {first[key]} and {answer}")
         demand(
             call.result.version < len(log) and holds(log[call.result.version], asked),
@@ -204,7 +220,7 @@ def check_answers(calls: Sequence[Call], log: Sequence[LogFile]) -> None:
     copies: dict[tuple[str, str], set[str]] = {}
     for call in calls:
         request = call.asked.request
-        copies.setdefault((request.idempotency_key, call.asked.sha256), set()).add(request.staged_path)
+        copies.setdefault((request.idempotency_key, call.asked.identity), set()).add(request.staged_path)
     operations = [operation_of(call, copies) for call in calls]
     operations += [
         history.Operation(TABLE_ID, history.Kind.FOREIGN, 0, history.NEVER, version=e.version)
@@ -224,7 +240,7 @@ def operation_of(call: Call, copies: Mapping[tuple[str, str], set[str]]) -> hist
     """
     wish = call.asked.wish
     refused = history.ground(call.refusal.code) if call.refusal else None
-    if refused is history.Ground.NOT_COMMITTED and len(copies[wish.key_text, call.asked.sha256]) > 1:
+    if refused is history.Ground.NOT_COMMITTED and len(copies[wish.key_text, call.asked.identity]) > 1:
         refused = history.Ground.NONE
     return history.Operation(
         TABLE_ID,
@@ -232,7 +248,7 @@ def operation_of(call: Call, copies: Mapping[tuple[str, str], set[str]]) -> hist
         call.call,
         history.NEVER if call.ret is None else call.ret,
         wish.key_text,
-        call.asked.sha256,
+        call.asked.identity,
         wish.mode is Mode.APPEND,
         wish.read_version,
         version=call.result.version if call.result else None,

@@ -59,6 +59,12 @@ class Plan:
     late_last: bool = False
 
 
+def other_request(wish: Wish) -> Wish:
+    """Return a wish under the same key that is another request."""
+    rows = None if wish.rows is None else f"other-{wish.rows}"
+    return replace(wish, payload=f"other-{wish.payload}", rows=rows, copy=9)
+
+
 class Failed(AssertionError):
     """A history that breaks an invariant, with all that is needed to see it again."""
 
@@ -102,7 +108,7 @@ class Histories:
         self.asked = [[world.ask(wish) for wish in wishes] for wishes in scenario.contenders]
         self.first = [a for contender in self.asked for a in contender]
         by_key = {a.wish.key: a.wish for a in self.first}
-        self.others = [world.ask(replace(w, payload=f"other-{w.payload}", copy=9)) for w in by_key.values()]
+        self.others = [world.ask(other_request(wish)) for wish in by_key.values()]
         self.newcomer = world.ask(Wish(99, "newcomer"))
         self.everybody = [*self.first, *self.others, self.newcomer]
         self.tally = Tally()

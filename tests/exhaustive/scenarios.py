@@ -27,6 +27,14 @@ A_AGAIN = Wish(1, "a", copy=1)
 """The same request from another staged copy of its payload."""
 SAME_PATH = Wish(2, "a", app="other")
 """Another request that adds the same data file."""
+A_ROWS = Wish(1, "a", rows="a")
+A_ROWS_ANEW = Wish(1, "a-anew", rows="a")
+"""The same rows written anew: other bytes, another file, the same request."""
+A_OTHER_ROWS = Wish(1, "a", rows="z")
+"""Other rows under the same key, even if the file is named alike."""
+B_ROWS = Wish(2, "b", rows="b")
+A_ROWS_STRICT = Wish(1, "a", STRICT, rows="a")
+A_ROWS_STRICT_ANEW = Wish(1, "a-anew", STRICT, rows="a")
 A_TXN = Wish(1, "a", app="app")
 B_TXN = Wish(2, "b", app="app")
 
@@ -40,6 +48,7 @@ ALONE = [
     Scenario("strict, append, append, cold", ((A_STRICT, B, C),), cold=True),
     Scenario("two appends that may not share a version", ((A, SAME_PATH),)),
     Scenario("two appends of one application", ((A_TXN, B_TXN),)),
+    Scenario("one append of rows", ((A_ROWS,),)),
     Scenario("one append behind a rival", ((A,),), before=foreign_commit),
     Scenario("one strict behind a rival", ((A_LATER,),), before=foreign_commit),
 ]
@@ -61,6 +70,11 @@ CONTENDERS = [
     Scenario("same key, other payload, append", ((A,), (OTHER_A,))),
     Scenario("same key, other payload, strict", ((A_STRICT,), (OTHER_A_STRICT,))),
     Scenario("same key, append and strict", ((A,), (A_STRICT,))),
+    Scenario("same rows written twice", ((A_ROWS,), (A_ROWS_ANEW,))),
+    Scenario("same rows written twice, strict", ((A_ROWS_STRICT,), (A_ROWS_STRICT_ANEW,))),
+    Scenario("same key, other rows", ((A_ROWS,), (A_OTHER_ROWS,))),
+    Scenario("rows of two together, one of them again anew", ((A_ROWS, B_ROWS), (A_ROWS_ANEW,))),
+    Scenario("same rows written twice, cold", ((A_ROWS,), (A_ROWS_ANEW,)), cold=True),
     Scenario("other keys, append", ((A,), (B,))),
     Scenario("other keys, strict", ((A_STRICT,), (B_STRICT,))),
     Scenario("other keys, strict and append", ((A_STRICT,), (B,))),
@@ -77,6 +91,8 @@ CONTENDERS = [
 WITH_EVENTS = [
     Scenario("the staged payload is deleted", ((A,), (A,)), event=partial(delete_staged, A)),
     Scenario("the staged payload is deleted, another copy stays", ((A,), (A_AGAIN,)), event=partial(delete_staged, A)),
+    Scenario("rows, their payload is deleted", ((A_ROWS,), (A_ROWS_ANEW,)), event=partial(delete_staged, A_ROWS)),
+    Scenario("rows, a rival commits", ((A_ROWS,), (A_ROWS_ANEW,)), event=foreign_commit),
     Scenario("the staged payload of the other is deleted", ((A,), (B,)), event=partial(delete_staged, A)),
     Scenario("a strict request's payload is deleted", ((A_STRICT,), (B,)), event=partial(delete_staged, A_STRICT)),
     Scenario("the staged payload is rewritten", ((A,), (B,)), event=partial(rewrite_staged, A)),

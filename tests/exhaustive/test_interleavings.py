@@ -87,3 +87,5 @@ def test_contenders_really_meet() -> None:
         ("STALE_READ_VERSION", 1),
     }
     assert virtual_time.run(answers("same key, other payload, append")) == {(1, "KEY_REUSED"), ("KEY_REUSED", 1)}
+    assert virtual_time.run(answers("same rows written twice")) == {(1, 1)}
+    assert virtual_time.run(answers("same key, other rows")) == {(1, "KEY_REUSED"), ("KEY_REUSED", 1)}

@@ -20,6 +20,8 @@ TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"
 REF = TableRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=TABLE_ID)
 ROOT = paths.new_table_root(TABLE_ID, SCOPE)
 NOW_MS = 1_736_900_000_000
+OPERATION = "append"
+"""What the fingerprinted requests say they do."""
 
 
 def uuid7(number: int) -> str:
@@ -39,7 +41,8 @@ def lines(*actions: dict[str, object]) -> bytes:
 class Wish:
     """A request by what matters about it: which key, which payload, how, and which copy of the staged payload.
 
-    `app` adds a `txn` action of that application; `payload` names the data file that is added.
+    `app` adds a `txn` action of that application; `payload` names the data file that is added. `rows` names the
+    caller's rows: the payload carries their fingerprint, by which the request is known whatever its bytes.
     """
 
     key: int
@@ -48,17 +51,36 @@ class Wish:
     read_version: int = 0
     copy: int = 0
     app: str | None = None
+    rows: str | None = None
 
     @property
     def data(self) -> bytes:
         """Return the payload's bytes."""
+        return lines(*self.info, *self.actions)
+
+    @property
+    def info(self) -> list[dict[str, object]]:
+        """Return the payload's commitInfo, if it has one: with the key and the fingerprint, as our client writes it."""
+        if self.fingerprint is None:
+            return []
+        request = {"operation": OPERATION, "fingerprint": self.fingerprint}
+        return [{"commitInfo": {"timestamp": NOW_MS, "txnId": self.key_text, "springline": {"request": request}}}]
+
+    @property
+    def actions(self) -> list[dict[str, object]]:
+        """Return what the payload does to the table."""
         txn: list[dict[str, object]] = [{"txn": {"appId": self.app, "version": 1}}] if self.app else []
-        return lines(*txn, add_of(self.payload))
+        return [*txn, add_of(self.payload)]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return the fingerprint of the rows, None where the payload carries none."""
+        return None if self.rows is None else sha256_hex(self.rows.encode())
 
     @property
     def name(self) -> str:
         """Return a name that no other wish has."""
-        return f"{self.key}-{self.mode}-{self.read_version}-{self.payload}-{self.copy}-{self.app}"
+        return f"{self.key}-{self.mode}-{self.read_version}-{self.payload}-{self.copy}-{self.app}-{self.rows}"
 
     @property
     def staged_path(self) -> paths.ObjectPath:
@@ -78,6 +100,11 @@ class Asked:
     wish: Wish
     request: CommitRequest
     sha256: str
+
+    @property
+    def identity(self) -> str:
+        """Return what tells the request from others under its key: its fingerprint, else the hash of its bytes."""
+        return self.sha256 if self.wish.fingerprint is None else f"{OPERATION}:{self.wish.fingerprint}"
 
 
 class World:

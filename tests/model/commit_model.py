@@ -157,12 +157,13 @@ class Model:
         commit_id = (i, proc.attempt + 1)
         members = proc.todo
         payloads = tuple(self.requests[m].payload for m in members)
+        forms = tuple(self.requests[m].form for m in members)
         first = self.requests[members[0]]
         if len(members) == 1:
             staged: int | tuple[int, int] = first.staged
-            content = Content("one", payloads)
+            content = Content("one", payloads, forms=forms)
         else:
-            staged, content = commit_id, Content("many", payloads, commit_id)
+            staged, content = commit_id, Content("many", payloads, commit_id, forms)
         inflight = Reservation(commit_id, proc.free, first.strict, members, staged, content)
         return Coordinator(proc.free - 1, inflight)
 

@@ -39,21 +39,26 @@ class Rules:
 
 
 class Request(NamedTuple):
-    """What a caller wants: requests with equal `key` and `payload` are the same request."""
+    """What a caller wants: requests with equal `key` and `payload` are the same request.
+
+    `form` says in which bytes the payload comes: a request that is known by its fingerprint may come in several.
+    """
 
     key: int
     payload: int
     strict: bool = False
     read_version: int = 0
     staged: int = 0
+    form: int = 0
 
 
 class Content(NamedTuple):
-    """The bytes of a log file: `payloads` in order; `by` makes a merged or filling file unique."""
+    """The bytes of a log file: `payloads` in order, each in its form; `by` makes a merged or filling file unique."""
 
     kind: str  # "init", "foreign", "fill", "one", "many"
     payloads: tuple[int, ...] = ()
     by: tuple[int, int] = (-1, 0)
+    forms: tuple[int, ...] = ()
 
 
 class Reservation(NamedTuple):

@@ -14,6 +14,8 @@ APART = ((0,), (1,))
 # Two callers under one key: the same payload staged once or twice, or two payloads.
 SHARED = Scenario((Request(0, 0), Request(0, 0)), APART, crashes=1, lost=1, deletes=1)
 RESTAGED = Scenario((Request(0, 0, staged=0), Request(0, 0, staged=1)), APART, crashes=1, lost=1, deletes=1)
+# The same payload written twice: other bytes, known by the same fingerprint.
+ROWS = Scenario((Request(0, 0, staged=0), Request(0, 0, staged=1, form=1)), APART, crashes=1, lost=1, deletes=1)
 REUSED = Scenario((Request(0, 0, staged=0), Request(0, 1, staged=1)), APART, crashes=1, lost=1, deletes=1)
 # Two keys.
 APPENDS = Scenario((Request(0, 0, staged=0), Request(1, 1, staged=1)), APART, crashes=1, lost=1, foreign=1)
@@ -47,6 +49,7 @@ THREE = Scenario((Request(0, 0),), ((0,), (0,), (0,)), crashes=1, lost=0)
 CLEAN = {
     "same-key": SHARED,
     "same-key-staged-twice": RESTAGED,
+    "same-key-written-twice": ROWS,
     "strict": STRICT,
     "strict-same-key": STRICT_SAME,
     "strict-and-append": MIXED,
@@ -57,6 +60,13 @@ CLEAN = {
 LARGE = {
     "other-payload": replace(REUSED, foreign=1),
     "same-key-staged-twice": replace(RESTAGED, foreign=1),
+    "same-key-written-twice": replace(ROWS, foreign=1),
+    "same-key-written-twice-and-another-payload": Scenario(
+        (Request(0, 0, staged=0), Request(0, 0, staged=1, form=1), Request(0, 1, staged=2)),
+        ((0,), (1,), (2,)),
+        crashes=1,
+        lost=0,
+    ),
     "appends": replace(APPENDS, deletes=1),
     "strict": replace(STRICT, deletes=1),
     "strict-and-append": replace(MIXED, lost=1),
@@ -97,6 +107,9 @@ BROKEN = [
     ("helper_reads_markers", "I2", SHARED),
     ("helper_reads_markers", "I2", APPENDS),
     ("fill", "I2", RESTAGED),
+    ("fill", "I2", ROWS),
+    ("owner_reads_markers", "I2", ROWS),
+    ("helper_reads_markers", "I2", ROWS),
     ("fill", "I6", SHARED),
     ("compare_bytes", "I3", APPENDS),
     ("reread_before_conflict", "I6", SHARED),
