@@ -614,3 +614,37 @@ def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: 
     assert caught.value.refusal.latest_version == 4
     monkeypatch.undo()
     assert table.update({"x": "x + 1"}, where="id = 1", key="k").version == 5
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("by", "conditions"),
+    [([], FRACTIONS), *(pytest.param(by, ALL_FRACTIONS, marks=pytest.mark.full) for by in ([], ["s"]))],
+)
+def test_numbers_in_conditions_of_updates_and_merges_are_compared_as_they_are(
+    by: list[str], conditions: list[str], lake: Springline
+) -> None:
+    """The library by itself takes `id = 1.5` for `id = 1`, and NaN for less than what a file's statistics end with."""
+    nan = float("nan")
+    columns = {"id": [1, 2, 3, 4], "v": [0.5, nan, 0.5, nan], "s": ["1.5", "1.5", "2.5", "2.5"]}
+    decimals = pa.array([Decimal("1.10"), Decimal("1.15"), Decimal("1.16"), None], pa.decimal128(6, 2))
+    rows = pa.table(columns | {"d": decimals, "f": pa.array([0.25, nan, 0.5, None], pa.float32())})
+    table = lake.create_table(next(_NAMES), rows, partition_by=by)
+    engine = duckdb.connect()
+    engine.execute("create table rows as from (select * from rows)")
+
+    for where in conditions:
+        wanted = [row[0] for row in engine.sql(f"select id from rows where ({where}\n) order by id").fetchall()]
+        table.overwrite(rows)
+        assert sorted(table.to_arrow(["id"], where=where)["id"].to_pylist()) == wanted, where
+        table.update({"id": "id + 10"}, where=where)
+        assert [number - 10 for number in ids(table) if number > 10] == wanted, where
+        table.overwrite(rows)
+        told = re.sub(r"(?<!')\b(id|s|d|v|f)\b", r"target.\1", where) + "\n"
+        merge = table.merge(pa.table({"k": [1, 2, 3, 4]}), "target.id = source.k")
+        merge.when_matched_update({"id": "target.id + 10"}, predicate=told).execute()
+        assert [number - 10 for number in ids(table) if number > 10] == wanted, f"merge: {where}"
+        table.overwrite(rows)
+        table.delete(where)
+        assert ids(table) == [number for number in range(1, 5) if number not in wanted], where
