@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries spark lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild lock clean
+.PHONY: help setup binaries spark lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -99,6 +99,9 @@ bench-ledger: setup ## Measure folds, rounds and appends of the ledger, beside o
 
 bench-rebuild: setup ## Measure rebuilds from objects and segments, beside orjson alone.
 	$(BIN)/python -m bench.rebuild $(BENCH)
+
+bench-cold: setup ## Measure what workspaces of 100,000 and 1,000,000 tasks cost processes that have just started.
+	$(BIN)/python -m bench.cold $(BENCH)
 
 lock: ## Resolve the dependencies anew and write the lock files (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \

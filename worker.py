@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -25,31 +24,36 @@ import entrypoints.memory  # noqa: F401
 
 # isort: split
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from activities.commit import CommitActivities
 from activities.garbage import GarbageActivities
 from activities.ledger import Configure, LedgerActivities
+from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
 from activities.switch import SwitchActivities
 from activities.tables import TableActivities
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, load_hooks, metrics_runtime
+from entrypoints.deployment import Deployment, deployment_config
 from entrypoints.health import HealthServer
+from entrypoints.leaving import run_and_leave
 from entrypoints.logs import configure_logging
-from entrypoints.sandbox import ContextFreeSandbox
-from entrypoints.temporal import connect, metrics_runtime
+from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_TRY_AGAIN
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
+from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.url import open_store
 from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
+from workflows.probe import ProbeWorkflow
 from workflows.rebuild import RebuildWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
@@ -75,18 +79,22 @@ def build_workers(
     configure: Configure = FoldConfig,
     max_cached_workflows: int = 1000,
     grace_s: float = 20,
+    deployment: WorkerDeploymentConfig | None = None,
 ) -> list[Worker]:
     """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration.
 
-    `configure` says under which rules a workspace's ledger is folded, by default those without secret and retention.
+    `deployment` is the version of which they are, None for none (a test server knows no versions). `configure` says
+    under which rules a workspace's ledger is folded, by default those without secret and retention.
     """
-    runner = ContextFreeSandbox(PASSED_THROUGH)
+    runner = workflow_runner(PASSED_THROUGH, client.data_converter)
     commits = CommitActivities(store)
     ledger = LedgerActivities(store, configure)
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
     switch = SwitchActivities(store, configure)
+    build_id = "unversioned" if deployment is None else deployment.version.build_id
+    probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],
@@ -139,8 +147,9 @@ def build_workers(
         Worker(
             client,
             task_queue=queue,
-            workflows=registered[queue][0],
-            activities=registered[queue][1],
+            workflows=[*registered[queue][0], ProbeWorkflow],
+            activities=[*registered[queue][1], probe.probe],
+            deployment_config=deployment,
             workflow_runner=runner,
             max_cached_workflows=max_cached_workflows,
             max_concurrent_activities=REBUILD_PARTS if queue == names.REBUILD_QUEUE else 200,
@@ -157,6 +166,7 @@ def build_workers(
 async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
     async with AsyncExitStack() as stack:
+        hooks = load_hooks(settings.temporal_hooks)
         runtime = metrics_runtime(settings)
         requests = runtime.metric_meter.create_counter(names.METRIC_STORE_REQUESTS, "Requests to the store.")
 
@@ -166,9 +176,11 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         store = CountedStore(open_store(settings.store_url), count)
         stack.push_async_callback(store.aclose)
         await canary(store, str(uuid.uuid4()))
+        await store_id(store, str(uuid.uuid4()))
         await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
-        client = await connect(runtime)
+        client = await connect(runtime, hooks=hooks)
+        deployed = deployment_config(settings)
         workers = build_workers(
             client,
             store,
@@ -176,14 +188,21 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
             configure=partial(fold_config, settings),
             max_cached_workflows=settings.max_cached_workflows,
             grace_s=settings.shutdown_grace,
+            deployment=deployed,
         )
         for worker in workers:
             await stack.enter_async_context(worker)
+        deployment = Deployment(client, deployed.version, queues, makes_current=settings.versioning == "auto")
+        if deployed.use_worker_versioning:
+            await stack.enter_async_context(deployment.kept())
         health.ready()
-        logger.info("worker ready: queues %s, store %s", ", ".join(queues), settings.store_url)
+        build_id = deployed.version.build_id
+        logger.info("worker ready: build %s, queues %s, store %s", build_id, ", ".join(queues), settings.store_url)
         await stop.wait()
         health.draining()
         logger.info("draining")
+        if deployed.use_worker_versioning:
+            await deployment.drained(settings.shutdown_grace / 2)
     logger.info("stopped")
 
 
@@ -214,19 +233,18 @@ async def _main(arguments: Sequence[str]) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         await run_worker(settings, options.queues, stop)
-    except StoreMisconfigured as error:
-        logger.error("the store cannot be used: %s", error)
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured, InvariantViolated) as error:
+        sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
-    except (StoreError, RuntimeError, OSError) as error:
-        logger.error("cannot run: %s", error)
+    except (StoreError, TemporalUnreachable, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
         return EXIT_TRY_AGAIN
-    return 0
+    return EXIT_DONE
 
 
 def main() -> None:
-    """Run the worker and exit with its code."""
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(asyncio.run(_main(sys.argv[1:])))
+    """Run the worker and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+    run_and_leave(lambda: asyncio.run(_main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

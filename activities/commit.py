@@ -25,15 +25,16 @@ from activities.metrics import count_committed, count_round, timed
 from springline import names
 from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
-from springline.commit.registry import Registry
+from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
-from springline.commit.table import Reserved, Table
+from springline.commit.table import Reserved, Table, TableMemory
 from springline.delta.request import Mode, fitting
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 TABLES_REMEMBERED = 1_000
+"""Tables at hand. What is known of them is bounded in bytes, over all of them (`TableMemory`)."""
 
 
 class CommitActivities:
@@ -41,7 +42,8 @@ class CommitActivities:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._registries: dict[Scope, Registry] = {}
+        self._registered = RegistryMemory()
+        self._memory = TableMemory()
         self._tables: dict[TableRef, Table] = {}
 
     @activity.defn(name=names.RESERVE)
@@ -125,8 +127,9 @@ class CommitActivities:
         if table is None:
             scope = Scope(ref.tenant, ref.workspace)
             store = ScopedStore(self._store, scope)
-            registry = self._registries.setdefault(scope, Registry(store))
-            table = Table(store, ref.table_id, await registry.root_of(ref.table_id))
+            registry = Registry(store, self._registered, scope.prefix)
+            root = await registry.root_of(ref.table_id)
+            table = Table(store, ref.table_id, root, memory=self._memory, owner=f"{scope.prefix}{ref.table_id}")
             if len(self._tables) >= TABLES_REMEMBERED:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table

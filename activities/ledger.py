@@ -7,12 +7,13 @@ under way. On another worker, or after a restart, a step reads what it needs fro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from temporalio import activity
 
 from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
 from activities.heartbeat import heartbeating
+from activities.ledger_loading import Loading
 from activities.ledger_metrics import (
     Lag,
     count_admitted,
@@ -49,6 +50,8 @@ Configure = Callable[[str, str], FoldConfig]
 
 WORKSPACES_REMEMBERED = 32
 """Whose state is kept warm; the one that has not been used for longest goes first."""
+BYTES_REMEMBERED = 768 * 1024 * 1024
+"""What the states of all workspaces may take of memory, about, beyond that of the one that is being worked on."""
 
 
 class LedgerActivities:
@@ -70,7 +73,7 @@ class LedgerActivities:
     @activity.defn(name=names.ADMIT)
     async def admit(self, order: AdmitOrder) -> Admitted:
         """Judge append requests and create the round's record: the moment from which its events are kept."""
-        async with heartbeating():
+        async with heartbeating(details=self._loading(order.workspace)):
             with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT):
                 admitted = await self._sequencer(order.workspace).admit(order)
                 if admitted.kind != "taken":
@@ -81,7 +84,7 @@ class LedgerActivities:
     @activity.defn(name=names.ADMIT_FOREIGN)
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
         """Look at foreign events and create the record of the round that accepts them."""
-        async with heartbeating():
+        async with heartbeating(details=self._loading(order.workspace)):
             with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT_FOREIGN):
                 admitted = await self._sequencer(order.workspace).admit_foreign(order)
                 if admitted.kind != "taken":
@@ -101,7 +104,7 @@ class LedgerActivities:
     async def fold(self, order: FoldOrder) -> Folded:
         """Fold the round and write everything of the new revision but the pointer."""
         lag = Lag(order)
-        async with heartbeating(each=lag.show):
+        async with heartbeating(each=lag.show, details=self._loading(order.workspace)):
             with surprises_are_final(), as_temporal_failures(), timed_step(names.FOLD), lag.shown():
                 folded = await self._sequencer(order.workspace).fold(order)
                 count_folded(folded)
@@ -111,7 +114,7 @@ class LedgerActivities:
     async def publish(self, order: PublishOrder) -> Published:
         """Move the pointer to the new revision: the moment from which readers see the round."""
         lag = Lag(order)
-        async with heartbeating(each=lag.show):
+        async with heartbeating(each=lag.show, details=self._loading(order.workspace)):
             with (
                 surprises_are_final(),
                 as_temporal_failures(),
@@ -123,6 +126,10 @@ class LedgerActivities:
                 count_published(order, published)
                 return published.model_copy(update={"attempt": _attempt()})
 
+    def _loading(self, ref: WorkspaceRef) -> Callable[[], Sequence[object]]:
+        sequencer = self._sequencer(ref)
+        return Loading(lambda: sequencer.loading).details
+
     def _sequencer(self, ref: WorkspaceRef) -> Sequencer:
         sequencer = self._sequencers.get(ref)
         if sequencer is None:
@@ -132,6 +139,8 @@ class LedgerActivities:
                 self._sequencers.popitem(last=False)
             self._sequencers[ref] = sequencer
         self._sequencers.move_to_end(ref)
+        while len(self._sequencers) > 1 and sum(one.size for one in self._sequencers.values()) > BYTES_REMEMBERED:
+            self._sequencers.popitem(last=False)
         return sequencer
 
 

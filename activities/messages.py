@@ -115,3 +115,11 @@ class FinalizeOutcome(Message):
     throttled: int = 0
     paced: bool = False
     attempt: int = 1
+
+
+class Probed(Message):
+    """What a worker says of itself: the id of its store, its build, and under which name Temporal knows it."""
+
+    store_id: str
+    build_id: str
+    identity: str

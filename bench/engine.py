@@ -15,14 +15,12 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-
 from bench.matrix import Cell
 from bench.matrix import Kind as StoreKind
 from bench.measure import CpuMeter, Figures, Window, completed_in, percentile
 from bench.verify import WrongResult, verify_rows, verify_table
 from bench.writers import Journal, Writers
+from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
@@ -65,7 +63,7 @@ async def run_cell(
             keep_trace=False,
         )
         tables = [await _create(inner, number, new_key()) for number in range(cell.tables)]
-        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect(address=stack.temporal_address)
         for worker in build_workers(client, store, queues=names.ALL_QUEUES):
             await opened.enter_async_context(worker)
         writers = Writers(

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import uuid_utils
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bench.ledger_cells import Cell
 from bench.ledger_run import SCOPE, WrongState
 from bench.measure import percentile
 from bench.rebuild_worker import READ_SECONDS
+from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline.ledger.request import AppendRequest, NewEvent, VisibilityStatus
 from springline.local.stack import EmbeddedStack
@@ -42,7 +41,7 @@ async def appends(cell: Cell) -> dict[str, Any]:
             say=lambda _line: None,
         )
         async with stack:
-            client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+            client = await connect(address=stack.temporal_address)
             ledger = TemporalLedger(TemporalLedgerGateway(client))
             begin = time.perf_counter() + WARM_UP_S
             end = begin + MEASURED_S

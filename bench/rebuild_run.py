@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bench.rebuild_worker import READ_SECONDS
+from entrypoints.connection import connect
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from springline import names
 from springline.ledger.envelope import parse_event
@@ -83,7 +83,7 @@ class Workbench:
             return asyncio.run(self._rebuild(stack, self._segments if segments else self._objects))
 
     async def _rebuild(self, stack: EmbeddedStack, manifest: str) -> Measured:
-        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect(address=stack.temporal_address)
         rebuilds = TemporalRebuilds(client)
         began = time.perf_counter()
         run_id = await rebuilds.start(SCOPE, RebuildRequest(rebuild_manifest_path=manifest, mode=RebuildMode.FULL))

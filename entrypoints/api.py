@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import Iterator
@@ -20,9 +19,13 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from temporalio.client import Client
 from ulid import ULID
 
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect, load_hooks
+from entrypoints.leaving import run_and_leave
+from entrypoints.listening import listen
 from entrypoints.logs import configure_logging
+from entrypoints.readiness import Readiness
 from entrypoints.table_names import names_by_registry
-from entrypoints.temporal import TemporalCommitGateway, TemporalUnreachable, check_namespace, connect
+from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from entrypoints.temporal_tables import TemporalTables
@@ -33,12 +36,17 @@ from springline.api.metrics import CoalescerCollector
 from springline.api.ports import Deps
 from springline.commit.coalescer import Coalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
 from springline.paths import canary_object
+from springline.requests.brief import Brief
 from springline.storage.canary import canary
+from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.together import together
 from springline.storage.url import open_store
+
+STORE_ID_S = 10.0
+"""The store's id is read again after so many seconds, so that one that was exchanged is noticed."""
 
 logger = logging.getLogger("springline.api")
 
@@ -88,6 +96,11 @@ def build_deps(
     async def store_answers() -> None:
         await store.head(canary_object("ready"))
 
+    async def our_store(_: str) -> str:
+        return await store_id(store, str(uuid.uuid4()))
+
+    identity = Brief(our_store, STORE_ID_S)
+    readiness = Readiness(client, lambda: identity.get(""))
     return Deps(
         store=store,
         tables=TemporalTables(client, deadline_s=settings.commit_deadline),
@@ -98,7 +111,13 @@ def build_deps(
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),
-        probes={"store": store_answers, "temporal": lambda: check_namespace(client)},
+        probes={
+            "store": store_answers,
+            "temporal": lambda: check_namespace(client),
+            "workers": readiness.workers,
+        },
+        warnings={"runs": readiness.runs},
+        store_id=lambda: identity.get(""),
         metrics=metrics,
     )
 
@@ -113,7 +132,8 @@ async def serve(settings: Settings) -> None:
     store = open_store(settings.store_url)
     try:
         await canary(store, str(uuid.uuid4()))
-        client = await connect(lazy=True)
+        await store_id(store, str(uuid.uuid4()))
+        client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))
         gateway = TemporalCommitGateway(
             client, checkpoint_interval=settings.checkpoint_interval, name_of=names_by_registry(store)
         )
@@ -131,7 +151,10 @@ async def serve(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        with _listening(settings) as listener:
+        host_variable, port_variable = f"{PREFIX}API_HOST", f"{PREFIX}API_PORT"
+        with listen(
+            settings.api_host, settings.api_port, host_variable=host_variable, port_variable=port_variable
+        ) as listener:
             host, port = listener.getsockname()[:2]
             logger.info("serving %s on http://%s:%s", settings.store_url, host, port)
             await server.serve(sockets=[listener])
@@ -143,37 +166,23 @@ async def serve(settings: Settings) -> None:
     logger.info("stopped")
 
 
-def _listening(settings: Settings) -> socket.socket:
-    """Return a bound socket; raises `OSError` naming the address."""
-    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-    # With the protocol spelled out, asyncio switches Nagle's algorithm off; else small answers wait 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.api_host, settings.api_port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise OSError(
-            f"cannot listen on {settings.api_host}:{settings.api_port}: {error.strerror}. "
-            f"Set {PREFIX}API_PORT (0: any free port) or {PREFIX}API_HOST."
-        ) from error
-    return listener
-
-
-def main() -> None:
-    """Run the API and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+def _run() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
         asyncio.run(serve(settings))
-    except (ConfigurationError, StoreMisconfigured) as error:
+    except (ConfigurationError, StoreMisconfigured, TemporalMisconfigured, InvariantViolated) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_BAD_INPUT)
+        return EXIT_BAD_INPUT
     except (StoreError, TemporalUnreachable, OSError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_TRY_AGAIN)
-    sys.exit(EXIT_DONE)
+        return EXIT_TRY_AGAIN
+    return EXIT_DONE
+
+
+def main() -> None:
+    """Run the API and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
+    run_and_leave(_run)
 
 
 if __name__ == "__main__":

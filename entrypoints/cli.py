@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from entrypoints.leaving import run_and_leave
 from springline.cli.app import build_app
 from springline.cli.findings import Finding
 
 
-async def _temporal() -> list[Finding]:
+async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Finding]:
     # The Temporal SDK takes a good part of a second to load: only `doctor` pays.
     from entrypoints.doctor import temporal_findings  # noqa: PLC0415
 
-    return await temporal_findings()
+    return await temporal_findings(store_id, hooks_name)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    build_app(_temporal)(prog_name="springline")
+    run_and_leave(lambda: build_app(_temporal)(prog_name="springline"))
 
 
 if __name__ == "__main__":

@@ -1,58 +1,84 @@
-"""What `springline doctor` asks Temporal: is it there, the namespace, the search attributes, the pollers."""
+"""What `springline doctor` asks Temporal: server, namespace, search attributes, workers, their builds, runs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
-from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType
+from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType, WorkerVersioningMode
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    DescribeWorkerDeploymentRequest,
+)
 from temporalio.client import Client
-from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.messages import Probed
+from entrypoints.connection import (
+    CONNECT_SECONDS,
+    TemporalMisconfigured,
+    TemporalUnreachable,
+    connect,
+    connect_config,
+    load_hooks,
+)
+from entrypoints.probes import PROBE_S, probe
+from entrypoints.runs import RECENTLY, UNSERVED, Trouble, broken_runs, troubled_runs
 from springline import names
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.config import ConfigurationError
 
-CONNECT_SECONDS = 10.0
 CALL_TIMEOUT = timedelta(seconds=10)
 POLLED_WITHIN_SECONDS = 90
 """A living worker polls at least once a minute; the server remembers those of dead ones for five."""
-_CHECKS = ("temporal namespace", "temporal search attributes", "temporal pollers")
+_CHECKS = (
+    "temporal namespace",
+    "temporal search attributes",
+    "temporal pollers",
+    "worker versions",
+    "workers' store",
+    "workflow runs",
+)
 _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
-_POLLED_FOR = {
-    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-}
 
 
-async def temporal_findings() -> list[Finding]:
-    """Look at Temporal as the environment describes it (`temporalio.envconfig`)."""
+async def temporal_findings(store_id: str | None = None, hooks_name: str | None = None) -> list[Finding]:
+    """Look at Temporal as the environment describes it (`temporalio.envconfig`), and at the workers behind it.
+
+    `store_id` is the id of the store that is configured here, None if that is not known; `hooks_name` names the hooks
+    to connect with (`entrypoints.connection.load_hooks`).
+    """
     try:
-        config = ClientConfig.load_client_connect_config()
-    except (RuntimeError, ValueError, OSError) as error:
+        hooks = load_hooks(hooks_name)
+    except ConfigurationError as error:
+        (problem,) = error.problems
+        return [wrong(problem.variable, problem.message, problem.remedy), *_skip(_CHECKS)]
+    try:
+        config = connect_config()
+    except TemporalMisconfigured as error:
         remedy = "Correct the TEMPORAL_* variables or the file temporal.toml; `temporal config list` shows them."
-        return [wrong("temporal", f"its configuration cannot be read: {error}", remedy), *_skip(_CHECKS)]
-    address = config.get("target_host") or "localhost:7233"
-    config["target_host"] = address
-    namespace = config.get("namespace") or "default"
+        return [wrong("temporal", str(error), remedy), *_skip(_CHECKS)]
+    address, namespace = config["target_host"], config["namespace"]
     try:
-        client = await asyncio.wait_for(Client.connect(**config), CONNECT_SECONDS)
-    except (RuntimeError, TimeoutError, RPCError) as error:
+        client = await connect(hooks=hooks, within_s=CONNECT_SECONDS)
+    except TemporalMisconfigured as error:
+        return [wrong("temporal", str(error), "Correct TEMPORAL_ADDRESS and its TLS settings."), *_skip(_CHECKS)]
+    except TemporalUnreachable as error:
         remedy = (
             f"Check with `temporal operator cluster health --address {address}`; start a server "
             "(`springline dev`, or your cluster) or correct TEMPORAL_ADDRESS and its TLS settings."
         )
-        said = str(error) or f"no answer within {CONNECT_SECONDS:g} s"
-        return [unreachable("temporal", f"{address} cannot be reached: {said}", remedy), *_skip(_CHECKS)]
-    return [fine("temporal", f"{address} answers"), *await _of_namespace(client, address, namespace)]
+        return [unreachable("temporal", str(error), remedy), *_skip(_CHECKS)]
+    return [fine("temporal", f"{address} answers"), *await _of_namespace(client, address, namespace, store_id)]
 
 
-async def _of_namespace(client: Client, address: str, namespace: str) -> list[Finding]:
+async def _of_namespace(client: Client, address: str, namespace: str, store_id: str | None) -> list[Finding]:
     try:
         await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=namespace), timeout=CALL_TIMEOUT
@@ -62,7 +88,8 @@ async def _of_namespace(client: Client, address: str, namespace: str) -> list[Fi
     return [
         fine(_CHECKS[0], f"namespace {namespace} exists"),
         *await _of_search_attributes(client, address, namespace),
-        *[await _of_pollers(client, namespace, queue) for queue in names.ALL_QUEUES],
+        *await _of_workers(client, namespace, store_id),
+        await _of_runs(client),
     ]
 
 
@@ -125,27 +152,179 @@ def _typed() -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in names.SEARCH_ATTRIBUTES.items())
 
 
-async def _of_pollers(client: Client, namespace: str, queue: str) -> Finding:
+async def _of_workers(client: Client, namespace: str, store_id: str | None) -> list[Finding]:
+    """Ask the workers of all queues, and what Temporal knows of their builds."""
+    queues = await asyncio.gather(*(_of_queue(client, namespace, queue) for queue in names.ALL_QUEUES))
+    findings = [one.finding for one in queues]
+    findings += version_findings({one.queue: one.pollers for one in queues}, await _current_build(client, queues))
+    probed = [one.probed for one in queues if one.probed is not None]
+    if probed:
+        findings.append(store_finding(store_id, probed))
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What was found out about a queue: whether its workers answer, who polled it lately, and who answered."""
+
+    queue: str
+    finding: Finding
+    pollers: list[Poller]
+    probed: Probed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Poller:
+    """A worker that polled a queue lately: its build, its deployment, and whether it works by versions."""
+
+    build_id: str
+    deployment: str
+    versioned: bool
+
+
+async def _of_queue(client: Client, namespace: str, queue: str) -> _Queue:
     name = f"{_CHECKS[2]} {queue}"
-    polled, now_s = [], time.time()
+    remedy = f"Start a worker: `python worker.py --queues {queue}`."
     try:
-        for what, kind in _POLLED_FOR.items():
-            answer = await client.workflow_service.describe_task_queue(
-                DescribeTaskQueueRequest(namespace=namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind),
-                timeout=CALL_TIMEOUT,
-            )
-            if any(now_s - poller.last_access_time.seconds < POLLED_WITHIN_SECONDS for poller in answer.pollers):
-                polled.append(what)
+        pollers = await _pollers(client, namespace, queue)
+        probed = await probe(client, queue)
     except RPCError as error:
-        return unreachable(name, f"no clear answer: {error.message}", "Run `springline doctor` again.")
-    missing = [what for what in _POLLED_FOR if what not in polled]
-    if missing:
-        return unreachable(
-            name,
-            f"no worker polls {queue} for {' and '.join(missing)} tasks: what is asked for waits",
-            f"Start a worker: `python worker.py --queues {queue}`.",
+        finding = unreachable(name, f"no clear answer: {error.message}", "Run `springline doctor` again.")
+        return _Queue(queue, finding, [], None)
+    if probed is None:
+        known = (
+            "workers polled it in the last 90 s, and are gone, stuck, or of another build" if pollers else "none polls"
         )
-    return fine(name, f"workers poll {queue}")
+        what = f"no worker answers on {queue} within {PROBE_S:g} s ({known}): what is asked for waits"
+        return _Queue(queue, unreachable(name, what, remedy), pollers, None)
+    return _Queue(queue, fine(name, f"a worker of build {probed.build_id} answers on {queue}"), pollers, probed)
+
+
+async def _pollers(client: Client, namespace: str, queue: str) -> list[Poller]:
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        ),
+        timeout=CALL_TIMEOUT,
+    )
+    now_s = time.time()
+    return [
+        Poller(
+            poller.deployment_options.build_id,
+            poller.deployment_options.deployment_name,
+            poller.deployment_options.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED,
+        )
+        for poller in answer.pollers
+        if now_s - poller.last_access_time.seconds < POLLED_WITHIN_SECONDS
+    ]
+
+
+async def _current_build(client: Client, queues: Sequence[_Queue]) -> Mapping[str, str | None]:
+    """Return the current build of each deployment whose workers poll by versions."""
+    current: dict[str, str | None] = {}
+    for name in {poller.deployment for one in queues for poller in one.pollers if poller.versioned}:
+        try:
+            answer = await client.workflow_service.describe_worker_deployment(
+                DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name), timeout=CALL_TIMEOUT
+            )
+        except RPCError:
+            continue
+        routing = answer.worker_deployment_info.routing_config
+        current[name] = routing.current_deployment_version.build_id or None
+    return current
+
+
+def version_findings(pollers: Mapping[str, Sequence[Poller]], current: Mapping[str, str | None]) -> list[Finding]:
+    """Judge the builds that poll, by queue, and which build of each deployment is current."""
+    findings = []
+    for queue, polling in pollers.items():
+        unversioned = sorted({poller.build_id for poller in polling if not poller.versioned})
+        if len(unversioned) > 1:
+            findings.append(
+                wrong(
+                    _CHECKS[3],
+                    f"workers of {len(unversioned)} builds poll {queue} without versions ({', '.join(unversioned)}): a "
+                    "run that moves from one to the other fails if their workflows differ",
+                    "Unset SPRINGLINE_VERSIONING=off (see runbooks/deploy.md), or stop the workers of all builds but "
+                    "one.",
+                )
+            )
+        elif unversioned and any(poller.versioned for poller in polling):
+            findings.append(
+                wrong(
+                    _CHECKS[3],
+                    f"workers poll {queue} by versions and without: new runs go to the current version alone",
+                    "Stop the workers that have SPRINGLINE_VERSIONING=off.",
+                )
+            )
+    for deployment, build_id in current.items():
+        builds = sorted({one.build_id for polling in pollers.values() for one in polling if one.versioned})
+        if build_id not in builds:
+            command = f"temporal worker deployment set-current-version --deployment-name {deployment} --build-id"
+            what = "no version is current" if build_id is None else f"no worker of the current version {build_id} polls"
+            findings.append(
+                wrong(
+                    _CHECKS[3],
+                    f"{what}, and new runs wait: workers of {', '.join(builds)} do",
+                    f"`{command} {builds[-1]} --yes`, or start workers of the current version.",
+                )
+            )
+    builds = sorted({one.build_id or "without a build id" for polling in pollers.values() for one in polling})
+    return findings or [fine(_CHECKS[3], f"builds that poll: {', '.join(builds) or 'none'}")]
+
+
+def store_finding(store_id: str | None, probed: Sequence[Probed]) -> Finding:
+    """Judge whether the workers that answered have the store that is configured here."""
+    theirs = sorted({one.store_id for one in probed})
+    if len(theirs) > 1:
+        return wrong(
+            _CHECKS[4],
+            f"workers work with {len(theirs)} different stores: what one writes the other does not find",
+            "Give all workers the same SPRINGLINE_STORE_URL.",
+        )
+    if store_id is None:
+        return skipped(_CHECKS[4], "which store is configured here is not known")
+    if theirs != [store_id]:
+        return wrong(
+            _CHECKS[4],
+            "the workers' store is not the one that is configured here",
+            "Give this command and the workers the same SPRINGLINE_STORE_URL.",
+        )
+    return fine(_CHECKS[4], "the workers have the store that is configured here")
+
+
+async def _of_runs(client: Client) -> Finding:
+    try:
+        stuck, broken = await troubled_runs(client), await broken_runs(client)
+    except RPCError as error:
+        return unreachable(_CHECKS[5], f"no clear answer: {error.message}", "Run `springline doctor` again.")
+    return run_finding(stuck, broken)
+
+
+def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
+    """Judge the runs that do not move, and those that failed lately because the code did not fit them."""
+    if stuck:
+        first = next((one for one in stuck if one.why != UNSERVED), stuck[0])
+        told = f"{len(stuck)} run(s) do not move; {first.workflow_id}, run {first.run_id}: {first.why}"
+        if first.why == UNSERVED:
+            return unreachable(_CHECKS[5], told, "Start workers for its queue, of its build: runbooks/deploy.md.")
+        return wrong(
+            _CHECKS[5],
+            told,
+            f"See `temporal workflow describe --workflow-id {first.workflow_id}` and the workers' logs, then "
+            "runbooks/deploy.md, a wedged workflow.",
+        )
+    if broken:
+        first = broken[0]
+        return wrong(
+            _CHECKS[5],
+            f"{len(broken)} run(s) ended in the last {int(RECENTLY.total_seconds() // 60)} minutes because "
+            f"a worker's code does not fit their history, and began anew; {first.workflow_id}, run {first.run_id}",
+            "Have all workers of one build, or deploy by versions: runbooks/deploy.md. Nothing was lost.",
+        )
+    return fine(_CHECKS[5], "no run is stuck, and none failed for its code in the last ten minutes")
 
 
 def _skip(checks: Sequence[str]) -> list[Finding]:

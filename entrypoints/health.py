@@ -13,6 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from entrypoints.listening import listen
+from springline.config import PREFIX
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals alone: the worker's own handlers decide when to stop."""
@@ -28,8 +31,8 @@ class HealthServer:
     def __init__(self, host: str, port: int) -> None:
         # Starlette alone: a worker that was killed must be back at once, and FastAPI takes its time to import.
         app = Starlette(routes=[Route("/healthz", self._healthz), Route("/readyz", self._readyz)])
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off")
-        self._server = _Server(config)
+        self._server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self._host, self._port = host, port
         self._task: asyncio.Task[None] | None = None
         self._state = "starting"
 
@@ -42,8 +45,10 @@ class HealthServer:
         self._state = "draining"
 
     async def __aenter__(self) -> HealthServer:
-        """Start to listen."""
-        self._task = asyncio.create_task(self._server.serve())
+        """Start to listen. Raises as `entrypoints.listening.listen`."""
+        host_variable, port_variable = f"{PREFIX}METRICS_HOST", f"{PREFIX}HEALTH_PORT"
+        listener = listen(self._host, self._port, host_variable=host_variable, port_variable=port_variable)
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         return self
 
     async def __aexit__(

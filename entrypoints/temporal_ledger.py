@@ -9,12 +9,13 @@ from typing import Any
 from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 
-from entrypoints.updates import ATTEMPT_S, Lane, query_status, send_batch
+from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import request_weight, too_heavy
 from springline.paths import Scope
+from springline.requests.brief import Brief
 from springline.requests.coalescer import DEADLINE_S, Counts, Kind, RequestCoalescer
 from workflows.ledger_messages import (
     GARBAGE_INTERVAL,
@@ -47,6 +48,7 @@ class TemporalLedgerGateway:
         self._client = client
         self._garbage_interval = garbage_interval
         self._attempt_s = attempt_s
+        self._statuses = Brief(self._query_status, STATUS_SECONDS)
 
     async def append(self, scope: Scope, requests: Sequence[AppendRequest], *, batch_id: str) -> list[AppendOutcome]:
         """Send one batch of appends; one outcome for each, in order. Raises `TryAgain` and `BatchRefused`."""
@@ -77,14 +79,20 @@ class TemporalLedgerGateway:
         return result.outcomes
 
     async def status(self, scope: Scope) -> dict[str, Any] | None:
-        """Return the answer of the query `status` and the lag in seconds, or None if the workflow does not run."""
-        workflow_id = names.ledger_workflow_id(scope.tenant, scope.workspace)
-        status = await query_status(self._client, workflow_id, LedgerStatus)
+        """Return the answer of the query `status` and the lag in seconds, or None if the workflow does not run.
+
+        Asked at most once in `STATUS_SECONDS` for each workspace; the lag is of this moment.
+        """
+        status = await self._statuses.get(scope)
         if status is None:
             return None
         since = status.lag_since_ms
         lag = 0.0 if since is None else max(0.0, round(time.time() - since / 1000, 3))
         return {**status.model_dump(mode="json"), "lag_seconds": lag}
+
+    async def _query_status(self, scope: Scope) -> LedgerStatus | None:
+        workflow_id = names.ledger_workflow_id(scope.tenant, scope.workspace)
+        return await query_status(self._client, workflow_id, LedgerStatus)
 
 
 def start_of(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> WithStartWorkflowOperation[Any, Any]:

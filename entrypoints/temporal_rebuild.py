@@ -126,7 +126,10 @@ class TemporalRebuilds:
                 started_at=described.start_time,
                 ended_at=described.close_time,
                 progress=await _progress(handle),
-                steps=[await _step(one) for one in described.raw_description.pending_activities],
+                steps=[
+                    await _step(one, self._client.data_converter)
+                    for one in described.raw_description.pending_activities
+                ],
             )
             if not view.ended:
                 return view
@@ -213,13 +216,13 @@ def _attribute(described: WorkflowExecutionDescription, key: SearchAttributeKey[
     return described.typed_search_attributes.get(key)
 
 
-async def _step(pending: PendingActivityInfo) -> Step:
+async def _step(pending: PendingActivityInfo, converter: DataConverter) -> Step:
     payloads = pending.heartbeat_details.payloads
     return Step(
         name=pending.activity_type.name,
         attempt=pending.attempt,
         started=pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
-        reported=await DataConverter.default.decode(payloads) if payloads else [],
+        reported=await converter.decode(payloads) if payloads else [],
         last_failure=pending.last_failure.message or None,
     )
 

@@ -20,6 +20,7 @@ from springline.delta.registry import TableEntry
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
+from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.search import table_attributes
 
 RESULT_POLL = timedelta(seconds=3)
@@ -81,6 +82,7 @@ class TemporalTables:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 result_type=TableEntry,
                 memo={_SPEC_MEMO: spec, TABLE_NAME_MEMO: start.name},
+                task_timeout=WORKFLOW_TASK_TIMEOUT,
                 search_attributes=table_attributes(start.tenant, start.workspace, start.name, search_name),
                 static_summary=f"{start.kind.value} table {start.name}",
                 rpc_timeout=RPC_TIMEOUT,

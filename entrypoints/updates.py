@@ -7,6 +7,7 @@ Sent again while the first is under way, a batch joins it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from temporalio.common import QueryRejectCondition
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from entrypoints.wedged import end_if_wedged
 from springline import names
 from springline.errors import Code, Refusal
 from springline.requests.gateway import BatchRefused, TryAgain
@@ -36,6 +38,8 @@ RPC_TIMEOUT = timedelta(seconds=30)
 ATTEMPT_S = 45.0
 """One attempt at a batch ends after this long, whatever the server says; the next joins the same update."""
 QUERY_TIMEOUT = timedelta(seconds=2)
+STATUS_SECONDS = 1.0
+"""What a sequencer is doing is told as it was so long ago at most: reads of many callers cost one query."""
 PAUSE_WHEN_FULL_S = 0.1
 
 _log = logging.getLogger("springline.temporal")
@@ -100,6 +104,8 @@ async def send_batch(
     except WorkflowAlreadyStartedError as error:
         raise _again(lane, "the run ended while the batch arrived", in_doubt=False) from error
     except RPCError as error:
+        if error.status is RPCStatusCode.FAILED_PRECONDITION:
+            await _end_if_wedged(client, start)
         raise _failed_call(error, lane) from error
     except RecursionError:
         raise  # Of one request's encoding; no connection is the cause.
@@ -123,6 +129,12 @@ async def query_status(client: Client, workflow_id: str, result_type: type[R]) -
         _log.debug("%s: no status of its workflow: %s", workflow_id, error)
         return None
     return status
+
+
+async def _end_if_wedged(client: Client, start: WithStartWorkflowOperation[Any, Any]) -> None:
+    """See to it that a batch that a failing workflow task threw back does not wait for one that fails for ever."""
+    with contextlib.suppress(RPCError, RuntimeError):
+        await end_if_wedged(client, start._start_workflow_input.id)
 
 
 def refusal_in(error: ApplicationError) -> Refusal | None:

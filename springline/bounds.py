@@ -205,7 +205,7 @@ def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MA
         left -= len(one)
         if level >= depth:
             text = f"holds more than {depth} arrays and objects inside each other"
-            return Problem("body", None, text, f"Nest at most {depth} levels.")
+            return Problem("body", None, text, f"Send JSON that nests at most {depth} levels.")
         if left < 0:
             return Problem("body", None, f"holds more than {values} values", "Send less in one request.")
         if isinstance(one, list):

@@ -115,6 +115,25 @@ class Settings(BaseSettings):
     metrics_port: Port = Field(default=9464, description="Port of a worker's Prometheus metrics.")
     health_port: Port = Field(default=9465, description="Port of a worker's health endpoint.")
 
+    deployment: str = Field(
+        default="springline",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Name of the Worker Deployment: letters, digits, _ and -, at most 64; one for each namespace.",
+    )
+    build_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Build id of a worker's version: letters, digits, ., _ and -; default: made from its code.",
+    )
+    versioning: Literal["auto", "manual", "off"] = Field(
+        default="auto",
+        description="Who makes a worker's version current: the worker, an operator, or nobody, without versions.",
+    )
+    temporal_hooks: str | None = Field(
+        default=None,
+        pattern=r"^[\w.]+:\w+$",
+        description="module:attribute of the Hooks (codec, interceptors) that every process puts before Temporal.",
+    )
     commit_deadline: Seconds = Field(
         default=60.0, description="How long the API keeps trying to commit before it answers 503, in seconds."
     )

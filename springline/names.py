@@ -13,6 +13,8 @@ LEDGER_WORKFLOW = "LedgerWorkflow"
 GARBAGE_WORKFLOW = "GarbageWorkflow"
 REBUILD_WORKFLOW = "RebuildWorkflow"
 
+PROBE_WORKFLOW = "ProbeWorkflow"
+
 # Messages of CommitWorkflow.
 COMMIT_UPDATE = "commit"
 STATUS_QUERY = "status"
@@ -21,9 +23,13 @@ STATUS_QUERY = "status"
 APPEND_UPDATE = "append"
 INGEST_UPDATE = "ingest"
 SWITCH_UPDATE = "switch"
+LOADING_SIGNAL = "loading"
 
 # Messages of RebuildWorkflow.
 PROGRESS_QUERY = "progress"
+
+# Message of ProbeWorkflow.
+PROBED_QUERY = "probed"
 
 # Activities of a commit.
 RESERVE = "reserve"
@@ -56,6 +62,9 @@ ASSEMBLE = "assemble"
 COMPARE = "compare"
 SWITCH_IN = "switch_in"
 WRITE_REPORT = "write_report"
+
+# Activity of a probe.
+PROBE = "probe"
 
 # Task queues.
 COMMIT_QUEUE = "springline-commit"
@@ -125,6 +134,11 @@ METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cau
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
+
+
+def probe_workflow_id(queue: str) -> str:
+    """Return the id that keeps one probe of a queue's workers under way."""
+    return f"probe/{queue}"
 
 
 def commit_workflow_id(tenant: str, workspace: str, table_id: str) -> str:

@@ -190,7 +190,7 @@ class _Adversary:
             "run_id": run_id,
             "task_key": task_key,
             "attempt": self._odd(0.1, (0, 1, 2), attempt),
-            "attempt_id": self._odd(0.05, ("y", ""), "x"),
+            "attempt_id": self._odd(0.1, ("y", "", ""), "x"),
         }
 
     def _new_attempt(self) -> Object:
@@ -258,7 +258,7 @@ class _Adversary:
 
     def _dispatch_requested(self) -> Object:
         attempt = self._new_attempt()
-        queue = self._maybe(self._rnd.choice(("default-queue", "fast", "slow")))
+        queue = self._maybe(self._rnd.choice(("default-queue", "fast", "slow", "")))
         return {
             "type": "dispatch_requested",
             **attempt,

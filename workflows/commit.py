@@ -22,8 +22,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from activities.messages import (
         CommitStep,
         FinalizeOutcome,
@@ -43,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cancellation import finish_though_cancelled
     from workflows.commit_status import describe
     from workflows.failures import (
+        ENDS_THE_RUN,
         HALVINGS,
         one_may_be_the_cause,
         passes,
@@ -84,7 +83,7 @@ class Ticket:
         return self.request.idempotency_key
 
 
-@workflow.defn(name=names.COMMIT_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.COMMIT_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class CommitWorkflow:
     """Sequences the commits of one table."""
 

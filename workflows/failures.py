@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from pydantic import ValidationError
 from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory, TimeoutError
+from temporalio.workflow import NondeterminismError
 
 from activities.messages import TableRef
 from springline import names
@@ -13,6 +15,10 @@ from springline.sequencer.orders import WorkspaceRef
 
 HALVINGS = 64
 """How often rounds that fail are halved, in a row, to find whom they fail because of."""
+ENDS_THE_RUN = [ValidationError, NondeterminismError]
+"""What fails a run instead of a workflow task that is tried for ever: an input that is none, and code that does not
+fit the run's history, as after a change that went out without a version of its own. No run of ours has state to lose:
+its callers come again, and the next run goes on from storage."""
 
 
 def refusal_of(error: ActivityError, table: TableRef) -> Refusal:

@@ -15,17 +15,15 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from springline import names
     from springline.sequencer.orders import GarbageOrder, GarbageReport, WorkspaceRef
-    from workflows.failures import fail_with_cause
+    from workflows.failures import ENDS_THE_RUN, fail_with_cause
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_steps import fresh_ulid, now_ms, show_in_search
     from workflows.policies import GARBAGE_HEARTBEAT, GARBAGE_RETRY, GARBAGE_START_TO_CLOSE
 
 
-@workflow.defn(name=names.GARBAGE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.GARBAGE_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class GarbageWorkflow:
     """Marks the garbage of a workspace's ledger, waits, and deletes it."""
 

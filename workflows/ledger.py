@@ -20,11 +20,10 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from springline import names
     from springline.sequencer.orders import WorkspaceRef
     from workflows.cancellation import finish_though_cancelled
+    from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_messages import (
         AppendBatch,
         AppendBatchResult,
@@ -51,7 +50,7 @@ LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
 """How long a run waits for callers to come back before it ends: twice what a round takes."""
 
 
-@workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class LedgerWorkflow:
     """Sequences the events of one workspace."""
 
@@ -128,6 +127,12 @@ class LedgerWorkflow:
     @switch.validator
     def _may_switch(self, request: SwitchRequest) -> None:
         self._take_no_more_than(len(self._rounds.switches) < MAX_SWITCHES)
+
+    @workflow.signal(name=names.LOADING_SIGNAL, description="How far a step is that loads the state, for people")
+    def loading(self, text: str) -> None:
+        """Show how far loading is, until the next phase."""
+        self._rounds.progress.loading = text
+        self._show()
 
     @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
     def status(self) -> LedgerStatus:

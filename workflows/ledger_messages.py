@@ -132,6 +132,8 @@ class LedgerStatus(Message):
     """
 
     phase: str
+    loading: str | None = None
+    """How far loading a large state is, told every 2 s while it lasts."""
     waiting_requests: int = 0
     waiting_events: int = 0
     waiting_paths: int = 0

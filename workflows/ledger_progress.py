@@ -81,6 +81,8 @@ class Progress:
     """Counts and recent events of a run."""
 
     phase: str = "waiting for requests"
+    loading: str | None = None
+    """How far a step is that loads the state, as it was told last in this phase."""
     rounds: int = 0
     appended: int = 0
     replayed: int = 0

@@ -128,7 +128,7 @@ class Rounds:
 
     def phase(self, phase: str) -> None:
         """Say what is going on."""
-        self.progress.phase = phase
+        self.progress.phase, self.progress.loading = phase, None
         self._show()
 
     async def step(self) -> None:

@@ -29,6 +29,7 @@ def status_of(rounds: Rounds, *, draining: bool) -> LedgerStatus:
     progress, head, accepted = rounds.progress, rounds.last_head, list(rounds.accepted.values())
     return LedgerStatus(
         phase=progress.phase,
+        loading=progress.loading,
         waiting_requests=len(rounds.appends) + len(rounds.ingests) + len(rounds.switches),
         waiting_events=rounds.appends.units,
         waiting_paths=rounds.ingests.units,
@@ -64,7 +65,7 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str])
     lines = [
         f"**Ledger** of `{workspace.tenant}/{workspace.workspace}`",
         "",
-        f"**Now:** {status.phase}",
+        f"**Now:** {status.phase}" + (f" ({status.loading})" if status.loading else ""),
         "",
         f"**Lag:** {lag}. {status.events_per_second:g} events/s over the recent rounds.",
         "",

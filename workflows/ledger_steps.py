@@ -31,7 +31,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_queue import AppendTicket, IngestTicket
-    from workflows.policies import BEFORE_RESERVED_RETRY, LEDGER_HEARTBEAT, LEDGER_RETRY, LEDGER_START_TO_CLOSE
+    from workflows.policies import (
+        BEFORE_RESERVED_RETRY,
+        LEDGER_HEARTBEAT,
+        LEDGER_RETRY,
+        LEDGER_START_TO_CLOSE,
+        WORKFLOW_TASK_TIMEOUT,
+    )
     from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Order)
@@ -170,6 +176,7 @@ async def start_garbage_collection(workspace: WorkspaceRef) -> None:
             id=names.garbage_workflow_id(tenant, name),
             task_queue=names.MAINTENANCE_QUEUE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
             static_summary=f"garbage of {tenant}/{name}",
         )
     except WorkflowAlreadyStartedError:

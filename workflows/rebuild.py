@@ -18,8 +18,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from springline import names
     from springline.errors import Code, Refusal
     from springline.rebuild.orders import (
@@ -43,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         SwitchOrder,
     )
     from springline.sequencer.orders import WorkspaceRef
+    from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import fresh_ulid, now_ms
     from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
     from workflows.rebuild_status import (
@@ -70,7 +69,7 @@ NEXT = {
 }
 
 
-@workflow.defn(name=names.REBUILD_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.REBUILD_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class RebuildWorkflow:
     """Rebuilds the projections of one workspace."""
 

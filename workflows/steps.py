@@ -11,7 +11,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.messages import Message, TableRef
     from activities.table_messages import CheckpointStart
     from springline import names
-    from workflows.policies import BEFORE_RESERVED_RETRY, COMMIT_HEARTBEAT, COMMIT_RETRY, COMMIT_START_TO_CLOSE
+    from workflows.policies import (
+        BEFORE_RESERVED_RETRY,
+        COMMIT_HEARTBEAT,
+        COMMIT_RETRY,
+        COMMIT_START_TO_CLOSE,
+        WORKFLOW_TASK_TIMEOUT,
+    )
     from workflows.search import (
         SEARCH_TABLE_KEY,
         SEARCH_TABLE_NAME_KEY,
@@ -54,6 +60,7 @@ async def start_checkpoint(table: TableRef, name: str | None, version: int) -> N
             id=names.checkpoint_workflow_id(table.tenant, table.workspace, table.table_id),
             task_queue=names.MAINTENANCE_QUEUE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
             search_attributes=None
             if searched is None
             else table_attributes(table.tenant, table.workspace, table.table_id, searched),

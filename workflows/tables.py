@@ -6,13 +6,11 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from activities.table_messages import CheckpointStart, TableKind, TableOrder, TableStart
     from springline import names
     from springline.delta.checkpoints import CheckpointKind, CheckpointResult
     from springline.delta.registry import TableEntry
-    from workflows.failures import fail_with_cause
+    from workflows.failures import ENDS_THE_RUN, fail_with_cause
     from workflows.ids import new_uuid7
     from workflows.policies import (
         CHECKPOINT_HEARTBEAT,
@@ -25,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
-@workflow.defn(name=names.CREATE_TABLE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.CREATE_TABLE_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class CreateTableWorkflow:
     """Creates a table, or adopts an existing Delta folder, and registers it under its name.
 
@@ -66,7 +64,7 @@ class CreateTableWorkflow:
         return entry
 
 
-@workflow.defn(name=names.CHECKPOINT_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=names.CHECKPOINT_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class CheckpointWorkflow:
     """Writes a checkpoint of a table's latest version. One at a time for each table, by its id."""
 

@@ -13,12 +13,15 @@ from springline.api.models import ClaimBody, CommitBody, CommittedBody, StageBod
 from springline.api.tables import TableParam
 from springline.commit.claim import Claim
 from springline.commit.claim import claim as claim_version
+from springline.commit.examine import JUDGED_AT_ONCE_BYTES
 from springline.commit.inspect import Fate, KeyView, key_view
+from springline.commit.stage import Staged
 from springline.commit.stage import stage as put_staged
 from springline.delta.keys import HEADER_FIELD, key_of
 from springline.delta.payload import parse_payload
 from springline.delta.request import CommitRequest
 from springline.errors import Code, Refused, refused
+from springline.storage.port import ObjectStore
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 
@@ -63,17 +66,14 @@ async def stage(
     """
     header = _header_key(request)
     name = deps.new_name() if header is None and body.idempotency_key is None else key_of(header, body.idempotency_key)
-    data = body.payload.encode()
     entry = await workspace.registry.entry(table)
-    # Off the event loop: checking 5 MiB of actions takes long enough for others to notice.
-    await asyncio.to_thread(parse_payload, data)
-    staged = await put_staged(workspace.store, entry.table_id, name, data)
+    staged = await _judged_and_staged(workspace.store, entry.table_id, name, body.payload)
     return StagedBody(staged_path=staged.path, staged_version=staged.version)
 
 
 @router.post(
     "",
-    summary="Commit a staged payload",
+    summary="Commit a payload",
     response_description="The version it became. The header Idempotency-Replayed tells a repeated answer.",
     responses=errors(400, 404, 409, 413, 503),
 )
@@ -86,18 +86,18 @@ async def commit(
     response: Response,
     idempotency_key: KeyHeader = None,
 ) -> CommittedBody:
-    """Commit a staged payload exactly once per key.
+    """Commit a payload exactly once per key: one that was staged, or one in the request, which is staged first.
 
     After a lost answer, or 503, send the same request again under the same key: the answer is the same one.
     """
     key = key_of(_header_key(request), body.idempotency_key)
     entry = await workspace.registry.entry(table)
-    try:
-        paths.parse_delta_staged(entry.table_id, body.staged_path)
-    except paths.InvalidPath as error:
-        raise refused(
-            Code.INVALID_PATH, str(error), field="staged_path", value=body.staged_path, remedy=error.remedy
-        ) from None
+    if body.payload is None:
+        staged = _named(body, entry.table_id)
+    else:
+        _only_payload(body)
+        # A name that is never used twice: under one key may come other bytes for the same request.
+        staged = await _judged_and_staged(workspace.store, entry.table_id, deps.new_name(), body.payload)
     outcome = await deps.commits.commit(
         workspace.scope,
         entry.table_id,
@@ -105,8 +105,8 @@ async def commit(
             idempotency_key=key,
             mode=body.mode,
             read_version=body.read_version,
-            staged_path=body.staged_path,
-            staged_version=body.staged_version,
+            staged_path=staged.path,
+            staged_version=staged.version,
         ),
     )
     if outcome.refusal is not None:
@@ -162,6 +162,49 @@ async def explain(
             remedy="Send the commit, again or for the first time, under this key.",
         )
     return view
+
+
+async def _judged_and_staged(store: ObjectStore, table_id: str, name: str, payload: str) -> Staged:
+    """Stage a payload that is right by itself; raises `Refused` for one that is not."""
+    data = payload.encode()
+    if len(data) > JUDGED_AT_ONCE_BYTES:
+        # Off the event loop: checking 5 MiB of actions takes long enough for others to notice.
+        await asyncio.to_thread(parse_payload, data)
+    else:
+        parse_payload(data)
+    return await put_staged(store, table_id, name, data)
+
+
+def _named(body: CommitBody, table_id: str) -> Staged:
+    """Return the staged payload that a commit names; raises `Refused` if it names none, or one of another table."""
+    for name in ("staged_path", "staged_version"):
+        if getattr(body, name) is None:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{name}: is missing",
+                field=name,
+                value=None,
+                remedy=f"add {name}, which staging the payload returned, or send the payload itself as `payload`",
+            )
+    try:
+        paths.parse_delta_staged(table_id, body.staged_path or "")
+    except paths.InvalidPath as error:
+        raise refused(
+            Code.INVALID_PATH, str(error), field="staged_path", value=body.staged_path, remedy=error.remedy
+        ) from None
+    return Staged(paths.ObjectPath(body.staged_path or ""), body.staged_version or "")
+
+
+def _only_payload(body: CommitBody) -> None:
+    for name in ("staged_path", "staged_version"):
+        if getattr(body, name) is not None:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{name} is sent together with payload, and a commit has one payload",
+                field=name,
+                value=getattr(body, name),
+                remedy=f"leave out {name}, or the payload if it is staged",
+            )
 
 
 def _header_key(request: Request) -> str | None:

@@ -140,7 +140,9 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
     """Say what is wrong with bytes that are no JSON, by name where a lenient reader can read them."""
     if "depth" in error.msg or "recursion" in error.msg.lower():
         deep = f"holds more than {bounds.MAX_JSON_DEPTH} arrays and objects inside each other"
-        return _refusal(bounds.Problem("body", None, deep, f"Nest at most {bounds.MAX_JSON_DEPTH} levels."))
+        return _refusal(
+            bounds.Problem("body", None, deep, f"Send JSON that nests at most {bounds.MAX_JSON_DEPTH} levels.")
+        )
     if "surrogate" in error.msg:
         try:
             problem = bounds.problem_in_json(json.loads(body.decode()))

@@ -15,10 +15,12 @@ from springline.control.admission.drafts import drafts_of
 from springline.delta.keys import check_key
 from springline.errors import Refused
 from springline.ledger.request import (
+    MAX_REQUEST_EVENTS,
     AppendOutcome,
     AppendRequest,
     IngestOutcome,
     IngestRequest,
+    NewEvent,
     VisibilityStatus,
 )
 from springline.ledger.weight import ingest_out_of_bounds
@@ -27,8 +29,30 @@ router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
 _ID = "01946b1c-0000-7000-8000-000000000001"
 _RUN = "run_j6jvo6bdv773wa242jsrxjtwti"
+
+
+class EventAsked(NewEvent):
+    """An event as a caller sends it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="NewEvent")
+
+
+class AppendAsked(AppendRequest):
+    """A request as a caller sends it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="AppendRequest")
+
+    events: Annotated[list[EventAsked], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]  # type: ignore[assignment]
+
+
+class IngestAsked(IngestRequest):
+    """Foreign events as a caller names them: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="IngestRequest")
+
+
 AppendBody = Annotated[
-    AppendRequest,
+    AppendAsked,
     Body(
         openapi_examples={
             "run": {
@@ -134,7 +158,7 @@ async def append(body: AppendBody, workspace: Writer, deps: FromDeps) -> Respons
     response_description="What became of each: accepted, known, deferred or refused with a reason.",
     responses={202: _LATER | {"model": IngestOutcome}, **errors(400, 413, 503)},
 )
-async def ingest(body: IngestRequest, workspace: Operator, deps: FromDeps) -> Response:
+async def ingest(body: IngestAsked, workspace: Operator, deps: FromDeps) -> Response:
     """Accept events that lie in the ledger though the sequencer did not write them; late ones lead to a refold.
 
     Safe to repeat. An event that is refused is recorded with its reason and holds up none of the others.

@@ -53,7 +53,7 @@ class StagedBody(BaseModel):
 
 
 class CommitBody(BaseModel):
-    """A request to commit a staged payload."""
+    """A request to commit a payload: one that is staged, named by both values, or one that comes along."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -65,7 +65,8 @@ class CommitBody(BaseModel):
                     "staged_path": _STAGED,
                     "staged_version": "1736935200000001",
                     "idempotency_key": _KEY,
-                }
+                },
+                {"mode": "append", "read_version": 6, "payload": _ADD, "idempotency_key": _KEY},
             ]
         },
     )
@@ -73,8 +74,13 @@ class CommitBody(BaseModel):
     read_version: Annotated[StrictInt, Field(ge=-1, le=2**63 - 2)] = Field(
         description="The version the payload was computed from; -1 for a table without versions."
     )
-    staged_path: StagedPath
-    staged_version: StagedVersion
+    staged_path: StagedPath | None = Field(default=None, description="As staging returned it.")
+    staged_version: StagedVersion | None = Field(default=None, description="As staging returned it.")
+    payload: str | None = Field(
+        default=None,
+        max_length=bounds.MAX_BODY_BYTES,
+        description="Instead of both: Delta actions as newline-delimited JSON, which are staged and committed.",
+    )
     mode: Mode = Field(
         default=Mode.STRICT,
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
@@ -186,6 +192,9 @@ class ReadyBody(BaseModel):
 
     ready: bool
     checks: dict[str, str] = Field(description="By name: `ok`, or what is wrong.")
+    warnings: dict[str, str] = Field(
+        default={}, description="What is wrong somewhere, though this process can work: by name, as in `checks`."
+    )
 
 
 class VersionBody(BaseModel):
@@ -194,3 +203,4 @@ class VersionBody(BaseModel):
     name: str
     version: str
     api: str
+    store_id: str | None = Field(default=None, description="Which store it works with; null if that cannot be told.")

@@ -84,7 +84,8 @@ class Deps:
 
     `store` is the whole store, of all workspaces; `location(scope, root)` is the URL readers open a table by;
     `new_name` makes names of staged payloads and ids of requests that are never used twice; `probes` are what
-    `/ready` looks at, by name.
+    `/ready` looks at, by name; what `warnings` look at it tells and is ready all the same. `store_id` tells which store
+    this is.
     """
 
     store: ObjectStore
@@ -97,4 +98,6 @@ class Deps:
     location: Callable[[Scope, str], str]
     new_name: Callable[[], str]
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    warnings: Mapping[str, Probe] = field(default_factory=dict)
+    store_id: Callable[[], Awaitable[str]] | None = None
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)

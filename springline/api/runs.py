@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -112,19 +113,24 @@ async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Respon
 async def run(run_id: RunParam, asked: FromAsked) -> Response:
     """Show a run with its tasks, what they wait for, and its entries of the catalog."""
     snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index")
-    row = snapshot["runs"].get(run_id)
-    if row is None:
-        raise unknown("run", run_id, snapshot.revision)
     of_catalog = (asked.scope.tenant, asked.scope.workspace, run_id)
-    return answer(
-        snapshot.revision,
-        {
-            "run": golden_row(RUNS, row),
-            "tasks": shown_rows("tasks", snapshot["tasks"].below((run_id,))),
-            "dependencies": shown_rows("dep_satisfaction", snapshot["dep_satisfaction"].below((run_id,))),
-            "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
-        },
-    )
+
+    def read() -> Response:
+        row = snapshot["runs"].get(run_id)
+        if row is None:
+            raise unknown("run", run_id, snapshot.revision)
+        return answer(
+            snapshot.revision,
+            {
+                "run": golden_row(RUNS, row),
+                "tasks": shown_rows("tasks", snapshot["tasks"].below((run_id,))),
+                "dependencies": shown_rows("dep_satisfaction", snapshot["dep_satisfaction"].below((run_id,))),
+                "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
+            },
+        )
+
+    # Off the event loop: parts of files are decoded for it.
+    return await asyncio.to_thread(read)
 
 
 @router.get(
@@ -133,7 +139,7 @@ async def run(run_id: RunParam, asked: FromAsked) -> Response:
 async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], asked: FromAsked) -> Response:
     """List one run's tasks in the order of their keys."""
     snapshot = await asked.snapshot("runs", "tasks")
-    if snapshot["runs"].get(run_id) is None:
+    if await asyncio.to_thread(snapshot["runs"].get, run_id) is None:
         raise unknown("run", run_id, snapshot.revision)
     wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
     return await asked.page("tasks", query, wheres, prefix=(run_id,), snapshot=snapshot)

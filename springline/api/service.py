@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Response
@@ -12,7 +13,7 @@ from springline.api.context import FromDeps
 from springline.api.models import ReadyBody, VersionBody
 from springline.api.ports import Probe
 
-PROBE_TIMEOUT_S = 3.0
+PROBE_TIMEOUT_S = 5.0
 
 router = APIRouter(tags=["service"])
 
@@ -25,19 +26,28 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="Can it do its work?", responses={503: {"model": ReadyBody}})
 async def ready(deps: FromDeps, response: Response) -> ReadyBody:
-    """Look at the store and at Temporal; 503 while either is out of reach."""
-    answers = await asyncio.gather(*(_looked_at(probe) for probe in deps.probes.values()))
-    checks = dict(zip(deps.probes, answers, strict=True))
-    body = ReadyBody(ready=all(answer == "ok" for answer in answers), checks=checks)
+    """Look at the store, Temporal and the workers; 503 while one of them is out of reach or another than it should be.
+
+    Runs that do not move are told as a warning: the others go on, and need this process.
+    """
+    answers = await asyncio.gather(*map(_looked_at, [*deps.probes.values(), *deps.warnings.values()]))
+    found = dict(zip([*deps.probes, *deps.warnings], answers, strict=True))
+    checks = {name: found[name] for name in deps.probes}
+    warnings = {name: found[name] for name in deps.warnings if found[name] != "ok"}
+    body = ReadyBody(ready=all(answer == "ok" for answer in checks.values()), checks=checks, warnings=warnings)
     if not body.ready:
         response.status_code = 503
     return body
 
 
 @router.get("/version", summary="What is running?")
-async def running() -> VersionBody:
-    """Return name and version of the software and of its API."""
-    return VersionBody(name="springline", version=installed_version(), api="v1")
+async def running(deps: FromDeps) -> VersionBody:
+    """Return name and version of the software and of its API, and the id of its store."""
+    store_id = None
+    if deps.store_id is not None:
+        with contextlib.suppress(Exception):
+            store_id = await asyncio.wait_for(deps.store_id(), PROBE_TIMEOUT_S)
+    return VersionBody(name="springline", version=installed_version(), api="v1", store_id=store_id)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
@@ -40,8 +40,21 @@ TableParam = Annotated[
     Path(max_length=bounds.MAX_TABLE_REFERENCE, description="The table's id or its name.", examples=["flights"]),
 ]
 
+
+class CreateAsked(CreateTable):
+    """A table as a caller asks for it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="CreateTable")
+
+
+class AdoptAsked(AdoptTable):
+    """A folder as a caller names it: here, and only here, an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", title="AdoptTable")
+
+
 CreateSpec = Annotated[
-    CreateTable,
+    CreateAsked,
     Body(
         openapi_examples={
             "plain": {
@@ -69,7 +82,7 @@ CreateSpec = Annotated[
     ),
 ]
 AdoptSpec = Annotated[
-    AdoptTable,
+    AdoptAsked,
     Body(
         openapi_examples={
             "folder": {"summary": "A folder", "value": {"name": "legacy", "location": "warehouse/legacy"}}
@@ -166,7 +179,10 @@ async def history(table: TableParam, query: Annotated[HistoryQuery, Query()], wo
 
 @router.get("/{table}", summary="Status of a table", responses=errors(404, 409, 503))
 async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableStatusBody:
-    """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing."""
+    """Tell what is stored of a table (version, reservation in flight, schema) and what its sequencer is doing.
+
+    What is stored is read anew; what the sequencer is doing may be a second old.
+    """
     entry = await workspace.registry.entry(table)
     view, sequencer = await together(
         table_view(workspace.table(entry)), deps.sequencers.status(workspace.scope, entry.table_id)

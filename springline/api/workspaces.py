@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from springline.commit.registry import Registry
+from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.table import Table
 from springline.delta.registry import TableEntry
 from springline.paths import Scope
@@ -13,6 +13,7 @@ from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 MAX_REMEMBERED = 1_000
+"""Workspaces at hand. What is known of their tables is bounded in bytes, over all of them (`RegistryMemory`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Workspaces:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._memory = RegistryMemory()
         self._known: OrderedDict[Scope, Workspace] = OrderedDict()
 
     def of(self, scope: Scope) -> Workspace:
@@ -40,7 +42,7 @@ class Workspaces:
         known = self._known.get(scope)
         if known is None:
             store = ScopedStore(self._store, scope)
-            known = self._known[scope] = Workspace(scope, store, Registry(store))
+            known = self._known[scope] = Workspace(scope, store, Registry(store, self._memory, scope.prefix))
             if len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(scope)

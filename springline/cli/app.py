@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 import uuid_utils
@@ -16,6 +17,14 @@ from springline.cli.failures import Commands
 from springline.cli.findings import exit_code
 from springline.cli.http import api_from_environment
 from springline.cli.stores import StoreOption
+from springline.errors import Code, refused
+from springline.paths import Scope
+
+TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant of a workspace.")]
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", metavar="W", help="A workspace to look at.")]
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="Read all that says what the workspace has accepted, and list its ledger: slow.")
+]
 
 HELP = """\
 Commit to Delta tables through durable workflows, keep the ledger of pipelines, and look after both.
@@ -100,14 +109,31 @@ def build_app(temporal: TemporalFindings) -> typer.Typer:
 
 
 def _doctor(temporal: TemporalFindings) -> Callable[..., None]:
-    def doctor(*, store: StoreOption = None, compact: CompactOption = False, field: FieldOption = None) -> None:
+    def doctor(
+        *,
+        store: StoreOption = None,
+        tenant: TenantOption = None,
+        workspace: WorkspaceOption = None,
+        deep: DeepOption = False,
+        compact: CompactOption = False,
+        field: FieldOption = None,
+    ) -> None:
         """Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong.
 
-        Exit code: 0 all is well, 2 something has to be corrected, 4 something is out of reach.
+        With --tenant and --workspace also at that workspace: whether what is published is there, and all that was
+        accepted. Exit code: 0 all is well, 2 something has to be corrected, 4 something is out of reach.
         """
-        findings = asyncio.run(
-            examine(store, api_from_environment(), temporal, new_name=lambda: str(uuid_utils.uuid4()))
-        )
+        if (tenant is None) != (workspace is None) or (deep and tenant is None):
+            option = "--tenant" if tenant is None else "--workspace"
+            raise refused(
+                Code.INVALID_REQUEST,
+                "a workspace is named by its tenant and its name",
+                field=option,
+                remedy=f"Give {option} as well.",
+            )
+        scope = None if tenant is None or workspace is None else Scope(tenant, workspace)
+        api, name = api_from_environment(), lambda: str(uuid_utils.uuid4())
+        findings = asyncio.run(examine(store, api, temporal, new_name=name, scope=scope, deep=deep))
         code = exit_code(findings)
         emit({"ok": code == 0, "findings": [finding.as_json() for finding in findings]}, compact=compact, field=field)
         for finding in findings:

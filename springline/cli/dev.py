@@ -13,7 +13,7 @@ import typer
 
 from springline.cli.documents import CompactOption, FieldOption, emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
-from springline.config import PREFIX
+from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
 from springline.local.processes import signals_unwind
 from springline.local.run import ToolFailed
@@ -45,6 +45,9 @@ def dev(
     Prints the addresses and the token as soon as everything is ready. A process of the stack that dies is
     started again: kill a worker and watch.
     """
+    if store is not None:
+        # The processes of the stack would find out one after the other.
+        load_settings({"store_url": store})
     stack = EmbeddedStack(
         folder.absolute(), scope=Scope(tenant, workspace), workers=workers, store_url=store, keep=keep
     )

@@ -8,28 +8,33 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.config import PREFIX, ConfigurationError, Settings, load_settings
-from springline.paths import canary_object
+from springline.errors import InvariantViolated
+from springline.paths import Scope, canary_object
 from springline.storage.canary import canary
 from springline.storage.filesystems import unsupported_filesystem
+from springline.storage.identity import known_store_id
 from springline.storage.port import (
     IfAbsent,
     IfVersion,
     ObjectStore,
     Stored,
+    StoreError,
     StoreMisconfigured,
     StoreRetry,
     StoreUnknown,
 )
 from springline.storage.url import open_store
 
-TemporalFindings = Callable[[], Awaitable[list[Finding]]]
-"""Looks at Temporal; `entrypoints.doctor` does."""
+TemporalFindings = Callable[[str | None, str | None], Awaitable[list[Finding]]]
+"""Looks at Temporal and the workers; `entrypoints.doctor` does. It is told the id of the store that is configured
+here and the name of the hooks to connect with, None for what is not known."""
 
 CLOCK_TOLERANCE_SECONDS = 60.0
 HTTP_TIMEOUT_SECONDS = 5.0
@@ -40,22 +45,29 @@ _STORE_CHECKS = ("store permissions", "store preconditions")
 
 
 async def examine(
-    store_url: str | None, api_url: str | None, temporal: TemporalFindings, *, new_name: Callable[[], str]
+    store_url: str | None,
+    api_url: str | None,
+    temporal: TemporalFindings,
+    *,
+    new_name: Callable[[], str],
+    scope: Scope | None = None,
+    deep: bool = False,
 ) -> list[Finding]:
     """Look at everything and return what was found, in the order in which it is best put right.
 
     `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
-    that are never used twice.
+    that are never used twice. `scope`: a workspace to look at, with `deep` by listing its ledger.
     """
     settings, findings = configuration(store_url)
     url = settings.store_url if settings is not None else store_url
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
+    ours = await _store_id(url) if url is not None else None
     store_part, clock_part, api_part, temporal_part = await asyncio.gather(
-        examine_url(url, new_name()) if url is not None else _nothing(),
+        examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
         clocks(url, api_url),
-        api_health(api_url),
-        temporal(),
+        api_health(api_url, ours),
+        temporal(ours, None if settings is None else settings.temporal_hooks),
     )
     return [*findings, *store_part, *clock_part, *api_part, *temporal_part]
 
@@ -75,8 +87,8 @@ def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]
     return settings, findings
 
 
-async def examine_url(url: str, name: str) -> list[Finding]:
-    """Open the store that `url` names and look at it with a scratch object of this `name`."""
+async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: bool = False) -> list[Finding]:
+    """Open the store that `url` names and look at it with a scratch object of this `name`, and at a workspace in it."""
     try:
         store = open_store(url)
     except StoreMisconfigured as error:
@@ -86,7 +98,13 @@ async def examine_url(url: str, name: str) -> list[Finding]:
         kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
         if kind is not None:
             return [_network_file_system(url, kind), *_skip("the file system is not usable")]
-        return [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+        found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
+        if scope is None:
+            return found
+        # Segments are read with Arrow's codecs, which take a moment to load: only this pays.
+        from springline.cli.doctor_workspace import workspace_findings  # noqa: PLC0415
+
+        return [*found, *await workspace_findings(store, scope, deep=deep)]
     finally:
         await store.aclose()
 
@@ -198,21 +216,52 @@ def judge_clock(name: str, before_s: float, after_s: float, remote_s: float) -> 
     return fine(name, f"this machine's clock is right to {CLOCK_TOLERANCE_SECONDS:.0f} s ({said})")
 
 
-async def api_health(url: str | None) -> list[Finding]:
-    """Ask the API whether it can do its work."""
+async def api_health(url: str | None, ours: str | None = None) -> list[Finding]:
+    """Ask the API whether it can do its work, and whether its store is the one with the id `ours`."""
     if url is None:
         return [skipped("api", "SPRINGLINE_API_URL is not set")]
     remedy = "Start the API (`python -m entrypoints.api`, or `springline dev`) or correct SPRINGLINE_API_URL."
     try:
         async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
             answer = await client.get(f"{url.rstrip('/')}/ready")
+            running = _document(await client.get(f"{url.rstrip('/')}/version"))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return [unreachable("api", f"no answer from {url} ({type(error).__name__}: {error})", remedy)]
+    if answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+        if running.get("name") != "springline":
+            return [wrong("api", f"{url} answers, and is not a Springline API", remedy)]
+        if ours is not None and running.get("store_id") not in (None, ours):
+            said = f"the store of {url} is not the one that is configured here"
+            return [wrong("api", said, f"Give both the same {_STORE_VARIABLE}, or correct SPRINGLINE_API_URL.")]
     if answer.status_code == httpx.codes.OK:
+        warnings = _document(answer).get("warnings")
+        if warnings:
+            return [wrong("api", f"{url} is ready, and warns: {str(warnings)[:300]}", "See what it names.")]
         return [fine("api", f"{url} is ready")]
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         return [unreachable("api", f"{url} is not ready: {answer.text[:300]}", "See what it names; try again then.")]
     return [wrong("api", f"{url} answers HTTP {answer.status_code}: not a Springline API", remedy)]
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object of an answer, an empty one if it holds none."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+async def _store_id(url: str) -> str | None:
+    """Return the id of the store that `url` names, empty if it has none, None if it cannot be read."""
+    try:
+        store = open_store(url)
+        try:
+            return await known_store_id(store) or ""
+        finally:
+            await store.aclose()
+    except (StoreError, InvariantViolated, OSError):
+        return None
 
 
 def bucket_endpoint() -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from springline.cli.documents import CompactOption, FieldOption, emit, hint
+from springline.cli.failures import EXIT_INTERRUPTED
 from springline.cli.grid import Format, csv_text, plain, table_text
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
@@ -25,14 +28,21 @@ def query(
     form: Annotated[
         Format, typer.Option("--format", help="json: columns, rows and the revision; table and csv: the rows.")
     ] = Format.JSON,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Most time.")] = 60.0,
+    memory: Annotated[int, typer.Option("--memory", metavar="MIB", min=16, help="Most memory of the engine.")] = 1_024,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")
+    ] = 1_000_000,
     compact: CompactOption = False,
     field: FieldOption = None,
 ) -> None:
     """Ask the published state in SQL (DuckDB). It can read the 17 tables and reach nothing else.
 
-    Times are TIMESTAMP in UTC, columns that hold JSON are JSON text: `labels->>'$.team'`.
+    Times are TIMESTAMP in UTC, columns that hold JSON are JSON text: `labels->>'$.team'`. A query that goes beyond
+    its limits is refused; Ctrl-C ends it at once, with exit code 130.
     """
-    answer, revision = on_store(store, tenant, workspace, lambda scoped: _asked(scoped, sql))
+    limits = (timeout, memory, max_rows)
+    answer, revision = on_store(store, tenant, workspace, lambda scoped: _asked(scoped, sql, limits))
     names = _distinct([name for name, _ in answer.columns])
     if form is Format.JSON:
         rows = [dict(zip(names, map(plain, row), strict=True)) for row in answer.rows]
@@ -44,18 +54,39 @@ def query(
     hint(f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
 
-async def _asked(scoped: Any, sql: str) -> tuple[Answer, Revision]:
+async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[Answer, Revision]:
     # Arrow and DuckDB take most of a second to load: only this command pays.
-    from springline.projection.schema import TABLES  # noqa: PLC0415
     from springline.reading.published import read_published  # noqa: PLC0415
-    from springline.reading.query import Database  # noqa: PLC0415
+    from springline.reading.query import Database, Limits, tables_named  # noqa: PLC0415
 
-    _, snapshot = await read_published(scoped, tuple(TABLES))
-    database = Database({name: snapshot[name] for name in TABLES})
+    seconds, memory_mb, rows = limits
+    names = tables_named(sql)
+    _, snapshot = await read_published(scoped, names)
+    database: Database | None = None
+
+    def work() -> Answer:
+        nonlocal database
+        database = Database({name: snapshot[name] for name in names}, Limits(seconds, memory_mb, rows))
+        try:
+            return database.ask(sql)
+        finally:
+            database.close()
+
     try:
-        return database.ask(sql), snapshot.revision
-    finally:
-        database.close()
+        return await asyncio.to_thread(work), snapshot.revision
+    except asyncio.CancelledError:
+        # By Ctrl-C. The thread ends once DuckDB has noticed; who does not want the answer does not wait for it.
+        if database is not None:
+            database.interrupt()
+        leave_at_once()
+        raise
+
+
+def leave_at_once() -> None:
+    """End the process as Ctrl-C does, without waiting for threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _distinct(names: list[str]) -> list[str]:

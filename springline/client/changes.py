@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 from springline.client.expressions import (
     Planner,
     column_of,
+    engine_condition,
     every_row,
     expression_refusal,
     is_about,
@@ -154,7 +155,17 @@ class Change:
     def fingerprint(self) -> str:
         """Return the SHA-256 of operation and arguments in canonical form."""
         known = {"operation": self.operation, "arguments": self.arguments}
-        return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        try:
+            text = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+        except TypeError as error:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{self.operation} has an argument that is no text: {error}",
+                field=self.field,
+                value=repr(self.arguments.get(self.field))[:200],
+                remedy="Give conditions and expressions as texts of SQL, in whole characters.",
+            ) from error
+        return hashlib.sha256(text).hexdigest()
 
 
 def delete(where: str) -> Change:
@@ -177,7 +188,7 @@ def delete(where: str) -> Change:
             return _remove_files(table, where, commit)
         guard = every_row(schema, table.metadata().partition_columns)
         return table.delete(
-            f"({where}\n) AND {guard}",
+            f"({engine_condition(where, schema, table.metadata().partition_columns)}\n) AND {guard}",
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
@@ -213,6 +224,15 @@ def _partitions(files: pa.Table, by: Sequence[str]) -> Iterator[tuple[str, pa.Ch
 
 def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> Change:
     """Return the operation that gives columns new values, from SQL expressions and Python values."""
+    for argument, given_ in (("set", set_), ("values", values)):
+        if not isinstance(given_, Mapping):
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{argument} is a {type(given_).__name__}, not a mapping of columns",
+                field=argument,
+                value=repr(given_)[:200],
+                remedy="Give each column once: set={'x': 'x + 1'} as SQL, or values={'x': 5} as a value.",
+            )
     both = sorted(set(set_) & set(values))
     if both or not (set_ or values):
         raise refused(
@@ -237,9 +257,11 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
             expressions[quoted(name)] = literal(value, column, field=f"values.{name}")
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
+        schema = pa.schema(table.schema().to_arrow())
+        by = table.metadata().partition_columns
         return table.update(
             updates=expressions,
-            predicate=where,
+            predicate=None if where is None else engine_condition(where, schema, by),
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,

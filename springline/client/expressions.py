@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from springline.client.casts import Conversion
 from springline.client.plain import plain, plain_type
+from springline.client.python_values import array_of
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 LONGEST_EXPRESSION = 100_000
 _SHOWN = 200
 _NO_VALUE = "springline: no row holds this 7c2f6a0e"
+_TOKENS = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|[^\W\d]\w*|"""
+    r"""(?<![\w.])(?P<fraction>(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?)|\d+""",
+    re.DOTALL,
+)
+"""The parts of a SQL text in which a number may lie that is none, and numbers that are written as fractions."""
 _NO_FIELD = re.compile(r"No field named (?P<name>.+?)\.(?:\s|$)", re.DOTALL)
 
 
@@ -163,11 +170,15 @@ def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
 
     Raises `Refused` (UNSUPPORTED_FEATURE) for a table that has no column for it.
     """
+    return f"{_row_value(schema, partition_by)} <> '{_NO_VALUE}'"
+
+
+def _row_value(schema: pa.Schema, partition_by: Sequence[str]) -> str:
     for field in schema:
         kind = field.type
         plain_ = not pa.types.is_nested(kind) and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind)
         if plain_ and field.name not in partition_by:
-            return f"coalesce(CAST({quoted(field.name)} AS VARCHAR), '') <> '{_NO_VALUE}'"
+            return f"coalesce(CAST({quoted(field.name)} AS VARCHAR), '')"
     raise refused(
         Code.UNSUPPORTED_FEATURE,
         "the table has only nested and binary columns, by which rows are not deleted",
@@ -175,6 +186,32 @@ def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
         value=schema.names,
         remedy="Overwrite the table with the rows that shall stay.",
     )
+
+
+def engine_condition(text: str, schema: pa.Schema, partition_by: Sequence[str]) -> str:
+    """Return a condition by which the library takes the rows that `text` is true for, and no others.
+
+    The library casts a number in a condition to the type of what it is compared with, so that `id = 1.5` finds a whole
+    number 1; and it judges files and groups of rows by their least and greatest values, among which NaN is not. Where
+    either may count, the condition is one that it can only judge row by row.
+    """
+    safe = [field.name for field in schema if not _has_fractions(field.type)]
+    whole = kept_fractions(text)
+    if whole == text and (len(safe) == len(schema) or is_about(text, schema, safe)):
+        return text
+    value = _row_value(schema, partition_by)
+    return f"CASE WHEN ({whole}\n) THEN {value} ELSE '{_NO_VALUE}' END <> '{_NO_VALUE}'"
+
+
+def kept_fractions(text: str) -> str:
+    """Return an expression whose fractions, such as 1.5, stay so beside the whole numbers they are compared with."""
+    return _TOKENS.sub(lambda found: f"CAST({found[0]} AS DOUBLE)" if found["fraction"] else found[0], text)
+
+
+def _has_fractions(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_has_fractions(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind))
 
 
 @contextmanager
@@ -252,7 +289,7 @@ def literal(value: Any, column: pa.Field, *, field: str) -> str:
             remedy="Give it as a SQL expression in set=, or merge rows that hold it.",
         )
     try:
-        given = plain(pa.array([value]), column.name)
+        given = plain(array_of(column.name, [value]), column.name)
         wanted = pa.schema([column.with_nullable(True)])
         (stored,) = Conversion(pa.schema([(column.name, given.type)]), wanted).apply([given], 1)
     except Refused as error:

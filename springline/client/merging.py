@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springline.client.changes import Change, Changer, ChangeResult, Commit, Metrics
-from springline.client.expressions import column_of, planner_of_merge, quoted
+from springline.client.expressions import column_of, kept_fractions, planner_of_merge, quoted
 from springline.client.rows import MergeRows
 from springline.client.scratch import writer_properties
 from springline.errors import Code, Refused, refused
@@ -148,7 +148,7 @@ class Merge:
         rows = self._rows.for_table(schema)
         merger = table.merge(
             rows,
-            self._on,
+            kept_fractions(self._on),
             source_alias=self._source,
             target_alias=self._target,
             writer_properties=writer_properties(table.metadata().configuration),
@@ -157,12 +157,13 @@ class Merge:
         )
         for clause in self._clauses:
             method = getattr(merger, clause.method)
+            predicate = None if clause.predicate is None else kept_fractions(clause.predicate)
             if clause.set is None:
-                method(predicate=clause.predicate)
+                method(predicate=predicate)
             else:
                 given = self._assignments(clause, rows.schema, schema)
                 updates = {f"{quoted(self._target)}.{quoted(name)}": text for name, text in given.items()}
-                method(updates, predicate=clause.predicate)
+                method(updates, predicate=predicate)
         return merger.execute()
 
 

@@ -52,8 +52,7 @@ def commit_actions(
     completed |= {"txnId": chosen, "springline": {**(ours if isinstance(ours, dict) else {}), "request": request}}
     payload = b"".join(orjson.dumps(line) + b"\n" for line in [{"commitInfo": completed}, *lines])
     url = f"/api/v1/delta/tables/{table}/commits"
-    staged = api.call("POST", f"{url}/stage", body={"payload": payload.decode()})
-    body = staged | {"read_version": read_version, "mode": Mode.STRICT.value}
+    body = {"payload": payload.decode(), "read_version": read_version, "mode": Mode.STRICT.value}
     return CommitResult.model_validate(api.call("POST", url, body=body, headers={"Idempotency-Key": chosen}))
 
 

@@ -14,7 +14,14 @@ import pyarrow as pa
 
 from springline import paths
 from springline.client.engine import Place, open_table
-from springline.client.expressions import Planner, column_of, expression_refusal, quoted, raise_unless_panic
+from springline.client.expressions import (
+    Planner,
+    column_of,
+    engine_condition,
+    expression_refusal,
+    quoted,
+    raise_unless_panic,
+)
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
 from springline.client.writing import Table
@@ -233,7 +240,9 @@ class TableSnapshot:
         if where is not None:
             # The engine takes a condition over partition columns for true where it cannot rule a file out: so the
             # condition is a column too, and the rows are those where that is true.
-            query = f"SELECT {columns}, ({where}\n) AS {quoted(_KEPT)} FROM target WHERE ({where}\n)"
+            schema = pa.schema(self._table.schema().to_arrow())
+            condition = engine_condition(where, schema, self._table.metadata().partition_columns)
+            query = f"SELECT {columns}, ({where}\n) AS {quoted(_KEPT)} FROM target WHERE ({condition}\n)"
         rows = pa.table(QueryBuilder().register("target", self._table).execute(query).read_all())
         return rows if where is None else rows.filter(rows.column(_KEPT)).select(list(names))
 

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ TARGET_FILE_BYTES = 128 * 1024 * 1024
 """How large a data file is meant to be where the table does not say."""
 FLUSHED_ONE_BY_ONE = 64
 """Files and folders up to which each is flushed by itself; for more, the file system is flushed as a whole."""
+FLUSHED_AT_ONCE = 8
 UPLOADS_TOGETHER = 4
 ROW_GROUP_ROWS = 1024 * 1024
 
@@ -155,14 +157,14 @@ class Scratch:
 
     def _make_durable(self, names: Sequence[str]) -> None:
         """Flush files and folders to the disk: a commit must not outlive what it names."""
-        files = [self._folder / name for name in names]
-        folders = {self._folder, self._folder.parent, self._folder.parent.parent}
-        folders.update(parent for file in files for parent in file.parents if self._folder in parent.parents)
-        everything = [*files, *sorted(folders)]
-        if len(everything) > FLUSHED_ONE_BY_ONE and _flush_file_system(self._folder):
-            return
-        for one in everything:
-            _flush(one)
+        top = str(self._folder)
+        folders = {top, *(str(parent) for parent in (self._folder.parent, self._folder.parent.parent))}
+        for name in names:
+            inner = name.rpartition("/")[0]
+            while inner and f"{top}/{inner}" not in folders:
+                folders.add(f"{top}/{inner}")
+                inner = inner.rpartition("/")[0]
+        flush([*(f"{top}/{name}" for name in names), *folders], self._folder)
 
     def _upload(self, names: Sequence[str], targets: Sequence[str]) -> None:
         paired = list(zip(names, targets, strict=True))
@@ -235,7 +237,18 @@ def _add(add: dict[str, Any], path: str) -> dict[str, Any]:
     return {name: value for name, value in add.items() if value is not None} | {"path": path}
 
 
-def _flush(path: Path) -> None:
+def flush(names: Sequence[str], folder: Path) -> None:
+    """Flush files and folders, by path, to the disk; raises `OSError`. `folder`: one on their file system.
+
+    All at once: a file system writes what several wait for in one go.
+    """
+    if len(names) > FLUSHED_ONE_BY_ONE and _flush_file_system(folder):
+        return
+    with ThreadPoolExecutor(FLUSHED_AT_ONCE, thread_name_prefix="springline-flush") as pool:
+        list(pool.map(_flush, names))
+
+
+def _flush(path: str) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from springline.client.plain import bad_column, check_names
+from springline.client.python_values import array_of, check_times, holds_objects
 from springline.errors import Code, Refused, refused
 
-SLICE_ROWS = 131_072
-"""Rows of one batch at most."""
+READ_ROWS = 131_072
+"""Rows taken at a time from a source that makes batches of them as large as it is told."""
+SLICE_ROWS = 1_048_576
+"""Rows of one batch at most: a row group. Each batch changes threads several times, so few are better than many."""
 SLICE_BYTES = 32 * 1024 * 1024
 """What a batch weighs at most, unless one row weighs more."""
 SMALL_ROWS = 16_384
@@ -67,7 +70,7 @@ def _raw(data: Any) -> Iterator[pa.RecordBatch]:
         for frame in data.collect_batches(maintain_order=True):
             yield from _stream(frame)
     elif library in ("duckdb", "_duckdb") and hasattr(data, "to_arrow_reader"):
-        yield from data.to_arrow_reader(SLICE_ROWS)
+        yield from data.to_arrow_reader(READ_ROWS)
     elif library == "pyarrow" and hasattr(data, "to_batches"):
         yield from data.to_batches()
     elif hasattr(data, "__arrow_c_stream__"):
@@ -105,23 +108,34 @@ def _stream(data: Any) -> Iterator[pa.RecordBatch]:
 
 
 def _pandas(frame: Any) -> Iterator[pa.RecordBatch]:
-    """Yield a pandas frame slice by slice: no second copy of it is ever there. Its index is no column."""
+    """Yield a pandas frame slice by slice: no second copy of it is ever there.
+
+    The levels of its index that have a name are columns, as the key of a `groupby` or `set_index` is; one without a
+    name only numbers the rows.
+    """
     if getattr(frame, "ndim", 2) != 2:
         frame = frame.to_frame()
-    names = [str(name) for name in frame.columns]
+    levels = [level for level, name in enumerate(frame.index.names) if name is not None]
+    names = [str(name) for name in [*(frame.index.names[level] for level in levels), *frame.columns]]
     check_names(pa.schema([(name, pa.null()) for name in names]))
-    for start in range(0, max(len(frame), 1), SLICE_ROWS):
-        part = frame.iloc[start : start + SLICE_ROWS]
+    for start in range(0, max(len(frame), 1), READ_ROWS):
+        part = frame.iloc[start : start + READ_ROWS]
+        if levels:
+            part = part.reset_index(levels if len(levels) < frame.index.nlevels else None)
         try:
             table = pa.Table.from_pandas(part, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        except (ValueError, TypeError, pa.ArrowNotImplementedError) as error:
             raise _objects(error, names) from error
+        for position, field in enumerate(table.schema):
+            column = part.iloc[:, position]
+            if holds_objects(column):
+                check_times(field.name, column, field.type)
         yield from table.replace_schema_metadata(None).to_batches()
 
 
 def _columns(data: Mapping[Any, Any]) -> Iterator[pa.RecordBatch]:
     """Yield a mapping of column names to lists."""
-    arrays: dict[str, Any] = {str(name): _array(str(name), values) for name, values in data.items()}
+    arrays: dict[str, Any] = {str(name): array_of(str(name), values) for name, values in data.items()}
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         first = next(iter(lengths))
@@ -159,17 +173,9 @@ def _rows(rows: Sequence[Mapping[Any, Any]]) -> Iterator[pa.RecordBatch]:
     if not rows:
         return
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
-    yield from pa.table({str(name): _array(str(name), [row.get(name) for row in rows]) for name in names}).to_batches()
-
-
-def _array(name: str, values: Any) -> Any:
-    if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return values
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
-        remedy = "Give the column values of one type, or pass an Arrow array of the type you mean."
-        raise bad_column(name, f"cannot be read: {error}", None, remedy) from error
+    yield from pa.table(
+        {str(name): array_of(str(name), [row.get(name) for row in rows]) for name in names}
+    ).to_batches()
 
 
 def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

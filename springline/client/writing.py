@@ -39,6 +39,8 @@ from springline.errors import Code, Refused, refused
 
 TRIES = 10
 """How often a commit is computed anew because the table changed under it."""
+HASHED_AT_ONCE_BYTES = 1024 * 1024
+"""Batches up to this size are hashed where they are, in under a millisecond: less than handing them over may take."""
 HASHES_WAITING = 4
 """Batches that may wait for their hash while the next ones are written."""
 
@@ -137,7 +139,7 @@ class Table:
         return layout
 
     def commit(self, payload: bytes, key: str, mode: Mode, read_version: int) -> dict[str, Any]:
-        """Stage and commit a payload; raises `Refused`, or `Unavailable` when nobody knows what became of it."""
+        """Commit a payload; raises `Refused`, or `Unavailable` when nobody knows what became of it."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise refused(
                 Code.PAYLOAD_TOO_LARGE,
@@ -147,8 +149,7 @@ class Table:
                 remedy="Write fewer partitions or larger files at a time, in several commits with a key each.",
             )
         url = f"/api/v1/delta/tables/{self.name}/commits"
-        staged = self.api.call("POST", f"{url}/stage", body={"payload": payload.decode()})
-        body = staged | {"read_version": read_version, "mode": mode.value}
+        body = {"payload": payload.decode(), "read_version": read_version, "mode": mode.value}
         return self.api.call("POST", url, body=body, headers={"Idempotency-Key": key})
 
     def forget(self) -> None:
@@ -191,8 +192,21 @@ def append(table: Table, data: Any, *, key: str | None = None, schema_mode: str 
 
 def overwrite(table: Table, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
     """Replace rows exactly once; see `DeltaTable.overwrite`."""
+    if where is not None and not _is_sql_text(where):
+        raise refused(
+            Code.INVALID_REQUEST,
+            "where is not a SQL text in whole characters",
+            field="where",
+            value=repr(where)[:200],
+            remedy="Write SQL over the partition columns, such as day = '2024-01-01', or leave it out.",
+        )
     plan = _plan(data, key, lambda rows: Identity("overwrite", combined([rows, "" if where is None else where])))
     return _Write(table, plan, _Overwrite(table, plan, where)).run()
+
+
+def _is_sql_text(text: object) -> bool:
+    """Say whether something is a text of whole characters that is not empty."""
+    return isinstance(text, str) and bool(text.strip()) and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _plan(data: Any, key: str | None, identify: Callable[[str], Identity]) -> _Plan:
@@ -462,11 +476,15 @@ class _Rows:
         return self._digest.digest()
 
     def stream(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows. They are hashed on a thread beside, for what reads them is busy writing."""
+        """Yield the rows. Large batches are hashed on a thread beside, for what reads them is busy writing."""
         waiting: deque[Future[None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="springline-hash") as pool:
             for batch in self._source:
                 for piece, columns in plain_pieces(batch):
+                    if not waiting and piece.nbytes <= HASHED_AT_ONCE_BYTES:
+                        self._digest.add(piece.schema.names, columns, piece.num_rows)
+                        yield self._converted(piece, columns)
+                        continue
                     waiting.append(pool.submit(self._digest.add, piece.schema.names, columns, piece.num_rows))
                     if len(waiting) > HASHES_WAITING:
                         waiting.popleft().result()

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from springline import paths
+from springline.commit.recent import Recent, Shelf
 from springline.commit.snapshot import load_snapshot
 from springline.delta.facts import VersionFacts, facts_of_log
 from springline.delta.fit import FileRules
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 
-REMEMBERED_VERSIONS = 4_096
+REMEMBERED_VERSIONS = 100_000
+_FACTS_BYTES = 400
+"""What the facts of a version take that changes nothing: an object, a key, an operation."""
 READS_TOGETHER = 32
+_STATE = "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,34 @@ class TableState:
     metadata: dict[str, Any] | None
 
 
-class TableFacts:
-    """The versions of one table that this process has read or written."""
+class VersionMemory:
+    """The facts of versions and the states of tables that a process remembers: at most `most_bytes` of each half."""
 
-    def __init__(self, store: ObjectStore, root: str) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        self.versions: Recent[VersionFacts] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
+        self.states: Recent[TableState] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
+
+    @property
+    def weight(self) -> int:
+        """Bytes remembered."""
+        return self.versions.weight + self.states.weight
+
+
+class TableFacts:
+    """The versions of one table that this process has read or written, kept in `memory` under the table's name."""
+
+    def __init__(self, store: ObjectStore, root: str, memory: VersionMemory, owner: str) -> None:
         self._store = store
         self._root = root
-        self._versions: dict[int, VersionFacts] = {}
-        self._state: TableState | None = None
+        self._versions = Shelf(memory.versions, owner)
+        self._states = Shelf(memory.states, owner)
         self._rules: tuple[TableState, FileRules] | None = None
 
-    def learn(self, version: int, log: bytes) -> None:
-        """Remember a version whose log bytes are known."""
-        if len(self._versions) >= REMEMBERED_VERSIONS:
-            for known in sorted(self._versions)[: REMEMBERED_VERSIONS // 2]:
-                del self._versions[known]
-        self._versions[version] = facts_of_log(version, log)
+    def learn(self, version: int, log: bytes) -> VersionFacts:
+        """Return and remember the facts of a version whose log bytes are known."""
+        facts = facts_of_log(version, log)
+        self._versions.put(str(version), facts, weight=_weight(facts, log))
+        return facts
 
     async def since(self, read_version: int, latest: int) -> list[VersionFacts]:
         """Return the facts of the versions after `read_version` up to `latest`, in order, reading what is new.
@@ -48,7 +66,8 @@ class TableFacts:
         A log file that is gone (log clean-up) is returned as unreadable.
         """
         wanted = range(read_version + 1, latest + 1)
-        found = {version: self._versions[version] for version in wanted if version in self._versions}
+        held = {version: self._versions.get(str(version)) for version in wanted}
+        found = {version: facts for version, facts in held.items() if facts is not None}
         missing = [version for version in wanted if version not in found]
         for start in range(0, len(missing), READS_TOGETHER):
             batch = missing[start : start + READS_TOGETHER]
@@ -57,19 +76,18 @@ class TableFacts:
                 if log is None:
                     found[version] = VersionFacts(version, None, None, None, None, frozenset(), readable=False)
                 else:
-                    self.learn(version, log.data)
-                    found[version] = self._versions[version]
+                    found[version] = self.learn(version, log.data)
         return [found[version] for version in wanted]
 
     async def state(self, latest: int) -> TableState:
         """Return protocol and metadata as of `latest`, from the nearest checkpoint when this process is cold."""
-        state = self._state
+        state = self._states.get(_STATE)
         if state is None or state.version > latest:
             snapshot = await load_snapshot(self._store, self._root, at_least=latest)
             state = TableState(max(snapshot.version, latest), snapshot.protocol, snapshot.metadata)
         for facts in await self.since(state.version, latest):
             state = TableState(facts.version, facts.protocol or state.protocol, facts.metadata or state.metadata)
-        self._state = state
+        self._states.put(_STATE, state, weight=len(orjson.dumps([state.protocol, state.metadata])))
         return state
 
     def rules(self, state: TableState) -> FileRules | None:
@@ -84,3 +102,9 @@ class TableFacts:
             known = (state, FileRules(state.protocol, state.metadata))
             self._rules = known
         return known[1]
+
+
+def _weight(facts: VersionFacts, log: bytes) -> int:
+    """Return about how many bytes the facts of a version take: those of its schema and properties, if it has any."""
+    kept = len(log) if facts.metadata is not None or facts.protocol is not None else 0
+    return _FACTS_BYTES + kept + sum(map(len, facts.txn_apps))

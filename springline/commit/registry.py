@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from springline import paths
+from springline.commit.recent import Recent, Shelf
 from springline.delta.registry import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
@@ -14,6 +15,10 @@ from springline.storage.scoped import ScopedStore
 from springline.storage.together import together
 
 M = TypeVar("M", bound=BaseModel)
+
+MEMORY_BYTES = 32 * 1024 * 1024
+_ENTRY_BYTES = 200
+"""What an entry takes beyond its text."""
 
 
 async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]) -> M | None:
@@ -30,18 +35,33 @@ def decode_record(data: bytes, path: str, model: type[M]) -> M:
         raise InvariantViolated(f"{path} is not a registry record ({model.__name__}): {error}") from error
 
 
+class RegistryMemory:
+    """What a process remembers of the registries of its workspaces: at most `most_bytes`, over all of them."""
+
+    def __init__(self, most_bytes: int = MEMORY_BYTES) -> None:
+        self.entries: Recent[TableEntry] = Recent(entries=1_000_000, weight=most_bytes // 2)
+        self.ids: Recent[str] = Recent(entries=1_000_000, weight=most_bytes // 4)
+        self.roots: Recent[str] = Recent(entries=1_000_000, weight=most_bytes // 4)
+
+    @property
+    def weight(self) -> int:
+        """Bytes remembered."""
+        return self.entries.weight + self.ids.weight + self.roots.weight
+
+
 class Registry:
     """The tables of one workspace, as this process knows them.
 
-    Entries and claims are written once and never changed, so what was found is remembered for ever; what was
-    not found is asked for again, because it may be there next time.
+    Entries and claims are written once and never changed, so what was found is remembered, in `memory` under the
+    workspace's name `owner` if it is shared; what was not found is asked for again, because it may be there next time.
     """
 
-    def __init__(self, store: ScopedStore) -> None:
+    def __init__(self, store: ScopedStore, memory: RegistryMemory | None = None, owner: str = "") -> None:
+        memory = RegistryMemory() if memory is None else memory
         self._store = store
-        self._by_id: dict[str, TableEntry] = {}
-        self._ids: dict[str, str] = {}
-        self._roots: dict[str, str] = {}
+        self._by_id = Shelf(memory.entries, owner)
+        self._ids = Shelf(memory.ids, owner)
+        self._roots = Shelf(memory.roots, owner)
 
     async def entry(self, id_or_name: str) -> TableEntry:
         """Return the registered table with this id or name.
@@ -60,7 +80,8 @@ class Registry:
                 claim = await read_record(self._store, paths.name_claim(id_or_name), Claim)
             if claim is None:
                 raise not_found(id_or_name)
-            table_id = self._ids[id_or_name] = claim.table_id
+            table_id = claim.table_id
+            self._ids.put(id_or_name, table_id, weight=_weight(id_or_name, table_id))
         entry = await self._entry_of(table_id)
         if entry is None:
             raise InvariantViolated(f"the name {id_or_name!r} is claimed by table {table_id}, which has no entry")
@@ -90,7 +111,9 @@ class Registry:
             raise not_found(table_id)
         new = paths.new_table_root(table_id, self._store.scope)
         claim = await read_record(self._store, paths.root_claim(new), Claim)
-        return self._roots.setdefault(table_id, paths.default_table_root(table_id) if claim is None else new)
+        root = paths.default_table_root(table_id) if claim is None else new
+        self._roots.put(table_id, root, weight=_weight(table_id, root))
+        return root
 
     async def _entry_of(self, table_id: str) -> TableEntry | None:
         known = self._by_id.get(table_id)
@@ -98,8 +121,12 @@ class Registry:
             return known
         entry = await read_record(self._store, paths.table_entry(table_id), TableEntry)
         if entry is not None:
-            self._by_id[table_id] = entry
+            self._by_id.put(table_id, entry, weight=_weight(table_id, entry.model_dump_json()))
         return entry
+
+
+def _weight(name: str, value: str) -> int:
+    return _ENTRY_BYTES + len(name) + len(value)
 
 
 def is_table_id(text: str) -> bool:

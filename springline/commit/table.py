@@ -7,55 +7,20 @@ used (the coordinator's version token), so a stale memory costs a read, never co
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from springline import paths
-from springline.commit.facts import TableFacts
+from springline.commit.facts import TableFacts, VersionMemory
 from springline.commit.pace import WritePace
+from springline.commit.recent import Recent, Shelf
 from springline.delta.coordinator import Coordinator, Inflight, decode_coordinator
 from springline.delta.payload import Payload
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
 
-V = TypeVar("V")
-
+MEMORY_BYTES = 128 * 1024 * 1024
 THROTTLE_PAUSES = 80
 THROTTLE_PAUSE_S = 0.025
-
-
-class Recent(Generic[V]):
-    """The most recently used values by name, bounded in number and in total weight."""
-
-    def __init__(self, entries: int, weight: int) -> None:
-        self._entries = entries
-        self._weight_limit = weight
-        self._weight = 0
-        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
-
-    def get(self, name: str) -> V | None:
-        """Return the value under `name`, or None."""
-        held = self._values.get(name)
-        if held is None:
-            return None
-        self._values.move_to_end(name)
-        return held[0]
-
-    def put(self, name: str, value: V, weight: int = 1) -> None:
-        """Remember `value`, dropping what was used least recently."""
-        self.drop(name)
-        self._values[name] = (value, weight)
-        self._weight += weight
-        while len(self._values) > self._entries or self._weight > self._weight_limit:
-            _, (_, dropped) = self._values.popitem(last=False)
-            self._weight -= dropped
-
-    def drop(self, name: str) -> None:
-        """Forget `name`."""
-        held = self._values.pop(name, None)
-        if held is not None:
-            self._weight -= held[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +40,28 @@ class Reserved:
     payload: bytes | None
 
 
+class TableMemory:
+    """What a process remembers of the tables it works on: at most `most_bytes`, over all of them.
+
+    Weighed are the bytes that were read or written; as Python objects they take a few times that.
+    """
+
+    def __init__(self, most_bytes: int = MEMORY_BYTES) -> None:
+        self.reservations: Recent[Reserved] = Recent(entries=10_000, weight=most_bytes // 4)
+        self.payloads: Recent[Payload] = Recent(entries=100_000, weight=most_bytes // 2)
+        self.versions = VersionMemory(most_bytes // 4)
+
+    @property
+    def weight(self) -> int:
+        """Bytes remembered."""
+        return self.reservations.weight + self.payloads.weight + self.versions.weight
+
+
 class Table:
-    """A table's store (scoped to its workspace), id and root, and the process's memory of it."""
+    """A table's store (scoped to its workspace), id and root, and the process's memory of it.
+
+    `memory` is shared by the tables of a process, among which `owner` is this one's name; by default it has its own.
+    """
 
     def __init__(
         self,
@@ -85,13 +70,16 @@ class Table:
         root: str,
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        memory: TableMemory | None = None,
+        owner: str = "",
     ) -> None:
+        memory = TableMemory() if memory is None else memory
         self.store = store
         self.table_id = table_id
         self.root = root
-        self.facts = TableFacts(store, root)
-        self.reservations: Recent[Reserved] = Recent(entries=8, weight=64 * 1024 * 1024)
-        self.payloads: Recent[Payload] = Recent(entries=2_000, weight=64 * 1024 * 1024)
+        self.facts = TableFacts(store, root, memory.versions, owner)
+        self.reservations = Shelf(memory.reservations, owner)
+        self.payloads = Shelf(memory.payloads, owner)
         self.throttled = 0
         """Writes of the coordinator that the store refused because they came too fast."""
         self.pace = WritePace(lambda: asyncio.get_running_loop().time())

@@ -19,9 +19,6 @@ from springline.delta.table_request import CreateTable, check_name
 from springline.errors import Code, Refused, refused
 
 ENGINE_INFO = "springline/0.1.0"
-MAX_PROPERTIES = 200
-MAX_PROPERTY_LENGTH = 4_000
-MAX_DESCRIPTION_LENGTH = 4_000
 
 _READER_TOO = frozenset({"deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck"})
 _ALWAYS = ("appendOnly", "invariants")
@@ -61,8 +58,6 @@ def check_creation(spec: CreateTable) -> NewTable:
     `UNSUPPORTED_FEATURE` for properties that switch on what cannot be committed to here.
     """
     check_name(spec.name)
-    if spec.description is not None and len(spec.description) > MAX_DESCRIPTION_LENGTH:
-        raise _bad("description", len(spec.description), f"is longer than {MAX_DESCRIPTION_LENGTH}", "shorten it")
     schema = normalised_schema(spec.columns)
     check_partition_columns(schema, spec.partition_columns)
     features, configuration = _properties(spec.properties)
@@ -133,15 +128,11 @@ def _protocol(features: set[str]) -> dict[str, Any]:
 
 def _properties(properties: dict[str, str]) -> tuple[set[str], dict[str, str]]:
     """Return the features the properties ask for and the table's configuration."""
-    if len(properties) > MAX_PROPERTIES:
-        raise _bad("properties", len(properties), f"has more than {MAX_PROPERTIES} entries", "leave some out")
     features: set[str] = set()
     configuration: dict[str, str] = {}
     for key, value in sorted(properties.items()):
-        if key == "" or len(key) > MAX_PROPERTY_LENGTH or len(value) > MAX_PROPERTY_LENGTH:
-            raise _bad(
-                "properties", key[:100], f"is empty or longer than {MAX_PROPERTY_LENGTH} characters", "shorten it"
-            )
+        if key == "":
+            raise _bad("properties", key, "is not the name of a property", "give it a name")
         if key.startswith(_FEATURE_PREFIX):
             features.add(_asked_feature(key, value))
             continue

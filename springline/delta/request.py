@@ -31,7 +31,7 @@ class CommitRequest(BaseModel):
     version token of the staged object.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     idempotency_key: str
     mode: Mode = Mode.STRICT

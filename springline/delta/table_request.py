@@ -33,7 +33,7 @@ class CreateTable(BaseModel):
     `properties` are Delta table properties and free ones.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: _Name
     columns: _Columns = Field(validation_alias=AliasChoices("columns", "schema"))
@@ -48,7 +48,7 @@ class CreateTable(BaseModel):
 class AdoptTable(BaseModel):
     """An existing Delta folder of the workspace, by its name or in full, that is to be registered under a name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: _Name
     location: _Location

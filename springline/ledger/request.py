@@ -43,7 +43,7 @@ _LedgerPath = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_LE
 class NewEvent(BaseModel):
     """One event to append. `data` is the payload with its `type`; the key is derived from it unless given (E 1.6)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     data: Annotated[dict[str, Any], Field(json_schema_extra={"maxProperties": bounds.MAX_EVENT_FIELDS})]
     idempotency_key: _Id | None = None
@@ -53,7 +53,7 @@ class NewEvent(BaseModel):
 class AppendRequest(BaseModel):
     """Events to append together, all or none, under a request id (a canonical UUIDv7) that has one answer for ever."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     request_id: _RequestId
     events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
@@ -125,7 +125,7 @@ class RefusedEvent(BaseModel):
 class IngestRequest(BaseModel):
     """Foreign events to accept, by their explicit ledger paths (late, duplicated and disordered as they come)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     event_paths: Annotated[list[_LedgerPath], Field(min_length=1, max_length=MAX_INGEST_PATHS)]
 

@@ -36,6 +36,7 @@ TEMPORAL = "temporal"
 API = "api"
 WORKER_READY_PATH = "/readyz"
 API_READY_PATH = "/ready"
+API_HEALTH_PATH = "/health"
 
 START_SECONDS = 60.0
 """How long a child may take until it is ready; a cold machine imports slowly."""
@@ -299,7 +300,9 @@ class EmbeddedStack:
             self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health, WORKER_READY_PATH))
         if self._api:
             command = [sys.executable, "-m", "entrypoints.api"]
-            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], API_READY_PATH))
+            # It is not ready before a worker is, and here somebody else may start the workers.
+            path = API_READY_PATH if self._workers else API_HEALTH_PATH
+            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], path))
 
     def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
         env = {**self.child_environment(), **(ports or {})}

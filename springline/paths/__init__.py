@@ -16,7 +16,7 @@ from springline.paths.api import (
     run_key_reservation,
     run_log,
 )
-from springline.paths.canary import canary_object
+from springline.paths.canary import canary_object, store_identity
 from springline.paths.catalog import (
     CatalogDomain,
     catalog_anti_entropy_cursor,
@@ -124,6 +124,7 @@ from springline.paths.orchestration import (
     orchestration_manifest_id,
     orchestration_manifests_prefix,
     orchestration_pointer,
+    orchestration_published,
     orchestration_rebuild,
     orchestration_run_index,
     orchestration_state_dir,
@@ -281,6 +282,7 @@ __all__ = [
     "orchestration_manifest_id",
     "orchestration_manifests_prefix",
     "orchestration_pointer",
+    "orchestration_published",
     "orchestration_rebuild",
     "orchestration_refused",
     "orchestration_refused_prefix",
@@ -346,6 +348,7 @@ __all__ = [
     "shard_index_history",
     "shard_segment",
     "split_location",
+    "store_identity",
     "table_entries_prefix",
     "table_entry",
     "table_id",

@@ -1,4 +1,4 @@
-"""Paths of the scratch objects by which a process checks its store at start-up."""
+"""Paths of what a process keeps in its store for itself: scratch objects of its start-up, and the store's identity."""
 
 from __future__ import annotations
 
@@ -8,3 +8,8 @@ from springline.paths.scope import ObjectPath, segment
 def canary_object(name: str) -> ObjectPath:
     """Return the name of a scratch object; `name` is one segment. It lies outside every scope."""
     return ObjectPath(f"canary/{segment('canary name', name)}")
+
+
+def store_identity() -> ObjectPath:
+    """Return the name of the object that tells one store from another; it lies outside every scope."""
+    return canary_object("store-id.json")

@@ -56,6 +56,11 @@ def orchestration_pointer() -> ObjectPath:
     return ObjectPath(f"{_STATE}/manifest.pointer.json")
 
 
+def orchestration_published() -> ObjectPath:
+    """Return the name of what says that a pointer was published once: without it, a lost one would look like none."""
+    return ObjectPath(f"{_STATE}/published.json")
+
+
 def orchestration_legacy_manifest() -> ObjectPath:
     """Return the name of the old mutable manifest, read only when there is no pointer and never written."""
     return ObjectPath(f"{_STATE}/manifest.json")

@@ -46,14 +46,17 @@ def _numbers(array: pa.Array, code: Literal["B", "I", "i", "q"]) -> list[int]:
 def _strings(array: pa.Array) -> list[str]:
     _, offsets_buffer, data_buffer = array.buffers()
     offsets = memoryview(offsets_buffer).cast("B").cast("i")[array.offset : array.offset + len(array) + 1].tolist()
-    data = b"" if data_buffer is None else data_buffer.to_pybytes()
+    first = offsets[0]
+    data = b"" if data_buffer is None else data_buffer.slice(first, offsets[-1] - first).to_pybytes()
     if data.isascii():
         text = data.decode("ascii")
-        return [text[start:end] for start, end in pairwise(offsets)]
-    return [data[start:end].decode() for start, end in pairwise(offsets)]
+        return [text[start - first : end - first] for start, end in pairwise(offsets)]
+    return [data[start - first : end - first].decode() for start, end in pairwise(offsets)]
 
 
 def _by_dictionary(array: pa.DictionaryArray) -> list[Value]:
+    if len(array) < len(array.dictionary):
+        return values_of(array.dictionary_decode())
     words: list[Value] = [*values_of(array.dictionary), None]
     places = array.indices
     if places.null_count:

@@ -6,10 +6,13 @@ changed in place: whoever changes one says so first (`keep_run`, `keep_task`), s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
+from typing import Any, cast
 
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
+from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, RUNS, TASKS
+from springline.projection.stored import StoredRows
 
 
 class Family:
@@ -32,6 +35,74 @@ class Kept:
         self.edges: dict[tuple[str, str, str], EdgeRow | None] = {}
 
 
+class FamiliesOver(dict[str, Family]):
+    """Families in memory over stored ones: whoever asks for one by `get`, `[]` or `in` sees both.
+
+    What goes through the dictionary as a whole sees those in memory only. A family is in memory with all its rows.
+    """
+
+    def __init__(self, stored: Mapping[str, StoredRows]) -> None:
+        super().__init__()
+        self.stored = stored
+        """By table: `runs`, `tasks`, `dep_satisfaction` and `catalog_run_index`."""
+        self.gone: set[str] = set()
+        """Stored families that were deleted since."""
+
+    def get(self, run_id: str, default: Any = None) -> Any:
+        """Return the family of a run; a stored one stays in memory from then on."""
+        family = dict.get(self, run_id)
+        if family is not None:
+            return family
+        if run_id in self.gone:
+            return default
+        family = self._read(run_id)
+        if family is None:
+            return default
+        self[run_id] = family
+        return family
+
+    def __missing__(self, run_id: str) -> Family:
+        family: Family | None = self.get(run_id)
+        if family is None:
+            raise KeyError(run_id)
+        return family
+
+    def __contains__(self, run_id: object) -> bool:
+        return self.get(cast("str", run_id)) is not None
+
+    def __delitem__(self, run_id: str) -> None:
+        self.pop(run_id)
+
+    def pop(self, run_id: str, *default: Any) -> Any:
+        """Delete a family and return it, if there is one."""
+        if default:
+            raise TypeError("a family that is deleted must be there")
+        family = self[run_id]
+        self.gone.add(run_id)
+        dict.__delitem__(self, run_id)
+        return family
+
+    def _read(self, run_id: str) -> Family | None:
+        family = Family()
+        for values in cast("list[tuple[Any, ...]]", self.stored[RUNS.name].rows_at(run_id)):
+            family.run = RunRow(*values)
+        for values in cast("list[tuple[Any, ...]]", self.stored[TASKS.name].rows_at(run_id)):
+            task = TaskRow(*values)
+            family.tasks[task.task_key] = task
+        for values in cast("list[tuple[Any, ...]]", self.stored[DEP_SATISFACTION.name].rows_at(run_id)):
+            edge = EdgeRow(*values)
+            family.edges.setdefault(edge.upstream_task_key, {})[edge.downstream_task_key] = edge
+        if family.run is None and not family.tasks and not family.edges:
+            return None
+        if family.run is not None and family.tasks:
+            stamps = self.stored[CATALOG_RUN_INDEX.name].values_at(run_id, ("row_version", "updated_at"))
+            for *_, task_key, version, at_ms in stamps:
+                refreshed = family.tasks.get(task_key)
+                if refreshed is not None:
+                    refreshed.refreshed_version, refreshed.refreshed_at = version, at_ms
+        return family
+
+
 class Families:
     """All families by run id. Rows are written by the methods here, but for changes of a kept run or task.
 
@@ -45,6 +116,14 @@ class Families:
         self.unclaimed: dict[tuple[str, str], tuple[str, int]] = {}
         """Stamp and time of catalog rows that were loaded before their tasks."""
         self._on_run = on_run
+        self.over: FamiliesOver | None = None
+        """`of`, if it lies over stored families."""
+
+    def attach(self, stored: Mapping[str, StoredRows]) -> None:
+        """Lie over the stored rows of the four tables from now on; there are no families yet."""
+        if self.of:
+            raise ValueError("there are families in memory already")
+        self.of = self.over = FamiliesOver(stored)
 
     def family(self, run_id: str) -> Family:
         """Return the family of a run, a new one if there is none."""

@@ -14,6 +14,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import InvariantViolated
 from springline.projection.digest import TableDigest
 from springline.projection.schema import TABLES
@@ -56,7 +57,8 @@ def _no_manifest() -> str:
 class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
     """The one mutable object: which manifest is published (S 2.1).
 
-    `parent_pointer_hash`: `pointer_hash` of the pointer that this one replaced.
+    `parent_pointer_hash`: `pointer_hash` of the pointer that this one replaced. `manifest_sha256` is ours: that of the
+    manifest's bytes in hex, None where it was not known.
     """
 
     manifest_id: ManifestId = field(default_factory=_no_manifest)
@@ -64,6 +66,7 @@ class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
     epoch: Size = field(default_factory=_zero)
     parent_pointer_hash: str | None = None
     updated_at: Instant
+    manifest_sha256: str | None = None
 
 
 class Watermarks(Struct, omit_defaults=True, frozen=True):
@@ -217,8 +220,13 @@ class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 def encode(document: Pointer | Manifest) -> bytes:
-    """Return the bytes of a pointer or manifest: JSON with two spaces of indentation, always the same for the same."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+    """Return the bytes of a pointer or manifest: JSON with two spaces of indentation, always the same for the same.
+
+    Those of ours carry their checksum.
+    """
+    data = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    is_ours = isinstance(document, Pointer) or document.springline is not None
+    return with_checksum(data) if is_ours else data
 
 
 _Document = TypeVar("_Document", bound=Struct)
@@ -228,6 +236,13 @@ def _decode(decoder: msgspec.json.Decoder[_Document], data: bytes, path: str) ->
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedManifest(path, str(error)) from error
+
+
+def _verify(data: bytes, path: str) -> None:
+    try:
+        verify(data)
+    except WrongChecksum as error:
         raise DamagedManifest(path, str(error)) from error
 
 
@@ -245,7 +260,8 @@ _FORMATTED: Final = msgspec.json.Decoder(_Formatted)
 
 
 def decode_pointer(data: bytes, path: str) -> Pointer:
-    """Parse the pointer read from `path`. Raises `DamagedManifest`."""
+    """Parse the pointer read from `path`, once it was checked. Raises `DamagedManifest`."""
+    _verify(data, path)
     return _decode(_POINTER, data, path)
 
 
@@ -255,6 +271,7 @@ def decode_manifest(data: bytes, path: str) -> Manifest:
     Raises `DamagedManifest` if it is none, contradicts itself (`l0_count`), declares a version that we do not know,
     or declares recorded deletions (version 2) without having them: what lacks them cannot be read truly (S 2.9).
     """
+    _verify(data, path)
     formatted = _decode(_FORMATTED, data, path).springline
     if formatted is not None and formatted.format != SPRINGLINE_FORMAT:
         raise DamagedManifest(path, f"`springline.format` is {formatted.format}, we read {SPRINGLINE_FORMAT}: upgrade")

@@ -1,12 +1,13 @@
 """Parquet files of the tables, written so that the reference reads them and read as the reference writes them (E 3.1).
 
-Written files are reproducible: rows sorted by key, columns in the schema's order, one row group, fixed settings.
+Written files are reproducible: rows sorted by key, columns in the schema's order, row groups of one size, fixed
+settings. Row groups are small enough that whoever needs some rows of a large file need not decode all of it.
 Instants are plain 64-bit integers, no timestamp type; strings have 32-bit offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ from springline.ledger.keys import event_type_of_legacy_key
 from springline.projection.arrow_values import values_of
 from springline.projection.enums import ALLOWED, READ_AS
 from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Column, Kind, Row, Table, Value
+
+GROUP_ROWS: Final = 4_096
+"""Rows of a row group in the files that we write; the last one may have fewer."""
 
 _METADATA: Final = {b"created_by": b"springline"}
 _MOSTLY_DISTINCT: Final = frozenset(
@@ -55,16 +59,21 @@ _TYPES: Final = {
 
 
 class DamagedTable(InvariantViolated):
-    """A table's file that cannot be read for what it is. `column` is None if it is about the whole file."""
+    """A table's file that cannot be read for what it is. `column` is None if it is about the whole file.
 
-    def __init__(self, table: str, column: str | None, why: str) -> None:
-        super().__init__(table, column, why)
+    `path` is where the file is, where whoever reads it knows.
+    """
+
+    def __init__(self, table: str, column: str | None, why: str, path: str = "") -> None:
+        super().__init__(table, column, why, path)
         self.table = table
         self.column = column
         self.why = why
+        self.path = path
 
     def __str__(self) -> str:
-        return f"{self.table if self.column is None else f'{self.table}.{self.column}'}: {self.why}"
+        what = self.table if self.column is None else f"{self.table}.{self.column}"
+        return f"{self.path}: {what}: {self.why}" if self.path else f"{what}: {self.why}"
 
 
 def load_codec() -> None:
@@ -118,48 +127,170 @@ def rows_of_arrow(content: pa.Table) -> list[Row]:
 
 
 def encode_table(table: Table, rows: Iterable[Row]) -> bytes:
-    """Return the file that holds `rows`, in any order: the same bytes for the same rows; raises as `arrow_table`.
-
-    One row group (from 2**20 rows on, several).
-    """
+    """Return the file that holds `rows`, in any order: the same bytes for the same rows; raises as `arrow_table`."""
     return encode_arrow(table, arrow_table(table, rows))
 
 
 def encode_arrow(table: Table, content: pa.Table) -> bytes:
     """Return the file of an Arrow table that is sorted by key, as `encode_table` writes it."""
+    return encode_pieces(table, [content])
+
+
+def encode_pieces(table: Table, pieces: Iterable[pa.Table]) -> bytes:
+    """Return the file of Arrow tables that are sorted by key one behind the other, as `encode_table` writes it.
+
+    The bytes do not depend on where one piece ends and the next begins. Raises `pyarrow.ArrowException`.
+    """
+    schema = _schema(table.name)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
-        sink, content.schema, compression="snappy", version="2.6", use_dictionary=_repeating(table.name)
+        sink, schema, compression="snappy", version="2.6", use_dictionary=_repeating(table.name)
     ) as writer:
-        writer.write_table(content, row_group_size=max(1, len(content)))
+        for group in _in_groups(schema, pieces):
+            writer.write_table(group, row_group_size=GROUP_ROWS)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def _in_groups(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield rows by row group; one without rows if there are none at all."""
+    waiting: list[pa.Table] = []
+    rows, any_group = 0, False
+    for piece in pieces:
+        waiting.append(piece)
+        rows += len(piece)
+        if rows < GROUP_ROWS:
+            continue
+        content = pa.concat_tables(waiting)
+        whole = rows - rows % GROUP_ROWS
+        for start in range(0, whole, GROUP_ROWS):
+            any_group = True
+            yield content.slice(start, GROUP_ROWS).combine_chunks().replace_schema_metadata(schema.metadata)
+        waiting, rows = [content.slice(whole)], rows - whole
+    if rows or not any_group:
+        content = pa.concat_tables([schema.empty_table(), *waiting])
+        yield content.combine_chunks().replace_schema_metadata(schema.metadata)
+
+
+class TableReader:
+    """A file of a table, ours or the reference's, to be read row group by row group.
+
+    Raises `DamagedTable` for bytes that are no such file, and for a column that is missing or of another type.
+    """
+
+    def __init__(self, table: Table, data: bytes) -> None:
+        self.table = table
+        self._source = pa.py_buffer(data)
+        try:
+            self._metadata = pq.read_metadata(pa.BufferReader(self._source))
+            self._schema = self._metadata.schema.to_arrow_schema()
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTable(table.name, None, f"no Parquet file: {error}") from error
+        self.columns = [column.name for column in table.columns if _is_there(table, column, self._schema)]
+        """Columns that the file has, in the schema's order."""
+        self.group_rows = [self._metadata.row_group(n).num_rows for n in range(self._metadata.num_row_groups)]
+        """Rows of each row group."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return int(self._source.size)
+
+    @property
+    def buffer(self) -> pa.Buffer:
+        """The bytes of the file."""
+        return self._source
+
+    def read(self, groups: Sequence[int], columns: Collection[str] | None = None, *, plain: bool = False) -> pa.Table:
+        """Return row groups, of all columns or of those in `columns`; repeating texts by dictionary unless `plain`.
+
+        For several threads at once. Raises `DamagedTable`.
+        """
+        wanted = self.columns if columns is None else [name for name in self.columns if name in columns]
+        texts = [] if plain else [name for name in _repeating(self.table.name) if name in self._schema.names]
+        try:
+            source = pa.BufferReader(self._source)
+            with pq.ParquetFile(source, metadata=self._metadata, read_dictionary=texts) as file:
+                return file.read_row_groups(list(groups), columns=wanted, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTable(self.table.name, None, f"no Parquet file: {error}") from error
+
+    def pieces(self, rows: int) -> Iterator[pa.Table]:
+        """Yield all rows, at most so many at a time, whatever the row groups; texts plain. Raises `DamagedTable`."""
+        try:
+            with pq.ParquetFile(pa.BufferReader(self._source), metadata=self._metadata) as file:
+                for batch in file.iter_batches(batch_size=rows, columns=self.columns, use_threads=False):
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTable(self.table.name, None, f"no Parquet file: {error}") from error
 
 
 def decode_table(table: Table, data: bytes) -> list[Row]:
     """Return the rows of a file, ours or the reference's; of rows with one key the last one counts.
 
+    As `rows_of`. Raises `DamagedTable` also for bytes that are no such file, and for a column that is missing or of
+    another type.
+    """
+    reader = TableReader(table, data)
+    rows = rows_of(table, reader.read(range(len(reader.group_rows))))
+    by_key = dict(zip(map(table.key_of, rows), rows, strict=True))
+    return rows if len(by_key) == len(rows) else list(by_key.values())
+
+
+def rows_of(table: Table, content: pa.Table) -> list[Row]:
+    """Return the rows of what a `TableReader` read, in its order.
+
     Columns go by name: their order and columns that we do not know do not matter. A column that may be missing is
     then None, a boolean False, and the type of an idempotency key's event is told from the key. JSON is made
-    canonical. Raises `DamagedTable` for bytes that are no such file, a column that is missing or of another type, a
-    null or an unknown enum text where there must be none.
+    canonical. Raises `DamagedTable` for a null or an unknown enum text where there must be none.
     """
-    try:
-        source = pa.BufferReader(data)
-        metadata = pq.read_metadata(source)
-        schema = metadata.schema.to_arrow_schema()
-        present = [column for column in table.columns if _is_there(table, column, schema)]
-        texts = [name for name in _repeating(table.name) if name in schema.names]
-        with pq.ParquetFile(source, metadata=metadata, read_dictionary=texts) as file:
-            content = file.read(columns=[column.name for column in present], use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedTable(table.name, None, f"no Parquet file: {error}") from error
     columns = [_values(table, column, content) for column in table.columns]
     if table is IDEMPOTENCY_KEYS:
         _tell_event_types(columns)
-    rows: list[Row] = list(zip(*columns, strict=True))
-    by_key = dict(zip(map(table.key_of, rows), rows, strict=True))
-    return rows if len(by_key) == len(rows) else list(by_key.values())
+    return list(zip(*columns, strict=True))
+
+
+def arrays_of(table: Table, content: pa.Table) -> list[pa.Array | None]:
+    """Return the columns of what a `TableReader` read, each in one piece, None for those that it has not."""
+    names = set(content.schema.names)
+    return [content.column(one.name).combine_chunks() if one.name in names else None for one in table.columns]
+
+
+def rows_among(table: Table, arrays: Sequence[pa.Array | None], start: int, stop: int) -> list[Row]:
+    """Return some rows of `arrays_of`, as `rows_of` does: quicker for few of many rows. Raises `DamagedTable`."""
+    columns = []
+    for column, array in zip(table.columns, arrays, strict=True):
+        otherwise = _otherwise(column)
+        if array is None:
+            columns.append([otherwise] * (stop - start))
+            continue
+        try:
+            values: list[Value] = array.slice(start, stop - start).to_pylist()
+        except UnicodeDecodeError as error:
+            raise DamagedTable(table.name, column.name, f"a text is no UTF-8: {error}") from error
+        if None in values:
+            if column.required_to_read and not column.nullable:
+                raise DamagedTable(table.name, column.name, f"{values.count(None)} values are missing")
+            values = [otherwise if value is None else value for value in values]
+        columns.append(_judged(table, column, values))
+    if table is IDEMPOTENCY_KEYS:
+        _tell_event_types(columns)
+    return list(zip(*columns, strict=True))
+
+
+def stored_content(table: Table, content: pa.Table) -> pa.Table:
+    """Return what a `TableReader` read, plainly, of one of our own files in today's schema: missing columns filled."""
+    schema = _schema(table.name)
+    if content.schema.names == schema.names:
+        return content.cast(schema)
+    arrays = []
+    for column, field in zip(table.columns, schema, strict=True):
+        if column.name in content.schema.names:
+            arrays.append(content[column.name].cast(field.type))
+        else:
+            otherwise = pa.scalar(_otherwise(column), field.type)
+            arrays.append(pa.chunked_array([pa.repeat(otherwise, len(content))], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _is_there(table: Table, column: Column, schema: pa.Schema) -> bool:
@@ -177,7 +308,7 @@ def _is_there(table: Table, column: Column, schema: pa.Schema) -> bool:
 
 def _values(table: Table, column: Column, content: pa.Table) -> list[Value]:
     """Return the values of one column, None where it has none; the booleans that may be missing are False."""
-    otherwise = False if column.kind is Kind.BOOL and not column.required_to_read else None
+    otherwise = _otherwise(column)
     if column.name not in content.schema.names:
         return [otherwise] * len(content)
     chunked = content.column(column.name)
@@ -190,6 +321,11 @@ def _values(table: Table, column: Column, content: pa.Table) -> list[Value]:
     if otherwise is not None and chunked.null_count:
         values = [otherwise if value is None else value for value in values]
     return _judged(table, column, values)
+
+
+def _otherwise(column: Column) -> Value:
+    """Return what a column holds where a file has none."""
+    return False if column.kind is Kind.BOOL and not column.required_to_read else None
 
 
 def _judged(table: Table, column: Column, values: list[Value]) -> list[Value]:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+import pyarrow as pa
 from msgspec import Struct
 
 from springline.ledger.envelope import Event
@@ -18,6 +19,7 @@ from springline.projection.expiry import RunExpiry
 from springline.projection.families import Families
 from springline.projection.fold.loop import EventOutcome, fold_all, fold_event
 from springline.projection.schema import Key, Row, Table
+from springline.projection.stored import StoredRows
 from springline.projection.tables import (
     AgingTable,
     Change,
@@ -57,14 +59,18 @@ class State:
         self.sensors = RowTable(Codec(schema.SENSOR_STATE, r.SensorRow))
         evaluations = Codec(schema.SENSOR_EVALS, r.EvaluationRow)
         self.evaluations = (
-            AgingTable(evaluations, lambda row: row.evaluated_at) if self.prunes else RowTable(evaluations)
+            AgingTable(evaluations, lambda row: row.evaluated_at, "evaluated_at")
+            if self.prunes
+            else RowTable(evaluations)
         )
         self.run_keys = self._by_run(schema.RUN_KEY_INDEX, r.RunKeyRow)
         conflicts = Codec(schema.RUN_KEY_CONFLICTS, r.ConflictRow)
-        self.conflicts = GroupedTable(conflicts, lambda row: row.run_key) if self.expiry else RowTable(conflicts)
+        self.conflicts = (
+            GroupedTable(conflicts, lambda row: row.run_key, "run_key") if self.expiry else RowTable(conflicts)
+        )
         self.partitions = RowTable(Codec(schema.PARTITION_STATUS, r.PartitionRow))
         keys = UsedKeyCodec(config.tenant, config.workspace)
-        self.keys = AgingTable(keys, lambda row: row.recorded_at) if self.prunes else RowTable(keys)
+        self.keys = AgingTable(keys, lambda row: row.recorded_at, "recorded_at") if self.prunes else RowTable(keys)
         self.schedules = RowTable(Codec(schema.SCHEDULE_DEFINITIONS, r.ScheduleRow))
         self.schedule_states = RowTable(Codec(schema.SCHEDULE_STATE, r.ScheduleStateRow))
         self.ticks = RowTable(Codec(schema.SCHEDULE_TICKS, r.TickRow))
@@ -93,12 +99,13 @@ class State:
             **self._plain,
         }
         self.aging = tuple(table for table in (self.evaluations, self.keys) if isinstance(table, AgingTable))
+        self._stored: dict[str, StoredRows] = {}
         self._tracking = False
         self._accepted: tuple[str, int | None] = ("", None)
 
     def _by_run(self, table: Table, kind: type[R]) -> RowTable[R]:
         codec = Codec(table, kind)
-        return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"))
+        return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"), "run_id")
 
     # Folding.
 
@@ -131,6 +138,36 @@ class State:
     def count(self, table: str) -> int:
         """Return how many rows a table has. For runs, tasks, edges and catalog rows they have to be counted."""
         return len(self._tables[table])
+
+    def pieces(self, table: str) -> Iterator[pa.Table]:
+        """Yield the rows of a table as Arrow tables, in order of keys."""
+        return self._tables[table].pieces()
+
+    @property
+    def rows_read(self) -> int:
+        """How many stored rows were read into memory one by one, because events touched them."""
+        return sum(stored.read for stored in self._stored.values())
+
+    def attach(self, stored: Mapping[str, StoredRows]) -> None:
+        """Begin with stored rows of all 17 tables instead of none; they are read as events touch them.
+
+        Raises `ValueError` for a state that has rows, `DamagedTable` for stored ones that cannot be read.
+        """
+        self._stored = dict(stored)
+        self.families.attach({name: stored[name] for name in self._tables.keys() - self._plain.keys()})
+        for name, table in self._plain.items():
+            table.attach(stored[name])
+        if self.expiry is not None:
+            self.expiry.note_stored(stored[schema.RUNS.name])
+
+    def fetch(self, run_ids: Iterable[str]) -> None:
+        """Read the stored rows of runs that will be asked for soon: all at once, each part of a file once.
+
+        Raises `DamagedTable`.
+        """
+        if self.families.over is not None:
+            for run_id in sorted(run_ids):
+                self.families.over.get(run_id)
 
     def load_rows(self, table: str, rows: Iterable[Row]) -> None:
         """Take rows over as they are stored, each in the place of an older one with its key.

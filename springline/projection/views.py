@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+import pyarrow as pa
 from msgspec.structs import astuple
 
 from springline.projection.catalog import CatalogView
-from springline.projection.families import Families
+from springline.projection.families import Families, Family
+from springline.projection.layers import Over
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
-from springline.projection.schema import CATALOG_RUN_INDEX, RUNS, TASKS, Key, Row
-from springline.projection.tables import Change
+from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, RUNS, TASKS, Key, Row, Table
+from springline.projection.stored import StoredRows
+from springline.projection.tables import Change, in_pieces
 
 _RUN_COLUMNS = len(RUNS.columns)
 _TASK_COLUMNS = len(TASKS.columns)
@@ -33,23 +37,72 @@ def _edge_row(edge: EdgeRow | None) -> Row | None:
     return None if edge is None else astuple(edge)
 
 
-class RunsView:
-    """The table `runs`."""
+class _View(ABC):
+    """A table whose rows are those of families, in memory or stored."""
+
+    table: Table
 
     def __init__(self, families: Families) -> None:
         self._families = families
 
+    @abstractmethod
+    def _in_memory(self) -> Iterator[Row]:
+        """Yield the rows of the families in memory, in any order."""
+
+    @abstractmethod
+    def _found(self, family: Family, key: Key) -> Row | None:
+        """Return the row with a key, or None, of the family that it must be in."""
+
+    def attach(self, stored: StoredRows) -> None:
+        """Refuse: families are attached to their four tables at once, by `Families.attach`."""
+        raise TypeError(f"{stored.table.name} lies over stored rows with its families only")
+
     def export(self) -> Iterator[Row]:
         """Yield all rows, in any order."""
-        return (astuple(family.run)[:_RUN_COLUMNS] for family in self._families.of.values() if family.run is not None)
+        over = self._families.over
+        return self._in_memory() if over is None else over.stored[self.table.name].rows(self._above())
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield all rows as Arrow tables, in order of keys."""
+        over = self._families.over
+        if over is None:
+            return in_pieces(self.table.name, self._in_memory())
+        return over.stored[self.table.name].pieces(self._above())
+
+    def _above(self) -> Over:
+        over = self._families.over
+        assert over is not None
+        rows = sorted(self._in_memory(), key=self.table.key_of)
+        hidden = [frozenset(over.keys()), over.gone]
+        return Over(rows, over.stored[self.table.name].of, hidden, list(map(self.table.key_of, rows)))
 
     def find(self, key: Key) -> Row | None:
-        """Return the row with this key, or None."""
-        family = self._families.of.get(cast(str, key))
-        return None if family is None else _run_row(family.run)
+        """Return the row with this key, or None; a stored family stays where it is."""
+        run_id = key if isinstance(key, str) else key[self.table.key.index("run_id")]
+        family = dict.get(self._families.of, run_id)
+        if family is not None:
+            return self._found(family, key)
+        over = self._families.over
+        return None if over is None or run_id in over.gone else over.stored[self.table.name].find(key)
 
     def __len__(self) -> int:
-        return sum(family.run is not None for family in self._families.of.values())
+        held, over = sum(1 for _ in self._in_memory()), self._families.over
+        if over is None:
+            return held
+        stored = over.stored[self.table.name]
+        return held + len(stored) - sum(len(stored.rows_at(run_id)) for run_id in {*over.keys(), *over.gone})
+
+
+class RunsView(_View):
+    """The table `runs`."""
+
+    table = RUNS
+
+    def _in_memory(self) -> Iterator[Row]:
+        return (astuple(family.run)[:_RUN_COLUMNS] for family in self._families.of.values() if family.run is not None)
+
+    def _found(self, family: Family, key: Key) -> Row | None:
+        return _run_row(family.run)
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take rows over as they are, each in the place of an older one with its key."""
@@ -75,25 +128,18 @@ class RunsView:
         return found
 
 
-class TasksView:
+class TasksView(_View):
     """The table `tasks`."""
 
-    def __init__(self, families: Families) -> None:
-        self._families = families
+    table = TASKS
 
-    def export(self) -> Iterator[Row]:
-        """Yield all rows, in any order."""
+    def _in_memory(self) -> Iterator[Row]:
         families = self._families.of.values()
         return (astuple(task)[:_TASK_COLUMNS] for family in families for task in family.tasks.values())
 
-    def find(self, key: Key) -> Row | None:
-        """Return the row with this key, or None."""
-        run_id, task_key = cast(tuple[str, str], key)
-        family = self._families.of.get(run_id)
-        return None if family is None else _task_row(family.tasks.get(task_key))
-
-    def __len__(self) -> int:
-        return sum(len(family.tasks) for family in self._families.of.values())
+    def _found(self, family: Family, key: Key) -> Row | None:
+        _, task_key = cast(tuple[str, str], key)
+        return _task_row(family.tasks.get(task_key))
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take rows over as they are, each in the place of an older one with its key."""
@@ -126,25 +172,18 @@ class TasksView:
         return found
 
 
-class EdgesView:
+class EdgesView(_View):
     """The table `dep_satisfaction`."""
 
-    def __init__(self, families: Families) -> None:
-        self._families = families
+    table = DEP_SATISFACTION
 
-    def export(self) -> Iterator[Row]:
-        """Yield all rows, in any order."""
+    def _in_memory(self) -> Iterator[Row]:
         families = self._families.of.values()
         return (astuple(edge) for family in families for edges in family.edges.values() for edge in edges.values())
 
-    def find(self, key: Key) -> Row | None:
-        """Return the row with this key, or None."""
-        run_id, upstream, downstream = cast(tuple[str, str, str], key)
-        family = self._families.of.get(run_id)
-        return None if family is None else _edge_row(family.edges.get(upstream, {}).get(downstream))
-
-    def __len__(self) -> int:
-        return sum(len(edges) for family in self._families.of.values() for edges in family.edges.values())
+    def _found(self, family: Family, key: Key) -> Row | None:
+        _, upstream, downstream = cast(tuple[str, str, str], key)
+        return _edge_row(family.edges.get(upstream, {}).get(downstream))
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take rows over as they are, each in the place of an older one with its key."""
@@ -168,32 +207,27 @@ class EdgesView:
         return found
 
 
-class CatalogTable:
+class CatalogTable(_View):
     """The table `catalog_run_index`: its rows are derived. Loading one takes over only what does not follow."""
 
+    table = CATALOG_RUN_INDEX
+
     def __init__(self, families: Families, tenant: str, workspace: str) -> None:
-        self._families = families
+        super().__init__(families)
         self._tenant, self._workspace = tenant, workspace
 
-    def export(self) -> Iterator[Row]:
-        """Yield all rows, in any order."""
+    def _in_memory(self) -> Iterator[Row]:
         for family in self._families.of.values():
             if family.run is not None and family.tasks:
                 view = CatalogView(self._tenant, self._workspace, family.run)
                 yield from (row for task in family.tasks.values() if (row := view.row(task)) is not None)
 
-    def find(self, key: Key) -> Row | None:
-        """Return the row with this key, or None."""
-        tenant, workspace, run_id, task_key = cast(tuple[str, str, str, str], key)
-        family = self._families.of.get(run_id)
-        if (tenant, workspace) != (self._tenant, self._workspace) or family is None or family.run is None:
+    def _found(self, family: Family, key: Key) -> Row | None:
+        tenant, workspace, _, task_key = cast(tuple[str, str, str, str], key)
+        if (tenant, workspace) != (self._tenant, self._workspace) or family.run is None:
             return None
         task = family.tasks.get(task_key)
         return None if task is None else CatalogView(tenant, workspace, family.run).row(task)
-
-    def __len__(self) -> int:
-        families = (family for family in self._families.of.values() if family.run is not None)
-        return sum(task.asset_key is not None for family in families for task in family.tasks.values())
 
     def load(self, rows: Iterable[Row]) -> None:
         """Take over stamp and time of the last refresh; tasks may follow."""

@@ -2,60 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from springline.projection.schema import Row, Table
+from springline.projection.schema import Table
 from springline.reading.snapshot import Where
 
 
 def equals(table: Table, column: str, values: Collection[str | bool]) -> Where:
     """Want rows whose `column` holds one of `values`."""
-    position, wanted = table.index(column), frozenset(values)
-    return lambda row: row[position] in wanted
+    table.index(column)
+    wanted = list(values)
+    return Where((column,), lambda rows: _is_in(_column(rows, column), wanted))
 
 
 def between(table: Table, column: str, since_ms: int | None, until_ms: int | None) -> Where:
     """Want rows whose `column` of times lies at or after `since_ms` and before `until_ms`; never rows without one."""
-    position = table.index(column)
-    low = -(1 << 63) if since_ms is None else since_ms
-    high = 1 << 63 if until_ms is None else until_ms
+    table.index(column)
 
-    def wanted(row: Row) -> bool:
-        value = row[position]
-        return isinstance(value, int) and low <= value < high
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        times = _column(rows, column)
+        wanted = pc.is_valid(times)
+        if since_ms is not None:
+            wanted = pc.and_(wanted, _compared(times, since_ms, pc.greater_equal))
+        if until_ms is not None:
+            wanted = pc.and_(wanted, _compared(times, until_ms, pc.less))
+        return pc.fill_null(wanted, False)
 
-    return wanted
+    return Where((column,), among)
 
 
 def labelled(table: Table, column: str, labels: Mapping[str, str]) -> Where:
     """Want rows whose `column` of labels holds all of `labels`."""
-    position, wanted_labels = table.index(column), dict(labels)
+    wanted = dict(labels)
 
-    def wanted(row: Row) -> bool:
-        text = row[position]
-        if not isinstance(text, str):
-            return False
+    def holds(text: str) -> bool:
         held = orjson.loads(text)
-        return all(held.get(name) == value for name, value in wanted_labels.items())
+        return all(held.get(name) == value for name, value in wanted.items())
 
-    return wanted
+    return _by_text(table, column, holds)
+
+
+def status_of(table: Table, column: str, statuses: Collection[str]) -> Where:
+    """Want rows whose `column` of statuses, JSON with the field `status`, holds one of `statuses`."""
+    wanted = frozenset(statuses)
+    return _by_text(table, column, lambda text: orjson.loads(text).get("status") in wanted)
 
 
 def all_of(wheres: Sequence[Where]) -> Where | None:
     """Want rows that all of `wheres` want; None if there are none, so that every row is wanted."""
     if len(wheres) <= 1:
         return wheres[0] if wheres else None
-    return lambda row: all(where(row) for where in wheres)
+    columns = tuple(dict.fromkeys(column for where in wheres for column in where.columns))
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        wanted = wheres[0].among(rows)
+        for where in wheres[1:]:
+            wanted = pc.and_(wanted, where.among(rows))
+        return wanted
+
+    return Where(columns, among)
 
 
-def status_of(table: Table, column: str, statuses: Collection[str]) -> Where:
-    """Want rows whose `column` of statuses, JSON with the field `status`, holds one of `statuses`."""
-    position, wanted_statuses = table.index(column), frozenset(statuses)
+_I64 = 1 << 63
 
-    def wanted(row: Row) -> bool:
-        text = row[position]
-        return isinstance(text, str) and orjson.loads(text).get("status") in wanted_statuses
 
-    return wanted
+def _compared(times: pa.ChunkedArray, ms: int, compare: Callable[..., pa.ChunkedArray]) -> pa.ChunkedArray:
+    # What lies beyond all times that there are compares as the last of them does.
+    return compare(times, pa.scalar(min(max(ms, -_I64), _I64 - 1), pa.int64()))
+
+
+def _by_text(table: Table, column: str, holds: Callable[[str], bool]) -> Where:
+    """Want rows for whose text `holds` is true; each text is looked at once."""
+    table.index(column)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        texts = _column(rows, column)
+        return _is_in(texts, [text for text in texts.unique().to_pylist() if text is not None and holds(text)])
+
+    return Where((column,), among)
+
+
+def _column(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    values = rows.column(column)
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _is_in(values: pa.ChunkedArray, wanted: Sequence[str | bool]) -> pa.ChunkedArray:
+    return pc.fill_null(pc.is_in(values, value_set=pa.array(wanted, values.type)), False)

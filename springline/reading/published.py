@@ -18,22 +18,24 @@ from springline import paths
 from springline.errors import InvariantViolated
 from springline.paths import Scope
 from springline.projection.digest import Digest, TableDigest, state_digest
+from springline.projection.layers import Layer
 from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.projection.schema import TABLES
 from springline.reading.snapshot import Revision, Snapshot, TableRows, nothing
 from springline.sequencer.advance import deltas_between
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.deltas import read_delta
 from springline.sequencer.head import PublishedHead, read_head, read_head_of
-from springline.sequencer.load import read_rows
+from springline.sequencer.load import KnownFiles, named, read_delta_layers, read_layers, read_rows
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 MAX_WORKSPACES = 64
-MAX_ROWS = 4_000_000
-"""How many rows are kept of all workspaces together, about 1 KiB each; the workspace asked for is always kept."""
+MAX_BYTES = 384 * 1024 * 1024
+"""How much of files is kept of all workspaces together; the tables asked for are always kept."""
+MAX_LAYERS = 48
+"""A table that lies in more files, after many small deltas, is loaded anew: by then these have been merged."""
 
 UNPUBLISHED = Revision(NO_MANIFEST, "", None, None)
 
@@ -78,26 +80,35 @@ class _Held:
     pointer_version: str | None = None
     head: Head = field(default_factory=lambda: Head(UNPUBLISHED))
     tables: dict[str, TableRows] = field(default_factory=dict)
+    files: KnownFiles = field(default_factory=KnownFiles)
+    """Files of the revision before that a load of the present one may go on using."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
-    def rows(self) -> int:
-        return sum(map(len, self.tables.values()))
+    def size(self) -> int:
+        """Bytes of files that are held."""
+        return sum(table.size for table in self.tables.values())
+
+    def known(self) -> KnownFiles:
+        """Return the files that are held."""
+        layers = [layer for table in self.tables.values() for layer in table.layers if isinstance(layer, Layer)]
+        return KnownFiles({layer.path: layer for layer in layers if layer.path})
 
 
 class PublishedReader:
     """Reads the published state of any workspace of `store`.
 
-    At most `max_workspaces` and, beyond the one that is asked for, `max_rows` rows are kept in memory. All methods
-    raise `springline.sequencer.damage.DamagedObject` if what is published cannot be read, and what the store does.
+    At most `max_workspaces` and, beyond the tables that are asked for, `max_bytes` of files are kept in memory.
+    All methods raise `springline.sequencer.damage.DamagedObject` if what is published cannot be read, and what the
+    store does.
     """
 
-    def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_bytes: int = MAX_BYTES) -> None:
         self.counts: Counter[str] = Counter()
         """How reads went: `held` in memory, `advanced` by newer deltas, or `loaded` from files."""
         self._store = store
         self._max_workspaces = max_workspaces
-        self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._held: OrderedDict[Scope, _Held] = OrderedDict()
 
     async def snapshot(self, scope: Scope, names: Collection[str]) -> Snapshot:
@@ -110,13 +121,14 @@ class PublishedReader:
             async with held.turn:
                 stored = await store.get(paths.orchestration_pointer())
                 if stored is None or stored.version != held.pointer_version:
-                    found = await (read_head(store) if stored is None else read_head_of(store, stored))
+                    found = await read_head_of(store, stored)
                     await self._move(store, held, found)
                 await self._load(store, held, names)
-            self._forget()
-        else:
-            self.counts["held"] += 1
-        return Snapshot(held.head.revision, {name: held.tables[name] for name in names})
+                snapshot = _snapshot(held, names)
+            self._forget(held, names)
+            return snapshot
+        self.counts["held"] += 1
+        return _snapshot(held, names)
 
     async def head(self, scope: Scope) -> Head:
         """Return where the published state stands."""
@@ -130,6 +142,7 @@ class PublishedReader:
         """Bring what is in memory to the revision `found`; tables that cannot follow are dropped."""
         known, head = held.head.manifest, head_of(found)
         tables: dict[str, TableRows] = {}
+        held.files = held.known()
         if held.tables and known is not None and head.manifest is not None:
             tables = await _advanced(store, known, head.manifest, held.tables) or {}
             self.counts["advanced"] += bool(tables)
@@ -140,14 +153,22 @@ class PublishedReader:
         missing = [name for name in names if name not in held.tables]
         if missing:
             self.counts["loaded"] += 1
-            held.tables = held.tables | await _loaded(store, held.head.manifest, missing)
+            held.tables = held.tables | await _loaded(store, held.head.manifest, missing, held.files)
+        held.files = KnownFiles()
 
-    def _forget(self) -> None:
-        """Give up workspaces that were not asked for lately."""
-        while len(self._held) > 1 and (
-            len(self._held) > self._max_workspaces or sum(one.rows for one in self._held.values()) > self._max_rows
-        ):
+    def _forget(self, asked: _Held, names: Collection[str]) -> None:
+        """Give up workspaces that were not asked for lately, then other tables of the one that was."""
+        while len(self._held) > 1 and (len(self._held) > self._max_workspaces or self._size() > self._max_bytes):
             self._held.popitem(last=False)
+        if self._size() > self._max_bytes:
+            asked.tables = {name: asked.tables[name] for name in names}
+
+    def _size(self) -> int:
+        return sum(one.size for one in self._held.values())
+
+
+def _snapshot(held: _Held, names: Collection[str]) -> Snapshot:
+    return Snapshot(held.head.revision, {name: held.tables[name] for name in names})
 
 
 async def read_published(store: ObjectStore, names: Collection[str]) -> tuple[Head, Snapshot]:
@@ -190,14 +211,19 @@ def head_of(found: PublishedHead | None) -> Head:
     )
 
 
-async def _loaded(store: ObjectStore, manifest: Manifest | None, names: Iterable[str]) -> dict[str, TableRows]:
-    """Read tables from their files."""
+async def _loaded(
+    store: ObjectStore, manifest: Manifest | None, names: Iterable[str], known: KnownFiles | None = None
+) -> dict[str, TableRows]:
+    """Read tables from their files, as far as they are not `known`."""
     wanted = list(names)
     if manifest is None:
         return nothing(wanted)
-    rows = await read_rows(store, manifest, tables=wanted)
-    tables = {name: TableRows(TABLES[name], rows[name]) for name in wanted}
-    wrong = _wrong_counts(manifest, tables)
+    if manifest.springline is None:
+        rows = await read_rows(store, manifest, tables=wanted)
+        return await in_thread(lambda: {name: TableRows.of(TABLES[name], rows[name].values()) for name in wanted})
+    layers = await read_layers(store, manifest, tables=wanted, known=known)
+    tables = {name: TableRows(TABLES[name], layers[name]) for name in wanted}
+    wrong = await named(lambda: _wrong_counts(manifest, tables))
     if wrong:
         raise InvariantViolated(f"manifest {manifest.manifest_id} records other numbers of rows: {', '.join(wrong)}")
     return tables
@@ -211,21 +237,16 @@ async def _advanced(
     if deltas is None:
         return None
     try:
-        contents = await each(lambda delta: read_delta(store, delta, tables=list(tables)), deltas)
+        contents = await each(lambda delta: read_delta_layers(store, delta, tables=list(tables)), deltas)
     except DamagedObject:
         return None  # It may be one that `wanted` itself does not name.
-
-    def work() -> dict[str, TableRows]:
-        moved = dict(tables)
-        for content in contents:
-            for name in tables:
-                rows, deleted = content.rows.get(name, ()), content.deleted.get(name, ())
-                if rows or deleted:
-                    moved[name] = moved[name].changed(rows, deleted)
-        return moved
-
-    moved = await in_thread(work)
-    return None if _wrong_counts(wanted, moved) else moved
+    moved = {}
+    for name, table in tables.items():
+        newer = [layer for content in contents for layer in content[name] if len(layer)]
+        moved[name] = table.laid(newer) if newer else table
+        if len(moved[name].layers) > MAX_LAYERS:
+            return None
+    return None if await named(lambda: _wrong_counts(wanted, moved)) else moved
 
 
 def _wrong_counts(manifest: Manifest, tables: dict[str, TableRows]) -> list[str]:

@@ -7,19 +7,20 @@ records of rounds do, which the plan then reads once and leaves as lists in the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from springline.ledger.request import RefusalReason
-from springline.paths import ObjectPath, rebuild_accepted, relative_path
+from springline.paths import ObjectPath, content_hash12, rebuild_accepted, relative_path
 from springline.projection.index import EventsIndex, SegmentRef
 from springline.projection.table_paths import Artifact
-from springline.rebuild.later import index_of, rounds_after
+from springline.rebuild.later import index_of
 from springline.rebuild.orders import RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN
+from springline.sequencer.accepted import Accepted as AcceptedSet
 from springline.sequencer.artifacts import read_file, write_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_node
@@ -64,6 +65,25 @@ class Nobody:
         return False
 
 
+class Hashes:
+    """Accepted is what is held in memory."""
+
+    def __init__(self, hashes: Mapping[str, str]) -> None:
+        self._hashes = hashes
+
+    async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """Look the ids up."""
+        return {event_id: self._hashes[event_id] for event_id in event_ids if event_id in self._hashes}
+
+    async def is_empty(self) -> bool:
+        """Say whether nothing is held."""
+        return not self._hashes
+
+    async def has_segment(self, path: str) -> bool:
+        """Say no: every event is compared."""
+        return False
+
+
 class ByIndex:
     """Accepted as an index says."""
 
@@ -97,46 +117,69 @@ class Stretch(Struct, frozen=True):
     stored: Artifact
 
 
+class AcceptedLists(Struct, frozen=True):
+    """All lists, and the paths of objects that would say more of what was accepted and cannot be read."""
+
+    stretches: list[Stretch]
+    holes: list[str] = []
+
+
 class ByRounds:
-    """Accepted as the lists say that the plan made of all rounds."""
+    """Accepted as the lists say that the plan made of all rounds, and of the index as far as it could be read."""
 
     def __init__(self, store: ObjectStore, path: str) -> None:
         self._store, self._path = store, relative_path(path)
-        self._stretches: list[Stretch] | None = None
+        self._read: AcceptedLists | None = None
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Look the ids up in the lists that can hold them."""
-        stretches = await self._lists() if event_ids else []
+        stretches = (await self._lists()).stretches if event_ids else []
         if not stretches:
             return {}
         wanted, found = set(event_ids), dict[str, str]()
         first, last = min(wanted), max(wanted)
         for one in stretches:
             if one.first_id <= last and first <= one.last_id:
-                entries = await read_file(self._store, one.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
-                found |= {event_id: sha256 for event_id, sha256 in entries if event_id in wanted}
+                found |= {event_id: sha256 for event_id, sha256 in await self._entries(one) if event_id in wanted}
         return found
 
     async def is_empty(self) -> bool:
         """Say whether the lists are empty."""
-        return not await self._lists()
+        return not (await self._lists()).stretches
 
     async def has_segment(self, path: str) -> bool:
         """Say no: every event is compared."""
         return False
 
-    async def _lists(self) -> list[Stretch]:
+    async def ids_through(self, last: str | None) -> set[str]:
+        """Return all accepted ids that do not lie above `last`; None lies above all."""
+        some = [one for one in (await self._lists()).stretches if last is None or one.first_id <= last]
+        read = await each(self._entries, some, concurrency=_LISTS_TOGETHER)
+        return {event_id for entries in read for event_id, _ in entries if last is None or event_id <= last}
+
+    async def holes(self) -> list[str]:
+        """Return the paths of the objects that would say more and cannot be read."""
+        return (await self._lists()).holes
+
+    async def _entries(self, stretch: Stretch) -> list[tuple[str, str]]:
+        return await read_file(self._store, stretch.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
+
+    async def _lists(self) -> AcceptedLists:
         """Return the lists, which are read once."""
-        if self._stretches is None:
+        if self._read is None:
             stored = await self._store.get(self._path)
             if stored is None:
                 raise DamagedObject(self._path, "is gone", WORK_AGAIN)
-            self._stretches = _STRETCHES.decode(stored.data)
-        return self._stretches
+            if content_hash12(stored.data) not in self._path:
+                raise DamagedObject(self._path, "holds other bytes than its name says", WORK_AGAIN)
+            is_older = stored.data.startswith(b"[")
+            self._read = AcceptedLists(_STRETCHES.decode(stored.data)) if is_older else _LISTS.decode(stored.data)
+        return self._read
 
 
 _ENTRIES = msgspec.json.Decoder(list[tuple[str, str]])
 _STRETCHES = msgspec.json.Decoder(list[Stretch])
+_LISTS = msgspec.json.Decoder(AcceptedLists)
 
 
 async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> Accepted:
@@ -181,24 +224,17 @@ async def is_whole(store: ObjectStore, index: EventsIndex) -> bool:
     return all(await each(is_there, [*index.segments, *index.packs, *(ref for refs in nodes for ref in refs)]))
 
 
-async def write_accepted(store: ObjectStore, work_id: str) -> ObjectPath:
-    """Write the lists of what all rounds have accepted, and return the path of the list of them.
-
-    Raises `DamagedObject` for a record that is none.
-    """
-    accepted: dict[str, str] = {}
-    async for records in rounds_after(store, 0):
-        for one in records:
-            for event in one.record.events:
-                accepted.setdefault(event.event_id, event.sha256)
-    entries = sorted(accepted.items())
+async def write_accepted(store: ObjectStore, work_id: str, accepted: AcceptedSet) -> ObjectPath:
+    """Write the lists of what was accepted, and return the path of the list of them, which names the holes as well."""
+    entries = sorted(accepted.hashes.items())
 
     async def write(start: int) -> Stretch:
         stretch = entries[start : start + STRETCH]
         return Stretch(stretch[0][0], stretch[-1][0], await _write(store, work_id, stretch))
 
     stretches = await each(write, range(0, len(entries), STRETCH), concurrency=_LISTS_TOGETHER)
-    return relative_path((await _write(store, work_id, stretches)).path)
+    lists = AcceptedLists(stretches, [hole.path for hole in accepted.holes])
+    return relative_path((await _write(store, work_id, lists)).path)
 
 
 async def _write(store: ObjectStore, work_id: str, value: object) -> Artifact:

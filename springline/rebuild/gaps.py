@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from springline.paths import rebuild_slice
-from springline.projection.index import EventsIndex, SegmentRef
+from springline.rebuild.accepted import ByRounds
 from springline.rebuild.fold import overlapping
-from springline.rebuild.later import index_of, rounds_after
+from springline.rebuild.later import index_of
 from springline.rebuild.orders import RebuildPlan
-from springline.rebuild.read import read_list
-from springline.rebuild.receipts import PartReceipt
+from springline.rebuild.receipts import PartReceipt, read_list
 from springline.rebuild.sections import events_of, read_section
-from springline.sequencer.damage import DamagedObject
+from springline.sequencer.accepted import walk_rounds
 from springline.sequencer.events_index import read_node
 from springline.sequencer.head import read_manifest
 from springline.sequencer.index_lookup import count_through
 from springline.sequencer.parallel import each
+from springline.sequencer.rounds import StoredRound
 from springline.sequencer.segments import read_segment
 from springline.storage.port import ObjectStore
 
@@ -24,29 +24,41 @@ from springline.storage.port import ObjectStore
 async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartReceipt]) -> list[str]:
     """Return the ids of accepted events that are not listed, ascending, up to the last one that is.
 
-    What was accepted above that, or by a later round than the list knows of, came after the list was made: it is
-    folded on top (`springline.rebuild.later`). For a catch-up those above its floor have no published index yet, so
-    there is nothing to compare. What cannot be read of the old index is no gap: a full rebuild is for the case that
-    all of it is lost.
+    Behind them the paths of objects that would say more of what was accepted and cannot be read. What was accepted
+    above the last id, or by a later round than the list knows of, came after the list was made: it is folded on top
+    (`springline.rebuild.later`). For a catch-up those above its floor have no published index yet, so there is nothing
+    to compare. Raises `DamagedObject` if the index was damaged since the rebuild was planned.
     """
-    if plan.manifest_path is None or plan.floor is not None:
+    if plan.floor is not None:
         return []
+    if plan.accepted_path is not None:
+        known = ByRounds(store, plan.accepted_path)
+        accepted = await known.ids_through(plan.last_listed)
+        are_all = _are_apart(parts) and _known(parts) == len(accepted)
+        missing = [] if are_all else await _not_read(store, accepted, parts)
+        return [*await _gaps_among(store, plan, missing), *await known.holes()]
+    if plan.manifest_path is None:
+        return []
+    found = await read_manifest(store, plan.manifest_path)
+    index = await index_of(store, None if found is None else found.manifest)
+    if index is None or (_are_apart(parts) and await count_through(store, index, plan.last_listed) == _known(parts)):
+        return []
+    refs = [*index.packs, *index.segments]
+    for listed in await each(lambda ref: read_node(store, ref), index.nodes):
+        refs += listed
+    read = {ref.path for part in parts if (ref := part.segment) is not None}
+    accepted = {event_id for event_id, _ in index.tail}
+    for ref in refs:
+        if ref.path not in read:
+            accepted.update(event_id for event_id, _ in await read_segment(store, ref))
+    return await _gaps_among(store, plan, await _not_read(store, accepted, parts))
+
+
+async def _gaps_among(store: ObjectStore, plan: RebuildPlan, missing: Sequence[str]) -> list[str]:
+    """Return those of accepted events that no part has, and that the list should have."""
     last = plan.last_listed
-    try:
-        found = await read_manifest(store, plan.manifest_path)
-        index = await index_of(store, None if found is None else found.manifest)
-        if index is None or (_are_apart(parts) and await count_through(store, index, last) == _known(parts)):
-            return []
-        refs = [*index.packs, *index.segments]
-        for listed in await each(lambda ref: read_node(store, ref), index.nodes):
-            refs += listed
-    except DamagedObject:
-        return []
-    known = {ref.path for part in parts if (ref := part.segment) is not None}
-    missing = await _missing(store, index, [ref for ref in refs if ref.path not in known], parts)
-    missing = await _not_listed(store, plan, missing)
-    missing = [event_id for event_id in missing if last is None or event_id < last]
-    return await _not_later(store, plan, missing)
+    not_listed = await _not_listed(store, plan, missing)
+    return await _not_later(store, plan, [one for one in not_listed if last is None or one < last])
 
 
 def _known(parts: Sequence[PartReceipt]) -> int:
@@ -70,21 +82,15 @@ async def _not_later(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence[
     """Return those of some events that were accepted before the list was made."""
     left = set(event_ids)
     if left:
-        async for records in rounds_after(store, plan.rounds_folded):
-            left.difference_update(event.event_id for one in records for event in one.record.events)
+        async for some in walk_rounds(store, plan.rounds_folded):
+            for one in some:
+                if isinstance(one, StoredRound):
+                    left.difference_update(event.event_id for event in one.record.events)
     return sorted(left)
 
 
-async def _missing(
-    store: ObjectStore, index: EventsIndex, refs: Sequence[SegmentRef], parts: Sequence[PartReceipt]
-) -> list[str]:
-    """Return what the index names outside the parts' own segments, and no part has."""
-    accepted = {event_id for event_id, _ in index.tail}
-    for ref in refs:
-        try:
-            accepted.update(event_id for event_id, _ in await read_segment(store, ref))
-        except DamagedObject:
-            continue
+async def _not_read(store: ObjectStore, accepted: set[str], parts: Sequence[PartReceipt]) -> list[str]:
+    """Return which of some events no part has."""
     for part in parts:
         if not accepted:
             break

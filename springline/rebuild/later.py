@@ -6,8 +6,6 @@ meanwhile is folded on top before the result is switched in, so that nothing ack
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from springline.errors import Code, Refused, refused
@@ -17,19 +15,19 @@ from springline.projection.digest import Digest
 from springline.projection.index import EventsIndex
 from springline.projection.manifest import Manifest
 from springline.projection.state import State
+from springline.sequencer.accepted import Accepted, Hole, find_bodies, walk_rounds, whole_event
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.event_stream import events_between
 from springline.sequencer.events_index import read_index
 from springline.sequencer.index_lookup import SegmentCache, contains
 from springline.sequencer.parallel import each
-from springline.sequencer.rounds import RoundEvent, StoredRound, find_round
+from springline.sequencer.rounds import RoundEvent, StoredRound
 from springline.sequencer.tail import tail_bodies
 from springline.sequencer.warm import Warm
 from springline.storage.port import ObjectStore
 
 MOST_LATER = 200_000
 """Events that are folded on top of a base in one go: what a process can hold."""
-_RECORDS_TOGETHER = 64
 
 
 @dataclass(slots=True)
@@ -74,19 +72,23 @@ async def add_rounds(
     """Add the events of all rounds after number `after` that `held` does not hold; `through`: up to this one only.
 
     `folded`: rounds up to this number are published and written out; None: only the last one may not be. A body that
-    was taken out of its record is read from the event's object. Raises `DamagedObject` for a record that is none,
-    and `Refused` for an event that `held` has with another body.
+    was taken out of its record is read from the event's object. Raises `DamagedObject` for a record that is missing or
+    cannot be read, and `Refused` for an event that `held` has with another body.
     """
     later.last_round = after
     cache = SegmentCache()
-    async for records in rounds_after(store, after, through=through):
+    async for found in walk_rounds(store, after, least=folded or 0, through=through):
+        records = [one for one in found if isinstance(one, StoredRound)]
+        hole = next((one for one in found if isinstance(one, Hole)), None)
+        if hole is not None:
+            raise hole.error
         events = {event.event_id: event for one in records for event in one.record.events}
         known = await contains(store, held, events, cache=cache)
         for event_id, sha256 in known.items():
             if events[event_id].sha256 != sha256:
                 raise other_body(event_id, sha256, events[event_id].sha256)
         wanted = [event for event_id, event in events.items() if event_id not in known]
-        for event, whole in zip(wanted, await each(lambda one: _whole(store, one), wanted), strict=True):
+        for event, whole in zip(wanted, await each(lambda one: whole_event(store, one), wanted), strict=True):
             if whole is None:
                 later.missing.append(canonical_ulid_event(event.event_id))
             else:
@@ -96,39 +98,28 @@ async def add_rounds(
         later.rounds = (fresh[-1:] if folded is None else [*later.rounds, *fresh]) or later.rounds
 
 
-async def rounds_after(
-    store: ObjectStore, after: int, *, through: int | None = None
-) -> AsyncIterator[list[StoredRound]]:
-    """Yield the records after `after`, and up to `through`, in order, some at a time; nothing is listed."""
-    start, together = after + 1, 1
-    while through is None or start <= through:
-        end = start + together if through is None else min(start + together, through + 1)
-        records = await each(lambda number: find_round(store, number), range(start, end), concurrency=_RECORDS_TOGETHER)
-        found = _unbroken(records)
-        if found:
-            yield found
-        if len(found) < end - start:
-            return
-        start, together = end, min(_RECORDS_TOGETHER, together * 4)
+async def add_accepted(
+    store: ObjectStore, later: Later, held: EventsIndex, accepted: Accepted, index: EventsIndex | None
+) -> None:
+    """Add the events of everything that was accepted and that `held` does not hold, wherever their texts are.
 
-
-def _unbroken(records: Iterable[StoredRound | None]) -> list[StoredRound]:
-    found: list[StoredRound] = []
-    for record in records:
-        if record is None:
-            break
-        found.append(record)
-    return found
-
-
-async def _whole(store: ObjectStore, event: RoundEvent) -> RoundEvent | None:
-    """Return an event with its body, from its object if its record has it no longer; None if it is nowhere."""
-    if hashlib.sha256(event.data).hexdigest() == event.sha256:
-        return event
-    stored = await store.get(canonical_ulid_event(event.event_id))
-    if stored is None or hashlib.sha256(stored.data).hexdigest() != event.sha256:
-        return None
-    return RoundEvent.of(event.event_id, stored.data)
+    `index`: the published one, as far as it can be read. Raises as `add_rounds`.
+    """
+    known = await contains(store, held, accepted.hashes, cache=SegmentCache())
+    for event_id, sha256 in known.items():
+        if accepted.hashes[event_id] != sha256:
+            raise other_body(event_id, sha256, accepted.hashes[event_id])
+    wanted = {event_id: sha256 for event_id, sha256 in accepted.hashes.items() if event_id not in known}
+    if len(wanted) > MOST_LATER:
+        raise too_many()
+    found = await find_bodies(store, index, wanted)
+    for event_id in sorted(wanted):
+        if event_id in found:
+            later.add(RoundEvent.of(event_id, found[event_id][0]))
+        else:
+            later.missing.append(canonical_ulid_event(event_id))
+    later.last_round = accepted.last_round
+    later.rounds = accepted.later
 
 
 async def index_of(store: ObjectStore, manifest: Manifest | None) -> EventsIndex | None:

@@ -6,8 +6,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, Literal
 
-import msgspec
-
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
@@ -15,15 +13,15 @@ from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
 from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
-from springline.rebuild.receipts import WORK_AGAIN
+from springline.rebuild.receipts import write_list
 from springline.rebuild.request import checked_manifest_path
+from springline.sequencer.accepted import survey
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import MAX_AHEAD_MS, is_too_far_ahead
 from springline.sequencer.head import PublishedHead, read_head
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
-from springline.storage.resolve import Other, put_once
 
 SLICES: Final = 16
 """Enough that all workers have about equally much to read, and read at the same time."""
@@ -70,10 +68,13 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     cut = str([len(one) for one in slices]).encode()
     # What was read with less to compare it with is read again once there is more.
     work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut], config.fingerprint)
-    accepted_path = None if accepted_by == "index" else await write_accepted(store, work_id)
-    await each(lambda number: _write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
-    await _write_list(store, rebuild_segments(work_id), segments)
     ours = head.manifest.springline if head is not None else None
+    accepted_path = None
+    if accepted_by == "rounds":
+        folded, count = (None, None) if ours is None else (ours.rounds_folded, ours.events.count)
+        accepted_path = await write_accepted(store, work_id, await survey(store, index, folded=folded, count=count))
+    await each(lambda number: write_list(store, rebuild_slice(work_id, number), slices[number]), range(len(slices)))
+    await write_list(store, rebuild_segments(work_id), segments)
     counts = await counts_of(store, index) if segments else {}
     listed_events = len(ids) + sum(counts.get(path, SEGMENT_EVENTS) for path in segments)
     return RebuildPlan(
@@ -186,8 +187,3 @@ def _nothing_to_catch_up(problem: str | None) -> Refused:
         value=RebuildMode.CATCH_UP.value,
         remedy="Rebuild in mode full.",
     )
-
-
-async def _write_list(store: ObjectStore, path: ObjectPath, items: Sequence[str]) -> None:
-    if isinstance(await put_once(store, path, msgspec.json.encode(list(items))), Other):
-        raise DamagedObject(path, "holds another list than this rebuild's", WORK_AGAIN)

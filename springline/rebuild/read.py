@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-import msgspec
-
 from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
 from springline.ledger.segment import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies
@@ -31,16 +29,15 @@ from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links, shard_of_run
 from springline.rebuild.accepted import Accepted, judge_hash
 from springline.rebuild.receipts import (
-    WORK_AGAIN,
     BadRecord,
     PartReceipt,
     encode_receipt,
+    read_list,
     read_receipt,
     write_receipt,
 )
 from springline.rebuild.sections import SectionWriter, write_sections
 from springline.sequencer.artifacts import write_file
-from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import Verdict, judge_body, judge_event
 from springline.sequencer.offload import in_turn
 from springline.sequencer.segments import write_encoded
@@ -259,14 +256,3 @@ async def _close(store: ObjectStore, receipt: PartReceipt, name: Callable[[str |
         return PartDone(await write_receipt(store, name(None), receipt))
     artifact = await write_file(store, encode_receipt(receipt), name)
     return PartDone(receipt, artifact.path)
-
-
-async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
-    """Return a list that the plan wrote: event ids of a slice, or paths of segments. Raises `DamagedObject`."""
-    stored = await store.get(path)
-    if stored is None:
-        raise DamagedObject(path, "is gone", WORK_AGAIN)
-    try:
-        return msgspec.json.decode(stored.data, type=list[str])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedObject(path, f"is no list: {error}", WORK_AGAIN) from error

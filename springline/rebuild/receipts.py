@@ -6,12 +6,14 @@ writes the same bytes under the same names: what it reads is immutable, and noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from springline.paths import ObjectPath
+from springline.checked import WrongChecksum, verify, with_checksum
+from springline.paths import ObjectPath, content_hash12
 from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links
 from springline.projection.table_paths import Artifact
@@ -107,25 +109,59 @@ class Split(Struct, frozen=True):
     gaps: list[str]
 
 
+class _List(Struct, frozen=True):
+    """A list of texts: event ids of a slice, or paths of segments."""
+
+    items: list[str]
+
+
+async def write_list(store: ObjectStore, path: ObjectPath, items: Sequence[str]) -> None:
+    """Write a list, create-only. Raises `DamagedObject` if another one is there, and what the store does."""
+    found = await put_once(store, path, with_checksum(msgspec.json.encode(_List(list(items))), path))
+    if isinstance(found, Other) and _list_in(found.data, path) != list(items):
+        raise DamagedObject(path, "holds another list than this rebuild's", WORK_AGAIN)
+
+
+async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
+    """Return a list that the plan wrote. Raises `DamagedObject`, and what the store does."""
+    stored = await store.get(path)
+    if stored is None:
+        raise DamagedObject(path, "is gone", WORK_AGAIN)
+    return _list_in(stored.data, path)
+
+
+def _list_in(data: bytes, path: ObjectPath) -> list[str]:
+    try:
+        if data.startswith(b"["):
+            return msgspec.json.decode(data, type=list[str])  # as older versions wrote it
+        verify(data, _List.__struct_fields__, path)
+        return msgspec.json.decode(data, type=_List).items
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedObject(path, f"is no list: {error}", WORK_AGAIN) from error
+
+
 async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T | None:
     """Return the receipt at `path`, None if there is none. Raises `DamagedObject` if it cannot be read."""
     stored = await store.get(path)
     if stored is None:
         return None
     try:
+        # A name that holds the hash of the content was made after it, and cannot be in its checksum.
+        name = "" if content_hash12(stored.data) in path else path
+        verify(stored.data, kind.__struct_fields__, name)
         return msgspec.json.decode(stored.data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no {kind.__name__}: {error}", WORK_AGAIN) from error
 
 
-def encode_receipt(receipt: Struct) -> bytes:
-    """Return the bytes of a receipt."""
-    return msgspec.json.encode(receipt)
+def encode_receipt(receipt: Struct, path: str = "") -> bytes:
+    """Return the bytes of a receipt, with their checksum; `path` is empty if its name is made of the bytes."""
+    return with_checksum(msgspec.json.encode(receipt), path)
 
 
 async def write_receipt(store: ObjectStore, path: ObjectPath, receipt: T) -> T:
     """Write a receipt, or return the one that was there first."""
-    data = encode_receipt(receipt)
+    data = encode_receipt(receipt, path)
     if not isinstance(await put_once(store, path, data), Other):
         return receipt
     there = await read_receipt(store, path, type(receipt))

@@ -18,7 +18,7 @@ _SHOWN = 200
 class RebuildRequest(BaseModel):
     """A rebuild to start. `allow_missing`: publish although events are missing, damaged or not listed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     rebuild_manifest_path: str
     mode: RebuildMode = RebuildMode.CATCH_UP

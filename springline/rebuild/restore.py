@@ -7,24 +7,21 @@ once it is packed. Whoever lists events by their objects needs the first; this m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from springline.ledger.event_ids import is_canonical
 from springline.paths import ObjectPath, canonical_ulid_event, event_id_from_ledger_path, orchestration_round
 from springline.projection.index import EventsIndex, may_hold
-from springline.rebuild.later import index_of
+from springline.sequencer.accepted import Hole, walk_rounds
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.events_index import read_node
+from springline.sequencer.events_index import read_index, read_node
 from springline.sequencer.head import read_head
 from springline.sequencer.parallel import each
-from springline.sequencer.rounds import RoundRecord, find_round
 from springline.sequencer.segments import read_segment
 from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
 from springline.storage.resolve import Other, put_once
-
-RECORDS_TOGETHER = 64
 
 
 class Outcome(StrEnum):
@@ -41,7 +38,9 @@ class Outcome(StrEnum):
     LOST = "lost"
     """The event was accepted, and its bytes are nowhere to be had."""
     UNKNOWN = "unknown"
-    """Nothing that can be read says that such an event was accepted."""
+    """Nothing says that such an event was accepted."""
+    UNCLEAR = "unclear"
+    """Nothing that can be read says that it was accepted, and not everything that might say so can be read."""
     NO_EVENT = "no_event"
     """This is no event's path."""
 
@@ -51,21 +50,29 @@ DONE = frozenset({Outcome.WHOLE, Outcome.RESTORED, Outcome.REPLACED})
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of one path. `found_in`: where the accepted bytes were; `sha256`: what they must be."""
+    """What became of one path. `found_in`: where the accepted bytes were; `sha256`: what they must be.
+
+    `unread`: the first object that might say that the event was accepted, and cannot be read.
+    """
 
     path: str
     outcome: Outcome
     found_in: str | None = None
     sha256: str | None = None
+    unread: str | None = None
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the wanted events: accepted hashes, and bytes with the object that had them."""
+    """What is known of the wanted events: accepted hashes, and bytes with the object that had them.
+
+    `holes`: paths of objects that might say more and cannot be read.
+    """
 
     wanted: set[str]
     hashes: dict[str, str] = field(default_factory=dict)
     bodies: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    holes: list[str] = field(default_factory=list)
 
     @property
     def without_body(self) -> set[str]:
@@ -80,7 +87,8 @@ async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: b
     """Write the objects of accepted events that are missing and, with `replace`, those that were altered.
 
     `paths` are paths or ids of events. Nothing is listed, and nothing is written but accepted bytes under an event's
-    own name. Safe to repeat, and while everything runs. What of the index or the records cannot be read is passed over.
+    own name. Safe to repeat, and while everything runs. What of the index or the records cannot be read is passed over;
+    then an event of which nothing else tells is `unclear`.
     """
     ids = {path: _id_of(path) for path in dict.fromkeys(paths)}
     known = _Known({one for one in ids.values() if one is not None})
@@ -100,6 +108,8 @@ async def _restore(store: ObjectStore, event_id: str, known: _Known, *, replace:
     path = canonical_ulid_event(event_id)
     sha256 = known.hashes.get(event_id)
     if sha256 is None:
+        if known.holes:
+            return Restored(path, Outcome.UNCLEAR, unread=known.holes[0])
         return Restored(path, Outcome.UNKNOWN)
     stored = await store.get(path)
     if stored is not None and hashlib.sha256(stored.data).hexdigest() == sha256:
@@ -132,61 +142,46 @@ def _id_of(path: str) -> str | None:
 
 
 async def _look_in_segments(store: ObjectStore, known: _Known) -> None:
-    index = await _published_index(store)
+    index = await _published_index(store, known)
     known.hashes |= {event_id: sha256 for event_id, sha256 in index.tail if event_id in known.wanted}
     refs = [*index.packs, *index.segments]
     for node, _ in may_hold(index.nodes, known.wanted):
         try:
             refs += await read_node(store, node)
-        except DamagedObject:
-            continue
+        except DamagedObject as error:
+            known.holes.append(error.path)
     for ref, inside in may_hold(refs, known.wanted):
         try:
             events = await read_segment(store, ref)
-        except DamagedObject:
+        except DamagedObject as error:
+            known.holes.append(error.path)
             continue
         for event_id, body in events:
             if event_id in inside:
                 known.take(event_id, body, ref.path)
 
 
-async def _published_index(store: ObjectStore) -> EventsIndex:
+async def _published_index(store: ObjectStore, known: _Known) -> EventsIndex:
     try:
         head = await read_head(store)
-    except DamagedObject:
+        ours = None if head is None else head.manifest.springline
+        return await read_index(store, None if ours is None else ours.events.index)
+    except DamagedObject as error:
+        known.holes.append(error.path)
         return EventsIndex()
-    index = await index_of(store, None if head is None else head.manifest)
-    return EventsIndex() if index is None else index
 
 
 async def _look_in_rounds(store: ObjectStore, known: _Known) -> None:
     if not known.without_body:
         return
-    async for path, record in _records(store):
-        for event in record.events:
-            if event.event_id not in known.without_body:
+    async for some in walk_rounds(store, 0):
+        for one in some:
+            if isinstance(one, Hole):
+                known.holes.append(one.path)
                 continue
-            accepted = known.hashes.setdefault(event.event_id, event.sha256)
-            if hashlib.sha256(event.data).hexdigest() == accepted:
-                known.take(event.event_id, event.data, path)
-
-
-async def _records(store: ObjectStore) -> AsyncIterator[tuple[str, RoundRecord]]:
-    """Yield all records that can be read, by their numbers up to the first that has none."""
-
-    async def read(number: int) -> RoundRecord | str | None:
-        try:
-            found = await find_round(store, number)
-        except DamagedObject as error:
-            return error.path
-        return None if found is None else found.record
-
-    start = 1
-    while True:
-        some = range(start, start + RECORDS_TOGETHER)
-        for record in await each(read, some, concurrency=RECORDS_TOGETHER):
-            if record is None:
-                return
-            if isinstance(record, RoundRecord):
-                yield orchestration_round(record.number), record
-        start += RECORDS_TOGETHER
+            for event in one.record.events:
+                if event.event_id not in known.without_body:
+                    continue
+                accepted = known.hashes.setdefault(event.event_id, event.sha256)
+                if hashlib.sha256(event.data).hexdigest() == accepted:
+                    known.take(event.event_id, event.data, orchestration_round(one.record.number))

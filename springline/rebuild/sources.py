@@ -6,7 +6,7 @@ The index and the records are read by name; only `from_listing` lists, for the c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,15 +22,18 @@ from springline.paths import (
     ledger_prefix,
     parse_ledger_segment,
 )
+from springline.projection.index import EventsIndex
+from springline.projection.manifest import Springline
+from springline.sequencer.accepted import Hole, survey, walk_rounds
+from springline.sequencer.damage import DamagedObject
 from springline.sequencer.event_stream import events_between
 from springline.sequencer.events_index import read_index, read_node
 from springline.sequencer.head import read_head
 from springline.sequencer.offload import in_thread
 from springline.sequencer.parallel import each
-from springline.sequencer.rounds import StoredRound, find_round
+from springline.sequencer.rounds import StoredRound
 from springline.storage.port import ObjectStore
 
-PROBED_TOGETHER = 64
 NAMED = 20
 """How many names that were passed over a summary holds."""
 
@@ -107,14 +110,40 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
 async def from_rounds(store: ObjectStore) -> Found:
     """Return the events of all round records, from the first to the last, read by their numbers.
 
-    These are all events that were ever accepted here, without pointer, manifests or index. Raises `DamagedObject` for
-    a record that cannot be read, and `Refused` (NOT_FOUND) if there is none.
+    These are all events that were ever accepted here, without pointer, manifests or index. These are only looked at
+    if a record is missing or damaged, or if they count more events than the records have. Raises `DamagedObject` for
+    what cannot be read and nothing else says, and `Refused` (NOT_FOUND) if there is no record with events.
     """
-    ids: set[str] = set()
-    last = 0
-    async for stored in _rounds(store):
-        ids.update(event.event_id for event in stored.record.events)
-        last = stored.record.number
+    ours = await _published(store)
+    folded, count = (0, 0) if ours is None else (ours.rounds_folded, ours.events.count)
+    ids, folded_ids, last, whole = set[str](), set[str](), 0, True
+    unfolded: list[StoredRound] = []
+    async for some in walk_rounds(store, 0, least=folded):
+        for one in some:
+            last += 1
+            if isinstance(one, Hole):
+                whole = False
+                continue
+            ids.update(event.event_id for event in one.record.events)
+            if last <= folded:
+                folded_ids.update(event.event_id for event in one.record.events)
+            else:
+                unfolded = [one] if ours is None else [*unfolded, one]
+    found = Found(Source.ROUNDS, as_of_round=last)
+    if not whole or len(folded_ids) < count:
+        index = None if ours is None else await _index(store, ours)
+        known = (None, None) if ours is None else (folded, count)
+        accepted = await survey(store, index, folded=known[0], count=known[1])
+        if accepted.holes:
+            raise accepted.holes[0].error
+        ids = set(accepted.hashes)
+        found.notes.append("what the records of rounds do not say was found in the published index")
+    for stored in unfolded:
+        if not await _is_written(store, stored):
+            # Its events are in its record alone. What came after the list is folded on top, from there.
+            found.as_of_round = min(last, stored.record.number - 1)
+            ids.difference_update(event.event_id for event in stored.record.events)
+            break
     if not ids:
         raise refused(
             Code.NOT_FOUND,
@@ -122,24 +151,31 @@ async def from_rounds(store: ObjectStore) -> Found:
             field="--from-rounds",
             remedy="Give --from-inventory FILE for names from elsewhere, or --from-listing to list the bucket.",
         )
-    found = Found(Source.ROUNDS, canonical_ulid_events(sorted(ids)), events=len(ids), as_of_round=last)
+    found.event_paths, found.events = canonical_ulid_events(sorted(ids)), len(ids)
     found.notes.append("events that were in the workspace before its first round are not among these")
     return found
 
 
-async def _rounds(store: ObjectStore) -> AsyncIterator[StoredRound]:
-    start = 1
-    while True:
-        records = await each(
-            lambda number: find_round(store, number),
-            range(start, start + PROBED_TOGETHER),
-            concurrency=PROBED_TOGETHER,
-        )
-        for record in records:
-            if record is None:
-                return
-            yield record
-        start += PROBED_TOGETHER
+async def _is_written(store: ObjectStore, stored: StoredRound) -> bool:
+    """Say whether the objects of a round's events are all there."""
+    events = canonical_ulid_events(event.event_id for event in stored.record.events)
+    return None not in await store.read_many(events)
+
+
+async def _published(store: ObjectStore) -> Springline | None:
+    """Return what is published by us, None if that cannot be told."""
+    try:
+        head = await read_head(store)
+    except DamagedObject:
+        return None
+    return None if head is None else head.manifest.springline
+
+
+async def _index(store: ObjectStore, ours: Springline) -> EventsIndex | None:
+    try:
+        return await read_index(store, ours.events.index)
+    except DamagedObject:
+        return None
 
 
 async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *, segments: bool = False) -> Found:

@@ -10,6 +10,7 @@ Everything is written before the pointer moves, by one compare-and-swap. Ids go 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from springline.errors import Code, Refused, refused
@@ -26,23 +27,26 @@ from springline.projection.manifest import (
     Manifest,
     decode_pointer,
 )
+from springline.rebuild.acceptance import Recording, nothing_new, record_new, record_of
+from springline.rebuild.accepted import Accepted, Hashes
 from springline.rebuild.assemble import RebuiltBase, read_base
 from springline.rebuild.base_manifest import manifest_of
 from springline.rebuild.fold import overlapping
-from springline.rebuild.later import Later, add_rounds, events_after, index_of
+from springline.rebuild.later import Later, add_accepted, add_rounds, events_after, index_of
 from springline.rebuild.orders import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
+from springline.sequencer.accepted import Hole, last_round, survey, walk_rounds
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_index
 from springline.sequencer.folding import fold_forward, is_late, refold
-from springline.sequencer.head import StoredManifest, read_head, read_manifest
+from springline.sequencer.head import StoredManifest, check_no_round_lost, read_head, read_manifest
 from springline.sequencer.index_lookup import SegmentCache, contains
 from springline.sequencer.load import load_state
 from springline.sequencer.manifests import write_manifest
 from springline.sequencer.orders import Folded, FoldOrder, Head, PendingRound, PublishOrder, RoundStep
 from springline.sequencer.publishing import PointerWriter
 from springline.sequencer.revision import write_refolded, write_revision
-from springline.sequencer.rounds import RoundEvent, RoundRecord, find_round
+from springline.sequencer.rounds import MAX_ROUND_BYTES, RoundEvent, RoundRecord, StoredRound, create_round
 from springline.sequencer.segments import RESTORE_EVENT, read_segment
 from springline.sequencer.standing import read_standing
 from springline.sequencer.warm import OtherConfiguration, Warm, WarmState
@@ -51,7 +55,9 @@ from springline.sequencer.writer import EventsTaken, write_events
 from springline.storage.port import ObjectStore
 
 CAUGHT_UP_AT_ONCE = 100_000
-"""Events that a catch-up folds and publishes in one go; what is left comes with the next."""
+"""Events that a catch-up folds and publishes in one go, in one record; what is left comes with the next."""
+LOOKED_BACK = 32
+"""Rounds that are looked at for the last revision that one was judged on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,13 @@ async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStat
     else:
         at = await _standing(store)
         result = await _full(store, config, order, at)
-    if result.new and not await _publish(store, order, at, result):
+    if result is None or (result.new and not await _publish(store, order, at, result)):
         return StateSwitched(kind="lost")
     return _answer(result)
 
 
-async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result:
+async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result | None:
+    """Write the revision of a rebuilt base and what was accepted besides; None if another one was faster."""
     switch = order.switch
     assert switch.base_path is not None
     assert switch.base_sha256 is not None
@@ -101,10 +108,15 @@ async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder,
     if rebuilt.config_fingerprint != config.fingerprint:
         raise OtherConfiguration(switch.base_path, rebuilt.config_fingerprint, config.fingerprint)
     held = await read_index(store, rebuilt.index)
-    later = await _later(store, config, rebuilt, held, at)
+    index = await index_of(store, at.state)
+    later, known = await _later(store, config, order, rebuilt, held, at, index)
+    if not switch.allow_missing:
+        await check_no_round_lost(store, at.head.manifest_id, later.last_round)
     if later.missing and not switch.allow_missing:
         raise _incomplete(later.missing)
     await _write_out(store, config, order, later)
+    if not await _record_new(store, order, at, rebuilt, held, index, later, known):
+        return None
     events = later.ascending()
     rounds = rebuilt.rounds_folded if events else max(rebuilt.rounds_folded, later.last_round)
     template = manifest_of(rebuilt, config, at.head, revision=order.base_revision, rounds_folded=rounds)
@@ -114,27 +126,58 @@ async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder,
     loaded = await load_state(store, base.manifest, config)
     warm = Warm(base.path, base.manifest, loaded.state, loaded.digest, held)
     warm.state.tracking = True
-    stored = await _on_top(store, config, order, at.head, warm, _record(order, later.last_round, events))
+    record = record_of(order, later.last_round, events, None)
+    stored = await _on_top(store, config, order, at.head, warm, record)
     return _Result(stored, later=len(events), folded=rebuilt.events)
 
 
-async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result:
-    """Fold listed events, and those of rounds that are not folded yet, onto the published state."""
+async def _record_new(
+    store: ObjectStore,
+    order: SwitchStateOrder,
+    at: _Standing,
+    rebuilt: RebuiltBase,
+    held: EventsIndex,
+    index: EventsIndex | None,
+    later: Later,
+    known: Accepted,
+) -> bool:
+    """Record what the rebuilt base holds and was never accepted; False if somebody else has the number."""
+    if await nothing_new(store, order, rebuilt.events):
+        return True
+    recording = Recording(order, at.head.state_manifest, later.last_round)
+    await record_new(store, recording, held, index, known)
+    later.last_round = recording.last_round
+    return not recording.taken
+
+
+async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result | None:
+    """Fold the events of rounds that are not folded yet onto the published state; if there are none, listed ones.
+
+    None if another one was faster.
+    """
+    folded = at.head.rounds_folded
     warm = await WarmState(config).at(store, at.head)
-    later = Later(last_round=at.head.rounds_folded)
-    await add_rounds(store, later, warm.index, after=at.head.rounds_folded, folded=at.head.rounds_folded)
+    later = Later(last_round=folded)
+    await add_rounds(store, later, warm.index, after=folded, folded=folded)
     if later.missing:
         raise _incomplete(later.missing)
-    more = await _add_listed(store, order.switch, warm, later)
-    events = later.ascending()
-    if not events and later.last_round == at.head.rounds_folded:
-        published = await read_head(store)
-        assert published is not None
-        here = StoredManifest(published.manifest_path, published.manifest, published.manifest_sha256)
-        return _Result(here, new=False)
-    await _write_out(store, config, order, later)
-    stored = await _on_top(store, config, order, at.head, warm, _record(order, later.last_round, events))
-    return _Result(stored, folded=len(events), more=more)
+    if later.last_round > folded:
+        await _write_out(store, config, order, later)
+        record, more = record_of(order, later.last_round, later.ascending(), None), True
+    else:
+        more = await _add_listed(store, order.switch, warm, later)
+        record = record_of(order, folded + 1, later.ascending(), at.head.state_manifest)
+        if record.events:
+            created = await create_round(store, record)
+            if created.stored.record != record:
+                return None
+    if record.number > folded and (record.events or later.last_round > folded):
+        stored = await _on_top(store, config, order, at.head, warm, record)
+        return _Result(stored, folded=len(record.events), more=more)
+    published = await read_head(store)
+    assert published is not None
+    here = StoredManifest(published.manifest_path, published.manifest, published.manifest_sha256)
+    return _Result(here, new=False)
 
 
 async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: Warm, later: Later) -> bool:
@@ -142,36 +185,52 @@ async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: Warm, later
     split = await read_split(store, switch.plan.work_id, switch.split)
     parts = await read_parts(store, split.receipts)
     least = max(filter(None, (switch.plan.floor, warm.adopted_through)), default="")
-    cache = SegmentCache()
+    cache, size = SegmentCache(), 0
     for group in overlapping(parts):
         refs = [part.segment for part in group if part.segment is not None]
         listed = [(event_id, body) for ref in refs for event_id, body in await read_segment(store, ref)]
         above = {event_id: body for event_id, body in listed if event_id > least and event_id not in later.events}
         known = await contains(store, warm.index, above, cache=cache)
         for event_id in sorted(above.keys() - known.keys()):
-            if len(later.events) >= CAUGHT_UP_AT_ONCE:
+            size += len(above[event_id])
+            if len(later.events) >= CAUGHT_UP_AT_ONCE or (later.events and size > MAX_ROUND_BYTES):
                 return True
             later.add(RoundEvent.of(event_id, above[event_id]))
     return False
 
 
 async def _later(
-    store: ObjectStore, config: FoldConfig, rebuilt: RebuiltBase, held: EventsIndex, at: _Standing
-) -> Later:
-    """Return what the ledger has accepted and a rebuilt base does not hold.
+    store: ObjectStore,
+    config: FoldConfig,
+    order: SwitchStateOrder,
+    rebuilt: RebuiltBase,
+    held: EventsIndex,
+    at: _Standing,
+    index: EventsIndex | None,
+) -> tuple[Later, Accepted]:
+    """Return what the ledger has accepted and a rebuilt base does not hold, and what tells that it was accepted.
 
     From the published index what lies above the base, from the records of rounds what came since it was planned. If
-    there is no index to read, all records are read.
+    that cannot be read, everything that says what was accepted is, and what is left open refuses the rebuild.
     """
-    index = await index_of(store, at.state)
-    if at.state is None or index is None:
-        later = Later()
-        await add_rounds(store, later, held, after=0, folded=None if at.state is None else at.head.rounds_folded)
-        return later
-    later = await events_after(store, config, at.state, rebuilt.last_event_id)
-    since = min(rebuilt.rounds_folded, at.head.rounds_folded)
-    await add_rounds(store, later, held, after=since, folded=at.head.rounds_folded)
-    return later
+    folded = at.head.rounds_folded
+    if at.state is not None and index is not None and order.switch.plan.accepted_by == "index":
+        try:
+            later = await events_after(store, config, at.state, rebuilt.last_event_id)
+            await add_rounds(store, later, held, after=min(rebuilt.rounds_folded, folded), folded=folded)
+        except DamagedObject:
+            later = Later()
+        else:
+            pending = [event for stored in later.rounds for event in stored.record.events]
+            return later, Hashes({event.event_id: event.sha256 for event in pending})
+    ours = None if at.state is None else at.state.springline
+    count = None if ours is None else ours.events.count
+    accepted = await survey(store, index, folded=None if ours is None else folded, count=count)
+    if accepted.holes and not order.switch.allow_missing:
+        raise _unknown(accepted.holes)
+    later = Later()
+    await add_accepted(store, later, held, accepted, index)
+    return later, Hashes(accepted.hashes)
 
 
 async def _on_top(
@@ -203,18 +262,6 @@ async def _on_top(
     return StoredManifest(path, written.revision.manifest, written.sha256)
 
 
-def _record(order: SwitchStateOrder, number: int, events: list[RoundEvent]) -> RoundRecord:
-    """Return the events as a round that has no record of its own: the bytes are where the rebuild found them."""
-    return RoundRecord(
-        number=number,
-        writer="rebuild",
-        order_sha256="",
-        kind="foreign",
-        created_at_ms=order.now_ms,
-        events=events,
-    )
-
-
 async def _write_out(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, later: Later) -> None:
     """Write the event objects and request markers of rounds that become visible with this.
 
@@ -222,6 +269,9 @@ async def _write_out(store: ObjectStore, config: FoldConfig, order: SwitchStateO
     """
     sequencer = Sequencer(store, config)
     for stored in later.rounds:
+        record = stored.record
+        if record.kind == "foreign" or not all(event.is_whole for event in record.events):
+            continue  # It has nothing to write out, or was visible long ago.
         await sequencer.append(RoundStep(workspace=order.workspace, round=stored.pending))
 
 
@@ -264,20 +314,13 @@ async def _lost(store: ObjectStore) -> _Standing:
 
 
 async def _last_round_manifest(store: ObjectStore) -> str | None:
-    """Return the id of the manifest that the last round was judged on: about the last that was published."""
-    last, step = 0, 1
-    while await find_round(store, last + step) is not None:
-        last, step = last + step, step * 2
-    end = last + step
-    while end - last > 1:
-        middle = (last + end) // 2
-        if await find_round(store, middle) is not None:
-            last = middle
-        else:
-            end = middle
-    found = await find_round(store, last) if last else None
-    begun_on = found.record.begun_on if found is not None else None
-    return None if begun_on is None else parse_orchestration_manifest(begun_on)
+    """Return the id of the manifest that the last rounds were judged on: about the last that was published."""
+    last = await last_round(store)
+    judged_on: list[str] = []
+    async for some in walk_rounds(store, max(0, last - LOOKED_BACK), through=last):
+        begun_on = [one.record.begun_on for one in some if isinstance(one, StoredRound)]
+        judged_on += [number for path in begun_on if path and (number := parse_orchestration_manifest(path))]
+    return max(judged_on, default=None)
 
 
 async def _published(store: ObjectStore, order: SwitchStateOrder) -> StateSwitched | None:
@@ -345,6 +388,19 @@ def _answer(result: _Result) -> StateSwitched:
         last_event_id=manifest.watermarks.last_committed_event_id,
     )
     return StateSwitched(kind="visible", switched=switched, more=result.more)
+
+
+def _unknown(holes: Sequence[Hole]) -> Refused:
+    named = ", ".join(f"{hole.path} {hole.why}" for hole in holes[:3])
+    return refused(
+        Code.LEDGER_INCOMPLETE,
+        f"{len(holes)} object(s) that say what was accepted cannot be read, and nothing else tells; nothing was "
+        f"published. First: {named}",
+        field="rebuild_manifest_path",
+        value=holes[0].path,
+        remedy="Restore what is named from a copy, or start the rebuild again with allow_missing to publish a state "
+        "without what only it would tell.",
+    )
 
 
 def _incomplete(missing: list[str]) -> Refused:

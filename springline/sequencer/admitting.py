@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from springline.commit.table import Recent
+from springline.commit.recent import Recent
 from springline.control.admission import RoundVerdict, judge_round
 from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.paths import orchestration_round
 from springline.requests.isolation import refused_alone
+from springline.sequencer.damage import RUNBOOK, DamagedObject
 from springline.sequencer.offload import timed_in_thread
 from springline.sequencer.orders import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
@@ -24,7 +26,7 @@ from springline.sequencer.requests import (
     read_markers,
     write_markers,
 )
-from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round
+from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round, find_round
 from springline.sequencer.warm import OnTop, Warm
 from springline.storage.port import ObjectStore
 
@@ -95,6 +97,8 @@ async def admit_requests(
 def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
     if not requests:
         return RoundVerdict()
+    named = (event.data.get("run_id") for request in requests for event in request.events)
+    warm.state.fetch({run_id for run_id in named if isinstance(run_id, str)})
     return judge_round(
         warm.state,
         requests,
@@ -142,8 +146,19 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
         asked.answers[first[request_id]] = _of_marker(found, request_id, asked.payloads[request_id], order.head)
         if isinstance(found, RequestMarker):
             markers.put(request_id, found)
-            asked.unfinished |= found.round is not None and found.round > order.head.rounds_folded
+            if found.round is not None and found.round > order.head.rounds_folded:
+                if await find_round(store, found.round) is not None:
+                    asked.unfinished = True
+                else:
+                    asked.answers[first[request_id]] = _of_lost_round(request_id, found.round)
     return asked
+
+
+def _of_lost_round(request_id: str, number: int) -> AppendOutcome:
+    """Refuse a request whose round was accepted and is gone: only its own, for all others go on."""
+    lost = DamagedObject(orchestration_round(number), f"is missing, and holds what {request_id} was answered with")
+    refusal = lost.refusal.model_copy(update={"remedy": f"An operator restores it from a copy; {RUNBOOK} tells more."})
+    return AppendOutcome(request_id=request_id, refusal=refusal)
 
 
 def _malformed(error: Refused | ValueError) -> Refusal:

@@ -82,21 +82,22 @@ def _base_of(manifest: Manifest) -> str | None:
     return manifest.base_snapshot.snapshot_id
 
 
-async def advance(store: ObjectStore, state: State, digest: Digest, known: Manifest, wanted: Manifest) -> bool:
-    """Bring `state` and its `digest` from revision `known` to `wanted`; False if they have to be loaded anew.
+async def advance(store: ObjectStore, state: State, digest: Digest, known: Manifest, wanted: Manifest) -> int | None:
+    """Bring `state` and its `digest` from revision `known` to `wanted`; None if they have to be loaded anew.
 
-    What was folded must be accepted or rolled back. After False, state and digest are worth nothing; after an error
-    they are as they were. The digest is kept from the rows themselves and compared with the one that `wanted`
-    records, so that no wrong lineage goes unseen. Raises as `deltas_between`.
+    Returns how many rows the deltas in between had. What was folded must be accepted or rolled back. After None,
+    state and digest are worth nothing; after an error they are as they were. The digest is kept from the rows
+    themselves and compared with the one that `wanted` records, so that no wrong lineage goes unseen. Raises as
+    `deltas_between`.
     """
     deltas = await deltas_between(store, known, wanted)
     if deltas is None or wanted.springline is None:
-        return False
+        return None
     ours = wanted.springline
     try:
         contents = await each(lambda delta: read_delta(store, delta), deltas, concurrency=_DELTAS_TOGETHER)
     except DamagedObject:
-        return False  # It may be one that `wanted` itself does not name.
+        return None  # It may be one that `wanted` itself does not name.
 
     def work() -> bool:
         for content in contents:
@@ -108,7 +109,7 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
         digest.accept()
         return digest.tables() == ours.digest.tables
 
-    return await in_thread(work)
+    return sum(content.size for content in contents) if await in_thread(work) else None
 
 
 def _changes(state: State, content: DeltaRows) -> dict[str, list[Change]]:

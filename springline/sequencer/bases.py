@@ -8,12 +8,13 @@ from springline.paths import StateLayer
 from springline.projection.buckets import encode_buckets
 from springline.projection.digest import Digest
 from springline.projection.manifest import BaseSnapshot
-from springline.projection.schema import TABLES
+from springline.projection.parquet import encode_pieces
+from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
 from springline.projection.state import State
 from springline.sequencer.artifacts import write_file
 from springline.sequencer.offload import in_turn
 from springline.sequencer.parallel import each
-from springline.sequencer.table_files import WrittenTable, encode_rows, paths_of, write_table
+from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
 from springline.storage.port import ObjectStore
 
 PUTS_TOGETHER = 4
@@ -38,9 +39,10 @@ async def write_base(
     bytes stand at one of the names, and what the store does.
     """
 
-    async def write(table: str) -> list[WrittenTable]:
-        encoded = await in_turn(lambda: encode_rows(table, state.rows(table), orgs=[state.config.tenant]))
-        return [await write_table(store, StateLayer.BASE, snapshot_id, one) for one in encoded]
+    async def write(table: str) -> WrittenTable:
+        data = await in_turn(lambda: encode_pieces(TABLES[table], state.pieces(table)))
+        org = state.config.tenant if table == CATALOG_RUN_INDEX.name else None
+        return await write_table(store, StateLayer.BASE, snapshot_id, EncodedTable(table, org, data))
 
     written = await each(write, TABLES, concurrency=concurrency)
     buckets = await write_file(
@@ -51,7 +53,7 @@ async def write_base(
     return BaseSnapshot(
         snapshot_id=snapshot_id,
         published_at=format_ms(published_ms),
-        tables=paths_of([file for files in written for file in files]),
+        tables=paths_of(written),
         delete_channel_version=DELETE_CHANNEL_VERSION,
         buckets=buckets,
     )

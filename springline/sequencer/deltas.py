@@ -80,7 +80,7 @@ def rows_of_keys(state: State, keys: Keys) -> DeltaRows:
     rows: dict[str, list[Row]] = {}
     deleted: dict[str, list[Key]] = {}
     for name, its_keys in keys.items():
-        for key in its_keys:
+        for key in sorted(its_keys):  # In order, so that each part of a file is read once.
             row = state.row(name, key)
             if row is None:
                 deleted.setdefault(name, []).append(key)

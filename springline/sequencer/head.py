@@ -1,8 +1,14 @@
-"""What is published: the pointer, and the manifest that it names (S 2.1, 2.2, 2.5)."""
+"""What is published: the pointer, and the manifest that it names (S 2.1, 2.2, 2.5).
+
+A pointer that is gone, or an older one in its place, is recognised from what else there is: the record of a round names
+the revision that the round was judged on, so that one must have been published, and so must whatever was published
+before it. What cannot be told apart is a pointer that is one revision old and the moment before it was moved.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from springline import paths
@@ -10,7 +16,17 @@ from springline.paths import ObjectPath
 from springline.projection.lineage import pointer_hash, published
 from springline.projection.manifest import DamagedManifest, Manifest, Pointer, decode_manifest, decode_pointer
 from springline.sequencer.damage import DamagedObject
-from springline.storage.port import ObjectStore, StoredObject
+from springline.sequencer.parallel import each
+from springline.sequencer.rounds import RESTORE_RECORD, find_round
+from springline.storage.port import ObjectStore, StoredObject, StoreRetry
+
+LATER_ROUNDS = 2
+"""How many rounds are looked at that must not be there, should one of their records be gone."""
+MOVES = 10
+"""How often the pointer may move while it is read."""
+RESTORE_POINTER = (
+    "rebuild in mode `full` with a list of `springline rebuild plan --from-rounds`: it folds all that was accepted"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +66,90 @@ class PublishedHead:
 async def read_head(store: ObjectStore) -> PublishedHead | None:
     """Return what is published, or None if nothing ever was.
 
-    Two reads, one after the other; without a pointer, the old mutable manifest counts. Raises `DamagedObject` if
-    pointer or manifest is missing, unreadable, or they are not of one mind; and what the store does.
+    Pointer, manifest, and the records of two rounds that must not be there, in three turns; without a pointer, the old
+    mutable manifest counts. Raises `DamagedObject` if pointer or manifest is missing, unreadable, older than the
+    ledger, or they are not of one mind; and what the store does.
     """
-    stored = await store.get(paths.orchestration_pointer())
-    return await (_legacy_head(store) if stored is None else read_head_of(store, stored))
+    return await read_head_of(store, await store.get(paths.orchestration_pointer()))
 
 
-async def read_head_of(store: ObjectStore, stored: StoredObject) -> PublishedHead:
-    """Return what a pointer that was just read publishes. Raises as `read_head`."""
+async def read_head_of(store: ObjectStore, stored: StoredObject | None) -> PublishedHead | None:
+    """Return what a pointer that was just read publishes, or one that has taken its place. As `read_head`."""
+    for _ in range(MOVES):
+        head = await (_legacy_head(store) if stored is None else _head_of(store, stored))
+        shown = await _later_than(store, head)
+        if shown is None:
+            return head
+        # What shows it may have come since the pointer was read.
+        before, stored = stored, await store.get(paths.orchestration_pointer())
+        if (None if before is None else before.version) == (None if stored is None else stored.version):
+            raise DamagedObject(paths.orchestration_pointer(), shown, RESTORE_POINTER)
+    raise StoreRetry(f"{paths.orchestration_pointer()} moves faster than it is read")
+
+
+async def _later_than(store: ObjectStore, head: PublishedHead | None) -> str | None:
+    """Return what shows that something was published after `head`, None if nothing does."""
+    if head is None or head.pointer is None:
+        return await _ever_published(store)
+    ours = head.manifest.springline
+    if ours is None:
+        return None  # The reference's revisions do not say which rounds they hold; whoever folds on them finds out.
+    return await later_round(store, ours.rounds_folded, head.manifest.manifest_id)
+
+
+async def later_round(store: ObjectStore, folded: int, manifest_id: str) -> str | None:
+    """Return which round shows that more than manifest `manifest_id`, with the rounds up to `folded`, was published.
+
+    At most one round is pending; those behind it were judged on later revisions. None if there is none.
+    """
+    for number, begun_on in await _begun_on(store, range(folded + 2, folded + 2 + LATER_ROUNDS)):
+        if begun_on > manifest_id:
+            return f"names manifest {manifest_id}, and round {number} was judged on the later {begun_on}"
+    return None
+
+
+async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -> None:
+    """Raise `DamagedObject` if a revision behind manifest `manifest_id` was folded from a round behind the last one.
+
+    Such a revision waits to be published, or was left by somebody who died; its round was recorded before it.
+    """
+    numbers = range(int(manifest_id) + 1, int(manifest_id) + 1 + LATER_ROUNDS)
+    some = [paths.orchestration_manifest(paths.orchestration_manifest_id(number)) for number in numbers]
+    for path, data in zip(some, await store.read_many(some), strict=True):
+        try:
+            ours = None if data is None else parse_manifest(path, data).manifest.springline
+        except DamagedObject:
+            continue  # It was never published.
+        if ours is not None and ours.rounds_folded > last and await find_round(store, ours.rounds_folded) is None:
+            why = f"is missing, and {path} was folded from it"
+            raise DamagedObject(paths.orchestration_round(ours.rounds_folded), why, RESTORE_RECORD)
+
+
+async def _ever_published(store: ObjectStore) -> str | None:
+    """Return what shows that there was a pointer, None if nothing does."""
+    if await store.get(paths.orchestration_published()) is not None:
+        return f"is missing, and {paths.orchestration_published()} says that it was there"
+    for number, begun_on in await _begun_on(store, range(1, 2 + LATER_ROUNDS)):
+        return f"is missing, and round {number} was judged on manifest {begun_on}"
+    return None
+
+
+async def _begun_on(store: ObjectStore, numbers: Iterable[int]) -> list[tuple[int, str]]:
+    """Return those of some rounds that were judged on a published revision, with its manifest id."""
+
+    async def read(number: int) -> tuple[int, str] | None:
+        try:
+            found = await find_round(store, number)
+        except DamagedObject:
+            return None  # Whoever needs what it holds names it.
+        begun_on = None if found is None else found.record.begun_on
+        manifest_id = None if begun_on is None else paths.parse_orchestration_manifest(begun_on)
+        return None if manifest_id is None else (number, manifest_id)
+
+    return [one for one in await each(read, numbers) if one is not None]
+
+
+async def _head_of(store: ObjectStore, stored: StoredObject) -> PublishedHead:
     path = paths.orchestration_pointer()
     try:
         pointer = decode_pointer(stored.data, path)
@@ -67,6 +158,9 @@ async def read_head_of(store: ObjectStore, stored: StoredObject) -> PublishedHea
     found = await read_manifest(store, pointer.manifest_path)
     if found is None:
         raise DamagedObject(pointer.manifest_path, "is missing, and the pointer names it")
+    if pointer.manifest_sha256 is not None and found.sha256 != pointer.manifest_sha256:
+        why = f"has the SHA-256 {found.sha256}, and the pointer names {pointer.manifest_sha256}"
+        raise DamagedObject(pointer.manifest_path, why)
     try:
         manifest = published(pointer, found.manifest)
     except DamagedManifest as error:
@@ -98,4 +192,7 @@ def parse_manifest(path: ObjectPath, data: bytes) -> StoredManifest:
         manifest = decode_manifest(data, path)
     except DamagedManifest as error:
         raise DamagedObject(path, f"is no manifest that can be read: {error.why}") from error
+    named = paths.parse_orchestration_manifest(path)
+    if manifest.springline is not None and named is not None and named != manifest.manifest_id:
+        raise DamagedObject(path, f"is manifest {manifest.manifest_id}, and not the one of its name")
     return StoredManifest(path, manifest, hashlib.sha256(data).hexdigest())

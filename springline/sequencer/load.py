@@ -1,21 +1,29 @@
-"""Loading the published state: base, deltas and deletions, every file checked (S 2.5, E 5.2)."""
+"""Loading the published state: base, deltas and deletions, every file checked (S 2.5, E 5.2).
+
+Of a state of ours the files are read and checked, and it is noted where which row is; rows are made of them when
+events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from springline import paths
 from springline.ledger.event_ids import event_id_ms
 from springline.projection.buckets import DamagedBuckets, load_digest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.manifest import Manifest, Springline
+from springline.projection.layers import AnyLayer, Deletions, Layer
+from springline.projection.manifest import Delta, Manifest, Springline
 from springline.projection.overlay import Rows, base_rows, lay_over, lay_over_reference
+from springline.projection.parquet import DamagedTable
 from springline.projection.schema import TABLES, Key, Row
 from springline.projection.state import State
+from springline.projection.stored import StoredRows
 from springline.projection.table_paths import TableFile
+from springline.projection.tombstones import decode_tombstones
 from springline.sequencer.artifacts import read_file
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.deltas import DeltaRows, read_delta
@@ -25,17 +33,51 @@ from springline.sequencer.table_files import read_table
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 
+T = TypeVar("T")
+
 _DELTAS_TOGETHER = 4
 
 _Lay = Callable[[Rows, Mapping[str, Iterable[Row]], Mapping[str, Iterable[Key]]], None]
 
+Layers = dict[str, list[AnyLayer]]
+"""What lies over each other of each table, oldest first."""
+
+
+@dataclass(slots=True)
+class LoadProgress:
+    """How far loading is: files read, then rows taken in. Told from a thread."""
+
+    files: int = 0
+    files_read: int = 0
+    rows: int = 0
+    rows_done: int = 0
+
+    def __str__(self) -> str:
+        if self.files_read < self.files or not self.rows:
+            return f"loading the state: {self.files_read} of {self.files} files read"
+        return f"loading the state: {self.rows_done:,} of {self.rows:,} rows found, {self.rows_done / self.rows:.0%}"
+
+
+@dataclass(slots=True)
+class KnownFiles:
+    """Files by path that are in memory already, so that loading a newer revision reads only what is new."""
+
+    files: dict[str, Layer] = field(default_factory=dict)
+    deletions: dict[str, dict[str, list[Key]]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held."""
+        return sum(layer.size for layer in self.files.values())
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """A state in memory with its digest."""
+    """A state in memory with its digest, and the files that it lies over."""
 
     state: State
     digest: Digest
+    known: KnownFiles = field(default_factory=KnownFiles)
 
 
 async def load_state(
@@ -45,25 +87,142 @@ async def load_state(
     *,
     concurrency: int = READS_TOGETHER,
     verify: bool = False,
+    known: KnownFiles | None = None,
+    progress: LoadProgress | None = None,
 ) -> LoadedState:
     """Return the state that `manifest` publishes, ours or the reference's, ready to be folded on.
 
-    Files are read `concurrency` at a time and decoded in threads, one at a time. The numbers of rows are compared
-    with those that a manifest of ours records, with `verify` the digest of all rows, too. Raises `DamagedObject`
-    naming the file, or the manifest if its files are sound but do not give the state that it records; and what the
-    store does.
+    Files are read `concurrency` at a time, those in `known` not again; the work is done in threads. The numbers of
+    rows are compared with those that a manifest of ours records, with `verify` the digest of all rows, too. Raises
+    `DamagedObject` naming the file, or the manifest if its files are sound but do not give the state that it records;
+    and what the store does.
     """
     ours = manifest.springline
     if ours is None:
         return await _adopt(store, manifest, config, concurrency)
-    state, digest = await together(
-        _fill(store, manifest, State(config), concurrency), _read_digest(store, manifest, ours)
+    files = KnownFiles()
+    layers, digest = await together(
+        read_layers(
+            store, manifest, known=known, into=files, concurrency=concurrency, progress=progress or LoadProgress()
+        ),
+        _read_digest(store, manifest, ours),
     )
+    state = State(config)
+    await _attach(state, layers, progress or LoadProgress())
     state.last_event_id = manifest.watermarks.last_committed_event_id or ""
     state.frontier_ms = ours.retention_frontier_ms
     state.accept()
     await in_thread(lambda: _check(manifest, state, digest, whole=verify))
-    return LoadedState(state, digest)
+    return LoadedState(state, digest, files)
+
+
+async def read_layers(
+    store: ObjectStore,
+    manifest: Manifest,
+    *,
+    tables: Collection[str] = tuple(TABLES),
+    known: KnownFiles | None = None,
+    into: KnownFiles | None = None,
+    concurrency: int = READS_TOGETHER,
+    progress: LoadProgress | None = None,
+) -> Layers:
+    """Return the files of `tables` that a manifest of ours names, as they lie over each other.
+
+    Files that are in `known` are not read again; all that are needed are put `into`. Raises `DamagedObject`, and what
+    the store does.
+    """
+    held, kept = known or KnownFiles(), into or KnownFiles()
+    told = progress or LoadProgress()
+
+    async def read(file: TableFile) -> Layer:
+        layer = held.files.get(file.path)
+        if layer is None:
+            layer = await read_file(store, file, lambda data: Layer(TABLES[file.table], data, file.path))
+        kept.files[file.path] = layer
+        told.files_read += 1
+        told.rows += len(layer)
+        return layer
+
+    async def read_deletions(number: int) -> dict[str, list[Key]]:
+        file = manifest.l0_deltas[number].deletions
+        if file is None:
+            return {}
+        found = held.deletions.get(file.path)
+        if found is None:
+            found = await read_file(store, file, _sorted_deletions)
+        kept.deletions[file.path] = found
+        told.files_read += 1
+        return found
+
+    base = [file for file in manifest.base_snapshot.tables.files() if file.table in tables]
+    of_deltas = [[one for one in delta.tables.files() if one.table in tables] for delta in manifest.l0_deltas]
+    every = [*base, *(file for files in of_deltas for file in files)]
+    told.files = len(every) + sum(delta.deletions is not None for delta in manifest.l0_deltas)
+    read_files, deletions = await together(
+        each(read, every, concurrency=concurrency),
+        each(read_deletions, range(len(manifest.l0_deltas)), concurrency=concurrency),
+    )
+    layers: Layers = {name: [] for name in tables}
+    found = iter(read_files)
+    for file in base:
+        layers[file.table].append(next(found))
+    for files, deleted in zip(of_deltas, deletions, strict=True):
+        for file in files:
+            layers[file.table].append(next(found))
+        for name, keys in deleted.items():
+            if name in layers:
+                layers[name].append(Deletions(TABLES[name], keys))
+    return layers
+
+
+async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collection[str]) -> Layers:
+    """Return the files of `tables` of a delta of ours, to be laid over what was before it.
+
+    Raises `DamagedObject`, and what the store does.
+    """
+    files = [file for file in delta.tables.files() if file.table in tables]
+
+    async def deletions() -> dict[str, list[Key]]:
+        return {} if delta.deletions is None else await read_file(store, delta.deletions, _sorted_deletions)
+
+    read, deleted = await together(
+        each(
+            lambda file: read_file(store, file, lambda data: Layer(TABLES[file.table], data, file.path)),
+            files,
+        ),
+        deletions(),
+    )
+    layers: Layers = {name: [] for name in tables}
+    for file, layer in zip(files, read, strict=True):
+        layers[file.table].append(layer)
+    for name, keys in deleted.items():
+        if name in layers:
+            layers[name].append(Deletions(TABLES[name], keys))
+    return layers
+
+
+def _sorted_deletions(data: bytes) -> dict[str, list[Key]]:
+    return {name: sorted(set(keys)) for name, keys in decode_tombstones(data).items()}
+
+
+async def _attach(state: State, layers: Layers, progress: LoadProgress) -> None:
+    """Lay an empty state over layers: one table after the other, so that others have their turn in between."""
+
+    def note(rows: int) -> None:
+        progress.rows_done += rows
+
+    stored: dict[str, StoredRows] = {}
+    for name, table in TABLES.items():
+        stored[name] = await named(lambda table=table, name=name: StoredRows(table, layers[name], note))  # type: ignore[misc]
+    await named(lambda: state.attach(stored))
+
+
+async def named(work: Callable[[], T]) -> T:
+    """Do `work` in a thread; what it finds damaged in a file is raised as `DamagedObject` naming that."""
+    try:
+        return await in_thread(work)
+    except DamagedTable as error:
+        raise DamagedObject(error.path, f"cannot be read: {error}") from error
 
 
 async def read_rows(
@@ -99,32 +258,6 @@ def _laid(base: dict[str, list[Row]], deltas: Sequence[DeltaRows], lay: _Lay) ->
     for delta in deltas:
         lay(rows, delta.rows, delta.deleted)
     return rows
-
-
-async def _fill(store: ObjectStore, manifest: Manifest, state: State, concurrency: int) -> State:
-    """Put base and deltas of a manifest of ours into an empty state."""
-    turn = asyncio.Lock()
-
-    async def load_base(file: TableFile) -> None:
-        rows = await read_table(store, file)
-        async with turn:
-            await in_thread(lambda: state.load_rows(file.table, rows))
-
-    _, deltas = await together(
-        each(load_base, manifest.base_snapshot.tables.files(), concurrency=concurrency),
-        each(
-            lambda delta: read_delta(store, delta, concurrency=concurrency),
-            manifest.l0_deltas,
-            concurrency=_DELTAS_TOGETHER,
-        ),
-    )
-
-    def load_deltas() -> None:
-        for delta in deltas:
-            lay_on(state, delta)
-
-    await in_thread(load_deltas)
-    return state
 
 
 def lay_on(state: State, delta: DeltaRows) -> None:

@@ -7,9 +7,12 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
+
+from springline.checked import with_checksum
 from springline.commit.pace import WritePace
 from springline.ledger.timestamps import format_ms
-from springline.paths import orchestration_manifest, orchestration_pointer
+from springline.paths import orchestration_manifest, orchestration_pointer, orchestration_published
 from springline.projection.config import FoldConfig
 from springline.projection.manifest import DamagedManifest, Pointer, decode_pointer, encode
 from springline.sequencer.damage import DamagedObject
@@ -17,6 +20,7 @@ from springline.sequencer.head import read_manifest
 from springline.sequencer.orders import Folded, Head, PublishOrder
 from springline.sequencer.warm import OtherConfiguration
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoredObject, StoreRetry, StoreUnknown
+from springline.storage.resolve import put_once
 
 UNCLEAR_ATTEMPTS = 3
 THROTTLE_PAUSES = 80
@@ -52,15 +56,22 @@ class PointerWriter:
             try:
                 version = await self._swap(store, data, order.head)
                 if version is not None:
-                    return Visible(version, hashlib.sha256(data).hexdigest())
+                    return await self._visible(store, order, version, data)
             except StoreUnknown as error:
                 unclear = error
             stored = await _read_back(store, unclear)
             if stored is not None and (stored.data == data or await _names(store, stored, order.folded)):
-                return Visible(stored.version, hashlib.sha256(stored.data).hexdigest())
+                return await self._visible(store, order, stored.version, stored.data)
             if (None if stored is None else stored.version) != order.head.pointer_version:
                 return None
         raise unclear or StoreRetry(f"{orchestration_pointer()}: the swap is refused, and the pointer is as it was")
+
+    async def _visible(self, store: ObjectStore, order: PublishOrder, version: str, data: bytes) -> Visible:
+        """Return what was published; after the first time, leave a note that there must be a pointer from now on."""
+        if order.head.pointer_version is None:
+            note = with_checksum(msgspec.json.encode({"format": 1, "first_manifest": order.folded.manifest_id}))
+            await put_once(store, orchestration_published(), note)
+        return Visible(version, hashlib.sha256(data).hexdigest())
 
     async def _swap(self, store: ObjectStore, data: bytes, head: Head) -> str | None:
         path, token = orchestration_pointer(), head.pointer_version
@@ -93,6 +104,7 @@ def pointer_of(order: PublishOrder) -> Pointer:
         epoch=head.epoch,
         parent_pointer_hash=None if head.pointer_sha256 is None else f"sha256:{head.pointer_sha256}",
         updated_at=format_ms(order.now_ms),
+        manifest_sha256=order.folded.manifest_sha256,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from springline.checked import with_checksum
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, orchestration_refused
 from springline.sequencer.parallel import each
@@ -67,7 +68,7 @@ async def record_refused(store: ObjectStore, refused: Sequence[Refused]) -> list
             accepted_sha256=one.accepted_sha256,
         )
         # What stands there already says the same of the same event, if perhaps in other words.
-        await put_once(store, path, msgspec.json.format(msgspec.json.encode(record), indent=2))
+        await put_once(store, path, with_checksum(msgspec.json.format(msgspec.json.encode(record), indent=2)))
         return path
 
     return await each(write, refused, concurrency=PUTS_TOGETHER)

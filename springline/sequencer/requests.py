@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import Code, InvariantViolated, Refusal
 from springline.ledger.canonical import canonical_json
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
@@ -51,6 +52,7 @@ class RequestMarker(Struct, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(RequestMarker).decode
+_MEMBERS = frozenset(RequestMarker.__struct_fields__)
 
 
 def payload_sha256(request: AppendRequest) -> str:
@@ -77,16 +79,17 @@ def outcome_of(marker: RequestMarker, *, replayed: bool) -> AppendOutcome:
 
 
 def encode_marker(marker: RequestMarker) -> bytes:
-    """Return the marker's bytes."""
-    return msgspec.json.encode(marker)
+    """Return the marker's bytes, with their checksum."""
+    return with_checksum(msgspec.json.encode(marker))
 
 
 def decode_marker(data: bytes, request_id: str) -> RequestMarker:
-    """Parse the marker read for `request_id`; raises `DamagedObject`."""
+    """Parse the marker read for `request_id`, once it was checked; raises `DamagedObject`."""
     path = orchestration_request(request_id)
     try:
+        verify(data, _MEMBERS)
         marker = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no request marker: {error}", _RESTORE) from error
     if (marker.format, marker.request_id) != (FORMAT, request_id):
         raise DamagedObject(path, f"is the marker of {marker.request_id!r} in format {marker.format}", _RESTORE)

@@ -6,6 +6,7 @@ bytes is an orphan's, of somebody who never published it: the next free one is a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,10 @@ async def write_revision(
     """
     changed = await in_thread(lambda: _changed(warm))
     layers, index = await together(_layers(store, order, record, warm, changed), _index(store, record, warm))
-    return await _finish(store, config, order, record, warm, warm.state, layers, index)
+    written = await _finish(store, config, order, record, warm, warm.state, layers, index)
+    return WrittenRevision(
+        dataclasses.replace(written.revision, rows_changed=changed.content.size), written.sha256, written.is_base
+    )
 
 
 async def write_refolded(

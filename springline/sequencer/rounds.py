@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.ledger.request import EventOutcome, IngestOutcome, RefusalReason
 from springline.paths import orchestration_round
 from springline.sequencer.damage import DamagedObject
@@ -28,7 +29,7 @@ from springline.storage.resolve import Other, put_once
 FORMAT = 1
 MAX_ROUND_BYTES = 32 * 1024 * 1024
 """Text of the events of one foreign round; what goes beyond is left to the next one."""
-_RESTORE = "an operator must restore the record: its events may have been acknowledged"
+RESTORE_RECORD = "an operator must restore the record: its events may have been acknowledged"
 
 
 class RoundEvent(Struct, frozen=True):
@@ -47,6 +48,11 @@ class RoundEvent(Struct, frozen=True):
     def data(self) -> bytes:
         """The body's bytes."""
         return self.body.encode()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is here: records of rounds that were folded long ago have lost theirs."""
+        return hashlib.sha256(self.data).hexdigest() == self.sha256
 
 
 class ForeignRefusal(Struct, frozen=True, omit_defaults=True):
@@ -113,22 +119,31 @@ class StoredRound:
 
 
 _decode = msgspec.json.Decoder(RoundRecord).decode
+_MEMBERS = frozenset(RoundRecord.__struct_fields__)
 
 
 def encode_round(record: RoundRecord) -> bytes:
-    """Return the record's bytes, always the same for the same record."""
-    return msgspec.json.encode(record)
+    """Return the record's bytes, with their checksum; always the same for the same record."""
+    return with_checksum(msgspec.json.encode(record))
 
 
 def decode_round(data: bytes, number: int) -> StoredRound:
-    """Parse the record read for round `number`; raises `DamagedObject`."""
+    """Parse the record read for round `number`, once it was checked; raises `DamagedObject`.
+
+    The records of older versions carry no checksum: there the texts of the events are compared with their hashes.
+    """
     path = orchestration_round(number)
     try:
+        sealed = verify(data, _MEMBERS)
         record = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedObject(path, f"is no round record: {error}", _RESTORE) from error
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedObject(path, f"is no round record: {error}", RESTORE_RECORD) from error
     if (record.format, record.number) != (FORMAT, number):
-        raise DamagedObject(path, f"is the record of round {record.number} in format {record.format}", _RESTORE)
+        raise DamagedObject(path, f"is the record of round {record.number} in format {record.format}", RESTORE_RECORD)
+    altered = None if sealed else next((one for one in record.events if one.body and not one.is_whole), None)
+    if altered is not None:
+        why = f"has another text of event {altered.event_id} than the one with its SHA-256 {altered.sha256}"
+        raise DamagedObject(path, why, RESTORE_RECORD)
     return StoredRound(record, hashlib.sha256(data).hexdigest())
 
 
@@ -170,17 +185,9 @@ async def read_round(store: ObjectStore, number: int, sha256: str) -> StoredRoun
     found = await find_round(store, number)
     path = orchestration_round(number)
     if found is None:
-        raise DamagedObject(path, "is missing", _RESTORE)
+        raise DamagedObject(path, "is missing", RESTORE_RECORD)
     if found.sha256 != sha256:
-        raise DamagedObject(path, f"has the SHA-256 {found.sha256}, not {sha256}", _RESTORE)
-    return found
-
-
-async def probe_rounds(store: ObjectStore, folded: int) -> list[StoredRound]:
-    """Return the records after round `folded`, in order, up to the first number that has none; nothing is listed."""
-    found: list[StoredRound] = []
-    while (stored := await find_round(store, folded + 1 + len(found))) is not None:
-        found.append(stored)
+        raise DamagedObject(path, f"has the SHA-256 {found.sha256}, not {sha256}", RESTORE_RECORD)
     return found
 
 

@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from springline.paths import orchestration_legacy_manifest
+from springline.paths import orchestration_legacy_manifest, orchestration_pointer
 from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.sequencer.damage import DamagedObject
-from springline.sequencer.head import PublishedHead, read_head, read_manifest
+from springline.sequencer.head import RESTORE_POINTER, PublishedHead, later_round, read_head, read_manifest
 from springline.sequencer.orders import ForeignRange, Head
 from springline.sequencer.rounds import find_round
 from springline.storage.port import ObjectStore
@@ -46,6 +46,10 @@ async def read_standing(store: ObjectStore) -> Standing:
     walked = await _state_of(store, published)
     raw, manifest, state = published.pointer_raw, published.manifest, walked.manifest
     ours = None if state is None else state.springline
+    if ours is not None and not published.is_ours:
+        shown = await later_round(store, ours.rounds_folded, manifest.manifest_id)
+        if shown is not None:
+            raise DamagedObject(orchestration_pointer(), shown, RESTORE_POINTER)
     head = Head(
         manifest_id=manifest.manifest_id,
         manifest_revision=manifest.revision_ulid,

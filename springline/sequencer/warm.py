@@ -7,7 +7,9 @@ own manifest, and is taken back as soon as one starts from another.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from springline.errors import InvariantViolated
@@ -22,12 +24,18 @@ from springline.sequencer.damage import DamagedObject
 from springline.sequencer.deltas import Keys
 from springline.sequencer.events_index import read_index
 from springline.sequencer.head import read_manifest
-from springline.sequencer.load import load_state
+from springline.sequencer.load import KnownFiles, LoadProgress, load_state
 from springline.sequencer.orders import Head
-from springline.storage.port import ObjectStore
+from springline.storage.port import ObjectStore, StoreError
 
 KEYS_KEPT_ROWS = 16_384
 """Keys of larger deltas are not kept in memory: they are merged so rarely that reading them again costs less."""
+
+RELOAD_ROWS = 1_000_000
+"""Rows that were read or changed one by one are in memory each by itself, which takes ten times what the files take.
+Beyond so many the state is loaded anew from what is published: that costs less than what brought the rows there."""
+
+_ROW_BYTES = 500
 
 
 class OtherConfiguration(InvariantViolated):
@@ -54,6 +62,7 @@ class NextRevision:
     digest: Digest
     index: EventsIndex
     delta_keys: dict[str, Keys]
+    rows_changed: int = 0
 
 
 @dataclass(slots=True)
@@ -72,7 +81,8 @@ class Warm:
     """The state of the revision at `path`; None: of an empty ledger.
 
     `manifest` is ours, or the one of the reference that the state is taken over from. `tail`: bytes of events that
-    lie in objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept.
+    lie in objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept. `known`: the
+    files that the state was loaded from. `rows_changed`: by all rounds since.
     """
 
     path: str | None
@@ -83,6 +93,8 @@ class Warm:
     tail: dict[str, bytes] = field(default_factory=dict)
     delta_keys: dict[str, Keys] = field(default_factory=dict)
     on_top: OnTop | None = None
+    known: KnownFiles = field(default_factory=KnownFiles)
+    rows_changed: int = 0
 
     @property
     def ours(self) -> Springline | None:
@@ -124,15 +136,32 @@ class Warm:
         at_hand = {**self.tail, **on_top.bodies}
         self.tail = {event_id: at_hand[event_id] for event_id, _ in self.index.tail if event_id in at_hand}
         self.delta_keys = revision.delta_keys
+        self.rows_changed += revision.rows_changed
         self.on_top = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that this takes, about."""
+        return self.known.size + _ROW_BYTES * max(0, self.rows_changed + self.state.rows_read)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether so many rows are in memory each by itself that the state should be loaded anew."""
+        return self.rows_changed + self.state.rows_read > RELOAD_ROWS
 
 
 class WarmState:
-    """Holds the state of one revision and brings it to another. Not for two steps at once: the caller has a lock."""
+    """Holds the state of one revision and brings it to another. Not for two steps at once: the caller has a lock.
+
+    Loading goes on whatever becomes of the step that asked for it: the next one that asks finds it under way or done.
+    """
 
     def __init__(self, config: FoldConfig) -> None:
         self._config = config
         self._held: Warm | None = None
+        self._loading: asyncio.Task[Warm] | None = None
+        self.progress: LoadProgress | None = None
+        """How far the load is that is under way, None if none is."""
 
     async def at(self, store: ObjectStore, head: Head, *, keep: str | None = None) -> Warm:
         """Return the state that a round on `head` is folded on.
@@ -142,8 +171,13 @@ class WarmState:
         `DamagedObject` and what the store does; nothing is held then.
         """
         held, self._held = self._held, None
+        if held is None and self._loading is not None:
+            held = await self._loaded_for_another()
         held = await self._brought(store, held, head, keep)
-        held = held or await self._load(store, head)
+        if held is None:
+            held = await self._load(store, head)
+        elif held.is_large and held.on_top is None:
+            held = await self._load_anew(store, head, held)
         self._held = held
         return held
 
@@ -174,23 +208,58 @@ class WarmState:
         if path is None or held.manifest is None or held.ours is None:
             return None
         wanted = await self._manifest(store, path)
-        if not await advance(store, held.state, held.digest, held.manifest, wanted):
+        changed = await advance(store, held.state, held.digest, held.manifest, wanted)
+        if changed is None:
             return None
         index = await read_index(store, None if wanted.springline is None else wanted.springline.events.index)
         tail = {event_id: held.tail[event_id] for event_id, _ in index.tail if event_id in held.tail}
         known = {delta.delta_id for delta in wanted.l0_deltas}
         keys = {delta_id: its_keys for delta_id, its_keys in held.delta_keys.items() if delta_id in known}
-        return Warm(path, wanted, held.state, held.digest, index, tail, keys)
+        grown = held.rows_changed + changed
+        return Warm(path, wanted, held.state, held.digest, index, tail, keys, known=held.known, rows_changed=grown)
 
-    async def _load(self, store: ObjectStore, head: Head) -> Warm:
-        path = head.state_manifest
+    async def _loaded_for_another(self) -> Warm | None:
+        """Return what the load under way comes to, None if it fails: then it is tried again, if it is still needed."""
+        try:
+            return await self._loaded()
+        except (InvariantViolated, StoreError):
+            return None
+
+    async def _load_anew(self, store: ObjectStore, head: Head, held: Warm) -> Warm:
+        """Return the state of `held` with its rows in files; `held` itself if what is published cannot be read."""
+        try:
+            return await self._load(store, head, held.known)
+        except DamagedObject:
+            held.rows_changed = -held.state.rows_read
+            return held
+
+    async def _load(self, store: ObjectStore, head: Head, known: KnownFiles | None = None) -> Warm:
+        # In no caller's context: it belongs to none of the steps that wait for it.
+        self._loading = asyncio.create_task(self._read(store, head.state_manifest, known), context=Context())
+        return await self._loaded()
+
+    async def _loaded(self) -> Warm:
+        loading = self._loading
+        assert loading is not None
+        try:
+            return await asyncio.shield(loading)
+        finally:
+            if loading.done():
+                self._loading = None
+
+    async def _read(self, store: ObjectStore, path: str | None, known: KnownFiles | None) -> Warm:
         if path is None:
             warm = Warm(None, None, State(self._config), Digest(), EventsIndex())
         else:
-            manifest = await self._manifest(store, path)
-            loaded = await load_state(store, manifest, self._config)
-            index = await read_index(store, None if manifest.springline is None else manifest.springline.events.index)
-            warm = Warm(path, manifest, loaded.state, loaded.digest, index)
+            self.progress = LoadProgress()
+            try:
+                manifest = await self._manifest(store, path)
+                loaded = await load_state(store, manifest, self._config, known=known, progress=self.progress)
+                ours = manifest.springline
+                index = await read_index(store, None if ours is None else ours.events.index)
+            finally:
+                self.progress = None
+            warm = Warm(path, manifest, loaded.state, loaded.digest, index, known=loaded.known)
         warm.state.tracking = True
         return warm
 

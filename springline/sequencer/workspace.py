@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from springline.commit.table import Recent
+from springline.commit.recent import Recent
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_request
 from springline.projection.config import FoldConfig
+from springline.sequencer.accepted import pending_rounds, with_bodies
 from springline.sequencer.admitting import admit_requests
 from springline.sequencer.admitting_foreign import WitnessPaths, admit_events, closed_by, unknown_events
 from springline.sequencer.events_index import read_index
 from springline.sequencer.folding import check_next, fold_forward, is_late, refold
+from springline.sequencer.head import check_no_round_lost
 from springline.sequencer.index_lookup import SegmentCache
 from springline.sequencer.orders import (
     MAX_FOREIGN_PATHS,
@@ -43,7 +45,7 @@ from springline.sequencer.publishing import PointerWriter, check_folded
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.requests import RequestMarker, write_markers
 from springline.sequencer.revision import WrittenRevision, write_refolded, write_revision
-from springline.sequencer.rounds import RoundRecord, StoredRound, probe_rounds, read_round
+from springline.sequencer.rounds import RoundRecord, StoredRound, read_round
 from springline.sequencer.standing import ForeignEvents, read_standing
 from springline.sequencer.warm import OnTop, Warm, WarmState
 from springline.sequencer.writer import EventsTaken, write_events
@@ -80,9 +82,10 @@ class Sequencer:
         """Find out where the workspace stands, which rounds are kept and not visible, and what the reference did."""
         standing = await read_standing(self._store)
         head = standing.head
-        pending = await probe_rounds(self._store, head.rounds_folded)
+        pending = await pending_rounds(self._store, head.rounds_folded)
+        await check_no_round_lost(self._store, head.manifest_id, head.rounds_folded + len(pending))
         for stored in pending:
-            self._remember(stored)
+            self._remember(await with_bodies(self._store, stored))
         foreign: list[str] = []
         if head.foreign:
             ours = None if standing.state is None else standing.state.springline
@@ -185,6 +188,18 @@ class Sequencer:
 
     # Memory.
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the state takes, about."""
+        held = self._warm.held
+        return 0 if held is None else held.size
+
+    @property
+    def loading(self) -> str | None:
+        """How far loading the state is, for people; None while nothing is being loaded."""
+        progress = self._warm.progress
+        return None if progress is None else str(progress)
+
     async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> Warm:
         """Return the state at `head`; a refolded one takes its place if it has been published."""
         refolded, self._refolded = self._refolded, None
@@ -205,6 +220,7 @@ class Sequencer:
         stored = self._records.get(pending.record_sha256)
         if stored is None:
             stored = await read_round(self._store, pending.number, pending.record_sha256)
+            stored = await with_bodies(self._store, stored)
             self._remember(stored)
         return stored
 

@@ -162,7 +162,7 @@ def test_what_no_body_may_hold(content: bytes, field: str | None, said: str) -> 
 async def test_a_body_nested_too_deep_is_refused_before_a_route_sees_it(world: World, path: str) -> None:
     for content in (DEEP, b'{"name":' * 100_000):
         answer = await world.client.post(path, content=content, headers={"Content-Type": "application/json"})
-        assert_refused(answer, 400, "INVALID_REQUEST", "body", remedy="Nest at most 128")
+        assert_refused(answer, 400, "INVALID_REQUEST", "body", remedy="nests at most 128")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,26 @@ async def test_the_key_may_come_in_the_header_in_the_body_or_in_both(world: Worl
         assert (await world.client.get(f"{TABLES}/{table}/commits/{key}")).json()["version"] == number + 1
 
 
+async def test_a_payload_may_come_with_the_commit(world: World) -> None:
+    table = await world.create()
+    key = new_key()
+    added = ndjson(add("a.parquet"))
+    body = {"read_version": 0, "mode": "append", "payload": added, "idempotency_key": key}
+    first = await world.client.post(f"{TABLES}/{table}/commits", json=body)
+    assert first.status_code == 200, first.text
+    assert first.headers["Idempotency-Replayed"] == "false"
+    assert world.store.objects[ACME.full(ObjectPath(first.json()["delta_log_path"]))].data == added.encode()
+    again = await world.client.post(f"{TABLES}/{table}/commits", json=body)
+    assert again.json() == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    staged = await world.stage(table, add("a.parquet"))
+    assert (await world.commit(table, staged, key)).json() == first.json()
+    other = body | {"payload": ndjson(add("b.parquet"))}
+    refusal = await world.client.post(f"{TABLES}/{table}/commits", json=other)
+    assert (refusal.status_code, refusal.json()["code"]) == (409, "KEY_REUSED")
+    assert (await world.client.get(f"{TABLES}/{table}")).json()["latest_version"] == 1
+
+
 async def test_strict_is_the_default_mode(world: World) -> None:
     table = await world.create()
     staged = await world.stage(table, add("a.parquet"))

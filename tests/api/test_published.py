@@ -290,7 +290,7 @@ async def test_a_damaged_state_is_named_and_heals_with_the_next_base(
     world.store.seed(path, b"nonsense")
     answer = await world.client.get(f"{V1}/runs")
     named = str(ObjectPath(path)).rpartition("/")[2]
-    body = assert_refused(answer, 409, "STORED_DAMAGED", "stored object", remedy="operator")
+    body = assert_refused(answer, 409, "STORED_DAMAGED", "stored object", remedy="rebuild the projections")
     assert named in body["message"]
     assert str(ACME.prefix) not in answer.text
     assert named in caplog.text

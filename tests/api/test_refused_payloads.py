@@ -110,6 +110,32 @@ async def test_fields_of_the_wrong_kind(world: World, change: dict[str, Any], fi
     assert not world.sequencer.batches
 
 
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [("{", "INVALID_PAYLOAD"), ("", "INVALID_PAYLOAD"), ('{"add":{}}', "INVALID_PAYLOAD"), (7, "INVALID_REQUEST")],
+)
+async def test_a_payload_in_a_commit_is_judged_as_a_staged_one(world: World, payload: Any, code: str) -> None:
+    table = await world.create()
+    before = set(world.store.objects)
+    body = {"read_version": 0, "payload": payload, "idempotency_key": new_key()}
+    answer = await world.client.post(f"{TABLES}/{table}/commits", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    if isinstance(payload, str):
+        staged = await world.client.post(f"{TABLES}/{table}/commits/stage", json={"payload": payload})
+        assert {**staged.json(), "requestId": None} == {**answer.json(), "requestId": None}
+    assert set(world.store.objects) == before
+    assert not world.sequencer.batches
+
+
+@pytest.mark.parametrize("given", ["staged_path", "staged_version"])
+async def test_a_commit_has_one_payload(world: World, given: str) -> None:
+    table = await world.create()
+    staged = await world.stage(table, add("a.parquet"))
+    one = {given: staged[given], "payload": ndjson(add("a.parquet"))}
+    await refused(world, world.commit(table, one), 400, "INVALID_REQUEST", given, remedy="payload")
+    assert not world.sequencer.batches
+
+
 async def test_a_missing_field_is_named(world: World) -> None:
     table = await world.create()
     body = {"read_version": 0, "staged_path": "x", "idempotency_key": new_key()}

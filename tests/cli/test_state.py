@@ -6,6 +6,10 @@ import asyncio
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -218,7 +222,7 @@ def test_a_query_that_does_not_read_the_tables_is_bad_input(tmp_path: Path, sql:
 def test_a_damaged_state_is_named(published: Published, cli: Cli) -> None:
     file = next(file for file in published.root.rglob("tasks.*.parquet"))
     file.write_bytes(file.read_bytes()[:-1])
-    ended = cli("query", "SELECT 1", *published.where)
+    ended = cli("query", "SELECT count(*) FROM tasks", *published.where)
     assert ended.code == 4
     assert ended.error["code"] == "INTERNAL"
     assert file.name in ended.error["message"]
@@ -226,3 +230,38 @@ def test_a_damaged_state_is_named(published: Published, cli: Cli) -> None:
     assert "Rebuild the projections from the ledger" in ended.error["remedy"]
     assert "runbooks/damaged-object.md" in ended.error["remedy"]
     assert cli("state", "show", *published.where).code == 0, "the digest is recorded, no table is read"
+    assert cli("query", "SELECT count(*) FROM runs", *published.where).code == 0, "only tables that it names are read"
+
+
+ENDLESS = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = 17"
+
+
+@pytest.mark.parametrize(
+    ("sql", "option", "value"),
+    [
+        (ENDLESS, "--timeout", "0.2"),
+        ("SELECT list(a.range || b.range) FROM range(100000) a, range(100) b", "--memory", "32"),
+        ("FROM range(2000)", "--max-rows", "1999"),
+    ],
+)
+def test_a_query_is_ended_at_its_limits(published: Published, cli: Cli, sql: str, option: str, value: str) -> None:
+    ended = cli("query", sql, option, value, *published.where)
+    assert ended.code == 2
+    assert (ended.error["field"], ended.error["value"]) == (option, sql)
+    assert option in ended.error["remedy"]
+
+
+def test_ctrl_c_ends_a_query_at_once(published: Published) -> None:
+    command = [str(Path(sys.executable).parent / "springline"), "query", ENDLESS, *published.where]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    threads = Path(f"/proc/{process.pid}/task")
+    try:
+        deadline = time.monotonic() + 60
+        # Those of the store, the query and DuckDB: there are so many only once the query runs.
+        while time.monotonic() < deadline and (not threads.exists() or len(list(threads.iterdir())) < 5):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, b"")

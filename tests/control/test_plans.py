@@ -28,7 +28,7 @@ from tests.control.payloads import planned, triggered
         ([("a", []), ("b", ["a", "c"])], "tasks[1].depends_on[1]", "c", "names no task of the plan"),
         ([("a", []), ("b", ["d"]), ("c", ["b"]), ("d", ["c"])], "tasks[1].depends_on", "d", "'b' -> 'd' -> 'c' -> 'b'"),
         ([("", [])], "tasks[0].key", "", "is empty"),
-        ([("a\0", [])], "tasks[0].key", "a\0", "NUL"),
+        ([("a\0", [])], "tasks[0].key", "a\\x00", "NUL"),
     ],
 )
 def test_a_plan_that_would_never_end_is_refused(

@@ -147,6 +147,39 @@ def test_a_dispatch_fills_a_row_but_never_takes_from_it() -> None:
     assert folded(triggered(), planned("a"), first).count("dispatch_outbox") == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "applied"),
+    [
+        ({"attempt_id": "", "worker_queue": "fast"}, {"attempt_id": "", "worker_queue": "fast"}, True),
+        ({"attempt_id": "a", "worker_queue": ""}, {"attempt_id": "a", "worker_queue": ""}, True),
+        ({"attempt_id": "a", "worker_queue": "default-queue"}, {"attempt_id": "a", "worker_queue": ""}, True),
+        ({"attempt_id": "a", "worker_queue": "default-queue"}, {"attempt_id": "a"}, False),
+        ({"attempt_id": "a", "worker_queue": "fast"}, {"attempt_id": "b", "worker_queue": "slow"}, False),
+    ],
+)
+def test_what_is_empty_is_filled_even_with_nothing_and_that_uses_the_key(
+    first: Object, second: Object, applied: bool
+) -> None:
+    # The task waits for another, so that only the row in the outbox can change.
+    state = folded(triggered(), planned("a", "b<a"))
+    asked = {"type": "dispatch_requested", "run_id": "r", "task_key": "b", "attempt": 1, "dispatch_id": "odd"}
+    outcomes = [
+        state.fold(event({**asked, **data}, T0 + at, key=key))
+        for at, key, data in ((3_000, "k1", first), (4_000, "k2", second))
+    ]
+    assert outcomes == [EventOutcome.APPLIED, EventOutcome.APPLIED if applied else EventOutcome.REFUSED]
+    expected = EventOutcome.DUPLICATE if applied else EventOutcome.APPLIED
+    assert state.fold(event({**asked, **second, "dispatch_id": "new"}, T0 + 5_000, key="k2")) is expected
+
+
+def test_a_sent_attempt_without_id_is_filled_by_a_request_without_one() -> None:
+    sent = {"type": "dispatch_enqueued", "dispatch_id": "dispatch:r:a:1", "cloud_task_id": "d"}
+    state = folded(triggered(), planned("a"), {**sent, "run_id": "r", "task_key": "a", "attempt": 1})
+    data = {"type": "dispatch_requested", "run_id": "r", "task_key": "a", "attempt": 1, "attempt_id": ""}
+    asked = [event({**data, "dispatch_id": "dispatch:r:a:1"}, T0 + at) for at in (3_000, 4_000)]
+    assert [state.fold(one) for one in asked] == [EventOutcome.APPLIED, EventOutcome.DUPLICATE]
+
+
 def test_secret_and_retention_are_the_fingerprint() -> None:
     configs = [
         FoldConfig("acme", "prod"),

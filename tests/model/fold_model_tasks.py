@@ -328,12 +328,12 @@ def dispatch_requested(m: Tables, data: Object, ev: str) -> bool:
     if _consumed(m, run_id, task_key, n):
         m.dispatch_outbox.pop(f"dispatch:{run_id}:{task_key}:{n}", None)
         return False
-    queue = data.get("worker_queue") or "default-queue"
+    queue = data.get("worker_queue", "default-queue")
     row = m.dispatch_outbox.get(data["dispatch_id"])
     changed = False
     remembered = None
     if row is not None:
-        if row["attempt_id"] == "" and data["attempt_id"] != "":
+        if row["attempt_id"] == "":
             row["attempt_id"] = data["attempt_id"]
             changed = True
         if row["worker_queue"] == "" or (row["worker_queue"] == "default-queue" and queue != "default-queue"):

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 import pytest
 
+from springline.checked import with_checksum
 from springline.projection.digest import Digest
 from springline.projection.lineage import (
     InvalidSuccession,
@@ -86,6 +87,8 @@ REFERENCE: dict[str, Any] = {
 
 
 def text_of(value: Any) -> bytes:
+    """Return a document as a version that wrote no checksums would have written it."""
+    value.pop("checksum", None)
     return orjson.dumps(value, option=orjson.OPT_INDENT_2)
 
 
@@ -155,8 +158,9 @@ def test_our_manifest_is_the_references_with_more_and_comes_back() -> None:
     data = encode(manifest)
     assert decode_manifest(data, "m") == manifest
     assert encode(decode_manifest(data, "m")) == data
-    assert list(orjson.loads(data)) == [name for name in [*REFERENCE, "springline"] if name != "previous_manifest_path"]
-    assert data == text_of(orjson.loads(data))
+    members = [*REFERENCE, "springline", "checksum"]
+    assert list(orjson.loads(data)) == [name for name in members if name != "previous_manifest_path"]
+    assert data == with_checksum(text_of(orjson.loads(data)))
 
 
 def test_a_fresh_manifest_has_no_base_and_the_epoch_as_its_time() -> None:
@@ -262,15 +266,18 @@ def pointer_of(number: int, epoch: int = 0, parent: str | None = None) -> Pointe
 
 def test_a_pointer_is_written_as_the_reference_does() -> None:
     pointer = pointer_of(1, 2, "sha256:x")
-    assert encode(pointer) == text_of(
-        {
-            "manifest_id": "00000000000000000001",
-            "manifest_path": "state/orchestration/manifests/00000000000000000001.json",
-            "epoch": 2,
-            "parent_pointer_hash": "sha256:x",
-            "updated_at": AT,
-        }
+    the_references = {
+        "manifest_id": "00000000000000000001",
+        "manifest_path": "state/orchestration/manifests/00000000000000000001.json",
+        "epoch": 2,
+        "parent_pointer_hash": "sha256:x",
+        "updated_at": AT,
+    }
+    assert encode(pointer) == with_checksum(text_of(the_references))
+    assert encode(msgspec.structs.replace(pointer, manifest_sha256="00")) == with_checksum(
+        text_of({**the_references, "manifest_sha256": "00"})
     )
+    assert decode_pointer(text_of(the_references), "p") == pointer
     assert decode_pointer(encode(pointer), "p") == pointer
     assert "parent_pointer_hash" not in orjson.loads(encode(pointer_of(1)))
     assert decode_pointer(b'{"manifest_path": "m", "updated_at": "%s"}' % AT.encode(), "p").manifest_id == NO_MANIFEST

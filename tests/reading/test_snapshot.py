@@ -106,7 +106,7 @@ def test_keys_are_those_of_the_schema(name: str) -> None:
 def test_an_older_snapshot_stays_as_it_was() -> None:
     before = runs()
     assert before.keys == RUN_IDS
-    after = before.changed([row("runs", run_id="run_000", state="X"), row("runs", run_id="zzz")], ["run_001"])
+    after = before.changed([row("runs", run_id="run_000", state="CANCELLED"), row("runs", run_id="zzz")], ["run_001"])
     assert before.keys == RUN_IDS
     assert before.get("run_000") != after.get("run_000")
     expected: list[Key] = [RUN_IDS[0], *RUN_IDS[2:], "zzz"]

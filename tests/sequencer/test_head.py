@@ -52,12 +52,17 @@ async def test_the_head_is_what_was_published(store: ObjectStore) -> None:
     assert head.pointer_hash == pointer_hash(pointer.data)
 
 
-async def test_a_head_costs_two_reads() -> None:
+async def test_a_head_costs_two_reads_and_a_look_at_rounds_that_must_not_be_there() -> None:
     store = FaultyStore(await published())
-    await read_head(scoped(store))
+    head = await read_head(scoped(store))
+    assert head is not None
+    assert head.manifest.springline is not None
+    rounds = head.manifest.springline.rounds_folded
     assert [(line.operation.kind, line.operation.path) for line in store.trace] == [
         (Kind.GET, POINTER),
         (Kind.GET, MANIFEST),
+        (Kind.GET, SCOPE.full(paths.orchestration_round(rounds + 2))),
+        (Kind.GET, SCOPE.full(paths.orchestration_round(rounds + 3))),
     ]
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from springline.errors import Code
 from springline.ledger.request import EventOutcome, VisibilityStatus
-from springline.paths import orchestration_request
+from springline.paths import orchestration_request, orchestration_round
 from springline.projection import merge
+from springline.sequencer.orders import RoundStep
 from springline.sequencer.requests import encode_marker, marker_of
 from springline.sequencer.warm import OtherConfiguration
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
-from tests.sequencer.run import Run
+from tests.sequencer.run import REF, Run
 from tests.sequencer.world import (
     CONFIG,
     SCOPE,
@@ -143,11 +144,28 @@ async def test_a_marker_of_an_unfinished_round_asks_to_open_again() -> None:
     store = MemoryStore()
     run = Run(store)
     await run.append(ask(1, triggered("r")))
-    ahead = encode_marker(marker_of(request_id(2), "p", 9, []))
-    store.seed(SCOPE.full(orchestration_request(request_id(2))), ahead)
     assert run.head is not None
+    other = Run(store, 2)
+    await other.settle()
+    other.head, other.next_round = run.head, 2
+    pending = (await other.step("admit", other.admit_order(run.head, [ask(2, triggered("s"))]))).round
+    await other.step("append", RoundStep(workspace=REF, round=pending))
     admitted = await run.sequencer.admit(run.admit_order(run.head, [ask(2, triggered("s"))]))
     assert admitted.kind == "taken"
+
+
+async def test_a_marker_whose_round_is_gone_refuses_its_own_request_only() -> None:
+    store = MemoryStore()
+    run = Run(store)
+    await run.append(ask(1, triggered("r")))
+    ahead = encode_marker(marker_of(request_id(2), "p", 9, []))
+    store.seed(SCOPE.full(orchestration_request(request_id(2))), ahead)
+    lost, good = await run.append(ask(2, triggered("s")), ask(3, triggered("t")))
+    assert lost.refusal is not None
+    assert lost.refusal.code is Code.INTERNAL
+    assert orchestration_round(9) in lost.refusal.message
+    assert good.refusal is None
+    assert len(await check_state(store)) == 2
 
 
 async def test_a_damaged_marker_refuses_its_own_request_only() -> None:

@@ -9,6 +9,7 @@ import pytest
 from springline.errors import Code, Refusal
 from springline.ledger.request import AppendedEvent, AppendRequest, EventOutcome, NewEvent, RefusalReason
 from springline.paths import orchestration_request, orchestration_round
+from springline.sequencer.accepted import LOOK_BEHIND, Hole, last_round, pending_rounds, walk_rounds
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.requests import (
@@ -28,11 +29,12 @@ from springline.sequencer.rounds import (
     create_round,
     encode_round,
     find_round,
-    probe_rounds,
     read_round,
 )
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
+from springline.storage.operations import Operation
+from springline.storage.port import ObjectStore
 from tests.sequencer.world import NOW_MS, SCOPE, ask, body_of, event_id, request_id, scoped, triggered
 
 
@@ -81,13 +83,70 @@ async def test_an_unclear_creation_is_resolved(decision: Decision) -> None:
     assert await find_round(scoped(faulty), 1) is not None
 
 
-async def test_unfinished_rounds_are_found_by_probing_and_a_gap_ends_them() -> None:
+async def _walked(store: ObjectStore, after: int, **known: int) -> list[int | str]:
+    """Return the numbers of the rounds behind one, and the paths of holes among them."""
+    found = [one async for some in walk_rounds(scoped(store), after, **known) for one in some]
+    return [one.path if isinstance(one, Hole) else one.record.number for one in found]
+
+
+async def test_unfinished_rounds_are_found_by_probing() -> None:
     store = FaultyStore(MemoryStore())
-    for number in (1, 2, 3, 4, 6):
+    for number in (1, 2, 3, 4):
         await create_round(scoped(store), record(number))
     store.forget()
-    assert [one.record.number for one in await probe_rounds(scoped(store), 2)] == [3, 4]
-    assert (store.count(Kind.GET), store.count()) == (3, 3)
+    assert [one.record.number for one in await pending_rounds(scoped(store), 2)] == [3, 4]
+    assert store.count() == store.count(Kind.GET)
+    store.forget()
+    assert await pending_rounds(scoped(store), 4) == []
+    assert store.count(Kind.GET) == LOOK_BEHIND + 1
+
+
+@pytest.mark.parametrize("gone", [1, 2, LOOK_BEHIND])
+async def test_absent_records_are_holes_as_long_as_there_are_others_behind(gone: int) -> None:
+    store = MemoryStore()
+    numbers = [*range(1, 5), *range(5 + gone, 9 + gone)]
+    for number in numbers:
+        await create_round(scoped(store), record(number))
+    holes = [orchestration_round(number) for number in range(5, 5 + gone)]
+    assert await _walked(store, 0) == [*range(1, 5), *holes, *range(5 + gone, 9 + gone)]
+    assert await _walked(store, 2, through=4) == [3, 4]
+    assert await last_round(scoped(store)) == numbers[-1]
+    with pytest.raises(DamagedObject, match=holes[0]):
+        await pending_rounds(scoped(store), 4)
+    with pytest.raises(DamagedObject, match=holes[-1]):
+        await pending_rounds(scoped(store), 4 + gone - 1)
+    assert await pending_rounds(scoped(store), 8 + gone) == []
+
+
+async def test_rounds_that_are_known_to_have_been_are_holes_whatever_comes_behind() -> None:
+    store = MemoryStore()
+    await create_round(scoped(store), record(1))
+    holes = [orchestration_round(number) for number in range(2, 13)]
+    assert await _walked(store, 0, least=12) == [1, *holes]
+    assert await _walked(store, 0) == [1]
+    assert await last_round(scoped(MemoryStore())) == 0
+
+
+async def test_a_damaged_record_is_a_hole_and_not_the_end() -> None:
+    store = MemoryStore()
+    for number in range(1, 5):
+        await create_round(scoped(store), record(number))
+    store.seed(SCOPE.full(orchestration_round(2)), b"{}")
+    assert await _walked(store, 0) == [1, orchestration_round(2), 3, 4]
+
+
+async def test_records_that_come_while_one_looks_are_no_holes() -> None:
+    """The walk reads number 2 before it is there, and number 3 when both are."""
+    inner = MemoryStore()
+    await create_round(scoped(inner), record(1))
+
+    async def hook(operation: Operation) -> Decision:
+        if operation.path == SCOPE.full(orchestration_round(3)) and orchestration_round(3) not in str(inner.objects):
+            for number in (2, 3):
+                await create_round(scoped(inner), record(number))
+        return Decision.PROCEED
+
+    assert await _walked(FaultyStore(inner, hook=hook), 0) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("stored", [b"", b"{}", encode_round(record(2)), encode_round(record(format=9))], ids=repr)

@@ -11,8 +11,8 @@ from collections import Counter
 
 import uuid_utils
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
+from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline import names, paths
 from springline.ledger.envelope import parse_event
@@ -50,12 +50,12 @@ class Appends:
 
     @classmethod
     async def open(cls, cluster: Cluster) -> Appends:
-        client = await Client.connect(cluster.stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect(address=cluster.stack.temporal_address)
         return cls(cluster, client)
 
     async def reconnect(self) -> None:
         """Connect to the server that is there now."""
-        self.client = await Client.connect(self.cluster.stack.temporal_address, data_converter=pydantic_data_converter)
+        self.client = await connect(address=self.cluster.stack.temporal_address)
 
     @property
     def workflow_id(self) -> str:

@@ -15,8 +15,8 @@ from typing import Self
 import httpx
 import uuid_utils
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
+from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
@@ -84,14 +84,15 @@ class Cluster:
 
     # Workers.
 
-    def start_worker(self, *module: str) -> Child:
-        """Start a worker process, by default the product's own; return at once."""
+    def start_worker(self, *module: str, environment: Mapping[str, str] | None = None) -> Child:
+        """Start a worker process, by default the product's own, with more in its environment; return at once."""
         name = f"worker-{next(self._numbers)}"
         metrics, health = free_ports(2)
         env = {
             **self.stack.child_environment(),
             f"{PREFIX}METRICS_PORT": str(metrics),
             f"{PREFIX}HEALTH_PORT": str(health),
+            **(environment or {}),
         }
         command = [sys.executable, "-m", *(module or WORKER)]
         child = Child(name, command, env=env, cwd=self.folder, log=self.folder / f"{name}.log")
@@ -141,7 +142,7 @@ class Cluster:
 
     async def open(self) -> Ledger:
         """Connect, create a table, and return what this process knows of it."""
-        client = await Client.connect(self.stack.temporal_address, data_converter=pydantic_data_converter)
+        client = await connect(address=self.stack.temporal_address)
         store = LocalStore(self.store_folder, fsync=False)
         table_id = str(uuid_utils.uuid7())
         entry = await create_rows_table(store, f"rows-{table_id}", table_id)
@@ -177,7 +178,7 @@ class Ledger:
 
     async def reconnect(self) -> None:
         """Connect to the server that is there now."""
-        self.client = await Client.connect(self.cluster.stack.temporal_address, data_converter=pydantic_data_converter)
+        self.client = await connect(address=self.cluster.stack.temporal_address)
 
     async def request(self, *, mode: Mode = Mode.APPEND, read_version: int = 0) -> CommitRequest:
         """Write a file with one new row and stage its payload."""

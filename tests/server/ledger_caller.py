@@ -11,7 +11,7 @@ import json
 import sys
 import time
 
-from entrypoints.temporal import connect
+from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope

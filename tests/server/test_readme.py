@@ -12,7 +12,7 @@ from tests.server.runbook import FENCED, ROOT, Shell, matches
 
 README = ROOT / "README.md"
 SCOPE = Scope("acme", "dev")
-STARTS_SOMETHING = ("make ", ".venv/bin/springline dev")
+STARTS_SOMETHING = ("make ", "source .venv/bin/activate")
 """Commands that set up or start what this test stands in for."""
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from springline import paths
+from springline.bounds import shown
 from springline.commit.registry import Registry
 from springline.errors import Code, InvariantViolated
 from springline.storage.faults import FaultyStore
@@ -28,7 +29,7 @@ async def test_an_unknown_table_is_refused_and_asked_for_again(asked: str) -> No
     memory = MemoryStore()
     registry = Registry(scoped(memory))
     refusal = await refusal_of(registry.entry(asked))
-    assert (refusal.code, refusal.field, refusal.value) == (Code.TABLE_NOT_FOUND, "table", asked)
+    assert (refusal.code, refusal.field, refusal.value) == (Code.TABLE_NOT_FOUND, "table", shown(asked))
     entry = await create(memory, flights())
     if asked in ("flights", ID_A):
         assert await registry.entry(asked) == entry

@@ -22,10 +22,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bench.ledgers import realistic_ledger
+from entrypoints.connection import connect
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from springline import names, paths
 from springline.local.stack import EmbeddedStack
@@ -91,7 +90,7 @@ class Operator:
 
 async def pictures(stack: EmbeddedStack, operator: Operator, events: int) -> None:
     """Run rebuilds and take pictures of them."""
-    client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+    client = await connect(address=stack.temporal_address)
     rebuilds = TemporalRebuilds(client)
     folder = Path(stack.store_url.removeprefix("file://")) / SCOPE.prefix
     listed = write_ledger(folder, events)

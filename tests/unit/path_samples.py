@@ -90,6 +90,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.flow_event("executions", date(2026, 2, 12), ULID), f"ledger/flow/executions/2026-02-12/{ULID}.json"),
     # S 1.4, 4.1 and design 4.1, 4.5
     (paths.orchestration_legacy_manifest(), "state/orchestration/manifest.json"),
+    (paths.orchestration_published(), "state/orchestration/published.json"),
     (paths.orchestration_manifests_prefix(), "state/orchestration/manifests"),
     (
         paths.orchestration_manifest(paths.orchestration_manifest_id(1)),
@@ -159,6 +160,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),
     (paths.canary_object("c1-race"), "canary/c1-race"),
+    (paths.store_identity(), "canary/store-id.json"),
     (paths.unity_preview(TABLE), f"uc/delta_preview/{TABLE}.json"),
     # S 1.9
     (paths.iceberg_pointer(TABLE), f"_catalog/iceberg_pointers/{TABLE}.json"),

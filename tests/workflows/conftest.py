@@ -18,11 +18,12 @@ import pytest_asyncio
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
+from temporalio.workflow import NondeterminismError
 
 import workflows.commit as commit_module
 import workflows.ledger as ledger_module
+from entrypoints.connection import NO_HOOKS
 from springline import names
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
@@ -31,6 +32,7 @@ from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
+from workflows.failures import ENDS_THE_RUN
 
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent
@@ -66,7 +68,7 @@ async def own_environment(test_server_program: Path) -> AsyncIterator[WorkflowEn
 @asynccontextmanager
 async def serving(program: Path) -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter,
+        data_converter=NO_HOOKS.data_converter,
         identity=IDENTITY,
         test_server_existing_path=str(program),
         test_server_startup_timeout=timedelta(seconds=60),
@@ -89,6 +91,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
         for module in (commit_module, ledger_module):
             monkeypatch.setattr(module, name, timedelta(milliseconds=200))
+
+
+@pytest.fixture
+def strict_replay() -> Iterator[None]:
+    """Have code that does not fit a history stop a replay: where it fails the run, the SDK's replayer never ends."""
+    ENDS_THE_RUN.remove(NondeterminismError)
+    yield
+    ENDS_THE_RUN.append(NondeterminismError)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from temporalio.worker import Interceptor as WorkerInterceptor
 
 from activities.commit import CommitActivities
 from activities.ledger import LedgerActivities
+from springline.commit.registry import RegistryMemory
+from springline.commit.table import TableMemory
 
 Step = Callable[[], Awaitable[None]]
 
@@ -69,7 +71,8 @@ def forget(input: ExecuteActivityInput) -> None:
     owner = getattr(input.fn, "__self__", None)
     if isinstance(owner, CommitActivities):
         owner._tables.clear()
-        owner._registries.clear()
+        owner._registered = RegistryMemory()
+        owner._memory = TableMemory()
     if isinstance(owner, LedgerActivities):
         owner._sequencers.clear()
 

@@ -23,7 +23,7 @@ from workflows.ledger import LedgerWorkflow
 from workflows.rebuild import RebuildWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
-pytestmark = pytest.mark.replays
+pytestmark = [pytest.mark.replays, pytest.mark.usefixtures("strict_replay")]
 SAVED = sorted(FOLDER.glob("*.json"))
 
 

@@ -30,6 +30,8 @@ from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 COLUMNS = [{"name": "x", "type": "long"}]
 
+pytestmark = pytest.mark.usefixtures("strict_replay")
+
 
 def creation(name: str, **fields: Any) -> TableStart:
     spec = CreateTable(name=name, columns=COLUMNS, **fields)

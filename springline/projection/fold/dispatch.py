@@ -54,21 +54,30 @@ def dispatch_requested(state: State, event_id: str, at_ms: int, data: DispatchRe
         changed = True
     else:
         filled = _filled(row, data)
-        attempt_id = filled.attempt_id
-        if filled != row:
+        if filled is not None:
             state.outbox.put(data.dispatch_id, filled)
             changed = True
+        attempt_id = row.attempt_id or data.attempt_id
     if task is not None and task.state in _TO_BE_SENT and data.attempt >= task.attempt:
         return _dispatch(state, task, data.attempt, attempt_id, event_id, at_ms) or changed
     return changed
 
 
-def _filled(row: DispatchRow, data: DispatchRequested) -> DispatchRow:
-    """Return a row with what only a request knows, as far as it lacks that."""
+def _filled(row: DispatchRow, data: DispatchRequested) -> DispatchRow | None:
+    """Return a row with what only a request knows, None if it lacks nothing.
+
+    What is empty counts as filled, and the event as applied, even by an event that is empty there itself (E 4.9).
+    """
     queue = row.worker_queue
-    if queue in ("", DEFAULT_QUEUE):
-        queue = data.worker_queue if queue == "" or data.worker_queue != DEFAULT_QUEUE else queue
-    return replace(row, attempt_id=row.attempt_id or data.attempt_id, worker_queue=queue)
+    takes_id = row.attempt_id == ""
+    takes_queue = queue == "" or (queue == DEFAULT_QUEUE and data.worker_queue != DEFAULT_QUEUE)
+    if not (takes_id or takes_queue):
+        return None
+    return replace(
+        row,
+        attempt_id=data.attempt_id if takes_id else row.attempt_id,
+        worker_queue=data.worker_queue if takes_queue else queue,
+    )
 
 
 def _dispatch(state: State, task: TaskRow, attempt: int, attempt_id: str, event_id: str, at_ms: int) -> bool:

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.paths import ObjectPath, orchestration_garbage
 from springline.sequencer.damage import DamagedObject
 from springline.storage.port import ObjectStore
@@ -57,11 +58,12 @@ class MarkReport(Struct, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(MarkReport).decode
+_MEMBERS = frozenset(MarkReport.__struct_fields__)
 
 
 def encode_report(report: MarkReport) -> bytes:
-    """Return the report's bytes."""
-    return msgspec.json.encode(report)
+    """Return the report's bytes, with their checksum."""
+    return with_checksum(msgspec.json.encode(report))
 
 
 async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None:
@@ -70,8 +72,9 @@ async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None
     if stored is None:
         return None
     try:
+        verify(stored.data, _MEMBERS)
         report = _decode(stored.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedObject(path, f"is no garbage report: {error}", _MARK_AGAIN) from error
     if report.format != FORMAT or orchestration_garbage(report.report_id) != path:
         raise DamagedObject(path, f"is report {report.report_id} in format {report.format}", _MARK_AGAIN)

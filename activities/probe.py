@@ -1,0 +1,29 @@
+"""The activity of a probe: who is this worker, and which store does it work with?"""
+
+from __future__ import annotations
+
+import uuid
+
+from temporalio import activity
+
+from activities.failures import as_temporal_failures
+from activities.messages import Probed
+from springline import names
+from springline.storage.identity import store_id
+from springline.storage.port import ObjectStore
+
+
+class ProbeActivities:
+    """Answers probes for a worker of `build_id` over `store`, the whole one. `identity` is the worker's in Temporal."""
+
+    def __init__(self, store: ObjectStore, build_id: str, identity: str) -> None:
+        self._store = store
+        self._build_id = build_id
+        self._identity = identity
+
+    @activity.defn(name=names.PROBE)
+    async def probe(self) -> Probed:
+        """Say which store and build this worker has; it is read from the store each time."""
+        with as_temporal_failures():
+            found = await store_id(self._store, str(uuid.uuid4()))
+        return Probed(store_id=found, build_id=self._build_id, identity=self._identity)

@@ -1,0 +1,73 @@
+"""What the API asks before it says that it is ready: are workers there, have they its store, do runs move?
+
+`/ready` is asked every few seconds by many, so answers are shared for a moment. A worker is asked by a query to the
+last probe of its queue, which leaves nothing behind; only now and then, and when that is not answered, a probe is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from temporalio.client import Client
+
+from activities.messages import Probed
+from entrypoints.probes import PROBE_S, ping, probe
+from entrypoints.runs import troubled_runs
+from springline import names
+from springline.errors import SpringlineError
+from springline.requests.brief import Brief
+
+SHARED_S = 2.0
+PROBED_ANEW_S = 300.0
+"""A worker may come back with another store: what it has is asked for again after so many seconds."""
+RUNS_LOOKED_AT = 50
+RUNS_SHARED_S = 10.0
+NEEDED = (names.COMMIT_QUEUE, names.LEDGER_QUEUE, names.MAINTENANCE_QUEUE, names.REBUILD_QUEUE)
+
+
+class NotWell(SpringlineError):
+    """Something that the API needs is missing or wrong; the message says what."""
+
+
+class Readiness:
+    """Looks at workers and runs for one API process over a store; `store_id` tells that store's id."""
+
+    def __init__(self, client: Client, store_id: Callable[[], Awaitable[str]]) -> None:
+        self._client = client
+        self._store_id = store_id
+        self._probed: dict[str, tuple[float, Probed]] = {}
+        self._workers: Brief[str, None] = Brief(self._ask_workers, SHARED_S)
+        self._runs: Brief[str, None] = Brief(self._ask_runs, RUNS_SHARED_S)
+
+    async def workers(self) -> None:
+        """Return if a worker of each queue answers and works with this API's store; raises `NotWell` otherwise."""
+        await self._workers.get("")
+
+    async def runs(self) -> None:
+        """Return if no run is stuck, of those looked at; raises `NotWell` naming one otherwise."""
+        await self._runs.get("")
+
+    async def _ask_workers(self, _: str) -> None:
+        found = await asyncio.gather(*map(self._worker, NEEDED))
+        missing = [queue for queue, probed in zip(NEEDED, found, strict=True) if probed is None]
+        if missing:
+            raise NotWell(f"no worker answers on {', '.join(missing)} within {PROBE_S:g} s")
+        ours = await self._store_id()
+        if any(probed is not None and probed.store_id != ours for probed in found):
+            raise NotWell("the workers' store is not this API's: give both the same SPRINGLINE_STORE_URL")
+
+    async def _worker(self, queue: str) -> Probed | None:
+        known = self._probed.get(queue)
+        if known is not None and time.monotonic() - known[0] < PROBED_ANEW_S and await ping(self._client, queue):
+            return known[1]
+        probed = await probe(self._client, queue)
+        if probed is not None:
+            self._probed[queue] = (time.monotonic(), probed)
+        return probed
+
+    async def _ask_runs(self, _: str) -> None:
+        stuck = await troubled_runs(self._client, most=RUNS_LOOKED_AT)
+        if stuck:
+            raise NotWell(f"{len(stuck)} run(s) do not move; {stuck[0].workflow_id}: {stuck[0].why}")

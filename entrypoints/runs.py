@@ -1,0 +1,121 @@
+"""Runs that do not move: tasks that fail again and again or find no worker, and runs that ended for such a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution as Execution
+from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
+from temporalio.client import Client, WorkflowExecution, WorkflowHistoryEventFilterType
+from temporalio.service import RPCError, RPCStatusCode
+
+from springline import names
+
+CALL_TIMEOUT = timedelta(seconds=5)
+SETTLED_BEFORE = timedelta(seconds=3)
+"""Younger runs are not looked at: there is nothing to tell yet."""
+FAILING_ATTEMPTS = 3
+"""A workflow task in its third attempt fails for a reason; a killed worker costs one or two."""
+WAITS_S = 3.0
+"""A task that waits for so long has no worker that takes it."""
+RECENTLY = timedelta(minutes=10)
+MOST_LOOKED_AT = 200
+MOST_BROKEN = 20
+_TOGETHER = 16
+_MISFITS = ("TMPRL1100", "nondeterminis", "non-determinis")
+"""What the SDK says when code does not fit a history, in any of its ways."""
+_TYPES = ", ".join(
+    f"'{kind}'"
+    for kind in (
+        names.COMMIT_WORKFLOW,
+        names.CREATE_TABLE_WORKFLOW,
+        names.CHECKPOINT_WORKFLOW,
+        names.LEDGER_WORKFLOW,
+        names.GARBAGE_WORKFLOW,
+        names.REBUILD_WORKFLOW,
+    )
+)
+
+UNSERVED = "no worker takes its tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A run that does not move, or did not, and why."""
+
+    workflow_id: str
+    run_id: str
+    why: str
+
+
+async def troubled_runs(client: Client, *, most: int = MOST_LOOKED_AT) -> list[Trouble]:
+    """Return which of the open runs do not move; `most` of them are looked at. Raises `RPCError`."""
+    before = datetime.now(UTC) - SETTLED_BEFORE
+    query = f"ExecutionStatus = 'Running' AND WorkflowType IN ({_TYPES}) AND StartTime < '{before.isoformat()}'"
+    places = asyncio.Semaphore(_TOGETHER)
+
+    async def look(run: WorkflowExecution) -> Trouble | None:
+        async with places:
+            return await _trouble_of(client, run)
+
+    runs = [run async for run in client.list_workflows(query, limit=most, rpc_timeout=CALL_TIMEOUT)]
+    return [found for found in await asyncio.gather(*map(look, runs)) if found is not None]
+
+
+async def broken_runs(client: Client) -> list[Trouble]:
+    """Return runs that failed lately because the code did not fit their history. Raises `RPCError`."""
+    return [found async for found in _broken_runs(client)]
+
+
+async def _broken_runs(client: Client) -> AsyncIterator[Trouble]:
+    since = datetime.now(UTC) - RECENTLY
+    query = f"ExecutionStatus = 'Failed' AND WorkflowType IN ({_TYPES}) AND CloseTime > '{since.isoformat()}'"
+    async for run in client.list_workflows(query, limit=MOST_BROKEN, rpc_timeout=CALL_TIMEOUT):
+        handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+        events = handle.fetch_history_events(
+            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT, rpc_timeout=CALL_TIMEOUT
+        )
+        async for event in events:
+            failure = event.workflow_execution_failed_event_attributes.failure
+            said = f"{failure.application_failure_info.type} {failure.message}"
+            if any(word.lower() in said.lower() for word in _MISFITS):
+                yield Trouble(run.id, run.run_id, "it failed: the workers' code does not fit its history")
+
+
+async def _trouble_of(client: Client, run: WorkflowExecution) -> Trouble | None:
+    try:
+        described = await client.workflow_service.describe_workflow_execution(
+            DescribeWorkflowExecutionRequest(
+                namespace=client.namespace, execution=Execution(workflow_id=run.id, run_id=run.run_id)
+            ),
+            timeout=CALL_TIMEOUT,
+        )
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    task = described.pending_workflow_task
+    if described.HasField("pending_workflow_task") and task.attempt >= FAILING_ATTEMPTS:
+        return Trouble(run.id, run.run_id, f"its workflow task fails, attempt {task.attempt}")
+    if is_unserved(described, datetime.now(UTC).timestamp(), WAITS_S):
+        return Trouble(run.id, run.run_id, UNSERVED)
+    return None
+
+
+def is_unserved(described: DescribeWorkflowExecutionResponse, now_s: float, waits_s: float) -> bool:
+    """Say whether a task of a run has waited for a worker for more than `waits_s` seconds at `now_s`, Unix time."""
+    if described.HasField("pending_workflow_task"):
+        task = described.pending_workflow_task
+        waits = task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
+        if waits and now_s - task.scheduled_time.ToNanoseconds() / 1e9 > waits_s:
+            return True
+    return any(
+        activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        and activity.attempt <= 1
+        and now_s - activity.scheduled_time.ToNanoseconds() / 1e9 > waits_s
+        for activity in described.pending_activities
+    )

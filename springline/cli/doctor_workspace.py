@@ -1,0 +1,98 @@
+"""What `springline doctor` looks at in one workspace: whether what is published is there, and all that was accepted.
+
+With `deep` everything that says what was accepted is read, and the ledger is listed: only so is it found that all that
+is newer has vanished together, pointer, records and all.
+"""
+
+from __future__ import annotations
+
+from springline.cli.findings import Finding, fine, unreachable, wrong
+from springline.paths import (
+    Scope,
+    event_id_from_ledger_path,
+    ledger_prefix,
+    orchestration_rounds_prefix,
+    parse_orchestration_round,
+)
+from springline.projection.index import EventsIndex
+from springline.sequencer.accepted import Accepted, pending_rounds, survey
+from springline.sequencer.damage import RUNBOOK, DamagedObject
+from springline.sequencer.events_index import read_index, read_node
+from springline.sequencer.head import PublishedHead, read_head
+from springline.sequencer.parallel import each
+from springline.storage.port import ObjectStore, StoreRetry, StoreUnknown
+from springline.storage.scoped import ScopedStore
+
+GAP_RUNBOOK = "runbooks/ledger-gap.md"
+_SHOWN = 3
+
+
+async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) -> list[Finding]:
+    """Look at a workspace of `store`, which is the whole bucket; one finding for each thing that is wrong."""
+    name = f"workspace {scope.tenant}/{scope.workspace}"
+    try:
+        return await _examine(ScopedStore(store, scope), name, deep=deep)
+    except (StoreRetry, StoreUnknown) as error:
+        return [unreachable(name, f"no clear answer: {error}", "Run `springline doctor` again.")]
+
+
+async def _examine(store: ObjectStore, name: str, *, deep: bool) -> list[Finding]:
+    found: list[Finding] = []
+    head: PublishedHead | None = None
+    index: EventsIndex | None = None
+    pending = 0
+    try:
+        head = await read_head(store)
+        ours = None if head is None else head.manifest.springline
+        pending = len(await pending_rounds(store, 0 if ours is None else ours.rounds_folded))
+        index = await read_index(store, None if ours is None else ours.events.index)
+        await each(lambda ref: read_node(store, ref), index.nodes)
+    except DamagedObject as error:
+        found.append(_damaged(name, error))
+    if deep:
+        found += await _deep(store, name, head, index)
+    if found:
+        return found
+    if head is None:
+        return [fine(name, "nothing is published, and nothing says that anything was")]
+    waits = f", {pending} round(s) are accepted and not visible: the next append finishes them" if pending else ""
+    return [fine(name, f"manifest {head.manifest.manifest_id} is published{waits}")]
+
+
+async def _deep(store: ObjectStore, name: str, head: PublishedHead | None, index: EventsIndex | None) -> list[Finding]:
+    """Read everything that says what was accepted, and list what lies in the ledger."""
+    ours = None if head is None else head.manifest.springline
+    if ours is None:
+        accepted = await survey(store, None, folded=None)
+    else:
+        accepted = await survey(store, index, folded=ours.rounds_folded, count=ours.events.count)
+    found = [_damaged(name, hole.error) for hole in accepted.holes]
+    found += [_damaged(name, hole.error) for hole in accepted.passed_over]
+    numbers = [
+        number
+        async for info in store.list(orchestration_rounds_prefix())
+        if (number := parse_orchestration_round(info.path)) is not None
+    ]
+    if max(numbers, default=0) > accepted.last_round:
+        what = f"there is a record of round {max(numbers)}, and {accepted.last_round} is the last that can be reached"
+        found.append(wrong(name, what, f"Restore the records between them from a copy; {RUNBOOK} tells more."))
+    return [*found, *await _unknown_events(store, name, accepted)]
+
+
+async def _unknown_events(store: ObjectStore, name: str, accepted: Accepted) -> list[Finding]:
+    unknown = [
+        info.path
+        async for info in store.list(ledger_prefix())
+        if (event_id := event_id_from_ledger_path(info.path)) is not None and event_id not in accepted.hashes
+    ]
+    if not unknown:
+        return []
+    shown = ", ".join(unknown[-_SHOWN:])
+    what = f"{len(unknown)} event(s) lie in the ledger, and nothing says that they were accepted, such as {shown}"
+    remedy = f"{GAP_RUNBOOK} tells whose they are; if round records are gone as well, restore these from a copy first."
+    return [wrong(name, what, remedy)]
+
+
+def _damaged(name: str, error: DamagedObject) -> Finding:
+    remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}; {RUNBOOK} tells more."
+    return wrong(name, f"{error.path} {error.why}", remedy)

@@ -1,0 +1,198 @@
+"""A change of the workflows goes out under load: by versions nobody notices, without them nobody hangs (design 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from entrypoints.doctor import temporal_findings
+from springline.cli.findings import State
+from springline.config import PREFIX
+from springline.local.processes import Child
+from tests.server.appends import Appends
+from tests.server.cluster import Cluster, Ledger, until
+
+NEWER = "tests.server.newer_worker"
+WRITERS, APPENDERS = 8, 4
+LONGEST_PAUSE_S = 3.0
+LONGEST_ANSWER_S = 10.0
+
+
+def build(name: str, **more: str) -> dict[str, str]:
+    return {f"{PREFIX}BUILD_ID": name, **{f"{PREFIX}{key}": value for key, value in more.items()}}
+
+
+class Load:
+    """Writers of one table and appenders of one ledger, each asking again as soon as it is answered."""
+
+    def __init__(self, ledger: Ledger, appends: Appends) -> None:
+        self._ledger = ledger
+        self._appends = appends
+        self._stop = asyncio.Event()
+        self.waits: list[tuple[str, float, float]] = []
+        """Who asked, when the answer came, and how many seconds it took."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        commits, appends = self._ledger.caller(), self._appends.caller()
+
+        async def commit() -> None:
+            await self._ledger.commit(commits, await self._ledger.request())
+
+        async def append() -> None:
+            await self._appends.append(appends, self._appends.request())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._ask("commit", commit))
+            for _ in range(APPENDERS):
+                group.create_task(self._ask("append", append))
+            try:
+                yield
+            finally:
+                self._stop.set()
+
+    async def _ask(self, what: str, ask: Callable[[], Awaitable[None]]) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            await ask()
+            self.waits.append((what, time.monotonic(), time.monotonic() - began))
+
+    def longest_wait(self) -> float:
+        return max(seconds for _, _, seconds in self.waits)
+
+    def longest_pause(self) -> float:
+        """Return the longest time in which no commit, or no append, was answered."""
+        pauses = []
+        for what in ("commit", "append"):
+            ends = sorted(at for of, at, _ in self.waits if of == what)
+            pauses += [after - before for before, after in itertools.pairwise(ends)]
+        return max(pauses)
+
+    def told(self) -> str:
+        """Return what came of it, as the end of a test run prints it."""
+        wait, pause = 1000 * self.longest_wait(), 1000 * self.longest_pause()
+        return f"{len(self.waits)} answers, {wait:.0f} ms longest wait, {pause:.0f} ms longest pause"
+
+    async def goes_on(self, answers: int = 20) -> None:
+        """Wait until so many more of each kind are answered."""
+        before = len(self.waits)
+
+        async def answered() -> bool:
+            since = [what for what, _, _ in self.waits[before:]]
+            return since.count("commit") >= answers and since.count("append") >= answers
+
+        await until(answered, "callers are answered")
+
+
+async def replaced(cluster: Cluster, old: Child, *module: str, environment: dict[str, str]) -> Child:
+    """Start a worker, and stop an old one when the new one is ready."""
+    new = cluster.start_worker(*module, environment=environment)
+    await cluster.ready(new)
+    code = await asyncio.to_thread(old.stop, 30)
+    cluster.workers.remove(old)
+    assert code == 0, old.log_tail()
+    return new
+
+
+async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
+    own_cluster: Cluster, record_property: Callable[[str, object], None]
+) -> None:
+    ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
+    old = [own_cluster.start_worker(environment=build("1.0")) for _ in range(2)]
+    await own_cluster.ready(*old)
+    load = Load(ledger, appends)
+    async with load.running():
+        await load.goes_on()
+        for worker in old:
+            await replaced(own_cluster, worker, NEWER, environment=build("1.1"))
+            await load.goes_on()
+    record_property("explored", f"a rolling upgrade under load: {load.told()}")
+    await ledger.check()
+    await appends.check()
+    assert load.longest_pause() < LONGEST_PAUSE_S
+    assert load.longest_wait() < LONGEST_ANSWER_S
+    await appends.aclose()
+    await ledger.aclose()
+
+
+async def found(name: str, state: State) -> str:
+    """Return what doctor says of a check that it finds in a state, None if it does not."""
+    (said, *_) = [one.what for one in await temporal_findings() if one.name == name and one.state is state] or [""]
+    return said
+
+
+async def test_without_versions_nobody_hangs_and_doctor_names_the_mistake(
+    own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
+) -> None:
+    ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
+    old = [own_cluster.start_worker(environment=build("1.0", VERSIONING="off")) for _ in range(2)]
+    await own_cluster.ready(*old)
+    assert await found("worker versions", State.OK)
+    load = Load(ledger, appends)
+    async with load.running():
+        await load.goes_on()
+        await replaced(own_cluster, old[0], NEWER, environment=build("1.1", VERSIONING="off"))
+        await load.goes_on()
+        said = await found("worker versions", State.WRONG)
+        assert "1.0" in said
+        assert "1.1" in said
+        # All at once: whatever the old build had begun, the new one has to go on with.
+        old[1].kill()
+        own_cluster.workers.remove(old[1])
+        await load.goes_on()
+        said = await found("workflow runs", State.WRONG)
+        assert "does not fit their history" in said
+    record_property("explored", f"an upgrade without versions: {load.told()}")
+    await ledger.check()
+    await appends.check()
+    assert load.longest_wait() < LONGEST_ANSWER_S
+    await appends.aclose()
+    await ledger.aclose()
+
+
+async def test_a_build_that_replaces_another_at_once_takes_over_its_runs(
+    own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
+) -> None:
+    ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
+    old = [own_cluster.start_worker(environment=build("1.0")) for _ in range(2)]
+    await own_cluster.ready(*old)
+    load = Load(ledger, appends)
+    async with load.running():
+        await load.goes_on()
+        new = own_cluster.start_worker(NEWER, environment=build("1.1"))
+        for worker in old:
+            worker.kill()
+            own_cluster.workers.remove(worker)
+        killed = time.monotonic()
+        await own_cluster.ready(new)
+        came_back = time.monotonic() - killed
+        await load.goes_on()
+        # Back again, with the old build: it was current before, and takes over when the new one is gone.
+        new.kill()
+        own_cluster.workers.remove(new)
+        back = own_cluster.start_worker(environment=build("1.0"))
+        await own_cluster.ready(back)
+        await load.goes_on()
+    told = f"{load.told()}, {1000 * came_back:.0f} ms without any worker"
+    record_property("explored", f"all workers replaced at once, and back: {told}")
+    await ledger.check()
+    await appends.check()
+    await appends.aclose()
+    await ledger.aclose()
+
+
+@pytest.fixture
+def at_the_cluster(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have doctor look at the test's own server."""
+    (tmp_path / "none.toml").touch()
+    for name in ("TEMPORAL_API_KEY", "TEMPORAL_PROFILE", "TEMPORAL_TLS", "TEMPORAL_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("TEMPORAL_ADDRESS", own_cluster.stack.temporal_address)

@@ -1,0 +1,42 @@
+"""ProbeWorkflow: is there a worker on this queue, and what does it work with? One activity, answered at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.messages import Probed
+    from springline import names
+    from workflows.failures import ENDS_THE_RUN
+
+STEP_TIMEOUT = timedelta(seconds=5)
+
+
+@workflow.defn(name=names.PROBE_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
+class ProbeWorkflow:
+    """Asks a worker of the queue that it was started on who it is."""
+
+    def __init__(self) -> None:
+        self._probed: Probed | None = None
+
+    @workflow.run
+    async def run(self) -> Probed:
+        """Return what the worker that took the activity says of itself."""
+        self._probed = await workflow.execute_activity(
+            names.PROBE,
+            result_type=Probed,
+            schedule_to_close_timeout=STEP_TIMEOUT,
+            start_to_close_timeout=STEP_TIMEOUT,
+            retry_policy=RetryPolicy(maximum_attempts=2),
+            summary="a worker says who it is",
+        )
+        assert self._probed is not None
+        return self._probed
+
+    @workflow.query(name=names.PROBED_QUERY, description="What the worker said of itself")
+    def probed(self) -> Probed | None:
+        """Return the answer of the worker that was asked."""
+        return self._probed
