@@ -32,7 +32,7 @@ from springline.client.scratch import flush
 from springline.client.table import DeltaTable
 from springline.local.processes import signals_unwind
 from springline.local.stack import EmbeddedStack
-from springline.paths import Scope
+from springline.paths import DELTA_LOG_FOLDER, Scope
 
 RESULTS = Path(__file__).parent / "results" / "append.json"
 SCOPE = Scope("bench", "append")
@@ -124,7 +124,7 @@ class Bench:
 
 def _written(folder: Path) -> list[str]:
     """Return the data files of a table's newest version, and its folder."""
-    log = max((folder / "_delta_log").glob("*.json"))
+    log = max((folder / DELTA_LOG_FOLDER).glob("*.json"))
     lines = [orjson.loads(line) for line in log.read_bytes().split(b"\n") if line]
     return [str(folder), *(f"{folder}/{line['add']['path']}" for line in lines if "add" in line)]
 
