@@ -29,8 +29,8 @@ def written(lake: Springline, rows: pa.Table, *, partition: bool) -> str:
 
 def check(location: str, rows: pa.Table, filters: list[Filter]) -> None:
     values = rows["c"].to_pylist()
-    # JSON has no infinity: a file of nothing else has no bounds, which delta-rs's Arrow dataset takes for no match.
-    unbounded = any(isinstance(value, float) and math.isinf(value) for value in values)
+    # A file's bounds hold neither infinities, which JSON lacks, nor NaN. delta-rs's Arrow dataset rules such files out.
+    unbounded = any(isinstance(value, float) and not math.isfinite(value) for value in values)
     for one in filters:
         wanted = one.finds(values)
         for name, reader in READERS.items():
