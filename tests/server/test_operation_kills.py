@@ -71,7 +71,8 @@ def test_a_client_killed_at_each_step(operation: Operation, cluster: Cluster, la
         later = after(operation, table, key)
         check(operation, table, key, [in_a_process(operation.name, table.name, key, *where, Order()).version], later)
     print(f"{operation.name}: killed before {', '.join(deaths)}")
-    assert len(deaths) >= 2, "it was killed before it sent anything, and before it could say what came of it"
+    # A commit of given actions is one call; every other operation makes several.
+    assert len(deaths) >= (2 if operation.name == "commit" else 3)
     assert end.exit_code == 0
     check(operation, table, key, [end.version])
 
