@@ -19,7 +19,7 @@ from springline.commit.stage import Staged
 from springline.commit.stage import stage as put_staged
 from springline.delta.keys import HEADER_FIELD, key_of
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest
+from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refused, refused
 from springline.storage.port import ObjectStore
 
@@ -111,9 +111,7 @@ async def commit(
     )
     if outcome.refusal is not None:
         raise Refused(outcome.refusal)
-    assert outcome.result is not None
-    response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
-    return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
+    return _committed(outcome, response)
 
 
 @router.post(
@@ -139,9 +137,7 @@ async def claim(
     entry = await workspace.registry.entry(table)
     wanted = Claim(key, body.version, f"{body.operation}:{body.fingerprint}")
     outcome = await claim_version(workspace.table(entry), wanted)
-    assert outcome.result is not None
-    response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
-    return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
+    return _committed(outcome, response)
 
 
 @router.get("/{key}", summary="What became of a key", responses=errors(404, 409, 503))
@@ -205,6 +201,13 @@ def _only_payload(body: CommitBody) -> None:
                 value=getattr(body, name),
                 remedy=f"leave out {name}, or the payload if it is staged",
             )
+
+
+def _committed(outcome: Outcome, response: Response) -> CommittedBody:
+    """Answer with the version of an outcome that has one, and say whether it is a repeated answer."""
+    assert outcome.result is not None
+    response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"
+    return CommittedBody(version=outcome.result.version, delta_log_path=outcome.result.delta_log_path)
 
 
 def _header_key(request: Request) -> str | None:
