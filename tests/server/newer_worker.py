@@ -17,10 +17,10 @@ from workflows import commit, ledger_steps, steps
 def twice(run: Callable[..., Awaitable[Any]], repeated: str) -> Callable[..., Awaitable[Any]]:
     """Return what runs a step, but the `repeated` one twice."""
 
-    async def run_more(name: str, *arguments: Any) -> Any:
+    async def run_more(name: str, *arguments: Any, **options: Any) -> Any:
         if name == repeated:
-            await run(name, *arguments)
-        return await run(name, *arguments)
+            await run(name, *arguments, **options)
+        return await run(name, *arguments, **options)
 
     return run_more
 
