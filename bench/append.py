@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import deltalake
 import orjson
@@ -113,13 +113,29 @@ class Bench:
         environment = self.stack.child_environment()
         environment |= {"SPRINGLINE_API_URL": self.stack.api_url, "SPRINGLINE_TOKEN": self.stack.token()}
         running = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).parents[1],
+            )
             for _ in range(count)
         ]
+        for one in running:
+            _pipe(one.stdout).readline()
+        for one in running:
+            _pipe(one.stdin).write(b"begin\n")
+            _pipe(one.stdin).flush()
         outputs = [one.communicate()[0] for one in running]
         if any(one.returncode for one in running):
             raise Wrong(f"a writer of {side} ended with {[one.returncode for one in running]}")
         return [orjson.loads(output) for output in outputs]
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
 
 
 def _written(folder: Path) -> list[str]:

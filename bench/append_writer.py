@@ -4,12 +4,11 @@
 
 `SIDE` is `springline` (`TARGET`: a table's name; API and token come from the environment) or `deltalake` (`TARGET`: a
 folder). `WORK`: `appends` of 1,000 rows, `NUMBER` of them; `frame`: one of about `NUMBER` GB; `reader`: a stream of
-batches of about `NUMBER` GB.
+batches of about `NUMBER` GB. It says `ready` and begins when a line comes in, so that processes begin together.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import orjson
 import pyarrow as pa
 
 from springline.client import Springline
+from springline.local.processes import peak_memory_bytes
 
 BATCH_ROWS = 100_000
 SCHEMA = pa.schema(
@@ -81,18 +81,20 @@ def append_of(side: str, target: str) -> tuple[Callable[[Any], object], Callable
 
 
 def main(arguments: list[str]) -> None:
-    """Do the work and print seconds, errors, rows and peak memory."""
+    """Do the work and print seconds, errors and peak memory."""
     side, work, target, number = arguments[0], arguments[1], arguments[2], float(arguments[3])
     append, close = append_of(side, target)
-    before = peak_bytes()
+    before = peak_memory_bytes()
     errors: list[str] = []
     if work == "appends":
         frames: list[Any] = [frame(1_000, start=index) for index in range(int(number))]
     elif work == "frame":
         frames = [large(number)]
-        before = peak_bytes()
+        before = peak_memory_bytes()
     else:
         frames = [pa.RecordBatchReader.from_batches(SCHEMA, stream(number))]
+    print("ready", flush=True)
+    sys.stdin.readline()
     seconds = []
     for one in frames:
         began = time.perf_counter()
@@ -102,12 +104,7 @@ def main(arguments: list[str]) -> None:
             errors.append(f"{type(error).__name__}: {error}"[:200])
         seconds.append(time.perf_counter() - began)
     close()
-    print(orjson.dumps({"seconds": seconds, "errors": errors, "before": before, "peak": peak_bytes()}).decode())
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(orjson.dumps({"seconds": seconds, "errors": errors, "before": before, "peak": peak_memory_bytes()}).decode())
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from springline.client import Springline
 from springline.client.http import Unavailable
 from springline.client.table import new_key
 from springline.ledger.request import AppendOutcome, VisibilityStatus
+from springline.local.processes import peak_memory_bytes
 from springline.local.stack import API, EmbeddedStack
 from springline.paths import Scope
 from springline.storage.local import LocalStore
@@ -147,8 +148,8 @@ async def _measure(store: Path, scratch: Path, tasks: int, core: int) -> dict[st
             "second append s": round(later[0], 2),
             "append p50 s": round(percentile(sorted(later), 0.5), 3),
             "most attempts": attempts,
-            "worker MiB": round(_peak_mib(worker.pid)),
-            "api MiB": round(_peak_mib(psutil.Process(stack.child(API).pid).pid)),
+            "worker MiB": round(peak_memory_bytes(worker.pid) / 2**20),
+            "api MiB": round(peak_memory_bytes(stack.child(API).pid) / 2**20),
             "first page s": round(page, 2),
             "query s": round(query, 2),
             "query cpu s": round(query_cpu, 2),
@@ -240,16 +241,6 @@ def _on_core(core: int) -> Iterator[None]:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _peak_mib(pid: int) -> float:
-    """Return the most memory that a process has had so far, in MiB; what it has now where the system tells no more."""
-    status = Path(f"/proc/{pid}/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
 def _print(console: Console, results: dict[str, dict[str, Any]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import tempfile
 import time
 from itertools import islice
@@ -15,6 +14,7 @@ import orjson
 
 from bench.ledger_cells import Cell, Source, Work
 from springline.ledger.envelope import parse_event
+from springline.local.processes import peak_memory_bytes
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -59,17 +59,17 @@ def _one_go(cell: Cell, bodies: list[bytes]) -> dict[str, Any]:
 
 
 def _fold(bodies: list[bytes]) -> dict[str, Any]:
-    before = _peak_mib()
+    before = peak_memory_bytes()
     began = time.perf_counter()
     state = State(CONFIG)
     state.fold_all(map(parse_event, bodies))
     seconds = time.perf_counter() - began
-    peak = _peak_mib()
+    peak = peak_memory_bytes()
     return {
         "per second": round(len(bodies) / seconds),
         "seconds": round(seconds, 4),
         "us per event": round(seconds / len(bodies) * 1e6, 2),
-        "MiB": round(peak - before, 1),
+        "MiB": round((peak - before) / 2**20, 1),
         **_digest(state),
     }
 
@@ -84,21 +84,21 @@ async def _from_files(bodies: list[bytes]) -> dict[str, Any]:
             names.append(canonical_ulid_event(orjson.loads(body)["event_id"]))
             await store.put(names[-1], body, IfAbsent())
         bodies.clear()
-        before = _peak_mib()
+        before = peak_memory_bytes()
         began = time.perf_counter()
         state = State(CONFIG)
         for start in range(0, len(names), READ_AT_ONCE):
             found = await store.read_many(names[start : start + READ_AT_ONCE], concurrency=64)
             state.fold_all(parse_event(body) for body in found if body is not None)
         seconds = time.perf_counter() - began
-        peak = _peak_mib()
+        peak = peak_memory_bytes()
         bodies += [body for body in await store.read_many(names[:READ_AT_ONCE]) if body is not None]
         await local.aclose()
         return {
             "per second": round(len(names) / seconds),
             "seconds": round(seconds, 4),
             "us per event": round(seconds / len(names) * 1e6, 2),
-            "MiB": round(peak - before, 1),
+            "MiB": round((peak - before) / 2**20, 1),
             **_digest(state),
         }
 
@@ -124,8 +124,3 @@ def _with_share(figures: dict[str, Any], bodies: list[bytes]) -> dict[str, Any]:
 def _repetitions(events: int) -> int:
     """Return how often more than once a cell is measured, so that small ones are not all noise."""
     return max(0, min(20, 200_000 // max(1, events) - 1))
-
-
-def _peak_mib() -> float:
-    """Return the most memory that this process has had so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

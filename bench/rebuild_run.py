@@ -20,6 +20,7 @@ from entrypoints.temporal_rebuild import TemporalRebuilds
 from springline import names
 from springline.ledger.envelope import parse_event
 from springline.ledger.segment import encode_segment
+from springline.local.processes import peak_memory_bytes
 from springline.local.stack import EmbeddedStack
 from springline.paths import (
     ObjectPath,
@@ -95,7 +96,7 @@ class Workbench:
             seconds=seconds,
             read_s=spans.get(names.READ_SLICE, 0.0) + spans.get(names.SCAN_SEGMENT, 0.0),
             fold_s=spans.get(names.FOLD_SHARD, 0.0),
-            peak_mib=max(_peak_mib(stack.child(name).pid) for name in stack.worker_names),
+            peak_mib=max(peak_memory_bytes(stack.child(name).pid) for name in stack.worker_names) / 2**20,
             right=result["digest_after"] == self._digest and result["events_processed"] == len(self.bodies),
         )
 
@@ -149,8 +150,3 @@ async def _spans(client: Client, run_id: str) -> dict[str, float]:
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             ended[scheduled[event.activity_task_completed_event_attributes.scheduled_event_id]] = at
     return {name: ended[name] - at for name, at in begun.items() if name in ended}
-
-
-def _peak_mib(pid: int | None) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

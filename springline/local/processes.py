@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -130,6 +131,22 @@ def signals_unwind() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def peak_memory_bytes(pid: int | None = None) -> int:
+    """Return the most memory that a process, by default this one, has held so far, in bytes.
+
+    Linux tells it of any process; elsewhere only of this one. What `getrusage` says is no less than what the parent
+    held when it started the process, so that it is the last resort. Raises `FileNotFoundError` if there is none.
+    """
+    status = Path("/proc", "self" if pid is None else str(pid), "status")
+    if pid is not None or status.exists():
+        for line in status.read_text("ascii", "replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _Spawner:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import orjson
 
 from springline.ledger.request import EventOutcome, RefusalReason
+from springline.local.processes import peak_memory_bytes
 from springline.offline.growing import GrowingState, Rejected
 from springline.paths import InvalidPath, ObjectPath, relative_path
 from springline.projection.config import FoldConfig
@@ -174,12 +173,6 @@ def _can_be_a_name(path: str) -> bool:
     except InvalidPath:
         return False
     return True
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process has held so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _parsed_per_second(bodies: list[bytes]) -> float:

@@ -6,7 +6,6 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from bench.ledgers import realistic_ledger
 from springline import names
 from springline.ledger.envelope import parse_event
+from springline.local.processes import peak_memory_bytes
 from springline.local.stack import TEMPORAL
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -166,7 +166,6 @@ def most_times(works: list[Work]) -> float:
 def peak_mib(pid: int | None) -> float:
     """Return the peak memory of a process so far, as the system tells it."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return peak_memory_bytes(pid) / 2**20
     except (FileNotFoundError, ProcessLookupError):
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
