@@ -1,6 +1,7 @@
 """The time-skipping test server, a client that identifies nobody's machine, and a bench for each test.
 
 `SPRINGLINE_MAX_CACHED_WORKFLOWS=0` runs the suite with a replay at every workflow task.
+`SPRINGLINE_ONLY_SHAPES=1` leaves out the tests whose histories are like those of others (`shapes.py`).
 `SPRINGLINE_RECORD_HISTORIES` names a folder that gets the history of every run (`record_histories.py`).
 """
 
@@ -32,6 +33,7 @@ from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
+from tests.workflows.shapes import scenario_of_test, scenarios_of_every_shape
 from workflows.failures import ENDS_THE_RUN
 
 IDENTITY = "springline-test"
@@ -40,8 +42,13 @@ LEDGER_HISTORIES = f"{names.LEDGER_WORKFLOW}--"
 REBUILD_HISTORIES = f"{names.REBUILD_WORKFLOW}--"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run this folder's tests on one loop: the server and its client live on it."""
+    if os.environ.get("SPRINGLINE_ONLY_SHAPES"):
+        chosen = scenarios_of_every_shape()
+        left_out = [item for item in items if HERE in item.path.parents and scenario_of_test(item.name) not in chosen]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if HERE in item.path.parents and isinstance(item, pytest.Function) and is_coroutine(item.obj):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -85,24 +92,30 @@ async def serving(program: Path) -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
+PATIENCE = timedelta(milliseconds=200)
+"""Runs wait for callers no longer than a test needs to send what it has at hand."""
+PATIENCE_WITHOUT_CACHE = timedelta(seconds=3)
+"""Longer than a task takes that is replayed from the start: this server leaves a run stuck for good that cancels a
+timer which fired while its task was with the worker (temporalio/sdk-java#3088)."""
+LONG_PATIENCE = timedelta(seconds=30)
+"""For tests whose runs have long histories, or outlast what the test does between its requests."""
+
+
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have runs wait for callers no longer than a test needs to send what it has at hand."""
-    for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
-        for module in (commit_module, ledger_module):
-            monkeypatch.setattr(module, name, timedelta(milliseconds=200))
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_callers(monkeypatch, PATIENCE if max_cached_workflows() else PATIENCE_WITHOUT_CACHE)
 
 
 @pytest.fixture
-def patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have runs outwait whatever the test does between its requests.
+def long_patience(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_callers(monkeypatch, LONG_PATIENCE)
 
-    This server leaves a run stuck for good that cancels a timer which fired while its task was with the worker
-    (temporalio/sdk-java#3088), as happens where many tasks that are replayed from the start meet a short timer.
-    """
-    for module in (commit_module, ledger_module):
-        monkeypatch.setattr(module, "LEAST_PATIENCE", timedelta(minutes=1))
-        monkeypatch.setattr(module, "MOST_PATIENCE", timedelta(minutes=1))
+
+def wait_for_callers(monkeypatch: pytest.MonkeyPatch, patience: timedelta) -> None:
+    """Have runs wait so long for callers to come back."""
+    for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
+        for module in (commit_module, ledger_module):
+            monkeypatch.setattr(module, name, patience)
 
 
 @pytest.fixture
@@ -186,7 +199,7 @@ async def kept(bench: WorkflowBench, request: pytest.FixtureRequest, prefix: str
 
 async def record(bench: WorkflowBench, folder: Path, test: str, prefix: str) -> None:
     """Save the histories of a test's runs under its name."""
-    name = prefix + test.removeprefix("test_").replace("[", "--").replace("]", "")
+    name = prefix + scenario_of_test(test)
     for number, run_id in enumerate(bench.run_ids, start=1):
         file = folder / f"{name}--{number}.json"
         file.write_text(scrubbed(await bench.history(run_id)) + "\n")

@@ -421,7 +421,7 @@ async def test_paths_that_no_message_can_hold_are_refused_alone(ledger: LedgerBe
     assert good.accepted == 1
 
 
-async def test_conflicts_of_many_fit_a_message(bench: Bench, patient: None) -> None:
+async def test_conflicts_of_many_fit_a_message(bench: Bench, long_patience: None) -> None:
     """Each of many that come too late is told what was committed since, and all of it together fits."""
     for number in range(30):
         await bench.commit_one(await bench.stage(f"file-{number}"))

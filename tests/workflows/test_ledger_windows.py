@@ -22,7 +22,7 @@ FAILURES = {"raises": raises, "result-lost": result_is_lost}
 
 
 @pytest.fixture(autouse=True)
-def patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def outlasting(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have runs outlast their answers: the test server forgets an update that meets the end of its run."""
     for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
         monkeypatch.setattr(f"workflows.ledger.{name}", timedelta(seconds=2))

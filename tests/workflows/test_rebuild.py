@@ -37,7 +37,7 @@ FAILURES = {"raises": raises, "result-lost": result_is_lost}
 
 
 @pytest.fixture(autouse=True)
-def small_parts(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut small ledgers into several slices and shards, and notice a lost step soon."""
     monkeypatch.setattr("springline.rebuild.plan.LEAST_SLICE", 7)
     monkeypatch.setattr("springline.rebuild.plan.MOST_SLICE", 7)
