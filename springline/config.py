@@ -111,6 +111,9 @@ class Settings(BaseSettings):
 
     api_host: str = Field(default="127.0.0.1", description="Address the HTTP API listens on.")
     api_port: Port = Field(default=8080, description="Port of the HTTP API.")
+    api_connections: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=500, description="Most connections of the HTTP API; beyond, the longest idle one is closed."
+    )
     metrics_host: str = Field(default="127.0.0.1", description="Address of a worker's metrics and health.")
     metrics_port: Port = Field(default=9464, description="Port of a worker's Prometheus metrics.")
     health_port: Port = Field(default=9465, description="Port of a worker's health endpoint.")

@@ -60,6 +60,8 @@ class Code(StrEnum):
     FORBIDDEN = "FORBIDDEN"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    """The request did not arrive whole in time; nothing of it was looked at."""
     UNAVAILABLE = "UNAVAILABLE"
     REQUEST_FAILED = "REQUEST_FAILED"
     """An error that nobody foresaw, met by this one request: the fault is ours, the request was not done, and the
@@ -103,6 +105,7 @@ HTTP_STATUS: dict[Code, int] = {
     Code.FORBIDDEN: 403,
     Code.ROUTE_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
     Code.UNAVAILABLE: 503,
     Code.REQUEST_FAILED: 500,
     Code.INTERNAL: 500,
@@ -149,7 +152,7 @@ class Refusal(BaseModel):
         """Return the exit code of the CLI for this refusal."""
         if self.status == 409:
             return EXIT_CONFLICT
-        if self.status >= 500:
+        if self.status >= 500 or self.status == 408:
             return EXIT_TRY_AGAIN
         return EXIT_BAD_INPUT
 
