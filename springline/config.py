@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -69,9 +71,24 @@ def _base64(secret: SecretStr) -> SecretStr:
 
 
 def _web_url(url: str) -> str:
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+    # What one reader of URLs takes for a host another may not: odd characters and user names are no part of one.
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not url.isascii() or not url.isprintable() or set(url) & set(" \\@") or not host:
+        raise ValueError("is not a URL of a host and a path, without a user name")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("is not an https:// URL (plain http:// is taken for loopback addresses only)")
     return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
