@@ -14,7 +14,6 @@ from entrypoints.listening import listen
 from entrypoints.serving import server_of
 from springline.config import PREFIX
 
-
 MOST_CONNECTIONS = 50
 
 

@@ -55,6 +55,8 @@ class Code(StrEnum):
     LEDGER_INCOMPLETE = "LEDGER_INCOMPLETE"
     STORED_DAMAGED = "STORED_DAMAGED"
     """An object of the workspace holds what the product never writes; the message names it."""
+    STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
+    """The store refuses what is asked of it, and will until an operator corrects its address, rights or files."""
     MISSING_TOKEN = "MISSING_TOKEN"
     INVALID_TOKEN = "INVALID_TOKEN"
     FORBIDDEN = "FORBIDDEN"
@@ -100,6 +102,7 @@ HTTP_STATUS: dict[Code, int] = {
     Code.REBUILD_CANCELLED: 409,
     Code.LEDGER_INCOMPLETE: 409,
     Code.STORED_DAMAGED: 409,
+    Code.STORE_MISCONFIGURED: 500,
     Code.MISSING_TOKEN: 401,
     Code.INVALID_TOKEN: 401,
     Code.FORBIDDEN: 403,
@@ -152,6 +155,8 @@ class Refusal(BaseModel):
         """Return the exit code of the CLI for this refusal."""
         if self.status == 409:
             return EXIT_CONFLICT
+        if self.code is Code.STORE_MISCONFIGURED:
+            return EXIT_BAD_INPUT
         if self.status >= 500 or self.status == 408:
             return EXIT_TRY_AGAIN
         return EXIT_BAD_INPUT

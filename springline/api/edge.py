@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from springline import bounds
 from springline.api.answers import refusal_response
+from springline.api.urls import routed_path
 from springline.errors import Code, Refusal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -42,7 +43,10 @@ class BoundedHead:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
-        refusal = _refusal_of_head(scope) if scope["type"] == "http" else None
+        refusal = None
+        if scope["type"] == "http":
+            refusal = _refusal_of_head(scope)
+            scope["path"] = routed_path(scope)
         if refusal is None:
             await self._app(scope, receive, send)
             return

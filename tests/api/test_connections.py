@@ -54,8 +54,7 @@ async def served(
             opened.append(writer)
             return reader, writer
 
-        while not server.started:
-            await asyncio.sleep(0.01)
+        # The socket listens already: who connects now waits for the server.
         try:
             yield connect
         finally:
