@@ -47,7 +47,7 @@ def routed_path(scope: Mapping[str, Any]) -> str:
     return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in names)
 
 
-def read_url(request: Request) -> None:
+async def read_url(request: Request) -> None:
     """Read the path's names and judge the query: a dependency of every route.
 
     Raises `Refused` (INVALID_REQUEST) for a query parameter that the route does not have, and for one that is sent more
