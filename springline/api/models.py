@@ -109,6 +109,7 @@ class CommitBody(BaseModel):
     )
     mode: Mode = Field(
         default=Mode.STRICT,
+        json_schema_extra=bounds.judged("append is for payloads of add, txn and commitInfo actions alone."),
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
     )
     idempotency_key: Key | None = Field(
@@ -128,7 +129,9 @@ class ClaimBody(BaseModel):
         },
     )
 
-    version: Version
+    version: Annotated[
+        Version, Field(json_schema_extra=bounds.judged("One that holds the commit of this key and request."))
+    ]
     operation: str = Field(
         max_length=32, pattern=r"^[a-z0-9_]{1,32}$", description="As in commitInfo.springline.request."
     )

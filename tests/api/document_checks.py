@@ -47,7 +47,7 @@ def _has_a_rule(document: Schema, schema: Any) -> bool:
     if not isinstance(schema, dict):
         return False
     found = _resolved(document, schema)
-    return JUDGED in found or any(_has_a_rule(document, one) for one in found.values())
+    return JUDGED in schema or JUDGED in found or any(_has_a_rule(document, one) for one in found.values())
 
 
 def _resolved(document: Schema, schema: Schema) -> Schema:

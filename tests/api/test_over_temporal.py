@@ -12,6 +12,7 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
+from springline.api.service import SHARED_S
 from springline.local.stack import API, TEMPORAL, EmbeddedStack
 from springline.paths import Scope
 from tests.api.conftest import TABLES, add, ndjson, new_key
@@ -199,6 +200,7 @@ async def test_sigterm_lets_a_waiting_commit_finish(client: httpx.AsyncClient, s
 async def test_ready_says_what_is_missing(client: httpx.AsyncClient, stack: EmbeddedStack) -> None:
     await asyncio.to_thread(stack.kill, TEMPORAL)
     try:
+        await asyncio.sleep(2 * SHARED_S)
         answer = await client.get("/ready")
         assert (answer.status_code, answer.json()) == (503, {"ready": False})
         told = await client.get("/api/v1/readiness")
