@@ -10,7 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
 from springline.errors import Code, Refused, refused
-from springline.paths import ObjectPath, orchestration_rebuild, parse_rebuild_report
+from springline.paths import (
+    REBUILD_MANIFEST_PATTERN,
+    REBUILD_REPORT_PATTERN,
+    ObjectPath,
+    orchestration_rebuild,
+    parse_rebuild_report,
+)
 from springline.rebuild.orders import RebuildMode
 from springline.rebuild.request import RebuildRequest, RebuildView, checked_manifest_path
 
@@ -29,7 +35,7 @@ _Ignored = Annotated[
     AfterValidator(bounds.check_free),
     Field(
         description="Of the reference's contract: accepted, and not used.",
-        json_schema_extra={"maxLength": bounds.MAX_FREE_JSON},
+        json_schema_extra=bounds.judged("At most 1,024 characters as JSON.", maxLength=bounds.MAX_FREE_JSON),
     ),
 ]
 
@@ -42,6 +48,7 @@ class RebuildBody(BaseModel):
     rebuild_manifest_path: str = Field(
         max_length=bounds.MAX_OBJECT_PATH,
         description="An object of the workspace that lists `event_paths`, `segment_paths` or `parts`.",
+        json_schema_extra=bounds.judged("A path without odd segments.", pattern=REBUILD_MANIFEST_PATTERN),
     )
     mode: RebuildMode = Field(
         default=RebuildMode.CATCH_UP,
@@ -167,9 +174,15 @@ async def report(
     workspace: Reader,
     deps: FromDeps,
     path: Annotated[
-        str | None,
+        Annotated[
+            str,
+            Field(
+                max_length=bounds.MAX_OBJECT_PATH,
+                json_schema_extra=bounds.judged("A path that a result has named.", pattern=REBUILD_REPORT_PATTERN),
+            ),
+        ]
+        | None,
         Query(
-            max_length=bounds.MAX_OBJECT_PATH,
             description="`report_path` of a result; default: the newest rebuild's.",
         ),
     ] = None,

@@ -120,10 +120,10 @@ class _Dead:
         return "why it died"
 
 
-def test_a_stack_that_cannot_be_had_means_try_again(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_not_there_is_bad_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINGLINE_TEMPORAL_CLI", str(tmp_path / "missing"))
     ended = cli("dev", "--folder", str(tmp_path / "run"))
-    assert (ended.code, ended.error["code"]) == (4, "UNAVAILABLE")
+    assert (ended.code, ended.error["code"]) == (2, "INVALID_REQUEST")
     assert "SPRINGLINE_TEMPORAL_CLI" in ended.error["message"]
 
 
