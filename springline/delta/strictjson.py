@@ -47,6 +47,8 @@ def strict_json(text: bytes) -> Any:
 
 def check_keys(text: bytes, value: Any, *, depth: int = MAX_JSON_DEPTH) -> None:
     """Raise `BadJson` if an object in `text`, which `value` was parsed from, has a key twice, or lies too deep."""
+    if not isinstance(value, (dict, list)):
+        return
     keys = count_keys(value, depth=depth)
     # Each key has a colon of its own, so as many colons as keys are proof; most texts have more colons than that.
     if keys not in (text.count(b":"), _keys_written(text)):
