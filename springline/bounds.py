@@ -78,6 +78,17 @@ SHOWN_MEMBERS: Final = 20
 SHORT_BYTES: Final = 1_000
 
 
+def piece(value: Any, most: int = 100) -> str:
+    """Return how a text, or a JSON value as text, begins; takes no longer for a large or deep value."""
+    written = [value] if isinstance(value, str) else json.JSONEncoder(check_circular=False).iterencode(value)
+    text = ""
+    for part in written:
+        text += part[: most + 1]
+        if len(text) > most:
+            return encodable(text[:most]) + "..."
+    return encodable(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong with a value somewhere in a JSON document: where, what stands there, why, and what to do."""
@@ -234,15 +245,15 @@ def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MA
         left -= len(one)
         if level >= depth:
             text = f"holds more than {depth} arrays and objects inside each other"
-            return Problem("body", None, text, f"Send JSON that nests at most {depth} levels.")
+            return Problem("body", piece(value), text, f"Send JSON that nests at most {depth} levels.")
         if left < 0:
-            return Problem("body", None, f"holds more than {values} values", "Send less in one request.")
+            return Problem("body", piece(value), f"holds more than {values} values", "Send less in one request.")
         if isinstance(one, list):
             waiting += [(item, (place, index), level + 1) for index, item in enumerate(one)][::-1]
             continue
         if len(one) > MAX_JSON_MEMBERS:
             text = f"is an object of {len(one)} members, and {MAX_JSON_MEMBERS} is the most"
-            return Problem(_named(place), None, text, f"Give at most {MAX_JSON_MEMBERS} members.")
+            return Problem(_named(place), piece(one), text, f"Give at most {MAX_JSON_MEMBERS} members.")
         for key in one:
             problem = problem_of_text(key)
             if problem is not None:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from springline import bounds
 from springline.api.answers import refusal_response
 from springline.api.urls import routed_path
+from springline.delta.strictjson import BadJson, check_keys
 from springline.errors import Code, Refusal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -155,7 +156,13 @@ def refusal_of_body(body: bytes) -> Refusal | None:
     except orjson.JSONDecodeError as error:
         return _unreadable(body, error)
     problem = bounds.problem_in_json(value)
-    return None if problem is None else _refusal(problem)
+    if problem is not None:
+        return _refusal(problem)
+    try:
+        check_keys(body, value, depth=bounds.MAX_JSON_DEPTH + 1)
+    except BadJson as error:
+        return _bad("body", error.piece, str(error), "Give each object every key once.")
+    return None
 
 
 def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
@@ -163,7 +170,12 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
     if "depth" in error.msg or "recursion" in error.msg.lower():
         deep = f"holds more than {bounds.MAX_JSON_DEPTH} arrays and objects inside each other"
         return _refusal(
-            bounds.Problem("body", None, deep, f"Send JSON that nests at most {bounds.MAX_JSON_DEPTH} levels.")
+            bounds.Problem(
+                "body",
+                bounds.piece(body.decode(errors="replace")),
+                deep,
+                f"Send JSON that nests at most {bounds.MAX_JSON_DEPTH} levels.",
+            )
         )
     if "surrogate" in error.msg:
         try:

@@ -68,7 +68,9 @@ def _cast(source: pa.DataType, field: pa.Field, path: str) -> Cast:
 
     def checked(array: pa.Array) -> pa.Array:
         if array.null_count:
-            raise bad_column(path, f"holds {array.null_count} nulls and may hold none", None, "Fill or drop them.")
+            index = pc.index(array.is_null(), True).as_py()
+            told = f"holds {array.null_count} nulls and may hold none, the first of them as value {index}"
+            raise bad_column(path, told, None, "Fill or drop them.")
         return inner(array)
 
     return checked
@@ -153,9 +155,28 @@ def _map(key: pa.DataType, value: pa.DataType, target: pa.DataType, path: str) -
         first, second = entries.flatten()
         keys, values = (first, second) if names[0] == "key" else (second, first)
         mask = array.is_null() if array.null_count else None
+        _check_keys(offsets, keys, path)
         return pa.MapArray.from_arrays(offsets, key_cast(keys), value_cast(values), type=target, mask=mask)
 
     return cast
+
+
+def _check_keys(offsets: pa.Array, keys: pa.Array, path: str) -> None:
+    """Refuse a map that has a key twice: readers take the first, or the last, or fail."""
+    maps = pc.list_parent_indices(pa.ListArray.from_arrays(offsets, keys)).cast(pa.int64())
+    if pa.types.is_nested(keys.type):
+        coded = pa.array([repr(key) for key in keys.to_pylist()], pa.string()).dictionary_encode()
+    else:
+        coded = keys.dictionary_encode()
+    pairs = pc.add(pc.multiply(maps, len(coded.dictionary)), coded.indices.cast(pa.int64()))
+    if pc.count_distinct(pairs).as_py() == len(pairs):
+        return
+    seen: set[int] = set()
+    for index, pair in enumerate(pairs.to_pylist()):
+        if pair in seen:
+            value = shown(keys, index)
+            raise bad_column(entry(path, "key"), f"has {value} twice in one map", value, "Keep one entry for each key.")
+        seen.add(pair)
 
 
 def _leaf(source: pa.DataType, target: pa.DataType, path: str) -> Cast | None:

@@ -30,21 +30,22 @@ import pyarrow as pa
 import uuid_utils
 from pydantic import BaseModel, ConfigDict
 
+from springline.client.comparing import quoted
 from springline.client.expressions import (
+    Expression,
     Planner,
     column_of,
     engine_condition,
     every_row,
     expression_refusal,
-    is_about,
+    failing,
     literal,
-    quoted,
     raise_unless_panic,
 )
 from springline.client.http import Unavailable
 from springline.client.partitions import matching
 from springline.client.plain import plain
-from springline.client.reading import Reached, operation_metrics
+from springline.client.reading import TARGET, Reached, operation_metrics
 from springline.client.scratch import check_settings, writer_properties
 from springline.delta.features import declared, require_supported, writer_duties
 from springline.delta.keys import idempotency_key, key_has_time
@@ -150,6 +151,8 @@ class Change:
     field: str = "where"
     writes_no_rows: Callable[[DeltaTable, pa.Schema], bool] = lambda _table, _schema: False
     """Whether no partition value is written by delta-rs: the table's partitions are then of no account."""
+    blamed: Callable[[DeltaTable, pa.Schema, BaseException], Refused | None] = lambda _table, _schema, _error: None
+    """Which value of which column made `run` fail; None if that is not told."""
 
     @property
     def fingerprint(self) -> str:
@@ -176,19 +179,21 @@ def delete(where: str) -> Change:
     and all others are made to depend on a column of the rows (`every_row`).
     """
 
-    def check(table: DeltaTable, schema: pa.Schema) -> None:
-        Planner({"target": table}, {"target": schema}).predicate(where, field="where")
+    judged: list[Expression] = []
 
-    def whole_files(table: DeltaTable, schema: pa.Schema) -> bool:
-        return is_about(where, schema, table.metadata().partition_columns)
+    def check(table: DeltaTable, schema: pa.Schema) -> None:
+        judged[:] = [Planner({TARGET: table}, {TARGET: schema}).predicate(where, field="where")]
+
+    def whole_files(table: DeltaTable, _schema: pa.Schema) -> bool:
+        return judged[0].is_about(table.metadata().partition_columns)
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
         schema = pa.schema(table.schema().to_arrow())
         if whole_files(table, schema):
             return _remove_files(table, where, commit)
-        guard = every_row(schema, table.metadata().partition_columns)
+        by = table.metadata().partition_columns
         return table.delete(
-            f"({engine_condition(where, schema, table.metadata().partition_columns)}\n) AND {guard}",
+            f"({engine_condition(judged[0], schema, by)}) AND {every_row(schema, by)}",
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
@@ -243,15 +248,15 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
             remedy="Give each column once: set={'x': 'x + 1'} as SQL, or values={'x': 5} as a value.",
         )
     expressions: dict[str, str] = {}
+    judged: list[Expression] = []
 
     def check(table: DeltaTable, schema: pa.Schema) -> None:
-        planner = Planner({"target": table}, {"target": schema})
-        if where is not None:
-            planner.predicate(where, field="where")
+        planner = Planner({TARGET: table}, {TARGET: schema})
+        judged[:] = [] if where is None else [planner.predicate(where, field="where")]
         expressions.clear()
         for name, text in set_.items():
-            planner.assignment(text, column_of(schema, name, field="set"), field=f"set.{name}")
-            expressions[quoted(name)] = text
+            column = column_of(schema, name, field="set")
+            expressions[quoted(name)] = planner.assignment(text, column, field=f"set.{name}")
         for name, value in values.items():
             column = column_of(schema, name, field="values")
             expressions[quoted(name)] = literal(value, column, field=f"values.{name}")
@@ -261,14 +266,19 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
         by = table.metadata().partition_columns
         return table.update(
             updates=expressions,
-            predicate=None if where is None else engine_condition(where, schema, by),
+            predicate=engine_condition(judged[0], schema, by) if judged else None,
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
 
+    def blamed(table: DeltaTable, schema: pa.Schema, _error: BaseException) -> Refused | None:
+        assigned = {name: (text, expressions[quoted(name)]) for name, text in set_.items()}
+        return failing(table, assigned, judged[0].sql if judged else None, schema)
+
     given = {name: _canonical_value(value) for name, value in values.items()}
-    return Change("update", {"set": dict(set_), "values": given, "where": where}, check, run, field="set")
+    arguments = {"set": dict(set_), "values": given, "where": where}
+    return Change("update", arguments, check, run, field="set", blamed=blamed)
 
 
 def _canonical_value(value: Any) -> list[str]:
@@ -383,13 +393,13 @@ class _Doing:
         except OSError as error:
             return error
         except BaseException as error:
-            if not isinstance(error, DeltaError | DeltaProtocolError | ValueError):
+            if not isinstance(error, DeltaError | DeltaProtocolError | ValueError) and type(error) is not Exception:
                 raise_unless_panic(error)
-            self._raise_unless_done(error, schema)
+            self._raise_unless_done(error, table, schema)
             return error
         return self._found(table, metrics)
 
-    def _raise_unless_done(self, error: BaseException, schema: pa.Schema) -> None:
+    def _raise_unless_done(self, error: BaseException, table: DeltaTable, schema: pa.Schema) -> None:
         """Raise what the library said as a refusal, unless the commit is there: then what failed came behind it."""
         if self.reached.delta_table().transaction_version(txn_app_id(self.key)) is not None:
             return
@@ -400,6 +410,18 @@ class _Doing:
                 field="source",
                 remedy="Leave one source row for each row of the table, or give the clauses conditions that tell.",
             ) from error
+        if "failed validation check" in str(error):
+            names = [one.name for one in schema if not one.nullable]
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{self.change.operation} would leave null in a column that may hold none: {', '.join(names)}",
+                field=self.change.field,
+                value=names,
+                remedy="Give these columns values in every row that is written.",
+            ) from error
+        blamed = self.change.blamed(table, schema, error)
+        if blamed is not None:
+            raise blamed from error
         field = self.change.field
         told = expression_refusal(
             error,

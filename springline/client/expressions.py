@@ -2,7 +2,8 @@
 
 delta-rs takes more than it should: a predicate that is no truth value (`'a'`, `1`) counts as true, what follows the
 first expression is not read, an assignment to a column that the table has not is left out, and 1.5 assigned to a whole
-number becomes 1. So every expression is planned here first, over the table as it is, and its type is looked at.
+number becomes 1. So every expression is read here first (`springline.client.sql`), its comparisons are made to mean
+one thing (`springline.client.comparing`), it is planned over the table as it is, and its type is looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,23 +20,43 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from springline.client.casts import Conversion
+from springline.client.comparing import Columns, Typed, Unlike, quoted
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
+from springline.client.scratch import has_fractions
+from springline.client.sql import LONGEST_EXPRESSION, BadSql, Kind, Node, parse
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
     import deltalake
 
-LONGEST_EXPRESSION = 100_000
 _SHOWN = 200
 _NO_VALUE = "springline: no row holds this 7c2f6a0e"
-_TOKENS = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|[^\W\d]\w*|"""
-    r"""(?<![\w.])(?P<fraction>(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?)|\d+""",
-    re.DOTALL,
-)
-"""The parts of a SQL text in which a number may lie that is none, and numbers that are written as fractions."""
+_CHANGING = frozenset({"random", "rand", "uuid"})
+BEYOND = "out of range: "
+"""What goes before a value that a column cannot hold, in what the engine says of it."""
+_MOMENTS = ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999")
+_MOST_REAL, _MOST_DOUBLE = "3.4028235677973362e38", "1.7976931348623157e308"
+"""The largest number that REAL rounds to a finite one, and the largest finite one at all."""
 _NO_FIELD = re.compile(r"No field named (?P<name>.+?)\.(?:\s|$)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression that has been judged. `sql` is what the engine is given, `columns` what it names, by table."""
+
+    sql: str
+    tree: Node
+    kind: pa.DataType
+    columns: frozenset[tuple[str, str]]
+    terms: tuple[Expression, ...] = ()
+    """The conditions that all have to hold, where there are several."""
+    joins: bool = False
+    """Whether it is an equation between two tables, one on each side, by which rows are found."""
+
+    def is_about(self, names: Sequence[str]) -> bool:
+        """Say whether it names no columns but these, of which there must be one."""
+        return bool(names) and all(name in names for _, name in self.columns)
 
 
 class Planner:
@@ -46,35 +68,55 @@ class Planner:
         self._builder = QueryBuilder()
         for name, table in tables.items():
             self._builder.register(name, table)
-        self._from = ", ".join(f'"{name}"' for name in tables)
+        self._from = ", ".join(quoted(name) for name in tables)
         self._columns = columns
 
-    def predicate(self, text: str, *, field: str) -> None:
-        """Raise `Refused` unless `text` is one expression of the type boolean."""
-        found = self._type_of(text, field=field)
-        if not pa.types.is_boolean(found):
+    def predicate(self, text: str, *, field: str) -> Expression:
+        """Return what `text` means; raises `Refused` unless it is one expression of the type boolean."""
+        judged = self._judged(text, field=field)
+        if not pa.types.is_boolean(judged.kind):
             raise refused(
                 Code.INVALID_REQUEST,
-                f"{field} is of type {found}, not a condition that is true or false",
+                f"{field} is of type {judged.kind}, not a condition that is true or false",
                 field=field,
                 value=text[:_SHOWN],
                 remedy="Give a SQL condition over the table's columns, such as id > 3; true stands for all rows.",
             )
+        changing = next((node.name[0] for node in judged.tree.walk() if node.is_call and node.name[0] in _CHANGING), "")
+        if changing:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{field} calls {changing!r}, which is something else each time it is asked",
+                field=field,
+                value=text[:_SHOWN],
+                remedy="Give a condition that each row answers by itself.",
+            )
+        return judged
 
-    def assignment(self, text: str, column: pa.Field, *, field: str) -> None:
-        """Raise `Refused` unless the values of `text` can be stored in `column` without changing."""
-        found = self._type_of(text, field=field)
-        if keeps_values(found, column.type) or _constant_fits(text, column.type):
-            return
+    def assignment(self, text: str, column: pa.Field, *, field: str) -> str:
+        """Return the SQL of `text` as it is stored in `column`; raises `Refused` unless its values do not change."""
+        judged = self._judged(text, field=field)
+        kept = keeps_values(judged.kind, column.type)
+        if judged.columns and kept:
+            return _bounded(judged, column.type)
+        sql = judged.sql
+        if judged.tree.kind is Kind.TEXT:
+            # A text for a column of another family is read as it is when it is compared with the column.
+            beside = Columns({"": pa.schema([column])})
+            tree, typed = self._typed(f"{quoted(column.name)} = {sql}", beside, field)
+            sql = typed.of(tree.children[1])
+        if not judged.columns and _constant_fits(sql, column.type):
+            return sql
         raise refused(
             Code.INVALID_REQUEST,
-            f"{field} is of type {found}, whose values would change in column {column.name!r} of type {column.type}",
+            f"{field} is of type {judged.kind}, whose values would change in column {column.name!r} of type "
+            f"{column.type}",
             field=field,
             value=text[:_SHOWN],
             remedy="Say what shall become of them, for example with CAST(... AS ...), ROUND or TRUNC.",
         )
 
-    def _type_of(self, text: str, *, field: str) -> pa.DataType:
+    def _judged(self, text: str, *, field: str) -> Expression:
         if not isinstance(text, str) or not text.strip() or len(text) > LONGEST_EXPRESSION or "\0" in text:
             raise refused(
                 Code.INVALID_REQUEST,
@@ -83,34 +125,81 @@ class Planner:
                 value=text[:_SHOWN] if isinstance(text, str) else repr(text)[:_SHOWN],
                 remedy="Give a SQL expression over the table's columns, such as id > 3.",
             )
-        # Once in brackets and once without: only what is one whole expression is planned alike both ways.
-        plans = [self._schema(f"SELECT ({text}\n) AS value FROM {self._from} LIMIT 0", text, field)]
-        plans.append(self._schema(f"SELECT {text}\n AS value FROM {self._from} LIMIT 0", text, field))
-        if any(len(plan) != 1 for plan in plans) or plans[0].types != plans[1].types:
-            raise self._not_one(text, field)
-        return plans[0].field(0).type
-
-    def _schema(self, query: str, text: str, field: str) -> pa.Schema:
-        try:
-            return pa.schema(self._builder.execute(query).schema)
-        except Exception as error:
-            raise self._refusal(error, text, field) from error
-        except BaseException as error:
-            raise_unless_panic(error)
-            raise self._not_one(text, field) from error
-
-    def _refusal(self, error: Exception, text: str, field: str) -> Refused:
-        return expression_refusal(error, text, field=field, columns=self._columns)
-
-    @staticmethod
-    def _not_one(text: str, field: str) -> Refused:
-        return refused(
-            Code.INVALID_REQUEST,
-            f"{field} is not one SQL expression",
-            field=field,
-            value=text[:_SHOWN],
-            remedy="Give one SQL expression over the table's columns, such as id > 3 AND day = '2026-01-01'.",
+        columns = Columns(self._columns)
+        tree, typed = self._typed(text, columns, field)
+        (kind,) = self._types([typed.sql], text, field)
+        terms = tuple(
+            Expression(typed.of(node), node, pa.bool_(), frozenset(columns.named(node)), joins=_joins(node, columns))
+            for node in (tree.children if tree.kind is Kind.AND else ())
         )
+        return Expression(typed.sql, tree, kind, frozenset(columns.named(tree)), terms, _joins(tree, columns))
+
+    def _typed(self, text: str, columns: Columns, field: str) -> tuple[Node, Typed]:
+        try:
+            tree = parse(text)
+            return tree, Typed(tree, columns, lambda pieces: self._types(pieces, text, field))
+        except Unlike as error:
+            raise refused(
+                Code.INVALID_REQUEST, f"{field} {error}", field=field, value=error.value, remedy=error.remedy
+            ) from error
+        except BadSql as error:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{field} is not one SQL expression: it {error}",
+                field=field,
+                value=text[:_SHOWN],
+                remedy="Give one SQL expression over the table's columns, such as id > 3 AND day = '2026-01-01'.",
+            ) from error
+
+    def _types(self, pieces: Sequence[str], text: str, field: str) -> list[pa.DataType]:
+        selected = ", ".join(f"{piece} AS c{number}" for number, piece in enumerate(pieces))
+        # What goes over many rows has no place in a condition, and the engine says so there.
+        every = " AND ".join(f"{piece} IS NULL" for piece in pieces)
+        query = f"SELECT {selected} FROM {self._from} WHERE {every} LIMIT 0"
+        try:
+            return list(pa.schema(self._builder.execute(query).schema).types)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise_unless_panic(error)
+            raise expression_refusal(error, text, field=field, columns=self._columns) from error
+
+
+def _joins(tree: Node, columns: Columns) -> bool:
+    sides = [{table for table, _ in columns.named(side)} for side in tree.children]
+    return (
+        tree.kind is Kind.COMPARED and "=" in tree.parts and sorted(map(len, sides)) == [1, 1] and sides[0] != sides[1]
+    )
+
+
+_SQL_TYPES = {"int8": "TINYINT", "int16": "SMALLINT", "int32": "INT", "int64": "BIGINT"}
+
+
+def _bounded(judged: Expression, wanted: pa.DataType) -> str:
+    """Return SQL that fails where a value is one that the column's type, or Delta's, has not."""
+    types = pa.types
+    sql = judged.sql
+    failing = "DATE"
+    if judged.tree.kind is Kind.COLUMN and judged.kind.equals(wanted):
+        return sql
+    if types.is_integer(wanted) or types.is_decimal(wanted):
+        name = _SQL_TYPES[str(wanted)] if types.is_integer(wanted) else f"DECIMAL({wanted.precision}, {wanted.scale})"
+        return sql if judged.kind.equals(wanted) else f"CAST({sql} AS {name})"
+    if types.is_date(wanted):
+        outside = f"{sql} < CAST('0001-01-01' AS DATE) OR {sql} > CAST('9999-12-31' AS DATE)"
+    elif types.is_timestamp(wanted):
+        zone = "None" if wanted.tz is None else 'Some("UTC")'
+        kind = f"'Timestamp(Microsecond, {zone})'"
+        sql = f"arrow_cast({sql}, {kind})"
+        first, last = (f"arrow_cast('{text}', {kind})" for text in _MOMENTS)
+        outside = f"{sql} < {first} OR {sql} > {last}"
+    elif types.is_float32(wanted) and types.is_float64(judged.kind):
+        # Infinities and NaN stay what they are.
+        outside = f"abs({sql}) > CAST('{_MOST_REAL}' AS DOUBLE) AND abs({sql}) <= CAST('{_MOST_DOUBLE}' AS DOUBLE)"
+        failing = "REAL"
+    else:
+        return sql
+    told = f"concat('{BEYOND}', CAST({sql} AS VARCHAR))"
+    return f"(CASE WHEN {outside} THEN CAST({told} AS {failing}) ELSE {sql} END)"
 
 
 def expression_refusal(
@@ -137,7 +226,9 @@ def expression_refusal(
         )
     said = " ".join(str(error).split())
     if type(error).__name__ == "PanicException":
-        said = f"the engine cannot do this, as it cannot subqueries ({said})"
+        said = f"the engine cannot do this ({said})"
+    if "Unable to convert expression to string" in said:
+        said = "it holds something that the engine cannot write into the table's log, such as an INTERVAL or a tuple"
     for prefix in ("Generic DeltaTable error: ", "External error: ", "Generic error: ", "Error during planning: "):
         said = said.replace(prefix, "")
     return refused(
@@ -149,20 +240,55 @@ def expression_refusal(
     )
 
 
-def is_about(text: str, schema: pa.Schema, names: Sequence[str]) -> bool:
-    """Say whether an expression can be planned with the columns `names` alone."""
-    from deltalake import DeltaTable, Schema  # noqa: PLC0415
+_VALUES = (
+    re.compile(rf"Cannot cast string '{BEYOND}(?P<value>[^']*)'"),
+    re.compile(r"Cannot cast string '(?P<value>[^']*)'"),
+    re.compile(r"value of (?P<value>\S+) is out of range"),
+    re.compile(r"Can't cast value (?P<value>\S+) to type"),
+    re.compile(r"[Oo]verflow (?:happened )?on:? ?(?P<value>[^\n]{1,100})"),
+    re.compile(r"(?P<value>\S+) is too large to store in a"),
+)
 
-    if not names:
-        return False
-    known = pa.schema([schema.field(name) for name in names])
-    with tempfile.TemporaryDirectory(prefix="springline-plan-") as folder:
-        table = DeltaTable.create(folder, Schema.from_arrow(known))
+
+def value_refusal(error: BaseException, text: str, *, field: str, column: pa.Field) -> Refused | None:
+    """Return what the engine says of a value that a column cannot hold, as a refusal; None if it is about another."""
+    if "Divide by zero" in str(error):
+        told = f"{field} divides by zero in a row"
+        return refused(Code.INVALID_REQUEST, told, field=field, value=text[:_SHOWN], remedy="Use NULLIF(..., 0).")
+    found = next(filter(None, (one.search(str(error)) for one in _VALUES)), None)
+    if found is None:
+        return None
+    value = found["value"]
+    return refused(
+        Code.INVALID_REQUEST,
+        f"{field} comes to {value} in a row, which column {column.name!r} of type {column.type} cannot hold",
+        field=field,
+        value=value,
+        remedy=f"Leave such rows out by a condition, or say what shall become of them; given was {text[:_SHOWN]}.",
+    )
+
+
+def failing(
+    table: deltalake.DeltaTable, assigned: Mapping[str, tuple[str, str]], where: str | None, schema: pa.Schema
+) -> Refused | None:
+    """Find the assignment that fails over the rows of `table`, by computing one after another; None if none does.
+
+    `assigned`: what was given and its SQL, by column.
+    """
+    from deltalake import QueryBuilder  # noqa: PLC0415
+
+    for name, (text, sql) in assigned.items():
+        query = f"SELECT {sql} FROM target" + ("" if where is None else f" WHERE {where}")
         try:
-            Planner({"target": table}, {"target": known}).predicate(text, field="where")
-        except Refused:
-            return False
-    return True
+            for _ in pa.RecordBatchReader.from_stream(QueryBuilder().register("target", table).execute(query)):
+                pass
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise_unless_panic(error)
+            told = value_refusal(error, text, field=f"set.{name}", column=schema.field(name))
+            if told is not None:
+                return told
+    return None
 
 
 def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
@@ -173,12 +299,13 @@ def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
     return f"{_row_value(schema, partition_by)} <> '{_NO_VALUE}'"
 
 
-def _row_value(schema: pa.Schema, partition_by: Sequence[str]) -> str:
+def _row_value(schema: pa.Schema, partition_by: Sequence[str], table: str | None = None) -> str:
     for field in schema:
         kind = field.type
         plain_ = not pa.types.is_nested(kind) and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind)
         if plain_ and field.name not in partition_by:
-            return f"coalesce(CAST({quoted(field.name)} AS VARCHAR), '')"
+            name = quoted(field.name) if table is None else f"{quoted(table)}.{quoted(field.name)}"
+            return f"coalesce(CAST({name} AS VARCHAR), '')"
     raise refused(
         Code.UNSUPPORTED_FEATURE,
         "the table has only nested and binary columns, by which rows are not deleted",
@@ -188,30 +315,22 @@ def _row_value(schema: pa.Schema, partition_by: Sequence[str]) -> str:
     )
 
 
-def engine_condition(text: str, schema: pa.Schema, partition_by: Sequence[str]) -> str:
-    """Return a condition by which the library takes the rows that `text` is true for, and no others.
+def engine_condition(
+    judged: Expression, schema: pa.Schema, partition_by: Sequence[str], table: str | None = None
+) -> str:
+    """Return a condition by which the library takes the rows that `judged` is true for, and no others.
 
-    The library casts a number in a condition to the type of what it is compared with, so that `id = 1.5` finds a whole
-    number 1; and it judges files and groups of rows by their least and greatest values, among which NaN is not. Where
-    either may count, the condition is one that it can only judge row by row.
+    The library judges files and groups of rows by their least and greatest values, among which NaN is not. Where that
+    may count, the condition is one that it can only judge row by row. `table`: what the table is called in a merge,
+    whose conditions are told apart, so that those by which rows are found stay what they are.
     """
-    safe = [field.name for field in schema if not _has_fractions(field.type)]
-    whole = kept_fractions(text)
-    if whole == text and (len(safe) == len(schema) or is_about(text, schema, safe)):
-        return text
-    value = _row_value(schema, partition_by)
-    return f"CASE WHEN ({whole}\n) THEN {value} ELSE '{_NO_VALUE}' END <> '{_NO_VALUE}'"
-
-
-def kept_fractions(text: str) -> str:
-    """Return an expression whose fractions, such as 1.5, stay so beside the whole numbers they are compared with."""
-    return _TOKENS.sub(lambda found: f"CAST({found[0]} AS DOUBLE)" if found["fraction"] else found[0], text)
-
-
-def _has_fractions(kind: pa.DataType) -> bool:
-    if pa.types.is_nested(kind):
-        return any(_has_fractions(kind.field(index).type) for index in range(kind.num_fields))
-    return bool(pa.types.is_floating(kind))
+    if table is not None and judged.terms:
+        return "(" + " AND ".join(engine_condition(one, schema, partition_by, table) for one in judged.terms) + ")"
+    named = {name for of, name in judged.columns if table in (None, of)}
+    if not any(has_fractions(schema.field(name).type) for name in named) or (table is not None and judged.joins):
+        return judged.sql
+    value = _row_value(schema, partition_by, table)
+    return f"CASE WHEN {judged.sql} THEN {value} ELSE '{_NO_VALUE}' END <> '{_NO_VALUE}'"
 
 
 @contextmanager
@@ -261,7 +380,7 @@ def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     from deltalake import QueryBuilder  # noqa: PLC0415
 
     try:
-        rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT ({text}\n) AS value")).read_all()
+        rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
         (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
         if pa.types.is_string(given.type):
             # The library reads texts as other types, as all of SQL does; what it cannot read fails.
@@ -343,8 +462,3 @@ def column_of(schema: pa.Schema, name: str, *, field: str) -> pa.Field:
             remedy=f"Its columns are {', '.join(schema.names)}. Names are case-sensitive.",
         )
     return schema.field(name)
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as SQL takes it, whatever characters it holds."""
-    return '"' + name.replace('"', '""') + '"'

@@ -10,7 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springline.client.changes import Change, Changer, ChangeResult, Commit, Metrics
-from springline.client.expressions import column_of, kept_fractions, planner_of_merge, quoted
+from springline.client.comparing import quoted
+from springline.client.expressions import (
+    Expression,
+    column_of,
+    engine_condition,
+    planner_of_merge,
+    value_refusal,
+)
+from springline.client.reading import TARGET
 from springline.client.rows import MergeRows
 from springline.client.scratch import writer_properties
 from springline.errors import Code, Refused, refused
@@ -18,7 +26,7 @@ from springline.errors import Code, Refused, refused
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-TARGET, SOURCE = "target", "source"
+SOURCE = "source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,14 @@ class _Clause:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the expressions of a merge mean in the table as it is."""
+
+    on: Expression
+    clauses: list[tuple[_Clause, Expression | None, dict[str, str]]]
+
+
 class Merge:
     """A merge that is being put together; `execute()` does it, exactly once under its key.
 
@@ -61,6 +77,7 @@ class Merge:
         if self._target == self._source:
             raise _bad("source_alias", source, "is the alias of the target too", "Give two different aliases.")
         self._clauses: list[_Clause] = []
+        self._judged: _Judged
 
     def when_matched_update(self, set: Mapping[str, str], *, predicate: str | None = None) -> Self:
         """Give columns of a target row new values where a source row matches it."""
@@ -96,13 +113,15 @@ class Merge:
             raise _bad(
                 "clauses", [], "are none, so that the merge does nothing", "Add a clause, as when_matched_update."
             )
+        if not self._rows.table.column_names:
+            raise _bad("source", None, "has neither rows nor columns", "Pass a frame, whose columns are known.")
         arguments = {
             "source": self._rows.fingerprint,
             "on": self._on,
             "aliases": [self._target, self._source],
             "clauses": [clause.known for clause in self._clauses],
         }
-        change = Change("merge", arguments, self._check, self._run, field="on")
+        change = Change("merge", arguments, self._check, self._run, field="on", blamed=self._blamed)
         return self._changer.do(change, self._key)
 
     def _with(self, clause: _Clause) -> Self:
@@ -114,15 +133,30 @@ class Merge:
     def _check(self, table: DeltaTable, schema: pa.Schema) -> None:
         rows = self._rows.for_table(schema)
         with planner_of_merge(table, schema, self._target, rows.schema, self._source) as planner:
-            planner.predicate(self._on, field="on")
+            judged = planner.predicate(self._on, field="on")
+            clauses = []
             for clause in self._clauses:
+                condition, updates = None, {}
                 if clause.predicate is not None:
-                    planner.predicate(clause.predicate, field=f"{clause.method}.predicate")
-                if clause.set is None:
-                    continue
-                for name, text in self._assignments(clause, rows.schema, schema).items():
-                    column = column_of(schema, name, field=f"{clause.method}.set")
-                    planner.assignment(text, column, field=f"{clause.method}.set.{name}")
+                    condition = planner.predicate(clause.predicate, field=f"{clause.method}.predicate")
+                if clause.set is not None:
+                    for name, text in self._assignments(clause, rows.schema, schema).items():
+                        column = column_of(schema, name, field=f"{clause.method}.set")
+                        updates[name] = planner.assignment(text, column, field=f"{clause.method}.set.{name}")
+                clauses.append((clause, condition, updates))
+        self._judged = _Judged(judged, clauses)
+
+    def _blamed(self, table: DeltaTable, schema: pa.Schema, error: BaseException) -> Refused | None:
+        """Name the value, and the one column that is computed; of several, nobody says which it was."""
+        computed = [
+            (f"{clause.method}.set.{name}", name, text)
+            for clause, _, _ in self._judged.clauses
+            for name, text in (clause.set or {}).items()
+        ]
+        if len(computed) != 1:
+            return None
+        ((field, name, text),) = computed
+        return value_refusal(error, text, field=field, column=schema.field(self._bare(name)))
 
     def _assignments(self, clause: _Clause, source: pa.Schema, schema: pa.Schema) -> dict[str, str]:
         if not clause.everything:
@@ -146,34 +180,38 @@ class Merge:
     def _run(self, table: DeltaTable, commit: Commit) -> Metrics:
         schema = pa.schema(table.schema().to_arrow())
         rows = self._rows.for_table(schema)
+        by = table.metadata().partition_columns
+        judged = self._judged
         merger = table.merge(
             rows,
-            kept_fractions(self._on),
+            engine_condition(judged.on, schema, by, self._target),
             source_alias=self._source,
             target_alias=self._target,
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
-        for clause in self._clauses:
+        for clause, condition, updates in judged.clauses:
             method = getattr(merger, clause.method)
-            predicate = None if clause.predicate is None else kept_fractions(clause.predicate)
+            predicate = None if condition is None else engine_condition(condition, schema, by, self._target)
             if clause.set is None:
                 method(predicate=predicate)
             else:
-                given = self._assignments(clause, rows.schema, schema)
-                updates = {f"{quoted(self._target)}.{quoted(name)}": text for name, text in given.items()}
-                method(updates, predicate=predicate)
+                named = {f"{quoted(self._target)}.{quoted(name)}": sql for name, sql in updates.items()}
+                method(named, predicate=predicate)
         return merger.execute()
 
 
-def on_columns(rows: MergeRows, names: Sequence[str]) -> str:
+def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
     """Return the condition that rows match where they agree in the columns `names`, none of them null.
 
     Raises `Refused` if the source has two rows that agree in them: which of the two should count?
     """
-    if not names:
-        raise _bad("on", [], "names no column", "Name the columns by which rows are told apart.")
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        told = "is not a column's name, nor a list of them"
+        raise _bad("on", repr(names)[:100], told, "Name the columns by which rows are told apart, as on=['id'].")
     for name in names:
         column_of(rows.table.schema, name, field="on")
     try:

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from springline.client.engine import check_process
+from springline.client.expressions import Planner
 from springline.client.plain import bad_column
-from springline.errors import Code, refused
+from springline.errors import Refused
 
 LONGEST_FOLDER = 255
 """The longest name that file systems take: a partition value is a folder's name, percent-encoded."""
@@ -128,24 +129,20 @@ def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[
     check_process()
     with tempfile.TemporaryDirectory(prefix="springline-where-") as folder:
         deltalake.write_deltalake(folder, numbered.to_reader())
-        # As a column: what the engine makes of it as a filter is not the same, as for `p NOT IN (1, NULL)`.
-        query = f"SELECT {_NUMBER}, ({where}\n) AS {_FITS} FROM t"
+        table = deltalake.DeltaTable(folder)
         try:
-            found = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(folder)).execute(query).read_all()
-        except deltalake.exceptions.DeltaError as error:
-            raise refused(
-                Code.INVALID_REQUEST,
-                f"where={where!r} is no predicate over the partition columns: {str(error).splitlines()[0]}",
-                field="where",
-                value=where,
-                remedy=f"Write SQL over {', '.join(partition_by)} only, such as {partition_by[0]} = '...'."
-                if partition_by
-                else "The table is not partitioned: leave where out.",
+            judged = Planner({"target": table}, {"target": values.schema}).predicate(where, field="where")
+        except Refused as error:
+            told = f"it is no condition over the partition columns {', '.join(partition_by)}"
+            raise Refused(
+                error.refusal.model_copy(update={"message": f"{error.refusal.message}; {told}", "value": where[:200]})
             ) from error
-        table = pa.table(found)
+        # As a column: what the engine makes of it as a filter is not the same, as for `p NOT IN (1, NULL)`.
+        query = f"SELECT {_NUMBER}, {judged.sql} AS {_FITS} FROM target"
+        found = pa.table(deltalake.QueryBuilder().register("target", table).execute(query).read_all())
         numbers = {
             number
-            for number, fits in zip(*(table[name].to_pylist() for name in (_NUMBER, _FITS)), strict=True)
+            for number, fits in zip(*(found[name].to_pylist() for name in (_NUMBER, _FITS)), strict=True)
             if fits is True
         }
     return [index in numbers for index in range(values.num_rows)]

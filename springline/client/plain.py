@@ -56,25 +56,40 @@ def check_names(fields: Iterator[pa.Field] | pa.Schema, path: str = "") -> None:
         seen[field.name.lower()] = field.name
 
 
-def plain_type(kind: pa.DataType, path: str) -> pa.DataType:
-    """Return the plain form of a type; raises `Refused`, naming `path` and type, for one that Delta does not have."""
+def plain_type(kind: pa.DataType, path: str, *, nulls: bool = False) -> pa.DataType:
+    """Return the plain form of a type; raises `Refused`, naming `path` and type, for one that Delta does not have.
+
+    `nulls`: keep what it says of where nulls may be, as a table's columns need it. Of rows, what they hold counts.
+    """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type, path)
+        return plain_type(kind.storage_type, path, nulls=nulls)
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return plain_type(kind.value_type, path)
+        return plain_type(kind.value_type, path, nulls=nulls)
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.string()
     if is_binary(kind):
         return pa.binary()
     if types.is_map(kind):
-        return pa.map_(plain_type(kind.key_type, entry(path, "key")), plain_type(kind.item_type, entry(path, "value")))
+        item = plain_type(kind.item_type, entry(path, "value"), nulls=nulls)
+        key = plain_type(kind.key_type, entry(path, "key"), nulls=nulls)
+        return pa.map_(key, pa.field("value", item, not nulls or kind.item_field.nullable))
     if is_list(kind):
-        return pa.list_(pa.field("element", plain_type(kind.value_type, element(path))))
+        inner = plain_type(kind.value_type, element(path), nulls=nulls)
+        return pa.list_(pa.field("element", inner, not nulls or kind.value_field.nullable))
     if types.is_struct(kind):
         fields = [kind.field(index) for index in range(kind.num_fields)]
         check_names(iter(fields), f"{path}.")
-        return pa.struct([pa.field(one.name, plain_type(one.type, f"{path}.{one.name}")) for one in fields])
+        return pa.struct(
+            [
+                pa.field(
+                    one.name,
+                    plain_type(one.type, f"{path}.{one.name}", nulls=nulls),
+                    not nulls or one.nullable,
+                )
+                for one in fields
+            ]
+        )
     if types.is_decimal(kind) and kind.bit_width <= 128:
         return pa.decimal128(kind.precision, kind.scale)
     if (

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
+from urllib.parse import unquote
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from springline import paths
+from springline.client.comparing import quoted
 from springline.client.engine import Place, open_table
 from springline.client.expressions import (
+    Expression,
     Planner,
     column_of,
     engine_condition,
     expression_refusal,
-    quoted,
     raise_unless_panic,
 )
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
+from springline.client.scratch import has_fractions
 from springline.client.writing import Table
 from springline.delta.history import HistoryRow, history_row
 from springline.errors import Code, Refused, refused
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 
 LOGS_TOGETHER = 64
 _KEPT = "springline: kept"
+TARGET = "target"
+"""What expressions may call the table that they are about."""
 LONGEST_HISTORY = 100_000
 
 
@@ -196,13 +205,16 @@ class TableSnapshot:
         schema = pa.schema(self._table.schema().to_arrow())
         names = schema.names if columns is None else [column_of(schema, name, field="columns").name for name in columns]
         try:
+            judged = None
             if where is not None:
-                Planner({"target": self._table}, {"target": schema}).predicate(where, field="where")
+                judged = Planner({TARGET: self._table}, {TARGET: schema}).predicate(where, field="where")
             wanted = pa.schema([schema.field(name).with_nullable(True) for name in names])
-            # The engine works with types of its own, such as views of strings.
-            return self._rows(names, where).cast(wanted)
+            rows, kept = self._rows(names, judged)
+            # The engine works with types of its own, such as views of strings, of which not all can be filtered.
+            rows = rows.cast(wanted)
+            return rows if kept is None else rows.filter(kept)
         except BaseException as error:
-            if not isinstance(error, DeltaError):
+            if not isinstance(error, DeltaError) and type(error) is not Exception:
                 raise_unless_panic(error)
             raise expression_refusal(error, where or "", field="where", columns={self._name: schema}) from error
 
@@ -219,36 +231,57 @@ class TableSnapshot:
         """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads what is asked of it."""
         polars = library("polars")
         rows: pl.DataFrame | pl.LazyFrame
-        if lazy:
-            rows = polars.scan_pyarrow_dataset(self._table.to_pyarrow_dataset())
-        else:
-            rows = polars.from_arrow(self.to_arrow())
+        rows = polars.scan_pyarrow_dataset(dataset_of(self._table)) if lazy else polars.from_arrow(self.to_arrow())
         return rows
 
     def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """Return a DuckDB relation over the rows, of `connection` or DuckDB's default one; it needs no extension."""
-        relation: duckdb.DuckDBPyRelation = library("duckdb").from_arrow(
-            self._table.to_pyarrow_dataset(), connection=connection
-        )
+        relation: duckdb.DuckDBPyRelation = library("duckdb").from_arrow(dataset_of(self._table), connection=connection)
         return relation
 
-    def _rows(self, names: Sequence[str], where: str | None) -> pa.Table:
+    def _rows(self, names: Sequence[str], where: Expression | None) -> tuple[pa.Table, pa.ChunkedArray | None]:
         from deltalake import QueryBuilder  # noqa: PLC0415
 
         columns = ", ".join(quoted(name) for name in names)
-        query = f"SELECT {columns} FROM target"
+        query = f"SELECT {columns} FROM {TARGET}"
         if where is not None:
             # The engine takes a condition over partition columns for true where it cannot rule a file out: so the
             # condition is a column too, and the rows are those where that is true.
             schema = pa.schema(self._table.schema().to_arrow())
             condition = engine_condition(where, schema, self._table.metadata().partition_columns)
-            query = f"SELECT {columns}, ({where}\n) AS {quoted(_KEPT)} FROM target WHERE ({condition}\n)"
-        rows = pa.table(QueryBuilder().register("target", self._table).execute(query).read_all())
-        return rows if where is None else rows.filter(rows.column(_KEPT)).select(list(names))
+            query = f"SELECT {columns}, {where.sql} AS {quoted(_KEPT)} FROM {TARGET} WHERE ({condition})"
+        rows = pa.table(QueryBuilder().register(TARGET, self._table).execute(query).read_all())
+        return (rows, None) if where is None else (rows.select(list(names)), rows.column(_KEPT))
 
     def __repr__(self) -> str:
         """Return name and version."""
         return f"{type(self).__name__}({self._name!r}, version={self.version})"
+
+
+def dataset_of(table: DeltaTable) -> pads.Dataset:
+    """Return the table as a pyarrow dataset that leaves out files by their partition values only.
+
+    delta-rs's own takes a bound that a file's statistics do not have, as of infinities, for one that no value keeps.
+    """
+    dataset = table.to_pyarrow_dataset()
+    if not any(has_fractions(field.type) for field in dataset.schema):
+        return dataset
+    files = pa.table(table.get_add_actions())
+    by = table.metadata().partition_columns
+    held = files.column("partition").combine_chunks() if by else None
+    whole = {
+        unquote(path): None if held is None else _partition(held[index], by)
+        for index, path in enumerate(files.column("path").to_pylist())
+    }
+    fragments = [
+        dataset.format.make_fragment(one.path, dataset.filesystem, whole[one.path]) for one in dataset.get_fragments()
+    ]
+    return pads.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+def _partition(values: pa.StructScalar, by: Sequence[str]) -> pc.Expression:
+    found = [pc.field(name) == values[name] if values[name].is_valid else pc.field(name).is_null() for name in by]
+    return functools.reduce(operator.and_, found)
 
 
 def library(name: str) -> ModuleType:

@@ -11,6 +11,7 @@ from springline.client.fingerprint import Fingerprint
 from springline.client.plain import check_names, plain_type
 from springline.client.sources import batches, schema_of
 from springline.client.writing import plain_pieces
+from springline.errors import Refused
 
 
 class MergeRows:
@@ -49,6 +50,10 @@ class MergeRows:
 
 
 def _without_rows(data: Any) -> pa.Table:
-    schema = schema_of(data)
+    """Return a table without rows, with the columns that `data` tells of."""
+    try:
+        schema = schema_of(data)
+    except Refused:
+        schema = pa.schema([])
     check_names(schema)
     return pa.schema([(field.name, plain_type(field.type, field.name)) for field in schema]).empty_table()

@@ -32,7 +32,7 @@ def delta_columns(schema: pa.Schema) -> list[dict[str, Any]]:
 
 def _delta_type(kind: pa.DataType, path: str) -> pa.DataType:
     """Return the Delta form of an Arrow type, in Arrow's words."""
-    return _widened(plain_type(kind, path), path)
+    return _widened(plain_type(kind, path, nulls=True), path)
 
 
 def _widened(kind: pa.DataType, path: str) -> pa.DataType:
@@ -46,14 +46,16 @@ def _widened(kind: pa.DataType, path: str) -> pa.DataType:
     if types.is_date64(kind):
         return pa.date32()
     if types.is_list(kind):
-        return pa.list_(pa.field("element", _widened(kind.value_type, f"{path}[]")))
+        return pa.list_(pa.field("element", _widened(kind.value_type, f"{path}[]"), kind.value_field.nullable))
     if types.is_map(kind):
-        return pa.map_(_widened(kind.key_type, f"{path}{{key}}"), _widened(kind.item_type, f"{path}{{value}}"))
+        item = pa.field("value", _widened(kind.item_type, f"{path}{{value}}"), kind.item_field.nullable)
+        return pa.map_(_widened(kind.key_type, f"{path}{{key}}"), item)
     if types.is_struct(kind):
         if kind.num_fields == 0:
             raise bad_type(path, kind, "Give the struct a field, or leave the column out.")
         fields = [kind.field(index) for index in range(kind.num_fields)]
-        return pa.struct([pa.field(one.name, _widened(one.type, f"{path}.{one.name}")) for one in fields])
+        inner = [pa.field(one.name, _widened(one.type, f"{path}.{one.name}"), one.nullable) for one in fields]
+        return pa.struct(inner)
     return kind
 
 
@@ -79,7 +81,8 @@ def _merge(struct: dict[str, Any], fields: list[pa.Field], path: str) -> bool:
         if field.name.lower() in folded:
             other = folded[field.name.lower()]
             raise bad_column(inner, f"differs from {other!r} only in case", field.name, f"Rename it to {other!r}.")
-        (added,) = delta_columns(pa.schema([pa.field(field.name, _delta_type(field.type, inner))]))
+        # What is added is null in the rows that are there, so nothing in it may have to be something.
+        (added,) = delta_columns(pa.schema([pa.field(field.name, _widened(plain_type(field.type, inner), inner))]))
         struct["fields"].append(added)
         changed = True
     return changed

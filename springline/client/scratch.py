@@ -24,8 +24,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import deltalake
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from springline import paths
 from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
@@ -113,7 +115,7 @@ class Scratch:
             if isinstance(error, (deltalake.exceptions.DeltaError, OSError, ValueError)):
                 raise WriteFailed(f"the data files could not be written: {error}") from error
             raise
-        return self._taken()
+        return self._taken(watched.unbounded)
 
     def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
         """Write version 0 of the scratch table. The library's own leaves out features that nested columns need."""
@@ -136,13 +138,16 @@ class Scratch:
         lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
         (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
-    def _taken(self) -> Files:
+    def _taken(self, unbounded: Mapping[tuple[str, ...], pa.DataType]) -> Files:
         """Take the actions from the scratch table's log, make its files durable, and remove the log."""
         log = self._folder / paths.DELTA_LOG_FOLDER
         lines = [
             orjson.loads(line) for file in sorted(log.glob("*.json")) for line in file.read_bytes().split(b"\n") if line
         ]
         found = [line["add"] for line in lines if "add" in line]
+        for path, kind in unbounded.items():
+            for add in found:
+                add["stats"] = _widened(add.get("stats"), path, kind)
         shutil.rmtree(log)
         names = [unquote(add["path"]) for add in found]
         if self._temporary is None:
@@ -193,18 +198,58 @@ class Scratch:
 
 
 class _Watched:
-    """Batches for the library, which tells of an error in them by its text only: the error itself is kept here."""
+    """Batches for the library, which tells of an error in them by its text only: the error itself is kept here.
+
+    `unbounded`: the floating-point columns, and fields of structs, that hold NaN, with their types.
+    """
 
     def __init__(self, rows: Iterator[pa.RecordBatch]) -> None:
         self._rows = rows
         self.error: BaseException | None = None
+        self.unbounded: dict[tuple[str, ...], pa.DataType] = {}
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            yield from self._rows
+            for batch in self._rows:
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    self._look(column, (name,))
+                yield batch
         except BaseException as error:
             self.error = error
             raise
+
+    def _look(self, column: pa.Array, path: tuple[str, ...]) -> None:
+        if pa.types.is_struct(column.type):
+            for field_, inner in zip(column.type, column.flatten(), strict=True):
+                self._look(inner, (*path, field_.name))
+        elif pa.types.is_floating(column.type) and path not in self.unbounded and pc.any(pc.is_nan(column)).as_py():
+            self.unbounded[path] = column.type
+
+
+def _widened(stats: str | None, path: tuple[str, ...], kind: pa.DataType) -> str | None:
+    """Return a file's statistics with the widest bounds of a column that may hold NaN.
+
+    The library leaves NaN out of the bounds, so that readers rule out rows with NaN, which is greater than any number.
+    No bound at all would be as right, but delta-rs's own Arrow dataset takes a missing one for one that no value keeps.
+    A bound that is empty because it is an infinity, which JSON has not, stays so: readers go by no other then.
+    """
+    if stats is None:
+        return None
+    told = orjson.loads(stats)
+    most = float(np.finfo(np.float32 if pa.types.is_float32(kind) else np.float64).max)
+    held = []
+    for member in ("nullCount", "minValues", "maxValues"):
+        inner = told.setdefault(member, {})
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        held.append(inner)
+    nulls, least, greatest = held
+    name = path[-1]
+    infinite = any(one.get(name, 0.0) is None for one in (least, greatest))
+    if infinite or name not in nulls or nulls[name] == told["numRecords"]:
+        return stats
+    least[name], greatest[name], told["tightBounds"] = -most, most, False
+    return orjson.dumps(told).decode()
 
 
 def target_file_bytes(settings: Mapping[str, str]) -> int:
@@ -216,6 +261,13 @@ def writer_properties(settings: Mapping[str, str]) -> deltalake.WriterProperties
     """Return what the Parquet writer is told for a table with these properties."""
     codec = settings.get(table_properties.CODEC, "snappy").lower()
     return deltalake.WriterProperties(compression=table_properties.CODECS[codec])
+
+
+def has_fractions(kind: pa.DataType) -> bool:
+    """Say whether a type is a floating-point one, or has one in it."""
+    if pa.types.is_nested(kind):
+        return any(has_fractions(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind))
 
 
 def check_settings(settings: Mapping[str, str], table: str) -> None:

@@ -12,9 +12,9 @@ from springline.client import changes, compaction, reading, writing
 from springline.client.changes import Changer, ChangeResult
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
-from springline.client.merging import SOURCE, TARGET, Merge, on_columns
+from springline.client.merging import SOURCE, Merge, on_columns
 from springline.client.raw import commit_actions
-from springline.client.reading import Reached, TableSnapshot, reached
+from springline.client.reading import TARGET, Reached, TableSnapshot, reached
 from springline.client.rows import MergeRows
 from springline.client.writing import Table, WriteResult, new_key
 from springline.delta.history import HistoryRow
@@ -87,6 +87,8 @@ class DeltaTable:
     def delete(self, where: str, *, key: str | None = None) -> ChangeResult:
         """Delete the rows for which the SQL condition `where` is true, exactly once; `"true"` stands for all.
 
+        It is one expression over the row's own columns. Only like is compared with like; a text in quotes is read as
+        what it stands beside (`day = '2026-01-01'`), and refused if it is none (`springline.client.comparing`).
         `key` as in `append`: the same operation under the same key is done once, for ever, also by another process.
         Raises as `springline.client.changes.Changer.do` does.
         """
@@ -110,10 +112,13 @@ class DeltaTable:
     def upsert(self, source: Any, on: str | Sequence[str], *, key: str | None = None) -> ChangeResult:
         """Update the rows that agree with a source row in the columns `on`, and insert the others, exactly once.
 
-        `source`: what `append` takes. Columns that it lacks keep their values, and are null in new rows.
+        `source`: what `append` takes. Columns that it lacks keep their values, and are null in new rows. Without rows
+        there is nothing to do: no commit is made, and the key is free.
         """
         rows = MergeRows(source)
-        condition = on_columns(rows, [on] if isinstance(on, str) else on)
+        if rows.table.num_rows == 0:
+            return ChangeResult(version=self._reached().latest_version, changed=False)
+        condition = on_columns(rows, on)
         merge = Merge(Changer(self._reached()), rows, condition, key=key, target=TARGET, source=SOURCE)
         return merge.when_matched_update_all().when_not_matched_insert_all().execute()
 

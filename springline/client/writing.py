@@ -287,7 +287,6 @@ class _Overwrite:
                 remedy="Overwrite it with an engine that writes deletion vectors, through the API.",
             )
         if self._where is not None and not layout.partition_by:
-            matching(self._where, (), pa.table({"nothing": pa.array([], pa.int64())}))
             raise refused(
                 Code.INVALID_REQUEST,
                 f"where={self._where!r}: table {self._table.name!r} is not partitioned",

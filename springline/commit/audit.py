@@ -117,7 +117,7 @@ class _LogJudge:
     async def problem(self, version: int, log: bytes) -> tuple[str, str] | None:
         """Return what is wrong with a version's log file and what to do, None if nothing is."""
         try:
-            payload = await asyncio.to_thread(parse_payload, log, complete=False, limit=len(log))
+            payload = await asyncio.to_thread(parse_payload, log, complete=False, limit=len(log), own=True)
             await self._fit(version, payload)
         except Refused as error:
             facts = facts_of_log(version, log)

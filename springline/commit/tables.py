@@ -29,7 +29,7 @@ from springline.delta.create import NewTable, check_creation, is_version_zero_of
 from springline.delta.features import require_supported
 from springline.delta.fit import FileRules
 from springline.delta.registry import Claim, TableEntry
-from springline.delta.roots import ancestors, default_owner, roots_of_location
+from springline.delta.roots import ancestors, check_new_root, default_owner, roots_of_location
 from springline.delta.table_request import AdoptTable, CreateTable, check_name
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
@@ -58,6 +58,8 @@ async def create_table(
     named = spec.location is not None
     place = _Place(store, scope, spec.name, root, default_owner(root) or table_id, named_by_caller=named)
     await place.look()
+    if spec.location is not None and place.entry is None:
+        check_new_root(root, spec.location)
     missing = await _version_zero_missing(place, new)
     await place.claim_root()
     if missing:

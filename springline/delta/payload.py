@@ -15,6 +15,7 @@ from springline.delta.identity import sha256_hex
 from springline.delta.metadata import judge_metadata
 from springline.delta.shown import shortened, shown
 from springline.delta.strictjson import BadJson, strict_json, texts_of
+from springline.delta.transactions import is_own
 from springline.errors import Code, Refusal, Refused, refused
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
@@ -167,13 +168,19 @@ def _no_nul(action: dict[str, Any]) -> None:
 
 
 def parse_payload(
-    data: bytes, *, field: str = "payload", complete: bool = True, limit: int = MAX_PAYLOAD_BYTES
+    data: bytes,
+    *,
+    field: str = "payload",
+    complete: bool = True,
+    limit: int = MAX_PAYLOAD_BYTES,
+    own: bool = False,
 ) -> Payload:
     """Parse staged bytes; raises `Refused` (INVALID_PAYLOAD, PAYLOAD_TOO_LARGE) naming line, value and remedy.
 
     Without `complete`, a file's action that lacks a required field is left to be refused by its table
     (`Payload.incomplete`): the reference system's folders without protocol and metadata take such ones. `limit` is in
-    bytes; only log files of other writers may be larger than what is staged.
+    bytes; only log files of other writers may be larger than what is staged. `own`: take a `txn` of an application
+    that stands for an idempotency key, as log files have it that our own operations wrote.
     """
     if len(data) > limit:
         raise refused(
@@ -206,6 +213,8 @@ def parse_payload(
         elif kind == "remove":
             _once(removed, path, line, "is removed", "path")
         elif kind == "txn":
+            if not own and is_own(action["appId"]):
+                raise bad_action(line, _reserved(action["appId"]))
             _once(named, (kind, action["appId"]), line, "has a txn", "appId")
             data_lines.append(raw.strip())
         elif kind == "domainMetadata":
@@ -244,6 +253,15 @@ def parse_payload(
         lines=tuple(lines),
         removed=frozenset((path, vector_id(line.action.get("deletionVector"))) for path, line in removed.items()),
         incomplete=incomplete,
+    )
+
+
+def _reserved(app_id: str) -> BadAction:
+    return BadAction(
+        "appId",
+        app_id,
+        "is an application that stands for an idempotency key, and only Springline's own operations commit as it",
+        "Give the transaction an application id of your own, and the key as the commit's idempotency key.",
     )
 
 

@@ -41,6 +41,15 @@ def _check(root: str, location: str) -> None:
         raise _bad(location, "is the folder of all default locations", "name a folder below it")
 
 
+def check_new_root(root: str, location: str) -> None:
+    """Raise `Refused` (`INVALID_PATH`) if a table that is made now may not have this root; one that is there may."""
+    _, folder = paths.area_and_folder(root)
+    pair = next((segment for segment in folder.split("/") if "=" in segment), None)
+    if pair is not None:
+        problem = f"has the folder {pair!r}, which engines take for a partition column and its value"
+        raise _bad(location, problem, "name folders without =")
+
+
 def default_owner(root: str) -> str | None:
     """Return the id of the table whose default location, of old or new, `root` is; None if it is nobody's.
 

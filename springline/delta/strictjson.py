@@ -17,7 +17,11 @@ from springline.delta.bounds import MAX_JSON_DEPTH, MAX_JSON_ELEMENTS
 
 
 class BadJson(ValueError):
-    """A text is not JSON that every reader understands alike; the message goes on from "it "."""
+    """A text is not JSON that every reader understands alike; the message goes on from "it ". `piece`: the key."""
+
+    def __init__(self, message: str, piece: str | None = None) -> None:
+        super().__init__(message)
+        self.piece = piece
 
 
 def strict_json(text: bytes) -> Any:
@@ -37,22 +41,30 @@ def strict_json(text: bytes) -> Any:
     if isinstance(value, (dict, list)):
         if text.count(b"{") + text.count(b"[") <= MAX_JSON_DEPTH and orjson.dumps(value) == text:
             return value
-        keys = count_keys(value)
-        # Each key has a colon of its own, so as many colons as keys are proof; most texts have more colons than that.
-        if keys not in (text.count(b":"), _keys_written(text)):
-            _find_repeated_key(text)
+        check_keys(text, value)
     return value
 
 
-def count_keys(value: Any) -> int:
+def check_keys(text: bytes, value: Any, *, depth: int = MAX_JSON_DEPTH) -> None:
+    """Raise `BadJson` if an object in `text`, which `value` was parsed from, has a key twice, or lies too deep."""
+    if not isinstance(value, (dict, list)):
+        return
+    keys = count_keys(value, depth=depth)
+    # Each key has a colon of its own, so as many colons as keys are proof; most texts have more colons than that.
+    if keys not in (text.count(b":"), _keys_written(text)):
+        _find_repeated_key(text)
+
+
+def count_keys(value: Any, *, depth: int = MAX_JSON_DEPTH) -> int:
     """Return how many keys a parsed value has at all depths; raises `BadJson` beyond the depth allowed."""
+    most = depth
     keys = 0
     level = [value]
     depth = 0
     while level:
         depth += 1
-        if depth > MAX_JSON_DEPTH:
-            raise BadJson(f"is nested deeper than {MAX_JSON_DEPTH}")
+        if depth > most:
+            raise BadJson(f"is nested deeper than {most}")
         deeper: list[Any] = []
         for one in level:
             if type(one) is dict:
@@ -104,5 +116,5 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise BadJson(f"has the key {key[:100]!r} twice, which readers understand differently")
+            raise BadJson(f"has the key {key[:100]!r} twice, which readers understand differently", key[:100])
         seen.add(key)

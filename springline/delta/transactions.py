@@ -12,3 +12,8 @@ _PREFIX = "springline:"
 def txn_app_id(key: str) -> str:
     """Return the application id of the transaction that stands for an idempotency key."""
     return f"{_PREFIX}{key}"
+
+
+def is_own(app_id: str) -> bool:
+    """Say whether an application is one that only this product's own operations commit as."""
+    return app_id.startswith(_PREFIX)

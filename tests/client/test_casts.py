@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from springline.client import Springline
 from springline.client.casts import Conversion
 from springline.client.plain import plain_batch
 from springline.client.schemas import arrow_schema, delta_columns
@@ -259,3 +261,47 @@ def test_columns_that_are_unknown_missing_or_null() -> None:
     assert refusal({"b": ["x"]}, schema).field == "data.a"
     assert refusal({"a": [1, None]}, schema).field == "data.a"
     assert refusal({"A": [1]}, schema).field == "data.A"
+
+
+NOT_NULL: dict[str, tuple[pa.DataType, list[Any], Any]] = {
+    "l[]": (pa.list_(pa.field("element", pa.int64(), False)), [[1], [2, None]], [[1], None]),
+    "m{value}": (pa.map_(pa.string(), pa.field("value", pa.int64(), False)), [[("a", 1)], [("a", None)]], [[("a", 1)]]),
+    "s.x": (pa.struct([pa.field("x", pa.int64(), False)]), [{"x": 1}, {"x": None}], [{"x": 1}, None]),
+    "n[][]": (pa.list_(pa.list_(pa.field("element", pa.int64(), False))), [[[1]], [[1, None]]], [[[1], None]]),
+}
+
+
+@pytest.mark.parametrize("path", NOT_NULL)
+def test_what_a_schema_says_of_nulls_inside_of_columns_holds(path: str, lake: Springline) -> None:
+    kind, bad, good = NOT_NULL[path]
+    name = path[0]
+    table = lake.create_table(f"not-null-{name}", pa.schema([("id", pa.int64()), (name, kind)]))
+    table.append(pa.table({"id": range(len(good)), name: pa.array(good, kind)}))
+    rows: Any = {"id": list(range(len(bad))), name: bad}
+    if path == "m{value}":
+        rows = pa.table({"id": rows["id"], name: pa.array(bad, pa.map_(pa.string(), pa.int64()))})
+    calls: list[Callable[[Any], Any]] = [table.append, table.overwrite, lambda rows: table.upsert(rows, "id")]
+    for call in calls:
+        with pytest.raises(Refused, match="may hold none") as caught:
+            call(rows)
+        assert caught.value.refusal.field == f"data.{path}"
+    assert table.at().version == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "value"),
+    [
+        (pa.map_(pa.string(), pa.int64()), [[("a", 1)], None, [("b", 1), ("a", 2), ("b", 3)]], "b"),
+        (pa.map_(pa.float64(), pa.int64()), [[(float("nan"), 1), (float("nan"), 2)]], "nan"),
+        (pa.map_(pa.struct([("x", pa.int64())]), pa.int64()), [[({"x": 1}, 1), ({"x": 1}, 2)]], "{'x': 1}"),
+        (pa.list_(pa.map_(pa.int32(), pa.int64())), [[[(1, 1)], [(1, 1), (1, 2)]]], "1"),
+    ],
+)
+def test_a_map_with_a_key_twice_is_refused(kind: pa.DataType, bad: list[Any], value: str, lake: Springline) -> None:
+    """One reader takes the first, another the last, a third fails."""
+    table = lake.create_table(f"twice-{value.encode().hex()}", pa.schema([("id", pa.int64()), ("m", kind)]))
+    with pytest.raises(Refused, match="twice in one map") as caught:
+        table.append(pa.table({"id": range(len(bad)), "m": pa.array(bad, kind)}))
+    assert str(caught.value.refusal.field).startswith("data.m")
+    assert caught.value.refusal.value == value
+    table.append(pa.table({"id": [1, 2], "m": pa.array([bad[0][:1], bad[0][:1]], kind)}))

@@ -106,6 +106,17 @@ async def test_a_table_at_its_old_default_is_found_by_the_request_that_made_it()
     assert await registry.root_of(ID_A) == f"tables/{ID_A}"
 
 
+@pytest.mark.parametrize("location", ["x=1/y", "lake/x=1", f"tables/{SCOPE.tenant}/{SCOPE.workspace}/day=1"])
+async def test_a_new_table_gets_no_folder_that_looks_like_a_partition(location: str, tmp_path: Path) -> None:
+    """polars takes them for columns; a table that is there already is adopted as it is, and found again."""
+    memory = MemoryStore()
+    refusal = await refusal_of(create(memory, flights(location=location)))
+    assert (refusal.code, refusal.field, refusal.value) == (Code.INVALID_PATH, "location", location)
+    assert not memory.objects
+    load(memory, f"{NEW}/x=1/y", deltalake_table(tmp_path / "one", 1))
+    assert (await adopt(memory, "flights", "x=1/y")).root == f"{NEW}/x=1/y"
+
+
 async def test_a_folder_to_be_adopted_is_the_one_that_holds_a_log(tmp_path: Path) -> None:
     for root in ("lake/rides", f"{NEW}/lake/rides"):
         memory = MemoryStore()
