@@ -156,7 +156,7 @@ def gcs_emulator(cache: Cache | None = None) -> Path:
     cache = cache or _user_cache()
     sources = sorted([*_EMULATOR_SOURCES.glob("*.go"), *_EMULATOR_SOURCES.glob("go.*")])
     if not sources:
-        raise ToolFailed(f"{_EMULATOR_SOURCES} holds no sources; the emulator is built in a checkout of Springline only")
+        raise ToolFailed(f"{_EMULATOR_SOURCES} holds no sources; the emulator is built in a checkout only")
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
     def build(folder: Path) -> None:

@@ -84,7 +84,9 @@ class Topology:
 
     def __init__(self, folder: Path) -> None:
         self.logs = folder
-        self.secrets = {name: os.urandom(32).hex() for name in dict.fromkeys(_VARIABLE.findall(FILE.read_text("utf-8")))}
+        self.secrets = {
+            name: os.urandom(32).hex() for name in dict.fromkeys(_VARIABLE.findall(FILE.read_text("utf-8")))
+        }
         # Not in `folder`, which is its owner's alone: PostgreSQL runs as somebody else.
         self._place = Path(tempfile.mkdtemp(prefix="springline-topology-"))
         self._place.chmod(0o755)
@@ -186,6 +188,14 @@ class Topology:
         published = [str(one) for one in self.containers[name].spec["ports"]]
         assert any(one.endswith(f":{port}") for one in published), f"{name} publishes {published}"
         return f"http://{self.addresses[name]}:{port}"
+
+    def published(self, text: str) -> str:
+        """Return a text with the ports of the host as they are here."""
+        for name, container in self.containers.items():
+            for port in container.spec.get("ports", []):
+                host, _, inside = str(port).rpartition(":")
+                text = text.replace(host, f"{self.addresses[name]}:{inside}")
+        return text
 
     def log(self, name: str) -> str:
         """Return the end of a service's log."""
@@ -291,7 +301,9 @@ class Topology:
 
     def _environment(self, name: str) -> dict[str, str]:
         spec = self._specs[name]
-        own = {variable: self._value(name, variable, str(value)) for variable, value in spec.get("environment", {}).items()}
+        own = {
+            variable: self._value(name, variable, str(value)) for variable, value in spec.get("environment", {}).items()
+        }
         own |= {"PATH": os.pathsep.join([str(self._programs), os.environ.get("PATH", os.defpath)]), "LANG": "C.UTF-8"}
         own |= {"HOME": str(self._place / name), "TMPDIR": "/tmp"}
         image = spec["image"].partition(":")[0]
