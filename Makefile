@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries spark lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
+.PHONY: help setup binaries spark topology lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -54,6 +54,9 @@ $(VENV)/.spark: $(VENV)/.installed requirements/spark.txt
 	  -r requirements/spark.txt
 	@touch $@
 
+topology: $(VENV)/.installed binaries ## Get what the test of docker-compose.yml runs as processes: 12 minutes once.
+	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres
+
 # Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
 binaries: $(VENV)/.installed
 	@$(BIN)/python -m springline.local.binaries
@@ -80,7 +83,7 @@ test-unit: $(VENV)/.installed ## Run the tests that need no binaries, in seconds
 test-replay-cold: setup ## Run the workflow tests once more with nothing kept in memory between tasks.
 	SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n $(JOBS) --dist load -m "not full" tests/workflows
 
-test-full: setup lint spark ## Run everything, with the long explorations, chaos runs and Spark as a judge.
+test-full: setup lint spark topology ## Run everything, with the long explorations, chaos runs and Spark as a judge.
 	$(PYTEST) -n $(JOBS) --dist loadfile
 	$(MAKE) test-replay-cold
 

@@ -173,8 +173,10 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         def count(operation: str, outcome: str, number: int) -> None:
             requests.add(number, {"operation": operation, "outcome": outcome})
 
-        store = CountedStore(open_store(settings.store_url), count)
-        stack.push_async_callback(store.aclose)
+        opened = open_store(settings.store_url)
+        stack.push_async_callback(opened.aclose)
+        await opened.prepare()
+        store = CountedStore(opened, count)
         await canary(store, str(uuid.uuid4()))
         await store_id(store, str(uuid.uuid4()))
         await asyncio.to_thread(load_codec)

@@ -122,6 +122,7 @@ async def serve(settings: Settings) -> None:
     verifier = token_verifier(settings)
     store = open_store(settings.store_url)
     try:
+        await store.prepare()
         await canary(store, str(uuid.uuid4()))
         await store_id(store, str(uuid.uuid4()))
         client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))

@@ -8,12 +8,16 @@ Each is looked for in this order, and the first that fits is used:
 4. for the Temporal CLI, the download that Temporal's own SDKs use;
 5. a build from the Go module proxy, or the jars of Maven Central.
 
+What only the long tests of docker-compose.yml run (`make topology`) is built at once, from the modules and hashes that
+`pins/temporal-server` and `ops/gcs` name.
+
 Versions are pinned here. Command line: `python -m springline.local.binaries NAME... [--print-path]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import mmap
 import os
 import platform
@@ -26,6 +30,7 @@ from pathlib import Path
 
 import httpx
 
+import springline
 from springline.local.cache import Cache, Say, cache_root, say_to_stderr
 from springline.local.jars import fetch_jars, pinned
 from springline.local.run import ToolFailed, ToolMisconfigured, output_of, run_tool
@@ -44,9 +49,14 @@ TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
 FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
 TEST_SERVER_VARIABLE = "SPRINGLINE_TEST_SERVER"
 
+_PINNED_SERVER = Path(__file__).parent / "pins" / "temporal-server"
+_EMULATOR_SOURCES = Path(springline.__file__).parents[1] / "ops" / "gcs"
+_POSTGRES_PROGRAMS = ("initdb", "pg_isready", "postgres", "psql")
+
 _TEMPORAL_MODULE = "github.com/temporalio/cli"
 _FAKE_GCS_MODULE = "github.com/fsouza/fake-gcs-server"
 _DOWNLOAD_HOST = "https://temporal.download"
+_LEAN = ("-trimpath", "-ldflags=-s -w")
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 60.0
 
@@ -127,6 +137,44 @@ def delta_spark(cache: Cache | None = None) -> Path:
     )
 
 
+def temporal_server(cache: Cache | None = None) -> Path:
+    """Return the folder of the production server, `server`, and the tool of its SQL schemas, `sql`.
+
+    Raises `ToolFailed`.
+    """
+    cache = cache or _user_cache()
+    version = _dotted(TEMPORAL_SERVER_VERSION)
+
+    def build(folder: Path) -> None:
+        _go_build(_PINNED_SERVER, ["tool"], folder, cache, what=f"Temporal server {version}", minutes=12)
+
+    return cache.obtain(f"temporal-server-{version}-{_platform()}", build)
+
+
+def gcs_emulator(cache: Cache | None = None) -> Path:
+    """Return the emulator that docker-compose.yml runs, built from `ops/gcs`. Raises `ToolFailed`."""
+    cache = cache or _user_cache()
+    sources = sorted([*_EMULATOR_SOURCES.glob("*.go"), *_EMULATOR_SOURCES.glob("go.*")])
+    if not sources:
+        raise ToolFailed(f"{_EMULATOR_SOURCES} holds no sources; the emulator is built in a checkout only")
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+    def build(folder: Path) -> None:
+        _go_build(_EMULATOR_SOURCES, ["."], folder, cache, what="the emulator", minutes=2)
+
+    return cache.obtain(f"gcs-emulator-{digest}-{_platform()}", build) / "emulator"
+
+
+def postgres(cache: Cache | None = None) -> Path:
+    """Return the folder of PostgreSQL's programs: of those on PATH, or where Debian puts them. Raises `ToolFailed`."""
+    found = shutil.which("postgres")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
+    for folder in [*([Path(found).resolve().parent] if found else []), *reversed(debian)]:
+        if all(os.access(folder / program, os.X_OK) for program in _POSTGRES_PROGRAMS):
+            return folder
+    raise ToolFailed(f"no PostgreSQL with {', '.join(_POSTGRES_PROGRAMS)} here; on Debian: apt-get install postgresql")
+
+
 PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
     "temporal": temporal_cli,
     "fake-gcs-server": fake_gcs_server,
@@ -200,14 +248,29 @@ def _expect_temporal(program: Path) -> None:
 
 
 def _go_install(package: str, folder: Path, cache: Cache, *, minutes: int) -> None:
+    _go(["install", *_LEAN, package], folder, cache, what=package, minutes=minutes)
+
+
+def _go_build(module: Path, packages: list[str], folder: Path, cache: Cache, *, what: str, minutes: int) -> None:
+    """Build programs of a module on this machine; its `go.sum` has the hash of everything that is fetched."""
+    copy = folder / "module"
+    shutil.copytree(module, copy)
+    _go(["install", "-mod=readonly", *_LEAN, *packages], folder, cache, what=what, minutes=minutes, cwd=copy)
+    shutil.rmtree(copy)
+
+
+def _go(
+    arguments: list[str], folder: Path, cache: Cache, *, what: str, minutes: int, cwd: Path | None = None
+) -> None:
     home = folder / "go-home"
     program, env = go(cache, home)
-    cache.say(f"building {package} with {program}, about {minutes} min on two cores the first time")
+    cache.say(f"building {what} with {program}, about {minutes} min on two cores the first time")
     run_tool(
-        [program, "install", "-trimpath", "-ldflags=-s -w", package],
-        what=f"building {package}",
+        [program, *arguments],
+        what=f"building {what}",
         say=cache.say,
         env={**env, "GOBIN": str(folder), "CGO_ENABLED": "0"},
+        cwd=cwd,
     )
     shutil.rmtree(home, ignore_errors=True)
 
@@ -222,7 +285,12 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {"delta-spark": delta_spark}
+FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {
+    "delta-spark": delta_spark,
+    "temporal-server": temporal_server,
+    "gcs-emulator": gcs_emulator,
+    "postgres": postgres,
+}
 """What nothing needs but the long tests: had only by name."""
 
 

@@ -18,7 +18,7 @@ import certifi
 import google.auth
 import google_crc32c
 import urllib3
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import Conflict, NotFound
 from google.api_core.exceptions import PreconditionFailed as GenerationMismatch
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
@@ -136,11 +136,24 @@ class GcsStore(ObjectStore):
         """The URL of the bucket, with the prefix."""
         return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
 
+    async def prepare(self) -> None:
+        """Make the bucket if it is an emulator's; a real one is its owner's to make, with a place and rules of access."""
+        if os.environ.get(EMULATOR_VARIABLE):
+            await self._threads.run(self._make_bucket)
+
     async def aclose(self) -> None:
         """Wait for requests under way, then close connections and threads."""
         await self._threads.aclose()
         self._session.close()
         self._pool.clear()
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.create_bucket(self._bucket, project="emulated", timeout=self._timeout, retry=None)
+        except Conflict:
+            return  # it is there
+        except FAULTS as error:
+            raise write_error(f"make the bucket gs://{self.bucket}", error) from error
 
     def _put(self, path: ObjectPath, data: bytes, generation: int) -> PutResult:
         what = f"put {self._where(path)}"

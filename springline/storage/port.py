@@ -145,5 +145,11 @@ class ObjectStore(ABC):
         """Return where a folder is if a symbolic link, wherever it leads, is part of its path; None for all others."""
         return None
 
+    async def prepare(self) -> None:  # noqa: B027 - optional to override
+        """Make what the store itself needs and whoever needs it may make, whether or not it is there already.
+
+        Called on the whole store by a process that starts, before its first request.
+        """
+
     async def aclose(self) -> None:  # noqa: B027 - optional to override
         """Release connections and threads."""

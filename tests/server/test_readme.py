@@ -8,23 +8,28 @@ from pathlib import Path
 
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
-from tests.server.runbook import FENCED, ROOT, Shell, matches
+from tests.server.runbook import FENCED, ROOT, Block, Shell, matches
 
 README = ROOT / "README.md"
 SCOPE = Scope("acme", "dev")
-STARTS_SOMETHING = ("make ", "source .venv/bin/activate")
+STARTS_SOMETHING = re.compile(r"^(make |source \.venv/bin/activate)|docker compose", re.MULTILINE)
 """Commands that set up or start what this test stands in for."""
 
 
 def runnable(folder: Path) -> str:
     """Return a page with the README's examples: Python becomes a command, pictures and set-up are left out."""
+    left_out = False
     blocks = [f"# Set-up\n\n```sh\ncd '{folder}'\n```\n"]
     for match in re.finditer(rf"{FENCED.pattern}|^```\n.*?^```$", README.read_text("utf-8"), FENCED.flags):
         language, content = match[1], match[2]
         if language == "python":
+            left_out = False
             blocks.append(f"```sh\npython - <<'PROGRAM'\n{content}PROGRAM\n```\n")
-        elif language is not None and not content.startswith(STARTS_SOMETHING):
-            blocks.append(match[0] + "\n")
+        elif language == "text" and left_out:
+            continue
+        elif language is not None:
+            left_out = STARTS_SOMETHING.search(content) is not None
+            blocks += [] if left_out else [match[0] + "\n"]
     return "\n".join(blocks)
 
 
@@ -40,6 +45,11 @@ def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
             "PATH": os.environ.get("PATH", os.defpath),
         }
         printed = Shell(tmp_path / "programs", tmp_path, environment).follow(page)
+    check(printed)
+
+
+def check(printed: list[tuple[Block, str]]) -> None:
+    """Check that every example printed what the page says."""
     assert len(printed) >= 5
     for block, text in printed:
         if block.output is not None:

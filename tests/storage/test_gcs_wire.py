@@ -304,3 +304,18 @@ async def test_a_cancelled_write_is_waited_for(wired: GcsStore, proxy: Proxy) ->
     with pytest.raises(asyncio.CancelledError):
         await writing
     assert await content(wired) == b"x"
+
+
+async def test_the_bucket_of_an_emulator_is_made_by_whoever_comes_first(
+    fake_gcs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EMULATOR_VARIABLE, f"http://{fake_gcs}")
+    stores = [GcsStore("made-on-demand") for _ in range(4)]
+    with pytest.raises(StoreMisconfigured, match="no such bucket"):
+        await stores[0].put(PATH, b"one", IfAbsent())
+    await asyncio.gather(*(store.prepare() for store in stores))
+    await created(stores[0])
+    await stores[1].prepare()
+    assert await content(stores[2]) == b"one"
+    for store in stores:
+        await store.aclose()

@@ -21,14 +21,16 @@ from springline.local.binaries import FAKE_GCS_VERSION, TEMPORAL_SERVER_VERSION
 from springline.local.devserver import DYNAMIC_CONFIG
 
 ROOT = Path(__file__).parents[2]
+PINS = ROOT / "springline" / "local" / "pins"
 OURS = "springline:"
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
-SECRETS = {"POSTGRES_PASSWORD": "p" * 64, "SPRINGLINE_JWT_SECRET": "s" * 64}
+SECRETS = {name: name[0] * 64 for name in ("POSTGRES_PASSWORD", "TEMPORAL_DB_PASSWORD", "SPRINGLINE_JWT_SECRET")}
+README = (ROOT / "README.md").read_text()
 
 
-def load() -> dict[str, Any]:
-    """The file as Compose sees it once `.env` has its two secrets."""
-    text = VARIABLE.sub(lambda match: SECRETS[match[1]], (ROOT / "docker-compose.yml").read_text())
+def load(name: str = "docker-compose.yml") -> dict[str, Any]:
+    """A file as Compose sees it once `.env` has its secrets."""
+    text = VARIABLE.sub(lambda match: SECRETS[match[1]], (ROOT / name).read_text())
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
@@ -71,7 +73,15 @@ def test_every_image_is_pinned_and_none_sets_itself_up() -> None:
         image, _, tag = service["image"].partition(":")
         assert re.match(r"\d+\.\d+", tag), f"{name}: {service['image']} is not pinned to a version"
         assert "auto-setup" not in image
-        assert image.startswith("springline") == ("build" in service)
+        assert "build" not in service or image.startswith("springline")
+
+
+def test_each_image_of_ours_is_built_once_and_never_asked_for_elsewhere() -> None:
+    images = {service["image"] for service in SERVICES.values() if service["image"].startswith("springline")}
+    for image in images:
+        users = [service for service in SERVICES.values() if service["image"] == image]
+        assert sum("build" in service for service in users) == 1
+        assert all("build" in service or service.get("pull_policy") == "never" for service in users)
 
 
 def test_images_are_the_versions_that_the_tests_run() -> None:
@@ -79,7 +89,9 @@ def test_images_are_the_versions_that_the_tests_run() -> None:
     server = ".".join(map(str, TEMPORAL_SERVER_VERSION))
     assert f"temporalio/server:{server}" in images
     assert any(image.startswith(f"temporalio/admin-tools:{server}-") for image in images)
-    assert f"fsouza/fake-gcs-server:{FAKE_GCS_VERSION}" in images
+    assert f"springline-gcs:{FAKE_GCS_VERSION}" in images
+    assert f"github.com/fsouza/fake-gcs-server v{FAKE_GCS_VERSION}\n" in (ROOT / "ops" / "gcs" / "go.mod").read_text()
+    assert f"\tgo.temporal.io/server v{server}" in (PINS / "temporal-server" / "go.mod").read_text()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"{OURS}{version}" in images
 
@@ -92,7 +104,7 @@ def test_services_wait_for_what_they_need() -> None:
             assert once == (condition == "service_completed_successfully"), f"{name} waits wrongly for {needed}"
             assert (condition == "service_healthy") <= ("healthcheck" in other), f"{needed} never gets healthy"
     for name in ("api", "worker-1", "worker-2"):
-        assert {"namespace", "bucket"} <= SERVICES[name]["depends_on"].keys()
+        assert {"namespace", "gcs"} <= SERVICES[name]["depends_on"].keys()
         assert "healthcheck" in SERVICES[name]
 
 
@@ -133,7 +145,53 @@ def test_every_part_speaks_of_one_namespace_and_of_our_search_attributes() -> No
     assert spoken == {"springline"} == {SERVICES["ui"]["environment"]["TEMPORAL_DEFAULT_NAMESPACE"]}
     said = SERVICES["namespace"]["environment"]["SEARCH_ATTRIBUTES"].split()
     assert said == [f"{name}={kind}" for name, kind in names.SEARCH_ATTRIBUTES.items()]
-    assert SERVICES["bucket"]["command"][-1] == COMPOSE["x-environment"]["SPRINGLINE_STORE_URL"].removeprefix("gs://")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_can_do_no_more_than_it_must(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["restart"] in {"unless-stopped", "on-failure"}
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert "/tmp" in service["tmpfs"]
+    # Images of ours say by themselves that they are not root's.
+    assert "user" in service or service["image"].startswith("springline")
+    assert ("healthcheck" in service) == (service["restart"] == "unless-stopped" and name != "ui")
+
+
+@pytest.mark.parametrize("folder", [".", "ops/gcs"])
+def test_an_image_of_ours_runs_as_a_user_of_its_own(folder: str) -> None:
+    assert re.search(r"^USER \w", (ROOT / folder / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_temporal_is_no_superuser_of_its_database() -> None:
+    for name in ("schema", "temporal"):
+        environment = SERVICES[name]["environment"]
+        assert SECRETS["POSTGRES_PASSWORD"] not in environment.values()
+        assert {environment.get("SQL_USER"), environment.get("POSTGRES_USER")} == {"temporal", None}
+    made = (ROOT / "ops" / "postgres" / "temporal.sh").read_text()
+    assert "CREATE ROLE temporal LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE" in made
+
+
+def test_a_real_bucket_takes_a_file_of_a_few_lines() -> None:
+    over = load("ops/real-bucket.yml")
+    check(over)
+    for name in ("api", "worker-1", "worker-2"):
+        environment = {**SERVICES[name]["environment"], **over["services"][name]["environment"]}
+        assert environment["STORAGE_EMULATOR_HOST"] == ""
+        assert environment["SPRINGLINE_STORE_URL"].startswith("gs://")
+        assert SERVICES[name]["depends_on"]["gcs"]["required"] is False
+    assert over["services"]["gcs"]["profiles"]
+
+
+def test_the_readme_speaks_of_what_the_file_publishes() -> None:
+    for service in SERVICES.values():
+        for port in service.get("ports", []):
+            assert str(port).rpartition(":")[0] in README
 
 
 def test_secrets_come_from_outside() -> None:
@@ -141,8 +199,9 @@ def test_secrets_come_from_outside() -> None:
     assert {match[1] for match in VARIABLE.finditer(text)} == SECRETS.keys()
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"SECRET|PASSWORD|PWD", name):
+            if re.search(r"SECRET|PASSWORD", name):
                 assert value in SECRETS.values(), f"{name} is written into the file"
+    assert all(f"{name}" in README for name in SECRETS)
 
 
 def test_what_is_mounted_and_run_is_there() -> None:
@@ -155,18 +214,18 @@ def test_what_is_mounted_and_run_is_there() -> None:
             words = [*service.get("entrypoint", []), *service.get("command", [])]
             words += [value for value in service.get("environment", {}).values() if value.startswith(target)]
             used = [ROOT / source / word.removeprefix(f"{target}/") for word in words if word.startswith(f"{target}/")]
-            assert used
-            assert all(file.is_file() for file in used)
+            assert used or (ROOT / source).is_file()
+            assert all(file.exists() for file in used)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "ops" / "temporal").glob("*.sh")))
+@pytest.mark.parametrize("script", sorted(str(path.relative_to(ROOT)) for path in (ROOT / "ops").rglob("*.sh")))
 def test_scripts_are_valid_shell(script: str) -> None:
-    done = subprocess.run(["sh", "-n", ROOT / "ops" / "temporal" / script], capture_output=True, check=False)
+    done = subprocess.run(["sh", "-n", ROOT / script], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_dynamic_configuration_agrees_with_the_embedded_server() -> None:
-    dynamic = yaml.safe_load((ROOT / "ops" / "temporal" / "dynamicconfig.yaml").read_text())
+    dynamic = yaml.safe_load((ROOT / "ops" / "temporal" / "config" / "dynamicconfig.yaml").read_text())
     assert "history.maxInFlightUpdates" in dynamic
     for key, entries in dynamic.items():
         assert [json.dumps(entry["value"]) for entry in entries] == [DYNAMIC_CONFIG[key]]
