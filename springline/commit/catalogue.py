@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from springline import paths
 from springline.commit.inspect import latest_version
-from springline.commit.registry import decode_record
+from springline.commit.registry import decode_entry, decode_record
 from springline.commit.table import Table
 from springline.delta.history import HistoryRow, history_row
 from springline.delta.registry import Claim, TableEntry
@@ -120,12 +120,9 @@ def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | D
     if paths.parse_table_entry(path) is None:
         return Damaged(path, "its name is not that of a table's entry")
     try:
-        entry = decode_record(data, path, TableEntry)
-        scope.full(paths.delta_log(entry.root, 0))
-        paths.name_claim(entry.name)
-    except (InvariantViolated, paths.InvalidPath) as error:
+        return decode_entry(data, path, scope)
+    except InvariantViolated as error:
         return Damaged(path, str(error))
-    return entry
 
 
 def _owner(name: str, claim: bytes | None) -> str | None:

@@ -18,7 +18,15 @@ from typing import TypeVar
 from springline import paths
 from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.markers import markers_of
-from springline.commit.registry import decode_record, encode_record, is_table_id, not_found, read_record
+from springline.commit.registry import (
+    decode_entry,
+    decode_record,
+    encode_record,
+    is_table_id,
+    not_found,
+    read_entry,
+    read_record,
+)
 from springline.commit.snapshot import load_snapshot, probe_latest
 from springline.commit.table import Table
 from springline.delta.coordinator import Inflight, decode_coordinator
@@ -131,7 +139,7 @@ async def registry_problems(store: ScopedStore, table_id: str) -> list[Problem]:
     """Return what is wrong with a table's entry and its claims; nothing of a table that was never registered."""
     path = paths.table_entry(table_id)
     try:
-        entry = await read_record(store, path, TableEntry)
+        entry = await read_entry(store, table_id)
     except InvariantViolated as error:
         return [Problem(path, f"the entry cannot be read: {error}")]
     if entry is None:
@@ -175,18 +183,18 @@ async def mend_registry(store: ScopedStore, id_or_name: str) -> list[str]:
     path = paths.table_entry(table_id)
     mended: list[str] = []
     try:
-        entry = await read_record(store, path, TableEntry)
+        entry = await read_entry(store, table_id)
     except InvariantViolated:
         entry = None
     if entry is None:
         entry = await _entry_from_claims(store, table_id)
         if entry is None:
             return []
-        if await replace_object(store, path, encode_record(entry, path), _is_no_record(path, TableEntry)):
+        if await replace_object(store, path, encode_record(entry, path), _is_no_entry(path, store.scope)):
             mended.append(str(path))
     for claim_path, value in _claims_of(entry):
         record = encode_record(Claim(table_id=table_id, value=value), claim_path)
-        if await replace_object(store, claim_path, record, _is_no_record(claim_path, Claim)):
+        if await replace_object(store, claim_path, record, _is_no_claim(claim_path)):
             mended.append(str(claim_path))
     return mended
 
@@ -281,23 +289,21 @@ async def _records(store: ScopedStore, prefix: ObjectPath, model: type[M]) -> li
     return found
 
 
-def _is_no_record(path: ObjectPath, model: type[M]) -> Callable[[bytes], bool]:
-    def is_none(data: bytes) -> bool:
-        try:
-            decode_record(data, path, model)
-        except InvariantViolated:
-            return True
-        return False
+def _is_no_entry(path: ObjectPath, scope: paths.Scope) -> Callable[[bytes], bool]:
+    return lambda data: _is_damaged(lambda: decode_entry(data, path, scope))
 
-    return is_none
+
+def _is_no_claim(path: ObjectPath) -> Callable[[bytes], bool]:
+    return lambda data: _is_damaged(lambda: decode_record(data, path, Claim))
 
 
 def _is_no_marker(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
-    def is_none(data: bytes) -> bool:
-        try:
-            decode_marker(data, name, key)
-        except InvariantViolated:
-            return True
-        return False
+    return lambda data: _is_damaged(lambda: decode_marker(data, name, key))
 
-    return is_none
+
+def _is_damaged(decode: Callable[[], object]) -> bool:
+    try:
+        decode()
+    except InvariantViolated:
+        return True
+    return False

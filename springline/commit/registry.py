@@ -44,6 +44,24 @@ def decode_record(data: bytes, path: str, model: type[M]) -> M:
     return record
 
 
+def decode_entry(data: bytes, path: str, scope: paths.Scope) -> TableEntry:
+    """Parse a table's entry read from `path`; raises `InvariantViolated` if it is none of a table of this workspace."""
+    entry = decode_record(data, path, TableEntry)
+    try:
+        scope.full(paths.delta_log(entry.root, 0))
+        paths.name_claim(entry.name)
+    except paths.InvalidPath as error:
+        raise InvariantViolated(f"{path} is not a registry record of this workspace: {error}") from error
+    return entry
+
+
+async def read_entry(store: ScopedStore, table_id: str) -> TableEntry | None:
+    """Read a table's entry; None if there is none. Raises `InvariantViolated` if it is damaged."""
+    path = paths.table_entry(table_id)
+    stored = await store.get(path)
+    return None if stored is None else decode_entry(stored.data, path, store.scope)
+
+
 def encode_record(record: TableEntry | Claim, path: paths.ObjectPath) -> bytes:
     """Return the bytes of a registry record that is stored at `path`, with their checksum."""
     return with_checksum(orjson.dumps(record.model_dump()), path)
@@ -163,7 +181,7 @@ class Registry:
         known = self._by_id.get(table_id)
         if known is not None:
             return known
-        entry = await read_record(self._store, paths.table_entry(table_id), TableEntry)
+        entry = await read_entry(self._store, table_id)
         if entry is not None:
             self._by_id.put(table_id, entry, weight=_weight(table_id, entry.model_dump_json()))
         return entry

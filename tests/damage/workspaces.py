@@ -217,7 +217,7 @@ async def caught_up() -> Made:
     return await making.made("caught up")
 
 
-def _of_the_reference(name: str, mode: RebuildMode) -> Callable[[], Awaitable[Made]]:
+def _of_the_reference(name: str) -> Callable[[], Awaitable[Made]]:
     """Return how to make a workspace of events that the reference wrote, with some of ours after them."""
 
     async def make() -> Made:
@@ -225,9 +225,7 @@ def _of_the_reference(name: str, mode: RebuildMode) -> Callable[[], Awaitable[Ma
         bodies = ledger(name).bodies
         for path in ledger(name).paths[:REFERENCE_EVENTS]:
             making.store.seed(SCOPE.full(ObjectPath(path)), bodies[path])
-        if mode is RebuildMode.CATCH_UP:
-            await making.appends(1)
-        await making.rebuild(mode)
+        await making.rebuild(RebuildMode.FULL)
         await making.appends(2, 2)
         return await making.made(f"of the reference, {name}")
 
@@ -245,8 +243,8 @@ WORKSPACES: list[Callable[[], Awaitable[Made]]] = [
     rebuilt,
     just_rebuilt,
     caught_up,
-    _of_the_reference("disordered", RebuildMode.FULL),
-    _of_the_reference("late", RebuildMode.CATCH_UP),
+    _of_the_reference("disordered"),
+    _of_the_reference("late"),
 ]
 
 

@@ -158,8 +158,6 @@ SPELLED: list[tuple[str, str]] = [
     (paths.delta_scratch("a/b", TABLE, "1f"), f"a/b/{TABLE}/1f"),
     (paths.table_entry(TABLE), f"delta/tables/{TABLE}.json"),
     (paths.root_claims_prefix(), "delta/roots/"),
-    (paths.behind_scope(paths.Scope("acme", "prod")), "tenant=acme/workspace=prod0"),
-    (paths.scopes_begin()[1], "tenant="),
     (paths.name_claims_prefix(), "delta/names/"),
     (paths.delta_markers_prefix(TABLE), f"delta/idempotency/{TABLE}/"),
     (paths.root_claim("a/b"), f"delta/roots/{hashlib.sha256(b'a/b').hexdigest()}.json"),
