@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
+from temporalio.service import RPCError
 
 from springline import names
 from springline.errors import Code, InvariantViolated, Refusal, Refused
@@ -89,6 +91,40 @@ def surprises_are_final() -> Iterator[None]:
         # Callers are told this: what the error says of our inside is in its trace, for the Web UI and the log.
         raise ApplicationError(
             f"an unforeseen error, {type(error).__name__}", type=names.UNFORESEEN, non_retryable=True
+        ) from error
+
+
+_surprised: OrderedDict[tuple[str, str], int] = OrderedDict()
+"""How often steps of rebuilds met errors in this process that nobody has foreseen, by run and activity."""
+_REMEMBERED = 1_000
+MANY_SURPRISES = 10
+"""About 45 s of attempts of a rebuild's part, as its retries are spaced."""
+
+
+@contextmanager
+def many_surprises_are_final() -> Iterator[None]:
+    """Fail for good when a step has met `MANY_SURPRISES` errors in this process that no rule foresees.
+
+    For steps that are to outlast faults of the store and of Temporal: attempts that ended by these do not count. Goes
+    around `as_temporal_failures`, whose failures pass.
+    """
+    try:
+        yield
+    except (FailureError, RPCError):
+        raise
+    except Exception as error:
+        info = activity.info()
+        step = (info.workflow_run_id or "", info.activity_id)
+        met = _surprised.pop(step, 0) + 1
+        if met < MANY_SURPRISES:
+            _surprised[step] = met
+            while len(_surprised) > _REMEMBERED:
+                _surprised.popitem(last=False)
+            raise
+        raise ApplicationError(
+            f"an unforeseen error, {type(error).__name__}: {error} (met {met} times)",
+            type=names.UNFORESEEN,
+            non_retryable=True,
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from activities.failures import as_temporal_failures
+from activities.failures import as_temporal_failures, many_surprises_are_final
 from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
@@ -71,7 +71,7 @@ class RebuildActivities:
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
         """Read the rebuild manifest, judge every path, and cut the work into parts."""
         async with heartbeating():
-            with as_temporal_failures():
+            with many_surprises_are_final(), as_temporal_failures():
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 plan = await plan_rebuild(store, config, order)
@@ -82,7 +82,7 @@ class RebuildActivities:
         """Read and check the events of one slice."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job(lost=_attempt() - 1):
+            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -96,7 +96,7 @@ class RebuildActivities:
         """Read and check one listed segment."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job(lost=_attempt() - 1):
+            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, scope = self._workspace(order.workspace)
                 plan = order.plan
                 accepted = await self._accepted(store, plan)
@@ -109,7 +109,7 @@ class RebuildActivities:
     async def plan_shards(self, order: ShardsOrder) -> ShardsPlanned:
         """Split the fold, and look for accepted events that are not listed."""
         async with heartbeating():
-            with as_temporal_failures():
+            with many_surprises_are_final(), as_temporal_failures():
                 store, _ = self._workspace(order.workspace)
                 split, artifact = await split_work(store, order.plan, order.receipts)
                 return ShardsPlanned(
@@ -126,7 +126,7 @@ class RebuildActivities:
         """Fold one shard's events in id order."""
         progress = PartProgress()
         async with heartbeating(details=progress.details):
-            with as_temporal_failures(), long_job(lost=_attempt() - 1):
+            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 work_id = order.plan.work_id
@@ -151,7 +151,7 @@ class RebuildActivities:
     async def assemble(self, order: AssembleOrder) -> Assembled:
         """Merge the shards into one base, its digest and the index of its events."""
         async with heartbeating():
-            with as_temporal_failures(), long_job(lost=_attempt() - 1):
+            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt, digest, description = await assemble(store, config, order)
@@ -169,7 +169,7 @@ class RebuildActivities:
     async def compare(self, order: CompareOrder) -> Compared:
         """Compare the published state with the rebuilt one."""
         async with heartbeating():
-            with as_temporal_failures(), long_job(lost=_attempt() - 1):
+            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
                 store, _ = self._workspace(order.workspace)
                 config = self._configure(order.workspace.tenant, order.workspace.workspace)
                 rebuilt = await read_base(store, order.base_path, order.base_sha256)
@@ -182,7 +182,7 @@ class RebuildActivities:
     async def switch_in(self, order: SwitchOrder) -> Switched:
         """Hand the result to the workspace's sequencer, and wait until readers see it."""
         async with heartbeating():
-            with as_temporal_failures():
+            with many_surprises_are_final(), as_temporal_failures():
                 info = activity.info()
                 switched = await self._switches.switch(order, request_id=f"{info.workflow_run_id}/{info.activity_id}")
                 return switched.model_copy(update={"attempt": info.attempt})
@@ -191,7 +191,7 @@ class RebuildActivities:
     async def write_report(self, order: ReportOrder) -> Reported:
         """Write the report."""
         async with heartbeating():
-            with as_temporal_failures():
+            with many_surprises_are_final(), as_temporal_failures():
                 store, _ = self._workspace(order.workspace)
                 return Reported(report_path=await write_report(store, order), attempt=_attempt())
 

@@ -193,7 +193,8 @@ def _unplanned(cause: ApplicationError) -> Refusal:
         remedy = "Run `springline doctor` to see what is wrong with the store, then start the rebuild again."
         return Refusal(code=Code.STORE_MISCONFIGURED, message=cause.message, field="store", remedy=remedy)
     remedy = "Nothing was published. Do what the message says, then start the rebuild again."
-    return Refusal(code=Code.INTERNAL, message=cause.message, field="store", remedy=remedy)
+    code = Code.STORED_DAMAGED if cause.type == names.INVARIANT_VIOLATED else Code.INTERNAL
+    return Refusal(code=code, message=cause.message, field="store", remedy=remedy)
 
 
 async def _result(handle: _Handle) -> dict[str, Any]:

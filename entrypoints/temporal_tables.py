@@ -115,9 +115,10 @@ def _refusal(error: WorkflowFailureError, start: TableStart) -> Refused:
     refusal = refusal_in(cause) if isinstance(cause, ApplicationError) else None
     if refusal is not None:
         return Refused(refusal)
-    misconfigured = isinstance(cause, ApplicationError) and cause.type == names.STORE_MISCONFIGURED
+    kind = cause.type if isinstance(cause, ApplicationError) else None
+    codes = {names.STORE_MISCONFIGURED: Code.STORE_MISCONFIGURED, names.INVARIANT_VIOLATED: Code.STORED_DAMAGED}
     return refused(
-        Code.STORE_MISCONFIGURED if misconfigured else Code.INTERNAL,
+        codes.get(kind or "", Code.INTERNAL),
         f"the table could not be made: {cause.message if isinstance(cause, ApplicationError) else cause}",
         field="name",
         value=start.name,

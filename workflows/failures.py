@@ -28,7 +28,8 @@ def refusal_of(error: ActivityError, table: TableRef) -> Refusal:
         field="table_id",
         value=table.table_id,
         when_misconfigured="Run `springline doctor` to see what is wrong with the store, then send the same key again.",
-        otherwise="Run `springline table recover` for this table, then send the same key again.",
+        otherwise="Run `springline table recover --replace-damaged --markers` for this table, as "
+        "runbooks/coordinator-lost.md tells, then send the same key again.",
     )
 
 
@@ -115,6 +116,9 @@ def fail_with_cause(error: ActivityError) -> NoReturn:
     raise error
 
 
+_CODES = {names.STORE_MISCONFIGURED: Code.STORE_MISCONFIGURED, names.INVARIANT_VIOLATED: Code.STORED_DAMAGED}
+
+
 def _refusal(error: ActivityError, *, field: str, value: str, when_misconfigured: str, otherwise: str) -> Refusal:
     cause = error.cause
     kind = cause.type if isinstance(cause, ApplicationError) else None
@@ -130,7 +134,7 @@ def _refusal(error: ActivityError, *, field: str, value: str, when_misconfigured
             remedy="Send the same request again under the same key: if it was done after all, it gets its answer.",
         )
     return Refusal(
-        code=Code.STORE_MISCONFIGURED if misconfigured else Code.INTERNAL,
+        code=_CODES.get(kind or "", Code.INTERNAL),
         message=_said(error),
         field=field,
         value=value,

@@ -23,7 +23,7 @@ from springline.paths import Scope
 TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant of a workspace.")]
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", metavar="W", help="A workspace to look at.")]
 DeepOption = Annotated[
-    bool, typer.Option("--deep", help="Read all that says what the workspace has accepted, and list its ledger: slow.")
+    bool, typer.Option("--deep", help="Read all that was accepted and committed, and list ledger and markers: slow.")
 ]
 
 HELP = """\
@@ -120,10 +120,11 @@ def _doctor(temporal: TemporalFindings) -> Callable[..., None]:
     ) -> None:
         """Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong.
 
-        With --tenant and --workspace also at that workspace: whether what is published is there, and all that was
-        accepted. Exit code: 0 all is well, 2 something has to be corrected, 4 something is out of reach.
+        Also at all workspaces of the store, or at that of --tenant and --workspace: whether what is published is there,
+        all that was accepted, and the tables. Exit code: 0 all is well, 2 something has to be corrected, 4 something is
+        out of reach.
         """
-        if (tenant is None) != (workspace is None) or (deep and tenant is None):
+        if (tenant is None) != (workspace is None):
             option = "--tenant" if tenant is None else "--workspace"
             raise refused(
                 Code.INVALID_REQUEST,

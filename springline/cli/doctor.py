@@ -57,7 +57,7 @@ async def examine(
     """Look at everything and return what was found, in the order in which it is best put right.
 
     `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
-    that are never used twice. `scope`: a workspace to look at, with `deep` by listing its ledger.
+    that are never used twice. `scope`: the workspace to look at, by default all; with `deep` by listing what it holds.
     """
     settings, findings = configuration(store_url)
     url = settings.store_url if settings is not None else store_url
@@ -100,11 +100,13 @@ async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: 
         if kind is not None:
             return [_network_file_system(url, kind), *_skip("the file system is not usable")]
         found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
-        if scope is None:
-            return found
+        if not all(one.ok is not False for one in found):
+            return [*found, skipped("workspaces", "the store cannot be used as it is")]
         # Segments are read with Arrow's codecs, which take a moment to load: only this pays.
-        from springline.cli.doctor_workspace import workspace_findings  # noqa: PLC0415
+        from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings  # noqa: PLC0415
 
+        if scope is None:
+            return [*found, *await all_workspaces_findings(store, deep=deep)]
         return [*found, *await workspace_findings(store, scope, deep=deep)]
     finally:
         await store.aclose()

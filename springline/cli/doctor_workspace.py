@@ -1,18 +1,28 @@
-"""What `springline doctor` looks at in one workspace: whether what is published is there, and all that was accepted.
+"""What `springline doctor` looks at in workspaces: what is published, all that was accepted, and the tables.
 
-With `deep` everything that says what was accepted is read, and the ledger is listed: only so is it found that all that
-is newer has vanished together, pointer, records and all.
+Workspaces are found by listing the bucket, past all that lies under each. With `deep` everything that says what was
+accepted is read, and the ledger is listed: only so is it found that all that is newer has vanished together, pointer,
+records and all. Of tables the whole log is read then, and the markers are listed.
 """
 
 from __future__ import annotations
 
-from springline.cli.findings import Finding, fine, unreachable, wrong
+from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.commit.audit import audit, glance
+from springline.commit.catalogue import list_tables
+from springline.commit.mend import registry_problems
+from springline.commit.table import Table
 from springline.paths import (
     Scope,
+    behind_scope,
     event_id_from_ledger_path,
     ledger_prefix,
+    lies_in_a_scope,
     orchestration_rounds_prefix,
     parse_orchestration_round,
+    parse_table_entry,
+    scope_of,
+    scopes_begin,
 )
 from springline.projection.index import EventsIndex
 from springline.sequencer.accepted import Accepted, pending_rounds, survey
@@ -20,20 +30,104 @@ from springline.sequencer.damage import RUNBOOK, DamagedObject
 from springline.sequencer.events_index import read_index, read_node
 from springline.sequencer.head import PublishedHead, read_head
 from springline.sequencer.parallel import each
-from springline.storage.port import ObjectStore, StoreRetry, StoreUnknown
+from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.scoped import ScopedStore
 
 GAP_RUNBOOK = "runbooks/ledger-gap.md"
 _SHOWN = 3
 
 
+MOST_WORKSPACES = 50
+"""How many workspaces are looked at by themselves; one more is named, and looked at when it is asked for."""
+MOST_TABLES = 200
+"""How many tables of a workspace."""
+
+
+async def all_workspaces_findings(store: ObjectStore, *, deep: bool) -> list[Finding]:
+    """Look at the workspaces of `store`, which is the whole bucket: `MOST_WORKSPACES`, and say so if there are more."""
+    try:
+        scopes = await find_workspaces(store, MOST_WORKSPACES + 1)
+    except (StoreRetry, StoreUnknown) as error:
+        return [unreachable(_ALL, f"no clear answer: {error}", "Run `springline doctor` again.")]
+    except StoreMisconfigured as error:
+        return [skipped(_ALL, f"the store cannot be listed ({error}); name one with --tenant and --workspace")]
+    if not scopes:
+        return [fine(_ALL, "there is none in the store yet")]
+    found: list[Finding] = []
+    for scope in scopes[:MOST_WORKSPACES]:
+        found += await workspace_findings(store, scope, deep=deep)
+    if len(scopes) > MOST_WORKSPACES:
+        first = scopes[MOST_WORKSPACES]
+        what = (
+            f"{MOST_WORKSPACES} were looked at, and there are more, from {first.tenant}/{first.workspace} on; "
+            "name each of them with --tenant and --workspace"
+        )
+        found.append(skipped(_ALL, what))
+    return found
+
+
+_ALL = "workspaces"
+
+
+async def find_workspaces(store: ObjectStore, most: int) -> list[Scope]:
+    """Return the first `most` workspaces that anything is stored of, in the order of their names in the bucket."""
+    prefix, start = scopes_begin()
+    found: list[Scope] = []
+    while len(found) < most:
+        scope = None
+        async for info in store.list(prefix, start_after=start):
+            scope = scope_of(info.path)
+            if scope is not None or not lies_in_a_scope(info.path):
+                break
+        if scope is None:
+            break
+        found.append(scope)
+        start = behind_scope(scope)
+    return found
+
+
 async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) -> list[Finding]:
     """Look at a workspace of `store`, which is the whole bucket; one finding for each thing that is wrong."""
     name = f"workspace {scope.tenant}/{scope.workspace}"
     try:
-        return await _examine(ScopedStore(store, scope), name, deep=deep)
+        scoped = ScopedStore(store, scope)
+        return [*await _examine(scoped, name, deep=deep), *await _tables(scoped, scope, deep=deep)]
     except (StoreRetry, StoreUnknown) as error:
         return [unreachable(name, f"no clear answer: {error}", "Run `springline doctor` again.")]
+
+
+async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Finding]:
+    """Look at the tables of a workspace; one finding for each object that is damaged, and one if none is."""
+    page = await list_tables(store, limit=MOST_TABLES)
+    name = f"tables of {scope.tenant}/{scope.workspace}"
+    found = [_table_finding(scope, _id_of(one.object), one.object, one.problem, _RECOVER) for one in page.damaged]
+    for listed in page.tables:
+        entry = listed.entry
+        table = Table(store, entry.table_id, entry.root)
+        found += [
+            _table_finding(scope, entry.name, one.object, one.problem, _RECOVER)
+            for one in await registry_problems(store, entry.table_id)
+        ]
+        findings = (await audit(table, deep=True)).findings if deep else await glance(table)
+        found += [_table_finding(scope, entry.name, one.object, one.problem, one.remedy) for one in findings]
+    if page.cursor is not None:
+        what = f"{MOST_TABLES} were looked at, and there are more; `springline table verify` looks at one"
+        found.append(skipped(name, what))
+    if not found and page.tables:
+        found.append(fine(name, f"{len(page.tables)} table(s), and nothing is wrong with what was looked at"))
+    return found
+
+
+_RECOVER = "Run `springline table recover --replace-damaged --markers` for it; runbooks/coordinator-lost.md tells more."
+
+
+def _id_of(path: str) -> str:
+    """Return what a damaged entry is called: the id in its path."""
+    return parse_table_entry(path) or path
+
+
+def _table_finding(scope: Scope, table: str, path: str, problem: str, remedy: str) -> Finding:
+    return wrong(f"table {scope.tenant}/{scope.workspace}/{table}", f"{path}: {problem}", remedy)
 
 
 async def _examine(store: ObjectStore, name: str, *, deep: bool) -> list[Finding]:

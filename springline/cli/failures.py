@@ -87,7 +87,7 @@ def refusal_of(error: Exception) -> Refusal | None:
         return error.refusal
     if isinstance(error, InvariantViolated):
         return Refusal(
-            code=Code.INTERNAL,
+            code=Code.STORED_DAMAGED,
             message=f"stored state contradicts the protocol: {error}",
             field="store",
             remedy="Nothing more was changed. Keep the object named here as it is and call an operator.",

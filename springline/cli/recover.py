@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from springline.commit.audit import Finding, audit, replace_damaged
+from springline.commit.audit import Finding, audit
 from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.finish import settle
+from springline.commit.mend import mend_markers_in_flight, mend_registry, registry_problems, replace_coordinator
 from springline.commit.registry import Registry, is_table_id
 from springline.commit.table import Held, Table
 from springline.storage.scoped import ScopedStore
@@ -31,21 +32,24 @@ async def recover_table(
     """Complete or abandon whatever the table has in flight and return a report of it.
 
     A registered table whose coordinator is lost gets a new one from its log, with the markers that the newest log
-    file calls for (design 3.2); `damaged`: one that cannot be read, too; `markers`: with all markers that any log file
-    calls for. The report holds
+    file calls for (design 3.2); `damaged`: what cannot be read of its registry, its coordinator and its markers is
+    replaced, too; `markers`: with all markers that any log file calls for. The report holds
     `table_id`, `root`, `before` and `after` (`latest_version` by the coordinator, null if there is none, and
     `inflight`), `rebuilt_coordinator`, and `done`, one entry for each reservation that was brought to an end; with
-    `markers` also `markers_written` and the `findings` that are left.
+    `damaged` the objects that were `replaced` besides the coordinator; with `markers` also `markers_written` and the
+    `findings` that are left.
     """
+    replaced = await mend_registry(store, id_or_name) if damaged else []
     table = await find_table(store, id_or_name)
-    rebuilt = damaged and await replace_damaged(table)
+    rebuilt = damaged and await replace_coordinator(table)
+    replaced += await mend_markers_in_flight(table) if damaged else []
     before = await table.read_coordinator()
     if before is None:
         # Should somebody else create it first, theirs counts and this write fails.
         rebuilt = await table.swap((await rebuild_coordinator(table)).state, None) is not None
     done = await settle(table, before)
     after = await table.read_coordinator()
-    written = await audit(table, mend=True) if markers else None
+    written = await audit(table, mend=True, replace=damaged) if markers else None
     report = {
         "table_id": table.table_id,
         "root": table.root,
@@ -62,19 +66,25 @@ async def recover_table(
         ],
         "after": _state(after),
     }
+    if damaged:
+        report["replaced"] = replaced
     if written is not None:
         report["markers_written"] = [one.object for one in written.findings if one.mended]
         report["findings"] = [_finding(one) for one in written.findings if not one.mended]
     return report
 
 
-async def verify_table(store: ScopedStore, id_or_name: str) -> dict[str, Any]:
-    """Look whether a table's coordinator, log and markers agree and each log file is right by the Delta protocol.
+async def verify_table(store: ScopedStore, id_or_name: str, *, deep: bool = False) -> dict[str, Any]:
+    """Look whether a table's registry, coordinator, log and markers agree and each log file is right by the protocol.
 
-    Changes nothing. `ok` says whether all is so.
+    Changes nothing. `ok` says whether all is so. `deep` lists the markers, too: each says which bytes its log file had.
     """
     table = await find_table(store, id_or_name)
-    found = await audit(table)
+    found = await audit(table, deep=deep)
+    remedy = "Run `springline table recover --replace-damaged`: it is made anew of what else is there."
+    found.findings[:0] = [
+        Finding(one.object, one.problem, remedy) for one in await registry_problems(store, table.table_id)
+    ]
     return {
         "table_id": table.table_id,
         "root": table.root,

@@ -44,7 +44,10 @@ def recover(
     ] = False,
     replace_damaged: Annotated[
         bool,
-        typer.Option("--replace-damaged", help="Replace a coordinator object that cannot be read by one from the log."),
+        typer.Option(
+            "--replace-damaged",
+            help="Replace what cannot be read of registry, coordinator and markers by what the log and the claims say.",
+        ),
     ] = False,
 ) -> Document:
     """Complete or abandon whatever a table has in flight, from storage alone. Safe while everything is running.
@@ -68,8 +71,12 @@ def verify(
     tenant: TenantOption,
     workspace: WorkspaceOption,
     store: StoreOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="List all markers, too: each says which bytes the log file of its version had."),
+    ] = False,
 ) -> Verdict:
-    """Look whether a table's coordinator, log and markers agree, from storage alone. Changes nothing, lists nothing.
+    """Look whether a table's registry, coordinator, log and markers agree, from storage alone. Changes nothing.
 
     Exit code: 0 they do, 3 they do not: each finding names an object, what is wrong, and what to do.
     """
@@ -77,7 +84,7 @@ def verify(
     async def work(scoped: ScopedStore) -> dict[str, Any]:
         from springline.cli.recover import verify_table  # noqa: PLC0415 - as above
 
-        return await verify_table(scoped, table)
+        return await verify_table(scoped, table, deep=deep)
 
     found = on_store(store, tenant, workspace, work)
     return Verdict(found, EXIT_DONE if found["ok"] else EXIT_CONFLICT)

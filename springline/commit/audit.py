@@ -5,20 +5,23 @@ open. A table whose log has neither protocol nor metadata is no Delta table yet,
 
 The log is the truth: what stands in it is committed. It names the keys of our own commits (rounds name their members,
 our client's commits carry `txnId`), so their markers can be checked and written anew. Nothing is listed: versions are
-read by name. Of a commit that names no key nobody can say more than its version.
+read by name. Of a commit that names no key nobody can say more than its version. Markers, all of which `deep` lists,
+say the hash of their log file, and so whether it is still the one that was committed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from springline import paths
-from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.live_files import keeps_files
-from springline.commit.snapshot import checkpoint_at, probe_latest, read_last_checkpoint
+from springline.commit.snapshot import checkpoint_at, checkpoint_problem, probe_latest, read_last_checkpoint
 from springline.commit.table import Table
+from springline.delta.checkpoints import parse_last_checkpoint
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.facts import facts_of_log
 from springline.delta.features import require_supported
@@ -27,10 +30,12 @@ from springline.delta.marker import Marker, decode_marker
 from springline.delta.payload import Payload, parse_payload
 from springline.delta.recovered import markers_from_log
 from springline.errors import InvariantViolated, Refused
+from springline.paths import ObjectPath
 from springline.storage.port import StoredObject
-from springline.storage.resolve import Other, put_once
+from springline.storage.resolve import Other, put_once, replace_object
 
 VERSIONS_TOGETHER = 64
+MARKERS_TOGETHER = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +70,17 @@ class Audit:
         return all(one.mended for one in self.findings)
 
 
-async def audit(table: Table, *, mend: bool = False) -> Audit:
+async def audit(table: Table, *, mend: bool = False, replace: bool = False, deep: bool = False) -> Audit:
     """Look at all of a table's protocol objects; with `mend`, write markers that are missing.
 
-    Safe while commits go on: what is written is create-only. A reservation in flight is no finding. Raises what the
+    With `replace` also those that cannot be read. `deep` lists all markers, too. Safe while commits go on: what is
+    written is create-only, or replaces what was found damaged. A reservation in flight is no finding. Raises what the
     store does.
     """
     stored = await table.store.get(paths.delta_coordinator(table.table_id))
     state, damage = _coordinator(table, stored)
     first, last = await _extent(table, -1 if state is None else state.latest_version)
-    found = Audit(first, last, state)
+    found = Audit(first, last, state, findings=await _checkpoint_findings(table))
     if damage is not None:
         found.findings.append(damage)
     if state is not None and state.latest_version > last:
@@ -84,6 +90,7 @@ async def audit(table: Table, *, mend: bool = False) -> Audit:
             Finding(missing, "the coordinator says that these are committed, and they are gone", remedy)
         )
     judge = None if mend else await _LogJudge.at(table, first)
+    checks = _Markers(table, found, mend=mend, replace=replace)
     in_flight = state.inflight if state is not None else None
     skipped = -1 if in_flight is None else in_flight.version
     for start in range(first, last + 1, VERSIONS_TOGETHER):
@@ -96,8 +103,26 @@ async def audit(table: Table, *, mend: bool = False) -> Audit:
                 continue
             if judge is not None and (problem := await judge.problem(version, log)) is not None:
                 found.findings.append(Finding(table.log_path(version), *problem))
-            await _check_markers(table, version, log, found, mend=mend, may_lack=version == skipped)
+            await checks.of_version(version, log, may_lack=version == skipped)
+    if deep:
+        await checks.of_listing()
     return found
+
+
+async def glance(table: Table) -> list[Finding]:
+    """Look at a table's coordinator, the end of its log and its newest checkpoint: some reads, however long it is.
+
+    Raises what the store does.
+    """
+    stored = await table.store.get(paths.delta_coordinator(table.table_id))
+    state, damage = _coordinator(table, stored)
+    findings = [] if damage is None else [damage]
+    if state is not None and state.latest_version >= 0:
+        path = table.log_path(state.latest_version)
+        if await table.store.head(path) is None:
+            remedy = "Restore the log file from a copy: readers miss what was committed there."
+            findings.append(Finding(path, "the coordinator says that it is committed, and it is gone", remedy))
+    return [*findings, *await _checkpoint_findings(table)]
 
 
 class _LogJudge:
@@ -181,39 +206,141 @@ async def _last_before(table: Table, first: int, above: int) -> int:
     return low
 
 
-async def _check_markers(table: Table, version: int, log: bytes, found: Audit, *, mend: bool, may_lack: bool) -> None:
-    """Compare the keys that a log file names with their markers."""
-    # Version 0 is a table's creation, which is repeated by the table's id and has no marker.
-    wanted = markers_from_log(version, table.log_path(version), log) if version else []
-    if not wanted:
-        found.nameless += 1
-        return
-    found.keys += len(wanted)
-    names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in wanted]
-    stored = await table.store.read_many(names)
-    for name, marker, one in zip(names, wanted, stored, strict=True):
-        if one is not None:
-            problem = _contradiction(name, marker, one)
+async def _checkpoint_findings(table: Table) -> list[Finding]:
+    """Look whether the pointer to the newest checkpoint can be read, and what it names is there and can be read."""
+    path = paths.delta_last_checkpoint(table.root)
+    stored = await table.store.get(path)
+    if stored is None:
+        return []
+    hint = parse_last_checkpoint(stored.data)
+    remedy = "Have an engine write a checkpoint: it is written anew with it. Until then readers read the whole log."
+    if hint is None:
+        return [Finding(path, "the pointer to the newest checkpoint cannot be read", remedy)]
+    problem = await checkpoint_problem(table.store, table.root, hint)
+    return [] if problem is None else [Finding(problem[0], f"{problem[1]}, and {path} names it", remedy)]
+
+
+class _Markers:
+    """Compares the keys that log files name, and the log files themselves, with the markers there are."""
+
+    def __init__(self, table: Table, found: Audit, *, mend: bool, replace: bool) -> None:
+        self.table = table
+        self.found = found
+        self.mend = mend
+        self.replace = replace
+        self._hashes: dict[int, bytes] = {}
+        self._altered: set[int] = set()
+
+    async def of_version(self, version: int, log: bytes, *, may_lack: bool) -> None:
+        """Look at the markers of the keys that a log file names."""
+        self._hashes[version] = hashlib.sha256(log).digest()
+        # Version 0 is a table's creation, which is repeated by the table's id and has no marker.
+        wanted = markers_from_log(version, self.table.log_path(version), log) if version else []
+        if not wanted:
+            self.found.nameless += 1
+            return
+        self.found.keys += len(wanted)
+        names = [paths.delta_marker(self.table.table_id, marker.idempotency_key) for marker in wanted]
+        there = [
+            _decoded(name, data, marker.idempotency_key)
+            for name, marker, data in zip(names, wanted, await self.table.store.read_many(names), strict=True)
+        ]
+        for name, one in zip(names, there, strict=True):
+            if isinstance(one, Marker) and one.version == version:
+                self._check_log(name, one)
+        for name, marker, one in zip(names, wanted, there, strict=True):
+            await self._check(name, marker, one, may_lack=may_lack)
+
+    async def _check(self, name: ObjectPath, marker: Marker, there: Marker | str | None, *, may_lack: bool) -> None:
+        key = marker.idempotency_key
+        if isinstance(there, Marker):
+            problem = None if marker.version in self._altered else _contradiction(marker, there)
             if problem is None:
-                found.answered += 1
+                self.found.answered += 1
             else:
                 remedy = "Keep the object as it is and call an operator: a key must have one answer for ever."
-                found.findings.append(Finding(name, problem, remedy))
-        elif mend:
-            result = await put_once(table.store, name, marker.encode())
-            found.answered += 1
+                self._add(name, problem, remedy)
+            return
+        # A log file that was altered proves nothing.
+        may_mend = self.mend and marker.version not in self._altered
+        if there is None and may_mend:
+            result = await put_once(self.table.store, name, marker.encode(name))
+            self.found.answered += 1
             said = "the marker was missing" if not isinstance(result, Other) else "the marker was being written"
-            found.findings.append(Finding(name, said, "Nothing: it is written.", mended=True))
+            self._add(name, said, "Nothing: it is written.", mended=True)
+        elif there is not None and may_mend and self.replace:
+            mended = await replace_object(self.table.store, name, marker.encode(name), _is_unreadable(name, key))
+            self.found.answered += 1
+            self._add(name, there, "Nothing: it is written anew.", mended=mended)
+        elif there is not None:
+            remedy = "Run `springline table recover --replace-damaged --markers`: it is written anew of the log."
+            self._add(name, there, remedy)
         elif not may_lack:
             remedy = "Run `springline table recover --markers`: it is written anew of the log."
-            found.findings.append(Finding(name, f"the marker of key {marker.idempotency_key} is missing", remedy))
+            self._add(name, f"the marker of key {key} is missing", remedy)
+
+    async def of_listing(self) -> None:
+        """Look at all markers there are: whether the log file that each names is the one that was committed."""
+        batch: list[ObjectPath] = []
+        async for info in self.table.store.list(paths.delta_markers_prefix(self.table.table_id)):
+            batch.append(info.path)
+            if len(batch) == MARKERS_TOGETHER:
+                await self._of_batch(batch)
+                batch = []
+        await self._of_batch(batch)
+
+    async def _of_batch(self, batch: list[ObjectPath]) -> None:
+        named = {one.object for one in self.found.findings}
+        for name, data in zip(batch, await self.table.store.read_many(batch), strict=True):
+            one = _decoded(name, data, None)
+            if one is None or name in named:
+                continue
+            if isinstance(one, str):
+                self._add(name, one, "Restore the object from a copy: no log file names its key.")
+            elif paths.delta_marker(self.table.table_id, one.idempotency_key) != name:
+                problem = f"the marker is that of another key, {one.idempotency_key}"
+                self._add(name, problem, "Restore the object from a copy.")
+            else:
+                self._check_log(name, one)
+
+    def _check_log(self, name: ObjectPath, marker: Marker) -> None:
+        """Check that the log file that a marker names is there, and the one that was committed."""
+        version = marker.version
+        path = self.table.log_path(version) if 0 <= version <= paths.MAX_VERSION else None
+        if path is None or marker.delta_log_path != path:
+            problem = f"the marker names version {version} as {marker.delta_log_path!r}, where no log file of it lies"
+            self._add(name, problem, "Keep the object as it is and call an operator.")
+            return
+        if version in self._altered or version < self.found.first:
+            return
+        digest = self._hashes.get(version)
+        if digest is None:
+            if version > self.found.last:
+                self._altered.add(version)
+                problem = f"the log file is gone, and {name} says that it was committed"
+                self._add(path, problem, "Restore the log file from a copy: readers miss what was committed there.")
+        elif marker.log_sha256 not in (None, digest.hex()):
+            self._altered.add(version)
+            problem = f"the log file is not the one that was committed: it has another SHA-256 than {name} says"
+            self._add(path, problem, "Restore the log file from a copy: readers see what was not committed.")
+
+    def _add(self, object_: str, problem: str, remedy: str, *, mended: bool = False) -> None:
+        self.found.findings.append(Finding(object_, problem, remedy, mended))
 
 
-def _contradiction(name: str, marker: Marker, data: bytes) -> str | None:
+def _decoded(name: ObjectPath, data: bytes | None, key: str | None) -> Marker | str | None:
+    """Return a marker that was read, or what is wrong with it; None if there is none."""
     try:
-        there = decode_marker(data, name)
+        return None if data is None else decode_marker(data, name, key)
     except InvariantViolated as error:
         return f"the marker cannot be read: {error}"
+
+
+def _is_unreadable(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
+    return lambda data: isinstance(_decoded(name, data, key), str)
+
+
+def _contradiction(marker: Marker, there: Marker) -> str | None:
     if (there.version, there.delta_log_path) != (marker.version, marker.delta_log_path):
         return (
             f"the marker answers key {marker.idempotency_key} with version {there.version}, "
@@ -224,17 +351,3 @@ def _contradiction(name: str, marker: Marker, data: bytes) -> str | None:
     if there.fingerprint not in (None, marker.fingerprint):
         return f"the marker of key {marker.idempotency_key} stands for other rows than the log says"
     return None
-
-
-async def replace_damaged(table: Table) -> bool:
-    """Replace a coordinator object that cannot be read by one at the log's latest version; False if it can be read.
-
-    Whatever it had reserved is lost with it, and no harm: its owner's log file, if it comes, is found by probing, and
-    the markers of the newest log file are written first, as for one that is gone.
-    """
-    path = paths.delta_coordinator(table.table_id)
-    stored = await table.store.get(path)
-    if stored is None or _coordinator(table, stored)[1] is None:
-        return False
-    rebuilt = await rebuild_coordinator(table)
-    return await table.swap(rebuilt.state, stored.version) is not None

@@ -23,10 +23,8 @@ async def rebuild_coordinator(table: Table) -> Held:
         log = await table.store.get(path)
         if log is not None:
             markers = markers_from_log(snapshot.version, path, log.data)
+            names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in markers]
             await together(
-                *(
-                    put_once(table.store, paths.delta_marker(table.table_id, marker.idempotency_key), marker.encode())
-                    for marker in markers
-                )
+                *(put_once(table.store, name, marker.encode(name)) for name, marker in zip(names, markers, strict=True))
             )
     return Held(Coordinator(snapshot.version), None)

@@ -9,11 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from springline import paths
 from springline.commit.inspect import latest_version
-from springline.commit.registry import decode_record
+from springline.commit.registry import decode_entry, decode_record
 from springline.commit.table import Table
 from springline.delta.history import HistoryRow, history_row
 from springline.delta.registry import Claim, TableEntry
@@ -112,32 +110,26 @@ async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[List
     ]
     entries = [one for one in found if isinstance(one, TableEntry)]
     claims = await store.read_many([paths.name_claim(entry.name) for entry in entries])
-    owners = {entry.table_id: _owner(claim) for entry, claim in zip(entries, claims, strict=True)}
+    owners = {entry.table_id: _owner(entry.name, claim) for entry, claim in zip(entries, claims, strict=True)}
     return [
         Listed(one, named=owners[one.table_id] == one.table_id) if isinstance(one, TableEntry) else one for one in found
     ]
 
 
 def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | Damaged:
-    table_id = paths.parse_table_entry(path)
-    if table_id is None:
+    if paths.parse_table_entry(path) is None:
         return Damaged(path, "its name is not that of a table's entry")
     try:
-        entry = decode_record(data, path, TableEntry)
-        if entry.table_id != table_id:
-            return Damaged(path, f"it is the entry of table {entry.table_id!r}")
-        scope.full(paths.delta_log(entry.root, 0))
-        paths.name_claim(entry.name)
-    except (InvariantViolated, paths.InvalidPath) as error:
+        return decode_entry(data, path, scope)
+    except InvariantViolated as error:
         return Damaged(path, str(error))
-    return entry
 
 
-def _owner(claim: bytes | None) -> str | None:
+def _owner(name: str, claim: bytes | None) -> str | None:
     """Return the id of the table that a name leads to; a claim that cannot be read leads to none."""
     try:
-        return None if claim is None else Claim.model_validate_json(claim).table_id
-    except ValidationError:
+        return None if claim is None else decode_record(claim, paths.name_claim(name), Claim).table_id
+    except InvariantViolated:
         return None
 
 

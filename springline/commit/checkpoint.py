@@ -13,10 +13,16 @@ from pathlib import Path
 
 import deltalake
 import orjson
-import pyarrow as pa
 
 from springline import paths
-from springline.commit.snapshot import actions_of_checkpoint, probe_latest, read_last_checkpoint, rows_of_checkpoint
+from springline.commit.snapshot import (
+    UNREADABLE,
+    actions_of_checkpoint,
+    checkpoint_files,
+    probe_by_hint,
+    read_last_checkpoint,
+    rows_of_checkpoint,
+)
 from springline.delta.checkpoints import CheckpointHint, CheckpointKind, CheckpointResult, parse_last_checkpoint
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreUnknown
 from springline.storage.resolve import Other, put_once
@@ -33,7 +39,10 @@ async def write_checkpoint(store: ObjectStore, root: str) -> CheckpointResult:
     a gap; a table the library cannot handle is no error (`CheckpointKind.SKIPPED`).
     """
     hint = await read_last_checkpoint(store, root)
-    latest = await probe_latest(store, root, -1 if hint is None else hint.version)
+    latest, hint = await probe_by_hint(store, root, -1, hint)
+    if hint is not None and hint.v2_name is None and not await _is_there(store, root, hint):
+        # If the log reaches back to version 0, it tells all.
+        hint = hint if await store.head(paths.delta_log(root, 0)) is None else None
     if latest < 0 or (hint is not None and hint.version == latest):
         return CheckpointResult(kind=CheckpointKind.CURRENT, version=latest)
     with tempfile.TemporaryDirectory(prefix="springline-checkpoint-") as folder:
@@ -47,12 +56,21 @@ async def write_checkpoint(store: ObjectStore, root: str) -> CheckpointResult:
         pointer = await asyncio.to_thread((local / paths.delta_last_checkpoint(_LOCAL_ROOT)).read_bytes)
     put = await put_once(store, paths.delta_checkpoint(root, latest), data)
     if isinstance(put, Other):
-        pointer = await asyncio.to_thread(_pointer_to, latest, put.data)
+        found = await asyncio.to_thread(_pointer_to, latest, put.data)
+        if found is None:
+            detail = f"{paths.delta_checkpoint(root, latest)} was written by somebody else, and cannot be read"
+            return CheckpointResult(kind=CheckpointKind.SKIPPED, version=latest, detail=detail)
+        pointer = found
     await _point_to(store, root, latest, pointer)
     return CheckpointResult(kind=CheckpointKind.WRITTEN, version=latest)
 
 
 _LOCAL_ROOT = "table"
+
+
+async def _is_there(store: ObjectStore, root: str, hint: CheckpointHint) -> bool:
+    found = await together(*(store.head(name) for name in checkpoint_files(root, hint)))
+    return all(one is not None for one in found)
 
 
 async def _copy_log(store: ObjectStore, root: str, local: Path, hint: CheckpointHint | None, latest: int) -> str | None:
@@ -122,12 +140,14 @@ def _make_checkpoint(local: Path, version: int) -> str | None:
     return None
 
 
-def _pointer_to(version: int, data: bytes) -> bytes:
-    """Return the pointer to a checkpoint somebody else wrote and perhaps did not live to announce."""
+def _pointer_to(version: int, data: bytes) -> bytes | None:
+    """Return the pointer to a checkpoint that somebody else did perhaps not live to announce; None if it is damaged."""
     try:
         rows = rows_of_checkpoint(data)
-    except pa.ArrowException:
-        rows = 0
+        if None in actions_of_checkpoint(data):
+            return None
+    except UNREADABLE:
+        return None
     return orjson.dumps({"version": version, "size": rows, "sizeInBytes": len(data)})
 
 
@@ -140,7 +160,7 @@ async def _point_to(store: ObjectStore, root: str, version: int, pointer: bytes)
     for _ in range(_POINTER_ATTEMPTS):
         stored = await store.get(path)
         current = None if stored is None else parse_last_checkpoint(stored.data)
-        if current is not None and current.version >= version:
+        if current is not None and current.version >= version and await _is_there(store, root, current):
             return
         precondition = IfAbsent() if stored is None else IfVersion(stored.version)
         try:

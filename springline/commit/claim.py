@@ -43,11 +43,11 @@ async def claim(table: Table, wanted: Claim) -> Outcome:
     if marker is None:
         marker = await _from_log(table, wanted)
         path = paths.delta_marker(table.table_id, wanted.key)
-        written = await put_once(table.store, path, marker.encode())
+        written = await put_once(table.store, path, marker.encode(path))
         if isinstance(written, Created):
             return _answer(wanted, marker, replayed=False)
         if isinstance(written, Other):
-            marker = decode_marker(written.data, path)
+            marker = decode_marker(written.data, path, wanted.key)
     return _answer(wanted, marker, replayed=True)
 
 

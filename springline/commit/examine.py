@@ -151,11 +151,12 @@ async def _marker_or_refusal(table: Table, key: str) -> Marker | Refusal | None:
         (marker,) = await read_markers(table, [key])
     except InvariantViolated as error:
         return Refusal(
-            code=Code.INTERNAL,
+            code=Code.STORED_DAMAGED,
             message=str(error),
             field="idempotency_key",
             value=key,
-            remedy="The stored answer to this key is damaged: call an operator, who restores that object.",
+            remedy="The stored answer to this key is damaged: `springline table recover --replace-damaged --markers` "
+            "writes it anew of the log; runbooks/coordinator-lost.md tells more.",
         )
     return marker
 

@@ -12,6 +12,7 @@ from springline.commit.recent import Recent, Shelf
 from springline.commit.snapshot import load_snapshot
 from springline.delta.facts import VersionFacts, facts_of_log
 from springline.delta.fit import FileRules
+from springline.errors import Refused
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 
@@ -29,6 +30,8 @@ class TableState:
     version: int
     protocol: dict[str, Any] | None
     metadata: dict[str, Any] | None
+    source: str | None = None
+    """The object that `metadata` was read from, if that is known."""
 
 
 class VersionMemory:
@@ -84,9 +87,12 @@ class TableFacts:
         state = self._states.get(_STATE)
         if state is None or state.version > latest:
             snapshot = await load_snapshot(self._store, self._root, at_least=latest)
-            state = TableState(max(snapshot.version, latest), snapshot.protocol, snapshot.metadata)
+            version = max(snapshot.version, latest)
+            state = TableState(version, snapshot.protocol, snapshot.metadata, snapshot.source)
         for facts in await self.since(state.version, latest):
-            state = TableState(facts.version, facts.protocol or state.protocol, facts.metadata or state.metadata)
+            source = state.source if facts.metadata is None else paths.delta_log(self._root, facts.version)
+            metadata = facts.metadata or state.metadata
+            state = TableState(facts.version, facts.protocol or state.protocol, metadata, source)
         self._states.put(_STATE, state, weight=len(orjson.dumps([state.protocol, state.metadata])))
         return state
 
@@ -99,9 +105,17 @@ class TableFacts:
             return None
         known = self._rules
         if known is None or known[0].protocol is not state.protocol or known[0].metadata is not state.metadata:
-            known = (state, FileRules(state.protocol, state.metadata))
+            known = (state, self._rules_of(state, state.protocol, state.metadata))
             self._rules = known
         return known[1]
+
+    def _rules_of(self, state: TableState, protocol: dict[str, Any], metadata: dict[str, Any]) -> FileRules:
+        try:
+            return FileRules(protocol, metadata)
+        except Refused as error:
+            where = paths.delta_log(self._root, state.version)
+            message = f"{error.refusal.message}; it was read from {state.source or f'the log up to {where}'}"
+            raise Refused(error.refusal.model_copy(update={"message": message})) from error
 
 
 def _weight(facts: VersionFacts, log: bytes) -> int:

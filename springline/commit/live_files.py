@@ -12,11 +12,10 @@ from collections.abc import Set
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springline import paths
-from springline.commit.snapshot import checkpoint_files, read_last_checkpoint
+from springline.commit.snapshot import UNREADABLE, checkpoint_files, read_last_checkpoint
 from springline.delta.actions import vector_id
 from springline.delta.datapath import BadPath, decoded_path
 from springline.errors import Code, Refused, refused
@@ -87,7 +86,7 @@ def _files_of_checkpoint(data: bytes, version: int) -> dict[File, None]:
             raise _unknown(f"the checkpoint of version {version} keeps its files elsewhere")
         rows = file.read(columns=[f"add.{name}" for name in _WANTED]).column("add")
         return {_file(row): None for row in rows.to_pylist() if row is not None and row.get("path") is not None}
-    except (pa.ArrowException, KeyError) as error:
+    except UNREADABLE as error:
         raise _unknown(f"the checkpoint of version {version} cannot be read: {error}") from None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from springline import paths
-from springline.commit.markers import read_markers
+from springline.commit.markers import answer_named_keys, read_markers
 from springline.commit.snapshot import probe_latest
 from springline.commit.table import Held, Table
 from springline.delta.coordinator import Coordinator, Inflight
@@ -126,6 +126,10 @@ async def _behind_foreign(
     Releasing is safe only because the reserved version is occupied: no owner can write its log there later.
     """
     latest = await probe_latest(table.store, table.root, inflight.version)
+    named = await answer_named_keys(table, range(inflight.version, latest + 1))
+    if named.intersection(inflight.keys):
+        # One of these files is a member's commit, which the coordinator did not know any more.
+        return await _clear(table, inflight, token, LogKind.VOID, latest=latest)
     if inflight.mode is Mode.APPEND and staged is not None:
         later = await table.facts.since(inflight.version - 1, latest)
         txn_apps = facts_of_log(inflight.version, staged).txn_apps

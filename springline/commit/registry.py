@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+import orjson
+from pydantic import ValidationError
 
 from springline import paths
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.commit.recent import Recent, Shelf
+from springline.delta.coordinator import decode_coordinator
 from springline.delta.registry import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.storage.together import together
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", TableEntry, Claim)
 
 MEMORY_BYTES = 32 * 1024 * 1024
 _ENTRY_BYTES = 200
@@ -28,11 +32,52 @@ async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]
 
 
 def decode_record(data: bytes, path: str, model: type[M]) -> M:
-    """Parse the bytes of a registry record read from `path`; raises `InvariantViolated` if they are none."""
+    """Parse a registry record read from `path`, once it was checked; raises `InvariantViolated` if it is none."""
     try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
+        verify(data, model.model_fields, path)
+        record = model.model_validate_json(data)
+        its_paths = _paths_of(record)
+    except (WrongChecksum, ValidationError, paths.InvalidPath) as error:
         raise InvariantViolated(f"{path} is not a registry record ({model.__name__}): {error}") from error
+    if path not in its_paths:
+        raise InvariantViolated(f"{path} is not a registry record ({model.__name__}): it is that of {its_paths[0]}")
+    return record
+
+
+def decode_entry(data: bytes, path: str, scope: paths.Scope) -> TableEntry:
+    """Parse a table's entry read from `path`; raises `InvariantViolated` if it is none of a table of this workspace."""
+    entry = decode_record(data, path, TableEntry)
+    try:
+        scope.full(paths.delta_log(entry.root, 0))
+        paths.name_claim(entry.name)
+    except paths.InvalidPath as error:
+        raise InvariantViolated(f"{path} is not a registry record of this workspace: {error}") from error
+    return entry
+
+
+async def read_entry(store: ScopedStore, table_id: str) -> TableEntry | None:
+    """Read a table's entry; None if there is none. Raises `InvariantViolated` if it is damaged."""
+    path = paths.table_entry(table_id)
+    stored = await store.get(path)
+    return None if stored is None else decode_entry(stored.data, path, store.scope)
+
+
+def encode_record(record: TableEntry | Claim, path: paths.ObjectPath) -> bytes:
+    """Return the bytes of a registry record that is stored at `path`, with their checksum."""
+    return with_checksum(orjson.dumps(record.model_dump()), path)
+
+
+def _paths_of(record: TableEntry | Claim) -> list[paths.ObjectPath]:
+    """Return where a record can be stored; a claim does not say whether its value is a name or a root."""
+    if isinstance(record, TableEntry):
+        return [paths.table_entry(record.table_id)]
+    found = []
+    for path_of in (paths.name_claim, paths.root_claim):
+        with suppress(paths.InvalidPath):
+            found.append(path_of(record.value))
+    if not found:
+        raise paths.InvalidPath("value", record.value, "name a table's root or name")
+    return found
 
 
 class RegistryMemory:
@@ -84,7 +129,8 @@ class Registry:
             self._ids.put(id_or_name, table_id, weight=_weight(id_or_name, table_id))
         entry = await self._entry_of(table_id)
         if entry is None:
-            raise InvariantViolated(f"the name {id_or_name!r} is claimed by table {table_id}, which has no entry")
+            path = paths.table_entry(table_id)
+            raise InvariantViolated(f"the name {id_or_name!r} is claimed by table {table_id}, and {path} is gone")
         return entry
 
     async def root_of(self, table_id: str) -> str:
@@ -92,7 +138,7 @@ class Registry:
 
         A table that has a coordinator but no registry entry (the reference system's, or a half-restored
         bucket) has the default root: the one of new tables if the table has claimed that, else the one of old.
-        Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither.
+        Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither, and `InvariantViolated` if its root must be another.
         """
         entry = self._by_id.get(table_id)
         if entry is not None:
@@ -103,7 +149,7 @@ class Registry:
         if not is_table_id(table_id):
             raise not_found(table_id)
         entry, coordinator = await together(
-            self._entry_of(table_id), self._store.head(paths.delta_coordinator(table_id))
+            self._entry_of(table_id), self._store.get(paths.delta_coordinator(table_id))
         )
         if entry is not None:
             return entry.root
@@ -112,14 +158,30 @@ class Registry:
         new = paths.new_table_root(table_id, self._store.scope)
         claim = await read_record(self._store, paths.root_claim(new), Claim)
         root = paths.default_table_root(table_id) if claim is None else new
+        await self._check_log(table_id, root, coordinator.data)
         self._roots.put(table_id, root, weight=_weight(table_id, root))
         return root
+
+    async def _check_log(self, table_id: str, root: str, coordinator: bytes) -> None:
+        """Check that a table without an entry has its log where such a table has it: else its entry was lost."""
+        try:
+            latest = decode_coordinator(coordinator, paths.delta_coordinator(table_id)).latest_version
+        except InvariantViolated:
+            return  # Whoever needs it names it.
+        if latest < 0:
+            return
+        some = (paths.delta_log(root, latest), paths.delta_log(root, 0), paths.delta_last_checkpoint(root))
+        if all(one is None for one in await together(*(self._store.head(name) for name in some))):
+            raise InvariantViolated(
+                f"{paths.table_entry(table_id)} is gone: the table has {latest + 1} versions, and none of them lies in "
+                f"{root!r}, where a table without an entry has its log"
+            )
 
     async def _entry_of(self, table_id: str) -> TableEntry | None:
         known = self._by_id.get(table_id)
         if known is not None:
             return known
-        entry = await read_record(self._store, paths.table_entry(table_id), TableEntry)
+        entry = await read_entry(self._store, table_id)
         if entry is not None:
             self._by_id.put(table_id, entry, weight=_weight(table_id, entry.model_dump_json()))
         return entry

@@ -17,8 +17,8 @@ from springline.commit.bootstrap import rebuild_coordinator
 from springline.commit.examine import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine, failed
 from springline.commit.finish import Settled, finalize, settle
 from springline.commit.live_files import keeps_files
-from springline.commit.markers import read_markers
-from springline.commit.snapshot import probe_latest, read_last_checkpoint
+from springline.commit.markers import answer_named_keys, read_markers
+from springline.commit.snapshot import probe_by_hint, read_last_checkpoint
 from springline.commit.table import Held, Reserved, Table, is_unchanged
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.facts import append_conflict, version_conflict
@@ -113,6 +113,8 @@ class _Reserving:
             self.result.settled += await settle(table, held)
             return False
         latest = await self._latest(held.state.latest_version, examined)
+        if await self._are_in_log(held.state.latest_version, latest, examined):
+            return False
         await self._answer_replays(examined)
         eligible, refusals = await self._judge(examined, latest)
         if refusals and not await self._confirm(held, examined, refusals):
@@ -170,8 +172,13 @@ class _Reserving:
         if not doubtful:
             return latest
         hint = await read_last_checkpoint(self.table.store, self.table.root)
-        known = latest if hint is None else max(latest, hint.version)
-        return await probe_latest(self.table.store, self.table.root, known)
+        return (await probe_by_hint(self.table.store, self.table.root, latest, hint))[0]
+
+    async def _are_in_log(self, known: int, latest: int, examined: Sequence[Examined]) -> bool:
+        """Say whether versions that the coordinator does not know hold requests that seemed new; they are answered."""
+        unknown = range(max(known + 1, latest - MAX_READ_LAG), latest + 1)
+        named = await answer_named_keys(self.table, unknown)
+        return any(one.marker is None and one.request.idempotency_key in named for one in examined)
 
     async def _answer_replays(self, examined: Sequence[Examined]) -> None:
         for one in examined:
@@ -261,6 +268,9 @@ class _Reserving:
         if conflict is None:
             return None
         code, message = conflict
+        unreadable = [self.table.log_path(one.version) for one in later if not one.readable]
+        if unreadable and code is Code.METADATA_CHANGED:
+            message += f"; {unreadable[0]} cannot be read, or is gone, and counts as such a change"
         return version_conflict(code, message, read_version=read, latest=latest, since=later)
 
     async def _table_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
@@ -296,7 +306,7 @@ class _Reserving:
             return False
         doubted = [one for one in examined if one.request.idempotency_key in refusals]
         # Neither a key that is none nor a marker that cannot be read becomes an answer by reading again.
-        unreadable = (Code.INVALID_KEY, Code.INTERNAL)
+        unreadable = (Code.INVALID_KEY, Code.STORED_DAMAGED)
         wellformed = [one for one in doubted if one.refusal is None or one.refusal.code not in unreadable]
         current, markers = await together(
             self.table.read_coordinator(),

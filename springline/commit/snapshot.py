@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +29,8 @@ from springline.storage.together import together
 _PROBES = (1, 4, 16, 64)
 """How many versions are asked for together, batch after batch: mostly the next one is free."""
 _READS_TOGETHER = 32
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a Parquet file raises whose bytes are damaged: Arrow checks few of them itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Snapshot:
     version: int
     protocol: dict[str, Any] | None
     metadata: dict[str, Any] | None
+    source: str | None = field(default=None, compare=False)
+    """The object that `metadata` was read from."""
+
+
+class StartGone(InvariantViolated):
+    """The log file of a version that is said to exist is gone."""
 
 
 async def probe_latest(store: ObjectStore, root: str, start: int) -> int:
@@ -54,7 +62,7 @@ async def probe_latest(store: ObjectStore, root: str, start: int) -> int:
     """
     first, free = await together(_exists(store, root, start), _first_free(store, root, start + 1, _PROBES[0]))
     if not first:
-        raise InvariantViolated(
+        raise StartGone(
             f"{paths.delta_log(root, start)} is gone, so the versions after it cannot be found without a listing; "
             "let an engine write a checkpoint, so that _last_checkpoint names a version whose log file is there"
         )
@@ -79,6 +87,32 @@ async def _first_free(store: ObjectStore, root: str, version: int, count: int) -
     return next((version + step for step, there in enumerate(found) if not there), None)
 
 
+async def probe_by_hint(
+    store: ObjectStore, root: str, known: int, hint: CheckpointHint | None
+) -> tuple[int, CheckpointHint | None]:
+    """Return the latest version as `probe_latest` finds it from `known` or `hint`, and the hint unless it is wrong.
+
+    A hint is wrong if it names a version beyond `known` of which there is neither a log file nor a checkpoint: the
+    object is overwritten in place, and one that was damaged must not keep anybody from the table.
+    """
+    if hint is None or hint.version <= known:
+        return await probe_latest(store, root, known), hint
+    try:
+        return await probe_latest(store, root, hint.version), hint
+    except StartGone as error:
+        there = await together(*(store.head(name) for name in checkpoint_files(root, hint)[:1]))
+        if there[0] is not None:
+            raise
+        # Without any known version nothing but version 0 shows that the log reaches back as far as it must.
+        if known >= 0 or await _exists(store, root, 0):
+            try:
+                return await probe_latest(store, root, known), None
+            except StartGone:
+                pass
+        name = paths.delta_last_checkpoint(root)
+        raise StartGone(f"{error}; if there was no such version, {name} is damaged: restore it") from error
+
+
 async def read_last_checkpoint(store: ObjectStore, root: str) -> CheckpointHint | None:
     """Return where the table's newest checkpoint is said to be, or None if nothing usable says so."""
     stored = await store.get(paths.delta_last_checkpoint(root))
@@ -95,8 +129,8 @@ async def load_snapshot(
     (`NOT_A_DELTA_TABLE`) if a log file or the only checkpoint cannot be read.
     """
     hint = None if known is not None else await read_last_checkpoint(store, root)
-    start = max(at_least, -1 if hint is None else hint.version, -1 if known is None else known.version)
-    latest = await probe_latest(store, root, start)
+    start = max(at_least, -1 if known is None else known.version)
+    latest, hint = await probe_by_hint(store, root, start, hint)
     base = known
     if base is None and hint is not None and hint.version <= latest:
         base = await _read_checkpoint(store, root, hint)
@@ -109,6 +143,7 @@ async def _with_log(
     """Complete `base` with the versions after it, newest first, stopping when both actions are found."""
     protocol: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    source = base.source
     end = latest
     while end > base.version and (protocol is None or metadata is None):
         first = max(base.version + 1, end - _READS_TOGETHER + 1)
@@ -119,9 +154,10 @@ async def _with_log(
                 raise _log_gone(root, version, hint)
             found_protocol, found_metadata = _actions_in_force(root, version, log.data)
             protocol = protocol or found_protocol
-            metadata = metadata or found_metadata
+            if metadata is None and found_metadata is not None:
+                metadata, source = found_metadata, paths.delta_log(root, version)
         end = first - 1
-    return Snapshot(latest, protocol or base.protocol, metadata or base.metadata)
+    return Snapshot(latest, protocol or base.protocol, metadata or base.metadata, source)
 
 
 def _actions_in_force(root: str, version: int, data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -147,20 +183,47 @@ def _actions_in_force(root: str, version: int, data: bytes) -> tuple[dict[str, A
 
 
 def _log_gone(root: str, version: int, hint: CheckpointHint | None) -> Refused:
+    named = "" if hint is None else f"; the checkpoint of version {hint.version} cannot be read: {_names(root, hint)}"
     return refused(
         Code.NOT_A_DELTA_TABLE,
-        f"version {version} of the table at {root} is gone from its log"
-        + ("" if hint is None else f", and the checkpoint of version {hint.version} cannot be read"),
+        f"version {version} of the table at {root} is gone from its log ({paths.delta_log(root, version)}){named}",
         field="location",
         value=root,
         remedy="let an engine that can open the table write a classic checkpoint, then try again",
     )
 
 
+def _names(root: str, hint: CheckpointHint) -> str:
+    return f"{checkpoint_files(root, hint)[0]}, which {paths.delta_last_checkpoint(root)} names"
+
+
 async def checkpoint_at(store: ObjectStore, root: str, version: int) -> Snapshot | None:
     """Return protocol and metadata as the newest checkpoint has them, if it is that of `version` and readable here."""
     hint = await read_last_checkpoint(store, root)
     return await _read_checkpoint(store, root, hint) if hint is not None and hint.version == version else None
+
+
+async def checkpoint_problem(
+    store: ObjectStore, root: str, hint: CheckpointHint
+) -> tuple[paths.ObjectPath, str] | None:
+    """Return the first file of a checkpoint that is gone or cannot be read, and what is wrong; None if none is.
+
+    Only what a table's protocol and metadata are read from is looked at.
+    """
+    for name in checkpoint_files(root, hint):
+        stored = await store.get(name)
+        if stored is None:
+            return name, "the checkpoint is gone"
+        try:
+            if name.endswith(".json"):
+                found = _actions_in_force(root, hint.version, stored.data)
+            else:
+                found = await asyncio.to_thread(actions_of_checkpoint, stored.data)
+        except (Refused, *UNREADABLE) as error:
+            return name, f"the checkpoint cannot be read: {error}"
+        if hint.parts is None and None in found:
+            return name, "the checkpoint lacks protocol or metadata"
+    return None
 
 
 def checkpoint_files(root: str, hint: CheckpointHint) -> list[paths.ObjectPath]:
@@ -188,19 +251,19 @@ async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) 
         else:
             try:
                 found = await asyncio.to_thread(actions_of_checkpoint, stored.data)
-            except pa.ArrowException:
+            except UNREADABLE:
                 return None
         protocol = protocol or found[0]
         metadata = metadata or found[1]
         if protocol is not None and metadata is not None:
-            return Snapshot(hint.version, protocol, metadata)
+            return Snapshot(hint.version, protocol, metadata, name)
     return None
 
 
 def actions_of_checkpoint(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return `protocol` and `metaData` of one Parquet checkpoint file, reading only those columns. Blocks.
 
-    Raises `pyarrow.ArrowException` if the bytes are no Parquet file.
+    Raises one of `UNREADABLE` if the bytes are no such file.
     """
     file = pq.ParquetFile(io.BytesIO(data))
     wanted = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
@@ -222,5 +285,5 @@ def actions_of_checkpoint(data: bytes) -> tuple[dict[str, Any] | None, dict[str,
 
 
 def rows_of_checkpoint(data: bytes) -> int:
-    """Return the number of actions in a Parquet checkpoint file; raises `pyarrow.ArrowException` if it is none."""
+    """Return the number of actions in a Parquet checkpoint file; raises one of `UNREADABLE` if it is none."""
     return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)

@@ -106,7 +106,7 @@ class Table:
         """
         path = paths.delta_coordinator(self.table_id)
         precondition = IfAbsent() if token is None else IfVersion(token)
-        data = state.encode()
+        data = state.encode(path)
         if (wait_s := self.pace.wait_s()) > 0:
             await self._pause(wait_s)
         for remaining in range(THROTTLE_PAUSES, -1, -1):

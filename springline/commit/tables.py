@@ -19,10 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
-
 from springline import paths
-from springline.commit.registry import Registry, decode_record, read_record
+from springline.commit.registry import Registry, decode_record, encode_record, read_record
 from springline.commit.snapshot import Snapshot, load_snapshot
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
@@ -167,7 +165,7 @@ class _Place:
     async def claim_root(self) -> None:
         """Claim the root, or join the id that claimed it without registering a table."""
         path = paths.root_claim(self.root)
-        put = await put_once(self.store, path, _encode(Claim(table_id=self.table_id, value=self.root)))
+        put = await put_once(self.store, path, encode_record(Claim(table_id=self.table_id, value=self.root), path))
         if isinstance(put, Other):
             await self._join(decode_record(put.data, path, Claim))
 
@@ -175,11 +173,11 @@ class _Place:
         """Write registry entry, coordinator and name claim; return the entry in force."""
         entry = self.entry or await self._write_entry(now_ms, properties)
         path = paths.delta_coordinator(self.table_id)
-        coordinator = await put_once(self.store, path, Coordinator(latest_version).encode())
+        coordinator = await put_once(self.store, path, Coordinator(latest_version).encode(path))
         if isinstance(coordinator, Other):
             decode_coordinator(coordinator.data, path)
         path = paths.name_claim(self.name)
-        named = await put_once(self.store, path, _encode(Claim(table_id=self.table_id, value=self.name)))
+        named = await put_once(self.store, path, encode_record(Claim(table_id=self.table_id, value=self.name), path))
         if isinstance(named, Other):
             claim = decode_record(named.data, path, Claim)
             if claim.table_id != self.table_id:
@@ -195,7 +193,7 @@ class _Place:
             properties=dict(sorted(properties.items())),
         )
         path = paths.table_entry(self.table_id)
-        put = await put_once(self.store, path, _encode(entry))
+        put = await put_once(self.store, path, encode_record(entry, path))
         if not isinstance(put, Other):
             return entry
         existing = decode_record(put.data, path, TableEntry)
@@ -316,7 +314,3 @@ def _no_table(location: str, why: str) -> Refused:
         value=location,
         remedy="name the folder that holds the table's log, or create the table",
     )
-
-
-def _encode(record: Claim | TableEntry) -> bytes:
-    return orjson.dumps(record.model_dump())

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.delta.request import Mode
 from springline.errors import InvariantViolated
 from springline.paths import MAX_VERSION
@@ -83,14 +84,18 @@ class Coordinator:
     latest_version: int
     inflight: Inflight | None = None
 
-    def encode(self) -> bytes:
-        """Return the object's bytes: compact JSON in the reference's field order."""
-        return orjson.dumps(
+    def encode(self, path: str) -> bytes:
+        """Return the bytes of the object at `path`: compact JSON in the reference's field order, with its checksum."""
+        data = orjson.dumps(
             {
                 "latest_version": self.latest_version,
                 "inflight": None if self.inflight is None else _encode_inflight(self.inflight),
             }
         )
+        return with_checksum(data, path)
+
+
+_MEMBERS = frozenset({"latest_version", "inflight"})
 
 
 def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
@@ -126,11 +131,14 @@ def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
 
 
 def decode_coordinator(data: bytes, path: str) -> Coordinator:
-    """Parse a coordinator object read from `path`; raises `InvariantViolated` if it is none."""
+    """Parse a coordinator object read from `path`, once it was checked; raises `InvariantViolated` if it is none."""
     try:
+        verify(data, _MEMBERS, path)
         fields = orjson.loads(data)
         raw = fields.get("inflight")
         return Coordinator(_version(fields["latest_version"]), None if raw is None else _decode_inflight(raw))
+    except WrongChecksum as error:
+        raise InvariantViolated(f"{path} is not a coordinator object: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvariantViolated(f"{path} is not a coordinator object: {error!r}") from error
 

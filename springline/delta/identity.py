@@ -110,18 +110,17 @@ def sameness(marker: Marker, request: CommitRequest, content: Content | None) ->
     if marker.mode is not None:
         if marker.mode != request.mode:
             return Sameness.DIFFERENT
+        same_object = (marker.staged_path, marker.staged_version) == (request.staged_path, request.staged_version)
         if marker.fingerprint is not None:
-            return _by_fingerprint(marker, request, content)
+            return Sameness.SAME if same_object else _by_fingerprint(marker, request, content)
         if request.mode is Mode.STRICT and marker.read_version != request.read_version:
             return Sameness.DIFFERENT
+        if same_object:
+            return Sameness.SAME  # Whatever has become of the staged bytes since.
         if claimed is not None:
             same = claimed == marker.staged_payload_sha256
             return Sameness.SAME if same else Sameness.DIFFERENT
-        same_object = (marker.staged_path, marker.staged_version) == (
-            request.staged_path,
-            request.staged_version,
-        )
-        return Sameness.SAME if same_object else Sameness.UNDECIDED
+        return Sameness.UNDECIDED
     if request.mode is not Mode.STRICT:
         return Sameness.DIFFERENT
     key, read, path = request.idempotency_key, request.read_version, request.staged_path
@@ -141,9 +140,8 @@ def _by_fingerprint(marker: Marker, request: CommitRequest, content: Content | N
     if content is not None:
         return Sameness.DIFFERENT
     same_bytes = content_hash_of_token(request.staged_version) == marker.staged_payload_sha256
-    same_object = (marker.staged_path, marker.staged_version) == (request.staged_path, request.staged_version)
     # Other bytes may hold the same rows, and these are gone: only staging them again will tell.
-    return Sameness.SAME if same_bytes or same_object else Sameness.UNDECIDED
+    return Sameness.SAME if same_bytes else Sameness.UNDECIDED
 
 
 def same_as_log(marker: Marker, request: CommitRequest, content: Content | None, log: Content) -> Sameness:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from springline.checked import WrongChecksum, verify, with_checksum
 from springline.delta.request import Mode
 from springline.errors import InvariantViolated
 
@@ -33,9 +34,17 @@ class Marker:
     staged_payload_sha256: str | None = None
     fingerprint: str | None = None
     """What the request is, where its payload says so (`springline.delta.payload.fingerprint_of`)."""
+    delta_log_sha256: str | None = None
+    """The SHA-256 (hex) of the log file, which a round of several shares: it shows later that the file was altered."""
 
-    def encode(self) -> bytes:
-        """Return the object's bytes: compact JSON, reference fields first, ours only where known."""
+    @property
+    def log_sha256(self) -> str | None:
+        """Return the SHA-256 (hex) that the log file must have; None of a marker that does not know it."""
+        is_alone = self.mode is Mode.STRICT
+        return self.delta_log_sha256 or (self.staged_payload_sha256 if is_alone else None)
+
+    def encode(self, path: str) -> bytes:
+        """Return the bytes of the object at `path`: compact JSON, reference fields first, with its checksum."""
         fields: dict[str, Any] = {
             "idempotency_key": self.idempotency_key,
             "idempotency_key_hash": self.idempotency_key_hash,
@@ -54,7 +63,9 @@ class Marker:
             }
             if self.fingerprint is not None:
                 fields["fingerprint"] = self.fingerprint
-        return orjson.dumps(fields)
+            if self.delta_log_sha256 is not None:
+                fields["delta_log_sha256"] = self.delta_log_sha256
+        return with_checksum(orjson.dumps(fields), path)
 
     def answers(self, other: Marker) -> bool:
         """Say whether `other` is the same answer: key, version, path and request hash agree (design 3.3)."""
@@ -66,12 +77,19 @@ class Marker:
         )
 
 
-def decode_marker(data: bytes, path: str) -> Marker:
-    """Parse a marker read from `path`; raises `InvariantViolated` if it is none."""
+_MEMBERS = frozenset(Marker.__dataclass_fields__)
+
+
+def decode_marker(data: bytes, path: str, key: str | None) -> Marker:
+    """Parse the marker of `key` read from `path`, once it was checked; raises `InvariantViolated` if it is none.
+
+    `key` None: whose it is, is for the caller to check.
+    """
     try:
+        verify(data, _MEMBERS, path)
         fields = orjson.loads(data)
         mode = fields.get("mode")
-        return Marker(
+        marker = Marker(
             idempotency_key=fields["idempotency_key"],
             idempotency_key_hash=fields["idempotency_key_hash"],
             request_hash=fields["request_hash"],
@@ -84,6 +102,12 @@ def decode_marker(data: bytes, path: str) -> Marker:
             staged_version=fields.get("staged_version"),
             staged_payload_sha256=fields.get("staged_payload_sha256"),
             fingerprint=fields.get("fingerprint"),
+            delta_log_sha256=fields.get("delta_log_sha256"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except WrongChecksum as error:
+        raise InvariantViolated(f"{path} is not an idempotency marker: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvariantViolated(f"{path} is not an idempotency marker: {error!r}") from error
+    if key is not None and marker.idempotency_key != key:
+        raise InvariantViolated(f"{path} is the idempotency marker of {marker.idempotency_key!r}, and not of {key}")
+    return marker

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import orjson
 
 from springline.delta.identity import (
@@ -27,22 +29,30 @@ def markers_from_log(version: int, log_path: str, log: bytes) -> list[Marker]:
     first, _, _ = log.partition(b"\n")
     try:
         info = orjson.loads(first)["commitInfo"]
-        timestamp = int(info["timestamp"])
+        committed = _Committed(version, log_path, sha256_hex(log), int(info["timestamp"]))
         members = info.get("springline", {}).get("members")
         if members is not None:
             return [
-                _marker(
-                    one["key"], Mode.APPEND, None, one["sha256"], version, log_path, timestamp, one.get("fingerprint")
-                )
+                _marker(check_key(one["key"]), Mode.APPEND, None, one["sha256"], one.get("fingerprint"), committed)
                 for one in members
             ]
         key = check_key(info["txnId"])
         fingerprint = fingerprint_of(info)
         mode = Mode.APPEND if info.get("isBlindAppend") else Mode.STRICT
-    except (ValueError, KeyError, TypeError, AttributeError, Refused):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, Refused):
         return []
     read_version = None if mode is Mode.APPEND else version - 1
-    return [_marker(key, mode, read_version, sha256_hex(log), version, log_path, timestamp, fingerprint)]
+    return [_marker(key, mode, read_version, committed.log_sha256, fingerprint, committed)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """What the requests of a log file share."""
+
+    version: int
+    log_path: str
+    log_sha256: str
+    timestamp: int
 
 
 def _marker(
@@ -50,10 +60,8 @@ def _marker(
     mode: Mode,
     read_version: int | None,
     payload_sha256: str,
-    version: int,
-    log_path: str,
-    timestamp: int,
     fingerprint: str | None,
+    committed: _Committed,
 ) -> Marker:
     if fingerprint is not None:
         request_hash = fingerprint_request_hash(key, mode, fingerprint)
@@ -65,11 +73,12 @@ def _marker(
         idempotency_key=key,
         idempotency_key_hash=sha256_hex(key.encode()),
         request_hash=request_hash,
-        version=version,
-        delta_log_path=log_path,
-        committed_at_ms=timestamp,
+        version=committed.version,
+        delta_log_path=committed.log_path,
+        committed_at_ms=committed.timestamp,
         mode=mode,
         read_version=read_version,
         staged_payload_sha256=payload_sha256,
         fingerprint=fingerprint,
+        delta_log_sha256=committed.log_sha256,
     )

@@ -84,6 +84,11 @@ def delta_marker(table: str, key: str) -> ObjectPath:
     return ObjectPath(f"{_NAMESPACE}/idempotency/{table_id(table)}/{digest[:2]}/{digest}.json")
 
 
+def delta_markers_prefix(table: str) -> ObjectPath:
+    """Return the prefix, with its trailing slash, under which a table's idempotency markers lie."""
+    return ObjectPath(f"{_NAMESPACE}/idempotency/{table_id(table)}/")
+
+
 def new_table_root(table: str, scope: Scope) -> str:
     """Return the root of a new table that has no location of its own: a folder of the workspace's tables area."""
     return f"/{scope.tables}/{table_id(table)}"
@@ -309,6 +314,16 @@ def name_claim(name: str) -> ObjectPath:
     if name == "":
         raise InvalidPath("table name", name, "give a name that is not empty")
     return ObjectPath(f"{_NAMESPACE}/names/{sha256_of('table name', name)}.json")
+
+
+def root_claims_prefix() -> ObjectPath:
+    """Return the prefix, with its trailing slash, under which the claims of roots lie."""
+    return ObjectPath(f"{_NAMESPACE}/roots/")
+
+
+def name_claims_prefix() -> ObjectPath:
+    """Return the prefix, with its trailing slash, under which the claims of names lie."""
+    return ObjectPath(f"{_NAMESPACE}/names/")
 
 
 def unity_preview(table: str) -> ObjectPath:

@@ -48,6 +48,7 @@ TABLES_FOLDER: Final = "tables"
 """The folder of the bucket that holds every workspace's tables area."""
 
 _SCOPE_NAME = re.compile(r"[a-z0-9_-]+")
+_IN_SCOPE: Final = re.compile(r"tenant=(?P<tenant>[a-z0-9_-]+)/workspace=(?P<workspace>[a-z0-9_-]+)/")
 _TABLES_AREA = re.compile(rf"/{TABLES_FOLDER}/[a-z0-9_-]+/[a-z0-9_-]+/")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_.=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9_.=-]*)*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -77,6 +78,22 @@ class InvalidPath(ValueError):
 def is_plain(text: str) -> bool:
     """Say whether a path is one of the many that need no closer look: safe, and no segment empty or begun by a dot."""
     return _PLAIN.fullmatch(text) is not None
+
+
+def scope_of(name: str) -> Scope | None:
+    """Return the workspace that a name, relative to the bucket, lies in; None if it is in none's prefix."""
+    found = _IN_SCOPE.match(name)
+    return None if found is None else Scope(found["tenant"], found["workspace"])
+
+
+def behind_scope(scope: Scope) -> ObjectPath:
+    """Return what a listing of the bucket goes on after that passes over all that lies under a workspace's prefix."""
+    return ObjectPath(f"{scope.prefix}0")  # The character after the slash.
+
+
+def scopes_begin() -> tuple[ObjectPath, ObjectPath]:
+    """Return the prefix and the name behind which a listing of the bucket comes to the workspaces' prefixes."""
+    return ObjectPath(""), ObjectPath("tenant=")
 
 
 def lies_in_a_scope(name: str) -> bool:

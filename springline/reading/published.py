@@ -131,12 +131,30 @@ class PublishedReader:
         return _snapshot(held, names)
 
     async def head(self, scope: Scope) -> Head:
-        """Return where the published state stands."""
-        return await read_published_head(ScopedStore(self._store, scope))
+        """Return where the published state stands. Costs one read if nothing changed.
+
+        A pointer that has changed is checked against the rounds, which costs two reads more than it and its manifest;
+        one that has not was checked when it came.
+        """
+        store = ScopedStore(self._store, scope)
+        held = self._held.setdefault(scope, _Held())
+        self._held.move_to_end(scope)
+        known = held.pointer_version
+        stored = await store.get(paths.orchestration_pointer())
+        if stored is None or stored.version != known:
+            async with held.turn:
+                if held.pointer_version != known:  # It was moved on while this waited for its turn.
+                    stored = await store.get(paths.orchestration_pointer())
+                if stored is None or stored.version != held.pointer_version:
+                    await self._move(store, held, await read_head_of(store, stored))
+                head = held.head
+            self._forget(held, ())
+            return head
+        return held.head
 
     async def digest(self, scope: Scope) -> StateDigest:
         """Return the digest of the published state."""
-        return await read_digest(ScopedStore(self._store, scope))
+        return await _digest_at(ScopedStore(self._store, scope), await self.head(scope))
 
     async def _move(self, store: ObjectStore, held: _Held, found: PublishedHead | None) -> None:
         """Bring what is in memory to the revision `found`; tables that cannot follow are dropped."""
@@ -184,7 +202,10 @@ async def read_published_head(store: ObjectStore) -> Head:
 
 async def read_digest(store: ObjectStore) -> StateDigest:
     """Return the digest of the published state: as recorded, or made from the rows where the reference published."""
-    head = await read_published_head(store)
+    return await _digest_at(store, await read_published_head(store))
+
+
+async def _digest_at(store: ObjectStore, head: Head) -> StateDigest:
     if head.manifest is not None and head.manifest.springline is not None:
         recorded = head.manifest.springline.digest
         return _digest_of(head, recorded.tables)

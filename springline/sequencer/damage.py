@@ -26,7 +26,7 @@ class DamagedObject(InvariantViolated):
     def refusal(self) -> Refusal:
         """What is told to whoever came upon it."""
         return Refusal(
-            code=Code.INTERNAL,
+            code=Code.STORED_DAMAGED,
             message=f"{self.path} {self.why}",
             field="store",
             value=self.path,

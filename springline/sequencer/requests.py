@@ -110,7 +110,7 @@ async def read_markers(store: ObjectStore, request_ids: Sequence[str]) -> dict[s
             answers[request_id] = decode_marker(data, request_id)
         except InvariantViolated as error:
             answers[request_id] = Refusal(
-                code=Code.INTERNAL,
+                code=Code.STORED_DAMAGED,
                 message=str(error),
                 field="request_id",
                 value=request_id,

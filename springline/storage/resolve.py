@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from springline.paths import ObjectPath
 from springline.storage.port import (
     IfAbsent,
+    IfVersion,
     ObjectStore,
     Stored,
     StoredObject,
@@ -74,6 +76,18 @@ async def put_once(store: ObjectStore, path: ObjectPath, data: bytes) -> OnceRes
     if unclear is None:
         raise StoreRetry(f"{path}: the name is refused as taken, and nothing is there to be read; try again")
     raise _may_arrive(path) from unclear
+
+
+async def replace_object(store: ObjectStore, path: ObjectPath, data: bytes, is_bad: Callable[[bytes], bool]) -> bool:
+    """Replace what is at `path` by `data` if it is bad, by compare-and-swap; False if it is not bad, or was changed.
+
+    Nothing being there counts as bad. Raises what the store does.
+    """
+    stored = await store.get(path)
+    if stored is not None and not is_bad(stored.data):
+        return False
+    condition = IfAbsent() if stored is None else IfVersion(stored.version)
+    return isinstance(await store.put(path, data, condition), Stored)
 
 
 async def _read_back(store: ObjectStore, path: ObjectPath, unclear: StoreUnknown | None) -> StoredObject | None:

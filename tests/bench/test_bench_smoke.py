@@ -69,13 +69,15 @@ async def a_table_with_two_commits() -> tuple[MemoryStore, list[Done]]:
         for key in keys:
             write_marker(store, key, version)
             done.append(Done(TABLE_ID, key, version, 0, 0, 0))
-    store.seed(paths.delta_coordinator(TABLE_ID), Coordinator(2).encode())
+    path = paths.delta_coordinator(TABLE_ID)
+    store.seed(path, Coordinator(2).encode(path))
     return store, done
 
 
 def write_marker(store: MemoryStore, key: str, version: int) -> None:
     marker = Marker(key, "hash", "hash", version, paths.delta_log(TABLE.root, version), 0)
-    store.seed(paths.delta_marker(TABLE_ID, key), marker.encode())
+    path = paths.delta_marker(TABLE_ID, key)
+    store.seed(path, marker.encode(path))
 
 
 async def test_a_right_table_is_accepted() -> None:

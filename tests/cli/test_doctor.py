@@ -61,6 +61,7 @@ def test_all_is_well_with_a_local_store(cli: Cli, tmp_path: Path, monkeypatch: p
         "store": "ok",
         "store permissions": "ok",
         "store preconditions": "ok",
+        "workspaces": "ok",
         "clock": "skipped",
         "api": "skipped",
         "temporal": "ok",

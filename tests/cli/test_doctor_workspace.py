@@ -39,11 +39,12 @@ async def test_what_is_well_is_well(deep: bool) -> None:
     assert (finding.ok, "1 round(s) are accepted and not visible" in finding.what) == (True, True)
 
 
-async def test_nothing_is_listed_unless_asked() -> None:
+async def test_nothing_is_listed_but_the_tables_unless_asked() -> None:
     store, _ = await appended(["r"])
     watched = FaultyStore(store)
     await workspace_findings(watched, SCOPE, deep=False)
-    assert watched.count() == watched.count(Kind.GET)
+    assert watched.count() == watched.count(Kind.GET) + watched.count(Kind.LIST)
+    assert watched.count(Kind.LIST) == 1
 
 
 def _remove(path: ObjectPath) -> Callable[[MemoryStore], None]:
@@ -114,5 +115,6 @@ def test_a_workspace_is_named_by_two_options(cli: Cli, tmp_path: Path) -> None:
     store = ["--store", tmp_path.as_uri()]
     ended = cli("doctor", *store, "--tenant", "acme", "--workspace", "prod", "--deep")
     assert '"workspace acme/prod"' in ended.stdout
-    for options in (["--tenant", "acme"], ["--workspace", "prod"], ["--deep"]):
+    for options in (["--tenant", "acme"], ["--workspace", "prod"]):
         assert cli("doctor", *store, *options).code == 2
+    assert cli("doctor", *store, "--deep").code == 0

@@ -223,8 +223,8 @@ def test_a_damaged_state_is_named(published: Published, cli: Cli) -> None:
     file = next(file for file in published.root.rglob("tasks.*.parquet"))
     file.write_bytes(file.read_bytes()[:-1])
     ended = cli("query", "SELECT count(*) FROM tasks", *published.where)
-    assert ended.code == 4
-    assert ended.error["code"] == "INTERNAL"
+    assert ended.code == 3
+    assert ended.error["code"] == "STORED_DAMAGED"
     assert file.name in ended.error["message"]
     assert ended.error["value"].endswith(file.name)
     assert "Rebuild the projections from the ledger" in ended.error["remedy"]

@@ -124,7 +124,7 @@ def test_no_command_at_all_is_bad_input(cli: Cli) -> None:
 
 def test_expected_errors_become_refusals_and_faults_of_the_program_do_not() -> None:
     codes = {
-        InvariantViolated("x"): 4,
+        InvariantViolated("x"): 3,
         StoreMisconfigured("x"): 2,
         StoreUnknown("x"): 4,
         ConfigurationError([Problem("SPRINGLINE_X", "is wrong", "Set it.")]): 2,

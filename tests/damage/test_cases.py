@@ -165,7 +165,7 @@ async def test_a_bit_of_a_request_s_marker_that_was_changed_refuses_its_request(
     run = Run(store, 2)
     (answer,) = await run.append(ask(1, triggered("r")))
     assert answer.refusal is not None
-    assert answer.refusal.code is Code.INTERNAL
+    assert answer.refusal.code is Code.STORED_DAMAGED
     assert orchestration_request(request_id(1)) in answer.refusal.message
     assert not _changed(before, store)
     (other,) = await run.append(ask(900, triggered("another")))

@@ -65,6 +65,31 @@ async def test_any_two_objects_damaged(record_property: Record) -> None:
     _record(record_property, "pairs of damaged objects", await search_pairs(Random(2), 250))
 
 
+FLIPS = 50
+
+
+async def _flips(made: Made, rnd: Random, per_object: int) -> Counter[str]:
+    """Change one bit of every object at some places, each with an operation that is drawn: mostly a cheap one."""
+    cases, cheap = Cases(Counter()), ["append", "replay", "read", "restore"]
+    for path in sorted(made.objects):
+        for number in range(per_object):
+            one = damage(made, path, "one bit changed", rnd)
+            assert one is not None
+            await cases.run(made, [one], rnd.choice(list(OPERATIONS) if number % 10 == 0 else cheap))
+    return cases.counts
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("number", range(len(WORKSPACES)))
+async def test_every_object_with_a_bit_changed_at_many_places(record_property: Record, number: int) -> None:
+    made = await WORKSPACES[number]()
+    counts = await _flips(made, Random(number), FLIPS)
+    said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    record_property("explored", f"bits changed, {made.name}: {counts.total()} cases: {said}")
+    assert counts["right"]
+
+
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(10, 20))

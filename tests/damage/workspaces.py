@@ -18,6 +18,7 @@ from springline.sequencer.refused import record_refused
 from springline.sequencer.rounds import find_round
 from springline.storage.memory import MemoryStore
 from springline.storage.port import Precondition, PutResult
+from tests.offline.ledgers import ledger
 from tests.rebuild.driver import Rebuild
 from tests.sequencer.run import REF, Run
 from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, body_of, linear_run, scoped, seed_event, triggered
@@ -216,6 +217,23 @@ async def caught_up() -> Made:
     return await making.made("caught up")
 
 
+def _of_the_reference(name: str) -> Callable[[], Awaitable[Made]]:
+    """Return how to make a workspace of events that the reference wrote, with some of ours after them."""
+
+    async def make() -> Made:
+        making = _Making()
+        bodies = ledger(name).bodies
+        for path in ledger(name).paths[:REFERENCE_EVENTS]:
+            making.store.seed(SCOPE.full(ObjectPath(path)), bodies[path])
+        await making.rebuild(RebuildMode.FULL)
+        await making.appends(2, 2)
+        return await making.made(f"of the reference, {name}")
+
+    return make
+
+
+REFERENCE_EVENTS = 24
+
 WORKSPACES: list[Callable[[], Awaitable[Made]]] = [
     published,
     young,
@@ -225,6 +243,8 @@ WORKSPACES: list[Callable[[], Awaitable[Made]]] = [
     rebuilt,
     just_rebuilt,
     caught_up,
+    _of_the_reference("disordered"),
+    _of_the_reference("late"),
 ]
 
 

@@ -143,7 +143,7 @@ def check_store(store: MemoryStore, everybody: Sequence[Asked], *, quiet: bool) 
     check_markers(store, log, list(requests.values()), quiet=quiet)
     stored = store.objects.get(COORDINATOR)
     assert stored is not None
-    coordinator = decode_coordinator(stored.data, COORDINATOR)
+    coordinator = decode_coordinator(stored.data, SCOPE.relative(COORDINATOR))
     demand(coordinator.latest_version <= log[-1].version, "I4", "the coordinator is ahead of the log")
     if quiet:
         demand(coordinator.inflight is None, "I8", "a reservation stays in flight")
@@ -192,7 +192,7 @@ def check_markers(store: MemoryStore, log: Sequence[LogFile], requests: Sequence
         if stored is None:
             demand(not quiet or not mine, "I3", f"key {key} is in the log and has no marker")
             continue
-        marker = decode_marker(stored.data, path)
+        marker = decode_marker(stored.data, SCOPE.relative(path), key)
         demand(
             any((e.version, a.sha256) == (marker.version, marker.staged_payload_sha256) for a, e in mine),
             "I3",

@@ -21,7 +21,7 @@ async def test_a_damaged_marker_refuses_its_own_key_and_nobody_elses() -> None:
     await process.store.put(marker, b"{", IfAbsent())
     refused, committed = await process.commit(hurt, well)
     assert refused.refusal is not None
-    assert refused.refusal.code is Code.INTERNAL
+    assert refused.refusal.code is Code.STORED_DAMAGED
     assert marker in refused.refusal.message
     assert refused.refusal.value == hurt.idempotency_key
     assert committed.result is not None

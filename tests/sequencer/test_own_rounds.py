@@ -162,7 +162,7 @@ async def test_a_marker_whose_round_is_gone_refuses_its_own_request_only() -> No
     store.seed(SCOPE.full(orchestration_request(request_id(2))), ahead)
     lost, good = await run.append(ask(2, triggered("s")), ask(3, triggered("t")))
     assert lost.refusal is not None
-    assert lost.refusal.code is Code.INTERNAL
+    assert lost.refusal.code is Code.STORED_DAMAGED
     assert orchestration_round(9) in lost.refusal.message
     assert good.refusal is None
     assert len(await check_state(store)) == 2
@@ -172,7 +172,7 @@ async def test_a_damaged_marker_refuses_its_own_request_only() -> None:
     store = MemoryStore()
     store.seed(SCOPE.full(orchestration_request(request_id(2))), b"damaged")
     answers = await Run(store).append(ask(1, triggered("r")), ask(2, triggered("s")))
-    assert [answer.refusal and answer.refusal.code for answer in answers] == [None, Code.INTERNAL]
+    assert [answer.refusal and answer.refusal.code for answer in answers] == [None, Code.STORED_DAMAGED]
     assert len(await check_state(store)) == 1
 
 

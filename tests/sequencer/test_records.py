@@ -204,7 +204,7 @@ async def test_a_damaged_marker_refuses_its_own_request_only(stored: bytes) -> N
     found = await read_markers(scoped(inner), [request_id(1), request_id(3)])
     refusal = found[request_id(1)]
     assert isinstance(refusal, Refusal)
-    assert refusal.code is Code.INTERNAL
+    assert refusal.code is Code.STORED_DAMAGED
     assert orchestration_request(request_id(1)) in refusal.message
     assert found[request_id(3)] == marker(3)
     assert await write_markers(scoped(inner), [marker(1)]) == {request_id(1): None}

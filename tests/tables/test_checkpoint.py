@@ -191,15 +191,23 @@ async def test_a_table_nobody_described_gets_none() -> None:
 
 async def test_what_the_pointer_names_and_is_gone_is_said() -> None:
     store = MemoryStore()
+    zero = SCOPE.full(paths.delta_log(ROOT, 0))
     await create(store, flights(location=ROOT))
     await commit(store, ROOT, 1, 3)
     at = SCOPE.full(paths.delta_last_checkpoint(ROOT))
     store.seed(at, b'{"version":2}')
+    first = store.objects[zero].data
+    store.remove(zero)
     result = await write_checkpoint(scoped(store), ROOT)
     assert result.kind is CheckpointKind.SKIPPED
     assert paths.delta_checkpoint(ROOT, 2) in (result.detail or "")
     store.seed(at, b'{"version":2,"v2Checkpoint":{"path":"00000000000000000002.checkpoint.ab.json"}}')
     assert "second specification" in ((await write_checkpoint(scoped(store), ROOT)).detail or "")
     store.seed(at, b'{"version":17}')
-    with pytest.raises(InvariantViolated):
+    with pytest.raises(InvariantViolated, match=f"{17:020}.json is gone.*_last_checkpoint is damaged|is gone"):
         await write_checkpoint(scoped(store), ROOT)
+    store.seed(zero, first)
+    for damaged in (b'{"version":17}', b'{"version":2}', b"{"):
+        store.seed(at, damaged)
+        assert (await write_checkpoint(scoped(store), ROOT)).kind is CheckpointKind.WRITTEN
+        assert b'"version":3' in store.objects[at].data

@@ -124,7 +124,7 @@ async def test_a_clean_up_removes_what_it_may_and_reports() -> None:
 async def test_what_the_coordinator_names_stays_members_too() -> None:
     store = a_store()
     state = Coordinator(0, inflight(path_of(ulid_at(OLD_MS)), path_of(uuid7_at(OLD_MS - 5))))
-    store.seed(SCOPE.full(paths.delta_coordinator(ID_A)), state.encode())
+    store.seed(SCOPE.full(paths.delta_coordinator(ID_A)), state.encode(paths.delta_coordinator(ID_A)))
     before = dict(store.objects)
     report = await clean_staging(scoped(store), ID_A, NOW_MS)
     assert (report.removed, report.kept_named) == (0, 2)
@@ -137,7 +137,7 @@ async def test_a_reservation_made_after_the_listing_is_respected() -> None:
     async def hook(operation: Operation) -> Decision:
         if operation.kind is Kind.GET:
             state = Coordinator(0, inflight(path_of(ulid_at(OLD_MS))))
-            store.seed(SCOPE.full(paths.delta_coordinator(ID_A)), state.encode())
+            store.seed(SCOPE.full(paths.delta_coordinator(ID_A)), state.encode(paths.delta_coordinator(ID_A)))
         return Decision.PROCEED
 
     report = await clean_staging(scoped(FaultyStore(store, hook=hook)), ID_A, NOW_MS)

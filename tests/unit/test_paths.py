@@ -97,6 +97,18 @@ def test_every_builder_is_spelled_out_or_golden() -> None:
     assert missing == {"orchestration_state_dir"}, "which orchestration_l0_dir and orchestration_base_dir share"
 
 
+def test_a_listing_passes_over_a_workspace_and_no_other() -> None:
+    scope = paths.Scope("acme", "prod")
+    behind, (prefix, begin) = paths.behind_scope(scope), paths.scopes_begin()
+    assert (prefix, begin, behind) == ("", "tenant=", "tenant=acme/workspace=prod0")
+    assert begin < scope.full(paths.ObjectPath("\U0010ffff")) < behind
+    for other in ("prod-2", "prod0", "prod_", "proda"):
+        name = paths.Scope("acme", other).full(paths.ObjectPath("x"))
+        assert paths.scope_of(name) == paths.Scope("acme", other)
+        assert name > behind or name < scope.full(paths.ObjectPath("a"))
+    assert paths.scope_of("tables/acme/prod/x") is None
+
+
 def test_refused_prefix_holds_the_refused() -> None:
     assert paths.lies_under(paths.orchestration_refused("x"), paths.orchestration_refused_prefix())
 

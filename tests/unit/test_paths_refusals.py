@@ -56,6 +56,7 @@ REFUSALS = [
     *cases("table_id", BAD_UUIDS, paths.unity_preview),
     *cases("table_id", BAD_UUIDS, lambda v: paths.delta_staged(v, "a")),
     *cases("table_id", BAD_UUIDS, lambda v: paths.delta_marker(v, "key")),
+    *cases("table_id", BAD_UUIDS, paths.delta_markers_prefix),
     *cases("table_id", BAD_UUIDS, lambda v: paths.parse_delta_staged(v, "a")),
     *cases("canary name", [*BAD_SEGMENTS, None], paths.canary_object),
     *cases("staged name", [*BAD_SEGMENTS, None], lambda v: paths.delta_staged(TABLE, v)),

@@ -227,7 +227,7 @@ async def test_its_own_refusal_is_told_as_it_is() -> None:
     [
         ("ValidationError", Code.INVALID_REQUEST, "input", "rebuild_manifest_path"),
         (names.STORE_MISCONFIGURED, Code.STORE_MISCONFIGURED, "store", "springline doctor"),
-        (names.INVARIANT_VIOLATED, Code.INTERNAL, "store", "Nothing was published"),
+        (names.INVARIANT_VIOLATED, Code.STORED_DAMAGED, "store", "Nothing was published"),
     ],
 )
 async def test_a_failure_that_is_no_refusal_gets_a_remedy(type_: str, code: Code, field: str, remedy: str) -> None:

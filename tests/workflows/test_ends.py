@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
@@ -40,10 +42,8 @@ async def test_void_a_member_that_already_has_a_marker_is_answered_from_it(bench
             for one in markers_of(reservation, elsewhere, member.staged_payload_sha256)
             if one.idempotency_key == member.key
         )
-        data = orjson.dumps({**orjson.loads(marker.encode()), "version": 0})
-        assert isinstance(
-            await bench.store.put(paths.delta_marker(bench.table_id, member.key), data, IfAbsent()), Stored
-        )
+        path = paths.delta_marker(bench.table_id, member.key)
+        assert isinstance(await bench.store.put(path, replace(marker, version=0).encode(path), IfAbsent()), Stored)
 
     bench.faults.before(names.WRITE_LOG, somebody_committed_the_second)
     outcomes = await bench.commit(*requests)

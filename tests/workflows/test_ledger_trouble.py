@@ -122,7 +122,7 @@ async def test_a_failure_before_the_record_refuses_those_who_asked_and_nobody_el
     asked = run_request("run")
     (outcome,) = await ledger.append(asked)
     assert outcome.refusal is not None
-    assert outcome.refusal.code is Code.INTERNAL
+    assert outcome.refusal.code is Code.STORED_DAMAGED
     assert "damaged on purpose" in outcome.refusal.message
     assert outcome.visibility_status is None
     assert (await ledger.status()).failure == "damaged on purpose"
@@ -166,7 +166,7 @@ async def test_a_ledger_that_cannot_go_on_tells_everybody_and_goes_on_when_it_ca
     await until(lambda: ledger.waiting(3), "all wait for the round that was left")
     release.set()
     outcomes = [outcome for append in appends for outcome in await append]
-    assert {outcome.refusal and outcome.refusal.code for outcome in outcomes} == {Code.INTERNAL}
+    assert {outcome.refusal and outcome.refusal.code for outcome in outcomes} == {Code.STORED_DAMAGED}
     (foreign,) = await ingest
     assert foreign.refusal is not None
     await ledger.append_one(run_request("later"))

@@ -337,7 +337,7 @@ async def test_a_damaged_coordinator_is_told_to_the_callers_and_the_table_recove
     request = await bench.stage("file")
     (outcome,) = await bench.commit(request)
     assert outcome.refusal is not None
-    assert outcome.refusal.code is Code.INTERNAL
+    assert outcome.refusal.code is Code.STORED_DAMAGED
     assert path in outcome.refusal.message
     assert "springline table recover" in (outcome.refusal.remedy or "")
     bad = await bench.store.get(path)

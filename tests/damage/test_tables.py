@@ -1,0 +1,101 @@
+"""Damage to a table's objects that once stopped it, or was answered: each is refused by name, and a runbook ends it."""
+
+from __future__ import annotations
+
+import pytest
+import uuid_utils
+
+from springline import paths
+from springline.cli.recover import recover_table, verify_table
+from springline.errors import InvariantViolated
+from springline.paths import ObjectPath
+from springline.storage.scoped import ScopedStore
+from tests.damage.operations import Named
+from tests.damage.table_search import commit, replay, retry, verify
+from tests.damage.tables import Tables, _in_flight, adopted, committed
+from tests.recovery.rounds import Rounds
+from tests.rows import SCOPE
+
+
+async def _recover(made: Tables, store: object) -> dict[str, object]:
+    scoped = ScopedStore(store, SCOPE)  # type: ignore[arg-type]
+    return await recover_table(scoped, made.ref.table_id, markers=True, damaged=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"table_id": 7}'])
+async def test_a_damaged_entry_is_named_and_made_anew_of_the_claims(data: bytes) -> None:
+    made = await adopted()
+    store, path = made.store(), paths.table_entry(made.ref.table_id)
+    store.seed(SCOPE.full(path), data)
+    with pytest.raises(InvariantViolated, match=path):
+        await verify_table(ScopedStore(store, SCOPE), made.ref.table_id)
+    assert (await _recover(made, store))["replaced"] == [path]
+    assert made.root == "lake/rides"
+    await verify(made, store)
+    await replay(made, store)
+    await commit(made, store)
+
+
+async def test_an_entry_that_is_gone_is_named_and_made_anew_of_the_claims() -> None:
+    made = await adopted()
+    store, path = made.store(), paths.table_entry(made.ref.table_id)
+    store.remove(SCOPE.full(path))
+    process = Rounds(store, made.ref, made.root)
+    with pytest.raises(Exception, match=path):
+        await process.commit(await process.stage(b'{"commitInfo":{}}', key=str(uuid_utils.uuid7())))
+    assert (await _recover(made, store))["replaced"] == [path]
+    await commit(made, store)
+
+
+async def test_a_damaged_marker_of_what_is_in_flight_stops_no_table_for_ever() -> None:
+    for steps in (0, 1, 2):
+        made = await _in_flight("in flight", steps, 3)()
+        store = made.store()
+        path = paths.delta_marker(made.ref.table_id, made.pending[1].idempotency_key)
+        store.seed(SCOPE.full(path), b"{")
+        with pytest.raises(Named, match=path):
+            await commit(made, store)
+        assert (await _recover(made, store))["replaced"] == [path]
+        await verify(made, store)
+        await retry(made, store)
+        await commit(made, store)
+
+
+async def test_a_pointer_to_a_checkpoint_that_never_was_stops_nobody() -> None:
+    made = await committed()
+    store = made.store()
+    store.seed(SCOPE.full(paths.delta_last_checkpoint(made.root)), b'{"version":7777,"size":3}')
+    await commit(made, store)
+    with pytest.raises(Named, match="_last_checkpoint"):
+        await verify(made, store)
+
+
+async def test_an_older_coordinator_does_not_commit_what_is_in_the_log_once_more() -> None:
+    made = await _in_flight("logged", 1, 1)()
+    path = SCOPE.full(paths.delta_coordinator(made.ref.table_id))
+    for data in made.older[path]:
+        store = made.store()
+        store.seed(path, data)
+        await retry(made, store)
+        assert sorted(made.logs(store)) == list(range(made.latest + 2))
+
+
+async def test_a_staged_payload_that_was_damaged_later_does_not_make_its_commit_another() -> None:
+    made = await committed()
+    store = made.store()
+    for request, result in made.answers.values():
+        store.rot(SCOPE.full(ObjectPath(request.staged_path)), b'{"add":{}}')
+        (outcome,) = await Rounds(store, made.ref, made.root).commit(request)
+        assert outcome.result == result
+
+
+async def test_a_log_file_of_several_that_was_altered_is_named() -> None:
+    made = await committed()
+    store = made.store()
+    path = paths.delta_log(made.root, 2)
+    data = store.objects[SCOPE.full(path)].data
+    store.rot(SCOPE.full(path), data.replace(b'"size":1', b'"size":2', 1))
+    before = dict(store.objects)
+    report = await verify_table(ScopedStore(store, SCOPE), made.ref.table_id)
+    assert [one["object"] for one in report["findings"]] == [path]
+    assert dict(store.objects) == before
