@@ -71,6 +71,7 @@ def _paths_of(record: TableEntry | Claim) -> list[paths.ObjectPath]:
     """Return where a record can be stored; a claim does not say whether its value is a name or a root."""
     if isinstance(record, TableEntry):
         return [paths.table_entry(record.table_id)]
+    paths.table_id(record.table_id)
     found = []
     for path_of in (paths.name_claim, paths.root_claim):
         with suppress(paths.InvalidPath):

@@ -284,7 +284,14 @@ class _Reserving:
                 return payload.incomplete
             if protocol is None:
                 return None
-            require_supported(protocol, payload.metadata or state.metadata, field="payload" if brought else "table")
+            try:
+                require_supported(protocol, payload.metadata or state.metadata, field="payload" if brought else "table")
+            except Refused as error:
+                if brought or state.source is None:
+                    raise
+                return error.refusal.model_copy(
+                    update={"message": f"{error.refusal.message}; it was read from {state.source}"}
+                )
             rules = None if brought else self.table.facts.rules(state)
             if len(payload.data) > JUDGED_AT_ONCE_BYTES:
                 doubt = await asyncio.to_thread(judge_fit, payload, state.protocol, state.metadata, rules)

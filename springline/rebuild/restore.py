@@ -17,7 +17,7 @@ from springline.projection.index import EventsIndex, may_hold
 from springline.sequencer.accepted import Hole, walk_rounds
 from springline.sequencer.damage import DamagedObject
 from springline.sequencer.events_index import read_index, read_node
-from springline.sequencer.head import read_head
+from springline.sequencer.head import check_no_round_lost, read_head
 from springline.sequencer.parallel import each
 from springline.sequencer.segments import read_segment
 from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
@@ -73,6 +73,8 @@ class _Known:
     hashes: dict[str, str] = field(default_factory=dict)
     bodies: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     holes: list[str] = field(default_factory=list)
+    manifest_id: str | None = None
+    """Of the published revision, if that is ours."""
 
     @property
     def without_body(self) -> set[str]:
@@ -165,6 +167,7 @@ async def _published_index(store: ObjectStore, known: _Known) -> EventsIndex:
     try:
         head = await read_head(store)
         ours = None if head is None else head.manifest.springline
+        known.manifest_id = None if head is None or ours is None else head.manifest.manifest_id
         return await read_index(store, None if ours is None else ours.events.index)
     except DamagedObject as error:
         known.holes.append(error.path)
@@ -174,8 +177,10 @@ async def _published_index(store: ObjectStore, known: _Known) -> EventsIndex:
 async def _look_in_rounds(store: ObjectStore, known: _Known) -> None:
     if not known.without_body:
         return
+    last = 0
     async for some in walk_rounds(store, 0):
         for one in some:
+            last += 1
             if isinstance(one, Hole):
                 known.holes.append(one.path)
                 continue
@@ -185,3 +190,8 @@ async def _look_in_rounds(store: ObjectStore, known: _Known) -> None:
                 accepted = known.hashes.setdefault(event.event_id, event.sha256)
                 if hashlib.sha256(event.data).hexdigest() == accepted:
                     known.take(event.event_id, event.data, orchestration_round(one.record.number))
+    if known.manifest_id is not None:
+        try:
+            await check_no_round_lost(store, known.manifest_id, last)
+        except DamagedObject as error:
+            known.holes.append(error.path)

@@ -256,6 +256,8 @@ class TableCases:
             self.counts["right"] += 1
 
     def _excused(self, made: Tables, damages: list[Damage], name: str) -> str | None:
+        if {one.kind for one in damages} == {"marker", "staged payload"} and name == "recover":
+            return "judged as it is staged"
         return next((why for one in damages if (why := _excuse(made, one, name)) is not None), None)
 
     def _is_harmless(self, made: Tables, one: Damage) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import orjson
 import pytest
 
 from springline.errors import Code, InvariantViolated
@@ -245,6 +246,9 @@ async def test_the_record_of_a_round_that_was_folded_and_not_published_is_missed
     with pytest.raises(DamagedObject):
         await _list_and_rebuild(store)
     assert not before.keys() & _changed(before, store)
+    (pending,) = set(made.accepted) - set(made.visible)
+    (one,) = await restore_events(scoped(store), [orjson.loads(pending)["event_id"]], replace=True)
+    assert (one.outcome, SCOPE.full(ObjectPath(one.unread or ""))) == (Outcome.UNCLEAR, path)
     store.seed(path, record)
     (answer,) = await Run(store, 2).append(ask(900, triggered("next")))
     assert answer.refusal is None

@@ -99,3 +99,21 @@ async def test_a_log_file_of_several_that_was_altered_is_named() -> None:
     report = await verify_table(ScopedStore(store, SCOPE), made.ref.table_id)
     assert [one["object"] for one in report["findings"]] == [path]
     assert dict(store.objects) == before
+
+
+async def test_a_protocol_that_cannot_be_is_told_with_the_object_that_it_was_read_from() -> None:
+    made = await adopted()
+    store, path = made.store(), paths.delta_log(made.root, 0)
+    data = store.objects[SCOPE.full(path)].data
+    store.rot(SCOPE.full(path), data.replace(b'"minReaderVersion":1', b'"minReaderVersion":0', 1))
+    store.remove(SCOPE.full(paths.delta_last_checkpoint(made.root)))
+    with pytest.raises(Named, match=f"read from {path}"):
+        await commit(made, store)
+
+
+async def test_an_older_claim_that_names_no_table_is_damaged() -> None:
+    made = await committed()
+    store, path = made.store(), paths.name_claim(made.table_name)
+    store.seed(SCOPE.full(path), b'{"table_id":"01946b1c-0000-7000-8000-000000 000aa","value":"rows"}')
+    with pytest.raises(InvariantViolated, match=path):
+        await verify_table(ScopedStore(store, SCOPE), made.table_name)
