@@ -21,11 +21,17 @@ type door struct {
 	inside http.Handler
 	// Held alone by a delete with a precondition, shared by everything else that writes.
 	writes sync.RWMutex
+	// Large objects on their way, by the id of their upload; parts guards what is in them.
+	uploads sync.Map
+	parts   sync.Mutex
 }
 
 func (d *door) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	if !servedByAnyName(request.URL.Path) {
 		request.Host = publicHost
+		if d.writeByXML(answer, request) {
+			return
+		}
 	}
 	switch {
 	case request.Method == http.MethodDelete && request.URL.Query().Has("ifGenerationMatch"):

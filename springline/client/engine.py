@@ -13,6 +13,7 @@ import deltalake
 from springline import paths
 from springline.errors import Code, refused
 from springline.paths import Scope
+from springline.storage.delta_uri import emulator_options
 
 ENGINE_INFO = f"Springline-Python delta-rs:py-{deltalake.__version__}"
 """How commits of this client name the engine that wrote their files."""
@@ -24,17 +25,13 @@ def storage_options(location: str) -> dict[str, str]:
     """Return the `storage_options` that `deltalake` needs with a table's location.
 
     None for a folder. For a bucket the library finds the same default credentials as Google's own client; an
-    emulator is taken from the environment. The emulator serves the library's reads and refuses its writes, which go
-    by another interface of the real store.
+    emulator is taken from the environment. Of emulators, fake-gcs-server serves the library's reads and refuses its
+    writes; that of docker-compose.yml takes them.
     """
     emulator = os.environ.get(EMULATOR_VARIABLE)
     if not location.startswith("gs://") or not emulator:
         return {}
-    return {
-        "google_base_url": emulator,
-        "google_skip_signature": "true",
-        "allow_http": str(emulator.startswith("http://")).lower(),
-    }
+    return emulator_options(emulator)
 
 
 @dataclass(frozen=True, slots=True)

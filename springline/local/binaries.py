@@ -259,9 +259,7 @@ def _go_build(module: Path, packages: list[str], folder: Path, cache: Cache, *, 
     shutil.rmtree(copy)
 
 
-def _go(
-    arguments: list[str], folder: Path, cache: Cache, *, what: str, minutes: int, cwd: Path | None = None
-) -> None:
+def _go(arguments: list[str], folder: Path, cache: Cache, *, what: str, minutes: int, cwd: Path | None = None) -> None:
     home = folder / "go-home"
     program, env = go(cache, home)
     cache.say(f"building {what} with {program}, about {minutes} min on two cores the first time")

@@ -137,7 +137,7 @@ class GcsStore(ObjectStore):
         return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
 
     async def prepare(self) -> None:
-        """Make the bucket if it is an emulator's; a real one its owner makes, with a place and rules of access."""
+        """Make the bucket if it is an emulator's; a real one is its owner's to make, with its place and its rules."""
         if os.environ.get(EMULATOR_VARIABLE):
             await self._threads.run(self._make_bucket)
 

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import deltalake
 import httpx
+import pyarrow as pa
 import pytest
 
 from springline.local.binaries import gcs_emulator
 from springline.local.ports import LOOPBACK, free_ports
 from springline.paths import ObjectPath
 from springline.storage.canary import canary
+from springline.storage.delta_uri import emulator_options
 from springline.storage.gcs import EMULATOR_VARIABLE, GcsStore
 from springline.storage.port import IfAbsent, IfVersion, PreconditionFailed, Stored, StoreError
 from tests.storage.conftest import _wait_until_up
@@ -182,6 +185,39 @@ async def test_both_interfaces_answer_under_any_host_name(tmp_path: Path, port: 
                 resumable = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable&name=big"
                 begun = await client.post(resumable, headers=headers, json={})
                 assert begun.headers["Location"].startswith(f"http://{host}/"), "a large write goes on where it began"
+
+
+@pytest.mark.parametrize("rows", [3, pytest.param(4_000_000, id="in-parts")])
+def test_a_delta_library_writes_and_reads(rows: int, tmp_path: Path, port: int) -> None:
+    options = emulator_options(f"http://{LOOPBACK}:{port}")
+    with emulator(tmp_path, port):
+        store = GcsStore(BUCKET)
+        asyncio.run(store.prepare())
+        table = pa.table({"id": range(rows)})
+        deltalake.write_deltalake(f"gs://{BUCKET}/table", table, storage_options=options)
+        written = deltalake.DeltaTable(f"gs://{BUCKET}/table", storage_options=options)
+        written.update({"id": "-1"}, predicate="id = 1")
+        assert sorted(written.to_pyarrow_table()["id"].to_pylist()) == [-1, 0, *range(2, rows)]
+        # Its log is written under the precondition that there is none.
+        with pytest.raises(deltalake.exceptions.DeltaError):
+            deltalake.write_deltalake(f"gs://{BUCKET}/table", table, mode="error", storage_options=options)
+        assert written.version() == 1
+        asyncio.run(store.aclose())
+
+
+async def test_a_write_by_the_other_interface_obeys_its_precondition(tmp_path: Path, port: int) -> None:
+    with emulator(tmp_path, port):
+        store = GcsStore(BUCKET)
+        await store.prepare()
+        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}/{BUCKET}") as client:
+            codes = [
+                (await client.put(f"/{POINTER}", content=body, headers={"x-goog-if-generation-match": "0"})).status_code
+                for body in (b"one", b"two")
+            ]
+        there = await store.get(POINTER)
+        assert there is not None
+        assert (codes, there.data) == ([200, 412], b"one")
+        await store.aclose()
 
 
 def test_a_folder_without_extended_attributes_is_refused(port: int) -> None:

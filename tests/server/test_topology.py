@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from springline.client import Springline
+from springline.client import DeltaTable, Springline
 from springline.client.http import Unavailable
 from springline.client.table import new_key
 from springline.storage.gcs import EMULATOR_VARIABLE
@@ -82,9 +83,7 @@ class Load:
             table = lake.table("rows")
             while not self.enough.is_set():
                 key, number, asked = new_key(), next(self._numbers), time.monotonic()
-                version = self._until_answered(
-                    lambda key=key, number=number: table.append(row(number), key=key).version
-                )
+                version = self._until_answered(partial(append_row, table, number, key))
                 with self._lock:
                     self.rows[key], self.versions[key] = number, version
                     self.answers.append(("commit", asked, time.monotonic()))
@@ -93,7 +92,7 @@ class Load:
         with self.lake() as lake:
             while not self.enough.is_set():
                 request, run, asked = new_key(), f"run-{next(self._numbers)}", time.monotonic()
-                ids = self._until_answered(lambda request=request, run=run: append_run(lake, run, request))
+                ids = self._until_answered(partial(append_run, lake, run, request))
                 with self._lock:
                     self.runs[request], self.events[request] = run, ids
                     self.answers.append(("append", asked, time.monotonic()))
@@ -131,6 +130,10 @@ class Load:
 
 def row(number: int) -> Any:
     return rows([number], "ours")
+
+
+def append_row(table: DeltaTable, number: int, key: str) -> int:
+    return table.append(row(number), key=key).version
 
 
 def append_run(lake: Springline, run: str, request: str) -> list[str]:

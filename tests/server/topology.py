@@ -217,7 +217,8 @@ class Topology:
                     now = time.monotonic()
                     if name not in due:
                         due[name] = now + pauses.get(name, _FIRST_PAUSE_S)
-                    elif now >= due.pop(name):
+                    elif now >= due[name]:
+                        del due[name]
                         pauses[name] = min(2 * pauses.get(name, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                         container.restarts.append(code)
                         container.child.start()
