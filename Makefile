@@ -20,7 +20,7 @@ LOCKED := requirements/run.txt requirements/test.txt requirements/build.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup binaries spark topology lint format test test-unit test-full test-replay-cold demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
+.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -75,7 +75,11 @@ test: setup lint ## Run the checks and every test but the long explorations: at 
 	$(PYTEST) -n $(JOBS) --dist loadfile -m "not full"
 	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
 
-test-unit: $(VENV)/.installed ## Run the tests that need no binaries, in seconds.
+# tests/fast.txt names the tests: all rooms, without what takes long for what it proves.
+test-fast: $(VENV)/.installed ## Run the tests that need no binaries and little time: under a minute.
+	$(PYTEST) -n $(JOBS) @tests/fast.txt
+
+test-unit: $(VENV)/.installed ## Run the tests of the smallest parts, in seconds.
 	$(PYTEST) -n $(JOBS) -m "not full" tests/unit
 
 # Replaying at every workflow task finds non-determinism that a cached workflow hides. `make test` does it with one test
@@ -86,6 +90,16 @@ test-replay-cold: setup ## Run the workflow tests once more with nothing kept in
 test-full: setup lint spark topology ## Run everything, with the long explorations, chaos runs and Spark as a judge.
 	$(PYTEST) -n $(JOBS) --dist loadfile
 	$(MAKE) test-replay-cold
+
+# Ledgers, scenarios and stores that the reference system left, with what each must come to.
+GOLDEN := tests/fold/test_golden.py tests/offline/test_golden_ledgers.py tests/projection/test_appendix.py \
+	tests/projection/test_golden_rows.py tests/recovery/test_golden.py
+
+golden: $(VENV)/.installed ## Fold the golden ledgers, recover the golden stores, and compare with what they must come to.
+	$(PYTEST) -n $(JOBS) -m "not full" $(GOLDEN)
+
+record-histories: setup ## Save the histories of workflow tests that have none yet, for the replay test.
+	$(BIN)/python -m tests.workflows.record_histories
 
 demo: setup ## Watch eight writers fill a Delta table while the worker is killed again and again.
 	$(BIN)/python -m springline.local.demo $(DEMO)
