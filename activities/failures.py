@@ -86,8 +86,9 @@ def surprises_are_final() -> Iterator[None]:
     except Exception as error:
         if activity.info().attempt < SURPRISES:
             raise
+        # Callers are told this: what the error says of our inside is in its trace, for the Web UI and the log.
         raise ApplicationError(
-            f"an unforeseen error, {type(error).__name__}: {error}", type=names.UNFORESEEN, non_retryable=True
+            f"an unforeseen error, {type(error).__name__}", type=names.UNFORESEEN, non_retryable=True
         ) from error
 
 

@@ -12,9 +12,7 @@ import logging
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
 
-import uvicorn
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from temporalio.client import Client
 from ulid import ULID
@@ -24,6 +22,7 @@ from entrypoints.leaving import run_and_leave
 from entrypoints.listening import listen
 from entrypoints.logs import configure_logging
 from entrypoints.readiness import Readiness
+from entrypoints.serving import server_of
 from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
@@ -49,14 +48,6 @@ STORE_ID_S = 10.0
 """The store's id is read again after so many seconds, so that one that was exchanged is noticed."""
 
 logger = logging.getLogger("springline.api")
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to `serve`, so that what follows its end still runs."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def token_verifier(settings: Settings) -> TokenVerifier:
@@ -139,15 +130,11 @@ async def serve(settings: Settings) -> None:
         )
         coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
         ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
-        config = uvicorn.Config(
+        server = server_of(
             create_app(build_deps(settings, store, client, coalescer, ledger, verifier)),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=max(1, int(settings.shutdown_grace)),
+            most=settings.api_connections,
+            grace_s=settings.shutdown_grace,
         )
-        server = _Server(config)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)

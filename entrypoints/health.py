@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from types import TracebackType
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from entrypoints.listening import listen
+from entrypoints.serving import server_of
 from springline.config import PREFIX
 
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals alone: the worker's own handlers decide when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+MOST_CONNECTIONS = 50
 
 
 class HealthServer:
@@ -31,7 +23,7 @@ class HealthServer:
     def __init__(self, host: str, port: int) -> None:
         # Starlette alone: a worker that was killed must be back at once, and FastAPI takes its time to import.
         app = Starlette(routes=[Route("/healthz", self._healthz), Route("/readyz", self._readyz)])
-        self._server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self._server = server_of(app, most=MOST_CONNECTIONS)
         self._host, self._port = host, port
         self._task: asyncio.Task[None] | None = None
         self._state = "starting"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import Any
 
 from springline.bounds import encodable, on_one_line
 from springline.config import Settings
@@ -14,10 +15,10 @@ MAX_MESSAGE = 10_000
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, tracebacks below it.
+    """One line a record, tracebacks below it, indented.
 
-    A message often repeats what a caller sent: line breaks and control characters in it are escaped, or it could
-    pass for lines of its own.
+    A message often repeats what a caller sent, and so does an error: line breaks and control characters in a message
+    are escaped, and no line of a traceback begins where a record's does, or it could pass for lines of its own.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,18 @@ class TextFormatter(logging.Formatter):
         """Return the record's line."""
         record.message = on_one_line(record.message, MAX_MESSAGE)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, indented."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """Return the stack, indented."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {on_one_line(line, MAX_MESSAGE)}" for line in text.splitlines())
 
 
 class JsonFormatter(logging.Formatter):

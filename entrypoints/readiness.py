@@ -70,4 +70,5 @@ class Readiness:
     async def _ask_runs(self, _: str) -> None:
         stuck = await troubled_runs(self._client, most=RUNS_LOOKED_AT)
         if stuck:
-            raise NotWell(f"{len(stuck)} run(s) do not move; {stuck[0].workflow_id}: {stuck[0].why}")
+            # Operators of one workspace are told nothing of another: `springline doctor` names the runs.
+            raise NotWell(f"{len(stuck)} run(s) do not move, because {stuck[0].why}: `springline doctor` names them")

@@ -191,7 +191,7 @@ def _unplanned(cause: ApplicationError) -> Refusal:
         )
     if cause.type == names.STORE_MISCONFIGURED:
         remedy = "Run `springline doctor` to see what is wrong with the store, then start the rebuild again."
-        return Refusal(code=Code.UNAVAILABLE, message=cause.message, field="store", remedy=remedy)
+        return Refusal(code=Code.STORE_MISCONFIGURED, message=cause.message, field="store", remedy=remedy)
     remedy = "Nothing was published. Do what the message says, then start the rebuild again."
     return Refusal(code=Code.INTERNAL, message=cause.message, field="store", remedy=remedy)
 

@@ -117,7 +117,7 @@ def _refusal(error: WorkflowFailureError, start: TableStart) -> Refused:
         return Refused(refusal)
     misconfigured = isinstance(cause, ApplicationError) and cause.type == names.STORE_MISCONFIGURED
     return refused(
-        Code.UNAVAILABLE if misconfigured else Code.INTERNAL,
+        Code.STORE_MISCONFIGURED if misconfigured else Code.INTERNAL,
         f"the table could not be made: {cause.message if isinstance(cause, ApplicationError) else cause}",
         field="name",
         value=start.name,

@@ -29,6 +29,9 @@ MAX_JSON_MEMBERS: Final = 5_000
 MAX_JSON_NUMBER: Final = 2**64
 """No number of a body is as great as this, whatever its sign: 64 bits hold them all."""
 
+MAX_VERSION: Final = 2**53 - 1
+"""The greatest version of a table that a request may name: every reader of JSON holds such a number exactly."""
+
 MAX_TABLE_REFERENCE: Final = 200
 """Characters of a table's id or name."""
 MAX_NAME: Final = 1_000
@@ -68,6 +71,8 @@ MAX_FILTER_VALUES: Final = 50
 MAX_FREE_JSON: Final = 1_024
 """Characters, as JSON, of a field that is accepted and not used."""
 
+JUDGED: Final = "x-judged-beyond-schema"
+
 SHOWN_CHARACTERS: Final = 500
 SHOWN_MEMBERS: Final = 20
 SHORT_BYTES: Final = 1_000
@@ -81,6 +86,14 @@ class Problem:
     value: Any
     text: str
     remedy: str
+
+
+def judged(rule: str, **more: Any) -> dict[str, Any]:
+    """Return what a JSON schema says of a value that is judged by more than its form: the `rule`, and further keywords.
+
+    A value that fits the schema and breaks the rule is refused with 400, which names the field.
+    """
+    return {JUDGED: rule, **more}
 
 
 def encodable(text: str) -> str:
@@ -104,6 +117,22 @@ def on_one_line(text: str, most: int = 200) -> str:
         return text
     escaped = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
     return escaped if len(escaped) <= most else escaped[:most] + "..."
+
+
+def steers_no_terminal(text: str) -> str:
+    """Return `text` with everything but line ends and tabs escaped that a terminal would act on or not show."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else _as_escape(one) for one in text)
+
+
+def _as_escape(one: str) -> str:
+    """Return a character as JSON and JavaScript escape it, so that a JSON text stays what it says."""
+    code = ord(one)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
 def shown(value: Any, most: int = SHOWN_CHARACTERS) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -69,9 +71,24 @@ def _base64(secret: SecretStr) -> SecretStr:
 
 
 def _web_url(url: str) -> str:
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+    # What one reader of URLs takes for a host another may not: odd characters and user names are no part of one.
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not url.isascii() or not url.isprintable() or set(url) & set(" \\@") or not host:
+        raise ValueError("is not a URL of a host and a path, without a user name")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("is not an https:// URL (plain http:// is taken for loopback addresses only)")
     return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -111,6 +128,9 @@ class Settings(BaseSettings):
 
     api_host: str = Field(default="127.0.0.1", description="Address the HTTP API listens on.")
     api_port: Port = Field(default=8080, description="Port of the HTTP API.")
+    api_connections: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=500, description="Most connections of the HTTP API; beyond, the longest idle one is closed."
+    )
     metrics_host: str = Field(default="127.0.0.1", description="Address of a worker's metrics and health.")
     metrics_port: Port = Field(default=9464, description="Port of a worker's Prometheus metrics.")
     health_port: Port = Field(default=9465, description="Port of a worker's health endpoint.")

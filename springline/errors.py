@@ -55,11 +55,15 @@ class Code(StrEnum):
     LEDGER_INCOMPLETE = "LEDGER_INCOMPLETE"
     STORED_DAMAGED = "STORED_DAMAGED"
     """An object of the workspace holds what the product never writes; the message names it."""
+    STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
+    """The store refuses what is asked of it, and will until an operator corrects its address, rights or files."""
     MISSING_TOKEN = "MISSING_TOKEN"
     INVALID_TOKEN = "INVALID_TOKEN"
     FORBIDDEN = "FORBIDDEN"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    """The request did not arrive whole in time; nothing of it was looked at."""
     UNAVAILABLE = "UNAVAILABLE"
     REQUEST_FAILED = "REQUEST_FAILED"
     """An error that nobody foresaw, met by this one request: the fault is ours, the request was not done, and the
@@ -98,11 +102,13 @@ HTTP_STATUS: dict[Code, int] = {
     Code.REBUILD_CANCELLED: 409,
     Code.LEDGER_INCOMPLETE: 409,
     Code.STORED_DAMAGED: 409,
+    Code.STORE_MISCONFIGURED: 500,
     Code.MISSING_TOKEN: 401,
     Code.INVALID_TOKEN: 401,
     Code.FORBIDDEN: 403,
     Code.ROUTE_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
     Code.UNAVAILABLE: 503,
     Code.REQUEST_FAILED: 500,
     Code.INTERNAL: 500,
@@ -149,7 +155,9 @@ class Refusal(BaseModel):
         """Return the exit code of the CLI for this refusal."""
         if self.status == 409:
             return EXIT_CONFLICT
-        if self.status >= 500:
+        if self.code is Code.STORE_MISCONFIGURED:
+            return EXIT_BAD_INPUT
+        if self.status >= 500 or self.status == 408:
             return EXIT_TRY_AGAIN
         return EXIT_BAD_INPUT
 

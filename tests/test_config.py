@@ -55,6 +55,16 @@ def test_a_missing_variable_is_named_with_its_remedy() -> None:
         ("SPRINGLINE_COMMIT_DEADLINE", "0", "greater than 0"),
         ("SPRINGLINE_LOG_FORMAT", "xml", "'json'"),
         ("SPRINGLINE_JWT_JWKS_URL", "http://example.org/keys", "https://"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://localhost.evil.com/keys", "https://"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://127.0.0.1.evil.com/keys", "https://"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://127.0.0.1@evil.com/keys", "user name"),
+        ("SPRINGLINE_JWT_JWKS_URL", "https://keys.example.org@evil.com/", "user name"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://127.0.0.1:80evil.com/keys", "URL"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://127.0.0.1#.evil.com/ keys", "URL"),
+        ("SPRINGLINE_JWT_JWKS_URL", "https:///keys", "URL"),
+        ("SPRINGLINE_JWT_JWKS_URL", "https:keys", "URL"),
+        ("SPRINGLINE_JWT_JWKS_URL", "file:///etc/keys", "URL"),
+        ("SPRINGLINE_JWT_JWKS_URL", "http://[fe80::1]/keys", "https://"),
         ("SPRINGLINE_RETENTION_DAYS", "-1", "greater than or equal to 0"),
         ("SPRINGLINE_RETENTION_DAYS", "1.5", "integer"),
     ],
@@ -69,6 +79,23 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, 
     assert value in problem.message
     assert part in problem.message
     assert problem.remedy.startswith("Correct it.")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example.org/keys",
+        "https://keys.example.org:8443/a?b=c",
+        "http://127.0.0.1:9/keys",
+        "http://127.9.9.9/keys",
+        "http://localhost/keys",
+        "http://[::1]:80/keys",
+    ],
+)
+def test_published_keys_come_by_tls_or_from_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
+    monkeypatch.setenv("SPRINGLINE_JWT_JWKS_URL", url)
+    assert load_settings().jwt_jwks_url == url
 
 
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

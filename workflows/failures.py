@@ -130,7 +130,7 @@ def _refusal(error: ActivityError, *, field: str, value: str, when_misconfigured
             remedy="Send the same request again under the same key: if it was done after all, it gets its answer.",
         )
     return Refusal(
-        code=Code.UNAVAILABLE if misconfigured else Code.INTERNAL,
+        code=Code.STORE_MISCONFIGURED if misconfigured else Code.INTERNAL,
         message=_said(error),
         field=field,
         value=value,

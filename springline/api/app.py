@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import automation, commits, ledger, rebuild, runs, service, tables
+from springline.api import automation, commits, docs, ledger, rebuild, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
+from springline.api.context import TOO_SLOW
+from springline.api.described import describe
 from springline.api.edge import BoundedBody, BoundedHead
 from springline.api.metrics import HttpMetrics, ReadsCollector
 from springline.api.middleware import Authentication, RequestContext
 from springline.api.ports import Deps
+from springline.api.urls import methods_at, read_url
 from springline.api.workspaces import Workspaces
 from springline.bounds import on_one_line
 from springline.errors import Code, InvariantViolated, Refusal, Refused
@@ -55,12 +58,17 @@ def create_app(deps: Deps) -> FastAPI:
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
         redirect_slashes=False,
+        docs_url=None,  # `springline.api.docs` has these, without the network they would need.
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(read_url)],
     )
     app.state.deps = deps
     app.state.workspaces = Workspaces(deps.store)
     app.state.published = PublishedReader(deps.store)
+    app.state.readiness = service.readiness_of(deps)
     deps.metrics.register(ReadsCollector(app.state.published.counts))
-    for module in (tables, commits, ledger, runs, automation, rebuild, service):
+    for module in (tables, commits, ledger, runs, automation, rebuild, service, docs):
         app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -73,7 +81,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_middleware(Authentication, verifier=deps.verifier)
     app.add_middleware(BoundedHead)
     app.add_middleware(RequestContext, metrics=HttpMetrics(deps.metrics), new_id=deps.new_name)
-    _hide_default_validation_errors(app)
+    _complete_the_document(app)
     return app
 
 
@@ -104,7 +112,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
             remedy="Check the path; the API's description is at /docs.",
         )
     elif error.status_code == 405:
-        allowed = headers.get("Allow", headers.get("allow", ""))
+        # The framework knows one route of several that may stand at a path.
+        allowed = ", ".join(methods_at(request.app, request.scope["path"])) or headers.get("Allow", "")
+        headers["Allow"] = allowed
         refusal = Refusal(
             code=Code.METHOD_NOT_ALLOWED,
             message=f"{request.method} is not possible at {request.url.path}",
@@ -125,7 +135,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _store_error(request: Request, error: Exception) -> Response:
     """Answer a fault of the store: it passes, unless the store is misconfigured."""
     if isinstance(error, StoreMisconfigured):
-        raise error
+        _log.error("request %s: the store is misconfigured: %s", request.state.request_id, error)
+        final = Refusal(
+            code=Code.STORE_MISCONFIGURED,
+            message="the object store refuses what the request needs, and will go on to do so",
+            field="store",
+            remedy="Call an operator: `springline doctor` and the log, under requestId, tell what has to be corrected.",
+        )
+        return _answer(request, final)
     refusal = Refusal(
         code=Code.UNAVAILABLE,
         message="the object store gives no answer just now",
@@ -160,17 +177,16 @@ async def _no_path(request: Request, error: Exception) -> Response:
     return _answer(request, refusal)
 
 
-def _hide_default_validation_errors(app: FastAPI) -> None:
-    """Take FastAPI's own 422 answer, which is never given, out of the OpenAPI document."""
+def _complete_the_document(app: FastAPI) -> None:
     original = app.openapi
+    complete = False
 
     def openapi() -> dict[str, Any]:
+        nonlocal complete
         document = original()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation.get("responses", {}).pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            document.get("components", {}).get("schemas", {}).pop(name, None)
+        if not complete:
+            describe(document, TOO_SLOW)
+            complete = True
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

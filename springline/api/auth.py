@@ -7,6 +7,7 @@ algorithm counts is decided by that configuration, never by the token.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,9 @@ from springline.api.tokens import SCOPES
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, Scope
 
+KEYS_KEPT_S = 300.0
+UNKNOWN_KEY_S = 30.0
+AFTER_FAILURE_S = 5.0
 LEEWAY_S = 10
 """How far the clocks of token maker and API may differ, in seconds."""
 
@@ -65,14 +69,37 @@ class SharedSecret:
         return self._secret
 
 
+class _Published(jwt.PyJWKClient):
+    """Published keys, asked for no more often than the rules of `KeySet` allow."""
+
+    def __init__(self, url: str, *, timeout_s: float, after_failure_s: float) -> None:
+        super().__init__(url, timeout=timeout_s, lifespan=KEYS_KEPT_S, cooldown_duration=UNKNOWN_KEY_S)
+        self._after_failure_s = after_failure_s
+        self._not_before = 0.0
+
+    def fetch_data(self) -> Any:
+        """Fetch the keys; raises `jwt.PyJWKClientConnectionError` if they cannot be had, or could not a moment ago."""
+        if time.monotonic() < self._not_before:
+            raise jwt.PyJWKClientConnectionError("the keys could not be fetched a moment ago")
+        try:
+            return super().fetch_data()
+        except (jwt.PyJWKClientError, jwt.PyJWKSetError, ValueError, OSError) as error:
+            self._not_before = time.monotonic() + self._after_failure_s
+            raise jwt.PyJWKClientConnectionError(str(error)) from error
+
+
 class KeySet:
-    """RS256 with the keys that a JWKS URL publishes, fetched when first needed and again every 5 minutes."""
+    """RS256 with the keys that a JWKS URL publishes.
+
+    They are fetched when first needed, and again when they are older than 5 minutes. A key that is not among them makes
+    us ask again if they are older than 30 s, and a fetch that failed is repeated after 5 s at the earliest: whoever
+    makes up keys, or asks while there is no answer, makes no more requests than that. Redirects are not followed.
+    """
 
     algorithm = "RS256"
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
-        self._url = url
-        self._client = jwt.PyJWKClient(url, timeout=timeout_s)
+    def __init__(self, url: str, *, timeout_s: float = 5.0, after_failure_s: float = AFTER_FAILURE_S) -> None:
+        self._client = _Published(url, timeout_s=timeout_s, after_failure_s=after_failure_s)
 
     async def key_for(self, token: str) -> Any:
         """Return the public key that the token's `kid` names.
@@ -86,8 +113,8 @@ class KeySet:
                 Code.UNAVAILABLE,
                 "the signing keys of bearer tokens cannot be fetched",
                 field="SPRINGLINE_JWT_JWKS_URL",
-                value=self._url,
-                remedy="Try again; if it lasts, check that the URL answers with a JSON Web Key Set.",
+                remedy="Send the same request again in a moment; if it lasts, an operator has to see that the URL "
+                "answers with a JSON Web Key Set.",
             ) from error
         except (jwt.PyJWKClientError, jwt.PyJWKSetError) as error:
             raise jwt.InvalidTokenError("no published key matches its `kid`") from error

@@ -6,6 +6,7 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import Field
 
 from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
@@ -17,7 +18,7 @@ from springline.commit.examine import JUDGED_AT_ONCE_BYTES
 from springline.commit.inspect import Fate, KeyView, key_view
 from springline.commit.stage import Staged
 from springline.commit.stage import stage as put_staged
-from springline.delta.keys import HEADER_FIELD, key_of
+from springline.delta.keys import HEADER_FIELD, KEY_PATTERN, key_of
 from springline.delta.payload import parse_payload
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refused, refused
@@ -28,10 +29,16 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 router = APIRouter(prefix="/api/v1/delta/tables/{table}/commits", tags=["commits"])
 
 KeyHeader = Annotated[
-    str | None,
+    Annotated[
+        str,
+        Field(
+            max_length=bounds.MAX_KEY,
+            json_schema_extra=bounds.judged("A commit needs the key here or in the body.", pattern=f"^{KEY_PATTERN}$"),
+        ),
+    ]
+    | None,
     Header(
         alias=HEADER_FIELD,
-        max_length=bounds.MAX_KEY,
         description="Canonical lower-case UUIDv7; here, in the body, or the same in both.",
     ),
 ]
@@ -41,6 +48,7 @@ KeyParam = Annotated[
     Path(
         max_length=bounds.MAX_KEY,
         description="The idempotency key.",
+        json_schema_extra={"pattern": f"^{KEY_PATTERN}$"},
         examples=["01946b1c-0000-7000-8000-000000000001"],
     ),
 ]

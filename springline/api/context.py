@@ -39,18 +39,26 @@ Writer = Annotated[Workspace, Security(workspace_of, scopes=[WRITE])]
 Operator = Annotated[Workspace, Security(workspace_of, scopes=[OPERATE])]
 
 _MEANINGS = {
-    400: "Bad input; nothing was written.",
+    400: "Bad input; nothing was written. Beyond the schemas, what `x-judged-beyond-schema` says is refused.",
     401: "No token, or one that is not valid.",
     403: "The token does not carry the scope that is needed.",
     404: "No such thing in the workspace of the token.",
+    408: "The body did not arrive within 60 seconds; nothing was done.",
     409: "A conflict with what is stored, or a stored object that is damaged (STORED_DAMAGED); nothing was written.",
     413: "The body is larger than 5 MiB.",
     500: "A fault of the server, met by this request alone (REQUEST_FAILED) or not (INTERNAL); the same request may be "
-    "sent again under the same key.",
+    "sent again under the same key. A store that is misconfigured (STORE_MISCONFIGURED) stays so until an operator "
+    "corrects it.",
     503: "No answer in time; send the same request again under the same key after Retry-After seconds.",
 }
 
 _ALWAYS = frozenset({400, 401, 403, 500})
+
+
+TOO_SLOW: dict[str, Any] = {
+    "description": _MEANINGS[408],
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

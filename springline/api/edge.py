@@ -8,6 +8,7 @@ numbers beyond 64 bits. What a single field may hold is said by the models of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from springline import bounds
 from springline.api.answers import refusal_response
+from springline.api.urls import routed_path
 from springline.errors import Code, Refusal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -25,6 +27,8 @@ _OFF_THE_LOOP_BYTES = 64 * 1024
 """A larger body is looked through on a thread, because that takes long enough for others to notice."""
 _DISCARDED_LIMITS = 4
 """How many times its limit of a body that is too large is read before the connection is closed."""
+BODY_S = 60.0
+"""How long a body may take to arrive."""
 
 
 async def _nothing_more() -> Message:
@@ -39,7 +43,10 @@ class BoundedHead:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
-        refusal = _refusal_of_head(scope) if scope["type"] == "http" else None
+        refusal = None
+        if scope["type"] == "http":
+            refusal = _refusal_of_head(scope)
+            scope["path"] = routed_path(scope)
         if refusal is None:
             await self._app(scope, receive, send)
             return
@@ -52,12 +59,13 @@ class BoundedHead:
 class BoundedBody:
     """Reads the body before the route runs, and refuses one that is too large or cannot be what a route takes.
 
-    `limit`: the most bytes it may have (S 7.2: 5 MiB).
+    `limit`: the most bytes it may have (S 7.2: 5 MiB). `within_s`: how long it may take to arrive.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int = bounds.MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int = bounds.MAX_BODY_BYTES, within_s: float = BODY_S) -> None:
         self._app = app
         self._limit = limit
+        self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
@@ -70,19 +78,23 @@ class BoundedBody:
             return
         chunks: list[bytes] = []
         size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._limit:
-                if not message.get("more_body", False):
-                    receive = _nothing_more
-                await self._refuse(self._too_large(size), scope, receive, send)
-                return
-            if not message.get("more_body", False):
-                break
+        try:
+            async with asyncio.timeout(self._within_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    if size > self._limit or not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            await self._refuse(self._too_slow(), scope, _nothing_more, send)
+            return
+        if size > self._limit:
+            more = receive if message.get("more_body", False) else _nothing_more
+            await self._refuse(self._too_large(size), scope, more, send)
+            return
         body: bytes | None = b"".join(chunks)
         if body and scope["method"] not in _WITHOUT_BODY:
             if len(body) > _OFF_THE_LOOP_BYTES:
@@ -111,6 +123,14 @@ class BoundedBody:
             remedy="Write fewer, larger data files, or split the write into several commits.",
         )
 
+    def _too_slow(self) -> Refusal:
+        return Refusal(
+            code=Code.REQUEST_TIMEOUT,
+            message=f"the body did not arrive within {self._within_s:g} s; nothing was done",
+            field="body",
+            remedy="Send the same request again, under the same key if it has one, over a faster connection.",
+        )
+
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"Connection": "close"}
         await self._discard(receive)
@@ -119,11 +139,13 @@ class BoundedBody:
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while without keeping anything: a connection closed on a sender would lose the answer."""
         left = _DISCARDED_LIMITS * self._limit
-        while left > 0:
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._within_s):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
 
 
 def refusal_of_body(body: bytes) -> Refusal | None:

@@ -40,7 +40,12 @@ def _instant(text: str) -> str:
 Instant = Annotated[
     str,
     AfterValidator(_instant),
-    Field(max_length=bounds.MAX_INSTANT, description="RFC 3339 with a zone.", examples=["2025-01-15T10:00:00Z"]),
+    Field(
+        max_length=bounds.MAX_INSTANT,
+        description="RFC 3339 with a zone.",
+        examples=["2025-01-15T10:00:00Z"],
+        json_schema_extra=bounds.judged("A day of the calendar and a time of the clock.", format="date-time"),
+    ),
 ]
 
 
@@ -50,13 +55,21 @@ ANY_OF = Field(max_length=bounds.MAX_FILTER_VALUES, description="One of these; m
 
 
 class PageQuery(BaseModel):
-    """What every list takes; parameters that it does not know are refused."""
-
-    model_config = ConfigDict(extra="forbid")
+    """What every list takes."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most rows of a page.")] = DEFAULT_PAGE
     cursor: Annotated[
-        str | None, Field(max_length=bounds.MAX_CURSOR, description="`next_cursor` of the page before.")
+        Annotated[
+            str,
+            Field(
+                max_length=bounds.MAX_CURSOR,
+                json_schema_extra=bounds.judged(
+                    "One that this list answered, with the same filters.", pattern="^[A-Za-z0-9_-]+$"
+                ),
+            ),
+        ]
+        | None,
+        Field(description="`next_cursor` of the page before."),
     ] = None
 
     def filters(self) -> Json:

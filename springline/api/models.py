@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
 from springline.delta.history import HistoryRow
+from springline.delta.keys import KEY_PATTERN
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
 
@@ -21,9 +22,37 @@ _ADD = (
     '"modificationTime":1736935200000,"dataChange":true}}\n'
 )
 
-Key = Annotated[str, Field(max_length=bounds.MAX_KEY)]
-StagedPath = Annotated[str, Field(max_length=bounds.MAX_STAGED_PATH)]
-StagedVersion = Annotated[str, Field(max_length=bounds.MAX_STAGED_VERSION), AfterValidator(bounds.check_line)]
+
+def _whole(value: Any) -> Any:
+    """Return a whole number as an integer however JSON writes it: 6.0 is 6."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
+ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
+Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{KEY_PATTERN}$"})]
+StagedPath = Annotated[
+    str,
+    Field(
+        max_length=bounds.MAX_STAGED_PATH,
+        json_schema_extra=bounds.judged("One of this table. Both staged values are given, or the payload instead."),
+    ),
+]
+StagedVersion = Annotated[
+    str,
+    Field(
+        max_length=bounds.MAX_STAGED_VERSION,
+        json_schema_extra=bounds.judged("One line of characters that can be printed; given together with staged_path."),
+    ),
+    AfterValidator(bounds.check_line),
+]
+Payload = Annotated[
+    str,
+    Field(
+        max_length=bounds.MAX_BODY_BYTES,
+        json_schema_extra=bounds.judged("Actions that the Delta protocol and this table admit, of at most 5 MiB."),
+    ),
+]
 
 
 class StageBody(BaseModel):
@@ -31,9 +60,7 @@ class StageBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"payload": _ADD}]})
 
-    payload: str = Field(
-        max_length=bounds.MAX_BODY_BYTES, description="Delta actions as newline-delimited JSON, one action per line."
-    )
+    payload: Payload = Field(description="Delta actions as newline-delimited JSON, one action per line.")
     idempotency_key: Key | None = Field(
         default=None,
         description="The key of the commit to come, if staging is to be repeatable: the same payload under the same "
@@ -71,18 +98,18 @@ class CommitBody(BaseModel):
         },
     )
 
-    read_version: Annotated[StrictInt, Field(ge=-1, le=2**63 - 2)] = Field(
+    read_version: ReadVersion = Field(
         description="The version the payload was computed from; -1 for a table without versions."
     )
     staged_path: StagedPath | None = Field(default=None, description="As staging returned it.")
     staged_version: StagedVersion | None = Field(default=None, description="As staging returned it.")
-    payload: str | None = Field(
+    payload: Payload | None = Field(
         default=None,
-        max_length=bounds.MAX_BODY_BYTES,
         description="Instead of both: Delta actions as newline-delimited JSON, which are staged and committed.",
     )
     mode: Mode = Field(
         default=Mode.STRICT,
+        json_schema_extra=bounds.judged("append is for payloads of add, txn and commitInfo actions alone."),
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
     )
     idempotency_key: Key | None = Field(
@@ -102,7 +129,9 @@ class ClaimBody(BaseModel):
         },
     )
 
-    version: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
+    version: Annotated[
+        Version, Field(json_schema_extra=bounds.judged("One that holds the commit of this key and request."))
+    ]
     operation: str = Field(
         max_length=32, pattern=r"^[a-z0-9_]{1,32}$", description="As in commitInfo.springline.request."
     )
@@ -188,9 +217,14 @@ class HistoryBody(BaseModel):
 
 
 class ReadyBody(BaseModel):
-    """Whether this process can do its work now, and what stands in the way."""
+    """Whether this process can do its work now."""
 
     ready: bool
+
+
+class ReadinessBody(ReadyBody):
+    """Whether this process can do its work now, and what stands in the way."""
+
     checks: dict[str, str] = Field(description="By name: `ok`, or what is wrong.")
     warnings: dict[str, str] = Field(
         default={}, description="What is wrong somewhere, though this process can work: by name, as in `checks`."

@@ -24,12 +24,14 @@ MOST_WAIT_S = 300.0
 router = APIRouter(tags=["rebuild"])
 
 _MANIFEST = orchestration_rebuild("2026-02-21")
+_MANIFESTS = r"^state/orchestration/rebuilds/([^\u0000]*/)?[^/\u0000]+[.][jJ][sS][oO][nN]$"
+_REPORTS = r"^state/orchestration/rebuild-work/[0-9a-f]{26}/reports/[^/\u0000]+[.]json$"
 _Ignored = Annotated[
     Any,
     AfterValidator(bounds.check_free),
     Field(
         description="Of the reference's contract: accepted, and not used.",
-        json_schema_extra={"maxLength": bounds.MAX_FREE_JSON},
+        json_schema_extra=bounds.judged("At most 1,024 characters as JSON.", maxLength=bounds.MAX_FREE_JSON),
     ),
 ]
 
@@ -42,6 +44,7 @@ class RebuildBody(BaseModel):
     rebuild_manifest_path: str = Field(
         max_length=bounds.MAX_OBJECT_PATH,
         description="An object of the workspace that lists `event_paths`, `segment_paths` or `parts`.",
+        json_schema_extra=bounds.judged("A path without odd segments.", pattern=_MANIFESTS),
     )
     mode: RebuildMode = Field(
         default=RebuildMode.CATCH_UP,
@@ -167,9 +170,15 @@ async def report(
     workspace: Reader,
     deps: FromDeps,
     path: Annotated[
-        str | None,
+        Annotated[
+            str,
+            Field(
+                max_length=bounds.MAX_OBJECT_PATH,
+                json_schema_extra=bounds.judged("A path that a result has named.", pattern=_REPORTS),
+            ),
+        ]
+        | None,
         Query(
-            max_length=bounds.MAX_OBJECT_PATH,
             description="`report_path` of a result; default: the newest rebuild's.",
         ),
     ] = None,

@@ -51,6 +51,9 @@ RunParam = Annotated[
 ]
 
 
+_LABELS = r"^[^=\u0000]+=[^\u0000]*$"
+
+
 def _label(text: str) -> str:
     name, separator, _ = text.partition("=")
     if not separator or not name:
@@ -66,7 +69,11 @@ class RunsQuery(PageQuery):
     since: Annotated[Instant | None, Field(description="Triggered at this instant or later.")] = None
     until: Annotated[Instant | None, Field(description="Triggered before this instant.")] = None
     label: Annotated[
-        list[Annotated[str, AfterValidator(_label), Field(max_length=bounds.MAX_LABEL)]],
+        list[
+            Annotated[
+                str, AfterValidator(_label), Field(max_length=bounds.MAX_LABEL, json_schema_extra={"pattern": _LABELS})
+            ]
+        ],
         Field(max_length=bounds.MAX_FILTER_VALUES, description="NAME=VALUE; may be repeated, all must hold."),
     ] = []
 

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from springline.api.context import FromDeps
-from springline.api.models import ReadyBody, VersionBody
-from springline.api.ports import Probe
+from springline.api.context import FromDeps, Operator, errors
+from springline.api.models import ReadinessBody, ReadyBody, VersionBody
+from springline.api.ports import Deps, Probe
+from springline.requests.brief import Brief
 
 PROBE_TIMEOUT_S = 5.0
+SHARED_S = 0.5
+"""Whoever asks within so many seconds is told the same: asking costs nobody but us."""
 
 router = APIRouter(tags=["service"])
 
@@ -24,20 +27,46 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+def readiness_of(deps: Deps) -> Brief[str, ReadinessBody]:
+    """Return what tells whether the process is ready; answers are shared for a moment."""
+
+    async def ask(_: str) -> ReadinessBody:
+        return await _looked_at_all(deps)
+
+    return Brief(ask, SHARED_S)
+
+
 @router.get("/ready", summary="Can it do its work?", responses={503: {"model": ReadyBody}})
-async def ready(deps: FromDeps, response: Response) -> ReadyBody:
+async def ready(request: Request, response: Response) -> ReadyBody:
     """Look at the store, Temporal and the workers; 503 while one of them is out of reach or another than it should be.
+
+    Anybody may ask, and is told yes or no. What is wrong is told to operators: `GET /api/v1/readiness`.
+    """
+    found = await _readiness(request)
+    response.status_code = 200 if found.ready else 503
+    return ReadyBody(ready=found.ready)
+
+
+@router.get("/api/v1/readiness", summary="What stands in the way?", responses=errors(503))
+async def readiness(request: Request, workspace: Operator) -> ReadinessBody:
+    """Tell what was found where `/ready` looks, whether it is ready or not.
 
     Runs that do not move are told as a warning: the others go on, and need this process.
     """
+    return await _readiness(request)
+
+
+async def _readiness(request: Request) -> ReadinessBody:
+    shared: Brief[str, ReadinessBody] = request.app.state.readiness
+    return await shared.get("")
+
+
+async def _looked_at_all(deps: Deps) -> ReadinessBody:
     answers = await asyncio.gather(*map(_looked_at, [*deps.probes.values(), *deps.warnings.values()]))
     found = dict(zip([*deps.probes, *deps.warnings], answers, strict=True))
     checks = {name: found[name] for name in deps.probes}
     warnings = {name: found[name] for name in deps.warnings if found[name] != "ok"}
-    body = ReadyBody(ready=all(answer == "ok" for answer in checks.values()), checks=checks, warnings=warnings)
-    if not body.ready:
-        response.status_code = 503
-    return body
+    return ReadinessBody(ready=all(answer == "ok" for answer in checks.values()), checks=checks, warnings=warnings)
 
 
 @router.get("/version", summary="What is running?")

@@ -136,7 +136,10 @@ async def adopt(spec: AdoptSpec, workspace: Writer, deps: FromDeps, response: Re
 class TablesQuery(PageQuery):
     """What the list of tables takes."""
 
-    cursor: Annotated[str | None, Field(max_length=1024, description="`next_cursor` of the page before.")] = None
+    cursor: Annotated[
+        Annotated[str, Field(max_length=1024, json_schema_extra=bounds.judged("One that this list answered."))] | None,
+        Field(description="`next_cursor` of the page before."),
+    ] = None
     name_prefix: Annotated[str, Field(max_length=MAX_NAME_LENGTH, description="Only names that begin like this.")] = ""
 
 

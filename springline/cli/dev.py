@@ -16,7 +16,7 @@ from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
 from springline.local.processes import signals_unwind
-from springline.local.run import ToolFailed
+from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
 
@@ -69,6 +69,10 @@ def dev(
             for name, value in environment.items():
                 print(f"export {name}={value}", file=sys.stderr, flush=True)
             watch(stack)
+    except ToolMisconfigured as error:
+        raise refused(
+            Code.INVALID_REQUEST, str(error), field="stack", value=str(folder), remedy="Correct what is said here."
+        ) from error
     except ToolFailed as error:
         raise refused(
             Code.UNAVAILABLE,

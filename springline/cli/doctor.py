@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.cli.http import TOKEN_VARIABLE
 from springline.config import PREFIX, ConfigurationError, Settings, load_settings
 from springline.errors import InvariantViolated
 from springline.paths import Scope, canary_object
@@ -225,6 +226,7 @@ async def api_health(url: str | None, ours: str | None = None) -> list[Finding]:
         async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
             answer = await client.get(f"{url.rstrip('/')}/ready")
             running = _document(await client.get(f"{url.rstrip('/')}/version"))
+            told = await _readiness(client, url)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return [unreachable("api", f"no answer from {url} ({type(error).__name__}: {error})", remedy)]
     if answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
@@ -234,13 +236,27 @@ async def api_health(url: str | None, ours: str | None = None) -> list[Finding]:
             said = f"the store of {url} is not the one that is configured here"
             return [wrong("api", said, f"Give both the same {_STORE_VARIABLE}, or correct SPRINGLINE_API_URL.")]
     if answer.status_code == httpx.codes.OK:
-        warnings = _document(answer).get("warnings")
+        warnings = told.get("warnings")
         if warnings:
             return [wrong("api", f"{url} is ready, and warns: {str(warnings)[:300]}", "See what it names.")]
         return [fine("api", f"{url} is ready")]
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        return [unreachable("api", f"{url} is not ready: {answer.text[:300]}", "See what it names; try again then.")]
+        if not told:
+            hidden = f"Set {TOKEN_VARIABLE} to a token with the scope operate: it tells operators why."
+            return [unreachable("api", f"{url} is not ready", hidden)]
+        checks = {name: said for name, said in dict(told.get("checks") or {}).items() if said != "ok"}
+        return [unreachable("api", f"{url} is not ready: {str(checks)[:300]}", "See what it names; try again then.")]
     return [wrong("api", f"{url} answers HTTP {answer.status_code}: not a Springline API", remedy)]
+
+
+async def _readiness(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """Return what the API tells operators of its readiness; nothing without a token that it takes."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not token or not token.isascii() or not token.isprintable():
+        return {}
+    path = f"{url.rstrip('/')}/api/v1/readiness"
+    answer = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+    return _document(answer) if answer.status_code == httpx.codes.OK else {}
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:

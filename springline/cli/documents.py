@@ -13,6 +13,7 @@ import orjson
 import typer
 from pydantic import BaseModel
 
+from springline.bounds import steers_no_terminal
 from springline.errors import EXIT_DONE, Code, refused
 
 Document = Mapping[str, Any] | BaseModel
@@ -40,7 +41,7 @@ FieldOption = Annotated[
 
 def hint(line: str) -> None:
     """Write a line for a person to standard error."""
-    print(f"springline: {line}", file=sys.stderr, flush=True)
+    print(f"springline: {steers_no_terminal(line)}", file=sys.stderr, flush=True)
 
 
 def printing(command: Command) -> Callable[..., None]:
@@ -84,8 +85,8 @@ def emit(document: Document, *, compact: bool = False, field: str | None = None)
 
 
 def rendered(plain: Any, *, compact: bool = False) -> str:
-    """Return `plain` as JSON: indented by two blanks, or on one line."""
-    return orjson.dumps(plain, option=0 if compact else orjson.OPT_INDENT_2).decode()
+    """Return `plain` as JSON: indented by two blanks, or on one line. What could steer a terminal is escaped."""
+    return steers_no_terminal(orjson.dumps(plain, option=0 if compact else orjson.OPT_INDENT_2).decode())
 
 
 def _find(plain: Any, field: str) -> Any:
@@ -115,6 +116,11 @@ def _offered(found: Any) -> str:
     )
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def write_out(text: str) -> None:
+    """Write to standard output: to a terminal nothing that could steer it, to files and programs the text as it is."""
+    sys.stdout.write(steers_no_terminal(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def _write(text: str) -> None:
+    write_out(text + "\n")

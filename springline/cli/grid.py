@@ -71,7 +71,7 @@ def csv_text(names: Sequence[str], rows: Rows) -> str:
 
 def table_text(names: Sequence[str], rows: Rows) -> str:
     """Return columns side by side, numbers to the right; long texts are cut."""
-    cells = [names, *([_cut(_text(value)) for value in row] for row in rows)]
+    cells = [[_cut(name) for name in names], *([_cut(_text(value)) for value in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     right = [
         bool(rows) and all(isinstance(row[place], int | float | Decimal | None) for row in rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.documents import CompactOption, FieldOption, emit, hint
+from springline.cli.documents import CompactOption, FieldOption, emit, hint, write_out
 from springline.cli.failures import EXIT_INTERRUPTED
 from springline.cli.grid import Format, csv_text, plain, table_text
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
@@ -49,8 +49,7 @@ def query(
         columns = [{"name": name, "type": kind} for name, (_, kind) in zip(names, answer.columns, strict=True)]
         emit({"columns": columns, "rows": rows, "revision": revision.as_json()}, compact=compact, field=field)
         return
-    sys.stdout.write(csv_text(names, answer.rows) if form is Format.CSV else table_text(names, answer.rows))
-    sys.stdout.flush()
+    write_out(csv_text(names, answer.rows) if form is Format.CSV else table_text(names, answer.rows))
     hint(f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
 

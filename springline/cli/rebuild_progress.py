@@ -9,6 +9,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from springline.bounds import on_one_line
 from springline.cli.documents import hint
 from springline.rebuild.request import RebuildView
 
@@ -23,10 +24,10 @@ class Bar:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal and sys.stderr.isatty()
         self._progress = Progress(
-            TextColumn("[bold]{task.fields[phase]}"),
+            TextColumn("{task.fields[phase]}", style="bold", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
         )
@@ -64,7 +65,8 @@ class Bar:
         why = trouble(view)
         told = ", ".join(filter(None, [summary(progress, ended=view.ended), why]))
         if self._live:
-            self._progress.update(self._task, completed=percent, phase=phase, told=told)
+            shown_now = {"phase": on_one_line(phase), "told": on_one_line(told)}
+            self._progress.update(self._task, completed=percent, **shown_now)
         elif phase != self._phase or percent >= self._percent + EVERY_PERCENT or (why and why != self._trouble):
             hint(f"{phase}, {percent:.0f} %{': ' if told else ''}{told}")
             self._phase, self._percent, self._trouble = phase, percent, why

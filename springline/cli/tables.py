@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from springline.cli.documents import CompactOption, Document, FieldOption, emit, hint
+from springline.cli.documents import CompactOption, Document, FieldOption, emit, hint, write_out
 from springline.cli.grid import Format, csv_text, form_for, table_text
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.errors import Code, refused
@@ -183,8 +183,7 @@ def _show(
     if chosen is Format.JSON:
         emit(document, compact=compact, field=field)
         return
-    sys.stdout.write(csv_text(names, rows) if chosen is Format.CSV else table_text(names, rows))
-    sys.stdout.flush()
+    write_out(csv_text(names, rows) if chosen is Format.CSV else table_text(names, rows))
 
 
 def _time(unix_ms: int | None) -> str | None:

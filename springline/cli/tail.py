@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from springline.bounds import steers_no_terminal
 from springline.cli.documents import emit, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, refused
@@ -63,7 +64,8 @@ class _Lines:
 
     def show(self, event_id: str, body: bytes) -> None:
         line = body if b"\n" not in body else orjson.dumps(orjson.loads(body))
-        sys.stdout.write(line.decode() + "\n")
+        # Events hold anybody's text. What is escaped here is so by the rules of JSON: the event says the same.
+        sys.stdout.write(steers_no_terminal(line.decode()) + "\n")
         sys.stdout.flush()
 
     def end(self) -> None:

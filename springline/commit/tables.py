@@ -137,7 +137,7 @@ class _Place:
         if elsewhere is not None:
             raise refused(
                 Code.INVALID_PATH,
-                f"location {self.root!r} lies behind a symbolic link, in {elsewhere!r}",
+                f"location {self.root!r} lies behind a symbolic link",
                 field="location",
                 value=self.root,
                 remedy="move the table into the workspace, or name the folder where it is if that is in the workspace",

@@ -9,7 +9,8 @@ import uuid
 from springline.errors import Code, Refused, refused
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CANONICAL_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+KEY_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_CANONICAL_7 = re.compile(KEY_PATTERN)
 _SHOWN = 100
 _REMEDY = (
     "Use a UUIDv7 in canonical lower-case form, such as 01946b1c-0000-7000-8000-000000000001; make it once per "

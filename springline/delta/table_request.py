@@ -11,9 +11,26 @@ from springline import bounds
 from springline.errors import Code, refused
 
 MAX_NAME_LENGTH = 200
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_Name = Annotated[str, Field(max_length=bounds.MAX_NAME)]
-_Location = Annotated[str, Field(max_length=bounds.MAX_LOCATION)]
+RESERVED_NAMES = frozenset({"adopt"})
+"""Names that stand for something else where a URL names a table."""
+_NAME_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = re.compile(_NAME_PATTERN)
+_LIKE_AN_ID_PATTERN = "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
+_LIKE_AN_ID = re.compile(_LIKE_AN_ID_PATTERN)
+_Name = Annotated[
+    str,
+    Field(
+        max_length=bounds.MAX_NAME,
+        json_schema_extra={
+            "maxLength": MAX_NAME_LENGTH,
+            "pattern": f"^(?!({_LIKE_AN_ID_PATTERN}|adopt)$){_NAME_PATTERN}$",
+        },
+    ),
+]
+_Location = Annotated[
+    str,
+    Field(max_length=bounds.MAX_LOCATION, json_schema_extra=bounds.judged("A folder inside the workspace.")),
+]
 _Property = Annotated[str, Field(max_length=bounds.MAX_PROPERTY)]
 _Columns = (
     Annotated[
@@ -22,7 +39,6 @@ _Columns = (
     ]
     | Annotated[dict[str, Any], Field(max_length=bounds.MAX_STRUCT_FIELDS)]
 )
-_LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 class CreateTable(BaseModel):
@@ -36,11 +52,20 @@ class CreateTable(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: _Name
-    columns: _Columns = Field(validation_alias=AliasChoices("columns", "schema"))
-    partition_columns: list[Annotated[str, Field(max_length=bounds.MAX_COLUMN_NAME)]] = Field(
-        default_factory=list, max_length=bounds.MAX_PARTITION_COLUMNS
+    columns: _Columns = Field(
+        validation_alias=AliasChoices("columns", "schema"),
+        json_schema_extra=bounds.judged("Types that Delta has, under names that differ by more than their case."),
     )
-    properties: dict[_Property, _Property] = Field(default_factory=dict, max_length=bounds.MAX_PROPERTIES)
+    partition_columns: list[Annotated[str, Field(max_length=bounds.MAX_COLUMN_NAME)]] = Field(
+        default_factory=list,
+        max_length=bounds.MAX_PARTITION_COLUMNS,
+        json_schema_extra=bounds.judged("Columns of the table, not all of them, of types that can be partitioned by."),
+    )
+    properties: dict[_Property, _Property] = Field(
+        default_factory=dict,
+        max_length=bounds.MAX_PROPERTIES,
+        json_schema_extra=bounds.judged("Values that Delta's properties may have; features that are supported here."),
+    )
     description: Annotated[str, Field(max_length=bounds.MAX_DESCRIPTION)] | None = None
     location: _Location | None = None
 
@@ -67,6 +92,8 @@ def check_name(name: str) -> None:
         problem, remedy = f"is longer than {MAX_NAME_LENGTH} characters", "shorten it"
     elif _LIKE_AN_ID.fullmatch(name):
         problem, remedy = "looks like a table id", "choose a name that is no UUID"
+    elif name in RESERVED_NAMES:
+        problem, remedy = "is a word of the API", "choose another name"
     if problem is not None:
         raise refused(
             Code.INVALID_REQUEST,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline import bounds
+from springline.delta.keys import KEY_PATTERN
 from springline.errors import Refusal
 
 MAX_REQUEST_EVENTS = 500
@@ -35,9 +36,19 @@ class VisibilityStatus(StrEnum):
 
 # Said here and held to by code, request by request: these models are messages too, and a bound that pydantic holds
 # them to would refuse a whole batch for one of its members.
-_Id = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_ID})]
-_RequestId = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID})]
-_LedgerPath = Annotated[str, Field(json_schema_extra={"maxLength": bounds.MAX_LEDGER_PATH})]
+_Id = Annotated[
+    str,
+    Field(json_schema_extra=bounds.judged("A key that its event's type admits.", maxLength=bounds.MAX_ID, minLength=1)),
+]
+_RequestId = Annotated[
+    str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{KEY_PATTERN}$"})
+]
+_LedgerPath = Annotated[
+    str,
+    Field(
+        json_schema_extra=bounds.judged("One line of characters that can be printed.", maxLength=bounds.MAX_LEDGER_PATH)
+    ),
+]
 
 
 class NewEvent(BaseModel):
@@ -45,7 +56,15 @@ class NewEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    data: Annotated[dict[str, Any], Field(json_schema_extra={"maxProperties": bounds.MAX_EVENT_FIELDS})]
+    data: Annotated[
+        dict[str, Any],
+        Field(
+            json_schema_extra=bounds.judged(
+                "The fields of an event of its `type`, and ids that can be addressed.",
+                maxProperties=bounds.MAX_EVENT_FIELDS,
+            )
+        ),
+    ]
     idempotency_key: _Id | None = None
     causation_id: _Id | None = None
 

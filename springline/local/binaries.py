@@ -28,7 +28,7 @@ import httpx
 
 from springline.local.cache import Cache, Say, cache_root, say_to_stderr
 from springline.local.jars import fetch_jars, pinned
-from springline.local.run import ToolFailed, output_of, run_tool
+from springline.local.run import ToolFailed, ToolMisconfigured, output_of, run_tool
 from springline.local.testserver import TEST_SERVER_VERSION, build_test_server, usable_test_server
 from springline.local.toolchains import go
 
@@ -150,7 +150,7 @@ def _explicit(variable: str) -> Path | None:
         return None
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise ToolFailed(f"{variable}: {value!r} is not an executable file. Correct it or unset it.")
+        raise ToolMisconfigured(f"{variable}: {value!r} is not an executable file. Correct it or unset it.")
     return path
 
 

@@ -19,6 +19,10 @@ class ToolFailed(SpringlineError):
     """A tool could not be had or ended badly; the message says which, why and what to do."""
 
 
+class ToolMisconfigured(ToolFailed):
+    """What somebody told us of a tool or a folder is wrong, and trying again changes nothing."""
+
+
 def run_tool(
     command: Sequence[str | Path], *, what: str, say: Say, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> None:

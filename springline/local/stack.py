@@ -28,7 +28,7 @@ from springline.local.cache import Cache, Say, cache_root, say_to_stderr
 from springline.local.devserver import NAMESPACE, dev_server_command, dev_server_ready
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
-from springline.local.run import ToolFailed
+from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.runfolder import RunFolder
 from springline.paths import Scope
 
@@ -160,9 +160,16 @@ class EmbeddedStack:
     # Life.
 
     def start(self) -> None:
-        """Start everything and return when it is ready. Raises `ToolFailed`, with nothing left running."""
+        """Start everything and return when it is ready.
+
+        Raises `ToolFailed`, with nothing left running; `ToolMisconfigured` for what would fail again.
+        """
         program = temporal_cli(Cache(cache_root(), self.say))
-        self._run = RunFolder(self._root, self.say)
+        try:
+            self._run = RunFolder(self._root, self.say)
+        except OSError as error:
+            said = f"runs cannot be kept in the folder {self._root}: {error.strerror or error}"
+            raise ToolMisconfigured(f"{said}. Name a folder that can be written.") from error
         atexit.register(self.stop)
         try:
             self._lay_out(program)
@@ -302,7 +309,9 @@ class EmbeddedStack:
             command = [sys.executable, "-m", "entrypoints.api"]
             # It is not ready before a worker is, and here somebody else may start the workers.
             path = API_READY_PATH if self._workers else API_HEALTH_PATH
-            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], path))
+            # Why it is not ready is told to those who may operate.
+            why = ("/api/v1/readiness", self.token())
+            self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], path, why))
 
     def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
         env = {**self.child_environment(), **(ports or {})}
@@ -331,10 +340,17 @@ class _Place(TypedDict):
     log: Path
 
 
-def _http_ready(port: int, path: str) -> Ready:
+def _http_ready(port: int, path: str, why: tuple[str, str] | None = None) -> Ready:
+    """Return what asks whether a child is ready; `why` is where it says what it lacks, and the token for it."""
+
     def ready() -> str | None:
         try:
             answer = httpx.get(f"http://{LOOPBACK}:{port}{path}", timeout=2)
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and why is not None:
+                told = httpx.get(
+                    f"http://{LOOPBACK}:{port}{why[0]}", headers={"Authorization": f"Bearer {why[1]}"}, timeout=2
+                )
+                return f"is not ready: {told.text[:500]}"
         except httpx.HTTPError as error:
             return f"no answer yet ({type(error).__name__})"
         return None if answer.status_code == httpx.codes.OK else f"answers {answer.status_code}: {answer.text[:200]}"

@@ -51,6 +51,27 @@ def opened(path: Path) -> Iterator[BufferedReader | None]:
         os.close(handle)
 
 
+def symbolic_link_in(root: str, folder: str) -> str | None:
+    """Return the first symbolic link on the way from `root` down to `folder`, the folder included; None if none is.
+
+    What `root` itself is reached by is the operator's.
+    """
+    end = len(root)
+    while end < len(folder):
+        end = folder.find("/", end + 1)
+        if end < 0:
+            end = len(folder)
+        try:
+            mode = os.lstat(folder[:end]).st_mode
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise
+        if stat.S_ISLNK(mode):
+            return folder[:end]
+    return None
+
+
 @contextmanager
 def opened_folder(path: str) -> Iterator[int | None]:
     """Open the folder `path`, or yield None if there is none: what is read in it need not be found from the root."""

@@ -16,11 +16,12 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
+from typing import TypeVar
 
 from springline.paths import InvalidPath, ObjectPath, is_plain, relative_path
 from springline.storage.files import (
@@ -32,6 +33,7 @@ from springline.storage.files import (
     opened_folder,
     read_file,
     remove_older,
+    symbolic_link_in,
     sync_folder,
     temporary,
 )
@@ -45,6 +47,7 @@ from springline.storage.port import (
     PutResult,
     Stored,
     StoredObject,
+    StoreError,
     StoreMisconfigured,
     StoreRetry,
     StoreUnknown,
@@ -53,6 +56,8 @@ from springline.storage.threads import Threads
 from springline.storage.together import together
 from springline.storage.tokens import CONTENT_TOKEN_PREFIX, content_token
 from springline.storage.turns import processor_turns
+
+T = TypeVar("T")
 
 OWN_FOLDER = ".springline"
 THREADS = 16
@@ -84,7 +89,8 @@ class LocalStore(ObjectStore):
 
     The token of an object is `sha256:` and the hex digest of its content (design 10). With `fsync` False a
     power failure may take the last writes; the death of a process never does.
-    Raises `InvalidPath` for names that `relative_path` refuses and for the store's own folder.
+    Raises `InvalidPath` for names that `relative_path` refuses and for the store's own folder, and
+    `StoreMisconfigured` for names that lead through a symbolic link: what lies behind one is no part of the store.
     """
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
@@ -99,10 +105,19 @@ class LocalStore(ObjectStore):
         with _reading(self.root):
             remove_older(self._temporary, STALE_TEMPORARY_SECONDS)
 
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Run blocking work on a thread. Its errors name objects, not where the folder lies: callers may see them."""
+        try:
+            return await self._threads.run(work)
+        except StoreError as error:
+            root = str(self.root)
+            told = str(error).replace(f"{root}/", "").replace(root, "the store's folder")
+            raise type(error)(told) from error
+
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the object, or None."""
         file = self._file(path)
-        return None if file is None else await self._threads.run(lambda: _get(file))
+        return None if file is None else await self._run(lambda: _get(self._held(file)))
 
     async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
         """Return the contents of many objects in order, a slice of them in each call of a thread."""
@@ -113,9 +128,9 @@ class LocalStore(ObjectStore):
 
         async def read(part: list[str | None]) -> list[bytes | None]:
             if self._slow:
-                return await self._threads.run(partial(self._read_all, part))
+                return await self._run(partial(self._read_all, part))
             async with processor_turns().turn():
-                return await self._threads.run(partial(self._read_all, part))
+                return await self._run(partial(self._read_all, part))
 
         async def read_slices() -> None:
             while waiting:
@@ -132,7 +147,7 @@ class LocalStore(ObjectStore):
 
     def _read_all(self, names: list[str | None]) -> list[bytes | None]:
         began = time.perf_counter()
-        found = _read_all(names)
+        found = _read_all(str(self.root), names)
         self._slow = len(names) > 1 and time.perf_counter() - began > _SLOW_READ_S * len(names)
         return found
 
@@ -142,19 +157,19 @@ class LocalStore(ObjectStore):
         if file is None:
             raise StoreMisconfigured(f"{path!r}: a local folder cannot hold a name with an empty segment")
         if isinstance(precondition, IfAbsent):
-            return await self._threads.run(lambda: self._create(file, data))
+            return await self._run(lambda: self._create(self._held(file), data))
         token = precondition.token
-        return await self._threads.run(lambda: self._replace(path, file, data, token))
+        return await self._run(lambda: self._replace(path, self._held(file), data, token))
 
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
         """Return size and token, or None. Reads the whole file: the token is made of its content."""
         file = self._file(path)
-        return None if file is None else await self._threads.run(lambda: _info(path, file))
+        return None if file is None else await self._run(lambda: _info(path, self._held(file)))
 
     async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
         """Delete the object if its token is `if_version`; durable when it returns."""
         file = self._file(path)
-        return file is not None and await self._threads.run(lambda: self._delete(path, file, if_version))
+        return file is not None and await self._run(lambda: self._delete(path, self._held(file), if_version))
 
     async def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
         """Yield the objects below `prefix` in name order. Reads every file for its token."""
@@ -164,7 +179,7 @@ class LocalStore(ObjectStore):
             with _reading(self.root):
                 return [_info(name, self.root / name) for name in islice(names, _LISTED_TOGETHER)]
 
-        while infos := await self._threads.run(some):
+        while infos := await self._run(some):
             for info in infos:
                 if info is not None:
                     yield info
@@ -177,7 +192,7 @@ class LocalStore(ObjectStore):
     async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
         """Return the real path of a folder that lies behind a symbolic link below the store's own."""
         place = self._file(folder)
-        return None if place is None else await self._threads.run(lambda: _linked_elsewhere(self.root, place))
+        return None if place is None else await self._run(lambda: _linked_elsewhere(self.root, place))
 
     async def aclose(self) -> None:
         """Wait for operations under way and end the threads."""
@@ -198,6 +213,12 @@ class LocalStore(ObjectStore):
         if segments[0] == OWN_FOLDER:
             raise InvalidPath("path", path, f"use a name outside {OWN_FOLDER}/, which is the store's own")
         return "" not in segments
+
+    def _held(self, file: Path) -> Path:
+        """Return `file` if no symbolic link below the store's folder is on the way to it."""
+        with _reading(file):
+            _refuse_links(str(self.root), str(file.parent))
+        return file
 
     def _create(self, file: Path, data: bytes) -> PutResult:
         with _writing(file):
@@ -288,6 +309,7 @@ class LocalStore(ObjectStore):
         base = prefix.removesuffix("/")
         if "" in base.split("/") and base != "":
             return
+        _refuse_links(str(self.root), f"{self.root}/{base}".removesuffix("/"))
         after = "" if start_after is None else start_after
         if base and base == prefix and base > after and (self.root / base).is_file():
             yield ObjectPath(base)
@@ -335,12 +357,21 @@ def _get(file: Path) -> StoredObject | None:
     return None if data is None else StoredObject(data, content_token(data))
 
 
-def _read_all(names: list[str | None]) -> list[bytes | None]:
+def _refuse_links(root: str, folder: str) -> None:
+    link = symbolic_link_in(root, folder)
+    if link is not None:
+        raise StoreMisconfigured(
+            f"{link} is a symbolic link, and what lies behind it is no part of the store; put or mount a folder there"
+        )
+
+
+def _read_all(root: str, names: list[str | None]) -> list[bytes | None]:
     """Read files, of which many follow each other in one folder; None stands for a file that cannot be."""
     found: list[bytes | None] = []
     for folder, together_in_it in groupby(names, key=_folder_of):
         name: str | None = folder
         try:
+            _refuse_links(root, folder)
             with opened_folder(folder) as handle:
                 for name in together_in_it:
                     if handle is None or name is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.server
 import json
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from springline.api.app import create_app
 from springline.api.auth import KeySet, TokenVerifier
+from springline.errors import Refused
 from springline.paths import Scope
 from tests.api.conftest import (
     ACME,
@@ -276,5 +278,33 @@ async def test_keys_that_cannot_be_fetched_are_our_trouble_not_the_callers(world
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as client:
         token = signed(GOOD, ours, algorithm="RS256", headers={"kid": "one"})
         answer = await client.get(f"{TABLES}/flights", headers={"Authorization": f"Bearer {token}"})
-        assert_refused(answer, 503, "UNAVAILABLE", "SPRINGLINE_JWT_JWKS_URL")
+        assert_refused(answer, 503, "UNAVAILABLE", "SPRINGLINE_JWT_JWKS_URL", value=None)
         assert answer.headers["Retry-After"]
+        fetched = Jwks.fetches
+        for _ in range(20):
+            assert (
+                await client.get(f"{TABLES}/flights", headers={"Authorization": f"Bearer {token}"})
+            ).status_code == 503
+        assert Jwks.fetches == fetched, "a key server that does not answer is asked again and again"
+
+
+async def test_keys_are_fetched_again_soon_after_a_failure(jwks: str) -> None:
+    ours, published = rsa_key("one")
+    keys = KeySet(jwks, after_failure_s=0.1)
+    token = signed(GOOD, ours, algorithm="RS256", headers={"kid": "one"})
+    Jwks.status = 500
+    with pytest.raises(Refused):
+        await keys.key_for(token)
+    Jwks.status, Jwks.keys = 200, [published]
+    await asyncio.sleep(0.15)
+    assert await keys.key_for(token)
+
+
+async def test_keys_that_are_no_key_set_are_our_trouble_too(jwks: str) -> None:
+    ours, _ = rsa_key("one")
+    token = signed(GOOD, ours, algorithm="RS256", headers={"kid": "one"})
+    for keys in ([], ["x"], [{"kty": "none"}]):
+        Jwks.keys = keys  # type: ignore[assignment]
+        with pytest.raises(Refused) as caught:
+            await KeySet(jwks).key_for(token)
+        assert caught.value.refusal.code == "UNAVAILABLE"

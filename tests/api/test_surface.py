@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -51,6 +55,7 @@ async def test_unknown_routes_and_methods(world: World) -> None:
     answer = await world.client.delete(f"{TABLES}/flights")
     assert_refused(answer, 405, "METHOD_NOT_ALLOWED", "method", remedy="GET", value="DELETE")
     assert answer.headers["Allow"] == "GET"
+    assert (await world.client.put(TABLES)).headers["Allow"] == "GET, POST"
 
 
 class Broken(MemoryStore):
@@ -69,7 +74,7 @@ class Broken(MemoryStore):
     [
         (StoreRetry("throttled at secret-host"), 503, "UNAVAILABLE"),
         (StoreUnknown("timed out at secret-host"), 503, "UNAVAILABLE"),
-        (StoreMisconfigured("no permission at secret-host"), 500, "INTERNAL"),
+        (StoreMisconfigured("no permission at secret-host"), 500, "STORE_MISCONFIGURED"),
         (RuntimeError("bug at secret-host"), 500, "INTERNAL"),
     ],
 )
@@ -81,7 +86,11 @@ async def test_faults_of_ours_say_nothing_of_the_inside(
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=world.bearer()) as client:
         with caplog.at_level(logging.ERROR, "springline.api"):
             answer = await client.get(f"{TABLES}/flights", headers={"X-Request-Id": "find-me"})
-        assert_refused(answer, status, code, None, remedy="again")
+        if code == "STORE_MISCONFIGURED":
+            body = assert_refused(answer, status, code, "store", remedy="operator")
+            assert "again" not in body["remedy"]
+        else:
+            assert_refused(answer, status, code, None, remedy="again")
         assert "secret-host" not in answer.text
         assert "Traceback" not in answer.text
         if status == 503:
@@ -168,12 +177,16 @@ async def test_health_ready_version_need_no_token(world: World) -> None:
             assert (await client.get("/health")).json() == {"status": "ok"}
             assert (await client.get("/version")).json()["name"] == "springline"
             answer = await client.get("/ready")
-            assert answer.status_code == status
-            checks = answer.json()["checks"]
-            assert checks["store"] == "ok"
+            assert (answer.status_code, answer.json()) == (status, {"ready": status == 200})
+            assert (await client.get("/api/v1/readiness")).status_code == 401
+            for scopes in (["read"], ["write"]):
+                denied = await client.get("/api/v1/readiness", headers=world.bearer(scopes=scopes))
+                assert_refused(denied, 403, "FORBIDDEN", "scope")
+            told = await client.get("/api/v1/readiness", headers=world.bearer(scopes=["operate"]))
+            assert (told.status_code, told.json()["ready"]) == (200, status == 200)
+            assert told.json()["checks"]["store"] == "ok"
             if status == 503:
-                assert answer.json()["ready"] is False
-                assert "no route to temporal" in checks["temporal"]
+                assert "no route to temporal" in told.json()["checks"]["temporal"]
 
 
 async def test_a_probe_that_hangs_is_not_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +196,123 @@ async def test_a_probe_that_hangs_is_not_ready(world: World, monkeypatch: pytest
     monkeypatch.setattr("springline.api.service.PROBE_TIMEOUT_S", 0.01)
     app = create_app(replace(world.deps, probes={"store": slow}, metrics=fresh()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as client:
-        answer = await client.get("/ready")
-        assert answer.status_code == 503
-        assert "no answer" in answer.json()["checks"]["store"]
+        assert (await client.get("/ready")).status_code == 503
+        told = await client.get("/api/v1/readiness", headers=world.bearer())
+        assert "no answer" in told.json()["checks"]["store"]
+
+
+async def test_many_who_ask_whether_it_is_ready_cost_one_look(world: World) -> None:
+    looks = 0
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.01)
+
+    app = create_app(replace(world.deps, probes={"store": counted}, metrics=fresh()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as client:
+        answers = await asyncio.gather(*(client.get("/ready") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert looks == 1
+
+
+async def test_the_docs_come_from_here_and_lead_nowhere_else(world: World) -> None:
+    page = await world.client.get("/docs")
+    assert "text/html" in page.headers["Content-Type"]
+    assert "'self'" in page.headers["Content-Security-Policy"]
+    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert "//" not in "".join(named)
+    for name in named:
+        if not name.startswith("data:"):
+            answer = await world.client.get(f"/{name}")
+            assert answer.status_code == 200
+            assert len(answer.content) > 100
+    assert "//" not in (await world.client.get("/docs/start.js")).text.partition("\n")[2]
+    assert (await world.client.get("/openapi.json")).json()["openapi"].startswith("3.1")
+    for path in ("/docs/README.md", "/docs/..%2Fdocs.py", "/docs/nope.js", "/redoc"):
+        assert_refused(await world.client.get(path), 404, "ROUTE_NOT_FOUND", "path")
+
+
+def test_the_files_of_the_docs_are_those_of_the_package_they_are_said_to_be_of() -> None:
+    assets = files("springline.api").joinpath("assets")
+    told = dict(re.findall(r"\| `([^`]+)` \| `([0-9a-f]{64})` \|", assets.joinpath("README.md").read_text()))
+    assert {"swagger-ui-bundle.js", "swagger-ui.css", "LICENSE", "NOTICE"} < set(told)
+    for name, digest in told.items():
+        assert hashlib.sha256(assets.joinpath(name).read_bytes()).hexdigest() == digest
+    there = {one.name for one in assets.iterdir()}
+    assert there == {*told, "README.md", "start.js"}
+
+
+async def test_query_parameters_are_known_and_hold_or_are_refused(world: World) -> None:
+    """By one mechanism, on every route there is."""
+    document = (await world.client.get("/openapi.json")).json()
+    paths = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
+    for method, template in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/docs/start.js")]:
+        path = re.sub(r"\{\w+\}", "x", template)
+        answer = await world.client.request(method, f"{path}?no_such=1", json={})
+        assert_refused(answer, 400, "INVALID_REQUEST", "no_such", remedy="takes")
+        parameters = document["paths"].get(template, {}).get(method.lower(), {}).get("parameters", ())
+        for one in parameters:
+            if one["in"] == "query" and one["schema"].get("type") != "array":
+                twice = f"{one['name']}=1&{one['name']}=1"
+                answer = await world.client.request(method, f"{path}?{twice}", json={})
+                assert_refused(answer, 400, "INVALID_REQUEST", one["name"], remedy="once", value=["1", "1"])
+
+
+async def test_whatever_an_id_holds_a_url_can_name_it(world: World) -> None:
+    ids = ("a/b", "a%2Fb", "a%b", "a b", "\u00e9/\u00fc", "a?b", "a#b", "..x", "a/../b", "/", "%", "+", ".a")
+    for run_id in ids:
+        await world.appended(
+            {
+                "type": "run_triggered",
+                "run_id": run_id,
+                "plan_id": f"plan:{run_id}",
+                "trigger": {"type": "manual", "user_id": "ada"},
+                "root_assets": ["a"],
+            }
+        )
+    for run_id in ids:
+        answer = await world.client.get(f"/api/v1/runs/{quote(run_id, safe='')}")
+        assert answer.status_code == 200, (run_id, answer.text)
+        assert answer.json()["run"]["run_id"] == run_id
+        tasks = await world.client.get(f"/api/v1/runs/{quote(run_id, safe='')}/tasks")
+        assert tasks.status_code == 200, (run_id, tasks.text)
+
+
+@pytest.mark.parametrize("bad", [".", "..", "a\nb", "\x1b[31m", "\x7f", "a\rb"])
+async def test_an_id_that_no_url_can_name_is_refused_at_entry(world: World, bad: str) -> None:
+    events: dict[str, dict[str, Any]] = {
+        "run_id": {
+            "type": "run_triggered",
+            "run_id": bad,
+            "plan_id": "plan:x",
+            "trigger": {"type": "manual", "user_id": "ada"},
+            "root_assets": ["a"],
+        },
+        "schedule_id": {
+            "type": "schedule_definition_upserted",
+            "schedule_id": bad,
+            "cron_expression": "0 4 * * *",
+            "timezone": "UTC",
+            "catchup_window_minutes": 60,
+            "asset_selection": ["a"],
+            "max_catchup_ticks": 1,
+            "enabled": True,
+        },
+        "backfill_id": {
+            "type": "backfill_created",
+            "backfill_id": bad,
+            "client_request_id": "one",
+            "asset_selection": ["a"],
+            "partition_selector": {"type": "explicit", "partition_keys": ["2025-01-01"]},
+            "total_partitions": 1,
+            "chunk_size": 1,
+            "max_concurrent_runs": 1,
+        },
+    }
+    for field, event in events.items():
+        body = assert_refused(await world.append(event), 400, "INVALID_REQUEST", f"events[0].data.{field}")
+        assert "addressed" in body["message"], body
 
 
 async def test_metrics_count_by_route_and_status(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -108,6 +109,32 @@ def test_a_stack_over_a_store_that_cannot_be_is_bad_input(environment: Mapping[s
     assert code == BAD_INPUT
     assert "SPRINGLINE_STORE_URL" in said
     assert not (tmp_path / "dev").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "code", "says"),
+    [
+        ({"SPRINGLINE_TEMPORAL_CLI": "/nowhere/temporal"}, (), BAD_INPUT, "SPRINGLINE_TEMPORAL_CLI"),
+        ({}, ("--folder", "/etc/passwd"), BAD_INPUT, "/etc/passwd"),
+        ({}, ("--tenant", "a/b"), BAD_INPUT, "tenant"),
+        ({"SPRINGLINE_TEMPORAL_CLI": "/bin/false"}, (), TRY_AGAIN, "temporal ended with code 1"),
+    ],
+    ids=["variable", "folder", "tenant", "temporal down"],
+)
+def test_a_stack_that_cannot_start_says_why_in_one_document(
+    changed: dict[str, str],
+    options: tuple[str, ...],
+    code: int,
+    says: str,
+    environment: Mapping[str, str],
+    tmp_path: Path,
+) -> None:
+    found, said = ended((*CLI, "dev", "--folder", str(tmp_path / "dev"), *options), environment, **changed)
+    assert found == code, said
+    refusal = json.loads(said[said.index("{") :])
+    assert says in refusal["message"]
+    assert refusal["remedy"]
+    assert all(line.startswith("springline: ") for line in said[: said.index("{")].splitlines())
 
 
 def test_an_api_that_is_told_to_end_is_done(environment: Mapping[str, str]) -> None:

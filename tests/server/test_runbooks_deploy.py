@@ -62,5 +62,6 @@ def test_a_change_is_deployed_and_taken_back_and_a_wedged_run_is_freed(tmp_path:
             printed = follow(PAGE, stack, folder, OLD_BUILD=OLD, NEW_BUILD=NEW)
         assert len(answered) > 10
         assert f'"{OLD}"' in printed["1. Before"][0]
-        status = httpx.get(f"{stack.api_url}/ready", timeout=10)
+        bearer = {"Authorization": f"Bearer {stack.token()}"}
+        status = httpx.get(f"{stack.api_url}/api/v1/readiness", headers=bearer, timeout=10)
         assert status.json()["warnings"] == {}

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from springline.storage.port import (
     StoreUnknown,
 )
 from springline.storage.resolve import Created, Same, put_once
+from springline.storage.tokens import content_token
 from tests.storage.local_writer import COUNTER, RACES, SWAPPED, is_whole
 
 REPOSITORY = Path(__file__).parents[2]
@@ -208,6 +210,66 @@ async def test_links_are_not_objects(local: LocalStore, root: Path, tmp_path: Pa
             await local.put(ObjectPath(name), b"y", IfAbsent())
     assert [info.path async for info in local.list(ObjectPath(""))] == ["a/b"]
     assert secret.read_bytes() == b"secret"
+
+
+async def test_no_name_leads_out_of_the_store_through_a_link(local: LocalStore, root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "secret").write_bytes(b"secret")
+    (outside / "deep/secret").write_bytes(b"secret")
+    await local.put(ObjectPath("a/b"), b"x", IfAbsent())
+    await local.put(ObjectPath("rival/secret"), b"secret", IfAbsent())
+    (root / "a/out").symlink_to(outside)
+    (root / "a/up").symlink_to("..")
+    (root / "a/rival").symlink_to(root / "rival")
+    before = sorted(outside.rglob("*"))
+    token = content_token(b"secret")
+    for name in ("a/out/secret", "a/out/deep/secret", "a/out/new/secret", "a/up/a/b", "a/rival/secret"):
+        path = ObjectPath(name)
+        for attempt in (
+            local.get(path),
+            local.head(path),
+            local.read_many([ObjectPath("a/b"), path]),
+            local.put(path, b"y", IfAbsent()),
+            local.put(path, b"y", IfVersion(token)),
+            local.delete(path, if_version=token),
+        ):
+            with pytest.raises(StoreMisconfigured, match="symbolic link"):
+                await attempt
+    for prefix in ("a/out/", "a/out/deep/", "a/up/", "a/rival/"):
+        with pytest.raises(StoreMisconfigured, match="symbolic link"):
+            assert [info async for info in local.list(ObjectPath(prefix))]
+    assert [info.path async for info in local.list(ObjectPath(""))] == ["a/b", "rival/secret"]
+    assert sorted(outside.rglob("*")) == before
+    assert (outside / "secret").read_bytes() == b"secret"
+
+
+async def test_errors_do_not_tell_where_the_folder_lies(local: LocalStore, root: Path, tmp_path: Path) -> None:
+    await local.put(ObjectPath("a/b"), b"x", IfAbsent())
+    (root / "a/link").symlink_to(tmp_path)
+    (root / "tables").write_bytes(b"")
+    for attempt in (
+        local.get(ObjectPath("a/link")),
+        local.get(ObjectPath("a/link/x")),
+        local.read_many([ObjectPath("a/link")]),
+        local.put(ObjectPath("a/b/c"), b"y", IfAbsent()),
+        local.put(ObjectPath("tables/x"), b"y", IfAbsent()),
+        local.put(ObjectPath("a"), b"y", IfAbsent()),
+    ):
+        with pytest.raises(StoreMisconfigured) as caught:
+            await attempt
+        assert str(tmp_path) not in str(caught.value)
+        assert re.match("(a|a/link|a/link/x|a/b/c|a/b|tables|tables/x) ", str(caught.value)), str(caught.value)
+
+
+async def test_the_store_itself_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    store = LocalStore(tmp_path / "link" / "lake", fsync=False)
+    await store.put(ObjectPath("a/b"), b"x", IfAbsent())
+    assert await store.read_many([ObjectPath("a/b")]) == [b"x"]
+    assert (tmp_path / "disk/lake/a/b").read_bytes() == b"x"
+    await store.aclose()
 
 
 async def test_many_reads_take_large_files_whole_and_know_what_is_no_object(local: LocalStore, root: Path) -> None:

@@ -30,4 +30,13 @@ def test_a_message_is_not_longer_than_anybody_reads() -> None:
 
 def test_tracebacks_keep_their_lines() -> None:
     text = TextFormatter().format(record("failed", ValueError("why")))
-    assert text.splitlines()[-1] == "ValueError: why"
+    assert text.splitlines()[-1] == "    ValueError: why"
+
+
+def test_an_error_cannot_pass_for_another_line() -> None:
+    forged = "x\n2026-01-01 00:00:00,000 ERROR springline.api: forged\r2026-01-01 ERROR\x1b[31m\u2028\x85y"
+    one = record("failed", ValueError(forged))
+    one.stack_info = forged
+    lines = TextFormatter().format(one).split("\n")
+    assert lines[0].endswith("failed")
+    assert all(line.startswith("    ") and line.isprintable() for line in lines[1:])

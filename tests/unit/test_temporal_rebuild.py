@@ -226,7 +226,7 @@ async def test_its_own_refusal_is_told_as_it_is() -> None:
     ("type_", "code", "field", "remedy"),
     [
         ("ValidationError", Code.INVALID_REQUEST, "input", "rebuild_manifest_path"),
-        (names.STORE_MISCONFIGURED, Code.UNAVAILABLE, "store", "springline doctor"),
+        (names.STORE_MISCONFIGURED, Code.STORE_MISCONFIGURED, "store", "springline doctor"),
         (names.INVARIANT_VIOLATED, Code.INTERNAL, "store", "Nothing was published"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Final
 from springline.control.admission.cases import Case, Ruling, Write
 from springline.control.admission.keys import repeated
 from springline.control.admission.refusals import invalid
+from springline.control.admission.texts import check_addressable
 from springline.ledger.events import BackfillChunkPlanned, BackfillCreated, BackfillStateChanged
 from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key
 from springline.ledger.keys import derived_key
@@ -24,7 +25,8 @@ _LEGAL: Final = {
 
 
 def check_backfill(data: BackfillCreated, field: str, now_ms: int) -> None:
-    """Refuse a backfill that could plan or run nothing."""
+    """Refuse a backfill that could plan or run nothing, or that no URL could name."""
+    check_addressable(data.backfill_id, f"{field}.backfill_id")
     for name in ("chunk_size", "max_concurrent_runs"):
         if getattr(data, name) < 1:
             raise invalid(f"{field}.{name}", 0, "is 0: the backfill would never get on", "Give 1 or more.")

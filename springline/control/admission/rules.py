@@ -29,6 +29,7 @@ CHECKS: Final[dict[type, Check]] = {
     e.TaskCompletionRecorded: tasks.check_attempt,
     e.TaskOutputVisibilityChanged: tasks.check_attempt,
     e.DispatchRequested: dispatch.check_dispatch,
+    e.ScheduleDefinitionUpserted: schedules.check_definition,
     e.ScheduleTicked: schedules.check_tick,
     e.SensorEvaluated: sensors.check_evaluation,
     e.RunRequested: run_requests.check_run_request,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from springline.control.admission.cases import Case, Completion, Ruling, Write
 from springline.control.admission.keys import repair_key, repeated
 from springline.control.admission.refusals import invalid
+from springline.control.admission.texts import check_addressable
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
 from springline.ledger.keys import derived_key
 from springline.projection.expiry import FINISHED_RUN
@@ -26,6 +27,7 @@ def is_cancelled(run: RunRow | None) -> bool:
 
 def check_run(data: RunTriggered, field: str, now_ms: int) -> None:
     """Refuse run ids with a colon: ids and keys join run and task with it, and could be taken for another's (W28)."""
+    check_addressable(data.run_id, f"{field}.run_id")
     if ":" in data.run_id:
         raise invalid(
             f"{field}.run_id", data.run_id, "holds a colon, which separates the parts of ids", "Leave it out."

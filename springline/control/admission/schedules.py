@@ -5,6 +5,7 @@ from __future__ import annotations
 from springline.control.admission.cases import Case, Completion, Repeats, Ruling, Write
 from springline.control.admission.refusals import invalid
 from springline.control.admission.sensors import check_run_key
+from springline.control.admission.texts import check_addressable
 from springline.ledger.events import (
     RunRequested,
     ScheduleDefinitionUpserted,
@@ -32,6 +33,11 @@ def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ru
     keys = (definition_key(data, row.row_version), derived_key(data))
     known = next((key for key in keys if _event_of(state, key) == row.row_version), keys[1])
     return Repeats(row.row_version, type(data).__name__, known)
+
+
+def check_definition(data: ScheduleDefinitionUpserted, field: str, now_ms: int) -> None:
+    """Refuse a schedule that no URL could name."""
+    check_addressable(data.schedule_id, f"{field}.schedule_id")
 
 
 def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:

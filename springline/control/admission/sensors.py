@@ -7,13 +7,15 @@ from msgspec.structs import replace
 from springline.control.admission.cases import Case, Completion, Ruling, Write
 from springline.control.admission.refusals import invalid
 from springline.control.admission.runs import BACKFILL_RUN_KEYS
+from springline.control.admission.texts import check_addressable
 from springline.ledger.events import EvalSkippedStaleCursor, RunRequest, RunRequested, SensorEvaluated, SensorRef
 from springline.projection.fold.sensors import STALE_STATUS
 from springline.projection.state import State
 
 
 def check_evaluation(data: SensorEvaluated, field: str, now_ms: int) -> None:
-    """Refuse a status that only the ledger gives, and run keys that belong to backfills."""
+    """Refuse a status that only the ledger gives, run keys that belong to backfills, and sensors that no URL names."""
+    check_addressable(data.sensor_id, f"{field}.sensor_id")
     if isinstance(data.status, EvalSkippedStaleCursor):
         raise invalid(
             f"{field}.status",

@@ -41,6 +41,16 @@ def check_text(text: str, field: str, *, may_be_empty: bool = False) -> None:
         raise invalid(field, text, f"has {size} bytes: {shown(text)}", f"Give at most {MAX_TEXT_BYTES} bytes.")
 
 
+def check_addressable(text: str, field: str) -> None:
+    """Raise `Refused` unless `text` may be the id of what has a URL of its own."""
+    if text in (".", ".."):
+        remedy = "Give it another name: in a URL these mean a folder."
+        raise invalid(field, text, "cannot be addressed by a URL", remedy)
+    if any(ord(one) < 32 or one == "\x7f" for one in text):
+        remedy = "Leave control characters, such as line ends, out."
+        raise invalid(field, text, "holds a control character and cannot be addressed by a URL", remedy)
+
+
 def check_texts(shape: Struct, field: str) -> None:
     """Check every id and key in a payload or a shape within it; raises `Refused` naming the first that is wrong."""
     for name, told in zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True):

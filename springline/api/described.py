@@ -1,0 +1,87 @@
+"""What the OpenAPI document says beyond what FastAPI finds out by itself, and how a route's own words get there.
+
+The document is to say what is refused. What a schema can say, the schemas say. Where a value is judged by more than its
+form, as a cursor that must be one of this very list, its schema carries `x-judged-beyond-schema` with the rule in
+words (`springline.bounds.judged`): a value that fits the schema may still be answered with 400, which names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+_METHODS_WITH_BODY: Final = ("post", "put", "patch")
+_NO_NUL: Final = "^[^\\u0000]*$"
+_ADDRESSABLE: Final = "^(?!\\.{1,2}$)[^\\u0000-\\u001f\\u007f]+$"
+
+Document = dict[str, Any]
+Schema = dict[str, Any]
+
+
+def describe(document: Document, too_slow: Schema) -> None:
+    """Complete the document in place; `too_slow` is the answer to a body that does not arrive in time."""
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            answers = operation.get("responses", {})
+            answers.pop("422", None)  # FastAPI's own, which is never given.
+            if method in _METHODS_WITH_BODY:
+                answers["408"] = too_slow
+            for parameter in operation.get("parameters", ()):
+                _describe_parameter(parameter)
+    schemas = document.get("components", {}).get("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for name in _sent(document):
+        for schema in _strings(schemas[name]):
+            if not {"pattern", "enum", "const", "format"} & set(schema):
+                schema["pattern"] = _NO_NUL
+
+
+def _describe_parameter(parameter: dict[str, Any]) -> None:
+    schema = parameter["schema"]
+    alternatives = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(alternatives) == 1:
+        # A parameter may be left out; there is no way to send null.
+        del schema["anyOf"]
+        schema.update(alternatives[0])
+        schema.pop("default", None)
+    for text in _strings(schema):
+        if not {"pattern", "enum", "const", "format"} & set(text):
+            text["pattern"] = _ADDRESSABLE if parameter["in"] == "path" else _NO_NUL
+
+
+def _strings(schema: Any) -> Iterator[Schema]:
+    """Yield the schemas of texts within a schema, names of free members included; references are not followed."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _strings(one)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "string":
+        yield schema
+    for key in ("anyOf", "oneOf", "allOf", "items", "additionalProperties", "propertyNames"):
+        yield from _strings(schema.get(key))
+    for one in schema.get("properties", {}).values():
+        yield from _strings(one)
+
+
+def _sent(document: Document) -> set[str]:
+    """Return the names of the schemas that bodies of requests are made of."""
+    found: set[str] = set()
+    waiting: list[Any] = [
+        operation["requestBody"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        if "requestBody" in operation
+    ]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            name = str(one.get("$ref", "")).rpartition("/")[2]
+            if name and name not in found:
+                found.add(name)
+                waiting.append(document["components"]["schemas"][name])
+            waiting += one.values()
+    return found

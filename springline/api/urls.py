@@ -1,0 +1,122 @@
+"""How URLs are read, the same for every route: what stands between two slashes is one name, and every parameter counts.
+
+An id may hold a slash, which a URL has as %2F. Servers undo escapes before routes are looked for, so that such an id
+would be taken for two names: `routed_path` keeps these escapes until the route is found, `read_url` undoes them then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import FastAPI, HTTPException, Request
+from starlette.routing import compile_path
+
+from springline.bounds import on_one_line
+from springline.errors import Code, refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What the OpenAPI document has: paths with their methods, and their query parameters.
+
+    `query`: by path template and method, whether each parameter may be sent more than once. `before`: by template, what
+    is more definite and matches too: a path without names comes before one with names, as OpenAPI has it.
+    """
+
+    query: Mapping[tuple[str, str], Mapping[str, bool]]
+    paths: Mapping[str, re.Pattern[str]]
+    before: Mapping[str, Sequence[str]]
+
+    def template_of(self, path: str) -> str | None:
+        """Return the template that a path is of."""
+        matching = [template for template, pattern in self.paths.items() if pattern.fullmatch(path)]
+        return min(matching, key=lambda template: template.count("{"), default=None)
+
+
+def routed_path(scope: Mapping[str, Any]) -> str:
+    """Return the path that routes are looked for by: escapes undone, but for the slash and the percent sign."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" not in raw:
+        path: str = scope["path"]
+        return path
+    names = (unquote(name.decode("latin-1")) for name in raw.split(b"/"))
+    return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in names)
+
+
+async def read_url(request: Request) -> None:
+    """Read the path's names and judge the query: a dependency of every route.
+
+    Raises `Refused` (INVALID_REQUEST) for a query parameter that the route does not have, and for one that is sent more
+    than once though only one value can count; `HTTPException` (405) where a name of the path is a word of the API.
+    """
+    described = _described(request.app)
+    template: str = getattr(request.scope.get("route"), "path", "")
+    if any(described.paths[other].fullmatch(request.scope["path"]) for other in described.before.get(template, ())):
+        raise HTTPException(405)
+    names = request.scope.get("path_params", {})
+    request.scope["path_params"] = {
+        name: unquote(value) if isinstance(value, str) else value for name, value in names.items()
+    }
+    if not request.scope.get("query_string"):
+        return
+    known = described.query.get((template, request.method), {})
+    sent = request.query_params
+    for name in sent:
+        if name not in known:
+            offered = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{on_one_line(name, 100)} is not a query parameter of this request",
+                field=on_one_line(name, 100),
+                value=sent[name],
+                remedy=f"Remove it, or correct its spelling: {offered}.",
+            )
+        values = sent.getlist(name)
+        if len(values) > 1 and not known[name]:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"{name} is sent {len(values)} times, and one value can count",
+                field=name,
+                value=values,
+                remedy=f"Send {name} once.",
+            )
+
+
+def methods_at(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that the OpenAPI document has at a path."""
+    described = _described(app)
+    template = described.template_of(path)
+    return sorted(method for of, method in described.query if of == template)
+
+
+def _described(app: FastAPI) -> _Described:
+    known: _Described | None = getattr(app.state, "described", None)
+    if known is None:
+        known = app.state.described = _read(app.openapi())
+    return known
+
+
+def _read(document: Mapping[str, Any]) -> _Described:
+    query = {
+        (template, method.upper()): {
+            parameter["name"]: parameter["schema"].get("type") == "array"
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        }
+        for template, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    paths = {template: compile_path(template)[0] for template in document["paths"]}
+    before = {
+        template: [
+            other
+            for other in paths
+            if other.count("{") < template.count("{") and pattern.fullmatch(other.replace("{", "").replace("}", ""))
+        ]
+        for template, pattern in paths.items()
+    }
+    return _Described(query, paths, {template: others for template, others in before.items() if others})

@@ -1,0 +1,171 @@
+"""The OpenAPI document against the answers: Schemathesis makes requests from it, in all its phases, and compares."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from entrypoints.listening import listen
+from entrypoints.serving import Server, server_of
+from springline.api.app import create_app
+from springline.api.auth import SharedSecret, TokenVerifier
+from springline.api.location import table_location
+from springline.api.ports import Deps
+from springline.api.tokens import make_token
+from springline.commit.coalescer import Coalescer
+from springline.local.ports import LOOPBACK
+from springline.storage.memory import MemoryStore
+from tests.api import document_checks
+from tests.api.conftest import ACME, EVENTS, SECRET, TABLES, new_key
+from tests.api.ledger import LocalLedger
+from tests.api.rebuilds import LocalRebuilds
+from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+
+CONFIGURATION = f"""
+hooks = "{document_checks.__file__}"
+
+[generation]
+database = "none"
+
+# What of a form that fits is refused is judged by `refused_for_a_documented_rule`.
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "429", "5xx"]
+"""
+PHASES = ("Examples", "Coverage", "Fuzzing", "Stateful")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """The application over a store in memory, on a socket, with the objects that the document's examples name."""
+    started: list[tuple[str, Server, asyncio.AbstractEventLoop]] = []
+    ready = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(started, ready)), daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    url, server, loop = started[0]
+    token = make_token(SECRET, ACME, subject="tester")
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+        _fill(client)
+    yield Served(url, token)
+    loop.call_soon_threadsafe(setattr, server, "should_exit", True)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+async def _serve(started: list[tuple[str, Server, asyncio.AbstractEventLoop]], ready: threading.Event) -> None:
+    async def good() -> None:
+        return None
+
+    store = MemoryStore(name="lake")
+    sequencer = LocalSequencer(store)
+    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    app = create_app(
+        Deps(
+            store=store,
+            tables=LocalTables(store),
+            commits=coalescer,
+            sequencers=sequencer,
+            ledger=LocalLedger(store),
+            rebuilds=LocalRebuilds(store),
+            verifier=TokenVerifier(SharedSecret(SECRET)),
+            location=lambda scope, root: table_location("memory://lake", scope, root),
+            new_name=new_name,
+            probes={"store": good},
+            metrics=CollectorRegistry(),
+        )
+    )
+    with listen(LOOPBACK, 0, host_variable="HOST", port_variable="PORT") as listener:
+        server = server_of(app, most=100, grace_s=1)
+        started.append((f"http://{LOOPBACK}:{listener.getsockname()[1]}", server, asyncio.get_running_loop()))
+        ready.set()
+        await server.serve(sockets=[listener])
+    await coalescer.aclose()
+
+
+def _fill(client: httpx.Client) -> None:
+    """Make what the examples of parameters name."""
+    table = {"name": "flights", "columns": [{"name": "x", "type": "long"}]}
+    assert client.post(TABLES, json=table).status_code == 201
+    document = client.get("/openapi.json").json()
+    content = document["paths"][EVENTS]["post"]["requestBody"]["content"]["application/json"]
+    run: dict[str, object] = content["examples"]["run"]["value"]
+    assert client.post(EVENTS, json=run).status_code == 200
+    schedule = {
+        "type": "schedule_definition_upserted",
+        "schedule_id": "daily-etl",
+        "cron_expression": "0 4 * * *",
+        "timezone": "UTC",
+        "catchup_window_minutes": 60,
+        "max_catchup_ticks": 1,
+        "asset_selection": ["a"],
+        "enabled": True,
+    }
+    backfill = {
+        "type": "backfill_created",
+        "backfill_id": "bf_1",
+        "client_request_id": "one",
+        "asset_selection": ["a"],
+        "partition_selector": {"type": "explicit", "partition_keys": ["2025-01-01"]},
+        "total_partitions": 1,
+        "chunk_size": 1,
+        "max_concurrent_runs": 1,
+    }
+    events = {"request_id": new_key(), "events": [{"data": schedule}, {"data": backfill}]}
+    answer = client.post(EVENTS, json=events)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("with_token", "seconds", "seed"),
+    [
+        pytest.param(True, 35, 1, id="with a token"),
+        pytest.param(False, 12, 1, id="without"),
+        pytest.param(True, 400, None, id="with a token, long", marks=pytest.mark.full),
+        pytest.param(False, 120, None, id="without, long", marks=pytest.mark.full),
+    ],
+)
+def test_answers_are_as_the_document_says(
+    served: Served,
+    with_token: bool,
+    seconds: int,
+    seed: int | None,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION)
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(configuration), "run"),
+        *(f"{served.url}/openapi.json", "--phases", ",".join(PHASES).lower(), "--max-time", str(seconds)),
+        *("--no-color", "--output-truncate", "true", "--warnings", "off"),
+        *(() if seed is None else ("--seed", str(seed))),
+        *(("--header", f"Authorization: Bearer {served.token}") if with_token else ()),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds + 300, check=False)
+    said = ESCAPES.sub("", done.stdout)
+    assert done.returncode == 0, said[-20_000:] + done.stderr[-2_000:]
+    for phase in PHASES:
+        assert re.search(rf"✅\s+{phase}", said), f"phase {phase} did not run: {said[-3_000:]}"
+    cases = re.search(r"([0-9,]+) generated", said)
+    assert cases is not None, said[-3_000:]
+    assert int(cases[1].replace(",", "")) > 500
+    how = "with a token" if with_token else "without"
+    record_property("explored", f"requests made from the OpenAPI document {how}: {cases[1].replace(',', '')} requests")
