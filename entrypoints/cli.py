@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from entrypoints.leaving import run_and_leave
 from springline.cli.app import build_app
-from springline.cli.findings import Finding
+
+if TYPE_CHECKING:
+    from springline.cli.findings import Finding
 
 
 async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Finding]:

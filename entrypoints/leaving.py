@@ -14,8 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from springline.errors import EXIT_DONE
-
+EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from springline.cli.documents import CompactOption, FieldOption, emit, hint
+from springline.cli.documents import emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
@@ -37,10 +37,8 @@ def dev(
     ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where the run keeps its files.")] = FOLDER,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the run's files behind at the end.")] = False,
-    compact: CompactOption = False,
-    field: FieldOption = None,
 ) -> None:
-    """Run Temporal, workers and the API on this machine until Ctrl-C, on free loopback ports, with a token.
+    """Run Temporal, workers and the API on this machine until Ctrl-C, with a token.
 
     Prints the addresses and the token as soon as everything is ready. A process of the stack that dies is
     started again: kill a worker and watch.
@@ -64,7 +62,7 @@ def dev(
                 "folder": str(stack.folder),
                 "environment": environment,
             }
-            emit(document, compact=compact, field=field)
+            emit(document)
             hint("ready; Ctrl-C ends it. In another terminal:")
             for name, value in environment.items():
                 print(f"export {name}={value}", file=sys.stderr, flush=True)

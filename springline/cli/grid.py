@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -55,11 +54,6 @@ def _text(value: Any) -> str:
     return "" if shown is None else shown if isinstance(shown, str) else str(shown)
 
 
-def form_for(asked: Format | None) -> Format:
-    """Return the form that was asked for; else a table for a person at a terminal, and JSON for a program."""
-    return asked or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
-
-
 def csv_text(names: Sequence[str], rows: Rows) -> str:
     """Return rows as comma-separated values, with their names in the first line."""
     text = io.StringIO()
@@ -67,6 +61,23 @@ def csv_text(names: Sequence[str], rows: Rows) -> str:
     writer.writerow(names)
     writer.writerows([_text(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def csv_of_document(document: Any) -> str:
+    """Return a document as lines of a dotted name and a value."""
+    return csv_text(["name", "value"], list(_leaves(document, "")))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    elif name:
+        yield name, value
+    for key, one in inner:
+        yield from _leaves(one, f"{name}.{key}" if name else str(key))
 
 
 def table_text(names: Sequence[str], rows: Rows) -> str:

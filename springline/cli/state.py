@@ -10,11 +10,15 @@ import typer
 
 from springline.cli.documents import Document, Verdict
 from springline.cli.fold import write_state
-from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.cli.stores import (
+    OptionalTenant,
+    OptionalWorkspace,
+    StoreOption,
+    TenantOption,
+    WorkspaceOption,
+    on_store,
+)
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
-
-OptionalTenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant.")]
-OptionalWorkspace = Annotated[str | None, typer.Option("--workspace", metavar="W", help="The tenant's workspace.")]
 
 
 def show(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption = None) -> Document:

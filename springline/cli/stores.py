@@ -29,8 +29,12 @@ StoreOption = Annotated[
         help="file:///absolute/folder or gs://bucket/prefix; an emulator by STORAGE_EMULATOR_HOST.",
     ),
 ]
-TenantOption = Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant.")]
-WorkspaceOption = Annotated[str, typer.Option("--workspace", metavar="W", help="The tenant's workspace.")]
+_TENANT = typer.Option("--tenant", metavar="T", envvar="SPRINGLINE_TENANT", help="The tenant.")
+_WORKSPACE = typer.Option("--workspace", metavar="W", envvar="SPRINGLINE_WORKSPACE", help="The tenant's workspace.")
+TenantOption = Annotated[str, _TENANT]
+WorkspaceOption = Annotated[str, _WORKSPACE]
+OptionalTenant = Annotated[str | None, _TENANT]
+OptionalWorkspace = Annotated[str | None, _WORKSPACE]
 
 
 def recover(

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from springline.cli.documents import CompactOption, Document, FieldOption, emit, hint, write_out
-from springline.cli.grid import Format, csv_text, form_for, table_text
+from springline.cli.documents import Document, Listing, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.errors import Code, refused
 
@@ -98,24 +97,16 @@ def status(
         return surface.call("GET", table).body
 
 
-FormOption = Annotated[
-    Format | None, typer.Option("--format", help="By default a table on a terminal, and json elsewhere.")
-]
-
-
 def list_tables(
     *,
     name_prefix: Annotated[
         str, typer.Option("--name-prefix", metavar="TEXT", help="Only names that begin like this.")
     ] = "",
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Most tables; default: all.")] = None,
-    form: FormOption = None,
-    compact: CompactOption = False,
-    field: FieldOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> None:
+) -> Listing:
     """List the tables of the workspace, in the order of their creation."""
     with Api(api, token, wait_s=wait) as surface:
         filters = {"name_prefix": name_prefix} if name_prefix else {}
@@ -124,21 +115,17 @@ def list_tables(
         hint(f"registry entry {one['object']} is damaged: {one['problem']}")
     names = ["name", "table_id", "created", "location"]
     rows = [[one["name"], one["table_id"], _time(one["created_at_ms"]), one["location"]] for one in found]
-    document = {"tables": found, "damaged": damaged, "more": more}
-    _show(document, names, rows, form, compact=compact, field=field)
+    return Listing(lambda: {"tables": found, "damaged": damaged, "more": more}, names, rows)
 
 
 def history(
     table: TableArgument,
     *,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most versions.")] = 100,
-    form: FormOption = None,
-    compact: CompactOption = False,
-    field: FieldOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> None:
+) -> Listing:
     """Show the versions of a table, newest first: when, by which operation, under which keys, with how many rows."""
     check_table(table)
     with Api(api, token, wait_s=wait) as surface:
@@ -155,7 +142,7 @@ def history(
         ]
         for one in found
     ]
-    _show({"versions": found, "more": more}, names, rows, form, compact=compact, field=field)
+    return Listing(lambda: {"versions": found, "more": more}, names, rows)
 
 
 def _pages(
@@ -173,17 +160,6 @@ def _pages(
         if page["next_cursor"] is None or (limit is not None and len(items) >= limit):
             return items, damaged, page["next_cursor"] is not None
         parameters["cursor"] = page["next_cursor"]
-
-
-def _show(
-    document: Json, names: list[str], rows: list[list[Any]], form: Format | None, *, compact: bool, field: str | None
-) -> None:
-    """Print a list: the document as JSON, or its rows."""
-    chosen = Format.JSON if field is not None else form_for(form)
-    if chosen is Format.JSON:
-        emit(document, compact=compact, field=field)
-        return
-    write_out(csv_text(names, rows) if chosen is Format.CSV else table_text(names, rows))
 
 
 def _time(unix_ms: int | None) -> str | None:
