@@ -142,7 +142,7 @@ class Commands(LazyGroup):
         begin()
         if COMPLETE_VARIABLE in os.environ:
             # Typer's own reader of what a shell asks; it stands behind an option that this command line has not.
-            from typer.completion import completion_init  # noqa: PLC0415
+            from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415
 
             completion_init()
         code = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -22,6 +22,15 @@ class Format(StrEnum):
     JSON = "json"
     TABLE = "table"
     CSV = "csv"
+
+
+def instant(unix_ms: int | None) -> str | None:
+    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
+    try:
+        moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,6 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
@@ -20,12 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from springline.bounds import on_one_line
-from springline.cli.grid import plain
+from springline.cli.grid import instant, plain
 
 _GAP = 2
 _WIDEST = 60
 _NARROWEST = 12
 """A column is not made narrower than this; one that would have to be is left out."""
+_LONGEST_WORD = 40
+"""Ids and times are of use only whole: a column of words that are no longer than this is not made narrower at all."""
 _MOST_ITEMS = 20
 _UNLIMITED = 1_000
 _LONGEST_VALUE = 2_000
@@ -148,10 +149,7 @@ def _shown(value: Any, name: str) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name.endswith(("_at_ms", "timestamp_ms")):
-        try:
-            return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        except (ValueError, OverflowError, OSError):
-            return value
+        return instant(value) or value
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode() if value else "none"
     return value
@@ -162,7 +160,14 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> t
     cells = [[on_one_line(_cell(value), _UNLIMITED) for value in row] for row in rows]
     titles = [on_one_line(name, _WIDEST) for name in names]
     widths = [max(map(cell_len, [title, *(row[place] for row in cells)])) for place, title in enumerate(titles)]
-    shares, left_out = _shares(titles, widths, width)
+    words = [
+        all(" " not in row[place] for row in cells) and widths[place] <= _LONGEST_WORD for place in range(len(widths))
+    ]
+    least = [
+        wide if word else min(wide, max(_NARROWEST, cell_len(title)))
+        for wide, word, title in zip(widths, words, titles, strict=True)
+    ]
+    shares, left_out = _shares(titles, widths, least, width)
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False, show_edge=False)
     for place, share in shares.items():
         numbers = bool(rows) and all(isinstance(row[place], int | float | None) for row in rows)
@@ -178,19 +183,20 @@ def _cell(value: Any) -> str:
     return "-" if shown is None else str(shown)
 
 
-def _shares(titles: Sequence[str], widths: Sequence[int], width: int) -> tuple[dict[int, int], list[str]]:
+def _shares(
+    titles: Sequence[str], widths: Sequence[int], least: Sequence[int], width: int
+) -> tuple[dict[int, int], list[str]]:
     """Return how wide each column may be, by its place, and the titles of those that are left out."""
     places = list(range(len(widths)))
     left_out: list[str] = []
     while True:
-        room = width - _GAP * (len(places) - 1)
-        least = {place: min(widths[place], max(_NARROWEST, cell_len(titles[place]))) for place in places}
-        if sum(least.values()) <= room or len(places) <= 1:
+        room = max(1, width - _GAP * (len(places) - 1))
+        if sum(least[place] for place in places) <= room or len(places) <= 1:
             break
         left_out.insert(0, titles[places.pop()])
-    shares = least
+    shares = {place: least[place] for place in places}
     spare = room - sum(shares.values())
-    # Who needs least gets all it needs first: ids and times stay whole, and the longest texts are cut.
+    # Who needs least gets all it needs first, so that the longest texts are cut.
     for place in sorted(places, key=lambda one: widths[one]):
         more = max(0, min(spare, widths[place] - shares[place]))
         shares[place] += more

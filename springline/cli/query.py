@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.documents import Listing
 from springline.cli.app import EXIT_INTERRUPTED
+from springline.cli.documents import Listing
 from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 

@@ -122,8 +122,11 @@ _INTO = {
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell that is to complete.")],
 ) -> None:
-    """Print what makes a shell complete commands and options. In bash at once: `eval "$(springline completion bash)"`."""
-    from typer.completion import get_completion_script  # noqa: PLC0415 - loads what only this needs
+    """Print what makes a shell complete commands and options.
+
+    In bash, for this shell alone: `eval "$(springline completion bash)"`.
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]  # noqa: PLC0415
 
     typer.echo(get_completion_script(prog_name="springline", complete_var=COMPLETE_VARIABLE, shell=shell.value))
     if sys.stdout.isatty():

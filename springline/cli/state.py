@@ -18,10 +18,13 @@ from springline.cli.stores import (
     WorkspaceOption,
     on_store,
 )
+from springline.cli.watching import WatchOption, watched
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
 
 
-def show(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption = None) -> Document:
+def show(
+    *, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption = None, watch: WatchOption = False
+) -> Document:
     """Show where the published state stands: revision, watermarks, rows by table, digest."""
 
     async def work(scoped: Any) -> Document:
@@ -38,6 +41,8 @@ def show(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption
             "digest": found.state,
         }
 
+    if watch:
+        watched(lambda: on_store(store, tenant, workspace, work))
     return on_store(store, tenant, workspace, work)
 
 

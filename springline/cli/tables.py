@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,9 @@ import orjson
 import typer
 
 from springline.cli.documents import Document, Listing, hint
+from springline.cli.grid import instant
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.watching import WatchOption, watched
 from springline.errors import Code, refused
 
 _PAGE = 1_000
@@ -87,6 +88,7 @@ def adopt(
 def status(
     table: TableArgument,
     *,
+    watch: WatchOption = False,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
@@ -94,6 +96,8 @@ def status(
     """Show a table as it is stored, and what its sequencer is doing."""
     check_table(table)
     with Api(api, token, wait_s=wait) as surface:
+        if watch:
+            watched(lambda: surface.call("GET", table).body)
         return surface.call("GET", table).body
 
 
@@ -114,7 +118,7 @@ def list_tables(
     for one in damaged:
         hint(f"registry entry {one['object']} is damaged: {one['problem']}")
     names = ["name", "table_id", "created", "location"]
-    rows = [[one["name"], one["table_id"], _time(one["created_at_ms"]), one["location"]] for one in found]
+    rows = [[one["name"], one["table_id"], instant(one["created_at_ms"]), one["location"]] for one in found]
     return Listing(lambda: {"tables": found, "damaged": damaged, "more": more}, names, rows)
 
 
@@ -134,7 +138,7 @@ def history(
     rows = [
         [
             one["version"],
-            _time(one["timestamp_ms"]),
+            instant(one["timestamp_ms"]),
             one["operation"] if one["readable"] else "(cannot be read)",
             one["rows_added"],
             one["rows_removed"],
@@ -160,15 +164,6 @@ def _pages(
         if page["next_cursor"] is None or (limit is not None and len(items) >= limit):
             return items, damaged, page["next_cursor"] is not None
         parameters["cursor"] = page["next_cursor"]
-
-
-def _time(unix_ms: int | None) -> str | None:
-    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
-    try:
-        moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def check_table(table: str) -> str:
