@@ -10,7 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
 from springline.errors import Code, Refused, refused
-from springline.paths import ObjectPath, orchestration_rebuild, parse_rebuild_report
+from springline.paths import (
+    REBUILD_MANIFEST_PATTERN,
+    REBUILD_REPORT_PATTERN,
+    ObjectPath,
+    orchestration_rebuild,
+    parse_rebuild_report,
+)
 from springline.rebuild.orders import RebuildMode
 from springline.rebuild.request import RebuildRequest, RebuildView, checked_manifest_path
 
@@ -24,8 +30,6 @@ MOST_WAIT_S = 300.0
 router = APIRouter(tags=["rebuild"])
 
 _MANIFEST = orchestration_rebuild("2026-02-21")
-_MANIFESTS = r"^state/orchestration/rebuilds/([^\u0000]*/)?[^/\u0000]+[.][jJ][sS][oO][nN]$"
-_REPORTS = r"^state/orchestration/rebuild-work/[0-9a-f]{26}/reports/[^/\u0000]+[.]json$"
 _Ignored = Annotated[
     Any,
     AfterValidator(bounds.check_free),
@@ -44,7 +48,7 @@ class RebuildBody(BaseModel):
     rebuild_manifest_path: str = Field(
         max_length=bounds.MAX_OBJECT_PATH,
         description="An object of the workspace that lists `event_paths`, `segment_paths` or `parts`.",
-        json_schema_extra=bounds.judged("A path without odd segments.", pattern=_MANIFESTS),
+        json_schema_extra=bounds.judged("A path without odd segments.", pattern=REBUILD_MANIFEST_PATTERN),
     )
     mode: RebuildMode = Field(
         default=RebuildMode.CATCH_UP,
@@ -174,7 +178,7 @@ async def report(
             str,
             Field(
                 max_length=bounds.MAX_OBJECT_PATH,
-                json_schema_extra=bounds.judged("A path that a result has named.", pattern=_REPORTS),
+                json_schema_extra=bounds.judged("A path that a result has named.", pattern=REBUILD_REPORT_PATTERN),
             ),
         ]
         | None,

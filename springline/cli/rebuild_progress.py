@@ -65,8 +65,8 @@ class Bar:
         why = trouble(view)
         told = ", ".join(filter(None, [summary(progress, ended=view.ended), why]))
         if self._live:
-            shown_now = {"phase": on_one_line(phase), "told": on_one_line(told)}
-            self._progress.update(self._task, completed=percent, **shown_now)
+            phase, told = on_one_line(phase), on_one_line(told)
+            self._progress.update(self._task, completed=percent, phase=phase, told=told)
         elif phase != self._phase or percent >= self._percent + EVERY_PERCENT or (why and why != self._trouble):
             hint(f"{phase}, {percent:.0f} %{': ' if told else ''}{told}")
             self._phase, self._percent, self._trouble = phase, percent, why

@@ -110,6 +110,7 @@ from springline.paths.ledger import (
 )
 from springline.paths.orchestration import (
     ORCHESTRATION_TABLES,
+    REBUILD_MANIFEST_PATTERN,
     StateFile,
     StateLayer,
     check_rebuild_manifest,
@@ -135,6 +136,7 @@ from springline.paths.orchestration import (
     transaction_repair_lock,
 )
 from springline.paths.rebuild import (
+    REBUILD_REPORT_PATTERN,
     parse_rebuild_report,
     rebuild_accepted,
     rebuild_base,
@@ -196,6 +198,8 @@ __all__ = [
     "DELTA_LOG_FOLDER",
     "MAX_VERSION",
     "ORCHESTRATION_TABLES",
+    "REBUILD_MANIFEST_PATTERN",
+    "REBUILD_REPORT_PATTERN",
     "RESERVED_FOLDERS",
     "BundleName",
     "CatalogDomain",

@@ -15,6 +15,8 @@ from springline.paths.scope import InvalidPath, ObjectPath, count, relative_path
 
 _STATE: Final = "state/orchestration"
 _REBUILDS: Final = "state/orchestration/rebuilds/"
+REBUILD_MANIFEST_PATTERN: Final = rf"^{_REBUILDS}([^\u0000]*/)?[^/\u0000]+[.][jJ][sS][oO][nN]$"
+"""Which paths may be those of rebuild manifests, for JSON schemas; `check_rebuild_manifest` judges more."""
 
 ORCHESTRATION_TABLES: Final = (
     "runs",

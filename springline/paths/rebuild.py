@@ -10,6 +10,8 @@ from springline.paths.orchestration import ORCHESTRATION_TABLES
 from springline.paths.scope import InvalidPath, ObjectPath, count, relative_path, segment
 
 _WORK: Final = "state/orchestration/rebuild-work"
+REBUILD_REPORT_PATTERN: Final = rf"^{_WORK}/[0-9a-f]{{26}}/reports/[^/\u0000]+[.]json$"
+"""Which paths may be those of reports, for JSON schemas; `parse_rebuild_report` judges more."""
 _WORK_ID = re.compile(r"[0-9a-f]{26}")
 _MOST_PARTS: Final = 999_999
 _SHARD_TABLES: Final = (*ORCHESTRATION_TABLES, "catalog_run_index")

@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 
 
 @schemathesis.check
-def refused_for_a_documented_rule(ctx: CheckContext, response: Response, case: Case) -> None:
+def refused_for_a_documented_rule(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """A 400 to what fits the schemas names a field of which the document says that it is judged beyond them."""
     if response.status_code != 400 or case.meta is None or not case.meta.generation.mode.is_positive:
         return
