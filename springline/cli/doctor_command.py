@@ -10,9 +10,12 @@ import typer
 import uuid_utils
 
 from springline.cli.doctor import TemporalFindings, examine
-from springline.cli.documents import Verdict, hint
+from springline.cli.doctor_page import page
+from springline.cli.documents import Listing, Verdict, hint
 from springline.cli.findings import exit_code
+from springline.cli.grid import Format
 from springline.cli.http import ApiOption, TokenOption
+from springline.cli.session import session
 from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
 from springline.errors import Code, refused
 from springline.paths import Scope
@@ -49,12 +52,21 @@ def doctor_command(temporal: TemporalFindings) -> Callable[..., Verdict]:
             )
         scope = None if tenant is None or workspace is None else Scope(tenant, workspace)
         findings = asyncio.run(
-            examine(store, api, temporal, new_name=lambda: str(uuid_utils.uuid4()), scope=scope, deep=deep)
+            examine(store, api, temporal, new_name=lambda: str(uuid_utils.uuid4()), scope=scope, deep=deep, token=token)
         )
         code = exit_code(findings)
-        for finding in findings:
-            if finding.ok is False:
-                hint(f"{finding.name}: {finding.what}. {finding.remedy or ''}")
-        return Verdict({"ok": code == 0, "findings": [finding.as_json() for finding in findings]}, code)
+        if session().form_here() is not Format.TABLE:
+            for finding in findings:
+                if finding.ok is False:
+                    hint(f"{finding.name}: {finding.what}. {finding.remedy or ''}")
+        return Verdict(
+            Listing(
+                lambda: {"ok": code == 0, "findings": [finding.as_json() for finding in findings]},
+                ["name", "state", "what", "remedy"],
+                [[one.name, one.state.value, one.what, one.remedy] for one in findings],
+                text=lambda: page(findings),
+            ),
+            code,
+        )
 
     return doctor

@@ -20,12 +20,16 @@ Document = Mapping[str, Any] | BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Rows, and the document that says the same to a program. `note`: a hint that goes with the rows."""
+    """Rows, and the document that says the same to a program.
+
+    `note`: a hint that goes with the rows; `text`: what a person is shown in their place.
+    """
 
     document: Callable[[], Document]
     names: Sequence[str]
     rows: Sequence[Sequence[Any]]
     note: str | None = None
+    text: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ def emit_listing(listing: Listing) -> None:
         return
     if form is Format.CSV:
         write_out(csv_text(listing.names, listing.rows))
+    elif listing.text is not None:
+        write_for_people(listing.text())
     elif sys.stdout.isatty():
         from springline.cli.present import rows_text  # noqa: PLC0415 - for people only
 

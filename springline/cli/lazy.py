@@ -65,6 +65,13 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         self.commands = _Loading(self.entries, self.commands)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, off by default: what is neither on nor off, Typer asks Pydantic about."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands, groups first."""
         return [*sorted(set(self.commands) - set(self.entries), key=list(self.commands).index), *self.entries]

@@ -125,10 +125,18 @@ def test_bash_takes_its_completion(cli: Cli, tmp_path: Path) -> None:
     assert done.stdout == "tail\n"
 
 
-def test_quiet_leaves_hints_out_and_verbose_shows_log_lines(cli: Cli) -> None:
-    where = ("table", "list", "--api", "http://127.0.0.1:1", "--token", "x", "--wait", "0.2")
-    assert len(cli(*where).hints) == 1
-    assert cli(*where, "-q").hints == []
-    assert cli("-q", *where).hints == []
-    assert "DEBUG httpcore" in cli(*where, "-vv").stderr
-    assert "DEBUG" not in cli(*where, "-v").stderr
+WHERE = ("table", "list", "--api", "http://127.0.0.1:1", "--token", "x", "--wait", "0.2")
+
+
+def test_quiet_leaves_hints_out(cli: Cli) -> None:
+    assert len(cli(*WHERE).hints) == 1
+    assert cli(*WHERE, "-q").hints == []
+    assert cli("-q", *WHERE).hints == []
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [(WHERE, False), ((*WHERE, "-v"), False), ((*WHERE, "-vv"), True)])
+def test_verbose_shows_log_lines(arguments: tuple[str, ...], shown: bool) -> None:
+    command = [sys.executable, "-m", "entrypoints.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 4
+    assert ("DEBUG httpcore" in done.stderr) is shown
