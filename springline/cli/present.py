@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TextIO
 
 import orjson
@@ -167,7 +167,8 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> t
         wide if word else min(wide, max(_NARROWEST, cell_len(title)))
         for wide, word, title in zip(widths, words, titles, strict=True)
     ]
-    shares, left_out = _shares(titles, widths, least, width)
+    empty = {place for place in range(len(widths)) if rows and all(row[place] is None for row in rows)}
+    shares, left_out = _shares(titles, widths, least, empty, width)
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False, show_edge=False)
     for place, share in shares.items():
         numbers = bool(rows) and all(isinstance(row[place], int | float | None) for row in rows)
@@ -184,16 +185,21 @@ def _cell(value: Any) -> str:
 
 
 def _shares(
-    titles: Sequence[str], widths: Sequence[int], least: Sequence[int], width: int
+    titles: Sequence[str], widths: Sequence[int], least: Sequence[int], empty: Set[int], width: int
 ) -> tuple[dict[int, int], list[str]]:
-    """Return how wide each column may be, by its place, and the titles of those that are left out."""
+    """Return how wide each column may be, by its place, and the titles of those that are left out.
+
+    Those that are `empty` are left out first, and then the last ones.
+    """
     places = list(range(len(widths)))
-    left_out: list[str] = []
+    left_out: list[int] = []
     while True:
         room = max(1, width - _GAP * (len(places) - 1))
         if sum(least[place] for place in places) <= room or len(places) <= 1:
             break
-        left_out.insert(0, titles[places.pop()])
+        out = max([place for place in places if place in empty] or places)
+        places.remove(out)
+        left_out.append(out)
     shares = {place: least[place] for place in places}
     spare = room - sum(shares.values())
     # Who needs least gets all it needs first, so that the longest texts are cut.
@@ -201,7 +207,9 @@ def _shares(
         more = max(0, min(spare, widths[place] - shares[place]))
         shares[place] += more
         spare -= more
-    return {place: max(1, min(share, room)) for place, share in shares.items()}, left_out
+    return {place: max(1, min(share, room)) for place, share in shares.items()}, [
+        titles[place] for place in sorted(left_out)
+    ]
 
 
 def _trimmed(text: str) -> str:

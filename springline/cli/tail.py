@@ -86,8 +86,9 @@ class _Lines:
 class _Rows:
     """Prints a row for each event as it comes: its id, its time, its type, and the rest of its payload."""
 
-    _NAMES = ("event_id", "time", "type", "data")
-    _WIDTHS = (26, 24, 24, 1)
+    _NAMES: tuple[str, str | None, str | None, str] = ("event_id", "time", "type", "data")
+    _WIDE = 120
+    """On a terminal that is narrower, the time is of the day alone, so that something of the payload is seen."""
 
     def __init__(self, form: Format) -> None:
         self._form = form
@@ -96,22 +97,32 @@ class _Rows:
     def show(self, event_id: str, body: bytes) -> None:
         event = orjson.loads(body)
         data = event["data"] if isinstance(event.get("data"), dict) else event
-        rest = " ".join(f"{name}={_short(value)}" for name, value in data.items() if name != "type")
-        self._write(event_id, instant(ulid_time_ms(event_id)), data.get("type"), rest)
+        # What it is about first: the rest may not fit.
+        names = sorted((name for name in data if name != "type"), key=lambda name: name not in ("run_id", "task_key"))
+        rest = " ".join(f"{name}={_short(data[name])}" for name in names)
+        kind = data.get("type")
+        self._write((event_id, instant(ulid_time_ms(event_id)), None if kind is None else str(kind), rest))
 
-    def _write(self, *row: Any) -> None:
+    def _write(self, row: tuple[str, str | None, str | None, str]) -> None:
         lines = [row] if self._begun else [self._NAMES, row]
         self._begun = True
         for line in lines:
             if self._form is Format.CSV:
                 write_out(csv_text(line, []))
                 continue
-            cells = [
-                on_one_line(str(cell or "-"), 2_000).ljust(wide) for cell, wide in zip(line, self._WIDTHS, strict=True)
-            ]
-            text = "  ".join(cells).rstrip()
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
-            write_out((text if len(text) <= width else f"{text[: width - 1]}\u2026") + "\n")
+            write_out(f"{self._line(*line)}\n")
+
+    def _line(self, event_id: str, moment: str | None, kind: str | None, data: str) -> str:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        moment = moment or "-"
+        if width is not None and width < self._WIDE:
+            moment = moment[11:19].ljust(8) if "T" in moment else moment.ljust(8)
+        else:
+            moment = moment.ljust(24)
+        text = (
+            f"{on_one_line(event_id):26}  {moment}  {on_one_line(kind or '-'):20}  {on_one_line(data, 2_000)}".rstrip()
+        )
+        return text if width is None or len(text) <= width else f"{text[: width - 1]}\u2026"
 
     def end(self) -> None:
         sys.stdout.flush()

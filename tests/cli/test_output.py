@@ -112,7 +112,7 @@ def test_the_form_can_be_chosen_for_every_command(tables: str, cli: Cli) -> None
     assert "\x1b" not in text, "colours are for terminals"
     assert f"  table_id       {tables}\n" in text
     listed = cli("table", "list", "--format", "table").stdout
-    assert as_json["location"] in listed, "what is no terminal has room for everything"
+    assert listed.splitlines()[0].split() == ["name", "table_id", "created", "location"]
     code, shown = on_terminal("table", "list", "--compact")
     assert json.loads(shown)["tables"][0]["name"] == "flights"
     assert code == 0
