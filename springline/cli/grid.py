@@ -63,7 +63,7 @@ def _text(value: Any) -> str:
     return "" if shown is None else shown if isinstance(shown, str) else str(shown)
 
 
-def csv_text(names: Sequence[str], rows: Rows) -> str:
+def csv_text(names: Sequence[Any], rows: Rows) -> str:
     """Return rows as comma-separated values, with their names in the first line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

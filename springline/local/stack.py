@@ -203,7 +203,7 @@ class EmbeddedStack:
             for name in others:
                 self.start_child(name, wait=False)
             for name in others:
-                self._wait_through_kills(name)
+                self.wait_through_kills(name)
             self.say(f"{', '.join(self._children)} ready after {time.monotonic() - started:.1f} s in {self.folder}")
         except BaseException:
             self._keep_logs_of_failure()
@@ -300,8 +300,8 @@ class EmbeddedStack:
         """Return what a child that runs still lacks to be ready, None if it is."""
         return self._ready[name]()
 
-    def _wait_through_kills(self, name: str) -> None:
-        """Return when a child is ready; one that a signal ends before that is started again."""
+    def wait_through_kills(self, name: str) -> None:
+        """Return when a child is ready; one that a signal ends before that is started again. Raises as `wait_ready`."""
         for left in reversed(range(_STARTS)):
             try:
                 self.wait_ready(name)

@@ -209,6 +209,32 @@ def test_what_is_never_ready_is_given_up(tmp_path: Path) -> None:
     assert len(stack.starts) == 5
 
 
+class Starting(Stub):
+    """A stack whose worker ends with these codes, one after the other, before it is ready; None: it gets ready."""
+
+    def __init__(self, folder: Path, codes: list[int | None]) -> None:
+        super().__init__(folder, [])
+        self.codes = codes
+        self.exit_code: int | None = None
+
+    def child(self, name: str) -> Any:
+        return self
+
+    def wait_ready(self, name: str, timeout_s: float = 0) -> None:
+        self.exit_code = self.codes.pop(0)
+        if self.exit_code is not None:
+            raise ToolFailed("ended")
+
+
+def test_what_is_killed_while_the_stack_comes_up_is_started_again(tmp_path: Path) -> None:
+    stack = Starting(tmp_path, [-9, -9, None])
+    stack.wait_through_kills("worker-1")
+    assert len(stack.starts) == 2
+    for codes in ([1], [-9] * 5):
+        with pytest.raises(ToolFailed):
+            Starting(tmp_path, [*codes]).wait_through_kills("worker-1")
+
+
 class _Dead:
     def log_tail(self) -> str:
         return "why it died"
