@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from entrypoints.leaving import run_and_leave
-from springline.cli.app import build_app
-from springline.cli.findings import Finding
+from typing import TYPE_CHECKING
+
+from entrypoints.leaving import ends_at_once, run_and_leave
+
+if TYPE_CHECKING:
+    from springline.cli.findings import Finding
 
 
 async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Finding]:
@@ -16,7 +19,16 @@ async def _temporal(store_id: str | None, hooks_name: str | None) -> list[Findin
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    run_and_leave(lambda: build_app(_temporal)(prog_name="springline"))
+    ends_at_once()
+    run_and_leave(_run)
+
+
+def _run() -> int:
+    # Here, so that Ctrl-C means the same while this is loaded.
+    from springline.cli.app import build_app  # noqa: PLC0415
+
+    code: int = build_app(_temporal)(prog_name="springline")
+    return code
 
 
 if __name__ == "__main__":

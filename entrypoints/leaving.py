@@ -9,24 +9,46 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from springline.errors import EXIT_DONE
-
+EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
 
 
+INTERRUPTED_GRACE_SECONDS = 1.0
+"""How long a program that Ctrl-C ends may put away what it has begun."""
+
+
+def ends_at_once() -> None:
+    """Have Ctrl-C end this program within a second, whatever it is at: threads and calls that wait are not waited for.
+
+    What is being done ends as by an exception, so that it can put away what it has begun. For the main thread.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        # A second Ctrl-C changes nothing: what is put away is not cut short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        last = threading.Timer(INTERRUPTED_GRACE_SECONDS, os._exit, (EXIT_INTERRUPTED,))
+        last.daemon = True
+        last.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, end)
+
+
 def leave(code: int) -> NoReturn:
     """End the process with `code`; what was printed and logged is written first.
 
-    A process that never loaded the SDK ends as any other.
+    A process that never loaded the SDK ends as any other, unless Ctrl-C ended it: then no thread is waited for.
     """
-    if "temporalio" not in sys.modules:
+    if "temporalio" not in sys.modules and code != EXIT_INTERRUPTED:
         sys.exit(code)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

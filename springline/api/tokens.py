@@ -51,3 +51,12 @@ def make_token(
     if issuer is not None:
         claims["iss"] = issuer
     return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def seconds_left(token: str, secret: str) -> float:
+    """Return how many seconds a token that `secret` signed is still valid; 0 for one that is not valid."""
+    try:
+        claims = jwt.decode(token, secret, algorithms=["HS256"], audience=DEFAULT_AUDIENCE)
+    except jwt.InvalidTokenError:
+        return 0.0
+    return max(0.0, float(claims.get("exp", 0)) - time.time())

@@ -1,1 +1,1 @@
-"""The operator's command line: one JSON document on standard output, hints and errors on standard error."""
+"""The operator's command line: tables for people, JSON for programs; hints and errors on standard error."""

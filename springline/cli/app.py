@@ -1,145 +1,211 @@
-"""The command line as a whole: which commands there are, and what is common to them."""
+"""The command line as a whole: which commands there are, and what is common to them.
+
+Nothing that a command needs is loaded here: help comes at once, and a command's module when it is run.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Annotated
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uuid_utils
 
-from springline.cli import commits, fold, ledger, query, rebuild, rebuild_plan, service, state, stores, tables, tail
-from springline.cli.dev import dev
-from springline.cli.doctor import TemporalFindings, examine
-from springline.cli.documents import Command, CompactOption, FieldOption, emit, hint, printing
-from springline.cli.failures import Commands
-from springline.cli.findings import exit_code
-from springline.cli.http import api_from_environment
-from springline.cli.stores import StoreOption
-from springline.errors import Code, refused
-from springline.paths import Scope
+from springline.cli.lazy import COMPLETE_VARIABLE, Entry, LazyGroup, group_of
+from springline.cli.session import begin, session
 
-TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant of a workspace.")]
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", metavar="W", help="A workspace to look at.")]
-DeepOption = Annotated[
-    bool, typer.Option("--deep", help="Read all that was accepted and committed, and list ledger and markers: slow.")
-]
+if TYPE_CHECKING:
+    from springline.cli.doctor import TemporalFindings
+
+EXIT_INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
 
 HELP = """\
 Commit to Delta tables through durable workflows, keep the ledger of pipelines, and look after both.
 
-Every command prints one JSON document on standard output (`ledger tail` one per event). A command that cannot do
-its work prints one JSON document on standard error instead: code, message, field, value, remedy. Lines that begin
-with "springline:" are hints for people.
+On a terminal every command prints a table or names and values, elsewhere one JSON document on standard output
+(`ledger tail` one per event); -o json|table|csv chooses. A command that cannot do its work says so on standard error:
+code, message, field, value, remedy, on a terminal in one line. Lines that begin with "springline:" are hints for
+people.
 
-Exit codes: 0 done, 2 bad input, 3 conflict, 4 try again.
+Exit codes: 0 done, 2 bad input, 3 conflict, 4 try again, 130 ended by Ctrl-C.
 
-The API and its token come from --api and --token or from SPRINGLINE_API_URL and SPRINGLINE_TOKEN.
+API, token, store, tenant and workspace come from --api, --token or --token-file, --store, --tenant and --workspace;
+else from SPRINGLINE_API_URL, SPRINGLINE_TOKEN or SPRINGLINE_TOKEN_FILE, SPRINGLINE_STORE_URL, SPRINGLINE_TENANT and
+SPRINGLINE_WORKSPACE; else from the profile (`springline profile`).
 """
+
+_OF_TABLES = {
+    "create": Entry("tables:create", "Create a Delta table (version 0) and register it."),
+    "adopt": Entry("tables:adopt", "Register a Delta table that another engine wrote into a folder of the workspace."),
+    "status": Entry("tables:status", "Show a table as it is stored, and what its sequencer is doing."),
+    "list": Entry("tables:list_tables", "List the tables of the workspace, in the order of their creation."),
+    "history": Entry(
+        "tables:history",
+        "Show the versions of a table, newest first: when, by which operation, under which keys, with how many rows.",
+    ),
+    "recover": Entry("stores:recover", "Complete or abandon whatever a table has in flight, from storage alone."),
+    "verify": Entry("stores:verify", "Look whether a table's coordinator, log and markers agree, from storage alone."),
+    "clean-staging": Entry(
+        "stores:clean_staging", "Remove staged payloads that are older than 7 days and that no reservation names."
+    ),
+}
+_OF_LEDGER = {
+    "append": Entry("ledger:append", "Append events, all or none, exactly once."),
+    "ingest": Entry("ledger:ingest", "Take in events that lie in the ledger though the sequencer did not write them."),
+    "restore": Entry(
+        "ledger:restore",
+        "Write objects of accepted events anew, byte for byte, from the segments and round records that hold them too.",
+    ),
+    "tail": Entry("tail:tail", "Print accepted events in the order of their ids, one JSON object per line."),
+}
+_OF_STATE = {
+    "show": Entry("state:show", "Show where the published state stands: revision, watermarks, rows by table, digest."),
+    "dump": Entry(
+        "state:dump",
+        "Write the published state to a file that anybody can compare: `springline state diff`, or any JSON tool.",
+    ),
+    "digest": Entry("state:digest", "Show the digest of the published state and of its tables."),
+    "diff": Entry("state:diff", "Compare two states, by table, key and column."),
+    "fold": Entry("fold:fold", "Fold events at explicit paths without Temporal."),
+}
+_OF_REBUILD = {
+    "plan": Entry("rebuild_plan:plan", "Write the list of events that a rebuild is to read."),
+    "start": Entry("rebuild:start", "Start a rebuild and watch it."),
+    "watch": Entry(
+        "rebuild:watch", "Watch a rebuild until its end and print what came of it, at once if it has ended."
+    ),
+    "verify": Entry(
+        "rebuild:verify",
+        "Prove that the published state is what its events say: fold them anew, publish nothing, report differences.",
+    ),
+    "explain": Entry(
+        "rebuild:explain",
+        "Tell what a rebuild has done, what it found missing, damaged or different, and what to do next.",
+    ),
+    "cancel": Entry("rebuild:cancel", "Cancel the rebuild that runs."),
+}
+_OF_PROFILES = {
+    "set": Entry(
+        "profiles:set_profile", "Keep settings under a name; those that are not given stay.", with_profile=False
+    ),
+    "list": Entry("profiles:list_profiles", "List the profiles; tokens are shortened.", with_profile=False),
+    "show": Entry("profiles:show_profile", "Show a profile, by default the one that is used.", with_profile=False),
+    "use": Entry(
+        "profiles:use_profile", "Use a profile from now on, where --profile names no other.", with_profile=False
+    ),
+    "remove": Entry("profiles:remove_profile", "Forget a profile.", with_profile=False),
+}
+_OTHERS = {
+    "commit": Entry("commits:commit", "Stage a payload and commit it exactly once."),
+    "stage": Entry(
+        "commits:stage", "Stage a payload and print the request that commits it, for the Temporal CLI's `--input`."
+    ),
+    "explain": Entry(
+        "commits:explain",
+        "Tell what became of an idempotency key: committed, in flight, or (exit code 2) not known to the table.",
+    ),
+    "query": Entry("query:query", "Ask the published state in SQL (DuckDB)."),
+    "token": Entry("service:token", "Make a bearer token with the secret in SPRINGLINE_JWT_SECRET."),
+    "dev": Entry(
+        "dev:dev", "Run Temporal, workers and the API on this machine until Ctrl-C, with a token.", with_profile=False
+    ),
+    "completion": Entry(
+        "service:completion", "Print what makes a shell complete commands and options.", with_profile=False
+    ),
+    "version": Entry("service:show_version", "Show what is installed.", with_profile=False),
+}
+_DOCTOR = "Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong."
+GROUPS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
+    "table": ("Create, adopt, look at and recover tables.", _OF_TABLES),
+    "ledger": ("Append events, take in foreign ones, read them, and restore their objects.", _OF_LEDGER),
+    "state": ("Look at the published state, compare states, fold events offline.", _OF_STATE),
+    "rebuild": ("Rebuild the published state from its events, and prove it.", _OF_REBUILD),
+    "profile": ("Keep API, token, store, tenant and workspace under names.", _OF_PROFILES),
+}
+
+
+class Commands(LazyGroup):
+    """All commands; their failures are documents, or lines for people."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit with its code; with `standalone_mode` off, return it."""
+        begin()
+        if COMPLETE_VARIABLE in os.environ:
+            # Typer's own reader of what a shell asks; it stands behind an option that this command line has not.
+            from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415
+
+            completion_init()
+        code = 0
+        try:
+            result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            if isinstance(result, int):
+                code = result
+        except (typer.Abort, KeyboardInterrupt):
+            code = EXIT_INTERRUPTED
+        except Exception as error:
+            from springline.cli.failures import failed  # noqa: PLC0415 - comes with the first failure
+
+            known = failed(error)
+            if known is None:
+                raise
+            code = known
+        if standalone_mode:
+            sys.exit(code)
+        return code
 
 
 def build_app(temporal: TemporalFindings) -> typer.Typer:
     """Return the command line; `temporal` is what `springline doctor` asks about Temporal."""
+
+    def doctor() -> Callable[..., Any]:
+        from springline.cli.doctor_command import doctor_command  # noqa: PLC0415 - when it is run
+
+        return doctor_command(temporal)
+
+    others = {**_OTHERS, "doctor": Entry(doctor, _DOCTOR)}
     app = typer.Typer(
         name="springline",
-        cls=Commands,
+        cls=group_of(others, Commands),
         help=HELP,
         add_completion=False,
-        no_args_is_help=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    table = typer.Typer(help="Create, adopt, look at and recover tables.", rich_markup_mode=None)
-    events = typer.Typer(
-        help="Append events, take in foreign ones, read them, and restore their objects.", rich_markup_mode=None
-    )
-    states = typer.Typer(
-        help="Look at the published state, compare states, fold events offline.", rich_markup_mode=None
-    )
-    rebuilds = typer.Typer(help="Rebuild the published state from its events, and prove it.", rich_markup_mode=None)
-    for name, group in (("table", table), ("ledger", events), ("state", states), ("rebuild", rebuilds)):
-        app.add_typer(group, name=name)
-    of_tables: dict[str, Command] = {
-        "create": tables.create,
-        "adopt": tables.adopt,
-        "status": tables.status,
-        "recover": stores.recover,
-        "verify": stores.verify,
-        "clean-staging": stores.clean_staging,
-    }
-    of_ledger: dict[str, Command] = {
-        "append": ledger.append,
-        "ingest": ledger.ingest,
-        "restore": ledger.restore,
-    }
-    of_state: dict[str, Command] = {
-        "show": state.show,
-        "dump": state.dump,
-        "digest": state.digest,
-        "diff": state.diff,
-        "fold": fold.fold,
-    }
-    of_rebuild: dict[str, Command] = {
-        "plan": rebuild_plan.plan,
-        "start": rebuild.start,
-        "watch": rebuild.watch,
-        "verify": rebuild.verify,
-        "explain": rebuild.explain,
-        "cancel": rebuild.cancel,
-    }
-    others: dict[str, Command] = {
-        "commit": commits.commit,
-        "stage": commits.stage,
-        "explain": commits.explain,
-        "token": service.token,
-        "version": service.show_version,
-    }
-    groups = ((table, of_tables), (events, of_ledger), (states, of_state), (rebuilds, of_rebuild), (app, others))
-    for group, group_commands in groups:
-        for name, command in group_commands.items():
-            group.command(name)(printing(command))
-    table.command("list")(tables.list_tables)
-    table.command("history")(tables.history)
-    events.command("tail")(tail.tail)
-    app.command("query")(query.query)
-    app.command("dev")(dev)
-    app.command("doctor")(_doctor(temporal))
+    for name, (line, entries) in GROUPS.items():
+        app.add_typer(typer.Typer(help=line, cls=group_of(entries), rich_markup_mode=None), name=name)
+    app.callback()(_common)
     return app
 
 
-def _doctor(temporal: TemporalFindings) -> Callable[..., None]:
-    def doctor(
-        *,
-        store: StoreOption = None,
-        tenant: TenantOption = None,
-        workspace: WorkspaceOption = None,
-        deep: DeepOption = False,
-        compact: CompactOption = False,
-        field: FieldOption = None,
-    ) -> None:
-        """Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong.
+def _show_version(*, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - reads what is installed
 
-        Also at all workspaces of the store, or at that of --tenant and --workspace: whether what is published is there,
-        all that was accepted, and the tables. Exit code: 0 all is well, 2 something has to be corrected, 4 something is
-        out of reach.
-        """
-        if (tenant is None) != (workspace is None):
-            option = "--tenant" if tenant is None else "--workspace"
-            raise refused(
-                Code.INVALID_REQUEST,
-                "a workspace is named by its tenant and its name",
-                field=option,
-                remedy=f"Give {option} as well.",
-            )
-        scope = None if tenant is None or workspace is None else Scope(tenant, workspace)
-        api, name = api_from_environment(), lambda: str(uuid_utils.uuid4())
-        findings = asyncio.run(examine(store, api, temporal, new_name=name, scope=scope, deep=deep))
-        code = exit_code(findings)
-        emit({"ok": code == 0, "findings": [finding.as_json() for finding in findings]}, compact=compact, field=field)
-        for finding in findings:
-            if finding.ok is False:
-                hint(f"{finding.name}: {finding.what}. {finding.remedy or ''}")
-        raise typer.Exit(code)
+        typer.echo(f"springline {version('springline')}")
+        raise typer.Exit(0)
 
-    return doctor
+
+# Flags alone: for options with values Typer loads Pydantic, which takes longer than all the rest of a call for help.
+def _common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: _show_version(asked=asked), help="Show the version."
+        ),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines. Also behind a command.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no hints. Also behind a command.")] = False,
+) -> None:
+    session().level = int(verbose) - int(quiet)

@@ -58,7 +58,10 @@ def stage(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
-    """Stage a payload and print the request that commits it, for `temporal ... --input`. The table stays as it is."""
+    """Stage a payload and print the request that commits it, for the Temporal CLI's `--input`.
+
+    The table stays as it is.
+    """
     check_table(table)
     chosen = _chosen_key(key)
     data = read_payload(payload)

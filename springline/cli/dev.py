@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from springline.cli.documents import CompactOption, FieldOption, emit, hint
+from springline.cli.documents import emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
 from springline.local.processes import signals_unwind
 from springline.local.run import ToolFailed, ToolMisconfigured
-from springline.local.stack import EmbeddedStack
+from springline.local.stack import SOURCES, EmbeddedStack
 from springline.paths import Scope
 
-FOLDER = Path(".springline")
+FOLDER = Path(".springline/dev")
 _WATCH_SECONDS = 0.5
-_SHORTEST_LIFE_SECONDS = 10.0
-"""A process that ends sooner than this after its start is not started again."""
+_PAUSES_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""How long a process waits before it is started again, by how often in a row it ended before it was ready."""
 _ENDED_BY_OPERATOR = frozenset(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
@@ -35,25 +38,44 @@ def dev(
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Where the tables go; default: below the folder.")
     ] = None,
-    folder: Annotated[Path, typer.Option("--folder", help="Where the run keeps its files.")] = FOLDER,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the run's files behind at the end.")] = False,
-    compact: CompactOption = False,
-    field: FieldOption = None,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where everything is kept: tables, Temporal's database, ports, token.")
+    ] = FOLDER,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what earlier starts left in the folder.")] = False,
+    temporary: Annotated[
+        bool, typer.Option("--temporary", help="Keep everything in a new folder below it, removed at the end.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="With --temporary: leave the files behind.")] = False,
 ) -> None:
-    """Run Temporal, workers and the API on this machine until Ctrl-C, on free loopback ports, with a token.
+    """Run Temporal, workers and the API on this machine until Ctrl-C, with a token.
 
-    Prints the addresses and the token as soon as everything is ready. A process of the stack that dies is
-    started again: kill a worker and watch.
+    Prints the addresses and the token as soon as everything is ready. The next start in the same folder goes on with
+    the same tables, runs, ports and token. A process of the stack that dies is started again: kill a worker and watch.
     """
+    if fresh and temporary:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "--fresh and --temporary exclude each other: what is temporary is always new",
+            field="--fresh",
+            value=True,
+            remedy="Give one of them.",
+        )
     if store is not None:
         # The processes of the stack would find out one after the other.
         load_settings({"store_url": store})
     stack = EmbeddedStack(
-        folder.absolute(), scope=Scope(tenant, workspace), workers=workers, store_url=store, keep=keep
+        folder.absolute(),
+        scope=Scope(tenant, workspace),
+        workers=workers,
+        store_url=store,
+        keep=keep,
+        stays=not temporary,
+        fresh=fresh,
     )
     try:
         with signals_unwind(), stack:
             environment = _environment(stack)
+            entry = _write_entry(stack, environment)
             document = {
                 "api": stack.api_url,
                 "web_ui": stack.web_ui_url,
@@ -62,12 +84,13 @@ def dev(
                 "tenant": tenant,
                 "workspace": workspace,
                 "folder": str(stack.folder),
+                "source": str(entry),
                 "environment": environment,
             }
-            emit(document, compact=compact, field=field)
-            hint("ready; Ctrl-C ends it. In another terminal:")
-            for name, value in environment.items():
-                print(f"export {name}={value}", file=sys.stderr, flush=True)
+            emit(document)
+            hint(f"ready; Ctrl-C ends it{_what_ends(stack, store, temporary=temporary, keep=keep)}")
+            hint("in another terminal, `springline` and `temporal` find it after this line:")
+            print(f"source {shlex.quote(str(entry))}", file=sys.stderr, flush=True)
             watch(stack)
     except ToolMisconfigured as error:
         raise refused(
@@ -87,25 +110,46 @@ def dev(
     raise typer.Exit(0)
 
 
+@dataclass(slots=True)
+class _Tended:
+    """How a process fares: whether it was ready, how often it ended since without being so, when it starts next."""
+
+    ready: bool = True
+    failures: int = 0
+    due: float | None = None
+
+
 def watch(
     stack: EmbeddedStack,
     *,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Start again whatever dies, for ever; raises `ToolFailed` for what dies right after its start.
+    """Start again whatever dies, for ever; raises `ToolFailed` for what ends again and again before it is ready.
 
     `pause` waits so many seconds; `clock` returns monotonic seconds.
     """
-    began = clock()
-    started: dict[str, float] = {}
+    tended: dict[str, _Tended] = {}
     while True:
-        for name, code in stack.dead_children().items():
-            if clock() - started.get(name, began) < _SHORTEST_LIFE_SECONDS and name in started:
-                raise ToolFailed(f"{name} ended with code {code} again:\n{stack.child(name).log_tail()}")
-            hint(f"{name} ended with code {code}; starting it again")
-            started[name] = clock()
-            stack.start_child(name)
+        dead = stack.dead_children()
+        for name, code in dead.items():
+            one = tended.setdefault(name, _Tended())
+            if one.due is None:
+                one.failures = 0 if one.ready else one.failures + 1
+                one.ready = False
+                if one.failures >= len(_PAUSES_SECONDS):
+                    said = f"{name} ended with code {code}, {one.failures} times in a row before it was ready"
+                    raise ToolFailed(f"{said}:\n{stack.child(name).log_tail()}")
+                wait_s = _PAUSES_SECONDS[one.failures]
+                hint(f"{name} ended with code {code}; starting it again{f' in {wait_s:g} s' if wait_s else ''}")
+                one.due = clock() + wait_s
+            if clock() >= one.due:
+                one.due = None
+                stack.start_child(name, wait=False)
+        for name, one in tended.items():
+            if not one.ready and one.due is None and name not in dead and stack.lacks(name) is None:
+                one.ready, one.failures = True, 0
+                hint(f"{name} is ready again")
         pause(_WATCH_SECONDS)
 
 
@@ -113,7 +157,46 @@ def _environment(stack: EmbeddedStack) -> dict[str, str]:
     """Return the variables by which this command line, the client library and the Temporal CLI find the stack."""
     return {
         API_VARIABLE: stack.api_url,
-        TOKEN_VARIABLE: stack.token(),
+        TOKEN_VARIABLE: stack.lasting_token(),
         f"{PREFIX}STORE_URL": stack.store_url,
+        f"{PREFIX}TENANT": stack.scope.tenant,
+        f"{PREFIX}WORKSPACE": stack.scope.workspace,
         "TEMPORAL_ADDRESS": stack.temporal_address,
     }
+
+
+def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
+    """Write what a shell sources to find the stack and the programs that speak to it; return where it is."""
+    programs = stack.folder / "bin"
+    programs.mkdir(exist_ok=True)
+    # The interpreter that runs this has the package; its console script may lie anywhere, or not be installed.
+    path = f"PYTHONPATH={shlex.quote(str(SOURCES))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    command = f'{path} exec {shlex.quote(sys.executable)} -m entrypoints.cli "$@"'
+    _write_anew(programs / "springline", f"#!/bin/sh\n{command}\n", 0o700)
+    temporal = programs / "temporal"
+    temporal.unlink(missing_ok=True)
+    temporal.symlink_to(stack.program)
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    # Sourced twice, it is on the path once.
+    place = shlex.quote(str(programs))
+    added = f'case ":$PATH:" in *:{place}:*) ;; *) export PATH={place}:"$PATH" ;; esac'
+    entry = stack.folder / "env.sh"
+    _write_anew(entry, "\n".join([*exports, added]) + "\n", 0o600)
+    return entry
+
+
+def _write_anew(file: Path, text: str, mode: int) -> None:
+    draft = file.with_name(f"{file.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
+        handle.write(text)
+    draft.replace(file)
+
+
+def _what_ends(stack: EmbeddedStack, store: str | None, *, temporary: bool, keep: bool) -> str:
+    """Say what ending the stack removes."""
+    if not temporary or keep:
+        again = "the next start goes on with it, --fresh starts anew" if not temporary else "--keep was given"
+        return f" and removes nothing: tables, runs, ports and token stay in {stack.folder}; {again}"
+    tables = "all tables and runs" if store is None else f"all runs; the tables stay in {store}"
+    return f" and removes {stack.folder} with {tables}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
-from springline.cli.http import TOKEN_VARIABLE
+from springline.cli.findings import Finding, State, fine, skipped, unreachable, wrong
+from springline.cli.grid import instant
+from springline.cli.http import TABLES, TOKEN_VARIABLE
+from springline.cli.variables import unknown_variables
 from springline.config import PREFIX, ConfigurationError, Settings, load_settings
 from springline.errors import InvariantViolated
 from springline.paths import Scope, canary_object
 from springline.storage.canary import canary
 from springline.storage.filesystems import unsupported_filesystem
 from springline.storage.identity import known_store_id
+from springline.storage.local import OWN_FOLDER
 from springline.storage.port import (
     IfAbsent,
     IfVersion,
@@ -53,13 +57,16 @@ async def examine(
     new_name: Callable[[], str],
     scope: Scope | None = None,
     deep: bool = False,
+    token: str | None = None,
 ) -> list[Finding]:
     """Look at everything and return what was found, in the order in which it is best put right.
 
     `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
     that are never used twice. `scope`: the workspace to look at, by default all; with `deep` by listing what it holds.
+    `token`: the bearer token with which the API is asked.
     """
     settings, findings = configuration(store_url)
+    findings = [*misspelt(os.environ), *findings]
     url = settings.store_url if settings is not None else store_url
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
@@ -67,7 +74,7 @@ async def examine(
     store_part, clock_part, api_part, temporal_part = await asyncio.gather(
         examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
         clocks(url, api_url),
-        api_health(api_url, ours),
+        api_findings(api_url, token, ours, scope),
         temporal(ours, None if settings is None else settings.temporal_hooks),
     )
     return [*findings, *store_part, *clock_part, *api_part, *temporal_part]
@@ -88,6 +95,18 @@ def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]
     return settings, findings
 
 
+def misspelt(environment: Iterable[str]) -> list[Finding]:
+    """Return a finding for each variable that looks like one of ours and means nothing."""
+    return [
+        wrong(
+            name,
+            "is set, and nothing reads it",
+            f"Did you mean {nearest}? Rename or unset it." if nearest else "Unset it; see springline/config.py.",
+        )
+        for name, nearest in unknown_variables(environment).items()
+    ]
+
+
 async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: bool = False) -> list[Finding]:
     """Open the store that `url` names and look at it with a scratch object of this `name`, and at a workspace in it."""
     try:
@@ -97,6 +116,9 @@ async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: 
         return [wrong("store", str(error), remedy), *_skip("the store cannot be opened")]
     try:
         kind = unsupported_filesystem(folder) if (folder := _folder_of(url)) is not None else None
+        lost = None if folder is None or folder.exists() else _lost(url, folder)
+        if lost is not None:
+            return [lost, *_skip("the store's folder is not there")]
         if kind is not None:
             return [_network_file_system(url, kind), *_skip("the file system is not usable")]
         found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
@@ -219,46 +241,104 @@ def judge_clock(name: str, before_s: float, after_s: float, remote_s: float) -> 
     return fine(name, f"this machine's clock is right to {CLOCK_TOLERANCE_SECONDS:.0f} s ({said})")
 
 
-async def api_health(url: str | None, ours: str | None = None) -> list[Finding]:
-    """Ask the API whether it can do its work, and whether its store is the one with the id `ours`."""
+async def api_findings(
+    url: str | None, token: str | None, ours: str | None = None, scope: Scope | None = None
+) -> list[Finding]:
+    """Ask the API whether it can do its work, whether its store is the one with the id `ours`, and about the token.
+
+    `scope`: the workspace that is looked at, which the token should be of.
+    """
     if url is None:
-        return [skipped("api", "SPRINGLINE_API_URL is not set")]
+        return [skipped("api", "no address is given: --api, SPRINGLINE_API_URL or a profile")]
+    usable = token if token and token.isascii() and token.isprintable() else None
+    found = await _api_health(url, usable, ours)
+    if found.state is State.WRONG and "Springline API" in found.what:
+        return [found, skipped("token", "there is no API to try it with")]
+    return [found, await token_finding(url, token, scope)]
+
+
+async def _api_health(url: str, token: str | None, ours: str | None) -> Finding:
     remedy = "Start the API (`python -m entrypoints.api`, or `springline dev`) or correct SPRINGLINE_API_URL."
+    if not url.startswith(("http://", "https://")):
+        return wrong("api", f"{url} is not the address of a Springline API", "Give an http:// or https:// URL.")
     try:
         async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
             answer = await client.get(f"{url.rstrip('/')}/ready")
             running = _document(await client.get(f"{url.rstrip('/')}/version"))
-            told = await _readiness(client, url)
+            told = await _readiness(client, url, token)
+    except httpx.ProtocolError as error:
+        return wrong("api", f"{url} answers, and is not a Springline API ({error})", remedy)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [unreachable("api", f"no answer from {url} ({type(error).__name__}: {error})", remedy)]
+        return unreachable("api", f"no answer from {url} ({type(error).__name__}: {error})", remedy)
     if answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
         if running.get("name") != "springline":
-            return [wrong("api", f"{url} answers, and is not a Springline API", remedy)]
+            return wrong("api", f"{url} answers, and is not a Springline API", remedy)
         if ours is not None and running.get("store_id") not in (None, ours):
             said = f"the store of {url} is not the one that is configured here"
-            return [wrong("api", said, f"Give both the same {_STORE_VARIABLE}, or correct SPRINGLINE_API_URL.")]
+            return wrong("api", said, f"Give both the same {_STORE_VARIABLE}, or correct SPRINGLINE_API_URL.")
     if answer.status_code == httpx.codes.OK:
         warnings = told.get("warnings")
         if warnings:
-            return [wrong("api", f"{url} is ready, and warns: {str(warnings)[:300]}", "See what it names.")]
-        return [fine("api", f"{url} is ready")]
+            return wrong("api", f"{url} is ready, and warns: {str(warnings)[:300]}", "See what it names.")
+        return fine("api", f"{url} is ready")
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         if not told:
             hidden = f"Set {TOKEN_VARIABLE} to a token with the scope operate: it tells operators why."
-            return [unreachable("api", f"{url} is not ready", hidden)]
+            return unreachable("api", f"{url} is not ready", hidden)
         checks = {name: said for name, said in dict(told.get("checks") or {}).items() if said != "ok"}
-        return [unreachable("api", f"{url} is not ready: {str(checks)[:300]}", "See what it names; try again then.")]
-    return [wrong("api", f"{url} answers HTTP {answer.status_code}: not a Springline API", remedy)]
+        return unreachable("api", f"{url} is not ready: {str(checks)[:300]}", "See what it names; try again then.")
+    return wrong("api", f"{url} answers HTTP {answer.status_code}: not a Springline API", remedy)
 
 
-async def _readiness(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+async def _readiness(client: httpx.AsyncClient, url: str, token: str | None) -> dict[str, Any]:
     """Return what the API tells operators of its readiness; nothing without a token that it takes."""
-    token = os.environ.get(TOKEN_VARIABLE)
-    if not token or not token.isascii() or not token.isprintable():
+    if token is None:
         return {}
     path = f"{url.rstrip('/')}/api/v1/readiness"
     answer = await client.get(path, headers={"Authorization": f"Bearer {token}"})
     return _document(answer) if answer.status_code == httpx.codes.OK else {}
+
+
+async def token_finding(url: str, token: str | None, scope: Scope | None = None) -> Finding:
+    """Try the bearer token on the API, and say for which workspace and until when it is."""
+    remedy = f"Give another one by --token, --token-file, {TOKEN_VARIABLE} or a profile; `springline token` makes one."
+    if not token:
+        return skipped("token", f"none is given: what asks the API needs one ({TOKEN_VARIABLE})")
+    claims = _claims(token)
+    if claims is None:
+        return wrong("token", "the token is none: a JWT has three parts that are base64 of JSON", remedy)
+    until = claims.get("exp")
+    ends = instant(int(until * 1000)) if isinstance(until, int | float) else None
+    if isinstance(until, int | float) and until < time.time():
+        return wrong("token", f"the token expired at {ends}", remedy)
+    place = f"{claims.get('tenant')}/{claims.get('workspace')}"
+    try:
+        async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
+            answer = await client.get(
+                f"{url.rstrip('/')}{TABLES}", params={"limit": 1}, headers={"Authorization": f"Bearer {token}"}
+            )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return skipped("token", f"no answer from {url} ({type(error).__name__})")
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        said = str(_document(answer).get("message") or f"HTTP {answer.status_code}")
+        return wrong("token", f"the API refuses it: {said}", remedy)
+    if scope is not None and place != f"{scope.tenant}/{scope.workspace}":
+        asked = f"{scope.tenant}/{scope.workspace}"
+        return wrong("token", f"the token is of workspace {place}, and {asked} is looked at", remedy)
+    if answer.status_code != httpx.codes.OK:
+        return skipped("token", f"the API answers HTTP {answer.status_code} to it at the moment")
+    return fine("token", f"the API takes it: workspace {place}, {claims.get('scope')}, until {ends or 'for ever'}")
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    """Return what a token says of itself, unchecked; None if it is no JWT."""
+    import jwt  # noqa: PLC0415 - loads the cryptography library
+
+    try:
+        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return None
+    return claims
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:
@@ -293,6 +373,21 @@ def bucket_endpoint() -> str:
 def _folder_of(url: str) -> Path | None:
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _lost(url: str, folder: Path) -> Finding | None:
+    """Judge a folder that is not there: a misspelt one, or None for one that the first write may well make."""
+    parent = folder.parent
+    if not parent.is_dir():
+        return wrong("store", f"{url}: there is no folder {parent}", f"Correct --store or {_STORE_VARIABLE}.")
+    stores = [one.name for one in parent.iterdir() if (one / OWN_FOLDER).is_dir()]
+    nearest = get_close_matches(folder.name, stores, 1)
+    if not nearest:
+        return None
+    meant = (parent / nearest[0]).as_uri()
+    return wrong(
+        "store", f"{url}: there is no such folder", f"Did you mean {meant}? Correct --store or {_STORE_VARIABLE}."
+    )
 
 
 def _network_file_system(url: str, kind: str) -> Finding:

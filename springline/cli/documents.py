@@ -1,87 +1,96 @@
-"""What commands print: one JSON document on standard output, or one of its fields; hints on standard error."""
+"""What commands print: a document or rows on standard output, as JSON or for people; hints on standard error."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-import typer
 from pydantic import BaseModel
 
 from springline.bounds import steers_no_terminal
-from springline.errors import EXIT_DONE, Code, refused
+from springline.cli.grid import Format, csv_of_document, csv_text, table_text
+from springline.cli.session import session
+from springline.errors import Code, refused
 
 Document = Mapping[str, Any] | BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Rows, and the document that says the same to a program.
+
+    `note`: a hint that goes with the rows; `text`: what a person is shown in their place.
+    """
+
+    document: Callable[[], Document]
+    names: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str | None = None
+    text: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A document of a command that did its work and whose finding is in its exit code, such as "they differ"."""
 
-    document: Document
+    document: Document | Listing
     code: int
 
 
-Command = Callable[..., Document | Verdict]
-"""A command as it is written: it returns what it prints."""
-
-CompactOption = Annotated[bool, typer.Option("--compact", help="Print the JSON document on one line.")]
-FieldOption = Annotated[
-    str | None,
-    typer.Option(
-        "--field", metavar="A.B.C", help="Print only this field of the document; text without quotes, for scripts."
-    ),
-]
-
-
 def hint(line: str) -> None:
-    """Write a line for a person to standard error."""
-    print(f"springline: {steers_no_terminal(line)}", file=sys.stderr, flush=True)
-
-
-def printing(command: Command) -> Callable[..., None]:
-    """Make a command print the document it returns, in the form that its added options ask for.
-
-    The command gets the options `--compact` and `--field`; Typer finds them in the signature.
-    """
-    signature = inspect.signature(command, eval_str=True)
-
-    @functools.wraps(command)
-    def run(*, compact: bool, field: str | None, **arguments: Any) -> None:
-        said = command(**arguments)
-        verdict = said if isinstance(said, Verdict) else Verdict(said, EXIT_DONE)
-        emit(verdict.document, compact=compact, field=field)
-        if verdict.code != EXIT_DONE:
-            raise typer.Exit(verdict.code)
-
-    keyword_only = inspect.Parameter.KEYWORD_ONLY
-    added = [
-        inspect.Parameter("compact", keyword_only, default=False, annotation=CompactOption),
-        inspect.Parameter("field", keyword_only, default=None, annotation=FieldOption),
-    ]
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), *added], return_annotation=None
-    )
-    return run
+    """Write a line for a person to standard error, unless it was asked for quiet."""
+    if session().level >= 0:
+        print(f"springline: {steers_no_terminal(line)}", file=sys.stderr, flush=True)
 
 
 def emit(document: Document, *, compact: bool = False, field: str | None = None) -> None:
-    """Print `document`, or the one of its fields that a dotted name leads to.
+    """Print `document`, or the one of its fields that a dotted name leads to, in the form that was asked for.
 
     Raises `Refused` (INVALID_REQUEST) if there is no such field; nothing is printed then.
     """
     plain: Any = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
+    here = session()
+    field, compact = field or here.field, compact or here.compact
     if field is not None:
         plain = _find(plain, field)
         if isinstance(plain, str):
             _write(plain)
             return
-    _write(rendered(plain, compact=compact))
+    form = Format.JSON if field is not None or compact else here.form_here()
+    if form is Format.TABLE:
+        from springline.cli.present import document_text  # noqa: PLC0415 - for people only
+
+        write_for_people(document_text(plain))
+    elif form is Format.CSV:
+        write_out(csv_of_document(plain))
+    else:
+        _write(rendered(plain, compact=compact))
+
+
+def emit_listing(listing: Listing) -> None:
+    """Print rows, or the document that says the same, in the form that was asked for."""
+    form = session().form_here()
+    if form is Format.JSON:
+        emit(listing.document())
+        return
+    if form is Format.CSV:
+        write_out(csv_text(listing.names, listing.rows))
+    elif listing.text is not None:
+        write_for_people(listing.text())
+    elif sys.stdout.isatty():
+        from springline.cli.present import rows_text  # noqa: PLC0415 - for people only
+
+        text, left_out = rows_text(listing.names, listing.rows)
+        write_for_people(text)
+        if left_out:
+            hint(f"there was no room for {', '.join(left_out)}; -o json and -o csv show all")
+    else:
+        write_out(table_text(listing.names, listing.rows))
+    if listing.note is not None:
+        hint(listing.note)
 
 
 def rendered(plain: Any, *, compact: bool = False) -> str:
@@ -119,6 +128,12 @@ def _offered(found: Any) -> str:
 def write_out(text: str) -> None:
     """Write to standard output: to a terminal nothing that could steer it, to files and programs the text as it is."""
     sys.stdout.write(steers_no_terminal(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_for_people(text: str) -> None:
+    """Write a text of our own making, whose parts steer no terminal, with its colours."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

@@ -1,4 +1,6 @@
-"""How a command ends when it cannot do its work: one JSON document on standard error, and an exit code.
+"""How a command ends when it cannot do its work: why, on standard error, and an exit code.
+
+To a person at a terminal one line says why; elsewhere it is one JSON document.
 
 The document is the body that the HTTP API answers with: `code, message, field, value, remedy`, on version
 conflicts `latest_version` and `commits_since`, and `requestId` if the API gave one. Exit codes (design 10):
@@ -8,52 +10,23 @@ conflicts `latest_version` and `commits_since`, and `requestId` if the API gave 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
 
 from springline.cli.documents import rendered
 from springline.cli.http import ApiRefused
+from springline.cli.session import session
 from springline.config import ConfigurationError
 from springline.errors import Code, InvariantViolated, Refusal, Refused, refused
 from springline.paths import InvalidPath
 from springline.sequencer.damage import DamagedObject
 from springline.storage.port import StoreError, StoreMisconfigured
 
-EXIT_INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
 
-
-class Commands(TyperGroup):
-    """A group of commands whose failures are documents; also when it is called without any command."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run a command and exit with its code; with `standalone_mode` off, return it."""
-        code = 0
-        try:
-            result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-            if isinstance(result, int):
-                code = result
-        except (typer.Abort, KeyboardInterrupt):
-            code = EXIT_INTERRUPTED
-        except Exception as error:
-            refusal = refusal_of(error)
-            if refusal is None:
-                raise
-            code = fail(refusal, request_id=error.request_id if isinstance(error, ApiRefused) else None)
-        if standalone_mode:
-            sys.exit(code)
-        return code
+def failed(error: Exception) -> int | None:
+    """Print why a command failed and return its exit code; None if the error is a fault of the program."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        return None
+    return fail(refusal, request_id=error.request_id if isinstance(error, ApiRefused) else None)
 
 
 def fail(refusal: Refusal, *, request_id: str | None = None) -> int:
@@ -65,7 +38,12 @@ def fail(refusal: Refusal, *, request_id: str | None = None) -> int:
     if request_id is not None:
         body["requestId"] = request_id
     sys.stdout.flush()
-    print(rendered(body), file=sys.stderr, flush=True)
+    if session().speaks_to_a_person():
+        from springline.cli.present import error_text  # noqa: PLC0415 - for people only
+
+        print(error_text(body), end="", file=sys.stderr, flush=True)
+    else:
+        print(rendered(body), file=sys.stderr, flush=True)
     return refusal.exit_code
 
 
@@ -128,9 +106,8 @@ def _usage(error: Exception) -> Refusal | None:
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     command = context.command_path if context is not None else "springline"
     field = max(parameter.opts, key=len) if parameter is not None else getattr(error, "option_name", None)
-    return Refusal(
-        code=Code.INVALID_REQUEST,
-        message=format_message(),
-        field=field or "command",
-        remedy=f"Run `{command} --help` to see what it takes.",
-    )
+    remedy = f"Run `{command} --help` to see what it takes."
+    variable = getattr(parameter, "envvar", None)
+    if variable and "Missing" in format_message():
+        remedy = f"Give {field}, set {variable}, or keep it in a profile (`springline profile set`). {remedy}"
+    return Refusal(code=Code.INVALID_REQUEST, message=format_message(), field=field or "command", remedy=remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,11 +113,23 @@ def parse_secret(text: str | None) -> bytes:
 
 
 def write_state(file: Path, state: dict[str, Any]) -> None:
-    """Write a state in golden form; compressed if the name ends in `.gz`. Raises `Refused` if it cannot be written."""
+    """Write a state in golden form, whole or not at all; compressed if the name ends in `.gz`.
+
+    Raises `Refused` if it cannot be written.
+    """
     from springline.projection.golden_state import encode_golden  # noqa: PLC0415
 
+    data = encode_golden(state, compressed=file.name.endswith(".gz"))
     try:
-        file.write_bytes(encode_golden(state, compressed=file.name.endswith(".gz")))
+        if file.exists() and not file.is_file():
+            file.write_bytes(data)  # a pipe or a device
+            return
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            draft.write_bytes(data)
+            draft.replace(file.resolve())
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(file, error.strerror or str(error)) from None
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
-from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -23,6 +22,15 @@ class Format(StrEnum):
     JSON = "json"
     TABLE = "table"
     CSV = "csv"
+
+
+def instant(unix_ms: int | None) -> str | None:
+    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
+    try:
+        moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(value: Any) -> Any:
@@ -55,18 +63,30 @@ def _text(value: Any) -> str:
     return "" if shown is None else shown if isinstance(shown, str) else str(shown)
 
 
-def form_for(asked: Format | None) -> Format:
-    """Return the form that was asked for; else a table for a person at a terminal, and JSON for a program."""
-    return asked or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
-
-
-def csv_text(names: Sequence[str], rows: Rows) -> str:
+def csv_text(names: Sequence[Any], rows: Rows) -> str:
     """Return rows as comma-separated values, with their names in the first line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_text(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def csv_of_document(document: Any) -> str:
+    """Return a document as lines of a dotted name and a value."""
+    return csv_text(["name", "value"], list(_leaves(document, "")))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    elif name:
+        yield name, value
+    for key, one in inner:
+        yield from _leaves(one, f"{name}.{key}" if name else str(key))
 
 
 def table_text(names: Sequence[str], rows: Rows) -> str:

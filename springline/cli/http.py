@@ -6,7 +6,6 @@ repeated for is the same there and here: every write travels under a key or find
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -210,8 +209,3 @@ def _refused_by(response: httpx.Response) -> ApiRefused:
         )
         request_id = None
     return ApiRefused(refusal, request_id)
-
-
-def api_from_environment() -> str | None:
-    """Return the address of the API that the environment names, if any."""
-    return os.environ.get(API_VARIABLE) or None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.documents import CompactOption, FieldOption, emit, hint, write_out
-from springline.cli.failures import EXIT_INTERRUPTED
-from springline.cli.grid import Format, csv_text, plain, table_text
+from springline.cli.app import EXIT_INTERRUPTED
+from springline.cli.documents import Listing
+from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
 if TYPE_CHECKING:
@@ -25,17 +25,12 @@ def query(
     tenant: TenantOption,
     workspace: WorkspaceOption,
     store: StoreOption = None,
-    form: Annotated[
-        Format, typer.Option("--format", help="json: columns, rows and the revision; table and csv: the rows.")
-    ] = Format.JSON,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Most time.")] = 60.0,
     memory: Annotated[int, typer.Option("--memory", metavar="MIB", min=16, help="Most memory of the engine.")] = 1_024,
     max_rows: Annotated[
         int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")
     ] = 1_000_000,
-    compact: CompactOption = False,
-    field: FieldOption = None,
-) -> None:
+) -> Listing:
     """Ask the published state in SQL (DuckDB). It can read the 17 tables and reach nothing else.
 
     Times are TIMESTAMP in UTC, columns that hold JSON are JSON text: `labels->>'$.team'`. A query that goes beyond
@@ -44,13 +39,13 @@ def query(
     limits = (timeout, memory, max_rows)
     answer, revision = on_store(store, tenant, workspace, lambda scoped: _asked(scoped, sql, limits))
     names = _distinct([name for name, _ in answer.columns])
-    if form is Format.JSON:
+
+    def document() -> dict[str, Any]:
         rows = [dict(zip(names, map(plain, row), strict=True)) for row in answer.rows]
         columns = [{"name": name, "type": kind} for name, (_, kind) in zip(names, answer.columns, strict=True)]
-        emit({"columns": columns, "rows": rows, "revision": revision.as_json()}, compact=compact, field=field)
-        return
-    write_out(csv_text(names, answer.rows) if form is Format.CSV else table_text(names, answer.rows))
-    hint(f"{len(answer.rows)} rows of revision {revision.manifest_id}")
+        return {"columns": columns, "rows": rows, "revision": revision.as_json()}
+
+    return Listing(document, names, answer.rows, f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
 
 async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[Answer, Revision]:

@@ -12,8 +12,7 @@ from springline.cli.http import DEFAULT_WAIT_SECONDS, REBUILD, Api, ApiOption, T
 from springline.cli.rebuild_account import next_step, told
 from springline.cli.rebuild_plan import OutOption, Plan, plan_of_index
 from springline.cli.rebuild_progress import Bar
-from springline.cli.state import OptionalTenant, OptionalWorkspace
-from springline.cli.stores import StoreOption
+from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refusal, Refused, refused
 from springline.rebuild.orders import RebuildMode
 from springline.rebuild.request import RebuildView

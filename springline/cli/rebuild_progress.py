@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from springline.bounds import on_one_line
 from springline.cli.documents import hint
+from springline.cli.session import session
 from springline.rebuild.request import RebuildView
 
 EVERY_PERCENT = 10.0
@@ -22,7 +23,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._live = self._console.is_terminal and sys.stderr.isatty()
+        self._live = self._console.is_terminal and sys.stderr.isatty() and session().level >= 0
         self._progress = Progress(
             TextColumn("{task.fields[phase]}", style="bold", markup=False),
             BarColumn(),

@@ -1,16 +1,19 @@
-"""`springline token` and `springline version`."""
+"""`springline token`, `springline version` and `springline completion`."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
-from springline.cli.documents import Document
+from springline.cli.documents import Document, hint
+from springline.cli.lazy import COMPLETE_VARIABLE
 from springline.cli.stores import TenantOption, WorkspaceOption
 from springline.cli.tables import parse_list
 from springline.config import MIN_SECRET_BYTES, PREFIX
@@ -90,8 +93,41 @@ def jwt_secret() -> str:
 
 def show_version() -> Document:
     """Show what is installed."""
+    return {"name": "springline", "version": installed_version()}
+
+
+def installed_version() -> str:
+    """Return the version of the installed package."""
     try:
-        installed = version("springline")
+        return version("springline")
     except PackageNotFoundError:
-        installed = "unknown"
-    return {"name": "springline", "version": installed}
+        return "unknown"
+
+
+class Shell(StrEnum):
+    """Shells that can complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+_INTO = {
+    Shell.BASH: "springline completion bash > ~/.local/share/bash-completion/completions/springline",
+    Shell.ZSH: "springline completion zsh > a file named _springline in a folder of $fpath",
+    Shell.FISH: "springline completion fish > ~/.config/fish/completions/springline.fish",
+}
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell that is to complete.")],
+) -> None:
+    """Print what makes a shell complete commands and options.
+
+    In bash, for this shell alone: `eval "$(springline completion bash)"`.
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    typer.echo(get_completion_script(prog_name="springline", complete_var=COMPLETE_VARIABLE, shell=shell.value))
+    if sys.stdout.isatty():
+        hint(f"to have it in every new shell: {_INTO[shell]}")

@@ -10,14 +10,21 @@ import typer
 
 from springline.cli.documents import Document, Verdict
 from springline.cli.fold import write_state
-from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.cli.stores import (
+    OptionalTenant,
+    OptionalWorkspace,
+    StoreOption,
+    TenantOption,
+    WorkspaceOption,
+    on_store,
+)
+from springline.cli.watching import WatchOption, watched
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
 
-OptionalTenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="The tenant.")]
-OptionalWorkspace = Annotated[str | None, typer.Option("--workspace", metavar="W", help="The tenant's workspace.")]
 
-
-def show(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption = None) -> Document:
+def show(
+    *, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption = None, watch: WatchOption = False
+) -> Document:
     """Show where the published state stands: revision, watermarks, rows by table, digest."""
 
     async def work(scoped: Any) -> Document:
@@ -34,6 +41,8 @@ def show(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOption
             "digest": found.state,
         }
 
+    if watch:
+        watched(lambda: on_store(store, tenant, workspace, work))
     return on_store(store, tenant, workspace, work)
 
 

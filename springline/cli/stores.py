@@ -11,6 +11,7 @@ import typer
 
 from springline.cli.documents import Document, Verdict, hint
 from springline.cli.failures import store_refusal
+from springline.cli.presence import check_workspace
 from springline.cli.tables import TableArgument
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refused, refused
 from springline.paths import Scope
@@ -29,8 +30,12 @@ StoreOption = Annotated[
         help="file:///absolute/folder or gs://bucket/prefix; an emulator by STORAGE_EMULATOR_HOST.",
     ),
 ]
-TenantOption = Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant.")]
-WorkspaceOption = Annotated[str, typer.Option("--workspace", metavar="W", help="The tenant's workspace.")]
+_TENANT = typer.Option("--tenant", metavar="T", envvar="SPRINGLINE_TENANT", help="The tenant.")
+_WORKSPACE = typer.Option("--workspace", metavar="W", envvar="SPRINGLINE_WORKSPACE", help="The tenant's workspace.")
+TenantOption = Annotated[str, _TENANT]
+WorkspaceOption = Annotated[str, _WORKSPACE]
+OptionalTenant = Annotated[str | None, _TENANT]
+OptionalWorkspace = Annotated[str | None, _WORKSPACE]
 
 
 def recover(
@@ -116,8 +121,9 @@ def clean_staging(
 def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[ScopedStore], Awaitable[R]]) -> R:
     """Open the store, do `work` in the workspace's part of it, and close it again.
 
-    Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, UNAVAILABLE for one without a clear
-    answer) and what `work` raises; `InvalidPath` for a tenant or workspace that is no name.
+    Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, NOT_FOUND for a store that holds nothing of
+    the workspace, UNAVAILABLE for one without a clear answer) and what `work` raises; `InvalidPath` for a tenant or
+    workspace that is no name.
     """
     scope = Scope(tenant, workspace)
     given = checked_store_url(url)
@@ -125,6 +131,7 @@ def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[Scope
     async def run() -> R:
         store = open_store(given)
         try:
+            await check_workspace(store, scope)
             return await work(ScopedStore(store, scope))
         finally:
             await store.aclose()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from springline.cli.documents import CompactOption, Document, FieldOption, emit, hint, write_out
-from springline.cli.grid import Format, csv_text, form_for, table_text
+from springline.cli.documents import Document, Listing, hint
+from springline.cli.grid import instant
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.watching import WatchOption, watched
 from springline.errors import Code, refused
 
 _PAGE = 1_000
@@ -88,6 +88,7 @@ def adopt(
 def status(
     table: TableArgument,
     *,
+    watch: WatchOption = False,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
@@ -95,12 +96,9 @@ def status(
     """Show a table as it is stored, and what its sequencer is doing."""
     check_table(table)
     with Api(api, token, wait_s=wait) as surface:
+        if watch:
+            watched(lambda: surface.call("GET", table).body)
         return surface.call("GET", table).body
-
-
-FormOption = Annotated[
-    Format | None, typer.Option("--format", help="By default a table on a terminal, and json elsewhere.")
-]
 
 
 def list_tables(
@@ -109,13 +107,10 @@ def list_tables(
         str, typer.Option("--name-prefix", metavar="TEXT", help="Only names that begin like this.")
     ] = "",
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Most tables; default: all.")] = None,
-    form: FormOption = None,
-    compact: CompactOption = False,
-    field: FieldOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> None:
+) -> Listing:
     """List the tables of the workspace, in the order of their creation."""
     with Api(api, token, wait_s=wait) as surface:
         filters = {"name_prefix": name_prefix} if name_prefix else {}
@@ -123,22 +118,18 @@ def list_tables(
     for one in damaged:
         hint(f"registry entry {one['object']} is damaged: {one['problem']}")
     names = ["name", "table_id", "created", "location"]
-    rows = [[one["name"], one["table_id"], _time(one["created_at_ms"]), one["location"]] for one in found]
-    document = {"tables": found, "damaged": damaged, "more": more}
-    _show(document, names, rows, form, compact=compact, field=field)
+    rows = [[one["name"], one["table_id"], instant(one["created_at_ms"]), one["location"]] for one in found]
+    return Listing(lambda: {"tables": found, "damaged": damaged, "more": more}, names, rows)
 
 
 def history(
     table: TableArgument,
     *,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most versions.")] = 100,
-    form: FormOption = None,
-    compact: CompactOption = False,
-    field: FieldOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> None:
+) -> Listing:
     """Show the versions of a table, newest first: when, by which operation, under which keys, with how many rows."""
     check_table(table)
     with Api(api, token, wait_s=wait) as surface:
@@ -147,7 +138,7 @@ def history(
     rows = [
         [
             one["version"],
-            _time(one["timestamp_ms"]),
+            instant(one["timestamp_ms"]),
             one["operation"] if one["readable"] else "(cannot be read)",
             one["rows_added"],
             one["rows_removed"],
@@ -155,7 +146,7 @@ def history(
         ]
         for one in found
     ]
-    _show({"versions": found, "more": more}, names, rows, form, compact=compact, field=field)
+    return Listing(lambda: {"versions": found, "more": more}, names, rows)
 
 
 def _pages(
@@ -173,26 +164,6 @@ def _pages(
         if page["next_cursor"] is None or (limit is not None and len(items) >= limit):
             return items, damaged, page["next_cursor"] is not None
         parameters["cursor"] = page["next_cursor"]
-
-
-def _show(
-    document: Json, names: list[str], rows: list[list[Any]], form: Format | None, *, compact: bool, field: str | None
-) -> None:
-    """Print a list: the document as JSON, or its rows."""
-    chosen = Format.JSON if field is not None else form_for(form)
-    if chosen is Format.JSON:
-        emit(document, compact=compact, field=field)
-        return
-    write_out(csv_text(names, rows) if chosen is Format.CSV else table_text(names, rows))
-
-
-def _time(unix_ms: int | None) -> str | None:
-    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
-    try:
-        moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def check_table(table: str) -> str:

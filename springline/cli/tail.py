@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from springline.bounds import steers_no_terminal
-from springline.cli.documents import emit, hint
+from springline.bounds import on_one_line, steers_no_terminal
+from springline.cli.documents import emit, hint, write_out
+from springline.cli.grid import Format, csv_text, instant
+from springline.cli.session import session
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, refused
-from springline.paths import canonical_ulid_event
+from springline.paths import canonical_ulid_event, ulid_time_ms
 
 POLL_SECONDS = 0.5
 
@@ -29,7 +32,9 @@ def tail(
     count: Annotated[
         int | None, typer.Option("--count", metavar="N", min=0, help="Without --from: the last N; default: 10.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with events as they become visible; Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "--watch", help="Go on with events as they become visible; Ctrl-C.")
+    ] = False,
     paths: Annotated[
         bool, typer.Option("--paths", help='Print one document instead, {"event_paths": [...]}: for `state fold`.')
     ] = False,
@@ -52,7 +57,13 @@ def tail(
             )
 
     async def work(scoped: Any) -> None:
-        shown = _Paths() if paths else _Lines()
+        shown = (
+            _Paths()
+            if paths
+            else _Rows(session().form_here())
+            if session().form_here() is not Format.JSON
+            else _Lines()
+        )
         await _tail(scoped, begin, 10 if count is None else count, shown, follow=follow)
         shown.end()
 
@@ -72,6 +83,55 @@ class _Lines:
         sys.stdout.flush()
 
 
+class _Rows:
+    """Prints a row for each event as it comes: its id, its time, its type, and the rest of its payload."""
+
+    _NAMES: tuple[str, str | None, str | None, str] = ("event_id", "time", "type", "data")
+    _WIDE = 120
+    """On a terminal that is narrower, the time is of the day alone, so that something of the payload is seen."""
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        self._begun = False
+
+    def show(self, event_id: str, body: bytes) -> None:
+        event = orjson.loads(body)
+        data = event["data"] if isinstance(event.get("data"), dict) else event
+        # What it is about first: the rest may not fit.
+        names = sorted((name for name in data if name != "type"), key=lambda name: name not in ("run_id", "task_key"))
+        rest = " ".join(f"{name}={_short(data[name])}" for name in names)
+        kind = data.get("type")
+        self._write((event_id, instant(ulid_time_ms(event_id)), None if kind is None else str(kind), rest))
+
+    def _write(self, row: tuple[str, str | None, str | None, str]) -> None:
+        lines = [row] if self._begun else [self._NAMES, row]
+        self._begun = True
+        for line in lines:
+            if self._form is Format.CSV:
+                write_out(csv_text(line, []))
+                continue
+            write_out(f"{self._line(*line)}\n")
+
+    def _line(self, event_id: str, moment: str | None, kind: str | None, data: str) -> str:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        moment = moment or "-"
+        if width is not None and width < self._WIDE:
+            moment = moment[11:19].ljust(8) if "T" in moment else moment.ljust(8)
+        else:
+            moment = moment.ljust(24)
+        text = (
+            f"{on_one_line(event_id):26}  {moment}  {on_one_line(kind or '-'):20}  {on_one_line(data, 2_000)}".rstrip()
+        )
+        return text if width is None or len(text) <= width else f"{text[: width - 1]}\u2026"
+
+    def end(self) -> None:
+        sys.stdout.flush()
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
 class _Paths:
     """Prints where events lie, in one document at the end."""
 
@@ -85,7 +145,7 @@ class _Paths:
         emit({"event_paths": self._paths})
 
 
-async def _tail(store: Any, begin: str | None, count: int, shown: _Lines | _Paths, *, follow: bool) -> None:
+async def _tail(store: Any, begin: str | None, count: int, shown: _Lines | _Rows | _Paths, *, follow: bool) -> None:
     # The index is read with Arrow's codecs, which take a moment to load: only this command pays.
     from springline.reading.events import accepted_events, events_after, newest  # noqa: PLC0415
 

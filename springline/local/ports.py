@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
@@ -12,8 +13,8 @@ _DEFAULT_EPHEMERAL_START = 32_768
 _ATTEMPTS = 200
 
 
-def free_ports(count: int) -> list[int]:
-    """Return `count` different ports that nothing listens on now.
+def free_ports(count: int, *, but: Collection[int] = ()) -> list[int]:
+    """Return `count` different ports that nothing listens on now, none of them in `but`.
 
     They lie below the range that the kernel hands to outgoing connections, and are drawn at random: between
     this call and the moment a server binds, a busy machine's own connections cannot take them, and stacks
@@ -21,9 +22,11 @@ def free_ports(count: int) -> list[int]:
     """
     highest = _ephemeral_start() - 1
     chosen: list[int] = []
+    if count == 0:
+        return chosen
     for _ in range(_ATTEMPTS * count):
         port = random.randint(_LOWEST, highest)
-        if port not in chosen and is_free(port):
+        if port not in chosen and port not in but and is_free(port):
             chosen.append(port)
             if len(chosen) == count:
                 return chosen

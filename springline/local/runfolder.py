@@ -43,10 +43,7 @@ class RunFolder:
 
     def record_children(self, pids: dict[str, int]) -> None:
         """Note the process groups of this run, for whoever finds the folder after us."""
-        entries = {name: {"pid": pid, "started": start_mark(pid)} for name, pid in pids.items()}
-        draft = self.path / f"{_CHILDREN}.new"
-        draft.write_text(json.dumps(entries), "utf-8")
-        draft.replace(self.path / _CHILDREN)
+        write_children(self.path, pids)
 
     def close(self, *, keep: bool) -> None:
         """End the run: give up the folder, or leave it for a person to look at and never sweep it."""
@@ -73,7 +70,7 @@ def sweep(runs: Path, say: Say) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _end_children(folder, say)
+            end_children(folder, say)
             say(f"clearing up after an earlier run that was cut off: {folder}")
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -90,7 +87,16 @@ def start_mark(pid: int) -> str | None:
     return said.stdout.strip() or None
 
 
-def _end_children(folder: Path, say: Say) -> None:
+def write_children(folder: Path, pids: dict[str, int]) -> None:
+    """Note in `folder` which process groups run."""
+    entries = {name: {"pid": pid, "started": start_mark(pid)} for name, pid in pids.items()}
+    draft = folder / f"{_CHILDREN}.new"
+    draft.write_text(json.dumps(entries), "utf-8")
+    draft.replace(folder / _CHILDREN)
+
+
+def end_children(folder: Path, say: Say) -> None:
+    """End the process groups that are noted in `folder` and still run."""
     try:
         entries = json.loads((folder / _CHILDREN).read_text("utf-8"))
     except (OSError, ValueError):

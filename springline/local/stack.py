@@ -21,12 +21,13 @@ from typing import Self, TypedDict
 import httpx
 
 import springline
-from springline.api.tokens import make_token
+from springline.api.tokens import make_token, seconds_left
 from springline.config import PREFIX
 from springline.local.binaries import temporal_cli
 from springline.local.cache import Cache, Say, cache_root, say_to_stderr
 from springline.local.devserver import NAMESPACE, dev_server_command, dev_server_ready
-from springline.local.ports import LOOPBACK, free_ports
+from springline.local.homefolder import HomeFolder
+from springline.local.ports import LOOPBACK, free_ports, is_free
 from springline.local.processes import Child
 from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.runfolder import RunFolder
@@ -41,9 +42,13 @@ API_HEALTH_PATH = "/health"
 START_SECONDS = 60.0
 """How long a child may take until it is ready; a cold machine imports slowly."""
 _POLL_SECONDS = 0.05
-_SOURCES = Path(springline.__file__).parents[1]
+SOURCES = Path(springline.__file__).parents[1]
 _TEMPORAL_GRACE_SECONDS = 5.0
 _DAY_SECONDS = 24 * 3600
+_LASTING_SECONDS = 90 * _DAY_SECONDS
+_SOON_SECONDS = 7 * _DAY_SECONDS
+_STARTS = 5
+"""How often a child is started that a signal ends before it is ready: it was killed, and is not at fault."""
 
 Ready = Callable[[], str | None]
 """Returns None when the child is ready, else what it still lacks."""
@@ -60,7 +65,8 @@ class EmbeddedStack:
     `root` is where the folders of runs go; `store_url` defaults to local files in the run's folder; `workers`
     and `api` say which processes `start` brings up; `environment` is added to that of workers and API; `keep`
     leaves the run's folder (store, logs, database) behind; `grace_s` is how long a process may drain on `stop`;
-    `worker_module` is what a worker runs.
+    `worker_module` is what a worker runs. With `stays`, `root` itself is the folder, and a later stack in it goes on
+    with the same store, database, ports and tokens; `fresh` removes what earlier ones left there.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class EmbeddedStack:
         store_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         keep: bool = False,
+        stays: bool = False,
+        fresh: bool = False,
         grace_s: float = 10.0,
         worker_module: str = "worker",
         say: Say = say_to_stderr,
@@ -85,10 +93,12 @@ class EmbeddedStack:
         self._given_store_url = store_url
         self._extra = dict(environment or {})
         self._keep = keep
+        self._stays = stays
+        self._fresh = fresh
         self._grace_s = grace_s
         self._worker_module = worker_module
         self._secret = secrets.token_urlsafe(48)
-        self._run: RunFolder | None = None
+        self._run: RunFolder | HomeFolder | None = None
         self._children: dict[str, Child] = {}
         self._ready: dict[str, Ready] = {}
         self._ports: dict[str, int] = {}
@@ -131,6 +141,19 @@ class EmbeddedStack:
         """Return a bearer token for this stack's workspace with every scope, valid for `ttl_s` seconds."""
         return make_token(self._secret, self.scope, subject="embedded-stack", ttl_s=ttl_s)
 
+    def lasting_token(self) -> str:
+        """Return the token of an earlier start for this workspace, a new one if there is none or it ends soon."""
+        if not isinstance(self._run, HomeFolder):
+            return self.token()
+        place = f"{self.scope.tenant}/{self.scope.workspace}"
+        tokens = dict(self._run.memory.get("tokens") or {})
+        known = tokens.get(place)
+        if isinstance(known, str) and seconds_left(known, self._secret) > _SOON_SECONDS:
+            return known
+        tokens[place] = self.token(ttl_s=_LASTING_SECONDS)
+        self._run.remember(tokens=tokens)
+        return str(tokens[place])
+
     def log(self, name: str) -> Path:
         """Return the file that holds the output of a child."""
         return self.folder / "logs" / f"{name}.log"
@@ -152,7 +175,7 @@ class EmbeddedStack:
             f"{PREFIX}API_HOST": LOOPBACK,
             f"{PREFIX}API_PORT": str(self._ports["api"]),
             # `worker` and `entrypoints` lie beside `springline`, installed or not.
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(_SOURCES), inherited.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(SOURCES), inherited.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             **self._extra,
         }
@@ -164,9 +187,9 @@ class EmbeddedStack:
 
         Raises `ToolFailed`, with nothing left running; `ToolMisconfigured` for what would fail again.
         """
-        program = temporal_cli(Cache(cache_root(), self.say))
+        self.program = program = temporal_cli(Cache(cache_root(), self.say))
         try:
-            self._run = RunFolder(self._root, self.say)
+            self._run = self._folder_of_run()
         except OSError as error:
             said = f"runs cannot be kept in the folder {self._root}: {error.strerror or error}"
             raise ToolMisconfigured(f"{said}. Name a folder that can be written.") from error
@@ -180,7 +203,7 @@ class EmbeddedStack:
             for name in others:
                 self.start_child(name, wait=False)
             for name in others:
-                self.wait_ready(name)
+                self.wait_through_kills(name)
             self.say(f"{', '.join(self._children)} ready after {time.monotonic() - started:.1f} s in {self.folder}")
         except BaseException:
             self._keep_logs_of_failure()
@@ -273,6 +296,24 @@ class EmbeddedStack:
                 raise ToolFailed(f"{name} is not ready after {timeout_s:.0f} s: {lacking}\n{child.log_tail()}")
             time.sleep(_POLL_SECONDS)
 
+    def lacks(self, name: str) -> str | None:
+        """Return what a child that runs still lacks to be ready, None if it is."""
+        return self._ready[name]()
+
+    def wait_through_kills(self, name: str) -> None:
+        """Return when a child is ready; one that a signal ends before that is started again. Raises as `wait_ready`."""
+        for left in reversed(range(_STARTS)):
+            try:
+                self.wait_ready(name)
+            except ToolFailed:
+                code = self.child(name).exit_code
+                if not left or code is None or code >= 0:
+                    raise
+                self.say(f"{name} was ended by signal {-code} before it was ready; starting it again")
+                self.start_child(name, wait=False)
+            else:
+                return
+
     def dead_children(self) -> dict[str, int]:
         """Return the exit codes of the children that are not running though they were started."""
         return {name: child.exit_code for name, child in self._children.items() if child.exit_code is not None}
@@ -283,9 +324,9 @@ class EmbeddedStack:
         fixed = ("temporal", "http", "ui", "temporal-metrics", "api")
         per_worker = [f"{name}/{port}" for name in self.worker_names for port in ("metrics", "health")]
         names = [*fixed, *per_worker]
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
-        (self.folder / "logs").mkdir()
-        (self.folder / "store").mkdir()
+        self._ports = self._chosen_ports(names)
+        (self.folder / "logs").mkdir(exist_ok=True)
+        (self.folder / "store").mkdir(exist_ok=True)
         (self.folder / "temporal.toml").touch()
         server = dev_server_command(
             program,
@@ -312,6 +353,29 @@ class EmbeddedStack:
             # Why it is not ready is told to those who may operate.
             why = ("/api/v1/readiness", self.token())
             self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], path, why))
+
+    def _folder_of_run(self) -> RunFolder | HomeFolder:
+        if not self._stays:
+            return RunFolder(self._root, self.say)
+        home = HomeFolder(self._root, self.say, fresh=self._fresh)
+        self._secret = str(home.memory.get("secret") or self._secret)
+        return home
+
+    def _chosen_ports(self, names: list[str]) -> dict[str, int]:
+        """Return a free port for each name, that of an earlier start where nothing else listens on it now."""
+        if not isinstance(self._run, HomeFolder):
+            return dict(zip(names, free_ports(len(names)), strict=True))
+        known: dict[str, int] = dict(self._run.memory.get("ports") or {})
+        taken = [name for name in names if name in known and not is_free(known[name])]
+        new = [name for name in names if name not in known or name in taken]
+        fresh = dict(zip(new, free_ports(len(new), but=known.values()), strict=True))
+        for name in taken:
+            self.say(
+                f"port {known[name]} ({name}) of the last start is taken by something else now; using {fresh[name]}"
+            )
+        ports = known | fresh
+        self._run.remember(secret=self._secret, ports=ports)
+        return ports
 
     def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
         env = {**self.child_environment(), **(ports or {})}

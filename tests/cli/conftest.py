@@ -84,8 +84,9 @@ def invoke(*arguments: str, stdin: str | bytes | None = None, temporal: Temporal
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the person who runs the tests has set must not reach the commands."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever the person who runs the tests has set, or keeps in profiles, must not reach the commands."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     for name in os.environ:
         if name.startswith("TEMPORAL_") or (name.startswith("SPRINGLINE_") and not name.startswith(_TOOLS)):
             monkeypatch.delenv(name)

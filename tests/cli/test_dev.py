@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 import pytest
 
 from springline.cli.dev import watch
-from springline.local.run import ToolFailed
+from springline.local.homefolder import HomeFolder
+from springline.local.ports import LOOPBACK
+from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.runfolder import start_mark
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
@@ -33,66 +38,148 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[str], log: Path
         time.sleep(0.1)
 
 
-def test_it_runs_until_interrupted_and_restarts_a_killed_worker(tmp_path: Path) -> None:
-    out, log = tmp_path / "out.json", tmp_path / "err.txt"
-    command = [sys.executable, "-m", "entrypoints.cli", "dev", "--folder", str(tmp_path / "run")]
-    with out.open("w") as stdout, log.open("w") as stderr:
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, cwd=ROOT, start_new_session=True)
-    try:
-        wait_for(lambda: "Ctrl-C ends it" in log.read_text(), process, log)
-        document = json.loads(out.read_text())
-        for name, value in document["environment"].items():
-            assert f"export {name}={value}\n" in log.read_text()
-        environment = os.environ | document["environment"]
+class Dev:
+    """`springline dev` in a process of its own."""
 
-        def springline(*arguments: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "entrypoints.cli", *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=ROOT,
-                env=environment,
+    def __init__(self, tmp_path: Path, name: str, *options: str) -> None:
+        self.out, self.log = tmp_path / f"{name}.json", tmp_path / f"{name}.txt"
+        command = [sys.executable, "-m", "entrypoints.cli", "dev", "--folder", str(tmp_path / "run"), *options]
+        with self.out.open("w") as stdout, self.log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                command, stdout=stdout, stderr=stderr, text=True, cwd=ROOT, start_new_session=True
             )
 
-        doctor = springline("doctor")
+    def says(self, text: str) -> None:
+        wait_for(lambda: text in self.log.read_text(), self.process, self.log)
+
+    def ready(self) -> dict[str, Any]:
+        self.says("source ")
+        document: dict[str, Any] = json.loads(self.out.read_text())
+        return document
+
+    def children(self, folder: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((Path(folder) / "children.json").read_text())
+        return found
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0, self.log.read_text()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def shell(document: dict[str, Any], commands: str) -> subprocess.CompletedProcess[str]:
+    """Run commands as a person does who has sourced what `dev` names, with nothing else on the path."""
+    bare = {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), "XDG_CONFIG_HOME": "/nowhere"}
+    return subprocess.run(
+        ["bash", "-c", f"source '{document['source']}'; {commands}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=bare,
+        cwd="/",
+    )
+
+
+def test_it_stays_the_same_between_starts_and_restarts_what_is_killed(tmp_path: Path) -> None:
+    with Dev(tmp_path, "first") as dev:
+        first = dev.ready()
+        assert "removes nothing" in dev.log.read_text()
+        assert stat.S_IMODE(Path(first["source"]).stat().st_mode) == 0o600
+        doctor = shell(first, "springline doctor")
         assert doctor.returncode == 0, doctor.stdout
-        children = json.loads((Path(document["folder"]) / "children.json").read_text())
+        with Dev(tmp_path, "second") as second:
+            assert second.process.wait(60) == 2
+            assert f"process {dev.process.pid}" in second.log.read_text()
+        children = dev.children(first["folder"])
         os.kill(children["worker-1"]["pid"], signal.SIGKILL)
-        wait_for(lambda: "worker-1 ended with code -9; starting it again" in log.read_text(), process, log)
-        made = springline("table", "create", "flights", "--schema", '[{"name":"x","type":"long"}]')
+        dev.says("worker-1 ended with code -9; starting it again\n")
+        time.sleep(4)  # It has begun to come up, and is killed once more.
+        os.kill(dev.children(first["folder"])["worker-1"]["pid"], signal.SIGKILL)
+        dev.says("worker-1 is ready again")
+        made = shell(first, """springline table create flights --schema '[{"name":"x","type":"long"}]'""")
         assert made.returncode == 0, made.stderr
-        children = json.loads((Path(document["folder"]) / "children.json").read_text())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()
+        children = dev.children(first["folder"])
+        dev.end()
         for child in children.values():
             assert start_mark(child["pid"]) != child["started"]
-        assert not Path(document["folder"]).exists()
         with pytest.raises(httpx.TransportError):
-            httpx.get(document["api"])
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+            httpx.get(first["api"])
+    (port,) = {int(first["api"].rsplit(":", 1)[1])}
+    with socket.create_server((LOOPBACK, port)), Dev(tmp_path, "third", "--workers", "2") as dev:
+        third = dev.ready()
+        assert f"port {port} (api) of the last start is taken" in dev.log.read_text()
+        same = ("temporal", "web_ui", "store", "folder", "source")
+        assert {name: third[name] for name in same} == {name: first[name] for name in same}
+        assert third["environment"]["SPRINGLINE_TOKEN"] == first["environment"]["SPRINGLINE_TOKEN"]
+        listed = shell(third, "springline table list --field tables.0.name; temporal workflow count")
+        assert listed.stdout.splitlines()[0] == "flights", listed.stderr
+        assert int(listed.stdout.rsplit(":", 1)[1]) >= 1, "Temporal's database is the one of before"
+        dev.end()
+
+
+def test_what_is_temporary_is_removed_at_the_end(tmp_path: Path) -> None:
+    with Dev(tmp_path, "only", "--temporary") as dev:
+        document = dev.ready()
+        assert f"removes {document['folder']} with all tables" in dev.log.read_text()
+        dev.end()
+    assert not Path(document["folder"]).exists()
+
+
+def test_fresh_removes_what_a_stack_left_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    home = HomeFolder(folder, print)
+    assert home.is_new
+    home.remember(secret="s", ports={"api": 1})
+    assert stat.S_IMODE((folder / "dev.json").stat().st_mode) == 0o600
+    with pytest.raises(ToolMisconfigured, match=f"process {os.getpid()}"):
+        HomeFolder(folder, print)
+    for name in ("temporal.db-wal", "mine.txt"):
+        (folder / name).touch()
+    (folder / "store").mkdir()
+    home.close(keep=False)
+    again = HomeFolder(folder, print)
+    assert again.memory == {"secret": "s", "ports": {"api": 1}}
+    again.close(keep=False)
+    fresh = HomeFolder(folder, print, fresh=True)
+    assert fresh.memory == {}
+    fresh.close(keep=False)
+    assert {file.name for file in folder.iterdir()} == {"mine.txt", "owner.lock"}
 
 
 class Stub(EmbeddedStack):
-    """A stack whose worker dies at the given moments; nothing of it is real but what `watch` sees."""
+    """A stack whose worker dies at the given moments; nothing of it is real but what `watch` sees.
 
-    def __init__(self, folder: Path, deaths: list[float]) -> None:
+    `takes` is how long the worker takes until it is ready, in seconds.
+    """
+
+    def __init__(self, folder: Path, deaths: list[float], takes: float = 1.0) -> None:
         super().__init__(folder, scope=Scope("acme", "dev"))
         self.now = 0.0
         self.deaths = deaths
-        self.starts: list[tuple[str, float]] = []
+        self.takes = takes
+        self.dead = False
+        self.starts: list[float] = []
 
     def dead_children(self) -> dict[str, int]:
         if self.deaths and self.now >= self.deaths[0]:
             self.deaths.pop(0)
-            return {"worker-1": -9}
-        return {}
+            self.dead = True
+        return {"worker-1": -9} if self.dead else {}
 
     def start_child(self, name: str, *, wait: bool = True) -> None:
-        self.starts.append((name, self.now))
+        assert not wait, "whoever waits does not see what else dies"
+        self.dead = False
+        self.starts.append(self.now)
+
+    def lacks(self, name: str) -> str | None:
+        return None if self.now - self.starts[-1] >= self.takes else "no answer yet"
 
     def pause(self, seconds: float) -> None:
         if self.now > 100:
@@ -100,19 +187,52 @@ class Stub(EmbeddedStack):
         self.now += seconds
 
 
-def test_whatever_dies_now_and_then_is_started_again(tmp_path: Path) -> None:
-    stack = Stub(tmp_path, [2.0, 20.0, 40.0])
+def test_whatever_dies_now_and_then_is_started_again_at_once(tmp_path: Path) -> None:
+    stack = Stub(tmp_path, [2.0, 5.0, 20.0, 40.0])
     with pytest.raises(KeyboardInterrupt):
         watch(stack, pause=stack.pause, clock=lambda: stack.now)
-    assert stack.starts == [("worker-1", 2.0), ("worker-1", 20.0), ("worker-1", 40.0)]
+    assert stack.starts == [2.0, 5.0, 20.0, 40.0]
 
 
-def test_what_dies_right_after_its_start_is_given_up(tmp_path: Path) -> None:
-    stack = Stub(tmp_path, [2.0, 4.0])
-    stack.child = lambda name: _Dead()  # type: ignore[method-assign, assignment, return-value]
-    with pytest.raises(ToolFailed, match=r"worker-1 ended with code -9 again:\nwhy it died"):
+def test_what_dies_while_it_comes_up_is_started_again_a_little_later(tmp_path: Path) -> None:
+    stack = Stub(tmp_path, [2.0, 6.0, 12.0, 60.0], takes=10.0)
+    with pytest.raises(KeyboardInterrupt):
         watch(stack, pause=stack.pause, clock=lambda: stack.now)
-    assert stack.starts == [("worker-1", 2.0)]
+    assert stack.starts == [2.0, 7.0, 14.0, 60.0]
+
+
+def test_what_is_never_ready_is_given_up(tmp_path: Path) -> None:
+    stack = Stub(tmp_path, [float(second) for second in range(2, 100)], takes=1_000.0)
+    stack.child = lambda name: _Dead()  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ToolFailed, match=r"worker-1 ended with code -9, 5 times in a row before .*:\nwhy it died"):
+        watch(stack, pause=stack.pause, clock=lambda: stack.now)
+    assert len(stack.starts) == 5
+
+
+class Starting(Stub):
+    """A stack whose worker ends with these codes, one after the other, before it is ready; None: it gets ready."""
+
+    def __init__(self, folder: Path, codes: list[int | None]) -> None:
+        super().__init__(folder, [])
+        self.codes = codes
+        self.exit_code: int | None = None
+
+    def child(self, name: str) -> Any:
+        return self
+
+    def wait_ready(self, name: str, timeout_s: float = 0) -> None:
+        self.exit_code = self.codes.pop(0)
+        if self.exit_code is not None:
+            raise ToolFailed("ended")
+
+
+def test_what_is_killed_while_the_stack_comes_up_is_started_again(tmp_path: Path) -> None:
+    stack = Starting(tmp_path, [-9, -9, None])
+    stack.wait_through_kills("worker-1")
+    assert len(stack.starts) == 2
+    for codes in ([1], [-9] * 5):
+        with pytest.raises(ToolFailed):
+            Starting(tmp_path, [*codes]).wait_through_kills("worker-1")
 
 
 class _Dead:

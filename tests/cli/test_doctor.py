@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from springline.api.tokens import make_token
 from springline.cli import doctor
 from springline.cli.doctor import examine_store, judge_clock
+from springline.cli.doctor_page import page
 from springline.cli.findings import Finding, State, exit_code, fine, skipped, unreachable, wrong
+from springline.cli.variables import unknown_variables
 from springline.local.ports import free_ports
 from springline.paths import ObjectPath
 from springline.storage.faults import Decision, FaultyStore, Kind, Operation
@@ -32,6 +35,7 @@ from springline.storage.port import (
     StoreMisconfigured,
     StoreUnknown,
 )
+from tests.api.conftest import ACME, SECRET
 from tests.cli.conftest import Cli, Ended, Served
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
 
@@ -370,3 +374,83 @@ def test_an_emulator_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPat
     assert doctor.bucket_endpoint() == "https://storage.googleapis.com"
     monkeypatch.setenv(EMULATOR_VARIABLE, "127.0.0.1:4443")
     assert doctor.bucket_endpoint() == "http://127.0.0.1:4443"
+
+
+# What users get wrong.
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SPRINGLINE_STOER_URL", "SPRINGLINE_STORE_URL"),
+        ("SPRINGLINE_STORE", "SPRINGLINE_STORE_URL"),
+        ("SPRINGLINE_API", None),
+        ("SPRNGLINE_TOKEN", "SPRINGLINE_TOKEN"),
+        ("springline_token", "SPRINGLINE_TOKEN"),
+        ("SPRINGLINE_WORLD_PEACE", None),
+    ],
+)
+def test_a_misspelt_variable_is_told_the_nearest(
+    name: str, nearest: str | None, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    ended = cli("doctor", "--store", tmp_path.as_uri())
+    found = by_name(ended)[name]
+    assert (ended.code, found["state"]) == (2, "wrong")
+    assert nearest is None or nearest in found["remedy"]
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    assert unknown_variables(["PATH", "SPRING_PROFILES_ACTIVE", "STRIPE_TOKEN", "SPRINGLINE_API_URL"]) == {}
+
+
+def test_a_misspelt_folder_is_told_the_store_beside_it(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "lake" / ".springline").mkdir(parents=True)
+    found = by_name(cli("doctor", "--store", (tmp_path / "lkae").as_uri()))
+    assert (tmp_path / "lake").as_uri() in found["store"]["remedy"]
+    assert not (tmp_path / "lkae").exists()
+    found = by_name(cli("doctor", "--store", (tmp_path / "nowhere" / "lake").as_uri()))
+    assert found["store"]["state"] == "wrong"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def token_of(ended: Ended) -> dict[str, Any]:
+    return by_name(ended)["token"]
+
+
+def test_the_token_is_tried_on_the_api(api: Served, cli: Cli, tmp_path: Path) -> None:
+    where = ("doctor", "--store", tmp_path.as_uri())
+    good = token_of(cli(*where))
+    assert good["state"] == "ok"
+    assert "workspace acme/prod" in good["what"]
+    expired = make_token(SECRET, ACME, subject="x", now_s=time.time() - 7_200)
+    other = make_token("another secret, which is long enough", ACME, subject="x")
+    for token, said in ((expired, "expired at 20"), (other, "refuses it"), ("abc", "three parts")):
+        found = token_of(cli(*where, "--token", token))
+        assert found["state"] == "wrong"
+        assert said in found["what"]
+    found = token_of(cli(*where, "--tenant", "acme", "--workspace", "dev"))
+    assert "acme/dev is looked at" in found["what"]
+
+
+def test_an_address_of_something_else_is_no_api(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("doctor", "--store", tmp_path.as_uri(), "--api", "127.0.0.1:8080", "--token", "x")
+    found = by_name(ended)
+    assert (found["api"]["state"], found["token"]["state"]) == ("wrong", "skipped")
+
+
+def test_a_person_sees_a_page_of_at_most_thirty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["store", "store permissions", "clock", "api", "token", *(f"temporal {number}" for number in range(12))]
+    all_well = page([fine("configuration", "x"), *(fine(name, "is well " * 20) for name in names)])
+    assert len(all_well.splitlines()) <= 30
+    assert all_well.endswith("All is well.\n")
+    text = page([wrong("SPRINGLINE_X", "is wrong", "Set it."), unreachable("api", "no answer", "Start it.")])
+    assert [line.split() for line in text.splitlines()] == [
+        ["configuration"],
+        ["wrong", "SPRINGLINE_X:", "is", "wrong"],
+        ["Set", "it."],
+        ["API"],
+        ["no", "answer", "api:", "no", "answer"],
+        ["Start", "it."],
+        ["1", "to", "correct,", "1", "without", "an", "answer"],
+    ]

@@ -122,6 +122,9 @@ def test_a_bad_plan_is_refused(options: list[str], field: str, lake: str, cli: C
 
 
 def test_a_plan_of_nothing_is_refused(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "tenant=acme" / "workspace=prod" / "delta"
+    folder.mkdir(parents=True)
+    (folder / "note.json").write_text("{}")
     ended = cli("rebuild", "plan", *WHERE, "--store", tmp_path.as_uri())
     assert ended.error["code"] == Code.NOT_FOUND.value
     assert "--from-rounds" in ended.error["remedy"]

@@ -58,8 +58,18 @@ def test_show_tells_where_the_state_stands(published: Published, cli: Cli) -> No
     assert document["digest"] == published.publisher.digest.state()
 
 
-def test_nothing_published_is_an_empty_state(tmp_path: Path, cli: Cli) -> None:
-    where = (*WHERE, "--store", (tmp_path / "empty").as_uri())
+@pytest.fixture
+def unpublished(tmp_path: Path) -> str:
+    """Return the URL of a store that knows the workspace, and in which nothing has been published."""
+    folder = tmp_path / "unpublished"
+    note = folder / "tenant=acme" / "workspace=prod" / "delta" / "tables"
+    note.mkdir(parents=True)
+    (note / "note.json").write_text("{}")
+    return folder.as_uri()
+
+
+def test_nothing_published_is_an_empty_state(unpublished: str, tmp_path: Path, cli: Cli) -> None:
+    where = (*WHERE, "--store", unpublished)
     document = cli("state", "show", *where).document
     assert document["revision"]["manifest_id"] == "0" * 20
     assert set(document["rows"].values()) == {0}
@@ -68,7 +78,6 @@ def test_nothing_published_is_an_empty_state(tmp_path: Path, cli: Cli) -> None:
     dumped = tmp_path / "state.json"
     assert cli("state", "dump", *where, "--out", str(dumped)).document["rows"]["runs"] == 0
     assert json.loads(dumped.read_bytes())["tables"]["runs"] == []
-    assert not (tmp_path / "empty").exists(), "reading creates nothing"
 
 
 def test_the_dump_is_the_golden_state(published: Published, tmp_path: Path, cli: Cli) -> None:
@@ -192,8 +201,8 @@ VALUES = """SELECT 1 AS a, 2 AS a, NULL AS nothing, 1.5::DECIMAL(4,1) AS d, DATE
     'a'::BLOB AS data, 170141183460469231731687303715884105727::HUGEINT AS huge, true AS yes"""
 
 
-def test_values_of_all_kinds_have_a_form(tmp_path: Path, cli: Cli) -> None:
-    where = (*WHERE, "--store", (tmp_path / "empty").as_uri())
+def test_values_of_all_kinds_have_a_form(unpublished: str, cli: Cli) -> None:
+    where = (*WHERE, "--store", unpublished)
     (row,) = cli("query", VALUES, *where).document["rows"]
     assert row == {
         "a": 1,
@@ -214,8 +223,8 @@ def test_values_of_all_kinds_have_a_form(tmp_path: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("sql", ["DROP TABLE runs", "SELECT * FROM read_text('/etc/passwd')", "SELEC 1", ""])
-def test_a_query_that_does_not_read_the_tables_is_bad_input(tmp_path: Path, sql: str, cli: Cli) -> None:
-    ended = cli("query", sql, *WHERE, "--store", (tmp_path / "empty").as_uri())
+def test_a_query_that_does_not_read_the_tables_is_bad_input(unpublished: str, sql: str, cli: Cli) -> None:
+    ended = cli("query", sql, *WHERE, "--store", unpublished)
     assert (ended.code, ended.error["field"], ended.error["value"]) == (2, "SQL", sql)
 
 

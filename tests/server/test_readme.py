@@ -43,6 +43,7 @@ def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
             "SPRINGLINE_API_URL": stack.api_url,
             "SPRINGLINE_TOKEN": stack.token(),
             "PATH": os.environ.get("PATH", os.defpath),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
         }
         printed = Shell(tmp_path / "programs", tmp_path, environment).follow(page)
     check(printed)

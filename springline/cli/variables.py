@@ -1,0 +1,30 @@
+"""Which `SPRINGLINE_*` variables mean something, so that a misspelt one is not taken for one that is not set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from springline.config import PREFIX, Settings
+
+_OF_COMMANDS = frozenset(
+    {"API_URL", "TOKEN", "TOKEN_FILE", "PROFILE", "TENANT", "WORKSPACE", "CACHE_DIR", "TEMPORAL_CLI"}
+)
+_OF_TESTS = frozenset({"TEST_SERVER", "TEST_SEED", "FAKE_GCS_SERVER", "RECORD_HISTORIES", "MAX_CACHED_WORKFLOWS"})
+KNOWN = frozenset(
+    f"{PREFIX}{name}" for name in (*(name.upper() for name in Settings.model_fields), *_OF_COMMANDS, *_OF_TESTS)
+)
+
+
+def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
+    """Return the variables that look like ours and mean nothing, each with the nearest that does, None if none is."""
+    unknown: dict[str, str | None] = {}
+    for name in sorted(environment):
+        plain = name.upper()
+        ours = plain.startswith(PREFIX) or get_close_matches(plain.split("_")[0], [PREFIX.rstrip("_")], 1, 0.85)
+        if not ours or name in KNOWN:
+            continue
+        nearest = get_close_matches(plain, KNOWN, 1, 0.8)
+        if plain.startswith(PREFIX) or nearest:
+            unknown[name] = nearest[0] if nearest else None
+    return unknown

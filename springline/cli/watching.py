@@ -1,0 +1,53 @@
+"""Looking at something again and again: in place on a terminal, one JSON document for each change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import BaseModel
+
+from springline.cli.documents import Document, emit
+from springline.cli.grid import Format
+from springline.cli.session import session
+
+EVERY_SECONDS = 1.0
+
+WatchOption = Annotated[
+    bool, typer.Option("--watch", help="Go on, and show it anew when it changes; Ctrl-C ends it, with exit code 130.")
+]
+
+
+def watched(look: Callable[[], Document], *, pause: Callable[[float], object] = time.sleep) -> NoReturn:
+    """Show what `look` returns, again whenever it has changed, until Ctrl-C; raises what `look` raises."""
+    if session().form_here() is Format.TABLE:
+        _in_place(look, pause)
+    _as_documents(look, pause)
+
+
+def _as_documents(look: Callable[[], Document], pause: Callable[[float], object]) -> NoReturn:
+    last: Any = None
+    while True:
+        plain = _plain(look())
+        if plain != last:
+            emit(plain, compact=session().form is not Format.CSV)
+            last = plain
+        pause(EVERY_SECONDS)
+
+
+def _in_place(look: Callable[[], Document], pause: Callable[[float], object]) -> NoReturn:
+    from rich.live import Live  # noqa: PLC0415 - for people only
+    from rich.text import Text  # noqa: PLC0415
+
+    from springline.cli.present import document_text  # noqa: PLC0415
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(Text.from_ansi(document_text(_plain(look()))), refresh=True)
+            pause(EVERY_SECONDS)
+
+
+def _plain(document: Document) -> Any:
+    return document.model_dump(mode="json") if isinstance(document, BaseModel) else document
