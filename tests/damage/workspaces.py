@@ -232,7 +232,7 @@ def _of_the_reference(name: str) -> Callable[[], Awaitable[Made]]:
     return make
 
 
-REFERENCE_EVENTS = 24
+REFERENCE_EVENTS = 12
 
 WORKSPACES: list[Callable[[], Awaitable[Made]]] = [
     published,
