@@ -1,4 +1,6 @@
-"""Worker Deployment versions: which build gets new runs, and how the runs of older builds come to an end (design 9).
+"""Worker Deployment versions: which build gets new runs, and how the runs of older builds come to an end.
+
+See docs/protocol.md#deploy.
 
 Every run is pinned to the build that began it. A new build becomes current once its workers poll; from then on new
 runs are its own. Sequencers of older builds are asked to end, which takes nobody's request with it, and their next

@@ -1,4 +1,7 @@
-"""The ledger's sequencer as the rest sees it: appends and foreign events through LedgerWorkflow (design 4.1)."""
+"""The ledger's sequencer as the rest sees it: appends and foreign events through LedgerWorkflow.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

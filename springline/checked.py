@@ -1,4 +1,4 @@
-"""JSON objects that carry a checksum of themselves, for those that no hash names elsewhere (design 2).
+"""JSON objects that carry a checksum of themselves, for those that no hash names elsewhere (docs/formats.md#checksum).
 
 The last member is `"checksum": "sha256:..."`: the SHA-256 of the object's own bytes, with zeros in the place of its 64
 digits. So every byte is covered, whoever wrote it and however it is laid out, and readers that do not know the member

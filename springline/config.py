@@ -197,7 +197,9 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 
 
 def fold_config(settings: Settings, tenant: str, workspace: str) -> FoldConfig:
-    """Return under which rules a workspace's ledger is folded, as every process must do it alike (design 4.2).
+    """Return under which rules a workspace's ledger is folded, as every process must do it alike.
+
+    See docs/protocol.md#state-of-a-set.
 
     A state that was folded under others is refused, by the fingerprint in its manifest: see `FoldConfig`.
     """

@@ -157,7 +157,7 @@ def checkpoint_workflow_id(tenant: str, workspace: str, table_id: str) -> str:
 
 
 def ledger_workflow_id(tenant: str, workspace: str) -> str:
-    """Return the id that makes Temporal keep one sequencer per workspace (design 4.1)."""
+    """Return the id that makes Temporal keep one sequencer per workspace (docs/protocol.md#ledger-rounds)."""
     return f"ledger/{tenant}/{workspace}"
 
 

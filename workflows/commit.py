@@ -1,4 +1,4 @@
-"""CommitWorkflow: the one sequencer of a table (design 3.2).
+"""CommitWorkflow: the one sequencer of a table (docs/protocol.md#commit-rounds).
 
     callers --update "commit"--> queue --> round --> reserve -> write_log -> write_marker --> answers
                                                                                     |

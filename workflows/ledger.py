@@ -1,4 +1,4 @@
-"""LedgerWorkflow: the one sequencer of a workspace's ledger (design 4.1).
+"""LedgerWorkflow: the one sequencer of a workspace's ledger (docs/protocol.md#ledger-rounds).
 
     callers --update "append"--> queue --+
     callers --update "ingest"--> queue --+--> round --> admit | admit_foreign --> append + fold --> publish --> answers

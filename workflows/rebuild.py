@@ -1,4 +1,4 @@
-"""RebuildWorkflow: the projections of a workspace from events that are named one by one (design 5).
+"""RebuildWorkflow: the projections of a workspace from events that are named one by one (docs/protocol.md#rebuild).
 
     plan_rebuild -> read_slice, scan_segment (side by side) -> plan_shards -> fold_shard (side by side) -> assemble
                  -> switch_in (full, catch-up) | compare (verify) -> write_report

@@ -32,7 +32,9 @@ class RebuildStart(Message):
 
 
 class RebuildResult(Message):
-    """Result of RebuildWorkflow, with the fields that operators of the reference know first (S 3.1).
+    """Result of RebuildWorkflow, with the fields that operators of the reference know first.
+
+    See docs/formats.md#rebuild-result.
 
     `events_processed` counts the distinct events that were folded, `events_skipped` those listed at or below the
     floor of a catch-up. `gap_count`: accepted events that the manifest does not list. `visibility_status` is

@@ -1,4 +1,7 @@
-"""How a refusal, or anything else that goes wrong, becomes an HTTP answer: one body for all of them (design 10)."""
+"""How a refusal, or anything else that goes wrong, becomes an HTTP answer: one body for all of them.
+
+See docs/formats.md#errors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens (JWT) and what they allow (design 10, `operations` 6.1).
+"""Who is asking: bearer tokens (JWT) and what they allow (docs/formats.md#tokens).
 
 A token is signed with the one configured key source: an HS256 secret, or RS256 keys from a JWKS URL. Which
 algorithm counts is decided by that configuration, never by the token.

@@ -1,4 +1,4 @@
-"""Routes of commits: stage, commit, and what became of a key (S 7.2)."""
+"""Routes of commits: stage, commit, and what became of a key (docs/formats.md#commit-request)."""
 
 from __future__ import annotations
 

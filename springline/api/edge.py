@@ -1,4 +1,5 @@
-"""What every request is held to before a route, or anybody else, looks at it (design 3.1: a request hurts nobody else).
+"""What every request is held to before a route, or anybody else, looks at it (docs/protocol.md#bounded: a request hurts
+nobody else).
 
 The checks go by kind and not by route, so that no route can forget them: length and form of method, path, query and
 headers; that a body is JSON in UTF-8, not too deep, not of too many values, without NUL, halves of surrogate pairs or
@@ -60,7 +61,8 @@ class BoundedHead:
 class BoundedBody:
     """Reads the body before the route runs, and refuses one that is too large or cannot be what a route takes.
 
-    `limit`: the most bytes it may have (S 7.2: 5 MiB). `within_s`: how long it may take to arrive.
+    `limit`: the most bytes it may have (docs/formats.md#commit-request: 5 MiB). `within_s`: how long it may take to
+    arrive.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int = bounds.MAX_BODY_BYTES, within_s: float = BODY_S) -> None:

@@ -1,4 +1,7 @@
-"""Routes of the ledger: append events, take in foreign ones, and where the workspace stands (design 4.1, 10)."""
+"""Routes of the ledger: append events, take in foreign ones, and where the workspace stands.
+
+See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Sequencers(Protocol):
 
 
 class Ledger(Protocol):
-    """Appending to the ledger of a workspace; its sequencer is the only writer (design 4.1)."""
+    """Appending to the ledger of a workspace; its sequencer is the only writer (docs/protocol.md#ledger-rounds)."""
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
         """Return what became of the events, a refusal included; raises `Refused` (UNAVAILABLE) if that is not known."""
@@ -56,7 +56,7 @@ class Ledger(Protocol):
 
 
 class Rebuilds(Protocol):
-    """Rebuilding the projections of a workspace, one rebuild at a time (design 5).
+    """Rebuilding the projections of a workspace, one rebuild at a time (docs/protocol.md#rebuild).
 
     All raise `Refused`, UNAVAILABLE if there is no answer in time.
     """

@@ -1,4 +1,4 @@
-"""Routes of rebuilds: start, watch, cancel, and read what came of one (design 5, S 4)."""
+"""Routes of rebuilds: start, watch, cancel, and read what came of one (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 

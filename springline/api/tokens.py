@@ -1,4 +1,4 @@
-"""Making bearer tokens: what the embedded stack and `springline token` hand out (design 10)."""
+"""Making bearer tokens: what the embedded stack and `springline token` hand out (docs/formats.md#tokens)."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 To a person at a terminal one line says why; elsewhere it is one JSON document.
 
 The document is the body that the HTTP API answers with: `code, message, field, value, remedy`, on version
-conflicts `latest_version` and `commits_since`, and `requestId` if the API gave one. Exit codes (design 10):
-0 done, 2 bad input, 3 conflict, 4 try again.
+conflicts `latest_version` and `commits_since`, and `requestId` if the API gave one. Exit codes
+(docs/formats.md#exit-codes): 0 done, 2 bad input, 3 conflict, 4 try again.
 """
 
 from __future__ import annotations

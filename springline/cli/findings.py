@@ -68,7 +68,7 @@ def skipped(name: str, why: str) -> Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 2 if something is wrong, else 4 if something is out of reach, else 0 (design 10)."""
+    """Return 2 if something is wrong, else 4 if something is out of reach, else 0 (docs/formats.md#exit-codes)."""
     states = {finding.state for finding in findings}
     if State.WRONG in states:
         return EXIT_BAD_INPUT

@@ -1,4 +1,4 @@
-"""Recovering one table from storage alone (design 3.3 rule 2)."""
+"""Recovering one table from storage alone (docs/protocol.md#rule-2)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ async def recover_table(
     """Complete or abandon whatever the table has in flight and return a report of it.
 
     A registered table whose coordinator is lost gets a new one from its log, with the markers that the newest log
-    file calls for (design 3.2); `damaged`: what cannot be read of its registry, its coordinator and its markers is
-    replaced, too; `markers`: with all markers that any log file calls for. The report holds
-    `table_id`, `root`, `before` and `after` (`latest_version` by the coordinator, null if there is none, and
-    `inflight`), `rebuilt_coordinator`, and `done`, one entry for each reservation that was brought to an end; with
-    `damaged` the objects that were `replaced` besides the coordinator; with `markers` also `markers_written` and the
-    `findings` that are left.
+    file calls for (docs/protocol.md#commit-rounds); `damaged`: what cannot be read of its registry, its coordinator and
+    its markers is replaced, too; `markers`: with all markers that any log file calls for. The report holds `table_id`,
+    `root`, `before` and `after` (`latest_version` by the coordinator, null if there is none, and `inflight`),
+    `rebuilt_coordinator`, and `done`, one entry for each reservation that was brought to an end; with `damaged` the
+    objects that were `replaced` besides the coordinator; with `markers` also `markers_written` and the `findings` that
+    are left.
     """
     replaced = await mend_registry(store, id_or_name) if damaged else []
     table = await find_table(store, id_or_name)

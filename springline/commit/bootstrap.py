@@ -1,4 +1,4 @@
-"""A table whose coordinator object is missing: rebuild it from the log (design 3.2, last sentence)."""
+"""A table whose coordinator object is missing: rebuild it from the log (docs/protocol.md#commit-rounds)."""
 
 from __future__ import annotations
 

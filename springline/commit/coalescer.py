@@ -1,4 +1,4 @@
-"""Many concurrent commits of one process to one table become few batches (design 3.2)."""
+"""Many concurrent commits of one process to one table become few batches (docs/protocol.md#commit-rounds)."""
 
 from __future__ import annotations
 

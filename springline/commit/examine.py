@@ -1,4 +1,7 @@
-"""Reading what is stored about requests: their markers and their staged payloads (design 3.1, 3.3 rule 6)."""
+"""Reading what is stored about requests: their markers and their staged payloads.
+
+See docs/protocol.md#commits, docs/protocol.md#rule-6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finalizing a reservation, and settling whatever a table has in flight without its owner (design 3.3 rule 2)."""
+"""Finalizing a reservation, and settling whatever a table has in flight without its owner (docs/protocol.md#rule-2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Writing the log file of a reservation: the step at which a commit happens (design 3.3 rules 2, 3, 4 and 6).
+"""Writing the log file of a reservation: the step at which a commit happens.
+
+See docs/protocol.md#rule-2, docs/protocol.md#rule-3, docs/protocol.md#rule-4, docs/protocol.md#rule-6.
 
 Owner and helper run the same code. What can be found at the reserved version decides:
 

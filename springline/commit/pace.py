@@ -1,4 +1,4 @@
-"""How often a store takes a write to one object name, learnt from what it refuses (design 3.2).
+"""How often a store takes a write to one object name, learnt from what it refuses (docs/protocol.md#commit-rounds).
 
 Google Cloud Storage takes about one write a second to one name. Once a name's writes were refused for that reason,
 the next ones are held back until their time has come, instead of being sent, refused and sent again. Nobody tells

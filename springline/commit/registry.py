@@ -1,4 +1,7 @@
-"""Looking tables up: by id or by name, and where a table's root is (design 10, 3.3 rule 2)."""
+"""Looking tables up: by id or by name, and where a table's root is.
+
+See docs/formats.md#table-registry, docs/protocol.md#rule-2.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Reserving the next version for a round: the step that decides who commits now (design 3.1, 3.2).
+"""Reserving the next version for a round: the step that decides who commits now.
 
-Nothing is refused before what is in flight is complete and the markers were read once more after that (rule 6):
-a request that a dead owner had already carried into the log must never be told that it lost.
+See docs/protocol.md#commits, docs/protocol.md#commit-rounds.
+
+Nothing is refused before what is in flight is complete and the markers were read once more after that
+(docs/protocol.md#rule-6): a request that a dead owner had already carried into the log must never be told that it lost.
 """
 
 from __future__ import annotations
@@ -79,8 +81,8 @@ class Finished:
 async def reserve(table: Table, round_: Round, finished: Finished | None = None) -> ReserveResult:
     """Answer what can be answered and reserve the next version for the rest.
 
-    With `finished`, the same compare-and-swap also finalizes the round before (design 3.2). Safe to repeat
-    with the same round and to run twice at once.
+    With `finished`, the same compare-and-swap also finalizes the round before (docs/protocol.md#commit-rounds). Safe to
+    repeat with the same round and to run twice at once.
     """
     return await _Reserving(table, round_, finished).run()
 
@@ -164,7 +166,10 @@ class _Reserving:
         self.result.reserved = reserved
 
     async def _latest(self, latest: int, examined: Sequence[Examined]) -> int:
-        """Catch up with versions others wrote, when a `read_version` says that there may be some (rule 7)."""
+        """Catch up with versions others wrote, when a `read_version` says that there may be some.
+
+        See docs/protocol.md#rule-7.
+        """
         doubtful = any(
             request.read_version > latest or (request.mode is Mode.STRICT and request.read_version != latest)
             for request in (one.request for one in examined if one.marker is None and one.payload is not None)
@@ -274,7 +279,10 @@ class _Reserving:
         return version_conflict(code, message, read_version=read, latest=latest, since=later)
 
     async def _table_refusal(self, candidate: Eligible, latest: int) -> Refusal | None:
-        """Judge the payload against the table, and the table's features as it would leave them (design 3.1)."""
+        """Judge the payload against the table, and the table's features as it would leave them.
+
+        See docs/protocol.md#commits.
+        """
         payload = candidate.payload
         try:
             state = await self.table.facts.state(latest)

@@ -1,4 +1,6 @@
-"""Reading a table's latest version, protocol and metadata from its log, without ever listing (design 2, 3.3 rule 7).
+"""Reading a table's latest version, protocol and metadata from its log, without ever listing.
+
+See docs/protocol.md#stores, docs/protocol.md#rule-7.
 
 Versions are contiguous, so the latest one is found by asking for the next one until it is missing. Where to
 begin is told by `_last_checkpoint`, or by a caller who knows a version that exists.

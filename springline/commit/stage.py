@@ -1,4 +1,7 @@
-"""Staging: putting a commit's payload where its request can name it (S 1.8, S 7.2)."""
+"""Staging: putting a commit's payload where its request can name it.
+
+See docs/formats.md#staged-payload, docs/formats.md#commit-request.
+"""
 
 from __future__ import annotations
 

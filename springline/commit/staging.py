@@ -1,4 +1,4 @@
-"""Removing staged payloads that nobody can need any more (design 3.3 rule 8). Inventory: this may list."""
+"""Removing staged payloads that nobody can need any more (docs/protocol.md#rule-8). Inventory: this may list."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def clean_staging(
 
     `now_ms` in milliseconds since 1970. With `dry_run` nothing is removed and `removed` counts what would be.
     The coordinator is read after each batch of names was listed, right before its removals. A reservation made
-    in that instant of a payload that is over a week old finds it gone and is abandoned (rule 4): its request is
-    refused, the table goes on. Raises `InvariantViolated` if the coordinator is damaged; nothing is removed
+    in that instant of a payload that is over a week old finds it gone and is abandoned (docs/protocol.md#rule-4): its
+    request is refused, the table goes on. Raises `InvariantViolated` if the coordinator is damaged; nothing is removed
     then.
     """
     counts = dict.fromkeys(Verdict, 0)

@@ -1,4 +1,6 @@
-"""Creating and adopting tables: a handful of create-only puts that any crash leaves completable (design 10).
+"""Creating and adopting tables: a handful of create-only puts that any crash leaves completable.
+
+See docs/formats.md#table-registry.
 
 The order is: root claim, version 0 (create only), registry entry, coordinator, name claim. Everything that can be
 refused is found out by reads before the first put. What a crash, or the loss of a race, leaves behind:

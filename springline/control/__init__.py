@@ -1,1 +1,1 @@
-"""Pure decisions: what may be appended, and what must follow it (design 4.3). No I/O, no clock."""
+"""Pure decisions: what may be appended, and what must follow it (docs/protocol.md#admission). No I/O, no clock."""

@@ -1,4 +1,6 @@
-"""The coordinator object: a table's latest version and the one reservation in flight (S 1.8, design 3.2).
+"""The coordinator object: a table's latest version and the one reservation in flight.
+
+See docs/formats.md#coordinator, docs/protocol.md#commit-rounds.
 
 The reference's fields keep their names, order and meaning; ours follow them. A reservation without `members`
 was written by the reference and stands for one strict request whose key is `commit_id`.

@@ -1,4 +1,4 @@
-"""Version 0 of a table that we create: its exact bytes, from the request alone (design 10).
+"""Version 0 of a table that we create: its exact bytes, from the request alone (docs/formats.md#table-registry).
 
 The same request, id and time always give the same bytes, so that a repeated creation finds its own file. Only
 plain tables are made: features that ask writers for more are left to engines, whose tables can be adopted.

@@ -72,7 +72,9 @@ def _object(value: Any) -> dict[str, Any]:
 def append_conflict(
     read_version: int, txn_apps: frozenset[str], later: Iterable[VersionFacts]
 ) -> tuple[Code, str] | None:
-    """Say why a blind append computed from `read_version` may not follow the `later` versions, or None (design 3.1).
+    """Say why a blind append computed from `read_version` may not follow the `later` versions, or None.
+
+    See docs/protocol.md#commits.
 
     Only a change of metadata or protocol, or a use of the same `txn` application id, stands in its way.
     """

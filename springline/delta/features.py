@@ -1,7 +1,7 @@
 """Which Delta tables a coordinator may commit to: an allow-list of table features, refused ones by name.
 
 A coordinator here copies a writer's payload into the log byte for byte and, for blind appends, under a
-version the writer did not choose (design 3.1). A table feature is therefore safe if what it demands of a
+version the writer did not choose (docs/protocol.md#commits). A table feature is therefore safe if what it demands of a
 commit can be met by the *writer* before it knows the version its commit will get. It is refused if a commit's
 content depends on the version it gets or on the commits just before it (timestamps that must grow, row ids
 that continue a counter), or if somebody else decides who wins.
@@ -11,7 +11,7 @@ append-only and column mapping are promises of the writer. A strict commit carri
 computed; our own Python client appends only to tables for which `writer_duties` is empty.
 
 Sources: the feature names and the versions that imply them are those of the Delta transaction protocol; which
-of them other readers take is in the peers' specification, 6.1.
+of them other readers take is their makers' to say.
 """
 
 from __future__ import annotations

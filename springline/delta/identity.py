@@ -1,4 +1,4 @@
-"""Who a request is: keys, payload hashes and request hashes (S 1.8, design 3.1).
+"""Who a request is: keys, payload hashes and request hashes (docs/formats.md#request-hash, docs/protocol.md#commits).
 
 A request whose payload carries a fingerprint (`springline.delta.payload.fingerprint_of`) is the same as another when
 key, mode, operation and fingerprint agree, whatever files, bytes and `read_version` came with it: a writer that
@@ -42,7 +42,7 @@ def _hash_of(fields: dict[str, str | int | None]) -> str:
 
 
 def strict_request_hash(key: str, read_version: int | None, staged_path: str, payload_sha256: str) -> str:
-    """Return the reference's request hash, which is ours for strict commits (S 1.8)."""
+    """Return the reference's request hash, which is ours for strict commits (docs/formats.md#request-hash)."""
     return _hash_of(
         {
             "idempotency_key": key,

@@ -1,4 +1,7 @@
-"""Decisions on a reservation from what is stored: the guards of the protocol, each by name (design 3.3)."""
+"""Decisions on a reservation from what is stored: the guards of the protocol, each by name.
+
+See docs/protocol.md#commit-rules.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,14 @@ class MarkerVerdict(Enum):
     WRITTEN = "written"
     """Somebody completed this very reservation."""
     VOID = "void"
-    """A member already has another version: writing the log would commit it twice (rule 6)."""
+    """A member already has another version: writing the log would commit it twice (docs/protocol.md#rule-6)."""
 
 
 def judge_markers(inflight: Inflight, log_path: str, markers: Sequence[Marker | None]) -> MarkerVerdict:
-    """Judge a reservation by its members' markers, read after the reservation was read or written (rule 6)."""
+    """Judge a reservation by its members' markers, read after the reservation was read or written.
+
+    See docs/protocol.md#rule-6.
+    """
     present = [marker for marker in markers if marker is not None]
     if any((marker.version, marker.delta_log_path) != (inflight.version, log_path) for marker in present):
         return MarkerVerdict.VOID
@@ -30,7 +36,7 @@ def judge_markers(inflight: Inflight, log_path: str, markers: Sequence[Marker | 
 
 
 def is_own_reservation(inflight: Inflight, round_id: str, requests: Sequence[CommitRequest]) -> bool:
-    """Say whether a reservation found in the coordinator is the one this round tried to make (rule 6, last part).
+    """Say whether a reservation found in the coordinator is the one this round tried to make (docs/protocol.md#rule-6).
 
     A round of several is known by its round id; a single request by its key and its very staged object, so
     that another payload under the same key never passes for it.
@@ -48,7 +54,7 @@ def is_own_reservation(inflight: Inflight, round_id: str, requests: Sequence[Com
 
 
 def marker_is_ours(existing: Marker, wanted: Marker, inflight: Inflight, payload_sha256: str) -> bool:
-    """Say whether a marker that is already there answers this reservation (rule 2).
+    """Say whether a marker that is already there answers this reservation (docs/protocol.md#rule-2).
 
     The reference, completing a single reservation of ours, writes its own request hash; that one counts too.
     """

@@ -1,4 +1,6 @@
-"""Idempotency keys: canonical lower-case UUIDv7 (S 1.8, RFC 9562), who names them where, what a text stands for."""
+"""Idempotency keys: canonical lower-case UUIDv7 (docs/formats.md#idempotency-keys, RFC 9562), who names them where,
+what a text stands for.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ def check_key(key: object, *, field: str = BODY_FIELD) -> str:
 
 
 def key_of(header: str | None, body: str | None) -> str:
-    """Return the key of a request that may carry it in a header, in its body, or equally in both (design 10).
+    """Return the key of a request that may carry it in a header, in its body, or equally in both.
+
+    See docs/formats.md#commit-request.
 
     Raises `Refused`: INVALID_KEY if there is none or it is not a canonical UUIDv7, KEYS_DIFFER if the two are
     not the same.

@@ -1,4 +1,4 @@
-"""Idempotency markers: the permanent answer to a key (S 1.8).
+"""Idempotency markers: the permanent answer to a key (docs/formats.md#marker).
 
 A marker is a pure function of its reservation, so that an owner and a helper that race write the same bytes.
 The reference's six fields come first; markers of our own reservations add what makes a replay decidable when
@@ -68,7 +68,10 @@ class Marker:
         return with_checksum(orjson.dumps(fields), path)
 
     def answers(self, other: Marker) -> bool:
-        """Say whether `other` is the same answer: key, version, path and request hash agree (design 3.3)."""
+        """Say whether `other` is the same answer: key, version, path and request hash agree.
+
+        See docs/protocol.md#commit-rules.
+        """
         return (self.idempotency_key, self.version, self.delta_log_path, self.request_hash) == (
             other.idempotency_key,
             other.version,

@@ -296,7 +296,10 @@ def _added_or_removed(added: dict[str, Line], removed: dict[str, Line]) -> None:
 
 
 def check_blind_append(payload: Payload) -> None:
-    """Raise `Refused` (NOT_AN_APPEND) unless the payload holds nothing but add, txn and commitInfo (design 3.1)."""
+    """Raise `Refused` (NOT_AN_APPEND) unless the payload holds nothing but add, txn and commitInfo.
+
+    See docs/protocol.md#commits.
+    """
     others = sorted(payload.kinds - BLIND_APPEND_ACTIONS)
     if others:
         raise refused(

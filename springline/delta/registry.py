@@ -1,4 +1,6 @@
-"""The table registry's records (design 10): one entry per table, one claim per root and per name."""
+"""The table registry's records (docs/formats.md#table-registry): one entry per table, one claim per root and per
+name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a caller asks of a table and what it is told: the models of a commit (S 7.2, design 3.1)."""
+"""What a caller asks of a table and what it is told: the models of a commit.
+
+See docs/formats.md#commit-request, docs/protocol.md#commits.
+"""
 
 from __future__ import annotations
 

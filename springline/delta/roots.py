@@ -54,7 +54,7 @@ def default_owner(root: str) -> str | None:
     """Return the id of the table whose default location, of old or new, `root` is; None if it is nobody's.
 
     Nobody else may have that root: a table with a coordinator and no registry entry is looked for there
-    (design 3.3 rule 2), so another id there would give one log two sequencers.
+    (docs/protocol.md#rule-2), so another id there would give one log two sequencers.
     """
     area, folder = paths.area_and_folder(root)
     table_id = folder if area else folder.rpartition("/")[2]

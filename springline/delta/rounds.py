@@ -43,7 +43,10 @@ class Eligible:
 
 
 def may_join(candidate: Eligible, paths: set[str], txn_apps: set[str], size: int) -> bool:
-    """Say whether an append fits a round that already has these paths, applications and bytes (design 3.2)."""
+    """Say whether an append fits a round that already has these paths, applications and bytes.
+
+    See docs/protocol.md#commit-rounds.
+    """
     return (
         candidate.payload.paths.isdisjoint(paths)
         and candidate.payload.txn_apps.isdisjoint(txn_apps)
@@ -135,7 +138,7 @@ def reservation(
 def fill_payload(inflight: Inflight) -> bytes:
     """Return the commit that fills an abandoned version: a commitInfo naming the request, and nothing else.
 
-    A pure function of the reservation, so that helpers that race fill with the same bytes (design 3.3 rule 4).
+    A pure function of the reservation, so that helpers that race fill with the same bytes (docs/protocol.md#rule-4).
     """
     info = {
         "commitInfo": {
@@ -150,7 +153,10 @@ def fill_payload(inflight: Inflight) -> bytes:
 
 
 def is_log_of(inflight: Inflight, log: bytes, staged: bytes | None) -> bool:
-    """Say whether an existing log file is this reservation's: equal bytes, or the recorded hash (design 3.3 rule 3)."""
+    """Say whether an existing log file is this reservation's: equal bytes, or the recorded hash.
+
+    See docs/protocol.md#rule-3.
+    """
     if staged is not None:
         return log == staged
     expected = recorded_payload_hash(inflight)

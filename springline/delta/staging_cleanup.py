@@ -1,4 +1,4 @@
-"""Which staged payloads may be removed (design 3.3 rule 8).
+"""Which staged payloads may be removed (docs/protocol.md#rule-8).
 
 A payload's age is read from its name, which is a ULID or a UUIDv7: both begin with the milliseconds since 1970
 at which they were made. A name that tells no age is kept, because nobody can say that it is old: a key that stands

@@ -1,4 +1,6 @@
-"""What somebody asks for when a table is to be created or adopted (design 10), and which names a table may have."""
+"""What somebody asks for when a table is to be created or adopted (docs/formats.md#table-registry), and which names a
+table may have.
+"""
 
 from __future__ import annotations
 

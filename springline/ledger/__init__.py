@@ -1,1 +1,4 @@
-"""Orchestration events: their types, ids, keys and bytes. Pure: no I/O, no clock, no randomness (specs E 1, 2, 6)."""
+"""Orchestration events: their types, ids, keys and bytes. Pure: no I/O, no clock, no randomness.
+
+See docs/formats.md#events, docs/events.md#event-types, docs/formats.md#identifiers.
+"""

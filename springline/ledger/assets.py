@@ -1,4 +1,4 @@
-"""Asset keys in their one spelling, `namespace.name` (E 6.6)."""
+"""Asset keys in their one spelling, `namespace.name` (docs/formats.md#asset-keys)."""
 
 from __future__ import annotations
 

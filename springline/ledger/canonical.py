@@ -1,4 +1,4 @@
-"""Canonical JSON: one text per value (E 1.3)."""
+"""Canonical JSON: one text per value (docs/formats.md#canonical-json)."""
 
 from __future__ import annotations
 

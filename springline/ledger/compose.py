@@ -1,4 +1,7 @@
-"""Events as they are written: a payload checked and put into its envelope, as canonical bytes (E 1.2, 1.3, 1.6)."""
+"""Events as they are written: a payload checked and put into its envelope, as canonical bytes.
+
+See docs/formats.md#envelope, docs/formats.md#canonical-json, docs/formats.md#event-keys.
+"""
 
 from __future__ import annotations
 

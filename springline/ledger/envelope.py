@@ -1,4 +1,7 @@
-"""Events as they stand in the ledger: the envelope, and reading it from the bytes of an object (E 1.2, 1.8)."""
+"""Events as they stand in the ledger: the envelope, and reading it from the bytes of an object.
+
+See docs/formats.md#envelope, docs/formats.md#reading-events.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,9 @@ _again = bytearray()
 def parse_event(body: bytes) -> Event:
     """Return the event in the bytes of a ledger object; raises `MalformedEvent`.
 
-    Accepted is what the reference accepts (E 1.8): any valid JSON with the known fields in their types, in any
-    order; fields it does not know are passed over, and so is the payload of an unknown `data.type`. All timestamps of
-    known fields are checked, those that no projection uses too, so that folding an event never fails.
+    Accepted is what the reference accepts (docs/formats.md#reading-events): any valid JSON with the known fields in
+    their types, in any order; fields it does not know are passed over, and so is the payload of an unknown `data.type`.
+    All timestamps of known fields are checked, those that no projection uses too, so that folding an event never fails.
     """
     try:
         event = _decode(body)

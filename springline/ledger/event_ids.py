@@ -1,4 +1,7 @@
-"""Event ids: ULIDs, 48 bits of milliseconds and 80 random bits in 26 Crockford symbols (E 1.5, design 4.1)."""
+"""Event ids: ULIDs, 48 bits of milliseconds and 80 random bits in 26 Crockford symbols.
+
+See docs/formats.md#event-ids, docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

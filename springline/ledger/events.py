@@ -1,7 +1,8 @@
-"""The 20 event types of the orchestration ledger and their nested shapes (E 2).
+"""The 20 event types of the orchestration ledger and their nested shapes (docs/events.md#event-types).
 
 Each payload is a struct tagged by `type` with its snake_case name; the envelope is in `springline.ledger.envelope`.
-Decoding a struct checks types, ranges and inner enums, and passes over fields it does not know (E 1.8).
+Decoding a struct checks types, ranges and inner enums, and passes over fields it does not know
+(docs/formats.md#reading-events).
 
 Presence when writing (E notation): an optional field that is None is left out; `labels` and `run_requests` are left
 out when empty; the other defaults (`worker_queue`, the numbers of a task definition) are written always.
@@ -113,7 +114,7 @@ class TaskError(_Shape, rename="camel"):
 
     @property
     def is_retryable(self) -> bool:
-        """Return whether another attempt makes sense: as said, else by category (E 2.6)."""
+        """Return whether another attempt makes sense: as said, else by category (docs/events.md#nested-shapes)."""
         if self.retryable is not None:
             return self.retryable
         return self.category in ("USER_CODE", "INFRASTRUCTURE", "TIMEOUT")

@@ -1,4 +1,4 @@
-"""Fingerprints that say whether two requests ask for the same (E 6.6, 6.11).
+"""Fingerprints that say whether two requests ask for the same (docs/formats.md#fingerprints).
 
 Texts are joined without escaping, as the reference does: `a|b` as one partition key gives the fingerprint of `a` and
 `b`. Where a fingerprint is made of JSON, its keys stand in the order below.
@@ -86,7 +86,10 @@ def backfill_fingerprint(
     chunk_size: int,
     max_concurrent_runs: int,
 ) -> str:
-    """Return the fingerprint of a request for a backfill; `partition_selector` as in its event (E 2.6)."""
+    """Return the fingerprint of a request for a backfill; `partition_selector` as in its event.
+
+    See docs/events.md#nested-shapes.
+    """
     selector = dict(partition_selector)
     if isinstance(selector.get("filters"), Mapping):
         selector["filters"] = dict(sorted(selector["filters"].items()))

@@ -1,4 +1,4 @@
-"""Ids that follow from other ids (E 6.1 to 6.5). Parts are not escaped: two inputs can give one text.
+"""Ids that follow from other ids (docs/formats.md#identifiers). Parts are not escaped: two inputs can give one text.
 
 Epochs are whole seconds since 1970.
 """
@@ -14,7 +14,7 @@ _CALLBACK_PREFIX: Final = "ct1_"
 
 
 def run_id_of_key(tenant: str, workspace: str, run_key: str, secret: bytes) -> str:
-    """Return the id of the run that a run key stands for; `secret` is the tenant's (E 6.2)."""
+    """Return the id of the run that a run key stands for; `secret` is the tenant's (docs/formats.md#identifiers)."""
     message = f"{tenant}:{workspace}:{run_key}".encode()
     return f"run_{_base32(hmac.digest(secret, message, hashlib.sha256)[:16])}"
 
@@ -30,22 +30,22 @@ def dispatch_id(run_id: str, task_key: str, attempt: int) -> str:
 
 
 def attempt_id(dispatch: str) -> str:
-    """Return the attempt id that belongs to a dispatch id (E 6.4)."""
+    """Return the attempt id that belongs to a dispatch id (docs/formats.md#identifiers)."""
     return f"att_{hashlib.sha256(f'attempt:{dispatch}'.encode()).hexdigest()[:24]}"
 
 
 def dispatch_task_id(dispatch: str) -> str:
-    """Return the cloud task id of a dispatch id (E 6.3)."""
+    """Return the cloud task id of a dispatch id (docs/formats.md#identifiers)."""
     return f"d_{_base32(hashlib.sha256(dispatch.encode()).digest())}"
 
 
 def timer_task_id(timer_id: str) -> str:
-    """Return the cloud task id of a timer id (E 6.3)."""
+    """Return the cloud task id of a timer id (docs/formats.md#identifiers)."""
     return f"t_{_base32(hashlib.sha256(timer_id.encode()).digest())}"
 
 
 def callback_task_id(run_id: str, task_key: str) -> str:
-    """Return the task id that a worker calls back with (E 6.5)."""
+    """Return the task id that a worker calls back with (docs/formats.md#identifiers)."""
     text = base64.urlsafe_b64encode(f"{run_id}\0{task_key}".encode()).rstrip(b"=").decode()
     return f"{_CALLBACK_PREFIX}{text}"
 

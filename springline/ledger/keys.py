@@ -1,4 +1,7 @@
-"""Idempotency keys and correlation ids as they follow from a payload (E 1.6, 1.7)."""
+"""Idempotency keys and correlation ids as they follow from a payload.
+
+See docs/formats.md#event-keys, docs/formats.md#correlation.
+"""
 
 from __future__ import annotations
 

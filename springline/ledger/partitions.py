@@ -1,4 +1,4 @@
-"""The one text of a partition's dimensions (E 6.12)."""
+"""The one text of a partition's dimensions (docs/formats.md#partition-text)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a caller asks of a workspace's ledger and what it is told (design 4.1, 10)."""
+"""What a caller asks of a workspace's ledger and what it is told.
+
+See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ _LedgerPath = Annotated[
 
 
 class NewEvent(BaseModel):
-    """One event to append. `data` is the payload with its `type`; the key is derived from it unless given (E 1.6)."""
+    """One event to append. `data` is the payload with its `type`; the key is derived from it unless given.
+
+    See docs/formats.md#event-keys.
+    """
 
     model_config = ConfigDict(frozen=True)
 

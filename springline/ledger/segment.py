@@ -1,4 +1,6 @@
-"""Segments and packs: many events in one immutable object, as exactly the bytes they have in the ledger (design 4.5).
+"""Segments and packs: many events in one immutable object, as exactly the bytes they have in the ledger.
+
+See docs/formats.md#segments.
 
 The content is JSON lines compressed with zstd, ascending by event id: `zstd -dc FILE | jq` reads it. An event's line is
 its body; a body that one line cannot hold, or that does not begin with `{`, stands as a JSON string.

@@ -1,4 +1,7 @@
-"""Timer ids: what a timer is for and when it fires, in its name (E 4.10, 6.1)."""
+"""Timer ids: what a timer is for and when it fires, in its name.
+
+See docs/events.md#fold-timers, docs/formats.md#identifiers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instants as integer nanoseconds or milliseconds since 1970 UTC, and their texts (E 1.4).
+"""Instants as integer nanoseconds or milliseconds since 1970 UTC, and their texts (docs/formats.md#timestamps).
 
 No `datetime`: it has microseconds only, and ends with the year 9999.
 """

@@ -1,9 +1,9 @@
 """The Temporal development server, tuned for us: its command line and how to tell that it is ready.
 
-What is tuned, and why (design 8, each found by measurement): the server has one history shard, and a shard hands
-out 20 task batches a second unless told otherwise; a timer that is due within a second, as each retry is, may come a
-second late, for the sake of clusters whose clocks differ; SQLite waits for the disk at every step unless it may use
-its write-ahead log; ten updates in flight per workflow are too few for a table that everybody writes to.
+What is tuned, and why (docs/protocol.md#embedded-server, each found by measurement): the server has one history shard,
+and a shard hands out 20 task batches a second unless told otherwise; a timer that is due within a second, as each retry
+is, may come a second late, for the sake of clusters whose clocks differ; SQLite waits for the disk at every step unless
+it may use its write-ahead log; ten updates in flight per workflow are too few for a table that everybody writes to.
 """
 
 from __future__ import annotations

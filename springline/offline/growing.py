@@ -1,4 +1,6 @@
-"""The state of a set of events that grows batch by batch: State(L) after each, whatever comes when (design 4.2).
+"""The state of a set of events that grows batch by batch: State(L) after each, whatever comes when.
+
+See docs/protocol.md#state-of-a-set.
 
 Batches above everything folded so far are folded forward. A late event is folded where it belongs: the state goes
 back to a point below it and everything above that point is folded again.

@@ -1,4 +1,5 @@
-"""Whether an object is an event of the workspace (E 1.1, 1.2, 1.8): what the reference's compactor takes, we take.
+"""Whether an object is an event of the workspace (docs/formats.md#event-objects, docs/formats.md#envelope,
+docs/formats.md#reading-events): what the reference's compactor takes, we take.
 
 As the sequencer judges foreign events, but any id is taken, canonical ULID or not, and no clock is asked: whether an
 event belongs to the set depends on the event alone.

@@ -1,4 +1,7 @@
-"""Which events are to be folded, and in which order they are delivered: a local file of paths (S 4.1)."""
+"""Which events are to be folded, and in which order they are delivered: a local file of paths.
+
+See docs/formats.md#rebuild-manifest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every object path, in one place: nobody else spells one (S 1, design 4 and 10).
+"""Every object path, in one place: nobody else spells one.
+
+See docs/formats.md#layout, docs/protocol.md#ledger, docs/formats.md#decided-formats.
 
 Builders return an `ObjectPath` relative to the scope and check every component; parsers exist for the paths
 that are read back. Whatever is refused is refused with `InvalidPath`. Pure: no I/O, no clock, no randomness.

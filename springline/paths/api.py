@@ -1,4 +1,7 @@
-"""Paths that the HTTP API owns: deployed manifests, idempotency records, reservations, run logs (S 1.10, 6.9)."""
+"""Paths that the HTTP API owns: deployed manifests, idempotency records, reservations, run logs.
+
+See docs/formats.md#reserved-names.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def parse_backfill_idempotency(path: str) -> str | None:
 
 
 def run_key_reservation(run_key: str) -> ObjectPath:
-    """Return the name of a run key's reservation; the empty key has one too (S 6.9)."""
+    """Return the name of a run key's reservation; the empty key has one too (docs/formats.md#reserved-names)."""
     return ObjectPath(f"run_keys/{sha256_of('run_key', run_key)[:_RESERVATION_DIGITS]}.json")
 
 

@@ -1,4 +1,7 @@
-"""Paths of the catalog's own domains: ledger, state, snapshots, manifests, locks (S 1.5, 1.10, 1.12)."""
+"""Paths of the catalog's own domains: ledger, state, snapshots, manifests, locks.
+
+See docs/formats.md#locks, docs/formats.md#reserved-names.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _STATE = re.compile(r"state/(catalog|lineage|executions|search)/snapshot_v(0|[1-
 
 
 def catalog_domain(name: str) -> CatalogDomain:
-    """Return the domain of a name, which may be a legacy one; raises `InvalidPath` for any other (S 1.12)."""
+    """Return the domain of a name, which may be a legacy one; raises `InvalidPath` for any other.
+
+    See docs/formats.md#reserved-names.
+    """
     try:
         return _LEGACY.get(name) or CatalogDomain(name)
     except ValueError:
@@ -102,5 +108,8 @@ def catalog_manifest(domain: CatalogDomain, manifest_id: str) -> ObjectPath:
 
 
 def catalog_lock(domain: CatalogDomain) -> ObjectPath:
-    """Return the name of a domain's lock, which the reference takes inside the scope, unlike its others (S 1.5)."""
+    """Return the name of a domain's lock, which the reference takes inside the scope, unlike its others.
+
+    See docs/formats.md#locks.
+    """
     return ObjectPath(f"locks/{domain.value}.lock.json")

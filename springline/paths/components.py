@@ -1,4 +1,7 @@
-"""Components that several namespaces share: days, ULIDs, hashes, and keys that become file names (S 1.3, 1.4, 1.10)."""
+"""Components that several namespaces share: days, ULIDs, hashes, and keys that become file names.
+
+See docs/formats.md#event-objects, docs/formats.md#state-objects, docs/formats.md#reserved-names.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def canonical_ulid(field: str, text: str) -> str:
 
 
 def ulid_time_ms(text: str) -> int | None:
-    """Return the milliseconds since 1970 in a ULID, or None if it does not decode (E 1.5).
+    """Return the milliseconds since 1970 in a ULID, or None if it does not decode (docs/formats.md#event-ids).
 
     As lenient as the reference, because canonical ledger paths depend on it: lower case is accepted, and a
     first symbol above `7` loses its top bits.
@@ -87,7 +90,7 @@ def ulid_day(text: str) -> date | None:
 
 
 def content_hash12(data: bytes) -> str:
-    """Return the first 12 hex digits of the SHA-256 of an object's bytes: `{h12}` of S 1.4."""
+    """Return the first 12 hex digits of the SHA-256 of an object's bytes: `{h12}` of docs/formats.md#state-objects."""
     return hashlib.sha256(data).hexdigest()[:12]
 
 
@@ -106,7 +109,9 @@ def full_hash(field: str, text: str) -> str:
 
 
 def encoded_key(field: str, key: str) -> str:
-    """Return the URL-safe base64 without padding of a key's UTF-8 bytes (S 1.10); an empty key is refused."""
+    """Return the URL-safe base64 without padding of a key's UTF-8 bytes (docs/formats.md#reserved-names); an empty key
+    is refused.
+    """
     if not isinstance(key, str) or key == "":
         raise InvalidPath(field, key, "give a key that is not empty")
     try:

@@ -1,4 +1,7 @@
-"""Paths of Delta tables: the protocol's own objects and the table's log (S 1.8, design 10)."""
+"""Paths of Delta tables: the protocol's own objects and the table's log.
+
+See docs/formats.md#delta-objects, docs/formats.md#table-registry.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def parse_delta_staged(table: str, path: str) -> str:
 
 
 def delta_marker(table: str, key: str) -> ObjectPath:
-    """Return the name of the idempotency marker of the raw `key` (S 1.8)."""
+    """Return the name of the idempotency marker of the raw `key` (docs/formats.md#delta-objects)."""
     digest = sha256_of("idempotency_key", key)
     return ObjectPath(f"{_NAMESPACE}/idempotency/{table_id(table)}/{digest[:2]}/{digest}.json")
 
@@ -95,7 +98,7 @@ def new_table_root(table: str, scope: Scope) -> str:
 
 
 def default_table_root(table: str) -> str:
-    """Return the root of a table of which there is only a coordinator (design 3.3 rule 2).
+    """Return the root of a table of which there is only a coordinator (docs/protocol.md#rule-2).
 
     Tables that were made without a location before there was a tables area have it too.
     """
@@ -327,5 +330,5 @@ def name_claims_prefix() -> ObjectPath:
 
 
 def unity_preview(table: str) -> ObjectPath:
-    """Return the name of the Unity facade's preview backfill of a table (S 1.8)."""
+    """Return the name of the Unity facade's preview backfill of a table (docs/formats.md#delta-objects)."""
     return ObjectPath(f"uc/delta_preview/{table_id(table)}.json")

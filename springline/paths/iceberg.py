@@ -1,4 +1,4 @@
-"""Paths of the Iceberg namespace (S 1.9)."""
+"""Paths of the Iceberg namespace (docs/formats.md#reserved-names)."""
 
 from __future__ import annotations
 

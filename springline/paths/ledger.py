@@ -1,6 +1,7 @@
-"""Paths of the ledgers: orchestration events and their segments, the flow ledger, ADR-041's namespaces.
+"""Paths of the ledgers: orchestration events and their segments, the flow ledger, the names of the reference's inbox.
 
-Sources: S 1.3, 1.6, 1.7; design 4.5 for the segments and the index of accepted events.
+Sources: docs/formats.md#event-objects, docs/formats.md#reserved-names and docs/protocol.md#publication for the segments
+and the index of accepted events.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def ledger_event(day: date, event_id: str) -> ObjectPath:
 
 
 def canonical_ledger_event(event_id: str, timestamp_day: date) -> ObjectPath:
-    """Return the one name that an orchestration event may have (S 1.3).
+    """Return the one name that an orchestration event may have (docs/formats.md#event-objects).
 
     Its folder is the UTC day of the ULID's own millisecond; `timestamp_day`, the day of the envelope's
     timestamp, counts only if `event_id` does not decode as a ULID.
@@ -115,7 +116,7 @@ def _day_prefix(day_number: int, event_id: str) -> ObjectPath:
 
 
 def event_id_from_ledger_path(path: str) -> str | None:
-    """Return the event id in a path, or None if it is no orchestration event's path (S 1.3).
+    """Return the event id in a path, or None if it is no orchestration event's path (docs/formats.md#event-objects).
 
     Judges the shape only, as rebuild manifests of the reference need it: a day like `9999-99-99` passes. See
     `parse_ledger_event` for names that `ledger_event` makes.
@@ -139,7 +140,7 @@ def ledger_segments_prefix() -> ObjectPath:
 
 
 def ledger_segment(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
-    """Return the name of an immutable segment of folded events (design 4.5).
+    """Return the name of an immutable segment of folded events (docs/protocol.md#publication).
 
     `first_id` and `last_id` are the least and greatest event id inside, both canonical ULIDs; `content_hash` is
     `content_hash12` of its bytes.
@@ -173,12 +174,12 @@ def parse_ledger_segment(path: str) -> SegmentName | None:
 
 
 def ledger_index_prefix() -> ObjectPath:
-    """Return the folder of index objects and their nodes, without a trailing slash (design 4.5)."""
+    """Return the folder of index objects and their nodes, without a trailing slash (docs/protocol.md#publication)."""
     return ObjectPath(f"{_INDEX}/v1")
 
 
 def ledger_index(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
-    """Return the name of an immutable index of accepted events (design 4.5).
+    """Return the name of an immutable index of accepted events (docs/protocol.md#publication).
 
     `first_id` and `last_id` are the least and greatest event id it covers, `content_hash` is `content_hash12` of
     its bytes.
@@ -213,7 +214,7 @@ def parse_ledger_index(path: str) -> IndexName | None:
 
 
 def flow_event(domain: str, day: date, event_id: str) -> ObjectPath:
-    """Return the name of a flow execution event; `event_id` is a ULID (S 1.7)."""
+    """Return the name of a flow execution event; `event_id` is a ULID (docs/formats.md#reserved-names)."""
     canonical_ulid("event_id", event_id)
     return ObjectPath(f"{_FLOW}/{segment('domain', domain)}/{day_folder(day)}/{event_id}.json")
 
@@ -229,7 +230,7 @@ def parse_flow_event(path: str) -> tuple[str, date, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class BundleName:
-    """What an inbox bundle's name says (S 1.6); every part is one path segment."""
+    """What an inbox bundle's name says (docs/formats.md#reserved-names); every part is one path segment."""
 
     run_id: str
     producer_id: str
@@ -256,7 +257,7 @@ def parse_inbox_bundle(path: str) -> BundleName | None:
 
 
 def receipt_segment(run_id: str, producer_id: str, receipt_id: str) -> ObjectPath:
-    """Return the name of a receipt segment (S 1.6)."""
+    """Return the name of a receipt segment (docs/formats.md#reserved-names)."""
     return ObjectPath(
         f"{_RECEIPTS}/run={segment('run_id', run_id)}/producer={segment('producer_id', producer_id)}"
         f"/receipt_segment={segment('receipt_id', receipt_id)}.json"
@@ -272,7 +273,10 @@ def parse_receipt_segment(path: str) -> tuple[str, str, str] | None:
 
 
 def shard_segment(shard_id: str, start_seq: int, end_seq: int) -> ObjectPath:
-    """Return the name of an L1 segment with the events `start_seq` to `end_seq` of a shard, unpadded (S 1.6)."""
+    """Return the name of an L1 segment with the events `start_seq` to `end_seq` of a shard, unpadded.
+
+    See docs/formats.md#reserved-names.
+    """
     start = count("start_seq", start_seq, most=MAX_U64)
     end = count("end_seq", end_seq, least=start, most=MAX_U64)
     return ObjectPath(f"{_SEGMENTS}/shard={segment('shard_id', shard_id)}/seq={start}-{end}.parquet")
@@ -288,10 +292,10 @@ def parse_shard_segment(path: str) -> tuple[str, int, int] | None:
 
 
 def shard_index_head(shard_id: str) -> ObjectPath:
-    """Return the name of the object that holds a shard's current index (S 1.6)."""
+    """Return the name of the object that holds a shard's current index (docs/formats.md#reserved-names)."""
     return ObjectPath(f"{_INDEX}/shard={segment('shard_id', shard_id)}/current.json")
 
 
 def shard_index_history(shard_id: str, commit_id: str) -> ObjectPath:
-    """Return the name of one past index of a shard (S 1.6)."""
+    """Return the name of one past index of a shard (docs/formats.md#reserved-names)."""
     return ObjectPath(f"{_INDEX}/shard={segment('shard_id', shard_id)}/history/{segment('commit_id', commit_id)}.json")

@@ -1,6 +1,7 @@
 """Paths of the orchestration state: pointer, manifests, tables, digest buckets, rebuild manifests, locks.
 
-Sources: S 1.4, 1.5, 4.1; design 4.5 for digest buckets.
+Sources: docs/formats.md#state-objects, docs/formats.md#locks, docs/formats.md#rebuild-manifest and
+docs/protocol.md#publication for digest buckets.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def orchestration_deletions(delta_id: str, content_hash: str) -> ObjectPath:
 
 
 def orchestration_buckets(layer: StateLayer, identity: str, content_hash: str) -> ObjectPath:
-    """Return the name of the digest buckets of a delta or base (design 4.5)."""
+    """Return the name of the digest buckets of a delta or base (docs/protocol.md#publication)."""
     return ObjectPath(f"{orchestration_state_dir(layer, identity)}/buckets.{short_hash(content_hash)}.json")
 
 
@@ -185,7 +186,9 @@ def orchestration_rebuild(name: str) -> ObjectPath:
 
 
 def check_rebuild_manifest(path: str) -> ObjectPath:
-    """Check the path of a rebuild manifest that an operator gives, and return it unchanged (S 4.1).
+    """Check the path of a rebuild manifest that an operator gives, and return it unchanged.
+
+    See docs/formats.md#rebuild-manifest.
 
     It lies under the folder of rebuild manifests, at any depth, and has the extension `json` in any case.
     Raises `InvalidPath` (field `rebuild_manifest_path`) otherwise.
@@ -199,15 +202,18 @@ def check_rebuild_manifest(path: str) -> ObjectPath:
 
 
 def orchestration_compaction_lock() -> ObjectPath:
-    """Return the reference's compaction lock, which it takes at the bucket's root, outside any scope (S 1.5)."""
+    """Return the reference's compaction lock, which it takes at the bucket's root, outside any scope.
+
+    See docs/formats.md#locks.
+    """
     return ObjectPath("locks/orchestration.compaction.lock.json")
 
 
 def root_transaction_lock() -> ObjectPath:
-    """Return the reference's lock of root transactions, at the bucket's root (S 1.5)."""
+    """Return the reference's lock of root transactions, at the bucket's root (docs/formats.md#locks)."""
     return ObjectPath("locks/root.lock.json")
 
 
 def transaction_repair_lock(tx_id: str) -> ObjectPath:
-    """Return the reference's lock of one transaction's repair, at the bucket's root (S 1.5)."""
+    """Return the reference's lock of one transaction's repair, at the bucket's root (docs/formats.md#locks)."""
     return ObjectPath(f"locks/transactions/orchestration/{segment('tx_id', tx_id)}.repair.lock.json")

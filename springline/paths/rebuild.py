@@ -1,4 +1,7 @@
-"""Paths of a rebuild's work folder: what its steps leave for each other and for the next attempt (design 5)."""
+"""Paths of a rebuild's work folder: what its steps leave for each other and for the next attempt.
+
+See docs/protocol.md#rebuild.
+"""
 
 from __future__ import annotations
 

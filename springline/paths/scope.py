@@ -1,4 +1,7 @@
-"""What an object path is: the validator of relative paths, the scope prefix, and the checks of components (S 1.1)."""
+"""What an object path is: the validator of relative paths, the scope prefix, and the checks of components.
+
+See docs/formats.md#scope.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ RESERVED_FOLDERS: Final = frozenset(
         "uc",
     }
 )
-"""First segments of a workspace's own objects (S 1) and of the local store's files: no table may live there."""
+"""First segments of a workspace's own objects (docs/formats.md#layout) and of the local store's files: no table may
+live there."""
 
 TABLES_FOLDER: Final = "tables"
 """The folder of the bucket that holds every workspace's tables area."""
@@ -97,13 +101,14 @@ def scopes_begin() -> tuple[ObjectPath, ObjectPath]:
 
 
 def lies_in_a_scope(name: str) -> bool:
-    """Say whether a name, relative to the bucket, begins like the prefix of some workspace (S 1.1)."""
+    """Say whether a name, relative to the bucket, begins like the prefix of some workspace (docs/formats.md#scope)."""
     return name.startswith("tenant=")
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One workspace of one tenant: everything it stores lies under its prefix (S 1.1), or in its tables area.
+    """One workspace of one tenant: everything it stores lies under its prefix (docs/formats.md#scope), or in its tables
+    area.
 
     The tables area holds tables and nothing else. No folder above it is named `name=value`, which readers of tables
     would take for a partition. No path of one area can be taken for one of the other: `full` makes bucket-wide names
@@ -150,7 +155,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class MetastoreScope:
-    """One metastore of one tenant, named by the same alphabet as a workspace (S 1.1)."""
+    """One metastore of one tenant, named by the same alphabet as a workspace (docs/formats.md#scope)."""
 
     tenant: str
     metastore: str
@@ -189,7 +194,7 @@ def _relative(prefix: str, full: str) -> ObjectPath:
 
 
 def lies_under(path: str, prefix: str) -> bool:
-    """Say whether a list of `prefix` may answer `path` (S 1.1).
+    """Say whether a list of `prefix` may answer `path` (docs/formats.md#scope).
 
     A prefix without a trailing slash is a folder: it covers itself and what lies below it, not its namesakes.
     The empty prefix covers everything. Raises `InvalidPath` for an unsafe prefix.
@@ -201,7 +206,7 @@ def lies_under(path: str, prefix: str) -> bool:
 
 
 def page_cursor(cursor: str, prefix: str) -> ObjectPath:
-    """Check a page cursor, which lies inside the listed `prefix`, and return it (S 1.1)."""
+    """Check a page cursor, which lies inside the listed `prefix`, and return it (docs/formats.md#scope)."""
     checked = relative_path(cursor, field="cursor")
     if not lies_under(checked, prefix):
         raise InvalidPath("cursor", cursor, f"give a path under {prefix!r}, as an earlier page returned it")
@@ -209,7 +214,7 @@ def page_cursor(cursor: str, prefix: str) -> ObjectPath:
 
 
 def relative_path(text: str, *, field: str = "path") -> ObjectPath:
-    r"""Check a path that a caller supplies and return it unchanged (S 1.1).
+    r"""Check a path that a caller supplies and return it unchanged (docs/formats.md#scope).
 
     It does not start with `/`, holds no `\`, no `%`, no CR, LF or NUL, and no segment `.` or `..`; empty
     segments and the empty string pass. Raises `InvalidPath` naming `field`.
@@ -252,7 +257,10 @@ def area_and_folder(path: str) -> tuple[str, str]:
 
 
 def segment(field: str, text: str) -> str:
-    """Check one path segment and return it: a safe relative path, not empty, without `/` (S 1.1, S 1.6)."""
+    """Check one path segment and return it: a safe relative path, not empty, without `/`.
+
+    See docs/formats.md#scope, docs/formats.md#reserved-names.
+    """
     if not isinstance(text, str) or text == "":
         raise InvalidPath(field, text, "give a string that is not empty")
     if "/" in text:
@@ -285,7 +293,7 @@ def _refuse_unsafe(field: str, text: str) -> None:
 
 
 def canonical_uuid(field: str, text: str) -> str:
-    """Check a UUID in its lower-case hyphenated form and return it (S 1.8)."""
+    """Check a UUID in its lower-case hyphenated form and return it (docs/formats.md#delta-objects)."""
     if not isinstance(text, str) or not _UUID.fullmatch(text):
         raise InvalidPath(
             field,

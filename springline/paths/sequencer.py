@@ -1,4 +1,7 @@
-"""Paths of what the sequencer keeps beside the state: rounds, request markers, refusals, garbage (design 4.1)."""
+"""Paths of what the sequencer keeps beside the state: rounds, request markers, refusals, garbage.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def orchestration_rounds_prefix() -> ObjectPath:
 
 
 def orchestration_round(number: int) -> ObjectPath:
-    """Return the name of a round record, which is created before the round's first event (design 4.1)."""
+    """Return the name of a round record, which is created before the round's first event.
+
+    See docs/protocol.md#ledger-rounds.
+    """
     return ObjectPath(f"{orchestration_rounds_prefix()}/{count('round', number, most=MAX_U64):020}.json")
 
 
@@ -47,7 +53,10 @@ def parse_orchestration_request(path: str) -> str | None:
 
 
 def orchestration_refused_prefix() -> ObjectPath:
-    """Return the folder where refused events are recorded, without a trailing slash (design 4.1)."""
+    """Return the folder where refused events are recorded, without a trailing slash.
+
+    See docs/protocol.md#ledger-rounds.
+    """
     return ObjectPath(f"{_STATE}/refused")
 
 

@@ -1,4 +1,4 @@
-"""Paths of control-plane transactions: idempotency, records, receipts, handles (S 1.11)."""
+"""Paths of control-plane transactions: idempotency, records, receipts, handles (docs/formats.md#reserved-names)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""The 17 projection tables: their schema, the fold, files, manifest and digest. Pure (specs E 3-5, S 2, design 4)."""
+"""The 17 projection tables: their schema, the fold, files, manifest and digest. Pure.
+
+See docs/formats.md#projection-tables, docs/events.md#fold, docs/protocol.md#overlay, docs/formats.md#published-state,
+docs/protocol.md#ledger.
+"""

@@ -1,4 +1,4 @@
-"""Digest buckets as they are stored: all of a base, and of a delta those it changed (design 4.5).
+"""Digest buckets as they are stored: all of a base, and of a delta those it changed (docs/formats.md#digest).
 
     {"format":1,"tables":{"runs":{"0":"<32 hex digits>", ...}, ...}}
 

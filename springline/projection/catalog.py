@@ -1,4 +1,4 @@
-"""Rows of `catalog_run_index`, derived from run and task (E 4.14).
+"""Rows of `catalog_run_index`, derived from run and task (docs/events.md#fold-catalog).
 
 The reference writes the rows of all of a run's tasks whenever an event of the run is applied. Nothing of that is
 stored here, because a catalog row is a function of its run and task as they are, but for two columns:
@@ -113,7 +113,7 @@ class CatalogView:
 
 
 def target_of(asset_key: str) -> tuple[str | None, str | None]:
-    """Return namespace and table that an asset key names (E 3.2)."""
+    """Return namespace and table that an asset key names (docs/formats.md#projection-tables)."""
     for separator in "/.":
         namespace, found, table = asset_key.partition(separator)
         if found:

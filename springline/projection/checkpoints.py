@@ -1,4 +1,4 @@
-"""Which bases stay as points to refold from (design 4.2).
+"""Which bases stay as points to refold from (docs/protocol.md#state-of-a-set).
 
 A late event costs the fold of everything above the newest checkpoint below it. Few checkpoints must do for all ages,
 so they are kept at distances that grow with their age: refolding from one costs a small multiple of what a checkpoint

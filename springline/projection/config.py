@@ -1,4 +1,6 @@
-"""What the fold depends on besides its events (design 4.2, E W14): recorded with every state by its fingerprint."""
+"""What the fold depends on besides its events (docs/protocol.md#state-of-a-set, docs/events.md#w14): recorded with
+every state by its fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ class FoldConfig:
 
     Args:
         tenant, workspace: the scope; events of another one are refused by the fold.
-        run_id_secret: key of the run ids that follow from run keys (E 6.2).
+        run_id_secret: key of the run ids that follow from run keys (docs/formats.md#identifiers).
         retention_days: None prunes nothing, ever. Otherwise evaluations and idempotency keys end after 30 days, and
-            finished runs after this many days; 0 keeps runs for ever (E 4.15).
+            finished runs after this many days; 0 keeps runs for ever (docs/events.md#fold-retention).
 
     Raises `ValueError` for a negative number of days.
     """

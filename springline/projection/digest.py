@@ -1,4 +1,4 @@
-"""The digest of a state: equal digests mean equal states (design 4.5).
+"""The digest of a state: equal digests mean equal states (docs/formats.md#digest).
 
     row     BLAKE2b-128 over table name, NUL, canonical JSON of the row in golden form; a number below 2**128
     bucket  sum of its rows modulo 2**128; rows fall into 256 buckets per table by CRC-32 of their key

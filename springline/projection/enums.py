@@ -1,4 +1,4 @@
-"""Which texts the enum columns may hold (E 3.2)."""
+"""Which texts the enum columns may hold (docs/formats.md#projection-tables)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ TASK_RANKS: Final = {
     "FAILED": 12,
     "SUCCEEDED": 13,
 }
-"""States of a task; of two rows with one stamp the reference keeps the one of higher rank (E 5.2)."""
+"""States of a task; of two rows with one stamp the reference keeps the one of higher rank
+(docs/protocol.md#overlay)."""
 
 _TASK: Final = frozenset(TASK_RANKS)
 _VISIBILITY: Final = frozenset({"PENDING", "VISIBLE", "FAILED"})
@@ -45,4 +46,4 @@ ALLOWED: Final[dict[tuple[str, str], frozenset[str]]] = {
 READ_AS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("dispatch_outbox", "status"): {"ACKED": "CREATED", "FAILED": "CREATED"},
 }
-"""Texts of old files that mean another one today (E 3.1)."""
+"""Texts of old files that mean another one today (docs/formats.md#projection-tables)."""

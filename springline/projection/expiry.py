@@ -1,4 +1,7 @@
-"""Finished runs by age, so that retention finds the expired ones without looking at the others (E 4.15)."""
+"""Finished runs by age, so that retention finds the expired ones without looking at the others.
+
+See docs/events.md#fold-retention.
+"""
 
 from __future__ import annotations
 

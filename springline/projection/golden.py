@@ -1,4 +1,4 @@
-"""The golden form of a row: what is compared, hashed and shown (E appendix A).
+"""The golden form of a row: what is compared, hashed and shown (docs/formats.md#golden-form).
 
 A JSON object without nulls: instants are RFC 3339 texts cut to milliseconds, JSON columns are nested values, two
 enums are spelled as events spell them, columns of our own are left out. Its canonical text (keys sorted, no spaces)

@@ -1,4 +1,6 @@
-"""The index of accepted events: which ids the state holds, and in which objects their bytes are (design 4.5).
+"""The index of accepted events: which ids the state holds, and in which objects their bytes are.
+
+See docs/formats.md#events-index.
 
     tail      ids and hashes of the newest arrivals, whose bytes are in event objects of their own
     packs     small segments, made of the tail when it has 256 events

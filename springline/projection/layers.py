@@ -1,4 +1,6 @@
-"""Rows as they lie in files, one layer over the other: a base's file and those of the deltas since (design 4.4).
+"""Rows as they lie in files, one layer over the other: a base's file and those of the deltas since.
+
+See docs/protocol.md#cost.
 
 A layer is a file of rows sorted by key, or a delta's deletions. Files stay as their bytes; row groups are decoded when
 somebody needs a row of them, and forgotten again when others were needed since. Of rows with one key the newest

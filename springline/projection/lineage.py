@@ -1,4 +1,7 @@
-"""How revisions follow each other, and that pointer and manifest are of one mind (S 2.1, 2.5, 2.7)."""
+"""How revisions follow each other, and that pointer and manifest are of one mind.
+
+See docs/formats.md#pointer, docs/protocol.md#reading-published, docs/protocol.md#publication.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Pointer and manifest: what the published state consists of (S 2.1-2.4), and what we add to it.
+"""Pointer and manifest: what the published state consists of (docs/formats.md#pointer, docs/formats.md#manifest,
+docs/formats.md#table-files, docs/formats.md#watermarks), and what we add to it.
 
 The reference's fields keep their names, order and meaning. Ours are one object, `springline`, and the artifact
 `buckets` of a base or delta; the reference passes over both, and drops them when it publishes. Fields that we do not
@@ -24,7 +25,7 @@ NO_MANIFEST: Final = "0" * 20
 """The manifest id while nothing has been published."""
 EPOCH: Final = "1970-01-01T00:00:00Z"
 SCHEMA_VERSION: Final = 2
-"""What we write: deletions are recorded in every delta (S 2.9)."""
+"""What we write: deletions are recorded in every delta (docs/formats.md#deletions)."""
 SPRINGLINE_FORMAT: Final = 1
 
 ManifestId = Annotated[str, Meta(pattern="^[0-9]{20}$")]
@@ -55,7 +56,7 @@ def _no_manifest() -> str:
 
 
 class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """The one mutable object: which manifest is published (S 2.1).
+    """The one mutable object: which manifest is published (docs/formats.md#pointer).
 
     `parent_pointer_hash`: `pointer_hash` of the pointer that this one replaced. `manifest_sha256` is ours: that of the
     manifest's bytes in hex, None where it was not known.
@@ -70,7 +71,9 @@ class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 class Watermarks(Struct, omit_defaults=True, frozen=True):
-    """How far the ledger is folded (S 2.4): the greatest id so far, which says nothing about ids below it."""
+    """How far the ledger is folded (docs/formats.md#watermarks): the greatest id so far, which says nothing about ids
+    below it.
+    """
 
     last_committed_event_id: str | None = None
     last_visible_event_id: str | None = None
@@ -202,7 +205,9 @@ class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """One revision of the published state (S 2.2). A revision of the reference's own has no `springline`."""
+    """One revision of the published state (docs/formats.md#manifest). A revision of the reference's own has no
+    `springline`.
+    """
 
     manifest_id: ManifestId = field(default_factory=_no_manifest)
     epoch: Size = field(default_factory=_zero)
@@ -269,7 +274,8 @@ def decode_manifest(data: bytes, path: str) -> Manifest:
     """Parse the manifest read from `path`, ours or the reference's.
 
     Raises `DamagedManifest` if it is none, contradicts itself (`l0_count`), declares a version that we do not know,
-    or declares recorded deletions (version 2) without having them: what lacks them cannot be read truly (S 2.9).
+    or declares recorded deletions (version 2) without having them: what lacks them cannot be read truly
+    (docs/formats.md#deletions).
     """
     _verify(data, path)
     formatted = _decode(_FORMATTED, data, path).springline

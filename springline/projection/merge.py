@@ -1,4 +1,4 @@
-"""When deltas are merged, and when a base is rewritten: decided from sizes alone (design 4.4).
+"""When deltas are merged, and when a base is rewritten: decided from sizes alone (docs/protocol.md#cost).
 
 Deltas stand in tiers by their rows: up to 64, up to 256, and so on by fours, never rising from old to new, and at most
 three of one tier. A new delta that would be the fourth of its tier, or that comes behind smaller ones, is merged with

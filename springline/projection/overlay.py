@@ -1,4 +1,4 @@
-"""Laying a delta over older rows (E 5.2).
+"""Laying a delta over older rows (docs/protocol.md#overlay).
 
 Our deltas hold every changed row as it is and all deletions, so that a delta's row always replaces the older one. In
 the reference's deltas a late event leaves rows with a lower stamp, and the reference itself then keeps the older

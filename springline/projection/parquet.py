@@ -1,4 +1,6 @@
-"""Parquet files of the tables, written so that the reference reads them and read as the reference writes them (E 3.1).
+"""Parquet files of the tables, written so that the reference reads them and read as the reference writes them.
+
+See docs/formats.md#projection-tables.
 
 Written files are reproducible: rows sorted by key, columns in the schema's order, row groups of one size, fixed
 settings. Row groups are small enough that whoever needs some rows of a large file need not decode all of it.
@@ -357,7 +359,7 @@ def _canonical(where: tuple[str, str], text: Value) -> Value:
 
 
 def _tell_event_types(columns: list[list[Value]]) -> None:
-    """Fill in the event types that the oldest files lack (E 1.6)."""
+    """Fill in the event types that the oldest files lack (docs/formats.md#event-keys)."""
     place, keys = IDEMPOTENCY_KEYS.index("event_type"), columns[IDEMPOTENCY_KEYS.index("idempotency_key")]
     if None in columns[place]:
         columns[place] = [

@@ -1,4 +1,4 @@
-"""Rows inside the fold: structs whose fields are their table's columns, in order (E 3.2).
+"""Rows inside the fold: structs whose fields are their table's columns, in order (docs/formats.md#projection-tables).
 
 `RunRow` and `TaskRow` are changed in place, because most events touch one; all others are replaced. Fields are stored
 values as in `springline.projection.schema`; `RunRow` and `TaskRow` have fields of their own behind the columns.

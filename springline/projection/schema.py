@@ -1,4 +1,4 @@
-"""The 17 projection tables: columns in file order, physical types, keys (E 3, S appendix A).
+"""The 17 projection tables: columns in file order, physical types, keys (docs/formats.md#projection-tables).
 
 A row is kept, written and digested as a tuple of *stored values*, one per column and in its order:
 
@@ -37,14 +37,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `required_to_read`: a file without it is refused (E 3.1: columns not marked opt-read)."""
+    """One column. `required_to_read`: a file without it is refused (docs/formats.md#projection-tables: columns not
+    marked opt-read).
+    """
 
     name: str
     kind: Kind
     nullable: bool
     required_to_read: bool
     lower_in_golden: bool = False
-    """Golden rows and digests spell this enum as events do, in lower case (E appendix A)."""
+    """Golden rows and digests spell this enum as events do, in lower case (docs/formats.md#golden-form)."""
     internal: bool = False
     """Ours: the reference passes over it, and golden rows and digests leave it out."""
 
@@ -133,7 +135,7 @@ TIMERS: Final = _table(
     "row_version:s fire_at_below_ms:u?~+",
 )
 """`fire_at_below_ms`: the nanoseconds that `fire_at` leaves out, null for none; whether a repeated request changes
-anything is decided on them, and must not depend on where batches end (E W31)."""
+anything is decided on them, and must not depend on where batches end (docs/events.md#w31)."""
 DISPATCH_OUTBOX: Final = _table(
     "dispatch_outbox",
     "dispatch_id",

@@ -1,4 +1,6 @@
-"""Which events may be folded apart: the lines along which one fold splits into several (design 4.2, 5).
+"""Which events may be folded apart: the lines along which one fold splits into several.
+
+See docs/protocol.md#state-of-a-set, docs/protocol.md#rebuild.
 
 What runs and their tasks do stays within the run, as long as everything that could link a run to something else is in
 order. So a run's events go to one shard, by a hash of the run id, and all that is not a run's (schedules, ticks,
@@ -6,13 +8,14 @@ sensors, run requests, backfills, timers of no run) goes to shard 0. A run with 
 to shard 0 too, with all its events and with whatever it is linked to:
 
 - its id contains a colon, so that ids and keys made from it are ambiguous;
-- an event of it has an idempotency key that is not its own by form (E 1.6): keys are unique across the workspace;
+- an event of it has an idempotency key that is not its own by form (docs/formats.md#event-keys): keys are unique across
+  the workspace;
 - a dispatch or timer id names another run than the event does, or none;
 - its `run:` key is claimed by another run as well.
 
 Two things remain that runs share. A partition's status is kept per field group with the event that set it, and the
-greater event id wins (E 4.13), so rows merge. Retention expires runs and with them rows of shard 0: with retention
-nothing is split.
+greater event id wins (docs/events.md#fold-partitions), so rows merge. Retention expires runs and with them rows of
+shard 0: with retention nothing is split.
 """
 
 from __future__ import annotations
@@ -102,19 +105,21 @@ def owner_of(event: RoutedEvent) -> str | None:
 
 
 def run_of_dispatch(dispatch_id: str) -> str | None:
-    """Return the run that a dispatch id names (E 6.1), or None."""
+    """Return the run that a dispatch id names (docs/formats.md#identifiers), or None."""
     parts = dispatch_id.split(":", 2)
     return parts[1] if len(parts) == 3 and parts[0] == "dispatch" else None
 
 
 def run_of_timer(timer_id: str) -> str | None:
-    """Return the run that a timer id names (E 6.1), or None for a timer of no run."""
+    """Return the run that a timer id names (docs/formats.md#identifiers), or None for a timer of no run."""
     parts = timer_id.split(":", 3)
     return parts[2] if len(parts) == 4 and parts[0] == "timer" and parts[1] != "cron" else None
 
 
 def run_of_key(key: str) -> str | None:
-    """Return the run whose own an idempotency key is by its form (E 1.6), or None; `run:` keys are nobody's by form."""
+    """Return the run whose own an idempotency key is by its form (docs/formats.md#event-keys), or None; `run:` keys are
+    nobody's by form.
+    """
     prefix, _, rest = key.partition(":")
     if prefix in _KEYS_WITH_RUN:
         return rest.partition(":")[0]

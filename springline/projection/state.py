@@ -1,4 +1,7 @@
-"""The projections in memory: what the fold works on, and how rows get in and out (design 4.2, 4.4)."""
+"""The projections in memory: what the fold works on, and how rows get in and out.
+
+See docs/protocol.md#state-of-a-set, docs/protocol.md#cost.
+"""
 
 from __future__ import annotations
 

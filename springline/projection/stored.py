@@ -1,4 +1,4 @@
-"""A table of the fold whose rows lie in files until an event touches them (design 4.4).
+"""A table of the fold whose rows lie in files until an event touches them (docs/protocol.md#cost).
 
 What is in memory of all rows is where to find them: a hash of each row's address (its key, or its run, for the tables
 whose rows go by run) and its place. An address that no file has is told from the hashes alone.

@@ -1,4 +1,4 @@
-"""Which files a base or a delta consists of, as its manifest names them (S 2.3)."""
+"""Which files a base or a delta consists of, as its manifest names them (docs/formats.md#table-files)."""
 
 from __future__ import annotations
 

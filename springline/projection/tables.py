@@ -1,4 +1,6 @@
-"""Tables of the fold whose rows are replaced, not changed: with before-images, and what retention needs (design 4.4).
+"""Tables of the fold whose rows are replaced, not changed: with before-images, and what retention needs.
+
+See docs/protocol.md#cost.
 
 While changes are tracked a table keeps, for every key written since the last accept, the row that was there before.
 A table may lie over stored rows: those that nobody has asked for are in files only (`springline.projection.stored`).

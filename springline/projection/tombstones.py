@@ -1,4 +1,6 @@
-"""Deletions of a delta: keys of rows that are gone, applied after the delta's own rows (S 2.3, E 5.5).
+"""Deletions of a delta: keys of rows that are gone, applied after the delta's own rows.
+
+See docs/formats.md#table-files, docs/formats.md#deletions.
 
     {"schema_version": 1, "runs": ["r1"], "tasks": [["r1", "t1"]], "run_key_conflicts": ["conflict:k1:01J..."], ...}
 
@@ -44,7 +46,7 @@ _DECODER: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Document)
 
 
 def conflict_text(key: Key) -> str:
-    """Return the one text that stands for the key of a run-key conflict (E 3.2)."""
+    """Return the one text that stands for the key of a run-key conflict (docs/formats.md#projection-tables)."""
     return _CONFLICT + ":".join(key if isinstance(key, tuple) else (key,))
 
 

@@ -1,1 +1,1 @@
-"""Reads of the published state: what the pointer names, and nothing newer or older (design 4.5)."""
+"""Reads of the published state: what the pointer names, and nothing newer or older (docs/protocol.md#publication)."""

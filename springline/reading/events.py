@@ -1,4 +1,7 @@
-"""The accepted events of a workspace, read by way of the published index: nothing is listed (design 4.5)."""
+"""The accepted events of a workspace, read by way of the published index: nothing is listed.
+
+See docs/protocol.md#publication.
+"""
 
 from __future__ import annotations
 

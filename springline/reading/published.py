@@ -1,4 +1,6 @@
-"""Reading what is published: one look at the pointer, then only what is not in memory yet (design 4.5).
+"""Reading what is published: one look at the pointer, then only what is not in memory yet.
+
+See docs/protocol.md#publication.
 
 A reader keeps the tables that were asked for of the revision it saw last, and brings them forward by the deltas of
 newer ones. Every answer says which revision it is of; answers of one revision are the same for ever.

@@ -2,7 +2,7 @@
 
 Times are `TIMESTAMP` in UTC, JSON columns are JSON text (`labels->>'$.team'`), enums are spelled as in the files.
 DuckDB reads from the files themselves, by way of Arrow, those columns that a query names: no row is made in Python
-but those of the answer (design 4.4).
+but those of the answer (docs/protocol.md#cost).
 """
 
 from __future__ import annotations

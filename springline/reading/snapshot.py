@@ -1,7 +1,7 @@
 """The rows of one published revision: immutable, so that readers keep theirs while newer ones come.
 
 Rows stay in their files; pages are read from those row groups that they lie in, and filters from the columns that they
-ask for (design 4.4).
+ask for (docs/protocol.md#cost).
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""The steps of a rebuild over a store: plan, read, scan, fold by shard, assemble, compare, switch in (design 5)."""
+"""The steps of a rebuild over a store: plan, read, scan, fold by shard, assemble, compare, switch in.
+
+See docs/protocol.md#rebuild.
+"""

@@ -1,4 +1,7 @@
-"""Putting the shards of a rebuild together: one base, its digest, and the index of its events (design 5)."""
+"""Putting the shards of a rebuild together: one base, its digest, and the index of its events.
+
+See docs/protocol.md#rebuild.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,10 @@ async def _shard(store: ObjectStore, work_id: str, split: str, number: int) -> S
 
 
 async def _partitions(store: ObjectStore, shards: Sequence[ShardReceipt]) -> list[Row]:
-    """Merge the rows of partitions: of each field group the one that a greater event id gave (E 4.13)."""
+    """Merge the rows of partitions: of each field group the one that a greater event id gave.
+
+    See docs/events.md#fold-partitions.
+    """
     merged: dict[tuple[str, str], tuple[Row, str]] = {}
     for shard in shards:
         materialized = {(asset, partition): event_id for asset, partition, event_id in shard.materialized}

@@ -1,4 +1,7 @@
-"""Comparing the published state with a rebuilt one: by digest, and row by row where digests differ (design 5)."""
+"""Comparing the published state with a rebuilt one: by digest, and row by row where digests differ.
+
+See docs/protocol.md#rebuild.
+"""
 
 from __future__ import annotations
 

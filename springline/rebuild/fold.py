@@ -1,4 +1,4 @@
-"""Folding one shard of a rebuild: its events in id order, from nothing (design 5, reduce)."""
+"""Folding one shard of a rebuild: its events in id order, from nothing (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ class _Shard:
             self.bad.append(BadRecord(canonical_ulid_event(event_id), RefusalReason.OTHER_BODY.value, message))
 
     def _note_materialization(self, event: Event, data: TaskFinished | TaskCompletionRecorded) -> None:
-        """Remember which event materialized a partition last: rows of shards are merged by it (E 4.13)."""
+        """Remember which event materialized a partition last: rows of shards are merged by it.
+
+        See docs/events.md#fold-partitions.
+        """
         partition = data.partition_key
         if partition is None and data.output is not None:
             partition = data.output.delta_partition

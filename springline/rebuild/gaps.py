@@ -1,4 +1,4 @@
-"""Gaps: events that the ledger has accepted and a rebuild manifest does not list (design 5)."""
+"""Gaps: events that the ledger has accepted and a rebuild manifest does not list (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Rebuild manifests: the operator's list of what a rebuild is to read (S 4.1, design 5).
+"""Rebuild manifests: the operator's list of what a rebuild is to read.
+
+See docs/formats.md#rebuild-manifest, docs/protocol.md#rebuild.
 
 A manifest is a JSON object with any of
 
@@ -102,9 +104,9 @@ class Listed:
 def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> Listed:
     """Check every path of a manifest and its parts.
 
-    One bad path refuses them all, whatever mode would have done with it (S 4.2): an event's path must be the one
-    canonical path of a canonical event id, a segment's one that a segment can have. Raises `Refused` naming the
-    first bad one.
+    One bad path refuses them all, whatever mode would have done with it (docs/protocol.md#rebuild): an event's path
+    must be the one canonical path of a canonical event id, a segment's one that a segment can have. Raises `Refused`
+    naming the first bad one.
     """
     ids: set[str] = set()
     segments: dict[ObjectPath, None] = {}

@@ -1,4 +1,4 @@
-"""Planning a rebuild: what is to be read, cut into parts that can be done side by side (design 5)."""
+"""Planning a rebuild: what is to be read, cut into parts that can be done side by side (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 

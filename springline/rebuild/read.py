@@ -1,4 +1,4 @@
-"""Reading a part of a rebuild: a slice of event objects, or a sealed segment (design 5, map).
+"""Reading a part of a rebuild: a slice of event objects, or a sealed segment (docs/protocol.md#rebuild).
 
 Each event is judged by itself. The good ones go to the sections of their shards; a slice also makes a sealed segment
 of them, so that the next reader finds one object instead of thousands.

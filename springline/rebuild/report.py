@@ -1,4 +1,7 @@
-"""The report of a rebuild: what was done, what was found, and how the state before differs (design 5)."""
+"""The report of a rebuild: what was done, what was found, and how the state before differs.
+
+See docs/protocol.md#rebuild.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from springline.rebuild.orders import Switched, SwitchOrder
 
 
 class Switches(Protocol):
-    """Hands rebuilt states to the one sequencer of a workspace (design 4.1: nobody else publishes)."""
+    """Hands rebuilt states to the one sequencer of a workspace (docs/protocol.md#ledger-rounds: nobody else
+    publishes).
+    """
 
     async def switch(self, order: SwitchOrder, *, request_id: str) -> Switched:
         """Have the state of `order` switched in, and return what readers see then.

@@ -1,4 +1,4 @@
-"""Between reading and folding: what all parts say together (design 5)."""
+"""Between reading and folding: what all parts say together (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 

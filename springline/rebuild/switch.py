@@ -1,4 +1,6 @@
-"""Switching a rebuilt state in: the one step of a rebuild that readers notice, and that the sequencer makes (design 5).
+"""Switching a rebuilt state in: the one step of a rebuild that readers notice, and that the sequencer makes.
+
+See docs/protocol.md#rebuild.
 
     full       the rebuilt base, and on top of it what was accepted meanwhile, replaces whatever is published;
                it works when the pointer, its manifest or its files are damaged or gone

@@ -1,4 +1,6 @@
-"""Many concurrent requests of one process to one sequencer become few batches (design 3.2, 4.1 and 9).
+"""Many concurrent requests of one process to one sequencer become few batches.
+
+See docs/protocol.md#commit-rounds, docs/protocol.md#ledger-rounds, docs/protocol.md#temporal-rules.
 
 A sequencer takes few messages at a time (Temporal admits 10 updates in flight per workflow) and settles many
 requests as cheaply as one, so each process keeps two batches of a lane under way: one being worked on and one
@@ -33,7 +35,7 @@ MAX_UNDER_WAY = 2
 MAX_BATCH = 500
 """Members of one batch at most, whatever a full one has."""
 FULL_BATCH = 100
-"""Members of a full batch; a round takes five of them (design 3.2)."""
+"""Members of a full batch; a round takes five of them (docs/protocol.md#commit-rounds)."""
 MAX_FULL_UNDER_WAY = 5
 GATHER_STEP_S = 0.002
 GATHER_SHARE = 0.1

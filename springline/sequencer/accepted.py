@@ -1,4 +1,4 @@
-"""What a ledger has accepted, and what of that nobody can tell: the one place that answers (design 4.4).
+"""What a ledger has accepted, and what of that nobody can tell: the one place that answers (docs/protocol.md#cost).
 
 Two kinds of objects say it, and mostly both say the same:
 

@@ -1,4 +1,7 @@
-"""Admitting a round: judging what is asked for, and fixing it by the round's record (design 4.1)."""
+"""Admitting a round: judging what is asked for, and fixing it by the round's record.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

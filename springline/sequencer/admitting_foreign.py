@@ -1,4 +1,7 @@
-"""Admitting foreign events: each judged for itself, those that are accepted fixed by a round's record (design 4.1)."""
+"""Admitting foreign events: each judged for itself, those that are accepted fixed by a round's record.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

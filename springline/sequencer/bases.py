@@ -1,4 +1,4 @@
-"""Bases: the whole state as files, one per table even if it is empty (S 2.3)."""
+"""Bases: the whole state as files, one per table even if it is empty (docs/formats.md#table-files)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from springline.storage.port import ObjectStore
 PUTS_TOGETHER = 4
 """How many tables' bytes are in memory at a time."""
 DELETE_CHANNEL_VERSION = 1
-"""What a base declares from which deletions are recorded (S 2.9)."""
+"""What a base declares from which deletions are recorded (docs/formats.md#deletions)."""
 
 
 async def write_base(

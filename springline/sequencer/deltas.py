@@ -1,4 +1,6 @@
-"""Deltas: the rows that a round changed, as files (S 2.3, 2.6; design 4.5).
+"""Deltas: the rows that a round changed, as files.
+
+See docs/formats.md#table-files, docs/protocol.md#overlay, docs/protocol.md#publication.
 
 One delta is a file per table that has changed rows, one of deletions, even if there are none, and one of the digest
 buckets that changed. Its rows are absolute: laid over the state before, in any number of steps, they give the state

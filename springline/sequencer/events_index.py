@@ -1,4 +1,7 @@
-"""The index of accepted events in the store: read it, and extend it by a round's events (design 4.5)."""
+"""The index of accepted events in the store: read it, and extend it by a round's events.
+
+See docs/formats.md#events-index.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Folding a round onto the state, and refolding from a checkpoint where its events come late (design 4.2)."""
+"""Folding a round onto the state, and refolding from a checkpoint where its events come late.
+
+See docs/protocol.md#state-of-a-set.
+"""
 
 from __future__ import annotations
 

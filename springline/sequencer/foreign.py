@@ -1,4 +1,7 @@
-"""Judging events that somebody else wrote: by their path first, then by their body (E 1.1, 1.8, design 4.1)."""
+"""Judging events that somebody else wrote: by their path first, then by their body.
+
+See docs/formats.md#event-objects, docs/formats.md#reading-events, docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from springline.ledger.event_ids import event_id_ms, is_canonical
 from springline.ledger.request import RefusalReason
 
 MAX_AHEAD_MS = 5 * 60 * 1000
-"""An id whose time lies further ahead is not taken in yet (E 1.5)."""
+"""An id whose time lies further ahead is not taken in yet (docs/formats.md#event-ids)."""
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """Larger objects are no events: they would not travel with a round."""
 

@@ -1,4 +1,6 @@
-"""What is published: the pointer, and the manifest that it names (S 2.1, 2.2, 2.5).
+"""What is published: the pointer, and the manifest that it names.
+
+See docs/formats.md#pointer, docs/formats.md#manifest, docs/protocol.md#reading-published.
 
 A pointer that is gone, or an older one in its place, is recognised from what else there is: the record of a round names
 the revision that the round was judged on, so that one must have been published, and so must whatever was published

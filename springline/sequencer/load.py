@@ -1,4 +1,6 @@
-"""Loading the published state: base, deltas and deletions, every file checked (S 2.5, E 5.2).
+"""Loading the published state: base, deltas and deletions, every file checked.
+
+See docs/protocol.md#reading-published, docs/protocol.md#overlay.
 
 Of a state of ours the files are read and checked, and it is noted where which row is; rows are made of them when
 events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
@@ -291,7 +293,9 @@ def _check(manifest: Manifest, state: State, digest: Digest, *, whole: bool) -> 
 
 
 async def _adopt(store: ObjectStore, manifest: Manifest, config: FoldConfig, concurrency: int) -> LoadedState:
-    """Load what the reference published, by its own rules (E 5.2); there is nothing to compare it with."""
+    """Load what the reference published, by its own rules (docs/protocol.md#overlay); there is nothing to compare it
+    with.
+    """
     rows = await read_rows(store, manifest, concurrency=concurrency)
     last = manifest.watermarks.last_committed_event_id
 

@@ -1,4 +1,4 @@
-"""Writing a manifest under the next id that is free (S 9, G-4).
+"""Writing a manifest under the next id that is free (docs/protocol.md#free-names).
 
 An id that other bytes have taken is an orphan's, of somebody who never published it: the next free one is as good.
 Orphans may be many, as after a pointer was restored from an old copy, so they are leapt over, not counted through.

@@ -1,4 +1,4 @@
-"""Publishing: one compare-and-swap of the pointer, and finding out what became of it (S 2.7, design 4.5)."""
+"""Publishing: one compare-and-swap of the pointer, and finding out what became of it (docs/protocol.md#publication)."""
 
 from __future__ import annotations
 

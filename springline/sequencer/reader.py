@@ -1,4 +1,7 @@
-"""Reading event objects by explicit paths: each judged for itself, none holds up another (E 1.8)."""
+"""Reading event objects by explicit paths: each judged for itself, none holds up another.
+
+See docs/formats.md#reading-events.
+"""
 
 from __future__ import annotations
 

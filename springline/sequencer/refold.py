@@ -1,4 +1,7 @@
-"""Where to fold from again when an event comes late: the newest checkpoint below it (design 4.2)."""
+"""Where to fold from again when an event comes late: the newest checkpoint below it.
+
+See docs/protocol.md#state-of-a-set.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of refused events: nothing that was offered is dropped silently (design 4.1)."""
+"""Records of refused events: nothing that was offered is dropped silently (docs/protocol.md#ledger-rounds)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request markers: the answer to a request id, once for ever (design 4.1).
+"""Request markers: the answer to a request id, once for ever (docs/protocol.md#ledger-rounds).
 
 A marker is made of its round's record alone, so that whoever finishes the round writes the same bytes. It is written
 before the round becomes visible; a round that is visible has all its markers.

@@ -1,7 +1,7 @@
 """Writing the next revision: a round's changes as delta or base, the index, and the manifest that names them.
 
 All of it stands before the pointer moves, and nothing of it counts until then. A manifest id that is taken by other
-bytes is an orphan's, of somebody who never published it: the next free one is as good (S 9, G-4).
+bytes is an orphan's, of somebody who never published it: the next free one is as good (docs/protocol.md#free-names).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Round records: the write-ahead entries of a workspace's ledger (design 4.1).
+"""Round records: the write-ahead entries of a workspace's ledger (docs/protocol.md#ledger-rounds).
 
 A round's record is created before its first event is put and holds all that finishing the round takes: the exact
 text of its events and the answers to its requests. From then on these events belong to the ledger, whoever writes

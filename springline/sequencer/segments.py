@@ -1,4 +1,7 @@
-"""Reading and writing the objects that events lie in: segments, packs, and event objects of the tail (design 4.5)."""
+"""Reading and writing the objects that events lie in: segments, packs, and event objects of the tail.
+
+See docs/formats.md#segments.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Where a workspace stands: which state the next round is folded on, and what the reference published meanwhile.
 
 The reference keeps nothing of ours when it publishes. Then our last state is found by walking back its revisions, and
-the events of these revisions are taken in on top of it like any foreign events (design 4.2): the state that the
-reference made of them depends on how they arrived, ours does not.
+the events of these revisions are taken in on top of it like any foreign events (docs/protocol.md#state-of-a-set): the
+state that the reference made of them depends on how they arrived, ours does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A table's rows as files: one per table, and one per organisation of the catalog index (S 1.4)."""
+"""A table's rows as files: one per table, and one per organisation of the catalog index.
+
+See docs/formats.md#state-objects.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The sequencer of one workspace: its steps, and what a process remembers between them (design 4.1).
+"""The sequencer of one workspace: its steps, and what a process remembers between them.
+
+See docs/protocol.md#ledger-rounds.
 
     open -> admit | admit_foreign -> append, fold (side by side) -> publish -> ...
 

@@ -1,4 +1,7 @@
-"""Writing event objects: create-only, the same content is a success, anything else is named (E 1.9)."""
+"""Writing event objects: create-only, the same content is a success, anything else is named.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

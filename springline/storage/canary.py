@@ -1,4 +1,4 @@
-"""A check at start-up that the store enforces what everything rests on (design 2: invariant I7 needs it to be true)."""
+"""A check at start-up that the store enforces what everything rests on (docs/protocol.md#invariants, I7)."""
 
 from __future__ import annotations
 

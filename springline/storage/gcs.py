@@ -1,7 +1,7 @@
 """A store in a bucket of Google Cloud Storage, or of an emulator (`STORAGE_EMULATOR_HOST`).
 
 Every write carries a generation, and none is retried here: the client library's own retries overwrite newer
-objects after a lost answer (design 2), and an attempt that nobody sees cannot be reasoned about.
+objects after a lost answer (docs/protocol.md#stores), and an attempt that nobody sees cannot be reasoned about.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What an error of Google Cloud Storage, or of the way to it, means in the port's words (design 2; GCS retry strategy).
+"""What an error of Google Cloud Storage, or of the way to it, means in the port's words (docs/protocol.md#stores; GCS
+retry strategy).
 
 The one question that matters for a write: can it have happened? Only where the service refused it by name, or no
 connection ever stood, the answer is no.

@@ -87,10 +87,10 @@ _NOT_DONE = frozenset({errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, e
 class LocalStore(ObjectStore):
     """The object store in the folder `root`, which the first write creates.
 
-    The token of an object is `sha256:` and the hex digest of its content (design 10). With `fsync` False a
-    power failure may take the last writes; the death of a process never does.
-    Raises `InvalidPath` for names that `relative_path` refuses and for the store's own folder, and
-    `StoreMisconfigured` for names that lead through a symbolic link: what lies behind one is no part of the store.
+    The token of an object is `sha256:` and the hex digest of its content (docs/formats.md#local-store). With `fsync`
+    False a power failure may take the last writes; the death of a process never does. Raises `InvalidPath` for names
+    that `relative_path` refuses and for the store's own folder, and `StoreMisconfigured` for names that lead through a
+    symbolic link: what lies behind one is no part of the store.
     """
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:

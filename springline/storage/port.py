@@ -1,9 +1,9 @@
 """The object-store port: what every adapter promises and nothing more.
 
-Every write carries a precondition: there is no unconditional put (invariant I7). A failed precondition is a
-result, because it is an answer of the protocol; a fault of the transport is an exception, because it is not.
-The two exceptions differ in what is known: after `StoreRetry` the operation certainly did not happen, after
-`StoreUnknown` it may have happened, or may still happen, and only reading back can tell.
+Every write carries a precondition: there is no unconditional put (docs/protocol.md#invariants). A failed precondition
+is a result, because it is an answer of the protocol; a fault of the transport is an exception, because it is not. The
+two exceptions differ in what is known: after `StoreRetry` the operation certainly did not happen, after `StoreUnknown`
+it may have happened, or may still happen, and only reading back can tell.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Create-only writes with a clear answer: who wrote what is there, whatever got lost on the way (design 2)."""
+"""Create-only writes with a clear answer: who wrote what is there, whatever got lost on the way.
+
+See docs/protocol.md#stores.
+"""
 
 from __future__ import annotations
 

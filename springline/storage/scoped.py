@@ -1,4 +1,4 @@
-"""One workspace's part of a store: paths in and out are relative to the scope (S 1.1)."""
+"""One workspace's part of a store: paths in and out are relative to the scope (docs/formats.md#scope)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Workers and API of two versions understand each other: messages pass over fields they do not know (design 9)."""
+"""Workers and API of two versions understand each other: messages pass over fields they do not know.
+
+See docs/protocol.md#deploy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input about tables: each case is refused as issue 3 says, and writes nothing."""
+"""Bad input about tables: each case is refused by name, and writes nothing."""
 
 from __future__ import annotations
 

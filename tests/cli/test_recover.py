@@ -95,7 +95,10 @@ def test_the_store_is_then_the_one_that_the_reference_would_have(window: str, go
 
 
 def json_or_bytes(data: bytes) -> Any:
-    """Compare markers without their time: the reference takes the retry's, we the reservation's (design 3.3)."""
+    """Compare markers without their time: the reference takes the retry's, we the reservation's.
+
+    See docs/protocol.md#commit-rules.
+    """
     try:
         parsed = json.loads(data)
     except ValueError:

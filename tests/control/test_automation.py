@@ -29,7 +29,7 @@ def ledger() -> Ledger:
 
 
 def test_a_schedule_can_be_disabled_and_enabled_again(ledger: Ledger) -> None:
-    """Under derived keys the second enabling would be taken for the first one, and swallowed (W19)."""
+    """Under derived keys the second enabling would be taken for the first one, and swallowed (docs/events.md#w19)."""
     for enabled in (True, False, True):
         (told,) = ledger.append(schedule(enabled))
         assert told.outcome is APPLIED
@@ -149,7 +149,7 @@ def test_a_tick_whose_run_could_not_come_is_refused_whole(ledger: Ledger) -> Non
 
 
 def test_an_evaluation_without_a_cursor_keeps_the_sensors(ledger: Ledger) -> None:
-    """The fold would set it to nothing, and the sensor would begin anew (W39)."""
+    """The fold would set it to nothing, and the sensor would begin anew (docs/events.md#w39)."""
     ledger.append(evaluated("e1"))
     assert ledger.events[-1].data.cursor_after is None  # type: ignore[union-attr]
     ledger.append(evaluated("e2", "c2"))
@@ -235,7 +235,10 @@ def test_a_stale_evaluation_under_an_id_that_retention_has_freed_asks_for_nothin
 
 
 def test_a_run_request_of_an_unknown_evaluation_is_refused(ledger: Ledger) -> None:
-    """The fold would take it, and whether it came from a stale evaluation would never be known (E 4.16, 28)."""
+    """The fold would take it, and whether it came from a stale evaluation would never be known.
+
+    See docs/events.md#order-28.
+    """
     assert ledger.refused(requested("k", source=of_sensor())).code is Code.EVENT_CONFLICT
     ledger.append(evaluated())
     assert "has no evaluation 'e1'" in ledger.refused(requested("k", source=of_sensor("e1", "other"))).message
@@ -251,7 +254,7 @@ def test_an_evaluation_has_its_own_id_and_an_honest_status(ledger: Ledger) -> No
 
 
 def test_a_run_key_that_another_run_used_up_is_not_asked_for(ledger: Ledger) -> None:
-    """The run it stands for has another id and could never be triggered (W9)."""
+    """The run it stands for has another id and could never be triggered (docs/events.md#w9)."""
     ledger.append(triggered(run_key="k"))
     refusal = ledger.refused(requested("k"))
     assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")

@@ -87,7 +87,7 @@ def test_a_chunk_whose_run_key_was_used_would_never_get_its_run(ledger: Ledger) 
 
 
 def test_a_run_is_asked_for_by_the_chunk_that_has_its_key(ledger: Ledger) -> None:
-    """Asked for before the chunk is planned, the chunk would never get its run (W18)."""
+    """Asked for before the chunk is planned, the chunk would never get its run (docs/events.md#w18)."""
     refused(ledger, requested(RUN_KEY, source=of_chunk()), "trigger_source_ref.chunk_id", "has no chunk 'b:0'")
     ledger.append(chunk())
     refused(ledger, requested("k", source=of_chunk()), "run_key", f"is '{RUN_KEY}'")

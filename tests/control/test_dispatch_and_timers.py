@@ -34,7 +34,10 @@ def test_a_dispatch_is_asked_for_sent_and_over_when_the_attempt_begins(ledger: L
 
 
 def test_a_task_is_dispatched_when_it_is_due_and_not_before(ledger: Ledger) -> None:
-    """The fold would take the row and leave the task where it is: nobody would dispatch it again (E 4.16, 4 and 5)."""
+    """The fold would take the row and leave the task where it is: nobody would dispatch it again.
+
+    See docs/events.md#order-4, docs/events.md#order-5.
+    """
     refused(ledger, dispatched("c"), "task_key", "no task 'c'")
     refused(ledger, dispatched("b"), "task_key", "waits for others")
     ledger.append(started(), finished())
@@ -62,7 +65,7 @@ def test_an_attempt_is_dispatched_before_it_begins_and_after_the_one_before_it_e
 
 
 def test_a_dispatch_has_the_id_of_its_attempt(ledger: Ledger) -> None:
-    """A row under another id would never leave the outbox (W37)."""
+    """A row under another id would never leave the outbox (docs/events.md#w37)."""
     refusal = ledger.refused(dispatched(dispatch_id="d"))
     assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.dispatch_id")
     assert refusal.remedy == "Give dispatch:r:a:1."
@@ -132,6 +135,6 @@ def test_a_timer_may_be_set_before_it_is_asked_for_if_its_id_says_what_it_is(led
     "timer_id", ["t", "timer:retry:r:a:1:1736935240:retry_reschedule", "timer:cron:s:99999999999999"]
 )
 def test_news_of_a_timer_that_nobody_can_place_are_refused(ledger: Ledger, kind: str, timer_id: str) -> None:
-    """The fold would pass over them, and the timer would stay unset, or never fire (W35)."""
+    """The fold would pass over them, and the timer would stay unset, or never fire (docs/events.md#w35)."""
     assert ledger.refused(timer(kind, timer_id)).code is Code.EVENT_CONFLICT
     ledger.append(timer("timer_requested", timer_id), timer(kind, timer_id))

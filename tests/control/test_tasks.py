@@ -63,7 +63,7 @@ def test_a_task_that_has_ended_does_not_start_again(ledger: Ledger, end: str) ->
 
 
 def test_an_attempt_that_waits_to_be_repeated_does_not_start_again(ledger: Ledger) -> None:
-    """The fold would let it run a second time, with its end used up (W7)."""
+    """The fold would let it run a second time, with its end used up (docs/events.md#w7)."""
     ledger.append(dispatched(), finished("failed"))
     assert ledger.task() == "RETRY_WAIT"
     refused(ledger, started(), "attempt", "attempt 1 of task 'a' has ended")
@@ -87,7 +87,7 @@ def test_an_attempt_has_one_id(ledger: Ledger) -> None:
 
 
 def test_an_end_before_the_start_is_refused_so_that_it_comes_again_behind_it(ledger: Ledger) -> None:
-    """The fold would pass over it, and the start behind it would run for ever (E 4.16, 9)."""
+    """The fold would pass over it, and the start behind it would run for ever (docs/events.md#order-9)."""
     refused(ledger, finished(), "attempt", "no attempt has begun")
     ledger.append(started(), finished())
     assert ledger.task() == "SUCCEEDED"
@@ -102,7 +102,7 @@ def test_the_same_report_again_is_a_duplicate_also_when_the_task_has_ended(ledge
 
 
 def test_a_heartbeat_without_a_time_gets_the_events(ledger: Ledger) -> None:
-    """Without one all heartbeats of an attempt share a key, and only the first would count (W21)."""
+    """Without one all heartbeats of an attempt share a key, and only the first would count (docs/events.md#w21)."""
     ledger.append(started())
     for _ in range(2):
         (told,) = ledger.append(heartbeat())
@@ -124,7 +124,10 @@ def test_a_heartbeat_keeps_the_time_it_says_unless_it_lies_in_the_future(ledger:
 
 @pytest.mark.parametrize("report", [finished, completed])
 def test_a_failure_with_attempts_left_ends_the_task_of_a_cancelled_run(ledger: Ledger, report: Any) -> None:
-    """The fold would let it wait for another attempt, and the run could succeed although cancelled (W16)."""
+    """The fold would let it wait for another attempt, and the run could succeed although cancelled.
+
+    See docs/events.md#w16.
+    """
     ledger.append(started())
     ledger.append(cancelled())
     failure, end = ledger.append(report("failed", error={"category": "TIMEOUT", "message": "m"}))
@@ -165,7 +168,9 @@ def test_no_attempt_begins_in_a_cancelled_run(ledger: Ledger) -> None:
 
 
 def test_an_end_whose_key_was_used_is_told_apart_from_a_repeated_one(ledger: Ledger) -> None:
-    """Another writer let the attempt run again after its end (W7): a second end under the key would be lost."""
+    """Another writer let the attempt run again after its end (docs/events.md#w7): a second end under the key would be
+    lost.
+    """
     ledger.append(dispatched(), started(), finished("failed"))
     ledger.foreign(started(), key="again")
     assert ledger.task() == "RUNNING"

@@ -1,4 +1,5 @@
-"""What must hold after every history: the invariants I1-I8 and those of design 3.3, on stored bytes and answers.
+"""What must hold after every history: the invariants I1-I8 and those of docs/protocol.md#commit-rules, on stored bytes
+and answers.
 
 I1 dense log; I2 a key owns at most one version; I3 a marker names the version that holds its request; I4 the
 coordinator ends at the log's latest version; I5 an answer never changes; I6 a refused request is not in the log,

@@ -1,4 +1,4 @@
-"""Every fault at every storage operation of the real commit code, whatever comes after (design 3.3 rule 1)."""
+"""Every fault at every storage operation of the real commit code, whatever comes after (docs/protocol.md#rule-1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every crash at every storage operation of the ledger's steps, whoever goes on, and whatever comes between (design 4).
+"""Every crash at every storage operation of the ledger's steps, whoever goes on, and whatever comes between.
+
+See docs/protocol.md#ledger.
 
 story     what one run is asked to do: requests, foreign events
 fault     at one storage operation: the process dies before it, after it, or with the write on its way

@@ -1,4 +1,4 @@
-"""Catalog rows are derived, and yet those that the reference writes with every event (E 4.14)."""
+"""Catalog rows are derived, and yet those that the reference writes with every event (docs/events.md#fold-catalog)."""
 
 from __future__ import annotations
 

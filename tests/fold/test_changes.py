@@ -1,4 +1,4 @@
-"""What a batch changed, and taking it back (design 4.4)."""
+"""What a batch changed, and taking it back (docs/protocol.md#cost)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The fold against the reference's own: golden ledgers, scenarios and the check value of E appendix A."""
+"""The fold against the reference's own: golden ledgers, scenarios and the check value of
+docs/formats.md#golden-form.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The loop: what it refuses, what it counts, and that it leaves the process as it was (E 4.1, W20)."""
+"""The loop: what it refuses, what it counts, and that it leaves the process as it was.
+
+See docs/events.md#fold-loop, docs/events.md#w20.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of events in both orders, as the reference folds them (E 4.16).
+"""Pairs of events in both orders, as the reference folds them (docs/events.md#order).
 
 Ids ascend here, so of the pairs that E tells apart by which id is greater only one half can happen.
 """

@@ -1,4 +1,4 @@
-"""What ends by age: exactly when, and with what (E 4.15)."""
+"""What ends by age: exactly when, and with what (docs/events.md#fold-retention)."""
 
 from __future__ import annotations
 

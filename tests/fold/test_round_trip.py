@@ -1,4 +1,4 @@
-"""Rows out and in again at any point: what is folded then is the same as without (design 4.2)."""
+"""Rows out and in again at any point: what is folded then is the same as without (docs/protocol.md#state-of-a-set)."""
 
 from __future__ import annotations
 

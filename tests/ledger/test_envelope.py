@@ -1,4 +1,7 @@
-"""Reading events: what is accepted, what is refused and why, and that both ways of reading agree (E 1.8)."""
+"""Reading events: what is accepted, what is refused and why, and that both ways of reading agree.
+
+See docs/formats.md#reading-events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Idempotency keys, correlation ids and guessed types: the examples of E 1.6, S appendix B and the golden vectors."""
+"""Idempotency keys, correlation ids and guessed types: the examples of docs/formats.md#event-keys and
+docs/formats.md#identifiers and the golden vectors.
+"""
 
 from __future__ import annotations
 

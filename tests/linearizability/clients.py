@@ -48,7 +48,7 @@ class Request:
 
     @property
     def identity(self) -> tuple[str, str, bool, int]:
-        """What makes two requests the same one (design 3.1)."""
+        """What makes two requests the same one (docs/protocol.md#commits)."""
         return self.key, self.payload, self.append, 0 if self.append else self.read_version
 
 

@@ -81,7 +81,7 @@ class Operation:
 
     @property
     def identity(self) -> str:
-        """What makes two commits under one key the same request (design 3.1)."""
+        """What makes two commits under one key the same request (docs/protocol.md#commits)."""
         return f"append:{self.payload}" if self.append else f"strict:{self.payload}:{self.read_version}"
 
     @property

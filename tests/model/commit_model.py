@@ -1,4 +1,5 @@
-"""The commit protocol of design 3.3 as a transition system: rules 2, 3, 4, 6 and 7, and nothing of our code.
+"""The commit protocol of docs/protocol.md#commit-rules as a transition system: rules 2, 3, 4, 6 and 7, and nothing of
+our code.
 
 A state is the store (coordinator, log, markers, staged objects), the callers, and writes still under way. Every
 storage operation of a caller is one step. A write has three endings: it happens and is answered; its answer is

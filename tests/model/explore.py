@@ -139,7 +139,10 @@ class Invariants:
                 raise Broken(f"I5: key {request.key} was answered {answer}, its marker says otherwise")
 
     def check_helper(self, state: State) -> None:
-        """A fresh process with nothing but the store completes whatever is in flight (rules 2 and 4)."""
+        """A fresh process with nothing but the store completes whatever is in flight.
+
+        See docs/protocol.md#rule-2, docs/protocol.md#rule-4.
+        """
         calm = state._replace(procs=(Proc("look", ()),), under_way=(), crashes=0, lost=0, deletes=0, foreign=0)
         end = self.run_alone(calm, 0, "a helper")
         self.check_store(end)

@@ -1,4 +1,5 @@
-"""A second fold, straight from E 4: slow, literal, and sharing nothing with the product but timestamps and the schema.
+"""A second fold, straight from docs/events.md#fold: slow, literal, and sharing nothing with the product but timestamps
+and the schema.
 
 Rows are dicts; instants are nanoseconds and are cut when rows are shown. Every table is swept for retention, and every
 catalog row of a run is written again for each of its events, as the text says.

@@ -1,4 +1,7 @@
-"""The slow fold: timers, schedules, sensors, run requests and backfills (E 4.10, 4.12)."""
+"""The slow fold: timers, schedules, sensors, run requests and backfills.
+
+See docs/events.md#fold-timers, docs/events.md#fold-automation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The slow fold: runs, tasks, dependencies and dispatch (E 4.2 to 4.9, 4.11, 4.13)."""
+"""The slow fold: runs, tasks, dependencies and dispatch.
+
+See docs/events.md#fold-runs, docs/events.md#fold-plans, docs/events.md#fold-tasks, docs/events.md#fold-dependencies,
+docs/events.md#fold-run-counters, docs/events.md#fold-dispatch, docs/events.md#fold-cancellation,
+docs/events.md#fold-partitions.
+"""
 
 from __future__ import annotations
 

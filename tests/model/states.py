@@ -11,31 +11,34 @@ class Rules:
     """The guards of the protocol; False leaves one out."""
 
     owner_reads_markers: bool = True
-    """The owner reads its members' markers after its reservation, before it writes the log (rule 6)."""
+    """The owner reads its members' markers after its reservation, before it writes the log
+    (docs/protocol.md#rule-6)."""
     helper_reads_markers: bool = True
-    """So does a helper, after having read the reservation (rule 6)."""
+    """So does a helper, after having read the reservation (docs/protocol.md#rule-6)."""
     fill: bool = True
-    """A reservation without its staged payload is abandoned by filling its version, not by clearing (rule 4)."""
+    """A reservation without its staged payload is abandoned by filling its version, not by clearing
+    (docs/protocol.md#rule-4)."""
     compare_bytes: bool = True
-    """A log file found at the reserved version is ours only if its bytes are (rule 3)."""
+    """A log file found at the reserved version is ours only if its bytes are (docs/protocol.md#rule-3)."""
     reread_before_conflict: bool = True
-    """Markers are read once more before a conflict is answered (rule 6)."""
+    """Markers are read once more before a conflict is answered (docs/protocol.md#rule-6)."""
     settle_before_refusal: bool = True
-    """What is in flight is completed before a request is refused (rule 6)."""
+    """What is in flight is completed before a request is refused (docs/protocol.md#rule-6)."""
     read_back: bool = True
-    """A failed create of the log is read back: it may be our own earlier write (rule 3)."""
+    """A failed create of the log is read back: it may be our own earlier write (docs/protocol.md#rule-3)."""
     check_commit_id: bool = True
-    """After an unclear compare-and-swap only our own `commit_id` means ours (rule 6)."""
+    """After an unclear compare-and-swap only our own `commit_id` means ours (docs/protocol.md#rule-6)."""
     payload_after_reservation: bool = True
     """The bytes written to the log are read after the reservation, so that a lost payload is seen by all."""
     own_marker_is_ours: bool = True
-    """A marker at the reservation's own version does not make it void (rules 2 and 6)."""
+    """A marker at the reservation's own version does not make it void (docs/protocol.md#rule-2,
+    docs/protocol.md#rule-6)."""
     fill_yields: bool = True
-    """A fill that loses to the owner's log finishes the reservation as the owner's (rule 4)."""
+    """A fill that loses to the owner's log finishes the reservation as the owner's (docs/protocol.md#rule-4)."""
     abandon: bool = True
-    """A reservation that cannot be completed is abandoned at all (rule 4)."""
+    """A reservation that cannot be completed is abandoned at all (docs/protocol.md#rule-4)."""
     move_appends: bool = True
-    """An append that meets a foreign file moves on instead of waiting for that version (rule 3)."""
+    """An append that meets a foreign file moves on instead of waiting for that version (docs/protocol.md#rule-3)."""
 
 
 class Request(NamedTuple):

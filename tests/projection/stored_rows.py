@@ -41,7 +41,7 @@ def _values(table: Table, column: Column) -> st.SearchStrategy[Any]:
         Kind.JSON: DOCUMENTS.filter(lambda value: value is not None).map(canonical),
     }
     values = kinds[column.kind]
-    # A boolean that may be missing is read as False where it is null (E 3.2).
+    # A boolean that may be missing is read as False where it is null (docs/formats.md#projection-tables).
     nullable = column.nullable and column.kind is not Kind.BOOL
     return st.none() | values if nullable else values
 

@@ -1,4 +1,4 @@
-"""The specification's own ledger gives the specification's own check value (E appendix A)."""
+"""The specification's own ledger gives the specification's own check value (docs/formats.md#golden-form)."""
 
 from __future__ import annotations
 

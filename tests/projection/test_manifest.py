@@ -48,7 +48,8 @@ AT = "2025-01-15T10:00:00.250Z"
 HASH = "0" * 64
 ARTIFACT = {"path": "a/b", "checksum_sha256": f"sha256:{HASH}", "byte_size": 7}
 
-# A manifest with every field of S 2.2 to 2.4, as the reference writes it.
+# A manifest with every field of docs/formats.md#manifest, docs/formats.md#table-files and docs/formats.md#watermarks,
+# as the reference writes it.
 REFERENCE: dict[str, Any] = {
     "manifest_id": "00000000000000000007",
     "epoch": 3,

@@ -1,4 +1,7 @@
-"""Rebuild manifests: what is taken, and what is refused by name (S 4.1, 4.2)."""
+"""Rebuild manifests: what is taken, and what is refused by name.
+
+See docs/formats.md#rebuild-manifest, docs/protocol.md#rebuild.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The law that sharded rebuilds rest on: folding shards apart and merging them is folding everything (design 4.2)."""
+"""The law that sharded rebuilds rest on: folding shards apart and merging them is folding everything.
+
+See docs/protocol.md#state-of-a-set.
+"""
 
 from __future__ import annotations
 

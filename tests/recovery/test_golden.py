@@ -1,4 +1,6 @@
-"""Stores left by the reference system in every crash window, recovered here (design 3.3 rules 2 and 5).
+"""Stores left by the reference system in every crash window, recovered here.
+
+See docs/protocol.md#rule-2, docs/protocol.md#rule-5.
 
 `golden/delta/{window}` holds such a store, the request under way, and what the reference made of it for several
 callers. Ours must give the same answers and leave the same log and markers, but never "already reserved": whoever

@@ -1,4 +1,4 @@
-"""A rival that bypasses us: `deltalake` appends to the same folder while we commit (design 3.3 rule 7)."""
+"""A rival that bypasses us: `deltalake` appends to the same folder while we commit (docs/protocol.md#rule-7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A compaction by the reference, as far as it matters here: it publishes a revision of its own on top of any head.
 
 It knows nothing of ours: base and deltas stay, `springline` goes, and the witness names the events that it folded
-(S 2.2, 2.7, 3.2). What it makes of their rows does not matter, because we never read them when a state of ours exists.
+(docs/formats.md#manifest, docs/protocol.md#publication). What it makes of their rows does not matter, because we never
+read them when a state of ours exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A worker killed with SIGKILL inside each step of a ledger round, against a real server (design 4.1).
+"""A worker killed with SIGKILL inside each step of a ledger round, against a real server.
+
+See docs/protocol.md#ledger-rounds.
 
 Two workers run, as in production. One of them dies at a precise request to the store; the other goes on with what the
 dead one had under way, as soon as the server misses its heartbeats. No event is lost or doubled.

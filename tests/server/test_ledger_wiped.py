@@ -1,4 +1,7 @@
-"""Temporal loses everything in the middle of a ledger round: what is stored is enough to go on (design 4.1)."""
+"""Temporal loses everything in the middle of a ledger round: what is stored is enough to go on.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A change of the workflows goes out under load: by versions nobody notices, without them nobody hangs (design 9)."""
+"""A change of the workflows goes out under load: by versions nobody notices, without them nobody hangs.
+
+See docs/protocol.md#deploy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporal loses everything: what is stored is enough to go on (design 3.3 rule 2)."""
+"""Temporal loses everything: what is stored is enough to go on (docs/protocol.md#rule-2)."""
 
 from __future__ import annotations
 

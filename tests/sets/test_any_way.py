@@ -1,4 +1,7 @@
-"""One state for one set of events: any order, any batches, duplicates, merges, crashes and restarts (design 4.2)."""
+"""One state for one set of events: any order, any batches, duplicates, merges, crashes and restarts.
+
+See docs/protocol.md#state-of-a-set.
+"""
 
 from __future__ import annotations
 

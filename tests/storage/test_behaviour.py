@@ -1,4 +1,4 @@
-"""What every store promises: one suite, run against each adapter (design 2, S 1.2)."""
+"""What every store promises: one suite, run against each adapter (docs/protocol.md#stores)."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ async def test_a_new_folder_below_a_removed_one_is_made(local: LocalStore, root:
 
 
 async def test_the_same_content_has_the_same_token_everywhere(local: LocalStore, tmp_path: Path) -> None:
-    """Tokens name content (design 10): a store that was copied file by file still knows them."""
+    """Tokens name content (docs/formats.md#local-store): a store that was copied file by file still knows them."""
     await local.put(PATH, b"abc", IfAbsent())
     assert await version_of(local, PATH) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (tmp_path / "copy" / PATH).parent.mkdir(parents=True)

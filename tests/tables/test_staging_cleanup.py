@@ -1,4 +1,4 @@
-"""Staging clean-up: what a coordinator names and what is younger than a week stays (design 3.3 rule 8)."""
+"""Staging clean-up: what a coordinator names and what is younger than a week stays (docs/protocol.md#rule-8)."""
 
 from __future__ import annotations
 

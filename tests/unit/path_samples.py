@@ -62,7 +62,7 @@ BUILDERS = {
 """Every function of `springline.paths` that makes or passes an object path."""
 
 SPELLED: list[tuple[str, str]] = [
-    # S 1.3, 1.6, 1.7 and design 4.5
+    # docs/formats.md#event-objects, docs/formats.md#reserved-names and docs/protocol.md#publication
     (paths.ledger_prefix(), "ledger/orchestration"),
     (paths.ledger_day_prefix(DAY), "ledger/orchestration/2025-01-15"),
     (
@@ -88,7 +88,8 @@ SPELLED: list[tuple[str, str]] = [
     (paths.shard_index_head("s1"), "ledger/orchestration/index/shard=s1/current.json"),
     (paths.shard_index_history("s1", "c1"), "ledger/orchestration/index/shard=s1/history/c1.json"),
     (paths.flow_event("executions", date(2026, 2, 12), ULID), f"ledger/flow/executions/2026-02-12/{ULID}.json"),
-    # S 1.4, 4.1 and design 4.1, 4.5
+    # docs/formats.md#state-objects, docs/formats.md#rebuild-manifest, docs/protocol.md#ledger-rounds and
+    # docs/protocol.md#publication
     (paths.orchestration_legacy_manifest(), "state/orchestration/manifest.json"),
     (paths.orchestration_published(), "state/orchestration/published.json"),
     (paths.orchestration_manifests_prefix(), "state/orchestration/manifests"),
@@ -122,7 +123,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.orchestration_request("key"), f"state/orchestration/requests/{DIGEST[:2]}/key.json"),
     (paths.orchestration_garbage_prefix(), "state/orchestration/garbage"),
     (paths.orchestration_garbage("g1"), "state/orchestration/garbage/g1.json"),
-    # design 5
+    # docs/protocol.md#rebuild
     (paths.rebuild_work_prefix(), "state/orchestration/rebuild-work"),
     (paths.rebuild_work_dir(WORK), f"{WORKS}"),
     (paths.rebuild_slice(WORK, 7), f"{WORKS}/slices/000007.json"),
@@ -138,11 +139,11 @@ SPELLED: list[tuple[str, str]] = [
     (paths.rebuild_shard_receipt(WORK, H12, 3), f"{WORKS}/shards/{H12}/000003.receipt.json"),
     (paths.rebuild_base(WORK, "s1"), f"{WORKS}/bases/s1.json"),
     (paths.rebuild_report(WORK, "r1"), f"{WORKS}/reports/r1.json"),
-    # S 1.5
+    # docs/formats.md#locks
     (paths.root_transaction_lock(), "locks/root.lock.json"),
     (paths.transaction_repair_lock("t1"), "locks/transactions/orchestration/t1.repair.lock.json"),
     (paths.catalog_lock(paths.CatalogDomain.SEARCH), "locks/search.lock.json"),
-    # S 1.8 and design 10
+    # docs/formats.md#delta-objects and docs/formats.md#table-registry
     (paths.delta_staging_prefix(TABLE), f"{STAGING}/"),
     (paths.delta_log_dir("a/b"), "a/b/_delta_log"),
     (paths.delta_last_checkpoint("a/b"), "a/b/_delta_log/_last_checkpoint"),
@@ -165,7 +166,7 @@ SPELLED: list[tuple[str, str]] = [
     (paths.canary_object("c1-race"), "canary/c1-race"),
     (paths.store_identity(), "canary/store-id.json"),
     (paths.unity_preview(TABLE), f"uc/delta_preview/{TABLE}.json"),
-    # S 1.9
+    # docs/formats.md#reserved-names
     (paths.iceberg_pointer(TABLE), f"_catalog/iceberg_pointers/{TABLE}.json"),
     (paths.iceberg_idempotency_prefix(TABLE), f"_catalog/iceberg_idempotency/{TABLE}/"),
     (paths.iceberg_marker(TABLE, DIGEST), f"_catalog/iceberg_idempotency/{TABLE}/{DIGEST[:2]}/{DIGEST}.json"),
@@ -178,7 +179,7 @@ SPELLED: list[tuple[str, str]] = [
         paths.iceberg_receipt(DAY, paths.ReceiptState.COMMITTED, "c1"),
         "events/2025-01-15/iceberg/committed/c1.json",
     ),
-    # S 1.10, 6.9
+    # docs/formats.md#reserved-names
     (paths.deployed_manifest(ULID), f"manifests/{ULID}.json"),
     (paths.latest_manifest_index(), "manifests/_index.json"),
     (
@@ -194,7 +195,7 @@ SPELLED: list[tuple[str, str]] = [
         "run_keys/e8a1600e00f163438872a247a4eadd3373e13896.json",
     ),
     (paths.run_log("r1", "raw.a", 1), "logs/r1/raw.a/attempt-1.log"),
-    # S 1.11
+    # docs/formats.md#reserved-names
     (
         paths.transaction_idempotency(paths.TransactionDomain.ROOT, "key"),
         f"transactions/idempotency/root/{DIGEST[:2]}/{DIGEST}.json",
@@ -215,7 +216,7 @@ SPELLED: list[tuple[str, str]] = [
         paths.handle_step(f"hdl_{ULID}", paths.HandleStep.IDENTITY, 2**64 - 1),
         f"transactions/handles/hdl_{ULID}/identities/18446744073709551615.json",
     ),
-    # S 1.12
+    # docs/formats.md#reserved-names
     (paths.catalog_event(paths.CatalogDomain.LINEAGE, "e1"), "ledger/lineage/e1.json"),
     (paths.catalog_sequence(paths.CatalogDomain.CATALOG), "sequence/catalog.sequence.json"),
     (paths.catalog_quarantine(paths.CatalogDomain.EXECUTIONS, "e1"), "quarantine/executions/e1.json"),

@@ -74,7 +74,9 @@ def test_golden_request_hash_marker() -> None:
 
 @pytest.mark.parametrize("vector", GOLDEN["delta_bad_keys"], ids=lambda vector: vector["idempotency_key"])
 def test_any_raw_key_has_a_marker(vector: dict[str, Any]) -> None:
-    """S 1.8 hashes the raw key; that a key is canonical is judged by the request, not by its path."""
+    """docs/formats.md#delta-objects hashes the raw key; that a key is canonical is judged by the request, not by its
+    path.
+    """
     key = vector["idempotency_key"]
     digest = hashlib.sha256(key.encode()).hexdigest()
     assert paths.delta_marker(TABLE, key) == f"delta/idempotency/{TABLE}/{digest[:2]}/{digest}.json"

@@ -1,4 +1,7 @@
-"""Reservations that do not become commits, and what their requests are told (design 3.3 rules 2, 3, 4 and 6)."""
+"""Reservations that do not become commits, and what their requests are told.
+
+See docs/protocol.md#rule-2, docs/protocol.md#rule-3, docs/protocol.md#rule-4, docs/protocol.md#rule-6.
+"""
 
 from __future__ import annotations
 

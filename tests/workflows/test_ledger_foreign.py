@@ -1,4 +1,7 @@
-"""Foreign events through LedgerWorkflow: late, duplicated, refused, deferred, and in turn with appends (design 4.1)."""
+"""Foreign events through LedgerWorkflow: late, duplicated, refused, deferred, and in turn with appends.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a round of the ledger is made of: who shares it, who waits, and what each is told (design 4.1)."""
+"""What a round of the ledger is made of: who shares it, who waits, and what each is told.
+
+See docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 

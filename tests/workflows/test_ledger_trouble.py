@@ -1,4 +1,7 @@
-"""Other sequencers, rounds that somebody left, steps that fail for good, and runs that end early (design 4.1, 4.5)."""
+"""Other sequencers, rounds that somebody left, steps that fail for good, and runs that end early.
+
+See docs/protocol.md#ledger-rounds, docs/protocol.md#publication.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The crash windows of a ledger round, each survived by a retry of the activity (design 4.1).
+"""The crash windows of a ledger round, each survived by a retry of the activity (docs/protocol.md#ledger-rounds).
 
 After every step: the effect is there, and the attempt fails or its result never arrives. The request's events are
 written once, and replays get the same answer.

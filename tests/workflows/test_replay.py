@@ -1,4 +1,4 @@
-"""Saved histories replay on today's code: what is running at a deploy goes on (temporal.md 2.8)."""
+"""Saved histories replay on today's code: what is running at a deploy goes on (docs/protocol.md#histories)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a round is made of: who shares a version, who waits, and in which order (design 3.2)."""
+"""What a round is made of: who shares a version, who waits, and in which order (docs/protocol.md#commit-rounds)."""
 
 from __future__ import annotations
 

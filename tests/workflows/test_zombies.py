@@ -1,4 +1,6 @@
-"""Attempts that were given up by the server and come to life later, past the commits that followed (design 3.3 rule 1).
+"""Attempts that were given up by the server and come to life later, past the commits that followed.
+
+See docs/protocol.md#rule-1.
 
 A worker that hangs misses its heartbeats; the server starts a second attempt, and the table goes on. Whenever the
 first attempt wakes up, on a process that remembers or on one that does not, it changes nothing.

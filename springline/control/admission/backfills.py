@@ -1,4 +1,4 @@
-"""Backfills, their chunks and states (E 4.12)."""
+"""Backfills, their chunks and states (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 

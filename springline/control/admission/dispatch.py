@@ -1,4 +1,4 @@
-"""Attempts on their way to workers (E 4.9)."""
+"""Attempts on their way to workers (docs/events.md#fold-dispatch)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LATER = "Dispatch the attempt after it."
 
 
 def check_dispatch(data: DispatchRequested, field: str, now_ms: int) -> None:
-    """Refuse a dispatch id that is not the attempt's own: its outbox row would never go away (W37)."""
+    """Refuse a dispatch id that is not the attempt's own: its outbox row would never go away (docs/events.md#w37)."""
     check_attempt(data, field, now_ms)
     own = dispatch_id(data.run_id, data.task_key, data.attempt)
     if data.dispatch_id != own:
@@ -23,7 +23,10 @@ def check_dispatch(data: DispatchRequested, field: str, now_ms: int) -> None:
 
 
 def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
-    """Admit the dispatch of an attempt that is due: before, it would be sent and the task not know (E 4.16, 4, 5)."""
+    """Admit the dispatch of an attempt that is due: before, it would be sent and the task not know.
+
+    See docs/events.md#order-4, docs/events.md#order-5.
+    """
     data, task = case.data, task_of(state, case)
     refuse_finished(case, task)
     if is_cancelled(state.run(data.run_id)):
@@ -40,7 +43,7 @@ def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
 
 
 def missed_dispatch(state: State, data: DispatchRequested) -> str | None:
-    """A dispatch is news if the task waits for it: its key was used before the task was due (W22)."""
+    """A dispatch is news if the task waits for it: its key was used before the task was due (docs/events.md#w22)."""
     task = state.task(data.run_id, data.task_key)
     if task is None or task.state not in (READY, RETRY_WAIT) or data.attempt <= task.attempt:
         return None

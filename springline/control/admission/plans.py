@@ -1,4 +1,4 @@
-"""The shape of plans: tasks that can all be reached (E W13)."""
+"""The shape of plans: tasks that can all be reached (docs/events.md#w13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are asked for under a key (E 4.12)."""
+"""Runs that are asked for under a key (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def _check_tick(state: State, case: Case[RunRequested], source: ScheduleRef) -> 
 
 
 def _check_run_can_come(state: State, case: Case[RunRequested]) -> None:
-    """Refuse a new run key that another run has used: the run that it stands for could not be triggered (W9)."""
+    """Refuse a new run key that another run has used: the run that it stands for could not be triggered.
+
+    See docs/events.md#w9.
+    """
     run_key = case.data.run_key
     used = state.event_with_key(f"run:{run_key}")
     if used is None or state.run_key(run_key) is not None:

@@ -1,4 +1,7 @@
-"""Runs: triggered, planned, cancelled (E 4.2, 4.3, 4.11)."""
+"""Runs: triggered, planned, cancelled.
+
+See docs/events.md#fold-runs, docs/events.md#fold-plans, docs/events.md#fold-cancellation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ def is_cancelled(run: RunRow | None) -> bool:
 
 
 def check_run(data: RunTriggered, field: str, now_ms: int) -> None:
-    """Refuse run ids with a colon: ids and keys join run and task with it, and could be taken for another's (W28)."""
+    """Refuse run ids with a colon: ids and keys join run and task with it, and could be taken for another's.
+
+    See docs/events.md#w28.
+    """
     check_addressable(data.run_id, f"{field}.run_id")
     if ":" in data.run_id:
         raise invalid(
@@ -62,7 +68,7 @@ def admit_run(state: State, case: Case[RunTriggered]) -> Ruling:
 
 
 def admit_plan(state: State, case: Case[PlanCreated]) -> Ruling:
-    """Admit the first plan of a run; a cancelled run is cancelled again, with its tasks in it (W6)."""
+    """Admit the first plan of a run; a cancelled run is cancelled again, with its tasks in it (docs/events.md#w6)."""
     data = case.data
     run = state.run(data.run_id)
     if run is None:

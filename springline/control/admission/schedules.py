@@ -1,4 +1,4 @@
-"""Schedules and their ticks (E 4.12)."""
+"""Schedules and their ticks (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from springline.projection.state import State
 
 
 def definition_key(data: ScheduleDefinitionUpserted, event_id: str) -> str:
-    """Return the key of a change of a schedule: one per change, so that a schedule can be enabled again (W19)."""
+    """Return the key of a change of a schedule: one per change, so that a schedule can be enabled again.
+
+    See docs/events.md#w19.
+    """
     return f"sched_def_api:{data.schedule_id}:{event_id}"
 
 

@@ -1,4 +1,4 @@
-"""Evaluations of sensors, and the runs they ask for (E 4.12)."""
+"""Evaluations of sensors, and the runs they ask for (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_evaluation(data: SensorEvaluated, field: str, now_ms: int) -> None:
 
 
 def check_run_key(run_key: str, field: str) -> None:
-    """Refuse a run key that belongs to a backfill: its chunk would never get its run (W18)."""
+    """Refuse a run key that belongs to a backfill: its chunk would never get its run (docs/events.md#w18)."""
     if run_key.startswith(BACKFILL_RUN_KEYS):
         raise invalid(field, run_key, "has the form of a backfill's run key", "Use another run key.")
 

@@ -1,4 +1,7 @@
-"""Attempts of tasks: started, alive, finished, their output visible (E 4.4 to 4.8)."""
+"""Attempts of tasks: started, alive, finished, their output visible.
+
+See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#fold-run-counters.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _OVER = "Stop working on this attempt; what it reports is not taken any more."
 
 
 def check_attempt(data: AttemptEvent | DispatchRequested, field: str, now_ms: int) -> None:
-    """Refuse attempt 0, which a task has before its first one (W36)."""
+    """Refuse attempt 0, which a task has before its first one (docs/events.md#w36)."""
     if data.attempt < 1:
         raise invalid(f"{field}.attempt", data.attempt, "counts from 1", "Give the number of the attempt.")
 
@@ -103,7 +106,7 @@ def admit_heartbeat(state: State, case: Case[TaskHeartbeat]) -> Ruling:
 
 
 def admit_finish(state: State, case: Case[Finish]) -> Ruling:
-    """Admit the end of the current attempt; in a cancelled run it is the end of the task too (W16)."""
+    """Admit the end of the current attempt; in a cancelled run it is the end of the task too (docs/events.md#w16)."""
     task = task_of(state, case)
     refuse_finished(case, task)
     _refuse_other_attempt(case, task)
@@ -128,7 +131,10 @@ def _end_if_cancelled(state: State, case: Case[Finish]) -> list[Completion]:
 
 
 def missed_finish(state: State, data: Finish) -> str | None:
-    """An end is news while the attempt goes on: its key was used for another task, or for an earlier end (W7)."""
+    """An end is news while the attempt goes on: its key was used for another task, or for an earlier end.
+
+    See docs/events.md#w7.
+    """
     task = state.task(data.run_id, data.task_key)
     if task is None or task.state in FINISHED_TASK or task.state == RETRY_WAIT:
         return None

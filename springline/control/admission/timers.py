@@ -1,4 +1,4 @@
-"""Timers (E 4.10)."""
+"""Timers (docs/events.md#fold-timers)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def admit_timer(state: State, case: Case[TimerRequested]) -> Ruling:
 
 
 def admit_timer_news(state: State, case: Case[TimerEnqueued] | Case[TimerFired]) -> Ruling:
-    """Admit news of a timer that is known, or whose id says what it is for: else they would be lost (W35)."""
+    """Admit news of a timer that is known, or whose id says what it is for: else they would be lost.
+
+    See docs/events.md#w35.
+    """
     timer_id = case.data.timer_id
     if state.timer(timer_id) is None and parse_timer_id(timer_id) is None:
         raise case.conflict(

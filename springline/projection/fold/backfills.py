@@ -1,4 +1,4 @@
-"""Backfills and their chunks (E 4.12)."""
+"""Backfills and their chunks (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 

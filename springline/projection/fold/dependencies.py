@@ -1,4 +1,4 @@
-"""What the end of a task means for those that wait for it (E 4.6)."""
+"""What the end of a task means for those that wait for it (docs/events.md#fold-dependencies)."""
 
 from __future__ import annotations
 

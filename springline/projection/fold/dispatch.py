@@ -1,4 +1,4 @@
-"""The outbox of attempts to be sent to workers (E 4.9)."""
+"""The outbox of attempts to be sent to workers (docs/events.md#fold-dispatch)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def dispatch_requested(state: State, event_id: str, at_ms: int, data: DispatchRe
 def _filled(row: DispatchRow, data: DispatchRequested) -> DispatchRow | None:
     """Return a row with what only a request knows, None if it lacks nothing.
 
-    What is empty counts as filled, and the event as applied, even by an event that is empty there itself (E 4.9).
+    What is empty counts as filled, and the event as applied, even by an event that is empty there itself
+    (docs/events.md#fold-dispatch).
     """
     queue = row.worker_queue
     takes_id = row.attempt_id == ""

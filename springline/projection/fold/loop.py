@@ -1,4 +1,4 @@
-"""The loop: each event once, in the order of ids (E 4.1)."""
+"""The loop: each event once, in the order of ids (docs/events.md#fold-loop)."""
 
 from __future__ import annotations
 

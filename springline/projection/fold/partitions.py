@@ -1,4 +1,4 @@
-"""Partitions of assets: the last materialization and the last attempt (E 4.13)."""
+"""Partitions of assets: the last materialization and the last attempt (docs/events.md#fold-partitions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends by age, before an event is folded (E 4.15).
+"""What ends by age, before an event is folded (docs/events.md#fold-retention).
 
 Nothing is swept: heaps know what is oldest, and the tables that runs reach into know their rows by run.
 """

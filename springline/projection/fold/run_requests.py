@@ -1,4 +1,7 @@
-"""Run keys: which run a request asks for, and requests that contradict an earlier one (E 4.12)."""
+"""Run keys: which run a request asks for, and requests that contradict an earlier one.
+
+See docs/events.md#fold-automation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Runs: triggered, planned, cancelled, and finished by their tasks (E 4.2, 4.3, 4.7, 4.11)."""
+"""Runs: triggered, planned, cancelled, and finished by their tasks.
+
+See docs/events.md#fold-runs, docs/events.md#fold-plans, docs/events.md#fold-run-counters,
+docs/events.md#fold-cancellation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def run_triggered(state: State, event_id: str, at_ms: int, data: RunTriggered) -> bool:
-    """Create a run; tasks planned before it are counted (E 4.2)."""
+    """Create a run; tasks planned before it are counted (docs/events.md#fold-runs)."""
     family = state.families.of.get(data.run_id)
     if family is not None and family.run is not None:
         return False
@@ -72,7 +76,7 @@ def _count_planned(run: RunRow, family: Family) -> None:
 
 
 def plan_created(state: State, event_id: str, at_ms: int, data: PlanCreated) -> bool:
-    """Create the tasks and edges of a run, whatever the run's state (E 4.3, W6)."""
+    """Create the tasks and edges of a run, whatever the run's state (docs/events.md#fold-plans, docs/events.md#w6)."""
     families = state.families
     family = families.of.get(data.run_id)
     if family is not None and family.tasks:
@@ -128,7 +132,7 @@ def _planned_task(run_id: str, event_id: str, at_ms: int, definition: TaskDefini
 
 
 def run_cancel_requested(state: State, event_id: str, at_ms: int, data: RunCancelRequested) -> bool:
-    """Cancel the tasks that do not run, and the run if none is left (E 4.11)."""
+    """Cancel the tasks that do not run, and the run if none is left (docs/events.md#fold-cancellation)."""
     families = state.families
     family = families.of.get(data.run_id)
     if family is None:
@@ -158,7 +162,10 @@ def run_cancel_requested(state: State, event_id: str, at_ms: int, data: RunCance
 
 
 def count_task(state: State, run: RunRow, task_state: str, event_id: str, at_ms: int) -> None:
-    """Count a task that reached a terminal state; the run ends when the counters are equal (E 4.7)."""
+    """Count a task that reached a terminal state; the run ends when the counters are equal.
+
+    See docs/events.md#fold-run-counters.
+    """
     state.families.keep_run(run)
     _add(run, task_state)
     if run.tasks_completed == run.tasks_total:
@@ -168,7 +175,7 @@ def count_task(state: State, run: RunRow, task_state: str, event_id: str, at_ms:
 
 
 def stamp_run(state: State, run: RunRow, event_id: str, at_ms: int) -> None:
-    """Stamp a run whose before-image is kept; that refreshes all its catalog rows (E 4.14)."""
+    """Stamp a run whose before-image is kept; that refreshes all its catalog rows (docs/events.md#fold-catalog)."""
     run.row_version = event_id
     run.refreshed_at = at_ms
     run.pending = NOTHING_PENDING

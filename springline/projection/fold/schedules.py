@@ -1,4 +1,4 @@
-"""Schedules: their definitions, and what was decided for their instants (E 4.12)."""
+"""Schedules: their definitions, and what was decided for their instants (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 

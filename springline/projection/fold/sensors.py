@@ -1,4 +1,4 @@
-"""Sensors and their evaluations (E 4.12)."""
+"""Sensors and their evaluations (docs/events.md#fold-automation)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALE_STATUS: Final = json_text(EvalSkippedStaleCursor())
 def sensor_evaluated(state: State, event_id: str, at_ms: int, data: SensorEvaluated) -> bool:
     """Record an evaluation; unless it is stale, it moves the sensor.
 
-    A sensor that was never evaluated gets a row even from a stale evaluation (W38).
+    A sensor that was never evaluated gets a row even from a stale evaluation (docs/events.md#w38).
     """
     tenant, workspace = state.config.tenant, state.config.workspace
     sensor = state.sensors.rows.get(data.sensor_id)

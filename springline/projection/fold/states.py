@@ -1,4 +1,4 @@
-"""States of runs, tasks and their satellites, as they are stored (E 3.2)."""
+"""States of runs, tasks and their satellites, as they are stored (docs/formats.md#projection-tables)."""
 
 from __future__ import annotations
 

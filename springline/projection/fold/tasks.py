@@ -1,4 +1,4 @@
-"""Tasks: started, alive, finished, and their outputs visible (E 4.4a, 4.5, 4.8)."""
+"""Tasks: started, alive, finished, and their outputs visible (docs/events.md#fold-tasks)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MOST_DOUBLINGS: Final = 6
 
 
 def task_started(state: State, event_id: str, at_ms: int, data: TaskStarted) -> bool:
-    """Let an attempt run, from any state that is not terminal (E 4.4a)."""
+    """Let an attempt run, from any state that is not terminal (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -66,7 +66,7 @@ def task_started(state: State, event_id: str, at_ms: int, data: TaskStarted) -> 
 
 
 def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat) -> bool:
-    """Note that the current attempt is alive (E 4.4a)."""
+    """Note that the current attempt is alive (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -87,7 +87,7 @@ def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat)
 
 
 def task_finished(state: State, event_id: str, at_ms: int, data: TaskFinished | TaskCompletionRecorded) -> bool:
-    """End the current attempt, and the task unless it may be tried again (E 4.5)."""
+    """End the current attempt, and the task unless it may be tried again (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -135,7 +135,7 @@ def task_finished(state: State, event_id: str, at_ms: int, data: TaskFinished | 
 
 
 def task_completion_recorded(state: State, event_id: str, at_ms: int, data: TaskCompletionRecorded) -> bool:
-    """End the current attempt with what is known of its output's visibility (E 4.5 step 8)."""
+    """End the current attempt with what is known of its output's visibility (docs/events.md#fold-tasks)."""
     if not task_finished(state, event_id, at_ms, data):
         return False
     visibility = data.output_visibility
@@ -146,7 +146,7 @@ def task_completion_recorded(state: State, event_id: str, at_ms: int, data: Task
 
 
 def task_output_visibility_changed(state: State, event_id: str, at_ms: int, data: TaskOutputVisibilityChanged) -> bool:
-    """Move the visibility of a succeeded task's output; a final one stays (E 4.8)."""
+    """Move the visibility of a succeeded task's output; a final one stays (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -193,7 +193,7 @@ def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -
 
 
 def _retry_at(task: TaskRow, event_id: str, at_ms: int) -> int:
-    """Return when the next attempt may begin, counted from the time in the event's id (E 6.8)."""
+    """Return when the next attempt may begin, counted from the time in the event's id (docs/events.md#fold-retries)."""
     from_ms = event_id_ms(event_id)
     doublings = min(max(task.attempt - 1, 0), _MOST_DOUBLINGS)
     return (at_ms if from_ms is None else from_ms) + min(_FIRST_BACKOFF_MS << doublings, _LONGEST_BACKOFF_MS)

@@ -1,4 +1,6 @@
-"""Timers: asked for, set and fired (E 4.10). Firing changes no task: evaluators react to the rows."""
+"""Timers: asked for, set and fired (docs/events.md#fold-timers). Firing changes no task: evaluators react to the
+rows.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,7 @@ def _guessed(data: TimerEnqueued | TimerFired, event_id: str) -> TimerRow | None
     """Return a row as its id tells, or None if the id tells nothing.
 
     An epoch beyond the reference's calendar tells nothing either: the reference takes the wall clock for it, and a
-    fold has none (W20).
+    fold has none (docs/events.md#w20).
     """
     name = parse_timer_id(data.timer_id)
     if name is None or not _FIRST_EPOCH <= name.fire_epoch <= _LAST_EPOCH:

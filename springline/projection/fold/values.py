@@ -48,6 +48,6 @@ def lineage_ref(
     delta_version: int | None,
     delta_partition: str | None,
 ) -> str:
-    """Return the reference to the execution that produced an output (E 6.10)."""
+    """Return the reference to the execution that produced an output (docs/formats.md#lineage)."""
     lineage = _Lineage(run_id, task_key, attempt, materialization_id, delta_table, delta_version, delta_partition)
     return _as_declared.encode(lineage).decode()

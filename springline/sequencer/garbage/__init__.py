@@ -1,4 +1,5 @@
-"""Collecting what the published state no longer needs: marked now, deleted later (S 2.10, G-28). This alone lists.
+"""Collecting what the published state no longer needs: marked now, deleted later (docs/protocol.md#garbage). This alone
+lists.
 
 Two kinds of objects go. What was published once and is superseded goes a quarantine after it was marked: until then
 somebody may still be reading the revision it belongs to. What no revision that we know of has ever named may be

@@ -1,4 +1,4 @@
-"""What of a workspace's published state must stay, and what was published once and need not (S 2.10, G-28).
+"""What of a workspace's published state must stay, and what was published once and need not (docs/protocol.md#garbage).
 
 Everything is found from the pointer: the last revisions, the checkpoints, what was taken over from the reference and
 what of its revisions is still to be taken in. Nothing is listed here.

@@ -1,4 +1,4 @@
-"""The report between marking and deleting: what was garbage when, in which version (G-28)."""
+"""The report between marking and deleting: what was garbage when, in which version (docs/protocol.md#garbage)."""
 
 from __future__ import annotations
 
