@@ -158,8 +158,8 @@ def _checked_url(url: str | None) -> str:
             "the address of the API is not known",
             field="--api",
             value=url,
-            remedy=f"Give --api URL or set {API_VARIABLE}, for example to http://127.0.0.1:8080, or keep it in a profile "
-            "(`springline profile set`).",
+            remedy=f"Give --api URL or set {API_VARIABLE}, for example to http://127.0.0.1:8080, or keep it in a "
+            "profile (`springline profile set`).",
         )
     try:
         parts = urlsplit(url)
@@ -183,8 +183,8 @@ def _checked_token(token: str | None) -> str:
             Code.MISSING_TOKEN,
             "no bearer token is given",
             field="--token",
-            remedy=f"Give --token or --token-file, set {TOKEN_VARIABLE}, or keep it in a profile; `springline token` makes "
-            "one where the secret is known.",
+            remedy=f"Give --token or --token-file, set {TOKEN_VARIABLE}, or keep it in a profile; `springline token` "
+            "makes one where the secret is known.",
         )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise refused(

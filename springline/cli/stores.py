@@ -143,8 +143,8 @@ def checked_store_url(url: str | None) -> str:
             "no store is given",
             field="--store",
             value=url,
-            remedy="Give --store URL, for example file:///srv/lake or gs://bucket, set SPRINGLINE_STORE_URL, or keep it in a "
-            "profile (`springline profile set`).",
+            remedy="Give --store URL, for example file:///srv/lake or gs://bucket, set SPRINGLINE_STORE_URL, or keep "
+            "it in a profile (`springline profile set`).",
         )
     if url.startswith("memory:"):
         raise refused(
