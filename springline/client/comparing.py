@@ -219,12 +219,17 @@ class Typed:
                 raise _no(node, "a number")
         written |= {id(node): _text(node) for node in group if node.kind is Kind.NUMBER}
         others = [self._types[id(node)] for node in group if id(node) not in written]
+        digits = [*map(_digits_of_type, others), *map(_digits, written.values())]
+        known = [one for one in digits if one is not None]
+        if len(known) < len(digits):
+            # The engine would make decimals of floating-point numbers, which fails for large ones and NaN.
+            for node in group:
+                if id(node) not in written and _is_decimal(self._types[id(node)]):
+                    self._words[id(node)] = f"CAST({self.of(node)} AS DOUBLE)"
         numbers = [int(text) for text in written.values() if _WHOLE.fullmatch(text)]
         if len(numbers) == len(written) and all(_holds(kind, number) for number in numbers for kind in others):
             self._words.update({place: str(int(text)) for place, text in written.items()})
             return
-        digits = [*map(_digits_of_type, others), *map(_digits, written.values())]
-        known = [one for one in digits if one is not None]
         before = max((one[0] for one in known), default=_DIGITS)
         behind = max((one[1] for one in known), default=0)
         if len(known) < len(digits) or before + behind > _DIGITS or not (compared or any(map(_is_decimal, others))):
