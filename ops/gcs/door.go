@@ -29,7 +29,7 @@ type door struct {
 func (d *door) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	if !servedByAnyName(request.URL.Path) {
 		request.Host = publicHost
-		if d.writeByXML(answer, request) {
+		if d.listByXML(answer, request) || d.writeByXML(answer, request) {
 			return
 		}
 	}

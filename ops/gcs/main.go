@@ -5,7 +5,7 @@
 //
 //   - It serves one folder under any host name. The XML interface, by which Delta libraries read, is found by the name
 //     a caller uses, and containers and the host they run on use different ones.
-//   - That interface takes writes, in one piece and in parts: Delta libraries write their files by it.
+//   - That interface takes writes, in one piece and in parts, and lists from a name on, as Delta libraries need.
 //   - SIGTERM lets requests under way finish.
 //   - An object and its attributes are two writes. What a kill left between them (one kill in ten under load) is
 //     completed at the next start: the object was written, with a generation of its own.
