@@ -46,7 +46,9 @@ _OF_TABLES = {
         "Show the versions of a table, newest first: when, by which operation, under which keys, with how many rows.",
     ),
     "recover": Entry("stores:recover", "Complete or abandon whatever a table has in flight, from storage alone."),
-    "verify": Entry("stores:verify", "Look whether a table's coordinator, log and markers agree, from storage alone."),
+    "verify": Entry(
+        "stores:verify", "Look whether a table's registry, coordinator, log and markers agree, from storage alone."
+    ),
     "clean-staging": Entry(
         "stores:clean_staging", "Remove staged payloads that are older than 7 days and that no reservation names."
     ),

@@ -8,21 +8,18 @@ records and all. Of tables the whole log is read then, and the markers are liste
 from __future__ import annotations
 
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
 from springline.commit.catalogue import list_tables
 from springline.commit.mend import registry_problems
 from springline.commit.table import Table
 from springline.paths import (
     Scope,
-    behind_scope,
     event_id_from_ledger_path,
     ledger_prefix,
-    lies_in_a_scope,
     orchestration_rounds_prefix,
     parse_orchestration_round,
     parse_table_entry,
-    scope_of,
-    scopes_begin,
 )
 from springline.projection.index import EventsIndex
 from springline.sequencer.accepted import Accepted, pending_rounds, survey
@@ -67,23 +64,6 @@ async def all_workspaces_findings(store: ObjectStore, *, deep: bool) -> list[Fin
 
 
 _ALL = "workspaces"
-
-
-async def find_workspaces(store: ObjectStore, most: int) -> list[Scope]:
-    """Return the first `most` workspaces that anything is stored of, in the order of their names in the bucket."""
-    prefix, start = scopes_begin()
-    found: list[Scope] = []
-    while len(found) < most:
-        scope = None
-        async for info in store.list(prefix, start_after=start):
-            scope = scope_of(info.path)
-            if scope is not None or not lies_in_a_scope(info.path):
-                break
-        if scope is None:
-            break
-        found.append(scope)
-        start = behind_scope(scope)
-    return found
 
 
 async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) -> list[Finding]:

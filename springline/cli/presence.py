@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 
 from springline.errors import Code, Refused, refused
-from springline.paths import ObjectPath, Scope, orchestration_pointer
+from springline.paths import (
+    ObjectPath,
+    Scope,
+    behind_scope,
+    lies_in_a_scope,
+    orchestration_pointer,
+    scope_of,
+    scopes_begin,
+)
 from springline.storage.port import ObjectStore
 
 MOST_NAMED = 10
 """How many workspaces are named to somebody who asked for another; each costs one page of a listing."""
-
-_WORKSPACE = re.compile(r"tenant=([^/]+)/workspace=([^/]+)/")
 
 
 async def check_workspace(store: ObjectStore, scope: Scope) -> None:
@@ -25,31 +30,30 @@ async def check_workspace(store: ObjectStore, scope: Scope) -> None:
     for prefix in (scope.prefix, scope.tables):
         async for _ in store.list(ObjectPath(prefix)):
             return
-    raise _unknown(scope, await workspaces(store))
+    raise _unknown(scope, await find_workspaces(store, MOST_NAMED + 1))
 
 
-async def workspaces(store: ObjectStore, most: int = MOST_NAMED) -> list[tuple[str, str]]:
-    """Return the first `most` workspaces of a store, and one more if there are more: tenant and name."""
-    found: list[tuple[str, str]] = []
-    after = ObjectPath("tenant=")
-    while len(found) <= most:
-        async for info in store.list(ObjectPath(""), start_after=after):
-            named = _WORKSPACE.match(info.path)
+async def find_workspaces(store: ObjectStore, most: int) -> list[Scope]:
+    """Return the first `most` workspaces that anything is stored of, in the order of their names in the bucket."""
+    prefix, start = scopes_begin()
+    found: list[Scope] = []
+    while len(found) < most:
+        scope = None
+        async for info in store.list(prefix, start_after=start):
+            scope = scope_of(info.path)
+            if scope is not None or not lies_in_a_scope(info.path):
+                break
+        if scope is None:
             break
-        else:
-            break
-        if named is None:
-            break
-        found.append((named[1], named[2]))
-        # The next name that does not lie below this workspace: 0 comes right after the slash.
-        after = ObjectPath(f"{named[0].removesuffix('/')}0")
+        found.append(scope)
+        start = behind_scope(scope)
     return found
 
 
-def _unknown(scope: Scope, known: list[tuple[str, str]]) -> Refused:
-    names = [f"{tenant}/{workspace}" for tenant, workspace in known[:MOST_NAMED]]
+def _unknown(scope: Scope, known: list[Scope]) -> Refused:
+    names = [f"{one.tenant}/{one.workspace}" for one in known[:MOST_NAMED]]
     asked = f"{scope.tenant}/{scope.workspace}"
-    tenants = {tenant for tenant, _ in known}
+    tenants = {one.tenant for one in known}
     if not names:
         remedy = "It holds no workspace at all: see whether --store or SPRINGLINE_STORE_URL names the right one."
     else:

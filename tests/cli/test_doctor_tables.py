@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from springline.cli import doctor_workspace
-from springline.cli.doctor_workspace import all_workspaces_findings, find_workspaces, workspace_findings
+from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings
 from springline.cli.findings import State
+from springline.cli.presence import find_workspaces
 from springline.paths import ObjectPath, Scope
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore

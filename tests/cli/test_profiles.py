@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 
 import pytest
 
+from springline.cli.presence import check_workspace
 from springline.cli.profiles import profile_file
+from springline.errors import Refused
+from springline.paths import Scope
 from springline.storage.local import LocalStore
 from tests.api.conftest import SECRET
 from tests.cli.conftest import Cli, Served
@@ -182,14 +184,14 @@ def test_a_store_without_any_workspace_says_so_and_is_not_made(tmp_path: Path, c
 
 
 async def test_at_most_ten_workspaces_are_named(tmp_path: Path) -> None:
-    from springline.cli.presence import workspaces
-
     for number in range(40):
         folder = tmp_path / "tenant=t" / f"workspace=w{number:02}" / "ledger"
         folder.mkdir(parents=True)
         (folder / "x.json").write_text("{}")
     store = LocalStore(tmp_path)
-    found = await workspaces(store)
+    with pytest.raises(Refused) as told:
+        await check_workspace(store, Scope("t", "other"))
     await store.aclose()
-    assert found == [("t", f"w{number:02}") for number in range(11)]
-    json.dumps(found)
+    remedy = told.value.refusal.remedy or ""
+    assert [f"t/w{number:02}" in remedy for number in range(12)] == [True] * 10 + [False] * 2
+    assert "and more" in remedy
