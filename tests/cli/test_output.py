@@ -43,6 +43,8 @@ def on_terminal(*arguments: str, interrupt_after: str | None = None, **variables
         cwd=ROOT,
         env=os.environ | {"TERM": "xterm"} | variables,
         start_new_session=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     os.close(theirs)
     shown = b""
