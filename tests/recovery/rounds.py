@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid_utils
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
@@ -14,6 +15,8 @@ from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.scoped import ScopedStore
 
 NOW_MS = 1_736_900_000_000
+MOST_ATTEMPTS = 5
+"""A reservation that failed for a reason that passes is tried again with the same order, as Temporal does."""
 
 
 class Rounds:
@@ -77,7 +80,14 @@ class Rounds:
             table=self.ref, round_id=str(uuid_utils.uuid7()), now_ms=NOW_MS, requests=requests, finished=finished
         )
         activity = self.activities.reserve if finished is None else self.activities.finalize_and_reserve
-        result: RoundResult = await self._env.run(activity, order)
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            try:
+                result: RoundResult = await self._env.run(activity, order)
+            except ApplicationError as error:
+                if error.non_retryable or attempt == MOST_ATTEMPTS:
+                    raise
+            else:
+                break
         self.results.append(result)
         return result
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from activities.messages import TableRef
 from springline import paths
@@ -25,13 +25,17 @@ APPENDS = 25
 
 RIVAL = """
 import sys
-from deltalake import write_deltalake
+from deltalake import CommitProperties, write_deltalake
 from tests.rows import rows
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+PATIENT = CommitProperties(max_commit_retries=200)
 sys.stdin.readline()
 for number in range(count):
-    write_deltalake(folder, rows([number], name), mode="append")
+    write_deltalake(folder, rows([number], name), mode="append", commit_properties=PATIENT)
 """
+
+PATIENT = CommitProperties(max_commit_retries=200)
+"""Five write at once, and 15 lost races in a row, after which a rival would give up, do happen."""
 
 
 class Both:
@@ -50,7 +54,7 @@ class Both:
         return Both(self.folder, self.root, process, self.store)
 
     def rival_writes(self, number: int) -> None:
-        write_deltalake(self.table_folder, rows([number], "rival"), mode="append")
+        write_deltalake(self.table_folder, rows([number], "rival"), mode="append", commit_properties=PATIENT)
 
 
 @pytest.fixture
