@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from springline import paths
 from springline.commit.live_files import keeps_files
+from springline.commit.mend import is_no_marker
 from springline.commit.snapshot import checkpoint_at, checkpoint_problem, probe_latest, read_last_checkpoint
 from springline.commit.table import Table
 from springline.delta.checkpoints import parse_last_checkpoint
@@ -33,6 +33,7 @@ from springline.errors import InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.port import StoredObject
 from springline.storage.resolve import Other, put_once, replace_object
+from springline.storage.together import in_batches
 
 VERSIONS_TOGETHER = 64
 MARKERS_TOGETHER = 256
@@ -269,7 +270,7 @@ class _Markers:
             said = "the marker was missing" if not isinstance(result, Other) else "the marker was being written"
             self._add(name, said, "Nothing: it is written.", mended=True)
         elif there is not None and may_mend and self.replace:
-            mended = await replace_object(self.table.store, name, marker.encode(name), _is_unreadable(name, key))
+            mended = await replace_object(self.table.store, name, marker.encode(name), is_no_marker(name, key))
             self.found.answered += 1
             self._add(name, there, "Nothing: it is written anew.", mended=mended)
         elif there is not None:
@@ -281,13 +282,9 @@ class _Markers:
 
     async def of_listing(self) -> None:
         """Look at all markers there are: whether the log file that each names is the one that was committed."""
-        batch: list[ObjectPath] = []
-        async for info in self.table.store.list(paths.delta_markers_prefix(self.table.table_id)):
-            batch.append(info.path)
-            if len(batch) == MARKERS_TOGETHER:
-                await self._of_batch(batch)
-                batch = []
-        await self._of_batch(batch)
+        listing = self.table.store.list(paths.delta_markers_prefix(self.table.table_id))
+        async for batch in in_batches(listing, MARKERS_TOGETHER):
+            await self._of_batch([info.path for info in batch])
 
     async def _of_batch(self, batch: list[ObjectPath]) -> None:
         named = {one.object for one in self.found.findings}
@@ -334,10 +331,6 @@ def _decoded(name: ObjectPath, data: bytes | None, key: str | None) -> Marker | 
         return None if data is None else decode_marker(data, name, key)
     except InvariantViolated as error:
         return f"the marker cannot be read: {error}"
-
-
-def _is_unreadable(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
-    return lambda data: isinstance(_decoded(name, data, key), str)
 
 
 def _contradiction(marker: Marker, there: Marker) -> str | None:

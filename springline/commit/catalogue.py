@@ -6,7 +6,7 @@ Nothing on the path of a commit comes here: the list of tables is a listing of t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from springline import paths
@@ -18,6 +18,7 @@ from springline.delta.registry import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, refused
 from springline.paths import ObjectPath
 from springline.storage.scoped import ScopedStore
+from springline.storage.together import in_batches
 
 ENTRIES_TOGETHER = 256
 MOST_LOOKED_AT = 20_000
@@ -65,7 +66,8 @@ async def list_tables(
     start = None if cursor is None else _start(prefix, cursor)
     page = TablesPage()
     looked_at = 0
-    async for batch in _batches(store, prefix, start):
+    async for infos in in_batches(store.list(prefix, start_after=start), ENTRIES_TOGETHER):
+        batch = [info.path for info in infos]
         for path, found in zip(batch, await _entries(store, batch), strict=True):
             looked_at += 1
             if isinstance(found, Damaged):
@@ -89,17 +91,6 @@ def _start(prefix: ObjectPath, cursor: str) -> ObjectPath:
             value=cursor[:100],
             remedy="Send next_cursor of the page before, or none for the first page.",
         ) from error
-
-
-async def _batches(store: ScopedStore, prefix: ObjectPath, start: ObjectPath | None) -> AsyncIterator[list[ObjectPath]]:
-    batch: list[ObjectPath] = []
-    async for info in store.list(prefix, start_after=start):
-        batch.append(info.path)
-        if len(batch) == ENTRIES_TOGETHER:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[Listed | Damaged | None]:

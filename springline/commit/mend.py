@@ -40,6 +40,7 @@ from springline.paths import ObjectPath
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import replace_object
 from springline.storage.scoped import ScopedStore
+from springline.storage.together import in_batches
 
 M = TypeVar("M", TableEntry, Claim)
 
@@ -91,7 +92,7 @@ async def mend_markers_in_flight(table: Table) -> list[str]:
     for key in inflight.keys:
         name = paths.delta_marker(table.table_id, key)
         stored = await table.store.get(name)
-        is_damaged = _is_no_marker(name, key)
+        is_damaged = is_no_marker(name, key)
         if stored is None or not is_damaged(stored.data):
             continue
         marker = await _marker_of(table, inflight, key)
@@ -272,20 +273,12 @@ async def _holds_log(store: ObjectStore, root: str) -> bool:
 async def _records(store: ScopedStore, prefix: ObjectPath, model: type[M]) -> list[M]:
     """Return all records of the registry under a prefix that can be read."""
     found: list[M] = []
-    batch: list[ObjectPath] = []
-
-    async def read() -> None:
-        for path, data in zip(batch, await store.read_many(batch), strict=True):
+    async for batch in in_batches(store.list(prefix), RECORDS_TOGETHER):
+        names = [info.path for info in batch]
+        for path, data in zip(names, await store.read_many(names), strict=True):
             with suppress(InvariantViolated):
                 if data is not None:
                     found.append(decode_record(data, path, model))
-        batch.clear()
-
-    async for info in store.list(prefix):
-        batch.append(info.path)
-        if len(batch) == RECORDS_TOGETHER:
-            await read()
-    await read()
     return found
 
 
@@ -297,7 +290,8 @@ def _is_no_claim(path: ObjectPath) -> Callable[[bytes], bool]:
     return lambda data: _is_damaged(lambda: decode_record(data, path, Claim))
 
 
-def _is_no_marker(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
+def is_no_marker(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
+    """Return what says of bytes that were read from `name` that they are no marker of a key."""
     return lambda data: _is_damaged(lambda: decode_marker(data, name, key))
 
 

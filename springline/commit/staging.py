@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from pydantic import BaseModel, ConfigDict
 
 from springline import paths
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.staging_cleanup import MIN_AGE_MS, Verdict, judge_staged
-from springline.storage.port import ObjectInfo, ObjectStore
-from springline.storage.together import together
+from springline.storage.port import ObjectStore
+from springline.storage.together import in_batches, together
 
 _BATCH = 200
 
@@ -43,7 +41,7 @@ async def clean_staging(
     """
     counts = dict.fromkeys(Verdict, 0)
     removed_bytes = 0
-    async for batch in _batches(store, table_id):
+    async for batch in in_batches(store.list(paths.delta_staging_prefix(table_id)), _BATCH):
         coordinator = await _coordinator(store, table_id)
         payloads = [(info.path, _name(table_id, info.path)) for info in batch]
         verdicts = judge_staged(payloads, coordinator, now_ms, min_age_ms=min_age_ms)
@@ -66,17 +64,6 @@ async def clean_staging(
         kept_young=counts[Verdict.YOUNG],
         kept_ageless=counts[Verdict.AGELESS],
     )
-
-
-async def _batches(store: ObjectStore, table_id: str) -> AsyncIterator[list[ObjectInfo]]:
-    batch: list[ObjectInfo] = []
-    async for info in store.list(paths.delta_staging_prefix(table_id)):
-        batch.append(info)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 async def _coordinator(store: ObjectStore, table_id: str) -> Coordinator | None:

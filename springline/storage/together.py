@@ -1,9 +1,9 @@
-"""Storage calls that are made at the same time."""
+"""Storage calls that are made at the same time, and what is read together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -55,3 +55,15 @@ async def _all_ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+async def in_batches(items: AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
+    """Yield the items of a listing in order, `size` at a time, the last ones fewer; nothing for an empty listing."""
+    batch: list[T] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -12,6 +12,7 @@ from springline.sequencer.events_index import read_node
 from springline.sequencer.garbage.reach import named_by_index
 from springline.sequencer.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.together import in_batches
 
 _TOGETHER = 200
 _NODES_TOGETHER = 8
@@ -34,14 +35,8 @@ async def find_pinned(store: ObjectStore) -> set[str]:
     An index that cannot be read names nothing that a rebuild could still use. Raises what the store does.
     """
     pinned: set[str] = set()
-    batch: list[ObjectPath] = []
-    async for info in store.list(paths.rebuild_work_prefix()):
-        if info.path.endswith(".json"):
-            batch.append(info.path)
-        if len(batch) == _TOGETHER:
-            pinned |= await _named_in(store, batch)
-            batch = []
-    pinned |= await _named_in(store, batch)
+    async for batch in in_batches(store.list(paths.rebuild_work_prefix()), _TOGETHER):
+        pinned |= await _named_in(store, [info.path for info in batch if info.path.endswith(".json")])
     indexes = [ObjectPath(path) for path in sorted(pinned) if _is_index(path)]
     for path, data in zip(indexes, await store.read_many(indexes), strict=True):
         if data is not None:
