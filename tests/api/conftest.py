@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -13,18 +13,16 @@ from prometheus_client import CollectorRegistry
 from uuid_utils import uuid7
 
 from springline.api.app import create_app
-from springline.api.auth import SharedSecret, TokenVerifier
-from springline.api.location import table_location
 from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.commit.coalescer import Coalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
 from tests.api.ledger import LocalLedger
+from tests.api.local import SECRET, local_deps
 from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+from tests.api.sequencer import LocalSequencer
 
-SECRET = "a secret of the tests, 32 bytes or more"
 ACME = Scope("acme", "prod")
 RIVAL = Scope("rival", "prod")
 TABLES = "/api/v1/delta/tables"
@@ -108,17 +106,7 @@ async def world() -> AsyncIterator[World]:
     ledger = LocalLedger(store)
     rebuilds = LocalRebuilds(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
-    deps = Deps(
-        store=store,
-        tables=LocalTables(store),
-        commits=coalescer,
-        sequencers=sequencer,
-        ledger=ledger,
-        rebuilds=rebuilds,
-        verifier=TokenVerifier(SharedSecret(SECRET)),
-        location=lambda scope, root: table_location("memory://lake", scope, root),
-        new_name=new_name,
-    )
+    deps = replace(local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds)
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:

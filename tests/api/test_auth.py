@@ -25,7 +25,6 @@ from tests.api.conftest import (
     EVENTS,
     RIVAL,
     ROUTES,
-    SECRET,
     TABLES,
     V1,
     World,
@@ -35,6 +34,7 @@ from tests.api.conftest import (
     ndjson,
     new_key,
 )
+from tests.api.local import SECRET
 
 
 def signed(claims: dict[str, Any], key: Any = SECRET, **options: Any) -> str:

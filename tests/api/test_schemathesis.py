@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,18 +18,14 @@ from prometheus_client import CollectorRegistry
 from entrypoints.listening import listen
 from entrypoints.serving import Server, server_of
 from springline.api.app import create_app
-from springline.api.auth import SharedSecret, TokenVerifier
-from springline.api.location import table_location
-from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.commit.coalescer import Coalescer
 from springline.local.ports import LOOPBACK
 from springline.storage.memory import MemoryStore
 from tests.api import document_checks
-from tests.api.conftest import ACME, EVENTS, SECRET, TABLES, new_key
-from tests.api.ledger import LocalLedger
-from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+from tests.api.conftest import ACME, EVENTS, TABLES, new_key
+from tests.api.local import SECRET, local_deps
+from tests.api.sequencer import LocalSequencer
 
 CONFIGURATION = f"""
 hooks = "{document_checks.__file__}"
@@ -77,19 +73,7 @@ async def _serve(started: list[tuple[str, Server, asyncio.AbstractEventLoop]], r
     sequencer = LocalSequencer(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
     app = create_app(
-        Deps(
-            store=store,
-            tables=LocalTables(store),
-            commits=coalescer,
-            sequencers=sequencer,
-            ledger=LocalLedger(store),
-            rebuilds=LocalRebuilds(store),
-            verifier=TokenVerifier(SharedSecret(SECRET)),
-            location=lambda scope, root: table_location("memory://lake", scope, root),
-            new_name=new_name,
-            probes={"store": good},
-            metrics=CollectorRegistry(),
-        )
+        replace(local_deps(store, sequencer, coalescer), probes={"store": good}, metrics=CollectorRegistry())
     )
     with listen(LOOPBACK, 0, host_variable="HOST", port_variable="PORT") as listener:
         server = server_of(app, most=100, grace_s=1)

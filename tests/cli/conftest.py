@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,6 @@ import uvicorn
 from typer.testing import CliRunner
 
 from springline.api.app import create_app
-from springline.api.auth import SharedSecret, TokenVerifier
-from springline.api.location import table_location
-from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.cli.app import build_app
 from springline.cli.doctor import TemporalFindings
@@ -28,10 +25,10 @@ from springline.cli.findings import Finding, fine
 from springline.commit.coalescer import Coalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
-from tests.api.conftest import ACME, SECRET
-from tests.api.ledger import LocalLedger
+from tests.api.conftest import ACME
+from tests.api.local import SECRET, local_deps
 from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+from tests.api.sequencer import LocalSequencer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
 GOLDEN_TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -156,19 +153,7 @@ async def _serve(
 ) -> None:
     sequencer = LocalSequencer(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
-    app = create_app(
-        Deps(
-            store=store,
-            tables=LocalTables(store),
-            commits=coalescer,
-            sequencers=sequencer,
-            ledger=LocalLedger(store),
-            rebuilds=rebuilds,
-            verifier=TokenVerifier(SharedSecret(SECRET)),
-            location=lambda scope, root: table_location("memory://lake", scope, root),
-            new_name=new_name,
-        )
-    )
+    app = create_app(replace(local_deps(store, sequencer, coalescer), rebuilds=rebuilds))
     server = _Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_level="error", lifespan="off"), ready)
     loop = asyncio.get_running_loop()
 

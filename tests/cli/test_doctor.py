@@ -35,7 +35,8 @@ from springline.storage.port import (
     StoreMisconfigured,
     StoreUnknown,
 )
-from tests.api.conftest import ACME, SECRET
+from tests.api.conftest import ACME
+from tests.api.local import SECRET
 from tests.cli.conftest import Cli, Ended, Served
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
 

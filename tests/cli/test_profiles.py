@@ -12,7 +12,7 @@ from springline.cli.profiles import profile_file
 from springline.errors import Refused
 from springline.paths import Scope
 from springline.storage.local import LocalStore
-from tests.api.conftest import SECRET
+from tests.api.local import SECRET
 from tests.cli.conftest import Cli, Served
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJ0ZW5hbnQiOiJhY21lIn0.signature"

@@ -13,19 +13,15 @@ import pytest
 import uvicorn
 
 from springline.api.app import create_app
-from springline.api.auth import SharedSecret, TokenVerifier
-from springline.api.location import table_location
-from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.client import Springline
 from springline.commit.coalescer import Coalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.local import LocalStore
 from springline.storage.port import ObjectStore
-from tests.api.conftest import ACME, SECRET
-from tests.api.ledger import LocalLedger
-from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+from tests.api.conftest import ACME
+from tests.api.local import SECRET, local_deps
+from tests.api.sequencer import LocalSequencer
 
 
 @dataclass(frozen=True)
@@ -102,19 +98,7 @@ async def _serve(
 ) -> None:
     sequencer = LocalSequencer(store)
     coalescer = Coalescer(sequencer, deadline_s=5.0)
-    app = create_app(
-        Deps(
-            store=store,
-            tables=LocalTables(store),
-            commits=coalescer,
-            sequencers=sequencer,
-            ledger=LocalLedger(store),
-            rebuilds=LocalRebuilds(store),
-            verifier=TokenVerifier(SharedSecret(SECRET)),
-            location=lambda scope, root: table_location(url, scope, root),
-            new_name=new_name,
-        )
-    )
+    app = create_app(local_deps(store, sequencer, coalescer, url=url))
 
     async def noted(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["type"] == "http":

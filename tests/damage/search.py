@@ -11,6 +11,8 @@ from random import Random
 
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
+from tests.damage import damages
+from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import NEXT, OPERATIONS, Named, Wrong, without_what_is_lost
 from tests.damage.workspaces import Made, relative
 from tests.sequencer.run import Run
@@ -43,57 +45,9 @@ def kind_of(path: ObjectPath) -> str:
     return kind
 
 
-def _flip(data: bytes, rnd: Random) -> bytes:
-    place = rnd.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ 1 << rnd.randrange(8)]) + data[place + 1 :]
-
-
-def _letter(data: bytes, rnd: Random) -> bytes:
-    """Return the bytes with one letter or digit replaced by another, so that what was JSON mostly still is."""
-    places = [place for place, one in enumerate(data) if chr(one).isalnum()] or [0]
-    place = rnd.choice(places)
-    other = rnd.choice([one for one in b"0123456789ABCDEFabcdef" if one != data[place]])
-    return data[:place] + bytes([other]) + data[place + 1 :]
-
-
-DAMAGES = ("removed", "emptied", "cut short", "one bit changed", "one letter changed", "older", "another")
-"""A bit or letter is changed at a place that is drawn; the others are what they say."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What is done to one object; `data` None: it is removed."""
-
-    path: ObjectPath
-    how: str
-    data: bytes | None
-
-    def apply(self, store: MemoryStore) -> None:
-        if self.data is None:
-            store.remove(self.path)
-        else:
-            store.seed(self.path, self.data)
-
-
 def damage(made: Made, path: ObjectPath, how: str, rnd: Random) -> Damage | None:
     """Return a damage of a kind to an object, None if there is no such."""
-    data = made.objects[path]
-    if how == "removed":
-        return Damage(path, how, None)
-    if how == "emptied":
-        return Damage(path, how, b"")
-    if how == "cut short":
-        return Damage(path, how, data[: rnd.randrange(len(data))])
-    if how == "one bit changed":
-        return Damage(path, how, _flip(data, rnd))
-    if how == "one letter changed":
-        return Damage(path, how, _letter(data, rnd))
-    if how == "older":
-        found = made.older[path]
-    else:
-        found = [made.objects[other] for other in made.objects if other != path and kind_of(other) == kind_of(path)]
-        found = [one for one in found if one != data]
-    return Damage(path, how, rnd.choice(found)) if found else None
+    return damages.damage(made, path, how, rnd, kind_of=kind_of)
 
 
 def draw(workspaces: Sequence[Made], kind: str, rnd: Random) -> tuple[Made, ObjectPath] | None:
@@ -125,7 +79,10 @@ class Cases:
         """Try one operation on a damaged copy of a workspace. Raises `Wrong` with everything that is needed to look."""
         store = made.store()
         for one in damages:
-            one.apply(store)
+            if one.data is None:
+                store.remove(one.path)
+            else:
+                store.seed(one.path, one.data)
         said = ", ".join(f"{relative(one.path)} {one.how}" for one in damages)
         try:
             await OPERATIONS[name](made, store)
@@ -167,7 +124,7 @@ class Cases:
 
     def _excused(self, made: Made, damages: list[Damage], name: str) -> bool:
         """Say whether nothing in the store tells the damage from a state that it could rightly be in."""
-        gone = {kind_of(one.path) for one in damages if one.how == "removed"}
+        gone = {one.kind for one in damages if one.how == "removed"}
         if gone >= {"pointer", "note of the first publish"} and name in ("read", "verify", "rebuild from index"):
             # The moment before the first round was published: no second one was ever judged on it.
             return sum(kind_of(path) == "round" for path in made.objects) == 1
@@ -175,7 +132,7 @@ class Cases:
 
 
 def _is_excused(made: Made, one: Damage, name: str) -> bool:
-    kind = kind_of(one.path)
+    kind = one.kind
     if kind == "pointer" and one.how == "older":
         # The moment before the last round was published, and nothing newer is there.
         return name in ("read", "verify") and one.data == made.older[one.path][-1]
@@ -189,7 +146,7 @@ def _is_excused(made: Made, one: Damage, name: str) -> bool:
 
 def _names(one: Damage, refusal: str) -> bool:
     """Say whether a refusal names an object, or for another pointer that what it names is not there any more."""
-    of_pointer = kind_of(one.path) == "pointer" and "the pointer names it" in refusal
+    of_pointer = one.kind == "pointer" and "the pointer names it" in refusal
     return relative(one.path) in refusal or of_pointer
 
 

@@ -21,59 +21,17 @@ from springline.errors import Code, InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
+from tests.damage import damages
+from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import Named, Wrong
-from tests.damage.search import DAMAGES
-from tests.damage.search import _flip as flip
-from tests.damage.search import _letter as letter
-from tests.damage.tables import OF_DELTA, Damageable, Tables, kind_of, views_of
+from tests.damage.tables import OF_DELTA, Tables, kind_of, views_of
 from tests.recovery.rounds import Rounds
 from tests.rows import SCOPE, adding
 
 
-@dataclass(frozen=True)
-class Damage:
-    """What is done to one object; `data` None: it is removed."""
-
-    path: ObjectPath
-    how: str
-    data: bytes | None
-
-    def apply(self, store: Damageable) -> None:
-        if self.data is None:
-            store.remove(self.path)
-        else:
-            store.rot(self.path, self.data)
-
-    @property
-    def kind(self) -> str:
-        return kind_of(self.path)
-
-    @property
-    def is_change(self) -> bool:
-        return self.how in ("one bit changed", "one letter changed")
-
-
 def damage(made: Tables, path: ObjectPath, how: str, rnd: Random) -> Damage | None:
     """Return a damage of a kind to an object, None if there is no such."""
-    data = made.objects[path]
-    if how == "removed":
-        return Damage(path, how, None)
-    if how == "emptied":
-        return Damage(path, how, b"")
-    if how == "cut short":
-        return Damage(path, how, data[: rnd.randrange(len(data))])
-    if how == "one bit changed":
-        return Damage(path, how, flip(data, rnd))
-    if how == "one letter changed":
-        return Damage(path, how, letter(data, rnd))
-    if how == "older":
-        found = made.older.get(path, [])
-    else:
-        found = [
-            made.objects[other] for other in sorted(made.objects) if other != path and kind_of(other) == kind_of(path)
-        ]
-        found = [one for one in found if one != data]
-    return Damage(path, how, rnd.choice(found)) if found else None
+    return damages.damage(made, path, how, rnd, kind_of=kind_of)
 
 
 # Operations.
@@ -234,7 +192,10 @@ class TableCases:
         """Try one operation on a damaged copy. Raises `Wrong` with everything that is needed to look."""
         store = made.store()
         for one in damages:
-            one.apply(store)
+            if one.data is None:
+                store.remove(one.path)
+            else:
+                store.rot(one.path, one.data)
         said = f"{made.name}: " + ", ".join(f"{SCOPE.relative(one.path)} {one.how}" for one in damages) + f": {name}"
         try:
             await OPERATIONS[name](made, store)
@@ -290,7 +251,7 @@ def _excuse(made: Tables, one: Damage, name: str) -> str | None:
 
 
 def _excuse_of_delta(made: Tables, one: Damage, name: str) -> str | None:
-    if kind_of(one.path) != "log":
+    if one.kind != "log":
         return "as Delta readers see it" if name in ("read", "verify") else None
     version = int(one.path[-25:-5])
     if version == made.reserved:

@@ -12,8 +12,9 @@ import pytest
 from springline.projection.index import EventsIndex
 from springline.sequencer import accepted, head, rounds
 from springline.storage.port import ObjectStore
+from tests.damage.damages import DAMAGES
 from tests.damage.operations import OPERATIONS, Wrong
-from tests.damage.search import DAMAGES, Cases, damage, draw
+from tests.damage.search import Cases, damage, draw
 from tests.damage.workspaces import WORKSPACES
 
 Mutant = Callable[[pytest.MonkeyPatch], None]

@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
+from tests.damage.damages import DAMAGES
 from tests.damage.operations import OPERATIONS
-from tests.damage.search import DAMAGES, Cases, cells, damage, draw, kind_of
+from tests.damage.search import Cases, cells, damage, draw, kind_of
 from tests.damage.workspaces import WORKSPACES, Made
 
 Record = Callable[[str, object], None]

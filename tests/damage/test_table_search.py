@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.damage.search import DAMAGES
+from tests.damage.damages import DAMAGES
 from tests.damage.table_search import OPERATIONS, TableCases, cells, damage
 from tests.damage.tables import KINDS, TABLES, Tables, kind_of
 
