@@ -15,6 +15,8 @@ from springline.cli.session import session
 
 EVERY_SECONDS = 1.0
 
+_TALL = "Taller than this window: printed anew when it changes. Ctrl-C ends it."
+
 WatchOption = Annotated[
     bool, typer.Option("--watch", help="Go on, and show it anew when it changes; Ctrl-C ends it, with exit code 130.")
 ]
@@ -43,9 +45,18 @@ def _in_place(look: Callable[[], Document], pause: Callable[[float], object]) ->
 
     from springline.cli.present import document_text  # noqa: PLC0415
 
+    last = ""
     with Live(auto_refresh=False) as live:
         while True:
-            live.update(Text.from_ansi(document_text(_plain(look()))), refresh=True)
+            shown = document_text(_plain(look()))
+            # rich would cut what is taller than the window, and what moves may be at the end of it.
+            if shown.count("\n") < live.console.height:
+                live.update(Text.from_ansi(shown), refresh=True)
+            else:
+                if shown != last:
+                    live.console.print(Text.from_ansi(shown), soft_wrap=True)
+                live.update(Text(_TALL, style="dim"), refresh=True)
+            last = shown
             pause(EVERY_SECONDS)
 
 

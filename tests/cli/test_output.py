@@ -31,17 +31,21 @@ ROOT = Path(__file__).parents[2]
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_terminal(*arguments: str, interrupt_after: str | None = None, **variables: str) -> tuple[int, str]:
+def on_terminal(
+    *arguments: str, lines: int = 40, interrupt_after: str | None = None, **variables: str
+) -> tuple[int, str]:
     """Run the command line in a pseudo-terminal of 80 columns; return its exit code and all that it wrote."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
+    # What runs the tests may say how large its own terminal is, and rich would believe that.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"LINES", "COLUMNS"}}
     process = subprocess.Popen(
         [sys.executable, "-m", "entrypoints.cli", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         cwd=ROOT,
-        env=os.environ | {"TERM": "xterm"} | variables,
+        env=inherited | {"TERM": "xterm"} | variables,
         start_new_session=True,
         # Where the tests run in the background, Ctrl-C is ignored, and children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
@@ -159,9 +163,11 @@ def test_watching_prints_a_document_for_each_change(capsys: pytest.CaptureFixtur
     assert len(pauses) == 5
 
 
-def test_watching_on_a_terminal_is_in_place_and_ctrl_c_leaves_nothing(tables: str) -> None:
-    code, shown = on_terminal("table", "status", "flights", "--watch", interrupt_after="sequencer")
+@pytest.mark.parametrize("lines", [60, 24], ids=["a document that fits", "a document that is taller"])
+def test_watching_on_a_terminal_is_in_place_and_ctrl_c_leaves_nothing(tables: str, lines: int) -> None:
+    code, shown = on_terminal("table", "status", "flights", "--watch", lines=lines, interrupt_after="sequencer")
     assert code == 130
+    assert ("Taller than this window" in shown) == (lines == 24)
     assert "Traceback" not in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1, "the cursor is hidden, and there again"
 
