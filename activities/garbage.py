@@ -10,7 +10,7 @@ from activities.ledger_metrics import count_marked, count_swept, timed_step
 from springline import names
 from springline.paths import Scope
 from springline.sequencer.garbage import mark_garbage, sweep_garbage
-from springline.sequencer.orders import GarbageOrder, GarbageReport, WorkspaceRef
+from springline.sequencer.messages import GarbageOrder, GarbageReport, WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 

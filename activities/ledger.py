@@ -27,7 +27,7 @@ from springline import names
 from springline.errors import InvariantViolated
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitForeignOrder,
     AdmitOrder,
     Admitted,

@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.metrics import count_failed, timed
 from springline import names
 from springline.ledger.event_ids import event_id_ms
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitOrder,
     Admitted,
     Folded,

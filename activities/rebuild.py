@@ -19,7 +19,7 @@ from springline.rebuild.accepted import Accepted, accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
-from springline.rebuild.orders import (
+from springline.rebuild.messages import (
     Assembled,
     AssembleOrder,
     BadEvent,
@@ -44,7 +44,7 @@ from springline.rebuild.receipts import BadRecord
 from springline.rebuild.report import write_report
 from springline.rebuild.sequencers import Switches
 from springline.rebuild.split import read_parts, read_split, split_hash, split_work
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.storage.turns import long_job

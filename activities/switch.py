@@ -10,7 +10,7 @@ from activities.ledger import Configure
 from activities.ledger_metrics import timed_step
 from springline import names
 from springline.paths import Scope
-from springline.rebuild.orders import StateSwitched, SwitchStateOrder
+from springline.rebuild.messages import StateSwitched, SwitchStateOrder
 from springline.rebuild.switch import switch_state
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore

@@ -21,11 +21,17 @@ from springline.ledger.envelope import parse_event
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest
-from springline.projection.buckets import encode_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import (
+from springline.projection.parquet import arrow_columns, encode_arrow, sorted_by_key
+from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
+from springline.projection.state import State
+from springline.published.bases import DELETE_CHANNEL_VERSION, encode_buckets
+from springline.published.files import Artifact, EncodedTable, WrittenTable, paths_of, write_file, write_table
+from springline.published.head import write_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import AcceptedEvent, extend_index
+from springline.published.manifest import (
     NO_MANIFEST,
     SCHEMA_VERSION,
     BaseSnapshot,
@@ -38,16 +44,7 @@ from springline.projection.manifest import (
     Watermarks,
     encode,
 )
-from springline.projection.merge import limits_for
-from springline.projection.parquet import arrow_columns, encode_arrow, sorted_by_key
-from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
-from springline.projection.state import State
-from springline.projection.table_paths import Artifact
-from springline.sequencer.artifacts import write_file
-from springline.sequencer.bases import DELETE_CHANNEL_VERSION
-from springline.sequencer.events_index import AcceptedEvent, extend_index
-from springline.sequencer.manifests import write_manifest
-from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
+from springline.published.merge import limits_for
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 
 TASKS_OF_A_RUN: Final = 5

@@ -18,7 +18,7 @@ from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline.ledger.request import AppendRequest, NewEvent, VisibilityStatus
 from springline.local.stack import EmbeddedStack
-from springline.sequencer.head import read_head
+from springline.published.head import read_head
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 

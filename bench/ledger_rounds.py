@@ -16,7 +16,7 @@ from springline.ledger.event_ids import new_event_id
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.sequencer.orders import FoldOrder, Head, OpenOrder, PublishOrder, WorkspaceRef
+from springline.sequencer.messages import FoldOrder, Head, OpenOrder, PublishOrder, WorkspaceRef
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, create_round
 from springline.sequencer.workspace import Sequencer
 from springline.storage.faults import FaultyStore

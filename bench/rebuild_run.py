@@ -19,7 +19,6 @@ from entrypoints.connection import connect
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from springline import names
 from springline.ledger.envelope import parse_event
-from springline.ledger.segment import encode_segment
 from springline.local.processes import peak_memory_bytes
 from springline.local.stack import EmbeddedStack
 from springline.paths import (
@@ -34,7 +33,8 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.rebuild.orders import RebuildMode
+from springline.published.segments import encode_segment
+from springline.rebuild.messages import RebuildMode
 from springline.rebuild.request import RebuildRequest
 
 SCOPE = Scope("acme", "prod")

@@ -10,7 +10,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from springline import names
-from springline.rebuild.orders import BadEvent, PartRead, ShardFolded, ShardsPlanned
+from springline.rebuild.messages import BadEvent, PartRead, ShardFolded, ShardsPlanned
 
 MOST_BAD = 1_000
 

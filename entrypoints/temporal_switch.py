@@ -12,7 +12,7 @@ from entrypoints.updates import send_batch
 from springline import names
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
-from springline.rebuild.orders import Switched, SwitchOrder
+from springline.rebuild.messages import Switched, SwitchOrder
 from springline.requests.gateway import BatchRefused, TryAgain
 from workflows.ledger_messages import GARBAGE_INTERVAL, SwitchOutcome, SwitchRequest
 

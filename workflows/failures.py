@@ -11,7 +11,7 @@ from temporalio.workflow import NondeterminismError
 from activities.messages import TableRef
 from springline import names
 from springline.errors import Code, Refusal
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 
 HALVINGS = 64
 """How often rounds that fail are halved, in a row, to find whom they fail because of."""

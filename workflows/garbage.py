@@ -16,7 +16,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.sequencer.orders import GarbageOrder, GarbageReport, WorkspaceRef
+    from springline.sequencer.messages import GarbageOrder, GarbageReport, WorkspaceRef
     from workflows.failures import ENDS_THE_RUN, fail_with_cause
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_steps import fresh_ulid, now_ms, show_in_search

@@ -21,7 +21,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.sequencer.orders import WorkspaceRef
+    from springline.sequencer.messages import WorkspaceRef
     from workflows.cancellation import finish_though_cancelled
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_messages import (

@@ -12,7 +12,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.ledger.request import VisibilityStatus
-    from springline.sequencer.orders import Folded, Head, WorkspaceRef
+    from springline.sequencer.messages import Folded, Head, WorkspaceRef
     from workflows.ledger_progress import Accepted, Progress
     from workflows.ledger_steps import append_and_fold, fresh_ulid, now_ms, publish
 

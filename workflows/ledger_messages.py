@@ -13,7 +13,7 @@ from activities.messages import Message
 from springline.errors import Refusal
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import MESSAGE_BYTES, MESSAGE_EVENTS, fits_a_message
-from springline.rebuild.orders import Switched, SwitchOrder
+from springline.rebuild.messages import Switched, SwitchOrder
 
 MAX_BATCH = 500
 MAX_BATCH_PATHS = 5_000

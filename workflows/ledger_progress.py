@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from springline.ledger.event_ids import event_id_ms
 from springline.ledger.request import AppendOutcome, IngestOutcome, VisibilityStatus
-from springline.sequencer.orders import Folded, Head, PendingRound
+from springline.sequencer.messages import Folded, Head, PendingRound
 from workflows.ledger_messages import LedgerRetry, LedgerRound
 from workflows.ledger_queue import AppendTicket, IngestTicket
 

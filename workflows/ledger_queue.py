@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
-from springline.rebuild.orders import SwitchOrder
+from springline.rebuild.messages import SwitchOrder
 from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, SwitchOutcome
 
 Q = TypeVar("Q")

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from springline.errors import Refusal, Refused
     from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
     from springline.ledger.weight import ingest_out_of_bounds, too_heavy
-    from springline.sequencer.orders import Head, Opened, WorkspaceRef
+    from springline.sequencer.messages import Head, Opened, WorkspaceRef
     from workflows.failures import (
         HALVINGS,
         ledger_refusal,

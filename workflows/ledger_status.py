@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 from workflows.ledger_messages import LedgerStatus
 from workflows.ledger_progress import time_of
 from workflows.ledger_rounds import Rounds

@@ -11,8 +11,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.ledger.event_ids import RANDOM_BITS, new_event_id
-    from springline.rebuild.orders import StateSwitched, SwitchOrder, SwitchStateOrder
-    from springline.sequencer.orders import (
+    from springline.rebuild.messages import StateSwitched, SwitchOrder, SwitchStateOrder
+    from springline.sequencer.messages import (
         AdmitForeignOrder,
         AdmitOrder,
         Admitted,

@@ -20,7 +20,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.errors import Code, Refusal
-    from springline.rebuild.orders import (
+    from springline.rebuild.messages import (
         Assembled,
         AssembleOrder,
         BadEvent,
@@ -40,7 +40,7 @@ with workflow.unsafe.imports_passed_through():
         Switched,
         SwitchOrder,
     )
-    from springline.sequencer.orders import WorkspaceRef
+    from springline.sequencer.messages import WorkspaceRef
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import fresh_ulid, now_ms
     from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart

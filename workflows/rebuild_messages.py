@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from activities.messages import Message
-from springline.rebuild.orders import BadEvent
+from springline.rebuild.messages import BadEvent
 
 CONCURRENCY = 8
 MAX_CONCURRENCY = 64

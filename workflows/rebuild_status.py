@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 from workflows.rebuild_messages import RebuildProgress
 
 PLANNING: Final = "planning"

@@ -8,7 +8,7 @@ from typing import TypeVar
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from springline.sequencer.orders import Order, WorkspaceRef
+    from springline.sequencer.messages import Order, WorkspaceRef
     from workflows.policies import REBUILD_HEARTBEAT, REBUILD_RETRY, REBUILD_START_TO_CLOSE
     from workflows.search import (
         FAILURE_CLASS_KEY,

@@ -23,8 +23,8 @@ from springline.api.workspaces import Workspaces
 from springline.bounds import on_one_line
 from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.paths import InvalidPath
-from springline.reading.published import PublishedReader
-from springline.sequencer.damage import DamagedObject
+from springline.published.reader import PublishedReader
+from springline.storage.damage import DamagedObject
 from springline.storage.port import StoreError, StoreMisconfigured
 
 _log = logging.getLogger("springline.api")

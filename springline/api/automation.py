@@ -38,8 +38,8 @@ from springline.projection.schema import (
     Row,
     Table,
 )
-from springline.reading.filters import between, equals, status_of
-from springline.reading.snapshot import Snapshot, Where
+from springline.published.lists import between, equals, status_of
+from springline.published.snapshot import Snapshot, Where
 
 router = APIRouter(prefix="/api/v1", tags=["automation"])
 

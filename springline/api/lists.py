@@ -18,10 +18,9 @@ from springline.ledger.timestamps import parse_timestamp
 from springline.paths import Scope
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES, Row
-from springline.reading.cursors import cursor_for, key_of_cursor
-from springline.reading.filters import all_of
-from springline.reading.published import PublishedReader
-from springline.reading.snapshot import Revision, Snapshot, Where
+from springline.published.lists import all_of, cursor_for, key_of_cursor
+from springline.published.reader import PublishedReader
+from springline.published.snapshot import Revision, Snapshot, Where
 
 REVISION_HEADER = "Springline-Revision"
 MAX_PAGE = 1_000

@@ -17,7 +17,7 @@ from springline.paths import (
     orchestration_rebuild,
     parse_rebuild_report,
 )
-from springline.rebuild.orders import RebuildMode
+from springline.rebuild.messages import RebuildMode
 from springline.rebuild.request import RebuildRequest, RebuildView, checked_manifest_path
 
 PREFIX = "/api/v1/rebuild"

@@ -26,8 +26,8 @@ from springline.api.lists import (
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.golden import golden_row
 from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, Table
-from springline.reading.filters import between, equals, labelled
-from springline.reading.snapshot import Where
+from springline.published.lists import between, equals, labelled
+from springline.published.snapshot import Where
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 

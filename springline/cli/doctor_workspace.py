@@ -21,12 +21,12 @@ from springline.paths import (
     parse_orchestration_round,
     parse_table_entry,
 )
-from springline.projection.index import EventsIndex
+from springline.published.head import PublishedHead, read_head
+from springline.published.index import EventsIndex
+from springline.published.index_files import read_index, read_node
 from springline.sequencer.accepted import Accepted, pending_rounds, survey
-from springline.sequencer.damage import RUNBOOK, DamagedObject
-from springline.sequencer.events_index import read_index, read_node
-from springline.sequencer.head import PublishedHead, read_head
-from springline.sequencer.parallel import each
+from springline.storage.damage import RUNBOOK, DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.scoped import ScopedStore
 

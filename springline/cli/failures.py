@@ -17,7 +17,7 @@ from springline.cli.session import session
 from springline.config import ConfigurationError
 from springline.errors import Code, InvariantViolated, Refusal, Refused, refused
 from springline.paths import InvalidPath
-from springline.sequencer.damage import DamagedObject
+from springline.storage.damage import DamagedObject
 from springline.storage.port import StoreError, StoreMisconfigured
 
 

@@ -16,7 +16,7 @@ from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
 
 if TYPE_CHECKING:
-    from springline.offline.run import OfflineFold
+    from springline.rebuild.offline import OfflineFold
 
 SecretOption = Annotated[
     str | None,
@@ -69,7 +69,7 @@ def fold(
     events per second, peak memory, digests, and every object that was not folded, with the reason. Exit code: 0 done,
     3 events are missing or damaged; the state is then written with --allow-missing only.
     """
-    from springline.offline.listing import event_paths, ordered  # noqa: PLC0415 - as in _folded
+    from springline.rebuild.offline import event_paths, ordered  # noqa: PLC0415 - as in _folded
 
     paths = ordered(event_paths(manifest), order)
     secret = parse_secret(run_id_secret)
@@ -77,8 +77,8 @@ def fold(
 
     async def work(scoped: Any) -> OfflineFold:
         # The fold loads Arrow, which takes most of a second: only this command pays.
-        from springline.offline.run import fold_offline  # noqa: PLC0415
         from springline.projection.config import FoldConfig  # noqa: PLC0415
+        from springline.rebuild.offline import fold_offline  # noqa: PLC0415
 
         config = FoldConfig(tenant, workspace, secret, retention_days)
         return await fold_offline(scoped, config, paths, batch=batch, progress=_progress(len(paths)))
@@ -117,7 +117,7 @@ def write_state(file: Path, state: dict[str, Any]) -> None:
 
     Raises `Refused` if it cannot be written.
     """
-    from springline.projection.golden_state import encode_golden  # noqa: PLC0415
+    from springline.published.golden_state import encode_golden  # noqa: PLC0415
 
     data = encode_golden(state, compressed=file.name.endswith(".gz"))
     try:

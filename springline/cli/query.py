@@ -15,8 +15,8 @@ from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
 if TYPE_CHECKING:
-    from springline.reading.query import Answer
-    from springline.reading.snapshot import Revision
+    from springline.published.query import Answer
+    from springline.published.snapshot import Revision
 
 
 def query(
@@ -50,8 +50,8 @@ def query(
 
 async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[Answer, Revision]:
     # Arrow and DuckDB take most of a second to load: only this command pays.
-    from springline.reading.published import read_published  # noqa: PLC0415
-    from springline.reading.query import Database, Limits, tables_named  # noqa: PLC0415
+    from springline.published.query import Database, Limits, tables_named  # noqa: PLC0415
+    from springline.published.reader import read_published  # noqa: PLC0415
 
     seconds, memory_mb, rows = limits
     names = tables_named(sql)

@@ -29,7 +29,7 @@ def show(
 
     async def work(scoped: Any) -> Document:
         # Reading the state takes Arrow, which takes most of a second to load: only these commands pay.
-        from springline.reading.published import read_digest  # noqa: PLC0415
+        from springline.published.reader import read_digest  # noqa: PLC0415
 
         found = await read_digest(scoped)
         return {
@@ -50,7 +50,7 @@ def digest(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOpti
     """Show the digest of the published state and of its tables. Equal digests mean equal states."""
 
     async def work(scoped: Any) -> Document:
-        from springline.reading.published import read_digest  # noqa: PLC0415 - as above
+        from springline.published.reader import read_digest  # noqa: PLC0415 - as above
 
         found = await read_digest(scoped)
         return {"digest": found.state, "tables": found.tables, "revision": found.head.revision.as_json()}
@@ -83,7 +83,7 @@ def diff(
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Most differences shown.")] = 100,
 ) -> Verdict:
     """Compare two states, by table, key and column. Exit code: 0 they are equal, 3 they differ."""
-    from springline.reading.compare import differences  # noqa: PLC0415
+    from springline.published.golden_state import differences  # noqa: PLC0415
 
     left = _tables(a, "A")
     if b is not None:
@@ -108,9 +108,9 @@ def diff(
 
 
 async def _golden(scoped: Any) -> dict[str, Any]:
-    from springline.projection.golden_state import golden_state  # noqa: PLC0415
     from springline.projection.schema import TABLES  # noqa: PLC0415
-    from springline.reading.published import read_published  # noqa: PLC0415
+    from springline.published.golden_state import golden_state  # noqa: PLC0415
+    from springline.published.reader import read_published  # noqa: PLC0415
 
     head, snapshot = await read_published(scoped, tuple(TABLES))
     state = golden_state(lambda name: snapshot[name], head.golden_watermarks(), head.golden_manifest())
@@ -128,7 +128,7 @@ def _published(store: str | None, tenant: str | None, workspace: str | None) -> 
             )
     assert tenant is not None
     assert workspace is not None
-    from springline.projection.golden_state import decode_golden, encode_golden  # noqa: PLC0415
+    from springline.published.golden_state import decode_golden, encode_golden  # noqa: PLC0415
 
     found = on_store(store, tenant, workspace, _golden)
     # As a file would hold it, so that both sides are of one form.
@@ -137,7 +137,7 @@ def _published(store: str | None, tenant: str | None, workspace: str | None) -> 
 
 
 def _tables(file: Path, field: str) -> Any:
-    from springline.projection.golden_state import InvalidGoldenState, decode_golden  # noqa: PLC0415
+    from springline.published.golden_state import InvalidGoldenState, decode_golden  # noqa: PLC0415
 
     try:
         return decode_golden(file.read_bytes())["tables"]

@@ -147,7 +147,7 @@ class _Paths:
 
 async def _tail(store: Any, begin: str | None, count: int, shown: _Lines | _Rows | _Paths, *, follow: bool) -> None:
     # The index is read with Arrow's codecs, which take a moment to load: only this command pays.
-    from springline.reading.events import accepted_events, events_after, newest  # noqa: PLC0415
+    from springline.published.events import accepted_events, events_after, newest  # noqa: PLC0415
 
     found = await accepted_events(store)
     if begin is None:

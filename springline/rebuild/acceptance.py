@@ -11,15 +11,15 @@ import hashlib
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from springline.projection.index import EventsIndex
+from springline.published.event_stream import events_between
+from springline.published.index import EventsIndex
+from springline.published.index_files import SegmentCache, contains
 from springline.rebuild.accepted import Accepted
 from springline.rebuild.fold import overlapping
-from springline.rebuild.orders import SwitchStateOrder
+from springline.rebuild.messages import SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.index_lookup import SegmentCache, contains
-from springline.sequencer.offload import in_thread
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, create_round
+from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
 
 RECORD_EVENTS = 100_000

@@ -15,20 +15,18 @@ from msgspec import Struct
 
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, content_hash12, rebuild_accepted, relative_path
-from springline.projection.index import EventsIndex, SegmentRef
-from springline.projection.table_paths import Artifact
+from springline.published.files import Artifact, read_file, write_file
+from springline.published.head import read_manifest
+from springline.published.index import EventsIndex, SegmentRef
+from springline.published.index_files import SegmentCache, contains, read_node
 from springline.rebuild.later import index_of
-from springline.rebuild.orders import RebuildPlan
+from springline.rebuild.messages import RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN
 from springline.sequencer.accepted import Accepted as AcceptedSet
-from springline.sequencer.artifacts import read_file, write_file
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.events_index import read_node
 from springline.sequencer.foreign import Verdict
-from springline.sequencer.head import read_manifest
-from springline.sequencer.index_lookup import SegmentCache, contains
-from springline.sequencer.offload import in_thread
-from springline.sequencer.parallel import each
+from springline.storage.damage import DamagedObject
+from springline.storage.offload import in_thread
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 STRETCH = 50_000

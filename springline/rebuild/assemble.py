@@ -14,17 +14,26 @@ from msgspec import Struct
 from springline import paths
 from springline.ledger.timestamps import format_ms
 from springline.paths import StateLayer
-from springline.projection import index as events_index
-from springline.projection.buckets import encode_buckets, read_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest
-from springline.projection.index import EventsIndex, Node, NodeRef, SegmentRef
-from springline.projection.manifest import BaseSnapshot
 from springline.projection.parquet import encode_table
 from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
-from springline.projection.table_paths import Artifact
+from springline.published import index as events_index
+from springline.published.bases import DELETE_CHANNEL_VERSION, encode_buckets, read_buckets
+from springline.published.files import (
+    Artifact,
+    EncodedTable,
+    WrittenTable,
+    paths_of,
+    read_file,
+    write_file,
+    write_table,
+)
+from springline.published.index import EventsIndex, Node, NodeRef, SegmentRef
+from springline.published.manifest import BaseSnapshot
+from springline.published.segments import read_segment, write_segments
 from springline.rebuild.fold import overlapping
-from springline.rebuild.orders import AssembleOrder
+from springline.rebuild.messages import AssembleOrder
 from springline.rebuild.receipts import (
     WORK_AGAIN,
     PartReceipt,
@@ -34,13 +43,9 @@ from springline.rebuild.receipts import (
 )
 from springline.rebuild.shard_tables import decode_rows, merged
 from springline.rebuild.split import read_parts, read_split
-from springline.sequencer.artifacts import read_file, write_file
-from springline.sequencer.bases import DELETE_CHANNEL_VERSION
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.offload import in_thread, in_turn
-from springline.sequencer.parallel import each
-from springline.sequencer.segments import read_segment, write_segments
-from springline.sequencer.table_files import EncodedTable, WrittenTable, paths_of, write_table
+from springline.storage.damage import DamagedObject
+from springline.storage.offload import in_thread, in_turn
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 

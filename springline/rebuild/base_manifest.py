@@ -5,7 +5,7 @@ from __future__ import annotations
 from springline.paths import canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import state_digest
-from springline.projection.manifest import (
+from springline.published.manifest import (
     SCHEMA_VERSION,
     ConfigSection,
     DigestSection,
@@ -15,9 +15,9 @@ from springline.projection.manifest import (
     Springline,
     Watermarks,
 )
-from springline.projection.merge import limits_for
+from springline.published.merge import limits_for
 from springline.rebuild.assemble import RebuiltBase
-from springline.sequencer.orders import Head
+from springline.sequencer.messages import Head
 
 
 def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, head: Head, *, revision: str, rounds_folded: int) -> Manifest:

@@ -11,27 +11,26 @@ from collections.abc import Collection, Iterable, Mapping
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import NO_MANIFEST, Manifest
 from springline.projection.schema import TABLES, Key, Row, Table
-from springline.reading.compare import differences
+from springline.published.cached_state import Warm
+from springline.published.files import read_table
+from springline.published.folding import fold_forward, is_late, refold
+from springline.published.golden_state import differences
+from springline.published.head import read_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import SegmentCache, read_index
+from springline.published.load import load_state, read_rows
+from springline.published.manifest import NO_MANIFEST, Manifest
+from springline.published.segments import RESTORE_EVENT
 from springline.rebuild.assemble import RebuiltBase
 from springline.rebuild.base_manifest import manifest_of
 from springline.rebuild.later import Later, add_rounds, events_after
-from springline.rebuild.orders import Compared, Difference
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.events_index import read_index
-from springline.sequencer.folding import fold_forward, is_late, refold
-from springline.sequencer.head import read_manifest
-from springline.sequencer.index_lookup import SegmentCache
-from springline.sequencer.load import load_state, read_rows
-from springline.sequencer.offload import in_turn
-from springline.sequencer.orders import Head
-from springline.sequencer.parallel import each
+from springline.rebuild.messages import Compared, Difference
+from springline.sequencer.messages import Head
 from springline.sequencer.rounds import RoundRecord
-from springline.sequencer.segments import RESTORE_EVENT
-from springline.sequencer.table_files import read_table
-from springline.sequencer.warm import Warm
+from springline.storage.damage import DamagedObject
+from springline.storage.offload import in_turn
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 SHOWN = 1_000

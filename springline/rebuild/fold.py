@@ -15,7 +15,6 @@ from springline.ledger.envelope import Event
 from springline.ledger.events import TaskCompletionRecorded, TaskFinished
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
-from springline.projection.buckets import encode_buckets
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import EventOutcome as Folded
@@ -23,6 +22,8 @@ from springline.projection.fold.loop import fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES
 from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
 from springline.projection.state import State
+from springline.published.bases import encode_buckets
+from springline.published.files import write_file
 from springline.rebuild.receipts import (
     BadRecord,
     PartReceipt,
@@ -34,9 +35,8 @@ from springline.rebuild.receipts import (
 )
 from springline.rebuild.sections import Chunk, KeptEvent, events_of, read_section
 from springline.rebuild.shard_tables import encode_rows
-from springline.sequencer.artifacts import write_file
-from springline.sequencer.offload import in_turn
-from springline.sequencer.parallel import each
+from springline.storage.offload import in_turn
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 Report = Callable[[int], None]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from springline.paths import rebuild_slice
+from springline.published.head import read_manifest
+from springline.published.index_files import count_through, read_node
+from springline.published.segments import read_segment
 from springline.rebuild.accepted import ByRounds
 from springline.rebuild.fold import overlapping
 from springline.rebuild.later import index_of
-from springline.rebuild.orders import RebuildPlan
+from springline.rebuild.messages import RebuildPlan
 from springline.rebuild.receipts import PartReceipt, read_list
 from springline.rebuild.sections import events_of, read_section
 from springline.sequencer.accepted import walk_rounds
-from springline.sequencer.events_index import read_node
-from springline.sequencer.head import read_manifest
-from springline.sequencer.index_lookup import count_through
-from springline.sequencer.parallel import each
 from springline.sequencer.rounds import StoredRound
-from springline.sequencer.segments import read_segment
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 

@@ -12,18 +12,16 @@ from springline.errors import Code, Refused, refused
 from springline.paths import canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import Manifest
 from springline.projection.state import State
-from springline.sequencer.accepted import Accepted, Hole, find_bodies, walk_rounds, whole_event
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import read_index
-from springline.sequencer.index_lookup import SegmentCache, contains
-from springline.sequencer.parallel import each
+from springline.published.cached_state import Warm
+from springline.published.event_stream import events_between
+from springline.published.index import EventsIndex
+from springline.published.index_files import SegmentCache, contains, read_index
+from springline.published.manifest import Manifest
+from springline.sequencer.accepted import Accepted, Hole, find_bodies, tail_bodies, walk_rounds, whole_event
 from springline.sequencer.rounds import RoundEvent, StoredRound
-from springline.sequencer.tail import tail_bodies
-from springline.sequencer.warm import Warm
+from springline.storage.damage import DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 MOST_LATER = 200_000

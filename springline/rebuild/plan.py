@@ -9,18 +9,18 @@ from typing import Final, Literal
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
+from springline.published.head import PublishedHead, read_head
 from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
-from springline.rebuild.orders import PlanOrder, RebuildMode, RebuildPlan
+from springline.rebuild.messages import PlanOrder, RebuildMode, RebuildPlan
 from springline.rebuild.receipts import write_list
 from springline.rebuild.request import checked_manifest_path
 from springline.sequencer.accepted import survey
-from springline.sequencer.damage import DamagedObject
 from springline.sequencer.foreign import MAX_AHEAD_MS, is_too_far_ahead
-from springline.sequencer.head import PublishedHead, read_head
-from springline.sequencer.offload import in_thread
-from springline.sequencer.parallel import each
+from springline.storage.damage import DamagedObject
+from springline.storage.offload import in_thread
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 SLICES: Final = 16

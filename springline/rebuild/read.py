@@ -13,7 +13,6 @@ from functools import partial
 
 from springline.ledger.envelope import Event
 from springline.ledger.request import RefusalReason
-from springline.ledger.segment import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies
 from springline.paths import (
     ObjectPath,
     Scope,
@@ -25,8 +24,10 @@ from springline.paths import (
     rebuild_slice,
     rebuild_slice_receipt,
 )
-from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links, shard_of_run
+from springline.published.files import write_file
+from springline.published.index import SegmentRef
+from springline.published.segments import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies, write_encoded
 from springline.rebuild.accepted import Accepted, judge_hash
 from springline.rebuild.receipts import (
     BadRecord,
@@ -37,10 +38,8 @@ from springline.rebuild.receipts import (
     write_receipt,
 )
 from springline.rebuild.sections import SectionWriter, write_sections
-from springline.sequencer.artifacts import write_file
 from springline.sequencer.foreign import Verdict, judge_body, judge_event
-from springline.sequencer.offload import in_turn
-from springline.sequencer.segments import write_encoded
+from springline.storage.offload import in_turn
 from springline.storage.port import ObjectStore
 
 READS_TOGETHER = 64

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.paths import ObjectPath, content_hash12
-from springline.projection.index import SegmentRef
 from springline.projection.sharding import Links
-from springline.projection.table_paths import Artifact
-from springline.sequencer.damage import DamagedObject
+from springline.published.files import Artifact
+from springline.published.index import SegmentRef
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 

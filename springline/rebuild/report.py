@@ -8,7 +8,7 @@ from __future__ import annotations
 import orjson
 
 from springline.paths import rebuild_report
-from springline.rebuild.orders import ReportOrder
+from springline.rebuild.messages import ReportOrder
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from springline.errors import Code, Refusal, refused
 from springline.paths import InvalidPath, ObjectPath, check_rebuild_manifest
-from springline.rebuild.orders import BadEvent, RebuildMode
+from springline.rebuild.messages import BadEvent, RebuildMode
 
 _SHOWN = 200
 

@@ -17,10 +17,10 @@ from msgspec import Struct
 from springline.errors import InvariantViolated
 from springline.ledger.envelope import Event
 from springline.paths import rebuild_section
+from springline.published.files import read_file, write_file
 from springline.rebuild.receipts import WORK_AGAIN, Section
-from springline.sequencer.artifacts import read_file, write_file
-from springline.sequencer.offload import in_turn
-from springline.sequencer.parallel import each
+from springline.storage.offload import in_turn
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 CODEC = "lz4"

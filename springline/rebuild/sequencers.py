@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from springline.rebuild.orders import Switched, SwitchOrder
+from springline.rebuild.messages import Switched, SwitchOrder
 
 
 class Switches(Protocol):

@@ -12,7 +12,6 @@ from enum import StrEnum
 
 from springline.errors import Code, refused
 from springline.ledger.event_ids import is_canonical
-from springline.ledger.segment import DamagedSegment, decode_segment
 from springline.paths import (
     InvalidPath,
     ObjectPath,
@@ -22,16 +21,17 @@ from springline.paths import (
     ledger_prefix,
     parse_ledger_segment,
 )
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import Springline
+from springline.published.event_stream import events_between
+from springline.published.head import read_head
+from springline.published.index import EventsIndex
+from springline.published.index_files import read_index, read_node
+from springline.published.manifest import Springline
+from springline.published.segments import DamagedSegment, decode_segment
 from springline.sequencer.accepted import Hole, survey, walk_rounds
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import read_index, read_node
-from springline.sequencer.head import read_head
-from springline.sequencer.offload import in_thread
-from springline.sequencer.parallel import each
 from springline.sequencer.rounds import StoredRound
+from springline.storage.damage import DamagedObject
+from springline.storage.offload import in_thread
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 NAMED = 20

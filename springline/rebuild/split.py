@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from springline.paths import ObjectPath, rebuild_segment_receipt, rebuild_shards, rebuild_slice_receipt, relative_path
 from springline.projection.sharding import Links
-from springline.projection.table_paths import Artifact
+from springline.published.files import Artifact, write_file
 from springline.rebuild.gaps import find_gaps
-from springline.rebuild.orders import RebuildPlan
+from springline.rebuild.messages import RebuildPlan
 from springline.rebuild.receipts import WORK_AGAIN, PartReceipt, Split, encode_receipt, read_receipt
-from springline.sequencer.artifacts import write_file
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.parallel import each
+from springline.storage.damage import DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 GAPS_KEPT = 1_000

@@ -22,38 +22,36 @@ from springline.paths import (
     parse_orchestration_manifest,
 )
 from springline.projection.config import FoldConfig
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import (
+from springline.published.cached_state import OtherConfiguration, Warm, WarmState
+from springline.published.folding import fold_forward, is_late, refold
+from springline.published.head import StoredManifest, check_no_round_lost, read_head, read_manifest, write_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import SegmentCache, contains, read_index
+from springline.published.load import load_state
+from springline.published.manifest import (
     NO_MANIFEST,
     DamagedManifest,
     Manifest,
     decode_pointer,
 )
+from springline.published.pointer import PointerWriter
+from springline.published.revision import write_refolded, write_revision
+from springline.published.segments import RESTORE_EVENT, read_segment
 from springline.rebuild.acceptance import Recording, nothing_new, record_new, record_of
 from springline.rebuild.accepted import Accepted, Hashes
 from springline.rebuild.assemble import RebuiltBase, read_base
 from springline.rebuild.base_manifest import manifest_of
 from springline.rebuild.fold import overlapping
 from springline.rebuild.later import Later, add_accepted, add_rounds, events_after, index_of
-from springline.rebuild.orders import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
+from springline.rebuild.messages import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.accepted import Hole, last_round, survey, walk_rounds
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.events_index import read_index
-from springline.sequencer.folding import fold_forward, is_late, refold
-from springline.sequencer.head import StoredManifest, check_no_round_lost, read_head, read_manifest
-from springline.sequencer.index_lookup import SegmentCache, contains
-from springline.sequencer.load import load_state
-from springline.sequencer.manifests import write_manifest
-from springline.sequencer.orders import Folded, FoldOrder, Head, PendingRound, PublishOrder, RoundStep
-from springline.sequencer.publishing import PointerWriter
-from springline.sequencer.revision import write_refolded, write_revision
+from springline.sequencer.messages import Folded, FoldOrder, Head, PendingRound, PublishOrder, RoundStep
+from springline.sequencer.opening import read_standing
 from springline.sequencer.rounds import MAX_ROUND_BYTES, RoundEvent, RoundRecord, StoredRound, create_round
-from springline.sequencer.segments import RESTORE_EVENT, read_segment
-from springline.sequencer.standing import read_standing
-from springline.sequencer.warm import OtherConfiguration, Warm, WarmState
 from springline.sequencer.workspace import Sequencer
 from springline.sequencer.writer import EventsTaken, write_events
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
 CAUGHT_UP_AT_ONCE = 100_000

@@ -11,7 +11,7 @@ from springline.errors import Code, refused
 from springline.paths import InvalidPath, ObjectPath, check_rebuild_manifest, orchestration_rebuild
 from springline.rebuild.manifest import AS_OF_ROUND
 from springline.rebuild.request import checked_manifest_path
-from springline.sequencer.parallel import each
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 

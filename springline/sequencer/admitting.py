@@ -16,10 +16,9 @@ from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
 from springline.paths import orchestration_round
+from springline.published.cached_state import OnTop, Warm
 from springline.requests.isolation import refused_alone
-from springline.sequencer.damage import RUNBOOK, DamagedObject
-from springline.sequencer.offload import timed_in_thread
-from springline.sequencer.orders import AdmitForeignOrder, AdmitOrder, Admitted, Head
+from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
     RequestMarker,
     key_reused,
@@ -30,7 +29,8 @@ from springline.sequencer.requests import (
     write_markers,
 )
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round, find_round
-from springline.sequencer.warm import OnTop, Warm
+from springline.storage.damage import RUNBOOK, DamagedObject
+from springline.storage.offload import timed_in_thread
 from springline.storage.port import ObjectStore
 
 Markers = Recent[RequestMarker]

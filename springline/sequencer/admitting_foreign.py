@@ -12,12 +12,12 @@ from enum import Enum, auto
 
 from springline.ledger.request import IngestOutcome, RefusalReason, VisibilityStatus
 from springline.paths import Scope
-from springline.projection.index import EventsIndex
+from springline.published.cached_state import Warm
+from springline.published.index import EventsIndex
+from springline.published.index_files import SegmentCache, contains
 from springline.sequencer.admitting import order_sha256
-from springline.sequencer.foreign import Verdict, is_too_far_ahead, judge_path
-from springline.sequencer.index_lookup import SegmentCache, contains
-from springline.sequencer.orders import AdmitForeignOrder, Admitted, ForeignRange
-from springline.sequencer.reader import EventRead, judged_path, read_events
+from springline.sequencer.foreign import EventRead, Verdict, is_too_far_ahead, judge_path, judged_path, read_events
+from springline.sequencer.messages import AdmitForeignOrder, Admitted, ForeignRange
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.rounds import (
     MAX_ROUND_BYTES,
@@ -30,7 +30,6 @@ from springline.sequencer.rounds import (
     answer_of,
     create_round,
 )
-from springline.sequencer.warm import Warm
 from springline.storage.port import ObjectStore
 
 MOST_LISTED = 1_000

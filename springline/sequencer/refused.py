@@ -12,7 +12,7 @@ from msgspec import Struct
 from springline.checked import with_checksum
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, orchestration_refused
-from springline.sequencer.parallel import each
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
 

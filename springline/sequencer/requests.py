@@ -16,9 +16,9 @@ from springline.errors import Code, InvariantViolated, Refusal
 from springline.ledger.canonical import canonical_json
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import orchestration_request
-from springline.projection.table_paths import checksum_of
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.parallel import each
+from springline.published.files import checksum_of
+from springline.storage.damage import DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 

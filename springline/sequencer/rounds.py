@@ -20,9 +20,9 @@ from msgspec import Struct
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.ledger.request import EventOutcome, IngestOutcome, RefusalReason
 from springline.paths import orchestration_round
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.orders import PendingRound
+from springline.sequencer.messages import PendingRound
 from springline.sequencer.requests import RequestMarker
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 

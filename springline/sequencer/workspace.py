@@ -19,14 +19,16 @@ from springline.commit.recent import Recent
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_request
 from springline.projection.config import FoldConfig
+from springline.published.cached_state import OnTop, Warm, WarmState
+from springline.published.folding import check_next, fold_forward, is_late, refold
+from springline.published.head import check_no_round_lost
+from springline.published.index_files import SegmentCache, read_index
+from springline.published.pointer import PointerWriter, check_folded
+from springline.published.revision import WrittenRevision, write_refolded, write_revision
 from springline.sequencer.accepted import pending_rounds, with_bodies
 from springline.sequencer.admitting import admit_requests
 from springline.sequencer.admitting_foreign import WitnessPaths, admit_events, closed_by, unknown_events
-from springline.sequencer.events_index import read_index
-from springline.sequencer.folding import check_next, fold_forward, is_late, refold
-from springline.sequencer.head import check_no_round_lost
-from springline.sequencer.index_lookup import SegmentCache
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     MAX_FOREIGN_PATHS,
     AdmitForeignOrder,
     AdmitOrder,
@@ -43,13 +45,10 @@ from springline.sequencer.orders import (
     PublishOrder,
     RoundStep,
 )
-from springline.sequencer.publishing import PointerWriter, check_folded
+from springline.sequencer.opening import ForeignEvents, read_standing
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.requests import RequestMarker, write_markers
-from springline.sequencer.revision import WrittenRevision, write_refolded, write_revision
 from springline.sequencer.rounds import RoundRecord, StoredRound, read_round
-from springline.sequencer.standing import ForeignEvents, read_standing
-from springline.sequencer.warm import OnTop, Warm, WarmState
 from springline.sequencer.writer import EventsTaken, write_events
 from springline.storage.counted import CountedStore
 from springline.storage.port import ObjectStore

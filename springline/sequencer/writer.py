@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from springline.errors import InvariantViolated
 from springline.ledger.canonical import canonical_json
 from springline.paths import canonical_ulid_event
-from springline.sequencer.parallel import each
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Created, Other, put_once
 

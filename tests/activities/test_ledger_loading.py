@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import ledger_loading
 from activities.ledger_loading import Loading
 from springline import names
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 from workflows.ledger_messages import LedgerStatus
 from workflows.ledger_status import describe
 

@@ -21,7 +21,7 @@ from activities.ledger import LedgerActivities
 from springline import names
 from springline.paths import orchestration_pointer
 from springline.projection.config import FoldConfig
-from springline.sequencer import publishing
+from springline.published import pointer as publishing
 from springline.storage.faults import Decision, FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind, Operation

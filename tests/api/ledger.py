@@ -19,7 +19,7 @@ from springline.ledger.request import (
 )
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitForeignOrder,
     AdmitOrder,
     Admitted,

@@ -18,9 +18,9 @@ import springline.delta.request
 import springline.delta.table_request
 import springline.errors
 import springline.ledger.request
-import springline.rebuild.orders
+import springline.rebuild.messages
 import springline.rebuild.request
-import springline.sequencer.orders
+import springline.sequencer.messages
 import workflows.ledger_messages
 import workflows.messages
 import workflows.rebuild_messages
@@ -35,9 +35,9 @@ MODULES = (
     springline.delta.table_request,
     springline.errors,
     springline.ledger.request,
-    springline.rebuild.orders,
+    springline.rebuild.messages,
     springline.rebuild.request,
-    springline.sequencer.orders,
+    springline.sequencer.messages,
     workflows.ledger_messages,
     workflows.messages,
     workflows.rebuild_messages,

@@ -12,7 +12,7 @@ from springline import paths
 from springline.api.rebuild import PREFIX, RebuildBody, RebuildResultBody
 from springline.errors import Code, Refusal
 from springline.ledger.request import RefusalReason
-from springline.rebuild.orders import BadEvent
+from springline.rebuild.messages import BadEvent
 from tests.api.conftest import ACME, RIVAL, World, assert_refused
 from workflows.rebuild_messages import RebuildResult, RebuildStart
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def on_terminal(
-    *arguments: str, lines: int = 40, interrupt_after: str | None = None, **variables: str
+    *arguments: str, lines: int = 40, interrupt_after: str | None = None, variables: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Run the command line in a pseudo-terminal of 80 columns; return its exit code and all that it wrote."""
     ours, theirs = pty.openpty()
@@ -45,7 +46,7 @@ def on_terminal(
         stdout=theirs,
         stderr=theirs,
         cwd=ROOT,
-        env=inherited | {"TERM": "xterm"} | variables,
+        env=inherited | {"TERM": "xterm"} | dict(variables or {}),
         start_new_session=True,
         # Where the tests run in the background, Ctrl-C is ignored, and children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
@@ -92,7 +93,7 @@ def test_a_document_is_names_and_values(tables: str) -> None:
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_who_wants_no_colour_gets_none(tables: str, variables: dict[str, str]) -> None:
     for command in (["table", "status", "flights"], ["table", "list"], ["table", "status", "nope"]):
-        assert "\x1b" not in on_terminal(*command, **variables)[1]
+        assert "\x1b" not in on_terminal(*command, variables=variables)[1]
 
 
 def test_an_error_is_one_line_in_red_and_json_where_that_is_asked_for(tables: str) -> None:

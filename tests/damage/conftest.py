@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from springline.projection import index, merge
+from springline.published import index, merge
 
 
 @pytest.fixture(autouse=True)

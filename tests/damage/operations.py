@@ -13,11 +13,11 @@ from springline.ledger.request import AppendOutcome
 from springline.paths import canonical_ulid_event, orchestration_pointer
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
-from springline.reading.published import PublishedReader
-from springline.rebuild.orders import Compared, RebuildMode, StateSwitched
+from springline.published.head import read_head
+from springline.published.reader import PublishedReader
+from springline.rebuild.messages import Compared, RebuildMode, StateSwitched
 from springline.rebuild.restore import DONE, Outcome, restore_events
 from springline.rebuild.sources import Found, from_index, from_listing, from_rounds
-from springline.sequencer.head import read_head
 from springline.storage.memory import MemoryStore
 from tests.damage.workspaces import Made
 from tests.rebuild.driver import Incomplete, Rebuild

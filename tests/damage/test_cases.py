@@ -16,11 +16,11 @@ from springline.paths import (
     orchestration_round,
 )
 from springline.projection.schema import TABLES
-from springline.reading.published import PublishedReader
-from springline.rebuild.orders import Compared, RebuildMode, StateSwitched
+from springline.published.reader import PublishedReader
+from springline.rebuild.messages import Compared, RebuildMode, StateSwitched
 from springline.rebuild.restore import Outcome, restore_events
 from springline.rebuild.sources import from_index, from_listing, from_rounds
-from springline.sequencer.damage import DamagedObject
+from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
 from tests.damage.workspaces import pending_folded
 from tests.rebuild.driver import Incomplete, Rebuild

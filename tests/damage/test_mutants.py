@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from springline.projection.index import EventsIndex
-from springline.sequencer import accepted, head, rounds
+from springline.published import head
+from springline.published.index import EventsIndex
+from springline.sequencer import accepted, rounds
 from springline.storage.port import ObjectStore
 from tests.damage.damages import DAMAGES
 from tests.damage.operations import OPERATIONS, Wrong

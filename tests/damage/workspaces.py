@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from springline.ledger.request import AppendRequest, RefusalReason
 from springline.paths import ObjectPath, Scope, orchestration_request, orchestration_round
-from springline.rebuild.orders import RebuildMode
+from springline.rebuild.messages import RebuildMode
 from springline.rebuild.sources import from_listing
 from springline.sequencer.garbage import mark_garbage, sweep_garbage
 from springline.sequencer.garbage.reach import Keep, find_reach
 from springline.sequencer.garbage.sweep import NAMELESS_MS
-from springline.sequencer.orders import GarbageOrder, RoundStep
+from springline.sequencer.messages import GarbageOrder, RoundStep
 from springline.sequencer.refused import Refused as RefusedEvent
 from springline.sequencer.refused import record_refused
 from springline.sequencer.rounds import find_round

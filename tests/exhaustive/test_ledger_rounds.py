@@ -20,7 +20,7 @@ import pytest
 
 from springline.ledger.request import AppendRequest
 from springline.paths import orchestration_round
-from springline.projection import merge
+from springline.published import merge
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import WRITES, Kind, Operation

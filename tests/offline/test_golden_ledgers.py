@@ -6,11 +6,9 @@ import json
 
 import pytest
 
-from springline.offline.listing import ordered
-from springline.offline.run import fold_offline
 from springline.projection.config import FoldConfig
-from springline.projection.golden_state import decode_golden, encode_golden
-from springline.reading.compare import differences
+from springline.published.golden_state import decode_golden, differences, encode_golden
+from springline.rebuild.offline import fold_offline, ordered
 from tests.offline.ledgers import NAMES, SCOPE, ledger
 
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline.ledger.request import RefusalReason
-from springline.offline.growing import GrowingState
-from springline.offline.run import fold_offline
 from springline.paths import ObjectPath, ledger_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
+from springline.rebuild.growing import GrowingState
+from springline.rebuild.offline import fold_offline
 from springline.storage.memory import MemoryStore
 from tests.offline.ledgers import SCOPE, ledger
 

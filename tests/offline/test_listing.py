@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from springline.errors import Refused
-from springline.offline.listing import event_paths, ordered
 from springline.paths import ledger_prefix
+from springline.rebuild.offline import event_paths, ordered
 
 PATHS = [f"{ledger_prefix()}/2025-01-15/{name}.json" for name in ("B", "A", "D", "C", "A")]
 

@@ -10,8 +10,8 @@ import orjson
 from hypothesis import strategies as st
 
 from springline.projection.enums import ALLOWED
-from springline.projection.golden_state import decode_golden, stored_rows
 from springline.projection.schema import TABLES, Column, Kind, Row, Table
+from springline.published.golden_state import decode_golden, stored_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledgers"
 LEDGERS = sorted(path.name for path in GOLDEN.iterdir())

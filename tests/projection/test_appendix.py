@@ -7,10 +7,10 @@ import pytest
 from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.golden_state import decode_golden, encode_golden, golden_state, stored_rows
 from springline.projection.parquet import decode_table, encode_table
 from springline.projection.schema import TABLES
 from springline.projection.state import State
+from springline.published.golden_state import decode_golden, encode_golden, golden_state, stored_rows
 from tests.ledger.samples import APPENDIX_A
 
 CHECK_VALUE = "ca96dcc4c8144d11ee0565c318c602a45b203a9883b462b55f8425cd113a72c1"

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.checkpoints import MOST, NEGLIGIBLE_EVENTS, below, valid_below, with_checkpoint
-from springline.projection.manifest import Checkpoint
+from springline.published.manifest import MOST, NEGLIGIBLE_EVENTS, Checkpoint, below, valid_below, with_checkpoint
 
 
 def checkpoint(events: int) -> Checkpoint:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.buckets import DamagedBuckets, encode_buckets, load_digest, read_buckets
 from springline.projection.digest import BUCKETS, Digest, TableDigest, bucket_of
 from springline.projection.golden import golden_row
 from springline.projection.schema import IDEMPOTENCY_KEYS, RUNS, TABLES, TASKS, Key, Row, Table
+from springline.published.bases import DamagedBuckets, encode_buckets, load_digest, read_buckets
 from tests.projection.stored_rows import STATES, golden_rows, rows_of, sample_row
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from springline.ledger.timestamps import format_ms
 from springline.projection.golden import InvalidGoldenRow, golden_json, golden_row, row_of_golden
-from springline.projection.golden_state import (
+from springline.projection.schema import RUNS, TABLES, TASKS, TIMERS, Kind, Row, Table
+from springline.published.golden_state import (
     InvalidGoldenState,
     decode_golden,
     encode_golden,
     golden_state,
     stored_rows,
 )
-from springline.projection.schema import RUNS, TABLES, TASKS, TIMERS, Kind, Row, Table
 from tests.projection.stored_rows import STATES, golden_document, golden_rows, sample_row, tables_of_rows
 
 

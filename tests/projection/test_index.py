@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.index import (
+from springline.published.index import (
     NODE_SEGMENTS,
     PACK_EVENTS,
     SEGMENT_BYTES,

@@ -10,15 +10,9 @@ import pytest
 
 from springline.checked import with_checksum
 from springline.projection.digest import Digest
-from springline.projection.lineage import (
-    InvalidSuccession,
-    check_manifest_succession,
-    check_pointer_succession,
-    next_manifest_id,
-    pointer_hash,
-    published,
-)
-from springline.projection.manifest import (
+from springline.projection.schema import TABLES
+from springline.published.files import Artifact, RowCounts, TableFile, TablePaths, checksum_of
+from springline.published.manifest import (
     EPOCH,
     NO_MANIFEST,
     Adopted,
@@ -30,6 +24,7 @@ from springline.projection.manifest import (
     DigestSection,
     EventRange,
     EventsSection,
+    InvalidSuccession,
     L0Limits,
     Manifest,
     Pointer,
@@ -37,12 +32,15 @@ from springline.projection.manifest import (
     Springline,
     Watermarks,
     Witness,
+    check_manifest_succession,
+    check_pointer_succession,
     decode_manifest,
     decode_pointer,
     encode,
+    next_manifest_id,
+    pointer_hash,
+    published,
 )
-from springline.projection.schema import TABLES
-from springline.projection.table_paths import Artifact, RowCounts, TableFile, TablePaths, checksum_of
 
 AT = "2025-01-15T10:00:00.250Z"
 HASH = "0" * 64

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.merge import (
+from springline.published.merge import (
     BASE_SHARE,
     MIN_BASE_ROWS,
     SMALLEST_TIER_ROWS,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.overlay import base_rows, lay_over, lay_over_reference
 from springline.projection.schema import (
     BACKFILLS,
     CATALOG_RUN_INDEX,
@@ -21,7 +20,8 @@ from springline.projection.schema import (
     Row,
     Table,
 )
-from springline.projection.tombstones import DamagedTombstones, conflict_text, decode_tombstones, encode_tombstones
+from springline.published.deltas import DamagedTombstones, conflict_text, decode_tombstones, encode_tombstones
+from springline.published.overlay import base_rows, lay_over, lay_over_reference
 from tests.projection.stored_rows import TEXT, sample_row, tables_of_rows
 
 STAMPED = [table for table in TABLES.values() if table is not RUN_KEY_CONFLICTS]

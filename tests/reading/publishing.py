@@ -9,8 +9,11 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.lineage import next_manifest_id, pointer_hash
-from springline.projection.manifest import (
+from springline.projection.schema import TABLES
+from springline.projection.state import State
+from springline.published.bases import write_base
+from springline.published.deltas import rows_of_changes, write_delta
+from springline.published.manifest import (
     NO_MANIFEST,
     BaseSnapshot,
     ConfigSection,
@@ -24,11 +27,9 @@ from springline.projection.manifest import (
     Springline,
     Watermarks,
     encode,
+    next_manifest_id,
+    pointer_hash,
 )
-from springline.projection.schema import TABLES
-from springline.projection.state import State
-from springline.sequencer.bases import write_base
-from springline.sequencer.deltas import rows_of_changes, write_delta
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored
 
 NOW_MS = 1_736_935_200_000

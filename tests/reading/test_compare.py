@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from springline.reading.compare import GoldenRows, differences
+from springline.published.golden_state import GoldenRows, differences
 
 RUN = {"run_id": "r-1", "state": "RUNNING", "tasks_total": 2}
 TASK = {"run_id": "r-1", "task_key": "a", "state": "READY"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springline.errors import Refused
-from springline.reading.cursors import cursor_for, key_of_cursor
+from springline.published.lists import cursor_for, key_of_cursor
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

@@ -10,9 +10,9 @@ from springline import paths
 from springline.errors import Refused
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
-from springline.projection.index import EventsIndex
-from springline.reading.events import accepted_events, events_after, newest
-from springline.sequencer.events_index import AcceptedEvent, extend_index
+from springline.published.events import accepted_events, events_after, newest
+from springline.published.index import EventsIndex
+from springline.published.index_files import AcceptedEvent, extend_index
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from springline.paths import ObjectPath, orchestration_pointer
-from springline.reading.published import PublishedReader
-from springline.sequencer.damage import DamagedObject
+from springline.published.reader import PublishedReader
+from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from tests.sequencer.run import Run

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from springline.projection import layers as layers_module
 from springline.projection import parquet
 from springline.projection.schema import RUNS, TASKS, Key, Row
-from springline.reading.filters import all_of, equals, labelled
-from springline.reading.query import Database
-from springline.reading.snapshot import TableRows
+from springline.published.lists import all_of, equals, labelled
+from springline.published.query import Database
+from springline.published.snapshot import TableRows
 from tests.reading.rows import row
 
 KEYS = st.tuples(st.sampled_from("abcde"), st.sampled_from(["", "x", "y", "z"]))

@@ -10,9 +10,9 @@ import pytest
 from springline.paths import ObjectPath, Scope, orchestration_pointer
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES, Row
-from springline.reading.published import PublishedReader, read_digest, read_published
-from springline.reading.snapshot import Snapshot
-from springline.sequencer.damage import DamagedObject
+from springline.published.reader import PublishedReader, read_digest, read_published
+from springline.published.snapshot import Snapshot
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore

@@ -10,7 +10,7 @@ import pytest
 
 from springline.errors import Refused
 from springline.projection.schema import TABLES, Kind
-from springline.reading.query import Database
+from springline.published.query import Database
 from tests.reading.rows import row
 
 MS = 1_736_935_200_123

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from springline.projection.schema import RUNS, TABLES, TASKS, Key
-from springline.reading.filters import all_of, between, equals, labelled, status_of
-from springline.reading.snapshot import TableRows, keys_of
+from springline.published.lists import all_of, between, equals, labelled, status_of
+from springline.published.snapshot import TableRows, keys_of
 from tests.reading.rows import row
 
 RUN_IDS = [f"run_{number:03}" for number in range(57)]

@@ -14,7 +14,7 @@ from springline.rebuild.accepted import accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare
 from springline.rebuild.fold import fold_shard
-from springline.rebuild.orders import (
+from springline.rebuild.messages import (
     AssembleOrder,
     Compared,
     PlanOrder,
@@ -29,7 +29,7 @@ from springline.rebuild.read import PartDone, read_slice, scan_segment
 from springline.rebuild.receipts import ShardReceipt, Split
 from springline.rebuild.split import read_parts, split_hash, split_work
 from springline.rebuild.switch import switch_state
-from springline.sequencer.orders import WorkspaceRef
+from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import IfAbsent, ObjectStore
 from springline.storage.scoped import ScopedStore
 from tests.sequencer.world import NOW_MS

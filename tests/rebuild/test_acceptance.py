@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from springline.paths import ObjectPath, orchestration_pointer
-from springline.rebuild.orders import RebuildMode, StateSwitched
+from springline.rebuild.messages import RebuildMode, StateSwitched
 from springline.rebuild.sources import from_listing, from_rounds
 from springline.sequencer.rounds import RoundRecord, find_round
 from springline.storage.faults import Decision, FaultyStore, Kind, Operation, ProcessDied

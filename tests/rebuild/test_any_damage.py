@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from springline.errors import Refused
 from springline.paths import canonical_ulid_event
-from springline.rebuild.orders import RebuildMode, StateSwitched
-from springline.sequencer.head import read_head
+from springline.published.head import read_head
+from springline.rebuild.messages import RebuildMode, StateSwitched
 from springline.storage.scoped import ScopedStore
 from tests.rebuild.damage import CONFIG, POINTER, SCOPE, Damage, Workspace, damage, mend, workspace
 from tests.rebuild.driver import Incomplete, Rebuild

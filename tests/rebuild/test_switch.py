@@ -8,9 +8,9 @@ import pytest
 
 from springline.errors import Code, Refused
 from springline.paths import ObjectPath, orchestration_manifest, orchestration_pointer
-from springline.rebuild.orders import Compared, RebuildMode, StateSwitched, Switched
+from springline.published import head as manifests
+from springline.rebuild.messages import Compared, RebuildMode, StateSwitched, Switched
 from springline.rebuild.sources import from_rounds
-from springline.sequencer import manifests
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.rebuild.driver import Incomplete, Rebuild

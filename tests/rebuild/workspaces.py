@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from springline.paths import ObjectPath, canonical_ulid_event
+from springline.published.head import read_head
 from springline.rebuild.sources import from_index
-from springline.sequencer.head import read_head
 from springline.storage.memory import MemoryStore
 from tests.sequencer.run import Run
 from tests.sequencer.world import ask, body_of, linear_run, scoped, seed_event, triggered

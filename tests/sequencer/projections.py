@@ -11,10 +11,14 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.ledger.timestamps import format_ms
 from springline.paths import ObjectPath, canonical_ulid_event
-from springline.projection.checkpoints import with_checkpoint
 from springline.projection.digest import Digest
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import (
+from springline.projection.schema import TABLES, Row
+from springline.projection.state import State
+from springline.published.bases import write_base
+from springline.published.deltas import merged_rows, rows_of_changes, write_delta
+from springline.published.index import EventsIndex
+from springline.published.index_files import AcceptedEvent, extend_index
+from springline.published.manifest import (
     BaseSnapshot,
     Checkpoint,
     ConfigSection,
@@ -27,13 +31,9 @@ from springline.projection.manifest import (
     Springline,
     Watermarks,
     encode,
+    with_checkpoint,
 )
-from springline.projection.merge import limits_for
-from springline.projection.schema import TABLES, Row
-from springline.projection.state import State
-from springline.sequencer.bases import write_base
-from springline.sequencer.deltas import merged_rows, rows_of_changes, write_delta
-from springline.sequencer.events_index import AcceptedEvent, extend_index
+from springline.published.merge import limits_for
 from springline.sequencer.rounds import RoundEvent, RoundRecord, create_round
 from springline.sequencer.writer import write_events
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from springline.ledger.event_ids import new_event_id
 from springline.paths import canonical_ulid_event, orchestration_manifest, orchestration_pointer
-from springline.projection.lineage import next_manifest_id, pointer_hash
-from springline.projection.manifest import (
+from springline.published.head import read_head
+from springline.published.manifest import (
     NO_MANIFEST,
     BaseSnapshot,
     L0Limits,
@@ -25,8 +25,9 @@ from springline.projection.manifest import (
     Watermarks,
     Witness,
     encode,
+    next_manifest_id,
+    pointer_hash,
 )
-from springline.sequencer.head import read_head
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent, IfVersion, Stored
 from tests.sequencer.world import NOW_MS, SCOPE, scoped

@@ -11,7 +11,7 @@ from typing import Any
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.projection.config import FoldConfig
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitForeignOrder,
     AdmitOrder,
     Folded,

@@ -15,14 +15,23 @@ from hypothesis import strategies as st
 
 from springline import paths
 from springline.paths import ObjectPath, canonical_ulid_event
-from springline.projection import index as pure
-from springline.projection.index import EventsIndex
-from springline.projection.table_paths import Artifact
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import AcceptedEvent, ExtendedIndex, extend_index, read_index, read_node
-from springline.sequencer.index_lookup import SegmentCache, SegmentIds, contains, count_through
-from springline.sequencer.segments import StoredEvent
+from springline.published import index as pure
+from springline.published.event_stream import events_between
+from springline.published.files import Artifact
+from springline.published.index import EventsIndex
+from springline.published.index_files import (
+    AcceptedEvent,
+    ExtendedIndex,
+    SegmentCache,
+    SegmentIds,
+    contains,
+    count_through,
+    extend_index,
+    read_index,
+    read_node,
+)
+from springline.published.segments import StoredEvent
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, on, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError, StoreRetry

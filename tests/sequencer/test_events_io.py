@@ -8,8 +8,7 @@ import pytest
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event
-from springline.sequencer.foreign import MAX_EVENT_BYTES, Verdict, is_too_far_ahead, judge_path
-from springline.sequencer.reader import read_events
+from springline.sequencer.foreign import MAX_EVENT_BYTES, Verdict, is_too_far_ahead, judge_path, read_events
 from springline.sequencer.writer import EventsTaken, EventTaken, write_event, write_events
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore

@@ -8,8 +8,9 @@ import pytest
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import canonical_ulid_event
-from springline.projection import checkpoints, merge
-from springline.sequencer.head import read_manifest
+from springline.published import manifest as checkpoints
+from springline.published import merge
+from springline.published.head import read_manifest
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.sequencer.reference import compact

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 from springline import paths
 from springline.paths import ObjectPath, StateLayer
-from springline.projection import index as pure
-from springline.projection.manifest import Adopted, ForeignRevisions, Manifest, encode
-from springline.projection.table_paths import Artifact
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import read_index
+from springline.published import index as pure
+from springline.published.event_stream import events_between
+from springline.published.files import Artifact
+from springline.published.index_files import read_index
+from springline.published.load import load_state
+from springline.published.manifest import Adopted, ForeignRevisions, Manifest, encode
 from springline.sequencer.garbage import mark_garbage, sweep_garbage
 from springline.sequencer.garbage.reach import files_of
 from springline.sequencer.garbage.report import Kind, Marked, read_report
 from springline.sequencer.garbage.sweep import NAMELESS_MS, QUARANTINE_MS
-from springline.sequencer.load import load_state
-from springline.sequencer.orders import GarbageOrder, GarbageReport, WorkspaceRef
+from springline.sequencer.messages import GarbageOrder, GarbageReport, WorkspaceRef
 from springline.sequencer.rounds import find_round
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, plan
 from springline.storage.faults import Kind as Op
 from springline.storage.memory import MemoryStore

@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from springline import paths
-from springline.projection.lineage import pointer_hash
-from springline.projection.manifest import Manifest, Pointer, decode_manifest, decode_pointer, encode
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.head import read_head, read_manifest
+from springline.published.head import read_head, read_manifest
+from springline.published.manifest import Manifest, Pointer, decode_manifest, decode_pointer, encode, pointer_hash
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry

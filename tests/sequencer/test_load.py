@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
-from springline.projection.manifest import Delta, DigestSection, Manifest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.projection.table_paths import TablePaths
-from springline.sequencer.advance import advance, deltas_between
-from springline.sequencer.bases import write_base
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.load import LoadedState, load_state, read_rows
+from springline.published.bases import write_base
+from springline.published.files import TablePaths
+from springline.published.load import LoadedState, advance, deltas_between, load_state, read_rows
+from springline.published.manifest import Delta, DigestSection, Manifest
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry

@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 
 from springline.paths import ObjectPath
-from springline.sequencer import warm as warm_module
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.load import LoadProgress
-from springline.sequencer.orders import Head
-from springline.sequencer.standing import read_standing
-from springline.sequencer.warm import WarmState
+from springline.published import cached_state as warm_module
+from springline.published.cached_state import WarmState
+from springline.published.load import LoadProgress
+from springline.sequencer.messages import Head
+from springline.sequencer.opening import read_standing
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject

@@ -10,10 +10,10 @@ import pytest
 from springline.errors import Code
 from springline.ledger.request import EventOutcome, VisibilityStatus
 from springline.paths import orchestration_request, orchestration_round
-from springline.projection import merge
-from springline.sequencer.orders import RoundStep
+from springline.published import merge
+from springline.published.cached_state import OtherConfiguration
+from springline.sequencer.messages import RoundStep
 from springline.sequencer.requests import encode_marker, marker_of
-from springline.sequencer.warm import OtherConfiguration
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.sequencer.run import REF, Run

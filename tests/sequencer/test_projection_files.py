@@ -11,12 +11,10 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
-from springline.projection.manifest import BaseSnapshot, Delta, EventRange
 from springline.projection.schema import TABLES, Key
 from springline.projection.state import State
-from springline.sequencer.bases import write_base
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.deltas import (
+from springline.published.bases import write_base
+from springline.published.deltas import (
     DeltaRows,
     merged_rows,
     read_delta,
@@ -24,6 +22,8 @@ from springline.sequencer.deltas import (
     rows_of_keys,
     write_delta,
 )
+from springline.published.manifest import BaseSnapshot, Delta, EventRange
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfVersion, ObjectStore, Precondition, PutResult, StoreError

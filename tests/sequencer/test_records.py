@@ -10,7 +10,6 @@ from springline.errors import Code, Refusal
 from springline.ledger.request import AppendedEvent, AppendRequest, EventOutcome, NewEvent, RefusalReason
 from springline.paths import orchestration_request, orchestration_round
 from springline.sequencer.accepted import LOOK_BEHIND, Hole, last_round, pending_rounds, walk_rounds
-from springline.sequencer.damage import DamagedObject
 from springline.sequencer.refused import Refused, record_refused
 from springline.sequencer.requests import (
     RequestMarker,
@@ -31,6 +30,7 @@ from springline.sequencer.rounds import (
     find_round,
     read_round,
 )
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation

@@ -10,13 +10,13 @@ import pytest
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.config import FoldConfig
-from springline.projection.manifest import Adopted, Springline, encode
 from springline.projection.state import State
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import AcceptedEvent, extend_index
-from springline.sequencer.head import read_manifest
-from springline.sequencer.refold import RefoldPoint, load_below
+from springline.published.event_stream import events_between
+from springline.published.head import read_manifest
+from springline.published.index_files import AcceptedEvent, extend_index
+from springline.published.manifest import Adopted, Springline, encode
+from springline.published.refold import RefoldPoint, load_below
+from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry

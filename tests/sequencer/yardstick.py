@@ -7,10 +7,10 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.sequencer.event_stream import events_between
-from springline.sequencer.events_index import read_index
-from springline.sequencer.head import PublishedHead, read_head
-from springline.sequencer.load import load_state
+from springline.published.event_stream import events_between
+from springline.published.head import PublishedHead, read_head
+from springline.published.index_files import read_index
+from springline.published.load import load_state
 from springline.storage.memory import MemoryStore
 from tests.sequencer.world import CONFIG, scoped
 

@@ -23,7 +23,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.sequencer.head import read_head
+from springline.published.head import read_head
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from tests.ledger_events import put_foreign, run_request, triggered

@@ -17,11 +17,11 @@ from springline import names, paths
 from springline.local.binaries import temporal_cli
 from springline.paths import ObjectPath
 from springline.projection.config import FoldConfig
-from springline.rebuild.orders import RebuildMode
+from springline.published.head import read_head
+from springline.published.load import load_state
+from springline.rebuild.messages import RebuildMode
 from springline.rebuild.request import RebuildRequest
 from springline.rebuild.sources import from_index
-from springline.sequencer.head import read_head
-from springline.sequencer.load import load_state
 from springline.storage.port import IfAbsent
 from tests.ledger_events import request, run_request, started
 from tests.server.appends import Appends

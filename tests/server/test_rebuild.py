@@ -12,7 +12,7 @@ import pytest
 from bench.ledgers import realistic_ledger
 from springline import names, paths
 from springline.errors import Code, Refused
-from springline.rebuild.orders import RebuildMode
+from springline.rebuild.messages import RebuildMode
 from tests.server.appends import Appends
 from tests.server.cluster import Cluster, until
 from tests.server.rebuilds import Rebuilds

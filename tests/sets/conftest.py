@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from springline.projection import index as events_index
-from springline.projection import merge
+from springline.published import index as events_index
+from springline.published import merge
 
 
 @pytest.fixture

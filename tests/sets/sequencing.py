@@ -12,7 +12,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitForeignOrder,
     FoldOrder,
     Head,

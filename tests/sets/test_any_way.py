@@ -17,12 +17,12 @@ from bench.ledgers import realistic_ledger
 from springline.ledger.envelope import parse_event
 from springline.ledger.event_ids import is_canonical
 from springline.paths import Scope, canonical_ulid_event
-from springline.projection import merge
 from springline.projection.config import FoldConfig
-from springline.projection.manifest import decode_manifest
 from springline.projection.schema import TABLES
-from springline.sequencer.head import read_head
-from springline.sequencer.load import load_state
+from springline.published import merge
+from springline.published.head import read_head
+from springline.published.load import load_state
+from springline.published.manifest import decode_manifest
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore

@@ -16,7 +16,7 @@ from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
 from springline.paths import ObjectPath, Scope
 from springline.projection.config import FoldConfig
-from springline.sequencer.orders import (
+from springline.sequencer.messages import (
     AdmitOrder,
     FoldOrder,
     Head,

@@ -14,9 +14,9 @@ from temporalio.service import RPCError
 from springline import names
 from springline.paths import ObjectPath, orchestration_pointer, orchestration_rebuild
 from springline.projection.config import FoldConfig
+from springline.published.head import read_head
+from springline.published.load import load_state
 from springline.rebuild.sources import from_index
-from springline.sequencer.head import read_head
-from springline.sequencer.load import load_state
 from springline.storage.port import IfAbsent
 from tests.ledger_events import request, run_request, started
 from tests.workflows.faults import Faults

@@ -15,7 +15,7 @@ from springline import names
 from springline.errors import Code
 from springline.paths import orchestration_garbage_prefix
 from springline.sequencer.garbage.sweep import QUARANTINE_MS
-from springline.sequencer.orders import GarbageReport
+from springline.sequencer.messages import GarbageReport
 from tests.ledger_events import run_request
 from tests.workflows.faults import raises
 from tests.workflows.ledger_bench import LedgerBench

@@ -13,7 +13,7 @@ import activities.commit as commit_activities
 import springline.commit.examine as examine_module
 import springline.commit.reserve as reserve_module
 import springline.control.admission.round as round_module
-import springline.sequencer.reader as reader_module
+import springline.sequencer.foreign as reader_module
 from activities import failures
 from springline import names, paths
 from springline.commit.reserve import reserve

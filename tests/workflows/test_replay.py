@@ -14,7 +14,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import NondeterminismError
 
-from springline.sequencer.orders import Appended, Folded
+from springline.sequencer.messages import Appended, Folded
 from tests.workflows.record_histories import FOLDER
 from worker import PASSED_THROUGH
 from workflows.commit import CommitWorkflow

@@ -23,7 +23,7 @@ from springline.ledger.request import AppendOutcome
 from springline.local.demo.pipeline import History, Request, preparation
 from springline.local.run import ToolFailed
 from springline.local.stack import EmbeddedStack
-from springline.reading.published import read_published_head
+from springline.published.reader import read_published_head
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from springline import paths
 from springline.paths import ObjectPath, StateLayer
-from springline.sequencer.damage import DamagedObject
 from springline.sequencer.garbage.reach import Keep, Reach, find_reach
 from springline.sequencer.garbage.report import Kind, Marked, MarkReport, encode_report, read_report
-from springline.sequencer.orders import GarbageOrder, GarbageReport
+from springline.sequencer.messages import GarbageOrder, GarbageReport
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectInfo, ObjectStore
 from springline.storage.resolve import Other, put_once
 

@@ -6,11 +6,11 @@ import re
 
 from springline import paths
 from springline.paths import ObjectPath, StateLayer
-from springline.projection.index import DamagedIndex, decode_index
-from springline.sequencer.damage import DamagedObject
-from springline.sequencer.events_index import read_node
+from springline.published.index import DamagedIndex, decode_index
+from springline.published.index_files import read_node
 from springline.sequencer.garbage.reach import named_by_index
-from springline.sequencer.parallel import each
+from springline.storage.damage import DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.together import in_batches
 

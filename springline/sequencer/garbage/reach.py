@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from springline import paths
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.paths import ObjectPath
-from springline.projection.index import EventsIndex
-from springline.projection.manifest import BaseSnapshot, Delta, ForeignRevisions, Manifest, Springline
-from springline.projection.table_paths import Artifact
-from springline.sequencer.events_index import read_index, read_node
-from springline.sequencer.head import PublishedHead, StoredManifest, parse_manifest, read_head, read_manifest
-from springline.sequencer.parallel import each
+from springline.published.files import Artifact
+from springline.published.head import PublishedHead, StoredManifest, parse_manifest, read_head, read_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import read_index, read_node
+from springline.published.manifest import BaseSnapshot, Delta, ForeignRevisions, Manifest, Springline
+from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
 READ_AHEAD = 32

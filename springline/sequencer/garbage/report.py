@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.paths import ObjectPath, orchestration_garbage
-from springline.sequencer.damage import DamagedObject
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
 FORMAT = 1

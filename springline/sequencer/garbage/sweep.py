@@ -9,14 +9,14 @@ import msgspec
 
 from springline import paths
 from springline.paths import ObjectPath
-from springline.sequencer.damage import DamagedObject
 from springline.sequencer.garbage.mark import answer
 from springline.sequencer.garbage.pins import find_pinned
 from springline.sequencer.garbage.reach import Keep, Reach, find_reach
 from springline.sequencer.garbage.report import Kind, Marked, MarkReport, read_report
-from springline.sequencer.orders import GarbageOrder, GarbageReport
-from springline.sequencer.parallel import each
+from springline.sequencer.messages import GarbageOrder, GarbageReport
 from springline.sequencer.rounds import RoundEvent, decode_round, encode_round
+from springline.storage.damage import DamagedObject
+from springline.storage.parallel import each
 from springline.storage.port import IfVersion, ObjectStore, Stored
 
 QUARANTINE_MS = 60 * 60 * 1000

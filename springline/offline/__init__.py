@@ -1,1 +1,0 @@
-"""Folding events that somebody names, without Temporal and without publishing (`springline state fold`)."""

@@ -1,0 +1,272 @@
+"""A workspace's state in the memory of a process: as it is published, and at most one round folded on top of it.
+
+The state of a revision is a function of its manifest, and manifests never change: what is held for a path is good for
+ever, and only a step that starts from that path uses it. What lies on top is undecided until a step starts from its
+own manifest, and is taken back as soon as one starts from another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextvars import Context
+from dataclasses import dataclass, field
+
+from springline.errors import InvariantViolated
+from springline.ledger.request import EventOutcome
+from springline.projection.config import FoldConfig
+from springline.projection.digest import Digest
+from springline.projection.state import State
+from springline.published.deltas import Keys
+from springline.published.head import read_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import read_index
+from springline.published.load import KnownFiles, LoadProgress, advance, load_state
+from springline.published.manifest import Manifest, Springline
+from springline.sequencer.messages import Head
+from springline.storage.damage import DamagedObject
+from springline.storage.port import ObjectStore, StoreError
+
+KEYS_KEPT_ROWS = 16_384
+"""Keys of larger deltas are not kept in memory: they are merged so rarely that reading them again costs less."""
+
+RELOAD_ROWS = 1_000_000
+"""Rows that were read or changed one by one are in memory each by itself, which takes ten times what the files take.
+Beyond so many the state is loaded anew from what is published: that costs less than what brought the rows there."""
+
+_ROW_BYTES = 500
+
+
+class OtherConfiguration(InvariantViolated):
+    """The published state was folded under another run-id secret or retention than this process has."""
+
+    def __init__(self, path: str, published: str, ours: str) -> None:
+        super().__init__(path, published, ours)
+        self.path = path
+
+    def __str__(self) -> str:
+        path, published, ours = self.args
+        return (
+            f"{path} was folded under the configuration {published}, this process has {ours}: give every process the "
+            "same run-id secret and retention, or rebuild in mode `full` under the new ones"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NextRevision:
+    """What a revision that was written, and may be published, makes of everything that is held."""
+
+    path: str
+    manifest: Manifest
+    digest: Digest
+    index: EventsIndex
+    delta_keys: dict[str, Keys]
+    rows_changed: int = 0
+
+
+@dataclass(slots=True)
+class OnTop:
+    """A round folded on the state, in `fold_seconds`, and not decided on; `written` once its revision stands."""
+
+    record_sha256: str
+    outcomes: Counter[EventOutcome]
+    fold_seconds: float
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    written: NextRevision | None = None
+
+
+@dataclass(slots=True)
+class Warm:
+    """The state of the revision at `path`; None: of an empty ledger.
+
+    `manifest` is ours, or the one of the reference that the state is taken over from. `tail`: bytes of events that
+    lie in objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept. `known`: the
+    files that the state was loaded from. `rows_changed`: by all rounds since.
+    """
+
+    path: str | None
+    manifest: Manifest | None
+    state: State
+    digest: Digest
+    index: EventsIndex
+    tail: dict[str, bytes] = field(default_factory=dict)
+    delta_keys: dict[str, Keys] = field(default_factory=dict)
+    on_top: OnTop | None = None
+    known: KnownFiles = field(default_factory=KnownFiles)
+    rows_changed: int = 0
+
+    @property
+    def ours(self) -> Springline | None:
+        """What the manifest says beyond the reference's fields; None for an empty or a taken over state."""
+        return None if self.manifest is None else self.manifest.springline
+
+    @property
+    def rounds_folded(self) -> int:
+        """The last round that the published state holds."""
+        return 0 if self.ours is None else self.ours.rounds_folded
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The greatest event that the published state holds."""
+        return None if self.manifest is None else self.manifest.watermarks.last_committed_event_id
+
+    @property
+    def adopted_through(self) -> str | None:
+        """Up to where events lie below what was taken over from the reference, None if nothing was."""
+        if self.ours is not None:
+            return None if self.ours.adopted is None else self.ours.adopted.watermark
+        return self.last_event_id
+
+    def roll_back(self) -> None:
+        """Take back what lies on top."""
+        self.state.rollback()
+        self.on_top = None
+
+    def accept(self) -> None:
+        """Make what lies on top, and was written, the published state."""
+        on_top = self.on_top
+        if on_top is None or on_top.written is None:
+            raise ValueError("nothing that was written lies on top")
+        revision = on_top.written
+        self.state.accept()
+        revision.digest.accept()
+        self.path, self.manifest = revision.path, revision.manifest
+        self.digest, self.index = revision.digest, revision.index
+        at_hand = {**self.tail, **on_top.bodies}
+        self.tail = {event_id: at_hand[event_id] for event_id, _ in self.index.tail if event_id in at_hand}
+        self.delta_keys = revision.delta_keys
+        self.rows_changed += revision.rows_changed
+        self.on_top = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that this takes, about."""
+        return self.known.size + _ROW_BYTES * max(0, self.rows_changed + self.state.rows_read)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether so many rows are in memory each by itself that the state should be loaded anew."""
+        return self.rows_changed + self.state.rows_read > RELOAD_ROWS
+
+
+class WarmState:
+    """Holds the state of one revision and brings it to another. Not for two steps at once: the caller has a lock.
+
+    Loading goes on whatever becomes of the step that asked for it: the next one that asks finds it under way or done.
+    """
+
+    def __init__(self, config: FoldConfig) -> None:
+        self._config = config
+        self._held: Warm | None = None
+        self._loading: asyncio.Task[Warm] | None = None
+        self.progress: LoadProgress | None = None
+        """How far the load is that is under way, None if none is."""
+
+    async def at(self, store: ObjectStore, head: Head, *, keep: str | None = None) -> Warm:
+        """Return the state that a round on `head` is folded on.
+
+        What lies on top is accepted if `head` is its revision, kept if its record has the SHA-256 `keep`, and taken
+        back otherwise. Brought forward from what is held if possible, else loaded. Raises `OtherConfiguration`,
+        `DamagedObject` and what the store does; nothing is held then.
+        """
+        held, self._held = self._held, None
+        if held is None and self._loading is not None:
+            held = await self._loaded_for_another()
+        held = await self._brought(store, held, head, keep)
+        if held is None:
+            held = await self._load(store, head)
+        elif held.is_large and held.on_top is None:
+            held = await self._load_anew(store, head, held)
+        self._held = held
+        return held
+
+    def replace(self, warm: Warm) -> None:
+        """Hold another state from now on."""
+        self._held = warm
+
+    def drop(self) -> None:
+        """Hold nothing any more, as after an error in the midst of folding."""
+        self._held = None
+
+    @property
+    def held(self) -> Warm | None:
+        """What is held, whatever revision it is of."""
+        return self._held
+
+    async def _brought(self, store: ObjectStore, held: Warm | None, head: Head, keep: str | None) -> Warm | None:
+        if held is None:
+            return None
+        on_top, path = held.on_top, head.state_manifest
+        if on_top is not None and on_top.written is not None and on_top.written.path == path:
+            held.accept()
+        if held.path == path:
+            if held.on_top is None or held.on_top.record_sha256 != keep:
+                held.roll_back()
+            return held
+        held.roll_back()
+        if path is None or held.manifest is None or held.ours is None:
+            return None
+        wanted = await self._manifest(store, path)
+        changed = await advance(store, held.state, held.digest, held.manifest, wanted)
+        if changed is None:
+            return None
+        index = await read_index(store, None if wanted.springline is None else wanted.springline.events.index)
+        tail = {event_id: held.tail[event_id] for event_id, _ in index.tail if event_id in held.tail}
+        known = {delta.delta_id for delta in wanted.l0_deltas}
+        keys = {delta_id: its_keys for delta_id, its_keys in held.delta_keys.items() if delta_id in known}
+        grown = held.rows_changed + changed
+        return Warm(path, wanted, held.state, held.digest, index, tail, keys, known=held.known, rows_changed=grown)
+
+    async def _loaded_for_another(self) -> Warm | None:
+        """Return what the load under way comes to, None if it fails: then it is tried again, if it is still needed."""
+        try:
+            return await self._loaded()
+        except (InvariantViolated, StoreError):
+            return None
+
+    async def _load_anew(self, store: ObjectStore, head: Head, held: Warm) -> Warm:
+        """Return the state of `held` with its rows in files; `held` itself if what is published cannot be read."""
+        try:
+            return await self._load(store, head, held.known)
+        except DamagedObject:
+            held.rows_changed = -held.state.rows_read
+            return held
+
+    async def _load(self, store: ObjectStore, head: Head, known: KnownFiles | None = None) -> Warm:
+        # In no caller's context: it belongs to none of the steps that wait for it.
+        self._loading = asyncio.create_task(self._read(store, head.state_manifest, known), context=Context())
+        return await self._loaded()
+
+    async def _loaded(self) -> Warm:
+        loading = self._loading
+        assert loading is not None
+        try:
+            return await asyncio.shield(loading)
+        finally:
+            if loading.done():
+                self._loading = None
+
+    async def _read(self, store: ObjectStore, path: str | None, known: KnownFiles | None) -> Warm:
+        if path is None:
+            warm = Warm(None, None, State(self._config), Digest(), EventsIndex())
+        else:
+            self.progress = LoadProgress()
+            try:
+                manifest = await self._manifest(store, path)
+                loaded = await load_state(store, manifest, self._config, known=known, progress=self.progress)
+                ours = manifest.springline
+                index = await read_index(store, None if ours is None else ours.events.index)
+            finally:
+                self.progress = None
+            warm = Warm(path, manifest, loaded.state, loaded.digest, index, known=loaded.known)
+        warm.state.tracking = True
+        return warm
+
+    async def _manifest(self, store: ObjectStore, path: str) -> Manifest:
+        found = await read_manifest(store, path)
+        if found is None:
+            raise DamagedObject(path, "is missing, and the round is to be folded on it")
+        ours = found.manifest.springline
+        if ours is not None and ours.config.fingerprint != self._config.fingerprint:
+            raise OtherConfiguration(path, ours.config.fingerprint, self._config.fingerprint)
+        return found.manifest

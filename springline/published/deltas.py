@@ -1,0 +1,241 @@
+"""Deltas: the rows that a round changed, and the keys of those that are gone, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from springline import paths
+from springline.errors import InvariantViolated
+from springline.ledger.timestamps import format_ms
+from springline.paths import StateLayer
+from springline.projection.digest import Digest, bucket_of
+from springline.projection.schema import RUN_KEY_CONFLICTS, TABLES, Key, Row, Table
+from springline.projection.state import State
+from springline.projection.tables import Change
+from springline.published.bases import encode_buckets
+from springline.published.files import (
+    EncodedTable,
+    RowCounts,
+    WrittenTable,
+    encode_rows,
+    paths_of,
+    read_file,
+    read_table,
+    write_file,
+    write_table,
+)
+from springline.published.manifest import Delta, EventRange
+from springline.storage.offload import in_thread
+from springline.storage.parallel import READS_TOGETHER, each
+from springline.storage.port import ObjectStore
+from springline.storage.together import together
+
+PUTS_TOGETHER = 16
+_DELTAS_TOGETHER = 2
+
+Keys = Mapping[str, Collection[Key]]
+"""Keys of rows by table."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRows:
+    """What a delta says: rows as they are, and keys of rows that are gone, by table."""
+
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    deleted: Mapping[str, Sequence[Key]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Rows and deletions: what merging this costs."""
+        return sum(map(len, self.rows.values())) + sum(map(len, self.deleted.values()))
+
+    def keys(self) -> dict[str, set[Key]]:
+        """Return the keys of all rows that this is about, by table."""
+        found: dict[str, set[Key]] = {name: set(keys) for name, keys in self.deleted.items()}
+        for name, rows in self.rows.items():
+            found.setdefault(name, set()).update(map(TABLES[name].key_of, rows))
+        return found
+
+
+def rows_of_changes(changes: Mapping[str, Iterable[Change]]) -> DeltaRows:
+    """Return what a delta of `State.changes()` says."""
+    rows: dict[str, list[Row]] = {}
+    deleted: dict[str, list[Key]] = {}
+    for name, its_changes in changes.items():
+        for change in its_changes:
+            if change.after is None:
+                deleted.setdefault(name, []).append(change.key)
+            else:
+                rows.setdefault(name, []).append(change.after)
+    return DeltaRows(rows, deleted)
+
+
+def rows_of_keys(state: State, keys: Keys) -> DeltaRows:
+    """Return what a delta says that brings the rows with these keys to what they are in `state`."""
+    rows: dict[str, list[Row]] = {}
+    deleted: dict[str, list[Key]] = {}
+    for name, its_keys in keys.items():
+        for key in sorted(its_keys):  # In order, so that each part of a file is read once.
+            row = state.row(name, key)
+            if row is None:
+                deleted.setdefault(name, []).append(key)
+            else:
+                rows.setdefault(name, []).append(row)
+    return DeltaRows(rows, deleted)
+
+
+async def merged_rows(
+    store: ObjectStore,
+    state: State,
+    deltas: Sequence[Delta],
+    changes: Mapping[str, Iterable[Change]],
+    known: Mapping[str, Keys] | None = None,
+) -> DeltaRows:
+    """Return what the one delta says that stands for `deltas`, the last ones, and for `changes` after them.
+
+    `state` is the state after the changes. `known`: keys of deltas by delta id, where they are at hand; the files of
+    all others are read. Raises `DamagedObject`, and what the store does.
+    """
+    at_hand = {} if known is None else known
+    missing = [delta for delta in deltas if delta.delta_id not in at_hand]
+    read = await each(lambda delta: read_delta(store, delta), missing, concurrency=_DELTAS_TOGETHER)
+    sources: list[Keys] = [rows_of_changes(changes).keys(), *(one.keys() for one in read)]
+    sources += [at_hand[delta.delta_id] for delta in deltas if delta.delta_id in at_hand]
+    keys: dict[str, set[Key]] = {}
+    for source in sources:
+        for name, its_keys in source.items():
+            keys.setdefault(name, set()).update(its_keys)
+    return await in_thread(lambda: rows_of_keys(state, keys))
+
+
+async def write_delta(
+    store: ObjectStore, delta_id: str, content: DeltaRows, digest: Digest, *, events: EventRange, created_ms: int
+) -> Delta:
+    """Write the files of a delta, all at the same time, and return its entry for the manifest.
+
+    `digest` is that of the state after the delta; `events` say what the delta comes from, `created_ms` is in
+    milliseconds since 1970. Safe to repeat with the same content. Raises `DamagedObject` if other bytes stand at one
+    of the names, and what the store does.
+    """
+    tables, deletions, buckets = await in_thread(lambda: _encode(content, digest))
+
+    def write_tables(encoded: EncodedTable) -> Awaitable[WrittenTable]:
+        return write_table(store, StateLayer.L0, delta_id, encoded)
+
+    written, deletions_file, buckets_file = await together(
+        each(write_tables, tables, concurrency=PUTS_TOGETHER),
+        write_file(store, deletions, lambda name: paths.orchestration_deletions(delta_id, name)),
+        write_file(store, buckets, lambda name: paths.orchestration_buckets(StateLayer.L0, delta_id, name)),
+    )
+    return Delta(
+        delta_id=delta_id,
+        created_at=format_ms(created_ms),
+        event_range=events,
+        tables=paths_of(written),
+        row_counts=RowCounts(**{name: len(rows) for name, rows in content.rows.items()}),
+        deletions=deletions_file,
+        deletion_count=sum(map(len, content.deleted.values())),
+        buckets=buckets_file,
+    )
+
+
+def _encode(content: DeltaRows, digest: Digest) -> tuple[list[EncodedTable], bytes, bytes]:
+    tables = [file for name in TABLES if content.rows.get(name) for file in encode_rows(name, content.rows[name])]
+    changed = {name: {bucket_of(key) for key in keys} for name, keys in content.keys().items()}
+    return tables, encode_tombstones(content.deleted), encode_buckets(digest, changed)
+
+
+async def read_delta(
+    store: ObjectStore,
+    delta: Delta,
+    *,
+    tables: Collection[str] | None = None,
+    concurrency: int = READS_TOGETHER,
+) -> DeltaRows:
+    """Return what a delta says, ours or the reference's, of all tables or of those in `tables`.
+
+    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and what the
+    store does.
+    """
+    files = [file for file in delta.tables.files() if tables is None or file.table in tables]
+    read, deleted = await together(
+        each(lambda file: read_table(store, file), files, concurrency=concurrency), _deletions(store, delta)
+    )
+    rows: dict[str, list[Row]] = {}
+    for file, its_rows in zip(files, read, strict=True):
+        rows.setdefault(file.table, []).extend(its_rows)
+    return DeltaRows(rows, {name: keys for name, keys in deleted.items() if tables is None or name in tables})
+
+
+async def _deletions(store: ObjectStore, delta: Delta) -> dict[str, list[Key]]:
+    return {} if delta.deletions is None else await read_file(store, delta.deletions, decode_tombstones)
+
+
+FORMAT: Final = 1
+
+_CONFLICT: Final = "conflict:"
+
+
+class DamagedTombstones(InvariantViolated):
+    """A file of deletions that is none, or of a version that we do not know: deleted rows would come back."""
+
+
+def _listed(table: Table) -> Any:
+    """Return the type of a table's list of keys."""
+    if table is RUN_KEY_CONFLICTS or len(table.key) == 1:
+        return list[str]
+    return list[tuple[(str,) * len(table.key)]]  # type: ignore[misc]
+
+
+_Document: Final[Any] = msgspec.defstruct(
+    "Tombstones",
+    [
+        ("schema_version", int),
+        *((name, _listed(table), msgspec.field(default_factory=list)) for name, table in TABLES.items()),
+    ],
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+)
+_DECODER: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Document)
+
+
+def conflict_text(key: Key) -> str:
+    """Return the one text that stands for the key of a run-key conflict (docs/formats.md#projection-tables)."""
+    return _CONFLICT + ":".join(key if isinstance(key, tuple) else (key,))
+
+
+def encode_tombstones(deleted: Mapping[str, Iterable[Key]]) -> bytes:
+    """Return the file that lists the deleted keys, by table; the same bytes for the same keys in any order."""
+    lists: dict[str, list[Key]] = {}
+    for name, keys in deleted.items():
+        lists[name] = sorted(map(conflict_text, keys) if name == RUN_KEY_CONFLICTS.name else keys)
+    return msgspec.json.format(msgspec.json.encode(_Document(schema_version=FORMAT, **lists)), indent=2)
+
+
+def decode_tombstones(data: bytes) -> dict[str, list[Key]]:
+    """Return the deleted keys in a file, by table; tables without any are left out.
+
+    The key of a run-key conflict is split at its last colon, for ids of events have none. Raises `DamagedTombstones`
+    for another version, a table that there is not, or anything else that is no such file.
+    """
+    try:
+        document = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedTombstones(f"no list of deletions: {error}") from error
+    if document.schema_version != FORMAT:
+        raise DamagedTombstones(f"deletions have `schema_version` {document.schema_version}; known is {FORMAT}")
+    deleted = {name: list(getattr(document, name)) for name in TABLES if getattr(document, name)}
+    if RUN_KEY_CONFLICTS.name in deleted:
+        deleted[RUN_KEY_CONFLICTS.name] = [_conflict_key(text) for text in deleted[RUN_KEY_CONFLICTS.name]]
+    return deleted
+
+
+def _conflict_key(text: str) -> Key:
+    run_key, colon, event_id = text.removeprefix(_CONFLICT).rpartition(":")
+    if not text.startswith(_CONFLICT) or not colon:
+        raise DamagedTombstones(f"{text!r} is not the key of a run-key conflict")
+    return (run_key, event_id)

@@ -1,0 +1,141 @@
+"""Lists for readers: what rows they may ask for, and where a page goes on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from springline.errors import Code, Refused, refused
+from springline.projection.schema import Key, Table
+from springline.published.snapshot import Where
+
+
+def equals(table: Table, column: str, values: Collection[str | bool]) -> Where:
+    """Want rows whose `column` holds one of `values`."""
+    table.index(column)
+    wanted = list(values)
+    return Where((column,), lambda rows: _is_in(_column(rows, column), wanted))
+
+
+def between(table: Table, column: str, since_ms: int | None, until_ms: int | None) -> Where:
+    """Want rows whose `column` of times lies at or after `since_ms` and before `until_ms`; never rows without one."""
+    table.index(column)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        times = _column(rows, column)
+        wanted = pc.is_valid(times)
+        if since_ms is not None:
+            wanted = pc.and_(wanted, _compared(times, since_ms, pc.greater_equal))
+        if until_ms is not None:
+            wanted = pc.and_(wanted, _compared(times, until_ms, pc.less))
+        return pc.fill_null(wanted, False)
+
+    return Where((column,), among)
+
+
+def labelled(table: Table, column: str, labels: Mapping[str, str]) -> Where:
+    """Want rows whose `column` of labels holds all of `labels`."""
+    wanted = dict(labels)
+
+    def holds(text: str) -> bool:
+        held = orjson.loads(text)
+        return all(held.get(name) == value for name, value in wanted.items())
+
+    return _by_text(table, column, holds)
+
+
+def status_of(table: Table, column: str, statuses: Collection[str]) -> Where:
+    """Want rows whose `column` of statuses, JSON with the field `status`, holds one of `statuses`."""
+    wanted = frozenset(statuses)
+    return _by_text(table, column, lambda text: orjson.loads(text).get("status") in wanted)
+
+
+def all_of(wheres: Sequence[Where]) -> Where | None:
+    """Want rows that all of `wheres` want; None if there are none, so that every row is wanted."""
+    if len(wheres) <= 1:
+        return wheres[0] if wheres else None
+    columns = tuple(dict.fromkeys(column for where in wheres for column in where.columns))
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        wanted = wheres[0].among(rows)
+        for where in wheres[1:]:
+            wanted = pc.and_(wanted, where.among(rows))
+        return wanted
+
+    return Where(columns, among)
+
+
+_I64 = 1 << 63
+
+
+def _compared(times: pa.ChunkedArray, ms: int, compare: Callable[..., pa.ChunkedArray]) -> pa.ChunkedArray:
+    # What lies beyond all times that there are compares as the last of them does.
+    return compare(times, pa.scalar(min(max(ms, -_I64), _I64 - 1), pa.int64()))
+
+
+def _by_text(table: Table, column: str, holds: Callable[[str], bool]) -> Where:
+    """Want rows for whose text `holds` is true; each text is looked at once."""
+    table.index(column)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        texts = _column(rows, column)
+        return _is_in(texts, [text for text in texts.unique().to_pylist() if text is not None and holds(text)])
+
+    return Where((column,), among)
+
+
+def _column(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    values = rows.column(column)
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _is_in(values: pa.ChunkedArray, wanted: Sequence[str | bool]) -> pa.ChunkedArray:
+    return pc.fill_null(pc.is_in(values, value_set=pa.array(wanted, values.type)), False)
+
+
+_MARK_BYTES = 6
+
+
+def cursor_for(route: str, filters: Mapping[str, Any], last: Key) -> str:
+    """Return the cursor of the page behind `last` in the list that `route` and `filters` make."""
+    content = [_mark(route, filters), *([last] if isinstance(last, str) else last)]
+    return base64.urlsafe_b64encode(orjson.dumps(content)).rstrip(b"=").decode()
+
+
+def key_of_cursor(cursor: str, route: str, filters: Mapping[str, Any], columns: int) -> Key:
+    """Return the key in `cursor`, which has so many `columns`.
+
+    Raises `Refused` (INVALID_REQUEST, field `cursor`) for a text that this list did not give.
+    """
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        content = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        raise _refused(cursor, "is no cursor") from None
+    if not isinstance(content, list) or len(content) != columns + 1 or not all(isinstance(one, str) for one in content):
+        raise _refused(cursor, "is no cursor of this list")
+    if content[0] != _mark(route, filters):
+        raise _refused(cursor, "belongs to another list, or to one with other filters")
+    return content[1] if columns == 1 else tuple(content[1:])
+
+
+def _mark(route: str, filters: Mapping[str, Any]) -> str:
+    """Return a short text that differs for other lists."""
+    said = orjson.dumps([route, dict(filters)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(said, digest_size=_MARK_BYTES).hexdigest()
+
+
+def _refused(cursor: str, problem: str) -> Refused:
+    return refused(
+        Code.INVALID_REQUEST,
+        f"the cursor {problem}",
+        field="cursor",
+        value=cursor[:200],
+        remedy="Send `next_cursor` of the page before, with the same filters, or leave the cursor out.",
+    )
