@@ -23,8 +23,7 @@ from activities.messages import (
 )
 from activities.metrics import count_committed, count_round, timed
 from springline import names
-from springline.commit.finish import finalize, finish_markers
-from springline.commit.log import LogKind, write_log
+from springline.commit.complete import LogKind, finalize, finish_markers, write_log
 from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.reserve import Finished, ReserveResult, Round, reserve
 from springline.commit.table import Reserved, Table, TableMemory

@@ -12,7 +12,7 @@ from springline import names
 from springline.commit.checkpoint import write_checkpoint
 from springline.commit.tables import Registry, adopt_table, create_table
 from springline.delta.checkpoints import CheckpointResult
-from springline.delta.registry import TableEntry
+from springline.delta.table_request import TableEntry
 from springline.errors import Code, refused
 from springline.paths import InvalidPath, Scope
 from springline.storage.port import ObjectStore

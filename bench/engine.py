@@ -27,8 +27,7 @@ from springline.commit.coalescer import Coalescer
 from springline.commit.registry import is_table_id
 from springline.commit.tables import create_table
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.local.stack import TEMPORAL, EmbeddedStack
 from springline.paths import Scope
 from springline.storage.faults import FaultyStore, Kind, Quota

@@ -16,9 +16,9 @@ from bench.peer import batch_of
 from bench.verify import file_of_key
 from springline import paths
 from springline.commit.coalescer import Coalescer
-from springline.commit.stage import stage
-from springline.delta.registry import TableEntry
+from springline.commit.staging import stage
 from springline.delta.request import CommitRequest, Mode
+from springline.delta.table_request import TableEntry
 from springline.errors import Code
 from springline.paths import Scope
 from springline.storage.port import IfAbsent, ObjectStore

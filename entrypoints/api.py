@@ -33,11 +33,11 @@ from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
 from springline.api.location import table_location
 from springline.api.metrics import CoalescerCollector
 from springline.api.ports import Deps
+from springline.caches import Brief
 from springline.commit.coalescer import Coalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
 from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
 from springline.paths import canary_object
-from springline.requests.brief import Brief
 from springline.storage.canary import canary
 from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured

@@ -14,10 +14,10 @@ from temporalio.common import WorkflowIDConflictPolicy
 from entrypoints.table_names import TABLE_NAME_MEMO, NameOf, NameSearch
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
+from springline.caches import Brief
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.brief import Brief
 from workflows.commit_status import ABOUT
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
 from workflows.policies import WORKFLOW_TASK_TIMEOUT

@@ -14,12 +14,12 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
+from springline.batching import DEADLINE_S, Counts, Kind, RequestCoalescer
+from springline.caches import Brief
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.ledger.weight import request_weight, too_heavy
 from springline.paths import Scope
-from springline.requests.brief import Brief
-from springline.requests.coalescer import DEADLINE_S, Counts, Kind, RequestCoalescer
 from workflows.ledger_messages import (
     GARBAGE_INTERVAL,
     MAX_BATCH_PATHS,

@@ -14,14 +14,14 @@ from springline.api.models import ClaimBody, CommitBody, CommittedBody, StageBod
 from springline.api.tables import TableParam
 from springline.commit.claim import Claim
 from springline.commit.claim import claim as claim_version
-from springline.commit.examine import JUDGED_AT_ONCE_BYTES
 from springline.commit.inspect import Fate, KeyView, key_view
-from springline.commit.stage import Staged
-from springline.commit.stage import stage as put_staged
-from springline.delta.keys import HEADER_FIELD, KEY_PATTERN, key_of
+from springline.commit.requests import JUDGED_AT_ONCE_BYTES
+from springline.commit.staging import Staged
+from springline.commit.staging import stage as put_staged
 from springline.delta.payload import parse_payload
 from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refused, refused
+from springline.keys import HEADER_FIELD, KEY_PATTERN, key_of
 from springline.storage.port import ObjectStore
 
 REPLAYED_HEADER = "Idempotency-Replayed"

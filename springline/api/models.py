@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
 from springline.delta.history import HistoryRow
-from springline.delta.keys import KEY_PATTERN
-from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
+from springline.delta.table_request import TableEntry
+from springline.keys import KEY_PATTERN
 
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"

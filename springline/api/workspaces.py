@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.table import Table
-from springline.delta.registry import TableEntry
+from springline.delta.table_request import TableEntry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore

@@ -11,7 +11,7 @@ from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
 from springline.commit.catalogue import list_tables
-from springline.commit.mend import registry_problems
+from springline.commit.repair import registry_problems
 from springline.commit.table import Table
 from springline.paths import (
     Scope,

@@ -6,9 +6,9 @@ from typing import Any
 
 from springline.commit.audit import Finding, audit
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.finish import settle
-from springline.commit.mend import mend_markers_in_flight, mend_registry, registry_problems, replace_coordinator
+from springline.commit.complete import settle
 from springline.commit.registry import Registry, is_table_id
+from springline.commit.repair import mend_markers_in_flight, mend_registry, registry_problems, replace_coordinator
 from springline.commit.table import Held, Table
 from springline.storage.scoped import ScopedStore
 

@@ -48,9 +48,9 @@ from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
 from springline.client.scratch import check_settings, writer_properties
 from springline.delta.features import declared, require_supported, writer_duties
-from springline.delta.keys import idempotency_key, key_has_time
-from springline.delta.transactions import TXN_VERSION, txn_app_id
+from springline.delta.identity import TXN_VERSION, txn_app_id
 from springline.errors import Code, Refused, refused
+from springline.keys import idempotency_key, key_has_time
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties

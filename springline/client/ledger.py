@@ -9,7 +9,7 @@ from urllib.parse import quote
 import uuid_utils
 
 from springline.client.http import ApiClient
-from springline.delta.keys import check_key
+from springline.keys import check_key
 from springline.ledger.request import AppendOutcome
 
 _ROOT = "/api/v1"

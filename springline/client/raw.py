@@ -11,10 +11,10 @@ import orjson
 import uuid_utils
 
 from springline.client.http import ApiClient
-from springline.delta.keys import idempotency_key
 from springline.delta.payload import read_actions
 from springline.delta.request import CommitResult, Mode
 from springline.errors import Code, refused
+from springline.keys import idempotency_key
 
 OPERATION = "commit"
 ENGINE_INFO = "Springline-Python"

@@ -18,8 +18,8 @@ from springline.client.reading import TARGET, Reached, TableSnapshot, reached
 from springline.client.rows import MergeRows
 from springline.client.writing import Table, WriteResult, new_key
 from springline.delta.history import HistoryRow
-from springline.delta.keys import idempotency_key
 from springline.delta.request import CommitResult
+from springline.keys import idempotency_key
 
 if TYPE_CHECKING:
     import deltalake

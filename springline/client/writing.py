@@ -32,10 +32,10 @@ from springline.client.schemas import arrow_schema, merged_columns
 from springline.client.scratch import Files, Scratch, check_settings
 from springline.client.sources import batches
 from springline.delta.features import declared, writer_duties
-from springline.delta.keys import idempotency_key
 from springline.delta.payload import MAX_PAYLOAD_BYTES
 from springline.delta.request import Mode
 from springline.errors import Code, Refused, refused
+from springline.keys import idempotency_key
 
 TRIES = 10
 """How often a commit is computed anew because the table changed under it."""

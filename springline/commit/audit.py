@@ -17,18 +17,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from springline import paths
-from springline.commit.live_files import keeps_files
-from springline.commit.mend import is_no_marker
-from springline.commit.snapshot import checkpoint_at, checkpoint_problem, probe_latest, read_last_checkpoint
+from springline.commit.repair import is_no_marker
+from springline.commit.snapshot import (
+    checkpoint_at,
+    checkpoint_problem,
+    keeps_files,
+    probe_latest,
+    read_last_checkpoint,
+)
 from springline.commit.table import Table
 from springline.delta.checkpoints import parse_last_checkpoint
+from springline.delta.compatibility import judge_fit
+from springline.delta.conflicts import facts_of_log
 from springline.delta.coordinator import Coordinator, decode_coordinator
-from springline.delta.facts import facts_of_log
 from springline.delta.features import require_supported
-from springline.delta.fit import judge_fit
-from springline.delta.marker import Marker, decode_marker
+from springline.delta.markers import Marker, decode_marker, markers_from_log
 from springline.delta.payload import Payload, parse_payload
-from springline.delta.recovered import markers_from_log
 from springline.errors import InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.port import StoredObject

@@ -6,7 +6,7 @@ from springline import paths
 from springline.commit.snapshot import load_snapshot
 from springline.commit.table import Held, Table
 from springline.delta.coordinator import Coordinator
-from springline.delta.recovered import markers_from_log
+from springline.delta.markers import markers_from_log
 from springline.storage.resolve import put_once
 from springline.storage.together import together
 

@@ -14,7 +14,7 @@ from springline.commit.inspect import latest_version
 from springline.commit.registry import decode_entry, decode_record
 from springline.commit.table import Table
 from springline.delta.history import HistoryRow, history_row
-from springline.delta.registry import Claim, TableEntry
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, refused
 from springline.paths import ObjectPath
 from springline.storage.scoped import ScopedStore

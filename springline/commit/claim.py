@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import orjson
 
 from springline import paths
-from springline.commit.markers import read_markers
+from springline.commit.complete import read_markers
 from springline.commit.table import Table
-from springline.delta.marker import Marker, decode_marker
-from springline.delta.recovered import markers_from_log
+from springline.delta.identity import txn_app_id
+from springline.delta.markers import Marker, decode_marker, markers_from_log
 from springline.delta.request import CommitResult, Outcome
-from springline.delta.transactions import txn_app_id
 from springline.errors import Code, refused
 from springline.storage.resolve import Created, Other, put_once
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Protocol, Unpack
 
-from springline.commit.gateway import CommitGateway
+from springline.batching import Kind, Options, RequestCoalescer
 from springline.delta.request import CommitRequest, Outcome, weight_of
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.coalescer import Kind, Options, RequestCoalescer
 
 FULL_COMMIT_BYTES = 256 * 1024
 """What a full batch of commits weighs; four of them fill half of what Temporal takes as one message."""
@@ -52,3 +51,15 @@ _KIND: Kind[CommitRequest, Outcome] = Kind(
     weight=weight_of,
     full_weight=FULL_COMMIT_BYTES,
 )
+
+
+class CommitGateway(Protocol):
+    """Takes batches of requests of one table to its sequencer."""
+
+    async def commit(
+        self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
+    ) -> list[Outcome]:
+        """Return one outcome for each of at most `springline.batching.MAX_BATCH` requests, in their order.
+
+        Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.
+        """

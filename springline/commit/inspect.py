@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from springline import paths
-from springline.commit.markers import read_markers
+from springline.commit.complete import read_markers
 from springline.commit.snapshot import load_snapshot, probe_latest
 from springline.commit.table import Table
 from springline.delta.checkpoints import parse_last_checkpoint
+from springline.delta.conflicts import ABANDONED_OPERATION, facts_of_log
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.facts import ABANDONED_OPERATION, facts_of_log
-from springline.delta.keys import check_key
-from springline.delta.marker import Marker
+from springline.delta.markers import Marker
+from springline.keys import check_key
 from springline.storage.together import together
 
 

@@ -12,10 +12,10 @@ import orjson
 from pydantic import ValidationError
 
 from springline import paths
+from springline.caches import Recent, Shelf
 from springline.checked import WrongChecksum, verify, with_checksum
-from springline.commit.recent import Recent, Shelf
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.registry import Claim, TableEntry
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore

@@ -15,25 +15,22 @@ from dataclasses import astuple, dataclass, field
 import orjson
 
 from springline import paths
+from springline.batching import FORESEEN
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.examine import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine, failed
-from springline.commit.finish import Settled, finalize, settle
-from springline.commit.live_files import keeps_files
-from springline.commit.markers import answer_named_keys, read_markers
-from springline.commit.snapshot import probe_by_hint, read_last_checkpoint
+from springline.commit.complete import Settled, answer_named_keys, finalize, read_markers, settle
+from springline.commit.requests import JUDGED_AT_ONCE_BYTES, Examined, answer_of_marker, examine, failed
+from springline.commit.snapshot import keeps_files, probe_by_hint, read_last_checkpoint
 from springline.commit.table import Held, Reserved, Table, is_unchanged
+from springline.delta.compatibility import judge_fit
+from springline.delta.conflicts import append_conflict, version_conflict
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.facts import append_conflict, version_conflict
 from springline.delta.features import require_supported
-from springline.delta.fit import judge_fit
 from springline.delta.identity import sha256_hex
-from springline.delta.judge import is_own_reservation
-from springline.delta.marker import Marker
+from springline.delta.markers import Marker, is_own_reservation
 from springline.delta.properties import interval_of
 from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.delta.rounds import Eligible, choose_round, merged_payload, reservation
 from springline.errors import Code, Refusal, Refused
-from springline.requests.isolation import FORESEEN
 from springline.storage.port import StoreRetry
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import together

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from springline.delta.keys import check_key
 from springline.errors import Refused
+from springline.keys import check_key
 
 _BY_OUR_CLIENT = ("delete", "update", "merge", "optimize")
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from springline.delta.features import declared
+from springline.delta.limits import shortened, shown
 from springline.delta.properties import FEATURE_OF_PROPERTY, property_problem
 from springline.delta.schema import check_partition_columns, stored_schema
-from springline.delta.shown import shortened, shown
 from springline.errors import Code, Refused, refused
 
 MAPPING_MODE = "delta.columnMapping.mode"

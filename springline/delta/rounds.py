@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from springline.delta.conflicts import ABANDONED_OPERATION
 from springline.delta.coordinator import RESERVATION_TTL_MS, Inflight, Member
-from springline.delta.facts import ABANDONED_OPERATION
 from springline.delta.identity import content_hash_of_token, request_hash, sha256_hex
 from springline.delta.payload import Payload
 from springline.delta.request import CommitRequest, Mode

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from springline.delta.coordinator import Coordinator
-from springline.delta.keys import key_has_time
+from springline.keys import key_has_time
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
 """Nothing younger is ever removed: a client may still be about to commit it."""

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline import bounds
-from springline.delta.keys import KEY_PATTERN
 from springline.errors import Refusal
+from springline.keys import KEY_PATTERN
 
 MAX_REQUEST_EVENTS = 500
 MAX_INGEST_PATHS = 5_000

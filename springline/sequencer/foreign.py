@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from springline import paths
+from springline.batching import refused_alone
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
 from springline.ledger.event_ids import event_id_ms, is_canonical
 from springline.ledger.request import RefusalReason
-from springline.requests.isolation import refused_alone
 from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
 

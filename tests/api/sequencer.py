@@ -10,17 +10,15 @@ from typing import Any
 from ulid import ULID
 from uuid_utils import uuid7
 
-from springline.commit.finish import finalize, finish_markers
-from springline.commit.log import LogKind, write_log
+from springline.batching import MAX_BATCH
+from springline.commit.complete import LogKind, finalize, finish_markers, write_log
 from springline.commit.registry import Registry
 from springline.commit.reserve import Round, reserve
 from springline.commit.table import Table
 from springline.commit.tables import adopt_table, create_table
-from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, CommitResult, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.paths import Scope
-from springline.requests.coalescer import MAX_BATCH
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 

@@ -18,9 +18,8 @@ from springline import names
 from springline.api.app import create_app
 from springline.api.metrics import CoalescerCollector
 from springline.commit.coalescer import Coalescer
-from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
@@ -120,7 +119,7 @@ class Unclear(MemoryStore):
     "faults", [[StoreUnknown("lost")], [StoreRetry("busy")] * 2, [StoreRetry("busy"), StoreUnknown("lost")]]
 )
 async def test_staging_survives_lost_answers_and_throttling(faults: list[Exception]) -> None:
-    from springline.commit.stage import stage
+    from springline.commit.staging import stage
 
     store = Unclear(list(faults))
     pauses: list[float] = []

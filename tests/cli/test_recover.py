@@ -16,8 +16,8 @@ from uuid_utils import uuid7
 
 from springline import paths
 from springline.cli.recover import recover_table
-from springline.commit.markers import read_markers
-from springline.commit.stage import stage
+from springline.commit.complete import read_markers
+from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.storage.gcs import EMULATOR_VARIABLE

@@ -20,8 +20,8 @@ from springline.client.changes import Change, Changer
 from springline.client.http import Unavailable
 from springline.client.reading import reached
 from springline.client.table import new_key
-from springline.delta.keys import idempotency_key
 from springline.errors import Code, Refused
+from springline.keys import idempotency_key
 from tests.client.conftest import Folder
 
 _NAMES = (f"changed-{number}" for number in itertools.count())

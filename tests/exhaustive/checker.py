@@ -17,7 +17,7 @@ import orjson
 
 from springline import paths
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.marker import decode_marker
+from springline.delta.markers import decode_marker
 from springline.delta.payload import fingerprint_of
 from springline.delta.request import Mode
 from springline.storage.faults import FaultyStore

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from springline.commit.finish import settle
+from springline.commit.complete import settle
 from springline.commit.table import Table
 from springline.errors import InvariantViolated
 from springline.storage.faults import Decision, FaultyStore, ProcessDied

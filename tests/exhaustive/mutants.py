@@ -16,12 +16,14 @@ import pytest
 from activities import commit as steps
 from activities.messages import CommitStep
 from springline import paths
-from springline.commit import finish, log, reserve, table
+from springline.commit import complete as finish
+from springline.commit import complete as log
+from springline.commit import reserve, table
 from springline.commit.table import Reserved, Table
-from springline.delta import judge, rounds
+from springline.delta import markers as judge
+from springline.delta import rounds
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.judge import MarkerVerdict
-from springline.delta.marker import Marker
+from springline.delta.markers import Marker, MarkerVerdict
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.resolve import Created, Other
 from tests.exhaustive.histories import After, Histories, Plan

@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 from uuid_utils import uuid7
 
 from springline import paths
-from springline.commit.finish import finalize, finish_markers
-from springline.commit.log import LogKind, write_log
+from springline.commit.complete import LogKind, finalize, finish_markers, write_log
 from springline.commit.reserve import Round, reserve
-from springline.commit.stage import stage
+from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.commit.tables import create_table
 from springline.delta.payload import parse_payload

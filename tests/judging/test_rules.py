@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline import paths
-from springline.commit.finish import settle
-from springline.commit.stage import stage
+from springline.commit.complete import settle
+from springline.commit.staging import stage
+from springline.delta.conflicts import facts_of_log, version_conflict
 from springline.delta.coordinator import Coordinator, Member
 from springline.delta.datapath import BadPath, decoded_path
-from springline.delta.facts import facts_of_log, version_conflict
 from springline.delta.features import judge_protocol
 from springline.delta.identity import sha256_hex, strict_request_hash
 from springline.delta.partition_values import partition_type

@@ -22,7 +22,7 @@ import pytest
 from activities.messages import TableRef
 from springline import paths
 from springline.checked import has_checksum
-from springline.commit.finish import settle
+from springline.commit.complete import settle
 from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.errors import Code
 from springline.storage.local import LocalStore
@@ -41,7 +41,7 @@ SETTLE_ALL = """
 import asyncio, sys
 from pathlib import Path
 from springline import paths
-from springline.commit.finish import settle
+from springline.commit.complete import settle
 from springline.commit.table import Table
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore

@@ -20,8 +20,8 @@ from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
-from springline.commit.finish import Settled, settle
-from springline.commit.stage import stage
+from springline.commit.complete import Settled, settle
+from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.config import PREFIX
 from springline.delta.request import CommitRequest, Mode, Outcome

@@ -10,11 +10,11 @@ from typing import ClassVar
 import pytest
 
 from entrypoints.temporal import TemporalCommitGateway
+from springline.batching import TryAgain
 from springline.commit.coalescer import Coalescer
 from springline.delta.request import CommitRequest, Outcome
 from springline.local import devserver
 from springline.paths import Scope
-from springline.requests.gateway import TryAgain
 from tests.server.cluster import Cluster, timed
 
 PROCESSES = 40

@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from springline import names
 from springline.commit.registry import Registry
 from springline.commit.reserve import Round, reserve
-from springline.commit.stage import stage
+from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.commit.tables import create_table
 from springline.delta.request import CommitRequest

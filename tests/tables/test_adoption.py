@@ -16,8 +16,7 @@ from springline.checked import has_checksum
 from springline.commit.registry import Registry
 from springline.commit.tables import adopt_table
 from springline.delta.features import ALLOWED, REFUSED
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable
+from springline.delta.table_request import AdoptTable, TableEntry
 from springline.errors import Code
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore

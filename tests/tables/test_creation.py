@@ -14,8 +14,7 @@ from deltalake import DeltaTable
 
 from springline import paths
 from springline.commit.registry import Registry
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.errors import Code, InvariantViolated, Refused
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore

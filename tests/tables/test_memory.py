@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import uuid_utils
 
-from springline.commit.facts import TableFacts, VersionMemory
-from springline.commit.recent import Recent, Shelf
+from springline.caches import Recent, Shelf
 from springline.commit.registry import Registry, RegistryMemory
-from springline.commit.table import Reserved, Table, TableMemory
-from springline.delta.registry import Claim, TableEntry
+from springline.commit.table import Reserved, Table, TableFacts, TableMemory, VersionMemory
+from springline.delta.table_request import Claim, TableEntry
 from springline.paths import Scope, name_claim, table_entry
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent

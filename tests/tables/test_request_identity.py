@@ -11,10 +11,9 @@ from springline.commit.registry import Registry
 from springline.commit.reserve import Round, reserve
 from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator, decode_coordinator
-from springline.delta.identity import Content, Sameness, request_hash, same_as_log, sameness
-from springline.delta.marker import Marker, decode_marker
+from springline.delta.identity import request_hash
+from springline.delta.markers import Content, Marker, Sameness, decode_marker, markers_from_log, same_as_log, sameness
 from springline.delta.payload import fingerprint_of, parse_payload
-from springline.delta.recovered import markers_from_log
 from springline.delta.request import CommitRequest, Mode
 from springline.delta.rounds import Eligible, merged_payload, reservation
 from springline.errors import Code, Refused

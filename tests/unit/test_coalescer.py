@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from springline.batching import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY, BatchRefused, TryAgain
 from springline.commit.coalescer import Coalescer
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.coalescer import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY
-from springline.requests.gateway import BatchRefused, TryAgain
 from tests.virtual_time import run
 
 SCOPE = Scope("acme", "prod")

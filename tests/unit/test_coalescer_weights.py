@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from springline.batching import MAX_FULL_UNDER_WAY, Kind, RequestCoalescer, TryAgain
 from springline.errors import Code, Refusal
-from springline.requests.coalescer import MAX_FULL_UNDER_WAY, Kind, RequestCoalescer
-from springline.requests.gateway import TryAgain
 from tests.virtual_time import run
 
 FULL = 100

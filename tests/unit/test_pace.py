@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from springline import paths
-from springline.commit.pace import FIRST_WRITES, WRITE_INTERVAL_S, WritePace
 from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator
 from springline.storage.faults import Decision, FaultyStore, Quota, on
 from springline.storage.memory import MemoryStore
+from springline.storage.pace import FIRST_WRITES, WRITE_INTERVAL_S, WritePace
 from tests.virtual_time import run
 
 TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"

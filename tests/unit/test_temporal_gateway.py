@@ -20,12 +20,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
+from springline.batching import BatchRefused, TryAgain
 from springline.commit.coalescer import Coalescer
-from springline.delta.registry import TableEntry
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.table_request import TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.gateway import BatchRefused, TryAgain
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from workflows.messages import BatchResult, CommitBatch, CommitStart

@@ -13,9 +13,9 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from springline import names, paths
-from springline.commit.finish import settle
-from springline.commit.markers import markers_of
+from springline.commit.complete import settle
 from springline.delta.coordinator import Inflight
+from springline.delta.markers import markers_of
 from springline.delta.request import Mode
 from springline.errors import Code
 from springline.storage.port import IfAbsent, Stored

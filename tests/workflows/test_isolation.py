@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import activities.commit as commit_activities
-import springline.commit.examine as examine_module
+import springline.commit.requests as examine_module
 import springline.commit.reserve as reserve_module
 import springline.control.admission.round as round_module
 import springline.sequencer.foreign as reader_module
@@ -58,7 +58,7 @@ async def test_an_error_while_a_payload_is_judged_refuses_that_request(
 
     monkeypatch.setattr(examine_module, "parse_payload", parse)
     good, bad, other = [await bench.stage(name) for name in ("good", POISON, "other")]
-    with caplog.at_level(logging.ERROR, "springline.requests"):
+    with caplog.at_level(logging.ERROR, "springline.batching"):
         outcomes = await bench.commit(good, bad, other)
     assert versions(outcomes) == [1, None, 1]
     assert refused(outcomes) == [None, Code.REQUEST_FAILED, None]
@@ -66,7 +66,7 @@ async def test_an_error_while_a_payload_is_judged_refuses_that_request(
     assert refusal is not None
     assert refusal.status == 500
     assert bad.idempotency_key in refusal.message
-    (record,) = [one for one in caplog.records if one.name == "springline.requests"]
+    (record,) = [one for one in caplog.records if one.name == "springline.batching"]
     assert bad.idempotency_key in record.getMessage()
     assert record.exc_info is not None
     monkeypatch.undo()

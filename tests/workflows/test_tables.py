@@ -18,8 +18,7 @@ from activities.messages import TableRef
 from activities.table_messages import CheckpointStart, TableKind, TableStart
 from springline import names, paths
 from springline.delta.checkpoints import CheckpointKind, CheckpointResult
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from tests.checksums import without_checksum
 from tests.rows import SCOPE

@@ -12,20 +12,28 @@ Owner and helper run the same code. What can be found at the reserved version de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from springline import paths
-from springline.commit.markers import answer_named_keys, read_markers
 from springline.commit.snapshot import probe_latest
 from springline.commit.table import Held, Table
+from springline.delta.conflicts import append_conflict, facts_of_log
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.facts import append_conflict, facts_of_log
 from springline.delta.identity import sha256_hex
-from springline.delta.judge import MarkerVerdict, judge_markers
-from springline.delta.marker import Marker
+from springline.delta.markers import (
+    Marker,
+    MarkerVerdict,
+    decode_marker,
+    judge_markers,
+    marker_is_ours,
+    markers_from_log,
+    markers_of,
+)
 from springline.delta.request import Mode
 from springline.delta.rounds import fill_payload, is_log_of, is_staged_payload, moved, recorded_payload_hash
+from springline.errors import InvariantViolated
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import together
 
@@ -153,3 +161,124 @@ def _follow(inflight: Inflight, held: Held) -> LogResult | _Moved:
     if current is not None and current.identity == inflight.identity:
         return _Moved(current, held.token)
     return LogResult(LogKind.SUPERSEDED, inflight, held.token)
+
+
+LOGS_TOGETHER = 32
+
+
+async def read_markers(table: Table, keys: Sequence[str]) -> list[Marker | None]:
+    """Read the markers of `keys`, together; None where there is none."""
+    names = [paths.delta_marker(table.table_id, key) for key in keys]
+    stored = await together(*(table.store.get(name) for name in names))
+    return [
+        None if one is None else decode_marker(one.data, name, key)
+        for key, name, one in zip(keys, names, stored, strict=True)
+    ]
+
+
+async def write_markers(table: Table, inflight: Inflight, payload_sha256: str) -> None:
+    """Write the markers of a reservation whose log file is written, together and create-only.
+
+    Safe to repeat and to run twice at once. Raises `InvariantViolated` if a key already has another answer.
+    """
+    wanted = markers_of(inflight, table.log_path(inflight.version), payload_sha256)
+    names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in wanted]
+    written = await together(
+        *(put_once(table.store, name, marker.encode(name)) for name, marker in zip(names, wanted, strict=True))
+    )
+    for name, marker, result in zip(names, wanted, written, strict=True):
+        if isinstance(result, Other):
+            existing = decode_marker(result.data, name, marker.idempotency_key)
+            if not marker_is_ours(existing, marker, inflight, payload_sha256):
+                raise InvariantViolated(
+                    f"{name} answers key {marker.idempotency_key} with version {existing.version}, "
+                    f"but the log of version {marker.version} holds the same key"
+                )
+
+
+async def answer_named_keys(table: Table, versions: Sequence[int]) -> set[str]:
+    """Write the markers of all keys that the log files of some versions name; return these keys.
+
+    For versions that the coordinator did not tell of: somebody committed them past the sequencer, or an older copy of
+    the coordinator is back, and a request that is in the log must not be committed once more.
+    """
+    keys: set[str] = set()
+    for start in range(0, len(versions), LOGS_TOGETHER):
+        some = versions[start : start + LOGS_TOGETHER]
+        logs = await together(*(table.store.get(table.log_path(version)) for version in some))
+        found = [
+            marker
+            for version, log in zip(some, logs, strict=True)
+            if log is not None
+            for marker in markers_from_log(version, table.log_path(version), log.data)
+        ]
+        names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in found]
+        await together(
+            *(put_once(table.store, name, marker.encode(name)) for name, marker in zip(names, found, strict=True))
+        )
+        keys.update(marker.idempotency_key for marker in found)
+    return keys
+
+
+class SettledKind(StrEnum):
+    """What became of a reservation that somebody else had left."""
+
+    COMPLETED = "completed"
+    ABANDONED = "abandoned"
+    RELEASED = "released"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One reservation brought to its end by a helper."""
+
+    kind: SettledKind
+    commit_id: str
+    version: int
+    keys: tuple[str, ...]
+
+
+_SETTLED = {
+    LogKind.LOGGED: SettledKind.COMPLETED,
+    LogKind.ABANDONED: SettledKind.ABANDONED,
+    LogKind.RELEASED: SettledKind.RELEASED,
+    LogKind.VOID: SettledKind.VOID,
+}
+
+
+async def finalize(table: Table, inflight: Inflight, token: str | None) -> None:
+    """Clear a reservation whose log and markers are all written; no harm if somebody else did."""
+    await table.replace(inflight, token, Coordinator(inflight.version))
+
+
+async def finish_markers(table: Table, inflight: Inflight, payload_sha256: str | None) -> None:
+    """Write the markers of a logged reservation, reading the log file if its payload hash is not known."""
+    if payload_sha256 is None:
+        log = await table.store.get(table.log_path(inflight.version))
+        if log is None:
+            raise InvariantViolated(
+                f"{table.log_path(inflight.version)} is missing, but a marker of {inflight.commit_id} points to it"
+            )
+        payload_sha256 = sha256_hex(log.data)
+    await write_markers(table, inflight, payload_sha256)
+
+
+async def settle(table: Table, held: Held | None = None) -> list[Settled]:
+    """Complete or abandon what the table has in flight, from stored bytes alone; return what was done, in order.
+
+    Needs no clock, lease or Temporal history. `held` is the coordinator if the caller has just read it.
+    """
+    done: list[Settled] = []
+    while True:
+        held = held or await table.read_coordinator()
+        if held is None or held.state.inflight is None:
+            return done
+        result = await write_log(table, held.state.inflight, held.token, None)
+        if result.kind is LogKind.LOGGED:
+            await finish_markers(table, result.inflight, result.payload_sha256)
+            await finalize(table, result.inflight, result.token)
+        if result.kind is not LogKind.SUPERSEDED:
+            inflight = result.inflight
+            done.append(Settled(_SETTLED[result.kind], inflight.commit_id, inflight.version, inflight.keys))
+        held = None

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from springline import paths
 from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.markers import markers_of
 from springline.commit.registry import (
     decode_entry,
     decode_record,
@@ -31,10 +30,9 @@ from springline.commit.snapshot import load_snapshot, probe_latest
 from springline.commit.table import Table
 from springline.delta.coordinator import Inflight, decode_coordinator
 from springline.delta.identity import sha256_hex
-from springline.delta.marker import Marker, decode_marker
-from springline.delta.recovered import markers_from_log
-from springline.delta.registry import Claim, TableEntry
+from springline.delta.markers import Marker, decode_marker, markers_from_log, markers_of
 from springline.delta.rounds import is_log_of
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, refused
 from springline.paths import ObjectPath
 from springline.storage.port import ObjectStore

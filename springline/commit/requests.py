@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import orjson
 
 from springline import paths
-from springline.commit.markers import read_markers
+from springline.batching import refused_alone
+from springline.commit.complete import read_markers
 from springline.commit.table import Table
-from springline.delta.identity import Content, Sameness, same_as_log, sameness, sha256_hex
-from springline.delta.keys import check_key
-from springline.delta.marker import Marker
+from springline.delta.identity import sha256_hex
+from springline.delta.markers import Content, Marker, Sameness, same_as_log, sameness
 from springline.delta.payload import Payload, check_blind_append, fingerprint_of, parse_payload
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, out_of_bounds
 from springline.errors import Code, InvariantViolated, Refusal, Refused
-from springline.requests.isolation import refused_alone
+from springline.keys import check_key
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
