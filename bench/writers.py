@@ -17,7 +17,7 @@ from bench.verify import file_of_key
 from springline import paths
 from springline.commit.coalescer import Coalescer
 from springline.commit.staging import stage
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitRequest, Mode
 from springline.delta.table_request import TableEntry
 from springline.errors import Code
 from springline.paths import Scope

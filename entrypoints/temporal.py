@@ -15,7 +15,7 @@ from entrypoints.table_names import TABLE_NAME_MEMO, NameOf, NameSearch
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
 from springline.caches import Brief
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitRequest, Outcome
 from springline.errors import Code, Refusal
 from springline.paths import Scope
 from workflows.commit_status import ABOUT

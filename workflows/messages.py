@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from activities.messages import Message, SettledReservation
-from springline.delta.request import CommitRequest, Outcome
+from activities.messages import Message
+from springline.delta.messages import CommitRequest, Outcome, SettledReservation
 
 MAX_BATCH = 500
 

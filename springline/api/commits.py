@@ -18,8 +18,8 @@ from springline.commit.inspect import Fate, KeyView, key_view
 from springline.commit.requests import JUDGED_AT_ONCE_BYTES
 from springline.commit.staging import Staged
 from springline.commit.staging import stage as put_staged
+from springline.delta.messages import CommitRequest, Outcome
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refused, refused
 from springline.keys import HEADER_FIELD, KEY_PATTERN, key_of
 from springline.storage.port import ObjectStore

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from springline.api.auth import TokenVerifier
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope

@@ -12,7 +12,7 @@ import uuid_utils
 from springline.cli.documents import Document, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.tables import TableArgument, check_table
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.errors import Code, Refused, refused
 from springline.keys import HEADER_FIELD, idempotency_key
 

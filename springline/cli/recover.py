@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from springline.commit.audit import Finding, audit
-from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.complete import settle
+from springline.commit.complete import rebuild_coordinator, settle
 from springline.commit.registry import Registry, is_table_id
 from springline.commit.repair import mend_markers_in_flight, mend_registry, registry_problems, replace_coordinator
 from springline.commit.table import Held, Table
@@ -58,9 +57,9 @@ async def recover_table(
         "done": [
             {
                 "kind": one.kind.value,
-                "commit_id": one.commit_id,
-                "version": one.version,
-                "keys": list(one.keys),
+                "commit_id": one.inflight.commit_id,
+                "version": one.inflight.version,
+                "keys": list(one.inflight.keys),
             }
             for one in done
         ],

@@ -11,8 +11,8 @@ import orjson
 import uuid_utils
 
 from springline.client.http import ApiClient
+from springline.delta.messages import CommitResult, Mode
 from springline.delta.payload import read_actions
-from springline.delta.request import CommitResult, Mode
 from springline.errors import Code, refused
 from springline.keys import idempotency_key
 

@@ -18,7 +18,7 @@ from springline.client.reading import TARGET, Reached, TableSnapshot, reached
 from springline.client.rows import MergeRows
 from springline.client.writing import Table, WriteResult, new_key
 from springline.delta.history import HistoryRow
-from springline.delta.request import CommitResult
+from springline.delta.messages import CommitResult
 from springline.keys import idempotency_key
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from springline.client.schemas import arrow_schema, merged_columns
 from springline.client.scratch import Files, Scratch, check_settings
 from springline.client.sources import batches
 from springline.delta.features import declared, writer_duties
+from springline.delta.messages import Mode
 from springline.delta.payload import MAX_PAYLOAD_BYTES
-from springline.delta.request import Mode
 from springline.errors import Code, Refused, refused
 from springline.keys import idempotency_key
 

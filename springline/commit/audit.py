@@ -28,7 +28,7 @@ from springline.commit.snapshot import (
 from springline.commit.table import Table
 from springline.delta.checkpoints import parse_last_checkpoint
 from springline.delta.compatibility import judge_fit
-from springline.delta.conflicts import facts_of_log
+from springline.delta.conflicts import committed_version
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.features import require_supported
 from springline.delta.markers import Marker, decode_marker, markers_from_log
@@ -150,7 +150,7 @@ class _LogJudge:
             payload = await asyncio.to_thread(parse_payload, log, complete=False, limit=len(log), own=True)
             await self._fit(version, payload)
         except Refused as error:
-            facts = facts_of_log(version, log)
+            facts = committed_version(version, log)
             if facts.protocol is not None or facts.metadata is not None:
                 # What follows is judged again from the next good metadata on: one fault is named once.
                 self.protocol = self.metadata = None

@@ -17,7 +17,7 @@ from springline.commit.complete import read_markers
 from springline.commit.table import Table
 from springline.delta.identity import txn_app_id
 from springline.delta.markers import Marker, decode_marker, markers_from_log
-from springline.delta.request import CommitResult, Outcome
+from springline.delta.messages import CommitResult, Outcome
 from springline.errors import Code, refused
 from springline.storage.resolve import Created, Other, put_once
 

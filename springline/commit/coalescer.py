@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, Unpack
 
 from springline.batching import Kind, Options, RequestCoalescer
-from springline.delta.request import CommitRequest, Outcome, weight_of
+from springline.delta.messages import CommitRequest, Outcome, weight_of
 from springline.errors import Code, Refusal
 from springline.paths import Scope
 

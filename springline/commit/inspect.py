@@ -12,7 +12,7 @@ from springline.commit.complete import read_markers
 from springline.commit.snapshot import load_snapshot, probe_latest
 from springline.commit.table import Table
 from springline.delta.checkpoints import parse_last_checkpoint
-from springline.delta.conflicts import ABANDONED_OPERATION, facts_of_log
+from springline.delta.conflicts import ABANDONED_OPERATION, committed_version
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.markers import Marker
 from springline.keys import check_key
@@ -131,7 +131,7 @@ async def key_view(table: Table, key: str) -> KeyView:
 
 async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -> KeyView:
     log = await table.store.get(paths.workspace_path(marker.delta_log_path))
-    operation = facts_of_log(marker.version, log.data).operation if log else None
+    operation = committed_version(marker.version, log.data).operation if log else None
     suffix = "" if log else " (log clean-up has removed that log file since)"
     if operation == ABANDONED_OPERATION:
         suffix = " (that version is a fill: call an operator)"

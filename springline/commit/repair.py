@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from springline import paths
-from springline.commit.bootstrap import rebuild_coordinator
+from springline.commit.complete import rebuild_coordinator
 from springline.commit.registry import (
     decode_entry,
     decode_record,

@@ -17,7 +17,7 @@ from springline import paths
 from springline.caches import Recent, Shelf
 from springline.commit.snapshot import load_snapshot
 from springline.delta.compatibility import FileRules
-from springline.delta.conflicts import VersionFacts, facts_of_log
+from springline.delta.conflicts import CommittedVersion, committed_version
 from springline.delta.coordinator import Coordinator, Inflight, decode_coordinator
 from springline.delta.payload import Payload
 from springline.errors import Refused
@@ -31,20 +31,26 @@ THROTTLE_PAUSE_S = 0.025
 
 
 @dataclass(frozen=True, slots=True)
+class Reserved:
+    """A reservation this process made or saw, with its log bytes if they are at hand."""
+
+    inflight: Inflight
+    token: str | None
+    payload: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The coordinator as it was read or written; `token` None means that the object is absent."""
 
     state: Coordinator
     token: str | None
 
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A reservation this process made or saw, with its log bytes if they are at hand."""
-
-    inflight: Inflight
-    token: str | None
-    payload: bytes | None
+    @property
+    def reserved(self) -> Reserved | None:
+        """Return the reservation in flight, None if there is none."""
+        inflight = self.state.inflight
+        return None if inflight is None else Reserved(inflight, self.token)
 
 
 class TableMemory:
@@ -84,13 +90,17 @@ class Table:
         self.store = store
         self.table_id = table_id
         self.root = root
-        self.facts = TableFacts(store, root, memory.versions, owner)
+        self.versions = TableVersions(store, root, memory.versions, owner)
         self.reservations = Shelf(memory.reservations, owner)
         self.payloads = Shelf(memory.payloads, owner)
         self.throttled = 0
         """Writes of the coordinator that the store refused because they came too fast."""
         self.pace = WritePace(lambda: asyncio.get_running_loop().time())
         self._pause = pause
+
+    def remember(self, reserved: Reserved) -> None:
+        """Keep a reservation at hand for the steps to come."""
+        self.reservations.put(reserved.inflight.commit_id, reserved, weight=len(reserved.payload or b""))
 
     def log_path(self, version: int) -> paths.ObjectPath:
         """Return the path of the log file of `version`."""
@@ -185,7 +195,7 @@ class VersionMemory:
     """The facts of versions and the states of tables that a process remembers: at most `most_bytes` of each half."""
 
     def __init__(self, most_bytes: int) -> None:
-        self.versions: Recent[VersionFacts] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
+        self.versions: Recent[CommittedVersion] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
         self.states: Recent[TableState] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
 
     @property
@@ -194,7 +204,7 @@ class VersionMemory:
         return self.versions.weight + self.states.weight
 
 
-class TableFacts:
+class TableVersions:
     """The versions of one table that this process has read or written, kept in `memory` under the table's name."""
 
     def __init__(self, store: ObjectStore, root: str, memory: VersionMemory, owner: str) -> None:
@@ -204,18 +214,17 @@ class TableFacts:
         self._states = Shelf(memory.states, owner)
         self._rules: tuple[TableState, FileRules] | None = None
 
-    def learn(self, version: int, log: bytes) -> VersionFacts:
+    def learn(self, version: int, log: bytes) -> CommittedVersion:
         """Return and remember the facts of a version whose log bytes are known."""
-        facts = facts_of_log(version, log)
+        facts = committed_version(version, log)
         self._versions.put(str(version), facts, weight=_weight(facts, log))
         return facts
 
-    async def since(self, read_version: int, latest: int) -> list[VersionFacts]:
-        """Return the facts of the versions after `read_version` up to `latest`, in order, reading what is new.
+    async def read(self, wanted: range) -> list[CommittedVersion]:
+        """Return what is known of some versions, in order, reading what is new.
 
         A log file that is gone (log clean-up) is returned as unreadable.
         """
-        wanted = range(read_version + 1, latest + 1)
         held = {version: self._versions.get(str(version)) for version in wanted}
         found = {version: facts for version, facts in held.items() if facts is not None}
         missing = [version for version in wanted if version not in found]
@@ -224,7 +233,7 @@ class TableFacts:
             logs = await together(*(self._store.get(paths.delta_log(self._root, version)) for version in batch))
             for version, log in zip(batch, logs, strict=True):
                 if log is None:
-                    found[version] = VersionFacts(version, None, None, None, None, frozenset(), readable=False)
+                    found[version] = CommittedVersion(version, None, None, None, None, frozenset(), readable=False)
                 else:
                     found[version] = self.learn(version, log.data)
         return [found[version] for version in wanted]
@@ -236,7 +245,7 @@ class TableFacts:
             snapshot = await load_snapshot(self._store, self._root, at_least=latest)
             version = max(snapshot.version, latest)
             state = TableState(version, snapshot.protocol, snapshot.metadata, snapshot.source)
-        for facts in await self.since(state.version, latest):
+        for facts in await self.read(range(state.version + 1, latest + 1)):
             source = state.source if facts.metadata is None else paths.delta_log(self._root, facts.version)
             metadata = facts.metadata or state.metadata
             state = TableState(facts.version, facts.protocol or state.protocol, metadata, source)
@@ -265,7 +274,7 @@ class TableFacts:
             raise Refused(error.refusal.model_copy(update={"message": message})) from error
 
 
-def _weight(facts: VersionFacts, log: bytes) -> int:
+def _weight(facts: CommittedVersion, log: bytes) -> int:
     """Return about how many bytes the facts of a version take: those of its schema and properties, if it has any."""
     kept = len(log) if facts.metadata is not None or facts.protocol is not None else 0
     return _FACTS_BYTES + kept + sum(map(len, facts.txn_apps))

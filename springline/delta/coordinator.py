@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from springline.checked import WrongChecksum, verify, with_checksum
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.errors import InvariantViolated
 from springline.paths import MAX_VERSION
 
@@ -115,21 +115,23 @@ def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
             "writer": inflight.writer,
             "mode": inflight.mode.value if inflight.mode else None,
             "staged_payload_sha256": inflight.staged_payload_sha256,
-            "members": [
-                {
-                    "key": member.key,
-                    "mode": member.mode.value,
-                    "read_version": member.read_version,
-                    "staged_path": member.staged_path,
-                    "staged_version": member.staged_version,
-                    "staged_payload_sha256": member.staged_payload_sha256,
-                    "request_hash": member.request_hash,
-                }
-                | ({} if member.fingerprint is None else {"fingerprint": member.fingerprint})
-                for member in inflight.members
-            ],
+            "members": [encode_member(member) for member in inflight.members],
         }
     return fields
+
+
+def encode_member(member: Member) -> dict[str, str | int]:
+    """Return what the coordinator object says of a member."""
+    fields: dict[str, str | int] = {
+        "key": member.key,
+        "mode": member.mode.value,
+        "read_version": member.read_version,
+        "staged_path": member.staged_path,
+        "staged_version": member.staged_version,
+        "staged_payload_sha256": member.staged_payload_sha256,
+        "request_hash": member.request_hash,
+    }
+    return fields if member.fingerprint is None else fields | {"fingerprint": member.fingerprint}
 
 
 def decode_coordinator(data: bytes, path: str) -> Coordinator:

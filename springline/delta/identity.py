@@ -15,7 +15,7 @@ import hashlib
 
 import rfc8785
 
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitRequest, Mode
 
 _CONTENT_TOKEN = "sha256:"
 

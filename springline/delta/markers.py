@@ -24,8 +24,8 @@ from springline.delta.identity import (
     sha256_hex,
     strict_request_hash,
 )
+from springline.delta.messages import CommitRequest, Mode
 from springline.delta.payload import fingerprint_of
-from springline.delta.request import CommitRequest, Mode
 from springline.errors import InvariantViolated, Refused
 from springline.keys import check_key
 

@@ -18,7 +18,7 @@ from springline import names
 from springline.api.app import create_app
 from springline.api.metrics import CoalescerCollector
 from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import ObjectPath, Scope

@@ -19,7 +19,7 @@ from springline.cli.recover import recover_table
 from springline.commit.complete import read_markers
 from springline.commit.staging import stage
 from springline.commit.table import Table
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.delta.messages import CommitRequest, Mode, Outcome
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore

@@ -16,7 +16,7 @@ from springline import names, paths
 from springline.checked import has_checksum
 from springline.cli.recover import recover_table, verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitRequest, Outcome
 from springline.errors import Code, InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore

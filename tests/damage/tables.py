@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import uuid_utils
 from temporalio.testing import ActivityEnvironment
 
-from activities.messages import CommitStep, TableRef
 from springline import paths
 from springline.checked import has_checksum
 from springline.cli.recover import verify_table
@@ -21,7 +20,7 @@ from springline.commit.inspect import key_view, table_view
 from springline.commit.registry import Registry
 from springline.commit.table import Table
 from springline.commit.tables import adopt_table
-from springline.delta.request import CommitRequest, CommitResult, Mode
+from springline.delta.messages import CommitRequest, CommitResult, Mode, TableRef
 from springline.delta.table_request import AdoptTable
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
@@ -173,13 +172,7 @@ class _Making:
         result = await self.process.reserve(requests, None)
         reservation = result.reservation
         assert reservation is not None
-        step = CommitStep(
-            table=self.ref,
-            commit_id=reservation.commit_id,
-            identity=reservation.identity,
-            version=reservation.version,
-            coordinator_version=reservation.coordinator_version,
-        )
+        step = reservation.step_of(self.ref)
         for activity in (self.process.activities.write_log, self.process.activities.write_marker)[:steps]:
             await ActivityEnvironment().run(activity, step)
         return requests

@@ -18,8 +18,8 @@ import orjson
 from springline import paths
 from springline.delta.coordinator import decode_coordinator
 from springline.delta.markers import decode_marker
+from springline.delta.messages import Mode
 from springline.delta.payload import fingerprint_of
-from springline.delta.request import Mode
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.storage.memory import MemoryStore
 from tests.exhaustive.histories import Scenario
 from tests.exhaustive.world import Wish, delete_staged, foreign_commit, foreign_metadata, foreign_txn, rewrite_staged

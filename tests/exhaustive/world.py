@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from activities.messages import TableRef
 from springline import paths
 from springline.commit.tables import create_table
 from springline.delta.identity import sha256_hex
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitRequest, Mode, TableRef
 from springline.delta.table_request import CreateTable
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore

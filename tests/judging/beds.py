@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from springline.commit.tables import adopt_table
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.delta.table_request import AdoptTable
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from uuid_utils import uuid7
 
 from springline import paths
-from springline.commit.complete import LogKind, finalize, finish_markers, write_log
-from springline.commit.reserve import Round, reserve
+from springline.commit.complete import finalize, write_log, write_marker
+from springline.commit.reserve import reserve
 from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.commit.tables import create_table
+from springline.delta.messages import CommitRequest, CommitResult, LogKind, Mode, Outcome, RoundOrder, TableRef
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.delta.table_request import CreateTable
 from springline.errors import Refused
 from springline.storage.local import LocalStore
@@ -140,18 +140,27 @@ class Bed:
         return Trial(None, outcome, self.location)
 
 
+def order_of(table: Table, *requests: CommitRequest, now_ms: int = NOW_MS) -> RoundOrder:
+    """Return the order of a round of these requests."""
+    ref = TableRef(tenant="acme", workspace="prod", table_id=table.table_id)
+    return RoundOrder(table=ref, round_id=str(uuid7()), now_ms=now_ms, requests=list(requests))
+
+
 async def commit_request(table: Table, request: CommitRequest) -> Outcome:
     """Carry one request through reserve, log, marker and finalize; return its answer."""
-    key = request.idempotency_key
     while True:
-        result = await reserve(table, Round(str(uuid7()), NOW_MS, [request]))
-        if key in result.outcomes:
-            return result.outcomes[key]
-        reserved = result.reserved
-        if reserved is None:
+        order = order_of(table, request)
+        result = await reserve(table, order)
+        if result.outcomes:
+            return result.outcomes[0]
+        if result.reservation is None:
             continue
-        log = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
+        step = result.reservation.step_of(order.table)
+        log = await write_log(table, step)
         if log.kind is not LogKind.LOGGED:
             continue
-        await finish_markers(table, log.inflight, log.inflight.staged_payload_sha256)
-        await finalize(table, log.inflight, log.token)
+        step = step.model_copy(update={"version": log.version, "coordinator_version": log.coordinator_version})
+        marked = await write_marker(table, step)
+        await finalize(table, step)
+        answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
+        return Outcome(idempotency_key=request.idempotency_key, result=answer)

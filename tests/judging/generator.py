@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 
 NOW_MS = 1_700_000_000_000
 JUNK: tuple[Any, ...] = (

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from tests.judges import counts
 from tests.judging.committing import COPY, ROWS, Bed, Lines, data_file, payload
 

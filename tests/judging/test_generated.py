@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from springline.delta.messages import Mode
 from springline.delta.payload import parse_payload
-from springline.delta.request import Mode
 from springline.errors import Code, Refused
 from tests.judges import Where, counts, delta_rs, duckdb_kernel
 from tests.judging.beds import BEDS, ROWS

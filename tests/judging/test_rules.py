@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from springline import paths
 from springline.commit.complete import settle
 from springline.commit.staging import stage
-from springline.delta.conflicts import facts_of_log, version_conflict
+from springline.delta.conflicts import committed_version, version_refusal
 from springline.delta.coordinator import Coordinator, Member
 from springline.delta.datapath import BadPath, decoded_path
 from springline.delta.features import judge_protocol
 from springline.delta.identity import sha256_hex, strict_request_hash
+from springline.delta.messages import CommitRequest, Mode
 from springline.delta.partition_values import partition_type
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Mode
 from springline.delta.rounds import reservation
 from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused
@@ -371,14 +371,14 @@ FOREIGN: list[bytes] = [
 @pytest.mark.parametrize("log", FOREIGN, ids=range(len(FOREIGN)))
 def test_facts_of_any_bytes(log: bytes) -> None:
     started = time.process_time()
-    facts = facts_of_log(7, log)
-    refusal = version_conflict(Code.STALE_READ_VERSION, "m", read_version=6, latest=7, since=[facts])
+    facts = committed_version(7, log)
+    refusal = version_refusal(Mode.STRICT, 6, frozenset(), 7, [facts], "tables/t")
     assert len(refusal.model_dump_json()) < 2_000
     assert time.process_time() - started < 1
 
 
 async def test_a_foreign_line_of_two_actions_hides_nothing() -> None:
-    facts = facts_of_log(7, b'{"commitInfo":{"operation":"WRITE"},"metaData":{"id":"x"}}')
+    facts = committed_version(7, b'{"commitInfo":{"operation":"WRITE"},"metaData":{"id":"x"}}')
     assert facts.metadata == {"id": "x"}
 
 

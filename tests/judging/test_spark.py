@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from springline.delta.messages import Mode
 from springline.delta.payload import parse_payload
-from springline.delta.request import Mode
 from springline.errors import Refused
 from tests.judging.beds import BEDS
 from tests.judging.committing import COPY, ROWS, payload

@@ -19,11 +19,10 @@ from typing import Any
 import orjson
 import pytest
 
-from activities.messages import TableRef
 from springline import paths
 from springline.checked import has_checksum
 from springline.commit.complete import settle
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.delta.messages import CommitRequest, Mode, Outcome, TableRef
 from springline.errors import Code
 from springline.storage.local import LocalStore
 from springline.storage.tokens import content_token

@@ -13,11 +13,10 @@ import uuid_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.messages import TableRef
 from springline import paths
 from springline.cli.recover import recover_table, verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.delta.request import CommitRequest, CommitResult, Mode
+from springline.delta.messages import CommitRequest, CommitResult, Mode, TableRef
 from springline.errors import Code
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from activities.messages import TableRef
 from springline import paths
-from springline.delta.request import Mode
+from springline.delta.messages import Mode, TableRef
 from springline.errors import Code
 from springline.storage.local import LocalStore
 from tests.recovery.rounds import Rounds

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from activities.messages import TableRef
-from springline.delta.request import Mode
+from springline.delta.messages import Mode, TableRef
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.recovery.rounds import Rounds

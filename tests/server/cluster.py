@@ -24,7 +24,7 @@ from springline.commit.complete import Settled, settle
 from springline.commit.staging import stage
 from springline.commit.table import Table
 from springline.config import PREFIX
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.delta.messages import CommitRequest, Mode, Outcome
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
 from springline.local.stack import WORKER_READY_PATH, EmbeddedStack

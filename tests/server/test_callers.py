@@ -12,7 +12,7 @@ import pytest
 from entrypoints.temporal import TemporalCommitGateway
 from springline.batching import TryAgain
 from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitRequest, Outcome
 from springline.local import devserver
 from springline.paths import Scope
 from tests.server.cluster import Cluster, timed

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from springline import names
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitRequest, Mode
 from tests.server.cluster import Cluster, Ledger
 
 ACTIVITIES = (names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER, names.FINALIZE, names.FINALIZE_AND_RESERVE)

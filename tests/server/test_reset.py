@@ -9,7 +9,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from tests.server.cluster import Cluster, Ledger
 from workflows.messages import BatchResult
 

@@ -13,12 +13,11 @@ import orjson
 import pytest
 import uuid_utils
 
-from activities.messages import TableRef
 from springline import names, paths
 from springline.api.tokens import make_token
 from springline.client.payloads import append_payload
 from springline.config import PREFIX
-from springline.delta.request import Mode
+from springline.delta.messages import Mode, TableRef
 from springline.ledger.event_ids import new_event_id
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.stack import EmbeddedStack

@@ -13,7 +13,7 @@ from springline.checked import has_checksum
 from springline.commit.registry import decode_record, encode_record
 from springline.delta.coordinator import Coordinator, Inflight, Member, decode_coordinator
 from springline.delta.markers import Marker, decode_marker
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.delta.table_request import Claim, TableEntry
 from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, delta_coordinator, delta_marker, name_claim, root_claim, table_entry

@@ -6,7 +6,7 @@ import uuid_utils
 
 from springline.caches import Recent, Shelf
 from springline.commit.registry import Registry, RegistryMemory
-from springline.commit.table import Reserved, Table, TableFacts, TableMemory, VersionMemory
+from springline.commit.table import Reserved, Table, TableMemory, TableVersions, VersionMemory
 from springline.delta.table_request import Claim, TableEntry
 from springline.paths import Scope, name_claim, table_entry
 from springline.storage.memory import MemoryStore
@@ -30,7 +30,7 @@ def test_shelves_of_one_memory_share_its_bound_and_no_names() -> None:
 def test_versions_with_a_schema_weigh_what_it_weighs() -> None:
     memory = VersionMemory(2 * 100_000)
     store = MemoryStore()
-    facts = [TableFacts(store, f"tables/{number}", memory, f"table-{number}") for number in range(200)]
+    facts = [TableVersions(store, f"tables/{number}", memory, f"table-{number}") for number in range(200)]
     heavy = b'{"metaData":{"schemaString":"' + b"x" * 9_000 + b'"}}'
     for one in facts:
         for version in range(5):
@@ -45,7 +45,7 @@ async def test_facts_beyond_what_fits_are_read_again() -> None:
     table = Table(store, "t", "tables/t", memory=TableMemory(4_000))
     for version in range(50):
         await store.put(table.log_path(version), b'{"commitInfo":{"operation":"WRITE"}}', IfAbsent())
-    found = await table.facts.since(-1, 49)
+    found = await table.versions.read(range(50))
     assert [facts.version for facts in found] == list(range(50))
     assert all(facts.operation == "WRITE" for facts in found)
 

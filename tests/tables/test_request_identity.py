@@ -8,17 +8,18 @@ import orjson
 import pytest
 
 from springline.commit.registry import Registry
-from springline.commit.reserve import Round, reserve
+from springline.commit.reserve import reserve
 from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.identity import request_hash
 from springline.delta.markers import Content, Marker, Sameness, decode_marker, markers_from_log, same_as_log, sameness
+from springline.delta.messages import CommitRequest, Mode
 from springline.delta.payload import fingerprint_of, parse_payload
-from springline.delta.request import CommitRequest, Mode
 from springline.delta.rounds import Eligible, merged_payload, reservation
 from springline.errors import Code, Refused
 from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME, World, add, new_key, world  # noqa: F401 - a fixture
+from tests.judging.committing import order_of
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 ROWS = "ab" * 32
@@ -203,4 +204,4 @@ async def test_a_round_tells_how_often_its_table_wants_checkpoints(
     store = ScopedStore(world.store, ACME)
     table = Table(store, table_id, await Registry(store).root_of(table_id))
     asked = CommitRequest(idempotency_key=new_key(), mode=Mode.APPEND, read_version=0, **staged)
-    assert (await reserve(table, Round(new_key(), 0, [asked]))).checkpoint_interval == wanted
+    assert (await reserve(table, order_of(table, asked))).checkpoint_interval == wanted

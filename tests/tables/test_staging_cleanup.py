@@ -13,7 +13,7 @@ from ulid import ULID
 from springline import paths
 from springline.commit.staging import clean_staging
 from springline.delta.coordinator import Coordinator, Inflight, Member
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.delta.staging_cleanup import MIN_AGE_MS, Verdict, judge_staged, staged_at_ms
 from springline.errors import InvariantViolated
 from springline.keys import idempotency_key

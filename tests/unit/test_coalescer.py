@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from springline.batching import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY, BatchRefused, TryAgain
 from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.messages import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, Refusal
 from springline.paths import Scope

@@ -22,7 +22,7 @@ from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.batching import BatchRefused, TryAgain
 from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.messages import CommitRequest, CommitResult, Mode, Outcome
 from springline.delta.table_request import TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import Scope

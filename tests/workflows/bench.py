@@ -12,7 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from springline import names, paths
 from springline.commit.table import Held, Table
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.messages import CommitRequest, CommitResult, Mode, Outcome
 from springline.storage.port import IfAbsent, Stored
 from springline.storage.scoped import ScopedStore
 from tests.rows import SCOPE, adding, create_rows_table

@@ -16,7 +16,7 @@ from springline import names, paths
 from springline.commit.complete import settle
 from springline.delta.coordinator import Inflight
 from springline.delta.markers import markers_of
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from springline.errors import Code
 from springline.storage.port import IfAbsent, Stored
 from tests.rows import adding

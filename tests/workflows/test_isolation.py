@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import activities.commit as commit_activities
-import springline.commit.requests as examine_module
+import springline.commit.requests as requests_module
 import springline.commit.reserve as reserve_module
 import springline.control.admission.round as round_module
 import springline.sequencer.foreign as reader_module
@@ -56,7 +56,7 @@ async def test_an_error_while_a_payload_is_judged_refuses_that_request(
             raise error
         return parse_payload(data, **options)
 
-    monkeypatch.setattr(examine_module, "parse_payload", parse)
+    monkeypatch.setattr(requests_module, "parse_payload", parse)
     good, bad, other = [await bench.stage(name) for name in ("good", POISON, "other")]
     with caplog.at_level(logging.ERROR, "springline.batching"):
         outcomes = await bench.commit(good, bad, other)
@@ -173,10 +173,10 @@ async def test_a_round_that_fails_is_halved_until_the_culprits_are_alone(
     requests = [await bench.stage(f"file-{number}") for number in range(12)]
     spoilt = {requests[number].idempotency_key for number in culprits}
 
-    async def reserving(table: Table, round_: Any, finished: Any) -> Any:
-        if spoilt & {request.idempotency_key for request in round_.requests}:
+    async def reserving(table: Table, order: Any) -> Any:
+        if spoilt & {request.idempotency_key for request in order.requests}:
             raise KeyError("nobody foresaw this")
-        return await reserve(table, round_, finished)
+        return await reserve(table, order)
 
     monkeypatch.setattr(commit_activities, "reserve", reserving)
     outcomes = await bench.commit(*requests)

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
 from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest
+from springline.delta.messages import CommitRequest
 from springline.errors import Code
 from springline.storage.faults import Decision, Kind, Outcome, on
 from springline.storage.port import IfVersion

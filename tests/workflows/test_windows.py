@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from springline import names
-from springline.delta.request import Mode
+from springline.delta.messages import Mode
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Step, raises, result_is_lost
 from tests.workflows.runs import Attempt
