@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from springline.paths import canonical_ulid_event, orchestration_manifest
+from springline.paths import canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import state_digest
 from springline.published.manifest import (
@@ -10,26 +10,25 @@ from springline.published.manifest import (
     ConfigSection,
     DigestSection,
     EventsSection,
-    ForeignRevisions,
     Manifest,
     Springline,
     Watermarks,
 )
 from springline.published.merge import limits_for
+from springline.published.revision import Succession
 from springline.rebuild.assemble import RebuiltBase
-from springline.sequencer.messages import Head
 
 
-def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, head: Head, *, revision: str, rounds_folded: int) -> Manifest:
-    """Return the manifest of a rebuilt base alone, with the id of the head that it follows."""
+def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, succession: Succession) -> Manifest:
+    """Return the manifest of a rebuilt base alone, with the id of the manifest that it follows."""
     last = rebuilt.last_event_id
     at = rebuilt.base.published_at
     return Manifest(
-        manifest_id=head.manifest_id,
-        epoch=head.epoch,
-        previous_manifest_path=None if head.pointer_version is None else orchestration_manifest(head.manifest_id),
+        manifest_id=succession.follows,
+        epoch=succession.epoch,
+        previous_manifest_path=succession.previous_path,
         schema_version=SCHEMA_VERSION,
-        revision_ulid=revision,
+        revision_ulid=succession.revision,
         published_at=at,
         watermarks=Watermarks() if last is None else Watermarks(last, last, last, canonical_ulid_event(last), at),
         base_snapshot=rebuilt.base,
@@ -40,8 +39,8 @@ def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, head: Head, *, revisio
             config=ConfigSection(config.fingerprint, config.retention_days),
             digest=DigestSection(state_digest(rebuilt.tables), rebuilt.tables),
             events=EventsSection(rebuilt.events, rebuilt.index),
-            rounds_folded=rounds_folded,
+            rounds_folded=succession.rounds_folded,
             retention_frontier_ms=rebuilt.frontier_ms,
-            foreign=[ForeignRevisions(one.head, one.back_to) for one in head.foreign],
+            foreign=list(succession.foreign),
         ),
     )

@@ -12,7 +12,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES, Key, Row, Table
-from springline.published.cached_state import Warm
+from springline.published.cached_state import CachedState
 from springline.published.files import read_table
 from springline.published.folding import fold_forward, is_late, refold
 from springline.published.golden_state import differences
@@ -21,13 +21,13 @@ from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, read_index
 from springline.published.load import load_state, read_rows
 from springline.published.manifest import NO_MANIFEST, Manifest
+from springline.published.revision import Succession
 from springline.published.segments import RESTORE_EVENT
 from springline.rebuild.assemble import RebuiltBase
 from springline.rebuild.base_manifest import manifest_of
 from springline.rebuild.later import Later, add_rounds, events_after
 from springline.rebuild.messages import Compared, Difference
-from springline.sequencer.messages import Head
-from springline.sequencer.rounds import RoundRecord
+from springline.sequencer.accepted import fill_tail
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_turn
 from springline.storage.parallel import each
@@ -62,6 +62,10 @@ async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | N
     return answer.model_copy(update={"equal": False, "counts": dict(counts), "differences": shown})
 
 
+_NOT_PUBLISHED = Succession(NO_MANIFEST, False, 0, 0, revision="", delta_id="", snapshot_id="", now_ms=0)
+"""Of a state that is only compared."""
+
+
 class _Rebuilt:
     """A rebuilt state: as its files, or in memory if anything came on top."""
 
@@ -76,17 +80,15 @@ class _Rebuilt:
         later = await _later(store, config, base, held, published)
         if not later.events:
             return cls(base, None, base.tables)
-        manifest = manifest_of(base, config, Head(manifest_id=NO_MANIFEST), revision="", rounds_folded=0)
+        manifest = manifest_of(base, config, _NOT_PUBLISHED)
         loaded = await load_state(store, manifest, config)
-        warm = Warm(None, manifest, loaded.state, loaded.digest, held)
-        record = RoundRecord(
-            number=1, writer="", order_sha256="", kind="foreign", created_at_ms=0, events=later.ascending()
-        )
-        state = warm.state
-        if is_late(record, warm):
-            state = (await refold(store, config, warm, record, cache=SegmentCache())).state
+        warm = CachedState(None, manifest, loaded.state, loaded.digest, held)
+        state, events = warm.state, later.ascending()
+        if is_late(events, warm):
+            await fill_tail(store, warm)
+            state = (await refold(store, config, warm, events, cache=SegmentCache())).state
         else:
-            await fold_forward(state, record)
+            await fold_forward(state, events)
         rows = {name: list(state.rows(name)) for name in TABLES}
         return cls(base, rows, (await in_turn(lambda: Digest.of(rows))).tables())
 
