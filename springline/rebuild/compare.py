@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
+import orjson
+
+from springline.paths import rebuild_report
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
@@ -23,15 +26,15 @@ from springline.published.load import load_state, read_rows
 from springline.published.manifest import NO_MANIFEST, Manifest
 from springline.published.revision import Succession
 from springline.published.segments import RESTORE_EVENT
-from springline.rebuild.assemble import RebuiltBase
-from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.assemble import RebuiltBase, manifest_of
 from springline.rebuild.later import Later, add_rounds, events_after
-from springline.rebuild.messages import Compared, Difference
+from springline.rebuild.messages import Compared, Difference, ReportOrder
 from springline.sequencer.accepted import fill_tail
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_turn
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.resolve import put_once
 
 SHOWN = 1_000
 
@@ -153,3 +156,19 @@ def _only_different(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> tuple
 
 def _golden(rows: Mapping[str, Iterable[Row]]) -> dict[str, list[dict[str, object]]]:
     return {name: [golden_row(TABLES[name], row) for row in its_rows] for name, its_rows in rows.items()}
+
+
+async def write_report(store: ObjectStore, order: ReportOrder) -> str:
+    """Write the report and return its path; writing it again changes nothing."""
+    path = rebuild_report(order.plan.work_id, order.name)
+    document = {
+        "workspace": order.workspace.model_dump(mode="json"),
+        "result": order.result,
+        "rows": order.rows,
+        "plan": order.plan.model_dump(mode="json"),
+        "comparison": order.compared.model_dump(mode="json") if order.compared is not None else None,
+        "missing_or_damaged": [one.model_dump(mode="json") for one in order.bad],
+        "accepted_and_not_listed": order.gaps,
+    }
+    await put_once(store, path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    return path

@@ -14,7 +14,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.state import State
 from springline.published.cached_state import CachedState
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, SegmentCache, contains, read_index
 from springline.published.manifest import Manifest

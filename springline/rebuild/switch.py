@@ -38,13 +38,12 @@ from springline.published.manifest import (
 from springline.published.pointer import PointerMove, PointerWriter
 from springline.published.revision import Succession, write_refolded, write_revision
 from springline.published.segments import RESTORE_EVENT, read_segment
-from springline.rebuild.acceptance import Recording, nothing_new, record_new, record_of
 from springline.rebuild.accepted import Accepted, Hashes
-from springline.rebuild.assemble import RebuiltBase, read_base
-from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.assemble import RebuiltBase, manifest_of, read_base
 from springline.rebuild.fold import overlapping
 from springline.rebuild.later import Later, add_accepted, add_rounds, events_after, index_of
 from springline.rebuild.messages import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
+from springline.rebuild.recording import Recording, nothing_new, record_new, record_of
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.accepted import Hole, check_no_round_lost, fill_tail, last_round, survey, walk_rounds
 from springline.sequencer.opening import Opening, read_opening
