@@ -46,7 +46,7 @@ from springline.rebuild.split import read_parts, read_split, split_hash, split_w
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.storage.turns import long_job
+from springline.storage.threads import long_job
 
 if TYPE_CHECKING:
     from activities.ledger import Configure

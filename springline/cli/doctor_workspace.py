@@ -26,9 +26,9 @@ from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
 from springline.sequencer.accepted import AcceptedSet, pending_rounds, survey
 from springline.storage.damage import RUNBOOK, DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.scoped import ScopedStore
+from springline.storage.together import each
 
 GAP_RUNBOOK = "runbooks/ledger-gap.md"
 _SHOWN = 3

@@ -1,4 +1,10 @@
-"""The accepted events in the order of their ids, from whatever objects they lie in, in bounded memory."""
+"""The accepted events in the order of their ids, from whatever objects they lie in, in bounded memory.
+
+They are found by way of an index, and nothing is listed (docs/protocol.md#publication). Ranges of segments, packs and
+the tail may overlap, because late events come into the newest ones. A source is opened when the stream reaches its
+first id; of sources that overlap many others only a part is held at a time, and the rest is read again when the stream
+gets there.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +23,8 @@ from springline.published.index import EventsIndex, SegmentRef, TailEntry, betwe
 from springline.published.index_files import read_index, read_node
 from springline.published.reader import ReaderHead, head_of
 from springline.published.segments import StoredEvent, read_segment, read_tail
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.together import each
 
 
 @dataclass(frozen=True, slots=True)

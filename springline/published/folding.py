@@ -1,4 +1,7 @@
-"""Folding events onto the state, and refolding from the newest checkpoint below them where they come late."""
+"""Folding events onto the state, and refolding from the newest checkpoint below them where they come late.
+
+See docs/protocol.md#state-of-a-set.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ from springline.published.load import LoadedState, load_state
 from springline.published.manifest import Checkpoint, Manifest, SpringlineSection, valid_below
 from springline.published.segments import StoredEvent
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread, timed_in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread, timed_in_thread
 
 _OUTCOMES = {
     FoldOutcome.APPLIED: EventOutcome.APPLIED,

@@ -1,4 +1,11 @@
-"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`), and how two of them differ."""
+"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`), and how two of them differ.
+
+    {"format": 1, "manifest": {...}, "row_counts": {...}, "table_sha256": {...}, "tables": {name: [row, ...]},
+     "tables_sha256": "...", "watermarks": {...}}
+
+Rows are sorted by key, absent values left out; `watermarks` are without wall-clock times. The hashes are over the
+canonical JSON of each table and of `tables`.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,10 @@ See docs/formats.md#pointer, docs/formats.md#manifest, docs/protocol.md#reading-
 A pointer that is gone, or an older one in its place, is recognised from what else there is: the record of a round names
 the revision that the round was judged on, so that one must have been published, and so must whatever was published
 before it. What cannot be told apart is a pointer that is one revision old and the moment before it was moved.
+
+A manifest is written under the next id that is free (docs/protocol.md#free-names). An id that other bytes have taken is
+an orphan's, of somebody who never published it: the next free one is as good. Orphans may be many, as after a pointer
+was restored from an old copy, so they are leapt over, not counted through.
 """
 
 from __future__ import annotations
@@ -32,9 +36,9 @@ from springline.published.manifest import (
     with_checkpoint,
 )
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoredObject, StoreRetry
 from springline.storage.resolve import Other, put_once
+from springline.storage.together import each
 
 LATER_ROUNDS = 2
 """How many rounds are looked at that must not be there, should one of their records be gone."""

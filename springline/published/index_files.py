@@ -1,4 +1,7 @@
-"""The index of accepted events in the store: read it, extend it by a round's events, and look ids up in it."""
+"""The index of accepted events in the store: read it, extend it by new events, and look ids up in it.
+
+See docs/formats.md#events-index. Looking up reads no more than may hold what is asked for.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ from springline.published.index import (
 )
 from springline.published.segments import RESTORE_SEGMENT, StoredEvent, read_segment, read_tail, write_segments
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 _PACKS_TOGETHER = 8
 

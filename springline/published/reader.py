@@ -27,10 +27,10 @@ from springline.published.load import KnownFiles, deltas_between, named, read_de
 from springline.published.manifest import NO_MANIFEST, Manifest
 from springline.published.snapshot import Revision, StateSnapshot, TableRows, nothing
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 MAX_WORKSPACES = 64
 MAX_BYTES = 384 * 1024 * 1024

@@ -44,8 +44,8 @@ from springline.published.manifest import (
     Watermarks,
 )
 from springline.published.merge import limits_for, plan_merge
-from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
 from springline.storage.together import together
 
 

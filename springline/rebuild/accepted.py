@@ -25,9 +25,9 @@ from springline.rebuild.parts import WORK_AGAIN
 from springline.sequencer.accepted import AcceptedSet
 from springline.sequencer.foreign import EventVerdict
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 STRETCH = 50_000
 """Events of one list in the work folder."""

@@ -56,10 +56,9 @@ from springline.rebuild.parts import (
 )
 from springline.rebuild.split import read_parts, read_split
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread, in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
+from springline.storage.threads import in_thread, in_turn
+from springline.storage.together import each, together
 
 TABLES_TOGETHER = 2
 _NOT_STORED = "is gone or is no receipt"

@@ -31,10 +31,10 @@ from springline.rebuild.later import Later, add_rounds, events_after
 from springline.rebuild.messages import Compared, Difference, ReportOrder
 from springline.sequencer.accepted import fill_tail
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
+from springline.storage.threads import in_turn
+from springline.storage.together import each
 
 SHOWN = 1_000
 

@@ -38,9 +38,9 @@ from springline.rebuild.parts import (
     read_section,
     write_receipt,
 )
-from springline.storage.offload import in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_turn
+from springline.storage.together import each
 
 Report = Callable[[int], None]
 """Called with how many events have been folded."""

@@ -21,8 +21,8 @@ from springline.published.manifest import Manifest
 from springline.sequencer.accepted import AcceptedSet, Hole, find_bodies, tail_bodies, walk_rounds, whole_event
 from springline.sequencer.rounds import StoredRound
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.together import each
 
 MOST_LATER = 200_000
 """Events that are folded on top of a base in one go: what a process can hold."""

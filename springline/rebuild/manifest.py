@@ -1,4 +1,20 @@
-"""Rebuild manifests: the operator's list of what a rebuild is to read, written and judged."""
+"""Rebuild manifests: the operator's list of what a rebuild is to read, written and judged.
+
+See docs/formats.md#rebuild-manifest, docs/protocol.md#rebuild.
+
+A manifest is a JSON object with any of
+
+    event_paths    ledger paths of events
+    segment_paths  paths of sealed segments of events
+    parts          paths of further manifests, for lists that are too long for one object; parts have no parts
+
+at least one of them not empty. The order means nothing and paths may repeat. Nothing here lists a bucket: what is
+not named is not read.
+
+`as_of_round`, a number, may stand beside them: of rounds up to this one the manifest lists all events, and what later
+rounds accepted is no gap in it, wherever it belongs. Without it that is told from ids alone: above the last one that
+is listed.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +39,9 @@ from springline.paths import (
     parse_ledger_segment,
 )
 from springline.rebuild.messages import checked_manifest_path
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
+from springline.storage.together import each
 
 LISTS = ("event_paths", "segment_paths", "parts")
 AS_OF_ROUND = "as_of_round"

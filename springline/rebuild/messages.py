@@ -1,4 +1,11 @@
-"""What a caller asks of a rebuild, and what its steps are given and answer; it crosses the Temporal wire as it is."""
+"""What a caller asks of a rebuild, and what its steps are given and answer; it crosses the Temporal wire as it is.
+
+Fields are only ever added, with defaults: running histories hold these. Lists that grow with the ledger stay in
+storage; messages name them.
+
+    plan -> read_slice | scan_segment (side by side) -> plan_shards -> fold_shard (side by side) -> assemble
+         -> switch_in (full, catch-up) | compare (verify) -> report
+"""
 
 from __future__ import annotations
 

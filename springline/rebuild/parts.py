@@ -1,4 +1,17 @@
-"""What the parts of a rebuild leave behind for those that follow: receipts, events by shard, tables by shard."""
+"""What the parts of a rebuild leave behind for those that follow: receipts, events by shard, tables by shard.
+
+Receipts are create-only and say what a part read and wrote. Who finds one need not do the part again. A part that is
+done twice at once, or again after its receipt was lost, writes the same bytes under the same names: what it reads is
+immutable, and nothing in it depends on a clock.
+
+A section holds the events of a part for one shard: what a shard reads is what it folds. It is a list of chunks, each a
+list of events, as MessagePack compressed with lz4. Events were read, checked and understood once, and taking that over
+costs a quarter of doing it again. Chunks are small: their events are made and let go while they are at hand, and no
+part or shard ever holds all of its events as objects.
+
+The rows of a shard's tables go to the assembly as Arrow streams, which cost less to write and read than files. They are
+in no order: the base is sorted as a whole.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +33,10 @@ from springline.projection.sharding import Links
 from springline.published.files import Artifact, read_file, write_file
 from springline.published.index import SegmentRef
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
+from springline.storage.threads import in_turn
+from springline.storage.together import each
 
 T = TypeVar("T", bound=Struct)
 

@@ -18,9 +18,9 @@ from springline.rebuild.parts import write_list
 from springline.sequencer.accepted import survey
 from springline.sequencer.foreign import MAX_AHEAD_MS, is_too_far_ahead
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 SLICES: Final = 16
 """Enough that all workers have about equally much to read, and read at the same time."""

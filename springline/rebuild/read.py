@@ -40,8 +40,8 @@ from springline.rebuild.parts import (
     write_sections,
 )
 from springline.sequencer.foreign import EventVerdict, judge_body, judge_event
-from springline.storage.offload import in_turn
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_turn
 
 READS_TOGETHER = 64
 READ_AT_ONCE = 2_500

@@ -19,8 +19,8 @@ from springline.rebuild.fold import overlapping
 from springline.rebuild.messages import SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, create_round
-from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
 
 RECORD_EVENTS = 100_000
 """Events of one such record, about 11 MB of ids and hashes."""

@@ -19,9 +19,9 @@ from springline.published.index_files import read_index, read_node
 from springline.published.segments import read_segment
 from springline.sequencer.accepted import Hole, check_no_round_lost, walk_rounds
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
 from springline.storage.resolve import Other, put_once
+from springline.storage.together import each
 
 
 class RestoreOutcome(StrEnum):

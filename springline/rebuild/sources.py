@@ -40,9 +40,9 @@ from springline.published.segments import DamagedSegment, decode_segment
 from springline.sequencer.accepted import Hole, survey, walk_rounds
 from springline.sequencer.rounds import StoredRound
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 NAMED = 20
 """How many names that were passed over a summary holds."""

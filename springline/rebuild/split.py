@@ -34,8 +34,8 @@ from springline.rebuild.parts import (
 from springline.sequencer.accepted import walk_rounds
 from springline.sequencer.rounds import StoredRound
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.together import each
 
 GAPS_KEPT = 1_000
 

@@ -36,9 +36,9 @@ from springline.published.index_files import read_node
 from springline.published.segments import RESTORE_EVENT, StoredEvent, read_segment, read_tail
 from springline.sequencer.rounds import RESTORE_RECORD, RoundEvent, StoredRound, find_round
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 LOOK_BEHIND = 4
 """Numbers behind an absent record that must be absent, too, before it is the end."""

@@ -30,8 +30,8 @@ from springline.sequencer.requests import (
 )
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round, find_round
 from springline.storage.damage import RUNBOOK, DamagedObject
-from springline.storage.offload import timed_in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import timed_in_thread
 
 Markers = Recent[RequestMarker]
 

@@ -1,4 +1,7 @@
-"""Events that somebody else wrote: read by explicit paths, judged by path and by body, none holding up another."""
+"""Events that somebody else wrote: read by explicit paths, judged by path and then by body, none holding up another.
+
+See docs/formats.md#event-objects, docs/formats.md#reading-events, docs/protocol.md#ledger-rounds.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from springline.ledger.envelope import Event, MalformedEvent, parse_event
 from springline.ledger.event_ids import event_id_ms, is_canonical
 from springline.ledger.request import RefusalReason
 from springline.requests.isolation import refused_alone
-from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
 
 MAX_AHEAD_MS = 5 * 60 * 1000
 """An id whose time lies further ahead is not taken in yet (docs/formats.md#event-ids)."""

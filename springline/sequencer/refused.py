@@ -12,9 +12,9 @@ from msgspec import Struct
 from springline.checked import with_checksum
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, orchestration_refused
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
+from springline.storage.together import each
 
 FORMAT = 1
 PUTS_TOGETHER = 16

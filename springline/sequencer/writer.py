@@ -16,10 +16,9 @@ from springline.paths import ObjectPath, canonical_ulid_event, orchestration_req
 from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.requests import RequestMarker, write_markers
 from springline.sequencer.rounds import RoundRecord
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Created, Other, put_once
-from springline.storage.together import together
+from springline.storage.together import each, together
 
 PUTS_TOGETHER = 16
 

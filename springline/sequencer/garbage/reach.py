@@ -17,8 +17,8 @@ from springline.published.head import PublishedHead, StoredManifest, parse_manif
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
 from springline.published.manifest import BaseSnapshot, Delta, ForeignRevisions, Manifest, SpringlineSection
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.together import each
 
 READ_AHEAD = 32
 _NODES_TOGETHER = 8
