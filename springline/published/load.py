@@ -6,8 +6,8 @@ Of a state of ours the files are read and checked, and it is noted where which r
 events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
 
 A state in memory is brought forward without loading it anew. Deltas hold rows as they are, and deltas that were merged
-are merged into newer ones. So what a newer revision lacks of an older one of the same base are the deltas that the older
-one does not know, in order. Where a base was written in between, its `bridge` is the delta that led to it.
+are merged into newer ones. So what a newer revision lacks of an older one of the same base are the deltas that the
+older one does not know, in order. Where a base was written in between, its `bridge` is the delta that led to it.
 """
 
 from __future__ import annotations
