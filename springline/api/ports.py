@@ -13,7 +13,7 @@ from springline.delta.messages import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
-from springline.rebuild.request import RebuildRequest, RebuildView
+from springline.rebuild.messages import RebuildRequest, RebuildView
 from springline.storage.port import ObjectStore
 
 
