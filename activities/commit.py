@@ -1,6 +1,6 @@
 """The activities of a commit: each one step of the protocol, idempotent and safe to run twice at once.
 
-They share a process memory per table (`springline.commit.table.Table`); on another worker, or after a restart,
+They share a process memory per table (`springline.commit.table.CommitTable`); on another worker, or after a restart,
 a step reads what it needs from storage.
 """
 
@@ -17,7 +17,7 @@ from springline import names
 from springline.commit.complete import finalize, write_log, write_marker
 from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.reserve import reserve
-from springline.commit.table import Table, TableMemory
+from springline.commit.table import CommitTable, TableMemory
 from springline.delta.messages import (
     CommitStep,
     FinalizeOutcome,
@@ -44,7 +44,7 @@ class CommitActivities:
         self._store = store
         self._registered = RegistryMemory()
         self._memory = TableMemory()
-        self._tables: dict[TableRef, Table] = {}
+        self._tables: dict[TableRef, CommitTable] = {}
 
     @activity.defn(name=names.RESERVE)
     async def reserve(self, order: RoundOrder) -> RoundResult:
@@ -87,14 +87,14 @@ class CommitActivities:
                 count_round(result)
                 return _numbered(result)
 
-    async def _table(self, ref: TableRef) -> Table:
+    async def _table(self, ref: TableRef) -> CommitTable:
         table = self._tables.get(ref)
         if table is None:
             scope = Scope(ref.tenant, ref.workspace)
             store = ScopedStore(self._store, scope)
             registry = Registry(store, self._registered, scope.prefix)
             root = await registry.root_of(ref.table_id)
-            table = Table(store, ref.table_id, root, memory=self._memory, owner=f"{scope.prefix}{ref.table_id}")
+            table = CommitTable(store, ref.table_id, root, memory=self._memory, owner=f"{scope.prefix}{ref.table_id}")
             if len(self._tables) >= TABLES_REMEMBERED:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table

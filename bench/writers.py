@@ -15,9 +15,9 @@ from bench.measure import Done
 from bench.peer import batch_of
 from bench.verify import file_of_key
 from springline import paths
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.commit.staging import stage
-from springline.delta.messages import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.table_request import TableEntry
 from springline.errors import Code
 from springline.paths import Scope
@@ -48,7 +48,7 @@ class Writers:
     """
 
     scope: Scope
-    coalescer: Coalescer
+    coalescer: CommitCoalescer
     store: ObjectStore
     data_store: ObjectStore | None
     new_key: Callable[[], str]
@@ -72,7 +72,7 @@ class Writers:
             staged_at = time.perf_counter()
             request = CommitRequest(
                 idempotency_key=key,
-                mode=Mode.APPEND,
+                mode=CommitMode.APPEND,
                 read_version=seen,
                 staged_path=staged.path,
                 staged_version=staged.version,

@@ -123,7 +123,7 @@ def failed_refusal(error: Exception, *, what: str, field: str, identity: str, in
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[Q, A]):
+class RequestKind(Generic[Q, A]):
     """What a coalescer must know of its kind of requests.
 
     `request_id` and `answered_id` name a request and the request that an answer is for; `refuse` makes an answer of
@@ -210,7 +210,7 @@ class Counts:
 class RequestCoalescer(Generic[L, Q, A]):
     """Takes single requests to sequencers, through `send`, in batches."""
 
-    def __init__(self, send: Send[L, Q, A], kind: Kind[Q, A], **options: Unpack[Options]) -> None:
+    def __init__(self, send: Send[L, Q, A], kind: RequestKind[Q, A], **options: Unpack[Options]) -> None:
         self._send_batch = send
         self._kind = kind
         self._deadline_s = options.get("deadline_s", DEADLINE_S)
@@ -227,7 +227,7 @@ class RequestCoalescer(Generic[L, Q, A]):
     async def ask(self, lane_key: L, request: Q) -> A:
         """Take one request to the sequencer of a lane and return the answer.
 
-        When none can be had before the deadline, the answer is the refusal that `Kind.unavailable` makes.
+        When none can be had before the deadline, the answer is the refusal that `RequestKind.unavailable` makes.
         """
         if self._closed:
             return self._unavailable(request, "this process is shutting down")

@@ -25,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.bounds import shortened
     from springline.delta.messages import (
+        CommitMode,
+        CommitOutcome,
         CommitRequest,
         CommitResult,
         CommitStep,
@@ -32,8 +34,6 @@ with workflow.unsafe.imports_passed_through():
         LogKind,
         LogOutcome,
         MarkerOutcome,
-        Mode,
-        Outcome,
         Reservation,
         RoundOrder,
         RoundResult,
@@ -79,7 +79,7 @@ class Ticket:
     """A request in the queue and the future its caller waits on."""
 
     request: CommitRequest
-    answer: asyncio.Future[Outcome]
+    answer: asyncio.Future[CommitOutcome]
     apart: object | None = None
     """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
 
@@ -204,7 +204,7 @@ class CommitWorkflow:
         if refusal is None:
             self._queue.append(ticket)
         else:
-            self._answer(ticket, Outcome(idempotency_key=shortened(ticket.key) or "", refusal=refusal))
+            self._answer(ticket, CommitOutcome(idempotency_key=shortened(ticket.key) or "", refusal=refusal))
         return ticket
 
     async def _linger(self) -> None:
@@ -309,7 +309,7 @@ class CommitWorkflow:
         self._latest = step.version
         self._rounds += 1
         self._busy = self._busy or len(reservation.keys) > 1 or bool(self._queue)
-        mode = next(iter(members.values())).request.mode.value if members else Mode.APPEND.value
+        mode = next(iter(members.values())).request.mode.value if members else CommitMode.APPEND.value
         self._recent.append(
             RoundSummary(
                 version=step.version, members=len(reservation.keys), mode=mode, commit_id=reservation.commit_id
@@ -317,7 +317,7 @@ class CommitWorkflow:
         )
         result = CommitResult(version=step.version, delta_log_path=markers.delta_log_path)
         for key, ticket in members.items():
-            self._answer(ticket, Outcome(idempotency_key=key, result=result))
+            self._answer(ticket, CommitOutcome(idempotency_key=key, result=result))
         self._phase(f"version {step.version} committed and answered")
         await self._checkpoint_after(before, step.version, own_interval)
 
@@ -396,7 +396,7 @@ class CommitWorkflow:
     def _put_back(self, tickets: dict[str, Ticket]) -> None:
         self._queue.extendleft(reversed(tickets.values()))
 
-    def _answer(self, ticket: Ticket, outcome: Outcome) -> None:
+    def _answer(self, ticket: Ticket, outcome: CommitOutcome) -> None:
         if outcome.refusal is not None:
             self._refused += 1
         elif outcome.replayed:
@@ -460,7 +460,7 @@ class CommitWorkflow:
         """Answer requests whose step failed for good; the table goes on with the next."""
         workflow.logger.error("a commit step failed for good: %s", refusal.message)
         for ticket in tickets.values():
-            self._answer(ticket, Outcome(idempotency_key=ticket.key, refusal=refusal))
+            self._answer(ticket, CommitOutcome(idempotency_key=ticket.key, refusal=refusal))
 
     async def _checkpoint_after(self, before: int | None, version: int, own_interval: int | None) -> None:
         """Start a checkpoint off the commit path each time the version passes a multiple of the interval.

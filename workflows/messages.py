@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from activities.messages import Message
-from springline.delta.messages import CommitRequest, Outcome, SettledReservation
+from springline.delta.messages import CommitOutcome, CommitRequest, SettledReservation
 
 MAX_BATCH = 500
 
@@ -34,7 +34,7 @@ class CommitBatch(Message):
 class BatchResult(Message):
     """Result of the update `commit`, and of the workflow for its start requests: one outcome per request, in order."""
 
-    outcomes: list[Outcome] = []
+    outcomes: list[CommitOutcome] = []
 
 
 class RoundSummary(Message):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
 from springline.delta.history import HistoryRow
-from springline.delta.messages import Mode
+from springline.delta.messages import CommitMode
 from springline.delta.table_request import TableEntry
 from springline.keys import KEY_PATTERN
 
@@ -107,8 +107,8 @@ class CommitBody(BaseModel):
         default=None,
         description="Instead of both: Delta actions as newline-delimited JSON, which are staged and committed.",
     )
-    mode: Mode = Field(
-        default=Mode.STRICT,
+    mode: CommitMode = Field(
+        default=CommitMode.STRICT,
         json_schema_extra=bounds.judged("append is for payloads of add, txn and commitInfo actions alone."),
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
     )

@@ -42,7 +42,7 @@ class Ledger:
         return self._api.call("GET", "/api/v1/ledger/status")
 
 
-class State:
+class LedgerState:
     """The published state of the workspace. Lists are read page by page while they are gone through.
 
     Filters are the parameters of the HTTP routes, such as `state="FAILED"` or `label=["team=sales"]`.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from springline import paths
 from springline.commit.inspect import latest_version
-from springline.commit.registry import decode_entry, decode_record
-from springline.commit.table import Table
+from springline.commit.registry import DamagedRecord, decode_entry, decode_record
+from springline.commit.table import CommitTable
 from springline.delta.history import HistoryRow, history_row
 from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, refused
@@ -30,14 +30,6 @@ MOST_MISSING = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
-    """An object of the registry that is no entry of a table of this workspace."""
-
-    object: str
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
 class Listed:
     """A registered table; `named` says whether it is the one that its name leads to."""
 
@@ -50,7 +42,7 @@ class TablesPage:
     """Tables in the order of their ids, which is that of their creation. `cursor`: where the next page begins."""
 
     tables: list[Listed] = field(default_factory=list)
-    damaged: list[Damaged] = field(default_factory=list)
+    damaged: list[DamagedRecord] = field(default_factory=list)
     cursor: str | None = None
 
 
@@ -70,7 +62,7 @@ async def list_tables(
         batch = [info.path for info in infos]
         for path, found in zip(batch, await _entries(store, batch), strict=True):
             looked_at += 1
-            if isinstance(found, Damaged):
+            if isinstance(found, DamagedRecord):
                 page.damaged.append(found)
             elif found is not None and found.entry.name.startswith(name_prefix):
                 page.tables.append(found)
@@ -93,7 +85,7 @@ def _start(prefix: ObjectPath, cursor: str) -> ObjectPath:
         ) from error
 
 
-async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[Listed | Damaged | None]:
+async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[Listed | DamagedRecord | None]:
     """Read the registry's objects; None is one that is gone since it was listed."""
     found = [
         None if data is None else _judged(path, data, store.scope)
@@ -107,13 +99,13 @@ async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[List
     ]
 
 
-def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | Damaged:
+def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | DamagedRecord:
     if paths.parse_table_entry(path) is None:
-        return Damaged(path, "its name is not that of a table's entry")
+        return DamagedRecord(path, "its name is not that of a table's entry")
     try:
         return decode_entry(data, path, scope)
     except InvariantViolated as error:
-        return Damaged(path, str(error))
+        return DamagedRecord(path, str(error))
 
 
 def _owner(name: str, claim: bytes | None) -> str | None:
@@ -124,7 +116,7 @@ def _owner(name: str, claim: bytes | None) -> str | None:
         return None
 
 
-async def table_history(table: Table, *, limit: int, before: int | None = None) -> list[HistoryRow]:
+async def table_history(table: CommitTable, *, limit: int, before: int | None = None) -> list[HistoryRow]:
     """Return the newest versions of a table, at most `limit`, newest first; `before`: only those below that version.
 
     Versions whose log files clean-up has removed are left out.

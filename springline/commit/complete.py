@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from springline import paths
 from springline.commit.snapshot import load_snapshot, probe_latest
-from springline.commit.table import Held, Reserved, Table
+from springline.commit.table import CommitTable, Held, Reserved
 from springline.delta.conflicts import append_conflict, committed_version
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.identity import sha256_hex
@@ -32,12 +32,12 @@ from springline.delta.markers import (
     markers_of,
 )
 from springline.delta.messages import (
+    CommitMode,
     CommitStep,
     FinalizeOutcome,
     LogKind,
     LogOutcome,
     MarkerOutcome,
-    Mode,
     ReservationRef,
     SettledKind,
     settled_by,
@@ -61,7 +61,7 @@ class Settled:
 # The owner's steps.
 
 
-async def write_log(table: Table, step: CommitStep) -> LogOutcome:
+async def write_log(table: CommitTable, step: CommitStep) -> LogOutcome:
     """Bring the log file of a reservation into being, or find out why it cannot be: from then on it is committed.
 
     Safe to repeat and to run twice at once, as all steps are.
@@ -77,7 +77,7 @@ async def write_log(table: Table, step: CommitStep) -> LogOutcome:
     return LogOutcome(kind=kind, version=reserved.inflight.version, coordinator_version=reserved.token)
 
 
-async def write_marker(table: Table, step: CommitStep) -> MarkerOutcome:
+async def write_marker(table: CommitTable, step: CommitStep) -> MarkerOutcome:
     """Write the idempotency markers of all members; their answers are fixed from then on."""
     reserved = await reserved_of(table, step)
     if reserved is None:
@@ -88,11 +88,11 @@ async def write_marker(table: Table, step: CommitStep) -> MarkerOutcome:
         kind="written",
         delta_log_path=table.log_path(inflight.version),
         members=len(inflight.keys),
-        mode=inflight.mode or Mode.STRICT,
+        mode=inflight.mode or CommitMode.STRICT,
     )
 
 
-async def finalize(table: Table, step: ReservationRef) -> FinalizeOutcome:
+async def finalize(table: CommitTable, step: ReservationRef) -> FinalizeOutcome:
     """Clear a reservation whose log and markers are all written; no harm if somebody else did."""
     throttled = table.throttled
     reserved = await reserved_of(table, step)
@@ -102,7 +102,7 @@ async def finalize(table: Table, step: ReservationRef) -> FinalizeOutcome:
     return FinalizeOutcome(throttled=table.throttled - throttled, paced=table.pace.slow)
 
 
-async def reserved_of(table: Table, ref: ReservationRef) -> Reserved | None:
+async def reserved_of(table: CommitTable, ref: ReservationRef) -> Reserved | None:
     """Return a reservation from memory or from the coordinator; None if it is there no longer."""
     known = table.reservations.get(ref.commit_id)
     if known is not None and (known.inflight.identity, known.inflight.version) == (ref.identity, ref.version):
@@ -115,7 +115,7 @@ async def reserved_of(table: Table, ref: ReservationRef) -> Reserved | None:
 # A helper's.
 
 
-async def settle(table: Table, held: Held | None = None) -> list[Settled]:
+async def settle(table: CommitTable, held: Held | None = None) -> list[Settled]:
     """Complete or abandon what the table has in flight, from stored bytes alone; return what was done, in order.
 
     `held` is the coordinator if the caller has just read it.
@@ -138,7 +138,7 @@ async def settle(table: Table, held: Held | None = None) -> list[Settled]:
 # The log file.
 
 
-async def bring_log(table: Table, reserved: Reserved) -> tuple[LogKind, Reserved]:
+async def bring_log(table: CommitTable, reserved: Reserved) -> tuple[LogKind, Reserved]:
     """Write the log file of a reservation as it was read or written before this call.
 
     Returns how that ended and the reservation as it finally stands.
@@ -163,7 +163,7 @@ async def bring_log(table: Table, reserved: Reserved) -> tuple[LogKind, Reserved
             return kind, reserved
 
 
-async def _read_before_writing(table: Table, reserved: Reserved) -> tuple[list[Marker | None], bytes | None]:
+async def _read_before_writing(table: CommitTable, reserved: Reserved) -> tuple[list[Marker | None], bytes | None]:
     """Read the members' markers, and the staged bytes unless they are at hand; None if those are gone or changed."""
     inflight = reserved.inflight
     if reserved.payload is not None:
@@ -176,7 +176,7 @@ async def _read_before_writing(table: Table, reserved: Reserved) -> tuple[list[M
     return markers, staged.data
 
 
-async def _write_or_find(table: Table, inflight: Inflight, staged: bytes | None) -> bytes:
+async def _write_or_find(table: CommitTable, inflight: Inflight, staged: bytes | None) -> bytes:
     """Write the log file create-only, or its fill if there is nothing to write; return the bytes that are there."""
     path = table.log_path(inflight.version)
     if staged is None:
@@ -195,18 +195,18 @@ def _with_hash(reserved: Reserved, log: bytes) -> Reserved:
     return replace(reserved, inflight=replace(reserved.inflight, staged_payload_sha256=sha256_hex(log)))
 
 
-async def _ended(table: Table, reserved: Reserved, kind: LogKind, *, latest: int) -> tuple[LogKind, Reserved]:
+async def _ended(table: CommitTable, reserved: Reserved, kind: LogKind, *, latest: int) -> tuple[LogKind, Reserved]:
     end = await _cleared(table, reserved, latest)
     if isinstance(end, Held):
         return LogKind.SUPERSEDED, replace(reserved, token=end.token)
     return kind, replace(reserved, token=end)
 
 
-async def _cleared(table: Table, reserved: Reserved, latest: int) -> Held | str:
+async def _cleared(table: CommitTable, reserved: Reserved, latest: int) -> Held | str:
     return await table.replace(reserved.inflight, reserved.token, Coordinator(latest))
 
 
-async def _behind_foreign(table: Table, reserved: Reserved) -> tuple[LogKind | None, Reserved]:
+async def _behind_foreign(table: CommitTable, reserved: Reserved) -> tuple[LogKind | None, Reserved]:
     """Move an append to the first free version, or release a reservation that cannot follow a foreign file.
 
     Releasing is safe only because the reserved version is occupied: no owner can write its log there later. Returns how
@@ -218,7 +218,7 @@ async def _behind_foreign(table: Table, reserved: Reserved) -> tuple[LogKind | N
     if named.intersection(inflight.keys):
         # One of these files is a member's commit, which the coordinator did not know any more.
         return await _ended(table, reserved, LogKind.VOID, latest=latest)
-    if inflight.mode is Mode.APPEND and staged is not None:
+    if inflight.mode is CommitMode.APPEND and staged is not None:
         later = await table.versions.read(range(inflight.version, latest + 1))
         txn_apps = committed_version(inflight.version, staged).txn_apps
         if append_conflict(inflight.version - 1, txn_apps, later) is None:
@@ -240,7 +240,7 @@ def _follow(reserved: Reserved, held: Held) -> tuple[LogKind | None, Reserved]:
 # Markers.
 
 
-async def read_markers(table: Table, keys: Sequence[str]) -> list[Marker | None]:
+async def read_markers(table: CommitTable, keys: Sequence[str]) -> list[Marker | None]:
     """Read the markers of `keys`, together; None where there is none."""
     names = [paths.delta_marker(table.table_id, key) for key in keys]
     stored = await together(*(table.store.get(name) for name in names))
@@ -250,7 +250,7 @@ async def read_markers(table: Table, keys: Sequence[str]) -> list[Marker | None]
     ]
 
 
-async def write_markers(table: Table, inflight: Inflight) -> None:
+async def write_markers(table: CommitTable, inflight: Inflight) -> None:
     """Write the markers of a reservation whose log file is written, together and create-only.
 
     Reads the log file if its hash is not known. Raises `InvariantViolated` if a key already has another answer.
@@ -273,7 +273,7 @@ async def write_markers(table: Table, inflight: Inflight) -> None:
             )
 
 
-async def answer_named_keys(table: Table, versions: Sequence[int]) -> set[str]:
+async def answer_named_keys(table: CommitTable, versions: Sequence[int]) -> set[str]:
     """Write the markers of all keys that the log files of some versions name; return these keys.
 
     For versions that the coordinator did not tell of: somebody committed them past the sequencer, or an older copy of
@@ -294,7 +294,7 @@ async def answer_named_keys(table: Table, versions: Sequence[int]) -> set[str]:
     return keys
 
 
-async def rebuild_coordinator(table: Table) -> Held:
+async def rebuild_coordinator(table: CommitTable) -> Held:
     """Return the state of a coordinator that is missing, at the log's latest version, for whoever writes it first.
 
     At most one commit can have been in flight when the object was lost, so only the newest log file can lack
@@ -306,7 +306,7 @@ async def rebuild_coordinator(table: Table) -> Held:
     return Held(Coordinator(latest), None)
 
 
-async def _put_markers(table: Table, markers: Sequence[Marker]) -> list[tuple[str, Marker, bytes | None]]:
+async def _put_markers(table: CommitTable, markers: Sequence[Marker]) -> list[tuple[str, Marker, bytes | None]]:
     """Write markers create-only; return each with its name, and the bytes of another that is there instead."""
     names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in markers]
     written = await together(

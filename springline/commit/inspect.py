@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from springline import paths
 from springline.commit.complete import read_markers
 from springline.commit.snapshot import load_snapshot, probe_latest
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.checkpoints import parse_last_checkpoint
 from springline.delta.conflicts import ABANDONED_OPERATION, committed_version
 from springline.delta.coordinator import Coordinator, Inflight
@@ -70,7 +70,7 @@ class KeyView(BaseModel):
     inflight: InflightView | None = None
 
 
-async def table_view(table: Table) -> TableView:
+async def table_view(table: CommitTable) -> TableView:
     """Read the table's coordinator and log; changes nothing."""
     held = await table.read_coordinator()
     state = held.state if held else Coordinator(-1)
@@ -91,13 +91,13 @@ async def table_view(table: Table) -> TableView:
     )
 
 
-async def latest_version(table: Table) -> int:
+async def latest_version(table: CommitTable) -> int:
     """Return the newest version of the table, whoever wrote it: what a client uses as `read_version`."""
     held = await table.read_coordinator()
     return await probe_latest(table.store, table.root, held.state.latest_version if held else -1)
 
 
-async def key_view(table: Table, key: str) -> KeyView:
+async def key_view(table: CommitTable, key: str) -> KeyView:
     """Say what became of `key`; raises `Refused` if it is no key. The marker decides, then the reservation."""
     check_key(key)
     # The coordinator first: a commit that ends between the two reads then shows up by its marker.
@@ -129,7 +129,7 @@ async def key_view(table: Table, key: str) -> KeyView:
     )
 
 
-async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -> KeyView:
+async def _committed(table: CommitTable, key: str, marker: Marker, marker_path: str) -> KeyView:
     log = await table.store.get(paths.workspace_path(marker.delta_log_path))
     operation = committed_version(marker.version, log.data).operation if log else None
     suffix = "" if log else " (log clean-up has removed that log file since)"
@@ -148,7 +148,7 @@ async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -
     )
 
 
-async def _inflight_view(table: Table, inflight: Inflight) -> InflightView:
+async def _inflight_view(table: CommitTable, inflight: Inflight) -> InflightView:
     log, markers = await together(
         table.store.head(table.log_path(inflight.version)), read_markers(table, inflight.keys)
     )

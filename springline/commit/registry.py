@@ -6,6 +6,7 @@ See docs/formats.md#table-registry, docs/protocol.md#rule-2.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import orjson
@@ -26,6 +27,14 @@ M = TypeVar("M", TableEntry, Claim)
 MEMORY_BYTES = 32 * 1024 * 1024
 _ENTRY_BYTES = 200
 """What an entry takes beyond its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRecord:
+    """An object of the registry that is not what its name says, and what shows it."""
+
+    object: str
+    problem: str
 
 
 async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]) -> M | None:

@@ -14,10 +14,10 @@ import orjson
 from springline import paths
 from springline.batching import refused_alone
 from springline.commit.complete import read_markers
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.identity import sha256_hex
 from springline.delta.markers import Content, Marker, Sameness, same_as_log, sameness
-from springline.delta.messages import CommitRequest, CommitResult, Mode, Outcome
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, CommitResult
 from springline.delta.payload import Payload, check_blind_append, fingerprint_of, parse_payload
 from springline.delta.rounds import Candidate, candidate_of
 from springline.errors import Code, InvariantViolated, Refusal, Refused
@@ -56,7 +56,7 @@ class StoredRequest:
         return self.request.idempotency_key
 
 
-async def read_requests(table: Table, requests: Sequence[CommitRequest]) -> list[StoredRequest]:
+async def read_requests(table: CommitTable, requests: Sequence[CommitRequest]) -> list[StoredRequest]:
     """Read markers and staged payloads of all `requests`, together."""
     malformed = {index: refusal for index, one in enumerate(requests) if (refusal := _malformed(table, one))}
     wellformed = [one for index, one in enumerate(requests) if index not in malformed]
@@ -78,11 +78,11 @@ async def read_requests(table: Table, requests: Sequence[CommitRequest]) -> list
 
 
 async def _with_payload(
-    table: Table, request: CommitRequest, marker: Marker | None, stored: StoredObject | None
+    table: CommitTable, request: CommitRequest, marker: Marker | None, stored: StoredObject | None
 ) -> StoredRequest:
     try:
         payload = await _payload(table, request, stored)
-        if request.mode is Mode.APPEND:
+        if request.mode is CommitMode.APPEND:
             check_blind_append(payload)
         content = Content(payload.sha256, payload.request_fingerprint)
         candidate = candidate_of(request, payload) if marker is None else None
@@ -100,7 +100,7 @@ def failed(key: str, error: Exception) -> Refusal:
     return refused_alone(error, what="its payload was judged", field="idempotency_key", identity=key)
 
 
-async def answer_of_marker(table: Table, found: StoredRequest, marker: Marker) -> Outcome:
+async def answer_of_marker(table: CommitTable, found: StoredRequest, marker: Marker) -> CommitOutcome:
     """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
     request = found.request
     content = found.content
@@ -111,10 +111,10 @@ async def answer_of_marker(table: Table, found: StoredRequest, marker: Marker) -
             same = same_as_log(marker, request, content, _content_of(log.data))
     if same is Sameness.SAME:
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
-        return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
+        return CommitOutcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
     if same is Sameness.UNDECIDED and found.refusal is not None:
         # Its bytes are gone: it may be the committed request, staged once more. Staging it again will tell.
-        return Outcome(idempotency_key=request.idempotency_key, refusal=found.refusal)
+        return CommitOutcome(idempotency_key=request.idempotency_key, refusal=found.refusal)
     refusal = Refusal(
         code=Code.KEY_REUSED,
         message=(
@@ -125,7 +125,7 @@ async def answer_of_marker(table: Table, found: StoredRequest, marker: Marker) -
         value=request.idempotency_key,
         remedy=_REUSED_BY_FINGERPRINT if marker.fingerprint is not None else _REUSED,
     )
-    return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
+    return CommitOutcome(idempotency_key=request.idempotency_key, refusal=refusal)
 
 
 def _content_of(data: bytes) -> Content:
@@ -138,7 +138,7 @@ def _content_of(data: bytes) -> Content:
     return Content(sha256_hex(data), fingerprint)
 
 
-async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
+async def _markers(table: CommitTable, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
     """Read the requests' markers; a damaged one refuses its own request and nobody else's."""
     keys = [request.idempotency_key for request in requests]
     try:
@@ -147,7 +147,7 @@ async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Mark
         return list(await together(*(_marker_or_refusal(table, key) for key in keys)))
 
 
-async def _marker_or_refusal(table: Table, key: str) -> Marker | Refusal | None:
+async def _marker_or_refusal(table: CommitTable, key: str) -> Marker | Refusal | None:
     try:
         (marker,) = await read_markers(table, [key])
     except InvariantViolated as error:
@@ -166,7 +166,7 @@ def _payload_name(request: CommitRequest) -> str:
     return f"{request.staged_path}@{request.staged_version}"
 
 
-def _malformed(table: Table, request: CommitRequest) -> Refusal | None:
+def _malformed(table: CommitTable, request: CommitRequest) -> Refusal | None:
     """Return why a request can name neither a marker nor a payload of this table, whatever door it came by."""
     try:
         check_key(request.idempotency_key)
@@ -186,7 +186,7 @@ def _malformed(table: Table, request: CommitRequest) -> Refusal | None:
     return None
 
 
-async def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
+async def _payload(table: CommitTable, request: CommitRequest, stored: StoredObject | None) -> Payload:
     known = table.payloads.get(_payload_name(request))
     if known is not None:
         return known

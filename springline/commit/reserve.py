@@ -25,17 +25,17 @@ from springline.commit.complete import (
 )
 from springline.commit.requests import JUDGED_AT_ONCE_BYTES, StoredRequest, answer_of_marker, failed, read_requests
 from springline.commit.snapshot import keeps_files, probe_by_hint, read_last_checkpoint
-from springline.commit.table import Held, Reserved, Table, is_unchanged
-from springline.delta.compatibility import judge_fit
+from springline.commit.table import CommitTable, Held, Reserved, is_unchanged
+from springline.delta.compatibility import judge_against_table
 from springline.delta.conflicts import MAX_READ_LAG, version_refusal, versions_in_question
 from springline.delta.coordinator import Coordinator, Inflight, encode_member
 from springline.delta.features import require_supported
 from springline.delta.identity import sha256_hex
 from springline.delta.markers import Marker, is_own_reservation
 from springline.delta.messages import (
+    CommitMode,
+    CommitOutcome,
     CommitRequest,
-    Mode,
-    Outcome,
     Reservation,
     RoundOrder,
     RoundResult,
@@ -53,7 +53,7 @@ from springline.storage.together import together
 ATTEMPTS = 16
 
 
-async def reserve(table: Table, order: RoundOrder) -> RoundResult:
+async def reserve(table: CommitTable, order: RoundOrder) -> RoundResult:
     """Answer what can be answered and reserve the next version for the rest.
 
     If a round is `finished`, the same compare-and-swap also finalizes it (docs/protocol.md#commit-rounds). Safe to
@@ -66,12 +66,12 @@ async def reserve(table: Table, order: RoundOrder) -> RoundResult:
 
 
 class _Reserving:
-    def __init__(self, table: Table, order: RoundOrder) -> None:
+    def __init__(self, table: CommitTable, order: RoundOrder) -> None:
         self.table = table
         self.order = order
         self.reread = order.finished is None
         self.throttled_before = table.throttled
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, CommitOutcome] = {}
         self.settled: list[SettledReservation] = []
         self.checkpoint_interval: int | None = None
 
@@ -168,7 +168,8 @@ class _Reserving:
         """
         members = [one.candidate.member for one in found if one.candidate is not None]
         if not any(
-            one.read_version > latest or (one.mode is Mode.STRICT and one.read_version != latest) for one in members
+            one.read_version > latest or (one.mode is CommitMode.STRICT and one.read_version != latest)
+            for one in members
         ):
             return latest
         hint = await read_last_checkpoint(self.table.store, self.table.root)
@@ -180,11 +181,11 @@ class _Reserving:
         named = await answer_named_keys(self.table, unknown)
         return any(one.marker is None and one.key in named for one in found)
 
-    async def _replayed(self, one: StoredRequest, marker: Marker) -> Outcome:
+    async def _replayed(self, one: StoredRequest, marker: Marker) -> CommitOutcome:
         try:
             return await answer_of_marker(self.table, one, marker)
         except Exception as error:
-            return Outcome(idempotency_key=one.key, refusal=failed(one.key, error))
+            return CommitOutcome(idempotency_key=one.key, refusal=failed(one.key, error))
 
     async def _judge(self, found: Sequence[StoredRequest], latest: int) -> tuple[list[Candidate], dict[str, Refusal]]:
         candidates: list[Candidate] = []
@@ -226,7 +227,7 @@ class _Reserving:
             except Exception as error:
                 candidates.remove(one)
                 key = one.member.key
-                self.outcomes[key] = Outcome(idempotency_key=key, refusal=failed(key, error))
+                self.outcomes[key] = CommitOutcome(idempotency_key=key, refusal=failed(key, error))
         return self._put_together(candidates)
 
     def _put_together(self, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], bytes]:
@@ -267,9 +268,9 @@ class _Reserving:
                 )
             rules = None if brought else self.table.versions.rules(state)
             if len(payload.data) > JUDGED_AT_ONCE_BYTES:
-                doubt = await asyncio.to_thread(judge_fit, payload, state.protocol, state.metadata, rules)
+                doubt = await asyncio.to_thread(judge_against_table, payload, state.protocol, state.metadata, rules)
             else:
-                doubt = judge_fit(payload, state.protocol, state.metadata, rules)
+                doubt = judge_against_table(payload, state.protocol, state.metadata, rules)
             if doubt is None or not await keeps_files(self.table.store, self.table.root, latest, doubt.removed):
                 return None
         except Refused as error:
@@ -298,7 +299,7 @@ class _Reserving:
                 del refusals[one.key]
                 self.outcomes[one.key] = await self._replayed(one, marker)
         for key, refusal in refusals.items():
-            self.outcomes[key] = Outcome(idempotency_key=key, refusal=refusal)
+            self.outcomes[key] = CommitOutcome(idempotency_key=key, refusal=refusal)
         return True
 
     async def _reservation(self, chosen: Sequence[Candidate], log: bytes, latest: int) -> Inflight | None:

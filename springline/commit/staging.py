@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from springline import paths
 from springline.delta.coordinator import Coordinator, decode_coordinator
-from springline.delta.staging_cleanup import MIN_AGE_MS, Verdict, judge_staged
+from springline.delta.staging_cleanup import MIN_AGE_MS, StagedVerdict, judge_staged
 from springline.errors import Code, refused
 from springline.keys import BODY_FIELD
 from springline.storage.port import ObjectStore, StoreRetry, StoreUnknown
@@ -49,30 +49,30 @@ async def clean_staging(
     request is refused, the table goes on. Raises `InvariantViolated` if the coordinator is damaged; nothing is removed
     then.
     """
-    counts = dict.fromkeys(Verdict, 0)
+    counts = dict.fromkeys(StagedVerdict, 0)
     removed_bytes = 0
     async for batch in in_batches(store.list(paths.delta_staging_prefix(table_id)), _BATCH):
         coordinator = await _coordinator(store, table_id)
         payloads = [(info.path, _name(table_id, info.path)) for info in batch]
         verdicts = judge_staged(payloads, coordinator, now_ms, min_age_ms=min_age_ms)
-        old = [info for info in batch if verdicts[info.path] is Verdict.REMOVE]
+        old = [info for info in batch if verdicts[info.path] is StagedVerdict.REMOVE]
         gone = [True] * len(old)
         if not dry_run:
             gone = await together(*(store.delete(info.path, if_version=info.version) for info in old))
         removed_bytes += sum(info.size for info, done in zip(old, gone, strict=True) if done)
         for verdict in verdicts.values():
             counts[verdict] += 1
-        counts[Verdict.REMOVE] -= gone.count(False)
-        counts[Verdict.YOUNG] += gone.count(False)
+        counts[StagedVerdict.REMOVE] -= gone.count(False)
+        counts[StagedVerdict.YOUNG] += gone.count(False)
     return StagingReport(
         table_id=table_id,
         dry_run=dry_run,
         examined=sum(counts.values()),
-        removed=counts[Verdict.REMOVE],
+        removed=counts[StagedVerdict.REMOVE],
         removed_bytes=removed_bytes,
-        kept_named=counts[Verdict.NAMED],
-        kept_young=counts[Verdict.YOUNG],
-        kept_ageless=counts[Verdict.AGELESS],
+        kept_named=counts[StagedVerdict.NAMED],
+        kept_young=counts[StagedVerdict.YOUNG],
+        kept_ageless=counts[StagedVerdict.AGELESS],
     )
 
 

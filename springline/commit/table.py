@@ -70,7 +70,7 @@ class TableMemory:
         return self.reservations.weight + self.payloads.weight + self.versions.weight
 
 
-class Table:
+class CommitTable:
     """A table's store (scoped to its workspace), id and root, and the process's memory of it.
 
     `memory` is shared by the tables of a process, among which `owner` is this one's name; by default it has its own.

@@ -133,7 +133,7 @@ class FileRules:
             )
 
 
-def judge_fit(
+def judge_against_table(
     payload: Payload,
     protocol: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,

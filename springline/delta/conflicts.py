@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from springline import paths
-from springline.delta.messages import Mode
+from springline.delta.messages import CommitMode
 from springline.errors import Code, CommitSince, Refusal
 
 ABANDONED_OPERATION = "ABANDONED"
@@ -76,15 +76,20 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def versions_in_question(mode: Mode, read_version: int, latest: int) -> range:
+def versions_in_question(mode: CommitMode, read_version: int, latest: int) -> range:
     """Return the versions that decide whether a request may follow `latest`, or that its refusal tells of."""
-    if mode is Mode.APPEND:
+    if mode is CommitMode.APPEND:
         return range(read_version + 1, latest + 1) if latest - read_version <= MAX_READ_LAG else range(0)
     return range(max(read_version, latest - MAX_COMMITS_SINCE) + 1, latest + 1)
 
 
 def version_refusal(
-    mode: Mode, read_version: int, txn_apps: frozenset[str], latest: int, later: Sequence[CommittedVersion], root: str
+    mode: CommitMode,
+    read_version: int,
+    txn_apps: frozenset[str],
+    latest: int,
+    later: Sequence[CommittedVersion],
+    root: str,
 ) -> Refusal | None:
     """Judge `read_version` against `latest`: exactly it for a strict commit, nothing in the way for an append.
 
@@ -100,7 +105,7 @@ def version_refusal(
             Code.FUTURE_READ_VERSION,
             f"read_version {read_version} is in the future: the table's latest version is {latest}",
         )
-    if mode is Mode.STRICT:
+    if mode is CommitMode.STRICT:
         if read_version == latest:
             return None
         return refusal(

@@ -15,7 +15,7 @@ import hashlib
 
 import rfc8785
 
-from springline.delta.messages import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest
 
 _CONTENT_TOKEN = "sha256:"
 
@@ -55,10 +55,10 @@ def legacy_request_hash(key: str, read_version: int | None, staged_path: str, st
 
 def append_request_hash(key: str, payload_sha256: str) -> str:
     """Return the request hash of an append: neither staged path nor `read_version` is part of what it is."""
-    return _hash_of({"idempotency_key": key, "mode": Mode.APPEND.value, "staged_payload_sha256": payload_sha256})
+    return _hash_of({"idempotency_key": key, "mode": CommitMode.APPEND.value, "staged_payload_sha256": payload_sha256})
 
 
-def fingerprint_request_hash(key: str, mode: Mode, fingerprint: str) -> str:
+def fingerprint_request_hash(key: str, mode: CommitMode, fingerprint: str) -> str:
     """Return the request hash of a request that is known by its fingerprint: no bytes and no version are part of it."""
     return _hash_of({"idempotency_key": key, "mode": mode.value, "fingerprint": fingerprint})
 
@@ -67,7 +67,7 @@ def request_hash(request: CommitRequest, payload_sha256: str, fingerprint: str |
     """Return the hash that is recorded in reservation and marker for `request`."""
     if fingerprint is not None:
         return fingerprint_request_hash(request.idempotency_key, request.mode, fingerprint)
-    if request.mode is Mode.APPEND:
+    if request.mode is CommitMode.APPEND:
         return append_request_hash(request.idempotency_key, payload_sha256)
     return strict_request_hash(request.idempotency_key, request.read_version, request.staged_path, payload_sha256)
 

@@ -24,7 +24,7 @@ from springline.delta.identity import (
     sha256_hex,
     strict_request_hash,
 )
-from springline.delta.messages import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.payload import fingerprint_of
 from springline.errors import InvariantViolated, Refused
 from springline.keys import check_key
@@ -40,7 +40,7 @@ class Marker:
     version: int
     delta_log_path: str
     committed_at_ms: int
-    mode: Mode | None = None
+    mode: CommitMode | None = None
     read_version: int | None = None
     staged_path: str | None = None
     staged_version: str | None = None
@@ -53,7 +53,7 @@ class Marker:
     @property
     def log_sha256(self) -> str | None:
         """Return the SHA-256 (hex) that the log file must have; None of a marker that does not know it."""
-        is_alone = self.mode is Mode.STRICT
+        is_alone = self.mode is CommitMode.STRICT
         return self.delta_log_sha256 or (self.staged_payload_sha256 if is_alone else None)
 
     def encode(self, path: str) -> bytes:
@@ -112,7 +112,7 @@ def decode_marker(data: bytes, path: str, key: str | None) -> Marker:
             version=int(fields["version"]),
             delta_log_path=fields["delta_log_path"],
             committed_at_ms=int(fields["committed_at_ms"]),
-            mode=Mode(mode) if mode is not None else None,
+            mode=CommitMode(mode) if mode is not None else None,
             read_version=fields.get("read_version"),
             staged_path=fields.get("staged_path"),
             staged_version=fields.get("staged_version"),
@@ -198,7 +198,7 @@ def sameness(marker: Marker, request: CommitRequest, content: Content | None) ->
         same_object = (marker.staged_path, marker.staged_version) == (request.staged_path, request.staged_version)
         if marker.fingerprint is not None:
             return Sameness.SAME if same_object else _by_fingerprint(marker, request, content)
-        if request.mode is Mode.STRICT and marker.read_version != request.read_version:
+        if request.mode is CommitMode.STRICT and marker.read_version != request.read_version:
             return Sameness.DIFFERENT
         if same_object:
             return Sameness.SAME  # Whatever has become of the staged bytes since.
@@ -206,7 +206,7 @@ def sameness(marker: Marker, request: CommitRequest, content: Content | None) ->
             same = claimed == marker.staged_payload_sha256
             return Sameness.SAME if same else Sameness.DIFFERENT
         return Sameness.UNDECIDED
-    if request.mode is not Mode.STRICT:
+    if request.mode is not CommitMode.STRICT:
         return Sameness.DIFFERENT
     key, read, path = request.idempotency_key, request.read_version, request.staged_path
     accepted = {legacy_request_hash(key, read, path, request.staged_version)}
@@ -261,15 +261,17 @@ def markers_from_log(version: int, log_path: str, log: bytes) -> list[Marker]:
         members = info.get("springline", {}).get("members")
         if members is not None:
             return [
-                _marker(check_key(one["key"]), Mode.APPEND, None, one["sha256"], one.get("fingerprint"), committed)
+                _marker(
+                    check_key(one["key"]), CommitMode.APPEND, None, one["sha256"], one.get("fingerprint"), committed
+                )
                 for one in members
             ]
         key = check_key(info["txnId"])
         fingerprint = fingerprint_of(info)
-        mode = Mode.APPEND if info.get("isBlindAppend") else Mode.STRICT
+        mode = CommitMode.APPEND if info.get("isBlindAppend") else CommitMode.STRICT
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, Refused):
         return []
-    read_version = None if mode is Mode.APPEND else version - 1
+    read_version = None if mode is CommitMode.APPEND else version - 1
     return [_marker(key, mode, read_version, committed.log_sha256, fingerprint, committed)]
 
 
@@ -285,7 +287,7 @@ class _Committed:
 
 def _marker(
     key: str,
-    mode: Mode,
+    mode: CommitMode,
     read_version: int | None,
     payload_sha256: str,
     fingerprint: str | None,
@@ -293,7 +295,7 @@ def _marker(
 ) -> Marker:
     if fingerprint is not None:
         request_hash = fingerprint_request_hash(key, mode, fingerprint)
-    elif mode is Mode.APPEND:
+    elif mode is CommitMode.APPEND:
         request_hash = append_request_hash(key, payload_sha256)
     else:
         request_hash = strict_request_hash(key, read_version, "", payload_sha256)

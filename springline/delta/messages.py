@@ -17,7 +17,7 @@ from springline.errors import Code, CommitSince, Refusal
 from springline.paths import MAX_VERSION
 
 
-class Mode(StrEnum):
+class CommitMode(StrEnum):
     """How a commit relates to the version it was computed from."""
 
     STRICT = "strict"
@@ -38,7 +38,7 @@ class CommitRequest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     idempotency_key: str
-    mode: Mode = Mode.STRICT
+    mode: CommitMode = CommitMode.STRICT
     read_version: Annotated[int, Field(ge=-1)]
     staged_path: str
     staged_version: str
@@ -90,7 +90,7 @@ class CommitResult(BaseModel):
     delta_log_path: str
 
 
-class Outcome(BaseModel):
+class CommitOutcome(BaseModel):
     """What became of one request: exactly one of `result` and `refusal` is set."""
 
     model_config = ConfigDict(frozen=True)
@@ -105,7 +105,7 @@ MAX_TOLD_TOGETHER = 4_000
 """Commits that the conflicts of one message may name in all; each names 100 at most (about 130 bytes)."""
 
 
-def fitting(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def fitting(outcomes: Sequence[CommitOutcome]) -> list[CommitOutcome]:
     """Return outcomes that fit a message: where many conflicts tell what was committed since, each tells the newest."""
     told = [one for one in outcomes if one.refusal is not None and one.refusal.commits_since]
     if sum(len(one.refusal.commits_since or ()) for one in told if one.refusal) <= MAX_TOLD_TOGETHER:
@@ -114,7 +114,7 @@ def fitting(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [one if one.refusal is None else _telling(one, one.refusal, most) for one in outcomes]
 
 
-def _telling(outcome: Outcome, refusal: Refusal, most: int) -> Outcome:
+def _telling(outcome: CommitOutcome, refusal: Refusal, most: int) -> CommitOutcome:
     if not refusal.commits_since or len(refusal.commits_since) <= most:
         return outcome
     since: list[CommitSince] = refusal.commits_since[-most:]
@@ -228,7 +228,7 @@ class RoundResult(CommitMessage):
     `redo` asks for the same again under a new round id: that id's staged payload already holds other bytes.
     """
 
-    outcomes: list[Outcome] = []
+    outcomes: list[CommitOutcome] = []
     deferred: list[str] = []
     reservation: Reservation | None = None
     redo: bool = False
@@ -257,7 +257,7 @@ class MarkerOutcome(CommitMessage):
     kind: Literal["written", "superseded"]
     delta_log_path: str = ""
     members: Annotated[int, Field(ge=0)] = 0
-    mode: Annotated[Mode, Field(exclude=True)] = Mode.STRICT
+    mode: Annotated[CommitMode, Field(exclude=True)] = CommitMode.STRICT
     """What the worker counts the version as; it is no part of the message."""
     attempt: int = 1
 

@@ -10,7 +10,7 @@ import orjson
 from springline.delta.conflicts import ABANDONED_OPERATION
 from springline.delta.coordinator import RESERVATION_TTL_MS, Inflight, Member
 from springline.delta.identity import content_hash_of_token, request_hash, sha256_hex
-from springline.delta.messages import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.payload import Payload
 
 MAX_MEMBERS = 500
@@ -64,14 +64,14 @@ def choose_round(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     if not candidates:
         return ()
     head = candidates[0]
-    if head.member.mode is Mode.STRICT:
+    if head.member.mode is CommitMode.STRICT:
         return (head,)
     chosen: list[Candidate] = []
     paths: set[str] = set()
     txn_apps: set[str] = set()
     size = 0
     for candidate in candidates:
-        if candidate.member.mode is not Mode.APPEND or len(chosen) == MAX_MEMBERS:
+        if candidate.member.mode is not CommitMode.APPEND or len(chosen) == MAX_MEMBERS:
             continue
         if chosen and not may_join(candidate, paths, txn_apps, size):
             continue

@@ -12,9 +12,9 @@ from uuid_utils import uuid7
 
 from springline.batching import MAX_BATCH
 from springline.commit.registry import Registry
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.commit.tables import adopt_table, create_table
-from springline.delta.messages import CommitRequest, Outcome
+from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
@@ -51,11 +51,11 @@ class LocalSequencer:
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-    ) -> list[Outcome]:
+    ) -> list[CommitOutcome]:
         assert 1 <= len(requests) <= MAX_BATCH
         self.batches.append([request.idempotency_key for request in requests])
         store = ScopedStore(self._store, scope)
-        table = Table(store, table_id, await Registry(store).root_of(table_id))
+        table = CommitTable(store, table_id, await Registry(store).root_of(table_id))
         async with self._locks[scope, table_id]:
             return [await commit_request(table, request) for request in requests]
 

@@ -16,7 +16,7 @@ import pytest
 from activities import commit as steps
 from springline import paths
 from springline.commit import complete, reserve, table
-from springline.commit.table import Reserved, Table
+from springline.commit.table import CommitTable, Reserved
 from springline.delta import markers, rounds
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.markers import Marker, MarkerVerdict
@@ -95,7 +95,7 @@ def no_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_marker_before_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(table: Table, keys: Sequence[str]) -> list[Marker | None]:
+    async def none(table: CommitTable, keys: Sequence[str]) -> list[Marker | None]:
         return [None for _ in keys]
 
     monkeypatch.setattr(reserve, "read_markers", none)
@@ -108,13 +108,13 @@ def refuse_though_something_came_between(monkeypatch: pytest.MonkeyPatch) -> Non
 def clear_instead_of_filling(monkeypatch: pytest.MonkeyPatch) -> None:
     find, end = complete._write_or_find, complete._ended
 
-    async def found(table: Table, inflight: Inflight, staged: bytes | None) -> bytes:
+    async def found(table: CommitTable, inflight: Inflight, staged: bytes | None) -> bytes:
         if staged is not None:
             return await find(table, inflight, staged)
         existing = await table.store.get(table.log_path(inflight.version))
         return rounds.fill_payload(inflight) if existing is None else existing.data
 
-    async def ended(table: Table, reserved: Reserved, kind: LogKind, *, latest: int) -> tuple[LogKind, Reserved]:
+    async def ended(table: CommitTable, reserved: Reserved, kind: LogKind, *, latest: int) -> tuple[LogKind, Reserved]:
         return await end(table, reserved, kind, latest=reserved.inflight.version - 1)
 
     monkeypatch.setattr(complete, "_write_or_find", found)
@@ -126,7 +126,7 @@ def any_reservation_is_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_whatever_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def reserved(table: Table, step: CommitStep) -> Reserved | None:
+    async def reserved(table: CommitTable, step: CommitStep) -> Reserved | None:
         held = await table.read_coordinator()
         return held.reserved if held else None
 
@@ -153,7 +153,7 @@ def replace_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def overwrite_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing(table: Table, held: table.Held | None = None) -> list[complete.Settled]:
+    async def nothing(table: CommitTable, held: table.Held | None = None) -> list[complete.Settled]:
         if held is not None:
             await table.swap(Coordinator(held.state.latest_version), held.token)
         return []

@@ -15,12 +15,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
 from springline.delta.messages import (
+    CommitOutcome,
     CommitRequest,
     CommitResult,
     CommitStep,
     LogOutcome,
     MarkerOutcome,
-    Outcome,
     RoundOrder,
     RoundResult,
 )
@@ -122,7 +122,7 @@ class Process:
             answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
             for key in reservation.keys:
                 if waiting.pop(key, None) is not None:
-                    self._answer(calls[key], Outcome(idempotency_key=key, result=answer))
+                    self._answer(calls[key], CommitOutcome(idempotency_key=key, result=answer))
             finished = step
         else:
             raise Stuck(f"{self.name}: {len(waiting)} requests unanswered after {ROUNDS} rounds")
@@ -139,7 +139,7 @@ class Process:
             finished=finished,
         )
 
-    def _answer(self, call: Call, outcome: Outcome) -> None:
+    def _answer(self, call: Call, outcome: CommitOutcome) -> None:
         call.ret = self._journal.tick()
         call.result, call.refusal = outcome.result, outcome.refusal
 

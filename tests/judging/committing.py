@@ -21,9 +21,17 @@ from springline import paths
 from springline.commit.complete import finalize, write_log, write_marker
 from springline.commit.reserve import reserve
 from springline.commit.staging import stage
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.commit.tables import create_table
-from springline.delta.messages import CommitRequest, CommitResult, LogKind, Mode, Outcome, RoundOrder, TableRef
+from springline.delta.messages import (
+    CommitMode,
+    CommitOutcome,
+    CommitRequest,
+    CommitResult,
+    LogKind,
+    RoundOrder,
+    TableRef,
+)
 from springline.delta.payload import parse_payload
 from springline.delta.table_request import CreateTable
 from springline.errors import Refused
@@ -58,7 +66,7 @@ class Trial:
     """What became of a payload: refused at stage or at commit (then nothing was written), or committed."""
 
     refused_at: str | None
-    outcome: Outcome | None
+    outcome: CommitOutcome | None
     folder: Path
     refusal: Any = None
 
@@ -79,9 +87,9 @@ class Bed:
         """The table's own folder."""
         return self.folder / SCOPE.full(paths.workspace_path(self.root))
 
-    def table(self) -> Table:
+    def table(self) -> CommitTable:
         store = ScopedStore(LocalStore(self.folder, fsync=False), SCOPE)
-        return Table(store, TABLE_ID, self.root)
+        return CommitTable(store, TABLE_ID, self.root)
 
     async def create(self, spec: Mapping[str, Any] | None = None) -> None:
         """Create the table at version 0."""
@@ -118,7 +126,9 @@ class Bed:
         assert held is not None
         return held.state.latest_version
 
-    async def commit(self, data: bytes, mode: Mode = Mode.STRICT, *, read_version: int | None = None) -> Trial:
+    async def commit(
+        self, data: bytes, mode: CommitMode = CommitMode.STRICT, *, read_version: int | None = None
+    ) -> Trial:
         """Stage and commit as the API, the workflow and its activities do."""
         table = self.table()
         try:
@@ -140,13 +150,13 @@ class Bed:
         return Trial(None, outcome, self.location)
 
 
-def order_of(table: Table, *requests: CommitRequest, now_ms: int = NOW_MS) -> RoundOrder:
+def order_of(table: CommitTable, *requests: CommitRequest, now_ms: int = NOW_MS) -> RoundOrder:
     """Return the order of a round of these requests."""
     ref = TableRef(tenant="acme", workspace="prod", table_id=table.table_id)
     return RoundOrder(table=ref, round_id=str(uuid7()), now_ms=now_ms, requests=list(requests))
 
 
-async def commit_request(table: Table, request: CommitRequest) -> Outcome:
+async def commit_request(table: CommitTable, request: CommitRequest) -> CommitOutcome:
     """Carry one request through reserve, log, marker and finalize; return its answer."""
     while True:
         order = order_of(table, request)
@@ -163,4 +173,4 @@ async def commit_request(table: Table, request: CommitRequest) -> Outcome:
         marked = await write_marker(table, step)
         await finalize(table, step)
         answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
-        return Outcome(idempotency_key=request.idempotency_key, result=answer)
+        return CommitOutcome(idempotency_key=request.idempotency_key, result=answer)

@@ -8,14 +8,14 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
 from springline import paths
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.messages import (
+    CommitMode,
+    CommitOutcome,
     CommitRequest,
     CommitResult,
     CommitStep,
     LogOutcome,
-    Mode,
-    Outcome,
     RoundOrder,
     RoundResult,
     TableRef,
@@ -35,14 +35,14 @@ class Rounds:
         self.ref = ref
         self.store = ScopedStore(store, paths.Scope(ref.tenant, ref.workspace))
         self.activities = CommitActivities(store)
-        self.table = Table(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
+        self.table = CommitTable(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
         self.results: list[RoundResult] = []
         self._env = ActivityEnvironment()
 
-    async def commit(self, *requests: CommitRequest) -> list[Outcome]:
+    async def commit(self, *requests: CommitRequest) -> list[CommitOutcome]:
         """Commit in rounds, each finalized with the next one's reservation, until all are answered."""
         waiting = {request.idempotency_key: request for request in requests}
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, CommitOutcome] = {}
         finished: CommitStep | None = None
         while waiting:
             result = await self.reserve(list(waiting.values()), finished)
@@ -66,7 +66,7 @@ class Rounds:
             answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
             for key in reservation.keys:
                 if waiting.pop(key, None) is not None:
-                    outcomes[key] = Outcome(idempotency_key=key, result=answer)
+                    outcomes[key] = CommitOutcome(idempotency_key=key, result=answer)
             finished = step
         if finished is not None:
             await self._env.run(self.activities.finalize, step)
@@ -90,7 +90,7 @@ class Rounds:
         return result
 
     async def stage(
-        self, data: bytes, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+        self, data: bytes, *, mode: CommitMode = CommitMode.APPEND, read_version: int = 0, key: str | None = None
     ) -> CommitRequest:
         """Stage a payload; return a request to commit it, under a new key unless one is given."""
         path = paths.delta_staged(self.ref.table_id, str(uuid_utils.uuid7()))

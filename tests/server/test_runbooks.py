@@ -16,7 +16,7 @@ from springline import names
 from springline.commit.registry import Registry
 from springline.commit.reserve import reserve
 from springline.commit.staging import stage
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.commit.tables import create_table
 from springline.delta.messages import CommitRequest
 from springline.delta.table_request import CreateTable
@@ -71,7 +71,7 @@ async def leave_a_reservation(store_url: str) -> tuple[str, CommitRequest]:
     key = str(uuid7())
     staged = await stage(store, entry.table_id, key, payload().encode())
     request = CommitRequest(idempotency_key=key, read_version=0, staged_path=staged.path, staged_version=staged.version)
-    table = Table(store, entry.table_id, await Registry(store).root_of(entry.table_id))
+    table = CommitTable(store, entry.table_id, await Registry(store).root_of(entry.table_id))
     result = await reserve(table, order_of(table, request, now_ms=now_ms))
     assert result.reservation is not None
     await whole.aclose()

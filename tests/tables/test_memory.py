@@ -6,7 +6,7 @@ import uuid_utils
 
 from springline.caches import Recent, Shelf
 from springline.commit.registry import Registry, RegistryMemory
-from springline.commit.table import Reserved, Table, TableMemory, TableVersions, VersionMemory
+from springline.commit.table import CommitTable, Reserved, TableMemory, TableVersions, VersionMemory
 from springline.delta.table_request import Claim, TableEntry
 from springline.paths import Scope, name_claim, table_entry
 from springline.storage.memory import MemoryStore
@@ -42,7 +42,7 @@ def test_versions_with_a_schema_weigh_what_it_weighs() -> None:
 
 async def test_facts_beyond_what_fits_are_read_again() -> None:
     store = MemoryStore()
-    table = Table(store, "t", "tables/t", memory=TableMemory(4_000))
+    table = CommitTable(store, "t", "tables/t", memory=TableMemory(4_000))
     for version in range(50):
         await store.put(table.log_path(version), b'{"commitInfo":{"operation":"WRITE"}}', IfAbsent())
     found = await table.versions.read(range(50))
@@ -54,7 +54,7 @@ def test_a_process_with_many_tables_remembers_a_bounded_part() -> None:
     memory = TableMemory(1_000_000)
     store = MemoryStore()
     for number in range(500):
-        table = Table(store, f"t{number}", f"tables/t{number}", memory=memory, owner=f"t{number}")
+        table = CommitTable(store, f"t{number}", f"tables/t{number}", memory=memory, owner=f"t{number}")
         reserved = Reserved.__new__(Reserved)
         table.reservations.put("commit", reserved, weight=50_000)
         assert table.reservations.get("commit") is reserved
