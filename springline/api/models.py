@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
-from springline.delta.history import HistoryRow
+from springline.delta.described import HistoryRow
 from springline.delta.messages import CommitMode
 from springline.delta.table_request import TableEntry
 from springline.keys import KEY_PATTERN

@@ -10,7 +10,7 @@ from __future__ import annotations
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
-from springline.commit.catalogue import list_tables
+from springline.commit.inspect import list_tables
 from springline.commit.repair import registry_problems
 from springline.commit.table import CommitTable
 from springline.paths import (

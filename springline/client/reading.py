@@ -32,7 +32,7 @@ from springline.client.http import ApiClient
 from springline.client.loop import Stores
 from springline.client.scratch import has_fractions
 from springline.client.writing import WritableTable
-from springline.delta.history import HistoryRow, history_row
+from springline.delta.described import HistoryRow, history_row
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from springline.client.raw import commit_actions
 from springline.client.reading import TARGET, Reached, TableSnapshot, reached
 from springline.client.rows import MergeRows
 from springline.client.writing import WritableTable, WriteResult, new_key
-from springline.delta.history import HistoryRow
+from springline.delta.described import HistoryRow
 from springline.delta.messages import CommitResult
 from springline.keys import idempotency_key
 

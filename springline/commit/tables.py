@@ -28,8 +28,17 @@ from springline.delta.compatibility import FileRules
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
 from springline.delta.features import require_supported
-from springline.delta.roots import ancestors, check_new_root, default_owner, roots_of_location
-from springline.delta.table_request import AdoptTable, Claim, CreateTable, TableEntry, check_name
+from springline.delta.table_request import (
+    AdoptTable,
+    Claim,
+    CreateTable,
+    TableEntry,
+    ancestors,
+    check_name,
+    check_new_root,
+    default_owner,
+    roots_of_location,
+)
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once

@@ -14,9 +14,8 @@ from springline import paths
 from springline.checked import has_checksum
 from springline.cli.recover import verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.commit.catalogue import list_tables, table_history
 from springline.commit.checkpoint import write_checkpoint
-from springline.commit.inspect import key_view, table_view
+from springline.commit.inspect import key_view, list_tables, table_history, table_view
 from springline.commit.registry import Registry
 from springline.commit.table import CommitTable
 from springline.commit.tables import adopt_table
