@@ -5,7 +5,7 @@ affair: only what would keep us from reading it is refused there (`springline.de
 
 From one version to the next two questions are kept apart. What a change would break for rows that stand in the table is
 found from the two schemas alone (`breaks_rows`); whether the table still has such rows is asked of the store only if
-something would break. A commit that removes every file may therefore replace the schema, as engines do to overwrite one.
+something would break. A commit that removes every file may therefore replace the schema: engines overwrite tables so.
 
 A protocol may not lose a feature that rows, or versions before, may need (`lost_features`): reader features, and
 domains, whose state stands in the log. A feature for writers only may go once nothing in the metadata uses it.

@@ -1,4 +1,6 @@
-"""Tables as they are asked for and registered: requests, names, roots, entries, claims (docs/formats.md#table-registry).
+"""Tables as they are asked for and registered: requests, names, roots, entries, claims.
+
+See docs/formats.md#table-registry.
 
 A root is a folder of the workspace, apart from everything that the workspace stores itself.
 """
