@@ -6,10 +6,7 @@ a step reads what it needs from storage.
 
 from __future__ import annotations
 
-from temporalio import activity
-
-from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
-from activities.heartbeat import heartbeating
+from activities.interceptor import step
 from activities.messages import (
     CommitStep,
     FinalizeOutcome,
@@ -21,7 +18,7 @@ from activities.messages import (
     SettledReservation,
     TableRef,
 )
-from activities.metrics import count_committed, count_round, timed
+from activities.metrics import count_committed, count_round
 from springline import names
 from springline.commit.finish import finalize, finish_markers
 from springline.commit.log import LogKind, write_log
@@ -46,81 +43,65 @@ class CommitActivities:
         self._memory = TableMemory()
         self._tables: dict[TableRef, Table] = {}
 
-    @activity.defn(name=names.RESERVE)
+    @step(names.RESERVE, names.METRIC_STEP_SECONDS, bounded=True)
     async def reserve(self, order: RoundOrder) -> RoundResult:
         """Answer replays and refusals, and reserve the next version for the rest."""
         return await self._reserve(order)
 
-    @activity.defn(name=names.FINALIZE_AND_RESERVE)
+    @step(names.FINALIZE_AND_RESERVE, names.METRIC_STEP_SECONDS, bounded=True)
     async def finalize_and_reserve(self, order: RoundOrder) -> RoundResult:
         """Finalize the round before and reserve for the next in one compare-and-swap."""
         return await self._reserve(order)
 
-    @activity.defn(name=names.WRITE_LOG)
+    @step(names.WRITE_LOG, names.METRIC_STEP_SECONDS, outlasts=True)
     async def write_log(self, step: CommitStep) -> LogOutcome:
         """Write the reservation's log file: the moment at which its requests are committed."""
-        async with heartbeating():
-            with as_temporal_failures(), timed(names.WRITE_LOG):
-                table = await self._table(step.table)
-                reserved = await _reserved(table, step)
-                if reserved is None:
-                    return LogOutcome(kind="superseded", version=step.version, attempt=_attempt())
-                result = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
-                if result.kind is LogKind.LOGGED:
-                    _remember(table, Reserved(result.inflight, result.token, reserved.payload))
-                else:
-                    table.reservations.drop(step.commit_id)
-                return LogOutcome(
-                    kind=result.kind.value,
-                    version=result.inflight.version,
-                    coordinator_version=result.token,
-                    attempt=_attempt(),
-                )
+        table = await self._table(step.table)
+        reserved = await _reserved(table, step)
+        if reserved is None:
+            return LogOutcome(kind="superseded", version=step.version)
+        result = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
+        if result.kind is LogKind.LOGGED:
+            _remember(table, Reserved(result.inflight, result.token, reserved.payload))
+        else:
+            table.reservations.drop(step.commit_id)
+        return LogOutcome(kind=result.kind.value, version=result.inflight.version, coordinator_version=result.token)
 
-    @activity.defn(name=names.WRITE_MARKER)
+    @step(names.WRITE_MARKER, names.METRIC_STEP_SECONDS, outlasts=True)
     async def write_marker(self, step: CommitStep) -> MarkerOutcome:
         """Write the idempotency markers of all members; their answers are fixed from here on."""
-        async with heartbeating():
-            with as_temporal_failures(), timed(names.WRITE_MARKER):
-                table = await self._table(step.table)
-                reserved = await _reserved(table, step)
-                if reserved is None:
-                    return MarkerOutcome(kind="superseded", attempt=_attempt())
-                inflight = reserved.inflight
-                await finish_markers(table, inflight, inflight.staged_payload_sha256)
-                count_committed(len(inflight.keys), (inflight.mode or Mode.STRICT).value)
-                return MarkerOutcome(
-                    kind="written",
-                    delta_log_path=table.log_path(inflight.version),
-                    members=len(inflight.keys),
-                    attempt=_attempt(),
-                )
+        table = await self._table(step.table)
+        reserved = await _reserved(table, step)
+        if reserved is None:
+            return MarkerOutcome(kind="superseded")
+        inflight = reserved.inflight
+        await finish_markers(table, inflight, inflight.staged_payload_sha256)
+        count_committed(len(inflight.keys), (inflight.mode or Mode.STRICT).value)
+        return MarkerOutcome(
+            kind="written", delta_log_path=table.log_path(inflight.version), members=len(inflight.keys)
+        )
 
-    @activity.defn(name=names.FINALIZE)
+    @step(names.FINALIZE, names.METRIC_STEP_SECONDS, bounded=True, outlasts=True)
     async def finalize(self, step: CommitStep) -> FinalizeOutcome:
         """Clear the reservation from the coordinator."""
-        async with heartbeating():
-            with patience_ends(), as_temporal_failures(), timed(names.FINALIZE):
-                table = await self._table(step.table)
-                before = table.throttled
-                reserved = await _reserved(table, step)
-                if reserved is not None:
-                    await finalize(table, reserved.inflight, reserved.token)
-                    table.reservations.drop(step.commit_id)
-                return FinalizeOutcome(throttled=table.throttled - before, paced=table.pace.slow, attempt=_attempt())
+        table = await self._table(step.table)
+        before = table.throttled
+        reserved = await _reserved(table, step)
+        if reserved is not None:
+            await finalize(table, reserved.inflight, reserved.token)
+            table.reservations.drop(step.commit_id)
+        return FinalizeOutcome(throttled=table.throttled - before, paced=table.pace.slow)
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
-        async with heartbeating():
-            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed(names.RESERVE):
-                table = await self._table(order.table)
-                before = table.throttled
-                finished = _finished(order)
-                result = await reserve(table, Round(order.round_id, order.now_ms, order.requests), finished)
-                if finished is not None:
-                    table.reservations.drop(finished.inflight_id)
-                answer = _round_result(result, table.throttled - before, paced=table.pace.slow)
-                count_round(answer)
-                return answer
+        table = await self._table(order.table)
+        before = table.throttled
+        finished = _finished(order)
+        result = await reserve(table, Round(order.round_id, order.now_ms, order.requests), finished)
+        if finished is not None:
+            table.reservations.drop(finished.inflight_id)
+        answer = _round_result(result, table.throttled - before, paced=table.pace.slow)
+        count_round(answer)
+        return answer
 
     async def _table(self, ref: TableRef) -> Table:
         table = self._tables.get(ref)
@@ -134,10 +115,6 @@ class CommitActivities:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table
         return table
-
-
-def _attempt() -> int:
-    return activity.info().attempt
 
 
 def _finished(order: RoundOrder) -> Finished | None:
@@ -184,5 +161,4 @@ def _round_result(result: ReserveResult, throttled: int, *, paced: bool) -> Roun
         ],
         throttled=throttled,
         paced=paced,
-        attempt=_attempt(),
     )

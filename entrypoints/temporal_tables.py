@@ -12,7 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from activities.table_messages import TableKind, TableStart
+from activities.messages import TableKind, TableStart
 from entrypoints.table_names import TABLE_NAME_MEMO, NameSearch
 from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names

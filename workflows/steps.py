@@ -8,8 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import Message, TableRef
-    from activities.table_messages import CheckpointStart
+    from activities.messages import CheckpointStart, Message, TableRef
     from springline import names
     from workflows.policies import (
         BEFORE_RESERVED_RETRY,

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.table_messages import CheckpointStart, TableKind, TableOrder, TableStart
+    from activities.messages import CheckpointStart, TableKind, TableOrder, TableStart
     from springline import names
     from springline.delta.checkpoints import CheckpointKind, CheckpointResult
     from springline.delta.registry import TableEntry

@@ -13,7 +13,6 @@ import pytest
 from pydantic import BaseModel
 
 import activities.messages
-import activities.table_messages
 import springline.delta.request
 import springline.delta.table_request
 import springline.errors
@@ -30,7 +29,6 @@ from workflows.messages import CommitStart
 
 MODULES = (
     activities.messages,
-    activities.table_messages,
     springline.delta.request,
     springline.delta.table_request,
     springline.errors,

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import uuid_utils
-from temporalio.testing import ActivityEnvironment
 
 from activities.messages import CommitStep, TableRef
 from springline import paths
@@ -27,6 +26,7 @@ from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
+from tests.activities.environment import StepEnvironment
 from tests.checksums import without_checksum
 from tests.damage.workspaces import Remembering
 from tests.recovery.rounds import Rounds
@@ -181,7 +181,7 @@ class _Making:
             coordinator_version=reservation.coordinator_version,
         )
         for activity in (self.process.activities.write_log, self.process.activities.write_marker)[:steps]:
-            await ActivityEnvironment().run(activity, step)
+            await StepEnvironment().run(activity, step)
         return requests
 
     async def made(self, name: str, pending: list[CommitRequest]) -> Tables:

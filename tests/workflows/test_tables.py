@@ -14,8 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from activities.messages import TableRef
-from activities.table_messages import CheckpointStart, TableKind, TableStart
+from activities.messages import CheckpointStart, TableKind, TableRef, TableStart
 from springline import names, paths
 from springline.delta.checkpoints import CheckpointKind, CheckpointResult
 from springline.delta.registry import TableEntry
