@@ -13,7 +13,8 @@ import typer
 
 from springline.cli.documents import Verdict, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
 if TYPE_CHECKING:
     from springline.rebuild.offline import OfflineFold

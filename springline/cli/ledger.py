@@ -16,7 +16,8 @@ from springline.cli.documents import Document, Verdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.delta.keys import check_key
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN, Code, Refused, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
 
 _EXAMPLE = '{"type": "run_triggered", "run_id": "r-1", ...}'

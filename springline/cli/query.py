@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.app import EXIT_INTERRUPTED
 from springline.cli.documents import Listing
 from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.exits import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from springline.published.query import Answer

@@ -43,7 +43,7 @@ class Dev:
 
     def __init__(self, tmp_path: Path, name: str, *options: str) -> None:
         self.out, self.log = tmp_path / f"{name}.json", tmp_path / f"{name}.txt"
-        command = [sys.executable, "-m", "entrypoints.cli", "dev", "--folder", str(tmp_path / "run"), *options]
+        command = [sys.executable, "-m", "springline.cli", "dev", "--folder", str(tmp_path / "run"), *options]
         with self.out.open("w") as stdout, self.log.open("w") as stderr:
             self.process = subprocess.Popen(
                 command, stdout=stdout, stderr=stderr, text=True, cwd=ROOT, start_new_session=True
