@@ -20,8 +20,8 @@ from springline.delta.registry import TableEntry
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
+from workflows.lifecycle import table_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import table_attributes
 
 RESULT_POLL = timedelta(seconds=3)
 """How long one call waits for a run's end before the next asks anew. The server's own 20 s are too long: one in a

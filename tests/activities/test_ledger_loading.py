@@ -12,8 +12,7 @@ from activities import ledger
 from activities.ledger import Loading
 from springline import names
 from springline.sequencer.messages import WorkspaceRef
-from workflows.ledger_messages import LedgerStatus
-from workflows.ledger_status import describe
+from workflows.ledger_messages import LedgerStatus, describe
 
 
 class Told:

@@ -18,8 +18,7 @@ from springline.rebuild.request import RebuildRequest, RebuildView, RunStatus, S
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from workflows.rebuild_messages import RebuildProgress, RebuildResult
-from workflows.rebuild_status import DONE, READING
+from workflows.rebuild_messages import DONE, READING, RebuildProgress, RebuildResult
 
 
 class LocalRebuilds:

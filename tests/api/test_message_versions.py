@@ -20,12 +20,12 @@ import springline.ledger.request
 import springline.rebuild.messages
 import springline.rebuild.request
 import springline.sequencer.messages
+import workflows.commit_messages
 import workflows.ledger_messages
-import workflows.messages
 import workflows.rebuild_messages
 from tests.api.conftest import World
+from workflows.commit_messages import CommitStart
 from workflows.ledger_messages import AppendBatch
-from workflows.messages import CommitStart
 
 MODULES = (
     activities.messages,
@@ -37,7 +37,7 @@ MODULES = (
     springline.rebuild.request,
     springline.sequencer.messages,
     workflows.ledger_messages,
-    workflows.messages,
+    workflows.commit_messages,
     workflows.rebuild_messages,
 )
 """Where everything is that crosses between processes by Temporal."""

@@ -16,7 +16,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from entrypoints.connection import NO_HOOKS, Hooks, TemporalMisconfigured, TemporalUnreachable, connect, load_hooks
 from entrypoints.sandbox import ContextFreeSandbox, ContextMatters, uses_context, workflow_runner
 from springline.config import ConfigurationError
-from workflows.messages import CommitStart
+from workflows.commit_messages import CommitStart
 
 
 class Reversing(PayloadCodec):

@@ -45,8 +45,8 @@ from springline.ledger.request import RefusalReason
 from springline.paths import Scope
 from springline.rebuild.messages import BadEvent, PartRead, RebuildMode, RebuildPlan, ShardFolded, ShardsPlanned
 from springline.rebuild.request import RebuildRequest, RunStatus
+from workflows.lifecycle import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-from workflows.search import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY
 
 SCOPE = Scope("acme", "prod")
 WORKFLOW_ID = "rebuild/acme/prod"

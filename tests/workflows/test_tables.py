@@ -25,7 +25,7 @@ from tests.rows import SCOPE
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults, raises, result_is_lost
 from tests.workflows.runs import scrubbed, until
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 COLUMNS = [{"name": "x", "type": "long"}]
