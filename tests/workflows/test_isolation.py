@@ -278,6 +278,28 @@ async def test_what_is_reserved_is_finished_however_long_it_takes(
     assert versions(await commit) == [1]
 
 
+async def test_an_error_while_a_reserved_version_is_written_is_told_and_the_next_round_finishes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "MANY_SURPRISES", 3)
+
+    async def fails(*_: Any) -> Any:
+        raise KeyError("our inside")
+
+    monkeypatch.setattr(commit_activities, "write_log", fails)
+    first = await bench.stage("first")
+    (outcome,) = await bench.commit(first)
+    assert outcome.refusal is not None
+    assert outcome.refusal.code is Code.INTERNAL
+    assert "KeyError" in outcome.refusal.message
+    assert "our inside" not in outcome.refusal.message
+    monkeypatch.undo()
+    assert (await bench.commit_one(await bench.stage("second"))).version == 2
+    (again,) = await bench.commit(first)
+    assert again.replayed
+    assert versions([again]) == [1]
+
+
 async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_comes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
