@@ -32,7 +32,7 @@ from springline import names
 from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.paths import InvalidPath
 from springline.storage.port import StoreMisconfigured, StoreRetry, StoreUnknown
-from springline.storage.turns import long_job
+from springline.storage.threads import long_job
 
 F = TypeVar("F", bound=Callable[..., Any])
 

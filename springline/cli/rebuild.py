@@ -15,8 +15,7 @@ from springline.cli.rebuild_progress import Bar
 from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
 from springline.errors import Code, Refusal, Refused, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildView
+from springline.rebuild.messages import RebuildMode, RebuildView
 
 POLL_SECONDS = 0.5
 

@@ -18,7 +18,6 @@ import springline.delta.table_request
 import springline.errors
 import springline.ledger.request
 import springline.rebuild.messages
-import springline.rebuild.request
 import springline.sequencer.messages
 import workflows.commit_messages
 import workflows.ledger_messages
@@ -34,7 +33,7 @@ MODULES = (
     springline.errors,
     springline.ledger.request,
     springline.rebuild.messages,
-    springline.rebuild.request,
+    springline.rebuild.messages,
     springline.sequencer.messages,
     workflows.ledger_messages,
     workflows.commit_messages,
