@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from springline import paths
 from springline.ledger import events as e
-from springline.ledger.compose import compose_event
-from springline.ledger.envelope import parse_event
+from springline.ledger.envelope import compose_event, parse_event
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from springline.ledger import events as e
-from springline.ledger.canonical import canonical_json
-from springline.ledger.compose import compose_event
+from springline.ledger.envelope import compose_event
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.identifiers import (
     attempt_id,
@@ -21,13 +20,15 @@ from springline.ledger.identifiers import (
     backfill_run_key,
     dispatch_id,
     dispatch_task_id,
+    heartbeat_timer_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     schedule_run_key,
     tick_id,
     timer_task_id,
 )
-from springline.ledger.timer_ids import heartbeat_timer_id, retry_timer_id
+from springline.ledger.json_text import canonical_json
 from springline.ledger.timestamps import format_ms
 
 START_MS: Final = 1_736_899_200_000

@@ -15,8 +15,14 @@ from temporalio.common import WorkflowIDConflictPolicy
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import request_weight, too_heavy
+from springline.ledger.request import (
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    request_weight,
+    too_heavy,
+)
 from springline.paths import Scope
 from springline.requests.brief import Brief
 from springline.requests.coalescer import DEADLINE_S, Counts, Kind, RequestCoalescer
@@ -35,7 +41,7 @@ from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.search import workspace_attributes
 
 FULL_APPEND_BYTES = 256 * 1024
-"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.weight`)."""
+"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""
 FULL_INGEST_PATHS = MAX_BATCH_PATHS // 4
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from springline.ledger.compose import payload_from
+from springline.ledger.envelope import payload_from
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.keys import derived_key

@@ -8,8 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    MAX_ROUND_EVENTS,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    payload_bytes,
+)
 from springline.rebuild.messages import SwitchOrder
 from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, SwitchOutcome
 

@@ -25,8 +25,8 @@ from springline.ledger.request import (
     IngestRequest,
     NewEvent,
     VisibilityStatus,
+    ingest_out_of_bounds,
 )
-from springline.ledger.weight import ingest_out_of_bounds
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 

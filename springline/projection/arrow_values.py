@@ -20,14 +20,14 @@ def values_of(array: pa.Array) -> list[Value]:
         return []
     if isinstance(array, pa.DictionaryArray):
         return _by_dictionary(array)
-    values = _values(array)
+    values = _plain_values(array)
     if not array.null_count:
         return values
     present = _numbers(pc.cast(array.is_valid(), pa.uint8()), "B")
     return [value if there else None for value, there in zip(values, present, strict=True)]
 
 
-def _values(array: pa.Array) -> list[Any]:
+def _plain_values(array: pa.Array) -> list[Any]:
     """Return the values with anything in the place of nulls."""
     if pa.types.is_string(array.type):
         return _strings(array)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from springline.errors import InvariantViolated
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.ledger.keys import event_type_of_legacy_key
 from springline.projection.arrow_values import values_of
 from springline.projection.enums import ALLOWED, READ_AS

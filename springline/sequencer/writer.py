@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 from springline.errors import InvariantViolated
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.paths import canonical_ulid_event
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore

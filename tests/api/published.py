@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from springline.ledger.compose import compose_event, payload_from
+from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.event_ids import nth_event_id
 from springline.paths import Scope
 from springline.projection.config import FoldConfig

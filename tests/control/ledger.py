@@ -7,8 +7,7 @@ from typing import Any
 
 from springline.control.admission import RoundVerdict, judge_round
 from springline.errors import Refusal
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import Event, parse_event
+from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
 from springline.projection.config import FoldConfig

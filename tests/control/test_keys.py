@@ -6,7 +6,7 @@ import pytest
 
 from springline.control.admission.rules import RULES
 from springline.errors import Code
-from springline.ledger.compose import payload_from
+from springline.ledger.envelope import payload_from
 from springline.ledger.events import PAYLOAD_TYPES
 from springline.ledger.keys import derived_key
 from springline.ledger.request import NewEvent

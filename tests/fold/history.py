@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import Event, parse_event
+from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
 from springline.ledger.event_ids import new_event_id
 from springline.projection.state import State
 from tests.fold.support import empty_state

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.projection.config import FoldConfig
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES

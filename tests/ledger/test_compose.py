@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from springline.ledger import events as e
-from springline.ledger.canonical import canonical_json
-from springline.ledger.compose import InvalidPayload, compose_event, payload_from
-from springline.ledger.envelope import parse_event
+from springline.ledger.envelope import InvalidPayload, compose_event, parse_event, payload_from
+from springline.ledger.json_text import canonical_json
 from springline.ledger.keys import derived_key
 from springline.ledger.timestamps import NS_PER_MS
 from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, text_of

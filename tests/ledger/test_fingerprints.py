@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from springline.delta.identity import strict_request_hash
 from springline.ledger import events as e
-from springline.ledger.assets import canonical_asset_key
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import parse_event
+from springline.ledger.envelope import compose_event, parse_event, payload_from
 from springline.ledger.event_ids import event_id_ms, new_event_id, nth_event_id
 from springline.ledger.fingerprints import (
     PlannedTask,
@@ -32,16 +30,23 @@ from springline.ledger.fingerprints import (
     trigger_fingerprint,
 )
 from springline.ledger.identifiers import (
+    TimerName,
     attempt_id,
     backfill_chunk_id,
     backfill_run_key,
     callback_task_id,
+    canonical_asset_key,
+    canonical_partition,
+    cron_timer_id,
     dispatch_id,
     dispatch_task_id,
+    heartbeat_timer_id,
     manual_schedule_run_key,
     manual_tick_id,
     parse_callback_task_id,
+    parse_timer_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     run_key_conflict_id,
     schedule_run_key,
@@ -50,14 +55,6 @@ from springline.ledger.identifiers import (
     timer_task_id,
 )
 from springline.ledger.keys import UNKNOWN_KEY, correlation_of, derived_key, sha256_hex
-from springline.ledger.partitions import canonical_partition
-from springline.ledger.timer_ids import (
-    TimerName,
-    cron_timer_id,
-    heartbeat_timer_id,
-    parse_timer_id,
-    retry_timer_id,
-)
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
 from springline.projection.state import State

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from springline.ledger.compose import compose_event, payload_from
+from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.event_ids import RANDOM_BITS, new_event_id, nth_event_id
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event

@@ -7,7 +7,7 @@ from springline.control.admission.keys import given_key
 from springline.control.admission.refusals import invalid, value_at
 from springline.control.admission.rules import CHECKS
 from springline.control.admission.texts import check_text, check_texts
-from springline.ledger.compose import InvalidPayload, payload_from
+from springline.ledger.envelope import InvalidPayload, payload_from
 from springline.ledger.request import MAX_REQUEST_EVENTS, AppendRequest, NewEvent
 
 

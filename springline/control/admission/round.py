@@ -14,8 +14,7 @@ from springline.control.admission.keys import repeated
 from springline.control.admission.refusals import conflict, invalid, key_in_use, too_large
 from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
 from springline.errors import Refusal, Refused
-from springline.ledger.compose import InvalidPayload, compose_event
-from springline.ledger.envelope import Event, parse_event
+from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event
 from springline.ledger.event_ids import event_id_ms, nth_event_id
 from springline.ledger.events import Payload
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from springline.control.admission.cases import Case, Ruling, Write
 from springline.ledger.events import TimerEnqueued, TimerFired, TimerRequested
-from springline.ledger.timer_ids import parse_timer_id
+from springline.ledger.identifiers import parse_timer_id
 from springline.projection.state import State
 
 

@@ -21,11 +21,11 @@ from springline.ledger.identifiers import (
     dispatch_id,
     dispatch_task_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     schedule_run_key,
     tick_id,
 )
-from springline.ledger.timer_ids import retry_timer_id
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from springline.projection.rows import TaskRow
     from springline.projection.state import State
 
-_OUTCOMES: Final = {"succeeded": "SUCCEEDED", "failed": "FAILED", "skipped": "SKIPPED", "cancelled": "CANCELLED"}
+_ENDS: Final = {
+    "succeeded": "SUCCEEDED",
+    "failed": "FAILED",
+    "skipped": "SKIPPED",
+    "cancelled": "CANCELLED",
+}
 
 
 def record_attempt(
@@ -38,7 +43,7 @@ def record_attempt(
         row,
         last_attempt_run_id=task.run_id,
         last_attempt_at=at_ms,
-        last_attempt_outcome=_OUTCOMES[data.outcome],
+        last_attempt_outcome=_ENDS[data.outcome],
         row_version=event_id,
     )
     if task.state == SUCCEEDED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from springline.ledger.events import TimerEnqueued, TimerFired, TimerRequested
-from springline.ledger.timer_ids import parse_timer_id
+from springline.ledger.identifiers import parse_timer_id
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.catalog import add_pending
 from springline.projection.fold.states import FIRED, RETRY_WAIT, SCHEDULED
