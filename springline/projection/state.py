@@ -18,8 +18,7 @@ from springline.ledger.envelope import Event
 from springline.projection import rows as r
 from springline.projection import schema
 from springline.projection.config import FoldConfig
-from springline.projection.expiry import RunExpiry
-from springline.projection.families import Families
+from springline.projection.families import Families, RunExpiry
 from springline.projection.fold.loop import EventOutcome, fold_all, fold_event
 from springline.projection.schema import Key, Row, Table
 from springline.projection.stored import StoredRows

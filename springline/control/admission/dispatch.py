@@ -8,7 +8,7 @@ from springline.control.admission.runs import is_cancelled
 from springline.control.admission.tasks import check_attempt, refuse_finished, task_of
 from springline.ledger.events import DispatchEnqueued, DispatchRequested
 from springline.ledger.identifiers import dispatch_id
-from springline.projection.fold.states import BLOCKED, READY, RETRY_WAIT, RUNNING
+from springline.projection.schema import BLOCKED, READY, RETRY_WAIT, RUNNING
 from springline.projection.state import State
 
 _LATER = "Dispatch the attempt after it."

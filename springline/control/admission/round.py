@@ -19,7 +19,7 @@ from springline.ledger.event_ids import event_id_ms, nth_event_id
 from springline.ledger.events import Payload
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import canonical_ledger_event
-from springline.projection.fold.retention import advance_frontier
+from springline.projection.fold.loop import advance_frontier
 from springline.projection.schema import IDEMPOTENCY_KEYS
 from springline.projection.state import State
 

@@ -7,7 +7,7 @@ from springline.control.admission.cases import Case, Ruling, Write
 from springline.control.admission.sensors import check_run_key
 from springline.ledger.events import BackfillRef, RunRequested, ScheduleRef, SensorRef
 from springline.ledger.identifiers import run_id_of_key
-from springline.projection.fold.sensors import STALE_STATUS
+from springline.projection.fold.automation import STALE_STATUS
 from springline.projection.state import State
 
 

@@ -11,9 +11,8 @@ from springline.control.admission.refusals import invalid
 from springline.control.admission.texts import check_addressable
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
 from springline.ledger.keys import derived_key
-from springline.projection.expiry import FINISHED_RUN
-from springline.projection.fold.states import CANCELLED, FINISHED_TASK, RUNNING
 from springline.projection.rows import RunRow
+from springline.projection.schema import CANCELLED, FINISHED_RUN, FINISHED_TASK, RUNNING
 from springline.projection.state import State
 
 SEQUENCER = "springline"

@@ -14,8 +14,7 @@ from springline.ledger.events import (
     TickTriggered,
 )
 from springline.ledger.keys import derived_key
-from springline.projection.fold.values import json_or_none
-from springline.projection.rows import ScheduleRow
+from springline.projection.rows import ScheduleRow, json_or_none
 from springline.projection.state import State
 
 

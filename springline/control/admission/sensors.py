@@ -9,7 +9,7 @@ from springline.control.admission.refusals import invalid
 from springline.control.admission.runs import BACKFILL_RUN_KEYS
 from springline.control.admission.texts import check_addressable
 from springline.ledger.events import EvalSkippedStaleCursor, RunRequest, RunRequested, SensorEvaluated, SensorRef
-from springline.projection.fold.sensors import STALE_STATUS
+from springline.projection.fold.automation import STALE_STATUS
 from springline.projection.state import State
 
 

@@ -20,8 +20,8 @@ from springline.ledger.events import (
     TaskStarted,
 )
 from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
-from springline.projection.fold.states import BLOCKED, FINISHED_TASK, RETRY_WAIT, RUNNING, SUCCEEDED
 from springline.projection.rows import TaskRow
+from springline.projection.schema import BLOCKED, FINISHED_TASK, RETRY_WAIT, RUNNING, SUCCEEDED
 from springline.projection.state import State
 
 MAX_AHEAD_MS = 300_000

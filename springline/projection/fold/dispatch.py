@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from springline.ledger.events import DEFAULT_QUEUE, DispatchEnqueued, DispatchRequested
-from springline.projection.fold.states import (
+from springline.projection.rows import DispatchRow
+from springline.projection.schema import (
     CREATED,
     DISPATCHED,
     FINISHED_TASK,
@@ -16,7 +17,6 @@ from springline.projection.fold.states import (
     RETRY_WAIT,
     RUNNING,
 )
-from springline.projection.rows import DispatchRow
 
 if TYPE_CHECKING:
     from springline.projection.rows import TaskRow

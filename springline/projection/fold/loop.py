@@ -1,4 +1,7 @@
-"""The loop: each event once, in the order of ids (docs/events.md#fold-loop)."""
+"""The loop: each event once, in the order of ids, and before it what ends by age.
+
+See docs/events.md#fold-loop, docs/events.md#fold-retention.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from springline.ledger import events as e
+from springline.ledger.event_ids import event_id_ms
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
-from springline.projection.fold import (
-    backfills,
-    dispatch,
-    run_requests,
-    runs,
-    schedules,
-    sensors,
-    tasks,
-    timers,
-)
-from springline.projection.fold.retention import advance_frontier
+from springline.projection.fold import automation, dispatch, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
+from springline.projection.schema import Key
+from springline.projection.tables import GroupedTable, RowTable
 
 if TYPE_CHECKING:
     from springline.ledger.envelope import Event
@@ -59,13 +55,13 @@ _HANDLERS: Final[dict[type, Handler]] = {
     e.TimerRequested: timers.timer_requested,
     e.TimerEnqueued: timers.timer_enqueued,
     e.TimerFired: timers.timer_fired,
-    e.ScheduleDefinitionUpserted: schedules.schedule_definition_upserted,
-    e.ScheduleTicked: schedules.schedule_ticked,
-    e.SensorEvaluated: sensors.sensor_evaluated,
-    e.RunRequested: run_requests.run_requested,
-    e.BackfillCreated: backfills.backfill_created,
-    e.BackfillChunkPlanned: backfills.backfill_chunk_planned,
-    e.BackfillStateChanged: backfills.backfill_state_changed,
+    e.ScheduleDefinitionUpserted: automation.schedule_definition_upserted,
+    e.ScheduleTicked: automation.schedule_ticked,
+    e.SensorEvaluated: automation.sensor_evaluated,
+    e.RunRequested: automation.run_requested,
+    e.BackfillCreated: automation.backfill_created,
+    e.BackfillChunkPlanned: automation.backfill_chunk_planned,
+    e.BackfillStateChanged: automation.backfill_state_changed,
 }
 _OF_A_RUN: Final = frozenset(
     {
@@ -143,3 +139,38 @@ def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
 
 _TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in _HANDLERS}
 """Names of event types, by themselves: one string for all rows instead of one for each."""
+
+MS_PER_DAY: Final = 86_400_000
+KEPT_DAYS: Final = 30
+"""How long evaluations and idempotency keys are kept."""
+
+
+def advance_frontier(state: State, event_id: str) -> None:
+    """Move the frontier to the time in an event's id, if it has one that is later, and delete what is too old."""
+    now_ms = event_id_ms(event_id)
+    if now_ms is None or (state.frontier_ms is not None and now_ms <= state.frontier_ms):
+        return
+    state.frontier_ms = now_ms
+    for table in state.aging:
+        table.remove_before(now_ms - KEPT_DAYS * MS_PER_DAY)
+    if state.expiry is not None and state.config.retention_days is not None:
+        limit_ms = now_ms - state.config.retention_days * MS_PER_DAY
+        for run_id in state.expiry.take_expired(state.families, limit_ms):
+            _expire(state, run_id)
+
+
+def _expire(state: State, run_id: str) -> None:
+    """Delete a run with all that names it, and its run keys with their conflicts."""
+    state.families.remove(run_id)
+    run_keys = _group(state.run_keys, run_id)
+    for run_key in run_keys:
+        for conflict in _group(state.conflicts, str(run_key)):
+            state.conflicts.remove(conflict)
+        state.run_keys.remove(run_key)
+    for table in (state.timers, state.outbox):
+        for key in _group(table, run_id):
+            table.remove(key)
+
+
+def _group(table: RowTable[Any], group: str) -> tuple[Key, ...]:
+    return table.in_group(group) if isinstance(table, GroupedTable) else ()

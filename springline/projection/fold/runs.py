@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, TaskDefinition
-from springline.projection.expiry import FINISHED_RUN
-from springline.projection.fold.states import (
+from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow, json_or_none
+from springline.projection.schema import (
     BLOCKED,
     CANCELLED,
     FAILED,
+    FINISHED_RUN,
     FINISHED_TASK,
     READY,
     RUNNING,
@@ -21,8 +22,6 @@ from springline.projection.fold.states import (
     SUCCEEDED,
     TRIGGERED,
 )
-from springline.projection.fold.values import json_or_none
-from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow
 
 if TYPE_CHECKING:
     from springline.projection.families import Family

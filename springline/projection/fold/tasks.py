@@ -1,8 +1,14 @@
-"""Tasks: started, alive, finished, and their outputs visible (docs/events.md#fold-tasks)."""
+"""Tasks: started, alive, finished, and what that means for those that wait for them, and for partitions.
+
+See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#fold-partitions.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from springline.ledger.event_ids import event_id_ms
 from springline.ledger.events import (
@@ -13,21 +19,23 @@ from springline.ledger.events import (
     TaskStarted,
 )
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
-from springline.projection.fold.dependencies import propagate, satisfy
-from springline.projection.fold.partitions import record_attempt
 from springline.projection.fold.runs import count_task
-from springline.projection.fold.states import (
+from springline.projection.rows import EdgeRow, PartitionRow, lineage_ref, ms_or_none
+from springline.projection.schema import (
+    BLOCKED,
     CANCELLED,
     FAILED,
     FINISHED_TASK,
+    READY,
     RETRY_WAIT,
     RUNNING,
     SKIPPED,
     SUCCEEDED,
+    SUCCESS,
 )
-from springline.projection.fold.values import lineage_ref, ms_or_none
 
 if TYPE_CHECKING:
+    from springline.projection.families import Family
     from springline.projection.rows import TaskRow
     from springline.projection.state import State
 
@@ -206,3 +214,114 @@ def _set_visibility(task: TaskRow, visibility: str, published_at: str | None, er
         task.published_at = at_ms if published_at is None else ms_or_none(published_at)
     elif visibility == "failed":
         task.publish_error = error
+
+
+def satisfy(state: State, family: Family, run_id: str, upstream: str, attempt: int, event_id: str, at_ms: int) -> None:
+    """Satisfy the edges of a task that succeeded; what waited for nothing else becomes ready."""
+    edges = family.edges.get(upstream)
+    if edges is None:
+        return
+    families = state.families
+    for downstream, edge in list(edges.items()):
+        families.put_edge(family, EdgeRow(run_id, upstream, downstream, True, SUCCESS, at_ms, attempt, event_id))
+        task = family.tasks.get(downstream)
+        if edge.satisfied or task is None:
+            continue
+        families.keep_task(task)
+        task.deps_satisfied_count += 1
+        if task.deps_satisfied_count == task.deps_total and task.state == BLOCKED:
+            task.state = READY
+            task.ready_at = at_ms
+            task.row_version = event_id
+
+
+def propagate(
+    state: State, family: Family, run_id: str, task_key: str, resolution: str, event_id: str, at_ms: int
+) -> None:
+    """Resolve the edges of a task that failed, was skipped or cancelled, and end what waited for it, in turn."""
+    families = state.families
+    ended = deque([(task_key, resolution)])
+    while ended:
+        upstream, current = ended.popleft()
+        for downstream in list(family.edges.get(upstream, ())):
+            families.put_edge(family, EdgeRow(run_id, upstream, downstream, False, current, at_ms, None, event_id))
+            task = family.tasks.get(downstream)
+            if task is None or task.state in FINISHED_TASK:
+                continue
+            families.keep_task(task)
+            task.state = CANCELLED if current == CANCELLED else SKIPPED
+            task.row_version = event_id
+            if family.run is not None:
+                count_task(state, family.run, task.state, event_id, at_ms)
+            ended.append((downstream, task.state))
+
+
+_ENDS: Final = {
+    "succeeded": "SUCCEEDED",
+    "failed": "FAILED",
+    "skipped": "SKIPPED",
+    "cancelled": "CANCELLED",
+}
+
+
+def record_attempt(
+    state: State,
+    task: TaskRow,
+    data: TaskFinished | TaskCompletionRecorded,
+    partition: str,
+    event_id: str,
+    at_ms: int,
+) -> None:
+    """Record an attempt that ended for the event's asset and partition, and what it materialized.
+
+    `task` is the attempt's, as it is after its end.
+    """
+    asset = data.asset_key or ""
+    key = (asset, partition)
+    row = state.partitions.rows.get(key)
+    if row is None:
+        row = _placeholder(state, asset, partition)
+    row = replace(
+        row,
+        last_attempt_run_id=task.run_id,
+        last_attempt_at=at_ms,
+        last_attempt_outcome=_ENDS[data.outcome],
+        row_version=event_id,
+    )
+    if task.state == SUCCEEDED:
+        row = replace(
+            row,
+            last_materialization_run_id=task.run_id,
+            last_materialization_at=at_ms,
+            last_materialization_code_version=data.code_version,
+            stale_since=None,
+            stale_reason_code=None,
+            delta_table=task.delta_table,
+            delta_version=task.delta_version,
+            delta_partition=task.delta_partition,
+            execution_lineage_ref=task.execution_lineage_ref,
+        )
+    state.partitions.put(key, row)
+
+
+def _placeholder(state: State, asset: str, partition: str) -> PartitionRow:
+    return PartitionRow(
+        tenant_id=state.config.tenant,
+        workspace_id=state.config.workspace,
+        asset_key=asset,
+        partition_key=partition,
+        last_materialization_run_id=None,
+        last_materialization_at=None,
+        last_materialization_code_version=None,
+        last_attempt_run_id=None,
+        last_attempt_at=None,
+        last_attempt_outcome=None,
+        stale_since=None,
+        stale_reason_code=None,
+        partition_values=None,
+        delta_table=None,
+        delta_version=None,
+        delta_partition=None,
+        execution_lineage_ref=None,
+        row_version="",
+    )

@@ -12,8 +12,8 @@ from springline.ledger.events import TimerEnqueued, TimerFired, TimerRequested
 from springline.ledger.identifiers import parse_timer_id
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.catalog import add_pending
-from springline.projection.fold.states import FIRED, RETRY_WAIT, SCHEDULED
 from springline.projection.rows import TimerRow
+from springline.projection.schema import FIRED, RETRY_WAIT, SCHEDULED
 
 if TYPE_CHECKING:
     from springline.projection.state import State
