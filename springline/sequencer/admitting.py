@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from springline.commit.recent import Recent
-from springline.control.admission import RoundVerdict, judge_round
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from springline.control.admission import RoundVerdict, judge_round
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Refusal
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
 from springline.ledger.event_ids import new_event_id

@@ -8,10 +8,19 @@ from datetime import date, timedelta
 from hashlib import sha256
 from typing import Final
 
-from springline.control.admission.cases import Case, Completion, Draft, Repeats, Write
+from springline.control.admission.cases import (
+    Case,
+    Completion,
+    Draft,
+    Repeats,
+    Write,
+    conflict,
+    invalid,
+    key_in_use,
+    repeated,
+    too_large,
+)
 from springline.control.admission.drafts import drafts_of
-from springline.control.admission.keys import repeated
-from springline.control.admission.refusals import conflict, invalid, key_in_use, too_large
 from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
 from springline.errors import Refusal, Refused
 from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event

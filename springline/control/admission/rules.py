@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from springline.control.admission import (
-    backfills,
-    dispatch,
-    plans,
-    run_requests,
-    runs,
-    schedules,
-    sensors,
-    tasks,
-    timers,
-)
+from springline.control.admission import automation, dispatch, runs, tasks
 from springline.control.admission.cases import Check, Missed, Rule
 from springline.ledger import events as e
 from springline.ledger.events import Payload
@@ -22,19 +12,19 @@ from springline.ledger.keys import derived_key
 
 CHECKS: Final[dict[type, Check]] = {
     e.RunTriggered: runs.check_run,
-    e.PlanCreated: plans.check_plan,
+    e.PlanCreated: runs.check_plan,
     e.TaskStarted: tasks.check_attempt,
     e.TaskHeartbeat: tasks.check_heartbeat,
     e.TaskFinished: tasks.check_attempt,
     e.TaskCompletionRecorded: tasks.check_attempt,
     e.TaskOutputVisibilityChanged: tasks.check_attempt,
     e.DispatchRequested: dispatch.check_dispatch,
-    e.ScheduleDefinitionUpserted: schedules.check_definition,
-    e.ScheduleTicked: schedules.check_tick,
-    e.SensorEvaluated: sensors.check_evaluation,
-    e.RunRequested: run_requests.check_run_request,
-    e.BackfillCreated: backfills.check_backfill,
-    e.BackfillChunkPlanned: backfills.check_chunk,
+    e.ScheduleDefinitionUpserted: automation.check_definition,
+    e.ScheduleTicked: automation.check_tick,
+    e.SensorEvaluated: automation.check_evaluation,
+    e.RunRequested: automation.check_run_request,
+    e.BackfillCreated: automation.check_backfill,
+    e.BackfillChunkPlanned: automation.check_chunk,
 }
 """Checks of a payload by itself, for the types that have one."""
 
@@ -49,16 +39,16 @@ RULES: Final[dict[type, Rule]] = {
     e.TaskOutputVisibilityChanged: tasks.admit_visibility,
     e.DispatchRequested: dispatch.admit_dispatch,
     e.DispatchEnqueued: dispatch.admit_sent,
-    e.TimerRequested: timers.admit_timer,
-    e.TimerEnqueued: timers.admit_timer_news,
-    e.TimerFired: timers.admit_timer_news,
-    e.ScheduleDefinitionUpserted: schedules.admit_definition,
-    e.ScheduleTicked: schedules.admit_tick,
-    e.SensorEvaluated: sensors.admit_evaluation,
-    e.RunRequested: run_requests.admit_run_request,
-    e.BackfillCreated: backfills.admit_backfill,
-    e.BackfillChunkPlanned: backfills.admit_chunk,
-    e.BackfillStateChanged: backfills.admit_state_change,
+    e.TimerRequested: dispatch.admit_timer,
+    e.TimerEnqueued: dispatch.admit_timer_news,
+    e.TimerFired: dispatch.admit_timer_news,
+    e.ScheduleDefinitionUpserted: automation.admit_definition,
+    e.ScheduleTicked: automation.admit_tick,
+    e.SensorEvaluated: automation.admit_evaluation,
+    e.RunRequested: automation.admit_run_request,
+    e.BackfillCreated: automation.admit_backfill,
+    e.BackfillChunkPlanned: automation.admit_chunk,
+    e.BackfillStateChanged: automation.admit_state_change,
 }
 """Rules on the state before the event, for every type."""
 
@@ -82,5 +72,5 @@ def with_defaults(data: Payload, now_ms: int) -> Payload:
 def key_of(data: Payload, event_id: str) -> str:
     """Return the key of an event that is given none."""
     if isinstance(data, e.ScheduleDefinitionUpserted):
-        return schedules.definition_key(data, event_id)
+        return automation.definition_key(data, event_id)
     return derived_key(data)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from springline.control.admission.cases import Case, Completion, Ruling, Write
-from springline.control.admission.keys import repair_key
-from springline.control.admission.refusals import invalid
+from springline.control.admission.cases import Case, Completion, Ruling, Write, invalid, repair_key
 from springline.control.admission.runs import is_cancelled
 from springline.ledger.events import (
     DispatchRequested,
