@@ -10,7 +10,6 @@ from temporalio import activity
 
 from activities.metrics import count_failed, timed
 from springline import names
-from springline.ledger.event_ids import event_id_ms
 from springline.sequencer.messages import (
     AdmitOrder,
     Admitted,
@@ -22,6 +21,7 @@ from springline.sequencer.messages import (
     WorkspaceRef,
 )
 from springline.storage.port import StoreError, StoreUnknown
+from springline.ulids import ulid_time_ms
 
 _REFUSED_TEXT = "Events refused, by reason."
 
@@ -39,7 +39,7 @@ class Lag:
 
     def __init__(self, order: FoldOrder | PublishOrder) -> None:
         pending = order.round
-        first = None if pending.foreign or pending.first_event_id is None else event_id_ms(pending.first_event_id)
+        first = None if pending.foreign or pending.first_event_id is None else ulid_time_ms(pending.first_event_id)
         self._workspace = order.workspace
         self._events = pending.events
         self._since_ms = order.now_ms if first is None else first

@@ -17,7 +17,6 @@ import pyarrow as pa
 from springline import paths
 from springline.ledger import events as e
 from springline.ledger.envelope import compose_event, parse_event
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
@@ -45,6 +44,7 @@ from springline.published.manifest import (
 )
 from springline.published.merge import limits_for
 from springline.storage.port import IfAbsent, ObjectStore, Stored
+from springline.ulids import RANDOM_BITS, new_ulid
 
 TASKS_OF_A_RUN: Final = 5
 EVENTS_OF_A_RUN: Final = 4 + 2 * TASKS_OF_A_RUN
@@ -85,7 +85,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
         extended = await extend_index(store, index, accepted)
         index, artifact = extended.index, extended.artifact
     written: list[WrittenTable] = []
-    snapshot_id = new_event_id(None, START_MS, 1)
+    snapshot_id = new_ulid(None, START_MS, 1)
     for name, table in TABLES.items():
         data = encode_arrow(table, sorted_by_key(table, pa.concat_tables(tables.pop(name))))
         org = scope.tenant if name == CATALOG_RUN_INDEX.name else None
@@ -97,7 +97,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     template = Manifest(
         manifest_id=NO_MANIFEST,
         schema_version=SCHEMA_VERSION,
-        revision_ulid=new_event_id(None, START_MS, 2),
+        revision_ulid=new_ulid(None, START_MS, 2),
         published_at=at,
         watermarks=Watermarks(last, last, last, canonical_ulid_event(last), at),
         base_snapshot=BaseSnapshot(
@@ -137,7 +137,7 @@ def _bodies(
         under_way = number >= runs - 100
         for place, template in enumerate(templates[:-1] if under_way else templates):
             now = at_ms + 40 * place
-            last = new_event_id(last or None, now, rnd.getrandbits(RANDOM_BITS))
+            last = new_ulid(last or None, now, rnd.getrandbits(RANDOM_BITS))
             body = (
                 template.replace(_RUN, run_id)
                 .replace(_KEY, key)

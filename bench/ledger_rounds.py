@@ -12,7 +12,6 @@ from typing import Any
 from bench.ledger_cells import Cell, Source
 from bench.ledger_run import CONFIG, SCOPE, WrongState
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import new_event_id
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
@@ -23,6 +22,7 @@ from springline.storage.faults import FaultyStore
 from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 
 NOW_MS = 1_900_000_000_000
 WORKSPACE = WorkspaceRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace)
@@ -120,4 +120,4 @@ class _Run:
         return seconds
 
     def _ulid(self) -> str:
-        return new_event_id(None, NOW_MS, next(self._numbers))
+        return new_ulid(None, NOW_MS, next(self._numbers))

@@ -13,7 +13,6 @@ from typing import Final
 
 from springline.ledger import events as e
 from springline.ledger.envelope import compose_event
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.identifiers import (
     attempt_id,
     backfill_chunk_id,
@@ -30,6 +29,7 @@ from springline.ledger.identifiers import (
 )
 from springline.ledger.json_text import canonical_json
 from springline.ledger.timestamps import format_ms
+from springline.ulids import RANDOM_BITS, new_ulid
 
 START_MS: Final = 1_736_899_200_000
 """2025-01-15T00:00:00Z: when the ledgers begin."""
@@ -71,7 +71,7 @@ class _Workload:
             now += int(self._random.expovariate(1 / self._gap))
             while self._waiting and self._waiting[0][0] <= now:
                 at_ms, _, payload = heapq.heappop(self._waiting)
-                last = new_event_id(last, at_ms, self._random.getrandbits(RANDOM_BITS))
+                last = new_ulid(last, at_ms, self._random.getrandbits(RANDOM_BITS))
                 yield self._body(last, at_ms - self._random.randrange(15), payload)
 
     def _at(self, at_ms: int, payload: e.Payload | None) -> None:
@@ -108,7 +108,7 @@ class _Workload:
         elif kind < 0.42:
             self._backfilled(number, now)
         else:
-            run_id = f"run_{new_event_id(None, now, self._random.getrandbits(RANDOM_BITS))}"
+            run_id = f"run_{new_ulid(None, now, self._random.getrandbits(RANDOM_BITS))}"
             self._run(now, run_id, None, e.ManualTrigger(user_id=f"user-{number % 7}@example.com"))
 
     def _scheduled(self, now: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from springline.ledger.event_ids import event_id_ms
 from springline.paths import event_id_from_ledger_path
+from springline.ulids import ulid_time_ms
 from workflows.ledger_messages import DeferredPath
 
 AHEAD_MS = 5 * 60 * 1000
@@ -30,7 +30,7 @@ class Deferred:
         for path in paths:
             if len(self._due) < MAX_DEFERRED:
                 event_id = event_id_from_ledger_path(path)
-                made = None if event_id is None else event_id_ms(event_id)
+                made = None if event_id is None else ulid_time_ms(event_id)
                 self._due[path] = None if made is None else made - AHEAD_MS
 
     def take_due(self, now_ms: int) -> list[str]:

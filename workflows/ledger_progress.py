@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from springline.ledger.event_ids import event_id_ms
 from springline.ledger.request import AppendOutcome, IngestOutcome, VisibilityStatus
 from springline.sequencer.messages import Folded, Head, PendingRound
+from springline.ulids import ulid_time_ms
 from workflows.ledger_messages import LedgerRetry, LedgerRound
 from workflows.ledger_queue import AppendTicket, IngestTicket
 
@@ -51,7 +51,7 @@ class Accepted:
 def found_pending(pending: PendingRound, now_ms: int) -> Accepted:
     """Return a round that somebody else left, accepted when its first own event was made."""
     first = None if pending.foreign else pending.first_event_id
-    made = None if first is None else event_id_ms(first)
+    made = None if first is None else ulid_time_ms(first)
     return Accepted(pending, now_ms if made is None else made, found_pending=True)
 
 

@@ -10,7 +10,6 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.ledger.event_ids import RANDOM_BITS, new_event_id
     from springline.rebuild.messages import StateSwitched, SwitchOrder, SwitchStateOrder
     from springline.sequencer.messages import (
         AdmitForeignOrder,
@@ -29,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         RoundStep,
         WorkspaceRef,
     )
+    from springline.ulids import RANDOM_BITS, new_ulid
     from workflows.ledger_messages import GarbageStart
     from workflows.ledger_queue import AppendTicket, IngestTicket
     from workflows.policies import (
@@ -50,7 +50,7 @@ def now_ms() -> int:
 
 def fresh_ulid(after: str | None = None) -> str:
     """Return a canonical ULID of workflow time and workflow randomness, above `after`; `ValueError` if none is."""
-    return new_event_id(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
+    return new_ulid(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
 
 
 async def open_ledger(workspace: WorkspaceRef) -> Opened:

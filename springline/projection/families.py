@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, cast
 
-from springline.ledger.event_ids import event_id_ms
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
 from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, FINISHED_RUN, RUNS, TASKS
 from springline.projection.stored import StoredRows
+from springline.ulids import ulid_time_ms
 
 
 class Family:
@@ -247,7 +247,7 @@ def age_reference_ms(run: RunRow) -> int:
 
 
 def _age_reference_ms(row_version: str, triggered_at: int, completed_at: int | None) -> int:
-    stamped = event_id_ms(row_version)
+    stamped = ulid_time_ms(row_version)
     if stamped is not None:
         return stamped
     return triggered_at if completed_at is None else completed_at

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from springline import paths
-from springline.ledger.event_ids import event_id_ms
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.layers import AnyLayer, Deletions, Layer
@@ -33,6 +32,7 @@ from springline.storage.offload import in_thread
 from springline.storage.parallel import READS_TOGETHER, each
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
+from springline.ulids import ulid_time_ms
 
 T = TypeVar("T")
 
@@ -304,7 +304,7 @@ async def _adopt(store: ObjectStore, manifest: Manifest, config: FoldConfig, con
             state.load_rows(name, rows[name].values())
         state.last_event_id = last or ""
         if state.prunes and last is not None:
-            state.frontier_ms = event_id_ms(last)
+            state.frontier_ms = ulid_time_ms(last)
         state.accept()
         return LoadedState(state, Digest.of({name: state.rows(name) for name in TABLES}))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from springline.errors import Code, refused
-from springline.ledger.event_ids import is_canonical
 from springline.paths import (
     InvalidPath,
     ObjectPath,
@@ -33,6 +32,7 @@ from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.ulids import is_canonical_ulid
 
 NAMED = 20
 """How many names that were passed over a summary holds."""
@@ -194,7 +194,7 @@ async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *
         event_id = event_id_from_ledger_path(name)
         if event_id is None:
             found.pass_over(name, "no event and no segment", show=False)
-        elif not is_canonical(event_id):
+        elif not is_canonical_ulid(event_id):
             found.pass_over(name, "its id is no canonical ULID")
         elif name != _canonical(event_id):
             found.pass_over(name, "it does not lie under the event's one name")

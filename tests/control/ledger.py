@@ -8,11 +8,11 @@ from typing import Any
 from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Refusal
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES
 from springline.projection.state import State
+from springline.ulids import new_ulid
 
 START_MS = 1_736_935_200_000
 """2025-01-15T10:00:00Z."""
@@ -96,7 +96,7 @@ class Ledger:
         return state
 
     def _next_id(self) -> str:
-        return new_event_id(self.state.last_event_id or None, self.now_ms, 7)
+        return new_ulid(self.state.last_event_id or None, self.now_ms, 7)
 
     def task(self, key: str = "a", run: str = "r") -> str:
         """Return the state of a task."""

@@ -9,10 +9,10 @@ import pytest
 
 from springline.errors import Code
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import is_canonical, nth_event_id
 from springline.ledger.request import AppendRequest, EventOutcome
 from springline.projection.config import FoldConfig
 from springline.projection.state import State
+from springline.ulids import is_canonical_ulid, nth_ulid
 from tests.control.ledger import APPLIED, DUPLICATE, START_MS, Ledger, request, snapshot
 from tests.control.payloads import cancelled, finished, planned, started, triggered
 
@@ -23,8 +23,8 @@ def test_events_get_consecutive_ids_and_exact_bytes() -> None:
     ledger = Ledger()
     verdict = ledger.judge([request(triggered(), planned(a="")), request(started())])
     first = verdict.events[0].event_id
-    assert is_canonical(first)
-    assert [one.event_id for one in verdict.events] == [nth_event_id(first, n) for n in range(3)]
+    assert is_canonical_ulid(first)
+    assert [one.event_id for one in verdict.events] == [nth_ulid(first, n) for n in range(3)]
     for one in verdict.events:
         assert one.sha256 == sha256(one.body).hexdigest()
         assert parse_event(one.body) == one.event
@@ -55,7 +55,7 @@ def test_a_request_sees_those_before_it_and_none_that_was_refused() -> None:
     assert answers[1].refusal.field == "events[3].data.task_key"
     assert [answer.request_id[-1] for answer in answers] == list("01234")
     ids = [one.event_id for answer in answers for one in answer.events]
-    assert ids == [nth_event_id(ids[0], n) for n in range(3)]
+    assert ids == [nth_ulid(ids[0], n) for n in range(3)]
     assert ledger.state.run("r2") is None
     assert snapshot(ledger.state) == snapshot(ledger.refolded())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
-from springline.ledger.event_ids import new_event_id
 from springline.projection.state import State
+from springline.ulids import new_ulid
 from tests.fold.support import empty_state
 from tests.ledgers import TENANT, WORKSPACE
 
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 def ulid(at_ms: int) -> str:
     """Return the event id of an instant."""
-    return new_event_id(None, at_ms, 0)
+    return new_ulid(None, at_ms, 0)
 
 
 def event(data: Object, at_ms: int, key: str | None = None, event_id: str | None = None) -> Event:

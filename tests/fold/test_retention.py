@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from springline.ledger.event_ids import event_id_ms
 from springline.projection.fold.loop import EventOutcome
 from springline.projection.state import State
+from springline.ulids import ulid_time_ms
 from tests.fold.history import T0, Object, cancel, enqueued, event, planned, retry_timer, triggered
 from tests.fold.support import empty_state, events_of, tables_of
 from tests.ledgers import adversarial_ledger, bodies_of
@@ -127,7 +127,7 @@ def test_the_frontier_is_the_greatest_time_of_all_ids(
         for one in events:
             state.fold(one)
             kept.fold(one)
-        times = [ms for one in events if (ms := event_id_ms(one.event_id)) is not None]
+        times = [ms for one in events if (ms := ulid_time_ms(one.event_id)) is not None]
         assert state.frontier_ms == max(times)
         pruned += sum(map(len, tables_of(kept).values())) - sum(map(len, tables_of(state).values()))
     assert pruned > 0

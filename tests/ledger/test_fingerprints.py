@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from springline.delta.identity import strict_request_hash
 from springline.ledger import events as e
 from springline.ledger.envelope import compose_event, parse_event, payload_from
-from springline.ledger.event_ids import event_id_ms, new_event_id, nth_event_id
 from springline.ledger.fingerprints import (
     PlannedTask,
     RerunKind,
@@ -58,6 +57,7 @@ from springline.ledger.keys import UNKNOWN_KEY, correlation_of, derived_key, sha
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
 from springline.projection.state import State
+from springline.ulids import new_ulid, nth_ulid, ulid_time_ms
 from tests.ledger.samples import GOLDEN_DIR
 
 GOLDEN: dict[str, Any] = json.loads((GOLDEN_DIR / "fingerprints.json").read_bytes())
@@ -349,7 +349,7 @@ def test_partitions_of_other_zones_and_types() -> None:
 def test_retry_backoff(vector: dict[str, Any]) -> None:
     """The wait after a failed attempt is a rule of the fold, counted from the time in the event's id."""
     attempt = vector["attempt"]
-    first = new_event_id(None, 1_736_935_200_000, 0)
+    first = new_ulid(None, 1_736_935_200_000, 0)
     history: list[e.Payload] = [
         e.RunTriggered("r", "p", e.ManualTrigger("u"), []),
         e.PlanCreated("r", "p", [e.TaskDefinition("t", [], max_attempts=100)]),
@@ -358,9 +358,9 @@ def test_retry_backoff(vector: dict[str, Any]) -> None:
     ]
     state = State(FoldConfig("acme", "prod"))
     for number, payload in enumerate(history):
-        place = {"event_id": nth_event_id(first, number), "tenant": "acme", "workspace": "prod"}
+        place = {"event_id": nth_ulid(first, number), "tenant": "acme", "workspace": "prod"}
         state.fold(parse_event(compose_event(payload, timestamp_ms=0, **place)))
     task = state.task("r", "t")
     assert task is not None
     assert task.state == vector["state"]
-    assert task.retry_not_before == (event_id_ms(first) or 0) + vector["backoff_seconds"] * 1_000
+    assert task.retry_not_before == (ulid_time_ms(first) or 0) + vector["backoff_seconds"] * 1_000

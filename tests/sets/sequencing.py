@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import IngestOutcome, IngestRequest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -25,6 +24,7 @@ from springline.sequencer.messages import (
 from springline.sequencer.workspace import Sequencer
 from springline.storage.faults import ProcessDied
 from springline.storage.port import ObjectStore
+from springline.ulids import new_ulid
 
 NOW_MS = 1_900_000_000_000
 """Later than all events of the tests, so that none is deferred."""
@@ -120,7 +120,7 @@ class Sequencing:
             self.digest = folded.digest
 
     def _ulid(self) -> str:
-        return new_event_id(None, NOW_MS, next(self._numbers))
+        return new_ulid(None, NOW_MS, next(self._numbers))
 
 
 def in_order(bodies: Iterable[bytes], config: FoldConfig) -> Digest:

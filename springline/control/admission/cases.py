@@ -14,10 +14,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from springline.errors import Code, Refused, refused
 from springline.ledger import events as e
-from springline.ledger.event_ids import is_canonical
 from springline.ledger.events import PAYLOAD_TYPES, Payload
 from springline.ledger.keys import derived_key
 from springline.projection.state import State
+from springline.ulids import is_canonical_ulid
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -207,7 +207,7 @@ def _is_repair(data: Payload, key: str) -> bool:
         return False
     prefix = f"cancel_req:{data.run_id}"
     match = _REPAIR.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
-    return match is not None and is_canonical(match[2])
+    return match is not None and is_canonical_ulid(match[2])
 
 
 def repeated(state: State, data: Payload, key: str, field: str) -> Repeats | None:

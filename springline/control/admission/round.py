@@ -24,13 +24,13 @@ from springline.control.admission.drafts import drafts_of
 from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
 from springline.errors import Refusal, Refused
 from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event
-from springline.ledger.event_ids import event_id_ms, nth_event_id
 from springline.ledger.events import Payload
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import canonical_ledger_event
 from springline.projection.fold.loop import advance_frontier
 from springline.projection.schema import IDEMPOTENCY_KEYS
 from springline.projection.state import State
+from springline.ulids import nth_ulid, ulid_time_ms
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """The longest event that is taken, in bytes of canonical JSON."""
@@ -158,7 +158,7 @@ class _Round:
     ) -> tuple[AppendedEvent, list[Completion]]:
         """Judge an event, and fold it unless it repeats another; return what is told of it, and what must follow."""
         state = self._state
-        event_id = nth_event_id(self._first_event_id, len(self._events))
+        event_id = nth_ulid(self._first_event_id, len(self._events))
         if state.prunes:
             advance_frontier(state, event_id)  # As the fold does before this event: what has ended by then is gone.
         data = with_defaults(draft.data, self._now_ms)
@@ -219,7 +219,7 @@ class _Round:
 
     def _day_of(self, event_id: str, key: str) -> date:
         """Return the UTC day of an event's timestamp; it stands in a path only if the id has no time of its own."""
-        row = self._state.row(IDEMPOTENCY_KEYS.name, key) if event_id_ms(event_id) is None else None
+        row = self._state.row(IDEMPOTENCY_KEYS.name, key) if ulid_time_ms(event_id) is None else None
         recorded_at = self._now_ms if row is None else int(row[_RECORDED_AT] or 0)
         return _EPOCH + timedelta(milliseconds=recorded_at)
 

@@ -12,13 +12,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from springline.ledger import events as e
-from springline.ledger.event_ids import event_id_ms
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
 from springline.projection.fold import automation, dispatch, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
 from springline.projection.schema import Key
 from springline.projection.tables import GroupedTable, RowTable
+from springline.ulids import ulid_time_ms
 
 if TYPE_CHECKING:
     from springline.ledger.envelope import Event
@@ -147,7 +147,7 @@ KEPT_DAYS: Final = 30
 
 def advance_frontier(state: State, event_id: str) -> None:
     """Move the frontier to the time in an event's id, if it has one that is later, and delete what is too old."""
-    now_ms = event_id_ms(event_id)
+    now_ms = ulid_time_ms(event_id)
     if now_ms is None or (state.frontier_ms is not None and now_ms <= state.frontier_ms):
         return
     state.frontier_ms = now_ms

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from springline.ledger.event_ids import event_id_ms
 from springline.ledger.events import (
     TaskCompletionRecorded,
     TaskFinished,
@@ -33,6 +32,7 @@ from springline.projection.schema import (
     SUCCEEDED,
     SUCCESS,
 )
+from springline.ulids import ulid_time_ms
 
 if TYPE_CHECKING:
     from springline.projection.families import Family
@@ -202,7 +202,7 @@ def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -
 
 def _retry_at(task: TaskRow, event_id: str, at_ms: int) -> int:
     """Return when the next attempt may begin, counted from the time in the event's id (docs/events.md#fold-retries)."""
-    from_ms = event_id_ms(event_id)
+    from_ms = ulid_time_ms(event_id)
     doublings = min(max(task.attempt - 1, 0), _MOST_DOUBLINGS)
     return (at_ms if from_ms is None else from_ms) + min(_FIRST_BACKOFF_MS << doublings, _LONGEST_BACKOFF_MS)
 
