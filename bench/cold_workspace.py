@@ -21,6 +21,7 @@ from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.parquet import arrow_columns, encode_arrow, sorted_by_key
 from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
 from springline.projection.state import State
@@ -75,7 +76,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     for start in range(0, runs, RUNS_AT_ONCE):
         state, accepted = State(config), list[AcceptedEvent]()
         for event_id, body in _bodies(templates, range(start, min(runs, start + RUNS_AT_ONCE)), runs, last, rnd):
-            state.fold(parse_event(body))
+            fold_event(state, parse_event(body))
             accepted.append(AcceptedEvent(event_id, hashlib.sha256(body).hexdigest(), body))
             last = event_id
         for name, table in TABLES.items():

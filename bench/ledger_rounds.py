@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.ledger_cells import Cell, Source
-from bench.ledger_run import CONFIG, SCOPE, WrongState
+from bench.ledger_cells import CONFIG, SCOPE, Cell, Source, WrongState
 from springline.ledger.envelope import parse_event
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.sequencer.messages import FoldOrder, Head, OpenOrder, PublishOrder, WorkspaceRef
@@ -47,7 +47,7 @@ async def rounds(cell: Cell, bodies: list[bytes]) -> dict[str, Any]:
         times = [await run.round(bodies[start : start + cell.batch]) for start in starts]
         calls = store.requests.total() - calls
         state = State(CONFIG)
-        state.fold_all(map(parse_event, bodies))
+        fold_all(state, map(parse_event, bodies))
         expected = Digest.of({name: state.rows(name) for name in TABLES}).state()
         if run.digest != expected:
             raise WrongState(f"{cell.name}: published {run.digest}, the in-order fold has {expected}")

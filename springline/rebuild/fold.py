@@ -17,7 +17,6 @@ from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as Folded
 from springline.projection.fold.loop import fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES
 from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
@@ -47,12 +46,6 @@ FOLDED_AT_ONCE = 20_000
 """Events that are folded in one turn, for which others wait."""
 
 _MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
-_OUTCOMES = {
-    Folded.APPLIED: EventOutcome.APPLIED,
-    Folded.REFUSED: EventOutcome.NOT_APPLIED,
-    Folded.DUPLICATE: EventOutcome.DUPLICATE,
-    Folded.UNKNOWN: EventOutcome.UNKNOWN,
-}
 
 
 @dataclass(slots=True)
@@ -92,8 +85,8 @@ class _Shard:
             self.last = one
             self.events += 1
             outcome = fold_event(state, event)
-            if outcome is not Folded.APPLIED:
-                self.others[_OUTCOMES[outcome]] += 1
+            if outcome is not EventOutcome.APPLIED:
+                self.others[outcome] += 1
                 continue
             data = event.data
             if isinstance(data, _MATERIALIZING):

@@ -21,10 +21,10 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 from springline.ledger.envelope import Event, parse_event
-from springline.ledger.request import RefusalReason
+from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import InvalidPath, Scope, event_id_from_ledger_path, ledger_day_prefix
 from springline.projection.config import FoldConfig
-from springline.projection.fold.loop import EventOutcome
+from springline.projection.fold.loop import fold_all
 from springline.projection.state import State
 from springline.sequencer.foreign import Verdict, judge_body
 from springline.ulids import ulid_time_ms
@@ -142,7 +142,7 @@ class GrowingState:
 
     def _fold(self, events: Iterable[Event]) -> None:
         """Fold events above all others, in order."""
-        self._counts += self._state.fold_all(self._noted(events))
+        self._counts += fold_all(self._state, self._noted(events))
 
     def _noted(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:

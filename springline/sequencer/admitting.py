@@ -14,7 +14,7 @@ from springline.commit.recent import Recent
 from springline.control.admission.round import RoundVerdict, judge_round
 from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
 from springline.paths import orchestration_round
 from springline.published.cached_state import OnTop, Warm
 from springline.requests.isolation import refused_alone
@@ -92,7 +92,7 @@ async def admit_requests(
     created = await create_round(store, record)
     if not isinstance(created, Ours):
         return Admitted(kind="taken"), created.stored
-    outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
+    outcomes = Counter(one.outcome for one in verdict.events)
     warm.on_top = OnTop(created.stored.sha256, outcomes, seconds)
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 

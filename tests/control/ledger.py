@@ -10,6 +10,7 @@ from springline.errors import Refusal
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.ulids import new_ulid
@@ -83,7 +84,7 @@ class Ledger:
             idempotency_key=key,
         )
         event = parse_event(body)
-        self.state.fold(event)
+        fold_event(self.state, event)
         self.state.accept()
         self.events.append(event)
         self.now_ms += 1_000
@@ -92,7 +93,7 @@ class Ledger:
     def refolded(self) -> State:
         """Return the in-order fold of all events, from nothing."""
         state = State(self.config)
-        state.fold_all(self.events)
+        fold_all(state, self.events)
         return state
 
     def _next_id(self) -> str:

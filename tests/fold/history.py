@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
+from springline.projection.fold.loop import fold_all
 from springline.projection.state import State
 from springline.ulids import new_ulid
 from tests.fold.support import empty_state
@@ -37,7 +38,7 @@ def event(data: Object, at_ms: int, key: str | None = None, event_id: str | None
 def folded(*history: Object, retention_days: int | None = None) -> State:
     """Return the state of payloads that follow each other by a second."""
     state = empty_state(retention_days)
-    state.fold_all(event(data, T0 + 1_000 * number) for number, data in enumerate(history))
+    fold_all(state, (event(data, T0 + 1_000 * number) for number, data in enumerate(history)))
     return state
 
 

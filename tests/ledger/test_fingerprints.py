@@ -56,6 +56,7 @@ from springline.ledger.identifiers import (
 from springline.ledger.keys import UNKNOWN_KEY, correlation_of, derived_key, sha256_hex
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_event
 from springline.projection.state import State
 from springline.ulids import new_ulid, nth_ulid, ulid_time_ms
 from tests.ledger.samples import GOLDEN_DIR
@@ -359,7 +360,7 @@ def test_retry_backoff(vector: dict[str, Any]) -> None:
     state = State(FoldConfig("acme", "prod"))
     for number, payload in enumerate(history):
         place = {"event_id": nth_ulid(first, number), "tenant": "acme", "workspace": "prod"}
-        state.fold(parse_event(compose_event(payload, timestamp_ms=0, **place)))
+        fold_event(state, parse_event(compose_event(payload, timestamp_ms=0, **place)))
     task = state.task("r", "t")
     assert task is not None
     assert task.state == vector["state"]

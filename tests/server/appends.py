@@ -20,6 +20,7 @@ from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcom
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.head import read_head
@@ -134,7 +135,7 @@ class Appends:
         """Return the digest of the state that these events make, folded here in the order of their ids."""
         state = State(FoldConfig(self.scope.tenant, self.scope.workspace))
         for event_id in sorted(bodies):
-            state.fold(parse_event(bodies[event_id]))
+            fold_event(state, parse_event(bodies[event_id]))
         return Digest.of({table: state.rows(table) for table in TABLES}).state()
 
     async def aclose(self) -> None:

@@ -9,6 +9,7 @@ from springline.ledger.envelope import parse_event
 from springline.ledger.request import IngestOutcome, IngestRequest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.sequencer.messages import (
@@ -127,7 +128,7 @@ def in_order(bodies: Iterable[bytes], config: FoldConfig) -> Digest:
     """Return the digest of the in-order fold: the yardstick. `bodies` may repeat."""
     by_id = {event.event_id: event for event in map(parse_event, bodies)}
     state = State(config)
-    state.fold_all(by_id[event_id] for event_id in sorted(by_id))
+    fold_all(state, (by_id[event_id] for event_id in sorted(by_id)))
     return Digest.of({name: state.rows(name) for name in TABLES})
 
 

@@ -16,6 +16,7 @@ from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold import loop, tasks
+from springline.projection.fold.loop import fold_all
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES
 from springline.projection.state import State
@@ -157,7 +158,7 @@ def _golden_differences() -> Counter[str]:
         }
     expected = orjson.loads(gzip.decompress((GOLDEN / "state.json.gz").read_bytes()))["tables"]
     state = State(FoldConfig("acme", "prod"))
-    state.fold_all(events[event_id] for event_id in sorted(events))
+    fold_all(state, (events[event_id] for event_id in sorted(events)))
     found: Counter[str] = Counter()
     for name, table in TABLES.items():
         rows = [golden_row(table, row) for row in sorted(state.rows(name), key=table.key_of)]

@@ -27,16 +27,13 @@ from springline.ledger.envelope import Event, InvalidPayload, compose_event, par
 from springline.ledger.events import Payload
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import canonical_ledger_event
-from springline.projection.fold.loop import advance_frontier
+from springline.projection.fold.loop import advance_frontier, fold_event
 from springline.projection.schema import IDEMPOTENCY_KEYS
 from springline.projection.state import State
 from springline.ulids import nth_ulid, ulid_time_ms
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """The longest event that is taken, in bytes of canonical JSON."""
-
-_OUTCOMES: Final = {one.value: one for one in EventOutcome} | {"refused": EventOutcome.NOT_APPLIED}
-"""Outcomes as callers are told them, by those of the fold."""
 
 _RECORDED_AT: Final = IDEMPOTENCY_KEYS.index("recorded_at")
 _EPOCH: Final = date(1970, 1, 1)
@@ -180,7 +177,7 @@ class _Round:
     ) -> tuple[AppendedEvent, list[Completion]]:
         body = self._compose(ruling.data, key, causation_id, event_id, at)
         event = parse_event(body)
-        outcome = _OUTCOMES[self._state.fold(event).value]
+        outcome = fold_event(self._state, event)
         if outcome is not EventOutcome.APPLIED and not ruling.may_be_refused:
             raise conflict(at, None, f"{event.event_type} changes nothing as things stand", "Read the state again.")
         self._events.append(ComposedEvent(event_id, body, sha256(body).hexdigest(), event, outcome))
@@ -235,4 +232,4 @@ class _Round:
             return
         state.rollback()
         for one in self._events:
-            state.fold(one.event)
+            fold_event(state, one.event)

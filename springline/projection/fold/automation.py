@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -34,9 +34,7 @@ from springline.projection.rows import (
     json_or_none,
     json_text,
 )
-
-if TYPE_CHECKING:
-    from springline.projection.state import State
+from springline.projection.state import State
 
 
 def schedule_definition_upserted(state: State, event_id: str, at_ms: int, data: ScheduleDefinitionUpserted) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from springline.ledger.events import DEFAULT_QUEUE, DispatchEnqueued, DispatchRequested
-from springline.projection.rows import DispatchRow
+from springline.projection.rows import DispatchRow, TaskRow
 from springline.projection.schema import (
     CREATED,
     DISPATCHED,
@@ -17,10 +17,7 @@ from springline.projection.schema import (
     RETRY_WAIT,
     RUNNING,
 )
-
-if TYPE_CHECKING:
-    from springline.projection.rows import TaskRow
-    from springline.projection.state import State
+from springline.projection.state import State
 
 _SENT: Final = FINISHED_TASK | {RUNNING, RETRY_WAIT}
 _TO_BE_SENT: Final = frozenset({READY, RETRY_WAIT, DISPATCHED})

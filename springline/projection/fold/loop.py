@@ -8,38 +8,24 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from springline.ledger import events as e
+from springline.ledger.envelope import Event
+from springline.ledger.request import EventOutcome
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
 from springline.projection.fold import automation, dispatch, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
 from springline.projection.schema import Key
+from springline.projection.state import State
 from springline.projection.tables import GroupedTable, RowTable
 from springline.ulids import ulid_time_ms
 
-if TYPE_CHECKING:
-    from springline.ledger.envelope import Event
-    from springline.projection.state import State
+Handler = Callable[[State, str, int, Any], bool]
 
-Handler = Callable[["State", str, int, Any], bool]
-
-
-class EventOutcome(Enum):
-    """What became of an event."""
-
-    APPLIED = "applied"
-    REFUSED = "refused"
-    """The state did not admit it; its idempotency key is free."""
-    DUPLICATE = "duplicate"
-    """Its idempotency key was used before."""
-    UNKNOWN = "unknown"
-    """Its type is not known here."""
-
-
-_APPLIED, _REFUSED, _DUPLICATE, _UNKNOWN = EventOutcome
+_APPLIED, _DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
+_NOT_APPLIED, _UNKNOWN = EventOutcome.NOT_APPLIED, EventOutcome.UNKNOWN
 
 _HANDLERS: Final[dict[type, Handler]] = {
     e.RunTriggered: runs.run_triggered,
@@ -84,7 +70,11 @@ class EventOutOfPlace(ValueError):
 
 
 def fold_event(state: State, event: Event) -> EventOutcome:
-    """Fold one event into a state; see `State.fold`."""
+    """Fold one event into a state and say what became of it.
+
+    Raises `EventOutOfPlace` for an event of another tenant or workspace, or whose id is not above the state's
+    `last_event_id`; the state is as before then.
+    """
     event_id = event.event_id
     if event_id <= state.last_event_id:
         raise EventOutOfPlace(f"event {event_id!r} is not above {state.last_event_id!r}: fold again from below it")
@@ -103,7 +93,7 @@ def fold_event(state: State, event: Event) -> EventOutcome:
         return _UNKNOWN
     at_ms = event.timestamp_ns // NS_PER_MS
     if not handler(state, event_id, at_ms, data):
-        return _REFUSED
+        return _NOT_APPLIED
     if kind in _OF_A_RUN:
         family = state.families.of.get(data.run_id)
         if family is not None:
@@ -116,8 +106,13 @@ def fold_event(state: State, event: Event) -> EventOutcome:
 
 
 def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
-    """Fold many events into a state; see `State.fold_all`."""
-    # Members of an enum hash slowly: what nearly all events come to is not looked up for each of them.
+    """Fold many events into a state, and count what became of them: the way in for whoever has more than one.
+
+    Raises as `fold_event`: those before the bad one are folded. Garbage collection rests meanwhile, also for what
+    `events` does: nothing here leaves cycles behind, and looking for them among millions of objects takes longer than
+    folding.
+    """
+    # What nearly all events come to is not looked up for each of them.
     applied, others = 0, []
     collecting = gc.isenabled()
     gc.disable()

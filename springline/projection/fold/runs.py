@@ -6,9 +6,8 @@ docs/events.md#fold-cancellation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, TaskDefinition
+from springline.projection.families import Family
 from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow, json_or_none
 from springline.projection.schema import (
     BLOCKED,
@@ -22,10 +21,7 @@ from springline.projection.schema import (
     SUCCEEDED,
     TRIGGERED,
 )
-
-if TYPE_CHECKING:
-    from springline.projection.families import Family
-    from springline.projection.state import State
+from springline.projection.state import State
 
 
 def run_triggered(state: State, event_id: str, at_ms: int, data: RunTriggered) -> bool:

@@ -6,7 +6,7 @@ See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -18,8 +18,9 @@ from springline.ledger.events import (
     TaskStarted,
 )
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
+from springline.projection.families import Family
 from springline.projection.fold.runs import count_task
-from springline.projection.rows import EdgeRow, PartitionRow, lineage_ref, ms_or_none
+from springline.projection.rows import EdgeRow, PartitionRow, TaskRow, lineage_ref, ms_or_none
 from springline.projection.schema import (
     BLOCKED,
     CANCELLED,
@@ -32,12 +33,8 @@ from springline.projection.schema import (
     SUCCEEDED,
     SUCCESS,
 )
+from springline.projection.state import State
 from springline.ulids import ulid_time_ms
-
-if TYPE_CHECKING:
-    from springline.projection.families import Family
-    from springline.projection.rows import TaskRow
-    from springline.projection.state import State
 
 _OUTCOMES: Final = {"succeeded": SUCCEEDED, "skipped": SKIPPED, "cancelled": CANCELLED}
 _VISIBILITIES: Final = {"pending": "PENDING", "visible": "VISIBLE", "failed": "FAILED"}

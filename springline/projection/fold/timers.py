@@ -4,7 +4,7 @@ rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,9 +14,7 @@ from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.catalog import add_pending
 from springline.projection.rows import TimerRow
 from springline.projection.schema import FIRED, RETRY_WAIT, SCHEDULED
-
-if TYPE_CHECKING:
-    from springline.projection.state import State
+from springline.projection.state import State
 
 _TYPES: Final = {"retry": "RETRY", "heartbeat_check": "HEARTBEAT_CHECK", "cron": "CRON", "sla_check": "SLA_CHECK"}
 
