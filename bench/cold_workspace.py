@@ -17,6 +17,7 @@ import pyarrow as pa
 from springline import paths
 from springline.ledger import events as e
 from springline.ledger.envelope import compose_event, parse_event
+from springline.ledger.nested import ManualRef, ManualTrigger, TaskDefinition, TaskOutput
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
@@ -154,7 +155,7 @@ def _templates(scope: Scope) -> list[str]:
     plan = f"plan_{_RUN}"
     keys = [f"task_{place:03}" for place in range(TASKS_OF_A_RUN)]
     tasks = [
-        e.TaskDefinition(
+        TaskDefinition(
             key=key,
             depends_on=keys[:place][-1:],
             asset_key=f"mart.table_{place:02}",
@@ -169,12 +170,12 @@ def _templates(scope: Scope) -> list[str]:
             run_key=_KEY,
             request_fingerprint=f"fp:{_KEY}",
             asset_selection=["mart.table_00"],
-            trigger_source_ref=e.ManualRef(user_id="bench", request_id=_KEY),
+            trigger_source_ref=ManualRef(user_id="bench", request_id=_KEY),
         ),
         e.RunTriggered(
             run_id=_RUN,
             plan_id=plan,
-            trigger=e.ManualTrigger(user_id="bench"),
+            trigger=ManualTrigger(user_id="bench"),
             root_assets=["mart.table_00"],
             run_key=_KEY,
             labels={"kind": "refresh", "team": "bench"},
@@ -202,7 +203,7 @@ def _templates(scope: Scope) -> list[str]:
                 worker_id="worker-1",
                 outcome="succeeded",
                 materialization_id=_MATERIALIZATION,
-                output=e.TaskOutput(
+                output=TaskOutput(
                     materialization_id=_MATERIALIZATION,
                     row_count=1_000,
                     byte_size=1_000_000,

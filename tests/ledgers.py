@@ -15,8 +15,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from springline.ledger.envelope import payload_from
+from springline.ledger.events import derived_key
 from springline.ledger.identifiers import run_id_of_key
-from springline.ledger.keys import derived_key
 from springline.ulids import RANDOM_BITS, new_ulid
 
 Object = dict[str, Any]

@@ -6,6 +6,7 @@ See docs/formats.md#envelope, docs/formats.md#reading-events, docs/formats.md#ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import DecodeError, Struct, inspect
@@ -13,12 +14,15 @@ from msgspec.json import Decoder, Encoder
 
 from springline.ledger import events as e
 from springline.ledger.json_text import read_json
-from springline.ledger.keys import correlation_of, derived_key
+from springline.ledger.nested import TIMESTAMP_MARK, U32, Timestamp
 from springline.ledger.shapes import Mode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
 from springline.ledger.timestamps import format_ms, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1
 _READING: Final = Mode()
+
+Check = Callable[[Any], object]
+"""Raises `ValueError` for a value that may not be."""
 
 
 class MalformedEvent(ValueError):
@@ -41,11 +45,11 @@ class Event(Struct, omit_defaults=True, gc=False, kw_only=True):
     data: e.Payload | None
     event_id: str
     event_type: str
-    event_version: e.U32
+    event_version: U32
     idempotency_key: str
     source: str
     tenant_id: str
-    timestamp: e.Timestamp
+    timestamp: Timestamp
     timestamp_ns: int = 0
     workspace_id: str
 
@@ -94,58 +98,54 @@ def _parse_exactly(body: bytes) -> Event:
     return Event(**fields, data=payload, timestamp_ns=parse_timestamp(fields["timestamp"]))
 
 
-def _check_heartbeat(data: e.TaskHeartbeat) -> None:
-    if data.heartbeat_at is not None:
-        parse_timestamp(data.heartbeat_at)
+def _check_of(kind: inspect.Type) -> Check | None:
+    """Return what of a type's values decoding does not check: instants, and integers of 64 bits; None for nothing."""
+    if isinstance(kind, inspect.Metadata):
+        return parse_timestamp if kind.extra == TIMESTAMP_MARK else _check_of(kind.type)
+    if isinstance(kind, inspect.IntType):
+        return _check_u64 if kind.le is None else None
+    if isinstance(kind, inspect.StructType):
+        return _check_of_struct(kind)
+    if isinstance(kind, inspect.UnionType):
+        checks = [_check_of(one) for one in kind.types if not isinstance(one, inspect.NoneType)]
+        if len(checks) == 1:
+            return checks[0]
+    elif isinstance(kind, inspect.ListType):
+        checks = [_check_of(kind.item_type)]
+    elif isinstance(kind, inspect.DictType):
+        checks = [_check_of(kind.key_type), _check_of(kind.value_type)]
+    else:
+        return None
+    if any(check is not None for check in checks):
+        raise TypeError(f"instants and integers of 64 bits are not checked in {kind}: put them into a struct")
+    return None
 
 
-def _check_output(data: e.TaskFinished | e.TaskCompletionRecorded) -> None:
-    output, metrics = data.output, data.metrics
-    if output is not None:
-        _check_u64(output.row_count, output.byte_size)
-        if output.published_at is not None:
-            parse_timestamp(output.published_at)
-    if metrics is not None:
-        _check_u64(metrics.cpu_time_ms, metrics.peak_memory_bytes, metrics.io_read_bytes, metrics.io_write_bytes)
+def _check_of_struct(kind: inspect.StructType) -> Check | None:
+    checks = [(attrgetter(one.name), check) for one in kind.fields if (check := _check_of(one.type)) is not None]
+    if not checks:
+        return None
+
+    def check_fields(value: Any) -> None:
+        for get, check in checks:
+            item = get(value)
+            if item is not None:
+                check(item)
+
+    return check_fields
 
 
-def _check_completion(data: e.TaskCompletionRecorded) -> None:
-    _check_output(data)
-    if data.output_visibility is not None and data.output_visibility.published_at is not None:
-        parse_timestamp(data.output_visibility.published_at)
-
-
-def _check_visibility(data: e.TaskOutputVisibilityChanged) -> None:
-    if data.published_at is not None:
-        parse_timestamp(data.published_at)
-
-
-def _check_timer(data: e.TimerRequested) -> None:
-    parse_timestamp(data.fire_at)
-
-
-def _check_tick(data: e.ScheduleTicked) -> None:
-    parse_timestamp(data.scheduled_for)
+def _check_u64(number: int) -> None:
+    if number > _MAX_U64:
+        raise ValueError(f"{number} does not fit 64 bits")
 
 
 def _check_no_data(data: None) -> None:
     raise ValueError("data is null")
 
 
-def _check_u64(*numbers: int | None) -> None:
-    for number in numbers:
-        if number is not None and number > _MAX_U64:
-            raise ValueError(f"{number} does not fit 64 bits")
-
-
-_CHECKS: Final[dict[type, Callable[[Any], None]]] = {
-    type(None): _check_no_data,
-    e.TaskHeartbeat: _check_heartbeat,
-    e.TaskFinished: _check_output,
-    e.TaskCompletionRecorded: _check_completion,
-    e.TaskOutputVisibilityChanged: _check_visibility,
-    e.TimerRequested: _check_timer,
-    e.ScheduleTicked: _check_tick,
+_CHECKS: Final[dict[type, Check]] = {type(None): _check_no_data} | {
+    kind: check for kind in e.EVENT_TYPES if (check := _check_of(inspect.type_info(kind))) is not None
 }
 """What decoding does not check, by payload."""
 
@@ -216,12 +216,12 @@ def compose_event(
     try:
         event = Event(
             causation_id=causation_id,
-            correlation_id=correlation_of(payload),
+            correlation_id=e.correlation_of(payload),
             data=payload,
             event_id=event_id,
             event_type=type(payload).__name__,
             event_version=EVENT_VERSION,
-            idempotency_key=derived_key(payload) if idempotency_key is None else idempotency_key,
+            idempotency_key=e.derived_key(payload) if idempotency_key is None else idempotency_key,
             source=f"arco-flow/{tenant}/{workspace}",
             tenant_id=tenant,
             timestamp=format_ms(timestamp_ms),

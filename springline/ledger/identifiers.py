@@ -111,6 +111,11 @@ def run_key_conflict_id(run_key: str, event_id: str) -> str:
     return f"conflict:{run_key}:{event_id}"
 
 
+def sha256_hex(text: str) -> str:
+    """Return the SHA-256 of the UTF-8 bytes of `text` as 64 lower-case hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _base32(data: bytes) -> str:
     return base64.b32encode(data)[:26].decode().lower()
 

@@ -1,4 +1,4 @@
-"""Values checked field by field against the structs of `springline.ledger.events`, with the path of what is wrong.
+"""Values checked field by field against the structs of events, with the path of what is wrong.
 
 msgspec's own decoder is faster, but it cannot say whether a key was repeated, passes over misspelt fields, has no
 bound as wide as 64 bits, and knows nothing of timestamps.
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from msgspec import inspect
 
-from springline.ledger.events import TIMESTAMP_MARK
 from springline.ledger.json_text import JsonObject, OtherNumber
+from springline.ledger.nested import TIMESTAMP_MARK
 from springline.ledger.timestamps import format_timestamp, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1

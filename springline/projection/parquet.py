@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from springline.errors import InvariantViolated
+from springline.ledger.events import event_type_of_legacy_key
 from springline.ledger.json_text import canonical_json
-from springline.ledger.keys import event_type_of_legacy_key
 from springline.projection.schema import ALLOWED, IDEMPOTENCY_KEYS, READ_AS, TABLES, Column, Kind, Row, Table, Value
 
 GROUP_ROWS: Final = 4_096

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from graphlib import TopologicalSorter
 
-from springline.ledger.events import TickTriggered
+from springline.ledger.nested import TickTriggered
 from springline.projection.fold.automation import STALE_STATUS
 from springline.projection.rows import RunRow, TaskRow, json_text
 from springline.projection.schema import FINISHED_TASK

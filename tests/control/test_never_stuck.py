@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from springline.ledger.events import EvalSkippedStaleCursor, RunRequested, SensorEvaluated, SensorRef
+from springline.ledger.events import RunRequested, SensorEvaluated
+from springline.ledger.nested import EvalSkippedStaleCursor, SensorRef
 from springline.ledger.request import EventOutcome
 from springline.projection.config import FoldConfig
 from springline.projection.fold.automation import STALE_STATUS

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from springline.control.admission.runs import check_plan
 from springline.errors import Code, Refused
-from springline.ledger.events import PlanCreated, TaskDefinition
+from springline.ledger.events import PlanCreated
+from springline.ledger.nested import TaskDefinition
 from tests.control.ledger import Ledger
 from tests.control.payloads import planned, triggered
 

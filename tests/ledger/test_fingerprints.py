@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from springline.delta.identity import strict_request_hash
 from springline.ledger import events as e
 from springline.ledger.envelope import compose_event, parse_event, payload_from
+from springline.ledger.events import correlation_of, derived_key
 from springline.ledger.fingerprints import (
     PlannedTask,
     RerunKind,
@@ -50,10 +51,11 @@ from springline.ledger.identifiers import (
     run_key_conflict_id,
     schedule_run_key,
     sensor_eval_id,
+    sha256_hex,
     tick_id,
     timer_task_id,
 )
-from springline.ledger.keys import UNKNOWN_KEY, correlation_of, derived_key, sha256_hex
+from springline.ledger.nested import BackfillRef, ManualTrigger, TaskDefinition
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_event
@@ -188,7 +190,7 @@ def test_timer_ids_come_back(text: str, attempt: int, epoch: int) -> None:
 @pytest.mark.parametrize("vector", GOLDEN["event_idempotency"], ids=range(len(GOLDEN["event_idempotency"])))
 def test_keys_and_correlation_ids(vector: dict[str, Any]) -> None:
     if vector["data"] == {"type": "unknown"}:
-        assert (vector["idempotency_key"], vector["correlation_id"]) == (UNKNOWN_KEY, None)
+        assert (vector["idempotency_key"], vector["correlation_id"]) == ("unknown", None)
         return
     payload = payload_from(vector["data"])
     assert derived_key(payload) == vector["idempotency_key"]
@@ -215,7 +217,7 @@ def test_chunks_of_backfills(vector: dict[str, Any]) -> None:
         run_key=chunk.run_key,
         request_fingerprint=chunk.request_fingerprint,
         asset_selection=["mart.b"],
-        trigger_source_ref=e.BackfillRef("bf_1", chunk.chunk_id),
+        trigger_source_ref=BackfillRef("bf_1", chunk.chunk_id),
         partition_selection=vector["partition_keys"],
     )
     assert [derived_key(planned), derived_key(requested)] == [event["idempotency_key"] for event in vector["events"]]
@@ -352,8 +354,8 @@ def test_retry_backoff(vector: dict[str, Any]) -> None:
     attempt = vector["attempt"]
     first = new_ulid(None, 1_736_935_200_000, 0)
     history: list[e.Payload] = [
-        e.RunTriggered("r", "p", e.ManualTrigger("u"), []),
-        e.PlanCreated("r", "p", [e.TaskDefinition("t", [], max_attempts=100)]),
+        e.RunTriggered("r", "p", ManualTrigger("u"), []),
+        e.PlanCreated("r", "p", [TaskDefinition("t", [], max_attempts=100)]),
         e.TaskStarted("r", "t", attempt, "a", "w"),
         e.TaskFinished("r", "t", attempt, "a", "w", "failed"),
     ]

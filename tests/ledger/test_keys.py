@@ -11,7 +11,7 @@ from hypothesis import given
 
 from springline.ledger import events as e
 from springline.ledger.envelope import payload_from
-from springline.ledger.keys import correlation_of, derived_key, event_type_of_legacy_key
+from springline.ledger.events import correlation_of, derived_key, event_type_of_legacy_key
 from tests.ledger.strategies import DATA
 
 SCHEDULE = {

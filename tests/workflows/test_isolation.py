@@ -18,7 +18,7 @@ from activities import failures
 from springline import names, paths
 from springline.commit.reserve import reserve
 from springline.commit.table import Table
-from springline.control.admission.drafts import drafts_of
+from springline.control.admission.round import drafts_of
 from springline.delta.payload import Payload, parse_payload
 from springline.delta.rounds import choose_round
 from springline.errors import Code

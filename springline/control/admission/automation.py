@@ -6,26 +6,37 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from springline.control.admission.cases import Case, Completion, Repeats, Ruling, Write, invalid, repeated
-from springline.control.admission.drafts import check_addressable
+from springline.control.admission.cases import (
+    Case,
+    Completion,
+    EventRule,
+    Repeats,
+    Ruling,
+    Write,
+    check_addressable,
+    invalid,
+    repeated,
+)
 from springline.control.admission.runs import BACKFILL_RUN_KEYS
 from springline.ledger.events import (
     BackfillChunkPlanned,
     BackfillCreated,
-    BackfillRef,
     BackfillStateChanged,
-    EvalSkippedStaleCursor,
-    RunRequest,
     RunRequested,
     ScheduleDefinitionUpserted,
-    ScheduleRef,
     ScheduleTicked,
     SensorEvaluated,
+    derived_key,
+)
+from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key, run_id_of_key
+from springline.ledger.nested import (
+    BackfillRef,
+    EvalSkippedStaleCursor,
+    RunRequest,
+    ScheduleRef,
     SensorRef,
     TickTriggered,
 )
-from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key, run_id_of_key
-from springline.ledger.keys import derived_key
 from springline.projection.fold.automation import STALE_STATUS
 from springline.projection.rows import BackfillRow, ScheduleRow, json_or_none
 from springline.projection.state import State
@@ -357,3 +368,14 @@ def _backfill(state: State, case: Case[BackfillChunkPlanned] | Case[BackfillStat
             "backfill_id", f"there is no backfill {case.data.backfill_id!r}", "Append its backfill_created first."
         )
     return backfill
+
+
+RULES: Final = (
+    EventRule(ScheduleDefinitionUpserted, admit_definition, check=check_definition, missed=None, key=definition_key),
+    EventRule(ScheduleTicked, admit_tick, check=check_tick, missed=None),
+    EventRule(SensorEvaluated, admit_evaluation, check=check_evaluation, missed=None),
+    EventRule(RunRequested, admit_run_request, check=check_run_request, missed=None),
+    EventRule(BackfillCreated, admit_backfill, check=check_backfill, missed=None),
+    EventRule(BackfillChunkPlanned, admit_chunk, check=check_chunk, missed=None),
+    EventRule(BackfillStateChanged, admit_state_change, check=None, missed=None),
+)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
+from msgspec import Struct, inspect
+
 from springline.errors import Code, Refused, refused
 from springline.ledger import events as e
-from springline.ledger.events import PAYLOAD_TYPES, Payload
-from springline.ledger.keys import derived_key
+from springline.ledger.events import EVENT_TYPES, KEY_PREFIXES, P, Payload, derived_key
+from springline.ledger.nested import ID_MARK, TEXT_MARK
 from springline.projection.state import State
 from springline.ulids import is_canonical_ulid
 
@@ -93,11 +96,30 @@ class Repeats:
 
 
 Ruling = Write | Repeats
-Rule = Callable[[State, Case[Any]], Ruling]
-Check = Callable[[Any, str, int], None]
-"""Checks a payload by itself, given its place in the request and the time in ms; raises `Refused`."""
-Missed = Callable[[State, Any], str | None]
-"""Says why an event whose key was used is news all the same, or None if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRule(Generic[P]):
+    """What is asked of the events of a type.
+
+    Args:
+        payload: the type.
+        admit: the rule on the state before the event; raises `Refused`.
+        check: checks a payload by itself, given its place in the request and the time in epoch milliseconds; raises
+            `Refused`. None if its fields may be anything that their types are.
+        missed: says why an event whose key was used is news all the same, or None if it is not. None for a type
+            whose loss holds up no run.
+        fill: returns the payload with what the sequencer adds, given the time in epoch milliseconds.
+        key: the key of an event that is given none, by payload and event id; by default the derived one.
+    """
+
+    payload: type[P]
+    admit: Callable[[State, Case[P]], Ruling]
+    check: Callable[[P, str, int], None] | None
+    missed: Callable[[State, P], str | None] | None
+    fill: Callable[[P, int], P] | None = None
+    key: Callable[[P, str], str] | None = None
+
 
 _SHOWN: Final = 120
 _LONGEST: Final = 2_000
@@ -162,16 +184,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-_DERIVED: Final = re.compile(
-    "(run|plan|cancel_req|started|heartbeat|finished|output_visibility|dispatch_req|dispatch_ack|timer_req|timer_ack"
-    "|timer_fired|sched_def|sched_tick|sensor_eval|runreq|backfill_create|backfill_chunk|backfill_state):"
-)
-"""What keys begin with that follow from a payload."""
-
-_TYPE_NAMES: Final = frozenset(kind.__name__ for kind in PAYLOAD_TYPES.values())
-_SAME: Final = {"TaskCompletionRecorded": "TaskFinished"}
-"""Types that share their keys with another one."""
-
+_PREFIXES: Final = {kind.__name__: row.prefix for kind, row in EVENT_TYPES.items()}
 _REPAIR = re.compile(r":(plan|finish):([^:]+)")
 
 
@@ -191,13 +204,13 @@ def given_key(data: Payload, key: str, field: str) -> str | None:
     """
     if key == derived_key(data):
         return None
-    form = _DERIVED.match(key)
-    if form is not None and not _is_repair(data, key):
+    prefix, colon, _ = key.partition(":")
+    if colon and prefix in KEY_PREFIXES and not _is_repair(data, key):
         raise invalid(
             field,
             key,
             "has the form of a key that follows from a payload, and another payload than this one",
-            f"Give a key that does not begin with {form[0]!r}, or none.",
+            f"Give a key that does not begin with {f'{prefix}:'!r}, or none.",
         )
     return key
 
@@ -219,7 +232,73 @@ def repeated(state: State, data: Payload, key: str, field: str) -> Repeats | Non
     if used is None:
         return None
     event_id, event_type = used
-    own = type(data).__name__
-    if event_type in _TYPE_NAMES and _SAME.get(event_type, event_type) != _SAME.get(own, own):
+    own = EVENT_TYPES[type(data)].prefix
+    if _PREFIXES.get(event_type, own) != own:
         raise key_in_use(field, key, f"the idempotency key {key!r} was used by a {event_type}, event {event_id}")
     return Repeats(event_id, event_type, key)
+
+
+MAX_TEXT_BYTES: Final = 1_024
+"""Longest id or key."""
+
+
+@cache
+def _texts_of(shape: type[Struct]) -> dict[str, bool]:
+    """Return the names of a shape's fields that are ids or texts, or lists of them, and whether they may be empty."""
+    kind = inspect.type_info(shape)
+    fields = kind.fields if isinstance(kind, inspect.StructType) else ()
+    marks = ((field.name, _mark_of(field.type)) for field in fields)
+    return {name: mark == TEXT_MARK for name, mark in marks if mark in (ID_MARK, TEXT_MARK)}
+
+
+def _mark_of(kind: inspect.Type) -> dict[str, str] | None:
+    if isinstance(kind, inspect.Metadata):
+        return kind.extra
+    if isinstance(kind, inspect.ListType):
+        return _mark_of(kind.item_type)
+    if isinstance(kind, inspect.UnionType):
+        return next((mark for one in kind.types if (mark := _mark_of(one)) is not None), None)
+    return None
+
+
+def check_text(text: str, field: str, *, may_be_empty: bool = False) -> None:
+    """Raise `Refused` unless `text` may be an id or key."""
+    if "\0" in text:
+        raise invalid(field, text, "holds a NUL character", "Leave it out.")
+    if not text and not may_be_empty:
+        raise invalid(field, text, "is empty", "Give it, or leave the field out where it is optional.")
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        raise invalid(field, text, f"has {size} bytes: {shown(text)}", f"Give at most {MAX_TEXT_BYTES} bytes.")
+
+
+def check_addressable(text: str, field: str) -> None:
+    """Raise `Refused` unless `text` may be the id of what has a URL of its own."""
+    if text in (".", ".."):
+        remedy = "Give it another name: in a URL these mean a folder."
+        raise invalid(field, text, "cannot be addressed by a URL", remedy)
+    if any(ord(one) < 32 or one == "\x7f" for one in text):
+        remedy = "Leave control characters, such as line ends, out."
+        raise invalid(field, text, "holds a control character and cannot be addressed by a URL", remedy)
+
+
+def check_texts(shape: Struct, field: str) -> None:
+    """Check every id and text in a payload or a shape within it; raises `Refused` naming the first that is wrong."""
+    texts = _texts_of(type(shape))
+    for name, told in zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True):
+        value = getattr(shape, name)
+        if isinstance(value, str):
+            if name in texts:
+                check_text(value, f"{field}.{told}", may_be_empty=texts[name])
+        elif isinstance(value, Struct):
+            check_texts(value, f"{field}.{told}")
+        elif isinstance(value, list):
+            _check_list(value, name in texts, f"{field}.{told}")
+
+
+def _check_list(values: list[object], are_texts: bool, field: str) -> None:
+    for index, value in enumerate(values):
+        if isinstance(value, Struct):
+            check_texts(value, f"{field}[{index}]")
+        elif isinstance(value, str) and are_texts:
+            check_text(value, f"{field}[{index}]")

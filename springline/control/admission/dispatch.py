@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from springline.control.admission.cases import Case, Ruling, Write, invalid
+from typing import Final
+
+from springline.control.admission.cases import Case, EventRule, Ruling, Write, invalid
 from springline.control.admission.runs import is_cancelled
 from springline.control.admission.tasks import check_attempt, refuse_finished, task_of
 from springline.ledger.events import DispatchEnqueued, DispatchRequested, TimerEnqueued, TimerFired, TimerRequested
@@ -97,3 +99,12 @@ def admit_timer_news(state: State, case: Case[TimerEnqueued] | Case[TimerFired])
             "Append its timer_requested first.",
         )
     return Write(case.data)
+
+
+RULES: Final = (
+    EventRule(DispatchRequested, admit_dispatch, check=check_dispatch, missed=missed_dispatch),
+    EventRule(DispatchEnqueued, admit_sent, check=None, missed=None),
+    EventRule(TimerRequested, admit_timer, check=None, missed=None),
+    EventRule(TimerEnqueued, admit_timer_news, check=None, missed=None),
+    EventRule(TimerFired, admit_timer_news, check=None, missed=None),
+)

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from springline.control.admission.cases import Case, Completion, Ruling, Write, invalid, repair_key, repeated, shown
-from springline.control.admission.drafts import check_addressable
-from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, TaskDefinition
-from springline.ledger.keys import derived_key
+from springline.control.admission.cases import (
+    Case,
+    Completion,
+    EventRule,
+    Ruling,
+    Write,
+    check_addressable,
+    invalid,
+    repair_key,
+    repeated,
+    shown,
+)
+from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, derived_key
+from springline.ledger.nested import TaskDefinition
 from springline.projection.rows import RunRow
 from springline.projection.schema import CANCELLED, FINISHED_RUN, FINISHED_TASK, RUNNING
 from springline.projection.state import State
@@ -203,3 +213,10 @@ def _circle(tasks: list[TaskDefinition]) -> list[str]:
             return [*path[places[key] :], key]
         places[key] = len(path)
         path.append(key)
+
+
+RULES: Final = (
+    EventRule(RunTriggered, admit_run, check=check_run, missed=None),
+    EventRule(PlanCreated, admit_plan, check=check_plan, missed=missed_plan),
+    EventRule(RunCancelRequested, admit_cancel, check=None, missed=missed_cancel),
+)

@@ -9,18 +9,16 @@ from msgspec.structs import replace
 from springline.ledger.events import (
     BackfillChunkPlanned,
     BackfillCreated,
-    BackfillRef,
     BackfillStateChanged,
-    EvalSkippedStaleCursor,
     RunRequested,
     ScheduleDefinitionUpserted,
-    ScheduleRef,
     ScheduleTicked,
     SensorEvaluated,
-    SensorRef,
 )
 from springline.ledger.identifiers import backfill_chunk_id, run_id_of_key
+from springline.ledger.nested import BackfillRef, EvalSkippedStaleCursor, ScheduleRef, SensorRef
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
+from springline.projection.fold import Handler
 from springline.projection.rows import (
     BackfillRow,
     ChunkRow,
@@ -282,3 +280,14 @@ def backfill_state_changed(state: State, event_id: str, at_ms: int, data: Backfi
     moved = replace(backfill, state=data.to_state, state_version=data.state_version, row_version=event_id)
     state.backfills.put(data.backfill_id, moved)
     return True
+
+
+HANDLERS: Final = (
+    Handler(ScheduleDefinitionUpserted, schedule_definition_upserted),
+    Handler(ScheduleTicked, schedule_ticked),
+    Handler(SensorEvaluated, sensor_evaluated),
+    Handler(RunRequested, run_requested),
+    Handler(BackfillCreated, backfill_created),
+    Handler(BackfillChunkPlanned, backfill_chunk_planned),
+    Handler(BackfillStateChanged, backfill_state_changed),
+)

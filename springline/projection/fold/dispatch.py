@@ -6,7 +6,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from springline.ledger.events import DEFAULT_QUEUE, DispatchEnqueued, DispatchRequested
+from springline.ledger.events import DispatchEnqueued, DispatchRequested
+from springline.ledger.nested import DEFAULT_QUEUE
+from springline.projection.fold import Handler
 from springline.projection.rows import DispatchRow, TaskRow
 from springline.projection.schema import (
     CREATED,
@@ -130,3 +132,9 @@ def _drop(state: State, run_id: str, task_key: str, attempt: int) -> None:
     dispatch_id = f"dispatch:{run_id}:{task_key}:{attempt}"
     if dispatch_id in state.outbox.rows:
         state.outbox.remove(dispatch_id)
+
+
+HANDLERS: Final = (
+    Handler(DispatchRequested, dispatch_requested),
+    Handler(DispatchEnqueued, dispatch_enqueued),
+)

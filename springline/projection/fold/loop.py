@@ -7,62 +7,31 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
-from springline.ledger import events as e
 from springline.ledger.envelope import Event
+from springline.ledger.events import EVENT_TYPES, Owner, by_payload
 from springline.ledger.request import EventOutcome
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
-from springline.projection.fold import automation, dispatch, runs, tasks, timers
+from springline.projection.fold import Handler, automation, dispatch, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
 from springline.projection.schema import Key
 from springline.projection.state import State
 from springline.projection.tables import GroupedTable, RowTable
 from springline.ulids import ulid_time_ms
 
-Handler = Callable[[State, str, int, Any], bool]
-
 _APPLIED, _DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
 _NOT_APPLIED, _UNKNOWN = EventOutcome.NOT_APPLIED, EventOutcome.UNKNOWN
 
-_HANDLERS: Final[dict[type, Handler]] = {
-    e.RunTriggered: runs.run_triggered,
-    e.PlanCreated: runs.plan_created,
-    e.RunCancelRequested: runs.run_cancel_requested,
-    e.TaskStarted: tasks.task_started,
-    e.TaskHeartbeat: tasks.task_heartbeat,
-    e.TaskFinished: tasks.task_finished,
-    e.TaskCompletionRecorded: tasks.task_completion_recorded,
-    e.TaskOutputVisibilityChanged: tasks.task_output_visibility_changed,
-    e.DispatchRequested: dispatch.dispatch_requested,
-    e.DispatchEnqueued: dispatch.dispatch_enqueued,
-    e.TimerRequested: timers.timer_requested,
-    e.TimerEnqueued: timers.timer_enqueued,
-    e.TimerFired: timers.timer_fired,
-    e.ScheduleDefinitionUpserted: automation.schedule_definition_upserted,
-    e.ScheduleTicked: automation.schedule_ticked,
-    e.SensorEvaluated: automation.sensor_evaluated,
-    e.RunRequested: automation.run_requested,
-    e.BackfillCreated: automation.backfill_created,
-    e.BackfillChunkPlanned: automation.backfill_chunk_planned,
-    e.BackfillStateChanged: automation.backfill_state_changed,
-}
-_OF_A_RUN: Final = frozenset(
-    {
-        e.RunTriggered,
-        e.PlanCreated,
-        e.RunCancelRequested,
-        e.TaskStarted,
-        e.TaskHeartbeat,
-        e.TaskFinished,
-        e.TaskCompletionRecorded,
-        e.TaskOutputVisibilityChanged,
-        e.DispatchRequested,
-    }
+HANDLERS: Final[dict[type, Handler[Any]]] = by_payload(
+    (*runs.HANDLERS, *tasks.HANDLERS, *dispatch.HANDLERS, *timers.HANDLERS, *automation.HANDLERS)
 )
-"""Payloads of the events that refresh the catalog rows of their run."""
+"""What each type of event does."""
+
+_FOLDS: Final = {kind: row.fold for kind, row in HANDLERS.items()}
+_OF_A_RUN: Final = frozenset(kind for kind, row in EVENT_TYPES.items() if row.owner is Owner.RUN)
 
 
 class EventOutOfPlace(ValueError):
@@ -88,7 +57,7 @@ def fold_event(state: State, event: Event) -> EventOutcome:
         return _DUPLICATE
     data: Any = event.data
     kind = type(data)
-    handler = _HANDLERS.get(kind)
+    handler = _FOLDS.get(kind)
     if handler is None:
         return _UNKNOWN
     at_ms = event.timestamp_ns // NS_PER_MS
@@ -132,7 +101,7 @@ def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
     return outcomes
 
 
-_TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in _HANDLERS}
+_TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in EVENT_TYPES}
 """Names of event types, by themselves: one string for all rows instead of one for each."""
 
 MS_PER_DAY: Final = 86_400_000

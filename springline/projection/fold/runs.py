@@ -6,8 +6,12 @@ docs/events.md#fold-cancellation.
 
 from __future__ import annotations
 
-from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, TaskDefinition
+from typing import Final
+
+from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
+from springline.ledger.nested import TaskDefinition
 from springline.projection.families import Family
+from springline.projection.fold import Handler
 from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow, json_or_none
 from springline.projection.schema import (
     BLOCKED,
@@ -194,3 +198,10 @@ def _outcome(run: RunRow) -> str:
     if run.tasks_cancelled > 0:
         return CANCELLED
     return FAILED if run.tasks_failed > 0 else SUCCEEDED
+
+
+HANDLERS: Final = (
+    Handler(RunTriggered, run_triggered),
+    Handler(PlanCreated, plan_created),
+    Handler(RunCancelRequested, run_cancel_requested),
+)

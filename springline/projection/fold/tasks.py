@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from springline.ledger.events import (
     TaskCompletionRecorded,
+    TaskEnd,
     TaskFinished,
     TaskHeartbeat,
     TaskOutputVisibilityChanged,
@@ -19,6 +20,7 @@ from springline.ledger.events import (
 )
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.families import Family
+from springline.projection.fold import Handler
 from springline.projection.fold.runs import count_task
 from springline.projection.rows import EdgeRow, PartitionRow, TaskRow, lineage_ref, ms_or_none
 from springline.projection.schema import (
@@ -91,7 +93,7 @@ def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat)
     return True
 
 
-def task_finished(state: State, event_id: str, at_ms: int, data: TaskFinished | TaskCompletionRecorded) -> bool:
+def task_finished(state: State, event_id: str, at_ms: int, data: TaskEnd) -> bool:
     """End the current attempt, and the task unless it may be tried again (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
@@ -173,14 +175,14 @@ def task_output_visibility_changed(state: State, event_id: str, at_ms: int, data
     return True
 
 
-def _result(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> str:
+def _result(task: TaskRow, data: TaskEnd) -> str:
     if data.outcome != "failed":
         return _OUTCOMES[data.outcome]
     retryable = data.error is None or data.error.is_retryable
     return RETRY_WAIT if retryable and task.attempt < task.max_attempts else FAILED
 
 
-def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> None:
+def _record_output(task: TaskRow, data: TaskEnd) -> None:
     output = data.output
     materialization, partition = data.materialization_id, data.partition_key
     table = version = None
@@ -264,7 +266,7 @@ _ENDS: Final = {
 def record_attempt(
     state: State,
     task: TaskRow,
-    data: TaskFinished | TaskCompletionRecorded,
+    data: TaskEnd,
     partition: str,
     event_id: str,
     at_ms: int,
@@ -322,3 +324,12 @@ def _placeholder(state: State, asset: str, partition: str) -> PartitionRow:
         execution_lineage_ref=None,
         row_version="",
     )
+
+
+HANDLERS: Final = (
+    Handler(TaskStarted, task_started),
+    Handler(TaskHeartbeat, task_heartbeat),
+    Handler(TaskFinished, task_finished),
+    Handler(TaskCompletionRecorded, task_completion_recorded),
+    Handler(TaskOutputVisibilityChanged, task_output_visibility_changed),
+)

@@ -12,6 +12,7 @@ from springline.ledger.events import TimerEnqueued, TimerFired, TimerRequested
 from springline.ledger.identifiers import parse_timer_id
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.catalog import add_pending
+from springline.projection.fold import Handler
 from springline.projection.rows import TimerRow
 from springline.projection.schema import FIRED, RETRY_WAIT, SCHEDULED
 from springline.projection.state import State
@@ -116,3 +117,10 @@ def _guessed(data: TimerEnqueued | TimerFired, event_id: str) -> TimerRow | None
         row_version=event_id,
         fire_at_below_ms=None,
     )
+
+
+HANDLERS: Final = (
+    Handler(TimerRequested, timer_requested),
+    Handler(TimerEnqueued, timer_enqueued),
+    Handler(TimerFired, timer_fired),
+)
