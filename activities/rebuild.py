@@ -15,9 +15,9 @@ from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
-from springline.rebuild.accepted import Accepted, accepted_of
+from springline.rebuild.accepted import AcceptedHashes, accepted_of
 from springline.rebuild.assemble import assemble, read_base
-from springline.rebuild.compare import compare
+from springline.rebuild.compare import compare, write_report
 from springline.rebuild.fold import fold_shard
 from springline.rebuild.messages import (
     Assembled,
@@ -36,18 +36,17 @@ from springline.rebuild.messages import (
     ShardsOrder,
     ShardsPlanned,
     Switched,
+    Switches,
     SwitchOrder,
 )
+from springline.rebuild.parts import BadRecord
 from springline.rebuild.plan import plan_rebuild
 from springline.rebuild.read import PartDone, read_slice, scan_segment
-from springline.rebuild.receipts import BadRecord
-from springline.rebuild.report import write_report
-from springline.rebuild.sequencers import Switches
 from springline.rebuild.split import read_parts, read_split, split_hash, split_work
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.storage.turns import long_job
+from springline.storage.threads import long_job
 
 if TYPE_CHECKING:
     from activities.ledger import Configure
@@ -65,7 +64,7 @@ class RebuildActivities:
         self._store = store
         self._configure = configure
         self._switches = switches
-        self._known: tuple[tuple[str | None, ...], Accepted] | None = None
+        self._known: tuple[tuple[str | None, ...], AcceptedHashes] | None = None
 
     @activity.defn(name=names.PLAN_REBUILD)
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
@@ -195,7 +194,7 @@ class RebuildActivities:
                 store, _ = self._workspace(order.workspace)
                 return Reported(report_path=await write_report(store, order), attempt=_attempt())
 
-    async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> Accepted:
+    async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
         """Return what knows the accepted bytes, one for all parts of a plan: neighbours look at the same segments."""
         key = (plan.work_id, plan.manifest_path, plan.accepted_path)
         if self._known is None or self._known[0] != key:

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
 from springline.delta.history import HistoryRow
-from springline.delta.keys import KEY_PATTERN
 from springline.delta.registry import TableEntry
 from springline.delta.request import Mode
 
@@ -30,7 +29,7 @@ def _whole(value: Any) -> Any:
 
 Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
 ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
-Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{KEY_PATTERN}$"})]
+Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"})]
 StagedPath = Annotated[
     str,
     Field(

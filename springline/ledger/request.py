@@ -16,7 +16,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline import bounds
-from springline.delta.keys import KEY_PATTERN
 from springline.errors import Code, Refusal
 
 MAX_REQUEST_EVENTS = 500
@@ -49,7 +48,7 @@ _Id = Annotated[
     Field(json_schema_extra=bounds.judged("A key that its event's type admits.", maxLength=bounds.MAX_ID, minLength=1)),
 ]
 _RequestId = Annotated[
-    str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{KEY_PATTERN}$"})
+    str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{bounds.KEY_PATTERN}$"})
 ]
 _LedgerPath = Annotated[
     str,

@@ -1,4 +1,15 @@
-"""Deltas: the rows that a round changed, and the keys of those that are gone, as files."""
+"""Deltas: the rows that a round changed, and the keys of those that are gone, as files.
+
+See docs/formats.md#table-files, docs/formats.md#deletions, docs/protocol.md#overlay, docs/protocol.md#publication.
+
+One delta is a file per table that has changed rows, one of deletions, even if there are none, and one of the digest
+buckets that changed. Its rows are absolute: laid over the state before, in any number of steps, they give the state
+after. Deletions are applied after the delta's own rows:
+
+    {"schema_version": 1, "runs": ["r1"], "tasks": [["r1", "t1"]], "run_key_conflicts": ["conflict:k1:01J..."], ...}
+
+Lists are sorted, and left out when empty.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +40,9 @@ from springline.published.files import (
     write_table,
 )
 from springline.published.manifest import Delta, EventRange
-from springline.storage.offload import in_thread
-from springline.storage.parallel import READS_TOGETHER, each
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
+from springline.storage.threads import in_thread
+from springline.storage.together import READS_TOGETHER, each, together
 
 PUTS_TOGETHER = 16
 _DELTAS_TOGETHER = 2

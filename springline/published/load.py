@@ -4,6 +4,10 @@ See docs/protocol.md#reading-published, docs/protocol.md#overlay.
 
 Of a state of ours the files are read and checked, and it is noted where which row is; rows are made of them when
 events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
+
+A state in memory is brought forward without loading it anew. Deltas hold rows as they are, and deltas that were merged
+are merged into newer ones. So what a newer revision lacks of an older one of the same base are the deltas that the
+older one does not know, in order. Where a base was written in between, its `bridge` is the delta that led to it.
 """
 
 from __future__ import annotations
@@ -25,13 +29,12 @@ from springline.published.bases import DamagedBuckets, load_digest
 from springline.published.deltas import DeltaRows, decode_tombstones, read_delta
 from springline.published.files import TableFile, read_file, read_table
 from springline.published.head import StoredManifest, read_manifest
-from springline.published.manifest import Delta, Manifest, Springline
+from springline.published.manifest import Delta, Manifest, SpringlineSection
 from springline.published.overlay import Rows, base_rows, lay_over, lay_over_reference
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import READS_TOGETHER, each
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
+from springline.storage.threads import in_thread
+from springline.storage.together import READS_TOGETHER, each, together
 from springline.ulids import ulid_time_ms
 
 T = TypeVar("T")
@@ -270,7 +273,7 @@ def lay_on(state: State, delta: DeltaRows) -> None:
             state.unload(name, key)
 
 
-async def _read_digest(store: ObjectStore, manifest: Manifest, ours: Springline) -> Digest:
+async def _read_digest(store: ObjectStore, manifest: Manifest, ours: SpringlineSection) -> Digest:
     named = [manifest.base_snapshot.buckets, *(delta.buckets for delta in manifest.l0_deltas)]
     files = [file for file in named if file is not None]
     documents = await each(lambda file: read_file(store, file, bytes), files)

@@ -18,9 +18,9 @@ from springline.ledger.request import AppendedEvent, AppendOutcome, AppendReques
 from springline.paths import orchestration_request
 from springline.published.files import checksum_of
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
+from springline.storage.together import each
 
 FORMAT = 1
 PUTS_TOGETHER = 16

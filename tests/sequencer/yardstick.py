@@ -8,7 +8,7 @@ from springline.projection.digest import Digest
 from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.head import PublishedHead, read_head
 from springline.published.index_files import read_index
 from springline.published.load import load_state

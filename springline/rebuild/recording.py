@@ -11,16 +11,16 @@ import hashlib
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, contains
-from springline.rebuild.accepted import Accepted
+from springline.rebuild.accepted import AcceptedHashes
 from springline.rebuild.fold import overlapping
 from springline.rebuild.messages import SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, create_round
-from springline.storage.offload import in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
 
 RECORD_EVENTS = 100_000
 """Events of one such record, about 11 MB of ids and hashes."""
@@ -80,7 +80,7 @@ async def nothing_new(store: ObjectStore, order: SwitchStateOrder, events: int) 
 
 
 async def record_new(
-    store: ObjectStore, recording: Recording, held: EventsIndex, index: EventsIndex | None, accepted: Accepted
+    store: ObjectStore, recording: Recording, held: EventsIndex, index: EventsIndex | None, accepted: AcceptedHashes
 ) -> None:
     """Record those events of `held` that neither the published `index` has, nor `accepted`. Raises as the store."""
     cache = SegmentCache()
