@@ -15,11 +15,11 @@ from msgspec.json import Decoder, Encoder
 from springline.ledger import events as e
 from springline.ledger.json_text import read_json
 from springline.ledger.nested import TIMESTAMP_MARK, U32, Timestamp
-from springline.ledger.shapes import Mode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
+from springline.ledger.shapes import ReadingMode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
 from springline.ledger.timestamps import format_ms, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1
-_READING: Final = Mode()
+_READING: Final = ReadingMode()
 
 Check = Callable[[Any], object]
 """Raises `ValueError` for a value that may not be."""
@@ -164,7 +164,7 @@ _read_payload = reader_of(inspect.type_info(e.Payload))
 
 EVENT_VERSION: Final = 1
 
-_WRITING: Final = Mode(strict=True, rewrite=True)
+_WRITING: Final = ReadingMode(strict=True, rewrite=True)
 _encode = Encoder(order="sorted").encode
 
 

@@ -21,9 +21,9 @@ from springline.projection.schema import Key, Row, Table
 from springline.projection.stored import StoredRows
 from springline.projection.tables import (
     AgingTable,
-    Change,
     Codec,
     GroupedTable,
+    RowChange,
     RowTable,
     StoredTable,
     UsedKeyCodec,
@@ -180,7 +180,7 @@ class State:
         self._tracking = on
         self.accept()
 
-    def changes(self) -> dict[str, list[Change]]:
+    def changes(self) -> dict[str, list[RowChange]]:
         """Return the rows that differ from the last accept, by table; raises `ValueError` unless `tracking`."""
         self._refuse_without_tracking()
         found = {name: table.changes() for name, table in self._tables.items()}

@@ -15,21 +15,21 @@ from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from tests.fold.support import Tables, differences, empty_state, events_of, tables_of
 from tests.ledgers import adversarial_ledger, bodies_of
 
 MODES = [(None, 0.02), (0, 200.0), (5, 200.0), (40, 200.0)]
 
 
-def changes_between(before: Tables, after: Tables) -> dict[str, set[Change]]:
-    found: dict[str, set[Change]] = {}
+def changes_between(before: Tables, after: Tables) -> dict[str, set[RowChange]]:
+    found: dict[str, set[RowChange]] = {}
     for table, key, old, new in differences(before, after):
-        found.setdefault(table, set()).add(Change(key, old, new))
+        found.setdefault(table, set()).add(RowChange(key, old, new))
     return found
 
 
-def changes_of(state: State) -> dict[str, set[Change]]:
+def changes_of(state: State) -> dict[str, set[RowChange]]:
     changes = state.changes()
     for of_table in changes.values():
         assert len({change.key for change in of_table}) == len(of_table)
