@@ -308,7 +308,6 @@ Payload = (
     | BackfillChunkPlanned
     | BackfillStateChanged
 )
-
 """Every type's payload. `EVENT_TYPES` has a row for each."""
 
 # What is known of each type.
@@ -423,15 +422,15 @@ class _HasPayload(Protocol):
     def payload(self) -> type[Any]: ...
 
 
-Row = TypeVar("Row", bound=_HasPayload)
+RowT = TypeVar("RowT", bound=_HasPayload)
 
 
-def by_payload(rows: Iterable[Row]) -> dict[type, Row]:
+def by_payload(rows: Iterable[RowT]) -> dict[type, RowT]:
     """Return rows of a table by payload class.
 
     Raises `TypeError` unless the table has exactly one row for each event type: no table forgets one.
     """
-    table: dict[type, Row] = {}
+    table: dict[type, RowT] = {}
     for row in rows:
         if table.setdefault(row.payload, row) is not row:
             raise TypeError(f"{row.payload.__name__} has two rows, {table[row.payload]!r} and {row!r}: remove one")
@@ -469,7 +468,7 @@ def correlation_of(payload: Payload) -> str | None:
 
     See docs/formats.md#correlation.
     """
-    run_id: Id | None = getattr(payload, "run_id", None)
+    run_id: str | None = getattr(payload, "run_id", None)
     return run_id
 
 
