@@ -14,6 +14,7 @@ import typer
 from springline.cli.documents import Verdict, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.local.processes import peak_memory_bytes
 
 if TYPE_CHECKING:
     from springline.rebuild.offline import OfflineFold
@@ -84,7 +85,7 @@ def fold(
         return await fold_offline(scoped, config, paths, batch=batch, progress=_progress(len(paths)))
 
     folded = on_store(store, tenant, workspace, work)
-    report = folded.report()
+    report = folded.report() | {"peak_memory_bytes": peak_memory_bytes()}
     lacking = len(folded.missing) + len(folded.damaged)
     written = lacking == 0 or allow_missing
     if written:

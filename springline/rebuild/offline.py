@@ -17,7 +17,6 @@ import orjson
 
 from springline.errors import Code, Refused, refused
 from springline.ledger.request import EventOutcome, RefusalReason
-from springline.local.processes import peak_memory_bytes
 from springline.paths import InvalidPath, ObjectPath, event_id_from_ledger_path, relative_path
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -39,13 +38,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class OfflineFold:
-    """What an offline fold came to. Times are in seconds, `peak_bytes` is the most memory the process has held."""
+    """What an offline fold came to. Times are in seconds."""
 
     growing: GrowingState
     paths: int
     read_s: float
     fold_s: float
-    peak_bytes: int
 
     @property
     def missing(self) -> list[Rejected]:
@@ -77,7 +75,7 @@ class OfflineFold:
         )
 
     def report(self) -> dict[str, Any]:
-        """Return what is printed: rates, memory, counts, digests, and every object that was not folded, with why."""
+        """Return what is printed: rates, counts, digests, and every object that was not folded, with why."""
         tally, bodies = self.growing.tally, self.growing.bodies
         state, outcomes = self.growing.state, self.growing.outcomes()
         digest = Digest.of({name: state.rows(name) for name in TABLES})
@@ -103,7 +101,6 @@ class OfflineFold:
             "orjson_events_per_second": round(alone),
             "share_of_orjson": round(rate / alone, 3) if alone else None,
             "input_bytes": sum(map(len, bodies.values())),
-            "peak_memory_bytes": self.peak_bytes,
             "watermark": None if self.growing.last is None else self.growing.last[0],
             "digest": digest.state(),
             "tables": {name: {"rows": table.rows, "sum": table.sum} for name, table in digest.tables().items()},
@@ -147,7 +144,7 @@ async def fold_offline(
     finally:
         if collecting:
             gc.enable()
-    return OfflineFold(growing, len(paths), read_s, fold_s, peak_memory_bytes())
+    return OfflineFold(growing, len(paths), read_s, fold_s)
 
 
 async def _read(store: ObjectStore, paths: list[str]) -> list[tuple[str, bytes | None]]:
