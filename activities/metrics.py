@@ -12,7 +12,6 @@ from activities.interceptor import each_heartbeat
 from springline import names
 from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
-from springline.ledger.event_ids import event_id_ms
 from springline.sequencer.messages import (
     AdmitOrder,
     Admitted,
@@ -24,6 +23,7 @@ from springline.sequencer.messages import (
     WorkspaceRef,
 )
 from springline.storage.port import StoreError, StoreUnknown
+from springline.ulids import ulid_time_ms
 
 _REFUSED_TEXT = "Events refused, by reason."
 
@@ -65,7 +65,7 @@ def shown_lag(order: FoldOrder | PublishOrder) -> Iterator[None]:
     Before and after, this process knows of no lag: a step that is retried elsewhere shows there.
     """
     pending = order.round
-    first = None if pending.foreign or pending.first_event_id is None else event_id_ms(pending.first_event_id)
+    first = None if pending.foreign or pending.first_event_id is None else ulid_time_ms(pending.first_event_id)
     since_ms = order.now_ms if first is None else first
 
     def show() -> None:

@@ -17,8 +17,14 @@ from springline import names
 from springline.batching import DEADLINE_S, Counts, RequestCoalescer, RequestKind
 from springline.caches import Brief
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import request_weight, too_heavy
+from springline.ledger.request import (
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    request_weight,
+    too_heavy,
+)
 from springline.paths import Scope
 from workflows.ledger_messages import (
     ABOUT,
@@ -35,7 +41,7 @@ from workflows.lifecycle import workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
 FULL_APPEND_BYTES = 256 * 1024
-"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.weight`)."""
+"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""
 FULL_INGEST_PATHS = MAX_BATCH_PATHS // 4
 
 

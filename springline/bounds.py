@@ -38,6 +38,8 @@ MAX_NAME: Final = 1_000
 """Characters of a name that is asked for; which names a table may have is said by their own rule."""
 MAX_KEY: Final = 500
 """Characters of an idempotency key."""
+KEY_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+"""A canonical UUIDv7: the key of a commit, the id of a request to the ledger."""
 MAX_STAGED_PATH: Final = 512
 MAX_STAGED_VERSION: Final = 256
 """Characters of a store's version token."""

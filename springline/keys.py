@@ -8,10 +8,10 @@ import hashlib
 import re
 import uuid
 
+from springline.bounds import KEY_PATTERN
 from springline.errors import Code, Refused, refused
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-KEY_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _CANONICAL_7 = re.compile(KEY_PATTERN)
 _SHOWN = 100
 _REMEDY = (

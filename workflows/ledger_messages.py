@@ -14,8 +14,15 @@ from pydantic import Field, model_validator
 
 from activities.messages import Message
 from springline.errors import Refusal
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import MESSAGE_BYTES, MESSAGE_EVENTS, fits_a_message
+from springline.ledger.request import (
+    MESSAGE_BYTES,
+    MESSAGE_EVENTS,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    fits_a_message,
+)
 from springline.rebuild.messages import Switched, SwitchOrder
 from springline.sequencer.messages import WorkspaceRef
 

@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from springline.ledger.event_ids import event_id_ms
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    MAX_ROUND_EVENTS,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    payload_bytes,
+)
 from springline.paths import event_id_from_ledger_path
 from springline.rebuild.messages import SwitchOrder
+from springline.ulids import ulid_time_ms
 from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, DeferredPath, SwitchOutcome
 
 AHEAD_MS = 5 * 60 * 1000
@@ -184,7 +191,7 @@ class Deferred:
         for path in paths:
             if len(self._due) < MAX_DEFERRED:
                 event_id = event_id_from_ledger_path(path)
-                made = None if event_id is None else event_id_ms(event_id)
+                made = None if event_id is None else ulid_time_ms(event_id)
                 self._due[path] = None if made is None else made - AHEAD_MS
 
     def take_due(self, now_ms: int) -> list[str]:

@@ -17,8 +17,14 @@ with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.errors import Refusal, Refused
     from springline.keys import check_key
-    from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
-    from springline.ledger.weight import ingest_out_of_bounds, too_heavy
+    from springline.ledger.request import (
+        AppendOutcome,
+        IngestOutcome,
+        IngestRequest,
+        VisibilityStatus,
+        ingest_out_of_bounds,
+        too_heavy,
+    )
     from springline.sequencer.messages import Head, Opened, WorkspaceRef
     from workflows.failures import (
         HALVINGS,

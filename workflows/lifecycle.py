@@ -11,7 +11,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from springline import names
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+from springline.ulids import RANDOM_BITS, new_ulid
 
 MARKED = "cancellation-marked"
 """The patch by which a run that was cancelled before marks existed is told apart, and goes on without one."""
@@ -43,7 +43,7 @@ def uuid7_of(unix_ms: int, random_bits: int) -> str:
 
 def fresh_ulid(after: str | None = None) -> str:
     """Return a canonical ULID of workflow time and workflow randomness, above `after`; `ValueError` if none is."""
-    return new_event_id(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
+    return new_ulid(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
 
 
 # Search attributes.

@@ -21,7 +21,7 @@ from springline.commit.staging import stage as put_staged
 from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.delta.payload import parse_payload
 from springline.errors import Code, Refused, refused
-from springline.keys import HEADER_FIELD, KEY_PATTERN, key_of
+from springline.keys import HEADER_FIELD, key_of
 from springline.storage.port import ObjectStore
 
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -33,7 +33,9 @@ KeyHeader = Annotated[
         str,
         Field(
             max_length=bounds.MAX_KEY,
-            json_schema_extra=bounds.judged("A commit needs the key here or in the body.", pattern=f"^{KEY_PATTERN}$"),
+            json_schema_extra=bounds.judged(
+                "A commit needs the key here or in the body.", pattern=f"^{bounds.KEY_PATTERN}$"
+            ),
         ),
     ]
     | None,
@@ -48,7 +50,7 @@ KeyParam = Annotated[
     Path(
         max_length=bounds.MAX_KEY,
         description="The idempotency key.",
-        json_schema_extra={"pattern": f"^{KEY_PATTERN}$"},
+        json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"},
         examples=["01946b1c-0000-7000-8000-000000000001"],
     ),
 ]

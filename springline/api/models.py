@@ -11,7 +11,6 @@ from springline.commit.inspect import InflightView
 from springline.delta.described import HistoryRow
 from springline.delta.messages import CommitMode
 from springline.delta.table_request import TableEntry
-from springline.keys import KEY_PATTERN
 
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -30,7 +29,7 @@ def _whole(value: Any) -> Any:
 
 Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
 ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
-Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{KEY_PATTERN}$"})]
+Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"})]
 StagedPath = Annotated[
     str,
     Field(

@@ -7,18 +7,15 @@ for a text is such a name, though it looks like a UUIDv7.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 
 from springline.delta.coordinator import Coordinator
 from springline.keys import key_has_time
+from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
 """Nothing younger is ever removed: a client may still be about to commit it."""
-
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 class StagedVerdict(StrEnum):
@@ -34,11 +31,8 @@ class StagedVerdict(StrEnum):
 
 def staged_at_ms(name: str) -> int | None:
     """Return when a payload was staged, in milliseconds since 1970, from its name without `.json`; None if unknown."""
-    if _ULID.fullmatch(name):
-        value = 0
-        for character in name[:10]:
-            value = value * 32 + _CROCKFORD.index(character)
-        return value
+    if is_canonical_ulid(name):
+        return ulid_time_ms(name)
     if key_has_time(name):
         return int(name[:8] + name[9:13], 16)
     return None

@@ -20,7 +20,6 @@ from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import InvalidPath, ObjectPath, event_id_from_ledger_path, relative_path
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as Folded
 from springline.projection.schema import TABLES
 from springline.published.golden_state import golden_state
 from springline.rebuild.growing import GrowingState, Rejected
@@ -30,13 +29,6 @@ READ_TOGETHER = 4_096
 """Objects that are read before the next are asked for."""
 _PARSED_ALONE = 100_000
 """Events at most whose parsing by orjson alone is timed, to compare machines."""
-_NAMES = {
-    Folded.APPLIED: EventOutcome.APPLIED,
-    Folded.DUPLICATE: EventOutcome.DUPLICATE,
-    Folded.REFUSED: EventOutcome.NOT_APPLIED,
-    Folded.UNKNOWN: EventOutcome.UNKNOWN,
-}
-"""What callers are told of the fold's outcomes."""
 _MISSING = frozenset({RefusalReason.MISSING})
 _DAMAGED = frozenset({RefusalReason.UNREADABLE, RefusalReason.OTHER_BODY})
 
@@ -94,7 +86,7 @@ class OfflineFold:
             "events": len(bodies),
             "paths": self.paths,
             "repeated": tally.repeated,
-            "outcomes": {name.value: outcomes[folded] for folded, name in _NAMES.items() if outcomes[folded]},
+            "outcomes": {one.value: outcomes[one] for one in EventOutcome if outcomes[one]},
             "missing": [_shown(one) for one in self.missing],
             "damaged": [_shown(one) for one in self.damaged],
             "refused": [_shown(one) for one in self.refused],

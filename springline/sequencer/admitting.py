@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from springline.batching import refused_alone
 from springline.caches import Recent
-from springline.control.admission import RoundVerdict, judge_round
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Code, Refusal, Refused
 from springline.keys import check_key
-from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
 from springline.paths import orchestration_round
 from springline.published.cached_state import CachedState, OnTop
 from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
@@ -92,7 +92,7 @@ async def admit_requests(
     created = await create_round(store, record)
     if not isinstance(created, Ours):
         return Admitted(kind="taken"), created.stored
-    outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
+    outcomes = Counter(one.outcome for one in verdict.events)
     warm.on_top = OnTop(created.stored.sha256, outcomes, seconds)
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 

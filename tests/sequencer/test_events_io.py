@@ -5,7 +5,6 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event
 from springline.sequencer.foreign import MAX_EVENT_BYTES, EventVerdict, is_too_far_ahead, judge_path, read_events
@@ -13,6 +12,7 @@ from springline.sequencer.writer import EventsTaken, EventTaken, write_event, wr
 from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry, StoreUnknown
+from springline.ulids import new_ulid
 from tests.sequencer.world import NOW_MS, SCOPE, body_of, event_id, scoped, seed_event, triggered
 
 ID = event_id(1)
@@ -150,4 +150,4 @@ def test_an_id_after_the_year_9999_has_no_path() -> None:
 
 @pytest.mark.parametrize(("ahead_ms", "deferred"), [(0, False), (300_000, False), (300_001, True), (600_000, True)])
 def test_an_id_more_than_five_minutes_ahead_is_deferred(ahead_ms: int, deferred: bool) -> None:
-    assert is_too_far_ahead(new_event_id(None, NOW_MS + ahead_ms, 0), NOW_MS) is deferred
+    assert is_too_far_ahead(new_ulid(None, NOW_MS + ahead_ms, 0), NOW_MS) is deferred

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -63,7 +64,7 @@ async def test_a_loaded_state_is_the_published_one(store: ObjectStore) -> None:
     check_loaded(loaded, publisher)
     more = [parse_event(body) for body in bodies_of_runs(1, first=900)]
     for event in more:
-        assert loaded.state.fold(event) == publisher.state.fold(event)
+        assert fold_event(loaded.state, event) == fold_event(publisher.state, event)
     assert golden_rows(loaded.state) == golden_rows(publisher.state)
 
 
@@ -171,7 +172,7 @@ async def test_verifying_looks_at_the_rows_themselves() -> None:
     await publisher.publish(bodies_of_runs(1), base=True)
     other = State(CONFIG)
     for body in bodies_of_runs(1, tasks=("extract", "store")):
-        other.fold(parse_event(body))
+        fold_event(other, parse_event(body))
     base = await write_base(store, event_id(5000), other, publisher.digest, published_ms=NOW_MS)
     manifest = msgspec.structs.replace(publisher.manifest, base_snapshot=base)
     await load_state(store, manifest, CONFIG)
@@ -233,7 +234,7 @@ async def test_an_advanced_state_can_be_folded_on() -> None:
     assert loaded.state.changes() == {}
     before = golden_rows(loaded.state)
     for body in bodies_of_runs(1, first=900):
-        assert loaded.state.fold(parse_event(body)) == publisher.state.fold(parse_event(body))
+        assert fold_event(loaded.state, parse_event(body)) == fold_event(publisher.state, parse_event(body))
     assert loaded.state.changes() == publisher.state.changes()
     loaded.state.rollback()
     assert golden_rows(loaded.state) == before

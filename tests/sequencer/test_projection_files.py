@@ -11,6 +11,7 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES, Key
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -38,7 +39,7 @@ def folded(runs: int = 2) -> tuple[State, Digest]:
     state = State(CONFIG)
     state.tracking = True
     for body in bodies_of_runs(runs):
-        state.fold(parse_event(body))
+        fold_event(state, parse_event(body))
     digest = Digest()
     digest.apply(state.changes())
     return state, digest
@@ -186,7 +187,7 @@ async def test_merged_deltas_hold_the_rows_as_they_are_now(store: ObjectStore) -
     await publisher.publish(bodies[9:14])
     await publisher.publish(bodies[14:17])
     for body in bodies[17:]:
-        publisher.state.fold(parse_event(body))
+        fold_event(publisher.state, parse_event(body))
     changes = publisher.state.changes()
     deltas = publisher.manifest.l0_deltas
     merged = await merged_rows(store, publisher.state, deltas, changes)

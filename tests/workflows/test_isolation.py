@@ -18,11 +18,11 @@ from activities import interceptor
 from springline import names, paths
 from springline.commit.reserve import reserve
 from springline.commit.table import CommitTable
-from springline.control.admission.drafts import drafts_of
+from springline.control.admission.round import drafts_of
 from springline.delta.payload import Payload, parse_payload
 from springline.delta.rounds import choose_round
 from springline.errors import Code
-from springline.ledger.compose import compose_event
+from springline.ledger.envelope import compose_event
 from springline.ledger.request import AppendRequest, RefusalReason
 from springline.sequencer.foreign import judge_body
 from springline.sequencer.workspace import Sequencer

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from springline.ledger.event_ids import MAX_ULID_MS, RANDOM_BITS, event_id_ms, is_canonical, new_event_id, nth_event_id
+from springline.ulids import MAX_ULID_MS, RANDOM_BITS, is_canonical_ulid, new_ulid, nth_ulid, ulid_time_ms
 
 MS = st.integers(0, MAX_ULID_MS)
 RANDOM = st.integers(0, 2**RANDOM_BITS - 1)
@@ -16,41 +16,41 @@ LAST = "7" + "Z" * 25
 
 @given(MS, RANDOM)
 def test_a_first_id_is_the_librarys(ms: int, random_bits: int) -> None:
-    text = new_event_id(None, ms, random_bits)
+    text = new_ulid(None, ms, random_bits)
     assert text == str(ULID.from_bytes((ms << 80 | random_bits).to_bytes(16, "big")))
-    assert is_canonical(text)
-    assert event_id_ms(text) == ms
-    assert event_id_ms(text.lower()) == ms
+    assert is_canonical_ulid(text)
+    assert ulid_time_ms(text) == ms
+    assert ulid_time_ms(text.lower()) == ms
 
 
 @given(MS, RANDOM, MS, RANDOM)
 def test_ids_rise_whatever_the_clock_does(first_ms: int, first: int, ms: int, random_bits: int) -> None:
-    before = new_event_id(None, first_ms, first)
+    before = new_ulid(None, first_ms, first)
     if before == LAST and ms == MAX_ULID_MS:
         return
-    after = new_event_id(before, ms, random_bits)
+    after = new_ulid(before, ms, random_bits)
     assert after > before
-    assert is_canonical(after)
+    assert is_canonical_ulid(after)
     if ms > first_ms:
-        assert after == new_event_id(None, ms, random_bits)
+        assert after == new_ulid(None, ms, random_bits)
     else:
-        assert after == nth_event_id(before, 1)
+        assert after == nth_ulid(before, 1)
 
 
 def test_an_exhausted_random_part_moves_to_the_next_millisecond() -> None:
-    full = new_event_id(None, 1_736_935_200_000, 2**80 - 1)
-    after = new_event_id(full, 1_736_935_200_000, 5)
-    assert event_id_ms(after) == 1_736_935_200_001
+    full = new_ulid(None, 1_736_935_200_000, 2**80 - 1)
+    after = new_ulid(full, 1_736_935_200_000, 5)
+    assert ulid_time_ms(after) == 1_736_935_200_001
     assert after.endswith("0" * 16)
     assert after > full
 
 
 @given(MS.filter(lambda ms: ms < MAX_ULID_MS), RANDOM, st.lists(st.integers(0, 2_000), max_size=5))
 def test_successors(ms: int, random_bits: int, steps: list[int]) -> None:
-    first = new_event_id(None, ms, random_bits)
-    assert nth_event_id(first, 0) == first
-    ids = sorted({nth_event_id(first, step) for step in steps})
-    assert ids == [nth_event_id(first, step) for step in sorted(set(steps))]
+    first = new_ulid(None, ms, random_bits)
+    assert nth_ulid(first, 0) == first
+    ids = sorted({nth_ulid(first, step) for step in steps})
+    assert ids == [nth_ulid(first, step) for step in sorted(set(steps))]
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def test_successors(ms: int, random_bits: int, steps: list[int]) -> None:
 )
 def test_what_has_no_successor(after: str | None, ms: int, random_bits: int, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        new_event_id(after, ms, random_bits)
+        new_ulid(after, ms, random_bits)
 
 
 def test_ids_that_are_no_ulid_may_lie_below() -> None:
-    assert new_event_id("00-old", 5, 5) == new_event_id(None, 5, 5)
+    assert new_ulid("00-old", 5, 5) == new_ulid(None, 5, 5)
 
 
 @pytest.mark.parametrize(("first", "n"), [("evt-1", 1), ("01JHMPFQ6G000AQKFF00000004", -1), (LAST, 1)])
 def test_successors_that_do_not_exist(first: str, n: int) -> None:
     with pytest.raises(ValueError, match=r"canonical ULID|lies above"):
-        nth_event_id(first, n)
+        nth_ulid(first, n)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_successors_that_do_not_exist(first: str, n: int) -> None:
     ],
 )
 def test_the_time_in_an_id(event_id: str, ms: int | None) -> None:
-    assert event_id_ms(event_id) == ms
-    assert is_canonical(event_id) is (ms is not None and event_id.isupper() and event_id[0] < "8")
+    assert ulid_time_ms(event_id) == ms
+    assert is_canonical_ulid(event_id) is (ms is not None and event_id.isupper() and event_id[0] < "8")
