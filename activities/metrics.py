@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from temporalio import activity
 
-from activities.messages import RoundResult
 from springline import names
+from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
 
 

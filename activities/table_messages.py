@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from pydantic import model_validator
 
-from activities.messages import Message, TableRef
+from activities.messages import Message
+from springline.delta.messages import TableRef
 from springline.delta.table_request import AdoptTable, CreateTable
 
 

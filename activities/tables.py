@@ -6,13 +6,13 @@ from temporalio import activity
 
 from activities.failures import as_temporal_failures, surprises_are_final
 from activities.heartbeat import heartbeating
-from activities.messages import TableRef
 from activities.table_messages import CheckpointStart, TableOrder
 from springline import names
 from springline.commit.checkpoint import write_checkpoint
 from springline.commit.tables import Registry, adopt_table, create_table
 from springline.delta.checkpoints import CheckpointResult
-from springline.delta.registry import TableEntry
+from springline.delta.messages import TableRef
+from springline.delta.table_request import TableEntry
 from springline.errors import Code, refused
 from springline.paths import InvalidPath, Scope
 from springline.storage.port import ObjectStore

@@ -16,8 +16,7 @@ from activities.table_messages import TableKind, TableStart
 from entrypoints.table_names import TABLE_NAME_MEMO, NameSearch
 from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from workflows.policies import WORKFLOW_TASK_TIMEOUT

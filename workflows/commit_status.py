@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from activities.messages import TableRef
+from springline.delta.messages import TableRef
 from workflows.messages import CommitStatus
 
 ABOUT = """\

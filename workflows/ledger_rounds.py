@@ -15,8 +15,8 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.delta.keys import check_key
     from springline.errors import Refusal, Refused
+    from springline.keys import check_key
     from springline.ledger.request import (
         AppendOutcome,
         IngestOutcome,

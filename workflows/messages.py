@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from activities.messages import Message, SettledReservation
-from springline.delta.request import CommitRequest, Outcome
+from activities.messages import Message
+from springline.delta.messages import CommitOutcome, CommitRequest, SettledReservation
 
 MAX_BATCH = 500
 
@@ -34,7 +34,7 @@ class CommitBatch(Message):
 class BatchResult(Message):
     """Result of the update `commit`, and of the workflow for its start requests: one outcome per request, in order."""
 
-    outcomes: list[Outcome] = []
+    outcomes: list[CommitOutcome] = []
 
 
 class RoundSummary(Message):

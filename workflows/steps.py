@@ -8,9 +8,9 @@ from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import Message, TableRef
     from activities.table_messages import CheckpointStart
     from springline import names
+    from springline.delta.messages import CommitMessage, TableRef
     from workflows.policies import (
         BEFORE_RESERVED_RETRY,
         COMMIT_HEARTBEAT,
@@ -26,10 +26,12 @@ with workflow.unsafe.imports_passed_through():
         table_attributes,
     )
 
-R = TypeVar("R", bound=Message)
+R = TypeVar("R", bound=CommitMessage)
 
 
-async def run_step(name: str, argument: Message, result_type: type[R], summary: str, *, bounded: bool = False) -> R:
+async def run_step(
+    name: str, argument: CommitMessage, result_type: type[R], summary: str, *, bounded: bool = False
+) -> R:
     """Run the commit activity `name`; `summary` is what the Web UI shows of it.
 
     Raises `ActivityError` when it failed for good; passing faults are tried again for as long as they last, with

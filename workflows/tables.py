@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.table_messages import CheckpointStart, TableKind, TableOrder, TableStart
     from springline import names
     from springline.delta.checkpoints import CheckpointKind, CheckpointResult
-    from springline.delta.registry import TableEntry
+    from springline.delta.table_request import TableEntry
     from workflows.failures import ENDS_THE_RUN, fail_with_cause
     from workflows.ids import new_uuid7
     from workflows.policies import (

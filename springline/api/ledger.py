@@ -15,8 +15,8 @@ from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, Operator, Writer, errors
 from springline.api.lists import REVISION_HEADER, FromAsked, RevisionBody, answer
 from springline.control.admission.round import drafts_of
-from springline.delta.keys import check_key
 from springline.errors import Refused
+from springline.keys import check_key
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
     AppendOutcome,

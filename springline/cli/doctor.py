@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from springline.cli.findings import Finding, State, fine, skipped, unreachable, wrong
+from springline.cli.findings import Finding, FindingState, fine, skipped, unreachable, wrong
 from springline.cli.grid import instant
 from springline.cli.http import TABLES, TOKEN_VARIABLE
 from springline.cli.variables import unknown_variables
@@ -252,7 +252,7 @@ async def api_findings(
         return [skipped("api", "no address is given: --api, SPRINGLINE_API_URL or a profile")]
     usable = token if token and token.isascii() and token.isprintable() else None
     found = await _api_health(url, usable, ours)
-    if found.state is State.WRONG and "Springline API" in found.what:
+    if found.state is FindingState.WRONG and "Springline API" in found.what:
         return [found, skipped("token", "there is no API to try it with")]
     return [found, await token_finding(url, token, scope)]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.documents import Verdict, hint
+from springline.cli.documents import DocumentVerdict, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
 from springline.local.processes import peak_memory_bytes
@@ -63,7 +63,7 @@ def fold(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Write the state even if events are missing or damaged.")
     ] = False,
-) -> Verdict:
+) -> DocumentVerdict:
     """Fold events at explicit paths without Temporal. Nothing is published or written to the store.
 
     The state is the same whatever the order and the batches: that of all events in the order of their ids. Prints
@@ -97,7 +97,7 @@ def fold(
     if folded.refused:
         hint(f"{len(folded.refused)} objects are none of this workspace's events; they are in `refused`")
     report = {"out": str(out) if written else None, "order": order, **report}
-    return Verdict(report, EXIT_CONFLICT if lacking else EXIT_DONE)
+    return DocumentVerdict(report, EXIT_CONFLICT if lacking else EXIT_DONE)
 
 
 def parse_secret(text: str | None) -> bytes:

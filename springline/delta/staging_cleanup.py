@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from springline.delta.coordinator import Coordinator
-from springline.delta.keys import key_has_time
+from springline.keys import key_has_time
 from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
 """Nothing younger is ever removed: a client may still be about to commit it."""
 
 
-class Verdict(StrEnum):
+class StagedVerdict(StrEnum):
     """What becomes of a staged payload, and why it is kept."""
 
     REMOVE = "remove"
@@ -52,7 +52,7 @@ def judge_staged(
     now_ms: int,
     *,
     min_age_ms: int = MIN_AGE_MS,
-) -> dict[str, Verdict]:
+) -> dict[str, StagedVerdict]:
     """Judge staged payloads, given as (scope-relative path, name), by the table's coordinator and their age.
 
     `coordinator` is None for a table that has none. `min_age_ms` can lengthen the age, not shorten it: raises
@@ -61,15 +61,15 @@ def judge_staged(
     if min_age_ms < MIN_AGE_MS:
         raise ValueError(f"min_age_ms is {min_age_ms}; nothing younger than {MIN_AGE_MS} ms may be removed")
     named = named_by(coordinator)
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, StagedVerdict] = {}
     for path, name in payloads:
         born = staged_at_ms(name)
         if path in named:
-            verdicts[path] = Verdict.NAMED
+            verdicts[path] = StagedVerdict.NAMED
         elif born is None:
-            verdicts[path] = Verdict.AGELESS
+            verdicts[path] = StagedVerdict.AGELESS
         elif now_ms - born < min_age_ms:
-            verdicts[path] = Verdict.YOUNG
+            verdicts[path] = StagedVerdict.YOUNG
         else:
-            verdicts[path] = Verdict.REMOVE
+            verdicts[path] = StagedVerdict.REMOVE
     return verdicts

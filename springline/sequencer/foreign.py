@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from springline import paths
+from springline.batching import refused_alone
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
 from springline.ledger.request import RefusalReason
-from springline.requests.isolation import refused_alone
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 from springline.ulids import is_canonical_ulid, ulid_time_ms

@@ -24,7 +24,7 @@ from springline.projection.config import FoldConfig
 from springline.published import pointer as publishing
 from springline.storage.faults import Decision, FaultyStore
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind, Operation
+from springline.storage.operations import Operation, OperationKind
 from springline.storage.port import ObjectStore
 from tests.sequencer.reference import compact
 from tests.sequencer.run import Run
@@ -149,7 +149,7 @@ async def test_a_publish_that_the_store_fails_is_counted(
     monkeypatch.setattr(publishing, "THROTTLE_PAUSES", 0)
 
     async def hook(operation: Operation) -> Decision:
-        swaps = operation.kind is Kind.PUT and operation.path == SCOPE.full(orchestration_pointer())
+        swaps = operation.kind is OperationKind.PUT and operation.path == SCOPE.full(orchestration_pointer())
         return decision if swaps else Decision.PROCEED
 
     run = run_of(FaultyStore(MemoryStore(), hook=hook), metrics)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import activities.messages
 import activities.table_messages
-import springline.delta.request
+import springline.delta.messages
 import springline.delta.table_request
 import springline.errors
 import springline.ledger.request
@@ -30,7 +30,7 @@ from workflows.messages import CommitStart
 MODULES = (
     activities.messages,
     activities.table_messages,
-    springline.delta.request,
+    springline.delta.messages,
     springline.delta.table_request,
     springline.errors,
     springline.ledger.request,

@@ -9,7 +9,7 @@ from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event
 from springline.sequencer.foreign import MAX_EVENT_BYTES, EventVerdict, is_too_far_ahead, judge_path, read_events
 from springline.sequencer.writer import EventsTaken, EventTaken, write_event, write_events
-from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry, StoreUnknown
 from springline.ulids import new_ulid
@@ -22,7 +22,7 @@ PATH = SCOPE.full(canonical_ulid_event(ID))
 
 
 def is_put(operation: object) -> bool:
-    return getattr(operation, "kind", None) is Kind.PUT
+    return getattr(operation, "kind", None) is OperationKind.PUT
 
 
 async def test_an_event_is_created_once_and_equal_bytes_are_a_success() -> None:

@@ -10,7 +10,7 @@ from springline.paths import canonical_ulid_event
 from springline.published import manifest as checkpoints
 from springline.published import merge
 from springline.published.head import read_manifest
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.ulids import new_ulid
 from tests.sequencer.reference import compact
@@ -296,5 +296,5 @@ async def test_nothing_is_listed() -> None:
     run.head = None
     await run.append(ask(1, triggered("r")))
     await run.settle()
-    assert (store.count(Kind.LIST), store.count(Kind.HEAD)) == (0, 0)
+    assert (store.count(OperationKind.LIST), store.count(OperationKind.HEAD)) == (0, 0)
     await check_state(inner)

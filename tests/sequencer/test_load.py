@@ -21,7 +21,7 @@ from springline.published.files import TablePaths
 from springline.published.load import LoadedState, advance, deltas_between, load_state, read_rows
 from springline.published.manifest import Delta, DigestSection, Manifest
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -109,7 +109,7 @@ async def test_loading_lists_nothing_and_reads_together() -> None:
     store.forget()
     await load_state(scoped(store), publisher.manifest, CONFIG)
     files = list(files_of(publisher.manifest))
-    assert store.count(Kind.GET) == store.count() == len(files)
+    assert store.count(OperationKind.GET) == store.count() == len(files)
     assert store.steps["main"] <= 3
 
 
@@ -184,7 +184,7 @@ async def test_a_fault_of_the_store_passes_through() -> None:
     store = FaultyStore(MemoryStore())
     publisher = await several_revisions(scoped(store))
     for nth in range(len(list(files_of(publisher.manifest)))):
-        store.hook = on(lambda operation: operation.kind is Kind.GET, Decision.FAIL_BEFORE, nth=nth)
+        store.hook = on(lambda operation: operation.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=nth)
         with pytest.raises(StoreRetry):
             await load_state(scoped(store), publisher.manifest, CONFIG)
 
@@ -248,7 +248,7 @@ async def test_advancing_reads_only_what_is_new() -> None:
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, known, publisher.manifest)
     delta = publisher.manifest.l0_deltas[-1]
-    assert store.count() == store.count(Kind.GET) == len(list(delta.tables.files())) + 1
+    assert store.count() == store.count(OperationKind.GET) == len(list(delta.tables.files())) + 1
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, publisher.manifest, publisher.manifest) == 0
     assert store.count() == 0
@@ -303,7 +303,7 @@ async def test_a_failed_read_leaves_the_state_as_it_was() -> None:
     known = publisher.manifests[-3]
     loaded = await load_state(scoped(store), known, CONFIG)
     before, digest = golden_rows(loaded.state), loaded.digest.copy()
-    store.hook = on(lambda operation: operation.kind is Kind.GET, Decision.FAIL_BEFORE, nth=3)
+    store.hook = on(lambda operation: operation.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=3)
     with pytest.raises(StoreRetry):
         await advance(scoped(store), loaded.state, loaded.digest, known, publisher.manifest)
     assert golden_rows(loaded.state) == before

@@ -25,7 +25,7 @@ from springline.published.deltas import (
 )
 from springline.published.manifest import BaseSnapshot, Delta, EventRange
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfVersion, ObjectStore, Precondition, PutResult, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -120,14 +120,14 @@ async def test_files_are_reproducible_and_written_once(write: Write) -> None:
     again = MemoryStore()
     assert await write(scoped(again)) == first
     assert {path: one.data for path, one in again.objects.items()} == {path: one.data for path, one in before.items()}
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_puts_are_made_together(write: Write) -> None:
     store = FaultyStore(MemoryStore(), latency=0.05)
     await write(scoped(store))
-    assert store.count() == store.count(Kind.PUT) > 5
+    assert store.count() == store.count(OperationKind.PUT) > 5
     assert store.steps["main"] < store.count() / 2
 
 

@@ -18,7 +18,7 @@ from springline.published.head import read_manifest
 from springline.published.index_files import AcceptedEvent, extend_index
 from springline.published.manifest import Adopted, SpringlineSection, encode
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -151,7 +151,7 @@ async def test_nothing_is_listed_and_faults_pass_through() -> None:
     publisher = await three_checkpoints(memory)
     store = FaultyStore(memory)
     await load_below(scoped(store), ours(publisher), publisher.index, event_id(100), CONFIG)
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
     for nth in (0, 3):
         store = FaultyStore(memory, hook=plan({nth: Decision.FAIL_BEFORE}))
         with pytest.raises(StoreRetry):

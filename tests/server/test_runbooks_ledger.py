@@ -13,12 +13,11 @@ import orjson
 import pytest
 import uuid_utils
 
-from activities.messages import TableRef
 from springline import names, paths
 from springline.api.tokens import make_token
 from springline.client.payloads import append_payload
 from springline.config import PREFIX
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode, TableRef
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.stack import EmbeddedStack
 from springline.paths import ObjectPath, Scope
@@ -191,7 +190,7 @@ def test_commits_and_answers_survive_a_lost_coordinator(lake: Lake) -> None:
         process = Rounds(store, TableRef(tenant=lake.scope.tenant, workspace=lake.scope.workspace, table_id=table_id))
         for key in keys:
             payload = append_payload([], key, []) + adding(f"part-{key}.parquet")
-            (outcome,) = await process.commit(await process.stage(payload, key=key, mode=Mode.APPEND))
+            (outcome,) = await process.commit(await process.stage(payload, key=key, mode=CommitMode.APPEND))
             assert outcome.result is not None
         await store.aclose()
 

@@ -210,12 +210,12 @@ async def test_cancelled_in_the_middle_nothing_is_published_and_the_next_goes_on
 
 
 async def test_nothing_is_listed_by_any_mode(rebuilds: RebuildBench) -> None:
-    from springline.storage.faults import Kind
+    from springline.storage.faults import OperationKind
 
     await rebuilds.fill(4)
     for mode in ("verify", "full", "catch-up"):
         await rebuilds.rebuild(await rebuilds.listed(), mode)
-    assert rebuilds.faulty.count(Kind.LIST) == 0
+    assert rebuilds.faulty.count(OperationKind.LIST) == 0
 
 
 EVENT = canonical_ulid_event("01JHF2Z8G00000000000000001")

@@ -14,12 +14,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from activities.messages import TableRef
 from activities.table_messages import CheckpointStart, TableKind, TableStart
 from springline import names, paths
 from springline.delta.checkpoints import CheckpointKind, CheckpointResult
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.messages import TableRef
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from tests.checksums import without_checksum
 from tests.rows import SCOPE

@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from springline.delta.actions import BadAction, judge_inline_vector
-from springline.delta.bounds import MAX_LONG
-from springline.delta.evolution import breaks_readers, breaks_rows, lost_features
 from springline.delta.features import declared, features_in_use
-from springline.delta.metadata import PHYSICAL_NAME, judge_metadata, judge_needs, mapping_mode
+from springline.delta.limits import MAX_LONG
+from springline.delta.metadata import (
+    PHYSICAL_NAME,
+    breaks_readers,
+    breaks_rows,
+    judge_metadata,
+    judge_needs,
+    lost_features,
+    mapping_mode,
+)
 from springline.delta.partition_values import Fits, partition_type
 from springline.delta.payload import Line, Payload, bad_action
 from springline.delta.schema import stored_schema
@@ -133,7 +140,7 @@ class FileRules:
             )
 
 
-def judge_fit(
+def judge_against_table(
     payload: Payload,
     protocol: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import orjson
 
 from springline import paths
-from springline.commit.markers import read_markers
-from springline.commit.table import Table
-from springline.delta.identity import Content, Sameness, same_as_log, sameness, sha256_hex
-from springline.delta.keys import check_key
-from springline.delta.marker import Marker
+from springline.batching import refused_alone
+from springline.commit.complete import read_markers
+from springline.commit.table import CommitTable
+from springline.delta.identity import sha256_hex
+from springline.delta.markers import Content, Marker, Sameness, same_as_log, sameness
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, CommitResult
 from springline.delta.payload import Payload, check_blind_append, fingerprint_of, parse_payload
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, out_of_bounds
+from springline.delta.rounds import Candidate, candidate_of
 from springline.errors import Code, InvariantViolated, Refusal, Refused
-from springline.requests.isolation import refused_alone
+from springline.keys import check_key
 from springline.storage.port import StoredObject
 from springline.storage.together import together
 
@@ -36,76 +37,73 @@ PARSED_WEIGHT = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """One request with what storage says of it. `refusal` holds for want of a marker only.
+class StoredRequest:
+    """One request with what storage says of it: a marker, else a candidate for a round, else why it is none.
 
-    `content` is known of any payload that is there, also of one that would be refused today: what was committed
-    is answered again by it, whatever the rules have become.
+    `refusal` holds for want of a marker only. `content` is known of any payload that is there, also of one that would
+    be refused today: what was committed is answered again by it, whatever the rules have become.
     """
 
     request: CommitRequest
-    marker: Marker | None
-    payload: Payload | None
-    refusal: Refusal | None
+    marker: Marker | None = None
+    candidate: Candidate | None = None
+    refusal: Refusal | None = None
     content: Content | None = None
 
+    @property
+    def key(self) -> str:
+        """Return the request's idempotency key."""
+        return self.request.idempotency_key
 
-async def examine(table: Table, requests: Sequence[CommitRequest]) -> list[Examined]:
+
+async def read_requests(table: CommitTable, requests: Sequence[CommitRequest]) -> list[StoredRequest]:
     """Read markers and staged payloads of all `requests`, together."""
-    wellformed: list[CommitRequest] = []
-    malformed: dict[int, Refusal] = {}
-    for index, request in enumerate(requests):
-        try:
-            check_key(request.idempotency_key)
-            _check_staged_path(table, request)
-        except Refused as error:
-            malformed[index] = error.refusal
-        except Exception as error:
-            malformed[index] = failed(request, error)
-        else:
-            wellformed.append(request)
+    malformed = {index: refusal for index, one in enumerate(requests) if (refusal := _malformed(table, one))}
+    wellformed = [one for index, one in enumerate(requests) if index not in malformed]
     unread = [request for request in wellformed if table.payloads.get(_payload_name(request)) is None]
     markers, staged = await together(
         _markers(table, wellformed),
         together(*(table.store.get(paths.relative_path(request.staged_path)) for request in unread)),
     )
     stored = {_payload_name(request): one for request, one in zip(unread, staged, strict=True)}
-    known = iter(zip(wellformed, markers, strict=True))
-    examined: list[Examined] = []
+    known = iter(markers)
+    found: list[StoredRequest] = []
     for index, request in enumerate(requests):
-        if index in malformed:
-            examined.append(Examined(request, None, None, malformed[index]))
-            continue
-        _, marker = next(known)
+        marker = malformed.get(index) or next(known)
         if isinstance(marker, Refusal):
-            examined.append(Examined(request, None, None, marker))
-            continue
-        found = stored.get(_payload_name(request))
-        try:
-            payload = await _payload(table, request, found)
-            if request.mode is Mode.APPEND:
-                check_blind_append(payload)
-            content = Content(payload.sha256, payload.request_fingerprint)
-            examined.append(Examined(request, marker, payload, None, content))
-        except Refused as error:
-            intact = found is not None and found.version == request.staged_version
-            known_by = _content_of(found.data) if found is not None and intact and marker is not None else None
-            examined.append(Examined(request, marker, None, error.refusal, known_by))
-        except Exception as error:
-            examined.append(Examined(request, marker, None, failed(request, error)))
-    return examined
+            found.append(StoredRequest(request, refusal=marker))
+        else:
+            found.append(await _with_payload(table, request, marker, stored.get(_payload_name(request))))
+    return found
 
 
-def failed(request: CommitRequest, error: Exception) -> Refusal:
-    """Return the refusal of a request that met an error nobody foresaw; raises one that somebody did."""
-    key = request.idempotency_key
+async def _with_payload(
+    table: CommitTable, request: CommitRequest, marker: Marker | None, stored: StoredObject | None
+) -> StoredRequest:
+    try:
+        payload = await _payload(table, request, stored)
+        if request.mode is CommitMode.APPEND:
+            check_blind_append(payload)
+        content = Content(payload.sha256, payload.request_fingerprint)
+        candidate = candidate_of(request, payload) if marker is None else None
+    except Refused as error:
+        intact = stored is not None and stored.version == request.staged_version
+        known_by = _content_of(stored.data) if stored is not None and intact and marker is not None else None
+        return StoredRequest(request, marker, refusal=error.refusal, content=known_by)
+    except Exception as error:
+        return StoredRequest(request, marker, refusal=failed(request.idempotency_key, error))
+    return StoredRequest(request, marker, candidate, content=content)
+
+
+def failed(key: str, error: Exception) -> Refusal:
+    """Return the refusal of the request of `key`, which met an error nobody foresaw; raises one that somebody did."""
     return refused_alone(error, what="its payload was judged", field="idempotency_key", identity=key)
 
 
-async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> Outcome:
+async def answer_of_marker(table: CommitTable, found: StoredRequest, marker: Marker) -> CommitOutcome:
     """Answer a request whose key has a marker: the first result again, or a conflict if the request is another."""
-    request = examined.request
-    content = examined.content
+    request = found.request
+    content = found.content
     same = sameness(marker, request, content)
     if same is Sameness.UNDECIDED:
         log = await table.store.get(paths.workspace_path(marker.delta_log_path))
@@ -113,10 +111,10 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
             same = same_as_log(marker, request, content, _content_of(log.data))
     if same is Sameness.SAME:
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
-        return Outcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
-    if same is Sameness.UNDECIDED and examined.refusal is not None:
+        return CommitOutcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
+    if same is Sameness.UNDECIDED and found.refusal is not None:
         # Its bytes are gone: it may be the committed request, staged once more. Staging it again will tell.
-        return Outcome(idempotency_key=request.idempotency_key, refusal=examined.refusal)
+        return CommitOutcome(idempotency_key=request.idempotency_key, refusal=found.refusal)
     refusal = Refusal(
         code=Code.KEY_REUSED,
         message=(
@@ -127,7 +125,7 @@ async def answer_of_marker(table: Table, examined: Examined, marker: Marker) -> 
         value=request.idempotency_key,
         remedy=_REUSED_BY_FINGERPRINT if marker.fingerprint is not None else _REUSED,
     )
-    return Outcome(idempotency_key=request.idempotency_key, refusal=refusal)
+    return CommitOutcome(idempotency_key=request.idempotency_key, refusal=refusal)
 
 
 def _content_of(data: bytes) -> Content:
@@ -140,7 +138,7 @@ def _content_of(data: bytes) -> Content:
     return Content(sha256_hex(data), fingerprint)
 
 
-async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
+async def _markers(table: CommitTable, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
     """Read the requests' markers; a damaged one refuses its own request and nobody else's."""
     keys = [request.idempotency_key for request in requests]
     try:
@@ -149,7 +147,7 @@ async def _markers(table: Table, requests: Sequence[CommitRequest]) -> list[Mark
         return list(await together(*(_marker_or_refusal(table, key) for key in keys)))
 
 
-async def _marker_or_refusal(table: Table, key: str) -> Marker | Refusal | None:
+async def _marker_or_refusal(table: CommitTable, key: str) -> Marker | Refusal | None:
     try:
         (marker,) = await read_markers(table, [key])
     except InvariantViolated as error:
@@ -168,25 +166,27 @@ def _payload_name(request: CommitRequest) -> str:
     return f"{request.staged_path}@{request.staged_version}"
 
 
-def _check_staged_path(table: Table, request: CommitRequest) -> None:
-    refusal = out_of_bounds(request)
-    if refusal is not None:
-        raise Refused(refusal)
+def _malformed(table: CommitTable, request: CommitRequest) -> Refusal | None:
+    """Return why a request can name neither a marker nor a payload of this table, whatever door it came by."""
     try:
+        check_key(request.idempotency_key)
         paths.parse_delta_staged(table.table_id, request.staged_path)
+    except Refused as error:
+        return error.refusal
     except paths.InvalidPath as error:
-        raise Refused(
-            Refusal(
-                code=Code.INVALID_PATH,
-                message=str(error),
-                field="staged_path",
-                value=request.staged_path,
-                remedy="Send the staged_path that staging this table's payload returned.",
-            )
-        ) from error
+        return Refusal(
+            code=Code.INVALID_PATH,
+            message=str(error),
+            field="staged_path",
+            value=request.staged_path,
+            remedy="Send the staged_path that staging this table's payload returned.",
+        )
+    except Exception as error:
+        return failed(request.idempotency_key, error)
+    return None
 
 
-async def _payload(table: Table, request: CommitRequest, stored: StoredObject | None) -> Payload:
+async def _payload(table: CommitTable, request: CommitRequest, stored: StoredObject | None) -> Payload:
     known = table.payloads.get(_payload_name(request))
     if known is not None:
         return known

@@ -10,6 +10,12 @@ A batch is full by its members or by what they weigh, whichever comes first.
 
 A batch is answered when its last member is, so its size is the unit in which callers wait for each other: a fifth of
 a round, so that a round ends between batches and not within one, which would hold up answers that are long there.
+
+A lane is what has a sequencer of its own: a table, or a workspace's ledger. A gateway takes one batch there, says
+honestly what it knows when that fails, and does not try again: trying again is the coalescer's task alone.
+
+One request that meets an error nobody foresaw is refused alone; whoever shares its round or batch goes on. Faults of
+the store and errors of the domain are foreseen: they pass through, for they concern everybody alike.
 """
 
 from __future__ import annotations
@@ -19,17 +25,19 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypedDict, TypeVar, Unpack
+from typing import Generic, Protocol, TypedDict, TypeVar, Unpack
 
-from springline.errors import InvariantViolated, Refusal
-from springline.requests.gateway import BatchRefused, Send, TryAgain
-from springline.requests.isolation import failed_refusal
+from springline.bounds import on_one_line
+from springline.errors import Code, InvariantViolated, Refusal, SpringlineError
+from springline.storage.port import StoreError
 
 L = TypeVar("L", bound=Hashable)
 Q = TypeVar("Q")
 A = TypeVar("A")
+L_contra = TypeVar("L_contra", bound=Hashable, contravariant=True)
+Q_contra = TypeVar("Q_contra", contravariant=True)
 
 MAX_UNDER_WAY = 2
 MAX_BATCH = 500
@@ -48,11 +56,74 @@ FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 2.0
 DEADLINE_S = 60.0
 
-_log = logging.getLogger("springline.requests")
+_log = logging.getLogger("springline.batching")
+
+
+class TryAgain(SpringlineError):
+    """A batch got no answer; the same requests under the same keys may be sent again.
+
+    `in_doubt`: the batch may still be under way, so it is to be sent again as it is and under the same
+    `batch_id`, to be joined rather than doubled. `after_s`: wait at least so long, in seconds.
+    """
+
+    def __init__(self, reason: str, *, in_doubt: bool, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.in_doubt = in_doubt
+        self.after_s = after_s
+
+
+class BatchRefused(SpringlineError):
+    """The batch as a whole was refused for good, because of one member or of all: `refusal` says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Send(Protocol[L_contra, Q_contra, A]):
+    """Takes a batch of requests of one lane to its sequencer."""
+
+    async def __call__(self, lane: L_contra, requests: Sequence[Q_contra], /, *, batch_id: str) -> list[A]:
+        """Return one answer for each request, in their order.
+
+        Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.
+        """
+
+
+FORESEEN = (SpringlineError, StoreError)
+"""What is raised on purpose; everything else is a fault of ours."""
+
+
+def refused_alone(error: Exception, *, what: str, field: str, identity: str) -> Refusal:
+    """Log an unforeseen error with its traceback, and return the refusal of the one request that met it.
+
+    `what` says what was being done, `field` and `identity` name the request. Raises `error` again if it is foreseen.
+    """
+    if isinstance(error, FORESEEN):
+        raise error
+    return failed_refusal(error, what=what, field=field, identity=identity)
+
+
+def failed_refusal(error: Exception, *, what: str, field: str, identity: str, in_doubt: bool = False) -> Refusal:
+    """Log any error of a request that stands alone, with its traceback, and return the request's refusal.
+
+    `in_doubt`: it may have been done all the same.
+    """
+    shown = on_one_line(identity, 100)
+    _log.error("request %s failed while %s; the others go on", shown, what, exc_info=error)
+    end = "; it is not known whether it was done" if in_doubt else "; it was not done"
+    return Refusal(
+        code=Code.REQUEST_FAILED,
+        message=f"request {shown} met an error of ours while {what} ({type(error).__name__}){end}",
+        field=field,
+        value=identity,
+        remedy="Report it with this message: the log holds the error under the same key. The same request may be sent "
+        "again under the same key; other requests went on.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[Q, A]):
+class RequestKind(Generic[Q, A]):
     """What a coalescer must know of its kind of requests.
 
     `request_id` and `answered_id` name a request and the request that an answer is for; `refuse` makes an answer of
@@ -139,7 +210,7 @@ class Counts:
 class RequestCoalescer(Generic[L, Q, A]):
     """Takes single requests to sequencers, through `send`, in batches."""
 
-    def __init__(self, send: Send[L, Q, A], kind: Kind[Q, A], **options: Unpack[Options]) -> None:
+    def __init__(self, send: Send[L, Q, A], kind: RequestKind[Q, A], **options: Unpack[Options]) -> None:
         self._send_batch = send
         self._kind = kind
         self._deadline_s = options.get("deadline_s", DEADLINE_S)
@@ -156,7 +227,7 @@ class RequestCoalescer(Generic[L, Q, A]):
     async def ask(self, lane_key: L, request: Q) -> A:
         """Take one request to the sequencer of a lane and return the answer.
 
-        When none can be had before the deadline, the answer is the refusal that `Kind.unavailable` makes.
+        When none can be had before the deadline, the answer is the refusal that `RequestKind.unavailable` makes.
         """
         if self._closed:
             return self._unavailable(request, "this process is shutting down")

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from springline import paths
-from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.markers import markers_of
+from springline.commit.complete import rebuild_coordinator
 from springline.commit.registry import (
+    DamagedRecord,
     decode_entry,
     decode_record,
     encode_record,
@@ -28,13 +27,12 @@ from springline.commit.registry import (
     read_record,
 )
 from springline.commit.snapshot import load_snapshot, probe_latest
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.coordinator import Inflight, decode_coordinator
 from springline.delta.identity import sha256_hex
-from springline.delta.marker import Marker, decode_marker
-from springline.delta.recovered import markers_from_log
-from springline.delta.registry import Claim, TableEntry
+from springline.delta.markers import Marker, decode_marker, markers_from_log, markers_of
 from springline.delta.rounds import is_log_of
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, refused
 from springline.paths import ObjectPath
 from springline.storage.port import ObjectStore
@@ -48,15 +46,7 @@ LOGS_TOGETHER = 64
 RECORDS_TOGETHER = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with an object of the registry."""
-
-    object: ObjectPath
-    problem: str
-
-
-async def replace_coordinator(table: Table) -> bool:
+async def replace_coordinator(table: CommitTable) -> bool:
     """Replace a coordinator object that cannot be read by one at the log's latest version; False if it can be read.
 
     Whatever it had reserved is lost with it, and no harm: its owner's log file, if it comes, is found by probing, and
@@ -77,7 +67,7 @@ async def replace_coordinator(table: Table) -> bool:
 # Markers of what is in flight. Whoever settles a reservation reads them, so that a damaged one would stop the table.
 
 
-async def mend_markers_in_flight(table: Table) -> list[str]:
+async def repair_markers_in_flight(table: CommitTable) -> list[str]:
     """Put right the damaged markers of what the coordinator has in flight; return the objects that were replaced.
 
     A key has a marker because it is in the log, so the log says what the marker said: by the key that a log file
@@ -88,7 +78,7 @@ async def mend_markers_in_flight(table: Table) -> list[str]:
     inflight = None if held is None else held.state.inflight
     if inflight is None:
         return []
-    mended = []
+    repaired = []
     for key in inflight.keys:
         name = paths.delta_marker(table.table_id, key)
         stored = await table.store.get(name)
@@ -101,11 +91,11 @@ async def mend_markers_in_flight(table: Table) -> list[str]:
         else:
             done = await replace_object(table.store, name, marker.encode(name), is_damaged)
         if done:
-            mended.append(str(name))
-    return mended
+            repaired.append(str(name))
+    return repaired
 
 
-async def _marker_of(table: Table, inflight: Inflight, key: str) -> Marker | None:
+async def _marker_of(table: CommitTable, inflight: Inflight, key: str) -> Marker | None:
     """Return the marker that the log calls for, None if it holds neither the key nor its request's bytes."""
     path = table.log_path(inflight.version)
     log = await table.store.get(path)
@@ -136,13 +126,13 @@ async def _marker_of(table: Table, inflight: Inflight, key: str) -> Marker | Non
 # The registry.
 
 
-async def registry_problems(store: ScopedStore, table_id: str) -> list[Problem]:
+async def registry_problems(store: ScopedStore, table_id: str) -> list[DamagedRecord]:
     """Return what is wrong with a table's entry and its claims; nothing of a table that was never registered."""
     path = paths.table_entry(table_id)
     try:
         entry = await read_entry(store, table_id)
     except InvariantViolated as error:
-        return [Problem(path, f"the entry cannot be read: {error}")]
+        return [DamagedRecord(path, f"the entry cannot be read: {error}")]
     if entry is None:
         return await _lost_entry(store, table_id)
     problems = []
@@ -150,23 +140,23 @@ async def registry_problems(store: ScopedStore, table_id: str) -> list[Problem]:
         try:
             claim = await read_record(store, claim_path, Claim)
         except InvariantViolated as error:
-            problems.append(Problem(claim_path, f"the claim cannot be read: {error}"))
+            problems.append(DamagedRecord(claim_path, f"the claim cannot be read: {error}"))
             continue
         if claim is None:
-            problems.append(Problem(claim_path, f"the claim of {value!r}, which table {table_id} has, is gone"))
+            problems.append(DamagedRecord(claim_path, f"the claim of {value!r}, which table {table_id} has, is gone"))
         elif claim.table_id != table_id and claim_path == paths.root_claim(entry.root):
             problems.append(
-                Problem(claim_path, f"the root {value!r} is claimed by {claim.table_id}, and {path} has it")
+                DamagedRecord(claim_path, f"the root {value!r} is claimed by {claim.table_id}, and {path} has it")
             )
     return problems
 
 
-async def _lost_entry(store: ScopedStore, table_id: str) -> list[Problem]:
+async def _lost_entry(store: ScopedStore, table_id: str) -> list[DamagedRecord]:
     """Return that an entry is gone, if a claim shows that the table was registered."""
     for root in (paths.new_table_root(table_id, store.scope), paths.default_table_root(table_id)):
         path = paths.root_claim(root)
         if await store.head(path) is not None:
-            return [Problem(paths.table_entry(table_id), f"the entry is gone, and {path} says that it was there")]
+            return [DamagedRecord(paths.table_entry(table_id), f"the entry is gone, and {path} says that it was there")]
     return []
 
 
@@ -174,15 +164,15 @@ def _claims_of(entry: TableEntry) -> list[tuple[ObjectPath, str]]:
     return [(paths.root_claim(entry.root), entry.root), (paths.name_claim(entry.name), entry.name)]
 
 
-async def mend_registry(store: ScopedStore, id_or_name: str) -> list[str]:
+async def repair_registry(store: ScopedStore, id_or_name: str) -> list[str]:
     """Put right the damaged or missing records of a table in the registry; return the objects that were written.
 
-    By name, its entry must be there if the claim of the name is not. Lists the registry, if there is something to mend.
+    By name, its entry must be there if the claim of the name is not. Lists the registry if something is to be repaired.
     Raises `Refused` (TABLE_NOT_FOUND, NOT_FOUND) if nothing tells which table is meant, or where it lies.
     """
     table_id = id_or_name if is_table_id(id_or_name) else await _id_of_name(store, id_or_name)
     path = paths.table_entry(table_id)
-    mended: list[str] = []
+    repaired: list[str] = []
     try:
         entry = await read_entry(store, table_id)
     except InvariantViolated:
@@ -192,12 +182,12 @@ async def mend_registry(store: ScopedStore, id_or_name: str) -> list[str]:
         if entry is None:
             return []
         if await replace_object(store, path, encode_record(entry, path), _is_no_entry(path, store.scope)):
-            mended.append(str(path))
+            repaired.append(str(path))
     for claim_path, value in _claims_of(entry):
         record = encode_record(Claim(table_id=table_id, value=value), claim_path)
         if await replace_object(store, claim_path, record, _is_no_claim(claim_path)):
-            mended.append(str(claim_path))
-    return mended
+            repaired.append(str(claim_path))
+    return repaired
 
 
 async def _id_of_name(store: ScopedStore, name: str) -> str:
