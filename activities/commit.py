@@ -6,13 +6,8 @@ a step reads what it needs from storage.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from temporalio import activity
-
-from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
-from activities.heartbeat import heartbeating
-from activities.metrics import count_committed, count_round, timed
+from activities.interceptor import step
+from activities.metrics import count_committed, count_round
 from springline import names
 from springline.commit.complete import finalize, write_log, write_marker
 from springline.commit.registry import Registry, RegistryMemory
@@ -31,8 +26,6 @@ from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
-A = TypeVar("A", RoundResult, LogOutcome, MarkerOutcome, FinalizeOutcome)
-
 TABLES_REMEMBERED = 1_000
 """Tables at hand. What is known of them is bounded in bytes, over all of them (`TableMemory`)."""
 
@@ -46,46 +39,38 @@ class CommitActivities:
         self._memory = TableMemory()
         self._tables: dict[TableRef, CommitTable] = {}
 
-    @activity.defn(name=names.RESERVE)
+    @step(names.RESERVE, names.METRIC_STEP_SECONDS, bounded=True)
     async def reserve(self, order: RoundOrder) -> RoundResult:
         """Answer replays and refusals, and reserve the next version for the rest."""
         return await self._reserve(order)
 
-    @activity.defn(name=names.FINALIZE_AND_RESERVE)
+    @step(names.FINALIZE_AND_RESERVE, names.METRIC_STEP_SECONDS, bounded=True)
     async def finalize_and_reserve(self, order: RoundOrder) -> RoundResult:
         """Finalize the round before and reserve for the next in one compare-and-swap."""
         return await self._reserve(order)
 
-    @activity.defn(name=names.WRITE_LOG)
+    @step(names.WRITE_LOG, names.METRIC_STEP_SECONDS, outlasts=True)
     async def write_log(self, step: CommitStep) -> LogOutcome:
         """Write the reservation's log file: the moment at which its requests are committed."""
-        async with heartbeating():
-            with as_temporal_failures(), timed(names.WRITE_LOG):
-                return _numbered(await write_log(await self._table(step.table), step))
+        return await write_log(await self._table(step.table), step)
 
-    @activity.defn(name=names.WRITE_MARKER)
+    @step(names.WRITE_MARKER, names.METRIC_STEP_SECONDS, outlasts=True)
     async def write_marker(self, step: CommitStep) -> MarkerOutcome:
         """Write the idempotency markers of all members; their answers are fixed from here on."""
-        async with heartbeating():
-            with as_temporal_failures(), timed(names.WRITE_MARKER):
-                outcome = await write_marker(await self._table(step.table), step)
-                if outcome.kind == "written":
-                    count_committed(outcome.members, outcome.mode.value)
-                return _numbered(outcome)
+        outcome = await write_marker(await self._table(step.table), step)
+        if outcome.kind == "written":
+            count_committed(outcome.members, outcome.mode.value)
+        return outcome
 
-    @activity.defn(name=names.FINALIZE)
+    @step(names.FINALIZE, names.METRIC_STEP_SECONDS, bounded=True, outlasts=True)
     async def finalize(self, step: CommitStep) -> FinalizeOutcome:
         """Clear the reservation from the coordinator."""
-        async with heartbeating():
-            with patience_ends(), as_temporal_failures(), timed(names.FINALIZE):
-                return _numbered(await finalize(await self._table(step.table), step))
+        return await finalize(await self._table(step.table), step)
 
     async def _reserve(self, order: RoundOrder) -> RoundResult:
-        async with heartbeating():
-            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed(names.RESERVE):
-                result = await reserve(await self._table(order.table), order)
-                count_round(result)
-                return _numbered(result)
+        result = await reserve(await self._table(order.table), order)
+        count_round(result)
+        return result
 
     async def _table(self, ref: TableRef) -> CommitTable:
         table = self._tables.get(ref)
@@ -99,8 +84,3 @@ class CommitActivities:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[ref] = table
         return table
-
-
-def _numbered(answer: A) -> A:
-    """Return a step's answer with the number of the attempt that gave it."""
-    return answer.model_copy(update={"attempt": activity.info().attempt})

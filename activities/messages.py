@@ -1,14 +1,74 @@
-"""What every message across the Temporal wire is, and what a worker tells of itself."""
+"""The models that cross the Temporal wire between workflows and the activities of tables and of the worker itself.
+
+Fields are only ever added, with defaults: running histories hold these. Operators write `TableStart` and
+`CheckpointStart` by hand in the Temporal CLI.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from springline.delta.messages import TableRef
+from springline.delta.table_request import AdoptTable, CreateTable
 
 
 class Message(BaseModel):
-    """Base of workflows' messages: immutable, unknown fields of a newer writer are passed over."""
+    """Base of all messages: immutable, unknown fields of a newer writer are passed over."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class TableKind(StrEnum):
+    """How a table comes to be registered."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+
+
+class TableStart(Message):
+    """Input of CreateTableWorkflow: the workspace, and the one request that `kind` names."""
+
+    tenant: str
+    workspace: str
+    kind: TableKind = TableKind.CREATE
+    create: CreateTable | None = None
+    adopt: AdoptTable | None = None
+
+    @model_validator(mode="after")
+    def _one_request(self) -> TableStart:
+        given = {name for name in ("create", "adopt") if getattr(self, name) is not None}
+        if given != {self.kind.value}:
+            raise ValueError(f"kind is {self.kind.value!r}: give {self.kind.value!r} and nothing else")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Return the name the table is to have."""
+        spec = self.create or self.adopt
+        assert spec is not None
+        return spec.name
+
+
+class TableOrder(Message):
+    """Input of `create_table` and `adopt_table`: id and time come from the workflow, so retries repeat them.
+
+    `now_ms` in milliseconds since 1970.
+    """
+
+    start: TableStart
+    table_id: str
+    now_ms: int
+
+
+class CheckpointStart(Message):
+    """Input of CheckpointWorkflow. `version` is the one that made a checkpoint due; the latest one gets it."""
+
+    table: TableRef
+    version: int = 0
+    table_name: str | None = None
+    """What people call the table; it is shown, and nothing depends on it."""
 
 
 class Probed(Message):

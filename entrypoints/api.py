@@ -17,8 +17,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from temporalio.client import Client
 from ulid import ULID
 
-from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect, load_hooks
-from entrypoints.leaving import run_and_leave
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect
 from entrypoints.listening import listen
 from entrypoints.logs import configure_logging
 from entrypoints.readiness import Readiness
@@ -36,7 +35,8 @@ from springline.api.ports import Deps
 from springline.caches import Brief
 from springline.commit.coalescer import CommitCoalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
+from springline.errors import InvariantViolated
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.paths import canary_object
 from springline.storage.canary import canary
 from springline.storage.identity import store_id
@@ -125,7 +125,7 @@ async def serve(settings: Settings) -> None:
         await store.prepare()
         await canary(store, str(uuid.uuid4()))
         await store_id(store, str(uuid.uuid4()))
-        client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))
+        client = await connect(lazy=True, hooks=settings.temporal_hooks)
         gateway = TemporalCommitGateway(
             client, checkpoint_interval=settings.checkpoint_interval, name_of=names_by_registry(store)
         )

@@ -18,10 +18,9 @@ from springline.caches import Brief
 from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from workflows.commit_status import ABOUT
-from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.commit_messages import ABOUT, BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.lifecycle import table_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import table_attributes
 
 
 class TemporalCommitGateway:

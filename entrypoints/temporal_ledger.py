@@ -27,6 +27,7 @@ from springline.ledger.request import (
 )
 from springline.paths import Scope
 from workflows.ledger_messages import (
+    ABOUT,
     GARBAGE_INTERVAL,
     MAX_BATCH_PATHS,
     AppendBatch,
@@ -36,9 +37,8 @@ from workflows.ledger_messages import (
     LedgerStart,
     LedgerStatus,
 )
-from workflows.ledger_status import ABOUT
+from workflows.lifecycle import workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import workspace_attributes
 
 FULL_APPEND_BYTES = 256 * 1024
 """What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""

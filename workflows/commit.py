@@ -44,8 +44,16 @@ with workflow.unsafe.imports_passed_through():
         settled_by,
     )
     from springline.errors import Refusal
-    from workflows.cancellation import finish_though_cancelled
-    from workflows.commit_status import describe
+    from workflows.commit_messages import (
+        BatchResult,
+        CommitBatch,
+        CommitStart,
+        CommitStatus,
+        RetriedStep,
+        RoundSummary,
+        describe,
+    )
+    from workflows.commit_steps import run_step, show_in_search, start_checkpoint
     from workflows.failures import (
         ENDS_THE_RUN,
         HALVINGS,
@@ -55,9 +63,7 @@ with workflow.unsafe.imports_passed_through():
         refusal_of_one,
         unknown_effect,
     )
-    from workflows.ids import new_uuid7
-    from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
-    from workflows.steps import run_step, show_in_search, start_checkpoint
+    from workflows.lifecycle import finish_though_cancelled, new_uuid7, now_ms
 
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
@@ -251,7 +257,7 @@ class CommitWorkflow:
         order = RoundOrder(
             table=self._table,
             round_id=new_uuid7(),
-            now_ms=int(workflow.now().timestamp() * 1000),
+            now_ms=now_ms(),
             requests=[ticket.request for ticket in tickets.values()],
             finished=self._finished,
         )
@@ -443,7 +449,7 @@ class CommitWorkflow:
         order = RoundOrder(
             table=self._table,
             round_id=new_uuid7(),
-            now_ms=int(workflow.now().timestamp() * 1000),
+            now_ms=now_ms(),
             requests=[],
         )
         try:

@@ -13,7 +13,8 @@ import typer
 from springline.cli.documents import DocumentVerdict, Listing, emit, emit_listing
 from springline.cli.grid import Format
 from springline.cli.session import session
-from springline.errors import EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_DONE
 
 PROFILE_VARIABLE = "SPRINGLINE_PROFILE"
 TOKEN_FILE_VARIABLE = "SPRINGLINE_TOKEN_FILE"

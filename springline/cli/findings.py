@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 
 
 class FindingState(StrEnum):

@@ -13,7 +13,8 @@ import typer
 
 from springline.cli.documents import DocumentVerdict, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 from springline.local.processes import peak_memory_bytes
 
 if TYPE_CHECKING:

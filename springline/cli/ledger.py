@@ -15,7 +15,8 @@ import uuid_utils
 from springline.cli.documents import Document, DocumentVerdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN, Code, Refused, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.keys import check_key
 from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
 

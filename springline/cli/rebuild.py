@@ -13,7 +13,8 @@ from springline.cli.rebuild_account import next_step, told
 from springline.cli.rebuild_plan import OutOption, Plan, plan_of_index
 from springline.cli.rebuild_progress import Bar
 from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refusal, Refused, refused
+from springline.errors import Code, Refusal, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 from springline.rebuild.messages import RebuildMode, RebuildView
 
 POLL_SECONDS = 0.5

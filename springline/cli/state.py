@@ -19,7 +19,8 @@ from springline.cli.stores import (
     on_store,
 )
 from springline.cli.watching import WatchOption, watched
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
 
 def show(

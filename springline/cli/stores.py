@@ -13,7 +13,8 @@ from springline.cli.documents import Document, DocumentVerdict, hint
 from springline.cli.failures import store_refusal
 from springline.cli.presence import check_workspace
 from springline.cli.tables import TableArgument
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refused, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 from springline.paths import Scope
 from springline.storage.port import StoreError
 from springline.storage.scoped import ScopedStore

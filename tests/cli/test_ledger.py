@@ -235,7 +235,7 @@ def test_options_that_exclude_each_other(store: Store, options: list[str], field
 def test_following_shows_events_as_they_become_visible(store: Store) -> None:
     first = store.append(RUN)
     following = subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.cli", "ledger", "tail", *store.where, "--follow"],
+        [sys.executable, "-m", "springline.cli", "ledger", "tail", *store.where, "--follow"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -155,7 +155,7 @@ def test_a_registered_table_is_found_by_name_and_a_lost_coordinator_is_rebuilt(c
 
 def test_it_needs_no_environment_no_temporal_and_no_api(golden: COPY) -> None:
     folder = golden("logged")
-    command = [sys.executable, "-m", "entrypoints.cli", "table", "recover", *WHERE]
+    command = [sys.executable, "-m", "springline.cli", "table", "recover", *WHERE]
     done = subprocess.run(
         [*command, "--store", folder.as_uri(), GOLDEN_TABLE],
         capture_output=True,
@@ -171,7 +171,7 @@ def test_it_needs_no_environment_no_temporal_and_no_api(golden: COPY) -> None:
 
 def test_several_at_once_agree(golden: COPY) -> None:
     folder = golden("reserved")
-    command = [sys.executable, "-m", "entrypoints.cli", "table", "recover", *WHERE, "--store", folder.as_uri()]
+    command = [sys.executable, "-m", "springline.cli", "table", "recover", *WHERE, "--store", folder.as_uri()]
     helpers = [
         subprocess.Popen([*command, GOLDEN_TABLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
         for _ in range(3)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import uuid_utils
-from temporalio.testing import ActivityEnvironment
 
 from springline import paths
 from springline.checked import has_checksum
@@ -25,6 +24,7 @@ from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
+from tests.activities.environment import StepEnvironment
 from tests.checksums import without_checksum
 from tests.damage.workspaces import Remembering
 from tests.recovery.rounds import Rounds
@@ -175,7 +175,7 @@ class _Making:
         assert reservation is not None
         step = reservation.step_of(self.ref)
         for activity in (self.process.activities.write_log, self.process.activities.write_marker)[:steps]:
-            await ActivityEnvironment().run(activity, step)
+            await StepEnvironment().run(activity, step)
         return requests
 
     async def made(self, name: str, pending: list[CommitRequest]) -> Tables:

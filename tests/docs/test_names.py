@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("springline", "workflows", "activities", "entrypoints")
-KNOWN = {"EventOutcome", "Kind", "Ticket"}
+KNOWN = {"Kind", "RowChange", "Step", "Ticket"}
 """Names that still stand for two things."""
 
 

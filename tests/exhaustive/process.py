@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
 from springline.delta.messages import (
@@ -26,6 +25,7 @@ from springline.delta.messages import (
 )
 from springline.errors import Refusal
 from springline.storage.faults import FaultyStore, ProcessDied
+from tests.activities.environment import StepEnvironment
 from tests.exhaustive.world import NOW_MS, REF, Asked, uuid7
 
 STEP_ATTEMPTS = 30
@@ -84,7 +84,7 @@ class Process:
         self._cold = cold
         self._workers = 0
         self._rounds = 0
-        self._env = ActivityEnvironment()
+        self._env = StepEnvironment()
         self._activities = self._worker()
 
     async def commit(self, asked: Sequence[Asked]) -> None:

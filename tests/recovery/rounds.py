@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid_utils
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
 from springline import paths
@@ -22,6 +21,7 @@ from springline.delta.messages import (
 )
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.scoped import ScopedStore
+from tests.activities.environment import StepEnvironment
 
 NOW_MS = 1_736_900_000_000
 MOST_ATTEMPTS = 5
@@ -37,7 +37,7 @@ class Rounds:
         self.activities = CommitActivities(store)
         self.table = CommitTable(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
         self.results: list[RoundResult] = []
-        self._env = ActivityEnvironment()
+        self._env = StepEnvironment()
 
     async def commit(self, *requests: CommitRequest) -> list[CommitOutcome]:
         """Commit in rounds, each finalized with the next one's reservation, until all are answered."""

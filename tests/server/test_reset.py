@@ -11,7 +11,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 from springline.delta.messages import CommitMode
 from tests.server.cluster import Cluster, Ledger
-from workflows.messages import BatchResult
+from workflows.commit_messages import BatchResult
 
 
 async def test_a_run_that_is_reset_answers_from_what_is_stored(cluster: Cluster, ledger: Ledger) -> None:

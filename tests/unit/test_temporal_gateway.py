@@ -28,8 +28,8 @@ from springline.errors import Code, Refusal
 from springline.paths import Scope
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from workflows.messages import BatchResult, CommitBatch, CommitStart
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY
+from workflows.commit_messages import BatchResult, CommitBatch, CommitStart
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"

@@ -18,8 +18,8 @@ from springline.storage.scoped import ScopedStore
 from tests.rows import SCOPE, adding, create_rows_table
 from tests.workflows.faults import Faults
 from tests.workflows.runs import WorkflowBench
-from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
-from workflows.search import table_attributes
+from workflows.commit_messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.lifecycle import table_attributes
 
 
 class Bench(WorkflowBench):

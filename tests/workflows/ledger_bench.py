@@ -42,7 +42,7 @@ from workflows.ledger_messages import (
     LedgerStart,
     LedgerStatus,
 )
-from workflows.search import workspace_attributes
+from workflows.lifecycle import workspace_attributes
 
 
 class LedgerBench(WorkflowBench):

@@ -14,7 +14,7 @@ import springline.commit.requests as requests_module
 import springline.commit.reserve as reserve_module
 import springline.control.admission.round as round_module
 import springline.sequencer.foreign as reader_module
-from activities import failures
+from activities import interceptor
 from springline import names, paths
 from springline.commit.reserve import reserve
 from springline.commit.table import CommitTable
@@ -245,7 +245,7 @@ class Failing:
 async def test_before_a_version_is_reserved_callers_are_told_in_time_and_the_table_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     bench.faulty.hook = Failing(paths.delta_coordinator(bench.table_id))
     first = await bench.stage("first")
     async with asyncio.timeout(20):
@@ -268,7 +268,7 @@ async def test_before_a_version_is_reserved_callers_are_told_in_time_and_the_tab
 async def test_what_is_reserved_is_finished_however_long_it_takes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=50))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=50))
     bench.faulty.hook = fault = Failing("_delta_log/00000000000000000001.json", (OperationKind.PUT,))
     commit = asyncio.create_task(bench.commit(await bench.stage("slow")))
     await until(fault.often, "writing the log was tried far longer than patience lasts")
@@ -278,11 +278,33 @@ async def test_what_is_reserved_is_finished_however_long_it_takes(
     assert versions(await commit) == [1]
 
 
+async def test_an_error_while_a_reserved_version_is_written_is_told_and_the_next_round_finishes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "MANY_SURPRISES", 3)
+
+    async def fails(*_: Any) -> Any:
+        raise KeyError("our inside")
+
+    monkeypatch.setattr(commit_activities, "write_log", fails)
+    first = await bench.stage("first")
+    (outcome,) = await bench.commit(first)
+    assert outcome.refusal is not None
+    assert outcome.refusal.code is Code.INTERNAL
+    assert "KeyError" in outcome.refusal.message
+    assert "our inside" not in outcome.refusal.message
+    monkeypatch.undo()
+    assert (await bench.commit_one(await bench.stage("second"))).version == 2
+    (again,) = await bench.commit(first)
+    assert again.replayed
+    assert versions([again]) == [1]
+
+
 async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_comes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reserving swap is done and unclear, everything after it fails for long: the callers are told meanwhile."""
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     coordinator = SCOPE.full(paths.delta_coordinator(bench.table_id))
     broken = False
 
@@ -312,7 +334,7 @@ async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_come
 async def test_a_reservation_is_cleared_however_long_it_takes_and_others_are_told_meanwhile(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     coordinator = SCOPE.full(paths.delta_coordinator(bench.table_id))
     puts = 0
 
@@ -337,7 +359,7 @@ async def test_before_a_round_is_recorded_callers_are_told_in_time_and_the_ledge
     where: str, ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ledger.append_one(run_request("before"))
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     ledger.faulty.hook = Failing(
         where, (OperationKind.PUT,) if where == "rounds" else (OperationKind.GET, OperationKind.PUT, OperationKind.HEAD)
     )
@@ -359,7 +381,7 @@ async def test_what_is_recorded_becomes_visible_however_long_it_takes(
     ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ledger.append_one(run_request("before"))
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=50))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=50))
     ledger.faulty.hook = fault = Failing(paths.orchestration_pointer(), (OperationKind.PUT,))
     append = asyncio.create_task(ledger.append(run_request("slow")))
     await until(fault.often, "publishing was tried far longer than patience lasts")

@@ -26,7 +26,7 @@ from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until
 from workflows import commit as commit_module
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
 def plain(bench: Bench) -> Client:

@@ -8,22 +8,22 @@ from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.table_messages import CheckpointStart
+    from activities.messages import CheckpointStart
     from springline import names
     from springline.delta.messages import CommitMessage, TableRef
+    from workflows.lifecycle import (
+        SEARCH_TABLE_KEY,
+        SEARCH_TABLE_NAME_KEY,
+        SEARCH_TENANT_KEY,
+        SEARCH_WORKSPACE_KEY,
+        table_attributes,
+    )
     from workflows.policies import (
         BEFORE_RESERVED_RETRY,
         COMMIT_HEARTBEAT,
         COMMIT_RETRY,
         COMMIT_START_TO_CLOSE,
         WORKFLOW_TASK_TIMEOUT,
-    )
-    from workflows.search import (
-        SEARCH_TABLE_KEY,
-        SEARCH_TABLE_NAME_KEY,
-        SEARCH_TENANT_KEY,
-        SEARCH_WORKSPACE_KEY,
-        table_attributes,
     )
 
 R = TypeVar("R", bound=CommitMessage)

@@ -1,7 +1,8 @@
-"""How a process that used the Temporal SDK ends: at once, with its exit code, after everything it printed is out.
+"""How our programs end: with which exit code (docs/formats.md#exit-codes), and at once.
 
-The SDK's threads outlive its clients, and one that comes back while the interpreter shuts down aborts the process
-(SIGABRT) after its work was done. So the interpreter is not shut down: nothing of ours is left to its end.
+The threads of the Temporal SDK outlive its clients, and one that comes back while the interpreter shuts down aborts the
+process (SIGABRT) after its work was done. So a process that used the SDK does not shut the interpreter down: everything
+it printed is written, and nothing of ours is left to its end.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import NoReturn
 
 EXIT_DONE = 0
 EXIT_FAULT = 1
+EXIT_BAD_INPUT = 2
+EXIT_CONFLICT = 3
+EXIT_TRY_AGAIN = 4
 EXIT_INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
-
 
 INTERRUPTED_GRACE_SECONDS = 1.0
 """How long a program that Ctrl-C ends may put away what it has begun."""
