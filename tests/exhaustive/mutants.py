@@ -22,7 +22,7 @@ from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.markers import Marker, MarkerVerdict
 from springline.delta.messages import CommitStep, LogKind
 from springline.storage.port import IfAbsent, ObjectStore, Stored
-from springline.storage.resolve import Created, Other, put_once
+from springline.storage.resolve import Created, Other, Same, put_once
 from tests.exhaustive.histories import After, Histories, Plan
 from tests.exhaustive.plans import every_fault, every_fault_at_every_instant, every_interleaving
 
@@ -85,7 +85,7 @@ def fill_does_not_yield(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def put(store: ObjectStore, path: paths.ObjectPath, data: bytes) -> Created | Other:
+    async def put(store: ObjectStore, path: paths.ObjectPath, data: bytes) -> Created | Same | Other:
         if "/_delta_log/" not in path:
             return await put_once(store, path, data)
         result = await store.put(path, data, IfAbsent())

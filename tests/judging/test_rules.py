@@ -377,6 +377,7 @@ def test_facts_of_any_bytes(log: bytes) -> None:
     started = time.process_time()
     facts = committed_version(7, log)
     refusal = version_refusal(CommitMode.STRICT, 6, frozenset(), 7, [facts], "tables/t")
+    assert refusal is not None
     assert len(refusal.model_dump_json()) < 2_000
     assert time.process_time() - started < 1
 
