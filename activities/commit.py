@@ -9,6 +9,7 @@ from __future__ import annotations
 from activities.interceptor import step
 from activities.metrics import count_committed, count_round
 from springline import names
+from springline.caches import Recent
 from springline.commit.complete import finalize, write_log, write_marker
 from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.reserve import reserve
@@ -37,7 +38,7 @@ class CommitActivities:
         self._store = store
         self._registered = RegistryMemory()
         self._memory = TableMemory()
-        self._tables: dict[TableRef, CommitTable] = {}
+        self._tables: Recent[CommitTable] = Recent(TABLES_REMEMBERED)
 
     @step(names.RESERVE, names.METRIC_STEP_SECONDS, bounded=True)
     async def reserve(self, order: RoundOrder) -> RoundResult:
@@ -80,7 +81,5 @@ class CommitActivities:
             registry = Registry(store, self._registered, scope.prefix)
             root = await registry.root_of(ref.table_id)
             table = CommitTable(store, ref.table_id, root, memory=self._memory, owner=f"{scope.prefix}{ref.table_id}")
-            if len(self._tables) >= TABLES_REMEMBERED:
-                self._tables.pop(next(iter(self._tables)))
-            self._tables[ref] = table
+            self._tables.put(ref, table)
         return table

@@ -16,13 +16,13 @@ V = TypeVar("V")
 class Recent(Generic[V]):
     """The most recently used values by name, bounded in number and in total weight."""
 
-    def __init__(self, entries: int, weight: int) -> None:
+    def __init__(self, entries: int, weight: float = float("inf")) -> None:
         self._entries = entries
         self._weight_limit = weight
         self._weight = 0
-        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
 
-    def get(self, name: str) -> V | None:
+    def get(self, name: Hashable) -> V | None:
         """Return the value under `name`, or None."""
         held = self._values.get(name)
         if held is None:
@@ -30,7 +30,7 @@ class Recent(Generic[V]):
         self._values.move_to_end(name)
         return held[0]
 
-    def put(self, name: str, value: V, weight: int = 1) -> None:
+    def put(self, name: Hashable, value: V, weight: int = 1) -> None:
         """Remember `value`, dropping what was used least recently."""
         self.drop(name)
         self._values[name] = (value, weight)
@@ -44,7 +44,7 @@ class Recent(Generic[V]):
         """What is held weighs so much."""
         return self._weight
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: Hashable) -> None:
         """Forget `name`."""
         held = self._values.pop(name, None)
         if held is not None:
@@ -58,17 +58,17 @@ class Shelf(Generic[V]):
         self._shared = shared
         self._owner = owner
 
-    def get(self, name: str) -> V | None:
+    def get(self, name: Hashable) -> V | None:
         """Return the value under `name`, or None."""
-        return self._shared.get(f"{self._owner}\n{name}")
+        return self._shared.get((self._owner, name))
 
-    def put(self, name: str, value: V, weight: int = 1) -> None:
+    def put(self, name: Hashable, value: V, weight: int = 1) -> None:
         """Remember `value`; what any owner used least recently may be dropped for it."""
-        self._shared.put(f"{self._owner}\n{name}", value, weight)
+        self._shared.put((self._owner, name), value, weight)
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: Hashable) -> None:
         """Forget `name`."""
-        self._shared.drop(f"{self._owner}\n{name}")
+        self._shared.drop((self._owner, name))
 
 
 @dataclass(slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
+from springline.caches import Recent
 from springline.commit.registry import Registry, RegistryMemory
 from springline.commit.table import CommitTable
 from springline.delta.table_request import TableEntry
@@ -35,15 +35,13 @@ class Workspaces:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._memory = RegistryMemory()
-        self._known: OrderedDict[Scope, Workspace] = OrderedDict()
+        self._known: Recent[Workspace] = Recent(MAX_REMEMBERED)
 
     def of(self, scope: Scope) -> Workspace:
         """Return the workspace of `scope`."""
         known = self._known.get(scope)
         if known is None:
             store = ScopedStore(self._store, scope)
-            known = self._known[scope] = Workspace(scope, store, Registry(store, self._memory, scope.prefix))
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
-        self._known.move_to_end(scope)
+            known = Workspace(scope, store, Registry(store, self._memory, scope.prefix))
+            self._known.put(scope, known)
         return known

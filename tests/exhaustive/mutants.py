@@ -20,7 +20,7 @@ from springline.commit.table import CommitTable, Reserved
 from springline.delta import markers, rounds
 from springline.delta.coordinator import Coordinator, Inflight
 from springline.delta.markers import Marker, MarkerVerdict
-from springline.delta.messages import CommitStep, LogKind
+from springline.delta.messages import CommitStep, LogKind, LogOutcome
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.resolve import Created, Other, Same, put_once
 from tests.exhaustive.histories import After, Histories, Plan
@@ -40,33 +40,33 @@ class Mutant:
     hunt: Hunt
 
 
-_blind: ContextVar[bool] = ContextVar("blind", default=False)
+_owner: ContextVar[bool] = ContextVar("owner", default=False)
 
 
-def _blind_within(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
-    """Make whoever calls `module.name` find no marker before the log is written."""
-    original = getattr(module, name)
+def _blind(monkeypatch: pytest.MonkeyPatch, *, owner: bool) -> None:
+    """Make the owner's step, or whoever else brings a log into being, find no marker before it is written."""
+    original = steps.write_log
 
-    async def wrapped(*args: Any) -> Any:
-        token = _blind.set(True)
+    async def as_owner(table: CommitTable, step: CommitStep) -> LogOutcome:
+        token = _owner.set(True)
         try:
-            return await original(*args)
+            return await original(table, step)
         finally:
-            _blind.reset(token)
+            _owner.reset(token)
 
     def judged(inflight: Inflight, log_path: str, found: Sequence[Marker | None]) -> MarkerVerdict:
-        return MarkerVerdict.ABSENT if _blind.get() else markers.judge_markers(inflight, log_path, found)
+        return MarkerVerdict.ABSENT if _owner.get() is owner else markers.judge_markers(inflight, log_path, found)
 
-    monkeypatch.setattr(module, name, wrapped)
+    monkeypatch.setattr(steps, "write_log", as_owner)
     monkeypatch.setattr(complete, "judge_markers", judged)
 
 
 def owner_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    _blind_within(monkeypatch, steps, "write_log")
+    _blind(monkeypatch, owner=True)
 
 
 def helper_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    _blind_within(monkeypatch, reserve, "settle")
+    _blind(monkeypatch, owner=False)
 
 
 def own_marker_makes_void(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ import asyncio, sys
 from pathlib import Path
 from springline import paths
 from springline.commit.complete import settle
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 
@@ -49,7 +49,7 @@ async def main(table_id, folders):
     for folder in folders:
         store = LocalStore(Path(folder), fsync=False)
         scoped = ScopedStore(store, paths.Scope("acme", "prod"))
-        done = await settle(Table(scoped, table_id, paths.default_table_root(table_id)))
+        done = await settle(CommitTable(scoped, table_id, paths.default_table_root(table_id)))
         print(Path(folder).name, [(one.kind.value, one.version) for one in done])
         await store.aclose()
 
