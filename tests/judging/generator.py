@@ -68,7 +68,7 @@ FIELD_KEYS = (
     "__CHAR_VARCHAR_TYPE_STRING", "__metadata_col",
 )  # fmt: skip
 """Keys of a field's metadata that engines know."""
-FIELD_VALUES = (
+FIELD_VALUES: tuple[Any, ...] = (
     None, True, 0, 1, -1, 1.5, 2**31, 2**63 - 1, "", "x", "id > 0", '{"expression":{"expression":"id > 0"}}',
     "varchar(5)", [], {}, [1, 2], ["x"], [1, "x"], [[1]], [None], {"a": 1}, {"a": [1, None]}, [{"a": 1}],
 )  # fmt: skip

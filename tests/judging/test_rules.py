@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +267,12 @@ METADATA: dict[str, Any] = {
 INVARIANT = '{"expression":{"expression":"n > 0"}}'
 FIELD_METADATA: list[tuple[str, Any]] = [
     *(("delta.columnMapping.id", 1), ("delta.columnMapping.physicalName", "n"), ("delta.metadataSpec", "row_index")),
-    *(("parquet.field.id", value) for value in ("1", None, True, [], 2**31, 1.5)),
-    *(("delta.invariants", value) for value in (None, 1, "n > 0", "{", '{"expression":"n > 0"}', {})),
-    *(("delta.typeChanges", value) for value in ("x", [1], [{"fromType": "byte"}])),
-    *((key, value) for key in ("CURRENT_DEFAULT", "delta.generationExpression") for value in (None, 1)),
-    *(("EXISTS_DEFAULT", 1), ("comment", 1), ("__CHAR_VARCHAR_TYPE_STRING", 1)),
-    *(("mine", value) for value in ([1, "x"], [[1]], [None], {"deep": [1, True]})),
+    *product(["parquet.field.id"], ["1", None, True, [], 2**31, 1.5]),
+    *product(["delta.invariants"], [None, 1, "n > 0", "{", '{"expression":"n > 0"}', {}]),
+    *product(["delta.typeChanges"], ["x", [1], [{"fromType": "byte"}]]),
+    *product(["CURRENT_DEFAULT", "delta.generationExpression"], [None, 1]),
+    *product(["EXISTS_DEFAULT", "comment", "__CHAR_VARCHAR_TYPE_STRING"], [1]),
+    *product(["mine"], [[1, "x"], [[1]], [None], {"deep": [1, True]}]),
 ]
 
 
