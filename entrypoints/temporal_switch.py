@@ -10,17 +10,17 @@ from temporalio.client import Client
 from entrypoints.temporal_ledger import lane_of, start_of
 from entrypoints.updates import send_batch
 from springline import names
+from springline.batching import BatchRefused, TryAgain
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from springline.rebuild.messages import Switched, SwitchOrder
-from springline.requests.gateway import BatchRefused, TryAgain
 from workflows.ledger_messages import GARBAGE_INTERVAL, SwitchOutcome, SwitchRequest
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0
 
 
 class TemporalSwitches:
-    """The port `springline.rebuild.sequencers.Switches`."""
+    """The port `springline.rebuild.messages.Switches`."""
 
     def __init__(self, client: Client, *, garbage_interval: int = GARBAGE_INTERVAL) -> None:
         self._client = client

@@ -9,12 +9,11 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from springline.api.auth import TokenVerifier
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.messages import CommitOutcome, CommitRequest
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
-from springline.rebuild.request import RebuildRequest, RebuildView
+from springline.rebuild.messages import RebuildRequest, RebuildView
 from springline.storage.port import ObjectStore
 
 
@@ -29,9 +28,9 @@ class Tables(Protocol):
 
 
 class Commits(Protocol):
-    """Committing one request; `springline.commit.coalescer.Coalescer` is one."""
+    """Committing one request; `springline.commit.coalescer.CommitCoalescer` is one."""
 
-    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> Outcome:
+    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
         """Return what became of the request; UNAVAILABLE if that cannot be told in time."""
 
 
@@ -42,7 +41,7 @@ class Sequencers(Protocol):
         """Return what the table's sequencer is doing, None if it rests or cannot be asked just now."""
 
 
-class Ledger(Protocol):
+class Ledgers(Protocol):
     """Appending to the ledger of a workspace; its sequencer is the only writer (docs/protocol.md#ledger-rounds)."""
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
@@ -92,7 +91,7 @@ class Deps:
     tables: Tables
     commits: Commits
     sequencers: Sequencers
-    ledger: Ledger
+    ledger: Ledgers
     rebuilds: Rebuilds
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]

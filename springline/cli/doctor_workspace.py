@@ -10,9 +10,9 @@ from __future__ import annotations
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
-from springline.commit.catalogue import list_tables
-from springline.commit.mend import registry_problems
-from springline.commit.table import Table
+from springline.commit.inspect import list_tables
+from springline.commit.repair import registry_problems
+from springline.commit.table import CommitTable
 from springline.paths import (
     Scope,
     event_id_from_ledger_path,
@@ -24,11 +24,11 @@ from springline.paths import (
 from springline.published.head import PublishedHead, read_head
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
-from springline.sequencer.accepted import Accepted, pending_rounds, survey
+from springline.sequencer.accepted import AcceptedSet, pending_rounds, survey
 from springline.storage.damage import RUNBOOK, DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.scoped import ScopedStore
+from springline.storage.together import each
 
 GAP_RUNBOOK = "runbooks/ledger-gap.md"
 _SHOWN = 3
@@ -83,7 +83,7 @@ async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Findi
     found = [_table_finding(scope, _id_of(one.object), one.object, one.problem, _RECOVER) for one in page.damaged]
     for listed in page.tables:
         entry = listed.entry
-        table = Table(store, entry.table_id, entry.root)
+        table = CommitTable(store, entry.table_id, entry.root)
         found += [
             _table_finding(scope, entry.name, one.object, one.problem, _RECOVER)
             for one in await registry_problems(store, entry.table_id)
@@ -153,7 +153,7 @@ async def _deep(store: ObjectStore, name: str, head: PublishedHead | None, index
     return [*found, *await _unknown_events(store, name, accepted)]
 
 
-async def _unknown_events(store: ObjectStore, name: str, accepted: Accepted) -> list[Finding]:
+async def _unknown_events(store: ObjectStore, name: str, accepted: AcceptedSet) -> list[Finding]:
     unknown = [
         info.path
         async for info in store.list(ledger_prefix())

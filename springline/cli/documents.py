@@ -33,7 +33,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DocumentVerdict:
     """A document of a command that did its work and whose finding is in its exit code, such as "they differ"."""
 
     document: Document | Listing

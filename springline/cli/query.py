@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.app import EXIT_INTERRUPTED
 from springline.cli.documents import Listing
 from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.exits import EXIT_INTERRUPTED, leave
 
 if TYPE_CHECKING:
-    from springline.published.query import Answer
+    from springline.published.query import QueryAnswer
     from springline.published.snapshot import Revision
 
 
@@ -48,7 +46,7 @@ def query(
     return Listing(document, names, answer.rows, f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
 
-async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[Answer, Revision]:
+async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[QueryAnswer, Revision]:
     # Arrow and DuckDB take most of a second to load: only this command pays.
     from springline.published.query import Database, Limits, tables_named  # noqa: PLC0415
     from springline.published.reader import read_published  # noqa: PLC0415
@@ -58,7 +56,7 @@ async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple
     _, snapshot = await read_published(scoped, names)
     database: Database | None = None
 
-    def work() -> Answer:
+    def work() -> QueryAnswer:
         nonlocal database
         database = Database({name: snapshot[name] for name in names}, Limits(seconds, memory_mb, rows))
         try:
@@ -72,15 +70,7 @@ async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple
         # By Ctrl-C. The thread ends once DuckDB has noticed; who does not want the answer does not wait for it.
         if database is not None:
             database.interrupt()
-        leave_at_once()
-        raise
-
-
-def leave_at_once() -> None:
-    """End the process as Ctrl-C does, without waiting for threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(EXIT_INTERRUPTED)
+        leave(EXIT_INTERRUPTED)
 
 
 def _distinct(names: list[str]) -> list[str]:

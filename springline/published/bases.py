@@ -1,4 +1,13 @@
-"""Bases: the whole state as files, one per table even if it is empty, and the digest's buckets."""
+"""Bases: the whole state as files, one per table even if it is empty, and the digest's buckets.
+
+See docs/formats.md#table-files, docs/formats.md#digest. The buckets of a base are all of them, those of a delta the
+ones it changed:
+
+    {"format":1,"tables":{"runs":{"0":"<32 hex digits>", ...}, ...}}
+
+Values are absolute: a reader takes the base's and puts each delta's in their places. Sums of zero are left out of a
+base and stand in a delta.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +27,9 @@ from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
 from springline.projection.state import State
 from springline.published.files import EncodedTable, WrittenTable, paths_of, write_file, write_table
 from springline.published.manifest import BaseSnapshot
-from springline.storage.offload import in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_turn
+from springline.storage.together import each
 
 PUTS_TOGETHER = 4
 """How many tables' bytes are in memory at a time."""

@@ -1,4 +1,15 @@
-"""Deltas: the rows that a round changed, and the keys of those that are gone, as files."""
+"""Deltas: the rows that a round changed, and the keys of those that are gone, as files.
+
+See docs/formats.md#table-files, docs/formats.md#deletions, docs/protocol.md#overlay, docs/protocol.md#publication.
+
+One delta is a file per table that has changed rows, one of deletions, even if there are none, and one of the digest
+buckets that changed. Its rows are absolute: laid over the state before, in any number of steps, they give the state
+after. Deletions are applied after the delta's own rows:
+
+    {"schema_version": 1, "runs": ["r1"], "tasks": [["r1", "t1"]], "run_key_conflicts": ["conflict:k1:01J..."], ...}
+
+Lists are sorted, and left out when empty.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +26,7 @@ from springline.paths import StateLayer
 from springline.projection.digest import Digest, bucket_of
 from springline.projection.schema import RUN_KEY_CONFLICTS, TABLES, Key, Row, Table
 from springline.projection.state import State
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from springline.published.bases import encode_buckets
 from springline.published.files import (
     EncodedTable,
@@ -29,10 +40,9 @@ from springline.published.files import (
     write_table,
 )
 from springline.published.manifest import Delta, EventRange
-from springline.storage.offload import in_thread
-from springline.storage.parallel import READS_TOGETHER, each
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
+from springline.storage.threads import in_thread
+from springline.storage.together import READS_TOGETHER, each, together
 
 PUTS_TOGETHER = 16
 _DELTAS_TOGETHER = 2
@@ -61,7 +71,7 @@ class DeltaRows:
         return found
 
 
-def rows_of_changes(changes: Mapping[str, Iterable[Change]]) -> DeltaRows:
+def rows_of_changes(changes: Mapping[str, Iterable[RowChange]]) -> DeltaRows:
     """Return what a delta of `State.changes()` says."""
     rows: dict[str, list[Row]] = {}
     deleted: dict[str, list[Key]] = {}
@@ -92,7 +102,7 @@ async def merged_rows(
     store: ObjectStore,
     state: State,
     deltas: Sequence[Delta],
-    changes: Mapping[str, Iterable[Change]],
+    changes: Mapping[str, Iterable[RowChange]],
     known: Mapping[str, Keys] | None = None,
 ) -> DeltaRows:
     """Return what the one delta says that stands for `deltas`, the last ones, and for `changes` after them.

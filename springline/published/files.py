@@ -1,4 +1,7 @@
-"""Files of the state as manifests name them: which there are, read with hash and size checked, written once."""
+"""Files of the state as manifests name them: which there are, read with hash and size checked, written once.
+
+See docs/formats.md#table-files, docs/formats.md#state-objects.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from springline.paths import ObjectPath, StateLayer
 from springline.projection.parquet import decode_table, encode_table
 from springline.projection.schema import CATALOG_RUN_INDEX, TABLES, Row
 from springline.storage.damage import REBUILD, DamagedObject
-from springline.storage.offload import in_thread
 from springline.storage.port import IfVersion, ObjectStore, Stored
 from springline.storage.resolve import Other, put_once
+from springline.storage.threads import in_thread
 
 U32 = Annotated[int, Meta(ge=0, le=4_294_967_295)]
 Size = Annotated[int, Meta(ge=0)]

@@ -1,4 +1,11 @@
-"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`), and how two of them differ."""
+"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`), and how two of them differ.
+
+    {"format": 1, "manifest": {...}, "row_counts": {...}, "table_sha256": {...}, "tables": {name: [row, ...]},
+     "tables_sha256": "...", "watermarks": {...}}
+
+Rows are sorted by key, absent values left out; `watermarks` are without wall-clock times. The hashes are over the
+canonical JSON of each table and of `tables`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.projection.golden import golden_form, row_of_golden
 from springline.projection.schema import TABLES, Row
 from springline.published.manifest import NO_MANIFEST, SCHEMA_VERSION
@@ -106,7 +113,7 @@ GoldenRows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """One difference. `column` is None where only one side has the row, whose values are then in `a` or in `b`."""
 
     table: str
@@ -125,7 +132,7 @@ class Difference:
         return shown | {side: value for side, value in (("a", self.a), ("b", self.b)) if value is not None}
 
 
-def differences(a: GoldenRows, b: GoldenRows) -> Iterator[Difference]:
+def differences(a: GoldenRows, b: GoldenRows) -> Iterator[RowDifference]:
     """Yield what differs, in the order of the tables and of their keys.
 
     A repeated key counts as a row that the other side does not have.
@@ -136,13 +143,13 @@ def differences(a: GoldenRows, b: GoldenRows) -> Iterator[Difference]:
         for key in sorted(left.keys() | right.keys()):
             one, other = left.get(key), right.get(key)
             if one is None or other is None:
-                yield Difference(name, key, None, one, other)
+                yield RowDifference(name, key, None, one, other)
             else:
                 for column in sorted(one.keys() | other.keys()):
                     if one.get(column) != other.get(column):
-                        yield Difference(name, key, column, one.get(column), other.get(column))
-        yield from (Difference(name, key, None, row, None) for key, row in left_again)
-        yield from (Difference(name, key, None, None, row) for key, row in right_again)
+                        yield RowDifference(name, key, column, one.get(column), other.get(column))
+        yield from (RowDifference(name, key, None, row, None) for key, row in left_again)
+        yield from (RowDifference(name, key, None, None, row) for key, row in right_again)
 
 
 _Row = Mapping[str, Any]

@@ -1,4 +1,7 @@
-"""The index of accepted events in the store: read it, extend it by a round's events, and look ids up in it."""
+"""The index of accepted events in the store: read it, extend it by new events, and look ids up in it.
+
+See docs/formats.md#events-index. Looking up reads no more than may hold what is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from springline import paths
 from springline.published.files import Artifact, read_file, write_file
 from springline.published.index import (
     EventsIndex,
-    Node,
+    IndexNode,
     NodeRef,
     SegmentRef,
     decode_index,
@@ -31,9 +34,9 @@ from springline.published.index import (
 )
 from springline.published.segments import RESTORE_SEGMENT, StoredEvent, read_segment, read_tail, write_segments
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 _PACKS_TOGETHER = 8
 
@@ -45,6 +48,11 @@ class AcceptedEvent:
     event_id: str
     sha256: str
     body: bytes
+
+    @classmethod
+    def of(cls, event_id: str, body: bytes) -> AcceptedEvent:
+        """Return the event with these bytes."""
+        return cls(event_id, hashlib.sha256(body).hexdigest(), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ async def _seal(store: ObjectStore, index: EventsIndex, damaged: list[DamagedObj
 
 async def _write_node(store: ObjectStore, segments: list[SegmentRef]) -> NodeRef:
     first, last = min(one.first_id for one in segments), max(one.last_id for one in segments)
-    data = encode_index(Node(segments))
+    data = encode_index(IndexNode(segments))
     artifact = await write_file(store, data, lambda name: paths.ledger_index_node(first, last, name))
     return NodeRef(
         path=artifact.path,

@@ -1,4 +1,9 @@
-"""Lists for readers: what rows they may ask for, and where a page goes on."""
+"""Lists for readers: what rows they may ask for, and where a page goes on.
+
+A cursor is a text that names the last key seen, for the list it came from and no other. It holds a key and not a
+position or a revision, so that it stays good while the state goes on: the next page begins behind that key in whatever
+revision is then the published one.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,10 @@ See docs/protocol.md#reading-published, docs/protocol.md#overlay.
 
 Of a state of ours the files are read and checked, and it is noted where which row is; rows are made of them when
 events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
+
+A state in memory is brought forward without loading it anew. Deltas hold rows as they are, and deltas that were merged
+are merged into newer ones. So what a newer revision lacks of an older one of the same base are the deltas that the
+older one does not know, in order. Where a base was written in between, its `bridge` is the delta that led to it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from springline import paths
-from springline.ledger.event_ids import event_id_ms
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.layers import AnyLayer, Deletions, Layer
@@ -21,18 +24,18 @@ from springline.projection.parquet import DamagedTable
 from springline.projection.schema import TABLES, Key, Row
 from springline.projection.state import State
 from springline.projection.stored import StoredRows
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from springline.published.bases import DamagedBuckets, load_digest
 from springline.published.deltas import DeltaRows, decode_tombstones, read_delta
 from springline.published.files import TableFile, read_file, read_table
 from springline.published.head import StoredManifest, read_manifest
-from springline.published.manifest import Delta, Manifest, Springline
+from springline.published.manifest import Delta, Manifest, SpringlineSection
 from springline.published.overlay import Rows, base_rows, lay_over, lay_over_reference
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import READS_TOGETHER, each
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
+from springline.storage.threads import in_thread
+from springline.storage.together import READS_TOGETHER, each, together
+from springline.ulids import ulid_time_ms
 
 T = TypeVar("T")
 
@@ -270,7 +273,7 @@ def lay_on(state: State, delta: DeltaRows) -> None:
             state.unload(name, key)
 
 
-async def _read_digest(store: ObjectStore, manifest: Manifest, ours: Springline) -> Digest:
+async def _read_digest(store: ObjectStore, manifest: Manifest, ours: SpringlineSection) -> Digest:
     named = [manifest.base_snapshot.buckets, *(delta.buckets for delta in manifest.l0_deltas)]
     files = [file for file in named if file is not None]
     documents = await each(lambda file: read_file(store, file, bytes), files)
@@ -304,7 +307,7 @@ async def _adopt(store: ObjectStore, manifest: Manifest, config: FoldConfig, con
             state.load_rows(name, rows[name].values())
         state.last_event_id = last or ""
         if state.prunes and last is not None:
-            state.frontier_ms = event_id_ms(last)
+            state.frontier_ms = ulid_time_ms(last)
         state.accept()
         return LoadedState(state, Digest.of({name: state.rows(name) for name in TABLES}))
 
@@ -406,13 +409,13 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
     return sum(content.size for content in contents) if await in_thread(work) else None
 
 
-def _changes(state: State, content: DeltaRows) -> dict[str, list[Change]]:
+def _changes(state: State, content: DeltaRows) -> dict[str, list[RowChange]]:
     """Return what laying `content` on `state` changes."""
-    changes: dict[str, list[Change]] = {}
+    changes: dict[str, list[RowChange]] = {}
     for name, rows in content.rows.items():
         key_of = TABLES[name].key_of
-        changes[name] = [Change(key := key_of(row), state.row(name, key), row) for row in rows]
+        changes[name] = [RowChange(key := key_of(row), state.row(name, key), row) for row in rows]
     for name, keys in content.deleted.items():
         before = ((key, state.row(name, key)) for key in keys)
-        changes.setdefault(name, []).extend(Change(key, row, None) for key, row in before if row is not None)
+        changes.setdefault(name, []).extend(RowChange(key, row, None) for key, row in before if row is not None)
     return changes

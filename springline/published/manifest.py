@@ -1,4 +1,18 @@
-"""Pointer and manifest: what the published state consists of, how revisions follow each other, which bases stay."""
+"""Pointer and manifest: what the published state consists of, how revisions follow each other, which bases stay.
+
+See docs/formats.md#pointer, docs/formats.md#manifest, docs/formats.md#table-files, docs/formats.md#watermarks,
+docs/protocol.md#reading-published, docs/protocol.md#publication.
+
+The reference's fields keep their names, order and meaning. Ours are one object, `springline`, and the artifact
+`buckets` of a base or delta; the reference passes over both, and drops them when it publishes. Fields that we do not
+know are passed over in the same way. A None or empty optional field is left out; every other field is written always.
+Instants are RFC 3339 texts; `springline.ledger.timestamps` turns milliseconds into them.
+
+Checkpoints (docs/protocol.md#state-of-a-set): a late event costs the fold of everything above the newest checkpoint
+below it. Few checkpoints must do for all ages, so they are kept at distances that grow with their age: refolding from
+one costs a small multiple of what a checkpoint right below the late event would have saved. What lies before the oldest
+is refolded from nothing.
+"""
 
 from __future__ import annotations
 
@@ -179,7 +193,7 @@ class ForeignRevisions(Struct, omit_defaults=True, frozen=True):
     back_to: str | None = None
 
 
-class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
+class SpringlineSection(Struct, omit_defaults=True, frozen=True, kw_only=True):
     """What we need to know beyond the reference's fields.
 
     `rounds_folded`: rounds up to this number are in the state. `checkpoints` from the oldest to the newest. `bridge`:
@@ -215,7 +229,7 @@ class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
     l0_count: U32
     l0_limits: L0Limits
     publication_witness: PublicationWitness | None = None
-    springline: Springline | None = None
+    springline: SpringlineSection | None = None
 
 
 def encode(document: Pointer | Manifest) -> bytes:

@@ -1,4 +1,11 @@
-"""Segments and packs: many events in one immutable object, as exactly the bytes they have in the ledger."""
+"""Segments and packs: many events in one immutable object, as exactly the bytes they have in the ledger.
+
+See docs/formats.md#segments.
+
+The content is JSON lines compressed with zstd, ascending by event id: `zstd -dc FILE | jq` reads it. An event's line is
+its body; a body that one line cannot hold, or that does not begin with `{`, stands as a JSON string. The newest events,
+the tail, lie in objects of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +23,9 @@ from springline.errors import InvariantViolated
 from springline.published.files import read_file, write_file
 from springline.published.index import SegmentRef, TailEntry, pieces
 from springline.storage.damage import DamagedObject
-from springline.storage.offload import in_thread
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 COMPRESSION_LEVEL: Final = 3
 """Fixed: with one library the same events give the same bytes."""

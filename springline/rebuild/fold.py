@@ -12,32 +12,34 @@ from itertools import islice
 import msgspec
 
 from springline.ledger.envelope import Event
-from springline.ledger.events import TaskCompletionRecorded, TaskFinished
+from springline.ledger.events import TaskEnd
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as Folded
 from springline.projection.fold.loop import fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES
 from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
 from springline.projection.state import State
 from springline.published.bases import encode_buckets
 from springline.published.files import write_file
-from springline.rebuild.receipts import (
+from springline.rebuild.parts import (
     BadRecord,
+    Chunk,
+    KeptEvent,
     PartReceipt,
     ShardReceipt,
     ShardTable,
     Split,
+    encode_rows,
+    events_of,
     read_receipt,
+    read_section,
     write_receipt,
 )
-from springline.rebuild.sections import Chunk, KeptEvent, events_of, read_section
-from springline.rebuild.shard_tables import encode_rows
-from springline.storage.offload import in_turn
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.threads import in_turn
+from springline.storage.together import each
 
 Report = Callable[[int], None]
 """Called with how many events have been folded."""
@@ -45,14 +47,6 @@ Report = Callable[[int], None]
 BAD_KEPT = 1_000
 FOLDED_AT_ONCE = 20_000
 """Events that are folded in one turn, for which others wait."""
-
-_MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
-_OUTCOMES = {
-    Folded.APPLIED: EventOutcome.APPLIED,
-    Folded.REFUSED: EventOutcome.NOT_APPLIED,
-    Folded.DUPLICATE: EventOutcome.DUPLICATE,
-    Folded.UNKNOWN: EventOutcome.UNKNOWN,
-}
 
 
 @dataclass(slots=True)
@@ -92,11 +86,11 @@ class _Shard:
             self.last = one
             self.events += 1
             outcome = fold_event(state, event)
-            if outcome is not Folded.APPLIED:
-                self.others[_OUTCOMES[outcome]] += 1
+            if outcome is not EventOutcome.APPLIED:
+                self.others[outcome] += 1
                 continue
             data = event.data
-            if isinstance(data, _MATERIALIZING):
+            if isinstance(data, TaskEnd):
                 self._note_materialization(event, data)
         return one is not None
 
@@ -110,7 +104,7 @@ class _Shard:
             message = "it is listed in two segments with different bodies"
             self.bad.append(BadRecord(canonical_ulid_event(event_id), RefusalReason.OTHER_BODY.value, message))
 
-    def _note_materialization(self, event: Event, data: TaskFinished | TaskCompletionRecorded) -> None:
+    def _note_materialization(self, event: Event, data: TaskEnd) -> None:
         """Remember which event materialized a partition last: rows of shards are merged by it.
 
         See docs/events.md#fold-partitions.

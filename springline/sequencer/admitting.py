@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from springline.commit.recent import Recent
-from springline.control.admission import RoundVerdict, judge_round
-from springline.delta.keys import check_key
+from springline.batching import refused_alone
+from springline.caches import Recent
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.keys import check_key
+from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
 from springline.paths import orchestration_round
-from springline.published.cached_state import OnTop, Warm
-from springline.requests.isolation import refused_alone
+from springline.published.cached_state import CachedState, OnTop
 from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
     RequestMarker,
@@ -30,8 +30,8 @@ from springline.sequencer.requests import (
 )
 from springline.sequencer.rounds import Ours, RoundEvent, RoundRecord, StoredRound, create_round, find_round
 from springline.storage.damage import RUNBOOK, DamagedObject
-from springline.storage.offload import timed_in_thread
 from springline.storage.port import ObjectStore
+from springline.storage.threads import timed_in_thread
 
 Markers = Recent[RequestMarker]
 
@@ -57,7 +57,7 @@ def order_sha256(order: AdmitOrder | AdmitForeignOrder) -> str:
 
 
 async def admit_requests(
-    store: ObjectStore, warm: Warm, order: AdmitOrder, markers: Markers, closes: list[str]
+    store: ObjectStore, warm: CachedState, order: AdmitOrder, markers: Markers, closes: list[str]
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge append requests on `warm`, and create the record of a round for those that are accepted.
 
@@ -92,12 +92,12 @@ async def admit_requests(
     created = await create_round(store, record)
     if not isinstance(created, Ours):
         return Admitted(kind="taken"), created.stored
-    outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
+    outcomes = Counter(one.outcome for one in verdict.events)
     warm.on_top = OnTop(created.stored.sha256, outcomes, seconds)
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 
 
-def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
+def _judge(warm: CachedState, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
     if not requests:
         return RoundVerdict()
     named = (event.data.get("run_id") for request in requests for event in request.events)

@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import Code, InvariantViolated, Refusal
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import orchestration_request
 from springline.published.files import checksum_of
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
+from springline.storage.together import each
 
 FORMAT = 1
 PUTS_TOGETHER = 16

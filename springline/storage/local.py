@@ -52,10 +52,9 @@ from springline.storage.port import (
     StoreRetry,
     StoreUnknown,
 )
-from springline.storage.threads import Threads
+from springline.storage.threads import Threads, processor_turns
 from springline.storage.together import together
 from springline.storage.tokens import CONTENT_TOKEN_PREFIX, content_token
-from springline.storage.turns import processor_turns
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from springline.paths import ObjectPath, Scope, orchestration_pointer
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES, Row
 from springline.published.reader import PublishedReader, read_digest, read_published
-from springline.published.snapshot import Snapshot
+from springline.published.snapshot import StateSnapshot
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.offline.ledgers import SCOPE, ledger
@@ -37,12 +37,12 @@ class World:
         await self.publisher.publish(self.bodies[first:last], how)
 
     def gets(self) -> int:
-        assert self.store.count() == self.store.count(Kind.GET), "readers only read, and never list"
+        assert self.store.count() == self.store.count(OperationKind.GET), "readers only read, and never list"
         count = self.store.count()
         self.store.forget()
         return count
 
-    def assert_state(self, snapshot: Snapshot, names: tuple[str, ...] = NAMES) -> None:
+    def assert_state(self, snapshot: StateSnapshot, names: tuple[str, ...] = NAMES) -> None:
         for name in names:
             assert sorted_rows(name, snapshot[name]) == sorted_rows(name, self.publisher.state.rows(name)), name
         assert snapshot.revision.manifest_id == self.publisher.manifest_id

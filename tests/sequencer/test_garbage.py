@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from springline import paths
 from springline.paths import ObjectPath, StateLayer
 from springline.published import index as pure
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.files import Artifact
 from springline.published.index_files import read_index
 from springline.published.load import load_state
@@ -28,7 +28,7 @@ from springline.sequencer.messages import GarbageOrder, GarbageReport, Workspace
 from springline.sequencer.rounds import find_round
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, plan
-from springline.storage.faults import Kind as Op
+from springline.storage.faults import OperationKind as Op
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from springline.storage.parallel import each
+from springline.storage.together import each
 
 
 async def test_results_come_in_order_and_calls_overlap_up_to_the_bound() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext, suppress
 
-from springline.storage.turns import Turns, long_job
+from springline.storage.threads import Turns, long_job
 
 
 async def test_short_work_goes_before_all_and_then_what_was_lost_before_and_then_what_began_earlier() -> None:

@@ -10,9 +10,8 @@ from springline.published.index import DamagedIndex, decode_index
 from springline.published.index_files import read_node
 from springline.sequencer.garbage.reach import named_by_index
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
-from springline.storage.together import in_batches
+from springline.storage.together import each, in_batches
 
 _TOGETHER = 200
 _NODES_TOGETHER = 8

@@ -16,8 +16,8 @@ from springline.sequencer.garbage.report import Kind, Marked, MarkReport, read_r
 from springline.sequencer.messages import GarbageOrder, GarbageReport
 from springline.sequencer.rounds import RoundEvent, decode_round, encode_round
 from springline.storage.damage import DamagedObject
-from springline.storage.parallel import each
 from springline.storage.port import IfVersion, ObjectStore, Stored
+from springline.storage.together import each
 
 QUARANTINE_MS = 60 * 60 * 1000
 """How long after it was marked a superseded object stays: somebody may be reading its revision."""
