@@ -50,7 +50,7 @@ async def write_base(
 
     One table is encoded at a time, in a thread, while others are being put; the state must stay as it is meanwhile.
     `published_ms` is in milliseconds since 1970. Safe to repeat with the same state. Raises `DamagedObject` if other
-    bytes stand at one of the names, and what the store does.
+    bytes stand at one of the names, and the store's errors.
     """
 
     async def write(table: str) -> WrittenTable:

@@ -173,7 +173,7 @@ class StateCache:
 
         What lies on top is accepted if `path` is its revision, kept if it is what `keep` names, and taken
         back otherwise. Brought forward from what is held if possible, else loaded. Raises `OtherConfiguration`,
-        `DamagedObject` and what the store does; nothing is held then.
+        `DamagedObject` and the store's errors; nothing is held then.
         """
         held, self._held = self._held, None
         if held is None and self._loading is not None:

@@ -108,7 +108,7 @@ async def merged_rows(
     """Return what the one delta says that stands for `deltas`, the last ones, and for `changes` after them.
 
     `state` is the state after the changes. `known`: keys of deltas by delta id, where they are at hand; the files of
-    all others are read. Raises `DamagedObject`, and what the store does.
+    all others are read. Raises `DamagedObject`, and the store's errors.
     """
     at_hand = {} if known is None else known
     missing = [delta for delta in deltas if delta.delta_id not in at_hand]
@@ -129,7 +129,7 @@ async def write_delta(
 
     `digest` is that of the state after the delta; `events` say what the delta comes from, `created_ms` is in
     milliseconds since 1970. Safe to repeat with the same content. Raises `DamagedObject` if other bytes stand at one
-    of the names, and what the store does.
+    of the names, and the store's errors.
     """
     tables, deletions, buckets = await in_thread(lambda: _encode(content, digest))
 
@@ -168,8 +168,8 @@ async def read_delta(
 ) -> DeltaRows:
     """Return what a delta says, ours or the reference's, of all tables or of those in `tables`.
 
-    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and what the
-    store does.
+    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and the
+    store's errors.
     """
     files = [file for file in delta.tables.files() if tables is None or file.table in tables]
     read, deleted = await together(

@@ -124,7 +124,7 @@ async def events_between(
 
     None is no bound. Every event's bytes are those that were accepted: objects are checked by hash. `at_hand` holds
     bytes of events of the tail by id. The next `ahead` objects are read meanwhile. Raises `DamagedObject` for the
-    first object that is missing or altered, when the stream gets there, and what the store does.
+    first object that is missing or altered, when the stream gets there, and the store's errors.
     """
     sources = await _sources(store, index, after, through)
     cap = max(_LEAST_OF_A_SOURCE, most_held // max(1, _depth(sources)))

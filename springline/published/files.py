@@ -183,7 +183,7 @@ async def read_file(store: ObjectStore, file: FileRef, decode: Callable[[bytes],
     """Read a file, check it, and return what `decode` makes of its bytes, which happens in a thread.
 
     Raises `DamagedObject` naming the file if it is missing, has another size or hash than its namer recorded, or
-    cannot be decoded; and what the store does.
+    cannot be decoded; and the store's errors.
     """
     try:
         path = paths.relative_path(file.path)
@@ -211,7 +211,7 @@ async def write_file(store: ObjectStore, data: bytes, name: Callable[[str], Obje
     """Write `data` under the name that `name` makes of its `content_hash12`, unless it is there; return what it is.
 
     Other bytes that stand there are damage, for their name says that they were once these: they are replaced. Safe to
-    repeat. Raises `DamagedObject` if other bytes come back again and again, and what the store does.
+    repeat. Raises `DamagedObject` if other bytes come back again and again, and the store's errors.
     """
     digest = await _sha256(data)
     path = name(digest[:SHORT_HASH])
@@ -284,5 +284,5 @@ def paths_of(written: Sequence[WrittenTable]) -> TablePaths:
 
 
 async def read_table(store: ObjectStore, file: TableFile) -> list[Row]:
-    """Return the rows of one file. Raises `DamagedObject`, and what the store does."""
+    """Return the rows of one file. Raises `DamagedObject`, and the store's errors."""
     return await read_file(store, file, lambda data: decode_table(TABLES[file.table], data))

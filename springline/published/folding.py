@@ -75,7 +75,7 @@ async def refold(
     """Fold from the newest checkpoint below the least of `events` everything above it, these included.
 
     `warm` stays as it is; events that lie in objects of their own are taken from its `tail`, if they are there. Raises
-    `DamagedObject` if the bytes of an event that was accepted are nowhere to be had, and what the store does.
+    `DamagedObject` if the bytes of an event that was accepted are nowhere to be had, and the store's errors.
     """
     ours = warm.ours
     if ours is None:
@@ -171,7 +171,7 @@ async def load_below(
     `ours` is the section of the revision that the event comes late to, `index` its accepted events, with or without
     the late ones. A checkpoint counts only if it holds as many events as the index names up to its watermark; one
     that is damaged or does not fit is passed over. Raises `DamagedObject` if the state taken over from the reference
-    is damaged, and what the store does.
+    is damaged, and the store's errors.
     """
     skipped: list[DamagedObject] = []
     for checkpoint in reversed(valid_below(ours.checkpoints, event_id)):

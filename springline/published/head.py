@@ -98,7 +98,7 @@ async def read_head(store: ObjectStore) -> PublishedHead | None:
 
     Pointer, manifest, and the records of two rounds that must not be there, in three turns; without a pointer, the old
     mutable manifest counts. Raises `DamagedObject` if pointer or manifest is missing, unreadable, older than the
-    ledger, or they are not of one mind; and what the store does.
+    ledger, or they are not of one mind; and the store's errors.
     """
     return await read_head_of(store, await store.get(paths.orchestration_pointer()))
 
@@ -191,7 +191,7 @@ async def _legacy_head(store: ObjectStore) -> PublishedHead | None:
 
 
 async def read_manifest(store: ObjectStore, path: str) -> StoredManifest | None:
-    """Return the manifest at `path`, or None if there is none. Raises `DamagedObject`, and what the store does.
+    """Return the manifest at `path`, or None if there is none. Raises `DamagedObject`, and the store's errors.
 
     The path is what another object says, and may be anything.
     """
@@ -225,7 +225,7 @@ async def write_manifest(store: ObjectStore, template: Manifest, *, is_base: boo
 
     `is_base`: its base alone is the state, so it is a checkpoint, and names itself as one. Safe to repeat: a manifest
     that an earlier attempt wrote is found, if it does not lie behind many orphans; then a second one is written, and
-    whichever is published counts. Raises what the store does, `StoreRetry` if others keep taking the ids.
+    whichever is published counts. Raises the store's errors, `StoreRetry` if others keep taking the ids.
     """
     number = int(template.manifest_id) + 1
     for _ in range(LEAPS):

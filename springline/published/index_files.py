@@ -69,14 +69,14 @@ class ExtendedIndex:
 
 
 async def read_index(store: ObjectStore, artifact: Artifact | None) -> EventsIndex:
-    """Return the index at `artifact`; None is the empty one. Raises `DamagedObject`, and what the store does."""
+    """Return the index at `artifact`; None is the empty one. Raises `DamagedObject`, and the store's errors."""
     if artifact is None:
         return EventsIndex()
     return await read_file(store, artifact, lambda data: decode_index(data, artifact.path), remedy=RESTORE_SEGMENT)
 
 
 async def read_node(store: ObjectStore, ref: NodeRef) -> list[SegmentRef]:
-    """Return the segments that a node lists. Raises `DamagedObject`, and what the store does."""
+    """Return the segments that a node lists. Raises `DamagedObject`, and the store's errors."""
     node = await read_file(store, ref, lambda data: decode_node(data, ref.path, ref), remedy=RESTORE_SEGMENT)
     return node.segments
 
@@ -92,7 +92,7 @@ async def extend_index(
 
     The bytes of events of the tail that are packed come from `accepted`, from `at_hand` by event id, or from their
     objects. Safe to repeat with the same events: the same objects are written. Raises `ValueError` for an event that
-    is in the tail already, `DamagedObject` if other bytes stand at a name to be written, and what the store does.
+    is in the tail already, `DamagedObject` if other bytes stand at a name to be written, and the store's errors.
     """
     damaged: list[DamagedObject] = []
     index = with_events(index, [(event.event_id, event.sha256) for event in accepted])
@@ -248,7 +248,7 @@ async def contains(
     """Return those of `event_ids` that the ledger has accepted, with the SHA-256 (hex) of their bytes.
 
     Only nodes, packs and segments whose range holds an id are read, `cache` spares the latter. Raises
-    `DamagedObject` for one of them, and what the store does.
+    `DamagedObject` for one of them, and the store's errors.
     """
     wanted = set(event_ids)
     found = in_tail(index, wanted)

@@ -99,7 +99,7 @@ async def load_state(
     Files are read `concurrency` at a time, those in `known` not again; the work is done in threads. The numbers of
     rows are compared with those that a manifest of ours records, with `verify` the digest of all rows, too. Raises
     `DamagedObject` naming the file, or the manifest if its files are sound but do not give the state that it records;
-    and what the store does.
+    and the store's errors.
     """
     ours = manifest.springline
     if ours is None:
@@ -132,8 +132,8 @@ async def read_layers(
 ) -> Layers:
     """Return the files of `tables` that a manifest of ours names, as they lie over each other.
 
-    Files that are in `known` are not read again; all that are needed are put `into`. Raises `DamagedObject`, and what
-    the store does.
+    Files that are in `known` are not read again; all that are needed are put `into`. Raises `DamagedObject`, and
+    the store's errors.
     """
     held, kept = known or KnownFiles(), into or KnownFiles()
     told = progress or LoadProgress()
@@ -182,7 +182,7 @@ async def read_layers(
 async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collection[str]) -> Layers:
     """Return the files of `tables` of a delta of ours, to be laid over what was before it.
 
-    Raises `DamagedObject`, and what the store does.
+    Raises `DamagedObject`, and the store's errors.
     """
     files = [file for file in delta.tables.files() if file.table in tables]
 
@@ -238,8 +238,8 @@ async def read_rows(
 ) -> Rows:
     """Return the rows that `manifest` publishes, of `tables`; the others are empty.
 
-    Laid over each other by our rules or by the reference's, whoever published. Raises `DamagedObject`, and what the
-    store does.
+    Laid over each other by our rules or by the reference's, whoever published. Raises `DamagedObject`, and the
+    store's errors.
     """
     base: dict[str, list[Row]] = {}
     files = [file for file in manifest.base_snapshot.tables.files() if file.table in tables]
@@ -329,7 +329,7 @@ async def deltas_between(
 
     None if none do: the states are of different lineages, configurations or owners, a base was written without a
     bridge, or it was more than `most` revisions ago. Manifests in between are read where a base was written. Raises
-    `DamagedObject`, and what the store does.
+    `DamagedObject`, and the store's errors.
     """
     if known.springline is None or int(wanted.manifest_id) < int(known.manifest_id):
         return None

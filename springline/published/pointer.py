@@ -62,7 +62,7 @@ class PointerWriter:
 
         Safe to repeat and to run twice at once: a pointer that names our manifest is a success, whoever put it. An
         unclear answer is resolved by reading back and, while the pointer is as it was, by trying again. Raises
-        `StoreUnknown` if it may still move, and what the store does.
+        `StoreUnknown` if it may still move, and the store's errors.
         """
         data = encode(pointer_of(move))
         unclear: StoreUnknown | None = None
@@ -124,7 +124,7 @@ def pointer_of(move: PointerMove) -> Pointer:
 async def check_written(store: ObjectStore, config: FoldConfig, move: PointerMove) -> None:
     """Check a manifest that another process has written: the one that is to be published, under our configuration.
 
-    Raises `DamagedObject`, `OtherConfiguration` and what the store does.
+    Raises `DamagedObject`, `OtherConfiguration` and the store's errors.
     """
     path = orchestration_manifest(move.manifest_id)
     found = await read_manifest(store, path)

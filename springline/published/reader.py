@@ -100,8 +100,8 @@ class PublishedReader:
     """Reads the published state of any workspace of `store`.
 
     At most `max_workspaces` and, beyond the tables that are asked for, `max_bytes` of files are kept in memory.
-    All methods raise `springline.storage.damage.DamagedObject` if what is published cannot be read, and what the
-    store does.
+    All methods raise `springline.storage.damage.DamagedObject` if what is published cannot be read, and the
+    store's errors.
     """
 
     def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_bytes: int = MAX_BYTES) -> None:

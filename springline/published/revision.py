@@ -102,7 +102,7 @@ async def write_revision(
 ) -> WrittenRevision:
     """Write the revision that holds the state with the events that were folded on top of it, ascending by id.
 
-    Safe to repeat with the same names: the same objects are written. Raises `DamagedObject` and what the store does.
+    Safe to repeat with the same names: the same objects are written. Raises `DamagedObject` and the store's errors.
     """
     changed = await in_thread(lambda: _changed(warm))
     layers, index = await together(_layers(store, succession, events, warm, changed), _index(store, events, warm))

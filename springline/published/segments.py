@@ -156,7 +156,7 @@ RESTORE_EVENT = (
 
 
 async def read_segment(store: ObjectStore, ref: SegmentRef) -> list[StoredEvent]:
-    """Return the events of a segment or pack, ascending by id. Raises `DamagedObject`, and what the store does."""
+    """Return the events of a segment or pack, ascending by id. Raises `DamagedObject`, and the store's errors."""
 
     def decode(data: bytes) -> list[StoredEvent]:
         events = decode_segment(data)
@@ -214,7 +214,7 @@ async def read_tail(
     """Return the bytes of events that lie in objects of their own.
 
     `at_hand`: bytes by event id, which are not read. Nothing is raised for a missing or altered object, because
-    others may be good; only what the store does.
+    others may be good; only the store's errors.
     """
     known = {} if at_hand is None else at_hand
     missing = [event_id for event_id, _ in entries if event_id not in known]

@@ -133,14 +133,14 @@ class _List(Struct, frozen=True):
 
 
 async def write_list(store: ObjectStore, path: ObjectPath, items: Sequence[str]) -> None:
-    """Write a list, create-only. Raises `DamagedObject` if another one is there, and what the store does."""
+    """Write a list, create-only. Raises `DamagedObject` if another one is there, and the store's errors."""
     found = await put_once(store, path, with_checksum(msgspec.json.encode(_List(list(items))), path))
     if isinstance(found, Other) and _list_in(found.data, path) != list(items):
         raise DamagedObject(path, "holds another list than this rebuild's", WORK_AGAIN)
 
 
 async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
-    """Return a list that the plan wrote. Raises `DamagedObject`, and what the store does."""
+    """Return a list that the plan wrote. Raises `DamagedObject`, and the store's errors."""
     stored = await store.get(path)
     if stored is None:
         raise DamagedObject(path, "is gone", WORK_AGAIN)

@@ -119,7 +119,7 @@ async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStat
     """Publish what a rebuild came to. Safe to repeat with the same order, and to run twice at once.
 
     Raises `Refused` (LEDGER_INCOMPLETE) if accepted events are missing from it and cannot be added, `DamagedObject`,
-    `OtherConfiguration` and what the store does; nothing is published then.
+    `OtherConfiguration` and the store's errors; nothing is published then.
     """
     if (done := await _published(store, order)) is not None:
         return done

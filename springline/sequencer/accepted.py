@@ -73,7 +73,7 @@ async def walk_rounds(
 ) -> AsyncIterator[list[StoredRound | Hole]]:
     """Yield what there is of all rounds after number `after`, and up to `through`, in order, some at a time.
 
-    Rounds up to `least` are known to have been: without a record they are holes. Raises what the store does.
+    Rounds up to `least` are known to have been: without a record they are holes. Raises the store's errors.
     """
     start, together, absent = after + 1, LOOK_BEHIND + 1, list[int]()
     while through is None or start <= through:
@@ -114,7 +114,7 @@ def _absent(number: int) -> Hole:
 async def pending_rounds(store: ObjectStore, folded: int) -> list[StoredRound]:
     """Return the rounds after number `folded`, in order: accepted and not visible.
 
-    Raises `DamagedObject` for the first one that is missing or cannot be read, and what the store does.
+    Raises `DamagedObject` for the first one that is missing or cannot be read, and the store's errors.
     """
     pending: list[StoredRound] = []
     async for some in walk_rounds(store, folded):
@@ -149,7 +149,7 @@ async def last_round(store: ObjectStore) -> int:
 async def with_bodies(store: ObjectStore, stored: StoredRound) -> StoredRound:
     """Return a round whose events all have their texts: from their objects where the record has lost them.
 
-    Raises `DamagedObject` naming the first event whose text cannot be had, and what the store does.
+    Raises `DamagedObject` naming the first event whose text cannot be had, and the store's errors.
     """
     record = stored.record
     if all(event.is_whole for event in record.events):
@@ -216,7 +216,7 @@ async def survey(
     """Read everything that says what was accepted: all records of rounds, and all parts of an index.
 
     `index`: of the published revision, which holds `count` events and the rounds up to `folded`; None if it cannot be
-    read, or there is none; the others are None if that cannot be told. Raises what the store does.
+    read, or there is none; the others are None if that cannot be told. Raises the store's errors.
     """
     least = folded or 0
     accepted = AcceptedSet()
@@ -291,7 +291,7 @@ async def find_bodies(
     """Return the texts of accepted events, with the path of what each was found in; what is nowhere is left out.
 
     `wanted`: the SHA-256 (hex) by id. Looked at are the events' objects, the segments of `index`, then the records of
-    rounds. Raises what the store does.
+    rounds. Raises the store's errors.
     """
     found: dict[str, tuple[bytes, str]] = {}
 
@@ -335,7 +335,7 @@ async def tail_bodies(store: ObjectStore, warm: CachedState) -> dict[str, bytes]
     """Return the bytes of the events of the index's tail by id, of all that can be had.
 
     What is in memory is not read. A missing or altered object is looked for in the records of the last rounds; what
-    is not there either is left out. Raises what the store does.
+    is not there either is left out. Raises the store's errors.
     """
     read = await read_tail(store, warm.index.tail, warm.tail)
     bodies = read.bodies

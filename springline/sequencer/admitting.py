@@ -61,7 +61,7 @@ async def admit_requests(
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge append requests on `warm`, and create the record of a round for those that are accepted.
 
-    If a record was created its events lie on top of `warm`, else nothing does. Raises what the store does.
+    If a record was created its events lie on top of `warm`, else nothing does. Raises the store's errors.
     """
     asked = await _look_up(store, order, markers)
     if asked.unfinished:

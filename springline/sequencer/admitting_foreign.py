@@ -69,7 +69,7 @@ async def admit_events(
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge foreign events, record those that are refused, and create the record of a round for the accepted.
 
-    Nothing is folded. Raises `DamagedObject` if a segment that must be searched is damaged, and what the store does.
+    Nothing is folded. Raises `DamagedObject` if a segment that must be searched is damaged, and the store's errors.
     """
     paths = list(dict.fromkeys(path for request in order.requests for path in request.event_paths))
     judged = await _judge(store, scope, warm, paths, order.now_ms, cache)

@@ -102,7 +102,7 @@ async def read_events(
     """Read the events at `event_paths`, at most `concurrency` at a time, and judge each; in the order of the paths.
 
     Judged are the path's shape, the id (a canonical ULID), that the path is the event's one name, the JSON and its
-    fields, and the scope. Nothing is read for a path that is refused by itself. Raises what the store does.
+    fields, and the scope. Nothing is read for a path that is refused by itself. Raises the store's errors.
     """
     judged = [judged_path(path) for path in event_paths]
     readable = [

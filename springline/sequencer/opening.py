@@ -38,7 +38,7 @@ class _Walked:
 async def read_opening(store: ObjectStore) -> Opening:
     """Find out where the workspace stands: pointer and manifest, and more only where the reference has published.
 
-    Raises `DamagedObject` if a revision cannot be read or is missing, and what the store does.
+    Raises `DamagedObject` if a revision cannot be read or is missing, and the store's errors.
     """
     published = await read_head(store)
     if published is None:
@@ -109,7 +109,7 @@ class ForeignEvents:
     async def of(
         self, store: ObjectStore, revisions: Sequence[ForeignRange]
     ) -> list[tuple[ForeignRange, tuple[str, ...]]]:
-        """Return the event paths of each range, sorted. Raises `DamagedObject`, and what the store does."""
+        """Return the event paths of each range, sorted. Raises `DamagedObject`, and the store's errors."""
         self._paths = {one: paths for one, paths in self._paths.items() if one in revisions}
         for one in revisions:
             if one not in self._paths:

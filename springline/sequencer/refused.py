@@ -55,7 +55,7 @@ def record_path(refused: RefusedObject) -> ObjectPath:
 
 
 async def record_refused(store: ObjectStore, refused: Sequence[RefusedObject]) -> list[ObjectPath]:
-    """Record refusals, create-only, and return their records' paths in order. Raises what the store does."""
+    """Record refusals, create-only, and return their records' paths in order. Raises the store's errors."""
 
     async def write(one: RefusedObject) -> ObjectPath:
         path = record_path(one)

@@ -134,7 +134,7 @@ async def write_markers(store: ObjectStore, markers: Sequence[RequestMarker]) ->
     """Write `markers`, create-only; safe to repeat.
 
     Returns the ids whose marker had been written with another content before, with what stands there: None if that
-    is damaged. Raises what the store does; the markers written until then stay.
+    is damaged. Raises the store's errors; the markers written until then stay.
     """
 
     async def write(marker: RequestMarker) -> RequestMarker | DamagedObject | None:

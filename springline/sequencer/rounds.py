@@ -174,7 +174,7 @@ class Taken:
 async def create_round(store: ObjectStore, record: RoundRecord) -> Ours | Taken:
     """Create a round's record unless there is one; safe to repeat with the same record.
 
-    Raises what the store does, `StoreUnknown` if the record may still come to stand, and `DamagedObject` if
+    Raises the store's errors, `StoreUnknown` if the record may still come to stand, and `DamagedObject` if
     something else stands there.
     """
     data = encode_round(record)

@@ -94,7 +94,7 @@ class WrittenRound:
 
 
 async def write_round(store: ObjectStore, record: RoundRecord) -> WrittenRound:
-    """Write the events and request markers of an own round. Safe to repeat; raises what the store does.
+    """Write the events and request markers of an own round. Safe to repeat; raises the store's errors.
 
     The round counts, whatever stands at a name of it: its events are in its record. What took their names is damage,
     and recorded.

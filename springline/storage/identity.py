@@ -16,7 +16,7 @@ from springline.storage.port import IfAbsent, ObjectStore
 async def store_id(store: ObjectStore, new_id: str) -> str:
     """Return the store's id; it is `new_id` if it had none. `store` is the whole store, of all workspaces.
 
-    Raises `InvariantViolated` if what stands there is no id, and what the store does.
+    Raises `InvariantViolated` if what stands there is no id, and the store's errors.
     """
     found = await known_store_id(store)
     if found is not None:

@@ -84,7 +84,7 @@ async def put_once(store: ObjectStore, path: ObjectPath, data: bytes) -> OnceRes
 async def replace_object(store: ObjectStore, path: ObjectPath, data: bytes, is_bad: Callable[[bytes], bool]) -> bool:
     """Replace what is at `path` by `data` if it is bad, by compare-and-swap; False if it is not bad, or was changed.
 
-    Nothing being there counts as bad. Raises what the store does.
+    Nothing being there counts as bad. Raises the store's errors.
     """
     stored = await store.get(path)
     if stored is not None and not is_bad(stored.data):

@@ -37,7 +37,7 @@ async def mark_garbage(
 
     Kept are the last `order.keep_revisions` revisions, those published since `keep_since_ms`, the checkpoints, and
     all that these name. Objects with names that are not ours stay. Nothing is marked in a workspace in which nothing
-    of ours is published. Raises `DamagedObject` if something that must stay cannot be read, and what the store does.
+    of ours is published. Raises `DamagedObject` if something that must stay cannot be read, and the store's errors.
     """
     path = paths.orchestration_garbage(order.report_id)
     report = await read_report(store, path)

@@ -47,7 +47,7 @@ async def find_reach(store: ObjectStore, keep: Keep, *, most_superseded: int = 0
 
     None if nothing of ours is published: then nothing here is ours to judge. If the reference published on top of
     us, everything back to our last revision stays. Raises `DamagedObject` if a revision, index or node that stays
-    cannot be read, because then nobody knows what it needs; and what the store does.
+    cannot be read, because then nobody knows what it needs; and the store's errors.
     """
     head = await read_head(store)
     if head is None:

@@ -67,7 +67,7 @@ def encode_report(report: MarkReport) -> bytes:
 
 
 async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None:
-    """Return the report at `path`, None if there is none. Raises `DamagedObject`, and what the store does."""
+    """Return the report at `path`, None if there is none. Raises `DamagedObject`, and the store's errors."""
     stored = await store.get(path)
     if stored is None:
         return None

@@ -50,7 +50,7 @@ async def sweep_garbage(
     before `nameless_ms` after they were first found so, and only once another revision was published since. Records
     are not deleted, but the texts of their events and answers are taken out. The pointer is looked at anew for every
     200 objects. Safe to repeat. Raises `DamagedObject` if there is no such report, or if something that must
-    stay cannot be read, and what the store does.
+    stay cannot be read, and the store's errors.
     """
     path = paths.orchestration_garbage(order.report_id)
     report = await read_report(store, path)
