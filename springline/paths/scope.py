@@ -111,8 +111,8 @@ class Scope:
     area.
 
     The tables area holds only tables. No folder above it is named `name=value`, which readers of tables would take for
-    a partition. Paths of the two areas cannot be confused: `full` makes bucket-wide names that begin with `tenant=` from
-    relative paths, and names that begin with `tables/` from paths that begin with a slash.
+    a partition. Paths of the two areas cannot be confused: `full` makes names that begin with `tenant=` from relative
+    paths, and names that begin with `tables/` from paths that begin with a slash.
 
     Raises `InvalidPath` for a name that is empty or holds anything but `a-z 0-9 - _`.
     """
