@@ -28,21 +28,21 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymen
 
 from activities.commit import CommitActivities
 from activities.garbage import GarbageActivities
+from activities.interceptor import StepInterceptor
 from activities.ledger import Configure, LedgerActivities
 from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
-from activities.switch import SwitchActivities
 from activities.tables import TableActivities
-from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, load_hooks, metrics_runtime
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, metrics_runtime
 from entrypoints.deployment import Deployment, deployment_config
 from entrypoints.health import HealthServer
-from entrypoints.leaving import run_and_leave
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
+from springline.errors import InvariantViolated
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
 from springline.storage.canary import canary
@@ -92,7 +92,6 @@ def build_workers(
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
-    switch = SwitchActivities(store, configure)
     build_id = "unversioned" if deployment is None else deployment.version.build_id
     probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
@@ -115,7 +114,7 @@ def build_workers(
                 ledger.append_events,
                 ledger.fold,
                 ledger.publish,
-                switch.switch_state,
+                ledger.switch_state,
             ],
         ),
         names.MAINTENANCE_QUEUE: (
@@ -149,6 +148,7 @@ def build_workers(
             task_queue=queue,
             workflows=[*registered[queue][0], ProbeWorkflow],
             activities=[*registered[queue][1], probe.probe],
+            interceptors=[StepInterceptor()],
             deployment_config=deployment,
             workflow_runner=runner,
             max_cached_workflows=max_cached_workflows,
@@ -166,7 +166,6 @@ def build_workers(
 async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
     async with AsyncExitStack() as stack:
-        hooks = load_hooks(settings.temporal_hooks)
         runtime = metrics_runtime(settings)
         requests = runtime.metric_meter.create_counter(names.METRIC_STORE_REQUESTS, "Requests to the store.")
 
@@ -181,7 +180,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         await store_id(store, str(uuid.uuid4()))
         await asyncio.to_thread(load_codec)
         health = await stack.enter_async_context(HealthServer(settings.metrics_host, settings.health_port))
-        client = await connect(runtime, hooks=hooks)
+        client = await connect(runtime, hooks=settings.temporal_hooks)
         deployed = deployment_config(settings)
         workers = build_workers(
             client,

@@ -6,27 +6,30 @@ under way. On another worker, or after a restart, a step reads what it needs fro
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError
 
-from activities.failures import as_temporal_failures, patience_ends, surprises_are_final
-from activities.heartbeat import heartbeating
-from activities.ledger_loading import Loading
-from activities.ledger_metrics import (
-    Lag,
+from activities.interceptor import each_heartbeat, step
+from activities.metrics import (
     count_admitted,
     count_folded,
     count_foreign,
     count_published,
-    counting_publish_faults,
-    timed_step,
+    publishing,
+    shown_lag,
 )
 from springline import names
 from springline.errors import InvariantViolated
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
+from springline.rebuild.messages import StateSwitched, SwitchStateOrder
+from springline.rebuild.switch import switch_state
 from springline.sequencer.messages import (
     AdmitForeignOrder,
     AdmitOrder,
@@ -52,6 +55,8 @@ WORKSPACES_REMEMBERED = 32
 """Whose state is kept warm; the one that has not been used for longest goes first."""
 BYTES_REMEMBERED = 768 * 1024 * 1024
 """What the states of all workspaces may take of memory, about, beyond that of the one that is being worked on."""
+TOLD_EVERY_S = 2.0
+"""A signal is an event in the workflow's history: they are few."""
 
 
 class LedgerActivities:
@@ -62,73 +67,60 @@ class LedgerActivities:
         self._configure = configure
         self._sequencers: OrderedDict[WorkspaceRef, Sequencer] = OrderedDict()
 
-    @activity.defn(name=names.OPEN_LEDGER)
+    @step(names.OPEN_LEDGER, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def open_ledger(self, order: OpenOrder) -> Opened:
         """Find out where the workspace stands, and which rounds are kept and not visible."""
-        async with heartbeating():
-            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.OPEN_LEDGER):
-                opened = await self._sequencer(order.workspace).open(order)
-                return opened.model_copy(update={"attempt": _attempt()})
+        return await self._sequencer(order.workspace).open(order)
 
-    @activity.defn(name=names.ADMIT)
+    @step(names.ADMIT, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def admit(self, order: AdmitOrder) -> Admitted:
         """Judge append requests and create the round's record: the moment from which its events are kept."""
-        async with heartbeating(details=self._loading(order.workspace)):
-            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT):
-                admitted = await self._sequencer(order.workspace).admit(order)
-                if admitted.kind != "taken":
-                    _check_answered(order.round, len(order.requests), len(admitted.answers))
-                    count_admitted(order, admitted)
-                return admitted.model_copy(update={"attempt": _attempt()})
+        admitted = await self._loading(order.workspace).admit(order)
+        if admitted.kind != "taken":
+            _check_answered(order.round, len(order.requests), len(admitted.answers))
+            count_admitted(order, admitted)
+        return admitted
 
-    @activity.defn(name=names.ADMIT_FOREIGN)
+    @step(names.ADMIT_FOREIGN, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
         """Look at foreign events and create the record of the round that accepts them."""
-        async with heartbeating(details=self._loading(order.workspace)):
-            with surprises_are_final(), patience_ends(), as_temporal_failures(), timed_step(names.ADMIT_FOREIGN):
-                admitted = await self._sequencer(order.workspace).admit_foreign(order)
-                if admitted.kind != "taken":
-                    _check_answered(order.round, len(order.requests), len(admitted.foreign_answers))
-                    count_foreign(admitted)
-                return admitted.model_copy(update={"attempt": _attempt()})
+        admitted = await self._loading(order.workspace).admit_foreign(order)
+        if admitted.kind != "taken":
+            _check_answered(order.round, len(order.requests), len(admitted.foreign_answers))
+            count_foreign(admitted)
+        return admitted
 
-    @activity.defn(name=names.APPEND_EVENTS)
+    @step(names.APPEND_EVENTS, names.METRIC_LEDGER_STEP_SECONDS)
     async def append_events(self, step: RoundStep) -> Appended:
         """Write the round's event objects and request markers."""
-        async with heartbeating():
-            with surprises_are_final(), as_temporal_failures(), timed_step(names.APPEND_EVENTS):
-                appended = await self._sequencer(step.workspace).append(step)
-                return appended.model_copy(update={"attempt": _attempt()})
+        return await self._sequencer(step.workspace).append(step)
 
-    @activity.defn(name=names.FOLD)
+    @step(names.FOLD, names.METRIC_LEDGER_STEP_SECONDS, around=shown_lag)
     async def fold(self, order: FoldOrder) -> Folded:
         """Fold the round and write everything of the new revision but the pointer."""
-        lag = Lag(order)
-        async with heartbeating(each=lag.show, details=self._loading(order.workspace)):
-            with surprises_are_final(), as_temporal_failures(), timed_step(names.FOLD), lag.shown():
-                folded = await self._sequencer(order.workspace).fold(order)
-                count_folded(folded)
-                return folded.model_copy(update={"attempt": _attempt()})
+        folded = await self._loading(order.workspace).fold(order)
+        count_folded(folded)
+        return folded
 
-    @activity.defn(name=names.PUBLISH)
+    @step(names.PUBLISH, names.METRIC_LEDGER_STEP_SECONDS, around=publishing)
     async def publish(self, order: PublishOrder) -> Published:
         """Move the pointer to the new revision: the moment from which readers see the round."""
-        lag = Lag(order)
-        async with heartbeating(each=lag.show, details=self._loading(order.workspace)):
-            with (
-                surprises_are_final(),
-                as_temporal_failures(),
-                timed_step(names.PUBLISH),
-                lag.shown(),
-                counting_publish_faults(),
-            ):
-                published = await self._sequencer(order.workspace).publish(order)
-                count_published(order, published)
-                return published.model_copy(update={"attempt": _attempt()})
+        published = await self._loading(order.workspace).publish(order)
+        count_published(order, published)
+        return published
 
-    def _loading(self, ref: WorkspaceRef) -> Callable[[], Sequence[object]]:
+    @step(names.SWITCH_STATE, names.METRIC_LEDGER_STEP_SECONDS)
+    async def switch_state(self, order: SwitchStateOrder) -> StateSwitched:
+        """Write the manifest of a rebuilt state, fold what came meanwhile on top, and move the pointer."""
+        ref = order.workspace
+        store = ScopedStore(self._store, Scope(ref.tenant, ref.workspace))
+        return await switch_state(store, self._configure(ref.tenant, ref.workspace), order)
+
+    def _loading(self, ref: WorkspaceRef) -> Sequencer:
+        """Return a workspace's sequencer to a step that may have to load its state: heartbeats say how far that is."""
         sequencer = self._sequencer(ref)
-        return Loading(lambda: sequencer.loading).details
+        each_heartbeat(Loading(lambda: sequencer.loading).tell)
+        return sequencer
 
     def _sequencer(self, ref: WorkspaceRef) -> Sequencer:
         sequencer = self._sequencers.get(ref)
@@ -144,10 +136,43 @@ class LedgerActivities:
         return sequencer
 
 
-def _attempt() -> int:
-    return activity.info().attempt
-
-
 def _check_answered(number: int, asked: int, answered: int) -> None:
     if asked != answered:
         raise InvariantViolated(f"round {number}: {asked} requests were given {answered} answers")
+
+
+class Loading:
+    """Tells how far the loading of a state is: with heartbeats, and now and then to the workflow itself.
+
+    `progress` returns how far it is, None while nothing is loaded.
+    """
+
+    def __init__(self, progress: Callable[[], str | None]) -> None:
+        self._progress = progress
+        self._told_at = time.monotonic()
+        self._telling: asyncio.Task[None] | None = None
+
+    def tell(self) -> None:
+        """Have the next heartbeat carry it; tell the workflow, if loading takes long."""
+        text = self._progress()
+        if text is None:
+            activity.heartbeat()
+            return
+        activity.heartbeat(text)
+        now = time.monotonic()
+        if now - self._told_at >= TOLD_EVERY_S and (self._telling is None or self._telling.done()):
+            self._told_at = now
+            self._telling = asyncio.create_task(_tell(activity.client(), text))
+
+
+async def _tell(client: Client, text: str) -> None:
+    """Tell the workflow; it is for people, and nothing rests on it."""
+    info = activity.info()
+    if info.workflow_id is None:
+        return
+    try:
+        await client.get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id).signal(
+            names.LOADING_SIGNAL, text
+        )
+    except RPCError as error:
+        activity.logger.info("the workflow was not told how far loading is: %s", error)

@@ -1,30 +1,31 @@
-"""What commit activities count and time; it comes out at the worker's Prometheus endpoint beside the SDK's metrics."""
+"""What activities count, beside the time of their steps; it comes out at the worker's Prometheus endpoint."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 from temporalio import activity
 
-from activities.messages import RoundResult
+from activities.interceptor import each_heartbeat
 from springline import names
+from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
+from springline.sequencer.messages import (
+    AdmitOrder,
+    Admitted,
+    Folded,
+    FoldOrder,
+    GarbageReport,
+    Published,
+    PublishOrder,
+    WorkspaceRef,
+)
+from springline.storage.port import StoreError, StoreUnknown
+from springline.ulids import ulid_time_ms
 
-
-@contextmanager
-def timed(
-    step: str, metric: str = names.METRIC_STEP_SECONDS, text: str = "Time of one attempt of a commit step."
-) -> Iterator[None]:
-    """Time one attempt of a step, whatever its end."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        histogram = activity.metric_meter().create_histogram_timedelta(metric, text)
-        histogram.record(timedelta(seconds=time.perf_counter() - began), {"step": step})
+_REFUSED_TEXT = "Events refused, by reason."
 
 
 def count_round(result: RoundResult) -> None:
@@ -55,3 +56,124 @@ def count_failed(kind: str, refusals: Iterable[Refusal | None]) -> None:
             names.METRIC_REQUESTS_FAILED, "Requests refused alone, for an error nobody foresaw."
         )
         counter.add(failed, {"kind": kind})
+
+
+@contextmanager
+def shown_lag(order: FoldOrder | PublishOrder) -> Iterator[None]:
+    """Show a workspace's lag while a step that ends it is under way in this process, anew with every heartbeat.
+
+    Before and after, this process knows of no lag: a step that is retried elsewhere shows there.
+    """
+    pending = order.round
+    first = None if pending.foreign or pending.first_event_id is None else ulid_time_ms(pending.first_event_id)
+    since_ms = order.now_ms if first is None else first
+
+    def show() -> None:
+        _set_lag(order.workspace, pending.events, max(0.0, time.time() - since_ms / 1000))
+
+    show()
+    each_heartbeat(show)
+    try:
+        yield
+    finally:
+        _set_lag(order.workspace, 0, 0.0)
+
+
+def _set_lag(workspace: WorkspaceRef, events: int, seconds: float) -> None:
+    meter, labels = activity.metric_meter(), _labels(workspace)
+    meter.create_gauge(names.METRIC_LEDGER_LAG_EVENTS, "Events kept and not visible.").set(events, labels)
+    meter.create_gauge_float(names.METRIC_LEDGER_LAG_SECONDS, "Age of the oldest event that is not visible.").set(
+        seconds, labels
+    )
+
+
+def count_admitted(order: AdmitOrder, admitted: Admitted) -> None:
+    """Count the answers to append requests, and the events of those that are refused."""
+    meter = activity.metric_meter()
+    requests = meter.create_counter(names.METRIC_LEDGER_REQUESTS, "Append requests answered, by result.")
+    refused = meter.create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
+    count_failed("append", (answer.refusal for answer in admitted.answers))
+    for asked, answer in zip(order.requests, admitted.answers, strict=True):
+        if answer.refusal is not None:
+            requests.add(1, {"result": "refused"})
+            refused.add(len(asked.events), {"reason": answer.refusal.code.value})
+        else:
+            requests.add(1, {"result": "replayed" if answer.replayed else "accepted"})
+
+
+def count_foreign(admitted: Admitted) -> None:
+    """Count the foreign events that are refused."""
+    refused = activity.metric_meter().create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
+    for answer in admitted.foreign_answers:
+        for one in answer.refused:
+            refused.add(1, {"reason": one.reason.value})
+
+
+def count_folded(folded: Folded) -> None:
+    """Count what folding a round took: processor and store."""
+    meter = activity.metric_meter()
+    meter.create_histogram(names.METRIC_LEDGER_ROUND_STORE_REQUESTS, "Requests to the store to fold one round.").record(
+        folded.store_requests
+    )
+    # The SDK's durations are whole milliseconds, in which most rounds are folded twice over.
+    meter.create_histogram_float(
+        names.METRIC_LEDGER_FOLD_SECONDS, "Time of folding one round's events, without the store.", "seconds"
+    ).record(folded.fold_seconds, {"kind": folded.kind})
+
+
+def count_published(order: PublishOrder, published: Published) -> None:
+    """Count a round that is visible, or a publish that was lost to another."""
+    meter = activity.metric_meter()
+    if published.kind == "lost":
+        count_publish_retry("lost")
+        return
+    folded = order.folded
+    meter.create_counter(names.METRIC_LEDGER_ROUNDS, "Rounds published, by form.").add(1, {"kind": folded.kind})
+    meter.create_histogram(names.METRIC_LEDGER_ROUND_EVENTS, "Events that shared a round.").record(order.round.events)
+    events = meter.create_counter(names.METRIC_LEDGER_EVENTS, "Events folded and published, by origin and outcome.")
+    for outcome, count in folded.outcomes.items():
+        events.add(count, {"origin": "foreign" if order.round.foreign else "own", "outcome": outcome.value})
+    if folded.refolded_events:
+        meter.create_counter(names.METRIC_LEDGER_REFOLDED_EVENTS, "Events folded again for late ones.").add(
+            folded.refolded_events
+        )
+
+
+@contextmanager
+def publishing(order: PublishOrder) -> Iterator[None]:
+    """Show the lag while a round is published, and count a publish that the store makes try again."""
+    with shown_lag(order):
+        try:
+            yield
+        except StoreError as error:
+            count_publish_retry("unknown" if isinstance(error, StoreUnknown) else "store")
+            raise
+
+
+def count_publish_retry(cause: str) -> None:
+    """Count a publish that did not move the pointer."""
+    activity.metric_meter().create_counter(
+        names.METRIC_LEDGER_PUBLISH_RETRIES, "Publishes that have to be done again, by cause."
+    ).add(1, {"cause": cause})
+
+
+def count_marked(report: GarbageReport) -> None:
+    """Count the objects that were marked as garbage."""
+    _count_garbage({"marked": report.marked})
+
+
+def count_swept(report: GarbageReport) -> None:
+    """Count the objects that a sweep deleted or emptied, and those it kept after all."""
+    _count_garbage({"deleted": report.deleted, "emptied": report.emptied, "kept": report.kept})
+
+
+def _count_garbage(counts: dict[str, int]) -> None:
+    counter = activity.metric_meter().create_counter(
+        names.METRIC_LEDGER_GARBAGE_OBJECTS, "Objects marked as garbage, deleted, emptied, or kept after all."
+    )
+    for step, count in counts.items():
+        counter.add(count, {"step": step})
+
+
+def _labels(workspace: WorkspaceRef) -> dict[str, str | int | float | bool]:
+    return {"tenant": workspace.tenant, "workspace": workspace.workspace}

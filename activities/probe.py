@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from temporalio import activity
-
-from activities.failures import as_temporal_failures
+from activities.interceptor import step
 from activities.messages import Probed
 from springline import names
 from springline.storage.identity import store_id
@@ -21,9 +19,8 @@ class ProbeActivities:
         self._build_id = build_id
         self._identity = identity
 
-    @activity.defn(name=names.PROBE)
+    @step(names.PROBE, None)
     async def probe(self) -> Probed:
         """Say which store and build this worker has; it is read from the store each time."""
-        with as_temporal_failures():
-            found = await store_id(self._store, str(uuid.uuid4()))
+        found = await store_id(self._store, str(uuid.uuid4()))
         return Probed(store_id=found, build_id=self._build_id, identity=self._identity)

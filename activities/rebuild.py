@@ -6,12 +6,12 @@ They share nothing but the work folder in storage, so any worker can do any part
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from activities.failures import as_temporal_failures, many_surprises_are_final
-from activities.heartbeat import heartbeating
+from activities.interceptor import step
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
@@ -46,12 +46,13 @@ from springline.rebuild.split import read_parts, read_split, split_hash, split_w
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from springline.storage.threads import long_job
 
 if TYPE_CHECKING:
     from activities.ledger import Configure
 
 BAD_SHOWN = 100
+_part = partial(step, seconds=names.METRIC_REBUILD_STEP_SECONDS, outlasts=True, shown=True)
+"""An operator waits for a rebuild, and can cancel it: passing faults must not end it."""
 
 
 class RebuildActivities:
@@ -66,133 +67,103 @@ class RebuildActivities:
         self._switches = switches
         self._known: tuple[tuple[str | None, ...], AcceptedHashes] | None = None
 
-    @activity.defn(name=names.PLAN_REBUILD)
+    @_part(names.PLAN_REBUILD)
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
         """Read the rebuild manifest, judge every path, and cut the work into parts."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures():
-                store, _ = self._workspace(order.workspace)
-                config = self._configure(order.workspace.tenant, order.workspace.workspace)
-                plan = await plan_rebuild(store, config, order)
-                return plan.model_copy(update={"attempt": _attempt()})
+        store, _ = self._workspace(order.workspace)
+        config = self._configure(order.workspace.tenant, order.workspace.workspace)
+        return await plan_rebuild(store, config, order)
 
-    @activity.defn(name=names.READ_SLICE)
+    @_part(names.READ_SLICE, long=True)
     async def read_slice(self, order: PartOrder) -> PartRead:
         """Read and check the events of one slice."""
-        progress = PartProgress()
-        async with heartbeating(details=progress.details):
-            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
-                store, scope = self._workspace(order.workspace)
-                plan = order.plan
-                accepted = await self._accepted(store, plan)
-                part = await read_slice(
-                    store, scope, plan.work_id, plan.shards, order.number, progress.report, accepted
-                )
-                return _part_read(order.number, part)
+        store, scope = self._workspace(order.workspace)
+        plan = order.plan
+        accepted = await self._accepted(store, plan)
+        part = await read_slice(store, scope, plan.work_id, plan.shards, order.number, activity.heartbeat, accepted)
+        return _part_read(order.number, part)
 
-    @activity.defn(name=names.SCAN_SEGMENT)
+    @_part(names.SCAN_SEGMENT, long=True)
     async def scan_segment(self, order: PartOrder) -> PartRead:
         """Read and check one listed segment."""
-        progress = PartProgress()
-        async with heartbeating(details=progress.details):
-            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
-                store, scope = self._workspace(order.workspace)
-                plan = order.plan
-                accepted = await self._accepted(store, plan)
-                part = await scan_segment(
-                    store, scope, plan.work_id, plan.shards, plan.slices, order.number, progress.report, accepted
-                )
-                return _part_read(order.number, part)
+        store, scope = self._workspace(order.workspace)
+        plan = order.plan
+        accepted = await self._accepted(store, plan)
+        part = await scan_segment(
+            store, scope, plan.work_id, plan.shards, plan.slices, order.number, activity.heartbeat, accepted
+        )
+        return _part_read(order.number, part)
 
-    @activity.defn(name=names.PLAN_SHARDS)
+    @_part(names.PLAN_SHARDS)
     async def plan_shards(self, order: ShardsOrder) -> ShardsPlanned:
         """Split the fold, and look for accepted events that are not listed."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures():
-                store, _ = self._workspace(order.workspace)
-                split, artifact = await split_work(store, order.plan, order.receipts)
-                return ShardsPlanned(
-                    split=split_hash(artifact),
-                    events=split.events,
-                    odd_runs=len(split.odd),
-                    gap_count=split.gap_count,
-                    gaps=split.gaps[:BAD_SHOWN],
-                    attempt=_attempt(),
-                )
+        store, _ = self._workspace(order.workspace)
+        split, artifact = await split_work(store, order.plan, order.receipts)
+        return ShardsPlanned(
+            split=split_hash(artifact),
+            events=split.events,
+            odd_runs=len(split.odd),
+            gap_count=split.gap_count,
+            gaps=split.gaps[:BAD_SHOWN],
+        )
 
-    @activity.defn(name=names.FOLD_SHARD)
+    @_part(names.FOLD_SHARD, long=True)
     async def fold_shard(self, order: FoldShardOrder) -> ShardFolded:
         """Fold one shard's events in id order."""
-        progress = PartProgress()
-        async with heartbeating(details=progress.details):
-            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
-                store, _ = self._workspace(order.workspace)
-                config = self._configure(order.workspace.tenant, order.workspace.workspace)
-                work_id = order.plan.work_id
-                split = await read_split(store, work_id, order.split)
-                parts = await read_parts(store, split.receipts)
-                receipt, reused = await fold_shard(
-                    store, config, work_id, split, order.split, parts, order.number, progress.report
-                )
-                return ShardFolded(
-                    number=order.number,
-                    events=receipt.events,
-                    duplicates=receipt.duplicates,
-                    damaged=receipt.damaged,
-                    bad=_bad(receipt.bad),
-                    outcomes={EventOutcome(name): count for name, count in receipt.outcomes.items()},
-                    rows={one.table: one.rows for one in receipt.tables},
-                    reused=reused,
-                    attempt=_attempt(),
-                )
+        store, _ = self._workspace(order.workspace)
+        config = self._configure(order.workspace.tenant, order.workspace.workspace)
+        work_id = order.plan.work_id
+        split = await read_split(store, work_id, order.split)
+        parts = await read_parts(store, split.receipts)
+        receipt, reused = await fold_shard(
+            store, config, work_id, split, order.split, parts, order.number, activity.heartbeat
+        )
+        return ShardFolded(
+            number=order.number,
+            events=receipt.events,
+            duplicates=receipt.duplicates,
+            damaged=receipt.damaged,
+            bad=_bad(receipt.bad),
+            outcomes={EventOutcome(name): count for name, count in receipt.outcomes.items()},
+            rows={one.table: one.rows for one in receipt.tables},
+            reused=reused,
+        )
 
-    @activity.defn(name=names.ASSEMBLE)
+    @_part(names.ASSEMBLE, long=True)
     async def assemble(self, order: AssembleOrder) -> Assembled:
         """Merge the shards into one base, its digest and the index of its events."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
-                store, _ = self._workspace(order.workspace)
-                config = self._configure(order.workspace.tenant, order.workspace.workspace)
-                rebuilt, digest, description = await assemble(store, config, order)
-                return Assembled(
-                    base_path=description.path,
-                    base_sha256=description.sha256,
-                    events=rebuilt.events,
-                    last_event_id=rebuilt.last_event_id,
-                    digest=digest.state(),
-                    rows={name: table.rows for name, table in rebuilt.tables.items()},
-                    attempt=_attempt(),
-                )
+        store, _ = self._workspace(order.workspace)
+        config = self._configure(order.workspace.tenant, order.workspace.workspace)
+        rebuilt, digest, description = await assemble(store, config, order)
+        return Assembled(
+            base_path=description.path,
+            base_sha256=description.sha256,
+            events=rebuilt.events,
+            last_event_id=rebuilt.last_event_id,
+            digest=digest.state(),
+            rows={name: table.rows for name, table in rebuilt.tables.items()},
+        )
 
-    @activity.defn(name=names.COMPARE)
+    @_part(names.COMPARE, long=True)
     async def compare(self, order: CompareOrder) -> Compared:
         """Compare the published state with the rebuilt one."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures(), long_job(lost=_attempt() - 1):
-                store, _ = self._workspace(order.workspace)
-                config = self._configure(order.workspace.tenant, order.workspace.workspace)
-                rebuilt = await read_base(store, order.base_path, order.base_sha256)
-                compared = await compare(store, config, order.plan.manifest_path, rebuilt)
-                return compared.model_copy(
-                    update={"differences": compared.differences[:BAD_SHOWN], "attempt": _attempt()}
-                )
+        store, _ = self._workspace(order.workspace)
+        config = self._configure(order.workspace.tenant, order.workspace.workspace)
+        rebuilt = await read_base(store, order.base_path, order.base_sha256)
+        compared = await compare(store, config, order.plan.manifest_path, rebuilt)
+        return compared.model_copy(update={"differences": compared.differences[:BAD_SHOWN]})
 
-    @activity.defn(name=names.SWITCH_IN)
+    @_part(names.SWITCH_IN)
     async def switch_in(self, order: SwitchOrder) -> Switched:
         """Hand the result to the workspace's sequencer, and wait until readers see it."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures():
-                info = activity.info()
-                switched = await self._switches.switch(order, request_id=f"{info.workflow_run_id}/{info.activity_id}")
-                return switched.model_copy(update={"attempt": info.attempt})
+        info = activity.info()
+        return await self._switches.switch(order, request_id=f"{info.workflow_run_id}/{info.activity_id}")
 
-    @activity.defn(name=names.WRITE_REPORT)
+    @_part(names.WRITE_REPORT)
     async def write_report(self, order: ReportOrder) -> Reported:
         """Write the report."""
-        async with heartbeating():
-            with many_surprises_are_final(), as_temporal_failures():
-                store, _ = self._workspace(order.workspace)
-                return Reported(report_path=await write_report(store, order), attempt=_attempt())
+        store, _ = self._workspace(order.workspace)
+        return Reported(report_path=await write_report(store, order))
 
     async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
         """Return what knows the accepted bytes, one for all parts of a plan: neighbours look at the same segments."""
@@ -204,25 +175,6 @@ class RebuildActivities:
     def _workspace(self, ref: WorkspaceRef) -> tuple[ObjectStore, Scope]:
         scope = Scope(ref.tenant, ref.workspace)
         return ScopedStore(self._store, scope), scope
-
-
-class PartProgress:
-    """How many events of a part are done: what its heartbeats tell."""
-
-    def __init__(self) -> None:
-        self._events = 0
-
-    def report(self, events: int) -> None:
-        """Take note of the number."""
-        self._events = events
-
-    def details(self) -> Sequence[int]:
-        """Return what a heartbeat carries."""
-        return [self._events]
-
-
-def _attempt() -> int:
-    return activity.info().attempt
 
 
 def _part_read(number: int, done: PartDone) -> PartRead:
@@ -237,7 +189,6 @@ def _part_read(number: int, done: PartDone) -> PartRead:
         last_event_id=receipt.segment.last_id if receipt.segment is not None else None,
         receipt=done.path,
         reused=done.reused,
-        attempt=_attempt(),
     )
 
 

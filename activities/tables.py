@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from temporalio import activity
-
-from activities.failures import as_temporal_failures, surprises_are_final
-from activities.heartbeat import heartbeating
-from activities.messages import TableRef
-from activities.table_messages import CheckpointStart, TableOrder
+from activities.interceptor import step
+from activities.messages import CheckpointStart, TableOrder
 from springline import names
 from springline.commit.checkpoint import write_checkpoint
 from springline.commit.tables import Registry, adopt_table, create_table
 from springline.delta.checkpoints import CheckpointResult
-from springline.delta.registry import TableEntry
+from springline.delta.table_request import TableEntry
 from springline.errors import Code, refused
-from springline.paths import InvalidPath, Scope
+from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
@@ -25,47 +21,30 @@ class TableActivities:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    @activity.defn(name=names.CREATE_TABLE)
+    @step(names.CREATE_TABLE, names.METRIC_STEP_SECONDS)
     async def create_table(self, order: TableOrder) -> TableEntry:
         """Create and register a table; a refusal is final, a fault of the store is tried again."""
-        async with heartbeating():
-            with surprises_are_final(), as_temporal_failures():
-                scope = _scope(order.start.tenant, order.start.workspace)
-                spec = order.start.create
-                if spec is None:
-                    raise _no_request(order)
-                return await create_table(ScopedStore(self._store, scope), scope, spec, order.table_id, order.now_ms)
+        scope = Scope(order.start.tenant, order.start.workspace)
+        spec = order.start.create
+        if spec is None:
+            raise _no_request(order)
+        return await create_table(ScopedStore(self._store, scope), scope, spec, order.table_id, order.now_ms)
 
-    @activity.defn(name=names.ADOPT_TABLE)
+    @step(names.ADOPT_TABLE, names.METRIC_STEP_SECONDS)
     async def adopt_table(self, order: TableOrder) -> TableEntry:
         """Register the Delta table at a location; a refusal is final, a fault of the store is tried again."""
-        async with heartbeating():
-            with surprises_are_final(), as_temporal_failures():
-                scope = _scope(order.start.tenant, order.start.workspace)
-                spec = order.start.adopt
-                if spec is None:
-                    raise _no_request(order)
-                return await adopt_table(ScopedStore(self._store, scope), scope, spec, order.table_id, order.now_ms)
+        scope = Scope(order.start.tenant, order.start.workspace)
+        spec = order.start.adopt
+        if spec is None:
+            raise _no_request(order)
+        return await adopt_table(ScopedStore(self._store, scope), scope, spec, order.table_id, order.now_ms)
 
-    @activity.defn(name=names.CHECKPOINT)
+    @step(names.CHECKPOINT, names.METRIC_STEP_SECONDS)
     async def checkpoint(self, start: CheckpointStart) -> CheckpointResult:
         """Write a checkpoint of the table's latest version, unless it has one."""
-        async with heartbeating():
-            with as_temporal_failures():
-                store = ScopedStore(self._store, _scope(start.table.tenant, start.table.workspace))
-                return await write_checkpoint(store, await self._root(store, start.table))
-
-    async def _root(self, store: ScopedStore, table: TableRef) -> str:
-        return await Registry(store).root_of(table.table_id)
-
-
-def _scope(tenant: str, workspace: str) -> Scope:
-    try:
-        return Scope(tenant, workspace)
-    except InvalidPath as error:
-        raise refused(
-            Code.INVALID_REQUEST, str(error), field=error.field, value=error.value, remedy=error.remedy
-        ) from None
+        table = start.table
+        store = ScopedStore(self._store, Scope(table.tenant, table.workspace))
+        return await write_checkpoint(store, await Registry(store).root_of(table.table_id))
 
 
 def _no_request(order: TableOrder) -> Exception:

@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from springline import paths
 from springline.ledger import events as e
-from springline.ledger.compose import compose_event
-from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+from springline.ledger.envelope import compose_event, parse_event
+from springline.ledger.nested import ManualRef, ManualTrigger, TaskDefinition, TaskOutput
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope, StateLayer, canonical_ulid_event, orchestration_manifest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.parquet import arrow_columns, encode_arrow, sorted_by_key
 from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
 from springline.projection.state import State
@@ -46,6 +46,7 @@ from springline.published.manifest import (
 )
 from springline.published.merge import limits_for
 from springline.storage.port import IfAbsent, ObjectStore, Stored
+from springline.ulids import RANDOM_BITS, new_ulid
 
 TASKS_OF_A_RUN: Final = 5
 EVENTS_OF_A_RUN: Final = 4 + 2 * TASKS_OF_A_RUN
@@ -76,7 +77,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     for start in range(0, runs, RUNS_AT_ONCE):
         state, accepted = State(config), list[AcceptedEvent]()
         for event_id, body in _bodies(templates, range(start, min(runs, start + RUNS_AT_ONCE)), runs, last, rnd):
-            state.fold(parse_event(body))
+            fold_event(state, parse_event(body))
             accepted.append(AcceptedEvent(event_id, hashlib.sha256(body).hexdigest(), body))
             last = event_id
         for name, table in TABLES.items():
@@ -86,7 +87,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
         extended = await extend_index(store, index, accepted)
         index, artifact = extended.index, extended.artifact
     written: list[WrittenTable] = []
-    snapshot_id = new_event_id(None, START_MS, 1)
+    snapshot_id = new_ulid(None, START_MS, 1)
     for name, table in TABLES.items():
         data = encode_arrow(table, sorted_by_key(table, pa.concat_tables(tables.pop(name))))
         org = scope.tenant if name == CATALOG_RUN_INDEX.name else None
@@ -98,7 +99,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     template = Manifest(
         manifest_id=NO_MANIFEST,
         schema_version=SCHEMA_VERSION,
-        revision_ulid=new_event_id(None, START_MS, 2),
+        revision_ulid=new_ulid(None, START_MS, 2),
         published_at=at,
         watermarks=Watermarks(last, last, last, canonical_ulid_event(last), at),
         base_snapshot=BaseSnapshot(
@@ -138,7 +139,7 @@ def _bodies(
         under_way = number >= runs - 100
         for place, template in enumerate(templates[:-1] if under_way else templates):
             now = at_ms + 40 * place
-            last = new_event_id(last or None, now, rnd.getrandbits(RANDOM_BITS))
+            last = new_ulid(last or None, now, rnd.getrandbits(RANDOM_BITS))
             body = (
                 template.replace(_RUN, run_id)
                 .replace(_KEY, key)
@@ -154,7 +155,7 @@ def _templates(scope: Scope) -> list[str]:
     plan = f"plan_{_RUN}"
     keys = [f"task_{place:03}" for place in range(TASKS_OF_A_RUN)]
     tasks = [
-        e.TaskDefinition(
+        TaskDefinition(
             key=key,
             depends_on=keys[:place][-1:],
             asset_key=f"mart.table_{place:02}",
@@ -169,12 +170,12 @@ def _templates(scope: Scope) -> list[str]:
             run_key=_KEY,
             request_fingerprint=f"fp:{_KEY}",
             asset_selection=["mart.table_00"],
-            trigger_source_ref=e.ManualRef(user_id="bench", request_id=_KEY),
+            trigger_source_ref=ManualRef(user_id="bench", request_id=_KEY),
         ),
         e.RunTriggered(
             run_id=_RUN,
             plan_id=plan,
-            trigger=e.ManualTrigger(user_id="bench"),
+            trigger=ManualTrigger(user_id="bench"),
             root_assets=["mart.table_00"],
             run_key=_KEY,
             labels={"kind": "refresh", "team": "bench"},
@@ -202,7 +203,7 @@ def _templates(scope: Scope) -> list[str]:
                 worker_id="worker-1",
                 outcome="succeeded",
                 materialization_id=_MATERIALIZATION,
-                output=e.TaskOutput(
+                output=TaskOutput(
                     materialization_id=_MATERIALIZATION,
                     row_count=1_000,
                     byte_size=1_000_000,

@@ -23,15 +23,14 @@ from bench.writers import Journal, Writers
 from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.commit.registry import is_table_id
 from springline.commit.tables import create_table
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.local.stack import TEMPORAL, EmbeddedStack
 from springline.paths import Scope
-from springline.storage.faults import FaultyStore, Kind, Quota
+from springline.storage.faults import FaultyStore, OperationKind, Quota
 from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
@@ -68,7 +67,7 @@ async def run_cell(
             await opened.enter_async_context(worker)
         writers = Writers(
             scope=SCOPE,
-            coalescer=Coalescer(TemporalCommitGateway(client)),
+            coalescer=CommitCoalescer(TemporalCommitGateway(client)),
             store=ScopedStore(store, SCOPE),
             data_store=None if cell.kind is StoreKind.MEMORY else ScopedStore(inner, SCOPE),
             new_key=new_key,
@@ -132,7 +131,7 @@ async def _measured(
     )
 
 
-def _by_kind(calls: Counter[tuple[Kind, str]]) -> dict[str, int]:
+def _by_kind(calls: Counter[tuple[OperationKind, str]]) -> dict[str, int]:
     """Return the numbers of calls by what they are; what lies in a table's own folder is one group."""
     numbers: Counter[str] = Counter()
     for (kind, group), number in calls.items():

@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from springline.paths import Scope
+from springline.projection.config import FoldConfig
+
+SCOPE = Scope("acme", "prod")
+CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
+
+
+class WrongState(Exception):
+    """A state that is not the one its events give."""
+
 
 class Work(StrEnum):
     """What a cell does."""

@@ -10,8 +10,7 @@ from typing import Any
 
 import uuid_utils
 
-from bench.ledger_cells import Cell
-from bench.ledger_run import SCOPE, WrongState
+from bench.ledger_cells import SCOPE, Cell, WrongState
 from bench.measure import percentile
 from bench.rebuild_worker import READ_SECONDS
 from entrypoints.connection import connect

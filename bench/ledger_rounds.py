@@ -9,11 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.ledger_cells import Cell, Source
-from bench.ledger_run import CONFIG, SCOPE, WrongState
+from bench.ledger_cells import CONFIG, SCOPE, Cell, Source, WrongState
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import new_event_id
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.sequencer.messages import FoldOrder, Head, OpenOrder, PublishOrder, WorkspaceRef
@@ -23,6 +22,7 @@ from springline.storage.faults import FaultyStore
 from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 
 NOW_MS = 1_900_000_000_000
 WORKSPACE = WorkspaceRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace)
@@ -47,7 +47,7 @@ async def rounds(cell: Cell, bodies: list[bytes]) -> dict[str, Any]:
         times = [await run.round(bodies[start : start + cell.batch]) for start in starts]
         calls = store.requests.total() - calls
         state = State(CONFIG)
-        state.fold_all(map(parse_event, bodies))
+        fold_all(state, map(parse_event, bodies))
         expected = Digest.of({name: state.rows(name) for name in TABLES}).state()
         if run.digest != expected:
             raise WrongState(f"{cell.name}: published {run.digest}, the in-order fold has {expected}")
@@ -120,4 +120,4 @@ class _Run:
         return seconds
 
     def _ulid(self) -> str:
-        return new_event_id(None, NOW_MS, next(self._numbers))
+        return new_ulid(None, NOW_MS, next(self._numbers))

@@ -12,25 +12,19 @@ from typing import Any
 
 import orjson
 
-from bench.ledger_cells import Cell, Source, Work
+from bench.ledger_cells import CONFIG, SCOPE, Cell, Source, Work
 from springline.ledger.envelope import parse_event
 from springline.local.processes import peak_memory_bytes
-from springline.paths import ObjectPath, Scope, canonical_ulid_event
-from springline.projection.config import FoldConfig
+from springline.paths import ObjectPath, canonical_ulid_event
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.storage.local import LocalStore
 from springline.storage.port import IfAbsent
 from springline.storage.scoped import ScopedStore
 
-SCOPE = Scope("acme", "prod")
-CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
 READ_AT_ONCE = 10_000
-
-
-class WrongState(Exception):
-    """A state that is not the one its events give."""
 
 
 def run_cell(cell: Cell, data: Path) -> dict[str, Any]:
@@ -62,7 +56,7 @@ def _fold(bodies: list[bytes]) -> dict[str, Any]:
     before = peak_memory_bytes()
     began = time.perf_counter()
     state = State(CONFIG)
-    state.fold_all(map(parse_event, bodies))
+    fold_all(state, map(parse_event, bodies))
     seconds = time.perf_counter() - began
     peak = peak_memory_bytes()
     return {
@@ -89,7 +83,7 @@ async def _from_files(bodies: list[bytes]) -> dict[str, Any]:
         state = State(CONFIG)
         for start in range(0, len(names), READ_AT_ONCE):
             found = await store.read_many(names[start : start + READ_AT_ONCE], concurrency=64)
-            state.fold_all(parse_event(body) for body in found if body is not None)
+            fold_all(state, (parse_event(body) for body in found if body is not None))
         seconds = time.perf_counter() - began
         peak = peak_memory_bytes()
         bodies += [body for body in await store.read_many(names[:READ_AT_ONCE]) if body is not None]

@@ -12,23 +12,45 @@ from collections.abc import Iterator
 from typing import Final
 
 from springline.ledger import events as e
-from springline.ledger.canonical import canonical_json
-from springline.ledger.compose import compose_event
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+from springline.ledger.envelope import compose_event
 from springline.ledger.identifiers import (
     attempt_id,
     backfill_chunk_id,
     backfill_run_key,
     dispatch_id,
     dispatch_task_id,
+    heartbeat_timer_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     schedule_run_key,
     tick_id,
     timer_task_id,
 )
-from springline.ledger.timer_ids import heartbeat_timer_id, retry_timer_id
+from springline.ledger.json_text import canonical_json
+from springline.ledger.nested import (
+    BackfillRef,
+    CompletionVisibility,
+    CronTrigger,
+    EvalTriggered,
+    ExplicitSelector,
+    ManualTrigger,
+    PushSource,
+    RunRequest,
+    ScheduleRef,
+    SensorRef,
+    SensorTrigger,
+    TaskDefinition,
+    TaskError,
+    TaskMetrics,
+    TaskOutput,
+    TickTriggered,
+    TimerType,
+    Trigger,
+    TriggerSourceRef,
+)
 from springline.ledger.timestamps import format_ms
+from springline.ulids import RANDOM_BITS, new_ulid
 
 START_MS: Final = 1_736_899_200_000
 """2025-01-15T00:00:00Z: when the ledgers begin."""
@@ -70,7 +92,7 @@ class _Workload:
             now += int(self._random.expovariate(1 / self._gap))
             while self._waiting and self._waiting[0][0] <= now:
                 at_ms, _, payload = heapq.heappop(self._waiting)
-                last = new_event_id(last, at_ms, self._random.getrandbits(RANDOM_BITS))
+                last = new_ulid(last, at_ms, self._random.getrandbits(RANDOM_BITS))
                 yield self._body(last, at_ms - self._random.randrange(15), payload)
 
     def _at(self, at_ms: int, payload: e.Payload | None) -> None:
@@ -107,8 +129,8 @@ class _Workload:
         elif kind < 0.42:
             self._backfilled(number, now)
         else:
-            run_id = f"run_{new_event_id(None, now, self._random.getrandbits(RANDOM_BITS))}"
-            self._run(now, run_id, None, e.ManualTrigger(user_id=f"user-{number % 7}@example.com"))
+            run_id = f"run_{new_ulid(None, now, self._random.getrandbits(RANDOM_BITS))}"
+            self._run(now, run_id, None, ManualTrigger(user_id=f"user-{number % 7}@example.com"))
 
     def _scheduled(self, now: int) -> None:
         schedule, epoch = f"schedule-{self._random.randrange(5)}", now // 1_000
@@ -120,32 +142,32 @@ class _Workload:
             definition_version="def_1",
             scheduled_for=format_ms(epoch * 1_000),
             asset_selection=["mart.a", "raw/b"],
-            status=e.TickTriggered(),
+            status=TickTriggered(),
             run_key=run_key,
             request_fingerprint=fingerprint,
         )
         self._at(now, tick)
-        ref = e.ScheduleRef(schedule_id=schedule, tick_id=tick.tick_id)
-        self._requested(now + 1, run_key, fingerprint, ref, e.CronTrigger(schedule_id=schedule))
+        ref = ScheduleRef(schedule_id=schedule, tick_id=tick.tick_id)
+        self._requested(now + 1, run_key, fingerprint, ref, CronTrigger(schedule_id=schedule))
 
     def _sensed(self, now: int) -> None:
         sensor = f"sensor-{self._random.randrange(5)}"
         self._evaluations += 1
         message = f"m-{self._evaluations}"
-        request = e.RunRequest(
+        request = RunRequest(
             run_key=f"sensor:{sensor}:msg:{message}", request_fingerprint=f"fp:{message}", asset_selection=["raw.a"]
         )
         evaluation = e.SensorEvaluated(
             sensor_id=sensor,
             eval_id=f"eval_{sensor}_{self._evaluations:026}",
-            trigger_source=e.PushSource(message_id=message),
-            status=e.EvalTriggered(),
+            trigger_source=PushSource(message_id=message),
+            status=EvalTriggered(),
             cursor_after=message,
             run_requests=[request],
         )
         self._at(now, evaluation)
-        ref = e.SensorRef(sensor_id=sensor, eval_id=evaluation.eval_id)
-        trigger = e.SensorTrigger(sensor_id=sensor, cursor=message)
+        ref = SensorRef(sensor_id=sensor, eval_id=evaluation.eval_id)
+        trigger = SensorTrigger(sensor_id=sensor, cursor=message)
         self._requested(now + 1, request.run_key, request.request_fingerprint, ref, trigger)
 
     def _backfilled(self, number: int, now: int) -> None:
@@ -157,7 +179,7 @@ class _Workload:
                 backfill_id=backfill,
                 client_request_id=f"req-{number}",
                 asset_selection=["mart.a"],
-                partition_selector=e.ExplicitSelector(partition_keys=partitions),
+                partition_selector=ExplicitSelector(partition_keys=partitions),
                 total_partitions=6,
                 chunk_size=2,
                 max_concurrent_runs=2,
@@ -177,14 +199,14 @@ class _Workload:
                     request_fingerprint=fingerprint,
                 ),
             )
-            ref = e.BackfillRef(backfill_id=backfill, chunk_id=chunk)
-            self._requested(at_ms + 1, run_key, fingerprint, ref, e.ManualTrigger(user_id="backfill"))
+            ref = BackfillRef(backfill_id=backfill, chunk_id=chunk)
+            self._requested(at_ms + 1, run_key, fingerprint, ref, ManualTrigger(user_id="backfill"))
         self._at(
             now + 600_000,
             e.BackfillStateChanged(backfill_id=backfill, from_state="RUNNING", to_state="SUCCEEDED", state_version=2),
         )
 
-    def _requested(self, now: int, run_key: str, fingerprint: str, ref: e.TriggerSourceRef, trigger: e.Trigger) -> None:
+    def _requested(self, now: int, run_key: str, fingerprint: str, ref: TriggerSourceRef, trigger: Trigger) -> None:
         self._at(
             now,
             e.RunRequested(
@@ -194,7 +216,7 @@ class _Workload:
         run_id = run_id_of_key(self._tenant, self._workspace, run_key, b"")
         self._run(now + 500 + self._random.randrange(500), run_id, run_key, trigger)
 
-    def _run(self, now: int, run_id: str, run_key: str | None, trigger: e.Trigger) -> None:
+    def _run(self, now: int, run_id: str, run_key: str | None, trigger: Trigger) -> None:
         rnd = self._random
         plan_id = plan_id_of_run(run_id)
         tasks = [self._definition(index) for index in range(rnd.randrange(3, 13))]
@@ -226,10 +248,10 @@ class _Workload:
             else:
                 ends[task.key] = self._task(ready, run_id, task)
 
-    def _definition(self, index: int) -> e.TaskDefinition:
+    def _definition(self, index: int) -> TaskDefinition:
         rnd = self._random
         kinds = (f"raw/table_{rnd.randrange(40)}", f"mart.table_{rnd.randrange(40)}", f"plain_{index}", None)
-        return e.TaskDefinition(
+        return TaskDefinition(
             key=f"task_{index:03}",
             depends_on=sorted({f"task_{rnd.randrange(index):03}" for _ in range(rnd.randrange(3))}) if index else [],
             asset_key=rnd.choice(kinds),
@@ -238,7 +260,7 @@ class _Workload:
             requires_visible_output=rnd.random() < 0.5,
         )
 
-    def _task(self, ready: int, run_id: str, task: e.TaskDefinition) -> int | None:
+    def _task(self, ready: int, run_id: str, task: TaskDefinition) -> int | None:
         """Plan the attempts of a task; return when it succeeds, or None if it does not."""
         rnd, now = self._random, ready
         for attempt in range(1, task.max_attempts + 1):
@@ -255,7 +277,7 @@ class _Workload:
                 now = fires
         return None
 
-    def _attempt(self, now: int, run_id: str, task: e.TaskDefinition, attempt: int) -> int:
+    def _attempt(self, now: int, run_id: str, task: TaskDefinition, attempt: int) -> int:
         """Plan an attempt up to its end, and return when that is."""
         rnd = self._random
         dispatch = dispatch_id(run_id, task.key, attempt)
@@ -303,7 +325,7 @@ class _Workload:
         return now + rnd.randrange(1_000, 20_000)
 
     def _timer(
-        self, now: int, timer: str, kind: e.TimerType, fires: int, run_id: str, task_key: str, attempt: int
+        self, now: int, timer: str, kind: TimerType, fires: int, run_id: str, task_key: str, attempt: int
     ) -> None:
         self._at(
             now,
@@ -327,11 +349,11 @@ class _Workload:
             ),
         )
 
-    def _succeed(self, now: int, run_id: str, task: e.TaskDefinition, attempt: int) -> None:
+    def _succeed(self, now: int, run_id: str, task: TaskDefinition, attempt: int) -> None:
         rnd = self._random
         own = attempt_id(dispatch_id(run_id, task.key, attempt))
         materialization = f"mat_{rnd.getrandbits(80):020x}"
-        output = e.TaskOutput(
+        output = TaskOutput(
             materialization_id=materialization,
             row_count=rnd.randrange(10**6),
             byte_size=rnd.randrange(10**9),
@@ -347,11 +369,11 @@ class _Workload:
             outcome="succeeded",
             materialization_id=materialization,
             output=output,
-            metrics=e.TaskMetrics(cpu_time_ms=rnd.randrange(10**5)),
+            metrics=TaskMetrics(cpu_time_ms=rnd.randrange(10**5)),
             asset_key=task.asset_key,
             partition_key=task.partition_key,
             code_version="git-1",
-            output_visibility=e.CompletionVisibility(visibility_state="pending"),
+            output_visibility=CompletionVisibility(visibility_state="pending"),
         )
         self._at(now, finished)
         if rnd.random() < 0.6:
@@ -362,7 +384,7 @@ class _Workload:
                 ),
             )
 
-    def _fail(self, now: int, run_id: str, task: e.TaskDefinition, attempt: int) -> None:
+    def _fail(self, now: int, run_id: str, task: TaskDefinition, attempt: int) -> None:
         self._at(
             now,
             e.TaskFinished(
@@ -373,7 +395,7 @@ class _Workload:
                 worker_id="worker-1",
                 outcome="failed",
                 error_message="out of memory",
-                error=e.TaskError(category="INFRASTRUCTURE", message="out of memory"),
+                error=TaskError(category="INFRASTRUCTURE", message="out of memory"),
                 asset_key=task.asset_key,
                 partition_key=task.partition_key,
             ),

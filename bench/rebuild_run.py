@@ -31,6 +31,7 @@ from springline.paths import (
 )
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.segments import encode_segment
@@ -130,7 +131,7 @@ class Workbench:
 
 def _digest_of(bodies: Sequence[bytes]) -> str:
     state = State(FoldConfig(SCOPE.tenant, SCOPE.workspace))
-    state.fold_all(map(parse_event, bodies))
+    fold_all(state, map(parse_event, bodies))
     return Digest.of({name: state.rows(name) for name in TABLES}).state()
 
 

@@ -15,8 +15,8 @@ import orjson
 from bench.measure import Done
 from springline import paths
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.marker import decode_marker
-from springline.delta.registry import TableEntry
+from springline.delta.markers import decode_marker
+from springline.delta.table_request import TableEntry
 from springline.storage.port import ObjectStore
 from springline.storage.together import together
 

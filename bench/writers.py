@@ -15,10 +15,10 @@ from bench.measure import Done
 from bench.peer import batch_of
 from bench.verify import file_of_key
 from springline import paths
-from springline.commit.coalescer import Coalescer
-from springline.commit.stage import stage
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, Mode
+from springline.commit.coalescer import CommitCoalescer
+from springline.commit.staging import stage
+from springline.delta.messages import CommitMode, CommitRequest
+from springline.delta.table_request import TableEntry
 from springline.errors import Code
 from springline.paths import Scope
 from springline.storage.port import IfAbsent, ObjectStore
@@ -48,7 +48,7 @@ class Writers:
     """
 
     scope: Scope
-    coalescer: Coalescer
+    coalescer: CommitCoalescer
     store: ObjectStore
     data_store: ObjectStore | None
     new_key: Callable[[], str]
@@ -72,7 +72,7 @@ class Writers:
             staged_at = time.perf_counter()
             request = CommitRequest(
                 idempotency_key=key,
-                mode=Mode.APPEND,
+                mode=CommitMode.APPEND,
                 read_version=seen,
                 staged_path=staged.path,
                 staged_version=staged.version,

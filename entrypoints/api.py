@@ -17,8 +17,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from temporalio.client import Client
 from ulid import ULID
 
-from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect, load_hooks
-from entrypoints.leaving import run_and_leave
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, check_namespace, connect
 from entrypoints.listening import listen
 from entrypoints.logs import configure_logging
 from entrypoints.readiness import Readiness
@@ -33,11 +32,12 @@ from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
 from springline.api.location import table_location
 from springline.api.metrics import CoalescerCollector
 from springline.api.ports import Deps
-from springline.commit.coalescer import Coalescer
+from springline.caches import Brief
+from springline.commit.coalescer import CommitCoalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, InvariantViolated
+from springline.errors import InvariantViolated
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.paths import canary_object
-from springline.requests.brief import Brief
 from springline.storage.canary import canary
 from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
@@ -74,7 +74,7 @@ def build_deps(
     settings: Settings,
     store: ObjectStore,
     client: Client,
-    coalescer: Coalescer,
+    coalescer: CommitCoalescer,
     ledger: TemporalLedger,
     verifier: TokenVerifier,
 ) -> Deps:
@@ -125,11 +125,11 @@ async def serve(settings: Settings) -> None:
         await store.prepare()
         await canary(store, str(uuid.uuid4()))
         await store_id(store, str(uuid.uuid4()))
-        client = await connect(lazy=True, hooks=load_hooks(settings.temporal_hooks))
+        client = await connect(lazy=True, hooks=settings.temporal_hooks)
         gateway = TemporalCommitGateway(
             client, checkpoint_interval=settings.checkpoint_interval, name_of=names_by_registry(store)
         )
-        coalescer = Coalescer(gateway, deadline_s=settings.commit_deadline)
+        coalescer = CommitCoalescer(gateway, deadline_s=settings.commit_deadline)
         ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
         server = server_of(
             create_app(build_deps(settings, store, client, coalescer, ledger, verifier)),

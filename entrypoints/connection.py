@@ -103,22 +103,24 @@ async def connect(
     address: str | None = None,
     namespace: str | None = None,
     lazy: bool = False,
-    hooks: Hooks = NO_HOOKS,
+    hooks: str | None = None,
     within_s: float = CONNECT_SECONDS,
 ) -> Client:
     """Connect to Temporal: as the environment says, or at `address`; models cross the wire by Pydantic.
 
-    With `lazy` the first call connects, for processes that may start before Temporal does (no worker can). Raises
+    With `lazy` the first call connects, for processes that may start before Temporal does (no worker can). `hooks`
+    names what stands in between, as `load_hooks` takes it. Raises `ConfigurationError` if that cannot be had,
     `TemporalMisconfigured`, and `TemporalUnreachable` naming the address if there is no answer `within_s` seconds.
     """
+    between = load_hooks(hooks)
     config = connect_config(address, namespace)
     where = config["target_host"]
     try:
         async with asyncio.timeout(within_s):
             return await Client.connect(
                 **config,
-                data_converter=hooks.data_converter,
-                interceptors=hooks.interceptors,
+                data_converter=between.data_converter,
+                interceptors=between.interceptors,
                 runtime=runtime,
                 lazy=lazy,
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +22,13 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.messages import Probed
-from entrypoints.connection import (
-    CONNECT_SECONDS,
-    TemporalMisconfigured,
-    TemporalUnreachable,
-    connect,
-    connect_config,
-    load_hooks,
-)
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, connect_config
 from entrypoints.probes import PROBE_S, probe
 from entrypoints.runs import RECENTLY, UNSERVED, Trouble, broken_runs, troubled_runs
 from springline import names
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.config import ConfigurationError
+from springline.exits import run_and_leave
 
 CALL_TIMEOUT = timedelta(seconds=10)
 POLLED_WITHIN_SECONDS = 90
@@ -52,13 +48,8 @@ async def temporal_findings(store_id: str | None = None, hooks_name: str | None 
     """Look at Temporal as the environment describes it (`temporalio.envconfig`), and at the workers behind it.
 
     `store_id` is the id of the store that is configured here, None if that is not known; `hooks_name` names the hooks
-    to connect with (`entrypoints.connection.load_hooks`).
+    to connect with (`entrypoints.connection.connect`).
     """
-    try:
-        hooks = load_hooks(hooks_name)
-    except ConfigurationError as error:
-        (problem,) = error.problems
-        return [wrong(problem.variable, problem.message, problem.remedy), *_skip(_CHECKS)]
     try:
         config = connect_config()
     except TemporalMisconfigured as error:
@@ -66,7 +57,10 @@ async def temporal_findings(store_id: str | None = None, hooks_name: str | None 
         return [wrong("temporal", str(error), remedy), *_skip(_CHECKS)]
     address, namespace = config["target_host"], config["namespace"]
     try:
-        client = await connect(hooks=hooks, within_s=CONNECT_SECONDS)
+        client = await connect(hooks=hooks_name)
+    except ConfigurationError as error:
+        (problem,) = error.problems
+        return [wrong(problem.variable, problem.message, problem.remedy), *_skip(_CHECKS)]
     except TemporalMisconfigured as error:
         return [wrong("temporal", str(error), "Correct TEMPORAL_ADDRESS and its TLS settings."), *_skip(_CHECKS)]
     except TemporalUnreachable as error:
@@ -327,5 +321,20 @@ def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
     return fine(_CHECKS[5], "no run is stuck, and none failed for its code in the last ten minutes")
 
 
+def main() -> None:
+    """Print what is found, as JSON, for `springline doctor`: `python -m entrypoints.doctor [STORE_ID [HOOKS]]`."""
+
+    def look() -> None:
+        store_id, hooks_name = (given or None for given in [*sys.argv[1:], "", ""][:2])
+        found = asyncio.run(temporal_findings(store_id, hooks_name))
+        print(json.dumps([one.as_json() for one in found]))
+
+    run_and_leave(look)
+
+
 def _skip(checks: Sequence[str]) -> list[Finding]:
     return [skipped(name, "Temporal or its namespace is out of reach") for name in checks]
+
+
+if __name__ == "__main__":
+    main()

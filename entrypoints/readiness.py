@@ -16,8 +16,8 @@ from activities.messages import Probed
 from entrypoints.probes import PROBE_S, ping, probe
 from entrypoints.runs import troubled_runs
 from springline import names
+from springline.caches import Brief
 from springline.errors import SpringlineError
-from springline.requests.brief import Brief
 
 SHARED_S = 2.0
 PROBED_ANEW_S = 300.0

@@ -10,10 +10,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
 from springline.api.workspaces import Workspaces
+from springline.batching import BatchRefused
 from springline.delta.table_request import check_name
 from springline.errors import InvariantViolated, Refused
 from springline.paths import Scope
-from springline.requests.gateway import BatchRefused
 from springline.storage.port import ObjectStore, StoreError
 
 NameOf = Callable[[Scope, str], Awaitable[str | None]]

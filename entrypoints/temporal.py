@@ -14,14 +14,13 @@ from temporalio.common import WorkflowIDConflictPolicy
 from entrypoints.table_names import TABLE_NAME_MEMO, NameOf, NameSearch
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
-from springline.delta.request import CommitRequest, Outcome
+from springline.caches import Brief
+from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.brief import Brief
-from workflows.commit_status import ABOUT
-from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.commit_messages import ABOUT, BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.lifecycle import table_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import table_attributes
 
 
 class TemporalCommitGateway:
@@ -48,7 +47,7 @@ class TemporalCommitGateway:
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-    ) -> list[Outcome]:
+    ) -> list[CommitOutcome]:
         """Send one batch to the table's workflow, starting it if it rests.
 
         `batch_id` is the update's id: sent again while the first is under way, it joins it. Raises `TryAgain`

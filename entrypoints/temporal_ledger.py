@@ -14,13 +14,20 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from entrypoints.updates import ATTEMPT_S, STATUS_SECONDS, Lane, query_status, send_batch
 from springline import names
+from springline.batching import DEADLINE_S, Counts, RequestCoalescer, RequestKind
+from springline.caches import Brief
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import request_weight, too_heavy
+from springline.ledger.request import (
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    request_weight,
+    too_heavy,
+)
 from springline.paths import Scope
-from springline.requests.brief import Brief
-from springline.requests.coalescer import DEADLINE_S, Counts, Kind, RequestCoalescer
 from workflows.ledger_messages import (
+    ABOUT,
     GARBAGE_INTERVAL,
     MAX_BATCH_PATHS,
     AppendBatch,
@@ -30,12 +37,11 @@ from workflows.ledger_messages import (
     LedgerStart,
     LedgerStatus,
 )
-from workflows.ledger_status import ABOUT
+from workflows.lifecycle import workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import workspace_attributes
 
 FULL_APPEND_BYTES = 256 * 1024
-"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.weight`)."""
+"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""
 FULL_INGEST_PATHS = MAX_BATCH_PATHS // 4
 
 
@@ -114,7 +120,7 @@ def start_of(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> WithS
 
 
 class TemporalLedger:
-    """The port `springline.api.ports.Ledger`: what many callers of this process ask shares few batches.
+    """The port `springline.api.ports.Ledgers`: what many callers of this process ask shares few batches.
 
     `deadline_s`: how long a request may wait for its answer, tries included, in seconds.
     """
@@ -198,7 +204,7 @@ def _ingest_unavailable(request: IngestRequest, why: str) -> Refusal:
     )
 
 
-_APPENDS: Kind[AppendRequest, AppendOutcome] = Kind(
+_APPENDS: RequestKind[AppendRequest, AppendOutcome] = RequestKind(
     request_id=lambda request: request.request_id,
     answered_id=lambda outcome: outcome.request_id,
     refuse=lambda request, refusal: AppendOutcome(request_id=request.request_id, refusal=refusal),
@@ -206,7 +212,7 @@ _APPENDS: Kind[AppendRequest, AppendOutcome] = Kind(
     weight=request_weight,
     full_weight=FULL_APPEND_BYTES,
 )
-_INGESTS: Kind[IngestRequest, IngestOutcome] = Kind(
+_INGESTS: RequestKind[IngestRequest, IngestOutcome] = RequestKind(
     request_id=lambda _request: "",
     answered_id=lambda _outcome: "",
     refuse=lambda _request, refusal: IngestOutcome(refusal=refusal),

@@ -32,10 +32,9 @@ from springline import names
 from springline.errors import Code, Refusal, Refused, refused
 from springline.paths import Scope
 from springline.rebuild.messages import RebuildRequest, RebuildView, RunStatus, Step
+from workflows.lifecycle import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY, workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-from workflows.rebuild_status import ABOUT
-from workflows.search import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY, workspace_attributes
+from workflows.rebuild_messages import ABOUT, RebuildProgress, RebuildResult, RebuildStart
 
 RESULT_POLL = timedelta(seconds=3)
 """How long one call waits for a run's end before the next asks anew; see `temporal_tables`."""

@@ -10,10 +10,10 @@ from temporalio.client import Client
 from entrypoints.temporal_ledger import lane_of, start_of
 from entrypoints.updates import send_batch
 from springline import names
+from springline.batching import BatchRefused, TryAgain
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from springline.rebuild.messages import Switched, SwitchOrder
-from springline.requests.gateway import BatchRefused, TryAgain
 from workflows.ledger_messages import GARBAGE_INTERVAL, SwitchOutcome, SwitchRequest
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0

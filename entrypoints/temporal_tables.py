@@ -12,16 +12,15 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from activities.table_messages import TableKind, TableStart
+from activities.messages import TableKind, TableStart
 from entrypoints.table_names import TABLE_NAME_MEMO, NameSearch
 from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
+from workflows.lifecycle import table_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
-from workflows.search import table_attributes
 
 RESULT_POLL = timedelta(seconds=3)
 """How long one call waits for a run's end before the next asks anew. The server's own 20 s are too long: one in a

@@ -30,8 +30,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from entrypoints.wedged import end_if_wedged
 from springline import names
+from springline.batching import BatchRefused, TryAgain
 from springline.errors import Code, Refusal
-from springline.requests.gateway import BatchRefused, TryAgain
 
 RPC_TIMEOUT = timedelta(seconds=30)
 """Longer than the server's own long poll of 20 s, so that only a lost connection runs into it."""
@@ -85,7 +85,7 @@ async def send_batch(
 ) -> R:
     """Send one batch to a lane's workflow, starting it if it rests, and return what it answers.
 
-    Raises `TryAgain` and `BatchRefused` as `springline.requests.gateway` says.
+    Raises `TryAgain` and `BatchRefused` as `springline.batching` says.
     """
     try:
         async with asyncio.timeout(attempt_s):

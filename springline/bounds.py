@@ -38,6 +38,8 @@ MAX_NAME: Final = 1_000
 """Characters of a name that is asked for; which names a table may have is said by their own rule."""
 MAX_KEY: Final = 500
 """Characters of an idempotency key."""
+KEY_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+"""A canonical UUIDv7: the key of a commit, the id of a request to the ledger."""
 MAX_STAGED_PATH: Final = 512
 MAX_STAGED_VERSION: Final = 256
 """Characters of a store's version token."""
@@ -90,7 +92,7 @@ def piece(value: Any, most: int = 100) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class JsonProblem:
     """What is wrong with a value somewhere in a JSON document: where, what stands there, why, and what to do."""
 
     field: str
@@ -226,7 +228,7 @@ def check_free(value: Any) -> Any:
 _Place = tuple["_Place | None", str | int]
 
 
-def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MAX_JSON_VALUES) -> Problem | None:
+def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MAX_JSON_VALUES) -> JsonProblem | None:
     """Return the first thing in a JSON value that no request may hold, or None.
 
     Looked for are too many arrays and objects inside each other, too many values, NUL characters, halves of surrogate
@@ -245,30 +247,30 @@ def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MA
         left -= len(one)
         if level >= depth:
             text = f"holds more than {depth} arrays and objects inside each other"
-            return Problem("body", piece(value), text, f"Send JSON that nests at most {depth} levels.")
+            return JsonProblem("body", piece(value), text, f"Send JSON that nests at most {depth} levels.")
         if left < 0:
-            return Problem("body", piece(value), f"holds more than {values} values", "Send less in one request.")
+            return JsonProblem("body", piece(value), f"holds more than {values} values", "Send less in one request.")
         if isinstance(one, list):
             waiting += [(item, (place, index), level + 1) for index, item in enumerate(one)][::-1]
             continue
         if len(one) > MAX_JSON_MEMBERS:
             text = f"is an object of {len(one)} members, and {MAX_JSON_MEMBERS} is the most"
-            return Problem(_named(place), piece(one), text, f"Give at most {MAX_JSON_MEMBERS} members.")
+            return JsonProblem(_named(place), piece(one), text, f"Give at most {MAX_JSON_MEMBERS} members.")
         for key in one:
             problem = problem_of_text(key)
             if problem is not None:
-                return Problem(_named((place, key)), shown(key), f"has a name that {problem[0]}", problem[1])
+                return JsonProblem(_named((place, key)), shown(key), f"has a name that {problem[0]}", problem[1])
         waiting += [(item, (place, key), level + 1) for key, item in one.items()][::-1]
     return None
 
 
-def _problem_of_scalar(value: Any, place: _Place | None) -> Problem | None:
+def _problem_of_scalar(value: Any, place: _Place | None) -> JsonProblem | None:
     if isinstance(value, str):
         problem = problem_of_text(value)
-        return None if problem is None else Problem(_named(place), shown(value), *problem)
+        return None if problem is None else JsonProblem(_named(place), shown(value), *problem)
     if isinstance(value, int | float) and not -MAX_JSON_NUMBER < value < MAX_JSON_NUMBER:
         text = "is a number that 64 bits do not hold"
-        return Problem(_named(place), shown(value), text, "Send it as a text, or a lesser one.")
+        return JsonProblem(_named(place), shown(value), text, "Send it as a text, or a lesser one.")
     return None
 
 

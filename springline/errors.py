@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from springline.bounds import shortened, shown
+from springline.exits import EXIT_BAD_INPUT, EXIT_CONFLICT, EXIT_TRY_AGAIN
 
 
 class Code(StrEnum):
@@ -113,11 +114,6 @@ HTTP_STATUS: dict[Code, int] = {
     Code.REQUEST_FAILED: 500,
     Code.INTERNAL: 500,
 }
-
-EXIT_DONE = 0
-EXIT_BAD_INPUT = 2
-EXIT_CONFLICT = 3
-EXIT_TRY_AGAIN = 4
 
 
 class CommitSince(BaseModel):

@@ -132,6 +132,7 @@ METRIC_LEDGER_STEP_SECONDS = "springline_ledger_step"  # the exporter adds `_sec
 METRIC_LEDGER_FOLD_SECONDS = "springline_ledger_fold"  # the exporter adds `_seconds`; label kind: as of rounds
 METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cause: lost, unknown, store
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
+METRIC_REBUILD_STEP_SECONDS = "springline_rebuild_step"  # the exporter adds `_seconds`; label step
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import uuid_utils
 
-from springline.ledger.compose import compose_event, payload_from
+from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
 from springline.storage.port import IfAbsent, ObjectStore, Stored

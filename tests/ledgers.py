@@ -14,10 +14,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from springline.ledger.compose import payload_from
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+from springline.ledger.envelope import payload_from
+from springline.ledger.events import derived_key
 from springline.ledger.identifiers import run_id_of_key
-from springline.ledger.keys import derived_key
+from springline.ulids import RANDOM_BITS, new_ulid
 
 Object = dict[str, Any]
 
@@ -94,7 +94,7 @@ class _Adversary:
         last: str | None = None
         for number in range(count):
             now_ms += int(self._gap_ms * rnd.choice((0, 0.5, 1, 2.5)))
-            last = new_event_id(last, now_ms, rnd.getrandbits(RANDOM_BITS))
+            last = new_ulid(last, now_ms, rnd.getrandbits(RANDOM_BITS))
             event_id = self._odd(0.03, (last.lower(), f"{last[:12]}x{number}", f"{last}0"), last)
             events[event_id] = self._event(event_id, now_ms)
         return [events[event_id] for event_id in sorted(events)]

@@ -15,8 +15,7 @@ from deltalake import DeltaTable
 
 from springline import paths
 from springline.commit.tables import create_table
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.storage.port import IfAbsent, ObjectStore
 from springline.storage.scoped import ScopedStore
 

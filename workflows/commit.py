@@ -22,10 +22,16 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import (
+    from springline import names
+    from springline.bounds import shortened
+    from springline.delta.messages import (
+        CommitMode,
+        CommitOutcome,
+        CommitRequest,
+        CommitResult,
         CommitStep,
         FinalizeOutcome,
-        FinishedRound,
+        LogKind,
         LogOutcome,
         MarkerOutcome,
         Reservation,
@@ -33,13 +39,21 @@ with workflow.unsafe.imports_passed_through():
         RoundResult,
         SettledReservation,
         TableRef,
+        fitting,
+        out_of_bounds,
+        settled_by,
     )
-    from springline import names
-    from springline.bounds import shortened
-    from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome, fitting, out_of_bounds
     from springline.errors import Refusal
-    from workflows.cancellation import finish_though_cancelled
-    from workflows.commit_status import describe
+    from workflows.commit_messages import (
+        BatchResult,
+        CommitBatch,
+        CommitStart,
+        CommitStatus,
+        RetriedStep,
+        RoundSummary,
+        describe,
+    )
+    from workflows.commit_steps import run_step, show_in_search, start_checkpoint
     from workflows.failures import (
         ENDS_THE_RUN,
         HALVINGS,
@@ -49,9 +63,7 @@ with workflow.unsafe.imports_passed_through():
         refusal_of_one,
         unknown_effect,
     )
-    from workflows.ids import new_uuid7
-    from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus, RetriedStep, RoundSummary
-    from workflows.steps import run_step, show_in_search, start_checkpoint
+    from workflows.lifecycle import finish_though_cancelled, new_uuid7, now_ms
 
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
@@ -73,7 +85,7 @@ class Ticket:
     """A request in the queue and the future its caller waits on."""
 
     request: CommitRequest
-    answer: asyncio.Future[Outcome]
+    answer: asyncio.Future[CommitOutcome]
     apart: object | None = None
     """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
 
@@ -93,7 +105,7 @@ class CommitWorkflow:
         self._table_name = start.table_name
         self._checkpoint_interval = start.checkpoint_interval
         self._queue: deque[Ticket] = deque()
-        self._finished: FinishedRound | None = None
+        self._finished: CommitStep | None = None
         self._busy = False
         self._paced = False
         self._tick: asyncio.Task[None] | None = None
@@ -198,7 +210,7 @@ class CommitWorkflow:
         if refusal is None:
             self._queue.append(ticket)
         else:
-            self._answer(ticket, Outcome(idempotency_key=shortened(ticket.key) or "", refusal=refusal))
+            self._answer(ticket, CommitOutcome(idempotency_key=shortened(ticket.key) or "", refusal=refusal))
         return ticket
 
     async def _linger(self) -> None:
@@ -245,7 +257,7 @@ class CommitWorkflow:
         order = RoundOrder(
             table=self._table,
             round_id=new_uuid7(),
-            now_ms=int(workflow.now().timestamp() * 1000),
+            now_ms=now_ms(),
             requests=[ticket.request for ticket in tickets.values()],
             finished=self._finished,
         )
@@ -282,18 +294,12 @@ class CommitWorkflow:
     async def _commit_reserved(
         self, reservation: Reservation, members: dict[str, Ticket], own_interval: int | None
     ) -> None:
-        step = CommitStep(
-            table=self._table,
-            commit_id=reservation.commit_id,
-            identity=reservation.identity,
-            version=reservation.version,
-            coordinator_version=reservation.coordinator_version,
-        )
+        step = reservation.step_of(self._table)
         self._phase(f"writing version {step.version} for {len(reservation.keys)} request(s)")
         summary = f"version {step.version}: the log file, from here on it is committed"
         log = await run_step(names.WRITE_LOG, step, LogOutcome, summary)
         self._note_attempts(names.WRITE_LOG, log.version, log.attempt)
-        if log.kind != "logged":
+        if log.kind is not LogKind.LOGGED:
             self._recovered.append(_ended(reservation, log))
             self._put_back(members)
             return
@@ -304,17 +310,12 @@ class CommitWorkflow:
         if markers.kind == "superseded":
             self._put_back(members)
             return
-        self._finished = FinishedRound(
-            commit_id=step.commit_id,
-            identity=step.identity,
-            version=step.version,
-            coordinator_version=step.coordinator_version,
-        )
+        self._finished = step
         before = self._latest
         self._latest = step.version
         self._rounds += 1
         self._busy = self._busy or len(reservation.keys) > 1 or bool(self._queue)
-        mode = next(iter(members.values())).request.mode.value if members else Mode.APPEND.value
+        mode = next(iter(members.values())).request.mode.value if members else CommitMode.APPEND.value
         self._recent.append(
             RoundSummary(
                 version=step.version, members=len(reservation.keys), mode=mode, commit_id=reservation.commit_id
@@ -322,7 +323,7 @@ class CommitWorkflow:
         )
         result = CommitResult(version=step.version, delta_log_path=markers.delta_log_path)
         for key, ticket in members.items():
-            self._answer(ticket, Outcome(idempotency_key=key, result=result))
+            self._answer(ticket, CommitOutcome(idempotency_key=key, result=result))
         self._phase(f"version {step.version} committed and answered")
         await self._checkpoint_after(before, step.version, own_interval)
 
@@ -340,15 +341,8 @@ class CommitWorkflow:
         assert finished is not None
         self._phase(f"finalizing version {finished.version}")
         try:
-            step = CommitStep(
-                table=self._table,
-                commit_id=finished.commit_id,
-                identity=finished.identity,
-                version=finished.version,
-                coordinator_version=finished.coordinator_version,
-            )
             summary = f"version {finished.version}: clear the reservation"
-            outcome = await run_step(names.FINALIZE, step, FinalizeOutcome, summary)
+            outcome = await run_step(names.FINALIZE, finished, FinalizeOutcome, summary)
             self._note_pace(outcome.paced)
             self._note_attempts(names.FINALIZE, finished.version, outcome.attempt)
             self._busy = self._busy or bool(self._queue)
@@ -408,7 +402,7 @@ class CommitWorkflow:
     def _put_back(self, tickets: dict[str, Ticket]) -> None:
         self._queue.extendleft(reversed(tickets.values()))
 
-    def _answer(self, ticket: Ticket, outcome: Outcome) -> None:
+    def _answer(self, ticket: Ticket, outcome: CommitOutcome) -> None:
         if outcome.refusal is not None:
             self._refused += 1
         elif outcome.replayed:
@@ -455,7 +449,7 @@ class CommitWorkflow:
         order = RoundOrder(
             table=self._table,
             round_id=new_uuid7(),
-            now_ms=int(workflow.now().timestamp() * 1000),
+            now_ms=now_ms(),
             requests=[],
         )
         try:
@@ -472,7 +466,7 @@ class CommitWorkflow:
         """Answer requests whose step failed for good; the table goes on with the next."""
         workflow.logger.error("a commit step failed for good: %s", refusal.message)
         for ticket in tickets.values():
-            self._answer(ticket, Outcome(idempotency_key=ticket.key, refusal=refusal))
+            self._answer(ticket, CommitOutcome(idempotency_key=ticket.key, refusal=refusal))
 
     async def _checkpoint_after(self, before: int | None, version: int, own_interval: int | None) -> None:
         """Start a checkpoint off the commit path each time the version passes a multiple of the interval.
@@ -492,7 +486,9 @@ class CommitWorkflow:
 
 def _ended(reservation: Reservation, log: LogOutcome) -> SettledReservation:
     """Describe a reservation of ours that did not become a commit; its requests go back into the queue."""
-    kind = "completed" if log.kind in ("logged", "superseded") else log.kind
     return SettledReservation(
-        kind=kind, commit_id=reservation.commit_id, version=log.version, members=len(reservation.keys)
+        kind=settled_by(log.kind),
+        commit_id=reservation.commit_id,
+        version=log.version,
+        members=len(reservation.keys),
     )

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory, TimeoutError
 from temporalio.workflow import NondeterminismError
 
-from activities.messages import TableRef
 from springline import names
+from springline.delta.messages import TableRef
 from springline.errors import Code, Refusal
 from springline.sequencer.messages import WorkspaceRef
 

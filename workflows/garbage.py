@@ -19,7 +19,8 @@ with workflow.unsafe.imports_passed_through():
     from springline.sequencer.messages import GarbageOrder, GarbageReport, WorkspaceRef
     from workflows.failures import ENDS_THE_RUN, fail_with_cause
     from workflows.ledger_messages import GarbageStart
-    from workflows.ledger_steps import fresh_ulid, now_ms, show_in_search
+    from workflows.ledger_steps import show_in_search
+    from workflows.lifecycle import fresh_ulid, now_ms
     from workflows.policies import GARBAGE_HEARTBEAT, GARBAGE_RETRY, GARBAGE_START_TO_CLOSE
 
 

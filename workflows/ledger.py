@@ -22,7 +22,6 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.sequencer.messages import WorkspaceRef
-    from workflows.cancellation import finish_though_cancelled
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_messages import (
         AppendBatch,
@@ -34,11 +33,12 @@ with workflow.unsafe.imports_passed_through():
         LedgerStatus,
         SwitchOutcome,
         SwitchRequest,
+        describe,
     )
     from workflows.ledger_queue import append_ticket, ingest_ticket, switch_ticket
     from workflows.ledger_rounds import Rounds
-    from workflows.ledger_status import describe, status_of
-    from workflows.ledger_steps import now_ms, show_in_search
+    from workflows.ledger_steps import show_in_search
+    from workflows.lifecycle import finish_though_cancelled, now_ms
 
 MAX_QUEUE = 20_000
 MAX_QUEUE_BYTES = 8 << 20
@@ -137,7 +137,7 @@ class LedgerWorkflow:
     @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
     def status(self) -> LedgerStatus:
         """Return lag, rate, the head, recent rounds and what was recovered or deferred."""
-        return status_of(self._rounds, draining=self._draining)
+        return self._rounds.status(draining=self._draining)
 
     def _take_no_more_than(self, fits: bool) -> None:
         if self._draining:

@@ -1,24 +1,48 @@
-"""The models of LedgerWorkflow's and GarbageWorkflow's messages. Operators write them by hand in the Temporal CLI.
+"""What LedgerWorkflow and GarbageWorkflow take, answer, and show in the Web UI (tab User Metadata).
 
-Fields are only ever added, with defaults: running histories hold these.
+Operators write the messages by hand in the Temporal CLI. Fields are only ever added, with defaults: running histories
+hold these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from activities.messages import Message
 from springline.errors import Refusal
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import MESSAGE_BYTES, MESSAGE_EVENTS, fits_a_message
+from springline.ledger.request import (
+    MESSAGE_BYTES,
+    MESSAGE_EVENTS,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    fits_a_message,
+)
 from springline.rebuild.messages import Switched, SwitchOrder
+from springline.sequencer.messages import WorkspaceRef
 
 MAX_BATCH = 500
 MAX_BATCH_PATHS = 5_000
 GARBAGE_INTERVAL = 1_000
 QUARANTINE_S = 3600
+ABOUT = """\
+The one sequencer of this workspace's ledger. A round takes all requests that wait together:
+`admit` judges them and creates the round's record (from here on its events are kept), `append_events` writes event
+objects and request markers while `fold` folds them and writes the new manifest, `publish` moves the pointer (from here
+on readers see them), then the answers go out. Foreign events come in through `admit_foreign`. A run begins with
+`open_ledger`, which finds rounds that somebody else left. A step that dies is repeated and finds what it had done;
+attempts above 1 in the history are recoveries.
+
+**When it is stuck**: a pending activity with many attempts names its trouble under *Pending Activities*. The store
+does not answer: `springline doctor`. An object is damaged: the message names it and what to do. Nothing is lost
+meanwhile: what `admit` has recorded is finished by whoever comes, and any start of this workflow tries again.
+"""
+"""Static details of the workflow, in Markdown."""
 
 
 class LedgerStart(Message):
@@ -189,3 +213,65 @@ def check_ingests(requests: list[IngestRequest]) -> None:
     paths = sum(len(request.event_paths) for request in requests)
     if paths > MAX_BATCH_PATHS:
         raise ValueError(f"{paths} paths, and one message may name {MAX_BATCH_PATHS}: send these requests apart")
+
+
+def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str]) -> str:
+    """Return the current details: lag, rate, what is published, what was recovered, and `rows` of the last rounds."""
+    lag = "none"
+    if status.lag_since_ms is not None:
+        lag = f"{status.lag_events} event(s) kept and not visible, the oldest since {time_of(status.lag_since_ms)}"
+    lines = [
+        f"**Ledger** of `{workspace.tenant}/{workspace.workspace}`",
+        "",
+        f"**Now:** {status.phase}" + (f" ({status.loading})" if status.loading else ""),
+        "",
+        f"**Lag:** {lag}. {status.events_per_second:g} events/s over the recent rounds.",
+        "",
+        f"{status.appended} appended, {status.replayed} replayed, {status.refused} refused request(s) and "
+        f"{status.ingested} foreign event(s) in {status.rounds} round(s); {status.waiting_requests} waiting.",
+    ]
+    if status.head_revision:
+        lines += [
+            "",
+            f"**Published:** revision `{status.head_revision}`, manifest `{status.head_manifest_id}`, "
+            f"{status.head_events} event(s) up to `{status.watermark}`"
+            + (f", digest `{status.digest}`" if status.digest else ""),
+        ]
+    if status.failure:
+        lines += ["", f"**The last step failed for good:** {_plain(status.failure)}"]
+    if status.damaged:
+        lines += ["", "**Something else stands at the place of** (an operator must look; nobody else is held up)", ""]
+        lines += [f"- `{path}`" for path in status.damaged]
+    if status.switched:
+        lines += ["", f"{status.switched} rebuilt state(s) switched in."]
+    if status.setbacks:
+        lines += ["", f"Another publisher was faster {status.setbacks} time(s); nothing was lost."]
+    if status.retried:
+        lines += ["", "**Steps that were interrupted and repeated** (same names, same bytes)", ""]
+        lines += [
+            f"- `{one.step}`{'' if one.round is None else f' of round {one.round}'}: attempt {one.attempts} succeeded"
+            for one in status.retried
+        ]
+    if status.deferred:
+        lines += ["", f"**Deferred:** {len(status.deferred)} foreign event(s) from the future", ""]
+        lines += [f"- `{one.path}`, due {time_of(one.due_ms)}" for one in status.deferred[:5]]
+    if rows:
+        lines += ["", "| Round | Events | Requests | Written as | Took | Visible at | Revision |"]
+        lines += ["|---|---|---|---|---|---|---|", *rows]
+    return "\n".join(lines)
+
+
+def time_of(ms: int | None) -> str:
+    """Return a time as people read it."""
+    if ms is None:
+        return "at an unknown time"
+    seconds, rest = divmod(ms, 1000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms after 1970"
+
+
+def _plain(text: str) -> str:
+    """Return text of an error so that it cannot look like Markdown."""
+    return "`" + text.replace("`", "'").replace("\n", " ")[:1000] + "`"

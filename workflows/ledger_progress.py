@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
-from springline.ledger.event_ids import event_id_ms
 from springline.ledger.request import AppendOutcome, IngestOutcome, VisibilityStatus
 from springline.sequencer.messages import Folded, Head, PendingRound
-from workflows.ledger_messages import LedgerRetry, LedgerRound
+from springline.ulids import ulid_time_ms
+from workflows.ledger_messages import LedgerRetry, LedgerRound, time_of
 from workflows.ledger_queue import AppendTicket, IngestTicket
 
 REMEMBERED = 20
@@ -51,19 +50,8 @@ class Accepted:
 def found_pending(pending: PendingRound, now_ms: int) -> Accepted:
     """Return a round that somebody else left, accepted when its first own event was made."""
     first = None if pending.foreign else pending.first_event_id
-    made = None if first is None else event_id_ms(first)
+    made = None if first is None else ulid_time_ms(first)
     return Accepted(pending, now_ms if made is None else made, found_pending=True)
-
-
-def time_of(ms: int | None) -> str:
-    """Return a time as people read it."""
-    if ms is None:
-        return "at an unknown time"
-    seconds, rest = divmod(ms, 1000)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03} UTC"
-    except (ValueError, OverflowError, OSError):
-        return f"{ms} ms after 1970"
 
 
 def row_of(done: LedgerRound) -> str:

@@ -1,4 +1,4 @@
-"""What waits for LedgerWorkflow's rounds: requests in the order they came, and what the next round takes of them."""
+"""What waits for LedgerWorkflow's rounds: requests, in the order they came, and events that are not due yet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
-from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    MAX_ROUND_EVENTS,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    payload_bytes,
+)
+from springline.paths import event_id_from_ledger_path
 from springline.rebuild.messages import SwitchOrder
-from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, SwitchOutcome
+from springline.ulids import ulid_time_ms
+from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, DeferredPath, SwitchOutcome
+
+AHEAD_MS = 5 * 60 * 1000
+"""An event is deferred if its id lies further ahead of workflow time than this."""
+KEEP_ALIVE_MS = 3600 * 1000
+"""A run stays for an event that is due within this time; its caller has been told to send later ones again."""
+MAX_DEFERRED = 10_000
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -156,6 +171,45 @@ def ingest_queue() -> Queue[IngestRequest, IngestOutcome]:
 def switch_queue() -> Queue[SwitchOrder, SwitchOutcome]:
     """Return an empty queue of rebuilt states."""
     return Queue(units=1, members=1)
+
+
+class Deferred:
+    """Foreign events that lie too far in the future, by path, and when each is due, in ms since 1970.
+
+    They are kept in mind while the run lives.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[str, int | None] = {}
+
+    def __len__(self) -> int:
+        """Return how many events are deferred."""
+        return len(self._due)
+
+    def note(self, paths: Iterable[str]) -> None:
+        """Keep these in mind, as many as there is room for."""
+        for path in paths:
+            if len(self._due) < MAX_DEFERRED:
+                event_id = event_id_from_ledger_path(path)
+                made = None if event_id is None else ulid_time_ms(event_id)
+                self._due[path] = None if made is None else made - AHEAD_MS
+
+    def take_due(self, now_ms: int) -> list[str]:
+        """Take out the paths whose events are due."""
+        due = [path for path, at in self._due.items() if at is not None and at <= now_ms]
+        for path in due:
+            del self._due[path]
+        return due
+
+    def wait_ms(self, now_ms: int) -> int | None:
+        """Return how long it is until the next one is due, None if no run is to stay for that long."""
+        waits = [at - now_ms for at in self._due.values() if at is not None and at - now_ms <= KEEP_ALIVE_MS]
+        return max(1, min(waits)) if waits else None
+
+    def shown(self) -> list[DeferredPath]:
+        """Return all, the next one due first."""
+        found = [DeferredPath(path=path, due_ms=at) for path, at in self._due.items()]
+        return sorted(found, key=lambda one: (one.due_ms is None, one.due_ms, one.path))
 
 
 def _future() -> asyncio.Future[A]:

@@ -15,10 +15,16 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.delta.keys import check_key
     from springline.errors import Refusal, Refused
-    from springline.ledger.request import AppendOutcome, IngestOutcome, IngestRequest, VisibilityStatus
-    from springline.ledger.weight import ingest_out_of_bounds, too_heavy
+    from springline.keys import check_key
+    from springline.ledger.request import (
+        AppendOutcome,
+        IngestOutcome,
+        IngestRequest,
+        VisibilityStatus,
+        ingest_out_of_bounds,
+        too_heavy,
+    )
     from springline.sequencer.messages import Head, Opened, WorkspaceRef
     from workflows.failures import (
         HALVINGS,
@@ -30,12 +36,11 @@ with workflow.unsafe.imports_passed_through():
         refusal_of_one,
         unknown_effect,
     )
-    from workflows.ledger_deferred import Deferred
-    from workflows.ledger_finish import make_visible
-    from workflows.ledger_messages import MAX_BATCH_PATHS, SwitchOutcome
+    from workflows.ledger_messages import MAX_BATCH_PATHS, LedgerStatus, SwitchOutcome
     from workflows.ledger_progress import Accepted, Progress, found_pending
     from workflows.ledger_queue import (
         AppendTicket,
+        Deferred,
         IngestTicket,
         Queue,
         Ticket,
@@ -47,12 +52,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.ledger_steps import (
         admit,
         admit_foreign,
-        fresh_ulid,
-        now_ms,
+        make_visible,
         open_ledger,
         start_garbage_collection,
         switch_state,
     )
+    from workflows.lifecycle import fresh_ulid, now_ms
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -98,6 +103,38 @@ class Rounds:
     def to_do(self) -> bool:
         """Whether there is anything to do: a request, a round that is kept, or a first look."""
         return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened or self._looks_again
+
+    def status(self, *, draining: bool) -> LedgerStatus:
+        """Return the answer of the query `status`."""
+        progress, head, accepted = self.progress, self.last_head, list(self.accepted.values())
+        return LedgerStatus(
+            phase=progress.phase,
+            loading=progress.loading,
+            waiting_requests=len(self.appends) + len(self.ingests) + len(self.switches),
+            waiting_events=self.appends.units,
+            waiting_paths=self.ingests.units,
+            lag_events=sum(one.round.events for one in accepted),
+            lag_since_ms=min((one.since_ms for one in accepted), default=None),
+            events_per_second=progress.events_per_second,
+            head_manifest_id=head and head.manifest_id,
+            head_revision=head and head.manifest_revision,
+            head_events=head.events if head else 0,
+            watermark=head and head.last_event_id,
+            digest=progress.digest,
+            rounds=progress.rounds,
+            appended=progress.appended,
+            replayed=progress.replayed,
+            refused=progress.refused,
+            ingested=progress.ingested,
+            setbacks=progress.setbacks,
+            switched=progress.switched,
+            recent_rounds=list(progress.recent),
+            retried=list(progress.retried),
+            deferred=self.deferred.shown(),
+            damaged=list(progress.damaged),
+            failure=progress.failure,
+            draining=draining,
+        )
 
     def enqueue(self, ticket: AppendTicket) -> AppendTicket:
         """Queue an append request, or refuse it at once if no round can take it."""

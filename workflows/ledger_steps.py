@@ -1,8 +1,14 @@
-"""The steps of a ledger round as activities: names and times are fixed here, so that a retry repeats them."""
+"""The steps of a ledger round as activities: names and times are fixed here, so that a retry repeats them.
+
+A round that is kept becomes visible: its events are written and folded side by side, then the pointer moves.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -10,7 +16,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.ledger.event_ids import RANDOM_BITS, new_event_id
+    from springline.ledger.request import VisibilityStatus
     from springline.rebuild.messages import StateSwitched, SwitchOrder, SwitchStateOrder
     from springline.sequencer.messages import (
         AdmitForeignOrder,
@@ -30,7 +36,9 @@ with workflow.unsafe.imports_passed_through():
         WorkspaceRef,
     )
     from workflows.ledger_messages import GarbageStart
+    from workflows.ledger_progress import Accepted, Progress
     from workflows.ledger_queue import AppendTicket, IngestTicket
+    from workflows.lifecycle import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY, fresh_ulid, now_ms
     from workflows.policies import (
         BEFORE_RESERVED_RETRY,
         LEDGER_HEARTBEAT,
@@ -38,19 +46,11 @@ with workflow.unsafe.imports_passed_through():
         LEDGER_START_TO_CLOSE,
         WORKFLOW_TASK_TIMEOUT,
     )
-    from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 R = TypeVar("R", bound=Order)
 
-
-def now_ms() -> int:
-    """Return workflow time in milliseconds since 1970."""
-    return int(workflow.now().timestamp() * 1000)
-
-
-def fresh_ulid(after: str | None = None) -> str:
-    """Return a canonical ULID of workflow time and workflow randomness, above `after`; `ValueError` if none is."""
-    return new_event_id(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
+VISIBLE_WITHIN = timedelta(seconds=20)
+"""After this long, callers whose events are kept are told so, though readers do not see them yet."""
 
 
 async def open_ledger(workspace: WorkspaceRef) -> Opened:
@@ -135,6 +135,43 @@ async def publish(
     )
     summary = f"round {pending.number}: publish manifest {folded.manifest_id}, revision {manifest_revision}"
     return await _step(names.PUBLISH, order, Published, summary)
+
+
+async def make_visible(
+    workspace: WorkspaceRef, head: Head, accepted: Accepted, progress: Progress, phase: Callable[[str], None]
+) -> Head | None:
+    """Make a round visible on top of `head`, and answer its callers; None if another publisher was faster.
+
+    Callers do not wait for ever: after `VISIBLE_WITHIN` they are told that their events are kept. Raises
+    `ActivityError` when a step failed for good.
+    """
+    began = now_ms()
+    work = asyncio.create_task(_steps(workspace, head, accepted, progress, phase))
+    with contextlib.suppress(TimeoutError):
+        await workflow.wait_condition(work.done, timeout=VISIBLE_WITHIN, timeout_summary="a round becomes visible")
+    if not work.done():
+        accepted.tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
+    folded, published = await work
+    if published is not None:
+        accepted.tell(VisibilityStatus.VISIBLE, published, folded)
+        progress.note_visible(accepted, folded, published, began, now_ms())
+    return published
+
+
+async def _steps(
+    workspace: WorkspaceRef, head: Head, accepted: Accepted, progress: Progress, phase: Callable[[str], None]
+) -> tuple[Folded, Head | None]:
+    pending, revision = accepted.round, fresh_ulid()
+    number = pending.number
+    phase(f"round {number}: writing and folding {pending.events} event(s)")
+    appended, folded = await append_and_fold(workspace, head, pending, revision)
+    progress.note_attempts(names.APPEND_EVENTS, number, appended.attempt)
+    progress.damaged.extend(appended.damaged)
+    progress.note_attempts(names.FOLD, number, folded.attempt)
+    phase(f"round {number}: publishing revision {revision}")
+    published = await publish(workspace, head, pending, folded, revision)
+    progress.note_attempts(names.PUBLISH, number, published.attempt)
+    return folded, published.head if published.kind == "visible" else None
 
 
 async def switch_state(workspace: WorkspaceRef, switch: SwitchOrder) -> StateSwitched:

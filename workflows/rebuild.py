@@ -42,9 +42,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from springline.sequencer.messages import WorkspaceRef
     from workflows.failures import ENDS_THE_RUN
-    from workflows.ledger_steps import fresh_ulid, now_ms
-    from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-    from workflows.rebuild_status import (
+    from workflows.lifecycle import fresh_ulid, now_ms
+    from workflows.rebuild_messages import (
         ASSEMBLING,
         CANCELLED,
         COMPARING,
@@ -56,6 +55,9 @@ with workflow.unsafe.imports_passed_through():
         REPORTING,
         SPLITTING,
         SWITCHING,
+        RebuildProgress,
+        RebuildResult,
+        RebuildStart,
         describe,
         percent_of,
     )

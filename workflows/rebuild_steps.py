@@ -9,8 +9,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from springline.sequencer.messages import Order, WorkspaceRef
-    from workflows.policies import REBUILD_HEARTBEAT, REBUILD_RETRY, REBUILD_START_TO_CLOSE
-    from workflows.search import (
+    from workflows.lifecycle import (
         FAILURE_CLASS_KEY,
         REBUILD_MODE_KEY,
         REBUILD_PERCENT_KEY,
@@ -18,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         SEARCH_TENANT_KEY,
         SEARCH_WORKSPACE_KEY,
     )
+    from workflows.policies import REBUILD_HEARTBEAT, REBUILD_RETRY, REBUILD_START_TO_CLOSE
 
 R = TypeVar("R", bound=Order)
 

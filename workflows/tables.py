@@ -6,12 +6,12 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.table_messages import CheckpointStart, TableKind, TableOrder, TableStart
+    from activities.messages import CheckpointStart, TableKind, TableOrder, TableStart
     from springline import names
     from springline.delta.checkpoints import CheckpointKind, CheckpointResult
-    from springline.delta.registry import TableEntry
+    from springline.delta.table_request import TableEntry
     from workflows.failures import ENDS_THE_RUN, fail_with_cause
-    from workflows.ids import new_uuid7
+    from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY, new_uuid7, now_ms
     from workflows.policies import (
         CHECKPOINT_HEARTBEAT,
         CHECKPOINT_RETRY,
@@ -20,7 +20,6 @@ with workflow.unsafe.imports_passed_through():
         COMMIT_RETRY,
         COMMIT_START_TO_CLOSE,
     )
-    from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
 @workflow.defn(name=names.CREATE_TABLE_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -34,7 +33,7 @@ class CreateTableWorkflow:
     @workflow.run
     async def run(self, start: TableStart) -> TableEntry:
         """Return the registry entry; the id in it is the table's, which need not be the one proposed here."""
-        order = TableOrder(start=start, table_id=new_uuid7(), now_ms=int(workflow.now().timestamp() * 1000))
+        order = TableOrder(start=start, table_id=new_uuid7(), now_ms=now_ms())
         creating = start.kind is TableKind.CREATE
         _show_in_search(start.tenant, start.workspace, order.table_id)
         what = "Creating" if creating else "Adopting"

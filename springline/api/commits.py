@@ -12,16 +12,16 @@ from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import ClaimBody, CommitBody, CommittedBody, StageBody, StagedBody
 from springline.api.tables import TableParam
-from springline.commit.claim import Claim
+from springline.commit.claim import VersionClaim
 from springline.commit.claim import claim as claim_version
-from springline.commit.examine import JUDGED_AT_ONCE_BYTES
 from springline.commit.inspect import Fate, KeyView, key_view
-from springline.commit.stage import Staged
-from springline.commit.stage import stage as put_staged
-from springline.delta.keys import HEADER_FIELD, KEY_PATTERN, key_of
+from springline.commit.requests import JUDGED_AT_ONCE_BYTES
+from springline.commit.staging import Staged
+from springline.commit.staging import stage as put_staged
+from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Outcome
 from springline.errors import Code, Refused, refused
+from springline.keys import HEADER_FIELD, key_of
 from springline.storage.port import ObjectStore
 
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -33,7 +33,9 @@ KeyHeader = Annotated[
         str,
         Field(
             max_length=bounds.MAX_KEY,
-            json_schema_extra=bounds.judged("A commit needs the key here or in the body.", pattern=f"^{KEY_PATTERN}$"),
+            json_schema_extra=bounds.judged(
+                "A commit needs the key here or in the body.", pattern=f"^{bounds.KEY_PATTERN}$"
+            ),
         ),
     ]
     | None,
@@ -48,7 +50,7 @@ KeyParam = Annotated[
     Path(
         max_length=bounds.MAX_KEY,
         description="The idempotency key.",
-        json_schema_extra={"pattern": f"^{KEY_PATTERN}$"},
+        json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"},
         examples=["01946b1c-0000-7000-8000-000000000001"],
     ),
 ]
@@ -143,7 +145,7 @@ async def claim(
     """
     key = key_of(_header_key(request), body.idempotency_key)
     entry = await workspace.registry.entry(table)
-    wanted = Claim(key, body.version, f"{body.operation}:{body.fingerprint}")
+    wanted = VersionClaim(key, body.version, f"{body.operation}:{body.fingerprint}")
     outcome = await claim_version(workspace.table(entry), wanted)
     return _committed(outcome, response)
 
@@ -211,7 +213,7 @@ def _only_payload(body: CommitBody) -> None:
             )
 
 
-def _committed(outcome: Outcome, response: Response) -> CommittedBody:
+def _committed(outcome: CommitOutcome, response: Response) -> CommittedBody:
     """Answer with the version of an outcome that has one, and say whether it is a repeated answer."""
     assert outcome.result is not None
     response.headers[REPLAYED_HEADER] = "true" if outcome.replayed else "false"

@@ -171,7 +171,7 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
     if "depth" in error.msg or "recursion" in error.msg.lower():
         deep = f"holds more than {bounds.MAX_JSON_DEPTH} arrays and objects inside each other"
         return _refusal(
-            bounds.Problem(
+            bounds.JsonProblem(
                 "body",
                 bounds.piece(body.decode(errors="replace")),
                 deep,
@@ -238,7 +238,7 @@ def _refusal_of_text(field: str, encoded: bytes, *, controls: bool = False) -> R
     return None if found is None else _bad(field, bounds.on_one_line(text), *found)
 
 
-def _refusal(problem: bounds.Problem) -> Refusal:
+def _refusal(problem: bounds.JsonProblem) -> Refusal:
     return _bad(problem.field, problem.value, problem.text, problem.remedy)
 
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, Operator, Writer, errors
 from springline.api.lists import REVISION_HEADER, FromAsked, RevisionBody, answer
-from springline.control.admission.drafts import drafts_of
-from springline.delta.keys import check_key
+from springline.control.admission.round import drafts_of
 from springline.errors import Refused
+from springline.keys import check_key
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
     AppendOutcome,
@@ -25,8 +25,8 @@ from springline.ledger.request import (
     IngestRequest,
     NewEvent,
     VisibilityStatus,
+    ingest_out_of_bounds,
 )
-from springline.ledger.weight import ingest_out_of_bounds
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 

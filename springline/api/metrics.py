@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from springline import names
 from springline.api.edge import METHODS
-from springline.requests.coalescer import Counts
+from springline.batching import Counts
 
 OTHER_METHOD = "other"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

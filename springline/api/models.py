@@ -8,10 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from springline import bounds, paths
 from springline.commit.inspect import InflightView
-from springline.delta.history import HistoryRow
-from springline.delta.keys import KEY_PATTERN
-from springline.delta.registry import TableEntry
-from springline.delta.request import Mode
+from springline.delta.described import HistoryRow
+from springline.delta.messages import CommitMode
+from springline.delta.table_request import TableEntry
 
 _KEY = "01946b1c-0000-7000-8000-000000000001"
 _TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -30,7 +29,7 @@ def _whole(value: Any) -> Any:
 
 Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
 ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
-Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{KEY_PATTERN}$"})]
+Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"})]
 StagedPath = Annotated[
     str,
     Field(
@@ -107,8 +106,8 @@ class CommitBody(BaseModel):
         default=None,
         description="Instead of both: Delta actions as newline-delimited JSON, which are staged and committed.",
     )
-    mode: Mode = Field(
-        default=Mode.STRICT,
+    mode: CommitMode = Field(
+        default=CommitMode.STRICT,
         json_schema_extra=bounds.judged("append is for payloads of add, txn and commitInfo actions alone."),
         description="strict: version read_version + 1 or a conflict. append: a blind append, any version will do.",
     )

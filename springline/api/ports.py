@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from springline.api.auth import TokenVerifier
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.messages import CommitOutcome, CommitRequest
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
 from springline.rebuild.messages import RebuildRequest, RebuildView
@@ -29,9 +28,9 @@ class Tables(Protocol):
 
 
 class Commits(Protocol):
-    """Committing one request; `springline.commit.coalescer.Coalescer` is one."""
+    """Committing one request; `springline.commit.coalescer.CommitCoalescer` is one."""
 
-    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> Outcome:
+    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
         """Return the outcome of the request; UNAVAILABLE if it is not known in time."""
 
 
@@ -42,7 +41,7 @@ class Sequencers(Protocol):
         """Return what the table's sequencer is doing, None if it is not running or does not answer now."""
 
 
-class Ledger(Protocol):
+class Ledgers(Protocol):
     """Appending to the ledger of a workspace; its sequencer is the only writer (docs/protocol.md#ledger-rounds)."""
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
@@ -91,7 +90,7 @@ class Deps:
     tables: Tables
     commits: Commits
     sequencers: Sequencers
-    ledger: Ledger
+    ledger: Ledgers
     rebuilds: Rebuilds
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]

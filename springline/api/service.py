@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from springline.api.context import FromDeps, Operator, errors
 from springline.api.models import ReadinessBody, ReadyBody, VersionBody
 from springline.api.ports import Deps, Probe
-from springline.requests.brief import Brief
+from springline.caches import Brief
 
 PROBE_TIMEOUT_S = 5.0
 SHARED_S = 0.5

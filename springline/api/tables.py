@@ -22,14 +22,18 @@ from springline.api.models import (
 )
 from springline.api.ports import Deps
 from springline.api.workspaces import Workspace
-from springline.commit.catalogue import list_tables, table_history
-from springline.commit.inspect import table_view
-from springline.commit.same_table import already_adopted, already_created
+from springline.commit.inspect import list_tables, table_history, table_view
+from springline.commit.tables import already_adopted, already_created
 from springline.delta.create import check_creation
 from springline.delta.described import described
-from springline.delta.registry import TableEntry
-from springline.delta.roots import roots_of_location
-from springline.delta.table_request import MAX_NAME_LENGTH, AdoptTable, CreateTable, check_name
+from springline.delta.table_request import (
+    MAX_NAME_LENGTH,
+    AdoptTable,
+    CreateTable,
+    TableEntry,
+    check_name,
+    roots_of_location,
+)
 from springline.errors import Code, Refused
 from springline.storage.together import together
 

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from springline.commit.registry import Registry, RegistryMemory
-from springline.commit.table import Table
-from springline.delta.registry import TableEntry
+from springline.commit.table import CommitTable
+from springline.delta.table_request import TableEntry
 from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -24,9 +24,9 @@ class Workspace:
     store: ScopedStore
     registry: Registry
 
-    def table(self, entry: TableEntry) -> Table:
+    def table(self, entry: TableEntry) -> CommitTable:
         """Return the table in the form that the commit protocol's readers take."""
-        return Table(self.store, entry.table_id, entry.root)
+        return CommitTable(self.store, entry.table_id, entry.root)
 
 
 class Workspaces:

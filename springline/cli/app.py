@@ -14,12 +14,10 @@ import typer
 
 from springline.cli.lazy import COMPLETE_VARIABLE, Entry, LazyGroup, group_of
 from springline.cli.session import begin, session
+from springline.exits import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from springline.cli.doctor import TemporalFindings
-
-EXIT_INTERRUPTED = 130
-"""The exit code that a shell reports for a program ended by Ctrl-C: 128 plus the number of SIGINT."""
 
 HELP = """\
 Commit to Delta tables through durable workflows, keep the ledger of pipelines, and look after both.
@@ -166,13 +164,14 @@ class Commands(LazyGroup):
         return code
 
 
-def build_app(temporal: TemporalFindings) -> typer.Typer:
-    """Return the command line; `springline doctor` calls `temporal` to check Temporal."""
+def build_app(temporal: TemporalFindings | None = None) -> typer.Typer:
+    """Return the command line; `temporal` looks at Temporal for `springline doctor`, None: the real one."""
 
     def doctor() -> Callable[..., Any]:
-        from springline.cli.doctor_command import doctor_command  # noqa: PLC0415 - when it is run
+        from springline.cli.doctor import temporal_findings  # noqa: PLC0415 - when it is run
+        from springline.cli.doctor_command import doctor_command  # noqa: PLC0415
 
-        return doctor_command(temporal)
+        return doctor_command(temporal or temporal_findings)
 
     others = {**_OTHERS, "doctor": Entry(doctor, _DOCTOR)}
     app = typer.Typer(

@@ -12,9 +12,9 @@ import uuid_utils
 from springline.cli.documents import Document, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.tables import TableArgument, check_table
-from springline.delta.keys import HEADER_FIELD, idempotency_key
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from springline.errors import Code, Refused, refused
+from springline.keys import HEADER_FIELD, idempotency_key
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 
@@ -33,7 +33,7 @@ ReadVersionOption = Annotated[
     ),
 ]
 ModeOption = Annotated[
-    Mode,
+    CommitMode,
     typer.Option("--mode", help="strict: version N + 1 or a conflict. append: a blind append, any version will do."),
 ]
 KeyOption = Annotated[
@@ -52,7 +52,7 @@ def stage(
     *,
     payload: PayloadOption,
     read_version: ReadVersionOption = None,
-    mode: ModeOption = Mode.STRICT,
+    mode: ModeOption = CommitMode.STRICT,
     key: KeyOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
@@ -74,7 +74,7 @@ def commit(
     *,
     payload: PayloadOption,
     read_version: ReadVersionOption = None,
-    mode: ModeOption = Mode.STRICT,
+    mode: ModeOption = CommitMode.STRICT,
     key: KeyOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
@@ -149,10 +149,12 @@ def _canonical(key: str, field: str) -> str:
     return canonical
 
 
-def _staged(surface: Api, table: str, payload: str, read_version: int | None, mode: Mode, key: str) -> dict[str, Any]:
+def _staged(
+    surface: Api, table: str, payload: str, read_version: int | None, mode: CommitMode, key: str
+) -> dict[str, Any]:
     """Stage under the key, so that a repeated command stages once; return the commit request."""
     if read_version is None:
-        if mode is Mode.STRICT:
+        if mode is CommitMode.STRICT:
             raise refused(
                 Code.INVALID_REQUEST,
                 "a strict commit names the version it was computed from",

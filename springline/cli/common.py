@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from springline.cli.documents import Listing, Verdict, emit, emit_listing
+from springline.cli.documents import DocumentVerdict, Listing, emit, emit_listing
 from springline.cli.grid import Format
 from springline.cli.session import session
-from springline.errors import EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_DONE
 
 PROFILE_VARIABLE = "SPRINGLINE_PROFILE"
 TOKEN_FILE_VARIABLE = "SPRINGLINE_TOKEN_FILE"
@@ -93,7 +94,7 @@ def prepared(command: Callable[..., Any], *, with_profile: bool = True) -> Calla
         said = command(**arguments)
         if said is None:
             return
-        verdict = said if isinstance(said, Verdict) else Verdict(said, EXIT_DONE)
+        verdict = said if isinstance(said, DocumentVerdict) else DocumentVerdict(said, EXIT_DONE)
         if isinstance(verdict.document, Listing):
             emit_listing(verdict.document)
         else:

@@ -18,9 +18,9 @@ from springline.cli.documents import emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
-from springline.local.processes import signals_unwind
+from springline.local.processes import SOURCES, module_command, signals_unwind
 from springline.local.run import ToolFailed, ToolMisconfigured
-from springline.local.stack import SOURCES, EmbeddedStack
+from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
 
 FOLDER = Path(".springline/dev")
@@ -171,7 +171,7 @@ def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
     programs.mkdir(exist_ok=True)
     # This interpreter has the package; the console script may be anywhere, or not installed.
     path = f"PYTHONPATH={shlex.quote(str(SOURCES))}${{PYTHONPATH:+:$PYTHONPATH}}"
-    command = f'{path} exec {shlex.quote(sys.executable)} -m entrypoints.cli "$@"'
+    command = f'{path} exec {shlex.join(module_command("springline.cli"))} "$@"'
     _write_anew(programs / "springline", f"#!/bin/sh\n{command}\n", 0o700)
     temporal = programs / "temporal"
     temporal.unlink(missing_ok=True)

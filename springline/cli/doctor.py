@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
@@ -14,12 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from springline.cli.findings import Finding, State, fine, skipped, unreachable, wrong
+from springline.cli.findings import Finding, FindingState, fine, skipped, unreachable, wrong
 from springline.cli.grid import instant
 from springline.cli.http import TABLES, TOKEN_VARIABLE
 from springline.cli.variables import unknown_variables
 from springline.config import PREFIX, ConfigurationError, Settings, load_settings
 from springline.errors import InvariantViolated
+from springline.local.processes import module_command, module_path
 from springline.paths import Scope, canary_object
 from springline.storage.canary import canary
 from springline.storage.filesystems import unsupported_filesystem
@@ -38,8 +41,9 @@ from springline.storage.port import (
 from springline.storage.url import open_store
 
 TemporalFindings = Callable[[str | None, str | None], Awaitable[list[Finding]]]
-"""Checks Temporal and the workers; `entrypoints.doctor` implements it. Its arguments are the id of the store that is
-configured here and the name of the hooks to connect with, None if unknown."""
+"""Looks at Temporal and the workers. It is told the id of the store that is configured here and the name of the hooks
+to connect with, None for what is not known."""
+_TEMPORAL = "entrypoints.doctor"
 
 CLOCK_TOLERANCE_SECONDS = 60.0
 HTTP_TIMEOUT_SECONDS = 5.0
@@ -78,6 +82,31 @@ async def examine(
         temporal(ours, None if settings is None else settings.temporal_hooks),
     )
     return [*findings, *store_part, *clock_part, *api_part, *temporal_part]
+
+
+async def temporal_findings(store_id: str | None, hooks_name: str | None) -> list[Finding]:
+    """Have Temporal and the workers looked at by the server side, in a process of its own.
+
+    Nothing of the server side is imported here: beside a user's pipelines its modules may not be those of the name.
+    """
+    environment = os.environ | {"PYTHONPATH": module_path(os.environ.get("PYTHONPATH"))}
+    process = await asyncio.create_subprocess_exec(
+        *module_command(_TEMPORAL, store_id or "", hooks_name or ""),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        said, complaint = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode != 0:
+        lines = complaint.decode(errors="replace").strip().splitlines() or ["nothing was said"]
+        remedy = f"See `{sys.executable} -P -m {_TEMPORAL}`."
+        return [wrong("temporal", f"could not be looked at: {lines[-1]}", remedy)]
+    return [Finding(one["name"], FindingState(one["state"]), one["what"], one["remedy"]) for one in json.loads(said)]
 
 
 def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]]:
@@ -252,7 +281,7 @@ async def api_findings(
         return [skipped("api", "no address is given: --api, SPRINGLINE_API_URL or a profile")]
     usable = token if token and token.isascii() and token.isprintable() else None
     found = await _api_health(url, usable, ours)
-    if found.state is State.WRONG and "Springline API" in found.what:
+    if found.state is FindingState.WRONG and "Springline API" in found.what:
         return [found, skipped("token", "there is no API to try it with")]
     return [found, await token_finding(url, token, scope)]
 

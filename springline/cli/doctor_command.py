@@ -11,7 +11,7 @@ import uuid_utils
 
 from springline.cli.doctor import TemporalFindings, examine
 from springline.cli.doctor_page import page
-from springline.cli.documents import Listing, Verdict, hint
+from springline.cli.documents import DocumentVerdict, Listing, hint
 from springline.cli.findings import exit_code
 from springline.cli.grid import Format
 from springline.cli.http import ApiOption, TokenOption
@@ -25,7 +25,7 @@ DeepOption = Annotated[
 ]
 
 
-def doctor_command(temporal: TemporalFindings) -> Callable[..., Verdict]:
+def doctor_command(temporal: TemporalFindings) -> Callable[..., DocumentVerdict]:
     """Return the command; `temporal` checks Temporal."""
 
     def doctor(
@@ -36,7 +36,7 @@ def doctor_command(temporal: TemporalFindings) -> Callable[..., Verdict]:
         deep: DeepOption = False,
         api: ApiOption = None,
         token: TokenOption = None,
-    ) -> Verdict:
+    ) -> DocumentVerdict:
         """Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong.
 
         Also at all workspaces of the store, or at that of --tenant and --workspace: whether what is published is there,
@@ -60,7 +60,7 @@ def doctor_command(temporal: TemporalFindings) -> Callable[..., Verdict]:
             for finding in findings:
                 if finding.ok is False:
                     hint(f"{finding.name}: {finding.what}. {finding.remedy or ''}")
-        return Verdict(
+        return DocumentVerdict(
             Listing(
                 lambda: {"ok": code == 0, "findings": [finding.as_json() for finding in findings]},
                 ["name", "state", "what", "remedy"],

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from springline.bounds import on_one_line
-from springline.cli.findings import Finding, State
+from springline.cli.findings import Finding, FindingState
 from springline.cli.present import console
 
 MOST_FINE = 14
@@ -16,17 +16,17 @@ MOST_FINE = 14
 _LONGEST = 400
 _GROUPS = ("configuration", "store", "workspace", "API", "Temporal")
 _MARKS = {
-    State.OK: ("ok", "green"),
-    State.WRONG: ("wrong", "bold red"),
-    State.UNREACHABLE: ("no answer", "bold yellow"),
-    State.SKIPPED: ("-", "dim"),
+    FindingState.OK: ("ok", "green"),
+    FindingState.WRONG: ("wrong", "bold red"),
+    FindingState.UNREACHABLE: ("no answer", "bold yellow"),
+    FindingState.SKIPPED: ("-", "dim"),
 }
 
 
 def page(findings: Sequence[Finding]) -> str:
     """Return the findings by group, each with its remedy if there is one, and a summary."""
     shown, collected = console()
-    fine = [one for one in findings if one.state in (State.OK, State.SKIPPED)]
+    fine = [one for one in findings if one.state in (FindingState.OK, FindingState.SKIPPED)]
     brief = len(fine) > MOST_FINE
     for group in _GROUPS:
         of_group = [one for one in findings if _group(one) == group]
@@ -36,9 +36,9 @@ def page(findings: Sequence[Finding]) -> str:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True, min_width=9)
         grid.add_column(overflow="fold")
-        well = [one for one in of_group if one.state is State.OK]
+        well = [one for one in of_group if one.state is FindingState.OK]
         for one in of_group:
-            if brief and one.state is State.OK:
+            if brief and one.state is FindingState.OK:
                 continue
             mark, style = _MARKS[one.state]
             told = Text(on_one_line(f"{one.name}: {one.what}", _LONGEST), style="dim" if style == "dim" else "")
@@ -49,8 +49,8 @@ def page(findings: Sequence[Finding]) -> str:
             names = on_one_line(", ".join(one.name for one in well), _LONGEST)
             grid.add_row(Text("  ok", style="green"), Text(names))
         shown.print(grid)
-    wrong = sum(one.state is State.WRONG for one in findings)
-    away = sum(one.state is State.UNREACHABLE for one in findings)
+    wrong = sum(one.state is FindingState.WRONG for one in findings)
+    away = sum(one.state is FindingState.UNREACHABLE for one in findings)
     said = [f"{wrong} to correct"] * bool(wrong) + [f"{away} without an answer"] * bool(away)
     shown.print(Text(", ".join(said) if said else "All is well.", style="bold red" if said else "bold green"))
     return "".join(line.rstrip() + "\n" for line in collected.getvalue().splitlines())

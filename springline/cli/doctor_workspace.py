@@ -10,9 +10,9 @@ from __future__ import annotations
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
-from springline.commit.catalogue import list_tables
-from springline.commit.mend import registry_problems
-from springline.commit.table import Table
+from springline.commit.inspect import list_tables
+from springline.commit.repair import registry_problems
+from springline.commit.table import CommitTable
 from springline.paths import (
     Scope,
     event_id_from_ledger_path,
@@ -83,7 +83,7 @@ async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Findi
     found = [_table_finding(scope, _id_of(one.object), one.object, one.problem, _RECOVER) for one in page.damaged]
     for listed in page.tables:
         entry = listed.entry
-        table = Table(store, entry.table_id, entry.root)
+        table = CommitTable(store, entry.table_id, entry.root)
         found += [
             _table_finding(scope, entry.name, one.object, one.problem, _RECOVER)
             for one in await registry_problems(store, entry.table_id)

@@ -33,7 +33,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DocumentVerdict:
     """The document of a command that did its work and tells its finding by the exit code, such as "they differ"."""
 
     document: Document | Listing

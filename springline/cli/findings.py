@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from springline.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """The result of a check."""
 
     OK = "ok"
@@ -27,14 +27,14 @@ class Finding:
     """The finding of one check: the result in a sentence, and what to run or change if it is not well."""
 
     name: str
-    state: State
+    state: FindingState
     what: str
     remedy: str | None = None
 
     @property
     def ok(self) -> bool | None:
         """Say whether it is well; None if it was not checked."""
-        return None if self.state is State.SKIPPED else self.state is State.OK
+        return None if self.state is FindingState.SKIPPED else self.state is FindingState.OK
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding as `springline doctor` prints it."""
@@ -49,27 +49,27 @@ class Finding:
 
 def fine(name: str, what: str) -> Finding:
     """Return a finding that all is well."""
-    return Finding(name, State.OK, what)
+    return Finding(name, FindingState.OK, what)
 
 
 def wrong(name: str, what: str, remedy: str) -> Finding:
     """Return a finding that an operator has to correct."""
-    return Finding(name, State.WRONG, what, remedy)
+    return Finding(name, FindingState.WRONG, what, remedy)
 
 
 def unreachable(name: str, what: str, remedy: str) -> Finding:
     """Return a finding that there was no clear answer."""
-    return Finding(name, State.UNREACHABLE, what, remedy)
+    return Finding(name, FindingState.UNREACHABLE, what, remedy)
 
 
 def skipped(name: str, why: str) -> Finding:
     """Return a finding that this could not be checked, or need not be."""
-    return Finding(name, State.SKIPPED, why)
+    return Finding(name, FindingState.SKIPPED, why)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
     """Return 2 if something is wrong, else 4 if something is out of reach, else 0 (docs/formats.md#exit-codes)."""
     states = {finding.state for finding in findings}
-    if State.WRONG in states:
+    if FindingState.WRONG in states:
         return EXIT_BAD_INPUT
-    return EXIT_TRY_AGAIN if State.UNREACHABLE in states else EXIT_DONE
+    return EXIT_TRY_AGAIN if FindingState.UNREACHABLE in states else EXIT_DONE

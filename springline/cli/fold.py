@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.documents import Verdict, hint
+from springline.cli.documents import DocumentVerdict, hint
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
+from springline.local.processes import peak_memory_bytes
 
 if TYPE_CHECKING:
     from springline.rebuild.offline import OfflineFold
@@ -62,7 +64,7 @@ def fold(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Write the state even if events are missing or damaged.")
     ] = False,
-) -> Verdict:
+) -> DocumentVerdict:
     """Fold events at explicit paths without Temporal. Nothing is published or written to the store.
 
     The state is the same whatever the order and the batches: that of all events in the order of their ids. Prints
@@ -84,7 +86,7 @@ def fold(
         return await fold_offline(scoped, config, paths, batch=batch, progress=_progress(len(paths)))
 
     folded = on_store(store, tenant, workspace, work)
-    report = folded.report()
+    report = folded.report() | {"peak_memory_bytes": peak_memory_bytes()}
     lacking = len(folded.missing) + len(folded.damaged)
     written = lacking == 0 or allow_missing
     if written:
@@ -96,7 +98,7 @@ def fold(
     if folded.refused:
         hint(f"{len(folded.refused)} objects are none of this workspace's events; they are in `refused`")
     report = {"out": str(out) if written else None, "order": order, **report}
-    return Verdict(report, EXIT_CONFLICT if lacking else EXIT_DONE)
+    return DocumentVerdict(report, EXIT_CONFLICT if lacking else EXIT_DONE)
 
 
 def parse_secret(text: str | None) -> bytes:

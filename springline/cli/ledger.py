@@ -12,11 +12,12 @@ import orjson
 import typer
 import uuid_utils
 
-from springline.cli.documents import Document, Verdict, hint
+from springline.cli.documents import Document, DocumentVerdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
-from springline.delta.keys import check_key
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN, Code, Refused, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.keys import check_key
 from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
 
 _EXAMPLE = '{"type": "run_triggered", "run_id": "r-1", ...}'
@@ -85,7 +86,7 @@ def ingest(
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> Verdict:
+) -> DocumentVerdict:
     """Take in events that lie in the ledger though the sequencer did not write them. Safe to repeat.
 
     Exit code: 0 all are in the state, 3 some were refused (each with its reason), 4 some lie too far in the future
@@ -103,7 +104,7 @@ def ingest(
     total |= {name: [item for one in outcomes for item in one[name]] for name in ("deferred", "refused")}
     total["outcomes"] = _summed([one["outcomes"] for one in outcomes])
     code = EXIT_CONFLICT if total["refused"] else EXIT_TRY_AGAIN if total["deferred"] else EXIT_DONE
-    return Verdict(total, code)
+    return DocumentVerdict(total, code)
 
 
 def restore(
@@ -114,7 +115,7 @@ def restore(
     store: StoreOption = None,
     paths: PathsOption = None,
     replace: ReplaceOption = False,
-) -> Verdict:
+) -> DocumentVerdict:
     """Write objects of accepted events anew, byte for byte, from the segments and round records that hold them too.
 
     Without Temporal and API, safe while everything runs, and any number of times. Prints what became of each, and
@@ -133,7 +134,7 @@ def restore(
     found = on_store(store, tenant, workspace, work)
     counts = Counter(one.outcome.value for one in found)
     code = EXIT_DONE if counts.keys() <= {"whole", "restored", "replaced"} else EXIT_CONFLICT
-    return Verdict({"counts": dict(sorted(counts.items())), "events": [asdict(one) for one in found]}, code)
+    return DocumentVerdict({"counts": dict(sorted(counts.items())), "events": [asdict(one) for one in found]}, code)
 
 
 def _given(path: list[str] | None, paths: str | None) -> list[str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from springline.cli.app import EXIT_INTERRUPTED
 from springline.cli.documents import Listing
 from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.exits import EXIT_INTERRUPTED, leave
 
 if TYPE_CHECKING:
     from springline.published.query import QueryAnswer
@@ -72,15 +70,7 @@ async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple
         # By Ctrl-C. The thread ends once DuckDB has noticed; the user need not wait for that.
         if database is not None:
             database.interrupt()
-        leave_at_once()
-        raise
-
-
-def leave_at_once() -> None:
-    """End the process as Ctrl-C does, without waiting for threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(EXIT_INTERRUPTED)
+        leave(EXIT_INTERRUPTED)
 
 
 def _distinct(names: list[str]) -> list[str]:

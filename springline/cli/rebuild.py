@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from springline.cli.documents import Document, Verdict, hint
+from springline.cli.documents import Document, DocumentVerdict, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, REBUILD, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.rebuild_account import next_step, told
 from springline.cli.rebuild_plan import OutOption, Plan, plan_of_index
 from springline.cli.rebuild_progress import Bar
 from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refusal, Refused, refused
+from springline.errors import Code, Refusal, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 from springline.rebuild.messages import RebuildMode, RebuildView
 
 POLL_SECONDS = 0.5
@@ -56,7 +57,7 @@ def start(
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> Verdict:
+) -> DocumentVerdict:
     """Start a rebuild and watch it. Ctrl-C ends the watching, not the rebuild.
 
     Exit code: 0 it is done, 2 the manifest or an option is wrong, 3 events are missing or damaged, another rebuild is
@@ -64,7 +65,7 @@ def start(
     """
     with Api(api, token, wait_s=wait, again="look with `springline rebuild watch` whether it was started") as surface:
         view = _start(surface, manifest, mode, allow_missing=allow_missing)
-        return _watched(surface, view) if watch else Verdict(view, EXIT_DONE)
+        return _watched(surface, view) if watch else DocumentVerdict(view, EXIT_DONE)
 
 
 def verify(
@@ -77,7 +78,7 @@ def verify(
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> Verdict:
+) -> DocumentVerdict:
     """Prove that the published state is what its events say: fold them anew, publish nothing, report differences.
 
     Prints what it came to and, under `comparison`, the differences: by table in `counts`, the first 100 by key and
@@ -97,7 +98,7 @@ def watch(
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> Verdict:
+) -> DocumentVerdict:
     """Watch a rebuild until its end and print what came of it, at once if it has ended. Exit code as `start`."""
     with Api(api, token, wait_s=wait) as surface:
         return _watched(surface, _view(surface, run_id))
@@ -172,7 +173,7 @@ def _report(surface: Api, path: str) -> dict[str, Any]:
         return {}
 
 
-def _watched(surface: Api, view: RebuildView) -> Verdict:
+def _watched(surface: Api, view: RebuildView) -> DocumentVerdict:
     """Show the progress of a rebuild until it has ended; return its result, or raise the error that ended it."""
     with Bar() as bar:
         bar.show(view)
@@ -184,11 +185,11 @@ def _watched(surface: Api, view: RebuildView) -> Verdict:
     if result is None:
         raise Refused(view.failure or _ended_somehow(view))
     if result["mode"] != RebuildMode.VERIFY.value:
-        return Verdict(result, EXIT_DONE)
+        return DocumentVerdict(result, EXIT_DONE)
     return _compared(surface, result)
 
 
-def _compared(surface: Api, result: dict[str, Any]) -> Verdict:
+def _compared(surface: Api, result: dict[str, Any]) -> DocumentVerdict:
     """Return the result of a verification, with the differences in the report, of which people see the first."""
     is_equal = result["equal"] is True
     report = {} if is_equal or not result.get("report_path") else _report(surface, result["report_path"])
@@ -200,7 +201,7 @@ def _compared(surface: Api, result: dict[str, Any]) -> Verdict:
     }
     for line in told(comparison):
         hint(line)
-    return Verdict(result | {"comparison": comparison}, EXIT_DONE if is_equal else EXIT_CONFLICT)
+    return DocumentVerdict(result | {"comparison": comparison}, EXIT_DONE if is_equal else EXIT_CONFLICT)
 
 
 def _ended_somehow(view: RebuildView) -> Refusal:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from springline.commit.audit import Finding, audit
-from springline.commit.bootstrap import rebuild_coordinator
-from springline.commit.finish import settle
-from springline.commit.mend import mend_markers_in_flight, mend_registry, registry_problems, replace_coordinator
+from springline.commit.audit import AuditFinding, audit
+from springline.commit.complete import rebuild_coordinator, settle
 from springline.commit.registry import Registry, is_table_id
-from springline.commit.table import Held, Table
+from springline.commit.repair import registry_problems, repair_markers_in_flight, repair_registry, replace_coordinator
+from springline.commit.table import CommitTable, Held
 from springline.storage.scoped import ScopedStore
 
 
-async def find_table(store: ScopedStore, id_or_name: str) -> Table:
+async def find_table(store: ScopedStore, id_or_name: str) -> CommitTable:
     """Return a table of the workspace whose part of the store `store` is.
 
     By id, a coordinator is enough: so a table whose registry entry is lost is found, too. Raises `Refused`
@@ -21,9 +20,9 @@ async def find_table(store: ScopedStore, id_or_name: str) -> Table:
     """
     registry = Registry(store)
     if is_table_id(id_or_name):
-        return Table(store, id_or_name, await registry.root_of(id_or_name))
+        return CommitTable(store, id_or_name, await registry.root_of(id_or_name))
     entry = await registry.entry(id_or_name)
-    return Table(store, entry.table_id, entry.root)
+    return CommitTable(store, entry.table_id, entry.root)
 
 
 async def recover_table(
@@ -39,17 +38,17 @@ async def recover_table(
     objects that were `replaced` besides the coordinator; with `markers` also `markers_written` and the `findings` that
     are left.
     """
-    replaced = await mend_registry(store, id_or_name) if damaged else []
+    replaced = await repair_registry(store, id_or_name) if damaged else []
     table = await find_table(store, id_or_name)
     rebuilt = damaged and await replace_coordinator(table)
-    replaced += await mend_markers_in_flight(table) if damaged else []
+    replaced += await repair_markers_in_flight(table) if damaged else []
     before = await table.read_coordinator()
     if before is None:
         # If another process creates it first, that one counts and this write fails.
         rebuilt = await table.swap((await rebuild_coordinator(table)).state, None) is not None
     done = await settle(table, before)
     after = await table.read_coordinator()
-    written = await audit(table, mend=True, replace=damaged) if markers else None
+    written = await audit(table, repair=True, replace=damaged) if markers else None
     report = {
         "table_id": table.table_id,
         "root": table.root,
@@ -58,9 +57,9 @@ async def recover_table(
         "done": [
             {
                 "kind": one.kind.value,
-                "commit_id": one.commit_id,
-                "version": one.version,
-                "keys": list(one.keys),
+                "commit_id": one.inflight.commit_id,
+                "version": one.inflight.version,
+                "keys": list(one.inflight.keys),
             }
             for one in done
         ],
@@ -69,8 +68,8 @@ async def recover_table(
     if damaged:
         report["replaced"] = replaced
     if written is not None:
-        report["markers_written"] = [one.object for one in written.findings if one.mended]
-        report["findings"] = [_finding(one) for one in written.findings if not one.mended]
+        report["markers_written"] = [one.object for one in written.findings if one.repaired]
+        report["findings"] = [_finding(one) for one in written.findings if not one.repaired]
     return report
 
 
@@ -83,7 +82,7 @@ async def verify_table(store: ScopedStore, id_or_name: str, *, deep: bool = Fals
     found = await audit(table, deep=deep)
     remedy = "Run `springline table recover --replace-damaged`: it is made anew of what else is there."
     found.findings[:0] = [
-        Finding(one.object, one.problem, remedy) for one in await registry_problems(store, table.table_id)
+        AuditFinding(one.object, one.problem, remedy) for one in await registry_problems(store, table.table_id)
     ]
     return {
         "table_id": table.table_id,
@@ -99,7 +98,7 @@ async def verify_table(store: ScopedStore, id_or_name: str, *, deep: bool = Fals
     }
 
 
-def _finding(one: Finding) -> dict[str, Any]:
+def _finding(one: AuditFinding) -> dict[str, Any]:
     return {"object": one.object, "problem": one.problem, "remedy": one.remedy}
 
 

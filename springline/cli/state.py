@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from springline.cli.documents import Document, Verdict
+from springline.cli.documents import Document, DocumentVerdict
 from springline.cli.fold import write_state
 from springline.cli.stores import (
     OptionalTenant,
@@ -19,7 +19,8 @@ from springline.cli.stores import (
     on_store,
 )
 from springline.cli.watching import WatchOption, watched
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, refused
+from springline.errors import Code, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
 
 def show(
@@ -81,7 +82,7 @@ def diff(
     workspace: OptionalWorkspace = None,
     store: StoreOption = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Most differences shown.")] = 100,
-) -> Verdict:
+) -> DocumentVerdict:
     """Compare two states, by table, key and column. Exit code: 0 they are equal, 3 they differ."""
     from springline.published.golden_state import differences  # noqa: PLC0415
 
@@ -104,7 +105,7 @@ def diff(
         "shown_by_table": counts,
         "total": len(shown) + more,
     }
-    return Verdict(document, EXIT_DONE if document["equal"] else EXIT_CONFLICT)
+    return DocumentVerdict(document, EXIT_DONE if document["equal"] else EXIT_CONFLICT)
 
 
 async def _golden(scoped: Any) -> dict[str, Any]:

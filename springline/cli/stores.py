@@ -9,11 +9,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from springline.cli.documents import Document, Verdict, hint
+from springline.cli.documents import Document, DocumentVerdict, hint
 from springline.cli.failures import store_refusal
 from springline.cli.presence import check_workspace
 from springline.cli.tables import TableArgument
-from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refused, refused
+from springline.errors import Code, Refused, refused
+from springline.exits import EXIT_CONFLICT, EXIT_DONE
 from springline.paths import Scope
 from springline.storage.port import StoreError
 from springline.storage.scoped import ScopedStore
@@ -80,7 +81,7 @@ def verify(
         bool,
         typer.Option("--deep", help="List all markers, too: each says which bytes the log file of its version had."),
     ] = False,
-) -> Verdict:
+) -> DocumentVerdict:
     """Look whether a table's registry, coordinator, log and markers agree, from storage alone. Changes nothing.
 
     Exit code: 0 they do, 3 they do not: each finding names an object, what is wrong, and what to do.
@@ -92,7 +93,7 @@ def verify(
         return await verify_table(scoped, table, deep=deep)
 
     found = on_store(store, tenant, workspace, work)
-    return Verdict(found, EXIT_DONE if found["ok"] else EXIT_CONFLICT)
+    return DocumentVerdict(found, EXIT_DONE if found["ok"] else EXIT_CONFLICT)
 
 
 def clean_staging(

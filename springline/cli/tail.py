@@ -16,7 +16,8 @@ from springline.cli.grid import Format, csv_text, instant
 from springline.cli.session import session
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, refused
-from springline.paths import canonical_ulid_event, ulid_time_ms
+from springline.paths import canonical_ulid_event
+from springline.ulids import ulid_time_ms
 
 POLL_SECONDS = 0.5
 

@@ -48,9 +48,9 @@ from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
 from springline.client.scratch import check_settings, writer_properties
 from springline.delta.features import declared, require_supported, writer_duties
-from springline.delta.keys import idempotency_key, key_has_time
-from springline.delta.transactions import TXN_VERSION, txn_app_id
+from springline.delta.identity import TXN_VERSION, txn_app_id
 from springline.errors import Code, Refused, refused
+from springline.keys import idempotency_key, key_has_time
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
@@ -135,7 +135,7 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TableOperation:
     """An operation: its name, the arguments that identify it, and functions that check and run it.
 
     `check` raises `Refused` if the operation is not possible on the table; `run` does it and returns the metrics.
@@ -170,7 +170,7 @@ class Change:
         return hashlib.sha256(text).hexdigest()
 
 
-def delete(where: str) -> Change:
+def delete(where: str) -> TableOperation:
     """Return the operation that deletes the rows for which `where` is true.
 
     If a condition needs partition values only, delta-rs removes every file that it cannot rule out,
@@ -198,7 +198,7 @@ def delete(where: str) -> Change:
             post_commithook_properties=commit.after,
         )
 
-    return Change("delete", {"where": where}, check, run, writes_no_rows=whole_files)
+    return TableOperation("delete", {"where": where}, check, run, writes_no_rows=whole_files)
 
 
 def _remove_files(table: DeltaTable, where: str, commit: Commit) -> Metrics:
@@ -226,7 +226,7 @@ def _partitions(files: pa.Table, by: Sequence[str]) -> Iterator[tuple[str, pa.Ch
         yield name, pa.chunked_array([chunk.field(name) for chunk in column.chunks], column.type.field(name).type)
 
 
-def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> Change:
+def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None) -> TableOperation:
     """Return the operation that gives columns new values, from SQL expressions and Python values."""
     for argument, given_ in (("set", set_), ("values", values)):
         if not isinstance(given_, Mapping):
@@ -277,7 +277,7 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
 
     given = {name: _canonical_value(value) for name, value in values.items()}
     arguments = {"set": dict(set_), "values": given, "where": where}
-    return Change("update", arguments, check, run, field="set", blamed=blamed)
+    return TableOperation("update", arguments, check, run, field="set", blamed=blamed)
 
 
 def _canonical_value(value: Any) -> list[str]:
@@ -290,7 +290,7 @@ class Changer:
     def __init__(self, reached: Reached) -> None:
         self._reached = reached
 
-    def do(self, change: Change, key: str | None) -> ChangeResult:
+    def do(self, change: TableOperation, key: str | None) -> ChangeResult:
         """Do `change`, or return its result if it was done before.
 
         Raises `Refused`: KEY_REUSED for the key of another request, before anything is done; CONCURRENT_CHANGE if other
@@ -303,7 +303,7 @@ class Changer:
 @dataclass(slots=True)
 class _Doing:
     reached: Reached
-    change: Change
+    change: TableOperation
     given: str | None
     key: str = field(init=False)
     fingerprint: str = field(init=False)
@@ -495,7 +495,7 @@ def _committed_ms(log: bytes) -> int | None:
     return None
 
 
-def _require_writable(table: DeltaTable, name: str, change: Change) -> None:
+def _require_writable(table: DeltaTable, name: str, change: TableOperation) -> None:
     """Raise `Refused` (UNSUPPORTED_FEATURE) for a table that delta-rs must not change, or that forbids it."""
     protocol, configuration = protocol_of(table), table.metadata().configuration
     metadata = {"configuration": configuration, "schemaString": table.schema().to_json()}
@@ -523,7 +523,7 @@ def _require_writable(table: DeltaTable, name: str, change: Change) -> None:
         )
 
 
-def _require_partitions(table: DeltaTable, schema: pa.Schema, change: Change) -> None:
+def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOperation) -> None:
     """Raise `Refused` for a table whose partition values delta-rs would write in a form that other readers misread.
 
     It leaves out the zone of a timestamp, which other engines then read in their own zone, and has its own forms for

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from springline.client.changes import Change, Commit, Metrics
+from springline.client.changes import Commit, Metrics, TableOperation
 from springline.client.expressions import column_of
 from springline.client.partitions import partition_texts
 from springline.client.plain import plain
@@ -42,7 +42,7 @@ class _File:
     rows: int | None
 
 
-def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) -> Change:
+def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) -> TableOperation:
     """Return the operation that rewrites small files as large ones, or all files in Z-order of columns."""
     if target_size is not None and (
         isinstance(target_size, bool) or not isinstance(target_size, int) or target_size < SMALLEST_TARGET
@@ -84,7 +84,7 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
             return _commit(table, commit, chosen, files)
 
     arguments = {"z_order": columns, "target_size": target_size}
-    return Change(
+    return TableOperation(
         "optimize", arguments, check, run, changes_rows=False, field="z_order", writes_no_rows=lambda *_: True
     )
 

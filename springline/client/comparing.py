@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 
 from springline.client.plain import is_binary
-from springline.client.sql import BadSql, Kind, Node
+from springline.client.sql import BadSql, SqlKind, SqlNode
 
 TypesOf = Callable[[Sequence[str]], list[pa.DataType]]
 """Returns the types of expressions, as the engine plans them."""
@@ -51,7 +51,7 @@ class Columns:
 
     tables: Mapping[str, pa.Schema]
 
-    def find(self, node: Node) -> tuple[str, pa.Field, pa.DataType] | None:
+    def find(self, node: SqlNode) -> tuple[str, pa.Field, pa.DataType] | None:
         """Return table, column and type of the column that a node names; None if it is not one of these columns."""
         names = node.name
         if names[0] in self.tables and len(names) > 1:
@@ -72,7 +72,7 @@ class Columns:
             kind = kind.field(index).type
         return table, column, kind
 
-    def sql(self, node: Node) -> str | None:
+    def sql(self, node: SqlNode) -> str | None:
         """Return the column that a node names in the form that all operations of the library take; None if none."""
         found = self.find(node)
         if found is None:
@@ -83,9 +83,9 @@ class Columns:
         inner = ("'" + name.replace("'", "''") + "'" for name in names[1:])
         return first + "".join(f"[{name}]" for name in inner)
 
-    def named(self, tree: Node) -> set[tuple[str, str]]:
+    def named(self, tree: SqlNode) -> set[tuple[str, str]]:
         """Return table and name of every column that a tree names."""
-        found = (self.find(node) for node in tree.walk() if node.kind is Kind.COLUMN)
+        found = (self.find(node) for node in tree.walk() if node.kind is SqlKind.COLUMN)
         return {(one[0], one[1].name) for one in found if one is not None}
 
 
@@ -119,78 +119,80 @@ def family(kind: pa.DataType) -> str:
 class Typed:
     """Writes a tree out with every comparison changed to obey the rule. Raises `Unlike`."""
 
-    def __init__(self, tree: Node, columns: Columns, types_of: TypesOf) -> None:
+    def __init__(self, tree: SqlNode, columns: Columns, types_of: TypesOf) -> None:
         self._columns = columns
         self._types_of = types_of
         self._types: dict[int, pa.DataType] = {}
         self._words: dict[int, str] = {}
-        self._levels: list[list[Node]] = []
+        self._levels: list[list[SqlNode]] = []
         for node in tree.walk():
-            if node.kind is Kind.COLUMN and (named := columns.sql(node)) is not None:
+            if node.kind is SqlKind.COLUMN and (named := columns.sql(node)) is not None:
                 self._words[id(node)] = named
         self._sort(tree, within_sum=False)
         for level in self._levels:
             self._ask([one for node in level for one in self._judged(node)])
             for node in level:
                 for group in node.alike:
-                    self._make_alike(group, compared=node.kind is Kind.COMPARED)
-                if node.kind is Kind.SUM:
+                    self._make_alike(group, compared=node.kind is SqlKind.COMPARED)
+                if node.kind is SqlKind.SUM:
                     self._make_wide(node)
         self._fractions(tree)
         self._lengths(tree)
         self.sql = self.of(tree)
 
-    def of(self, node: Node) -> str:
+    def of(self, node: SqlNode) -> str:
         """Return a piece of the tree, changed to obey the rule."""
         return node.sql(lambda one: self._words.get(id(one)))
 
-    def _sort(self, node: Node, *, within_sum: bool) -> int:
+    def _sort(self, node: SqlNode, *, within_sum: bool) -> int:
         """Sort nodes with operands to judge into levels, the innermost first; return how many levels `node` has."""
-        height = max((self._sort(child, within_sum=node.kind is Kind.SUM) for child in node.children), default=0)
-        if not node.alike and (node.kind is not Kind.SUM or within_sum):
+        height = max((self._sort(child, within_sum=node.kind is SqlKind.SUM) for child in node.children), default=0)
+        if not node.alike and (node.kind is not SqlKind.SUM or within_sum):
             return height
         if len(self._levels) == height:
             self._levels.append([])
         self._levels[height].append(node)
         return height + 1
 
-    def _judged(self, node: Node) -> list[Node]:
-        return _operands(node) if node.kind is Kind.SUM else [one for group in node.alike for one in group]
+    def _judged(self, node: SqlNode) -> list[SqlNode]:
+        return _operands(node) if node.kind is SqlKind.SUM else [one for group in node.alike for one in group]
 
-    def _ask(self, nodes: Iterable[Node]) -> None:
+    def _ask(self, nodes: Iterable[SqlNode]) -> None:
         """Find the types of pieces: columns and literals are known, the engine is asked for all others at once."""
         unknown = [node for node in nodes if id(node) not in self._types and not self._is_known(node)]
         if unknown:
             found = self._types_of([self.of(node) for node in unknown])
             self._types.update(zip(map(id, unknown), found, strict=True))
 
-    def _is_known(self, node: Node) -> bool:
+    def _is_known(self, node: SqlNode) -> bool:
         kind = self._plain_type(node)
         if kind is not None:
             self._types[id(node)] = kind
         return kind is not None
 
-    def _plain_type(self, node: Node) -> pa.DataType | None:
+    def _plain_type(self, node: SqlNode) -> pa.DataType | None:
         match node.kind:
-            case Kind.NUMBER:
+            case SqlKind.NUMBER:
                 return _LONG if _WHOLE.fullmatch(_text(node)) else pa.float64()
-            case Kind.TEXT | Kind.JOINED:
+            case SqlKind.TEXT | SqlKind.JOINED:
                 return pa.string()
-            case Kind.NULL:
+            case SqlKind.NULL:
                 return pa.null()
-            case Kind.TRUTH | Kind.AND | Kind.OR | Kind.TESTED | Kind.COMPARED:
+            case SqlKind.TRUTH | SqlKind.AND | SqlKind.OR | SqlKind.TESTED | SqlKind.COMPARED:
                 return pa.bool_()
-            case Kind.COLUMN:
+            case SqlKind.COLUMN:
                 found = self._columns.find(node)
                 return None if found is None else found[2]
-        if node.kind is Kind.MOMENT:
+        if node.kind is SqlKind.MOMENT:
             return pa.date32() if node.parts[0] == "DATE" else pa.timestamp("us")
         return None
 
     # Comparisons.
 
-    def _make_alike(self, group: Sequence[Node], *, compared: bool) -> None:
-        typed = [node for node in group if node.kind is not Kind.TEXT and not pa.types.is_null(self._types[id(node)])]
+    def _make_alike(self, group: Sequence[SqlNode], *, compared: bool) -> None:
+        typed = [
+            node for node in group if node.kind is not SqlKind.TEXT and not pa.types.is_null(self._types[id(node)])
+        ]
         families = {family(self._types[id(node)]): node for node in typed}
         if len(families) > 1:
             (_, one), (_, other) = list(families.items())[:2]
@@ -198,11 +200,11 @@ class Typed:
         if not families:
             return
         (name,) = families
-        texts = [node for node in group if node.kind is Kind.TEXT]
+        texts = [node for node in group if node.kind is SqlKind.TEXT]
         if name == "a number":
             self._make_numbers(group, texts, compared=compared)
         elif name == "a date or time":
-            self._make_times([*texts, *(node for node in typed if node.kind is Kind.MOMENT)], typed)
+            self._make_times([*texts, *(node for node in typed if node.kind is SqlKind.MOMENT)], typed)
         elif name == "true or false":
             for node in texts:
                 truth = _TRUTHS.get(_content(node).strip().lower())
@@ -212,12 +214,12 @@ class Typed:
         elif name != "a text" and texts:
             raise self._unlike(typed[0], texts[0])
 
-    def _make_numbers(self, group: Sequence[Node], texts: Sequence[Node], *, compared: bool) -> None:
+    def _make_numbers(self, group: Sequence[SqlNode], texts: Sequence[SqlNode], *, compared: bool) -> None:
         written = {id(node): _content(node).strip() for node in texts}
         for node in texts:
             if not _FLOAT.fullmatch(written[id(node)]):
                 raise _no(node, "a number")
-        written |= {id(node): _text(node) for node in group if node.kind is Kind.NUMBER}
+        written |= {id(node): _text(node) for node in group if node.kind is SqlKind.NUMBER}
         others = [self._types[id(node)] for node in group if id(node) not in written]
         digits = [*map(_digits_of_type, others), *map(_digits, written.values())]
         known = [one for one in digits if one is not None]
@@ -242,11 +244,11 @@ class Typed:
             elif self._types[id(node)] not in (pa.null(), pa.decimal128(before + behind, behind)):
                 self._words[id(node)] = f"CAST({self.of(node)} AS DECIMAL({before + behind}, {behind}))"
 
-    def _make_times(self, written: Sequence[Node], typed: Sequence[Node]) -> None:
+    def _make_times(self, written: Sequence[SqlNode], typed: Sequence[SqlNode]) -> None:
         moments = {id(node): _moment(_content(node).strip()) for node in written}
         kinds = [self._types[id(node)] for node in typed if id(node) not in moments]
         zoned = any(pa.types.is_timestamp(kind) and kind.tz is not None for kind in kinds)
-        typed_moments = [moments[id(node)] for node in written if node.kind is Kind.MOMENT]
+        typed_moments = [moments[id(node)] for node in written if node.kind is SqlKind.MOMENT]
         zoned |= any(one is not None and one.tzinfo is not None for one in typed_moments)
         days = all(map(pa.types.is_date, kinds)) and all(_is_day(_content(node).strip()) for node in written)
         for node in written:
@@ -261,10 +263,10 @@ class Typed:
             if id(node) not in moments and self._types[id(node)] != wanted:
                 self._words[id(node)] = f"arrow_cast({self.of(node)}, '{_ARROW[str(wanted)]}')"
 
-    def _unlike(self, one: Node, other: Node) -> Unlike:
+    def _unlike(self, one: SqlNode, other: SqlNode) -> Unlike:
         texts = []
         for node in (one, other):
-            kind = pa.string() if node.kind is Kind.TEXT else self._types[id(node)]
+            kind = pa.string() if node.kind is SqlKind.TEXT else self._types[id(node)]
             texts.append(f"{_shown(node.sql())}, which is {family(kind)}")
         return Unlike(
             f"compares {texts[0]}, with {texts[1]}",
@@ -275,7 +277,7 @@ class Typed:
 
     # Arithmetic.
 
-    def _make_wide(self, node: Node) -> None:
+    def _make_wide(self, node: SqlNode) -> None:
         """Widen arithmetic with whole numbers, so that a result either fits into 64 bits or raises an error."""
         operands = _operands(node)
         kinds = [self._types[id(one)] for one in operands]
@@ -284,19 +286,19 @@ class Typed:
         fits = _bound(node, self._bounds(operands)) < 2**63
         for one in operands:
             if not fits:
-                wide = "DECIMAL(38, 0)" if one.kind is Kind.NUMBER and len(_text(one)) > _SAFE else "DECIMAL(20, 0)"
+                wide = "DECIMAL(38, 0)" if one.kind is SqlKind.NUMBER and len(_text(one)) > _SAFE else "DECIMAL(20, 0)"
                 self._words[id(one)] = f"CAST({self.of(one)} AS {wide})"
-            elif one.kind is not Kind.NUMBER:
+            elif one.kind is not SqlKind.NUMBER:
                 self._words[id(one)] = f"CAST({self.of(one)} AS BIGINT)"
         if not fits:
             self._words[id(node)] = f"CAST({self.of(node)} AS BIGINT)"
 
-    def _bounds(self, operands: Sequence[Node]) -> dict[int, int]:
+    def _bounds(self, operands: Sequence[SqlNode]) -> dict[int, int]:
         """Return the greatest absolute value that each operand may have."""
         found = {}
         for one in operands:
             kind = self._types[id(one)]
-            if one.kind is Kind.NUMBER:
+            if one.kind is SqlKind.NUMBER:
                 found[id(one)] = abs(int(_text(one)))
             else:
                 found[id(one)] = (
@@ -304,31 +306,31 @@ class Typed:
                 )
         return found
 
-    def _fractions(self, tree: Node) -> None:
+    def _fractions(self, tree: SqlNode) -> None:
         """Write fractions with an explicit type, so that the engine does not choose another; lone ones stay."""
         for node in tree.walk():
-            if node is tree or node.kind is not Kind.NUMBER or id(node) in self._words:
+            if node is tree or node.kind is not SqlKind.NUMBER or id(node) in self._words:
                 continue
             if not _WHOLE.fullmatch(_text(node)):
                 self._words[id(node)] = f"CAST({_text(node)} AS DOUBLE)"
 
-    def _lengths(self, tree: Node) -> None:
+    def _lengths(self, tree: SqlNode) -> None:
         """Write the length of a text as its distance from an empty one: delta-rs can log no other form."""
         for node in tree.walk():
             if node.is_call and node.name[0] in _LENGTHS and len(node.children) == 1 and id(node) not in self._words:
                 node.parts = ["levenshtein (", node.children[0], ", '')"]
 
 
-def _operands(node: Node) -> list[Node]:
+def _operands(node: SqlNode) -> list[SqlNode]:
     """Return the operands of a sum or product, including those in nested brackets."""
-    found: list[Node] = []
+    found: list[SqlNode] = []
     for child in node.children:
-        found += _operands(child) if child.kind is Kind.SUM else [child]
+        found += _operands(child) if child.kind is SqlKind.SUM else [child]
     return found
 
 
-def _bound(node: Node, bounds: Mapping[int, int]) -> int:
-    if node.kind is not Kind.SUM:
+def _bound(node: SqlNode, bounds: Mapping[int, int]) -> int:
+    if node.kind is not SqlKind.SUM:
         return bounds[id(node)]
     parts = [_bound(child, bounds) for child in node.children]
     if "*" not in node.parts:
@@ -339,11 +341,11 @@ def _bound(node: Node, bounds: Mapping[int, int]) -> int:
     return product
 
 
-def _text(node: Node) -> str:
+def _text(node: SqlNode) -> str:
     return str(node.parts[0])
 
 
-def _content(node: Node) -> str:
+def _content(node: SqlNode) -> str:
     """Return the content of a quoted text."""
     return str(node.parts[-1])[1:-1].replace("''", "'")
 
@@ -381,7 +383,7 @@ def _is_decimal(kind: pa.DataType) -> bool:
     return bool(pa.types.is_decimal(kind))
 
 
-def _no(node: Node, name: str) -> Unlike:
+def _no(node: SqlNode, name: str) -> Unlike:
     return Unlike(f"compares {name} with {_shown(node.sql())}, which is none", _content(node)[:_SHOWN], _WRITTEN[name])
 
 

@@ -24,7 +24,7 @@ from springline.client.comparing import Columns, Typed, Unlike, quoted
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
 from springline.client.scratch import has_fractions
-from springline.client.sql import LONGEST_EXPRESSION, BadSql, Kind, Node, parse
+from springline.client.sql import LONGEST_EXPRESSION, BadSql, SqlKind, SqlNode, parse
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Expression:
     """A judged expression: `sql` for the engine, and the `columns` that it names, by table."""
 
     sql: str
-    tree: Node
+    tree: SqlNode
     kind: pa.DataType
     columns: frozenset[tuple[str, str]]
     terms: tuple[Expression, ...] = ()
@@ -100,7 +100,7 @@ class Planner:
         if judged.columns and kept:
             return _bounded(judged, column.type)
         sql = judged.sql
-        if judged.tree.kind is Kind.TEXT:
+        if judged.tree.kind is SqlKind.TEXT:
             # A text for a column of another family is parsed as in a comparison with the column.
             beside = Columns({"": pa.schema([column])})
             tree, typed = self._typed(f"{quoted(column.name)} = {sql}", beside, field)
@@ -130,11 +130,11 @@ class Planner:
         (kind,) = self._types([typed.sql], text, field)
         terms = tuple(
             Expression(typed.of(node), node, pa.bool_(), frozenset(columns.named(node)), joins=_joins(node, columns))
-            for node in (tree.children if tree.kind is Kind.AND else ())
+            for node in (tree.children if tree.kind is SqlKind.AND else ())
         )
         return Expression(typed.sql, tree, kind, frozenset(columns.named(tree)), terms, _joins(tree, columns))
 
-    def _typed(self, text: str, columns: Columns, field: str) -> tuple[Node, Typed]:
+    def _typed(self, text: str, columns: Columns, field: str) -> tuple[SqlNode, Typed]:
         try:
             tree = parse(text)
             return tree, Typed(tree, columns, lambda pieces: self._types(pieces, text, field))
@@ -164,10 +164,13 @@ class Planner:
             raise expression_refusal(error, text, field=field, columns=self._columns) from error
 
 
-def _joins(tree: Node, columns: Columns) -> bool:
+def _joins(tree: SqlNode, columns: Columns) -> bool:
     sides = [{table for table, _ in columns.named(side)} for side in tree.children]
     return (
-        tree.kind is Kind.COMPARED and "=" in tree.parts and sorted(map(len, sides)) == [1, 1] and sides[0] != sides[1]
+        tree.kind is SqlKind.COMPARED
+        and "=" in tree.parts
+        and sorted(map(len, sides)) == [1, 1]
+        and sides[0] != sides[1]
     )
 
 
@@ -179,7 +182,7 @@ def _bounded(judged: Expression, wanted: pa.DataType) -> str:
     types = pa.types
     sql = judged.sql
     failing = "DATE"
-    if judged.tree.kind is Kind.COLUMN and judged.kind.equals(wanted):
+    if judged.tree.kind is SqlKind.COLUMN and judged.kind.equals(wanted):
         return sql
     if types.is_integer(wanted) or types.is_decimal(wanted):
         name = _SQL_TYPES[str(wanted)] if types.is_integer(wanted) else f"DECIMAL({wanted.precision}, {wanted.scale})"

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from springline.client.http import ApiClient
-from springline.client.ledger import Ledger, State
+from springline.client.ledger import Ledger, LedgerState
 from springline.client.loop import Stores
 from springline.client.schemas import delta_columns
 from springline.client.sources import schema_of
@@ -47,7 +47,7 @@ class Springline:
         self._store_url = store_url
         self.ledger = Ledger(self._api)
         """The events of the workspace, to append to."""
-        self.state = State(self._api)
+        self.state = LedgerState(self._api)
         """The state folded from the events: runs, tasks, schedules, sensors, backfills."""
 
     def table(self, name_or_id: str) -> DeltaTable:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import uuid_utils
 
 from springline.client.http import ApiClient
-from springline.delta.keys import check_key
+from springline.keys import check_key
 from springline.ledger.request import AppendOutcome
 
 _ROOT = "/api/v1"
@@ -42,7 +42,7 @@ class Ledger:
         return self._api.call("GET", "/api/v1/ledger/status")
 
 
-class State:
+class LedgerState:
     """The published state of the workspace. Pages of a list are fetched during the iteration.
 
     Filters are the parameters of the HTTP routes, such as `state="FAILED"` or `label=["team=sales"]`.

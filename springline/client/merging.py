@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from springline.client.changes import Change, Changer, ChangeResult, Commit, Metrics
+from springline.client.changes import Changer, ChangeResult, Commit, Metrics, TableOperation
 from springline.client.comparing import quoted
 from springline.client.expressions import (
     Expression,
@@ -121,7 +121,7 @@ class Merge:
             "aliases": [self._target, self._source],
             "clauses": [clause.known for clause in self._clauses],
         }
-        change = Change("merge", arguments, self._check, self._run, field="on", blamed=self._blamed)
+        change = TableOperation("merge", arguments, self._check, self._run, field="on", blamed=self._blamed)
         return self._changer.do(change, self._key)
 
     def _with(self, clause: _Clause) -> Self:

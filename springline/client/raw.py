@@ -11,10 +11,10 @@ import orjson
 import uuid_utils
 
 from springline.client.http import ApiClient
-from springline.delta.keys import idempotency_key
+from springline.delta.messages import CommitMode, CommitResult
 from springline.delta.payload import read_actions
-from springline.delta.request import CommitResult, Mode
 from springline.errors import Code, refused
+from springline.keys import idempotency_key
 
 OPERATION = "commit"
 ENGINE_INFO = "Springline-Python"
@@ -52,7 +52,7 @@ def commit_actions(
     completed |= {"txnId": chosen, "springline": {**(ours if isinstance(ours, dict) else {}), "request": request}}
     payload = b"".join(orjson.dumps(line) + b"\n" for line in [{"commitInfo": completed}, *lines])
     url = f"/api/v1/delta/tables/{table}/commits"
-    body = {"payload": payload.decode(), "read_version": read_version, "mode": Mode.STRICT.value}
+    body = {"payload": payload.decode(), "read_version": read_version, "mode": CommitMode.STRICT.value}
     return CommitResult.model_validate(api.call("POST", url, body=body, headers={"Idempotency-Key": chosen}))
 
 

@@ -31,8 +31,8 @@ from springline.client.expressions import (
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
 from springline.client.scratch import has_fractions
-from springline.client.writing import Table
-from springline.delta.history import HistoryRow, history_row
+from springline.client.writing import WritableTable
+from springline.delta.described import HistoryRow, history_row
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Reached:
         return self.stores.run(self.place, lambda store: store.read_many(names))
 
 
-def reached(table: Table) -> Reached:
+def reached(table: WritableTable) -> Reached:
     """Ask the API for a table's location."""
     status = table.status()
     place = table.place(status)

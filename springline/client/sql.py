@@ -24,7 +24,7 @@ class BadSql(ValueError):
     """A text is not one SQL expression; the message continues a sentence that begins with "it "."""
 
 
-class Kind(Enum):
+class SqlKind(Enum):
     """Kinds of nodes."""
 
     NUMBER = "number"
@@ -50,45 +50,45 @@ class Kind(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class SqlNode:
     """A node of the tree: its words and child nodes in order.
 
     `alike`: groups of nodes that the engine casts to one type. `name`: of a column, part by part; or of a function.
     """
 
-    kind: Kind
-    parts: list[str | Node]
-    alike: list[list[Node]] = field(default_factory=list)
+    kind: SqlKind
+    parts: list[str | SqlNode]
+    alike: list[list[SqlNode]] = field(default_factory=list)
     name: tuple[str, ...] = ()
 
     @property
     def is_call(self) -> bool:
         """Say whether it is a function call; its `name` is in lower case."""
-        return bool(self.name) and self.kind is not Kind.COLUMN
+        return bool(self.name) and self.kind is not SqlKind.COLUMN
 
     @property
-    def children(self) -> list[Node]:
+    def children(self) -> list[SqlNode]:
         """Return the direct children."""
-        return [part for part in self.parts if isinstance(part, Node)]
+        return [part for part in self.parts if isinstance(part, SqlNode)]
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[SqlNode]:
         """Yield this node and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
-    def sql(self, of: Callable[[Node], str | None] = lambda _node: None) -> str:
+    def sql(self, of: Callable[[SqlNode], str | None] = lambda _node: None) -> str:
         """Write the node out. `of` may replace a node's text; None keeps it."""
         other = of(self)
         if other is not None:
             return other
-        if self.kind in (Kind.AND, Kind.OR):
+        if self.kind in (SqlKind.AND, SqlKind.OR):
             return _balanced([child.sql(of) for child in self.children], self.kind.name)
         words = " ".join(part if isinstance(part, str) else part.sql(of) for part in self.parts)
         return words if self.kind in _BARE else f"({words})"
 
 
-_BARE = frozenset({Kind.NUMBER, Kind.TEXT, Kind.NULL, Kind.TRUTH, Kind.COLUMN})
+_BARE = frozenset({SqlKind.NUMBER, SqlKind.TEXT, SqlKind.NULL, SqlKind.TRUTH, SqlKind.COLUMN})
 
 
 def _balanced(words: Sequence[str], operator: str) -> str:
@@ -154,7 +154,7 @@ class _Token:
         return self.text if self.kind == "sign" else ""
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> SqlNode:
     """Return the tree of an expression; raises `BadSql` unless the text is exactly one expression."""
     reader = _Reader(_tokens(text))
     tree = reader.expression(0)
@@ -206,7 +206,7 @@ class _Reader:
         if self._at < len(self._tokens):
             raise BadSql(f"goes on behind its end, from {self._now.text[:50]!r}")
 
-    def expression(self, weakest: int) -> Node:
+    def expression(self, weakest: int) -> SqlNode:
         """Parse one expression, as far as its operators bind stronger than `weakest`."""
         self._depth += 1
         if self._depth > DEEPEST:
@@ -256,46 +256,46 @@ class _Reader:
 
     # Prefixes.
 
-    def _prefix(self) -> Node:
+    def _prefix(self) -> SqlNode:
         token = self._take()
         match token.kind:
             case "number":
-                return Node(Kind.NUMBER, [token.text])
+                return SqlNode(SqlKind.NUMBER, [token.text])
             case "text":
-                return Node(Kind.TEXT, [token.text])
+                return SqlNode(SqlKind.TEXT, [token.text])
             case "hex":
-                return Node(Kind.OTHER, [token.text])
+                return SqlNode(SqlKind.OTHER, [token.text])
             case "name":
                 return self._named(token)
             case "sign":
                 return self._signed(token.text)
         return self._worded(token)
 
-    def _signed(self, sign: str) -> Node:
+    def _signed(self, sign: str) -> SqlNode:
         if sign == "(":
             return self._bracketed()
         if sign in ("-", "+") and self._now.kind == "number" and self._next().sign not in ("::", "[", "."):
             number = self._take().text
-            return Node(Kind.NUMBER, [f"-{number}" if sign == "-" else number])
+            return SqlNode(SqlKind.NUMBER, [f"-{number}" if sign == "-" else number])
         if sign == "+":
             return self.expression(_SIGN)
         if sign == "-":
-            return Node(Kind.SUM, ["-", self.expression(_SIGN)])
+            return SqlNode(SqlKind.SUM, ["-", self.expression(_SIGN)])
         if sign == "[":
             items = self._list("]")
-            return Node(Kind.OTHER, ["[", *_commas(items), "]"], [items])
+            return SqlNode(SqlKind.OTHER, ["[", *_commas(items), "]"], [items])
         if sign == "{":
             return self._struct()
         raise BadSql(f"has {sign!r} where a value is expected")
 
-    def _bracketed(self) -> Node:
+    def _bracketed(self) -> SqlNode:
         items = self._list(")")
         if not items:
             raise BadSql("has brackets with nothing in them")
-        return items[0] if len(items) == 1 else Node(Kind.OTHER, ["(", *_commas(items), ")"])
+        return items[0] if len(items) == 1 else SqlNode(SqlKind.OTHER, ["(", *_commas(items), ")"])
 
-    def _list(self, end: str) -> list[Node]:
-        items: list[Node] = []
+    def _list(self, end: str) -> list[SqlNode]:
+        items: list[SqlNode] = []
         if self._takes(end):
             return items
         while True:
@@ -304,34 +304,34 @@ class _Reader:
                 self._need(end)
                 return items
 
-    def _struct(self) -> Node:
-        parts: list[str | Node] = ["{"]
+    def _struct(self) -> SqlNode:
+        parts: list[str | SqlNode] = ["{"]
         while not self._takes("}"):
             if len(parts) > 1:
                 parts.append(self._need(","))
             parts += [self.expression(0), self._need(":"), self.expression(0)]
-        return Node(Kind.OTHER, [*parts, "}"])
+        return SqlNode(SqlKind.OTHER, [*parts, "}"])
 
-    def _worded(self, token: _Token) -> Node:
+    def _worded(self, token: _Token) -> SqlNode:
         word = token.word
         if word in ("TRUE", "FALSE"):
-            return Node(Kind.TRUTH, [word])
+            return SqlNode(SqlKind.TRUTH, [word])
         if word == "NULL":
-            return Node(Kind.NULL, [word])
+            return SqlNode(SqlKind.NULL, [word])
         if word == "NOT":
             if self._now.word == "EXISTS":
                 raise _subquery()
-            return Node(Kind.TESTED, ["NOT", self.expression(_NOT)])
+            return SqlNode(SqlKind.TESTED, ["NOT", self.expression(_NOT)])
         if word == "CASE":
             return self._case()
         if word == "INTERVAL" and self._now.kind in ("text", "number"):
-            parts: list[str | Node] = [word, self._take().text]
-            return Node(Kind.OTHER, parts + ([self._take().text] if self._now.word in _UNITS else []))
+            parts: list[str | SqlNode] = [word, self._take().text]
+            return SqlNode(SqlKind.OTHER, parts + ([self._take().text] if self._now.word in _UNITS else []))
         if word in ("DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIME") and self._now.kind == "text":
-            return Node(Kind.MOMENT if word != "TIME" else Kind.OTHER, [word, self._take().text])
+            return SqlNode(SqlKind.MOMENT if word != "TIME" else SqlKind.OTHER, [word, self._take().text])
         if word in ("ARRAY", "MAP") and self._now.sign in ("[", "{"):
             inner = self._signed(self._take().text)
-            return Node(Kind.OTHER, [word, *inner.parts], inner.alike)
+            return SqlNode(SqlKind.OTHER, [word, *inner.parts], inner.alike)
         if word in _QUERIES:
             raise _subquery()
         if word in _RESERVED:
@@ -340,7 +340,7 @@ class _Reader:
             return self._call(token)
         return self._named(token)
 
-    def _named(self, token: _Token) -> Node:
+    def _named(self, token: _Token) -> SqlNode:
         """Parse a column's name, part by part, or a call of a function with a quoted name."""
         if self._now.sign == "(":
             return self._call(token)
@@ -349,12 +349,12 @@ class _Reader:
             self._at += 1
             names.append(self._take())
         plain = tuple(_unquoted(one.text) for one in names)
-        return Node(Kind.COLUMN, [".".join(one.text for one in names)], name=plain)
+        return SqlNode(SqlKind.COLUMN, [".".join(one.text for one in names)], name=plain)
 
-    def _case(self) -> Node:
-        parts: list[str | Node] = ["CASE"]
-        tested: list[Node] = []
-        results: list[Node] = []
+    def _case(self) -> SqlNode:
+        parts: list[str | SqlNode] = ["CASE"]
+        tested: list[SqlNode] = []
+        results: list[SqlNode] = []
         if self._now.word != "WHEN":
             tested.append(self.expression(0))
             parts.append(tested[0])
@@ -371,23 +371,24 @@ class _Reader:
             results.append(self.expression(0))
             parts += ["ELSE", results[-1]]
         parts.append(self._need("END"))
-        return Node(Kind.FIRST, parts, [tested, results] if tested else [results])
+        return SqlNode(SqlKind.FIRST, parts, [tested, results] if tested else [results])
 
-    def _call(self, token: _Token) -> Node:
+    def _call(self, token: _Token) -> SqlNode:
         self._need("(")
         name = _unquoted(token.text).lower()
         match name:
             case "cast" | "try_cast" | "safe_cast":
-                node = Node(
-                    Kind.OTHER, [token.text, "(", self.expression(0), self._need("AS"), self._type(), self._need(")")]
+                node = SqlNode(
+                    SqlKind.OTHER,
+                    [token.text, "(", self.expression(0), self._need("AS"), self._type(), self._need(")")],
                 )
             case "extract":
-                node = Node(
-                    Kind.OTHER, [token.text, "(", self._take().text, self._need("FROM"), self.expression(0), ")"]
+                node = SqlNode(
+                    SqlKind.OTHER, [token.text, "(", self._take().text, self._need("FROM"), self.expression(0), ")"]
                 )
                 self._need(")")
             case "position":
-                node = Node(Kind.OTHER, [token.text, "(", self.expression(_COMPARING)])
+                node = SqlNode(SqlKind.OTHER, [token.text, "(", self.expression(_COMPARING)])
                 node.parts += ["IN" if self._takes("IN") else self._need(","), self.expression(0), self._need(")")]
             case "substring" | "substr" | "overlay" | "trim":
                 node = self._call_in_words(token.text)
@@ -395,9 +396,9 @@ class _Reader:
                 if self._now.word in ("DISTINCT", "ALL") or self._now.sign == "*":
                     raise BadSql(f"calls {token.text!r} over many rows, where each row is judged by itself")
                 items = self._list(")")
-                node = Node(Kind.OTHER, [token.text, "(", *_commas(items), ")"])
+                node = SqlNode(SqlKind.OTHER, [token.text, "(", *_commas(items), ")"])
                 if name in _FIRST_OF:
-                    node = Node(Kind.FIRST, node.parts, [items])
+                    node = SqlNode(SqlKind.FIRST, node.parts, [items])
                 elif name == "nvl2" and len(items) == 3:
                     node.alike = [items[1:]]
         if self._now.word in ("OVER", "FILTER", "WITHIN"):
@@ -405,9 +406,9 @@ class _Reader:
         node.name = (name,)
         return node
 
-    def _call_in_words(self, name: str) -> Node:
+    def _call_in_words(self, name: str) -> SqlNode:
         """Parse the arguments of a function that words may separate: SUBSTRING(s FROM 1 FOR 2)."""
-        parts: list[str | Node] = [name, "("]
+        parts: list[str | SqlNode] = [name, "("]
         if self._now.word in ("BOTH", "LEADING", "TRAILING"):
             parts.append(self._take().word)
         while not self._takes(")"):
@@ -415,7 +416,7 @@ class _Reader:
                 parts.append(self._take().text)
             else:
                 parts.append(self.expression(0))
-        return Node(Kind.OTHER, [*parts, ")"])
+        return SqlNode(SqlKind.OTHER, [*parts, ")"])
 
     def _type(self) -> str:
         token = self._take()
@@ -457,30 +458,30 @@ class _Reader:
             raise BadSql(f"has {token.text!r}, which the engine does not do")
         return _WORDS.get(word, 0)
 
-    def _infix(self, left: Node, strength: int) -> Node:
+    def _infix(self, left: SqlNode, strength: int) -> SqlNode:
         token = self._take()
         if token.kind == "sign":
             return self._infix_sign(left, token.text, strength)
-        words: list[str | Node] = [token.word]
+        words: list[str | SqlNode] = [token.word]
         word = token.word
         if word == "NOT":
             word = self._take().word
             words.append(word)
         match word:
             case "AND" | "OR":
-                kind = Kind[word]
+                kind = SqlKind[word]
                 right = self.expression(strength)
                 if left.kind is kind:
                     left.parts.append(right)
                     return left
-                return Node(kind, [left, right])
+                return SqlNode(kind, [left, right])
             case "IS":
                 return self._is(left)
             case "BETWEEN":
                 low = self.expression(strength)
                 self._need("AND")
                 high = self.expression(strength)
-                return Node(Kind.COMPARED, [left, *words, low, "AND", high], [[left, low, high]])
+                return SqlNode(SqlKind.COMPARED, [left, *words, low, "AND", high], [[left, low, high]])
             case "IN":
                 self._need("(")
                 if self._now.word in _QUERIES:
@@ -488,42 +489,42 @@ class _Reader:
                 items = self._list(")")
                 if not items:
                     raise BadSql("has an IN () with nothing in it")
-                return Node(Kind.COMPARED, [left, *words, "(", *_commas(items), ")"], [[left, *items]])
+                return SqlNode(SqlKind.COMPARED, [left, *words, "(", *_commas(items), ")"], [[left, *items]])
             case "AT":
-                return Node(Kind.OTHER, [left, self._at_zone(), self.expression(strength)])
+                return SqlNode(SqlKind.OTHER, [left, self._at_zone(), self.expression(strength)])
             case "SIMILAR":
                 words.append(self._need("TO"))
         self._no_quantifier()
-        return Node(Kind.TESTED, [left, *words, self.expression(strength)])
+        return SqlNode(SqlKind.TESTED, [left, *words, self.expression(strength)])
 
     def _at_zone(self) -> str:
         self._need("TIME")
         self._need("ZONE")
         return "AT TIME ZONE"
 
-    def _infix_sign(self, left: Node, sign: str, strength: int) -> Node:
+    def _infix_sign(self, left: SqlNode, sign: str, strength: int) -> SqlNode:
         if sign == "::":
-            return Node(Kind.OTHER, ["CAST (", left, "AS", self._type(), ")"])
+            return SqlNode(SqlKind.OTHER, ["CAST (", left, "AS", self._type(), ")"])
         if sign == "[":
             items = [self.expression(0)]
             while self._takes(":"):
                 items.append(self.expression(0))
             self._need("]")
-            return Node(Kind.OTHER, [left, "[", *_commas(items, ":"), "]"])
+            return SqlNode(SqlKind.OTHER, [left, "[", *_commas(items, ":"), "]"])
         if sign == ".":
             if self._now.kind not in ("word", "name"):
                 raise BadSql("has a dot with no name behind it")
             name = _unquoted(self._take().text).replace("'", "''")
-            return Node(Kind.OTHER, ["get_field (", left, ",", f"'{name}'", ")"])
+            return SqlNode(SqlKind.OTHER, ["get_field (", left, ",", f"'{name}'", ")"])
         self._no_quantifier()
         right = self.expression(strength)
         if sign in _TESTS:
-            return Node(Kind.COMPARED, [left, "=" if sign == "==" else sign, right], [[left, right]])
+            return SqlNode(SqlKind.COMPARED, [left, "=" if sign == "==" else sign, right], [[left, right]])
         if sign in _MATCHES:
-            return Node(Kind.TESTED, [left, sign, right])
-        kind = Kind.SUM if sign in ("+", "-", "*") else Kind.JOINED if sign == "||" else Kind.OTHER
-        if kind is Kind.OTHER or left.kind is not kind or not _may_follow(left, sign):
-            return Node(kind, [left, sign, right])
+            return SqlNode(SqlKind.TESTED, [left, sign, right])
+        kind = SqlKind.SUM if sign in ("+", "-", "*") else SqlKind.JOINED if sign == "||" else SqlKind.OTHER
+        if kind is SqlKind.OTHER or left.kind is not kind or not _may_follow(left, sign):
+            return SqlNode(kind, [left, sign, right])
         left.parts += [sign, right]
         if len(left.parts) > 2 * MOST_TERMS:
             raise BadSql(f"holds more than {MOST_TERMS} operands with {sign} between them")
@@ -535,26 +536,26 @@ class _Reader:
                 f"has {self._now.text!r}, which is not taken here (array_has tells whether a list holds a value)"
             )
 
-    def _is(self, left: Node) -> Node:
+    def _is(self, left: SqlNode) -> SqlNode:
         words = ["IS", *(["NOT"] if self._takes("NOT") else [])]
         if self._takes("DISTINCT"):
             self._need("FROM")
             right = self.expression(_COMPARING)
-            return Node(Kind.COMPARED, [left, *words, "DISTINCT FROM", right], [[left, right]])
+            return SqlNode(SqlKind.COMPARED, [left, *words, "DISTINCT FROM", right], [[left, right]])
         token = self._take()
         if token.word not in ("NULL", "TRUE", "FALSE", "UNKNOWN"):
             raise BadSql(f"has {token.text[:50]!r} behind IS")
-        return Node(Kind.TESTED, [left, *words, token.word])
+        return SqlNode(SqlKind.TESTED, [left, *words, token.word])
 
 
-def _may_follow(left: Node, sign: str) -> bool:
+def _may_follow(left: SqlNode, sign: str) -> bool:
     """Say whether one more operand after `left` has the same meaning with `left` in brackets."""
     last = left.parts[-2]
     return last == sign or (sign in ("+", "-") and last in ("+", "-") and len(left.parts) > 2)
 
 
-def _commas(items: Sequence[Node], comma: str = ",") -> list[str | Node]:
-    parts: list[str | Node] = []
+def _commas(items: Sequence[SqlNode], comma: str = ",") -> list[str | SqlNode]:
+    parts: list[str | SqlNode] = []
     for item in items:
         parts += [comma, item] if parts else [item]
     return parts

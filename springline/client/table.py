@@ -16,10 +16,10 @@ from springline.client.merging import SOURCE, Merge, on_columns
 from springline.client.raw import commit_actions
 from springline.client.reading import TARGET, Reached, TableSnapshot, reached
 from springline.client.rows import MergeRows
-from springline.client.writing import Table, WriteResult, new_key
-from springline.delta.history import HistoryRow
-from springline.delta.keys import idempotency_key
-from springline.delta.request import CommitResult
+from springline.client.writing import WritableTable, WriteResult, new_key
+from springline.delta.described import HistoryRow
+from springline.delta.messages import CommitResult
+from springline.keys import idempotency_key
 
 if TYPE_CHECKING:
     import deltalake
@@ -34,7 +34,7 @@ class DeltaTable:
     """A table reached through the API, with its files written straight to the store."""
 
     def __init__(self, api: ApiClient, stores: Stores, name: str, store_url: str | None) -> None:
-        self._table = Table(api, stores, name, store_url)
+        self._table = WritableTable(api, stores, name, store_url)
         self.name = name
 
     @property

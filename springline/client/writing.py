@@ -32,10 +32,10 @@ from springline.client.schemas import arrow_schema, merged_columns
 from springline.client.scratch import Files, Scratch, check_settings
 from springline.client.sources import batches
 from springline.delta.features import declared, writer_duties
-from springline.delta.keys import idempotency_key
+from springline.delta.messages import CommitMode
 from springline.delta.payload import MAX_PAYLOAD_BYTES
-from springline.delta.request import Mode
 from springline.errors import Code, Refused, refused
+from springline.keys import idempotency_key
 
 TRIES = 10
 """How often a commit is computed again because the table has changed meanwhile."""
@@ -76,7 +76,7 @@ class Layout:
     metadata: dict[str, Any]
 
 
-class Table:
+class WritableTable:
     """A table for its writers: its API, its layout as last read, and the stores behind it."""
 
     def __init__(self, api: ApiClient, stores: Stores, name: str, store_url: str | None) -> None:
@@ -138,7 +138,7 @@ class Table:
         self._layout = layout
         return layout
 
-    def commit(self, payload: bytes, key: str, mode: Mode, read_version: int) -> dict[str, Any]:
+    def commit(self, payload: bytes, key: str, mode: CommitMode, read_version: int) -> dict[str, Any]:
         """Commit a payload; raises `Refused`, or `Unavailable` if its outcome is unknown."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise refused(
@@ -174,7 +174,7 @@ class _Plan:
         return self.rest if self.first is None else chain([self.first], self.rest)
 
 
-def append(table: Table, data: Any, *, key: str | None = None, schema_mode: str | None = None) -> WriteResult:
+def append(table: WritableTable, data: Any, *, key: str | None = None, schema_mode: str | None = None) -> WriteResult:
     """Append rows exactly once; see `DeltaTable.append`."""
     if schema_mode not in (None, "merge"):
         raise refused(
@@ -190,7 +190,7 @@ def append(table: Table, data: Any, *, key: str | None = None, schema_mode: str 
     return _Write(table, plan, _Append(table, plan, merge=schema_mode == "merge")).run()
 
 
-def overwrite(table: Table, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
+def overwrite(table: WritableTable, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
     """Replace rows exactly once; see `DeltaTable.overwrite`."""
     if where is not None and not _is_sql_text(where):
         raise refused(
@@ -219,14 +219,14 @@ def _plan(data: Any, key: str | None, identify: Callable[[str], Identity]) -> _P
     return _Plan(data, made, key is not None, identify, first, rest)
 
 
-def _nothing(table: Table, key: str) -> WriteResult:
+def _nothing(table: WritableTable, key: str) -> WriteResult:
     return WriteResult(table.status()["latest_version"], None, key, 0, committed=False)
 
 
 class _Append:
     """How an append is committed: blind, or strict if it adds columns."""
 
-    def __init__(self, table: Table, plan: _Plan, *, merge: bool) -> None:
+    def __init__(self, table: WritableTable, plan: _Plan, *, merge: bool) -> None:
         self._table = table
         self._plan = plan
         self._merge = merge
@@ -253,18 +253,18 @@ class _Append:
         key = self._plan.key
         if merged is None:
             payload = append_payload(files.adds, key, layout.partition_by, identity, metrics)
-            return _Commit(payload, Mode.APPEND)
+            return _Commit(payload, CommitMode.APPEND)
         parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(layout.partition_by)).decode()}
         info = commit_info(key, parameters, identity, metrics=metrics)
         metadata = layout.metadata | {"schemaString": orjson.dumps(merged).decode()}
         adds = [{"add": add} for add in files.adds]
-        return _Commit(payload_of([info, {"metaData": metadata}, *adds]), Mode.STRICT)
+        return _Commit(payload_of([info, {"metaData": metadata}, *adds]), CommitMode.STRICT)
 
 
 class _Overwrite:
     """How an overwrite is committed: strict, with a remove for each replaced file of the version it was computed on."""
 
-    def __init__(self, table: Table, plan: _Plan, where: str | None) -> None:
+    def __init__(self, table: WritableTable, plan: _Plan, where: str | None) -> None:
         self._table = table
         self._plan = plan
         self._where = where
@@ -334,7 +334,7 @@ class _Overwrite:
             "numRemovedBytes": sum(size for _, size in replaced),
         }
         info = commit_info(self._plan.key, parameters, identity, metrics=metrics)
-        return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), Mode.STRICT)
+        return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
 
     def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
         """Return path and size of the replaced files."""
@@ -357,13 +357,13 @@ class _Overwrite:
 @dataclass(frozen=True, slots=True)
 class _Commit:
     payload: bytes
-    mode: Mode
+    mode: CommitMode
 
 
 class _Write:
     """One write, from its rows to its answer."""
 
-    def __init__(self, table: Table, plan: _Plan, how: _Append | _Overwrite) -> None:
+    def __init__(self, table: WritableTable, plan: _Plan, how: _Append | _Overwrite) -> None:
         self._table = table
         self._plan = plan
         self._how = how

@@ -17,18 +17,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from springline import paths
-from springline.commit.live_files import keeps_files
-from springline.commit.mend import is_no_marker
-from springline.commit.snapshot import checkpoint_at, checkpoint_problem, probe_latest, read_last_checkpoint
-from springline.commit.table import Table
+from springline.commit.repair import is_no_marker
+from springline.commit.snapshot import (
+    checkpoint_at,
+    checkpoint_problem,
+    keeps_files,
+    probe_latest,
+    read_last_checkpoint,
+)
+from springline.commit.table import CommitTable
 from springline.delta.checkpoints import parse_last_checkpoint
+from springline.delta.compatibility import judge_against_table
+from springline.delta.conflicts import committed_version
 from springline.delta.coordinator import Coordinator, decode_coordinator
-from springline.delta.facts import facts_of_log
 from springline.delta.features import require_supported
-from springline.delta.fit import judge_fit
-from springline.delta.marker import Marker, decode_marker
+from springline.delta.markers import Marker, decode_marker, markers_from_log
 from springline.delta.payload import Payload, parse_payload
-from springline.delta.recovered import markers_from_log
 from springline.errors import InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.port import StoredObject
@@ -40,13 +44,13 @@ MARKERS_TOGETHER = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be. `mended`: it is now."""
+class AuditFinding:
+    """Something that is not as it should be. `repaired`: it is now."""
 
     object: str
     problem: str
     remedy: str
-    mended: bool = False
+    repaired: bool = False
 
 
 @dataclass(slots=True)
@@ -63,16 +67,16 @@ class Audit:
     keys: int = 0
     answered: int = 0
     nameless: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether all is as it should be, or is so now."""
-        return all(one.mended for one in self.findings)
+        return all(one.repaired for one in self.findings)
 
 
-async def audit(table: Table, *, mend: bool = False, replace: bool = False, deep: bool = False) -> Audit:
-    """Look at all of a table's protocol objects; with `mend`, write markers that are missing.
+async def audit(table: CommitTable, *, repair: bool = False, replace: bool = False, deep: bool = False) -> Audit:
+    """Look at all of a table's protocol objects; with `repair`, write markers that are missing.
 
     With `replace` also those that cannot be read. `deep` lists all markers, too. Safe while commits go on: what is
     written is create-only, or replaces what was found damaged. A reservation in flight is no finding. Raises what the
@@ -88,10 +92,10 @@ async def audit(table: Table, *, mend: bool = False, replace: bool = False, deep
         missing = f"{table.log_path(last + 1)} and up to version {state.latest_version}"
         remedy = "Restore the log files from a copy: readers miss what was committed there."
         found.findings.append(
-            Finding(missing, "the coordinator says that these are committed, and they are gone", remedy)
+            AuditFinding(missing, "the coordinator says that these are committed, and they are gone", remedy)
         )
-    judge = None if mend else await _LogJudge.at(table, first)
-    checks = _Markers(table, found, mend=mend, replace=replace)
+    judge = None if repair else await _LogJudge.at(table, first)
+    checks = _Markers(table, found, repair=repair, replace=replace)
     in_flight = state.inflight if state is not None else None
     skipped = -1 if in_flight is None else in_flight.version
     for start in range(first, last + 1, VERSIONS_TOGETHER):
@@ -100,17 +104,17 @@ async def audit(table: Table, *, mend: bool = False, replace: bool = False, deep
         for version, log in zip(versions, logs, strict=True):
             if log is None:
                 remedy = "Restore the log file from a copy: no reader can go past it."
-                found.findings.append(Finding(table.log_path(version), "the log has a gap here", remedy))
+                found.findings.append(AuditFinding(table.log_path(version), "the log has a gap here", remedy))
                 continue
             if judge is not None and (problem := await judge.problem(version, log)) is not None:
-                found.findings.append(Finding(table.log_path(version), *problem))
+                found.findings.append(AuditFinding(table.log_path(version), *problem))
             await checks.of_version(version, log, may_lack=version == skipped)
     if deep:
         await checks.of_listing()
     return found
 
 
-async def glance(table: Table) -> list[Finding]:
+async def glance(table: CommitTable) -> list[AuditFinding]:
     """Look at a table's coordinator, the end of its log and its newest checkpoint: some reads, however long it is.
 
     Raises what the store does.
@@ -122,20 +126,20 @@ async def glance(table: Table) -> list[Finding]:
         path = table.log_path(state.latest_version)
         if await table.store.head(path) is None:
             remedy = "Restore the log file from a copy: readers miss what was committed there."
-            findings.append(Finding(path, "the coordinator says that it is committed, and it is gone", remedy))
+            findings.append(AuditFinding(path, "the coordinator says that it is committed, and it is gone", remedy))
     return [*findings, *await _checkpoint_findings(table)]
 
 
 class _LogJudge:
     """Judges a table's log files one after the other, each against the protocol and metadata before it."""
 
-    def __init__(self, table: Table, protocol: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None:
+    def __init__(self, table: CommitTable, protocol: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None:
         self.table = table
         self.protocol = protocol
         self.metadata = metadata
 
     @classmethod
-    async def at(cls, table: Table, first: int) -> _LogJudge:
+    async def at(cls, table: CommitTable, first: int) -> _LogJudge:
         """Return a judge for the log from version `first` on, which is 0 or a checkpoint's."""
         known = await checkpoint_at(table.store, table.root, first) if first else None
         return cls(table, *((None, None) if known is None else (known.protocol, known.metadata)))
@@ -146,7 +150,7 @@ class _LogJudge:
             payload = await asyncio.to_thread(parse_payload, log, complete=False, limit=len(log), own=True)
             await self._fit(version, payload)
         except Refused as error:
-            facts = facts_of_log(version, log)
+            facts = committed_version(version, log)
             if facts.protocol is not None or facts.metadata is not None:
                 # What follows is judged again from the next good metadata on: one fault is named once.
                 self.protocol = self.metadata = None
@@ -167,23 +171,23 @@ class _LogJudge:
             return
         if payload.protocol is not None or payload.metadata is not None:
             require_supported(protocol, metadata, field="protocol")
-        doubt = await asyncio.to_thread(judge_fit, payload, self.protocol, self.metadata, None)
+        doubt = await asyncio.to_thread(judge_against_table, payload, self.protocol, self.metadata, None)
         if doubt is not None and await keeps_files(self.table.store, self.table.root, version - 1, doubt.removed):
             raise Refused(doubt.refusal)
 
 
-def _coordinator(table: Table, stored: StoredObject | None) -> tuple[Coordinator | None, Finding | None]:
+def _coordinator(table: CommitTable, stored: StoredObject | None) -> tuple[Coordinator | None, AuditFinding | None]:
     path = paths.delta_coordinator(table.table_id)
     remedy = "Run `springline table recover --replace-damaged`: it is made anew of the log."
     if stored is None:
-        return None, Finding(path, "the coordinator object is gone", remedy)
+        return None, AuditFinding(path, "the coordinator object is gone", remedy)
     try:
         return decode_coordinator(stored.data, path), None
     except InvariantViolated as error:
-        return None, Finding(path, f"the coordinator object cannot be read: {error}", remedy)
+        return None, AuditFinding(path, f"the coordinator object cannot be read: {error}", remedy)
 
 
-async def _extent(table: Table, known: int) -> tuple[int, int]:
+async def _extent(table: CommitTable, known: int) -> tuple[int, int]:
     """Return the first version whose log file must be there, and the last that is."""
     hint = await read_last_checkpoint(table.store, table.root)
     first = 0
@@ -195,7 +199,7 @@ async def _extent(table: Table, known: int) -> tuple[int, int]:
     return first, start if start < first else await probe_latest(table.store, table.root, start)
 
 
-async def _last_before(table: Table, first: int, above: int) -> int:
+async def _last_before(table: CommitTable, first: int, above: int) -> int:
     """Return the last version below `above` that is there, at least `first` - 1."""
     low, high = first - 1, above
     while high - low > 1:
@@ -207,7 +211,7 @@ async def _last_before(table: Table, first: int, above: int) -> int:
     return low
 
 
-async def _checkpoint_findings(table: Table) -> list[Finding]:
+async def _checkpoint_findings(table: CommitTable) -> list[AuditFinding]:
     """Look whether the pointer to the newest checkpoint can be read, and what it names is there and can be read."""
     path = paths.delta_last_checkpoint(table.root)
     stored = await table.store.get(path)
@@ -216,18 +220,18 @@ async def _checkpoint_findings(table: Table) -> list[Finding]:
     hint = parse_last_checkpoint(stored.data)
     remedy = "Have an engine write a checkpoint: it is written anew with it. Until then readers read the whole log."
     if hint is None:
-        return [Finding(path, "the pointer to the newest checkpoint cannot be read", remedy)]
+        return [AuditFinding(path, "the pointer to the newest checkpoint cannot be read", remedy)]
     problem = await checkpoint_problem(table.store, table.root, hint)
-    return [] if problem is None else [Finding(problem[0], f"{problem[1]}, and {path} names it", remedy)]
+    return [] if problem is None else [AuditFinding(problem[0], f"{problem[1]}, and {path} names it", remedy)]
 
 
 class _Markers:
     """Compares the keys that log files name, and the log files themselves, with the markers there are."""
 
-    def __init__(self, table: Table, found: Audit, *, mend: bool, replace: bool) -> None:
+    def __init__(self, table: CommitTable, found: Audit, *, repair: bool, replace: bool) -> None:
         self.table = table
         self.found = found
-        self.mend = mend
+        self.repair = repair
         self.replace = replace
         self._hashes: dict[int, bytes] = {}
         self._altered: set[int] = set()
@@ -263,16 +267,16 @@ class _Markers:
                 self._add(name, problem, remedy)
             return
         # A log file that was altered proves nothing.
-        may_mend = self.mend and marker.version not in self._altered
+        may_mend = self.repair and marker.version not in self._altered
         if there is None and may_mend:
             result = await put_once(self.table.store, name, marker.encode(name))
             self.found.answered += 1
             said = "the marker was missing" if not isinstance(result, Other) else "the marker was being written"
-            self._add(name, said, "Nothing: it is written.", mended=True)
+            self._add(name, said, "Nothing: it is written.", repaired=True)
         elif there is not None and may_mend and self.replace:
-            mended = await replace_object(self.table.store, name, marker.encode(name), is_no_marker(name, key))
+            repaired = await replace_object(self.table.store, name, marker.encode(name), is_no_marker(name, key))
             self.found.answered += 1
-            self._add(name, there, "Nothing: it is written anew.", mended=mended)
+            self._add(name, there, "Nothing: it is written anew.", repaired=repaired)
         elif there is not None:
             remedy = "Run `springline table recover --replace-damaged --markers`: it is written anew of the log."
             self._add(name, there, remedy)
@@ -321,8 +325,8 @@ class _Markers:
             problem = f"the log file is not the one that was committed: it has another SHA-256 than {name} says"
             self._add(path, problem, "Restore the log file from a copy: readers see what was not committed.")
 
-    def _add(self, object_: str, problem: str, remedy: str, *, mended: bool = False) -> None:
-        self.found.findings.append(Finding(object_, problem, remedy, mended))
+    def _add(self, object_: str, problem: str, remedy: str, *, repaired: bool = False) -> None:
+        self.found.findings.append(AuditFinding(object_, problem, remedy, repaired))
 
 
 def _decoded(name: ObjectPath, data: bytes | None, key: str | None) -> Marker | str | None:

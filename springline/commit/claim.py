@@ -13,18 +13,17 @@ from dataclasses import dataclass
 import orjson
 
 from springline import paths
-from springline.commit.markers import read_markers
-from springline.commit.table import Table
-from springline.delta.marker import Marker, decode_marker
-from springline.delta.recovered import markers_from_log
-from springline.delta.request import CommitResult, Outcome
-from springline.delta.transactions import txn_app_id
+from springline.commit.complete import read_markers
+from springline.commit.table import CommitTable
+from springline.delta.identity import txn_app_id
+from springline.delta.markers import Marker, decode_marker, markers_from_log
+from springline.delta.messages import CommitOutcome, CommitResult
 from springline.errors import Code, refused
 from springline.storage.resolve import Created, Other, put_once
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class VersionClaim:
     """That `version` is the commit of `key`. `fingerprint`: what the request was, as `operation:fingerprint`."""
 
     key: str
@@ -32,7 +31,7 @@ class Claim:
     fingerprint: str
 
 
-async def claim(table: Table, wanted: Claim) -> Outcome:
+async def claim(table: CommitTable, wanted: VersionClaim) -> CommitOutcome:
     """Write the marker of a key whose version is committed already, and return its answer.
 
     Safe to repeat and to run twice at once: the marker is create-only, and every one that is there answers the same.
@@ -51,7 +50,7 @@ async def claim(table: Table, wanted: Claim) -> Outcome:
     return _answer(wanted, marker, replayed=True)
 
 
-def _answer(wanted: Claim, marker: Marker, *, replayed: bool) -> Outcome:
+def _answer(wanted: VersionClaim, marker: Marker, *, replayed: bool) -> CommitOutcome:
     if marker.fingerprint != wanted.fingerprint:
         raise refused(
             Code.KEY_REUSED,
@@ -62,10 +61,10 @@ def _answer(wanted: Claim, marker: Marker, *, replayed: bool) -> Outcome:
             remedy="Repeat exactly the operation that was first sent under this key, or use a new key.",
         )
     result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
-    return Outcome(idempotency_key=wanted.key, result=result, replayed=replayed)
+    return CommitOutcome(idempotency_key=wanted.key, result=result, replayed=replayed)
 
 
-async def _from_log(table: Table, wanted: Claim) -> Marker:
+async def _from_log(table: CommitTable, wanted: VersionClaim) -> Marker:
     """Return the marker that the log file of the version calls for."""
     path = table.log_path(wanted.version)
     log = await table.store.get(path)

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Protocol, Unpack
 
-from springline.commit.gateway import CommitGateway
-from springline.delta.request import CommitRequest, Outcome, weight_of
+from springline.batching import Options, RequestCoalescer, RequestKind
+from springline.delta.messages import CommitOutcome, CommitRequest, weight_of
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.coalescer import Kind, Options, RequestCoalescer
 
 FULL_COMMIT_BYTES = 256 * 1024
 """What a full batch of commits weighs; four of them fill half of what Temporal takes as one message."""
 
 
-class Coalescer(RequestCoalescer[tuple[Scope, str], CommitRequest, Outcome]):
+class CommitCoalescer(RequestCoalescer[tuple[Scope, str], CommitRequest, CommitOutcome]):
     """Commits single requests through a gateway of batches; options are those of `RequestCoalescer`."""
 
     def __init__(self, gateway: CommitGateway, **options: Unpack[Options]) -> None:
-        async def send(lane: tuple[Scope, str], requests: Sequence[CommitRequest], *, batch_id: str) -> list[Outcome]:
+        async def send(
+            lane: tuple[Scope, str], requests: Sequence[CommitRequest], *, batch_id: str
+        ) -> list[CommitOutcome]:
             scope, table_id = lane
             return await gateway.commit(scope, table_id, requests, batch_id=batch_id)
 
         super().__init__(send, _KIND, **options)
 
-    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> Outcome:
+    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
         """Commit one request and return what became of it.
 
         When no answer can be had before the deadline, the outcome's refusal is UNAVAILABLE: the request may or
@@ -44,11 +45,23 @@ def _unavailable(request: CommitRequest, why: str) -> Refusal:
     )
 
 
-_KIND: Kind[CommitRequest, Outcome] = Kind(
+_KIND: RequestKind[CommitRequest, CommitOutcome] = RequestKind(
     request_id=lambda request: request.idempotency_key,
     answered_id=lambda outcome: outcome.idempotency_key,
-    refuse=lambda request, refusal: Outcome(idempotency_key=request.idempotency_key, refusal=refusal),
+    refuse=lambda request, refusal: CommitOutcome(idempotency_key=request.idempotency_key, refusal=refusal),
     unavailable=_unavailable,
     weight=weight_of,
     full_weight=FULL_COMMIT_BYTES,
 )
+
+
+class CommitGateway(Protocol):
+    """Takes batches of requests of one table to its sequencer."""
+
+    async def commit(
+        self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
+    ) -> list[CommitOutcome]:
+        """Return one outcome for each of at most `springline.batching.MAX_BATCH` requests, in their order.
+
+        Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.
+        """

@@ -1,22 +1,31 @@
-"""Looking at a table without changing it: its state, and what became of a key."""
+"""What is stored of tables, for people and programs that look around: one table, one key, the tables of a workspace."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
 
 from springline import paths
-from springline.commit.markers import read_markers
+from springline.commit.complete import read_markers
+from springline.commit.registry import DamagedRecord, decode_entry, decode_record
 from springline.commit.snapshot import load_snapshot, probe_latest
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.checkpoints import parse_last_checkpoint
+from springline.delta.conflicts import ABANDONED_OPERATION, committed_version
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.facts import ABANDONED_OPERATION, facts_of_log
-from springline.delta.keys import check_key
-from springline.delta.marker import Marker
-from springline.storage.together import together
+from springline.delta.described import HistoryRow, history_row
+from springline.delta.markers import Marker
+from springline.delta.table_request import Claim, TableEntry
+from springline.errors import Code, InvariantViolated, refused
+from springline.keys import check_key
+from springline.paths import ObjectPath
+from springline.storage.scoped import ScopedStore
+from springline.storage.together import in_batches, together
 
 
 class InflightView(BaseModel):
@@ -70,7 +79,7 @@ class KeyView(BaseModel):
     inflight: InflightView | None = None
 
 
-async def table_view(table: Table) -> TableView:
+async def table_view(table: CommitTable) -> TableView:
     """Read the table's coordinator and log; changes nothing."""
     held = await table.read_coordinator()
     state = held.state if held else Coordinator(-1)
@@ -91,13 +100,13 @@ async def table_view(table: Table) -> TableView:
     )
 
 
-async def latest_version(table: Table) -> int:
+async def latest_version(table: CommitTable) -> int:
     """Return the newest version of the table, whoever wrote it: what a client uses as `read_version`."""
     held = await table.read_coordinator()
     return await probe_latest(table.store, table.root, held.state.latest_version if held else -1)
 
 
-async def key_view(table: Table, key: str) -> KeyView:
+async def key_view(table: CommitTable, key: str) -> KeyView:
     """Say what became of `key`; raises `Refused` if it is no key. The marker decides, then the reservation."""
     check_key(key)
     # The coordinator first: a commit that ends between the two reads then shows up by its marker.
@@ -129,9 +138,9 @@ async def key_view(table: Table, key: str) -> KeyView:
     )
 
 
-async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -> KeyView:
+async def _committed(table: CommitTable, key: str, marker: Marker, marker_path: str) -> KeyView:
     log = await table.store.get(paths.workspace_path(marker.delta_log_path))
-    operation = facts_of_log(marker.version, log.data).operation if log else None
+    operation = committed_version(marker.version, log.data).operation if log else None
     suffix = "" if log else " (log clean-up has removed that log file since)"
     if operation == ABANDONED_OPERATION:
         suffix = " (that version is a fill: call an operator)"
@@ -148,7 +157,7 @@ async def _committed(table: Table, key: str, marker: Marker, marker_path: str) -
     )
 
 
-async def _inflight_view(table: Table, inflight: Inflight) -> InflightView:
+async def _inflight_view(table: CommitTable, inflight: Inflight) -> InflightView:
     log, markers = await together(
         table.store.head(table.log_path(inflight.version)), read_markers(table, inflight.keys)
     )
@@ -162,3 +171,120 @@ async def _inflight_view(table: Table, inflight: Inflight) -> InflightView:
         log_written=log is not None,
         markers_written=sum(marker is not None for marker in markers),
     )
+
+
+ENTRIES_TOGETHER = 256
+MOST_LOOKED_AT = 20_000
+"""Registry entries that one page looks at: a filter that fits few tables then ends a page early."""
+LOGS_TOGETHER = 16
+"""Log files in memory at once: foreign ones may be large."""
+MOST_MISSING = 64
+"""Versions in a row without a log file, after which no older one is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A registered table; `named` says whether it is the one that its name leads to."""
+
+    entry: TableEntry
+    named: bool
+
+
+@dataclass(slots=True)
+class TablesPage:
+    """Tables in the order of their ids, which is that of their creation. `cursor`: where the next page begins."""
+
+    tables: list[Listed] = field(default_factory=list)
+    damaged: list[DamagedRecord] = field(default_factory=list)
+    cursor: str | None = None
+
+
+async def list_tables(
+    store: ScopedStore, *, limit: int, cursor: str | None = None, name_prefix: str = ""
+) -> TablesPage:
+    """Return at most `limit` tables whose names begin with `name_prefix`, from `cursor` of an earlier page on.
+
+    A page may hold fewer and still have a cursor. Damaged entries that the page comes by are named in it, and count.
+    Raises `Refused` (INVALID_REQUEST) for a cursor that is none.
+    """
+    prefix = paths.table_entries_prefix()
+    start = None if cursor is None else _start(prefix, cursor)
+    page = TablesPage()
+    looked_at = 0
+    async for infos in in_batches(store.list(prefix, start_after=start), ENTRIES_TOGETHER):
+        batch = [info.path for info in infos]
+        for path, found in zip(batch, await _entries(store, batch), strict=True):
+            looked_at += 1
+            if isinstance(found, DamagedRecord):
+                page.damaged.append(found)
+            elif found is not None and found.entry.name.startswith(name_prefix):
+                page.tables.append(found)
+            if len(page.tables) + len(page.damaged) >= limit or looked_at >= MOST_LOOKED_AT:
+                page.cursor = path.removeprefix(prefix)
+                return page
+    return page
+
+
+def _start(prefix: ObjectPath, cursor: str) -> ObjectPath:
+    try:
+        return paths.page_cursor(f"{prefix}{cursor}", prefix)
+    except paths.InvalidPath as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"cursor {cursor[:100]!r} is none that a list of tables has answered",
+            field="cursor",
+            value=cursor[:100],
+            remedy="Send next_cursor of the page before, or none for the first page.",
+        ) from error
+
+
+async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[Listed | DamagedRecord | None]:
+    """Read the registry's objects; None is one that is gone since it was listed."""
+    found = [
+        None if data is None else _judged(path, data, store.scope)
+        for path, data in zip(batch, await store.read_many(batch), strict=True)
+    ]
+    entries = [one for one in found if isinstance(one, TableEntry)]
+    claims = await store.read_many([paths.name_claim(entry.name) for entry in entries])
+    owners = {entry.table_id: _owner(entry.name, claim) for entry, claim in zip(entries, claims, strict=True)}
+    return [
+        Listed(one, named=owners[one.table_id] == one.table_id) if isinstance(one, TableEntry) else one for one in found
+    ]
+
+
+def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | DamagedRecord:
+    if paths.parse_table_entry(path) is None:
+        return DamagedRecord(path, "its name is not that of a table's entry")
+    try:
+        return decode_entry(data, path, scope)
+    except InvariantViolated as error:
+        return DamagedRecord(path, str(error))
+
+
+def _owner(name: str, claim: bytes | None) -> str | None:
+    """Return the id of the table that a name leads to; a claim that cannot be read leads to none."""
+    try:
+        return None if claim is None else decode_record(claim, paths.name_claim(name), Claim).table_id
+    except InvariantViolated:
+        return None
+
+
+async def table_history(table: CommitTable, *, limit: int, before: int | None = None) -> list[HistoryRow]:
+    """Return the newest versions of a table, at most `limit`, newest first; `before`: only those below that version.
+
+    Versions whose log files clean-up has removed are left out.
+    """
+    newest = await latest_version(table)
+    version = newest if before is None else min(newest, before - 1)
+    rows: list[HistoryRow] = []
+    missing = 0
+    while version >= 0 and len(rows) < limit and missing < MOST_MISSING:
+        versions = range(version, max(-1, version - min(LOGS_TOGETHER, limit - len(rows))), -1)
+        logs = await table.store.read_many([table.log_path(one) for one in versions])
+        for one, log in zip(versions, logs, strict=True):
+            missing = missing + 1 if log is None else 0
+            if log is not None:
+                # Off the event loop: a log file of many megabytes takes long enough for others to notice.
+                rows.append(await asyncio.to_thread(history_row, one, log))
+        version = versions[-1] - 1
+    return rows

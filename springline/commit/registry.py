@@ -6,16 +6,17 @@ See docs/formats.md#table-registry, docs/protocol.md#rule-2.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import orjson
 from pydantic import ValidationError
 
 from springline import paths
+from springline.caches import Recent, Shelf
 from springline.checked import WrongChecksum, verify, with_checksum
-from springline.commit.recent import Recent, Shelf
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.registry import Claim, TableEntry
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -26,6 +27,14 @@ M = TypeVar("M", TableEntry, Claim)
 MEMORY_BYTES = 32 * 1024 * 1024
 _ENTRY_BYTES = 200
 """What an entry takes beyond its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRecord:
+    """An object of the registry that is not what its name says, and what shows it."""
+
+    object: str
+    problem: str
 
 
 async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]) -> M | None:

@@ -24,13 +24,21 @@ from dataclasses import dataclass
 from springline import paths
 from springline.commit.registry import Registry, decode_record, encode_record, read_record
 from springline.commit.snapshot import Snapshot, load_snapshot
+from springline.delta.compatibility import FileRules
 from springline.delta.coordinator import Coordinator, decode_coordinator
 from springline.delta.create import NewTable, check_creation, is_version_zero_of, version_zero
 from springline.delta.features import require_supported
-from springline.delta.fit import FileRules
-from springline.delta.registry import Claim, TableEntry
-from springline.delta.roots import ancestors, check_new_root, default_owner, roots_of_location
-from springline.delta.table_request import AdoptTable, CreateTable, check_name
+from springline.delta.table_request import (
+    AdoptTable,
+    Claim,
+    CreateTable,
+    TableEntry,
+    ancestors,
+    check_name,
+    check_new_root,
+    default_owner,
+    roots_of_location,
+)
 from springline.errors import Code, InvariantViolated, Refused, refused
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
@@ -316,3 +324,41 @@ def _no_table(location: str, why: str) -> Refused:
         value=location,
         remedy="name the folder that holds the table's log, or create the table",
     )
+
+
+async def already_created(
+    store: ObjectStore, scope: paths.Scope, registry: Registry, spec: CreateTable
+) -> TableEntry | None:
+    """Return the table that an earlier request with the same `spec` made, or None.
+
+    It has the name and the root asked for, and its version 0 is the one that `spec` gives. A table whose version
+    0 log clean-up has removed counts as another one. Raises `Refused` if `spec` is no valid creation.
+    """
+    new = check_creation(spec)
+    entry = await _named(registry, spec.name)
+    if entry is None:
+        return None
+    defaults = (paths.new_table_root(entry.table_id, scope), paths.default_table_root(entry.table_id))
+    if entry.root not in (defaults if spec.location is None else roots_of_location(spec.location, scope, store.url)):
+        return None
+    zero = await store.get(paths.delta_log(entry.root, 0))
+    same = zero is not None and is_version_zero_of(new, entry.table_id, zero.data)
+    return entry if same else None
+
+
+async def already_adopted(
+    store: ObjectStore, scope: paths.Scope, registry: Registry, spec: AdoptTable
+) -> TableEntry | None:
+    """Return the table that has the name and a root that `spec` asks for, or None."""
+    roots = roots_of_location(spec.location, scope, store.url)
+    entry = await _named(registry, spec.name)
+    return entry if entry is not None and entry.root in roots else None
+
+
+async def _named(registry: Registry, name: str) -> TableEntry | None:
+    try:
+        return await registry.entry(name)
+    except Refused as error:
+        if error.refusal.code is Code.TABLE_NOT_FOUND:
+            return None
+        raise

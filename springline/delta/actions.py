@@ -1,7 +1,7 @@
 """What the Delta protocol asks of each action by itself: fields, types, ranges ("Actions" of the protocol).
 
 Fields that the protocol does not name are let through: readers ignore them (tried with delta-rs, DuckDB and Spark).
-What an action means for a table is judged elsewhere (`springline.delta.fit`).
+What an action means for a table is judged elsewhere (`springline.delta.compatibility`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from springline.delta.bounds import (
+from springline.delta.limits import (
     MAX_ENTRIES,
     MAX_INTEGER,
     MAX_LONG,

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from springline.checked import WrongChecksum, verify, with_checksum
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from springline.errors import InvariantViolated
 from springline.paths import MAX_VERSION
 
@@ -27,7 +27,7 @@ class Member:
     """One request of a reservation, with all that its marker needs."""
 
     key: str
-    mode: Mode
+    mode: CommitMode
     read_version: int
     staged_path: str
     staged_version: str
@@ -53,7 +53,7 @@ class Inflight:
     started_at_ms: int
     expires_at_ms: int
     writer: str | None = None
-    mode: Mode | None = None
+    mode: CommitMode | None = None
     staged_payload_sha256: str | None = None
     members: tuple[Member, ...] = ()
 
@@ -115,21 +115,23 @@ def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
             "writer": inflight.writer,
             "mode": inflight.mode.value if inflight.mode else None,
             "staged_payload_sha256": inflight.staged_payload_sha256,
-            "members": [
-                {
-                    "key": member.key,
-                    "mode": member.mode.value,
-                    "read_version": member.read_version,
-                    "staged_path": member.staged_path,
-                    "staged_version": member.staged_version,
-                    "staged_payload_sha256": member.staged_payload_sha256,
-                    "request_hash": member.request_hash,
-                }
-                | ({} if member.fingerprint is None else {"fingerprint": member.fingerprint})
-                for member in inflight.members
-            ],
+            "members": [encode_member(member) for member in inflight.members],
         }
     return fields
+
+
+def encode_member(member: Member) -> dict[str, str | int]:
+    """Return what the coordinator object says of a member."""
+    fields: dict[str, str | int] = {
+        "key": member.key,
+        "mode": member.mode.value,
+        "read_version": member.read_version,
+        "staged_path": member.staged_path,
+        "staged_version": member.staged_version,
+        "staged_payload_sha256": member.staged_payload_sha256,
+        "request_hash": member.request_hash,
+    }
+    return fields if member.fingerprint is None else fields | {"fingerprint": member.fingerprint}
 
 
 def decode_coordinator(data: bytes, path: str) -> Coordinator:
@@ -163,12 +165,12 @@ def _decode_inflight(raw: dict[str, Any]) -> Inflight:
         started_at_ms=int(raw["started_at_ms"]),
         expires_at_ms=int(raw["expires_at_ms"]),
         writer=raw.get("writer"),
-        mode=Mode(mode) if mode is not None else None,
+        mode=CommitMode(mode) if mode is not None else None,
         staged_payload_sha256=raw.get("staged_payload_sha256"),
         members=tuple(
             Member(
                 key=str(member["key"]),
-                mode=Mode(member["mode"]),
+                mode=CommitMode(member["mode"]),
                 read_version=int(member["read_version"]),
                 staged_path=str(member["staged_path"]),
                 staged_version=str(member["staged_version"]),

@@ -17,7 +17,7 @@ import re
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
-from springline.delta.bounds import MAX_PATH_BYTES
+from springline.delta.limits import MAX_PATH_BYTES
 from springline.paths import delta_log_dir
 
 

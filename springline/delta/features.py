@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from springline.delta.shown import shortened, shown
+from springline.delta.limits import shortened, shown
 from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused, refused
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from springline.delta.actions import FIELDS, BadAction, judge_action, missing_field, vector_id
-from springline.delta.bounds import MAX_COMMIT_INFO_BYTES
 from springline.delta.datapath import BadPath, decoded_path
 from springline.delta.features import judge_protocol
-from springline.delta.identity import sha256_hex
+from springline.delta.identity import is_own, sha256_hex
+from springline.delta.limits import MAX_COMMIT_INFO_BYTES, shortened, shown
 from springline.delta.metadata import judge_metadata
-from springline.delta.shown import shortened, shown
 from springline.delta.strictjson import BadJson, strict_json, texts_of
-from springline.delta.transactions import is_own
 from springline.errors import Code, Refusal, Refused, refused
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
@@ -104,7 +102,7 @@ def read_actions(data: bytes) -> Iterator[tuple[bytes, Line, str | None]]:
     """Yield (raw line, action, decoded path of a file) of each line, judged by itself; raises `Refused` on a bad one.
 
     What one action says is judged here; what several say together, in `parse_payload`; and what they mean for a table,
-    in `springline.delta.fit`.
+    in `springline.delta.compatibility`.
     """
     try:
         data.decode("utf-8")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from springline.delta.bounds import MAX_INTEGER
+from springline.delta.limits import MAX_INTEGER
 
 CODEC = "delta.parquet.compression.codec"
 TARGET_FILE_SIZE = "delta.targetFileSize"

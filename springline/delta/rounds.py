@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from springline.delta.conflicts import ABANDONED_OPERATION
 from springline.delta.coordinator import RESERVATION_TTL_MS, Inflight, Member
-from springline.delta.facts import ABANDONED_OPERATION
 from springline.delta.identity import content_hash_of_token, request_hash, sha256_hex
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.payload import Payload
-from springline.delta.request import CommitRequest, Mode
 
 MAX_MEMBERS = 500
 MAX_ROUND_BYTES = 4 * 1024 * 1024
@@ -20,29 +20,30 @@ WRITER = "springline/1"
 
 
 @dataclass(frozen=True, slots=True)
-class Eligible:
-    """A request that may be committed now, with its checked payload."""
+class Candidate:
+    """A request that may be committed now: what the reservation records of it, and its checked payload."""
 
-    request: CommitRequest
+    member: Member
     payload: Payload
 
-    @property
-    def member(self) -> Member:
-        """Return what the reservation records of it."""
-        request = self.request
-        return Member(
-            key=request.idempotency_key,
-            mode=request.mode,
-            read_version=request.read_version,
-            staged_path=request.staged_path,
-            staged_version=request.staged_version,
-            staged_payload_sha256=self.payload.sha256,
-            request_hash=request_hash(request, self.payload.sha256, self.payload.request_fingerprint),
-            fingerprint=self.payload.request_fingerprint,
-        )
+
+def candidate_of(request: CommitRequest, payload: Payload) -> Candidate:
+    """Return the candidate that a request with this payload is."""
+    fingerprint = payload.request_fingerprint
+    member = Member(
+        key=request.idempotency_key,
+        mode=request.mode,
+        read_version=request.read_version,
+        staged_path=request.staged_path,
+        staged_version=request.staged_version,
+        staged_payload_sha256=payload.sha256,
+        request_hash=request_hash(request, payload.sha256, fingerprint),
+        fingerprint=fingerprint,
+    )
+    return Candidate(member, payload)
 
 
-def may_join(candidate: Eligible, paths: set[str], txn_apps: set[str], size: int) -> bool:
+def may_join(candidate: Candidate, paths: set[str], txn_apps: set[str], size: int) -> bool:
     """Say whether an append fits a round that already has these paths, applications and bytes.
 
     See docs/protocol.md#commit-rounds.
@@ -54,23 +55,23 @@ def may_join(candidate: Eligible, paths: set[str], txn_apps: set[str], size: int
     )
 
 
-def choose_round(eligible: Sequence[Eligible]) -> tuple[Eligible, ...]:
+def choose_round(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Choose who commits now: the first request alone if it is strict, else all appends that fit with it.
 
     Two members with one path or one `txn` application id never share a round; the head is always in it, so
     that every request is reached.
     """
-    if not eligible:
+    if not candidates:
         return ()
-    head = eligible[0]
-    if head.request.mode is Mode.STRICT:
+    head = candidates[0]
+    if head.member.mode is CommitMode.STRICT:
         return (head,)
-    chosen: list[Eligible] = []
+    chosen: list[Candidate] = []
     paths: set[str] = set()
     txn_apps: set[str] = set()
     size = 0
-    for candidate in eligible:
-        if candidate.request.mode is not Mode.APPEND or len(chosen) == MAX_MEMBERS:
+    for candidate in candidates:
+        if candidate.member.mode is not CommitMode.APPEND or len(chosen) == MAX_MEMBERS:
             continue
         if chosen and not may_join(candidate, paths, txn_apps, size):
             continue
@@ -81,7 +82,7 @@ def choose_round(eligible: Sequence[Eligible]) -> tuple[Eligible, ...]:
     return tuple(chosen)
 
 
-def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> bytes:
+def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Candidate]) -> bytes:
     """Return the log bytes of a round of several appends: one commitInfo, then the members' actions in order."""
     info = {
         "commitInfo": {
@@ -92,7 +93,7 @@ def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> by
             "engineInfo": ENGINE_INFO,
             "springline": {
                 "round_id": round_id,
-                "members": [_named(one) for one in chosen],
+                "members": [_named(one.member) for one in chosen],
             },
         }
     }
@@ -102,11 +103,10 @@ def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Eligible]) -> by
     return b"\n".join(lines) + b"\n"
 
 
-def _named(one: Eligible) -> dict[str, str]:
+def _named(member: Member) -> dict[str, str]:
     """Return what the log says of a member: enough to write its marker anew."""
-    named = {"key": one.request.idempotency_key, "sha256": one.payload.sha256}
-    fingerprint = one.payload.request_fingerprint
-    return named if fingerprint is None else named | {"fingerprint": fingerprint}
+    named = {"key": member.key, "sha256": member.staged_payload_sha256}
+    return named if member.fingerprint is None else named | {"fingerprint": member.fingerprint}
 
 
 def reservation(
@@ -132,6 +132,19 @@ def reservation(
         mode=members[0].mode,
         staged_payload_sha256=payload_sha256,
         members=tuple(members),
+    )
+
+
+def reservation_of_one(version: int, member: Member, now_ms: int) -> Inflight:
+    """Return the reservation of `version` for one member, whose own staged bytes are the log's."""
+    return reservation(
+        commit_id=member.key,
+        version=version,
+        staged_path=member.staged_path,
+        staged_version=member.staged_version,
+        payload_sha256=member.staged_payload_sha256,
+        now_ms=now_ms,
+        members=(member,),
     )
 
 

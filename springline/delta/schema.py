@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 
-from springline.delta.bounds import MAX_NAME
-from springline.delta.shown import shortened, shown
+from springline.delta.limits import MAX_NAME, shortened, shown
 from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused, refused
 

@@ -7,21 +7,18 @@ for a text is such a name, though it looks like a UUIDv7.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 
 from springline.delta.coordinator import Coordinator
-from springline.delta.keys import key_has_time
+from springline.keys import key_has_time
+from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
 """Nothing younger is ever removed: a client may still be about to commit it."""
 
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
-
-class Verdict(StrEnum):
+class StagedVerdict(StrEnum):
     """What becomes of a staged payload, and why it is kept."""
 
     REMOVE = "remove"
@@ -34,11 +31,8 @@ class Verdict(StrEnum):
 
 def staged_at_ms(name: str) -> int | None:
     """Return when a payload was staged, in milliseconds since 1970, from its name without `.json`; None if unknown."""
-    if _ULID.fullmatch(name):
-        value = 0
-        for character in name[:10]:
-            value = value * 32 + _CROCKFORD.index(character)
-        return value
+    if is_canonical_ulid(name):
+        return ulid_time_ms(name)
     if key_has_time(name):
         return int(name[:8] + name[9:13], 16)
     return None
@@ -58,7 +52,7 @@ def judge_staged(
     now_ms: int,
     *,
     min_age_ms: int = MIN_AGE_MS,
-) -> dict[str, Verdict]:
+) -> dict[str, StagedVerdict]:
     """Judge staged payloads, given as (scope-relative path, name), by the table's coordinator and their age.
 
     `coordinator` is None for a table that has none. `min_age_ms` can lengthen the age, not shorten it: raises
@@ -67,15 +61,15 @@ def judge_staged(
     if min_age_ms < MIN_AGE_MS:
         raise ValueError(f"min_age_ms is {min_age_ms}; nothing younger than {MIN_AGE_MS} ms may be removed")
     named = named_by(coordinator)
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, StagedVerdict] = {}
     for path, name in payloads:
         born = staged_at_ms(name)
         if path in named:
-            verdicts[path] = Verdict.NAMED
+            verdicts[path] = StagedVerdict.NAMED
         elif born is None:
-            verdicts[path] = Verdict.AGELESS
+            verdicts[path] = StagedVerdict.AGELESS
         elif now_ms - born < min_age_ms:
-            verdicts[path] = Verdict.YOUNG
+            verdicts[path] = StagedVerdict.YOUNG
         else:
-            verdicts[path] = Verdict.REMOVE
+            verdicts[path] = StagedVerdict.REMOVE
     return verdicts

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from springline.delta.bounds import MAX_JSON_DEPTH, MAX_JSON_ELEMENTS
+from springline.delta.limits import MAX_JSON_DEPTH, MAX_JSON_ELEMENTS
 
 
 class BadJson(ValueError):

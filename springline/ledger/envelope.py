@@ -1,11 +1,12 @@
-"""Events as they stand in the ledger: the envelope, and reading it from the bytes of an object.
+"""Events as they stand in the ledger: the envelope, read from the bytes of an object, and composed to them.
 
-See docs/formats.md#envelope, docs/formats.md#reading-events.
+See docs/formats.md#envelope, docs/formats.md#reading-events, docs/formats.md#canonical-json.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import DecodeError, Struct, inspect
@@ -13,11 +14,15 @@ from msgspec.json import Decoder, Encoder
 
 from springline.ledger import events as e
 from springline.ledger.json_text import read_json
-from springline.ledger.shapes import Mode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
-from springline.ledger.timestamps import parse_timestamp
+from springline.ledger.nested import TIMESTAMP_MARK, U32, Timestamp
+from springline.ledger.shapes import ReadingMode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
+from springline.ledger.timestamps import format_ms, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1
-_READING: Final = Mode()
+_READING: Final = ReadingMode()
+
+Check = Callable[[Any], object]
+"""Raises `ValueError` for a value that may not be."""
 
 
 class MalformedEvent(ValueError):
@@ -40,11 +45,11 @@ class Event(Struct, omit_defaults=True, gc=False, kw_only=True):
     data: e.Payload | None
     event_id: str
     event_type: str
-    event_version: e.U32
+    event_version: U32
     idempotency_key: str
     source: str
     tenant_id: str
-    timestamp: e.Timestamp
+    timestamp: Timestamp
     timestamp_ns: int = 0
     workspace_id: str
 
@@ -93,58 +98,54 @@ def _parse_exactly(body: bytes) -> Event:
     return Event(**fields, data=payload, timestamp_ns=parse_timestamp(fields["timestamp"]))
 
 
-def _check_heartbeat(data: e.TaskHeartbeat) -> None:
-    if data.heartbeat_at is not None:
-        parse_timestamp(data.heartbeat_at)
+def _check_of(kind: inspect.Type) -> Check | None:
+    """Return what of a type's values decoding does not check: instants, and integers of 64 bits; None for nothing."""
+    if isinstance(kind, inspect.Metadata):
+        return parse_timestamp if kind.extra == TIMESTAMP_MARK else _check_of(kind.type)
+    if isinstance(kind, inspect.IntType):
+        return _check_u64 if kind.le is None else None
+    if isinstance(kind, inspect.StructType):
+        return _check_of_struct(kind)
+    if isinstance(kind, inspect.UnionType):
+        checks = [_check_of(one) for one in kind.types if not isinstance(one, inspect.NoneType)]
+        if len(checks) == 1:
+            return checks[0]
+    elif isinstance(kind, inspect.ListType):
+        checks = [_check_of(kind.item_type)]
+    elif isinstance(kind, inspect.DictType):
+        checks = [_check_of(kind.key_type), _check_of(kind.value_type)]
+    else:
+        return None
+    if any(check is not None for check in checks):
+        raise TypeError(f"instants and integers of 64 bits are not checked in {kind}: put them into a struct")
+    return None
 
 
-def _check_output(data: e.TaskFinished | e.TaskCompletionRecorded) -> None:
-    output, metrics = data.output, data.metrics
-    if output is not None:
-        _check_u64(output.row_count, output.byte_size)
-        if output.published_at is not None:
-            parse_timestamp(output.published_at)
-    if metrics is not None:
-        _check_u64(metrics.cpu_time_ms, metrics.peak_memory_bytes, metrics.io_read_bytes, metrics.io_write_bytes)
+def _check_of_struct(kind: inspect.StructType) -> Check | None:
+    checks = [(attrgetter(one.name), check) for one in kind.fields if (check := _check_of(one.type)) is not None]
+    if not checks:
+        return None
+
+    def check_fields(value: Any) -> None:
+        for get, check in checks:
+            item = get(value)
+            if item is not None:
+                check(item)
+
+    return check_fields
 
 
-def _check_completion(data: e.TaskCompletionRecorded) -> None:
-    _check_output(data)
-    if data.output_visibility is not None and data.output_visibility.published_at is not None:
-        parse_timestamp(data.output_visibility.published_at)
-
-
-def _check_visibility(data: e.TaskOutputVisibilityChanged) -> None:
-    if data.published_at is not None:
-        parse_timestamp(data.published_at)
-
-
-def _check_timer(data: e.TimerRequested) -> None:
-    parse_timestamp(data.fire_at)
-
-
-def _check_tick(data: e.ScheduleTicked) -> None:
-    parse_timestamp(data.scheduled_for)
+def _check_u64(number: int) -> None:
+    if number > _MAX_U64:
+        raise ValueError(f"{number} does not fit 64 bits")
 
 
 def _check_no_data(data: None) -> None:
     raise ValueError("data is null")
 
 
-def _check_u64(*numbers: int | None) -> None:
-    for number in numbers:
-        if number is not None and number > _MAX_U64:
-            raise ValueError(f"{number} does not fit 64 bits")
-
-
-_CHECKS: Final[dict[type, Callable[[Any], None]]] = {
-    type(None): _check_no_data,
-    e.TaskHeartbeat: _check_heartbeat,
-    e.TaskFinished: _check_output,
-    e.TaskCompletionRecorded: _check_completion,
-    e.TaskOutputVisibilityChanged: _check_visibility,
-    e.TimerRequested: _check_timer,
-    e.ScheduleTicked: _check_tick,
+_CHECKS: Final[dict[type, Check]] = {type(None): _check_no_data} | {
+    kind: check for kind in e.EVENT_TYPES if (check := _check_of(inspect.type_info(kind))) is not None
 }
 """What decoding does not check, by payload."""
 
@@ -160,3 +161,74 @@ def _envelope_type() -> inspect.StructType:
 
 _read_envelope = struct_reader(_envelope_type(), build=dict)
 _read_payload = reader_of(inspect.type_info(e.Payload))
+
+EVENT_VERSION: Final = 1
+
+_WRITING: Final = ReadingMode(strict=True, rewrite=True)
+_encode = Encoder(order="sorted").encode
+
+
+class InvalidPayload(ValueError):
+    """Data that is no payload. `path` names the field (`tasks[0].key`, empty for the whole), `problem` says why."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+
+
+def payload_from(data: dict[str, Any]) -> e.Payload:
+    """Return the payload in `data`, an object with its `type`, for writing; raises `InvalidPayload`.
+
+    Stricter than reading: an unknown type or field is refused, because a writer means every field. Timestamps are
+    brought into their written form.
+    """
+    try:
+        payload: e.Payload = _read_payload(data, "", _WRITING)
+    except ShapeError as error:
+        raise InvalidPayload(error.path, error.problem) from None
+    return payload
+
+
+def compose_event(
+    payload: e.Payload,
+    *,
+    event_id: str,
+    timestamp_ms: int,
+    tenant: str,
+    workspace: str,
+    idempotency_key: str | None = None,
+    causation_id: str | None = None,
+) -> bytes:
+    """Return the canonical bytes of an event.
+
+    Args:
+        payload: as `payload_from` makes it, or code.
+        event_id: its id, a canonical ULID.
+        timestamp_ms: the producer's time, in milliseconds since 1970 UTC.
+        tenant: the tenant's id.
+        workspace: the workspace's id.
+        idempotency_key: in place of the key that follows from the payload.
+        causation_id: the id of the event that caused this one, if any.
+
+    Raises `InvalidPayload` if the result could not be read back: such an event would stop every fold to come.
+    """
+    try:
+        event = Event(
+            causation_id=causation_id,
+            correlation_id=e.correlation_of(payload),
+            data=payload,
+            event_id=event_id,
+            event_type=type(payload).__name__,
+            event_version=EVENT_VERSION,
+            idempotency_key=e.derived_key(payload) if idempotency_key is None else idempotency_key,
+            source=f"arco-flow/{tenant}/{workspace}",
+            tenant_id=tenant,
+            timestamp=format_ms(timestamp_ms),
+            workspace_id=workspace,
+        )
+        body = _encode(event)
+        parse_event(body)
+    except ValueError as error:
+        raise InvalidPayload("", f"cannot be written: {error}") from None
+    return body

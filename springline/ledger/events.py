@@ -1,4 +1,4 @@
-"""The 20 event types of the orchestration ledger and their nested shapes (docs/events.md#event-types).
+"""The event types of the orchestration ledger: their payloads, and a row for each (docs/events.md#event-types).
 
 Each payload is a struct tagged by `type` with its snake_case name; the envelope is in `springline.ledger.envelope`.
 Decoding a struct checks types, ranges and inner enums, and passes over fields it does not know
@@ -6,268 +6,47 @@ Decoding a struct checks types, ranges and inner enums, and passes over fields i
 
 Presence when writing (E notation): an optional field that is None is left out; `labels` and `run_requests` are left
 out when empty; the other defaults (`worker_queue`, the numbers of a task definition) are written always.
+
+A new type is a class here, in `Payload` and in `EVENT_TYPES`; a row of `HANDLERS` in the fold's module of its subject;
+and one of `RULES` in admission's. Whoever forgets one cannot import the table that lacks it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from msgspec import Meta, Struct, field
-
-U8 = Annotated[int, Meta(ge=0, le=255)]
-U32 = Annotated[int, Meta(ge=0, le=4_294_967_295)]
-I64 = Annotated[int, Meta(ge=-9_223_372_036_854_775_808, le=9_223_372_036_854_775_807)]
-U64 = Annotated[int, Meta(ge=0)]
-"""Up to 2**64 - 1. msgspec has no bound that wide: `springline.ledger.envelope` checks it."""
-
-TIMESTAMP_MARK = {"form": "timestamp"}
-Timestamp = Annotated[str, Meta(extra=TIMESTAMP_MARK)]
-"""RFC 3339 text as it stands in the event; `springline.ledger.timestamps` turns it into nanoseconds."""
-
-TaskOutcome = Literal["succeeded", "failed", "skipped", "cancelled"]
-Visibility = Literal["pending", "visible", "failed"]
-TimerType = Literal["retry", "heartbeat_check", "cron", "sla_check"]
-BackfillState = Literal["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
-OutputVisibility = Literal["PENDING", "VISIBLE", "FAILED"]
-ErrorCategory = Literal["USER_CODE", "DATA_QUALITY", "INFRASTRUCTURE", "CONFIGURATION", "TIMEOUT", "CANCELLED"]
-
-DEFAULT_QUEUE = "default-queue"
-DEFAULT_MAX_ATTEMPTS = 3
-DEFAULT_HEARTBEAT_TIMEOUT_SEC = 300
-
-
-class _Shape(Struct, omit_defaults=True, gc=False):
-    """A nested object."""
-
-
-# What started a run.
-
-
-class CronTrigger(_Shape, tag_field="type", tag="cron"):
-    """A schedule's tick started the run."""
-
-    schedule_id: str
-
-
-class ManualTrigger(_Shape, tag_field="type", tag="manual"):
-    """A user started the run."""
-
-    user_id: str
-
-
-class MaterializationTrigger(_Shape, tag_field="type", tag="materialization"):
-    """A materialization upstream started the run."""
-
-    upstream_materialization_id: str
-
-
-class WebhookTrigger(_Shape, tag_field="type", tag="webhook"):
-    """A webhook started the run."""
-
-    webhook_id: str
-
-
-class SensorTrigger(_Shape, tag_field="type", tag="sensor"):
-    """A sensor started the run."""
-
-    sensor_id: str
-    cursor: str
-
-
-Trigger = CronTrigger | ManualTrigger | MaterializationTrigger | WebhookTrigger | SensorTrigger
-
-
-class TaskDefinition(_Shape):
-    """One task of a plan."""
-
-    key: str
-    depends_on: list[str]
-    asset_key: str | None = None
-    partition_key: str | None = None
-    max_attempts: U32 = field(default_factory=lambda: DEFAULT_MAX_ATTEMPTS)
-    heartbeat_timeout_sec: U32 = field(default_factory=lambda: DEFAULT_HEARTBEAT_TIMEOUT_SEC)
-    requires_visible_output: bool = field(default_factory=lambda: False)
-
-
-class TaskOutput(_Shape, rename="camel"):
-    """What a task produced."""
-
-    materialization_id: str | None = None
-    row_count: U64 | None = None
-    byte_size: U64 | None = None
-    output_path: str | None = None
-    delta_table: str | None = None
-    delta_version: I64 | None = None
-    delta_partition: str | None = None
-    output_visibility_state: OutputVisibility | None = None
-    published_at: Timestamp | None = None
-    publish_error: str | None = None
-
-
-class TaskError(_Shape, rename="camel"):
-    """Why a task failed."""
-
-    category: ErrorCategory
-    message: str
-    stack_trace: str | None = None
-    retryable: bool | None = None
-
-    @property
-    def is_retryable(self) -> bool:
-        """Return whether another attempt makes sense: as said, else by category (docs/events.md#nested-shapes)."""
-        if self.retryable is not None:
-            return self.retryable
-        return self.category in ("USER_CODE", "INFRASTRUCTURE", "TIMEOUT")
-
-
-class TaskMetrics(_Shape, rename="camel"):
-    """What a task used."""
-
-    cpu_time_ms: U64 | None = None
-    peak_memory_bytes: U64 | None = None
-    io_read_bytes: U64 | None = None
-    io_write_bytes: U64 | None = None
-
-
-class CompletionVisibility(_Shape):
-    """Visibility of an output as recorded with its completion."""
-
-    visibility_state: Visibility
-    published_at: Timestamp | None = None
-    publish_error: str | None = None
-
-
-# States of a tick.
-
-
-class TickTriggered(_Shape, tag_field="status", tag="triggered"):
-    """The tick asked for a run."""
-
-
-class TickSkipped(_Shape, tag_field="status", tag="skipped"):
-    """The tick asked for no run."""
-
-    reason: str
-
-
-class TickFailed(_Shape, tag_field="status", tag="failed"):
-    """The tick could not be evaluated."""
-
-    error: str
-
-
-TickStatus = TickTriggered | TickSkipped | TickFailed
-
-
-# Sensors.
-
-
-class PushSource(_Shape, tag_field="source", tag="push"):
-    """A message woke the sensor."""
-
-    message_id: str
-
-
-class PollSource(_Shape, tag_field="source", tag="poll"):
-    """The clock woke the sensor."""
-
-    poll_epoch: I64
-
-
-TriggerSource = PushSource | PollSource
-
-
-class EvalTriggered(_Shape, tag_field="status", tag="triggered"):
-    """The evaluation asked for runs."""
-
-
-class EvalNoNewData(_Shape, tag_field="status", tag="no_new_data"):
-    """The evaluation found nothing new."""
-
-
-class EvalError(_Shape, tag_field="status", tag="error"):
-    """The evaluation failed."""
-
-    message: str
-
-
-class EvalSkippedStaleCursor(_Shape, tag_field="status", tag="skipped_stale_cursor"):
-    """The evaluation was made on an older state of the sensor."""
-
-
-EvalStatus = EvalTriggered | EvalNoNewData | EvalError | EvalSkippedStaleCursor
-
-
-class RunRequest(_Shape):
-    """A run that an evaluation asks for."""
-
-    run_key: str
-    request_fingerprint: str
-    asset_selection: list[str]
-    partition_selection: list[str] | None = None
-    code_version: str | None = None
-
-
-# Who asked for a run.
-
-
-class ScheduleRef(_Shape, tag_field="type", tag="schedule"):
-    """A tick of a schedule."""
-
-    schedule_id: str
-    tick_id: str
-
-
-class SensorRef(_Shape, tag_field="type", tag="sensor"):
-    """An evaluation of a sensor."""
-
-    sensor_id: str
-    eval_id: str
-
-
-class BackfillRef(_Shape, tag_field="type", tag="backfill"):
-    """A chunk of a backfill."""
-
-    backfill_id: str
-    chunk_id: str
-
-
-class ManualRef(_Shape, tag_field="type", tag="manual"):
-    """A user's request."""
-
-    user_id: str
-    request_id: str
-
-
-TriggerSourceRef = ScheduleRef | SensorRef | BackfillRef | ManualRef
-
-
-# What a backfill covers.
-
-
-class RangeSelector(_Shape, tag_field="type", tag="range"):
-    """Partitions from `start` to `end`, both inclusive."""
-
-    start: str
-    end: str
-
-
-class ExplicitSelector(_Shape, tag_field="type", tag="explicit"):
-    """The partitions named."""
-
-    partition_keys: list[str]
-
-
-class FilterSelector(_Shape, tag_field="type", tag="filter"):
-    """The partitions whose dimensions match."""
-
-    filters: dict[str, str]
-
-
-PartitionSelector = RangeSelector | ExplicitSelector | FilterSelector
-
-
-# The payloads.
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Generic, Protocol, TypeVar, get_args
+
+from msgspec import Struct, field
+
+from springline.ledger.identifiers import sha256_hex
+from springline.ledger.nested import (
+    DEFAULT_QUEUE,
+    U8,
+    U32,
+    BackfillState,
+    CompletionVisibility,
+    EvalStatus,
+    Id,
+    PartitionSelector,
+    PushSource,
+    RunRequest,
+    TaskDefinition,
+    TaskError,
+    TaskMetrics,
+    TaskOutcome,
+    TaskOutput,
+    Text,
+    TickStatus,
+    TimerType,
+    Timestamp,
+    Trigger,
+    TriggerSource,
+    TriggerSourceRef,
+    Visibility,
+)
+from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 
 
 class _Payload(Struct, omit_defaults=True, gc=False, tag_field="type"):
@@ -277,104 +56,92 @@ class _Payload(Struct, omit_defaults=True, gc=False, tag_field="type"):
 class RunTriggered(_Payload, tag="run_triggered"):
     """A run exists."""
 
-    run_id: str
-    plan_id: str
+    run_id: Id
+    plan_id: Id
     trigger: Trigger
-    root_assets: list[str]
-    run_key: str | None = None
+    root_assets: list[Text]
+    run_key: Id | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    code_version: str | None = None
+    code_version: Text | None = None
 
 
 class PlanCreated(_Payload, tag="plan_created"):
     """A run's tasks are known."""
 
-    run_id: str
-    plan_id: str
+    run_id: Id
+    plan_id: Id
     tasks: list[TaskDefinition]
 
 
 class RunCancelRequested(_Payload, tag="run_cancel_requested"):
     """A run is to be cancelled."""
 
-    run_id: str
-    requested_by: str
+    run_id: Id
+    requested_by: Text
     reason: str | None = None
 
 
 class TaskStarted(_Payload, tag="task_started"):
     """An attempt of a task runs."""
 
-    run_id: str
-    task_key: str
+    run_id: Id
+    task_key: Id
     attempt: U32
-    attempt_id: str
-    worker_id: str
+    attempt_id: Id
+    worker_id: Text
 
 
 class TaskHeartbeat(_Payload, tag="task_heartbeat"):
     """An attempt is alive."""
 
-    run_id: str
-    task_key: str
+    run_id: Id
+    task_key: Id
     attempt: U32
-    attempt_id: str
-    worker_id: str
+    attempt_id: Id
+    worker_id: Text
     heartbeat_at: Timestamp | None = None
     progress_pct: U8 | None = None
     message: str | None = None
 
 
-class TaskFinished(_Payload, tag="task_finished"):
+class TaskEnd(_Payload):
+    """What both events say that end an attempt."""
+
+    run_id: Id
+    task_key: Id
+    attempt: U32
+    attempt_id: Id
+    worker_id: Text
+    outcome: TaskOutcome
+    materialization_id: Text | None = None
+    error_message: str | None = None
+    output: TaskOutput | None = None
+    error: TaskError | None = None
+    metrics: TaskMetrics | None = None
+    cancelled_during_phase: str | None = None
+    partial_progress_json: str | None = None
+    asset_key: Id | None = None
+    partition_key: Text | None = None
+    code_version: Text | None = None
+
+
+class TaskFinished(TaskEnd, tag="task_finished"):
     """An attempt has ended."""
 
-    run_id: str
-    task_key: str
-    attempt: U32
-    attempt_id: str
-    worker_id: str
-    outcome: TaskOutcome
-    materialization_id: str | None = None
-    error_message: str | None = None
-    output: TaskOutput | None = None
-    error: TaskError | None = None
-    metrics: TaskMetrics | None = None
-    cancelled_during_phase: str | None = None
-    partial_progress_json: str | None = None
-    asset_key: str | None = None
-    partition_key: str | None = None
-    code_version: str | None = None
 
-
-class TaskCompletionRecorded(_Payload, tag="task_completion_recorded"):
+class TaskCompletionRecorded(TaskEnd, tag="task_completion_recorded"):
     """An attempt has ended, and what is known of its output's visibility."""
 
-    run_id: str
-    task_key: str
-    attempt: U32
-    attempt_id: str
-    worker_id: str
-    outcome: TaskOutcome
-    materialization_id: str | None = None
-    error_message: str | None = None
-    output: TaskOutput | None = None
-    error: TaskError | None = None
-    metrics: TaskMetrics | None = None
-    cancelled_during_phase: str | None = None
-    partial_progress_json: str | None = None
-    asset_key: str | None = None
-    partition_key: str | None = None
-    code_version: str | None = None
     output_visibility: CompletionVisibility | None = None
 
 
 class TaskOutputVisibilityChanged(_Payload, tag="task_output_visibility_changed"):
     """The output of a succeeded attempt became visible, or never will."""
 
-    run_id: str
-    task_key: str
+    run_id: Id
+    task_key: Id
     attempt: U32
-    attempt_id: str
+    attempt_id: Id
     visibility_state: Visibility
     published_at: Timestamp | None = None
     publish_error: str | None = None
@@ -383,87 +150,87 @@ class TaskOutputVisibilityChanged(_Payload, tag="task_output_visibility_changed"
 class DispatchRequested(_Payload, tag="dispatch_requested"):
     """An attempt is to be sent to a worker."""
 
-    run_id: str
-    task_key: str
+    run_id: Id
+    task_key: Id
     attempt: U32
-    attempt_id: str
-    dispatch_id: str
-    worker_queue: str = field(default_factory=lambda: DEFAULT_QUEUE)
+    attempt_id: Id
+    dispatch_id: Id
+    worker_queue: Text = field(default_factory=lambda: DEFAULT_QUEUE)
 
 
 class DispatchEnqueued(_Payload, tag="dispatch_enqueued"):
     """An attempt was sent to a worker."""
 
-    dispatch_id: str
-    cloud_task_id: str
-    run_id: str | None = None
-    task_key: str | None = None
+    dispatch_id: Id
+    cloud_task_id: Text
+    run_id: Id | None = None
+    task_key: Id | None = None
     attempt: U32 | None = None
 
 
 class TimerRequested(_Payload, tag="timer_requested"):
     """A timer is to fire."""
 
-    timer_id: str
+    timer_id: Id
     timer_type: TimerType
     fire_at: Timestamp
-    run_id: str | None = None
-    task_key: str | None = None
+    run_id: Id | None = None
+    task_key: Id | None = None
     attempt: U32 | None = None
 
 
 class TimerEnqueued(_Payload, tag="timer_enqueued"):
     """A timer is set."""
 
-    timer_id: str
-    cloud_task_id: str
-    run_id: str | None = None
-    task_key: str | None = None
+    timer_id: Id
+    cloud_task_id: Text
+    run_id: Id | None = None
+    task_key: Id | None = None
     attempt: U32 | None = None
 
 
 class TimerFired(_Payload, tag="timer_fired"):
     """A timer has fired."""
 
-    timer_id: str
+    timer_id: Id
     timer_type: TimerType
-    run_id: str | None = None
-    task_key: str | None = None
+    run_id: Id | None = None
+    task_key: Id | None = None
     attempt: U32 | None = None
 
 
 class ScheduleDefinitionUpserted(_Payload, tag="schedule_definition_upserted"):
     """A schedule is defined, or defined anew."""
 
-    schedule_id: str
-    cron_expression: str
-    timezone: str
+    schedule_id: Id
+    cron_expression: Text
+    timezone: Text
     catchup_window_minutes: U32
     max_catchup_ticks: U32
-    asset_selection: list[str]
+    asset_selection: list[Text]
     enabled: bool
-    code_version: str | None = None
+    code_version: Text | None = None
 
 
 class ScheduleTicked(_Payload, tag="schedule_ticked"):
     """A schedule's instant was decided on."""
 
-    schedule_id: str
-    tick_id: str
-    definition_version: str
+    schedule_id: Id
+    tick_id: Id
+    definition_version: Text
     scheduled_for: Timestamp
-    asset_selection: list[str]
+    asset_selection: list[Text]
     status: TickStatus
-    partition_selection: list[str] | None = None
-    run_key: str | None = None
-    request_fingerprint: str | None = None
+    partition_selection: list[Text] | None = None
+    run_key: Id | None = None
+    request_fingerprint: Text | None = None
 
 
 class SensorEvaluated(_Payload, tag="sensor_evaluated"):
     """A sensor was evaluated."""
 
-    sensor_id: str
-    eval_id: str
+    sensor_id: Id
+    eval_id: Id
     trigger_source: TriggerSource
     status: EvalStatus
     cursor_before: str | None = None
@@ -475,48 +242,48 @@ class SensorEvaluated(_Payload, tag="sensor_evaluated"):
 class RunRequested(_Payload, tag="run_requested"):
     """A run is asked for under a key."""
 
-    run_key: str
-    request_fingerprint: str
-    asset_selection: list[str]
+    run_key: Id
+    request_fingerprint: Text
+    asset_selection: list[Text]
     trigger_source_ref: TriggerSourceRef
-    partition_selection: list[str] | None = None
+    partition_selection: list[Text] | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    code_version: str | None = None
+    code_version: Text | None = None
 
 
 class BackfillCreated(_Payload, tag="backfill_created"):
     """A backfill exists."""
 
-    backfill_id: str
-    client_request_id: str
-    asset_selection: list[str]
+    backfill_id: Id
+    client_request_id: Id
+    asset_selection: list[Text]
     partition_selector: PartitionSelector
     total_partitions: U32
     chunk_size: U32
     max_concurrent_runs: U32
-    code_version: str | None = None
-    parent_backfill_id: str | None = None
+    code_version: Text | None = None
+    parent_backfill_id: Id | None = None
 
 
 class BackfillChunkPlanned(_Payload, tag="backfill_chunk_planned"):
     """A chunk of a backfill is planned."""
 
-    backfill_id: str
-    chunk_id: str
+    backfill_id: Id
+    chunk_id: Id
     chunk_index: U32
-    partition_keys: list[str]
-    run_key: str
-    request_fingerprint: str
+    partition_keys: list[Text]
+    run_key: Id
+    request_fingerprint: Text
 
 
 class BackfillStateChanged(_Payload, tag="backfill_state_changed"):
     """A backfill moved from one state to another."""
 
-    backfill_id: str
+    backfill_id: Id
     from_state: BackfillState
     to_state: BackfillState
     state_version: U32
-    changed_by: str | None = None
+    changed_by: Text | None = None
 
 
 Payload = (
@@ -541,30 +308,170 @@ Payload = (
     | BackfillChunkPlanned
     | BackfillStateChanged
 )
+"""Every type's payload. `EVENT_TYPES` has a row for each."""
 
-PAYLOAD_TYPES: dict[str, type[Struct]] = {
-    str(kind.__struct_config__.tag): kind
-    for kind in (
-        RunTriggered,
-        PlanCreated,
-        RunCancelRequested,
-        TaskStarted,
-        TaskHeartbeat,
-        TaskFinished,
-        TaskCompletionRecorded,
-        TaskOutputVisibilityChanged,
-        DispatchRequested,
-        DispatchEnqueued,
-        TimerRequested,
-        TimerEnqueued,
-        TimerFired,
-        ScheduleDefinitionUpserted,
-        ScheduleTicked,
-        SensorEvaluated,
-        RunRequested,
-        BackfillCreated,
-        BackfillChunkPlanned,
-        BackfillStateChanged,
+# What is known of each type.
+
+P = TypeVar("P", bound=_Payload)
+
+
+class Owner(Enum):
+    """To which run an event belongs; a rebuild folds it beside the other events of that run."""
+
+    RUN = "run"
+    """To that of its `run_id`, and it refreshes that run's catalog rows."""
+    DISPATCH = "dispatch"
+    """To that of its `run_id`, or else to the one that its `dispatch_id` names."""
+    TIMER = "timer"
+    """To the one that its `timer_id` names."""
+    NOBODY = "nobody"
+    """To none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventType(Generic[P]):
+    """One type of event, as far as the ledger goes.
+
+    What its events do is in `springline.projection.fold`, when they are admitted in `springline.control.admission`:
+    both have a row for each type as well.
+
+    Args:
+        payload: its class. `data.type` in the event is the class's tag, `event_type` in the envelope its name.
+        prefix: what idempotency keys begin with that follow from its payloads (docs/formats.md#event-keys).
+        key: what stands in such a key behind `prefix:`, given a payload.
+        owner: to which run its events belong (docs/protocol.md#rebuild).
+        key_names: of what the id is that stands first in `key`; a key that names another run than `owner` is odd.
+    """
+
+    payload: type[P]
+    prefix: str
+    key: Callable[[P], str]
+    owner: Owner
+    key_names: Owner
+
+    @property
+    def tag(self) -> str:
+        """What `data.type` says."""
+        return str(self.payload.__struct_config__.tag)
+
+
+def _attempt(data: TaskStarted | TaskHeartbeat | TaskEnd | TaskOutputVisibilityChanged) -> str:
+    return f"{data.run_id}:{data.task_key}:{data.attempt}"
+
+
+def _heartbeat(data: TaskHeartbeat) -> str:
+    beat = "" if data.heartbeat_at is None else f":{parse_timestamp(data.heartbeat_at) // NS_PER_MS}"
+    return f"{_attempt(data)}:{data.attempt_id}{beat}"
+
+
+def _definition(data: ScheduleDefinitionUpserted) -> str:
+    parts = (
+        data.cron_expression,
+        data.timezone,
+        str(data.catchup_window_minutes),
+        str(data.max_catchup_ticks),
+        "true" if data.enabled else "false",
+        ",".join(sorted(data.asset_selection)),
     )
+    return f"{data.schedule_id}:{sha256_hex('|'.join(parts))}"
+
+
+def _evaluation(data: SensorEvaluated) -> str:
+    source = data.trigger_source
+    if isinstance(source, PushSource):
+        return f"{data.sensor_id}:msg:{source.message_id}"
+    cursor = "none" if data.cursor_before is None else sha256_hex(data.cursor_before)
+    return f"{data.sensor_id}:poll:{source.poll_epoch}:{cursor}"
+
+
+_RUN, _DISPATCH, _TIMER, _NOBODY = Owner
+_ROWS: Final = (
+    EventType(RunTriggered, "run", lambda p: p.run_id if p.run_key is None else p.run_key, _RUN, _NOBODY),
+    EventType(PlanCreated, "plan", lambda p: p.run_id, _RUN, _RUN),
+    EventType(RunCancelRequested, "cancel_req", lambda p: p.run_id, _RUN, _RUN),
+    EventType(TaskStarted, "started", _attempt, _RUN, _RUN),
+    EventType(TaskHeartbeat, "heartbeat", _heartbeat, _RUN, _RUN),
+    EventType(TaskFinished, "finished", _attempt, _RUN, _RUN),
+    EventType(TaskCompletionRecorded, "finished", _attempt, _RUN, _RUN),
+    EventType(
+        TaskOutputVisibilityChanged, "output_visibility", lambda p: f"{_attempt(p)}:{p.visibility_state}", _RUN, _RUN
+    ),
+    EventType(DispatchRequested, "dispatch_req", lambda p: p.dispatch_id, _RUN, _DISPATCH),
+    EventType(DispatchEnqueued, "dispatch_ack", lambda p: p.dispatch_id, _DISPATCH, _DISPATCH),
+    EventType(TimerRequested, "timer_req", lambda p: p.timer_id, _TIMER, _TIMER),
+    EventType(TimerEnqueued, "timer_ack", lambda p: p.timer_id, _TIMER, _TIMER),
+    EventType(TimerFired, "timer_fired", lambda p: p.timer_id, _TIMER, _TIMER),
+    EventType(ScheduleDefinitionUpserted, "sched_def", _definition, _NOBODY, _NOBODY),
+    EventType(ScheduleTicked, "sched_tick", lambda p: p.tick_id, _NOBODY, _NOBODY),
+    EventType(SensorEvaluated, "sensor_eval", _evaluation, _NOBODY, _NOBODY),
+    EventType(RunRequested, "runreq", lambda p: f"{p.run_key}:{sha256_hex(p.request_fingerprint)}", _NOBODY, _NOBODY),
+    EventType(BackfillCreated, "backfill_create", lambda p: p.client_request_id, _NOBODY, _NOBODY),
+    EventType(BackfillChunkPlanned, "backfill_chunk", lambda p: f"{p.backfill_id}:{p.chunk_index}", _NOBODY, _NOBODY),
+    EventType(
+        BackfillStateChanged,
+        "backfill_state",
+        lambda p: f"{p.backfill_id}:{p.state_version}:{p.to_state}",
+        _NOBODY,
+        _NOBODY,
+    ),
+)
+
+
+class _HasPayload(Protocol):
+    @property
+    def payload(self) -> type[Any]: ...
+
+
+RowT = TypeVar("RowT", bound=_HasPayload)
+
+
+def by_payload(rows: Iterable[RowT]) -> dict[type, RowT]:
+    """Return rows of a table by payload class.
+
+    Raises `TypeError` unless the table has exactly one row for each event type: no table forgets one.
+    """
+    table: dict[type, RowT] = {}
+    for row in rows:
+        if table.setdefault(row.payload, row) is not row:
+            raise TypeError(f"{row.payload.__name__} has two rows, {table[row.payload]!r} and {row!r}: remove one")
+    types = set(get_args(Payload))
+    for kind in sorted(types ^ table.keys(), key=lambda kind: str(kind.__name__)):
+        problem = "is no type of `Payload`" if kind in table else "has no row: add one"
+        raise TypeError(f"{kind.__name__} {problem}; there are rows for {', '.join(one.__name__ for one in table)}")
+    return table
+
+
+EVENT_TYPES: Final[dict[type, EventType[Any]]] = by_payload(_ROWS)
+"""Every type of event, by the class of its payload."""
+
+PAYLOAD_TYPES: Final[dict[str, type[_Payload]]] = {row.tag: row.payload for row in EVENT_TYPES.values()}
+"""The class of a payload by its `data.type`."""
+
+KEY_PREFIXES: Final = frozenset(row.prefix for row in EVENT_TYPES.values())
+"""What keys begin with, before a colon, that follow from a payload."""
+
+_LEGACY_TYPES: Final = {
+    row.prefix: row.payload.__name__
+    for row in reversed(EVENT_TYPES.values())
+    if row.payload is not TaskOutputVisibilityChanged
 }
-"""`data.type` -> payload class; the class name is the `event_type` of the envelope."""
+
+
+def derived_key(payload: Payload) -> str:
+    """Return the idempotency key that a writer gives to an event with this payload."""
+    row = EVENT_TYPES[type(payload)]
+    return f"{row.prefix}:{row.key(payload)}"
+
+
+def correlation_of(payload: Payload) -> str | None:
+    """Return the correlation id of an event with this payload: its `run_id`, or None if it names none.
+
+    See docs/formats.md#correlation.
+    """
+    run_id: str | None = getattr(payload, "run_id", None)
+    return run_id
+
+
+def event_type_of_legacy_key(key: str) -> str:
+    """Guess the `event_type` from a key, for old rows that lack the column; `LegacyUnknown` if it says nothing."""
+    return _LEGACY_TYPES.get(key.split(":", 1)[0], "LegacyUnknown")

@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from springline.ledger.assets import canonical_asset_key
-from springline.ledger.canonical import canonical_json
-from springline.ledger.keys import sha256_hex
+from springline.ledger.identifiers import canonical_asset_key, sha256_hex
+from springline.ledger.json_text import canonical_json
 
 DEFAULT_MEMORY_BYTES: Final = 536_870_912
 DEFAULT_CPU_MILLICORES: Final = 1_000

@@ -1,6 +1,8 @@
-"""Ids that follow from other ids (docs/formats.md#identifiers). Parts are not escaped: two inputs can give one text.
+"""Ids that follow from other ids, and the one spelling of asset keys, partitions and timers.
 
-Epochs are whole seconds since 1970.
+Parts are not escaped: two inputs can give one text. Epochs are whole seconds since 1970.
+
+See docs/formats.md#identifiers, docs/formats.md#asset-keys, docs/formats.md#partition-text, docs/events.md#fold-timers.
 """
 
 from __future__ import annotations
@@ -8,6 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Final
 
 _CALLBACK_PREFIX: Final = "ct1_"
@@ -105,5 +111,126 @@ def run_key_conflict_id(run_key: str, event_id: str) -> str:
     return f"conflict:{run_key}:{event_id}"
 
 
+def sha256_hex(text: str) -> str:
+    """Return the SHA-256 of the UTF-8 bytes of `text` as 64 lower-case hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _base32(data: bytes) -> str:
     return base64.b32encode(data)[:26].decode().lower()
+
+
+_SEGMENT = r"[a-z][a-z0-9_]*"
+_NAMESPACE = re.compile(_SEGMENT)
+_NAME = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+
+
+def canonical_asset_key(text: str) -> str:
+    """Return `namespace.name` of an asset key written like that or as `namespace/name`; raises `ValueError`.
+
+    Namespace and the dot-separated parts of the name are lower-case letters, digits and `_`, and begin with a letter.
+    """
+    if not text.strip():
+        raise ValueError("the asset key is empty: give namespace.name")
+    if re.search(r"\s", text):
+        raise ValueError(f"asset key {text!r} holds white space: remove it")
+    namespace, separator, name = text.partition("/" if "/" in text else ".")
+    if not separator:
+        raise ValueError(f"asset key {text!r} has no namespace: give namespace.name")
+    if not namespace or not name:
+        raise ValueError(f"asset key {text!r} has an empty namespace or name: give namespace.name")
+    for part, value, pattern in (("namespace", namespace, _NAMESPACE), ("name", name, _NAME)):
+        if not pattern.fullmatch(value):
+            raise ValueError(f"asset key {text!r} has the {part} {value!r}: begin with a-z, go on with a-z, 0-9 and _")
+    return f"{namespace}.{name}"
+
+
+def canonical_partition(dimensions: Mapping[str, str | int | bool | date | datetime | None]) -> str:
+    """Return the canonical text of a partition: `name=value` sorted by name and joined by commas.
+
+    A value carries its type: `d:` date, `t:` instant (in UTC, with six digits), `i:` integer, `b:` boolean, `n:` none,
+    `s:` the URL-safe base64 of a string. Raises `ValueError` for an instant without a zone, and for other types.
+    """
+    return ",".join(f"{name}={_value(name, dimensions[name])}" for name in sorted(dimensions))
+
+
+def _value(name: str, value: str | int | bool | date | datetime | None) -> str:
+    if value is None:
+        return "n:null"
+    if isinstance(value, bool):
+        return "b:true" if value else "b:false"
+    if isinstance(value, int):
+        return f"i:{value}"
+    if isinstance(value, str):
+        return f"s:{base64.urlsafe_b64encode(value.encode()).rstrip(b'=').decode()}"
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"dimension {name} is an instant without a zone: give one in UTC")
+        return f"t:{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    if isinstance(value, date):
+        return f"d:{value.isoformat()}"
+    raise ValueError(f"dimension {name} is a {type(value).__name__}: give a string, integer, boolean, date or instant")
+
+
+_TYPES: Final = {"retry": "RETRY", "heartbeat": "HEARTBEAT_CHECK", "cron": "CRON", "sla": "SLA_CHECK"}
+_SIGNED = re.compile(r"[+-]?[0-9]+")
+_UNSIGNED = re.compile(r"\+?[0-9]+")
+_MAX_U32: Final = 2**32 - 1
+_MIN_I64: Final = -(2**63)
+_MAX_I64: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TimerName:
+    """What a timer id says: its type as tables spell it, the second it fires, and the attempt it belongs to."""
+
+    timer_type: str
+    fire_epoch: int
+    run_id: str | None = None
+    task_key: str | None = None
+    attempt: int | None = None
+
+
+def retry_timer_id(run_id: str, task_key: str, attempt: int, epoch: int) -> str:
+    """Return the id of the timer that ends the wait before an attempt is repeated."""
+    return f"timer:retry:{run_id}:{task_key}:{attempt}:{epoch}"
+
+
+def heartbeat_timer_id(run_id: str, task_key: str, attempt: int, epoch: int) -> str:
+    """Return the id of the timer that looks whether an attempt is still alive."""
+    return f"timer:heartbeat:{run_id}:{task_key}:{attempt}:{epoch}"
+
+
+def cron_timer_id(schedule_id: str, epoch: int) -> str:
+    """Return the id of a schedule's timer."""
+    return f"timer:cron:{schedule_id}:{epoch}"
+
+
+def parse_timer_id(timer_id: str) -> TimerName | None:
+    """Return what a timer id says, or None if it says nothing.
+
+    As the reference reads it: the last part is the second, parts three to five are run, task and attempt, and parts
+    between are passed over. A colon inside a run id or task key therefore shifts the parts and mostly spoils the id.
+    """
+    parts = timer_id.split(":")
+    timer_type = _TYPES.get(parts[1]) if len(parts) > 1 else None
+    if parts[0] != "timer" or timer_type is None or not _SIGNED.fullmatch(parts[-1]):
+        return None
+    epoch = _number(parts[-1], _MIN_I64, _MAX_I64)
+    if epoch is None:
+        return None
+    if timer_type == "CRON":
+        return TimerName(timer_type, epoch)
+    if len(parts) < 5 or not _UNSIGNED.fullmatch(parts[4]):
+        return None
+    attempt = _number(parts[4], 0, _MAX_U32)
+    return None if attempt is None else TimerName(timer_type, epoch, parts[2], parts[3], attempt)
+
+
+def _number(text: str, least: int, most: int) -> int | None:
+    sign = text[0] if text[0] in "+-" else ""
+    digits = text.removeprefix(sign).lstrip("0") or "0"
+    if len(digits) > 19:
+        return None
+    number = int(f"{sign}{digits}")
+    return number if least <= number <= most else None

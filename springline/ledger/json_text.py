@@ -1,9 +1,14 @@
-"""JSON texts read without losing anything: repeated keys stay visible, and an integer is told from other numbers."""
+"""JSON as text: read without losing anything, and written canonically, one text per value.
+
+Reading keeps repeated keys visible and tells an integer from other numbers. See docs/formats.md#canonical-json.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final
+
+import orjson
 
 MAX_DEPTH: Final = 128
 """Arrays and objects inside each other: a bound of our own, so that no verdict depends on how deep the stack is."""
@@ -87,3 +92,36 @@ def _check_depth(text: str) -> None:
                 raise ValueError(f"more than {MAX_DEPTH} arrays and objects inside each other")
         elif character in "]}":
             depth -= 1
+
+
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the canonical JSON of a value made of dicts, lists, tuples, strings, integers, booleans and None.
+
+    Keys are sorted by their UTF-8 bytes, there is no white space, and characters beyond ASCII stand as they are.
+    Raises `ValueError` for floats (whole ones too), integers outside -2**63 to 2**64 - 1, half surrogate pairs, keys
+    that are no strings, and values of other types.
+    """
+    if type(value) not in _PLAIN:
+        _check(value)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise ValueError(f"no canonical JSON: {error}") from None
+
+
+def _check(value: Any) -> None:
+    kind = type(value)
+    if kind is dict:
+        items = value.values()
+    elif kind is list or kind is tuple:
+        items = value
+    elif kind is float:
+        raise ValueError(f"no canonical JSON: {value!r} is a float, give an integer or a string")
+    else:
+        raise ValueError(f"no canonical JSON: {kind.__name__} is no JSON type")
+    for item in items:
+        if type(item) not in _PLAIN:
+            _check(item)

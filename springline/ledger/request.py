@@ -1,18 +1,22 @@
-"""What a caller asks of a workspace's ledger and what it is told.
+"""What a caller asks of a workspace's ledger, what it is told, and what both weigh.
+
+Everything between a caller and the store has a limit in bytes: Temporal takes 2 MiB a message. A request counts by
+its payloads, and by its answer where that is the longer one.
 
 See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline import bounds
-from springline.delta.keys import KEY_PATTERN
-from springline.errors import Refusal
+from springline.errors import Code, Refusal
 
 MAX_REQUEST_EVENTS = 500
 MAX_INGEST_PATHS = 5_000
@@ -44,7 +48,7 @@ _Id = Annotated[
     Field(json_schema_extra=bounds.judged("A key that its event's type admits.", maxLength=bounds.MAX_ID, minLength=1)),
 ]
 _RequestId = Annotated[
-    str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{KEY_PATTERN}$"})
+    str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{bounds.KEY_PATTERN}$"})
 ]
 _LedgerPath = Annotated[
     str,
@@ -176,3 +180,70 @@ class IngestOutcome(BaseModel):
     manifest_id: str | None = None
     manifest_revision: str | None = None
     refusal: Refusal | None = None
+
+
+MAX_ROUND_EVENTS = 1_000
+MAX_ROUND_BYTES = 1 << 20
+"""A round takes requests up to this; none may be heavier by itself."""
+
+EVENT_WEIGHT = 512
+"""Bytes an event counts for at least: what is told of it is about so long."""
+MESSAGE_EVENTS = 2_500
+MESSAGE_BYTES = MAX_ROUND_BYTES + (1 << 18)
+"""The most that one message to the sequencer may hold in all."""
+
+
+def payload_bytes(request: AppendRequest) -> int:
+    """Return how many bytes the request's events have as compact JSON, with their keys."""
+    return sum(
+        _length(event.data) + len(event.idempotency_key or "") + len(event.causation_id or "")
+        for event in request.events
+    )
+
+
+def request_weight(request: AppendRequest) -> int:
+    """Return what a request counts for, in bytes: its payloads, or its answer if that is longer."""
+    return max(payload_bytes(request), EVENT_WEIGHT * len(request.events))
+
+
+def too_heavy(request: AppendRequest) -> Refusal | None:
+    """Return why a request fits no round, or None if it does."""
+    size = payload_bytes(request)
+    if size <= MAX_ROUND_BYTES:
+        return None
+    return Refusal(
+        code=Code.PAYLOAD_TOO_LARGE,
+        message=f"the events have {size} bytes, and at most {MAX_ROUND_BYTES} fit together",
+        field="events",
+        value=len(request.events),
+        remedy="Send fewer events in a request, and data of this size as objects of their own, by reference.",
+    )
+
+
+def ingest_out_of_bounds(request: IngestRequest) -> Refusal | None:
+    """Return why paths of foreign events cannot travel to the sequencer, or None if they can."""
+    for index, path in enumerate(request.event_paths):
+        problem = bounds.problem_of_bounded(path, bounds.MAX_LEDGER_PATH, in_bytes=True)
+        if problem is not None:
+            return Refusal(
+                code=Code.INVALID_REQUEST,
+                message=f"event_paths[{index}] {problem[0]}",
+                field=f"event_paths[{index}]",
+                value=path,
+                remedy=problem[1],
+            )
+    return None
+
+
+def fits_a_message(requests: Iterable[AppendRequest]) -> bool:
+    """Say whether these requests, and their answers, may travel together."""
+    events = size = 0
+    for request in requests:
+        events += len(request.events)
+        size += payload_bytes(request)
+    return events <= MESSAGE_EVENTS and size <= MESSAGE_BYTES
+
+
+def _length(data: dict[str, Any]) -> int:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "surrogatepass"))

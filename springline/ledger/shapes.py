@@ -1,4 +1,4 @@
-"""Values checked field by field against the structs of `springline.ledger.events`, with the path of what is wrong.
+"""Values checked field by field against the structs of events, with the path of what is wrong.
 
 msgspec's own decoder is faster, but it cannot say whether a key was repeated, passes over misspelt fields, has no
 bound as wide as 64 bits, and knows nothing of timestamps.
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from msgspec import inspect
 
-from springline.ledger.events import TIMESTAMP_MARK
 from springline.ledger.json_text import JsonObject, OtherNumber
+from springline.ledger.nested import TIMESTAMP_MARK
 from springline.ledger.timestamps import format_timestamp, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1
@@ -30,14 +30,14 @@ class ShapeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class ReadingMode:
     """How to read: `strict` refuses unknown fields; `rewrite` brings timestamps into their written form."""
 
     strict: bool = False
     rewrite: bool = False
 
 
-Reader = Callable[[Any, str, Mode], Any]
+Reader = Callable[[Any, str, ReadingMode], Any]
 
 
 def reader_of(kind: inspect.Type) -> Reader:
@@ -85,7 +85,7 @@ def only(pairs: list[tuple[Any, Any]], field: str, path: str) -> Any:
 
 def tag_of(value: Any, field: str, path: str) -> str:
     """Return the text of an object's tag field, which says what the object is; raises `ShapeError`."""
-    return str(_string(only(pairs_of(value, path), field, path), _join(path, field), Mode()))
+    return str(_string(only(pairs_of(value, path), field, path), _join(path, field), ReadingMode()))
 
 
 def struct_reader(kind: inspect.StructType, build: Callable[..., Any] | None = None) -> Reader:
@@ -98,7 +98,7 @@ def struct_reader(kind: inspect.StructType, build: Callable[..., Any] | None = N
     optional = {field.encode_name for field in kind.fields if field.default is None}
     make = kind.cls if build is None else build
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         found: dict[str, Any] = {}
         for key, item in pairs_of(value, path):
             known = fields.get(key)
@@ -128,7 +128,7 @@ def _union_reader(kind: inspect.UnionType) -> Reader:
     readers = {str(member.tag): struct_reader(member) for member in structs}
     tag_field = str(structs[0].tag_field)
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         tag = tag_of(value, tag_field, path)
         if tag not in readers:
             raise ShapeError(_join(path, tag_field), f"is {_shown(tag)}, not one of {', '.join(sorted(readers))}")
@@ -140,7 +140,7 @@ def _union_reader(kind: inspect.UnionType) -> Reader:
 def _list_reader(kind: inspect.ListType) -> Reader:
     read_item = reader_of(kind.item_type)
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         if isinstance(value, JsonObject) or not isinstance(value, list):
             raise ShapeError(path, f"is {_shown(value)}, not a list")
         return [read_item(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
@@ -151,7 +151,7 @@ def _list_reader(kind: inspect.ListType) -> Reader:
 def _dict_reader(kind: inspect.DictType) -> Reader:
     read_value = reader_of(kind.value_type)
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         # Keys are data here, not fields: of a repeated one the last counts.
         return {
             _string(key, path, mode): read_value(item, _join(path, str(key)[:_SHOWN]), mode)
@@ -167,7 +167,7 @@ def _integer_reader(kind: inspect.IntType) -> Reader:
     if least is None:
         raise TypeError(f"no lower bound for {kind}")
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ShapeError(path, f"is {_shown(value)}, not an integer")
         if not least <= value <= most:
@@ -180,7 +180,7 @@ def _integer_reader(kind: inspect.IntType) -> Reader:
 def _literal_reader(kind: inspect.LiteralType) -> Reader:
     allowed = set(kind.values)
 
-    def read(value: Any, path: str, mode: Mode) -> Any:
+    def read(value: Any, path: str, mode: ReadingMode) -> Any:
         if not isinstance(value, str) or value not in allowed:
             raise ShapeError(path, f"is {_shown(value)}, not one of {', '.join(sorted(map(str, allowed)))}")
         return value
@@ -188,7 +188,7 @@ def _literal_reader(kind: inspect.LiteralType) -> Reader:
     return read
 
 
-def _string(value: Any, path: str, mode: Mode) -> Any:
+def _string(value: Any, path: str, mode: ReadingMode) -> Any:
     if not isinstance(value, str):
         raise ShapeError(path, f"is {_shown(value)}, not a string")
     if not value.isascii():
@@ -199,13 +199,13 @@ def _string(value: Any, path: str, mode: Mode) -> Any:
     return value
 
 
-def _boolean(value: Any, path: str, mode: Mode) -> Any:
+def _boolean(value: Any, path: str, mode: ReadingMode) -> Any:
     if not isinstance(value, bool):
         raise ShapeError(path, f"is {_shown(value)}, not true or false")
     return value
 
 
-def _timestamp(value: Any, path: str, mode: Mode) -> Any:
+def _timestamp(value: Any, path: str, mode: ReadingMode) -> Any:
     text = _string(value, path, mode)
     try:
         ns = parse_timestamp(text)

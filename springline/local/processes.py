@@ -15,11 +15,27 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 
+import springline
 from springline.local import guard
 from springline.local.run import ToolFailed
 
+SOURCES = Path(springline.__file__).parents[1]
+"""Where `springline` lies, and beside it, installed or not, `worker` and `entrypoints`."""
 _TAIL_BYTES = 4000
 _Spawn = Callable[[], "subprocess.Popen[bytes]"]
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of ours, with `module_path` in its environment.
+
+    A user's module of its name in the current folder is not taken for it.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def module_path(inherited: str | None) -> str:
+    """Return the `PYTHONPATH` that finds our modules first, whatever else of their names is on the `inherited` one."""
+    return os.pathsep.join(filter(None, [str(SOURCES), inherited]))
 
 
 class Child:

@@ -11,7 +11,6 @@ import atexit
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Self, TypedDict
 
 import httpx
 
-import springline
 from springline.api.tokens import make_token, seconds_left
 from springline.config import PREFIX
 from springline.local.binaries import temporal_cli
@@ -28,7 +26,7 @@ from springline.local.cache import Cache, Say, cache_root, say_to_stderr
 from springline.local.devserver import NAMESPACE, dev_server_command, dev_server_ready
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK, free_ports, is_free
-from springline.local.processes import Child
+from springline.local.processes import Child, module_command, module_path
 from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.runfolder import RunFolder
 from springline.paths import Scope
@@ -42,7 +40,6 @@ API_HEALTH_PATH = "/health"
 START_SECONDS = 60.0
 """How long a child may take to become ready; a cold machine imports slowly."""
 _POLL_SECONDS = 0.05
-SOURCES = Path(springline.__file__).parents[1]
 _TEMPORAL_GRACE_SECONDS = 5.0
 _DAY_SECONDS = 24 * 3600
 _LASTING_SECONDS = 90 * _DAY_SECONDS
@@ -174,8 +171,7 @@ class EmbeddedStack:
             f"{PREFIX}JWT_SECRET": self._secret,
             f"{PREFIX}API_HOST": LOOPBACK,
             f"{PREFIX}API_PORT": str(self._ports["api"]),
-            # `worker` and `entrypoints` are beside `springline`, installed or not.
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(SOURCES), inherited.get("PYTHONPATH")])),
+            "PYTHONPATH": module_path(inherited.get("PYTHONPATH")),
             "PYTHONUNBUFFERED": "1",
             **self._extra,
         }
@@ -344,10 +340,10 @@ class EmbeddedStack:
                 f"{PREFIX}METRICS_PORT": str(self._ports[f"{name}/metrics"]),
                 f"{PREFIX}HEALTH_PORT": str(health),
             }
-            command = [sys.executable, "-m", self._worker_module]
+            command = module_command(self._worker_module)
             self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health, WORKER_READY_PATH))
         if self._api:
-            command = [sys.executable, "-m", "entrypoints.api"]
+            command = module_command("entrypoints.api")
             # The API is not ready before a worker is, and the caller may start the workers itself.
             path = API_READY_PATH if self._workers else API_HEALTH_PATH
             # The API tells only operators why it is not ready.

@@ -35,10 +35,7 @@ from springline.paths.catalog import (
     parse_catalog_event,
     parse_catalog_state,
 )
-from springline.paths.components import (
-    content_hash12,
-    ulid_time_ms,
-)
+from springline.paths.components import content_hash12
 from springline.paths.delta import (
     DELTA_LOG_FOLDER,
     OutsideWorkspace,
@@ -374,7 +371,6 @@ __all__ = [
     "transaction_idempotency",
     "transaction_record",
     "transaction_repair_lock",
-    "ulid_time_ms",
     "unity_preview",
     "workspace_path",
 ]

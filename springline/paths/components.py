@@ -13,20 +13,15 @@ from datetime import date, datetime, timedelta
 from typing import Final, ParamSpec
 
 from springline.paths.scope import InvalidPath, ObjectPath
+from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 _P = ParamSpec("_P")
 
 MAX_U64: Final = 2**64 - 1
 
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
-_VALUES: Final = {symbol: value for value, symbol in enumerate(_CROCKFORD)}
-CANONICAL_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHORT_HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TIME_SYMBOLS: Final = 10
-_ULID_LENGTH: Final = 26
 _MS_PER_DAY: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -50,29 +45,9 @@ def parse_day(text: str) -> date | None:
 
 def canonical_ulid(field: str, text: str) -> str:
     """Check a ULID of 26 upper-case Crockford symbols that fits 128 bits, and return it."""
-    if not isinstance(text, str) or not CANONICAL_ULID.fullmatch(text):
+    if not isinstance(text, str) or not is_canonical_ulid(text):
         raise InvalidPath(field, text, "give a ULID of 26 upper-case symbols, such as 01JHMP8000000000000000000A")
     return text
-
-
-def ulid_time_ms(text: str) -> int | None:
-    """Return the milliseconds since 1970 in a ULID, or None if it does not decode (docs/formats.md#event-ids).
-
-    As lenient as the reference, because canonical ledger paths depend on it: lower case is accepted, and a
-    first symbol above `7` loses its top bits.
-    """
-    if CANONICAL_ULID.fullmatch(text):
-        return int(text[:_TIME_SYMBOLS].translate(_TO_BASE_32), 32)
-    if len(text) != _ULID_LENGTH or not text.isascii():
-        return None
-    milliseconds = 0
-    for position, symbol in enumerate(text.upper()):
-        value = _VALUES.get(symbol)
-        if value is None:
-            return None
-        if position < _TIME_SYMBOLS:
-            milliseconds = milliseconds << 5 | value
-    return milliseconds & (1 << 48) - 1
 
 
 def ulid_day(text: str) -> date | None:

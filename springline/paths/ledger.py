@@ -21,9 +21,9 @@ from springline.paths.components import (
     parse_day,
     short_hash,
     ulid_day,
-    ulid_time_ms,
 )
 from springline.paths.scope import InvalidPath, ObjectPath, count, segment
+from springline.ulids import ulid_time_ms
 
 _EVENTS: Final = "ledger/orchestration"
 _SEGMENTS: Final = "ledger/orchestration/segments"

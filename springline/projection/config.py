@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 
 
 @dataclass(frozen=True)

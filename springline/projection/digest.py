@@ -34,7 +34,7 @@ class TableDigest(msgspec.Struct, frozen=True):
     sum: str
 
 
-class RowChange(Protocol):
+class BeforeAndAfter(Protocol):
     """A row as it was and as it is; None is no row."""
 
     @property
@@ -78,7 +78,7 @@ class Digest:
         """Count rows out that were counted in."""
         self._count(table, rows, -1)
 
-    def apply(self, changes: Mapping[str, Iterable[RowChange]]) -> None:
+    def apply(self, changes: Mapping[str, Iterable[BeforeAndAfter]]) -> None:
         """Bring the digest from the state before `changes`, by table, to the one after them."""
         for table, its_changes in changes.items():
             listed = list(its_changes)

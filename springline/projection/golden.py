@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
 from springline.projection.schema import TABLES, Column, Kind, Row, Table, Value
 

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar, cast
 
 import pyarrow as pa
 
-from springline.projection.arrow_values import values_of
 from springline.projection.parquet import (
     GROUP_ROWS,
     DamagedTable,
@@ -30,6 +29,7 @@ from springline.projection.parquet import (
     rows_among,
     rows_of,
     stored_content,
+    values_of,
 )
 from springline.projection.schema import Key, Row, Table
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, Literal
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from springline.errors import InvariantViolated
-from springline.ledger.canonical import canonical_json
-from springline.ledger.keys import event_type_of_legacy_key
-from springline.projection.arrow_values import values_of
-from springline.projection.enums import ALLOWED, READ_AS
-from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Column, Kind, Row, Table, Value
+from springline.ledger.events import event_type_of_legacy_key
+from springline.ledger.json_text import canonical_json
+from springline.projection.schema import ALLOWED, IDEMPOTENCY_KEYS, READ_AS, TABLES, Column, Kind, Row, Table, Value
 
 GROUP_ROWS: Final = 4_096
 """Rows of a row group in the files that we write; the last one may have fewer."""
@@ -366,3 +366,56 @@ def _tell_event_types(columns: list[list[Value]]) -> None:
             event_type_of_legacy_key(str(key)) if kind is None else kind
             for kind, key in zip(columns[place], keys, strict=True)
         ]
+
+
+def values_of(array: pa.Array) -> list[Value]:
+    """Return the values of an array of strings (plain or by dictionary), uint32, int64 or booleans; null is None.
+
+    Equal strings of a dictionary are one object. Raises `UnicodeDecodeError` for a string that is no UTF-8.
+    """
+    if len(array) == 0:
+        return []
+    if isinstance(array, pa.DictionaryArray):
+        return _by_dictionary(array)
+    values = _plain_values(array)
+    if not array.null_count:
+        return values
+    present = _numbers(pc.cast(array.is_valid(), pa.uint8()), "B")
+    return [value if there else None for value, there in zip(values, present, strict=True)]
+
+
+def _plain_values(array: pa.Array) -> list[Any]:
+    """Return the values with anything in the place of nulls."""
+    if pa.types.is_string(array.type):
+        return _strings(array)
+    if pa.types.is_boolean(array.type):
+        return list(map(bool, _numbers(pc.cast(array, pa.uint8()), "B")))
+    return _numbers(array, "I" if pa.types.is_uint32(array.type) else "q")
+
+
+def _numbers(array: pa.Array, code: Literal["B", "I", "i", "q"]) -> list[int]:
+    numbers: list[int] = (
+        memoryview(array.buffers()[1]).cast("B").cast(code)[array.offset : array.offset + len(array)].tolist()
+    )
+    return numbers
+
+
+def _strings(array: pa.Array) -> list[str]:
+    _, offsets_buffer, data_buffer = array.buffers()
+    offsets = memoryview(offsets_buffer).cast("B").cast("i")[array.offset : array.offset + len(array) + 1].tolist()
+    first = offsets[0]
+    data = b"" if data_buffer is None else data_buffer.slice(first, offsets[-1] - first).to_pybytes()
+    if data.isascii():
+        text = data.decode("ascii")
+        return [text[start - first : end - first] for start, end in pairwise(offsets)]
+    return [data[start - first : end - first].decode() for start, end in pairwise(offsets)]
+
+
+def _by_dictionary(array: pa.DictionaryArray) -> list[Value]:
+    if len(array) < len(array.dictionary):
+        return values_of(array.dictionary_decode())
+    words: list[Value] = [*values_of(array.dictionary), None]
+    places = array.indices
+    if places.null_count:
+        places = pc.fill_null(places, len(words) - 1)
+    return [words[place] for place in _numbers(places, "i")]

@@ -1,4 +1,4 @@
-"""The 17 projection tables: columns in file order, physical types, keys (docs/formats.md#projection-tables).
+"""The 17 projection tables: columns in file order, physical types, keys, enums (docs/formats.md#projection-tables).
 
 A row is kept, written and digested as a tuple of *stored values*, one per column and in its order:
 
@@ -232,3 +232,73 @@ TABLES: Final[dict[str, Table]] = {
     )
 }
 """All 17 tables by name, in the order in which they are written and shown."""
+
+# What the enum columns may hold.
+
+TRIGGERED: Final = "TRIGGERED"
+RUNNING: Final = "RUNNING"
+BLOCKED: Final = "BLOCKED"
+READY: Final = "READY"
+DISPATCHED: Final = "DISPATCHED"
+RETRY_WAIT: Final = "RETRY_WAIT"
+SKIPPED: Final = "SKIPPED"
+CANCELLED: Final = "CANCELLED"
+FAILED: Final = "FAILED"
+SUCCEEDED: Final = "SUCCEEDED"
+
+FINISHED_RUN: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+"""Terminal states of a run."""
+FINISHED_TASK: Final = frozenset({SUCCEEDED, FAILED, SKIPPED, CANCELLED})
+"""Terminal states of a task."""
+
+SUCCESS: Final = "SUCCESS"
+"""Resolution of an edge whose upstream succeeded; the others are the upstream's state."""
+
+PENDING: Final = "PENDING"
+CREATED: Final = "CREATED"
+
+SCHEDULED: Final = "SCHEDULED"
+FIRED: Final = "FIRED"
+
+_RUN: Final = FINISHED_RUN | {TRIGGERED, RUNNING}
+
+TASK_RANKS: Final = {
+    "PLANNED": 0,
+    BLOCKED: 1,
+    READY: 2,
+    DISPATCHED: 3,
+    RUNNING: 4,
+    RETRY_WAIT: 5,
+    SKIPPED: 10,
+    CANCELLED: 11,
+    FAILED: 12,
+    SUCCEEDED: 13,
+}
+"""States of a task; of two rows with one stamp the reference keeps the one of higher rank
+(docs/protocol.md#overlay)."""
+
+_TASK: Final = frozenset(TASK_RANKS)
+_VISIBILITY: Final = frozenset({"PENDING", "VISIBLE", "FAILED"})
+
+ALLOWED: Final[dict[tuple[str, str], frozenset[str]]] = {
+    ("runs", "state"): _RUN,
+    ("tasks", "state"): _TASK,
+    ("tasks", "output_visibility_state"): _VISIBILITY,
+    ("catalog_run_index", "run_status"): _RUN,
+    ("catalog_run_index", "task_status"): _TASK,
+    ("catalog_run_index", "output_visibility_state"): _VISIBILITY,
+    ("dep_satisfaction", "resolution"): frozenset({SUCCESS, FAILED, SKIPPED, CANCELLED}),
+    ("timers", "timer_type"): frozenset({"RETRY", "HEARTBEAT_CHECK", "CRON", "SLA_CHECK"}),
+    ("timers", "state"): frozenset({SCHEDULED, FIRED, CANCELLED}),
+    ("dispatch_outbox", "status"): frozenset({PENDING, CREATED}),
+    ("sensor_state", "status"): frozenset({"ACTIVE", "PAUSED", "ERROR"}),
+    ("partition_status", "last_attempt_outcome"): FINISHED_TASK,
+    ("backfills", "state"): frozenset({"PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"}),
+    ("backfill_chunks", "state"): frozenset({"PENDING", "PLANNED", "RUNNING", "SUCCEEDED", "FAILED"}),
+}
+"""Allowed texts by table and column."""
+
+READ_AS: Final[dict[tuple[str, str], dict[str, str]]] = {
+    ("dispatch_outbox", "status"): {"ACKED": "CREATED", "FAILED": "CREATED"},
+}
+"""Texts of old files that mean another one today (docs/formats.md#projection-tables)."""

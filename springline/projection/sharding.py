@@ -33,21 +33,13 @@ CONTROL_SHARD = 0
 """The shard of everything that is not an orderly run's."""
 
 _RUN_KEY = "run:"
-_KEYS_WITH_RUN = frozenset({"plan", "cancel_req", "started", "heartbeat", "finished", "output_visibility"})
-_KEYS_WITH_DISPATCH = frozenset({"dispatch_req", "dispatch_ack"})
-_KEYS_WITH_TIMER = frozenset({"timer_req", "timer_ack", "timer_fired"})
-_OF_A_RUN = frozenset(
-    {
-        "run_triggered",
-        "plan_created",
-        "run_cancel_requested",
-        "task_started",
-        "task_heartbeat",
-        "task_finished",
-        "task_completion_recorded",
-        "task_output_visibility_changed",
-        "dispatch_requested",
-    }
+_KEYS_WITH_RUN, _KEYS_WITH_DISPATCH, _KEYS_WITH_TIMER = (
+    frozenset(row.prefix for row in e.EVENT_TYPES.values() if row.key_names is owner)
+    for owner in (e.Owner.RUN, e.Owner.DISPATCH, e.Owner.TIMER)
+)
+_OF_A_RUN, _OF_A_DISPATCH, _OF_A_TIMER = (
+    frozenset(row.tag for row in e.EVENT_TYPES.values() if row.owner is owner)
+    for owner in (e.Owner.RUN, e.Owner.DISPATCH, e.Owner.TIMER)
 )
 _ONLY_A_RUN = frozenset(
     kind
@@ -97,9 +89,9 @@ def owner_of(event: RoutedEvent) -> str | None:
     kind = payload.type
     if kind in _OF_A_RUN:
         return payload.run_id
-    if kind == "dispatch_enqueued":
+    if kind in _OF_A_DISPATCH:
         return payload.run_id if payload.run_id is not None else run_of_dispatch(payload.dispatch_id or "")
-    if kind.startswith("timer_") and payload.timer_id is not None:
+    if kind in _OF_A_TIMER and payload.timer_id is not None:
         return run_of_timer(payload.timer_id)
     return None
 

@@ -5,7 +5,6 @@ See docs/protocol.md#state-of-a-set, docs/protocol.md#cost.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from types import MappingProxyType
@@ -14,20 +13,17 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 from msgspec import Struct
 
-from springline.ledger.envelope import Event
 from springline.projection import rows as r
 from springline.projection import schema
 from springline.projection.config import FoldConfig
-from springline.projection.expiry import RunExpiry
-from springline.projection.families import Families
-from springline.projection.fold.loop import EventOutcome, fold_all, fold_event
+from springline.projection.families import Families, RunExpiry
 from springline.projection.schema import Key, Row, Table
 from springline.projection.stored import StoredRows
 from springline.projection.tables import (
     AgingTable,
-    Change,
     Codec,
     GroupedTable,
+    RowChange,
     RowTable,
     StoredTable,
     UsedKeyCodec,
@@ -110,24 +106,6 @@ class State:
         codec = Codec(table, kind)
         return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"), "run_id")
 
-    # Folding.
-
-    def fold(self, event: Event) -> EventOutcome:
-        """Fold one event and say what became of it.
-
-        Raises `ValueError` for an event of another tenant or workspace, or whose id is not above `last_event_id`;
-        the state is as before then.
-        """
-        return fold_event(self, event)
-
-    def fold_all(self, events: Iterable[Event]) -> Counter[EventOutcome]:
-        """Fold many events, and count what became of them. Raises as `fold`: those before the bad one are folded.
-
-        Garbage collection rests meanwhile, also for what `events` does: nothing here leaves cycles behind, and
-        looking for them among millions of objects takes longer than folding.
-        """
-        return fold_all(self, events)
-
     # Rows as they are stored.
 
     def rows(self, table: str) -> Iterator[Row]:
@@ -202,7 +180,7 @@ class State:
         self._tracking = on
         self.accept()
 
-    def changes(self) -> dict[str, list[Change]]:
+    def changes(self) -> dict[str, list[RowChange]]:
         """Return the rows that differ from the last accept, by table; raises `ValueError` unless `tracking`."""
         self._refuse_without_tracking()
         found = {name: table.changes() for name, table in self._tables.items()}

@@ -26,7 +26,7 @@ from springline.projection.stored import StoredAges, StoredGroups, StoredRows
 R = TypeVar("R", bound=Struct)
 
 
-class Change(NamedTuple):
+class RowChange(NamedTuple):
     """A row that differs from what it was at the last accept; None is no row."""
 
     key: Key
@@ -57,7 +57,7 @@ class StoredTable(Protocol):
     def unload(self, key: Key) -> None:
         """Forget a row, if there is one."""
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images."""
 
 
@@ -241,14 +241,14 @@ class RowTable(Generic[R]):
         """Drop all before-images; keep new ones from here on, or none."""
         self._before = {} if on else None
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images."""
         found = []
         for key, before in (self._before or {}).items():
             after = self.rows.get(key)
             if before is not after and before != after:
                 old, new = (None if row is None else self._codec.stored(key, row) for row in (before, after))
-                found.append(Change(key, old, new))
+                found.append(RowChange(key, old, new))
         return found
 
     def rollback(self) -> None:

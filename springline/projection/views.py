@@ -15,7 +15,7 @@ from springline.projection.layers import Over
 from springline.projection.rows import EdgeRow, RunRow, TaskRow
 from springline.projection.schema import CATALOG_RUN_INDEX, DEP_SATISFACTION, RUNS, TASKS, Key, Row, Table
 from springline.projection.stored import StoredRows
-from springline.projection.tables import Change, in_pieces
+from springline.projection.tables import RowChange, in_pieces
 
 _RUN_COLUMNS = len(RUNS.columns)
 _TASK_COLUMNS = len(TASKS.columns)
@@ -117,14 +117,14 @@ class RunsView(_View):
         """Forget a row, if there is one."""
         self._families.set_run(cast(str, key), None)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images."""
         found = []
         kept = self._families.kept
         for run_id, before in (kept.runs if kept is not None else {}).items():
             old, new = _run_row(before), self.find(run_id)
             if old != new:
-                found.append(Change(run_id, old, new))
+                found.append(RowChange(run_id, old, new))
         return found
 
 
@@ -161,14 +161,14 @@ class TasksView(_View):
         run_id, task_key = cast(tuple[str, str], key)
         self._families.set_task(run_id, task_key, None)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images."""
         found = []
         kept = self._families.kept
         for key, before in (kept.tasks if kept is not None else {}).items():
             old, new = _task_row(before), self.find(key)
             if old != new:
-                found.append(Change(key, old, new))
+                found.append(RowChange(key, old, new))
         return found
 
 
@@ -196,14 +196,14 @@ class EdgesView(_View):
         run_id, upstream, downstream = cast(tuple[str, str, str], key)
         self._families.set_edge((run_id, upstream, downstream), None)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images."""
         found = []
         kept = self._families.kept
         for key, before in (kept.edges if kept is not None else {}).items():
             old, new = _edge_row(before), self.find(key)
             if old != new:
-                found.append(Change(key, old, new))
+                found.append(RowChange(key, old, new))
         return found
 
 
@@ -248,7 +248,7 @@ class CatalogTable(_View):
         _, _, run_id, task_key = cast(tuple[str, str, str, str], key)
         self._families.unclaimed.pop((run_id, task_key), None)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """Return what differs from the before-images of runs and tasks."""
         kept = self._families.kept
         if kept is None:
@@ -270,7 +270,7 @@ class CatalogTable(_View):
                 new = None if view is None or task is None else view.row(task)
                 old = None if view_before is None or task_before is None else view_before.row(task_before)
                 if old != new:
-                    found.append(Change((self._tenant, self._workspace, run_id, task_key), old, new))
+                    found.append(RowChange((self._tenant, self._workspace, run_id, task_key), old, new))
         return found
 
     def _view(self, run: RunRow | None) -> CatalogView | None:

@@ -26,7 +26,7 @@ from springline.paths import StateLayer
 from springline.projection.digest import Digest, bucket_of
 from springline.projection.schema import RUN_KEY_CONFLICTS, TABLES, Key, Row, Table
 from springline.projection.state import State
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from springline.published.bases import encode_buckets
 from springline.published.files import (
     EncodedTable,
@@ -71,7 +71,7 @@ class DeltaRows:
         return found
 
 
-def rows_of_changes(changes: Mapping[str, Iterable[Change]]) -> DeltaRows:
+def rows_of_changes(changes: Mapping[str, Iterable[RowChange]]) -> DeltaRows:
     """Return the content of the delta for `State.changes()`."""
     rows: dict[str, list[Row]] = {}
     deleted: dict[str, list[Key]] = {}
@@ -102,7 +102,7 @@ async def merged_rows(
     store: ObjectStore,
     state: State,
     deltas: Sequence[Delta],
-    changes: Mapping[str, Iterable[Change]],
+    changes: Mapping[str, Iterable[RowChange]],
     known: Mapping[str, Keys] | None = None,
 ) -> DeltaRows:
     """Return the content of one delta that replaces `deltas`, the last ones, and `changes` after them.

@@ -17,7 +17,7 @@ from springline.ledger.request import EventOutcome
 from springline.paths import canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as FoldOutcome
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.cached_state import CachedState
@@ -31,13 +31,6 @@ from springline.published.segments import StoredEvent
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread, timed_in_thread
-
-_OUTCOMES = {
-    FoldOutcome.APPLIED: EventOutcome.APPLIED,
-    FoldOutcome.DUPLICATE: EventOutcome.DUPLICATE,
-    FoldOutcome.REFUSED: EventOutcome.NOT_APPLIED,
-    FoldOutcome.UNKNOWN: EventOutcome.UNKNOWN,
-}
 
 
 def is_late(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
@@ -113,8 +106,7 @@ def _folding(state: State, batch: Sequence[StoredEvent], counted: set[str]) -> C
 
 def _fold(state: State, events: Iterable[StoredEvent]) -> Counter[EventOutcome]:
     """Fold events, and return how many had which outcome."""
-    folded = state.fold_all(_parsed(event_id, body) for event_id, body in events)
-    return Counter({_OUTCOMES[outcome]: count for outcome, count in folded.items()})
+    return fold_all(state, (_parsed(event_id, body) for event_id, body in events))
 
 
 def _parsed(event_id: str, body: bytes) -> Event:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.projection.golden import golden_form, row_of_golden
 from springline.projection.schema import TABLES, Row
 from springline.published.manifest import NO_MANIFEST, SCHEMA_VERSION

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from springline import paths
-from springline.ledger.event_ids import event_id_ms
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.layers import AnyLayer, Deletions, Layer
@@ -25,7 +24,7 @@ from springline.projection.parquet import DamagedTable
 from springline.projection.schema import TABLES, Key, Row
 from springline.projection.state import State
 from springline.projection.stored import StoredRows
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from springline.published.bases import DamagedBuckets, load_digest
 from springline.published.deltas import DeltaRows, decode_tombstones, read_delta
 from springline.published.files import TableFile, read_file, read_table
@@ -36,6 +35,7 @@ from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 from springline.storage.together import READS_TOGETHER, each, together
+from springline.ulids import ulid_time_ms
 
 T = TypeVar("T")
 
@@ -307,7 +307,7 @@ async def _adopt(store: ObjectStore, manifest: Manifest, config: FoldConfig, con
             state.load_rows(name, rows[name].values())
         state.last_event_id = last or ""
         if state.prunes and last is not None:
-            state.frontier_ms = event_id_ms(last)
+            state.frontier_ms = ulid_time_ms(last)
         state.accept()
         return LoadedState(state, Digest.of({name: state.rows(name) for name in TABLES}))
 
@@ -410,13 +410,13 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
     return sum(content.size for content in contents) if await in_thread(work) else None
 
 
-def _changes(state: State, content: DeltaRows) -> dict[str, list[Change]]:
+def _changes(state: State, content: DeltaRows) -> dict[str, list[RowChange]]:
     """Return what laying `content` on `state` changes."""
-    changes: dict[str, list[Change]] = {}
+    changes: dict[str, list[RowChange]] = {}
     for name, rows in content.rows.items():
         key_of = TABLES[name].key_of
-        changes[name] = [Change(key := key_of(row), state.row(name, key), row) for row in rows]
+        changes[name] = [RowChange(key := key_of(row), state.row(name, key), row) for row in rows]
     for name, keys in content.deleted.items():
         before = ((key, state.row(name, key)) for key in keys)
-        changes.setdefault(name, []).extend(Change(key, row, None) for key, row in before if row is not None)
+        changes.setdefault(name, []).extend(RowChange(key, row, None) for key, row in before if row is not None)
     return changes

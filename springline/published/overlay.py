@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from springline.projection.enums import TASK_RANKS
-from springline.projection.schema import BACKFILLS, RUN_KEY_CONFLICTS, RUN_KEY_INDEX, TABLES, TASKS, Key, Row, Table
+from springline.projection.schema import (
+    BACKFILLS,
+    RUN_KEY_CONFLICTS,
+    RUN_KEY_INDEX,
+    TABLES,
+    TASK_RANKS,
+    TASKS,
+    Key,
+    Row,
+    Table,
+)
 from springline.published.deltas import conflict_text
 
 Rows = dict[str, dict[Key, Row]]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import msgspec
 
 from springline.checked import with_checksum
-from springline.commit.pace import WritePace
 from springline.ledger.timestamps import format_ms
 from springline.paths import orchestration_manifest, orchestration_pointer, orchestration_published
 from springline.projection.config import FoldConfig
@@ -18,6 +17,7 @@ from springline.published.cached_state import OtherConfiguration
 from springline.published.head import read_manifest
 from springline.published.manifest import DamagedManifest, Pointer, decode_pointer, encode
 from springline.storage.damage import DamagedObject
+from springline.storage.pace import WritePace
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoredObject, StoreRetry, StoreUnknown
 from springline.storage.resolve import put_once
 

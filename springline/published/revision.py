@@ -18,7 +18,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from springline.published.bases import write_base
 from springline.published.cached_state import KEYS_KEPT_ROWS, CachedState, NextRevision
 from springline.published.deltas import DeltaRows, Keys, merged_rows, rows_of_changes, write_delta
@@ -131,7 +131,7 @@ async def write_refolded(
 class _Changed:
     """The changes of a round, and the digest of the state after it."""
 
-    changes: Mapping[str, Sequence[Change]]
+    changes: Mapping[str, Sequence[RowChange]]
     content: DeltaRows
     digest: Digest
 

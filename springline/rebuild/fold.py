@@ -12,12 +12,11 @@ from itertools import islice
 import msgspec
 
 from springline.ledger.envelope import Event
-from springline.ledger.events import TaskCompletionRecorded, TaskFinished
+from springline.ledger.events import TaskEnd
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, rebuild_shard_receipt, rebuild_shard_table
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as Folded
 from springline.projection.fold.loop import fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES
 from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
@@ -48,14 +47,6 @@ Report = Callable[[int], None]
 BAD_KEPT = 1_000
 FOLDED_AT_ONCE = 20_000
 """Events that are folded in one turn; other tasks wait meanwhile."""
-
-_MATERIALIZING = (TaskFinished, TaskCompletionRecorded)
-_OUTCOMES = {
-    Folded.APPLIED: EventOutcome.APPLIED,
-    Folded.REFUSED: EventOutcome.NOT_APPLIED,
-    Folded.DUPLICATE: EventOutcome.DUPLICATE,
-    Folded.UNKNOWN: EventOutcome.UNKNOWN,
-}
 
 
 @dataclass(slots=True)
@@ -95,11 +86,11 @@ class _Shard:
             self.last = one
             self.events += 1
             outcome = fold_event(state, event)
-            if outcome is not Folded.APPLIED:
-                self.others[_OUTCOMES[outcome]] += 1
+            if outcome is not EventOutcome.APPLIED:
+                self.others[outcome] += 1
                 continue
             data = event.data
-            if isinstance(data, _MATERIALIZING):
+            if isinstance(data, TaskEnd):
                 self._note_materialization(event, data)
         return one is not None
 
@@ -113,7 +104,7 @@ class _Shard:
             message = "it is listed in two segments with different bodies"
             self.bad.append(BadRecord(canonical_ulid_event(event_id), RefusalReason.OTHER_BODY.value, message))
 
-    def _note_materialization(self, event: Event, data: TaskFinished | TaskCompletionRecorded) -> None:
+    def _note_materialization(self, event: Event, data: TaskEnd) -> None:
         """Remember which event materialized a partition last: rows of shards are merged by it.
 
         See docs/events.md#fold-partitions.

@@ -21,13 +21,13 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 from springline.ledger.envelope import Event, parse_event
-from springline.ledger.event_ids import event_id_ms
-from springline.ledger.request import RefusalReason
+from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import InvalidPath, Scope, event_id_from_ledger_path, ledger_day_prefix
 from springline.projection.config import FoldConfig
-from springline.projection.fold.loop import EventOutcome
+from springline.projection.fold.loop import fold_all
 from springline.projection.state import State
 from springline.sequencer.foreign import EventVerdict, judge_body
+from springline.ulids import ulid_time_ms
 
 Candidate = tuple[str, str, bytes]
 """Event id, path, body."""
@@ -142,7 +142,7 @@ class GrowingState:
 
     def _fold(self, events: Iterable[Event]) -> None:
         """Fold events above all earlier ones, in order."""
-        self._counts += self._state.fold_all(self._noted(events))
+        self._counts += fold_all(self._state, self._noted(events))
 
     def _noted(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
@@ -211,14 +211,14 @@ def misplaced(path: str, event_id: str) -> EventVerdict | None:
 
     An id that is not a ULID has no day: then the event's own time decides, which `judge` checks.
     """
-    ms = event_id_ms(event_id)
+    ms = ulid_time_ms(event_id)
     return None if ms is None else _judge_folder(path, event_id, ms // _DAY_MS)
 
 
 def judge(path: str, event_id: str, body: bytes, scope: Scope) -> Event | EventVerdict:
     """Return the event in an object, or why it is refused; its id must be that of its path."""
     judged = judge_body(event_id, body, scope)
-    if isinstance(judged, Event) and event_id_ms(event_id) is None:
+    if isinstance(judged, Event) and ulid_time_ms(event_id) is None:
         return _judge_folder(path, event_id, judged.timestamp_ns // _DAY_NS) or judged
     return judged
 

@@ -26,7 +26,6 @@ from typing import Any
 import orjson
 
 from springline.errors import Code, Refused, refused
-from springline.ledger.event_ids import is_canonical
 from springline.paths import (
     InvalidPath,
     ObjectPath,
@@ -41,6 +40,7 @@ from springline.rebuild.messages import checked_manifest_path
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import each
+from springline.ulids import is_canonical_ulid
 
 LISTS = ("event_paths", "segment_paths", "parts")
 AS_OF_ROUND = "as_of_round"
@@ -140,7 +140,7 @@ def _id_of(source: ObjectPath, position: int, path: str) -> str:
     if event_id is None:
         remedy = "give the path of an event's object as it is within the workspace, with its day and its id"
         raise _bad_entry(source, "event_paths", position, path, remedy)
-    if not is_canonical(event_id):
+    if not is_canonical_ulid(event_id):
         remedy = "give an event whose id is a ULID of 26 upper-case symbols; fold others with `state fold`"
         raise _bad_entry(source, "event_paths", position, path, remedy)
     try:

@@ -17,11 +17,9 @@ import orjson
 
 from springline.errors import Code, Refused, refused
 from springline.ledger.request import EventOutcome, RefusalReason
-from springline.local.processes import peak_memory_bytes
 from springline.paths import InvalidPath, ObjectPath, event_id_from_ledger_path, relative_path
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome as Folded
 from springline.projection.schema import TABLES
 from springline.published.golden_state import golden_state
 from springline.rebuild.growing import GrowingState, Rejected
@@ -31,13 +29,6 @@ READ_TOGETHER = 4_096
 """Objects that are read at a time."""
 _PARSED_ALONE = 100_000
 """At most so many events are parsed by orjson alone and timed, to compare machines."""
-_NAMES = {
-    Folded.APPLIED: EventOutcome.APPLIED,
-    Folded.DUPLICATE: EventOutcome.DUPLICATE,
-    Folded.REFUSED: EventOutcome.NOT_APPLIED,
-    Folded.UNKNOWN: EventOutcome.UNKNOWN,
-}
-"""Names of the fold's outcomes in the report."""
 _MISSING = frozenset({RefusalReason.MISSING})
 _DAMAGED = frozenset({RefusalReason.UNREADABLE, RefusalReason.OTHER_BODY})
 
@@ -47,13 +38,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class OfflineFold:
-    """The result of an offline fold. Times are in seconds, `peak_bytes` is the process's peak memory."""
+    """What an offline fold came to. Times are in seconds."""
 
     growing: GrowingState
     paths: int
     read_s: float
     fold_s: float
-    peak_bytes: int
 
     @property
     def missing(self) -> list[Rejected]:
@@ -85,7 +75,7 @@ class OfflineFold:
         )
 
     def report(self) -> dict[str, Any]:
-        """Return the report to print: rates, memory, counts, digests, and each object that was not folded, with why."""
+        """Return what is printed: rates, counts, digests, and every object that was not folded, with why."""
         tally, bodies = self.growing.tally, self.growing.bodies
         state, outcomes = self.growing.state, self.growing.outcomes()
         digest = Digest.of({name: state.rows(name) for name in TABLES})
@@ -96,7 +86,7 @@ class OfflineFold:
             "events": len(bodies),
             "paths": self.paths,
             "repeated": tally.repeated,
-            "outcomes": {name.value: outcomes[folded] for folded, name in _NAMES.items() if outcomes[folded]},
+            "outcomes": {one.value: outcomes[one] for one in EventOutcome if outcomes[one]},
             "missing": [_shown(one) for one in self.missing],
             "damaged": [_shown(one) for one in self.damaged],
             "refused": [_shown(one) for one in self.refused],
@@ -111,7 +101,6 @@ class OfflineFold:
             "orjson_events_per_second": round(alone),
             "share_of_orjson": round(rate / alone, 3) if alone else None,
             "input_bytes": sum(map(len, bodies.values())),
-            "peak_memory_bytes": self.peak_bytes,
             "watermark": None if self.growing.last is None else self.growing.last[0],
             "digest": digest.state(),
             "tables": {name: {"rows": table.rows, "sum": table.sum} for name, table in digest.tables().items()},
@@ -155,7 +144,7 @@ async def fold_offline(
     finally:
         if collecting:
             gc.enable()
-    return OfflineFold(growing, len(paths), read_s, fold_s, peak_memory_bytes())
+    return OfflineFold(growing, len(paths), read_s, fold_s)
 
 
 async def _read(store: ObjectStore, paths: list[str]) -> list[tuple[str, bytes | None]]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from springline.ledger.event_ids import is_canonical
 from springline.paths import ObjectPath, canonical_ulid_event, event_id_from_ledger_path, orchestration_round
 from springline.published.head import read_head
 from springline.published.index import EventsIndex, may_hold
@@ -22,6 +21,7 @@ from springline.storage.damage import DamagedObject
 from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
 from springline.storage.resolve import Other, put_once
 from springline.storage.together import each
+from springline.ulids import is_canonical_ulid
 
 
 class RestoreOutcome(StrEnum):
@@ -136,10 +136,10 @@ async def _write(
 
 def _id_of(path: str) -> str | None:
     """Return the id of the event that a path, or its id alone, names."""
-    if is_canonical(path):
+    if is_canonical_ulid(path):
         return path
     event_id = event_id_from_ledger_path(path)
-    if event_id is None or not is_canonical(event_id) or path != canonical_ulid_event(event_id):
+    if event_id is None or not is_canonical_ulid(event_id) or path != canonical_ulid_event(event_id):
         return None
     return event_id
 

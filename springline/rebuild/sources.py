@@ -18,7 +18,6 @@ from urllib.parse import unquote
 import orjson
 
 from springline.errors import Code, Refused, refused
-from springline.ledger.event_ids import is_canonical
 from springline.paths import (
     InvalidPath,
     ObjectPath,
@@ -43,6 +42,7 @@ from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 from springline.storage.together import each
+from springline.ulids import is_canonical_ulid
 
 NAMED = 20
 """How many skipped names a summary has."""
@@ -206,7 +206,7 @@ async def from_names(
         event_id = event_id_from_ledger_path(name)
         if event_id is None:
             found.pass_over(name, "no event and no segment", show=False)
-        elif not is_canonical(event_id):
+        elif not is_canonical_ulid(event_id):
             found.pass_over(name, "its id is no canonical ULID")
         elif name != _canonical(event_id):
             found.pass_over(name, "it does not lie under the event's one name")

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from springline.commit.recent import Recent
-from springline.control.admission import RoundVerdict, judge_round
-from springline.delta.keys import check_key
+from springline.batching import refused_alone
+from springline.caches import Recent
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
+from springline.keys import check_key
+from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
 from springline.paths import orchestration_round
 from springline.published.cached_state import CachedState, OnTop
-from springline.requests.isolation import refused_alone
 from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
     RequestMarker,
@@ -92,7 +92,7 @@ async def admit_requests(
     created = await create_round(store, record)
     if not isinstance(created, Ours):
         return Admitted(kind="taken"), created.stored
-    outcomes = Counter(EventOutcome(one.outcome) for one in verdict.events)
+    outcomes = Counter(one.outcome for one in verdict.events)
     warm.on_top = OnTop(created.stored.sha256, outcomes, seconds)
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from springline import paths
+from springline.batching import refused_alone
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
-from springline.ledger.event_ids import event_id_ms, is_canonical
 from springline.ledger.request import RefusalReason
-from springline.requests.isolation import refused_alone
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
+from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MAX_AHEAD_MS = 5 * 60 * 1000
 """An event whose id lies further ahead is deferred (docs/formats.md#event-ids)."""
@@ -38,7 +38,7 @@ def judge_path(path: str) -> str | EventVerdict:
     event_id = paths.event_id_from_ledger_path(path)
     if event_id is None:
         return EventVerdict(RefusalReason.NOT_A_LEDGER_PATH, "the path is not that of a ledger event")
-    if not is_canonical(event_id):
+    if not is_canonical_ulid(event_id):
         return EventVerdict(RefusalReason.NOT_A_ULID, f"the id {event_id!r} is not a ULID in upper case")
     try:
         canonical = paths.canonical_ulid_event(event_id)
@@ -77,7 +77,7 @@ def judge_event(body: bytes, scope: paths.Scope) -> Event | EventVerdict:
 
 def is_too_far_ahead(event_id: str, now_ms: int) -> bool:
     """Say whether a canonical id lies more than `MAX_AHEAD_MS` ahead of `now_ms`: its caller sends it again later."""
-    return (event_id_ms(event_id) or 0) > now_ms + MAX_AHEAD_MS
+    return (ulid_time_ms(event_id) or 0) > now_ms + MAX_AHEAD_MS
 
 
 READS_TOGETHER = 16

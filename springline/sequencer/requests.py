@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import Code, InvariantViolated, Refusal
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
 from springline.paths import orchestration_request
 from springline.published.files import checksum_of

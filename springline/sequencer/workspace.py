@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from springline.commit.recent import Recent
+from springline.caches import Recent
 from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_round
 from springline.projection.config import FoldConfig

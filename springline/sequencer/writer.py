@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from springline.errors import InvariantViolated
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, orchestration_request
 from springline.sequencer.refused import RefusedObject, record_refused

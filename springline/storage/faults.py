@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from springline.paths import ObjectPath
-from springline.storage.operations import WRITES, Decision, Hook, Kind, Operation, Outcome, Traced, on, path_kind, plan
+from springline.storage.operations import (
+    WRITES,
+    Decision,
+    Hook,
+    Operation,
+    OperationKind,
+    Outcome,
+    Traced,
+    on,
+    path_kind,
+    plan,
+)
 from springline.storage.port import (
     ObjectInfo,
     ObjectStore,
@@ -31,9 +42,9 @@ __all__ = [
     "Decision",
     "FaultyStore",
     "Hook",
-    "Kind",
     "LateOperation",
     "Operation",
+    "OperationKind",
     "Outcome",
     "ProcessDied",
     "Quota",
@@ -102,7 +113,7 @@ class FaultyStore(ObjectStore):
         self.hook = hook
         self.latency = latency
         self.quota = quota
-        self.requests: Counter[tuple[Kind, str]] = Counter()
+        self.requests: Counter[tuple[OperationKind, str]] = Counter()
         """Calls by kind of operation and of path."""
         self.steps: Counter[str] = Counter()
         """Sequential steps by actor: a call that starts while the actor has none in flight begins a step. Set a
@@ -123,7 +134,7 @@ class FaultyStore(ObjectStore):
         """Return this store as used by the process `name`."""
         return ActorStore(self, name)
 
-    def count(self, kind: Kind | None = None, path_group: str | None = None) -> int:
+    def count(self, kind: OperationKind | None = None, path_group: str | None = None) -> int:
         """Return how many calls were made, of one kind and one group of paths if given."""
         return sum(
             number
@@ -179,7 +190,7 @@ class FaultyStore(ObjectStore):
     async def run(
         self,
         actor: str,
-        kind: Kind,
+        kind: OperationKind,
         path: ObjectPath,
         act: Callable[[], Awaitable[R]],
         told: Callable[[R], Outcome],
@@ -297,14 +308,14 @@ class ActorStore(ObjectStore):
     async def get(self, path: ObjectPath) -> StoredObject | None:
         """Return the object, or None."""
         inner = self._store.inner
-        return await self._store.run(self.name, Kind.GET, path, lambda: inner.get(path), _told_read)
+        return await self._store.run(self.name, OperationKind.GET, path, lambda: inner.get(path), _told_read)
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
         """Write if the precondition holds."""
         inner = self._store.inner
         return await self._store.run(
             self.name,
-            Kind.PUT,
+            OperationKind.PUT,
             path,
             lambda: inner.put(path, data, precondition),
             _told_put,
@@ -315,14 +326,14 @@ class ActorStore(ObjectStore):
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
         """Return size and token, or None."""
         inner = self._store.inner
-        return await self._store.run(self.name, Kind.HEAD, path, lambda: inner.head(path), _told_read)
+        return await self._store.run(self.name, OperationKind.HEAD, path, lambda: inner.head(path), _told_read)
 
     async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
         """Delete the object if its token is `if_version`."""
         inner = self._store.inner
         return await self._store.run(
             self.name,
-            Kind.DELETE,
+            OperationKind.DELETE,
             path,
             lambda: inner.delete(path, if_version=if_version),
             _told_delete,
@@ -336,7 +347,7 @@ class ActorStore(ObjectStore):
         async def collect() -> tuple[ObjectInfo, ...]:
             return tuple([info async for info in inner.list(prefix, start_after=start_after)])
 
-        for info in await self._store.run(self.name, Kind.LIST, prefix, collect, lambda _: Outcome.LISTED):
+        for info in await self._store.run(self.name, OperationKind.LIST, prefix, collect, lambda _: Outcome.LISTED):
             yield info
 
 

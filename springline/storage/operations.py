@@ -10,7 +10,7 @@ from springline.paths import ObjectPath, parse_delta_checkpoint, parse_delta_log
 from springline.storage.port import Precondition
 
 
-class Kind(StrEnum):
+class OperationKind(StrEnum):
     """Kinds of operations."""
 
     GET = "get"
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     LIST = "list"
 
 
-WRITES = frozenset({Kind.PUT, Kind.DELETE})
+WRITES = frozenset({OperationKind.PUT, OperationKind.DELETE})
 
 
 class Decision(Enum):
@@ -52,7 +52,7 @@ class Operation:
     """
 
     index: int
-    kind: Kind
+    kind: OperationKind
     path: ObjectPath
     actor: str
     actor_index: int

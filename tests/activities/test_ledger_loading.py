@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import ledger_loading
-from activities.ledger_loading import Loading
+from activities import ledger
+from activities.ledger import Loading
 from springline import names
 from springline.sequencer.messages import WorkspaceRef
-from workflows.ledger_messages import LedgerStatus
-from workflows.ledger_status import describe
+from workflows.ledger_messages import LedgerStatus, describe
 
 
 class Told:
@@ -32,17 +31,18 @@ class Told:
 
 async def details_of(told: Told | None, texts: list[str | None]) -> list[tuple[Any, ...]]:
     environment = ActivityEnvironment() if told is None else ActivityEnvironment(client=told)  # type: ignore[arg-type]
+    found: list[tuple[Any, ...]] = []
+    environment.on_heartbeat = lambda *details: found.append(details)
 
-    async def run() -> list[tuple[Any, ...]]:
+    async def run() -> None:
         left = iter(texts)
         loading = Loading(lambda: next(left))
-        found = []
         for _ in texts:
-            found.append(tuple(loading.details()))
+            loading.tell()
             await asyncio.sleep(0)
-        return found
 
-    return await environment.run(run)
+    await environment.run(run)
+    return found
 
 
 async def test_heartbeats_say_how_far_loading_is() -> None:
@@ -53,7 +53,7 @@ async def test_the_workflow_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch
     told = Told()
     await details_of(told, ["a", "b"])
     assert told.signals == [], "what is soon over is not told"
-    monkeypatch.setattr(ledger_loading, "TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr(ledger, "TOLD_EVERY_S", 0.0)
     await details_of(told, [None, "a", None])
     assert told.signals == [(names.LOADING_SIGNAL, "a")]
 

@@ -15,7 +15,6 @@ from temporalio.runtime import (
     Runtime,
     TelemetryConfig,
 )
-from temporalio.testing import ActivityEnvironment
 
 from activities.ledger import LedgerActivities
 from springline import names
@@ -24,8 +23,9 @@ from springline.projection.config import FoldConfig
 from springline.published import pointer as publishing
 from springline.storage.faults import Decision, FaultyStore
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind, Operation
+from springline.storage.operations import Operation, OperationKind
 from springline.storage.port import ObjectStore
+from tests.activities.environment import StepEnvironment
 from tests.sequencer.reference import compact
 from tests.sequencer.run import Run
 from tests.sequencer.world import SCOPE, ask, body_of, event_id, finished, planned, seed_event, started, triggered
@@ -39,8 +39,8 @@ class Metrics:
         self._runtime = Runtime(telemetry=TelemetryConfig(metrics=self._buffer))
         self._seen: list[BufferedMetricUpdate] = []
 
-    def environment(self) -> ActivityEnvironment:
-        environment = ActivityEnvironment()
+    def environment(self) -> StepEnvironment:
+        environment = StepEnvironment()
         environment.metric_meter = self._runtime.metric_meter
         return environment
 
@@ -149,7 +149,7 @@ async def test_a_publish_that_the_store_fails_is_counted(
     monkeypatch.setattr(publishing, "THROTTLE_PAUSES", 0)
 
     async def hook(operation: Operation) -> Decision:
-        swaps = operation.kind is Kind.PUT and operation.path == SCOPE.full(orchestration_pointer())
+        swaps = operation.kind is OperationKind.PUT and operation.path == SCOPE.full(orchestration_pointer())
         return decision if swaps else Decision.PROCEED
 
     run = run_of(FaultyStore(MemoryStore(), hook=hook), metrics)

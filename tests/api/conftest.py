@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from springline.api.app import create_app
 from springline.api.ports import Deps
 from springline.api.tokens import make_token
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
 from tests.api.ledger import LocalLedger
@@ -105,7 +105,7 @@ async def world() -> AsyncIterator[World]:
     sequencer = LocalSequencer(store)
     ledger = LocalLedger(store)
     rebuilds = LocalRebuilds(store)
-    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
     deps = replace(local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds)
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

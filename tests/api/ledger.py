@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id
 from springline.ledger.request import (
     AppendOutcome,
     AppendRequest,
@@ -35,6 +34,7 @@ from springline.sequencer.messages import (
 from springline.sequencer.workspace import Sequencer
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import RANDOM_BITS, new_ulid
 
 
 class LocalLedger:
@@ -147,4 +147,4 @@ def now_ms() -> int:
 
 
 def fresh_ulid(after: str | None) -> str:
-    return new_event_id(after, now_ms(), random.getrandbits(RANDOM_BITS))
+    return new_ulid(after, now_ms(), random.getrandbits(RANDOM_BITS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from springline.api.auth import SharedSecret, TokenVerifier
 from springline.api.location import table_location
 from springline.api.ports import Deps
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.storage.port import ObjectStore
 from tests.api.ledger import LocalLedger
 from tests.api.rebuilds import LocalRebuilds
@@ -15,7 +15,7 @@ SECRET = "a secret of the tests, 32 bytes or more"
 
 
 def local_deps(
-    store: ObjectStore, sequencer: LocalSequencer, coalescer: Coalescer, *, url: str = "memory://lake"
+    store: ObjectStore, sequencer: LocalSequencer, coalescer: CommitCoalescer, *, url: str = "memory://lake"
 ) -> Deps:
     """Return the dependencies of an API over a store, which clients reach by `url`."""
     return Deps(

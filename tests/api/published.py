@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.event_ids import nth_event_id
+from springline.ledger.envelope import compose_event, payload_from
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import nth_ulid
 from tests.api.pipeline import Json
 from tests.reading.publishing import Publisher
 
@@ -32,7 +32,7 @@ class Pipeline:
         self._events += 1
         return compose_event(
             payload_from(payload),
-            event_id=nth_event_id(FIRST, number),
+            event_id=nth_ulid(FIRST, number),
             timestamp_ms=START_MS + 1000 * number,
             tenant=self._scope.tenant,
             workspace=self._scope.workspace,

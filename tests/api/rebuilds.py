@@ -17,8 +17,7 @@ from springline.rebuild.plan import plan_rebuild
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from workflows.rebuild_messages import RebuildProgress, RebuildResult
-from workflows.rebuild_status import DONE, READING
+from workflows.rebuild_messages import DONE, READING, RebuildProgress, RebuildResult
 
 
 class LocalRebuilds:

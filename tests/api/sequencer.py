@@ -10,19 +10,16 @@ from typing import Any
 from ulid import ULID
 from uuid_utils import uuid7
 
-from springline.commit.finish import finalize, finish_markers
-from springline.commit.log import LogKind, write_log
+from springline.batching import MAX_BATCH
 from springline.commit.registry import Registry
-from springline.commit.reserve import Round, reserve
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.commit.tables import adopt_table, create_table
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, CommitResult, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.messages import CommitOutcome, CommitRequest
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.paths import Scope
-from springline.requests.coalescer import MAX_BATCH
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from tests.judging.committing import commit_request
 
 NOW_MS = 1_736_935_200_000
 
@@ -54,30 +51,13 @@ class LocalSequencer:
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-    ) -> list[Outcome]:
+    ) -> list[CommitOutcome]:
         assert 1 <= len(requests) <= MAX_BATCH
         self.batches.append([request.idempotency_key for request in requests])
         store = ScopedStore(self._store, scope)
-        table = Table(store, table_id, await Registry(store).root_of(table_id))
+        table = CommitTable(store, table_id, await Registry(store).root_of(table_id))
         async with self._locks[scope, table_id]:
-            return [await self._one(table, request) for request in requests]
+            return [await commit_request(table, request) for request in requests]
 
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
         return None
-
-    async def _one(self, table: Table, request: CommitRequest) -> Outcome:
-        key = request.idempotency_key
-        while True:
-            result = await reserve(table, Round(str(uuid7()), NOW_MS, [request]))
-            if key in result.outcomes:
-                return result.outcomes[key]
-            reserved = result.reserved
-            if reserved is None:
-                continue
-            log = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
-            if log.kind is not LogKind.LOGGED:
-                continue
-            await finish_markers(table, log.inflight, log.inflight.staged_payload_sha256)
-            await finalize(table, log.inflight, log.token)
-            path = table.log_path(log.inflight.version)
-            return Outcome(idempotency_key=key, result=CommitResult(version=log.inflight.version, delta_log_path=path))

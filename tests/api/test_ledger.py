@@ -12,7 +12,7 @@ import pytest
 
 from springline.api.app import create_app
 from springline.errors import Code, Refusal, Refused
-from springline.ledger.compose import compose_event, payload_from
+from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
 from tests.api.conftest import ACME, EVENTS, RIVAL, V1, World, assert_refused, fresh, new_key

@@ -13,24 +13,22 @@ import pytest
 from pydantic import BaseModel
 
 import activities.messages
-import activities.table_messages
-import springline.delta.request
+import springline.delta.messages
 import springline.delta.table_request
 import springline.errors
 import springline.ledger.request
 import springline.rebuild.messages
 import springline.sequencer.messages
+import workflows.commit_messages
 import workflows.ledger_messages
-import workflows.messages
 import workflows.rebuild_messages
 from tests.api.conftest import World
+from workflows.commit_messages import CommitStart
 from workflows.ledger_messages import AppendBatch
-from workflows.messages import CommitStart
 
 MODULES = (
     activities.messages,
-    activities.table_messages,
-    springline.delta.request,
+    springline.delta.messages,
     springline.delta.table_request,
     springline.errors,
     springline.ledger.request,
@@ -38,7 +36,7 @@ MODULES = (
     springline.rebuild.messages,
     springline.sequencer.messages,
     workflows.ledger_messages,
-    workflows.messages,
+    workflows.commit_messages,
     workflows.rebuild_messages,
 )
 """Where everything is that crosses between processes by Temporal."""

@@ -19,7 +19,7 @@ from entrypoints.listening import listen
 from entrypoints.serving import Server, server_of
 from springline.api.app import create_app
 from springline.api.tokens import make_token
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.local.ports import LOOPBACK
 from springline.storage.memory import MemoryStore
 from tests.api import document_checks
@@ -71,7 +71,7 @@ async def _serve(started: list[tuple[str, Server, asyncio.AbstractEventLoop]], r
 
     store = MemoryStore(name="lake")
     sequencer = LocalSequencer(store)
-    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
     app = create_app(
         replace(local_deps(store, sequencer, coalescer), probes={"store": good}, metrics=CollectorRegistry())
     )

@@ -17,10 +17,9 @@ import pytest
 from springline import names
 from springline.api.app import create_app
 from springline.api.metrics import CoalescerCollector
-from springline.commit.coalescer import Coalescer
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, Outcome
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.commit.coalescer import CommitCoalescer
+from springline.delta.messages import CommitOutcome, CommitRequest
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
@@ -120,7 +119,7 @@ class Unclear(MemoryStore):
     "faults", [[StoreUnknown("lost")], [StoreRetry("busy")] * 2, [StoreRetry("busy"), StoreUnknown("lost")]]
 )
 async def test_staging_survives_lost_answers_and_throttling(faults: list[Exception]) -> None:
-    from springline.commit.stage import stage
+    from springline.commit.staging import stage
 
     store = Unclear(list(faults))
     pauses: list[float] = []
@@ -143,8 +142,8 @@ class Refusing:
     def __init__(self, outcome: Refusal) -> None:
         self.outcome = outcome
 
-    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> Outcome:
-        return Outcome(idempotency_key=request.idempotency_key, refusal=self.outcome)
+    async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
+        return CommitOutcome(idempotency_key=request.idempotency_key, refusal=self.outcome)
 
 
 async def test_no_answer_in_time_is_503_with_the_remedy_to_repeat(world: World) -> None:
@@ -316,7 +315,7 @@ async def test_an_id_that_no_url_can_name_is_refused_at_entry(world: World, bad:
 
 
 async def test_metrics_count_by_route_and_status(world: World) -> None:
-    assert isinstance(world.deps.commits, Coalescer)
+    assert isinstance(world.deps.commits, CommitCoalescer)
     world.deps.metrics.register(CoalescerCollector(world.deps.commits.counts))
     table = await world.create()
     await world.commit(table, await world.stage(table, add("a.parquet")))

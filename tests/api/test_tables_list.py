@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from springline import paths
-from springline.delta.keys import idempotency_key
+from springline.keys import idempotency_key
 from springline.paths import ObjectPath
 from tests.api.conftest import ACME, RIVAL, TABLES, World, add, assert_refused, new_key
 

@@ -16,8 +16,8 @@ from bench.peer import batch_of
 from bench.verify import WrongResult, file_of_key, verify_rows, verify_table
 from springline import paths
 from springline.delta.coordinator import Coordinator
-from springline.delta.marker import Marker
-from springline.delta.registry import TableEntry
+from springline.delta.markers import Marker
+from springline.delta.table_request import TableEntry
 from springline.storage.memory import MemoryStore
 
 TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"

@@ -22,7 +22,7 @@ from springline.api.tokens import make_token
 from springline.cli.app import build_app
 from springline.cli.doctor import TemporalFindings
 from springline.cli.findings import Finding, fine
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
 from tests.api.conftest import ACME
@@ -152,7 +152,7 @@ async def _serve(
     stop: list[Callable[[], None]],
 ) -> None:
     sequencer = LocalSequencer(store)
-    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
     app = create_app(replace(local_deps(store, sequencer, coalescer), rebuilds=rebuilds))
     server = _Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_level="error", lifespan="off"), ready)
     loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from uuid_utils import uuid7
 
-from springline.delta.keys import check_key, idempotency_key
+from springline.keys import check_key, idempotency_key
 from springline.local.ports import free_ports
 from tests.cli.conftest import Cli, Served, payload
 

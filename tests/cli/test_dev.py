@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,12 +41,26 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[str], log: Path
 class Dev:
     """`springline dev` in a process of its own."""
 
-    def __init__(self, tmp_path: Path, name: str, *options: str) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        name: str,
+        *options: str,
+        program: Sequence[str] = (sys.executable, "-m", "springline.cli"),
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.out, self.log = tmp_path / f"{name}.json", tmp_path / f"{name}.txt"
-        command = [sys.executable, "-m", "entrypoints.cli", "dev", "--folder", str(tmp_path / "run"), *options]
+        command = [*program, "dev", "--folder", str(tmp_path / "run"), *options]
         with self.out.open("w") as stdout, self.log.open("w") as stderr:
             self.process = subprocess.Popen(
-                command, stdout=stdout, stderr=stderr, text=True, cwd=ROOT, start_new_session=True
+                command,
+                stdout=stdout,
+                stderr=stderr,
+                text=True,
+                cwd=cwd,
+                env=os.environ | (env or {}),
+                start_new_session=True,
             )
 
     def says(self, text: str) -> None:

@@ -17,11 +17,11 @@ from springline.api.tokens import make_token
 from springline.cli import doctor
 from springline.cli.doctor import examine_store, judge_clock
 from springline.cli.doctor_page import page
-from springline.cli.findings import Finding, State, exit_code, fine, skipped, unreachable, wrong
+from springline.cli.findings import Finding, FindingState, exit_code, fine, skipped, unreachable, wrong
 from springline.cli.variables import unknown_variables
 from springline.local.ports import free_ports
 from springline.paths import ObjectPath
-from springline.storage.faults import Decision, FaultyStore, Kind, Operation
+from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.memory import MemoryStore
 from springline.storage.port import (
@@ -203,8 +203,8 @@ class Careless(MemoryStore):
 
 async def test_a_store_that_ignores_preconditions_is_wrong() -> None:
     permissions, preconditions = await examine_store(Careless(), "x")
-    assert permissions.state is State.OK
-    assert preconditions.state is State.WRONG
+    assert permissions.state is FindingState.OK
+    assert preconditions.state is FindingState.WRONG
     assert "2 of 2 racing" in preconditions.what
     assert "ifGenerationMatch" in (preconditions.remedy or "")
 
@@ -252,10 +252,10 @@ class Deny(ObjectStore):
 )
 async def test_the_permission_that_lacks_is_named(denied: str, permission: str) -> None:
     permissions, preconditions = await examine_store(Deny(denied), "x")
-    assert permissions.state is State.WRONG
+    assert permissions.state is FindingState.WRONG
     assert f"cannot {denied} an object" in permissions.what
     assert permission in (permissions.remedy or "")
-    assert preconditions.state is State.SKIPPED
+    assert preconditions.state is FindingState.SKIPPED
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path) -> None:
@@ -264,13 +264,13 @@ async def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path) -> None:
     assert finding.name == "store permissions"
 
 
-@pytest.mark.parametrize("kind", [Kind.PUT, Kind.GET, Kind.DELETE])
-async def test_an_operation_without_an_answer_means_try_again(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [OperationKind.PUT, OperationKind.GET, OperationKind.DELETE])
+async def test_an_operation_without_an_answer_means_try_again(kind: OperationKind) -> None:
     async def fail(operation: Operation) -> Decision:
         return Decision.LOSE if operation.kind is kind else Decision.PROCEED
 
     permissions, preconditions = await examine_store(FaultyStore(MemoryStore(), hook=fail), "x")
-    assert (permissions.state, preconditions.state) == (State.UNREACHABLE, State.SKIPPED)
+    assert (permissions.state, preconditions.state) == (FindingState.UNREACHABLE, FindingState.SKIPPED)
 
 
 class Forgetful(MemoryStore):
@@ -290,7 +290,7 @@ class Held(MemoryStore):
 @pytest.mark.parametrize("store", [Forgetful(), Held()], ids=["lagging", "retained"])
 async def test_a_store_that_does_not_keep_its_word_is_wrong(store: ObjectStore) -> None:
     permissions, preconditions = await examine_store(store, "x")
-    assert (permissions.state, preconditions.state) == (State.WRONG, State.SKIPPED)
+    assert (permissions.state, preconditions.state) == (FindingState.WRONG, FindingState.SKIPPED)
 
 
 class Vague(MemoryStore):
@@ -304,7 +304,7 @@ class Vague(MemoryStore):
 
 async def test_a_canary_without_an_answer_means_try_again() -> None:
     permissions, preconditions = await examine_store(Vague(), "x")
-    assert (permissions.state, preconditions.state) == (State.OK, State.UNREACHABLE)
+    assert (permissions.state, preconditions.state) == (FindingState.OK, FindingState.UNREACHABLE)
 
 
 # The clock.
@@ -313,17 +313,17 @@ async def test_a_canary_without_an_answer_means_try_again() -> None:
 @pytest.mark.parametrize(
     ("remote", "state"),
     [
-        (1000.0, State.OK),
-        (1061.5, State.OK),
-        (939.5, State.OK),
-        (1063.0, State.WRONG),
-        (938.0, State.WRONG),
+        (1000.0, FindingState.OK),
+        (1061.5, FindingState.OK),
+        (939.5, FindingState.OK),
+        (1063.0, FindingState.WRONG),
+        (938.0, FindingState.WRONG),
     ],
 )
-def test_a_clock_may_be_off_by_a_minute(remote: float, state: State) -> None:
+def test_a_clock_may_be_off_by_a_minute(remote: float, state: FindingState) -> None:
     finding = judge_clock("clock", 1000.0, 1002.0, remote)
     assert finding.state is state
-    if state is State.WRONG:
+    if state is FindingState.WRONG:
         assert "UUIDv7" in finding.what
         assert ("behind" in finding.what) is (remote > 1000)
         assert "timedatectl" in (finding.remedy or "")
@@ -357,9 +357,9 @@ def clock_server() -> Iterator[tuple[str, dict[str, str | None]]]:
 async def test_the_other_clock_is_read_from_any_answer(clock_server: tuple[str, dict[str, str | None]]) -> None:
     url, date = clock_server
     date["Date"] = formatdate(time.time() - 3600, usegmt=True)
-    assert (await doctor.clock("clock", url)).state is State.WRONG
+    assert (await doctor.clock("clock", url)).state is FindingState.WRONG
     date["Date"] = formatdate(usegmt=True)
-    assert (await doctor.clock("clock", url)).state is State.OK
+    assert (await doctor.clock("clock", url)).state is FindingState.OK
 
 
 @pytest.mark.parametrize("value", [None, "yesterday"])
@@ -368,7 +368,7 @@ async def test_without_a_usable_date_there_is_nothing_to_compare(
 ) -> None:
     url, date = clock_server
     date["Date"] = value
-    assert (await doctor.clock("clock", url)).state is State.SKIPPED
+    assert (await doctor.clock("clock", url)).state is FindingState.SKIPPED
 
 
 def test_an_emulator_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:

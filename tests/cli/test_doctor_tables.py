@@ -6,10 +6,10 @@ import pytest
 
 from springline.cli import doctor_workspace
 from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings
-from springline.cli.findings import State
+from springline.cli.findings import FindingState
 from springline.cli.presence import find_workspaces
 from springline.paths import ObjectPath, Scope
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from tests.damage.tables import Tables, committed, kind_of
 from tests.rows import SCOPE
@@ -17,7 +17,7 @@ from tests.rows import SCOPE
 
 async def _wrong(store: MemoryStore, *, deep: bool = False) -> list[str]:
     findings = await workspace_findings(store, SCOPE, deep=deep)
-    return [one.what for one in findings if one.state is State.WRONG]
+    return [one.what for one in findings if one.state is FindingState.WRONG]
 
 
 def _of_kind(made: Tables, kind: str) -> list[ObjectPath]:
@@ -28,7 +28,7 @@ async def test_whole_tables_are_well() -> None:
     made = await committed()
     for deep in (False, True):
         findings = await workspace_findings(made.store(), SCOPE, deep=deep)
-        assert [one.state for one in findings] == [State.OK, State.OK], findings
+        assert [one.state for one in findings] == [FindingState.OK, FindingState.OK], findings
         assert "2 table(s)" in findings[-1].what
 
 
@@ -60,7 +60,7 @@ async def test_workspaces_are_found_past_what_lies_in_them() -> None:
     found = await find_workspaces(watched, 100)
     assert {(one.tenant, one.workspace) for one in found} == {(one.tenant, one.workspace) for one in scopes}
     assert len(found) == len(scopes)
-    assert watched.count() == watched.count(Kind.LIST) == len(scopes) + 1
+    assert watched.count() == watched.count(OperationKind.LIST) == len(scopes) + 1
     assert len(await find_workspaces(store, 5)) == 5
 
 
@@ -71,7 +71,7 @@ async def test_all_workspaces_are_looked_at_and_named_when_there_are_too_many(mo
     store.seed(other.full(ObjectPath("some/object")), b"")
     store.rot(_of_kind(made, "coordinator")[0], b"{")
     findings = await all_workspaces_findings(store, deep=False)
-    assert [one.name for one in findings if one.state is State.WRONG] == ["table acme/prod/rows"]
+    assert [one.name for one in findings if one.state is FindingState.WRONG] == ["table acme/prod/rows"]
     assert "workspace acme/zoo" in [one.name for one in findings]
     monkeypatch.setattr(doctor_workspace, "MOST_WORKSPACES", 1)
     findings = await all_workspaces_findings(store, deep=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from springline.cli.doctor_workspace import workspace_findings
-from springline.cli.findings import State
+from springline.cli.findings import FindingState
 from springline.paths import ObjectPath, orchestration_pointer, orchestration_round
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from tests.cli.conftest import Cli
 from tests.rebuild.workspaces import appended
@@ -25,8 +25,8 @@ async def said(store: MemoryStore, *, deep: bool = False) -> list[str]:
     findings = await workspace_findings(store, SCOPE, deep=deep)
     assert findings
     assert all(one.name == "workspace acme/prod" for one in findings)
-    assert all(one.remedy for one in findings if one.state is State.WRONG)
-    return [one.what for one in findings if one.state is State.WRONG]
+    assert all(one.remedy for one in findings if one.state is FindingState.WRONG)
+    return [one.what for one in findings if one.state is FindingState.WRONG]
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -43,8 +43,8 @@ async def test_nothing_is_listed_but_the_tables_unless_asked() -> None:
     store, _ = await appended(["r"])
     watched = FaultyStore(store)
     await workspace_findings(watched, SCOPE, deep=False)
-    assert watched.count() == watched.count(Kind.GET) + watched.count(Kind.LIST)
-    assert watched.count(Kind.LIST) == 1
+    assert watched.count() == watched.count(OperationKind.GET) + watched.count(OperationKind.LIST)
+    assert watched.count(OperationKind.LIST) == 1
 
 
 def _remove(path: ObjectPath) -> Callable[[MemoryStore], None]:

@@ -160,6 +160,7 @@ def test_an_empty_list_is_no_manifest(place: Place, cli: Cli) -> None:
 def test_the_report_tells_rates_memory_and_digests(place: Place, cli: Cli) -> None:
     report = cli(*place.arguments("--batch", "100")).document
     assert {"events_per_second", "orjson_events_per_second", "peak_memory_bytes", "digest", "tables"} <= set(report)
+    assert report["peak_memory_bytes"] > report["input_bytes"] > 0
     assert report["refolds"] > 0
     assert report["folds"] > report["events"]
     assert report["repeated"] == len(place.given.paths) - len(place.given.bodies)

@@ -54,8 +54,8 @@ def test_every_command_is_found_under_the_name_of_its_line(cli: Cli) -> None:
 )
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     script = (
-        "import json, os, sys, entrypoints.cli\n"
-        "try: entrypoints.cli.main()\n"
+        "import json, os, sys\nfrom springline.cli.__main__ import main\n"
+        "try: main()\n"
         "except SystemExit as ended: code = ended.code\n"
         f"print(json.dumps([code, len(sys.modules), [one for one in {HEAVY} if one in sys.modules]]), file=sys.stderr)"
     )
@@ -88,7 +88,7 @@ def test_a_misspelt_command_is_told_the_nearest(cli: Cli) -> None:
 def complete(line: str) -> list[str]:
     words = line.split(" ")
     done = subprocess.run(
-        [sys.executable, "-m", "entrypoints.cli"],
+        [sys.executable, "-m", "springline.cli"],
         capture_output=True,
         text=True,
         check=True,
@@ -136,7 +136,7 @@ def test_quiet_leaves_hints_out(cli: Cli) -> None:
 
 @pytest.mark.parametrize(("arguments", "shown"), [(WHERE, False), ((*WHERE, "-v"), False), ((*WHERE, "-vv"), True)])
 def test_verbose_shows_log_lines(arguments: tuple[str, ...], shown: bool) -> None:
-    command = [sys.executable, "-m", "entrypoints.cli", *arguments]
+    command = [sys.executable, "-m", "springline.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 4
     assert ("DEBUG httpcore" in done.stderr) is shown

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from springline.ledger.event_ids import nth_event_id
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import ObjectPath
 from springline.storage.local import LocalStore
+from springline.ulids import nth_ulid
 from tests.api.conftest import ACME, new_key
 from tests.api.ledger import LocalLedger
 from tests.api.pipeline import Json, plan_created, run_triggered, succeeded_run
@@ -203,7 +203,7 @@ def test_the_last_events_are_shown(store: Store, cli: Cli) -> None:
     assert shown(cli("ledger", "tail", *store.where, "--count", "0")) == []
     assert shown(cli("ledger", "tail", *store.where, "--from", ids[5])) == ids[5:]
     assert shown(cli("ledger", "tail", *store.where, "--from", "0")) == ids
-    assert shown(cli("ledger", "tail", *store.where, "--from", nth_event_id(ids[-1], 1))) == []
+    assert shown(cli("ledger", "tail", *store.where, "--from", nth_ulid(ids[-1], 1))) == []
     line = cli("ledger", "tail", *store.where, "--count", "1").stdout
     assert json.loads(line)["data"]["type"] == "task_finished"
 
@@ -235,7 +235,7 @@ def test_options_that_exclude_each_other(store: Store, options: list[str], field
 def test_following_shows_events_as_they_become_visible(store: Store) -> None:
     first = store.append(RUN)
     following = subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.cli", "ledger", "tail", *store.where, "--follow"],
+        [sys.executable, "-m", "springline.cli", "ledger", "tail", *store.where, "--follow"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -41,7 +41,7 @@ def on_terminal(
     # What runs the tests may say how large its own terminal is, and rich would believe that.
     inherited = {name: value for name, value in os.environ.items() if name not in {"LINES", "COLUMNS"}}
     process = subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.cli", *arguments],
+        [sys.executable, "-m", "springline.cli", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

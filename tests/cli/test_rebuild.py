@@ -19,7 +19,7 @@ from springline.paths import canonical_ulid_event, rebuild_report, relative_path
 from springline.rebuild.manifest import parse_manifest
 from springline.rebuild.messages import BadEvent, RebuildView, RunStatus, Step
 from springline.rebuild.sources import from_index, from_rounds
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME
@@ -152,7 +152,7 @@ async def test_planning_lists_no_bucket() -> None:
     watched = FaultyStore(memory)
     await from_index(ScopedStore(watched, SCOPE))
     await from_rounds(ScopedStore(watched, SCOPE))
-    assert watched.count(Kind.LIST) == 0
+    assert watched.count(OperationKind.LIST) == 0
 
 
 def test_start_waits_for_the_end_and_prints_the_result(api: Served, cli: Cli) -> None:

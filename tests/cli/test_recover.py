@@ -16,10 +16,10 @@ from uuid_utils import uuid7
 
 from springline import paths
 from springline.cli.recover import recover_table
-from springline.commit.markers import read_markers
-from springline.commit.stage import stage
-from springline.commit.table import Table
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.commit.complete import read_markers
+from springline.commit.staging import stage
+from springline.commit.table import CommitTable
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
@@ -155,7 +155,7 @@ def test_a_registered_table_is_found_by_name_and_a_lost_coordinator_is_rebuilt(c
 
 def test_it_needs_no_environment_no_temporal_and_no_api(golden: COPY) -> None:
     folder = golden("logged")
-    command = [sys.executable, "-m", "entrypoints.cli", "table", "recover", *WHERE]
+    command = [sys.executable, "-m", "springline.cli", "table", "recover", *WHERE]
     done = subprocess.run(
         [*command, "--store", folder.as_uri(), GOLDEN_TABLE],
         capture_output=True,
@@ -171,7 +171,7 @@ def test_it_needs_no_environment_no_temporal_and_no_api(golden: COPY) -> None:
 
 def test_several_at_once_agree(golden: COPY) -> None:
     folder = golden("reserved")
-    command = [sys.executable, "-m", "entrypoints.cli", "table", "recover", *WHERE, "--store", folder.as_uri()]
+    command = [sys.executable, "-m", "springline.cli", "table", "recover", *WHERE, "--store", folder.as_uri()]
     helpers = [
         subprocess.Popen([*command, GOLDEN_TABLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
         for _ in range(3)
@@ -195,12 +195,12 @@ async def test_it_is_safe_while_commits_go_on(tmp_path: Path) -> None:
         while not done.is_set():
             helped.extend((await recover_table(theirs, "flights"))["done"])
 
-    async def commit(number: int) -> Outcome:
+    async def commit(number: int) -> CommitOutcome:
         key = str(uuid7())
         staged = await stage(mine, entry.table_id, key, payload(number).encode())
         request = CommitRequest(
             idempotency_key=key,
-            mode=Mode.APPEND,
+            mode=CommitMode.APPEND,
             read_version=0,
             staged_path=staged.path,
             staged_version=staged.version,
@@ -218,7 +218,7 @@ async def test_it_is_safe_while_commits_go_on(tmp_path: Path) -> None:
         log = await mine.get(paths.delta_log(entry.root, number + 1))
         assert log is not None
         assert log.data == payload(number).encode()
-        (marker,) = await read_markers(Table(mine, entry.table_id, entry.root), [outcome.idempotency_key])
+        (marker,) = await read_markers(CommitTable(mine, entry.table_id, entry.root), [outcome.idempotency_key])
         assert marker is not None
         assert marker.version == number + 1
     assert helped, "no recovery ever met a reservation: this test shows nothing"

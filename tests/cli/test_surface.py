@@ -141,7 +141,7 @@ def test_expected_errors_become_refusals_and_faults_of_the_program_do_not() -> N
 def test_the_console_script_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "entrypoints.cli", *arguments],
+            [sys.executable, "-m", "springline.cli", *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -75,7 +75,7 @@ def test_bad_options_are_bad_input(arguments: tuple[str, ...], field: str, secre
 
 def test_a_shell_can_take_the_token_alone() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "entrypoints.cli", "token", *WHERE, "--field", "token"],
+        [sys.executable, "-m", "springline.cli", "token", *WHERE, "--field", "token"],
         capture_output=True,
         text=True,
         check=True,

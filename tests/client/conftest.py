@@ -15,7 +15,7 @@ import uvicorn
 from springline.api.app import create_app
 from springline.api.tokens import make_token
 from springline.client import Springline
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.local import LocalStore
 from springline.storage.port import ObjectStore
@@ -97,7 +97,7 @@ async def _serve(
     calls: list[str],
 ) -> None:
     sequencer = LocalSequencer(store)
-    coalescer = Coalescer(sequencer, deadline_s=5.0)
+    coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
     app = create_app(local_deps(store, sequencer, coalescer, url=url))
 
     async def noted(scope, receive, send):  # type: ignore[no-untyped-def]

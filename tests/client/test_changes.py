@@ -16,12 +16,12 @@ import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
 
 from springline.client import DeltaTable, Springline
-from springline.client.changes import Change, Changer
+from springline.client.changes import Changer, TableOperation
 from springline.client.http import Unavailable
 from springline.client.reading import reached
 from springline.client.table import new_key
-from springline.delta.keys import idempotency_key
 from springline.errors import Code, Refused
+from springline.keys import idempotency_key
 from tests.client.conftest import Folder
 
 _NAMES = (f"changed-{number}" for number in itertools.count())
@@ -441,7 +441,7 @@ def test_tables_that_forbid_it_are_refused_by_name(lake: Springline, table: Delt
         table.delete("id = 1")
 
 
-def committed_without_a_claim(table: DeltaTable, change: Change, key: str) -> int:
+def committed_without_a_claim(table: DeltaTable, change: TableOperation, key: str) -> int:
     """Do what a process does that dies right behind the commit."""
     claimed: list[int] = []
 

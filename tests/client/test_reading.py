@@ -15,8 +15,8 @@ import pytest
 
 from springline.client import DeltaTable, Springline
 from springline.client.reading import reached
-from springline.delta.keys import idempotency_key
 from springline.errors import Code, Refused
+from springline.keys import idempotency_key
 from tests.rows import rows
 
 _NAMES = (f"read-{number}" for number in itertools.count())

@@ -6,8 +6,8 @@ from typing import Any
 
 from springline.errors import Code
 from springline.ledger.request import NewEvent
-from springline.projection.fold.states import FINISHED_TASK
 from springline.projection.rows import TaskRow
+from springline.projection.schema import FINISHED_TASK
 from tests.control.invariants import FINISHED_RUN
 from tests.control.ledger import Ledger, request
 from tests.control.payloads import (

@@ -6,11 +6,10 @@ import json
 from collections import Counter
 from graphlib import TopologicalSorter
 
-from springline.ledger.events import TickTriggered
-from springline.projection.fold.sensors import STALE_STATUS
-from springline.projection.fold.states import FINISHED_TASK
-from springline.projection.fold.values import json_text
-from springline.projection.rows import RunRow, TaskRow
+from springline.ledger.nested import TickTriggered
+from springline.projection.fold.automation import STALE_STATUS
+from springline.projection.rows import RunRow, TaskRow, json_text
+from springline.projection.schema import FINISHED_TASK
 from springline.projection.state import State
 
 FINISHED_RUN = {"SUCCEEDED", "FAILED", "CANCELLED"}

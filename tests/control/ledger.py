@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from springline.control.admission import RoundVerdict, judge_round
+from springline.control.admission.round import RoundVerdict, judge_round
 from springline.errors import Refusal
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import Event, parse_event
-from springline.ledger.event_ids import new_event_id
+from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
 from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
+from springline.ulids import new_ulid
 
 START_MS = 1_736_935_200_000
 """2025-01-15T10:00:00Z."""
@@ -84,7 +84,7 @@ class Ledger:
             idempotency_key=key,
         )
         event = parse_event(body)
-        self.state.fold(event)
+        fold_event(self.state, event)
         self.state.accept()
         self.events.append(event)
         self.now_ms += 1_000
@@ -93,11 +93,11 @@ class Ledger:
     def refolded(self) -> State:
         """Return the in-order fold of all events, from nothing."""
         state = State(self.config)
-        state.fold_all(self.events)
+        fold_all(state, self.events)
         return state
 
     def _next_id(self) -> str:
-        return new_event_id(self.state.last_event_id or None, self.now_ms, 7)
+        return new_ulid(self.state.last_event_id or None, self.now_ms, 7)
 
     def task(self, key: str = "a", run: str = "r") -> str:
         """Return the state of a task."""

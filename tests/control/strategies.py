@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from springline.ledger.compose import InvalidPayload, payload_from
+from springline.ledger.envelope import InvalidPayload, payload_from
+from springline.ledger.events import derived_key
 from springline.ledger.identifiers import run_id_of_key
-from springline.ledger.keys import derived_key
 from springline.ledger.request import NewEvent
 from springline.projection.state import State
 from tests.control import payloads as p

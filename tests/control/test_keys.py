@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from springline.control.admission.rules import RULES
+from springline.control.admission.round import RULES
 from springline.errors import Code
-from springline.ledger.compose import payload_from
-from springline.ledger.events import PAYLOAD_TYPES
-from springline.ledger.keys import derived_key
+from springline.ledger.envelope import payload_from
+from springline.ledger.events import PAYLOAD_TYPES, derived_key
 from springline.ledger.request import NewEvent
 from tests.control.ledger import APPLIED, DUPLICATE, Ledger
 from tests.control.payloads import (

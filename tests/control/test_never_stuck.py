@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from springline.ledger.events import EvalSkippedStaleCursor, RunRequested, SensorEvaluated, SensorRef
+from springline.ledger.events import RunRequested, SensorEvaluated
+from springline.ledger.nested import EvalSkippedStaleCursor, SensorRef
 from springline.ledger.request import EventOutcome
 from springline.projection.config import FoldConfig
-from springline.projection.fold.sensors import STALE_STATUS
+from springline.projection.fold.automation import STALE_STATUS
 from tests.control.finishing import finish_everything
 from tests.control.invariants import check_invariants
 from tests.control.ledger import Ledger, request, snapshot

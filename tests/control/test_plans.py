@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.control.admission.plans import check_plan
+from springline.control.admission.runs import check_plan
 from springline.errors import Code, Refused
-from springline.ledger.events import PlanCreated, TaskDefinition
+from springline.ledger.events import PlanCreated
+from springline.ledger.nested import TaskDefinition
 from tests.control.ledger import Ledger
 from tests.control.payloads import planned, triggered
 

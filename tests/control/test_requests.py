@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.control.admission import MAX_EVENT_BYTES
+from springline.control.admission.round import MAX_EVENT_BYTES
 from springline.errors import Code
 from springline.ledger.request import AppendRequest, NewEvent
 from tests.control.ledger import Ledger, request

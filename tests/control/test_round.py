@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from springline.control.admission import round as admission_round
 from springline.errors import Code
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import is_canonical, nth_event_id
 from springline.ledger.request import AppendRequest, EventOutcome
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_event
 from springline.projection.state import State
+from springline.ulids import is_canonical_ulid, nth_ulid
 from tests.control.ledger import APPLIED, DUPLICATE, START_MS, Ledger, request, snapshot
 from tests.control.payloads import cancelled, finished, planned, started, triggered
 
@@ -23,8 +25,8 @@ def test_events_get_consecutive_ids_and_exact_bytes() -> None:
     ledger = Ledger()
     verdict = ledger.judge([request(triggered(), planned(a="")), request(started())])
     first = verdict.events[0].event_id
-    assert is_canonical(first)
-    assert [one.event_id for one in verdict.events] == [nth_event_id(first, n) for n in range(3)]
+    assert is_canonical_ulid(first)
+    assert [one.event_id for one in verdict.events] == [nth_ulid(first, n) for n in range(3)]
     for one in verdict.events:
         assert one.sha256 == sha256(one.body).hexdigest()
         assert parse_event(one.body) == one.event
@@ -55,7 +57,7 @@ def test_a_request_sees_those_before_it_and_none_that_was_refused() -> None:
     assert answers[1].refusal.field == "events[3].data.task_key"
     assert [answer.request_id[-1] for answer in answers] == list("01234")
     ids = [one.event_id for answer in answers for one in answer.events]
-    assert ids == [nth_event_id(ids[0], n) for n in range(3)]
+    assert ids == [nth_ulid(ids[0], n) for n in range(3)]
     assert ledger.state.run("r2") is None
     assert snapshot(ledger.state) == snapshot(ledger.refolded())
 
@@ -122,14 +124,13 @@ def test_whatever_goes_wrong_leaves_the_state_as_it_was(monkeypatch: pytest.Monk
     ledger = Ledger()
     ledger.append(triggered("before"))
     before = snapshot(ledger.state)
-    fold = State.fold
 
     def failing(state: State, event: Any) -> Any:
         if event.event_type == "PlanCreated":
             raise MemoryError
-        return fold(state, event)
+        return fold_event(state, event)
 
-    monkeypatch.setattr(State, "fold", failing)
+    monkeypatch.setattr(admission_round, "fold_event", failing)
     with pytest.raises(MemoryError):
         ledger.judge([request(triggered(), planned(a=""))])
     assert snapshot(ledger.state) == before
@@ -169,18 +170,17 @@ def test_a_key_that_retention_has_freed_is_free() -> None:
     assert snapshot(ledger.state) == snapshot(ledger.refolded())
 
 
-def test_many_refused_requests_cost_no_more_than_their_share() -> None:
+def test_many_refused_requests_cost_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each one refused in its middle has the accepted events folded again: 1,000 events are the most of a round."""
     ledger = Ledger()
     folds = 0
-    fold = ledger.state.fold
 
-    def counted(event: Any) -> Any:
+    def counted(state: State, event: Any) -> Any:
         nonlocal folds
         folds += 1
-        return fold(event)
+        return fold_event(state, event)
 
-    ledger.state.fold = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(admission_round, "fold_event", counted)
     requests: list[AppendRequest] = []
     for number in range(200):
         requests.append(request(triggered(f"r{number}")))

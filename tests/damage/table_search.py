@@ -16,7 +16,7 @@ from springline import names, paths
 from springline.checked import has_checksum
 from springline.cli.recover import recover_table, verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.delta.request import CommitRequest, Outcome
+from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.errors import Code, InvariantViolated, Refused
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
@@ -160,8 +160,8 @@ OPERATIONS: dict[str, Callable[[Tables, MemoryStore], Awaitable[None]]] = {
 }
 
 
-async def _answered(process: Rounds, *requests: CommitRequest) -> list[Outcome]:
-    outcomes: list[Outcome] = await _named(process.commit(*requests))
+async def _answered(process: Rounds, *requests: CommitRequest) -> list[CommitOutcome]:
+    outcomes: list[CommitOutcome] = await _named(process.commit(*requests))
     for outcome in outcomes:
         if outcome.refusal is not None:
             raise Named(f"{outcome.refusal.code} {outcome.refusal.message} {outcome.refusal.remedy}")

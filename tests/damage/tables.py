@@ -8,25 +8,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import uuid_utils
-from temporalio.testing import ActivityEnvironment
 
-from activities.messages import CommitStep, TableRef
 from springline import paths
 from springline.checked import has_checksum
 from springline.cli.recover import verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.commit.catalogue import list_tables, table_history
 from springline.commit.checkpoint import write_checkpoint
-from springline.commit.inspect import key_view, table_view
+from springline.commit.inspect import key_view, list_tables, table_history, table_view
 from springline.commit.registry import Registry
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.commit.tables import adopt_table
-from springline.delta.request import CommitRequest, CommitResult, Mode
+from springline.delta.messages import CommitMode, CommitRequest, CommitResult, TableRef
 from springline.delta.table_request import AdoptTable
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
+from tests.activities.environment import StepEnvironment
 from tests.checksums import without_checksum
 from tests.damage.workspaces import Remembering
 from tests.recovery.rounds import Rounds
@@ -141,7 +139,9 @@ class _Making:
         self.process = Rounds(store, ref, root)
         self.answers: dict[str, tuple[CommitRequest, CommitResult]] = {}
 
-    async def staged(self, *, keyed: bool = True, mode: Mode = Mode.APPEND, read_version: int = 0) -> CommitRequest:
+    async def staged(
+        self, *, keyed: bool = True, mode: CommitMode = CommitMode.APPEND, read_version: int = 0
+    ) -> CommitRequest:
         key = str(uuid_utils.uuid7())
         info = append_payload([], key, [], Identity("append", hashlib.sha256(key.encode()).hexdigest()))
         data = (info if keyed else b"") + adding(f"part-{key}.parquet")
@@ -161,7 +161,7 @@ class _Making:
             elif kind == 1:
                 await self.commit(*[await self.staged(keyed=bool(one)) for one in range(3)])
             elif kind == 2:
-                await self.commit(await self.staged(keyed=False, mode=Mode.STRICT, read_version=number))
+                await self.commit(await self.staged(keyed=False, mode=CommitMode.STRICT, read_version=number))
             else:
                 await self.commit(await self.staged(keyed=False))
             if number == 2:
@@ -173,15 +173,9 @@ class _Making:
         result = await self.process.reserve(requests, None)
         reservation = result.reservation
         assert reservation is not None
-        step = CommitStep(
-            table=self.ref,
-            commit_id=reservation.commit_id,
-            identity=reservation.identity,
-            version=reservation.version,
-            coordinator_version=reservation.coordinator_version,
-        )
+        step = reservation.step_of(self.ref)
         for activity in (self.process.activities.write_log, self.process.activities.write_marker)[:steps]:
-            await ActivityEnvironment().run(activity, step)
+            await StepEnvironment().run(activity, step)
         return requests
 
     async def made(self, name: str, pending: list[CommitRequest]) -> Tables:
@@ -209,7 +203,7 @@ async def views_of(made: Tables, store: MemoryStore) -> dict[str, object]:
     """Return what reading says of a table, by what was asked."""
     scoped = ScopedStore(store, SCOPE)
     entry = await Registry(scoped).entry(made.table_name)
-    table = Table(scoped, entry.table_id, await Registry(scoped).root_of(entry.table_id))
+    table = CommitTable(scoped, entry.table_id, await Registry(scoped).root_of(entry.table_id))
     return {
         "list": [one.entry for one in (await list_tables(scoped, limit=10)).tables],
         "status": (await table_view(table)).model_dump(),

@@ -17,12 +17,12 @@ import orjson
 
 from springline import paths
 from springline.delta.coordinator import decode_coordinator
-from springline.delta.marker import decode_marker
+from springline.delta.markers import decode_marker
+from springline.delta.messages import CommitMode
 from springline.delta.payload import fingerprint_of
-from springline.delta.request import Mode
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind
+from springline.storage.operations import OperationKind
 from springline.storage.port import IfAbsent, IfVersion
 from tests.exhaustive.process import Call
 from tests.exhaustive.world import ROOT, SCOPE, TABLE_ID, Asked, lines, log_path
@@ -117,11 +117,11 @@ def holds_bytes(log: LogFile, asked: Asked) -> bool:
 
 def check_writes(faulty: FaultyStore) -> None:
     """I7: create-only everywhere, compare-and-swap on the coordinator, no listing."""
-    demand(faulty.count(Kind.LIST) == 0, "I7", "something was listed")
+    demand(faulty.count(OperationKind.LIST) == 0, "I7", "something was listed")
     for traced in faulty.trace:
         operation = traced.operation
-        demand(operation.kind is not Kind.DELETE, "I7", f"{operation.path} was deleted")
-        if operation.kind is Kind.PUT:
+        demand(operation.kind is not OperationKind.DELETE, "I7", f"{operation.path} was deleted")
+        if operation.kind is OperationKind.PUT:
             allowed = (IfAbsent, IfVersion) if operation.path == COORDINATOR else (IfAbsent,)
             demand(
                 isinstance(operation.precondition, allowed),
@@ -175,7 +175,7 @@ def check_version(entry: LogFile, log: Sequence[LogFile], requests: Sequence[Ask
     demand(len(set(entry.apps)) == len(entry.apps), "round", f"version {entry.version} has a txn twice")
     for asked in inside:
         since = log[asked.wish.read_version + 1 : entry.version]
-        if asked.wish.mode is Mode.STRICT:
+        if asked.wish.mode is CommitMode.STRICT:
             demand(not since, "strict", f"version {entry.version} was computed from {asked.wish.read_version}")
         demand(
             not any(e.changes_metadata or asked.wish.app in e.apps for e in since),
@@ -250,7 +250,7 @@ def operation_of(call: Call, copies: Mapping[tuple[str, str], set[str]]) -> hist
         history.NEVER if call.ret is None else call.ret,
         wish.key_text,
         call.asked.identity,
-        wish.mode is Mode.APPEND,
+        wish.mode is CommitMode.APPEND,
         wish.read_version,
         version=call.result.version if call.result else None,
         refused=refused,

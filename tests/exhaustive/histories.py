@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from springline.commit.finish import settle
-from springline.commit.table import Table
+from springline.commit.complete import settle
+from springline.commit.table import CommitTable
 from springline.errors import InvariantViolated
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
@@ -230,7 +230,7 @@ class Histories:
 
 async def recover(store: FaultyStore) -> None:
     """Complete what is in flight as `springline table recover` does: from storage alone."""
-    await settle(Table(ScopedStore(store.actor("recovery"), SCOPE), TABLE_ID, ROOT))
+    await settle(CommitTable(ScopedStore(store.actor("recovery"), SCOPE), TABLE_ID, ROOT))
 
 
 def steps_of(schedule: Schedule) -> str:

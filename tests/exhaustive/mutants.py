@@ -14,16 +14,15 @@ from typing import Any
 import pytest
 
 from activities import commit as steps
-from activities.messages import CommitStep
 from springline import paths
-from springline.commit import finish, log, reserve, table
-from springline.commit.table import Reserved, Table
-from springline.delta import judge, rounds
+from springline.commit import complete, reserve, table
+from springline.commit.table import CommitTable, Reserved
+from springline.delta import markers, rounds
 from springline.delta.coordinator import Coordinator, Inflight
-from springline.delta.judge import MarkerVerdict
-from springline.delta.marker import Marker
+from springline.delta.markers import Marker, MarkerVerdict
+from springline.delta.messages import CommitStep, LogKind
 from springline.storage.port import IfAbsent, ObjectStore, Stored
-from springline.storage.resolve import Created, Other
+from springline.storage.resolve import Created, Other, Same, put_once
 from tests.exhaustive.histories import After, Histories, Plan
 from tests.exhaustive.plans import every_fault, every_fault_at_every_instant, every_interleaving
 
@@ -55,11 +54,11 @@ def _blind_within(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> No
         finally:
             _blind.reset(token)
 
-    def judged(inflight: Inflight, log_path: str, markers: Sequence[Marker | None]) -> MarkerVerdict:
-        return MarkerVerdict.ABSENT if _blind.get() else judge.judge_markers(inflight, log_path, markers)
+    def judged(inflight: Inflight, log_path: str, found: Sequence[Marker | None]) -> MarkerVerdict:
+        return MarkerVerdict.ABSENT if _blind.get() else markers.judge_markers(inflight, log_path, found)
 
     monkeypatch.setattr(module, name, wrapped)
-    monkeypatch.setattr(log, "judge_markers", judged)
+    monkeypatch.setattr(complete, "judge_markers", judged)
 
 
 def owner_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,34 +66,36 @@ def owner_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def helper_reads_no_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    _blind_within(monkeypatch, finish, "write_log")
+    _blind_within(monkeypatch, reserve, "settle")
 
 
 def own_marker_makes_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(inflight: Inflight, log_path: str, markers: Sequence[Marker | None]) -> MarkerVerdict:
-        return MarkerVerdict.VOID if any(markers) else MarkerVerdict.ABSENT
+    def judged(inflight: Inflight, log_path: str, found: Sequence[Marker | None]) -> MarkerVerdict:
+        return MarkerVerdict.VOID if any(found) else MarkerVerdict.ABSENT
 
-    monkeypatch.setattr(log, "judge_markers", judged)
+    monkeypatch.setattr(complete, "judge_markers", judged)
 
 
 def any_log_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "is_log_of", lambda inflight, there, staged: True)
+    monkeypatch.setattr(complete, "is_log_of", lambda inflight, there, staged: True)
 
 
 def fill_does_not_yield(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "is_log_of", lambda inflight, there, staged: staged is not None and there == staged)
+    monkeypatch.setattr(complete, "is_log_of", lambda inflight, there, staged: staged is not None and there == staged)
 
 
 def no_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def put(store: ObjectStore, path: paths.ObjectPath, data: bytes) -> Created | Other:
+    async def put(store: ObjectStore, path: paths.ObjectPath, data: bytes) -> Created | Same | Other:
+        if "/_delta_log/" not in path:
+            return await put_once(store, path, data)
         result = await store.put(path, data, IfAbsent())
         return Created(result.version) if isinstance(result, Stored) else Other(b"somebody else's", "")
 
-    monkeypatch.setattr(log, "put_once", put)
+    monkeypatch.setattr(complete, "put_once", put)
 
 
 def no_marker_before_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(table: Table, keys: Sequence[str]) -> list[Marker | None]:
+    async def none(table: CommitTable, keys: Sequence[str]) -> list[Marker | None]:
         return [None for _ in keys]
 
     monkeypatch.setattr(reserve, "read_markers", none)
@@ -105,21 +106,19 @@ def refuse_though_something_came_between(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def clear_instead_of_filling(monkeypatch: pytest.MonkeyPatch) -> None:
-    find, clear = log._write_or_find, log._clear
+    find, end = complete._write_or_find, complete._ended
 
-    async def found(table: Table, inflight: Inflight, staged: bytes | None) -> bytes:
+    async def found(table: CommitTable, inflight: Inflight, staged: bytes | None) -> bytes:
         if staged is not None:
             return await find(table, inflight, staged)
         existing = await table.store.get(table.log_path(inflight.version))
         return rounds.fill_payload(inflight) if existing is None else existing.data
 
-    async def cleared(
-        table: Table, inflight: Inflight, token: str | None, kind: log.LogKind, *, latest: int
-    ) -> log.LogResult:
-        return await clear(table, inflight, token, kind, latest=inflight.version - 1)
+    async def ended(table: CommitTable, reserved: Reserved, kind: LogKind, *, latest: int) -> tuple[LogKind, Reserved]:
+        return await end(table, reserved, kind, latest=reserved.inflight.version - 1)
 
-    monkeypatch.setattr(log, "_write_or_find", found)
-    monkeypatch.setattr(log, "_clear", cleared)
+    monkeypatch.setattr(complete, "_write_or_find", found)
+    monkeypatch.setattr(complete, "_ended", ended)
 
 
 def any_reservation_is_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,17 +126,15 @@ def any_reservation_is_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_whatever_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def reserved(table: Table, step: CommitStep) -> Reserved | None:
+    async def reserved(table: CommitTable, step: CommitStep) -> Reserved | None:
         held = await table.read_coordinator()
-        if held is None or held.state.inflight is None:
-            return None
-        return Reserved(held.state.inflight, held.token, None)
+        return held.reserved if held else None
 
-    monkeypatch.setattr(steps, "_reserved", reserved)
+    monkeypatch.setattr(complete, "reserved_of", reserved)
 
 
 def staged_bytes_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "is_staged_payload", lambda inflight, data, version: True)
+    monkeypatch.setattr(complete, "is_staged_payload", lambda inflight, data, version: True)
 
 
 def anybody_joins_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +142,7 @@ def anybody_joins_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def move_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "append_conflict", lambda read_version, apps, later: None)
+    monkeypatch.setattr(complete, "append_conflict", lambda read_version, apps, later: None)
 
 
 def replace_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +153,7 @@ def replace_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def overwrite_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing(table: Table, held: table.Held | None = None) -> list[finish.Settled]:
+    async def nothing(table: CommitTable, held: table.Held | None = None) -> list[complete.Settled]:
         if held is not None:
             await table.swap(Coordinator(held.state.latest_version), held.token)
         return []

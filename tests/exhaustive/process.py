@@ -11,13 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
-from activities.messages import CommitStep, FinishedRound, LogOutcome, MarkerOutcome, RoundOrder, RoundResult
-from springline.delta.request import CommitRequest, CommitResult, Outcome
+from springline.delta.messages import (
+    CommitOutcome,
+    CommitRequest,
+    CommitResult,
+    CommitStep,
+    LogOutcome,
+    MarkerOutcome,
+    RoundOrder,
+    RoundResult,
+)
 from springline.errors import Refusal
 from springline.storage.faults import FaultyStore, ProcessDied
+from tests.activities.environment import StepEnvironment
 from tests.exhaustive.world import NOW_MS, REF, Asked, uuid7
 
 STEP_ATTEMPTS = 30
@@ -76,7 +84,7 @@ class Process:
         self._cold = cold
         self._workers = 0
         self._rounds = 0
-        self._env = ActivityEnvironment()
+        self._env = StepEnvironment()
         self._activities = self._worker()
 
     async def commit(self, asked: Sequence[Asked]) -> None:
@@ -84,7 +92,7 @@ class Process:
         calls = {one.request.idempotency_key: Call(one, self._journal.tick()) for one in asked}
         self._journal.calls.extend(calls.values())
         waiting = {one.request.idempotency_key: one.request for one in asked}
-        finished: FinishedRound | None = None
+        finished: CommitStep | None = None
         step: CommitStep | None = None
         for _ in range(ROUNDS):
             if not waiting:
@@ -103,13 +111,7 @@ class Process:
             if result.reservation is None:
                 continue
             reservation = result.reservation
-            step = CommitStep(
-                table=REF,
-                commit_id=reservation.commit_id,
-                identity=reservation.identity,
-                version=reservation.version,
-                coordinator_version=reservation.coordinator_version,
-            )
+            step = reservation.step_of(REF)
             log: LogOutcome = await self._run("write_log", step)
             if log.kind != "logged":
                 continue
@@ -120,19 +122,14 @@ class Process:
             answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
             for key in reservation.keys:
                 if waiting.pop(key, None) is not None:
-                    self._answer(calls[key], Outcome(idempotency_key=key, result=answer))
-            finished = FinishedRound(
-                commit_id=step.commit_id,
-                identity=step.identity,
-                version=step.version,
-                coordinator_version=step.coordinator_version,
-            )
+                    self._answer(calls[key], CommitOutcome(idempotency_key=key, result=answer))
+            finished = step
         else:
             raise Stuck(f"{self.name}: {len(waiting)} requests unanswered after {ROUNDS} rounds")
         if finished is not None:
             await self._run("finalize", step)
 
-    def _order(self, requests: list[CommitRequest], finished: FinishedRound | None) -> RoundOrder:
+    def _order(self, requests: list[CommitRequest], finished: CommitStep | None) -> RoundOrder:
         self._rounds += 1
         return RoundOrder(
             table=REF,
@@ -142,7 +139,7 @@ class Process:
             finished=finished,
         )
 
-    def _answer(self, call: Call, outcome: Outcome) -> None:
+    def _answer(self, call: Call, outcome: CommitOutcome) -> None:
         call.ret = self._journal.tick()
         call.result, call.refusal = outcome.result, outcome.refusal
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from springline.storage.memory import MemoryStore
 from tests.exhaustive.histories import Scenario
 from tests.exhaustive.world import Wish, delete_staged, foreign_commit, foreign_metadata, foreign_txn, rewrite_staged
 
-STRICT = Mode.STRICT
+STRICT = CommitMode.STRICT
 Event = Callable[[MemoryStore], None]
 
 A = Wish(1, "a")

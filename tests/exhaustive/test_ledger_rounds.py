@@ -23,7 +23,7 @@ from springline.paths import orchestration_round
 from springline.published import merge
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import WRITES, Kind, Operation
+from springline.storage.operations import WRITES, Operation, OperationKind
 from tests.sequencer.reference import compact
 from tests.sequencer.run import Run
 from tests.sequencer.world import SCOPE, ask, body_of, event_id, finished, planned, seed_event, started, triggered
@@ -90,7 +90,7 @@ async def tell(run: Run, story: Story, paths: list[str]) -> None:
             await run.ingest(*(paths[place] for place in step))
 
 
-def faults(kind: Kind) -> tuple[Decision, ...]:
+def faults(kind: OperationKind) -> tuple[Decision, ...]:
     """Return the ways in which a process can die at an operation."""
     return (Decision.DIE_BEFORE, Decision.DIE_AFTER, Decision.DIE_LATE) if kind in WRITES else (Decision.DIE_BEFORE,)
 
@@ -138,7 +138,7 @@ async def history(story: Story, step: int, decision: Decision, after: After, *, 
     await check_end(inner, story, more=more)
 
 
-async def operations(story: Story) -> list[Kind]:
+async def operations(story: Story) -> list[OperationKind]:
     """Return the kinds of storage operations of an undisturbed story, in order."""
     inner, paths = seeded()
     faulty = FaultyStore(inner)
@@ -147,7 +147,7 @@ async def operations(story: Story) -> list[Kind]:
     return [traced.operation.kind for traced in faulty.trace]
 
 
-def histories(kinds: list[Kind]) -> Iterator[tuple[int, Decision, After, bool]]:
+def histories(kinds: list[OperationKind]) -> Iterator[tuple[int, Decision, After, bool]]:
     """Yield every death with everybody who may go on."""
     for step, kind in enumerate(kinds):
         for decision in faults(kind):

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from activities.messages import TableRef
 from springline import paths
 from springline.commit.tables import create_table
 from springline.delta.identity import sha256_hex
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest, TableRef
 from springline.delta.table_request import CreateTable
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
@@ -47,7 +46,7 @@ class Wish:
 
     key: int
     payload: str
-    mode: Mode = Mode.APPEND
+    mode: CommitMode = CommitMode.APPEND
     read_version: int = 0
     copy: int = 0
     app: str | None = None

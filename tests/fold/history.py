@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import Event, parse_event
-from springline.ledger.event_ids import new_event_id
+from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
+from springline.projection.fold.loop import fold_all
 from springline.projection.state import State
+from springline.ulids import new_ulid
 from tests.fold.support import empty_state
 from tests.ledgers import TENANT, WORKSPACE
 
@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 def ulid(at_ms: int) -> str:
     """Return the event id of an instant."""
-    return new_event_id(None, at_ms, 0)
+    return new_ulid(None, at_ms, 0)
 
 
 def event(data: Object, at_ms: int, key: str | None = None, event_id: str | None = None) -> Event:
@@ -38,7 +38,7 @@ def event(data: Object, at_ms: int, key: str | None = None, event_id: str | None
 def folded(*history: Object, retention_days: int | None = None) -> State:
     """Return the state of payloads that follow each other by a second."""
     state = empty_state(retention_days)
-    state.fold_all(event(data, T0 + 1_000 * number) for number, data in enumerate(history))
+    fold_all(state, (event(data, T0 + 1_000 * number) for number, data in enumerate(history)))
     return state
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.projection.fold.loop import EventOutcome
+from springline.ledger.request import EventOutcome
+from springline.projection.fold.loop import fold_all, fold_event
 from tests.fold.support import differences, empty_state, events_of, model_tables, tables_of
 from tests.ledgers import Object, adversarial_ledger, bodies_of, ledgers
 
@@ -25,7 +26,7 @@ TYPES = 20
 def test_a_short_ledger_folds_as_in_the_model(ledger: list[Object], retention_days: int | None) -> None:
     bodies = bodies_of(ledger)
     state = empty_state(retention_days)
-    state.fold_all(events_of(bodies))
+    fold_all(state, events_of(bodies))
     assert differences(tables_of(state), model_tables(bodies, retention_days)) == []
 
 
@@ -38,7 +39,7 @@ def explore(seeds: range) -> Counter[str]:
         bodies = bodies_of(adversarial_ledger(rnd, rnd.randrange(20, 250), days))
         state = empty_state(retention_days)
         for event in events_of(bodies):
-            outcome = state.fold(event)
+            outcome = fold_event(state, event)
             met["events"] += 1
             if event.data is not None:
                 met[f"{type(event.data).__name__} {outcome.value}"] += 1

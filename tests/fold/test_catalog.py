@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
+from springline.ledger.request import EventOutcome
 from springline.projection.catalog import target_of
-from springline.projection.fold.loop import EventOutcome
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import CATALOG_RUN_INDEX, Row
 from springline.projection.state import State
 from tests.fold.history import (
@@ -133,7 +134,7 @@ def test_every_step_leaves_the_rows_that_writing_them_all_would(record_property:
                     task.pop("asset_key")
             at_ms = T0 + 1_000 * number
             one = event(data, at_ms, key=f"{number}")
-            outcome = state.fold(one)
+            outcome = fold_event(state, one)
             model.fold(
                 {
                     "data": data,

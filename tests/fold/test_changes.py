@@ -12,23 +12,24 @@ import pytest
 from bench.ledgers import realistic_ledger
 from springline.ledger.envelope import Event
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.projection.tables import Change
+from springline.projection.tables import RowChange
 from tests.fold.support import Tables, differences, empty_state, events_of, tables_of
 from tests.ledgers import adversarial_ledger, bodies_of
 
 MODES = [(None, 0.02), (0, 200.0), (5, 200.0), (40, 200.0)]
 
 
-def changes_between(before: Tables, after: Tables) -> dict[str, set[Change]]:
-    found: dict[str, set[Change]] = {}
+def changes_between(before: Tables, after: Tables) -> dict[str, set[RowChange]]:
+    found: dict[str, set[RowChange]] = {}
     for table, key, old, new in differences(before, after):
-        found.setdefault(table, set()).add(Change(key, old, new))
+        found.setdefault(table, set()).add(RowChange(key, old, new))
     return found
 
 
-def changes_of(state: State) -> dict[str, set[Change]]:
+def changes_of(state: State) -> dict[str, set[RowChange]]:
     changes = state.changes()
     for of_table in changes.values():
         assert len({change.key for change in of_table}) == len(of_table)
@@ -48,7 +49,7 @@ def test_changes_are_the_differences(
         at, accepted = 0, tables_of(state)
         while at < len(events):
             size = rnd.randrange(1, 15)
-            state.fold_all(events[at : at + size])
+            fold_all(state, events[at : at + size])
             at += size
             now = tables_of(state)
             assert changes_of(state) == changes_between(accepted, now), (seed, at)
@@ -75,13 +76,13 @@ def test_a_rollback_leaves_no_trace(
             size = rnd.randrange(1, 12)
             tried = [event for event in events[at : at + 40] if rnd.random() < 0.5]
             before = (state.last_event_id, state.frontier_ms, tables_of(state))
-            state.fold_all(tried)
+            fold_all(state, tried)
             state.rollback()
             assert (state.last_event_id, state.frontier_ms, tables_of(state)) == before, (seed, at)
             assert state.changes() == {}
             rollbacks += 1
             batch = events[at : at + size]
-            assert [state.fold(event) for event in batch] == [plain.fold(event) for event in batch]
+            assert [fold_event(state, event) for event in batch] == [fold_event(plain, event) for event in batch]
             assert differences(tables_of(state), tables_of(plain)) == [], (seed, at)
             state.accept()
             at += size
@@ -91,15 +92,15 @@ def test_a_rollback_leaves_no_trace(
 def test_tracking_begins_where_it_is_switched_on() -> None:
     events = events_of(bodies_of(adversarial_ledger(Random(3), 120)))
     state = empty_state()
-    state.fold_all(events[:60])
+    fold_all(state, events[:60])
     state.tracking = True
     before = tables_of(state)
-    state.fold_all(events[60:])
+    fold_all(state, events[60:])
     assert changes_of(state) == changes_between(before, tables_of(state))
     state.rollback()
     assert tables_of(state) == before
     state.tracking = False
-    state.fold_all(events[60:])
+    fold_all(state, events[60:])
     for ask in (state.changes, state.rollback):
         with pytest.raises(ValueError, match="tracking"):
             ask()
@@ -110,7 +111,7 @@ def test_rows_are_not_loaded_into_an_open_batch(table: str) -> None:
     events = events_of(bodies_of(adversarial_ledger(Random(3), 60)))
     state = empty_state()
     state.tracking = True
-    state.fold_all(events)
+    fold_all(state, events)
     with pytest.raises(ValueError, match="accepted"):
         state.load_rows(table, [])
     with pytest.raises(ValueError, match="accepted"):
@@ -138,12 +139,12 @@ def steps(work: Callable[[], Any]) -> int:
 
 def batch_steps(events: list[Event], batch: list[Event], retention_days: int | None) -> int:
     state = State(FoldConfig("acme", "prod", retention_days=retention_days))
-    state.fold_all(events)
+    fold_all(state, events)
     state.tracking = True
 
     def work() -> None:
         for event in batch:
-            state.fold(event)
+            fold_event(state, event)
         state.changes()
         state.accept()
 

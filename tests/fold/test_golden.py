@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_all
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES
 from springline.projection.state import State
@@ -26,7 +27,7 @@ APPENDIX_SHA256 = "ca96dcc4c8144d11ee0565c318c602a45b203a9883b462b55f8425cd113a7
 
 def golden_tables(bodies: list[bytes], secret: bytes = b"") -> dict[str, list[dict[str, Any]]]:
     state = State(FoldConfig("acme", "prod", secret))
-    state.fold_all(events_of(bodies))
+    fold_all(state, events_of(bodies))
     return {
         name: [golden_row(table, row) for row in sorted(state.rows(name), key=table.key_of)]
         for name, table in TABLES.items()

@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from springline.ledger.envelope import Event
+from springline.ledger.request import EventOutcome
 from springline.projection.config import FoldConfig
-from springline.projection.fold.loop import EventOutcome, EventOutOfPlace
+from springline.projection.fold.loop import EventOutOfPlace, fold_all, fold_event
 from springline.projection.state import State
 from tests.fold.history import T0, Object, dispatched, event, finished, folded, planned, started, triggered, ulid
 from tests.fold.support import empty_state, tables_of
@@ -24,7 +25,7 @@ def test_ids_have_to_ascend(at_ms: int) -> None:
     state = folded(triggered())
     before = tables_of(state)
     with pytest.raises(EventOutOfPlace, match="not above"):
-        state.fold(event(triggered("other"), at_ms))
+        fold_event(state, event(triggered("other"), at_ms))
     assert (tables_of(state), state.last_event_id) == (before, ulid(T0))
 
 
@@ -32,7 +33,7 @@ def test_ids_have_to_ascend(at_ms: int) -> None:
 def test_events_of_another_scope_are_refused(elsewhere: dict[str, str]) -> None:
     state = empty_state(retention_days=5)
     with pytest.raises(EventOutOfPlace, match="belongs to"):
-        state.fold(replace(event(triggered(), T0), **elsewhere))
+        fold_event(state, replace(event(triggered(), T0), **elsewhere))
     assert (state.last_event_id, state.frontier_ms, state.count("runs")) == ("", None, 0)
 
 
@@ -40,7 +41,7 @@ def test_an_unknown_type_only_moves_on() -> None:
     state = folded(triggered())
     before = tables_of(state)
     unknown = replace(event(triggered("q"), T0 + 1), data=None, event_type="AssetInspected", idempotency_key="new")
-    assert state.fold(unknown) is EventOutcome.UNKNOWN
+    assert fold_event(state, unknown) is EventOutcome.UNKNOWN
     assert (tables_of(state), state.last_event_id) == (before, ulid(T0 + 1))
     assert state.event_with_key("new") is None
 
@@ -61,9 +62,9 @@ def test_garbage_collection_rests_and_resumes(collecting: bool, fails: bool) -> 
     try:
         if fails:
             with pytest.raises(OSError, match="no more"):
-                state.fold_all(events())
+                fold_all(state, events())
         else:
-            assert state.fold_all(events()) == {EventOutcome.APPLIED: 1}
+            assert fold_all(state, events()) == {EventOutcome.APPLIED: 1}
         after = gc.isenabled()
     finally:
         (gc.enable if was else gc.disable)()
@@ -74,7 +75,7 @@ def test_garbage_collection_rests_and_resumes(collecting: bool, fails: bool) -> 
 
 def test_the_event_type_is_kept_as_the_envelope_has_it() -> None:
     state = empty_state()
-    state.fold(replace(event(triggered(), T0), event_type="Odd"))
+    fold_event(state, replace(event(triggered(), T0), event_type="Odd"))
     assert state.event_with_key("run:r") == (ulid(T0), "Odd")
 
 
@@ -108,11 +109,11 @@ def test_nanoseconds_decide_whether_a_timer_changed() -> None:
     state = folded(asks)
     assert [row[-1] for row in state.rows("timers")] == [1]
     again = event(asks, T0 + 1, key="again")
-    assert state.fold(again) is EventOutcome.REFUSED
+    assert fold_event(state, again) is EventOutcome.NOT_APPLIED
     later = event({**asks, "fire_at": "2025-01-15T10:00:00.000000002Z"}, T0 + 2, key="later")
-    assert state.fold(later) is EventOutcome.APPLIED
+    assert fold_event(state, later) is EventOutcome.APPLIED
     whole = event({**asks, "fire_at": "2025-01-15T10:00:00Z"}, T0 + 3, key="whole")
-    assert state.fold(whole) is EventOutcome.APPLIED
+    assert fold_event(state, whole) is EventOutcome.APPLIED
     assert [row[-1] for row in state.rows("timers")] == [None]
 
 
@@ -127,10 +128,10 @@ def test_waits_before_a_retry_double_up_to_a_quarter_of_an_hour(attempt: int, se
 
 def test_a_wait_counts_from_the_event_where_its_id_has_no_time() -> None:
     state = folded(triggered(), planned("a"), started("a"))
-    state.fold(event(finished("a", "failed"), T0 + 3_000, event_id=f"{ulid(T0 + 9_000)[:25]}Z"))
+    fold_event(state, event(finished("a", "failed"), T0 + 3_000, event_id=f"{ulid(T0 + 9_000)[:25]}Z"))
     assert state.task("r", "a") is not None
     odd = folded(triggered(), planned("a"), started("a"))
-    odd.fold(replace(event(finished("a", "failed"), T0 + 3_000), event_id="evt-9"))
+    fold_event(odd, replace(event(finished("a", "failed"), T0 + 3_000), event_id="evt-9"))
     tasks = state.task("r", "a"), odd.task("r", "a")
     assert tasks[0] is not None and tasks[1] is not None
     assert (tasks[0].retry_not_before, tasks[1].retry_not_before) == (T0 + 39_000, T0 + 33_000)
@@ -167,12 +168,12 @@ def test_what_is_empty_is_filled_even_with_nothing_and_that_uses_the_key(
     state = folded(triggered(), planned("a", "b<a"))
     asked = {"type": "dispatch_requested", "run_id": "r", "task_key": "b", "attempt": 1, "dispatch_id": "odd"}
     outcomes = [
-        state.fold(event({**asked, **data}, T0 + at, key=key))
+        fold_event(state, event({**asked, **data}, T0 + at, key=key))
         for at, key, data in ((3_000, "k1", first), (4_000, "k2", second))
     ]
-    assert outcomes == [EventOutcome.APPLIED, EventOutcome.APPLIED if applied else EventOutcome.REFUSED]
+    assert outcomes == [EventOutcome.APPLIED, EventOutcome.APPLIED if applied else EventOutcome.NOT_APPLIED]
     expected = EventOutcome.DUPLICATE if applied else EventOutcome.APPLIED
-    assert state.fold(event({**asked, **second, "dispatch_id": "new"}, T0 + 5_000, key="k2")) is expected
+    assert fold_event(state, event({**asked, **second, "dispatch_id": "new"}, T0 + 5_000, key="k2")) is expected
 
 
 def test_a_sent_attempt_without_id_is_filled_by_a_request_without_one() -> None:
@@ -180,7 +181,7 @@ def test_a_sent_attempt_without_id_is_filled_by_a_request_without_one() -> None:
     state = folded(triggered(), planned("a"), {**sent, "run_id": "r", "task_key": "a", "attempt": 1})
     data = {"type": "dispatch_requested", "run_id": "r", "task_key": "a", "attempt": 1, "attempt_id": ""}
     asked = [event({**data, "dispatch_id": "dispatch:r:a:1"}, T0 + at) for at in (3_000, 4_000)]
-    assert [state.fold(one) for one in asked] == [EventOutcome.APPLIED, EventOutcome.DUPLICATE]
+    assert [fold_event(state, one) for one in asked] == [EventOutcome.APPLIED, EventOutcome.DUPLICATE]
 
 
 def test_secret_and_retention_are_the_fingerprint() -> None:

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from springline.ledger.envelope import Event
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from tests.fold.support import Tables, differences, empty_state, events_of, tables_of
@@ -27,7 +28,7 @@ def reloaded(state: State, order: list[str]) -> State:
 
 def folded(events: list[Event], retention_days: int | None) -> tuple[list[object], Tables]:
     state = empty_state(retention_days)
-    return [state.fold(event) for event in events], tables_of(state)
+    return [fold_event(state, event) for event in events], tables_of(state)
 
 
 @pytest.mark.parametrize(("retention_days", "days"), MODES)
@@ -45,11 +46,11 @@ def test_a_state_can_be_stored_at_every_point(
             rnd.shuffle(order)
             second = reloaded(first, order)
             assert differences(tables_of(second), tables_of(first)) == []
-            assert [second.fold(event) for event in events[split:]] == outcomes[split:]
+            assert [fold_event(second, event) for event in events[split:]] == outcomes[split:]
             assert differences(tables_of(second), expected) == [], (seed, split)
             splits += 1
             if split < len(events):
-                first.fold(events[split])
+                fold_event(first, events[split])
     record_property("explored", f"states stored half-way: {splits} splits")
 
 
@@ -64,7 +65,7 @@ def test_another_state_follows_by_changes_alone(retention_days: int | None, days
         at = 0
         while at < len(events) // 2:
             size = rnd.randrange(1, 20)
-            leader.fold_all(events[at : at + size])
+            fold_all(leader, events[at : at + size])
             at += size
             tables = list(leader.changes().items())
             rnd.shuffle(tables)
@@ -76,7 +77,7 @@ def test_another_state_follows_by_changes_alone(retention_days: int | None, days
             leader.accept()
             follower.last_event_id, follower.frontier_ms = leader.last_event_id, leader.frontier_ms
             assert differences(tables_of(follower), tables_of(leader)) == [], (seed, at)
-        assert [follower.fold(event) for event in events[at:]] == outcomes[at:]
+        assert [fold_event(follower, event) for event in events[at:]] == outcomes[at:]
         assert differences(tables_of(follower), expected) == [], seed
 
 
@@ -84,6 +85,6 @@ def test_every_kind_of_row_was_stored() -> None:
     met = set()
     for seed in range(12):
         state = empty_state()
-        state.fold_all(events_of(bodies_of(adversarial_ledger(Random(seed), 150))))
+        fold_all(state, events_of(bodies_of(adversarial_ledger(Random(seed), 150))))
         met |= {table for table in TABLES if state.count(table)}
     assert met == set(TABLES)

@@ -9,6 +9,7 @@ import pytest
 
 from springline.projection import layers as layers_module
 from springline.projection import parquet
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.layers import AnyLayer, Deletions, Layer
 from springline.projection.parquet import encode_pieces, encode_table
 from springline.projection.schema import TABLES
@@ -68,7 +69,7 @@ def test_folding_on_is_the_same_over_files(
         at = 0
         while at < len(events):
             size = rnd.randrange(1, 40)
-            leader.fold_all(events[at : at + size])
+            fold_all(leader, events[at : at + size])
             at += size
             if at == size or rnd.random() < 0.2:
                 files.write_base(leader)
@@ -78,10 +79,13 @@ def test_folding_on_is_the_same_over_files(
             follower, plain = files.over(leader), empty_state(retention_days)
             assert {name: follower.count(name) for name in TABLES} == {name: leader.count(name) for name in TABLES}
             assert differences(tables_of(follower), tables_of(leader)) == [], (seed, at)
-            plain.fold_all(events[:at])
+            fold_all(plain, events[:at])
             follower.tracking = plain.tracking = True
             rest = events[at : at + 40]
-            assert [follower.fold(event) for event in rest] == [plain.fold(event) for event in rest], (seed, at)
+            assert [fold_event(follower, event) for event in rest] == [fold_event(plain, event) for event in rest], (
+                seed,
+                at,
+            )
             assert changes_of(follower) == changes_of(plain), (seed, at)
             assert differences(tables_of(follower), tables_of(plain)) == [], (seed, at)
             for name, table in TABLES.items():
@@ -90,14 +94,14 @@ def test_folding_on_is_the_same_over_files(
                 assert all(follower.row(name, table.key_of(row)) == row for row in plain.rows(name))
             follower.rollback()
             assert differences(tables_of(follower), tables_of(leader)) == [], (seed, at)
-            assert [follower.fold(event) for event in rest] == [empty_outcome(leader, event) for event in rest]
+            assert [fold_event(follower, event) for event in rest] == [empty_outcome(leader, event) for event in rest]
             leader.rollback()
             states += 1
     record_property("explored", f"folded on over files: {states} states")
 
 
 def empty_outcome(state: State, event: object) -> object:
-    return state.fold(event)  # type: ignore[arg-type]
+    return fold_event(state, event)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("retention_days", "days"), MODES)
@@ -109,12 +113,12 @@ def test_rows_are_laid_over_files_and_taken_away_again(retention_days: int | Non
         leader, files = empty_state(retention_days), Files()
         leader.tracking = True
         half = len(events) // 2
-        leader.fold_all(events[:half])
+        fold_all(leader, events[:half])
         files.write_base(leader)
         leader.accept()
         follower = files.over(leader)
         for at in range(half, len(events), 7):
-            leader.fold_all(events[at : at + 7])
+            fold_all(leader, events[at : at + 7])
             tables = list(leader.changes().items())
             rnd.shuffle(tables)
             for name, changes in tables:
@@ -130,10 +134,10 @@ def test_rows_are_laid_over_files_and_taken_away_again(retention_days: int | Non
 def test_what_is_not_touched_is_not_read() -> None:
     events = events_of(bodies_of(adversarial_ledger(Random(5), 200)))
     leader, files = empty_state(), Files()
-    leader.fold_all(events[:-1])
+    fold_all(leader, events[:-1])
     files.write_base(leader)
     follower = files.over(leader)
     assert follower.rows_read == 0
     assert follower.event_with_key("nobody used this") is None
-    follower.fold(events[-1])
+    fold_event(follower, events[-1])
     assert follower.rows_read < 60, "the rows of one run, or of less"

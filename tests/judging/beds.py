@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from springline.commit.tables import adopt_table
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from springline.delta.table_request import AdoptTable
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
@@ -134,7 +134,7 @@ async def _filled(
         bed.put(path, data)
     live = DataFile("first.parquet", len(data), ROWS, first, stats)
     spare = tuple(DataFile(path, len(data), ROWS, first, stats) for path in PLAIN_SPARE)
-    assert (await bed.commit(payload([{"add": added(live)}]), Mode.APPEND)).accepted
+    assert (await bed.commit(payload([{"add": added(live)}]), CommitMode.APPEND)).accepted
     return Subject(name, protocol, metadata, (live,), spare, values)
 
 

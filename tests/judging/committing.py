@@ -18,14 +18,21 @@ import pyarrow.parquet as pq
 from uuid_utils import uuid7
 
 from springline import paths
-from springline.commit.finish import finalize, finish_markers
-from springline.commit.log import LogKind, write_log
-from springline.commit.reserve import Round, reserve
-from springline.commit.stage import stage
-from springline.commit.table import Table
+from springline.commit.complete import finalize, write_log, write_marker
+from springline.commit.reserve import reserve
+from springline.commit.staging import stage
+from springline.commit.table import CommitTable
 from springline.commit.tables import create_table
+from springline.delta.messages import (
+    CommitMode,
+    CommitOutcome,
+    CommitRequest,
+    CommitResult,
+    LogKind,
+    RoundOrder,
+    TableRef,
+)
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.delta.table_request import CreateTable
 from springline.errors import Refused
 from springline.storage.local import LocalStore
@@ -59,7 +66,7 @@ class Trial:
     """What became of a payload: refused at stage or at commit (then nothing was written), or committed."""
 
     refused_at: str | None
-    outcome: Outcome | None
+    outcome: CommitOutcome | None
     folder: Path
     refusal: Any = None
 
@@ -80,9 +87,9 @@ class Bed:
         """The table's own folder."""
         return self.folder / SCOPE.full(paths.workspace_path(self.root))
 
-    def table(self) -> Table:
+    def table(self) -> CommitTable:
         store = ScopedStore(LocalStore(self.folder, fsync=False), SCOPE)
-        return Table(store, TABLE_ID, self.root)
+        return CommitTable(store, TABLE_ID, self.root)
 
     async def create(self, spec: Mapping[str, Any] | None = None) -> None:
         """Create the table at version 0."""
@@ -119,7 +126,9 @@ class Bed:
         assert held is not None
         return held.state.latest_version
 
-    async def commit(self, data: bytes, mode: Mode = Mode.STRICT, *, read_version: int | None = None) -> Trial:
+    async def commit(
+        self, data: bytes, mode: CommitMode = CommitMode.STRICT, *, read_version: int | None = None
+    ) -> Trial:
         """Stage and commit as the API, the workflow and its activities do."""
         table = self.table()
         try:
@@ -141,18 +150,27 @@ class Bed:
         return Trial(None, outcome, self.location)
 
 
-async def commit_request(table: Table, request: CommitRequest) -> Outcome:
+def order_of(table: CommitTable, *requests: CommitRequest, now_ms: int = NOW_MS) -> RoundOrder:
+    """Return the order of a round of these requests."""
+    ref = TableRef(tenant="acme", workspace="prod", table_id=table.table_id)
+    return RoundOrder(table=ref, round_id=str(uuid7()), now_ms=now_ms, requests=list(requests))
+
+
+async def commit_request(table: CommitTable, request: CommitRequest) -> CommitOutcome:
     """Carry one request through reserve, log, marker and finalize; return its answer."""
-    key = request.idempotency_key
     while True:
-        result = await reserve(table, Round(str(uuid7()), NOW_MS, [request]))
-        if key in result.outcomes:
-            return result.outcomes[key]
-        reserved = result.reserved
-        if reserved is None:
+        order = order_of(table, request)
+        result = await reserve(table, order)
+        if result.outcomes:
+            return result.outcomes[0]
+        if result.reservation is None:
             continue
-        log = await write_log(table, reserved.inflight, reserved.token, reserved.payload)
+        step = result.reservation.step_of(order.table)
+        log = await write_log(table, step)
         if log.kind is not LogKind.LOGGED:
             continue
-        await finish_markers(table, log.inflight, log.inflight.staged_payload_sha256)
-        await finalize(table, log.inflight, log.token)
+        step = step.model_copy(update={"version": log.version, "coordinator_version": log.coordinator_version})
+        marked = await write_marker(table, step)
+        await finalize(table, step)
+        answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
+        return CommitOutcome(idempotency_key=request.idempotency_key, result=answer)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 
 NOW_MS = 1_700_000_000_000
 JUNK: tuple[Any, ...] = (
@@ -100,7 +100,7 @@ class Made:
     """A payload, the mode it is for, and what was done to it."""
 
     data: bytes
-    mode: Mode
+    mode: CommitMode
     done: tuple[str, ...]
 
 
@@ -129,14 +129,14 @@ class _Maker:
 
     def make(self) -> Made:
         chance = self.random.random
-        mode = Mode.APPEND if chance() < 0.3 else Mode.STRICT
+        mode = CommitMode.APPEND if chance() < 0.3 else CommitMode.STRICT
         lines = self.valid(mode)
         for _ in range(self.random.choice((0, 1, 1, 1, 1, 2, 3))):
             lines = self.mutated(lines)
         text = [self.text(line) for line in lines]
         return Made("\n".join(text).encode("utf-8", "surrogatepass"), mode, tuple(self.done))
 
-    def valid(self, mode: Mode) -> list[dict[str, Any]]:
+    def valid(self, mode: CommitMode) -> list[dict[str, Any]]:
         random_ = self.random
         lines: list[dict[str, Any]] = []
         if random_.random() < 0.5:
@@ -151,7 +151,7 @@ class _Maker:
             lines.append({"add": add})
         if random_.random() < 0.3:
             lines.append({"txn": {"appId": f"app-{random_.randint(0, 3)}", "version": random_.randint(0, 9)}})
-        if mode is Mode.APPEND:
+        if mode is CommitMode.APPEND:
             return lines
         if random_.random() < 0.4:
             file = random_.choice(self.subject.live)

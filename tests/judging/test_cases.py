@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from tests.judges import counts
 from tests.judging.committing import COPY, ROWS, Bed, Lines, data_file, payload
 
@@ -35,7 +35,7 @@ async def bed_of(table: dict[str, Any], folder: Path) -> Bed:
         "modificationTime": 1_700_000_000_000,
         "dataChange": True,
     }
-    assert (await bed.commit(payload([{"add": add}]), Mode.APPEND)).accepted
+    assert (await bed.commit(payload([{"add": add}]), CommitMode.APPEND)).accepted
     return bed
 
 
@@ -55,7 +55,7 @@ async def test_a_case(case: dict[str, Any], tmp_path: Path) -> None:
     size = (bed.location / COPY).stat().st_size
     before = bed.objects()
     started = time.perf_counter()
-    trial = await bed.commit(payload(lines_of(case, size)), Mode(case["mode"]))
+    trial = await bed.commit(payload(lines_of(case, size)), CommitMode(case["mode"]))
     took = time.perf_counter() - started
     if case["expect"] == "accepted":
         assert trial.accepted, trial.refusal
@@ -82,5 +82,5 @@ async def test_a_case(case: dict[str, Any], tmp_path: Path) -> None:
         "modificationTime": 1_700_000_000_000,
         "dataChange": True,
     }
-    assert (await bed.commit(payload([{"add": good}]), Mode.APPEND)).accepted
+    assert (await bed.commit(payload([{"add": good}]), CommitMode.APPEND)).accepted
     assert counts(bed.location) == {"delta-rs": 2 * ROWS, "duckdb": 2 * ROWS}

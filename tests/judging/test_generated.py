@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from springline.delta.messages import CommitMode
 from springline.delta.payload import parse_payload
-from springline.delta.request import Mode
 from springline.errors import Code, Refused
 from tests.judges import Where, counts, delta_rs, duckdb_kernel
 from tests.judging.beds import BEDS, ROWS
@@ -147,7 +147,7 @@ async def test_what_is_valid_is_accepted(name: str, tmp_path: Path) -> None:
     tried = 0
     for seed in range(10_000, 10_000 + EACH):
         made = make(subject, seed)
-        if made.done or made.mode is not Mode.APPEND:
+        if made.done or made.mode is not CommitMode.APPEND:
             continue
         tried += 1
         assert await judge(bed, subject, made, tmp_path / "trial") == "accepted", made

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from springline import paths
-from springline.commit.finish import settle
-from springline.commit.stage import stage
+from springline.commit.complete import settle
+from springline.commit.staging import stage
+from springline.delta.conflicts import committed_version, version_refusal
 from springline.delta.coordinator import Coordinator, Member
 from springline.delta.datapath import BadPath, decoded_path
-from springline.delta.facts import facts_of_log, version_conflict
 from springline.delta.features import judge_protocol
 from springline.delta.identity import sha256_hex, strict_request_hash
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.partition_values import partition_type
 from springline.delta.payload import parse_payload
-from springline.delta.request import CommitRequest, Mode
 from springline.delta.rounds import reservation
 from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused
@@ -315,10 +315,14 @@ async def test_neither_replay_nor_completion_judges_content(tmp_path: Path) -> N
     data = b'{"add":{"path":"../x.parquet","path":"y"}}\n'
     staged = await stage(table.store, TABLE_ID, "01JHKM51000000000000000000", data)
     request = CommitRequest(
-        idempotency_key=KEY, mode=Mode.STRICT, read_version=1, staged_path=staged.path, staged_version=staged.version
+        idempotency_key=KEY,
+        mode=CommitMode.STRICT,
+        read_version=1,
+        staged_path=staged.path,
+        staged_version=staged.version,
     )
     member = Member(
-        key=KEY, mode=Mode.STRICT, read_version=1, staged_path=staged.path, staged_version=staged.version,
+        key=KEY, mode=CommitMode.STRICT, read_version=1, staged_path=staged.path, staged_version=staged.version,
         staged_payload_sha256=sha256_hex(data),
         request_hash=strict_request_hash(KEY, 1, staged.path, sha256_hex(data)),
     )  # fmt: skip
@@ -329,7 +333,7 @@ async def test_neither_replay_nor_completion_judges_content(tmp_path: Path) -> N
     held = await table.read_coordinator()
     assert held is not None
     assert await table.swap(Coordinator(1, inflight), held.token) is not None
-    assert [done.version for done in await settle(bed.table())] == [2]
+    assert [done.inflight.version for done in await settle(bed.table())] == [2]
     again = await stage(table.store, TABLE_ID, "01JHKM51000000000000000001", data)
     for one in (request, request.model_copy(update={"staged_path": again.path, "staged_version": again.version})):
         outcome = await commit_request(bed.table(), one)
@@ -344,7 +348,7 @@ async def test_what_was_staged_without_judgement_is_judged_at_commit(tmp_path: P
     outcome = await commit_request(
         table,
         CommitRequest(
-            idempotency_key=KEY, mode=Mode.APPEND, read_version=1, staged_path=staged.path,
+            idempotency_key=KEY, mode=CommitMode.APPEND, read_version=1, staged_path=staged.path,
             staged_version=staged.version,
         ),
     )  # fmt: skip
@@ -371,14 +375,15 @@ FOREIGN: list[bytes] = [
 @pytest.mark.parametrize("log", FOREIGN, ids=range(len(FOREIGN)))
 def test_facts_of_any_bytes(log: bytes) -> None:
     started = time.process_time()
-    facts = facts_of_log(7, log)
-    refusal = version_conflict(Code.STALE_READ_VERSION, "m", read_version=6, latest=7, since=[facts])
+    facts = committed_version(7, log)
+    refusal = version_refusal(CommitMode.STRICT, 6, frozenset(), 7, [facts], "tables/t")
+    assert refusal is not None
     assert len(refusal.model_dump_json()) < 2_000
     assert time.process_time() - started < 1
 
 
 async def test_a_foreign_line_of_two_actions_hides_nothing() -> None:
-    facts = facts_of_log(7, b'{"commitInfo":{"operation":"WRITE"},"metaData":{"id":"x"}}')
+    facts = committed_version(7, b'{"commitInfo":{"operation":"WRITE"},"metaData":{"id":"x"}}')
     assert facts.metadata == {"id": "x"}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from springline.delta.messages import CommitMode
 from springline.delta.payload import parse_payload
-from springline.delta.request import Mode
 from springline.errors import Refused
 from tests.judging.beds import BEDS
 from tests.judging.committing import COPY, ROWS, payload
@@ -33,7 +33,7 @@ async def test_spark_opens_an_accepted_case(case: dict[str, object], tmp_path: P
     assert isinstance(lines, list)
     bed = await bed_of(table, tmp_path / "store")
     size = (bed.location / COPY).stat().st_size
-    assert (await bed.commit(payload(lines_of(case, size)), Mode(str(case["mode"])))).accepted
+    assert (await bed.commit(payload(lines_of(case, size)), CommitMode(str(case["mode"])))).accepted
     assert spark_count(bed.location) == ROWS + ROWS * sum("add" in line for line in lines)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from springline.ledger import events as e
+from springline.ledger.nested import TIMESTAMP_MARK
 from springline.ledger.timestamps import format_timestamp
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -19,7 +20,7 @@ _MAX_U64 = 2**64 - 1
 def of_type(kind: inspect.Type) -> st.SearchStrategy[Any]:
     """Return plain JSON values of a type; optional fields come absent and present."""
     if isinstance(kind, inspect.Metadata):
-        return TIMESTAMPS if kind.extra == e.TIMESTAMP_MARK else of_type(kind.type)
+        return TIMESTAMPS if kind.extra == TIMESTAMP_MARK else of_type(kind.type)
     if isinstance(kind, inspect.StrType):
         return TEXT
     if isinstance(kind, inspect.BoolType):

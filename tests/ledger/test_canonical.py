@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.ledger.canonical import canonical_json
+from springline.ledger.json_text import canonical_json
 from tests.ledger.samples import GOLDEN_DIR, text_of
 from tests.ledger.strategies import TEXT
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from springline.ledger import events as e
-from springline.ledger.canonical import canonical_json
-from springline.ledger.compose import InvalidPayload, compose_event, payload_from
-from springline.ledger.envelope import parse_event
-from springline.ledger.keys import derived_key
+from springline.ledger.envelope import InvalidPayload, compose_event, parse_event, payload_from
+from springline.ledger.events import derived_key
+from springline.ledger.json_text import canonical_json
+from springline.ledger.nested import CompletionVisibility, TaskDefinition, TaskOutput
 from springline.ledger.timestamps import NS_PER_MS
 from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, text_of
 from tests.ledger.strategies import DATA, TEXT
@@ -98,7 +98,7 @@ def test_what_is_empty_is_left_out_and_defaults_are_written() -> None:
     assert "run_key" not in written
     planned = payload_from({"type": "plan_created", "run_id": "r", "plan_id": "p", "tasks": []})
     assert isinstance(planned, e.PlanCreated)
-    planned.tasks.append(e.TaskDefinition("k", []))
+    planned.tasks.append(TaskDefinition("k", []))
     assert b'"heartbeat_timeout_sec":300,"key":"k","max_attempts":3,"requires_visible_output":false' in compose_event(
         planned, **PLACE
     )
@@ -108,8 +108,8 @@ def test_timestamps_are_brought_into_their_written_form() -> None:
     data = FINISHED | {"output": {"publishedAt": "2025-01-15 11:00:00.5+0100"}}
     payload = payload_from(data | {"output_visibility": {"visibility_state": "visible", "published_at": None}})
     assert isinstance(payload, e.TaskCompletionRecorded)
-    assert payload.output == e.TaskOutput(published_at="2025-01-15T10:00:00.500Z")
-    assert payload.output_visibility == e.CompletionVisibility("visible")
+    assert payload.output == TaskOutput(published_at="2025-01-15T10:00:00.500Z")
+    assert payload.output_visibility == CompletionVisibility("visible")
 
 
 @pytest.mark.parametrize(

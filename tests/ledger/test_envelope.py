@@ -18,6 +18,7 @@ from msgspec import inspect, to_builtins
 from springline.ledger import envelope
 from springline.ledger import events as e
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
+from springline.ledger.nested import ManualTrigger, PollSource
 from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 from tests.ledger.strategies import DATA, data_of
 
@@ -128,7 +129,7 @@ def test_absent_null_and_default() -> None:
     triggered = {"type": "run_triggered", "run_id": "r", "plan_id": "p", "root_assets": []}
     event = read(triggered | {"trigger": {"type": "manual", "user_id": "u", "more": 1}})
     assert isinstance(event.data, e.RunTriggered)
-    assert (event.data.labels, event.data.run_key, event.data.trigger) == ({}, None, e.ManualTrigger("u"))
+    assert (event.data.labels, event.data.run_key, event.data.trigger) == ({}, None, ManualTrigger("u"))
 
     planned = read({"type": "plan_created", "run_id": "r", "plan_id": "p", "tasks": [{"key": "k", "depends_on": []}]})
     assert isinstance(planned.data, e.PlanCreated)
@@ -143,7 +144,7 @@ def test_absent_null_and_default() -> None:
     sensor = {"type": "sensor_evaluated", "sensor_id": "s", "eval_id": "e", "status": {"status": "no_new_data"}}
     evaluated = read(sensor | {"trigger_source": {"source": "poll", "poll_epoch": -5}})
     assert isinstance(evaluated.data, e.SensorEvaluated)
-    assert (evaluated.data.run_requests, evaluated.data.trigger_source) == ([], e.PollSource(-5))
+    assert (evaluated.data.run_requests, evaluated.data.trigger_source) == ([], PollSource(-5))
 
 
 TRIGGERED = {

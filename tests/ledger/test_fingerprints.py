@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 
 from springline.delta.identity import strict_request_hash
 from springline.ledger import events as e
-from springline.ledger.assets import canonical_asset_key
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import event_id_ms, new_event_id, nth_event_id
+from springline.ledger.envelope import compose_event, parse_event, payload_from
+from springline.ledger.events import correlation_of, derived_key
 from springline.ledger.fingerprints import (
     PlannedTask,
     RerunKind,
@@ -32,35 +30,37 @@ from springline.ledger.fingerprints import (
     trigger_fingerprint,
 )
 from springline.ledger.identifiers import (
+    TimerName,
     attempt_id,
     backfill_chunk_id,
     backfill_run_key,
     callback_task_id,
+    canonical_asset_key,
+    canonical_partition,
+    cron_timer_id,
     dispatch_id,
     dispatch_task_id,
+    heartbeat_timer_id,
     manual_schedule_run_key,
     manual_tick_id,
     parse_callback_task_id,
+    parse_timer_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     run_key_conflict_id,
     schedule_run_key,
     sensor_eval_id,
+    sha256_hex,
     tick_id,
     timer_task_id,
 )
-from springline.ledger.keys import UNKNOWN_KEY, correlation_of, derived_key, sha256_hex
-from springline.ledger.partitions import canonical_partition
-from springline.ledger.timer_ids import (
-    TimerName,
-    cron_timer_id,
-    heartbeat_timer_id,
-    parse_timer_id,
-    retry_timer_id,
-)
+from springline.ledger.nested import BackfillRef, ManualTrigger, TaskDefinition
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_event
 from springline.projection.state import State
+from springline.ulids import new_ulid, nth_ulid, ulid_time_ms
 from tests.ledger.samples import GOLDEN_DIR
 
 GOLDEN: dict[str, Any] = json.loads((GOLDEN_DIR / "fingerprints.json").read_bytes())
@@ -190,7 +190,7 @@ def test_timer_ids_come_back(text: str, attempt: int, epoch: int) -> None:
 @pytest.mark.parametrize("vector", GOLDEN["event_idempotency"], ids=range(len(GOLDEN["event_idempotency"])))
 def test_keys_and_correlation_ids(vector: dict[str, Any]) -> None:
     if vector["data"] == {"type": "unknown"}:
-        assert (vector["idempotency_key"], vector["correlation_id"]) == (UNKNOWN_KEY, None)
+        assert (vector["idempotency_key"], vector["correlation_id"]) == ("unknown", None)
         return
     payload = payload_from(vector["data"])
     assert derived_key(payload) == vector["idempotency_key"]
@@ -217,7 +217,7 @@ def test_chunks_of_backfills(vector: dict[str, Any]) -> None:
         run_key=chunk.run_key,
         request_fingerprint=chunk.request_fingerprint,
         asset_selection=["mart.b"],
-        trigger_source_ref=e.BackfillRef("bf_1", chunk.chunk_id),
+        trigger_source_ref=BackfillRef("bf_1", chunk.chunk_id),
         partition_selection=vector["partition_keys"],
     )
     assert [derived_key(planned), derived_key(requested)] == [event["idempotency_key"] for event in vector["events"]]
@@ -352,18 +352,18 @@ def test_partitions_of_other_zones_and_types() -> None:
 def test_retry_backoff(vector: dict[str, Any]) -> None:
     """The wait after a failed attempt is a rule of the fold, counted from the time in the event's id."""
     attempt = vector["attempt"]
-    first = new_event_id(None, 1_736_935_200_000, 0)
+    first = new_ulid(None, 1_736_935_200_000, 0)
     history: list[e.Payload] = [
-        e.RunTriggered("r", "p", e.ManualTrigger("u"), []),
-        e.PlanCreated("r", "p", [e.TaskDefinition("t", [], max_attempts=100)]),
+        e.RunTriggered("r", "p", ManualTrigger("u"), []),
+        e.PlanCreated("r", "p", [TaskDefinition("t", [], max_attempts=100)]),
         e.TaskStarted("r", "t", attempt, "a", "w"),
         e.TaskFinished("r", "t", attempt, "a", "w", "failed"),
     ]
     state = State(FoldConfig("acme", "prod"))
     for number, payload in enumerate(history):
-        place = {"event_id": nth_event_id(first, number), "tenant": "acme", "workspace": "prod"}
-        state.fold(parse_event(compose_event(payload, timestamp_ms=0, **place)))
+        place = {"event_id": nth_ulid(first, number), "tenant": "acme", "workspace": "prod"}
+        fold_event(state, parse_event(compose_event(payload, timestamp_ms=0, **place)))
     task = state.task("r", "t")
     assert task is not None
     assert task.state == vector["state"]
-    assert task.retry_not_before == (event_id_ms(first) or 0) + vector["backoff_seconds"] * 1_000
+    assert task.retry_not_before == (ulid_time_ms(first) or 0) + vector["backoff_seconds"] * 1_000

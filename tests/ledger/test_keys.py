@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 
 from springline.ledger import events as e
-from springline.ledger.compose import payload_from
-from springline.ledger.keys import correlation_of, derived_key, event_type_of_legacy_key
+from springline.ledger.envelope import payload_from
+from springline.ledger.events import correlation_of, derived_key, event_type_of_legacy_key
 from tests.ledger.strategies import DATA
 
 SCHEDULE = {

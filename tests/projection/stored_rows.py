@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from springline.projection.enums import ALLOWED
-from springline.projection.schema import TABLES, Column, Kind, Row, Table
+from springline.projection.schema import ALLOWED, TABLES, Column, Kind, Row, Table
 from springline.published.golden_state import decode_golden, stored_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledgers"

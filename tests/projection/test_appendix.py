@@ -7,6 +7,7 @@ import pytest
 from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.parquet import decode_table, encode_table
 from springline.projection.schema import TABLES
 from springline.projection.state import State
@@ -20,7 +21,7 @@ CHECK_VALUE = "ca96dcc4c8144d11ee0565c318c602a45b203a9883b462b55f8425cd113a72c1"
 def state() -> State:
     state = State(FoldConfig("acme", "prod", b"test-secret"))
     for event in sorted(map(parse_event, APPENDIX_A), key=lambda event: event.event_id):
-        state.fold(event)
+        fold_event(state, event)
     return state
 
 

@@ -9,6 +9,7 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -62,7 +63,7 @@ class Publisher:
         ids = [self.state.last_event_id]
         for body in bodies:
             event = parse_event(body)
-            self.state.fold(event)
+            fold_event(self.state, event)
             ids.append(event.event_id)
         self._events += len(ids) - 1
         self.manifest_id = next_manifest_id(self.manifest_id)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from springline.projection.enums import ALLOWED
-from springline.projection.schema import TABLES, Kind, Row, Value
+from springline.projection.schema import ALLOWED, TABLES, Kind, Row, Value
 
 _FILLERS: dict[Kind, Value] = {Kind.STR: "-", Kind.U32: 0, Kind.I64: 0, Kind.BOOL: False, Kind.MS: 0, Kind.JSON: "[]"}
 

@@ -13,7 +13,7 @@ from springline.projection.config import FoldConfig
 from springline.published.events import accepted_events, events_after, newest
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, extend_index
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.offline.ledgers import SCOPE, ledger
@@ -52,7 +52,7 @@ async def test_the_newest_events_are_found(step: int, late: bool) -> None:
     for count in (0, 1, 10, 299, len(IDS), len(IDS) + 5):
         found = await newest(world.store, world.index, count)
         assert found == [(one, BODIES[one]) for one in IDS[max(0, len(IDS) - count) :]]
-    assert world.counted.count() == world.counted.count(Kind.GET), "nothing is listed"
+    assert world.counted.count() == world.counted.count(OperationKind.GET), "nothing is listed"
 
 
 async def test_a_few_of_the_newest_cost_a_few_reads() -> None:

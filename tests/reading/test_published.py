@@ -13,7 +13,7 @@ from springline.projection.schema import TABLES, Row
 from springline.published.reader import PublishedReader, read_digest, read_published
 from springline.published.snapshot import StateSnapshot
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.offline.ledgers import SCOPE, ledger
@@ -37,7 +37,7 @@ class World:
         await self.publisher.publish(self.bodies[first:last], how)
 
     def gets(self) -> int:
-        assert self.store.count() == self.store.count(Kind.GET), "readers only read, and never list"
+        assert self.store.count() == self.store.count(OperationKind.GET), "readers only read, and never list"
         count = self.store.count()
         self.store.forget()
         return count

@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from springline.ledger.event_ids import is_canonical
 from springline.paths import ObjectPath, Scope, orchestration_pointer
 from springline.projection.config import FoldConfig
 from springline.rebuild.sources import from_index
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import is_canonical_ulid
 from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
 from tests.sequencer.world import seed_event
 from tests.sets.sequencing import Sequencing
@@ -55,7 +55,7 @@ async def workspace(rnd: Random, events: int) -> Workspace:
     store = MemoryStore()
     ledger: list[dict[str, Any]] = []
     while len(ledger) < 2:
-        ledger = [event for event in adversarial_ledger(rnd, events) if is_canonical(event["event_id"])]
+        ledger = [event for event in adversarial_ledger(rnd, events) if is_canonical_ulid(event["event_id"])]
     bodies = bodies_of(ledger)
     by_path = {ObjectPath(seed_event(store, body)): body for body in bodies}
     paths = list(by_path)

@@ -7,7 +7,6 @@ from itertools import count
 
 import orjson
 
-from springline.ledger.event_ids import new_event_id
 from springline.paths import ObjectPath, Scope, orchestration_rebuild
 from springline.projection.config import FoldConfig
 from springline.rebuild.accepted import accepted_of
@@ -32,6 +31,7 @@ from springline.rebuild.switch import switch_state
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import IfAbsent, ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 from tests.sequencer.world import NOW_MS
 
 _numbers = count(1)
@@ -79,7 +79,7 @@ class Rebuild:
     def ulid(self) -> str:
         """Return a name that no other rebuild uses."""
         self._ulids += 1
-        return new_event_id(None, self._now_ms + self._ulids, self.number << 40 | self._ulids)
+        return new_ulid(None, self._now_ms + self._ulids, self.number << 40 | self._ulids)
 
     async def write_manifest(self, document: object) -> ObjectPath:
         """Write a rebuild manifest and return its path."""

@@ -8,7 +8,7 @@ from springline.paths import ObjectPath, orchestration_pointer
 from springline.rebuild.messages import RebuildMode, StateSwitched
 from springline.rebuild.sources import from_listing, from_rounds
 from springline.sequencer.rounds import RoundRecord, find_round
-from springline.storage.faults import Decision, FaultyStore, Kind, Operation, ProcessDied
+from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind, ProcessDied
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
 from tests.rebuild.driver import Rebuild
@@ -81,7 +81,7 @@ async def test_what_is_recorded_is_taken_in_whatever_becomes_of_the_rebuild(
     foreign(store, 100, 9, at_ms=LATER_MS)
 
     async def dies(operation: Operation) -> Decision:
-        moves = operation.kind is Kind.PUT and operation.path == POINTER
+        moves = operation.kind is OperationKind.PUT and operation.path == POINTER
         return Decision.DIE_BEFORE if moves else Decision.PROCEED
 
     with pytest.raises(ProcessDied):
@@ -102,7 +102,7 @@ async def test_a_rebuild_that_is_repeated_goes_on_behind_what_it_recorded(monkey
     rounds = {SCOPE.full(ObjectPath(f"state/orchestration/rounds/{number:020}.json")) for number in (8, 9)}
 
     async def dies(operation: Operation) -> Decision:
-        records_more = operation.kind is Kind.PUT and operation.path in rounds
+        records_more = operation.kind is OperationKind.PUT and operation.path in rounds
         return Decision.DIE_BEFORE if records_more else Decision.PROCEED
 
     with pytest.raises(ProcessDied):
@@ -119,7 +119,7 @@ async def test_an_append_that_takes_the_number_first_makes_the_rebuild_look_agai
     began: list[bool] = []
 
     async def meanwhile(operation: Operation) -> Decision:
-        if operation.kind is Kind.PUT and "/rounds/" in operation.path and not began:
+        if operation.kind is OperationKind.PUT and "/rounds/" in operation.path and not began:
             began.append(True)
             (answer,) = await Run(store, 2).append(ask(90, triggered("meanwhile")))
             assert answer.refusal is None

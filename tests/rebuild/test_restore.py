@@ -6,7 +6,7 @@ import pytest
 
 from springline.paths import ObjectPath, orchestration_pointer
 from springline.rebuild.restore import Restored, RestoreOutcome, restore_events
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.rebuild.workspaces import appended, foreign, listed
@@ -113,5 +113,5 @@ async def test_nothing_is_listed(store: MemoryStore, paths: list[ObjectPath]) ->
     watched = FaultyStore(store)
     store.remove(SCOPE.full(paths[-1]))
     await restore_events(ScopedStore(watched, SCOPE), [*paths], replace=True)
-    assert watched.count(Kind.LIST) == 0
-    assert watched.count(Kind.PUT) == 1
+    assert watched.count(OperationKind.LIST) == 0
+    assert watched.count(OperationKind.PUT) == 1

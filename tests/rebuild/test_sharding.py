@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from bench.ledgers import realistic_ledger
 from springline.ledger.envelope import parse_event
 from springline.ledger.events import TaskCompletionRecorded, TaskFinished
+from springline.ledger.request import EventOutcome
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
-from springline.projection.fold.loop import EventOutcome
+from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import PARTITION_STATUS, TABLES, Row
 from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, links_of, owner_of, routed_of, shard_of
 from springline.projection.state import State
@@ -30,7 +31,7 @@ _KEY = tuple(PARTITION_STATUS.index(name) for name in PARTITION_STATUS.key)
 
 def whole(bodies: list[bytes]) -> State:
     state = State(CONFIG)
-    state.fold_all(map(parse_event, bodies))
+    fold_all(state, map(parse_event, bodies))
     return state
 
 
@@ -59,7 +60,9 @@ def sharded(bodies: list[bytes], shards: int, *, forget: str | None = None) -> t
                 continue
             apart += number > 0
             data = event.data
-            if state.fold(event) is EventOutcome.APPLIED and isinstance(data, TaskFinished | TaskCompletionRecorded):
+            if fold_event(state, event) is EventOutcome.APPLIED and isinstance(
+                data, TaskFinished | TaskCompletionRecorded
+            ):
                 partition = data.partition_key
                 if partition is None and data.output is not None:
                     partition = data.output.delta_partition

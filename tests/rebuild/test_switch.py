@@ -11,7 +11,7 @@ from springline.paths import ObjectPath, orchestration_manifest, orchestration_p
 from springline.published import head as manifests
 from springline.rebuild.messages import Compared, RebuildMode, StateSwitched, Switched
 from springline.rebuild.sources import from_rounds
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from tests.rebuild.driver import Incomplete, Rebuild
 from tests.rebuild.workspaces import appended, digest, foreign, listed, listed_in_segments, planned
@@ -409,7 +409,7 @@ async def test_many_orphans_are_leapt_over() -> None:
     watched = FaultyStore(store)
     found = await manifests.free_number(scoped(watched), first)
     assert found == first + 3_000
-    assert watched.count(Kind.HEAD) < 40
+    assert watched.count(OperationKind.HEAD) < 40
     await full(store, manifest)
     await run.settle()
     await run.append(ask(55, triggered("behind orphans")))
@@ -439,7 +439,7 @@ async def test_nothing_is_listed() -> None:
     for mode in RebuildMode:
         watched = FaultyStore(store)
         await Rebuild(watched, CONFIG, shards=3).run(manifest, mode)
-        assert watched.count(Kind.LIST) == 0
+        assert watched.count(OperationKind.LIST) == 0
 
 
 async def test_an_event_that_is_listed_twice_does_not_make_up_for_one_that_is_not() -> None:

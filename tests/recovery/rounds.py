@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import uuid_utils
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities.commit import CommitActivities
-from activities.messages import CommitStep, FinishedRound, LogOutcome, RoundOrder, RoundResult, TableRef
 from springline import paths
-from springline.commit.table import Table
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.commit.table import CommitTable
+from springline.delta.messages import (
+    CommitMode,
+    CommitOutcome,
+    CommitRequest,
+    CommitResult,
+    CommitStep,
+    LogOutcome,
+    RoundOrder,
+    RoundResult,
+    TableRef,
+)
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.scoped import ScopedStore
+from tests.activities.environment import StepEnvironment
 
 NOW_MS = 1_736_900_000_000
 MOST_ATTEMPTS = 5
@@ -26,15 +35,15 @@ class Rounds:
         self.ref = ref
         self.store = ScopedStore(store, paths.Scope(ref.tenant, ref.workspace))
         self.activities = CommitActivities(store)
-        self.table = Table(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
+        self.table = CommitTable(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
         self.results: list[RoundResult] = []
-        self._env = ActivityEnvironment()
+        self._env = StepEnvironment()
 
-    async def commit(self, *requests: CommitRequest) -> list[Outcome]:
+    async def commit(self, *requests: CommitRequest) -> list[CommitOutcome]:
         """Commit in rounds, each finalized with the next one's reservation, until all are answered."""
         waiting = {request.idempotency_key: request for request in requests}
-        outcomes: dict[str, Outcome] = {}
-        finished: FinishedRound | None = None
+        outcomes: dict[str, CommitOutcome] = {}
+        finished: CommitStep | None = None
         while waiting:
             result = await self.reserve(list(waiting.values()), finished)
             for outcome in result.outcomes:
@@ -46,13 +55,7 @@ class Rounds:
             if result.reservation is None:
                 continue
             reservation = result.reservation
-            step = CommitStep(
-                table=self.ref,
-                commit_id=reservation.commit_id,
-                identity=reservation.identity,
-                version=reservation.version,
-                coordinator_version=reservation.coordinator_version,
-            )
+            step = reservation.step_of(self.ref)
             log: LogOutcome = await self._env.run(self.activities.write_log, step)
             if log.kind != "logged":
                 continue
@@ -63,18 +66,13 @@ class Rounds:
             answer = CommitResult(version=step.version, delta_log_path=marked.delta_log_path)
             for key in reservation.keys:
                 if waiting.pop(key, None) is not None:
-                    outcomes[key] = Outcome(idempotency_key=key, result=answer)
-            finished = FinishedRound(
-                commit_id=step.commit_id,
-                identity=step.identity,
-                version=step.version,
-                coordinator_version=step.coordinator_version,
-            )
+                    outcomes[key] = CommitOutcome(idempotency_key=key, result=answer)
+            finished = step
         if finished is not None:
             await self._env.run(self.activities.finalize, step)
         return [outcomes[request.idempotency_key] for request in requests]
 
-    async def reserve(self, requests: list[CommitRequest], finished: FinishedRound | None) -> RoundResult:
+    async def reserve(self, requests: list[CommitRequest], finished: CommitStep | None) -> RoundResult:
         """Run `reserve`, or `finalize_and_reserve` if a round is still to be finalized."""
         order = RoundOrder(
             table=self.ref, round_id=str(uuid_utils.uuid7()), now_ms=NOW_MS, requests=requests, finished=finished
@@ -92,7 +90,7 @@ class Rounds:
         return result
 
     async def stage(
-        self, data: bytes, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+        self, data: bytes, *, mode: CommitMode = CommitMode.APPEND, read_version: int = 0, key: str | None = None
     ) -> CommitRequest:
         """Stage a payload; return a request to commit it, under a new key unless one is given."""
         path = paths.delta_staged(self.ref.table_id, str(uuid_utils.uuid7()))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from activities.messages import TableRef
 from springline import paths
+from springline.delta.messages import TableRef
 from springline.errors import Code
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent

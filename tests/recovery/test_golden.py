@@ -19,11 +19,10 @@ from typing import Any
 import orjson
 import pytest
 
-from activities.messages import TableRef
 from springline import paths
 from springline.checked import has_checksum
-from springline.commit.finish import settle
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.commit.complete import settle
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, TableRef
 from springline.errors import Code
 from springline.storage.local import LocalStore
 from springline.storage.tokens import content_token
@@ -41,7 +40,7 @@ SETTLE_ALL = """
 import asyncio, sys
 from pathlib import Path
 from springline import paths
-from springline.commit.finish import settle
+from springline.commit.complete import settle
 from springline.commit.table import Table
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
@@ -125,7 +124,7 @@ def request_of(step: str, crashed: Crashed, golden: dict[str, Any], payload: tup
     return crashed.request.model_copy(update={"staged_path": path, "staged_version": token, **update})
 
 
-def check_answer(outcome: Outcome, told: dict[str, Any]) -> None:
+def check_answer(outcome: CommitOutcome, told: dict[str, Any]) -> None:
     """Check one answer against the reference's."""
     if "ok" in told:
         assert outcome.result is not None, outcome
@@ -229,7 +228,7 @@ async def test_the_same_key_with_another_payload_or_mode_or_version_is_refused(w
     path, token = other_payload(golden_of(window, "conflict"), crashed)
     for update in (
         {"staged_path": path, "staged_version": token},
-        {"mode": Mode.APPEND},
+        {"mode": CommitMode.APPEND},
         {"read_version": 0},
     ):
         (outcome,) = await crashed.process().commit(crashed.request.model_copy(update=update))

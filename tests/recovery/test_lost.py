@@ -13,11 +13,10 @@ import uuid_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.messages import TableRef
 from springline import paths
 from springline.cli.recover import recover_table, verify_table
 from springline.client.payloads import Identity, append_payload
-from springline.delta.request import CommitRequest, CommitResult, Mode
+from springline.delta.messages import CommitMode, CommitRequest, CommitResult, TableRef
 from springline.errors import Code
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
@@ -63,7 +62,7 @@ class Lost:
         key = str(uuid_utils.uuid7()) if key is None else key
         # Staged again it has other bytes, of another time: the fingerprint tells that it is the same request.
         info = append_payload([], key, [], Identity("append", hashlib.sha256(key.encode()).hexdigest()))
-        return await process.stage(info + adding(f"part-{key}.parquet"), key=key, mode=Mode.APPEND)
+        return await process.stage(info + adding(f"part-{key}.parquet"), key=key, mode=CommitMode.APPEND)
 
     def damage(self, rnd: Random) -> None:
         """Lose or damage the coordinator, and any markers and staged payloads."""

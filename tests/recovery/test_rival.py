@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from activities.messages import TableRef
 from springline import paths
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode, TableRef
 from springline.errors import Code
 from springline.storage.local import LocalStore
 from tests.recovery.rounds import Rounds
@@ -88,7 +87,7 @@ async def commit_strictly(both: Both, count: int) -> tuple[set[int], int]:
     for number in range(count):
         payload = await payload_of(both.store, both.root, [number], "strict")
         while True:
-            request = await both.process.stage(payload, mode=Mode.STRICT, read_version=read_version)
+            request = await both.process.stage(payload, mode=CommitMode.STRICT, read_version=read_version)
             (outcome,) = await both.process.commit(request)
             if outcome.result is not None:
                 assert outcome.result.version == read_version + 1
@@ -148,7 +147,9 @@ async def test_both_sides_rows_are_there_and_ours_exactly_once(both: Both) -> No
 
 
 async def test_a_strict_commit_loses_to_a_rival_at_once_and_is_told_what_happened(both: Both) -> None:
-    request = await both.process.stage(await payload_of(both.store, both.root, [1]), mode=Mode.STRICT, read_version=0)
+    request = await both.process.stage(
+        await payload_of(both.store, both.root, [1]), mode=CommitMode.STRICT, read_version=0
+    )
     both.rival_writes(0)
     before = read_rows(both.folder, both.root)
     (outcome,) = await both.process.commit(request)
@@ -178,7 +179,9 @@ async def test_the_coordinator_catches_up_with_many_versions_behind_a_checkpoint
     DeltaTable(both.table_folder).create_checkpoint()
     for number in range(20, 25):
         both.rival_writes(number)
-    request = await both.process.stage(await payload_of(both.store, both.root, [1]), mode=Mode.STRICT, read_version=25)
+    request = await both.process.stage(
+        await payload_of(both.store, both.root, [1]), mode=CommitMode.STRICT, read_version=25
+    )
     (outcome,) = await both.process.commit(request)
     assert outcome.result is not None
     assert outcome.result.version == 26

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from activities.messages import TableRef
-from springline.delta.request import Mode
-from springline.storage.faults import FaultyStore, Kind
+from springline.delta.messages import CommitMode, TableRef
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from tests.recovery.rounds import Rounds
 from tests.rows import SCOPE, TABLE_ID, adding, create_rows_table
@@ -31,9 +30,9 @@ async def a_warm_process() -> tuple[FaultyStore, Rounds]:
     return store, process
 
 
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("mode", CommitMode)
 async def test_a_lone_commit_takes_few_sequential_steps_and_never_lists(
-    mode: Mode, record_property: Callable[[str, object], None]
+    mode: CommitMode, record_property: Callable[[str, object], None]
 ) -> None:
     store, process = await a_warm_process()
     request = await process.stage(adding("counted"), mode=mode, read_version=2)
@@ -46,31 +45,31 @@ async def test_a_lone_commit_takes_few_sequential_steps_and_never_lists(
     record_property("explored", f"a lone {mode} commit: {steps} sequential steps, {store.count()} storage requests")
     assert staging == 1
     assert steps <= MAX_STEPS
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 async def test_rounds_that_follow_each_other_write_the_coordinator_once_each() -> None:
     store, process = await a_warm_process()
-    strict = await process.stage(adding("strict"), mode=Mode.STRICT, read_version=2)
+    strict = await process.stage(adding("strict"), mode=CommitMode.STRICT, read_version=2)
     appends = [await process.stage(adding(f"append-{number}"), read_version=2) for number in range(9)]
     store.forget()
     outcomes = await process.commit(strict, *appends)
     assert [outcome.result and outcome.result.version for outcome in outcomes] == [3] + [4] * 9
     # One for the first reservation, one that finalizes it and reserves the second, one to finalize that.
-    assert store.count(Kind.PUT, "delta/coordinator") == 3
+    assert store.count(OperationKind.PUT, "delta/coordinator") == 3
     # The second round also stages its merged payload, and saves the write and the read of its own finalize.
     assert store.steps["main"] <= 2 * (MAX_STEPS - 1)
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 async def test_a_cold_process_replays_without_a_write_and_without_listing() -> None:
     store, process = await a_warm_process()
-    request = await process.stage(adding("counted"), mode=Mode.STRICT, read_version=2)
+    request = await process.stage(adding("counted"), mode=CommitMode.STRICT, read_version=2)
     first = await process.commit(request)
     store.forget()
     cold = Rounds(store, process.ref, process.table.root)
     (again,) = await cold.commit(request)
     assert again.replayed
     assert again.result == first[0].result
-    assert store.count(Kind.PUT) == 0
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.PUT) == 0
+    assert store.count(OperationKind.LIST) == 0

@@ -12,6 +12,7 @@ from springline.ledger.envelope import parse_event
 from springline.ledger.timestamps import format_ms
 from springline.paths import ObjectPath, canonical_ulid_event
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES, Row
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -79,7 +80,7 @@ class Publisher:
         last = self.manifests[-1] if self.manifests else None
         events = [parse_event(body) for body in bodies]
         for event in events:
-            self.state.fold(event)
+            fold_event(self.state, event)
         changes = self.state.changes()
         self.digest.apply(changes)
         accepted = [

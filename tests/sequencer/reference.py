@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from springline.ledger.event_ids import new_event_id
 from springline.paths import canonical_ulid_event, orchestration_manifest, orchestration_pointer
 from springline.published.head import read_head
 from springline.published.manifest import (
@@ -30,6 +29,7 @@ from springline.published.manifest import (
 )
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent, IfVersion, Stored
+from springline.ulids import new_ulid
 from tests.sequencer.world import NOW_MS, SCOPE, scoped
 
 AT = "2025-01-15T00:10:00Z"
@@ -50,7 +50,7 @@ async def compact(store: MemoryStore, event_ids: Sequence[str], *, manifest: Man
         epoch=0 if before is None else before.epoch,
         previous_manifest_path=None if head is None or head.pointer is None else head.pointer.manifest_path,
         schema_version=2,
-        revision_ulid=new_event_id(None, NOW_MS, int(manifest_id)),
+        revision_ulid=new_ulid(None, NOW_MS, int(manifest_id)),
         published_at=AT,
         watermarks=Watermarks(last or None, last or None, last or None, None, AT),
         base_snapshot=BaseSnapshot() if tables is None else tables.base_snapshot,

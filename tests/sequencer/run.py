@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.projection.config import FoldConfig
 from springline.sequencer.messages import (
@@ -27,6 +26,7 @@ from springline.sequencer.messages import (
 from springline.sequencer.workspace import Sequencer
 from springline.storage.faults import ProcessDied
 from springline.storage.port import ObjectStore, StoreError
+from springline.ulids import new_ulid
 from tests.sequencer.world import CONFIG, NOW_MS, scoped
 
 REF = WorkspaceRef(tenant="acme", workspace="prod")
@@ -188,4 +188,4 @@ class Run:
     def ulid(self, after: str | None = None) -> str:
         """Return the run's next id, above `after`."""
         self._ulids += 1
-        return new_event_id(after, self.now_ms + self._ulids, self.number << 40 | self._ulids)
+        return new_ulid(after, self.now_ms + self._ulids, self.number << 40 | self._ulids)

@@ -32,7 +32,7 @@ from springline.published.index_files import (
 )
 from springline.published.segments import StoredEvent
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, on, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError, StoreRetry
 from tests.sequencer.world import SCOPE, event_id, scoped
@@ -166,18 +166,18 @@ async def test_a_round_costs_one_object_unless_something_is_due() -> None:
     store = FaultyStore(memory)
     one = Ledger(scoped(store), memory)
     await one.accept(range(3))
-    assert store.count() == store.count(Kind.PUT) == 1
+    assert store.count() == store.count(OperationKind.PUT) == 1
     store.forget()
     await one.accept(range(3, 4))
-    assert store.count(Kind.PUT) == 2, "a pack, and the index"
-    assert store.count(Kind.GET) == 3, "the tail of the rounds before"
+    assert store.count(OperationKind.PUT) == 2, "a pack, and the index"
+    assert store.count(OperationKind.GET) == 3, "the tail of the rounds before"
     store.forget()
     before = {event(number).event_id: event(number).body for number in range(4, 7)}
     await one.accept(range(4, 7))
     extended = await extend_index(one.store, one.index, [event(7)], at_hand=before)
     assert extended.index.tail == []
-    assert store.count(Kind.GET) == 0, "bytes at hand are not read"
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.GET) == 0, "bytes at hand are not read"
+    assert store.count(OperationKind.LIST) == 0
 
 
 async def test_many_events_at_once_go_into_segments_directly() -> None:
@@ -253,7 +253,7 @@ async def test_looking_up_reads_only_what_may_hold_an_id() -> None:
     assert store.count() == 1, "remembered"
     await contains(watched, one.index, [event_id(0)], cache=cache)
     assert store.count() == 3, "a node and its segment"
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
     store.forget()
     total = await count_through(watched, one.index, event_id(1_000), cache=cache)
     assert total == one.index.count
@@ -299,7 +299,7 @@ async def test_the_stream_reads_ahead() -> None:
     store.forget()
     await collected(watched, ahead=4)
     assert store.steps["main"] < alone / 1.5
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 async def test_a_stream_that_is_left_leaves_nothing_behind() -> None:
@@ -421,10 +421,10 @@ async def test_a_lost_pack_holds_up_no_round() -> None:
 async def test_a_fault_of_the_store_passes_through() -> None:
     one = await many()
     for nth in range(3):
-        store = FaultyStore(one.memory, hook=on(lambda op: op.kind is Kind.GET, Decision.FAIL_BEFORE, nth=nth))
+        store = FaultyStore(one.memory, hook=on(lambda op: op.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=nth))
         watched = Ledger(scoped(store), one.memory, one.index)
         with pytest.raises(StoreRetry):
             await collected(watched)
-        store.hook = on(lambda op: op.kind is Kind.GET, Decision.FAIL_BEFORE)
+        store.hook = on(lambda op: op.kind is OperationKind.GET, Decision.FAIL_BEFORE)
         with pytest.raises(StoreRetry):
             await contains(watched.store, one.index, [event_id(0)])

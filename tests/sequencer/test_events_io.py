@@ -5,14 +5,14 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event
 from springline.sequencer.foreign import MAX_EVENT_BYTES, EventVerdict, is_too_far_ahead, judge_path, read_events
 from springline.sequencer.writer import EventsTaken, EventTaken, write_event, write_events
-from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry, StoreUnknown
+from springline.ulids import new_ulid
 from tests.sequencer.world import NOW_MS, SCOPE, body_of, event_id, scoped, seed_event, triggered
 
 ID = event_id(1)
@@ -22,7 +22,7 @@ PATH = SCOPE.full(canonical_ulid_event(ID))
 
 
 def is_put(operation: object) -> bool:
-    return getattr(operation, "kind", None) is Kind.PUT
+    return getattr(operation, "kind", None) is OperationKind.PUT
 
 
 async def test_an_event_is_created_once_and_equal_bytes_are_a_success() -> None:
@@ -150,4 +150,4 @@ def test_an_id_after_the_year_9999_has_no_path() -> None:
 
 @pytest.mark.parametrize(("ahead_ms", "deferred"), [(0, False), (300_000, False), (300_001, True), (600_000, True)])
 def test_an_id_more_than_five_minutes_ahead_is_deferred(ahead_ms: int, deferred: bool) -> None:
-    assert is_too_far_ahead(new_event_id(None, NOW_MS + ahead_ms, 0), NOW_MS) is deferred
+    assert is_too_far_ahead(new_ulid(None, NOW_MS + ahead_ms, 0), NOW_MS) is deferred

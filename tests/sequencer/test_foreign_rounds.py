@@ -5,14 +5,14 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import canonical_ulid_event
 from springline.published import manifest as checkpoints
 from springline.published import merge
 from springline.published.head import read_manifest
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
+from springline.ulids import new_ulid
 from tests.sequencer.reference import compact
 from tests.sequencer.run import Run
 from tests.sequencer.world import (
@@ -81,7 +81,7 @@ async def test_every_kind_of_trouble_is_recorded_and_holds_up_no_other_event() -
     run = Run(store)
     await run.ingest(paths[0])
     seed_event(store, body_of(0, triggered("another")))
-    soon = new_event_id(None, run.now_ms + 600_000, 0)
+    soon = new_ulid(None, run.now_ms + 600_000, 0)
     rival = orjson.dumps(orjson.loads(body_of(9, triggered("x"))) | {"tenant_id": "rival"})
     bad = {
         paths[0]: RefusalReason.OTHER_BODY,
@@ -296,5 +296,5 @@ async def test_nothing_is_listed() -> None:
     run.head = None
     await run.append(ask(1, triggered("r")))
     await run.settle()
-    assert (store.count(Kind.LIST), store.count(Kind.HEAD)) == (0, 0)
+    assert (store.count(OperationKind.LIST), store.count(OperationKind.HEAD)) == (0, 0)
     await check_state(inner)

@@ -28,7 +28,7 @@ from springline.sequencer.messages import GarbageOrder, GarbageReport, Workspace
 from springline.sequencer.rounds import find_round
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, plan
-from springline.storage.faults import Kind as Op
+from springline.storage.faults import OperationKind as Op
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs

@@ -12,7 +12,7 @@ from springline import paths
 from springline.published.head import read_head, read_manifest
 from springline.published.manifest import Manifest, Pointer, decode_manifest, decode_pointer, encode, pointer_hash
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs
@@ -58,10 +58,10 @@ async def test_a_head_costs_two_reads_and_a_look_at_rounds_that_must_not_be_ther
     assert head.manifest.springline is not None
     rounds = head.manifest.springline.rounds_folded
     assert [(line.operation.kind, line.operation.path) for line in store.trace] == [
-        (Kind.GET, POINTER),
-        (Kind.GET, MANIFEST),
-        (Kind.GET, SCOPE.full(paths.orchestration_round(rounds + 2))),
-        (Kind.GET, SCOPE.full(paths.orchestration_round(rounds + 3))),
+        (OperationKind.GET, POINTER),
+        (OperationKind.GET, MANIFEST),
+        (OperationKind.GET, SCOPE.full(paths.orchestration_round(rounds + 2))),
+        (OperationKind.GET, SCOPE.full(paths.orchestration_round(rounds + 3))),
     ]
 
 

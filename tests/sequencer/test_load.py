@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -20,7 +21,7 @@ from springline.published.files import TablePaths
 from springline.published.load import LoadedState, advance, deltas_between, load_state, read_rows
 from springline.published.manifest import Delta, DigestSection, Manifest
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -63,7 +64,7 @@ async def test_a_loaded_state_is_the_published_one(store: ObjectStore) -> None:
     check_loaded(loaded, publisher)
     more = [parse_event(body) for body in bodies_of_runs(1, first=900)]
     for event in more:
-        assert loaded.state.fold(event) == publisher.state.fold(event)
+        assert fold_event(loaded.state, event) == fold_event(publisher.state, event)
     assert golden_rows(loaded.state) == golden_rows(publisher.state)
 
 
@@ -108,7 +109,7 @@ async def test_loading_lists_nothing_and_reads_together() -> None:
     store.forget()
     await load_state(scoped(store), publisher.manifest, CONFIG)
     files = list(files_of(publisher.manifest))
-    assert store.count(Kind.GET) == store.count() == len(files)
+    assert store.count(OperationKind.GET) == store.count() == len(files)
     assert store.steps["main"] <= 3
 
 
@@ -171,7 +172,7 @@ async def test_verifying_looks_at_the_rows_themselves() -> None:
     await publisher.publish(bodies_of_runs(1), base=True)
     other = State(CONFIG)
     for body in bodies_of_runs(1, tasks=("extract", "store")):
-        other.fold(parse_event(body))
+        fold_event(other, parse_event(body))
     base = await write_base(store, event_id(5000), other, publisher.digest, published_ms=NOW_MS)
     manifest = msgspec.structs.replace(publisher.manifest, base_snapshot=base)
     await load_state(store, manifest, CONFIG)
@@ -183,7 +184,7 @@ async def test_a_fault_of_the_store_passes_through() -> None:
     store = FaultyStore(MemoryStore())
     publisher = await several_revisions(scoped(store))
     for nth in range(len(list(files_of(publisher.manifest)))):
-        store.hook = on(lambda operation: operation.kind is Kind.GET, Decision.FAIL_BEFORE, nth=nth)
+        store.hook = on(lambda operation: operation.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=nth)
         with pytest.raises(StoreRetry):
             await load_state(scoped(store), publisher.manifest, CONFIG)
 
@@ -233,7 +234,7 @@ async def test_an_advanced_state_can_be_folded_on() -> None:
     assert loaded.state.changes() == {}
     before = golden_rows(loaded.state)
     for body in bodies_of_runs(1, first=900):
-        assert loaded.state.fold(parse_event(body)) == publisher.state.fold(parse_event(body))
+        assert fold_event(loaded.state, parse_event(body)) == fold_event(publisher.state, parse_event(body))
     assert loaded.state.changes() == publisher.state.changes()
     loaded.state.rollback()
     assert golden_rows(loaded.state) == before
@@ -247,7 +248,7 @@ async def test_advancing_reads_only_what_is_new() -> None:
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, known, publisher.manifest)
     delta = publisher.manifest.l0_deltas[-1]
-    assert store.count() == store.count(Kind.GET) == len(list(delta.tables.files())) + 1
+    assert store.count() == store.count(OperationKind.GET) == len(list(delta.tables.files())) + 1
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, publisher.manifest, publisher.manifest) == 0
     assert store.count() == 0
@@ -302,7 +303,7 @@ async def test_a_failed_read_leaves_the_state_as_it_was() -> None:
     known = publisher.manifests[-3]
     loaded = await load_state(scoped(store), known, CONFIG)
     before, digest = golden_rows(loaded.state), loaded.digest.copy()
-    store.hook = on(lambda operation: operation.kind is Kind.GET, Decision.FAIL_BEFORE, nth=3)
+    store.hook = on(lambda operation: operation.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=3)
     with pytest.raises(StoreRetry):
         await advance(scoped(store), loaded.state, loaded.digest, known, publisher.manifest)
     assert golden_rows(loaded.state) == before

@@ -14,7 +14,7 @@ from springline.published.load import LoadProgress
 from springline.sequencer.messages import Head
 from springline.sequencer.opening import read_opening
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
@@ -38,7 +38,7 @@ def reads(store: FaultyStore) -> Counter[str]:
     return Counter(
         str(one.operation.path)
         for one in store.trace
-        if one.operation.kind is Kind.GET and ".parquet" in str(one.operation.path)
+        if one.operation.kind is OperationKind.GET and ".parquet" in str(one.operation.path)
     )
 
 

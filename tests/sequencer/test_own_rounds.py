@@ -14,7 +14,7 @@ from springline.published import merge
 from springline.published.cached_state import OtherConfiguration
 from springline.sequencer.messages import RoundStep
 from springline.sequencer.requests import encode_marker, marker_of
-from springline.storage.faults import FaultyStore, Kind
+from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
 from tests.sequencer.run import REF, Run
 from tests.sequencer.world import (
@@ -61,14 +61,14 @@ async def test_a_lone_append_on_a_warm_worker_costs_few_requests(record_property
     store = FaultyStore(inner)
     run.sequencer._store = scoped(store)
     await run.append(ask(3, started("r", "a")))
-    kinds = {kind: store.count(kind) for kind in Kind}
+    kinds = {kind: store.count(kind) for kind in OperationKind}
     tables = {op.operation.path.rsplit("/", 1)[-1].split(".")[0] for op in store.trace if "/l0/" in op.operation.path}
     print(f"a warm lone append: {dict(store.requests)}")
     record_property("explored", f"a warm lone append: {store.count()} requests")
-    assert (kinds[Kind.LIST], kinds[Kind.HEAD], kinds[Kind.DELETE]) == (0, 0, 0)
-    assert kinds[Kind.GET] == 1
+    assert (kinds[OperationKind.LIST], kinds[OperationKind.HEAD], kinds[OperationKind.DELETE]) == (0, 0, 0)
+    assert kinds[OperationKind.GET] == 1
     # Record, event, marker, index, manifest, pointer; and the delta's tables, tombstones and buckets.
-    assert kinds[Kind.PUT] == 6 + len(tables)
+    assert kinds[OperationKind.PUT] == 6 + len(tables)
     assert {"deletions", "buckets"} < tables
 
 

@@ -11,6 +11,7 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES, Key
 from springline.projection.state import State
 from springline.published.bases import write_base
@@ -24,7 +25,7 @@ from springline.published.deltas import (
 )
 from springline.published.manifest import BaseSnapshot, Delta, EventRange
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfVersion, ObjectStore, Precondition, PutResult, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -38,7 +39,7 @@ def folded(runs: int = 2) -> tuple[State, Digest]:
     state = State(CONFIG)
     state.tracking = True
     for body in bodies_of_runs(runs):
-        state.fold(parse_event(body))
+        fold_event(state, parse_event(body))
     digest = Digest()
     digest.apply(state.changes())
     return state, digest
@@ -119,14 +120,14 @@ async def test_files_are_reproducible_and_written_once(write: Write) -> None:
     again = MemoryStore()
     assert await write(scoped(again)) == first
     assert {path: one.data for path, one in again.objects.items()} == {path: one.data for path, one in before.items()}
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_puts_are_made_together(write: Write) -> None:
     store = FaultyStore(MemoryStore(), latency=0.05)
     await write(scoped(store))
-    assert store.count() == store.count(Kind.PUT) > 5
+    assert store.count() == store.count(OperationKind.PUT) > 5
     assert store.steps["main"] < store.count() / 2
 
 
@@ -186,7 +187,7 @@ async def test_merged_deltas_hold_the_rows_as_they_are_now(store: ObjectStore) -
     await publisher.publish(bodies[9:14])
     await publisher.publish(bodies[14:17])
     for body in bodies[17:]:
-        publisher.state.fold(parse_event(body))
+        fold_event(publisher.state, parse_event(body))
     changes = publisher.state.changes()
     deltas = publisher.manifest.l0_deltas
     merged = await merged_rows(store, publisher.state, deltas, changes)

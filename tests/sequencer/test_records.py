@@ -31,7 +31,7 @@ from springline.sequencer.rounds import (
     read_round,
 )
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, on
+from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation
 from springline.storage.port import ObjectStore
@@ -77,7 +77,7 @@ async def test_another_record_of_the_number_is_told() -> None:
 
 @pytest.mark.parametrize("decision", [Decision.FAIL_AFTER, Decision.LOSE, Decision.LATE])
 async def test_an_unclear_creation_is_resolved(decision: Decision) -> None:
-    faulty = FaultyStore(MemoryStore(), hook=on(lambda o: o.kind is Kind.PUT, decision))
+    faulty = FaultyStore(MemoryStore(), hook=on(lambda o: o.kind is OperationKind.PUT, decision))
     assert isinstance(await create_round(scoped(faulty), record()), Ours)
     await faulty.deliver_late()
     assert await find_round(scoped(faulty), 1) is not None
@@ -95,10 +95,10 @@ async def test_unfinished_rounds_are_found_by_probing() -> None:
         await create_round(scoped(store), record(number))
     store.forget()
     assert [one.record.number for one in await pending_rounds(scoped(store), 2)] == [3, 4]
-    assert store.count() == store.count(Kind.GET)
+    assert store.count() == store.count(OperationKind.GET)
     store.forget()
     assert await pending_rounds(scoped(store), 4) == []
-    assert store.count(Kind.GET) == LOOK_BEHIND + 1
+    assert store.count(OperationKind.GET) == LOOK_BEHIND + 1
 
 
 @pytest.mark.parametrize("gone", [1, 2, LOOK_BEHIND])

@@ -10,6 +10,7 @@ import pytest
 from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.config import FoldConfig
+from springline.projection.fold.loop import fold_event
 from springline.projection.state import State
 from springline.published.events import events_between
 from springline.published.folding import RefoldPoint, load_below
@@ -17,7 +18,7 @@ from springline.published.head import read_manifest
 from springline.published.index_files import AcceptedEvent, extend_index
 from springline.published.manifest import Adopted, SpringlineSection, encode
 from springline.storage.damage import DamagedObject
-from springline.storage.faults import Decision, FaultyStore, Kind, plan
+from springline.storage.faults import Decision, FaultyStore, OperationKind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
@@ -55,7 +56,7 @@ async def test_the_newest_checkpoint_below_the_late_event_counts(late: int, wate
     assert (point.checkpoint is None) is (watermark is None)
     expected = State(CONFIG)
     for body in bodies_of_runs(6, step=2)[: 0 if watermark is None else watermark // 2 + 1]:
-        expected.fold(parse_event(body))
+        fold_event(expected, parse_event(body))
     assert golden_rows(point.state) == golden_rows(expected)
 
 
@@ -72,12 +73,12 @@ async def test_folding_on_from_a_checkpoint_gives_the_in_order_fold() -> None:
         publisher.store, extended.index, point.state.last_event_id, at_hand={ident: late}, batch=5
     ):
         for _, body in batch:
-            point.state.fold(parse_event(body))
+            fold_event(point.state, parse_event(body))
     in_order = State(CONFIG)
     for event in sorted(
         (parse_event(body) for body in [*bodies_of_runs(6, step=2), late]), key=lambda one: one.event_id
     ):
-        in_order.fold(event)
+        fold_event(in_order, event)
     assert golden_rows(point.state) == golden_rows(in_order)
 
 
@@ -150,7 +151,7 @@ async def test_nothing_is_listed_and_faults_pass_through() -> None:
     publisher = await three_checkpoints(memory)
     store = FaultyStore(memory)
     await load_below(scoped(store), ours(publisher), publisher.index, event_id(100), CONFIG)
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
     for nth in (0, 3):
         store = FaultyStore(memory, hook=plan({nth: Decision.FAIL_BEFORE}))
         with pytest.raises(StoreRetry):

@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from springline.ledger.compose import compose_event, payload_from
-from springline.ledger.event_ids import RANDOM_BITS, new_event_id, nth_event_id
+from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import RANDOM_BITS, new_ulid, nth_ulid
 
 SCOPE = Scope("acme", "prod")
 CONFIG = FoldConfig("acme", "prod")
@@ -28,7 +28,7 @@ def scoped(store: ObjectStore) -> ScopedStore:
 
 def event_id(number: int, *, at_ms: int = NOW_MS) -> str:
     """Return the event id with this number: ids ascend with it, and are the same in every run."""
-    return nth_event_id(new_event_id(None, at_ms, 1 << RANDOM_BITS - 1), number)
+    return nth_ulid(new_ulid(None, at_ms, 1 << RANDOM_BITS - 1), number)
 
 
 def request_id(number: int) -> str:

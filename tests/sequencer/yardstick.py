@@ -5,6 +5,7 @@ from __future__ import annotations
 from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.events import events_between
@@ -19,7 +20,7 @@ def in_order(bodies: list[bytes], config: FoldConfig = CONFIG) -> str:
     """Return the digest of the in-order fold of events, each once."""
     by_id = {event.event_id: event for event in map(parse_event, bodies)}
     state = State(config)
-    state.fold_all(by_id[event_id] for event_id in sorted(by_id))
+    fold_all(state, (by_id[event_id] for event_id in sorted(by_id)))
     return Digest.of({name: state.rows(name) for name in TABLES}).state()
 
 

@@ -16,16 +16,17 @@ from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline import names, paths
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.head import read_head
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 from tests.ledger_events import put_foreign, run_request, triggered
 from tests.sequencer.world import NOW_MS
 from tests.server.cluster import DEADLINE_S, Cluster
@@ -87,7 +88,7 @@ class Appends:
 
     async def put_foreign(self, number: int) -> str:
         """Write an event below everything of ours, as another implementation does, and return its path."""
-        event_id = new_event_id(None, NOW_MS, number)
+        event_id = new_ulid(None, NOW_MS, number)
         return await put_foreign(self.store, self.scope, event_id, triggered(f"foreign-{number}"))
 
     async def ingest(self, caller: TemporalLedger, event_paths: list[str]) -> IngestOutcome:
@@ -134,7 +135,7 @@ class Appends:
         """Return the digest of the state that these events make, folded here in the order of their ids."""
         state = State(FoldConfig(self.scope.tenant, self.scope.workspace))
         for event_id in sorted(bodies):
-            state.fold(parse_event(bodies[event_id]))
+            fold_event(state, parse_event(bodies[event_id]))
         return Digest.of({table: state.rows(table) for table in TABLES}).state()
 
     async def aclose(self) -> None:

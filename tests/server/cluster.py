@@ -19,12 +19,12 @@ from temporalio.client import Client
 from entrypoints.connection import connect
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
-from springline.commit.coalescer import Coalescer
-from springline.commit.finish import Settled, settle
-from springline.commit.stage import stage
-from springline.commit.table import Table
+from springline.commit.coalescer import CommitCoalescer
+from springline.commit.complete import Settled, settle
+from springline.commit.staging import stage
+from springline.commit.table import CommitTable
 from springline.config import PREFIX
-from springline.delta.request import CommitRequest, Mode, Outcome
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
 from springline.local.stack import WORKER_READY_PATH, EmbeddedStack
@@ -158,21 +158,21 @@ class Ledger:
         self.store = store
         self.table_id = table_id
         self.root = root
-        self.table = Table(ScopedStore(store, SCOPE), table_id, root)
-        self.answers: dict[str, tuple[CommitRequest, Outcome]] = {}
+        self.table = CommitTable(ScopedStore(store, SCOPE), table_id, root)
+        self.answers: dict[str, tuple[CommitRequest, CommitOutcome]] = {}
         self.rows: dict[str, int] = {}
         self.interrupted: CommitRequest | None = None
         """A request whose caller never got an answer."""
         self._ids = itertools.count()
-        self._coalescers: list[Coalescer] = []
+        self._coalescers: list[CommitCoalescer] = []
 
     @property
     def workflow_id(self) -> str:
         return names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
 
-    def caller(self) -> Coalescer:
+    def caller(self) -> CommitCoalescer:
         """Return what one caller process has: a gateway and a coalescer of its own."""
-        coalescer = Coalescer(TemporalCommitGateway(self.client, checkpoint_interval=0), deadline_s=DEADLINE_S)
+        coalescer = CommitCoalescer(TemporalCommitGateway(self.client, checkpoint_interval=0), deadline_s=DEADLINE_S)
         self._coalescers.append(coalescer)
         return coalescer
 
@@ -180,7 +180,7 @@ class Ledger:
         """Connect to the server that is there now."""
         self.client = await connect(address=self.cluster.stack.temporal_address)
 
-    async def request(self, *, mode: Mode = Mode.APPEND, read_version: int = 0) -> CommitRequest:
+    async def request(self, *, mode: CommitMode = CommitMode.APPEND, read_version: int = 0) -> CommitRequest:
         """Write a file with one new row and stage its payload."""
         row = next(self._ids)
         payload = await payload_of(self.store, self.root, [row])
@@ -195,7 +195,7 @@ class Ledger:
             staged_version=staged.version,
         )
 
-    async def commit(self, caller: Coalescer, request: CommitRequest) -> Outcome:
+    async def commit(self, caller: CommitCoalescer, request: CommitRequest) -> CommitOutcome:
         """Commit a request that must succeed, and note the answer."""
         outcome = await caller.commit(SCOPE, self.table_id, request)
         assert outcome.result is not None, outcome
@@ -219,7 +219,7 @@ class Ledger:
 
     async def settle(self) -> list[Settled]:
         """Settle from storage alone, as a process does that knows nothing else."""
-        return await settle(Table(ScopedStore(self.store, SCOPE), self.table_id, self.root))
+        return await settle(CommitTable(ScopedStore(self.store, SCOPE), self.table_id, self.root))
 
     async def check(self) -> None:
         """Check that every row committed is there exactly once for another reader, and that answers stand."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from temporalio import activity
 
 import worker
-from springline.storage.faults import Decision, FaultyStore, Hook, Kind, Operation
+from springline.storage.faults import Decision, FaultyStore, Hook, Operation, OperationKind
 from springline.storage.port import ObjectStore
 
 PHASES = ("before", "after")
@@ -39,7 +39,7 @@ def dying(inner: ObjectStore, orders: Path) -> Hook:
         if not activity.in_activity():
             return Decision.PROCEED
         name = activity.info().activity_type
-        writes = operation.kind is Kind.PUT
+        writes = operation.kind is OperationKind.PUT
         if writes:
             (orders / f"{MARK}.{name}").write_text(str(os.getpid()))
         for phase in PHASES if writes else READING:
@@ -71,7 +71,7 @@ def main() -> None:
         inner = open_real(url)
 
         def latency(operation: Operation) -> float:
-            return float(options.write_seconds) if operation.kind is Kind.PUT else 0.0
+            return float(options.write_seconds) if operation.kind is OperationKind.PUT else 0.0
 
         return FaultyStore(inner, hook=dying(inner, options.orders), latency=latency, keep_trace=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import worker
 from springline import names
-from workflows import commit, ledger_steps, steps
+from workflows import commit, commit_steps, ledger_steps
 
 
 def twice(run: Callable[..., Awaitable[Any]], repeated: str) -> Callable[..., Awaitable[Any]]:
@@ -27,7 +27,7 @@ def twice(run: Callable[..., Awaitable[Any]], repeated: str) -> Callable[..., Aw
 
 def main() -> None:
     """Run the worker."""
-    setattr(commit, "run_step", twice(steps.run_step, names.WRITE_MARKER))  # noqa: B010 - names of other modules
+    setattr(commit, "run_step", twice(commit_steps.run_step, names.WRITE_MARKER))  # noqa: B010 - names of other modules
     setattr(ledger_steps, "_step", twice(ledger_steps._step, names.APPEND_EVENTS))  # noqa: B010 - as above
     worker.main()
 

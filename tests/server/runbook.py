@@ -112,7 +112,7 @@ class Shell:
         (self.programs / "temporal").symlink_to(temporal_cli())
         # A link to the interpreter would lose its virtual environment.
         self._program("python", f'"{sys.executable}"')
-        self._program("springline", f'"{sys.executable}" -m entrypoints.cli')
+        self._program("springline", f'"{sys.executable}" -m springline.cli')
         path = os.pathsep.join([str(self.programs), self.environment.get("PATH", os.defpath)])
         return {**self.environment, "PATH": path}
 

@@ -10,11 +10,11 @@ from typing import ClassVar
 import pytest
 
 from entrypoints.temporal import TemporalCommitGateway
-from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, Outcome
+from springline.batching import TryAgain
+from springline.commit.coalescer import CommitCoalescer
+from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.local import devserver
 from springline.paths import Scope
-from springline.requests.gateway import TryAgain
 from tests.server.cluster import Cluster, timed
 
 PROCESSES = 40
@@ -45,7 +45,7 @@ class Watched(TemporalCommitGateway):
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-    ) -> list[Outcome]:
+    ) -> list[CommitOutcome]:
         Watched.under_way += 1
         Watched.peak = max(Watched.peak, Watched.under_way)
         try:
@@ -61,7 +61,7 @@ async def test_no_caller_ever_sees_the_eleventh_update_nor_a_run_that_rolls_over
     cluster = server_as_it_comes
     ledger = await cluster.open()
     await cluster.ready(cluster.start_worker())
-    callers = [Coalescer(Watched(ledger.client, checkpoint_interval=0)) for _ in range(PROCESSES)]
+    callers = [CommitCoalescer(Watched(ledger.client, checkpoint_interval=0)) for _ in range(PROCESSES)]
     requests = [await ledger.request() for _ in range(PROCESSES * CALLERS_EACH * COMMITS_EACH)]
 
     async def call(number: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from entrypoints.doctor import search_attribute_findings, temporal_findings
 from springline import names
-from springline.cli.findings import Finding, State, exit_code
+from springline.cli.findings import Finding, FindingState, exit_code
 from springline.local.binaries import temporal_cli
 from springline.local.ports import LOOPBACK, free_ports
 
@@ -76,11 +76,11 @@ def run_remedy(finding: Finding) -> None:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
-def states(findings: list[Finding]) -> dict[str, State]:
+def states(findings: list[Finding]) -> dict[str, FindingState]:
     return {finding.name: finding.state for finding in findings}
 
 
-async def until(expected: dict[str, State]) -> list[Finding]:
+async def until(expected: dict[str, FindingState]) -> list[Finding]:
     """Look again until the findings hold what is expected: the server takes a moment to take note of changes."""
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -95,13 +95,13 @@ async def test_a_server_out_of_reach_means_try_again(environment: pytest.MonkeyP
     findings = await temporal_findings()
     assert exit_code(findings) == 4
     assert states(findings) == {
-        "temporal": State.UNREACHABLE,
-        "temporal namespace": State.SKIPPED,
-        "temporal search attributes": State.SKIPPED,
-        "temporal pollers": State.SKIPPED,
-        "worker versions": State.SKIPPED,
-        "workers' store": State.SKIPPED,
-        "workflow runs": State.SKIPPED,
+        "temporal": FindingState.UNREACHABLE,
+        "temporal namespace": FindingState.SKIPPED,
+        "temporal search attributes": FindingState.SKIPPED,
+        "temporal pollers": FindingState.SKIPPED,
+        "worker versions": FindingState.SKIPPED,
+        "workers' store": FindingState.SKIPPED,
+        "workflow runs": FindingState.SKIPPED,
     }
     assert f"temporal operator cluster health --address {LOOPBACK}:{port}" in (findings[0].remedy or "")
 
@@ -110,7 +110,7 @@ async def test_a_configuration_that_cannot_be_read_is_wrong(environment: pytest.
     (tmp_path / "temporal.toml").write_text("this is no toml [")
     findings = await temporal_findings()
     assert exit_code(findings) == 2
-    assert findings[0].state is State.WRONG
+    assert findings[0].state is FindingState.WRONG
 
 
 async def test_what_it_says_to_run_puts_a_bare_server_right(bare_server: str, environment: pytest.MonkeyPatch) -> None:
@@ -118,26 +118,26 @@ async def test_what_it_says_to_run_puts_a_bare_server_right(bare_server: str, en
     environment.setenv("TEMPORAL_NAMESPACE", "lake")
     findings = await temporal_findings()
     assert exit_code(findings) == 2
-    assert states(findings)["temporal namespace"] is State.WRONG
+    assert states(findings)["temporal namespace"] is FindingState.WRONG
     run_remedy(findings[1])
 
-    missing = {f"search attribute {name}": State.WRONG for name in names.SEARCH_ATTRIBUTES}
-    findings = await until({"temporal namespace": State.OK} | missing)
+    missing = {f"search attribute {name}": FindingState.WRONG for name in names.SEARCH_ATTRIBUTES}
+    findings = await until({"temporal namespace": FindingState.OK} | missing)
     assert states(findings) == {
-        "temporal": State.OK,
-        "temporal namespace": State.OK,
+        "temporal": FindingState.OK,
+        "temporal namespace": FindingState.OK,
         **missing,
-        **{f"temporal pollers {queue}": State.UNREACHABLE for queue in names.ALL_QUEUES},
-        "worker versions": State.OK,
-        "workflow runs": State.OK,
+        **{f"temporal pollers {queue}": FindingState.UNREACHABLE for queue in names.ALL_QUEUES},
+        "worker versions": FindingState.OK,
+        "workflow runs": FindingState.OK,
     }
     assert exit_code(findings) == 2
     for finding in findings:
         if finding.name in missing:
             run_remedy(finding)
 
-    findings = await until({"temporal search attributes": State.OK})
-    assert states(findings)["temporal search attributes"] is State.OK
+    findings = await until({"temporal search attributes": FindingState.OK})
+    assert states(findings)["temporal search attributes"] is FindingState.OK
     # Only workers lack now, and for those one waits or starts them.
     assert exit_code(findings) == 4
     (commits,) = (one for one in findings if one.name == f"temporal pollers {names.COMMIT_QUEUE}")
@@ -148,7 +148,7 @@ def test_an_attribute_of_another_type_is_wrong() -> None:
     types = {"Keyword": 2, "Double": 4}
     found = {name: types[kind] for name, kind in names.SEARCH_ATTRIBUTES.items()}
     (fine,) = search_attribute_findings(found, "host:7233", "lake")
-    assert fine.state is State.OK
+    assert fine.state is FindingState.OK
     found |= {names.SEARCH_TABLE: 3}
     (finding,) = search_attribute_findings(found, "host:7233", "lake")
     assert finding.name == f"search attribute {names.SEARCH_TABLE}"

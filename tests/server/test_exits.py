@@ -20,7 +20,7 @@ from tests.server.cluster import Cluster
 
 WORKER = ("-m", "worker")
 API = ("-m", "entrypoints.api")
-CLI = ("-m", "entrypoints.cli")
+CLI = ("-m", "springline.cli")
 SECRET = "s" * 32
 DONE, BAD_INPUT, TRY_AGAIN = 0, 2, 4
 AT_ONCE = 2

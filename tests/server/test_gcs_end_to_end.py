@@ -229,7 +229,7 @@ def lose_everything_in_a_commit(cluster: Cluster, told: Told) -> str:
 def recover(cluster: Cluster, table: str) -> dict[str, Any]:
     """Run the command line as an operator does who has nothing but the bucket."""
     where = ["--tenant", SCOPE.tenant, "--workspace", SCOPE.workspace, "--store", cluster.stack.store_url]
-    command = [sys.executable, "-m", "entrypoints.cli", "table", "recover", *where, table]
+    command = [sys.executable, "-m", "springline.cli", "table", "recover", *where, table]
     done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)

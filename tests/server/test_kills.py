@@ -13,7 +13,7 @@ import time
 import pytest
 
 from springline import names
-from springline.delta.request import CommitRequest, Mode
+from springline.delta.messages import CommitMode, CommitRequest
 from tests.server.cluster import Cluster, Ledger
 
 ACTIVITIES = (names.RESERVE, names.WRITE_LOG, names.WRITE_MARKER, names.FINALIZE, names.FINALIZE_AND_RESERVE)
@@ -57,7 +57,7 @@ async def requests_of(ledger: Ledger, activity: str) -> list[CommitRequest]:
     """Return requests whose commit runs `activity`: two that cannot share a version, where rounds are merged."""
     if activity != names.FINALIZE_AND_RESERVE:
         return [await ledger.request()]
-    return [await ledger.request(mode=Mode.STRICT, read_version=1), await ledger.request(read_version=1)]
+    return [await ledger.request(mode=CommitMode.STRICT, read_version=1), await ledger.request(read_version=1)]
 
 
 async def test_a_lone_worker_that_was_killed_is_replaced_by_a_fresh_process(own_cluster: Cluster) -> None:

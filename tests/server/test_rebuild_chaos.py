@@ -18,6 +18,7 @@ from springline.local.processes import peak_memory_bytes
 from springline.local.stack import TEMPORAL
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.rebuild.plan import slices_of
@@ -96,7 +97,7 @@ async def from_segments(cluster: Cluster, rebuilds: Rebuilds, events: int, expec
 
 def folded(bodies: list[bytes], config: FoldConfig) -> str:
     state = State(config)
-    state.fold_all(map(parse_event, bodies))
+    fold_all(state, map(parse_event, bodies))
     return Digest.of({name: state.rows(name) for name in TABLES}).state()
 
 

@@ -9,9 +9,9 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from tests.server.cluster import Cluster, Ledger
-from workflows.messages import BatchResult
+from workflows.commit_messages import BatchResult
 
 
 async def test_a_run_that_is_reset_answers_from_what_is_stored(cluster: Cluster, ledger: Ledger) -> None:
@@ -19,7 +19,11 @@ async def test_a_run_that_is_reset_answers_from_what_is_stored(cluster: Cluster,
         cluster.start_worker()
     await cluster.ready(*cluster.workers)
     caller = ledger.caller()
-    requests = [await ledger.request(mode=Mode.STRICT, read_version=0), await ledger.request(), await ledger.request()]
+    requests = [
+        await ledger.request(mode=CommitMode.STRICT, read_version=0),
+        await ledger.request(),
+        await ledger.request(),
+    ]
     await asyncio.gather(*(ledger.commit(caller, request) for request in requests))
     handle = ledger.client.get_workflow_handle(ledger.workflow_id, result_type=BatchResult)
     await handle.result()

@@ -14,17 +14,18 @@ from uuid_utils import uuid7
 
 from springline import names
 from springline.commit.registry import Registry
-from springline.commit.reserve import Round, reserve
-from springline.commit.stage import stage
-from springline.commit.table import Table
+from springline.commit.reserve import reserve
+from springline.commit.staging import stage
+from springline.commit.table import CommitTable
 from springline.commit.tables import create_table
-from springline.delta.request import CommitRequest
+from springline.delta.messages import CommitRequest
 from springline.delta.table_request import CreateTable
 from springline.local.binaries import temporal_cli
 from springline.local.stack import EmbeddedStack
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 from tests.cli.conftest import payload
+from tests.judging.committing import order_of
 from tests.server import test_runbooks_deploy, test_runbooks_ledger
 from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow, matches
 
@@ -70,9 +71,9 @@ async def leave_a_reservation(store_url: str) -> tuple[str, CommitRequest]:
     key = str(uuid7())
     staged = await stage(store, entry.table_id, key, payload().encode())
     request = CommitRequest(idempotency_key=key, read_version=0, staged_path=staged.path, staged_version=staged.version)
-    table = Table(store, entry.table_id, await Registry(store).root_of(entry.table_id))
-    result = await reserve(table, Round(str(uuid7()), now_ms, [request]))
-    assert result.reserved is not None
+    table = CommitTable(store, entry.table_id, await Registry(store).root_of(entry.table_id))
+    result = await reserve(table, order_of(table, request, now_ms=now_ms))
+    assert result.reservation is not None
     await whole.aclose()
     return entry.table_id, request
 

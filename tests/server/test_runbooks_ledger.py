@@ -13,13 +13,11 @@ import orjson
 import pytest
 import uuid_utils
 
-from activities.messages import TableRef
 from springline import names, paths
 from springline.api.tokens import make_token
 from springline.client.payloads import append_payload
 from springline.config import PREFIX
-from springline.delta.request import Mode
-from springline.ledger.event_ids import new_event_id
+from springline.delta.messages import CommitMode, TableRef
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.stack import EmbeddedStack
 from springline.paths import ObjectPath, Scope
@@ -27,6 +25,7 @@ from springline.rebuild.sources import from_index
 from springline.storage.local import LocalStore
 from springline.storage.port import IfAbsent
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 from tests.ledger_events import put_foreign
 from tests.recovery.rounds import Rounds
 from tests.rows import adding
@@ -136,7 +135,7 @@ def test_projections_that_are_gone_come_back(lake: Lake) -> None:
 
 def test_a_rebuild_that_stopped_is_brought_to_its_end(lake: Lake) -> None:
     """Nobody works on it, the object of an event is gone, and an event is listed that never was."""
-    never = paths.canonical_ulid_event(new_event_id(None, NOW_MS, 7))
+    never = paths.canonical_ulid_event(new_ulid(None, NOW_MS, 7))
     manifest, listed = lake.accepted(never)
     gone = lake.root / listed[1]
     body = gone.read_bytes()
@@ -159,7 +158,7 @@ def test_a_gap_is_found_and_closed(lake: Lake) -> None:
 
     async def put() -> ObjectPath:
         store = lake.store()
-        path = await put_foreign(store, lake.scope, new_event_id(None, NOW_MS, 7), triggered("foreign"))
+        path = await put_foreign(store, lake.scope, new_ulid(None, NOW_MS, 7), triggered("foreign"))
         await store.aclose()
         return path
 
@@ -191,7 +190,7 @@ def test_commits_and_answers_survive_a_lost_coordinator(lake: Lake) -> None:
         process = Rounds(store, TableRef(tenant=lake.scope.tenant, workspace=lake.scope.workspace, table_id=table_id))
         for key in keys:
             payload = append_payload([], key, []) + adding(f"part-{key}.parquet")
-            (outcome,) = await process.commit(await process.stage(payload, key=key, mode=Mode.APPEND))
+            (outcome,) = await process.commit(await process.stage(payload, key=key, mode=CommitMode.APPEND))
             assert outcome.result is not None
         await store.aclose()
 

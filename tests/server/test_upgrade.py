@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from entrypoints.doctor import temporal_findings
-from springline.cli.findings import State
+from springline.cli.findings import FindingState
 from springline.config import PREFIX
 from springline.local.processes import Child
 from tests.server.appends import Appends
@@ -125,7 +125,7 @@ async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
     await ledger.aclose()
 
 
-async def found(name: str, state: State) -> str:
+async def found(name: str, state: FindingState) -> str:
     """Return what doctor says of a check that it finds in a state, None if it does not."""
     (said, *_) = [one.what for one in await temporal_findings() if one.name == name and one.state is state] or [""]
     return said
@@ -137,20 +137,20 @@ async def test_without_versions_nobody_hangs_and_doctor_names_the_mistake(
     ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
     old = [own_cluster.start_worker(environment=build("1.0", VERSIONING="off")) for _ in range(2)]
     await own_cluster.ready(*old)
-    assert await found("worker versions", State.OK)
+    assert await found("worker versions", FindingState.OK)
     load = Load(ledger, appends)
     async with load.running():
         await load.goes_on()
         await replaced(own_cluster, old[0], NEWER, environment=build("1.1", VERSIONING="off"))
         await load.goes_on()
-        said = await found("worker versions", State.WRONG)
+        said = await found("worker versions", FindingState.WRONG)
         assert "1.0" in said
         assert "1.1" in said
         # All at once: whatever the old build had begun, the new one has to go on with.
         old[1].kill()
         own_cluster.workers.remove(old[1])
         await load.goes_on()
-        said = await found("workflow runs", State.WRONG)
+        said = await found("workflow runs", FindingState.WRONG)
         assert "does not fit their history" in said
     record_property("explored", f"an upgrade without versions: {load.told()}")
     await ledger.check()

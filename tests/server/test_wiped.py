@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from springline import names
-from springline.errors import EXIT_DONE
+from springline.exits import EXIT_DONE
 from springline.local.stack import TEMPORAL
 from tests.rows import SCOPE
 from tests.server.cluster import Cluster, Ledger
@@ -84,7 +84,7 @@ async def test_the_command_line_recovers_a_table_with_no_temporal_at_all(own_clu
 async def recover(cluster: Cluster, ledger: Ledger) -> dict[str, Any]:
     """Run `springline table recover` and return its report."""
     process = await create_subprocess_exec(
-        *(sys.executable, "-m", "entrypoints.cli", "table", "recover", ledger.table_id),
+        *(sys.executable, "-m", "springline.cli", "table", "recover", ledger.table_id),
         *("--store", cluster.store_folder.as_uri()),
         *("--tenant", SCOPE.tenant, "--workspace", SCOPE.workspace),
         env=cluster.stack.child_environment(),

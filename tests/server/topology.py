@@ -273,7 +273,7 @@ class Topology:
             self._program(name, f'"{target}"')
         # A link to the interpreter would lose its virtual environment.
         self._program("python", f'"{sys.executable}"')
-        self._program("springline", f'"{sys.executable}" -m entrypoints.cli')
+        self._program("springline", f'"{sys.executable}" -m springline.cli')
         for folder in self._volumes.values():
             folder.mkdir(parents=True)
         for name, spec in self._specs.items():

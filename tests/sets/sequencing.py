@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import IngestOutcome, IngestRequest
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
+from springline.projection.fold.loop import fold_all
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.sequencer.messages import (
@@ -25,6 +25,7 @@ from springline.sequencer.messages import (
 from springline.sequencer.workspace import Sequencer
 from springline.storage.faults import ProcessDied
 from springline.storage.port import ObjectStore
+from springline.ulids import new_ulid
 
 NOW_MS = 1_900_000_000_000
 """Later than all events of the tests, so that none is deferred."""
@@ -120,14 +121,14 @@ class Sequencing:
             self.digest = folded.digest
 
     def _ulid(self) -> str:
-        return new_event_id(None, NOW_MS, next(self._numbers))
+        return new_ulid(None, NOW_MS, next(self._numbers))
 
 
 def in_order(bodies: Iterable[bytes], config: FoldConfig) -> Digest:
     """Return the digest of the in-order fold: the yardstick. `bodies` may repeat."""
     by_id = {event.event_id: event for event in map(parse_event, bodies)}
     state = State(config)
-    state.fold_all(by_id[event_id] for event_id in sorted(by_id))
+    fold_all(state, (by_id[event_id] for event_id in sorted(by_id)))
     return Digest.of({name: state.rows(name) for name in TABLES})
 
 

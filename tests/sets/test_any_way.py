@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from bench.ledgers import realistic_ledger
 from springline.ledger.envelope import parse_event
-from springline.ledger.event_ids import is_canonical
 from springline.paths import Scope, canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES
@@ -26,6 +25,7 @@ from springline.published.manifest import decode_manifest
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
+from springline.ulids import is_canonical_ulid
 from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
 from tests.sequencer.world import CONFIG, SCOPE, body_of, linear_run
 from tests.sets.sequencing import Sequencing, in_order
@@ -75,7 +75,7 @@ async def any_way(config: FoldConfig, seed: int, events: int, crashes: int) -> N
     rnd = Random(seed)
     days = 90.0 if config.retention_days is not None else 0.02
     bodies = [
-        one for one in bodies_of(adversarial_ledger(rnd, events, days)) if is_canonical(parse_event(one).event_id)
+        one for one in bodies_of(adversarial_ledger(rnd, events, days)) if is_canonical_ulid(parse_event(one).event_id)
     ]
     if not bodies:
         return

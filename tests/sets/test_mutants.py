@@ -16,6 +16,7 @@ from springline.ledger.envelope import parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold import loop, tasks
+from springline.projection.fold.loop import fold_all
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES
 from springline.projection.state import State
@@ -120,13 +121,13 @@ def test_a_broken_rule_of_the_sequencer_is_noticed(broken: Break, monkeypatch: p
 
 def start_anything(patch: pytest.MonkeyPatch) -> None:
     """Let a start revive a task that has ended."""
-    patch.setitem(loop._HANDLERS, _class("TaskStarted"), lambda *_: True)
+    patch.setitem(loop._FOLDS, _class("TaskStarted"), lambda *_: True)
 
 
 def keep_outbox(patch: pytest.MonkeyPatch) -> None:
     """Leave a started attempt's row in the outbox."""
     patch.setattr(tasks, "remove_dispatch", lambda *_: None, raising=False)
-    patch.setitem(loop._HANDLERS, _class("DispatchEnqueued"), lambda *_: False)
+    patch.setitem(loop._FOLDS, _class("DispatchEnqueued"), lambda *_: False)
 
 
 def never_ready(patch: pytest.MonkeyPatch) -> None:
@@ -136,11 +137,11 @@ def never_ready(patch: pytest.MonkeyPatch) -> None:
 
 def no_retry(patch: pytest.MonkeyPatch) -> None:
     """Take every timer for granted."""
-    patch.setitem(loop._HANDLERS, _class("TimerRequested"), lambda *_: False)
+    patch.setitem(loop._FOLDS, _class("TimerRequested"), lambda *_: False)
 
 
 def _class(name: str) -> type:
-    return next(kind for kind in loop._HANDLERS if kind.__name__ == name)
+    return next(kind for kind in loop._FOLDS if kind.__name__ == name)
 
 
 @pytest.mark.parametrize("broken", [start_anything, keep_outbox, never_ready, no_retry])
@@ -158,7 +159,7 @@ def _golden_differences() -> Counter[str]:
         }
     expected = orjson.loads(gzip.decompress((GOLDEN / "state.json.gz").read_bytes()))["tables"]
     state = State(FoldConfig("acme", "prod"))
-    state.fold_all(events[event_id] for event_id in sorted(events))
+    fold_all(state, (events[event_id] for event_id in sorted(events)))
     found: Counter[str] = Counter()
     for name, table in TABLES.items():
         rows = [golden_row(table, row) for row in sorted(state.rows(name), key=table.key_of)]

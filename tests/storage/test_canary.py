@@ -9,7 +9,7 @@ import pytest
 
 from springline.paths import ObjectPath
 from springline.storage.canary import PAUSE_SECONDS, canary
-from springline.storage.faults import Decision, FaultyStore, Kind, Operation, Outcome, Quota, on
+from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind, Outcome, Quota, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import (
     IfAbsent,
@@ -117,7 +117,7 @@ def test_the_quota_of_a_bucket_only_delays_it() -> None:
     assert seconds < 5 * PAUSE_SECONDS
 
 
-def first(kind: Kind) -> Callable[[Operation], bool]:
+def first(kind: OperationKind) -> Callable[[Operation], bool]:
     return lambda operation: operation.kind is kind
 
 
@@ -132,10 +132,12 @@ async def test_a_store_that_stays_throttled_or_silent_is_not_judged() -> None:
     with pytest.raises(StoreRetry):
         await canary(FaultyStore(MemoryStore(), hook=always), "x", pause=no_pause)
     with pytest.raises(StoreUnknown):
-        await canary(FaultyStore(MemoryStore(), hook=on(first(Kind.PUT), Decision.FAIL_AFTER)), "x", pause=no_pause)
+        await canary(
+            FaultyStore(MemoryStore(), hook=on(first(OperationKind.PUT), Decision.FAIL_AFTER)), "x", pause=no_pause
+        )
 
 
 async def test_a_removal_that_fails_in_passing_is_no_verdict() -> None:
-    store = FaultyStore(MemoryStore(), hook=on(first(Kind.DELETE), Decision.LOSE))
+    store = FaultyStore(MemoryStore(), hook=on(first(OperationKind.DELETE), Decision.LOSE))
     await canary(store, "x", pause=no_pause)
     assert len(await left(store)) == 1

@@ -10,8 +10,8 @@ from springline.paths import ObjectPath, delta_coordinator, delta_log, delta_mar
 from springline.storage.faults import (
     Decision,
     FaultyStore,
-    Kind,
     Operation,
+    OperationKind,
     Outcome,
     ProcessDied,
     Quota,
@@ -86,10 +86,10 @@ async def test_deletes(decision: Decision, error: type[BaseException], happens: 
     assert stored(store) == (None if happens or late else b"x")
 
 
-@pytest.mark.parametrize("kind", [Kind.GET, Kind.HEAD, Kind.LIST])
+@pytest.mark.parametrize("kind", [OperationKind.GET, OperationKind.HEAD, OperationKind.LIST])
 @pytest.mark.parametrize(("decision", "error", "happens"), WRITES)
 async def test_reads_are_never_in_doubt(
-    decision: Decision, error: type[BaseException], happens: bool, kind: Kind
+    decision: Decision, error: type[BaseException], happens: bool, kind: OperationKind
 ) -> None:
     store = faulty(decision, seed=b"x")
     with pytest.raises(StoreRetry if issubclass(error, Exception) else error):
@@ -98,10 +98,10 @@ async def test_reads_are_never_in_doubt(
     assert [(traced.operation.kind, traced.happened) for traced in store.trace] == [(kind, happens)]
 
 
-async def read(store: ObjectStore, kind: Kind) -> object:
-    if kind is Kind.LIST:
+async def read(store: ObjectStore, kind: OperationKind) -> object:
+    if kind is OperationKind.LIST:
         return [info async for info in store.list(ObjectPath(""))]
-    return await (store.get(PATH) if kind is Kind.GET else store.head(PATH))
+    return await (store.get(PATH) if kind is OperationKind.GET else store.head(PATH))
 
 
 async def test_a_late_write_is_judged_when_it_arrives() -> None:
@@ -191,10 +191,10 @@ async def test_what_a_hook_sees() -> None:
     await one.put(PATH, b"y", IfVersion("1"))
     await one.delete(PATH, if_version="2")
     assert [(op.index, op.actor, op.actor_index, op.kind) for op in seen] == [
-        (0, "one", 0, Kind.PUT),
-        (1, "two", 0, Kind.HEAD),
-        (2, "one", 1, Kind.PUT),
-        (3, "one", 2, Kind.DELETE),
+        (0, "one", 0, OperationKind.PUT),
+        (1, "two", 0, OperationKind.HEAD),
+        (2, "one", 1, OperationKind.PUT),
+        (3, "one", 2, OperationKind.DELETE),
     ]
     assert (seen[0].data, seen[0].precondition) == (b"x", IfAbsent())
     assert (seen[2].data, seen[2].precondition) == (b"y", IfVersion("1"))
@@ -202,7 +202,7 @@ async def test_what_a_hook_sees() -> None:
 
 
 async def test_on_counts_only_what_matches() -> None:
-    store = FaultyStore(MemoryStore(), hook=on(lambda op: op.kind is Kind.GET, Decision.FAIL_BEFORE, nth=1))
+    store = FaultyStore(MemoryStore(), hook=on(lambda op: op.kind is OperationKind.GET, Decision.FAIL_BEFORE, nth=1))
     await store.get(PATH)
     await store.head(PATH)
     with pytest.raises(StoreRetry):
@@ -319,9 +319,13 @@ async def test_requests_are_counted_by_operation_and_path() -> None:
     await store.get(delta_coordinator(TABLE))
     await store.get(delta_coordinator(TABLE))
     await store.put(delta_log("tables/x", 3), b"", IfAbsent())
-    await read(store, Kind.LIST)
-    assert store.requests == {(Kind.GET, "delta/coordinator"): 2, (Kind.PUT, "log"): 1, (Kind.LIST, ""): 1}
-    assert (store.count(), store.count(Kind.GET), store.count(path_group="log")) == (4, 2, 1)
+    await read(store, OperationKind.LIST)
+    assert store.requests == {
+        (OperationKind.GET, "delta/coordinator"): 2,
+        (OperationKind.PUT, "log"): 1,
+        (OperationKind.LIST, ""): 1,
+    }
+    assert (store.count(), store.count(OperationKind.GET), store.count(path_group="log")) == (4, 2, 1)
     store.forget()
     assert store.count() == 0
     assert store.trace == []
@@ -344,4 +348,4 @@ async def test_many_reads_end_with_the_first_fault() -> None:
     store = FaultyStore(MemoryStore(), hook=plan({5: Decision.FAIL_BEFORE}), latency=0.001)
     with pytest.raises(StoreRetry):
         await store.read_many([ObjectPath(f"many/{number}") for number in range(1000)], concurrency=4)
-    assert store.count(Kind.GET) < 20
+    assert store.count(OperationKind.GET) < 20

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from springline.paths import ObjectPath
-from springline.storage.faults import Decision, FaultyStore, Kind, Operation, ProcessDied, plan
+from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreError, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.resolve import ATTEMPTS, Created, Other, Same, put_once
@@ -89,7 +89,7 @@ async def test_put_once_while_somebody_keeps_removing_the_object() -> None:
     memory = MemoryStore()
 
     async def there_only_for_puts(operation: Operation) -> Decision:
-        if operation.kind is Kind.PUT:
+        if operation.kind is OperationKind.PUT:
             memory.seed(PATH, b"theirs")
         else:
             memory.remove(PATH)
@@ -125,7 +125,7 @@ async def test_together_starts_all_at_once() -> None:
     store = FaultyStore(MemoryStore(), latency=0.001)
     await together(*(store.get(ObjectPath(f"{number}")) for number in range(50)))
     assert store.steps["main"] == 1
-    assert store.count(Kind.GET) == 50
+    assert store.count(OperationKind.GET) == 50
 
 
 async def test_together_waits_for_all_before_it_raises() -> None:

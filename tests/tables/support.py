@@ -10,8 +10,7 @@ from deltalake import write_deltalake
 
 from springline import paths
 from springline.commit.tables import adopt_table, create_table
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Refusal, Refused
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore

@@ -16,12 +16,11 @@ from springline.checked import has_checksum
 from springline.commit.registry import Registry
 from springline.commit.tables import adopt_table
 from springline.delta.features import ALLOWED, REFUSED
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable
+from springline.delta.table_request import AdoptTable, TableEntry
 from springline.errors import Code
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind, Operation
+from springline.storage.operations import Operation, OperationKind
 from tests.checksums import without_checksum
 from tests.tables.support import (
     ID_A,
@@ -62,7 +61,7 @@ async def test_a_table_without_checkpoint_is_probed_from_version_0(tmp_path: Pat
         properties={"delta.checkpointInterval": "100"},
     )
     assert coordinator(memory, ID_B) == b'{"latest_version":5,"inflight":null}'
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
     assert await Registry(scoped(memory)).entry("rides") == entry
 
 

@@ -17,7 +17,7 @@ from springline.errors import InvariantViolated
 from springline.storage.delta_uri import delta_uri
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind, Operation
+from springline.storage.operations import Operation, OperationKind
 from springline.storage.port import IfAbsent, ObjectStore, StoreMisconfigured
 from tests.tables.support import (
     SCOPE,
@@ -105,7 +105,7 @@ async def test_a_checkpoint_is_made_once_lists_nothing_and_removes_nothing() -> 
     assert (await write_checkpoint(scoped(store), ROOT)).kind is CheckpointKind.WRITTEN
     again = await write_checkpoint(scoped(store), ROOT)
     assert (again.kind, again.version) == (CheckpointKind.CURRENT, 3)
-    assert store.count(Kind.LIST) == store.count(Kind.DELETE) == 0
+    assert store.count(OperationKind.LIST) == store.count(OperationKind.DELETE) == 0
     assert {SCOPE.relative(path) for path in set(memory.objects) - before} == {
         paths.delta_checkpoint(ROOT, 3),
         paths.delta_last_checkpoint(ROOT),
@@ -143,7 +143,7 @@ async def test_the_pointer_never_goes_back() -> None:
 
     async def hook(operation: Operation) -> Decision:
         """Let somebody commit and checkpoint a later version just before our pointer is written."""
-        if operation.kind is Kind.PUT and operation.path == SCOPE.full(paths.delta_last_checkpoint(ROOT)):
+        if operation.kind is OperationKind.PUT and operation.path == SCOPE.full(paths.delta_last_checkpoint(ROOT)):
             await commit(store, ROOT, 3, 4)
             await write_checkpoint(scoped(store), ROOT)
         return Decision.PROCEED

@@ -12,18 +12,20 @@ import pytest
 from springline.checked import has_checksum
 from springline.commit.registry import decode_record, encode_record
 from springline.delta.coordinator import Coordinator, Inflight, Member, decode_coordinator
-from springline.delta.marker import Marker, decode_marker
-from springline.delta.registry import Claim, TableEntry
-from springline.delta.request import Mode
+from springline.delta.markers import Marker, decode_marker
+from springline.delta.messages import CommitMode
+from springline.delta.table_request import Claim, TableEntry
 from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, delta_coordinator, delta_marker, name_claim, root_claim, table_entry
 
 TABLE = "01946b1c-0000-7000-8000-000000000001"
 OTHER = "01946b1c-0000-7000-8000-000000000002"
 KEY = "01946b1c-0000-7000-8000-00000000000a"
-MARKER = Marker(KEY, "h", "r", 3, "tables/t/_delta_log/3.json", 17, Mode.APPEND, 2, "s/1.json", "1", "aa", "append:x")
-MEMBER = Member(KEY, Mode.APPEND, 2, "s/1.json", "1", "aa", "r")
-INFLIGHT = Inflight("c", 2, 3, "s/1.json", "1", 17, 18, "springline/1", Mode.APPEND, "aa", (MEMBER,))
+MARKER = Marker(
+    KEY, "h", "r", 3, "tables/t/_delta_log/3.json", 17, CommitMode.APPEND, 2, "s/1.json", "1", "aa", "append:x"
+)
+MEMBER = Member(KEY, CommitMode.APPEND, 2, "s/1.json", "1", "aa", "r")
+INFLIGHT = Inflight("c", 2, 3, "s/1.json", "1", 17, 18, "springline/1", CommitMode.APPEND, "aa", (MEMBER,))
 ENTRY = TableEntry(table_id=TABLE, name="flights", root="lake/flights", created_at_ms=17, properties={"a": "b"})
 NAME = Claim(table_id=TABLE, value="flights")
 ROOT = Claim(table_id=TABLE, value="lake/flights")

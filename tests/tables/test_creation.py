@@ -14,12 +14,11 @@ from deltalake import DeltaTable
 
 from springline import paths
 from springline.commit.registry import Registry
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.errors import Code, InvariantViolated, Refused
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind, Operation
+from springline.storage.operations import Operation, OperationKind
 from springline.storage.port import StoreRetry, StoreUnknown
 from tests.checksums import without_checksum
 from tests.tables.support import (
@@ -69,7 +68,7 @@ async def test_the_order_of_the_puts_and_no_listing() -> None:
     store = FaultyStore(MemoryStore())
     await create(store, flights())
     root = f"/tables/acme/prod/{ID_A}"
-    puts = [SCOPE.relative(one.operation.path) for one in store.trace if one.operation.kind is Kind.PUT]
+    puts = [SCOPE.relative(one.operation.path) for one in store.trace if one.operation.kind is OperationKind.PUT]
     assert puts == [
         paths.root_claim(root),
         paths.delta_log(root, 0),
@@ -77,7 +76,7 @@ async def test_the_order_of_the_puts_and_no_listing() -> None:
         paths.delta_coordinator(ID_A),
         paths.name_claim("flights"),
     ]
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
 
 
 async def test_deltalake_reads_it_at_its_location(tmp_path: Path) -> None:
@@ -356,7 +355,7 @@ async def test_the_loser_of_a_name_keeps_a_table_it_can_use_by_its_id() -> None:
     registry = Registry(scoped(memory))
 
     async def hook(operation: Operation) -> Decision:
-        if operation.kind is Kind.PUT and operation.path == SCOPE.full(paths.name_claim("flights")):
+        if operation.kind is OperationKind.PUT and operation.path == SCOPE.full(paths.name_claim("flights")):
             await create(memory, flights("flights", "b"), ID_B)
         return Decision.PROCEED
 

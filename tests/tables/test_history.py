@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.delta.history import HistoryRow, history_row
+from springline.delta.described import HistoryRow, history_row
 
 KEYS = [f"01946b1c-0000-7000-8000-00000000000{number}" for number in range(4)]
 

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from springline import paths
 from springline.api.location import table_location
 from springline.commit.registry import Registry
-from springline.commit.same_table import already_adopted, already_created
-from springline.delta.registry import Claim, TableEntry
-from springline.delta.table_request import AdoptTable
+from springline.commit.tables import already_adopted, already_created
+from springline.delta.table_request import AdoptTable, Claim, TableEntry
 from springline.errors import Code
 from springline.paths import InvalidPath, ObjectPath, Scope
 from springline.storage.faults import FaultyStore

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import uuid_utils
 
-from springline.commit.facts import TableFacts, VersionMemory
-from springline.commit.recent import Recent, Shelf
+from springline.caches import Recent, Shelf
 from springline.commit.registry import Registry, RegistryMemory
-from springline.commit.table import Reserved, Table, TableMemory
-from springline.delta.registry import Claim, TableEntry
+from springline.commit.table import CommitTable, Reserved, TableMemory, TableVersions, VersionMemory
+from springline.delta.table_request import Claim, TableEntry
 from springline.paths import Scope, name_claim, table_entry
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent
@@ -31,7 +30,7 @@ def test_shelves_of_one_memory_share_its_bound_and_no_names() -> None:
 def test_versions_with_a_schema_weigh_what_it_weighs() -> None:
     memory = VersionMemory(2 * 100_000)
     store = MemoryStore()
-    facts = [TableFacts(store, f"tables/{number}", memory, f"table-{number}") for number in range(200)]
+    facts = [TableVersions(store, f"tables/{number}", memory, f"table-{number}") for number in range(200)]
     heavy = b'{"metaData":{"schemaString":"' + b"x" * 9_000 + b'"}}'
     for one in facts:
         for version in range(5):
@@ -43,10 +42,10 @@ def test_versions_with_a_schema_weigh_what_it_weighs() -> None:
 
 async def test_facts_beyond_what_fits_are_read_again() -> None:
     store = MemoryStore()
-    table = Table(store, "t", "tables/t", memory=TableMemory(4_000))
+    table = CommitTable(store, "t", "tables/t", memory=TableMemory(4_000))
     for version in range(50):
         await store.put(table.log_path(version), b'{"commitInfo":{"operation":"WRITE"}}', IfAbsent())
-    found = await table.facts.since(-1, 49)
+    found = await table.versions.read(range(50))
     assert [facts.version for facts in found] == list(range(50))
     assert all(facts.operation == "WRITE" for facts in found)
 
@@ -55,7 +54,7 @@ def test_a_process_with_many_tables_remembers_a_bounded_part() -> None:
     memory = TableMemory(1_000_000)
     store = MemoryStore()
     for number in range(500):
-        table = Table(store, f"t{number}", f"tables/t{number}", memory=memory, owner=f"t{number}")
+        table = CommitTable(store, f"t{number}", f"tables/t{number}", memory=memory, owner=f"t{number}")
         reserved = Reserved.__new__(Reserved)
         table.reservations.put("commit", reserved, weight=50_000)
         assert table.reservations.get("commit") is reserved

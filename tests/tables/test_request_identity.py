@@ -8,18 +8,18 @@ import orjson
 import pytest
 
 from springline.commit.registry import Registry
-from springline.commit.reserve import Round, reserve
-from springline.commit.table import Table
+from springline.commit.reserve import reserve
+from springline.commit.table import CommitTable
 from springline.delta.coordinator import Coordinator, decode_coordinator
-from springline.delta.identity import Content, Sameness, request_hash, same_as_log, sameness
-from springline.delta.marker import Marker, decode_marker
+from springline.delta.identity import request_hash
+from springline.delta.markers import Content, Marker, Sameness, decode_marker, markers_from_log, same_as_log, sameness
+from springline.delta.messages import CommitMode, CommitRequest
 from springline.delta.payload import fingerprint_of, parse_payload
-from springline.delta.recovered import markers_from_log
-from springline.delta.request import CommitRequest, Mode
-from springline.delta.rounds import Eligible, merged_payload, reservation
+from springline.delta.rounds import Candidate, candidate_of, merged_payload, reservation
 from springline.errors import Code, Refused
 from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME, World, add, new_key, world  # noqa: F401 - a fixture
+from tests.judging.committing import order_of
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 ROWS = "ab" * 32
@@ -37,36 +37,38 @@ def payload(*actions: dict[str, Any]) -> bytes:
     return b"".join(orjson.dumps(action) + b"\n" for action in actions)
 
 
-def request(mode: Mode = Mode.APPEND, read_version: int = 0, path: str = "p", key: str = KEY) -> CommitRequest:
+def request(
+    mode: CommitMode = CommitMode.APPEND, read_version: int = 0, path: str = "p", key: str = KEY
+) -> CommitRequest:
     return CommitRequest(
         idempotency_key=key, mode=mode, read_version=read_version, staged_path=path, staged_version="1"
     )
 
 
-def eligible(data: bytes, **options: Any) -> Eligible:
-    return Eligible(request(**options), parse_payload(data))
+def candidate(data: bytes, **options: Any) -> Candidate:
+    return candidate_of(request(**options), parse_payload(data))
 
 
-def marker(mode: Mode = Mode.APPEND, fingerprint: str | None = f"append:{ROWS}") -> Marker:
-    one = eligible(payload(info(), add("a")), mode=mode)
+def marker(mode: CommitMode = CommitMode.APPEND, fingerprint: str | None = f"append:{ROWS}") -> Marker:
+    one = candidate(payload(info(), add("a")), mode=mode)
     return Marker(KEY, "", one.member.request_hash, 1, "log", 0, mode, 0, "p", "1", "sha of the first", fingerprint)
 
 
 SAME_CASES = [
-    (Content("x", f"append:{ROWS}"), Mode.APPEND, 5, "q", Sameness.SAME),
-    (Content("x", f"append:{OTHER_ROWS}"), Mode.APPEND, 0, "q", Sameness.DIFFERENT),
-    (Content("x", f"overwrite:{ROWS}"), Mode.APPEND, 0, "q", Sameness.DIFFERENT),
-    (Content("x", f"append:{ROWS}"), Mode.STRICT, 0, "p", Sameness.DIFFERENT),
-    (Content("x"), Mode.APPEND, 0, "q", Sameness.DIFFERENT),
-    (None, Mode.APPEND, 0, "p", Sameness.SAME),
-    (Content("of bytes that were damaged since"), Mode.APPEND, 0, "p", Sameness.SAME),
-    (None, Mode.APPEND, 0, "q", Sameness.UNDECIDED),
+    (Content("x", f"append:{ROWS}"), CommitMode.APPEND, 5, "q", Sameness.SAME),
+    (Content("x", f"append:{OTHER_ROWS}"), CommitMode.APPEND, 0, "q", Sameness.DIFFERENT),
+    (Content("x", f"overwrite:{ROWS}"), CommitMode.APPEND, 0, "q", Sameness.DIFFERENT),
+    (Content("x", f"append:{ROWS}"), CommitMode.STRICT, 0, "p", Sameness.DIFFERENT),
+    (Content("x"), CommitMode.APPEND, 0, "q", Sameness.DIFFERENT),
+    (None, CommitMode.APPEND, 0, "p", Sameness.SAME),
+    (Content("of bytes that were damaged since"), CommitMode.APPEND, 0, "p", Sameness.SAME),
+    (None, CommitMode.APPEND, 0, "q", Sameness.UNDECIDED),
 ]
 
 
 @pytest.mark.parametrize(("content", "mode", "read_version", "path", "wanted"), SAME_CASES)
 def test_key_mode_operation_and_fingerprint_decide(
-    content: Content | None, mode: Mode, read_version: int, path: str, wanted: Sameness
+    content: Content | None, mode: CommitMode, read_version: int, path: str, wanted: Sameness
 ) -> None:
     asked = request(mode, read_version, path)
     assert sameness(marker(), asked, content) is wanted
@@ -75,14 +77,16 @@ def test_key_mode_operation_and_fingerprint_decide(
 
 
 def test_a_strict_request_may_come_again_for_another_version() -> None:
-    again = request(Mode.STRICT, 7, "q")
-    assert sameness(marker(Mode.STRICT), again, Content("x", f"append:{ROWS}")) is Sameness.SAME
-    assert request_hash(again, "x", f"append:{ROWS}") == request_hash(request(Mode.STRICT, 1), "y", f"append:{ROWS}")
+    again = request(CommitMode.STRICT, 7, "q")
+    assert sameness(marker(CommitMode.STRICT), again, Content("x", f"append:{ROWS}")) is Sameness.SAME
+    assert request_hash(again, "x", f"append:{ROWS}") == request_hash(
+        request(CommitMode.STRICT, 1), "y", f"append:{ROWS}"
+    )
 
 
 def test_a_marker_of_the_reference_is_settled_by_the_log() -> None:
     reference = Marker(KEY, "", "their hash", 1, "log", 0)
-    asked = request(Mode.STRICT, 9, "q")
+    asked = request(CommitMode.STRICT, 9, "q")
     for rows, wanted in ((ROWS, Sameness.SAME), (OTHER_ROWS, Sameness.DIFFERENT)):
         content = Content("x", f"append:{rows}")
         assert sameness(reference, asked, content) is Sameness.UNDECIDED
@@ -121,8 +125,8 @@ def test_other_commits_carry_none() -> None:
 
 
 def test_it_is_stored_and_read_back_and_absent_where_it_was() -> None:
-    one = eligible(payload(info(), add("a")))
-    plain = eligible(payload(add("b")), key=new_key())
+    one = candidate(payload(info(), add("a")))
+    plain = candidate(payload(add("b")), key=new_key())
     both = reservation(
         commit_id="r", version=1, staged_path="p", staged_version="1", payload_sha256="s", now_ms=0,
         members=[one.member, plain.member],
@@ -138,7 +142,7 @@ def test_it_is_stored_and_read_back_and_absent_where_it_was() -> None:
 
 def test_two_attempts_of_one_request_are_two_reservations() -> None:
     def reserved(data: bytes) -> str:
-        one = eligible(data)
+        one = candidate(data)
         return reservation(
             commit_id=KEY, version=1, staged_path="p", staged_version="1", payload_sha256=one.payload.sha256, now_ms=0,
             members=[one.member],
@@ -148,7 +152,7 @@ def test_two_attempts_of_one_request_are_two_reservations() -> None:
 
 
 def test_markers_are_made_anew_of_the_log_alone() -> None:
-    members = [eligible(payload(info(key=KEY), add("a"))), eligible(payload(add("b")), key=new_key())]
+    members = [candidate(payload(info(key=KEY), add("a"))), candidate(payload(add("b")), key=new_key())]
     log = merged_payload(new_key(), 5, members)
     assert [one.fingerprint for one in markers_from_log(1, "log", log)] == [f"append:{ROWS}", None]
     assert [one.request_hash for one in markers_from_log(1, "log", log)] == [one.member.request_hash for one in members]
@@ -202,6 +206,6 @@ async def test_a_round_tells_how_often_its_table_wants_checkpoints(
     table_id = await world.create(properties=properties)
     staged = await world.stage("flights", add("a"))
     store = ScopedStore(world.store, ACME)
-    table = Table(store, table_id, await Registry(store).root_of(table_id))
-    asked = CommitRequest(idempotency_key=new_key(), mode=Mode.APPEND, read_version=0, **staged)
-    assert (await reserve(table, Round(new_key(), 0, [asked]))).checkpoint_interval == wanted
+    table = CommitTable(store, table_id, await Registry(store).root_of(table_id))
+    asked = CommitRequest(idempotency_key=new_key(), mode=CommitMode.APPEND, read_version=0, **staged)
+    assert (await reserve(table, order_of(table, asked))).checkpoint_interval == wanted

@@ -19,7 +19,7 @@ from springline.delta.checkpoints import CheckpointHint, parse_last_checkpoint
 from springline.errors import Code, InvariantViolated
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Kind
+from springline.storage.operations import OperationKind
 from tests.tables.support import SCOPE, deltalake_table, load, refusal_of, scoped
 
 ROOT = "lake/rides"
@@ -58,7 +58,7 @@ async def test_when_nothing_is_new_one_step_is_enough_and_many_versions_take_few
         store = FaultyStore(memory, latency=0.001)
         assert await probe_latest(scoped(store), ROOT, start) == 999
         assert store.steps["main"] == steps
-        assert store.count(Kind.LIST) == 0
+        assert store.count(OperationKind.LIST) == 0
 
 
 async def test_a_start_that_is_gone_proves_nothing() -> None:
@@ -83,7 +83,7 @@ async def test_a_known_snapshot_is_brought_up_to_date_by_what_is_new_alone() -> 
     seed(memory, 50, {"metaData": {"id": "v50"}})
     store = FaultyStore(memory)
     assert await load_snapshot(scoped(store), ROOT, known=known) == Snapshot(50, PLAIN, {"id": "v50"})
-    assert store.count(Kind.GET) == 1
+    assert store.count(OperationKind.GET) == 1
 
 
 async def test_no_table_and_a_table_nobody_described() -> None:
@@ -109,11 +109,11 @@ async def test_a_deltalake_table_reads_as_deltalake_reads_it(versions: int, tmp_
     assert snapshot.metadata["configuration"] == configuration
     assert snapshot.metadata["partitionColumns"] == []
     assert orjson.loads(snapshot.metadata["schemaString"]) == orjson.loads(table.schema().to_json())
-    assert store.count(Kind.LIST) == 0
+    assert store.count(OperationKind.LIST) == 0
     if versions > 4:
         hint = await read_last_checkpoint(scoped(memory), ROOT)
         assert hint is not None
-        assert store.count(Kind.GET, "log") == versions - 1 - hint.version
+        assert store.count(OperationKind.GET, "log") == versions - 1 - hint.version
 
 
 def checkpoint_file(**columns: list[Any]) -> bytes:

@@ -13,13 +13,13 @@ from ulid import ULID
 from springline import paths
 from springline.commit.staging import clean_staging
 from springline.delta.coordinator import Coordinator, Inflight, Member
-from springline.delta.keys import idempotency_key
-from springline.delta.request import Mode
-from springline.delta.staging_cleanup import MIN_AGE_MS, Verdict, judge_staged, staged_at_ms
+from springline.delta.messages import CommitMode
+from springline.delta.staging_cleanup import MIN_AGE_MS, StagedVerdict, judge_staged, staged_at_ms
 from springline.errors import InvariantViolated
+from springline.keys import idempotency_key
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from springline.storage.operations import Decision, Kind, Operation
+from springline.storage.operations import Decision, Operation, OperationKind
 from tests.tables.support import ID_A, ID_B, NOW_MS, SCOPE, relative_objects, scoped
 
 OLD_MS = NOW_MS - MIN_AGE_MS
@@ -40,7 +40,7 @@ def path_of(name: str, table_id: str = ID_A) -> str:
 def inflight(*staged: str) -> Inflight:
     members = tuple(
         Member(
-            key=uuid7_at(number), mode=Mode.APPEND, read_version=0, staged_path=path, staged_version="1",
+            key=uuid7_at(number), mode=CommitMode.APPEND, read_version=0, staged_path=path, staged_version="1",
             staged_payload_sha256="0", request_hash="0",
         )
         for number, path in enumerate(staged[1:])
@@ -61,7 +61,7 @@ def test_the_age_is_in_the_name(ms: int) -> None:
 def test_a_key_that_stands_for_a_text_tells_no_age_and_is_kept(text: str) -> None:
     name = idempotency_key(text)
     assert staged_at_ms(name) is None
-    assert judge_staged([(path_of(name), name)], None, 2**60) == {path_of(name): Verdict.AGELESS}
+    assert judge_staged([(path_of(name), name)], None, 2**60) == {path_of(name): StagedVerdict.AGELESS}
 
 
 def test_a_name_of_the_year_6429_tells_no_age() -> None:
@@ -86,7 +86,7 @@ def test_what_is_removed_is_old_and_nobody_names_it(ages: list[int], named: set[
     needed = [path for number, path in enumerate(staged) if number in named]
     coordinator = Coordinator(0, inflight(*needed)) if needed else Coordinator(0)
     verdicts = judge_staged(zip(staged, names, strict=True), coordinator, NOW_MS)
-    removed = {path for path, verdict in verdicts.items() if verdict is Verdict.REMOVE}
+    removed = {path for path, verdict in verdicts.items() if verdict is StagedVerdict.REMOVE}
     old = {path for path, age in zip(staged, ages, strict=True) if age >= MIN_AGE_MS}
     assert removed == old - set(needed)
 
@@ -94,7 +94,7 @@ def test_what_is_removed_is_old_and_nobody_names_it(ages: list[int], named: set[
 def test_the_age_cannot_be_shortened() -> None:
     with pytest.raises(ValueError, match="younger"):
         judge_staged([], None, NOW_MS, min_age_ms=MIN_AGE_MS - 1)
-    assert judge_staged([("p", ulid_at(OLD_MS))], None, NOW_MS, min_age_ms=2 * MIN_AGE_MS) == {"p": Verdict.YOUNG}
+    assert judge_staged([("p", ulid_at(OLD_MS))], None, NOW_MS, min_age_ms=2 * MIN_AGE_MS) == {"p": StagedVerdict.YOUNG}
 
 
 def a_store() -> MemoryStore:
@@ -135,7 +135,7 @@ async def test_a_reservation_made_after_the_listing_is_respected() -> None:
     store = a_store()
 
     async def hook(operation: Operation) -> Decision:
-        if operation.kind is Kind.GET:
+        if operation.kind is OperationKind.GET:
             state = Coordinator(0, inflight(path_of(ulid_at(OLD_MS))))
             store.seed(SCOPE.full(paths.delta_coordinator(ID_A)), state.encode(paths.delta_coordinator(ID_A)))
         return Decision.PROCEED

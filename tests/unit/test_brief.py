@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from springline.requests.brief import Brief
+from springline.caches import Brief
 
 SECONDS = 0.05
 

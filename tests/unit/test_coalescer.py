@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.batching import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY, BatchRefused, TryAgain
+from springline.commit.coalescer import CommitCoalescer
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, CommitResult
 from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.coalescer import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY
-from springline.requests.gateway import BatchRefused, TryAgain
 from tests.virtual_time import run
 
 SCOPE = Scope("acme", "prod")
@@ -32,13 +31,17 @@ def key(number: int) -> str:
 
 def request(number: int) -> CommitRequest:
     return CommitRequest(
-        idempotency_key=key(number), mode=Mode.APPEND, read_version=0, staged_path=f"s/{number}", staged_version="1"
+        idempotency_key=key(number),
+        mode=CommitMode.APPEND,
+        read_version=0,
+        staged_path=f"s/{number}",
+        staged_version="1",
     )
 
 
-def committed(asked: CommitRequest) -> Outcome:
+def committed(asked: CommitRequest) -> CommitOutcome:
     version = int(asked.idempotency_key[-12:])
-    return Outcome(
+    return CommitOutcome(
         idempotency_key=asked.idempotency_key,
         result=CommitResult(version=version, delta_log_path=f"t/_delta_log/{version:020}.json"),
     )
@@ -59,7 +62,7 @@ class FakeSequencer:
 
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-    ) -> list[Outcome]:
+    ) -> list[CommitOutcome]:
         self.batches.append([asked.idempotency_key for asked in requests])
         self.batch_ids.append(batch_id)
         self.started_at.append(asyncio.get_running_loop().time())
@@ -79,7 +82,7 @@ class FakeSequencer:
 def test_a_lone_request_is_sent_at_once() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
         for number in range(5):
             began = asyncio.get_running_loop().time()
             outcome = await coalescer.commit(SCOPE, TABLE, request(number))
@@ -93,7 +96,7 @@ def test_a_lone_request_is_sent_at_once() -> None:
 def test_concurrent_requests_share_batches_of_at_most_the_limit_two_at_a_time() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer, max_batch=500)
+        coalescer = CommitCoalescer(sequencer, max_batch=500)
         outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(1200)))
         assert outcomes == [committed(request(n)) for n in range(1200)]
         assert sorted(len(batch) for batch in sequencer.batches) == [200, 500, 500]
@@ -105,7 +108,7 @@ def test_concurrent_requests_share_batches_of_at_most_the_limit_two_at_a_time() 
 def test_full_batches_go_out_until_a_round_is_full_and_others_wait() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
         tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(512)]
         await asyncio.sleep(sequencer.latency_s / 2)
         assert [len(batch) for batch in sequencer.batches] == [FULL_BATCH] * MAX_FULL_UNDER_WAY
@@ -122,7 +125,7 @@ def test_batches_turned_away_together_come_back_together_after_one_pause() -> No
     async def scenario() -> None:
         turned_away = [TryAgain("rolling over", in_doubt=False)] * MAX_FULL_UNDER_WAY
         sequencer = FakeSequencer(script=turned_away)
-        coalescer = Coalescer(sequencer, jitter=lambda: 1.0)
+        coalescer = CommitCoalescer(sequencer, jitter=lambda: 1.0)
         began = asyncio.get_running_loop().time()
         outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(500)))
         assert outcomes == [committed(request(n)) for n in range(500)]
@@ -137,7 +140,7 @@ def test_batches_turned_away_together_come_back_together_after_one_pause() -> No
 def test_requests_are_served_in_the_order_they_came() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer, max_batch=7)
+        coalescer = CommitCoalescer(sequencer, max_batch=7)
         await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(100)))
         assert [sent for batch in sequencer.batches for sent in batch] == [key(n) for n in range(100)]
 
@@ -147,7 +150,7 @@ def test_requests_are_served_in_the_order_they_came() -> None:
 def test_closed_loop_writers_regroup_into_full_batches() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer(latency_s=0.1)
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
 
         async def writer(number: int) -> None:
             for step in range(20):
@@ -164,7 +167,7 @@ def test_closed_loop_writers_regroup_into_full_batches() -> None:
 def test_tables_do_not_wait_for_each_other() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer(latency_s=1.0)
-        coalescer = Coalescer(sequencer, max_batch=1)
+        coalescer = CommitCoalescer(sequencer, max_batch=1)
         other = TABLE.replace("aa", "bb")
         slow = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(10)]
         await asyncio.sleep(0)
@@ -179,7 +182,7 @@ def test_tables_do_not_wait_for_each_other() -> None:
 def test_a_batch_in_doubt_is_sent_again_as_it_is_under_the_same_id() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer(script=[TryAgain("lost", in_doubt=True)])
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
         first = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(3)]
         await asyncio.sleep(0.051)
         late = asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(3)))
@@ -193,7 +196,7 @@ def test_a_batch_in_doubt_is_sent_again_as_it_is_under_the_same_id() -> None:
 def test_a_batch_that_did_not_happen_is_sent_again_before_younger_requests_under_a_new_id() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer(script=[TryAgain("RollingOver", in_doubt=False)])
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
         first = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(3)]
         await asyncio.sleep(0.051)
         late = asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(3)))
@@ -210,7 +213,7 @@ def test_pauses_grow_and_respect_what_the_sequencer_asks_for() -> None:
             latency_s=0.0,
             script=[TryAgain("busy", in_doubt=False)] * 5 + [TryAgain("busy", in_doubt=False, after_s=7.0)],
         )
-        coalescer = Coalescer(sequencer, jitter=lambda: 1.0)
+        coalescer = CommitCoalescer(sequencer, jitter=lambda: 1.0)
         await coalescer.commit(SCOPE, TABLE, request(1))
         times = sequencer.started_at
         pauses = [later - earlier for earlier, later in pairwise(times)]
@@ -223,7 +226,7 @@ def test_pauses_grow_and_respect_what_the_sequencer_asks_for() -> None:
 def test_without_an_answer_before_the_deadline_the_caller_is_told_to_repeat_the_same_key() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer(script=[TryAgain("down", in_doubt=True)] * 10_000)
-        coalescer = Coalescer(sequencer, deadline_s=10.0)
+        coalescer = CommitCoalescer(sequencer, deadline_s=10.0)
         outcome = await coalescer.commit(SCOPE, TABLE, request(1))
         assert asyncio.get_running_loop().time() == pytest.approx(10.0)
         assert outcome.idempotency_key == key(1)
@@ -244,13 +247,13 @@ def test_one_spoilt_member_is_refused_alone() -> None:
     class Picky(FakeSequencer):
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-        ) -> list[Outcome]:
+        ) -> list[CommitOutcome]:
             if any(asked.idempotency_key == key(13) for asked in requests):
                 raise BatchRefused(SPOILT)
             return await super().commit(scope, table_id, requests, batch_id=batch_id)
 
     async def scenario() -> None:
-        coalescer = Coalescer(Picky())
+        coalescer = CommitCoalescer(Picky())
         outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(50)))
         assert [o.idempotency_key for o in outcomes if o.refusal is not None] == [key(13)]
         assert outcomes[13].refusal == SPOILT
@@ -263,11 +266,11 @@ def test_answers_for_other_keys_are_never_handed_out() -> None:
     class Confused(FakeSequencer):
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-        ) -> list[Outcome]:
+        ) -> list[CommitOutcome]:
             return list(reversed(await super().commit(scope, table_id, requests, batch_id=batch_id)))
 
     async def scenario() -> None:
-        coalescer = Coalescer(Confused())
+        coalescer = CommitCoalescer(Confused())
         results = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(2)))
         # Alone, each got its own.
         assert results == [committed(request(0)), committed(request(1))]
@@ -278,7 +281,7 @@ def test_answers_for_other_keys_are_never_handed_out() -> None:
 def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer, max_batch=4)
+        coalescer = CommitCoalescer(sequencer, max_batch=4)
         tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(24)]
         await asyncio.sleep(0.01)
         for number in (0, 1, 2, 3, 21):
@@ -297,7 +300,7 @@ def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
 def test_closing_answers_everybody_and_takes_no_more() -> None:
     async def scenario() -> None:
         sequencer = FakeSequencer()
-        coalescer = Coalescer(sequencer)
+        coalescer = CommitCoalescer(sequencer)
         tasks = [asyncio.create_task(coalescer.commit(SCOPE, TABLE, request(n))) for n in range(20)]
         await asyncio.sleep(0.001)
         await coalescer.aclose()
@@ -313,7 +316,7 @@ def test_closing_answers_everybody_and_takes_no_more() -> None:
 
 def test_an_idle_table_leaves_nothing_behind() -> None:
     async def scenario() -> None:
-        coalescer = Coalescer(FakeSequencer())
+        coalescer = CommitCoalescer(FakeSequencer())
         await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(10)))
         await asyncio.sleep(1)
         assert not coalescer._lanes
@@ -336,12 +339,12 @@ def test_everyone_gets_their_own_answer_exactly_once(seed: int, callers: int, fa
 
     class Flaky:
         def __init__(self) -> None:
-            self.answers: dict[str, Outcome] = {}
+            self.answers: dict[str, CommitOutcome] = {}
             self.under_way = 0
 
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-        ) -> list[Outcome]:
+        ) -> list[CommitOutcome]:
             assert 1 <= len(requests) <= max_batch * (MAX_FULL_UNDER_WAY - 1)
             self.under_way += 1
             assert self.under_way <= (MAX_FULL_UNDER_WAY if len(requests) >= max_batch else MAX_UNDER_WAY)
@@ -362,17 +365,17 @@ def test_everyone_gets_their_own_answer_exactly_once(seed: int, callers: int, fa
 
     async def scenario() -> None:
         gateway = Flaky()
-        coalescer = Coalescer(gateway, deadline_s=1e6, max_batch=max_batch, jitter=dice.random)
+        coalescer = CommitCoalescer(gateway, deadline_s=1e6, max_batch=max_batch, jitter=dice.random)
         delays = [dice.random() * 0.5 for _ in range(callers)]
 
-        async def caller(number: int) -> Outcome:
+        async def caller(number: int) -> CommitOutcome:
             await asyncio.sleep(delays[number])
             return await coalescer.commit(SCOPE, TABLE, request(number))
 
         outcomes = await asyncio.gather(*(caller(number) for number in range(callers)))
         for number, outcome in enumerate(outcomes):
             if key(number) in spoilt:
-                assert outcome == Outcome(idempotency_key=key(number), refusal=SPOILT)
+                assert outcome == CommitOutcome(idempotency_key=key(number), refusal=SPOILT)
             else:
                 assert outcome == committed(request(number))
         await coalescer.aclose()
@@ -393,13 +396,13 @@ def test_an_error_that_nobody_foresees_is_halved_until_the_culprits_are_alone(
     class Choking(FakeSequencer):
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-        ) -> list[Outcome]:
+        ) -> list[CommitOutcome]:
             if spoilt & {one.idempotency_key for one in requests}:
                 raise error
             return await super().commit(scope, table_id, requests, batch_id=batch_id)
 
     async def scenario() -> None:
-        coalescer = Coalescer(Choking())
+        coalescer = CommitCoalescer(Choking())
         outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(20)))
         failed = {n for n, one in enumerate(outcomes) if one.refusal is not None}
         assert failed == culprits
@@ -421,12 +424,12 @@ def test_a_batch_is_full_by_its_bytes_too() -> None:
     class Weighing(FakeSequencer):
         async def commit(
             self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
-        ) -> list[Outcome]:
+        ) -> list[CommitOutcome]:
             sizes.append(sum(len(one.model_dump_json()) for one in requests))
             return await super().commit(scope, table_id, requests, batch_id=batch_id)
 
     async def scenario() -> None:
-        coalescer = Coalescer(Weighing())
+        coalescer = CommitCoalescer(Weighing())
         heavy = [request(n).model_copy(update={"staged_version": "v" * 100_000}) for n in range(40)]
         outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, one) for one in heavy))
         assert all(one.result for one in outcomes)

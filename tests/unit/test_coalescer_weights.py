@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from springline.batching import MAX_FULL_UNDER_WAY, RequestCoalescer, RequestKind, TryAgain
 from springline.errors import Code, Refusal
-from springline.requests.coalescer import MAX_FULL_UNDER_WAY, Kind, RequestCoalescer
-from springline.requests.gateway import TryAgain
 from tests.virtual_time import run
 
 FULL = 100
@@ -23,7 +22,7 @@ class Parcel:
     weight: int
 
 
-KIND: Kind[Parcel, str] = Kind(
+KIND: RequestKind[Parcel, str] = RequestKind(
     request_id=lambda parcel: parcel.name,
     answered_id=lambda answer: answer.partition(":")[0],
     refuse=lambda parcel, refusal: f"{parcel.name}: {refusal.code}",

@@ -16,7 +16,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from entrypoints.connection import NO_HOOKS, Hooks, TemporalMisconfigured, TemporalUnreachable, connect, load_hooks
 from entrypoints.sandbox import ContextFreeSandbox, ContextMatters, uses_context, workflow_runner
 from springline.config import ConfigurationError
-from workflows.messages import CommitStart
+from workflows.commit_messages import CommitStart
 
 
 class Reversing(PayloadCodec):
@@ -62,7 +62,7 @@ def _nobodys_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 async def test_hooks_are_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    client = await connect(lazy=True, hooks=HOOKS)
+    client = await connect(lazy=True, hooks=f"{__name__}:HOOKS")
     start = CommitStart(tenant="acme", workspace="prod", table_id="t")
     (payload,) = await client.data_converter.encode([start])
     assert payload.metadata["encoding"] == b"reversed"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.delta.keys import (
+from springline.errors import Code, Refusal, Refused
+from springline.keys import (
     BODY_FIELD,
     HEADER_FIELD,
     LONGEST_TEXT,
@@ -20,7 +21,6 @@ from springline.delta.keys import (
     key_has_time,
     key_of,
 )
-from springline.errors import Code, Refusal, Refused
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 OTHER = "01946b1c-0000-7000-8000-000000000002"

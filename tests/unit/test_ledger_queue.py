@@ -7,8 +7,14 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from springline.ledger.request import AppendRequest, NewEvent
-from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, payload_bytes, request_weight
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    MAX_ROUND_EVENTS,
+    AppendRequest,
+    NewEvent,
+    payload_bytes,
+    request_weight,
+)
 from workflows.ledger_queue import AppendTicket, append_queue, append_ticket
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from springline import paths
-from springline.commit.pace import FIRST_WRITES, WRITE_INTERVAL_S, WritePace
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.delta.coordinator import Coordinator
 from springline.storage.faults import Decision, FaultyStore, Quota, on
 from springline.storage.memory import MemoryStore
+from springline.storage.pace import FIRST_WRITES, WRITE_INTERVAL_S, WritePace
 from tests.virtual_time import run
 
 TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"
@@ -90,7 +90,7 @@ def test_swaps_go_out_once_a_second_and_are_refused_only_until_that_is_known() -
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         store = FaultyStore(MemoryStore(), latency=0.03, quota=Quota(1.0, clock=loop.time))
-        table = Table(store, TABLE_ID, paths.default_table_root(TABLE_ID))
+        table = CommitTable(store, TABLE_ID, paths.default_table_root(TABLE_ID))
         token: str | None = None
         took: list[float] = []
         for version in range(6):
@@ -112,7 +112,7 @@ def test_a_passing_fault_does_not_slow_a_table_down() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         store = FaultyStore(MemoryStore(), latency=0.01, hook=on(lambda _: True, Decision.FAIL_BEFORE, nth=2))
-        table = Table(store, TABLE_ID, paths.default_table_root(TABLE_ID))
+        table = CommitTable(store, TABLE_ID, paths.default_table_root(TABLE_ID))
         token: str | None = None
         for version in range(10):
             token = await table.swap(Coordinator(version), token)

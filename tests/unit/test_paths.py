@@ -16,6 +16,7 @@ from ulid import ULID as LibraryULID
 
 from springline import paths
 from springline.paths import InvalidPath, Scope
+from springline.ulids import ulid_time_ms
 from tests.unit import path_samples
 from tests.unit.path_samples import (
     BUILDERS,
@@ -357,12 +358,12 @@ def test_rebuild_manifests_that_pass(path: str) -> None:
     ],
 )
 def test_ulid_times_are_as_lenient_as_the_reference(event_id: str, milliseconds: int | None) -> None:
-    assert paths.ulid_time_ms(event_id) == milliseconds
+    assert ulid_time_ms(event_id) == milliseconds
 
 
 @given(ulids)
 def test_ulid_times_agree_with_a_library(text: str) -> None:
-    assert paths.ulid_time_ms(text) == paths.ulid_time_ms(text.lower()) == LibraryULID.from_str(text).milliseconds
+    assert ulid_time_ms(text) == ulid_time_ms(text.lower()) == LibraryULID.from_str(text).milliseconds
 
 
 def test_canonical_event_path_without_a_ulid_takes_the_timestamp() -> None:

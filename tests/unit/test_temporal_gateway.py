@@ -20,16 +20,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
-from springline.commit.coalescer import Coalescer
-from springline.delta.registry import TableEntry
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.batching import BatchRefused, TryAgain
+from springline.commit.coalescer import CommitCoalescer
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, CommitResult
+from springline.delta.table_request import TableEntry
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from springline.requests.gateway import BatchRefused, TryAgain
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from workflows.messages import BatchResult, CommitBatch, CommitStart
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY
+from workflows.commit_messages import BatchResult, CommitBatch, CommitStart
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -38,7 +38,7 @@ TABLE = "01946b1c-0000-7000-8000-0000000000aa"
 def request(number: int) -> CommitRequest:
     return CommitRequest(
         idempotency_key=f"01946b1c-0000-7000-8000-{number:012d}",
-        mode=Mode.APPEND,
+        mode=CommitMode.APPEND,
         read_version=0,
         staged_path=f"s/{number}",
         staged_version="1",
@@ -82,7 +82,7 @@ class FakeClient:
             raise self.script.pop(0)
         return BatchResult(
             outcomes=[
-                Outcome(
+                CommitOutcome(
                     idempotency_key=asked.idempotency_key,
                     result=CommitResult(version=1, delta_log_path="t/_delta_log/1.json"),
                 )
@@ -131,7 +131,7 @@ async def test_what_passes_is_tried_again(error: BaseException, in_doubt: bool) 
 @pytest.mark.parametrize(("error", "in_doubt"), AGAIN, ids=lambda value: str(value)[:40])
 async def test_through_the_coalescer_nobody_notices(error: BaseException, in_doubt: bool) -> None:
     client = FakeClient(error)
-    coalescer = Coalescer(gateway(client), deadline_s=5)
+    coalescer = CommitCoalescer(gateway(client), deadline_s=5)
     outcomes = await asyncio.gather(*(coalescer.commit(SCOPE, TABLE, request(n)) for n in range(3)))
     assert all(outcome.result is not None for outcome in outcomes)
     assert len(client.ids) == 2

@@ -15,8 +15,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from entrypoints.temporal_ledger import FULL_APPEND_BYTES, TemporalLedger, TemporalLedgerGateway
 from springline import names
 from springline.errors import Code, Refused
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, NewEvent
-from springline.ledger.weight import MAX_ROUND_BYTES
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    NewEvent,
+)
 from springline.paths import Scope
 from workflows.ledger_messages import AppendBatch, AppendBatchResult, IngestBatch, IngestBatchResult, LedgerStart
 

@@ -53,8 +53,8 @@ from springline.rebuild.messages import (
     ShardFolded,
     ShardsPlanned,
 )
+from workflows.lifecycle import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-from workflows.search import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY
 
 SCOPE = Scope("acme", "prod")
 WORKFLOW_ID = "rebuild/acme/prod"

@@ -12,8 +12,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from entrypoints.temporal_tables import TemporalTables
 from springline import names
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import CreateTable
+from springline.delta.table_request import CreateTable, TableEntry
 from springline.paths import Scope, default_table_root
 from tests import virtual_time
 

@@ -11,15 +11,15 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 
 from springline import names, paths
-from springline.commit.table import Held, Table
-from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
+from springline.commit.table import CommitTable, Held
+from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, CommitResult
 from springline.storage.port import IfAbsent, Stored
 from springline.storage.scoped import ScopedStore
 from tests.rows import SCOPE, adding, create_rows_table
 from tests.workflows.faults import Faults
 from tests.workflows.runs import WorkflowBench
-from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus
-from workflows.search import table_attributes
+from workflows.commit_messages import BatchResult, CommitBatch, CommitStart, CommitStatus
+from workflows.lifecycle import table_attributes
 
 
 class Bench(WorkflowBench):
@@ -30,7 +30,7 @@ class Bench(WorkflowBench):
         workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
         super().__init__(client, faults, max_cached_workflows, workflow_id)
         self.store = ScopedStore(self.objects, SCOPE)
-        self.table = Table(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
+        self.table = CommitTable(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
 
     async def open(self) -> None:
         await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id)
@@ -40,19 +40,19 @@ class Bench(WorkflowBench):
         """Go on with another table, which has these properties."""
         self.table_id = str(uuid_utils.uuid7())
         self.workflow_id = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, self.table_id)
-        self.table = Table(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
+        self.table = CommitTable(self.store, self.table_id, paths.new_table_root(self.table_id, SCOPE))
         await create_rows_table(self.objects, f"rows-{self.table_id}", self.table_id, properties)
 
     # Requests.
 
     async def stage(
-        self, name: str, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+        self, name: str, *, mode: CommitMode = CommitMode.APPEND, read_version: int = 0, key: str | None = None
     ) -> CommitRequest:
         """Stage a payload that adds the file `name`."""
         return await self.stage_bytes(adding(name), mode=mode, read_version=read_version, key=key)
 
     async def stage_bytes(
-        self, data: bytes, *, mode: Mode = Mode.APPEND, read_version: int = 0, key: str | None = None
+        self, data: bytes, *, mode: CommitMode = CommitMode.APPEND, read_version: int = 0, key: str | None = None
     ) -> CommitRequest:
         path = paths.delta_staged(self.table_id, str(uuid_utils.uuid7()))
         stored = await self.store.put(path, data, IfAbsent())
@@ -66,7 +66,7 @@ class Bench(WorkflowBench):
         )
 
     async def stage_strict(self, name: str, read_version: int) -> CommitRequest:
-        return await self.stage(name, mode=Mode.STRICT, read_version=read_version)
+        return await self.stage(name, mode=CommitMode.STRICT, read_version=read_version)
 
     # The workflow.
 
@@ -74,7 +74,7 @@ class Bench(WorkflowBench):
         fields = {"checkpoint_interval": 0, **fields}
         return CommitStart(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=self.table_id, **fields)
 
-    async def commit(self, *requests: CommitRequest, start: CommitStart | None = None) -> list[Outcome]:
+    async def commit(self, *requests: CommitRequest, start: CommitStart | None = None) -> list[CommitOutcome]:
         """Send the requests as one update, starting the workflow if it rests."""
         operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             names.COMMIT_WORKFLOW,
@@ -151,6 +151,6 @@ class Bench(WorkflowBench):
         assert await self.store.delete(relative, if_version=stored.version)
 
 
-def versions(outcomes: Sequence[Outcome]) -> list[int | None]:
+def versions(outcomes: Sequence[CommitOutcome]) -> list[int | None]:
     """Return the version of each outcome, None for refusals."""
     return [None if outcome.result is None else outcome.result.version for outcome in outcomes]

@@ -12,7 +12,6 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 
 from springline import names
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
 from springline.paths import ObjectPath, Scope
 from springline.projection.config import FoldConfig
@@ -29,6 +28,7 @@ from springline.sequencer.messages import (
 )
 from springline.sequencer.workspace import Sequencer
 from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid
 from tests.ledger_events import put_foreign, triggered
 from tests.workflows.faults import Faults
 from tests.workflows.runs import WorkflowBench
@@ -42,7 +42,7 @@ from workflows.ledger_messages import (
     LedgerStart,
     LedgerStatus,
 )
-from workflows.search import workspace_attributes
+from workflows.lifecycle import workspace_attributes
 
 
 class LedgerBench(WorkflowBench):
@@ -149,7 +149,7 @@ class Rival:
         self.sequencer = bench.process()
 
     def ulid(self, after: str | None = None) -> str:
-        return new_event_id(after, self.now_ms, next(self._randomness) << 40)
+        return new_ulid(after, self.now_ms, next(self._randomness) << 40)
 
     async def admit(self, *requests: AppendRequest) -> tuple[Head, PendingRound, list[AppendOutcome]]:
         """Create a round's record, and go no further."""

@@ -21,8 +21,8 @@ from springline.storage.port import IfAbsent
 from tests.ledger_events import request, run_request, started
 from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
+from workflows.lifecycle import FAILURE_CLASS_KEY, workspace_attributes
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
-from workflows.search import FAILURE_CLASS_KEY, workspace_attributes
 
 
 class RebuildBench(LedgerBench):

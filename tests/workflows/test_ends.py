@@ -13,10 +13,10 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from springline import names, paths
-from springline.commit.finish import settle
-from springline.commit.markers import markers_of
+from springline.commit.complete import settle
 from springline.delta.coordinator import Inflight
-from springline.delta.request import Mode
+from springline.delta.markers import markers_of
+from springline.delta.messages import CommitMode
 from springline.errors import Code
 from springline.storage.port import IfAbsent, Stored
 from tests.rows import adding
@@ -81,7 +81,7 @@ async def test_abandoned_a_strict_request_without_payload_is_refused_and_the_tab
     (outcome,) = await bench.commit(request)
     assert outcome.refusal is not None
     assert outcome.refusal.code is Code.STAGED_MISSING
-    again = await bench.stage("lost", mode=Mode.STRICT, read_version=1, key=request.idempotency_key)
+    again = await bench.stage("lost", mode=CommitMode.STRICT, read_version=1, key=request.idempotency_key)
     assert (await bench.commit_one(again)).version == 2
     assert bench.added(2) == ["lost"]
 

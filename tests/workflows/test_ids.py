@@ -7,8 +7,8 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.delta.keys import check_key
-from workflows.ids import uuid7_of
+from springline.keys import check_key
+from workflows.lifecycle import uuid7_of
 
 MS = st.integers(min_value=0, max_value=2**48 - 1)
 BITS = st.integers(min_value=0, max_value=2**74 - 1)

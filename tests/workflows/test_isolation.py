@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 
 import activities.commit as commit_activities
-import springline.commit.examine as examine_module
+import springline.commit.requests as requests_module
 import springline.commit.reserve as reserve_module
 import springline.control.admission.round as round_module
 import springline.sequencer.foreign as reader_module
-from activities import failures
+from activities import interceptor
 from springline import names, paths
 from springline.commit.reserve import reserve
-from springline.commit.table import Table
-from springline.control.admission.drafts import drafts_of
+from springline.commit.table import CommitTable
+from springline.control.admission.round import drafts_of
 from springline.delta.payload import Payload, parse_payload
 from springline.delta.rounds import choose_round
 from springline.errors import Code
-from springline.ledger.compose import compose_event
+from springline.ledger.envelope import compose_event
 from springline.ledger.request import AppendRequest, RefusalReason
 from springline.sequencer.foreign import judge_body
 from springline.sequencer.workspace import Sequencer
-from springline.storage.operations import Decision, Kind, Operation
+from springline.storage.operations import Decision, Operation, OperationKind
 from tests.ledger_events import run_request
 from tests.rows import SCOPE
 from tests.workflows.bench import Bench, versions
@@ -56,9 +56,9 @@ async def test_an_error_while_a_payload_is_judged_refuses_that_request(
             raise error
         return parse_payload(data, **options)
 
-    monkeypatch.setattr(examine_module, "parse_payload", parse)
+    monkeypatch.setattr(requests_module, "parse_payload", parse)
     good, bad, other = [await bench.stage(name) for name in ("good", POISON, "other")]
-    with caplog.at_level(logging.ERROR, "springline.requests"):
+    with caplog.at_level(logging.ERROR, "springline.batching"):
         outcomes = await bench.commit(good, bad, other)
     assert versions(outcomes) == [1, None, 1]
     assert refused(outcomes) == [None, Code.REQUEST_FAILED, None]
@@ -66,7 +66,7 @@ async def test_an_error_while_a_payload_is_judged_refuses_that_request(
     assert refusal is not None
     assert refusal.status == 500
     assert bad.idempotency_key in refusal.message
-    (record,) = [one for one in caplog.records if one.name == "springline.requests"]
+    (record,) = [one for one in caplog.records if one.name == "springline.batching"]
     assert bad.idempotency_key in record.getMessage()
     assert record.exc_info is not None
     monkeypatch.undo()
@@ -80,7 +80,7 @@ async def test_an_error_while_a_request_is_judged_against_its_table_refuses_it(
     version_refusal = reserve_module._Reserving._version_refusal
 
     async def judge(self: Any, candidate: Any, latest: int) -> Any:
-        if candidate.request == bad:
+        if candidate.member.key == bad.idempotency_key:
             raise RecursionError
         return await version_refusal(self, candidate, latest)
 
@@ -173,10 +173,10 @@ async def test_a_round_that_fails_is_halved_until_the_culprits_are_alone(
     requests = [await bench.stage(f"file-{number}") for number in range(12)]
     spoilt = {requests[number].idempotency_key for number in culprits}
 
-    async def reserving(table: Table, round_: Any, finished: Any) -> Any:
-        if spoilt & {request.idempotency_key for request in round_.requests}:
+    async def reserving(table: CommitTable, order: Any) -> Any:
+        if spoilt & {request.idempotency_key for request in order.requests}:
             raise KeyError("nobody foresaw this")
-        return await reserve(table, round_, finished)
+        return await reserve(table, order)
 
     monkeypatch.setattr(commit_activities, "reserve", reserving)
     outcomes = await bench.commit(*requests)
@@ -227,7 +227,7 @@ async def test_a_round_of_foreign_events_that_fails_is_halved_until_the_culprit_
 class Failing:
     """A hook that fails every operation of these kinds on names that hold `path`, and counts them."""
 
-    def __init__(self, path: str, kinds: tuple[Kind, ...] = (Kind.GET, Kind.PUT)) -> None:
+    def __init__(self, path: str, kinds: tuple[OperationKind, ...] = (OperationKind.GET, OperationKind.PUT)) -> None:
         self.path = path
         self.kinds = kinds
         self.failed = 0
@@ -245,7 +245,7 @@ class Failing:
 async def test_before_a_version_is_reserved_callers_are_told_in_time_and_the_table_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     bench.faulty.hook = Failing(paths.delta_coordinator(bench.table_id))
     first = await bench.stage("first")
     async with asyncio.timeout(20):
@@ -268,8 +268,8 @@ async def test_before_a_version_is_reserved_callers_are_told_in_time_and_the_tab
 async def test_what_is_reserved_is_finished_however_long_it_takes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=50))
-    bench.faulty.hook = fault = Failing("_delta_log/00000000000000000001.json", (Kind.PUT,))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=50))
+    bench.faulty.hook = fault = Failing("_delta_log/00000000000000000001.json", (OperationKind.PUT,))
     commit = asyncio.create_task(bench.commit(await bench.stage("slow")))
     await until(fault.often, "writing the log was tried far longer than patience lasts")
     assert await bench.is_reserved()
@@ -278,11 +278,33 @@ async def test_what_is_reserved_is_finished_however_long_it_takes(
     assert versions(await commit) == [1]
 
 
+async def test_an_error_while_a_reserved_version_is_written_is_told_and_the_next_round_finishes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptor, "MANY_SURPRISES", 3)
+
+    async def fails(*_: Any) -> Any:
+        raise KeyError("our inside")
+
+    monkeypatch.setattr(commit_activities, "write_log", fails)
+    first = await bench.stage("first")
+    (outcome,) = await bench.commit(first)
+    assert outcome.refusal is not None
+    assert outcome.refusal.code is Code.INTERNAL
+    assert "KeyError" in outcome.refusal.message
+    assert "our inside" not in outcome.refusal.message
+    monkeypatch.undo()
+    assert (await bench.commit_one(await bench.stage("second"))).version == 2
+    (again,) = await bench.commit(first)
+    assert again.replayed
+    assert versions([again]) == [1]
+
+
 async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_comes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reserving swap is done and unclear, everything after it fails for long: the callers are told meanwhile."""
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     coordinator = SCOPE.full(paths.delta_coordinator(bench.table_id))
     broken = False
 
@@ -290,7 +312,7 @@ async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_come
         nonlocal broken
         if broken and operation.path == coordinator:
             return Decision.FAIL_BEFORE
-        if operation.path == coordinator and operation.kind is Kind.PUT:
+        if operation.path == coordinator and operation.kind is OperationKind.PUT:
             broken = True
             return Decision.FAIL_AFTER
         return Decision.PROCEED
@@ -312,13 +334,13 @@ async def test_a_reservation_whose_answer_is_lost_is_finished_though_nobody_come
 async def test_a_reservation_is_cleared_however_long_it_takes_and_others_are_told_meanwhile(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     coordinator = SCOPE.full(paths.delta_coordinator(bench.table_id))
     puts = 0
 
     async def decide(operation: Operation) -> Decision:
         nonlocal puts
-        if operation.path == coordinator and operation.kind is Kind.PUT:
+        if operation.path == coordinator and operation.kind is OperationKind.PUT:
             puts += 1
         return Decision.FAIL_BEFORE if puts > 1 and operation.path == coordinator else Decision.PROCEED
 
@@ -337,8 +359,10 @@ async def test_before_a_round_is_recorded_callers_are_told_in_time_and_the_ledge
     where: str, ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ledger.append_one(run_request("before"))
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=300))
-    ledger.faulty.hook = Failing(where, (Kind.PUT,) if where == "rounds" else (Kind.GET, Kind.PUT, Kind.HEAD))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
+    ledger.faulty.hook = Failing(
+        where, (OperationKind.PUT,) if where == "rounds" else (OperationKind.GET, OperationKind.PUT, OperationKind.HEAD)
+    )
     asked = run_request("run")
     async with asyncio.timeout(20):
         (outcome,) = await ledger.append(asked)
@@ -357,8 +381,8 @@ async def test_what_is_recorded_becomes_visible_however_long_it_takes(
     ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ledger.append_one(run_request("before"))
-    monkeypatch.setattr(failures, "PATIENCE", timedelta(milliseconds=50))
-    ledger.faulty.hook = fault = Failing(paths.orchestration_pointer(), (Kind.PUT,))
+    monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=50))
+    ledger.faulty.hook = fault = Failing(paths.orchestration_pointer(), (OperationKind.PUT,))
     append = asyncio.create_task(ledger.append(run_request("slow")))
     await until(fault.often, "publishing was tried far longer than patience lasts")
     assert not append.done()

@@ -12,9 +12,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from springline import names
-from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason, VisibilityStatus
 from springline.paths import canonical_ulid_event
+from springline.ulids import new_ulid
 from tests.ledger_events import run_request
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
@@ -66,8 +66,8 @@ async def test_an_event_from_the_future_is_deferred_and_taken_in_when_it_is_due(
 ) -> None:
     ledger = own_ledger
     now_ms = int((await own_environment.get_current_time()).timestamp() * 1000)
-    ahead = await ledger.put_foreign(new_event_id(None, now_ms + 10 * 60 * 1000, 1), "ahead")
-    far = await ledger.put_foreign(new_event_id(None, now_ms + 24 * 3600 * 1000, 1), "far ahead")
+    ahead = await ledger.put_foreign(new_ulid(None, now_ms + 10 * 60 * 1000, 1), "ahead")
+    far = await ledger.put_foreign(new_ulid(None, now_ms + 24 * 3600 * 1000, 1), "far ahead")
     (outcome,) = await ledger.ingest([ahead, far])
     assert (outcome.accepted, sorted(outcome.deferred)) == (0, sorted([ahead, far]))
     status = await ledger.status()
@@ -106,7 +106,7 @@ async def test_appends_and_foreign_events_take_turns(ledger: LedgerBench) -> Non
 
 @pytest.mark.not_recorded
 async def test_more_paths_than_a_round_takes_are_looked_at_in_rounds(ledger: LedgerBench) -> None:
-    missing = [canonical_ulid_event(new_event_id(None, 1_736_935_200_000, number)) for number in range(4_000)]
+    missing = [canonical_ulid_event(new_ulid(None, 1_736_935_200_000, number)) for number in range(4_000)]
     outcomes = await ledger.ingest(missing[:2_500], missing[2_500:])
     assert [(one.accepted, one.refusal) for one in outcomes] == [(0, None), (0, None)]
     again = [asyncio.create_task(ledger.ingest(missing)) for _ in range(2)]

@@ -17,7 +17,7 @@ from tests.ledger_events import request, run_request, started, triggered
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
 from tests.workflows.runs import until
-from workflows.search import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.lifecycle import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
 def plain(ledger: LedgerBench) -> Client:

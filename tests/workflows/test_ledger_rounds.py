@@ -11,9 +11,8 @@ import pytest
 
 from springline import names
 from springline.errors import Code
-from springline.ledger.event_ids import is_canonical, nth_event_id
-from springline.ledger.request import AppendRequest, EventOutcome, VisibilityStatus
-from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS
+from springline.ledger.request import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, AppendRequest, EventOutcome, VisibilityStatus
+from springline.ulids import is_canonical_ulid, nth_ulid
 from tests.ledger_events import request, run_request, started, triggered
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
@@ -25,8 +24,8 @@ async def test_all_waiting_requests_share_a_round_and_their_ids_ascend_in_order(
     outcomes = await ledger.append(*requests)
     assert [outcome.request_id for outcome in outcomes] == [one.request_id for one in requests]
     ids = [event.event_id for outcome in outcomes for event in outcome.events]
-    assert ids == [nth_event_id(ids[0], number) for number in range(10)]
-    assert is_canonical(ids[0])
+    assert ids == [nth_ulid(ids[0], number) for number in range(10)]
+    assert is_canonical_ulid(ids[0])
     assert {outcome.visibility_status for outcome in outcomes} == {VisibilityStatus.VISIBLE}
     assert {event.outcome for outcome in outcomes for event in outcome.events} == {EventOutcome.APPLIED}
     head = await ledger.head()

@@ -13,8 +13,8 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 import workflows.ledger as ledger_module
-import workflows.ledger_finish as finish_module
 import workflows.ledger_rounds as rounds_module
+import workflows.ledger_steps as finish_module
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline import names
 from springline.errors import Code

@@ -16,17 +16,17 @@ from temporalio.service import RPCError
 
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names, paths
-from springline.commit.coalescer import Coalescer
-from springline.delta.request import CommitRequest
+from springline.commit.coalescer import CommitCoalescer
+from springline.delta.messages import CommitRequest
 from springline.errors import Code
-from springline.storage.faults import Decision, Kind, Outcome, on
+from springline.storage.faults import Decision, OperationKind, Outcome, on
 from springline.storage.port import IfVersion
 from tests.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until
 from workflows import commit as commit_module
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 
 def plain(bench: Bench) -> Client:
@@ -154,7 +154,7 @@ async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == names.ROLLING_OVER
 
-    coalescer = Coalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
+    coalescer = CommitCoalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
     through_gateway = asyncio.create_task(coalescer.commit(SCOPE, bench.table_id, late))
     await until(lambda: _retried(coalescer), "the gateway was told to come again")
     release.set()
@@ -166,7 +166,7 @@ async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over
     assert [bench.added(version) for version in (1, 2, 3)] == [["one"], ["two"], ["late"]]
 
 
-async def _retried(coalescer: Coalescer) -> bool:
+async def _retried(coalescer: CommitCoalescer) -> bool:
     return coalescer.counts.retries > 0
 
 
@@ -358,7 +358,8 @@ async def test_a_store_that_throttles_is_written_to_once_a_second(bench: Bench) 
     """The first swap of the coordinator is throttled: the rounds after it are paced, and their work shares them."""
     coordinator = paths.delta_coordinator(bench.table_id)
     bench.faulty.hook = on(
-        lambda operation: operation.kind is Kind.PUT and operation.path == SCOPE.full(coordinator), Decision.FAIL_BEFORE
+        lambda operation: operation.kind is OperationKind.PUT and operation.path == SCOPE.full(coordinator),
+        Decision.FAIL_BEFORE,
     )
     assert (await bench.commit_one(await bench.stage("one"))).version == 1
     assert versions(await bench.commit(await bench.stage("two"), await bench.stage("three"))) == [2, 2]
@@ -372,6 +373,6 @@ async def test_a_store_that_throttles_is_written_to_once_a_second(bench: Bench) 
     # From the refusal to the second round, and from the second round to a third that does not come.
     assert timers.count("the store takes one write a second to one name") == 2
     writes = [traced for traced in bench.faulty.trace if traced.operation.path == SCOPE.full(coordinator)]
-    put = [traced.outcome for traced in writes if traced.operation.kind is Kind.PUT]
+    put = [traced.outcome for traced in writes if traced.operation.kind is OperationKind.PUT]
     # Throttled, reserve, finalize and reserve, finalize.
     assert put == [Outcome.RETRY, Outcome.STORED, Outcome.STORED, Outcome.STORED]

@@ -11,13 +11,13 @@ from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlre
 
 from springline import names
 from springline.errors import Code
-from springline.ledger.event_ids import nth_event_id
 from springline.paths import (
     canonical_ulid_event,
     event_id_from_ledger_path,
     orchestration_manifest,
     orchestration_pointer,
 )
+from springline.ulids import nth_ulid
 from tests.ledger_events import run_request
 from tests.workflows.faults import held_until, raises, result_is_lost
 from tests.workflows.rebuild_bench import RebuildBench
@@ -91,7 +91,7 @@ async def test_catch_up_takes_in_what_the_ledger_does_not_know(rebuilds: Rebuild
     # Counted from there, not from a clock: the test server's may be years ahead of ours.
     last = event_id_from_ledger_path(manifest["event_paths"][-1])
     assert last is not None
-    ids = [nth_event_id(last, (1 << 40) + number) for number in range(20)]
+    ids = [nth_ulid(last, (1 << 40) + number) for number in range(20)]
     paths = [await rebuilds.put_foreign(event_id, f"foreign-{event_id}") for event_id in ids]
     assert min(paths) > manifest["event_paths"][-1]
     result = await rebuilds.rebuild({"event_paths": [*manifest["event_paths"], *paths]}, "catch-up")
@@ -210,12 +210,12 @@ async def test_cancelled_in_the_middle_nothing_is_published_and_the_next_goes_on
 
 
 async def test_nothing_is_listed_by_any_mode(rebuilds: RebuildBench) -> None:
-    from springline.storage.faults import Kind
+    from springline.storage.faults import OperationKind
 
     await rebuilds.fill(4)
     for mode in ("verify", "full", "catch-up"):
         await rebuilds.rebuild(await rebuilds.listed(), mode)
-    assert rebuilds.faulty.count(Kind.LIST) == 0
+    assert rebuilds.faulty.count(OperationKind.LIST) == 0
 
 
 EVENT = canonical_ulid_event("01JHF2Z8G00000000000000001")

@@ -114,7 +114,7 @@ async def test_the_replayer_notices_a_changed_course(spoil: str, monkeypatch: py
 async def test_the_replayer_notices_a_changed_course_of_the_ledger(spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spoils: dict[str, Callable[[], None]] = {
         "renamed activity": lambda: monkeypatch.setattr("springline.names.PUBLISH", "publish_round"),
-        "other order": lambda: monkeypatch.setattr("workflows.ledger_finish.append_and_fold", _published_at_once),
+        "other order": lambda: monkeypatch.setattr("workflows.ledger_steps.append_and_fold", _published_at_once),
     }
     spoils[spoil]()
     (file,) = FOLDER.glob("LedgerWorkflow--who_comes_during_a_round_shares_the_next--1.json")

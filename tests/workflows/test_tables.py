@@ -14,19 +14,18 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from activities.messages import TableRef
-from activities.table_messages import CheckpointStart, TableKind, TableStart
+from activities.messages import CheckpointStart, TableKind, TableStart
 from springline import names, paths
 from springline.delta.checkpoints import CheckpointKind, CheckpointResult
-from springline.delta.registry import TableEntry
-from springline.delta.table_request import AdoptTable, CreateTable
+from springline.delta.messages import TableRef
+from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
 from tests.checksums import without_checksum
 from tests.rows import SCOPE
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults, raises, result_is_lost
 from tests.workflows.runs import scrubbed, until
-from workflows.search import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
+from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 COLUMNS = [{"name": "x", "type": "long"}]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from springline import names
-from springline.delta.request import Mode
+from springline.delta.messages import CommitMode
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Step, raises, result_is_lost
 from tests.workflows.runs import Attempt
@@ -20,19 +20,19 @@ FAILURES = {"raises": raises, "result-lost": result_is_lost}
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("mode", CommitMode)
 @pytest.mark.parametrize("window", WINDOWS)
-async def test_window(window: str, mode: Mode, failure: str, bench: Bench) -> None:
+async def test_window(window: str, mode: CommitMode, failure: str, bench: Bench) -> None:
     await survive(bench, window, mode, FAILURES[failure])
 
 
 @pytest.mark.parametrize("window", [*WINDOWS, names.FINALIZE])
 async def test_window_survived_by_another_worker(window: str, bench: Bench) -> None:
     bench.faults.cold = True
-    await survive(bench, window, Mode.STRICT, raises)
+    await survive(bench, window, CommitMode.STRICT, raises)
 
 
-async def survive(bench: Bench, window: str, mode: Mode, failure: Step) -> None:
+async def survive(bench: Bench, window: str, mode: CommitMode, failure: Step) -> None:
     request = await bench.stage("file", mode=mode)
     bench.faults.after(window, failure)
     answer = await bench.commit_one(request)

@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names
-from springline.commit.coalescer import Coalescer
+from springline.commit.coalescer import CommitCoalescer
 from tests.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until, nothing
@@ -63,7 +63,7 @@ async def test_zombie(step: str, memory: str, bench: Bench) -> None:
 async def test_a_run_that_an_operator_terminates_takes_no_commit_with_it(step: str, bench: Bench) -> None:
     wake = asyncio.Event()
     bench.faults.before(step, lambda: held_until(wake))
-    coalescer = Coalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
+    coalescer = CommitCoalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
     request = await bench.stage("file")
     commit = asyncio.create_task(coalescer.commit(SCOPE, bench.table_id, request))
     await until(lambda: runs_step(bench, step), f"{step} is under way")
@@ -84,7 +84,7 @@ async def test_a_run_that_an_operator_terminates_takes_no_commit_with_it(step: s
 async def test_a_cancelled_run_finishes_what_it_has_and_takes_no_more(step: str, bench: Bench) -> None:
     wake = asyncio.Event()
     bench.faults.before(step, lambda: held_until(wake))
-    coalescer = Coalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
+    coalescer = CommitCoalescer(TemporalCommitGateway(bench.client, checkpoint_interval=0))
     commit = asyncio.create_task(bench.commit(await bench.stage_strict("one", 0), await bench.stage("two")))
     await until(lambda: runs_step(bench, step), f"{step} is under way")
     await bench.note_run()
@@ -107,7 +107,7 @@ async def is_draining(bench: Bench) -> bool:
     return (await bench.status()).draining
 
 
-async def was_sent_again(coalescer: Coalescer) -> bool:
+async def was_sent_again(coalescer: CommitCoalescer) -> bool:
     return coalescer.counts.retries > 0
 
 

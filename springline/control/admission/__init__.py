@@ -4,7 +4,3 @@ aggregate.
 The fold's rules are the reference's, and they admit histories that can never move again. Here such an event is
 refused, or completed by another one right behind it. Nothing here changes what events of other writers fold to.
 """
-
-from springline.control.admission.round import MAX_EVENT_BYTES, ComposedEvent, OnError, RoundVerdict, judge_round
-
-__all__ = ["MAX_EVENT_BYTES", "ComposedEvent", "OnError", "RoundVerdict", "judge_round"]

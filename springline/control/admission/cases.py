@@ -1,16 +1,26 @@
-"""What a rule is given, and what it answers."""
+"""What a rule is given, and what it answers: an event to be written, one that repeats another, or a refusal.
+
+Refusals name field, value and remedy, whatever a caller put into them. Keys: which may be given, and what a used one
+means.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from springline.control.admission.refusals import conflict
-from springline.errors import Refused
-from springline.ledger.events import Payload
+from msgspec import Struct, inspect
+
+from springline.errors import Code, Refused, refused
+from springline.ledger import events as e
+from springline.ledger.events import EVENT_TYPES, KEY_PREFIXES, P, Payload, derived_key
+from springline.ledger.nested import ID_MARK, TEXT_MARK
 from springline.projection.state import State
+from springline.ulids import is_canonical_ulid
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -86,8 +96,209 @@ class Repeats:
 
 
 Ruling = Write | Repeats
-Rule = Callable[[State, Case[Any]], Ruling]
-Check = Callable[[Any, str, int], None]
-"""Checks a payload by itself, given its place in the request and the time in ms; raises `Refused`."""
-Missed = Callable[[State, Any], str | None]
-"""Says why an event whose key was used is news all the same, or None if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRule(Generic[P]):
+    """What is asked of the events of a type.
+
+    Args:
+        payload: the type.
+        admit: the rule on the state before the event; raises `Refused`.
+        check: checks a payload by itself, given its place in the request and the time in epoch milliseconds; raises
+            `Refused`. None if its fields may be anything that their types are.
+        missed: says why an event whose key was used is news all the same, or None if it is not. None for a type
+            whose loss holds up no run.
+        fill: returns the payload with what the sequencer adds, given the time in epoch milliseconds.
+        key: the key of an event that is given none, by payload and event id; by default the derived one.
+    """
+
+    payload: type[P]
+    admit: Callable[[State, Case[P]], Ruling]
+    check: Callable[[P, str, int], None] | None
+    missed: Callable[[State, P], str | None] | None
+    fill: Callable[[P, int], P] | None = None
+    key: Callable[[P, str], str] | None = None
+
+
+_SHOWN: Final = 120
+_LONGEST: Final = 2_000
+_STEP = re.compile(r"\[([0-9]+)\]|([^.\[]+)")
+
+
+def invalid(field: str, value: Any, problem: str, remedy: str) -> Refused:
+    """Build the refusal of an event that no state could admit: INVALID_REQUEST. `problem` goes on after the field."""
+    return _refused(Code.INVALID_REQUEST, field, value, f"{field} {problem}", remedy)
+
+
+def conflict(field: str, value: Any, message: str, remedy: str) -> Refused:
+    """Build the refusal of an event that the state as it is does not admit: EVENT_CONFLICT."""
+    return _refused(Code.EVENT_CONFLICT, field, value, message, remedy)
+
+
+def key_in_use(field: str, key: str, message: str) -> Refused:
+    """Build the refusal of an event whose idempotency key stands for another one: KEY_REUSED."""
+    return _refused(Code.KEY_REUSED, field, key, message, "Give the event an idempotency_key of its own.")
+
+
+def too_large(field: str, size: int, limit: int) -> Refused:
+    """Build the refusal of an event with too many bytes: PAYLOAD_TOO_LARGE."""
+    remedy = "Put data of this size into an object of its own, and its path into the event."
+    return _refused(Code.PAYLOAD_TOO_LARGE, field, size, f"{field} has {size} bytes, at most {limit} are taken", remedy)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is shown in a message: as Python writes it, cut to a line."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def value_at(data: Any, path: str) -> Any:
+    """Return what stands at a path like `tasks[0].key`, or None if nothing does."""
+    for index, name in _STEP.findall(path):
+        if index and isinstance(data, list) and int(index) < len(data):
+            data = data[int(index)]
+        elif name and isinstance(data, dict):
+            data = data.get(name)
+        else:
+            return None
+    return data
+
+
+def _refused(code: Code, field: str, value: Any, message: str, remedy: str) -> Refused:
+    return refused(code, _clean(message[:_LONGEST]), field=_clean(field), value=_told(value), remedy=_clean(remedy))
+
+
+def _told(value: Any) -> Any:
+    """Return a value as it can be put into any answer: text cut and encodable, other things by their look."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value.bit_length() <= 64:
+        return value
+    if isinstance(value, str):
+        return _clean(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
+    return _clean(shown(value))
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_PREFIXES: Final = {kind.__name__: row.prefix for kind, row in EVENT_TYPES.items()}
+_REPAIR = re.compile(r":(plan|finish):([^:]+)")
+
+
+def repair_key(run_id: str, cause: str, event_id: str) -> str:
+    """Return the key of an event that lets a cancellation have its effect.
+
+    `cause` is `plan` or `finish`: the event `event_id` planned a cancelled run, or failed in one with attempts left.
+    """
+    return f"cancel_req:{run_id}:{cause}:{event_id}"
+
+
+def given_key(data: Payload, key: str, field: str) -> str | None:
+    """Check a key that a caller gives; None if it is the derived one, which then may follow from more than given.
+
+    A key in the form of derived ones that belongs to another event would keep that event out for ever. Raises
+    `Refused`.
+    """
+    if key == derived_key(data):
+        return None
+    prefix, colon, _ = key.partition(":")
+    if colon and prefix in KEY_PREFIXES and not _is_repair(data, key):
+        raise invalid(
+            field,
+            key,
+            "has the form of a key that follows from a payload, and another payload than this one",
+            f"Give a key that does not begin with {f'{prefix}:'!r}, or none.",
+        )
+    return key
+
+
+def _is_repair(data: Payload, key: str) -> bool:
+    if not isinstance(data, e.RunCancelRequested | e.TaskFinished):
+        return False
+    prefix = f"cancel_req:{data.run_id}"
+    match = _REPAIR.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+    return match is not None and is_canonical_ulid(match[2])
+
+
+def repeated(state: State, data: Payload, key: str, field: str) -> Repeats | None:
+    """Return the event that has used a key, or None if the key is free.
+
+    Raises `Refused` (KEY_REUSED) if that event has another type than this one.
+    """
+    used = state.event_with_key(key)
+    if used is None:
+        return None
+    event_id, event_type = used
+    own = EVENT_TYPES[type(data)].prefix
+    if _PREFIXES.get(event_type, own) != own:
+        raise key_in_use(field, key, f"the idempotency key {key!r} was used by a {event_type}, event {event_id}")
+    return Repeats(event_id, event_type, key)
+
+
+MAX_TEXT_BYTES: Final = 1_024
+"""Longest id or key."""
+
+
+@cache
+def _texts_of(shape: type[Struct]) -> dict[str, bool]:
+    """Return the names of a shape's fields that are ids or texts, or lists of them, and whether they may be empty."""
+    kind = inspect.type_info(shape)
+    fields = kind.fields if isinstance(kind, inspect.StructType) else ()
+    marks = ((field.name, _mark_of(field.type)) for field in fields)
+    return {name: mark == TEXT_MARK for name, mark in marks if mark in (ID_MARK, TEXT_MARK)}
+
+
+def _mark_of(kind: inspect.Type) -> dict[str, str] | None:
+    if isinstance(kind, inspect.Metadata):
+        return kind.extra
+    if isinstance(kind, inspect.ListType):
+        return _mark_of(kind.item_type)
+    if isinstance(kind, inspect.UnionType):
+        return next((mark for one in kind.types if (mark := _mark_of(one)) is not None), None)
+    return None
+
+
+def check_text(text: str, field: str, *, may_be_empty: bool = False) -> None:
+    """Raise `Refused` unless `text` may be an id or key."""
+    if "\0" in text:
+        raise invalid(field, text, "holds a NUL character", "Leave it out.")
+    if not text and not may_be_empty:
+        raise invalid(field, text, "is empty", "Give it, or leave the field out where it is optional.")
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        raise invalid(field, text, f"has {size} bytes: {shown(text)}", f"Give at most {MAX_TEXT_BYTES} bytes.")
+
+
+def check_addressable(text: str, field: str) -> None:
+    """Raise `Refused` unless `text` may be the id of what has a URL of its own."""
+    if text in (".", ".."):
+        remedy = "Give it another name: in a URL these mean a folder."
+        raise invalid(field, text, "cannot be addressed by a URL", remedy)
+    if any(ord(one) < 32 or one == "\x7f" for one in text):
+        remedy = "Leave control characters, such as line ends, out."
+        raise invalid(field, text, "holds a control character and cannot be addressed by a URL", remedy)
+
+
+def check_texts(shape: Struct, field: str) -> None:
+    """Check every id and text in a payload or a shape within it; raises `Refused` naming the first that is wrong."""
+    texts = _texts_of(type(shape))
+    for name, told in zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True):
+        value = getattr(shape, name)
+        if isinstance(value, str):
+            if name in texts:
+                check_text(value, f"{field}.{told}", may_be_empty=texts[name])
+        elif isinstance(value, Struct):
+            check_texts(value, f"{field}.{told}")
+        elif isinstance(value, list):
+            _check_list(value, name in texts, f"{field}.{told}")
+
+
+def _check_list(values: list[object], are_texts: bool, field: str) -> None:
+    for index, value in enumerate(values):
+        if isinstance(value, Struct):
+            check_texts(value, f"{field}[{index}]")
+        elif isinstance(value, str) and are_texts:
+            check_text(value, f"{field}[{index}]")

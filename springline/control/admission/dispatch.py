@@ -1,14 +1,15 @@
-"""Attempts on their way to workers (docs/events.md#fold-dispatch)."""
+"""Attempts on their way to workers, and timers (docs/events.md#fold-dispatch, docs/events.md#fold-timers)."""
 
 from __future__ import annotations
 
-from springline.control.admission.cases import Case, Ruling, Write
-from springline.control.admission.refusals import invalid
+from typing import Final
+
+from springline.control.admission.cases import Case, EventRule, Ruling, Write, invalid
 from springline.control.admission.runs import is_cancelled
 from springline.control.admission.tasks import check_attempt, refuse_finished, task_of
-from springline.ledger.events import DispatchEnqueued, DispatchRequested
-from springline.ledger.identifiers import dispatch_id
-from springline.projection.fold.states import BLOCKED, READY, RETRY_WAIT, RUNNING
+from springline.ledger.events import DispatchEnqueued, DispatchRequested, TimerEnqueued, TimerFired, TimerRequested
+from springline.ledger.identifiers import dispatch_id, parse_timer_id
+from springline.projection.schema import BLOCKED, READY, RETRY_WAIT, RUNNING
 from springline.projection.state import State
 
 _LATER = "Dispatch the attempt after it."
@@ -78,3 +79,32 @@ def admit_sent(state: State, case: Case[DispatchEnqueued]) -> Ruling:
         f"no dispatch {data.dispatch_id!r} is under way",
         "Append its dispatch_requested first.",
     )
+
+
+def admit_timer(state: State, case: Case[TimerRequested]) -> Ruling:
+    """Admit a timer, or another instant for it; what its id has said before is recorded, and changes nothing."""
+    return Write(case.data, may_be_refused=True)
+
+
+def admit_timer_news(state: State, case: Case[TimerEnqueued] | Case[TimerFired]) -> Ruling:
+    """Admit news of a timer that is known, or whose id says what it is for: else they would be lost.
+
+    See docs/events.md#w35.
+    """
+    timer_id = case.data.timer_id
+    if state.timer(timer_id) is None and parse_timer_id(timer_id) is None:
+        raise case.conflict(
+            "timer_id",
+            f"there is no timer {timer_id!r}, and its id does not say what it is for",
+            "Append its timer_requested first.",
+        )
+    return Write(case.data)
+
+
+RULES: Final = (
+    EventRule(DispatchRequested, admit_dispatch, check=check_dispatch, missed=missed_dispatch),
+    EventRule(DispatchEnqueued, admit_sent, check=None, missed=None),
+    EventRule(TimerRequested, admit_timer, check=None, missed=None),
+    EventRule(TimerEnqueued, admit_timer_news, check=None, missed=None),
+    EventRule(TimerFired, admit_timer_news, check=None, missed=None),
+)

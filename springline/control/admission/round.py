@@ -1,4 +1,7 @@
-"""A round of requests: each judged on the state after those before it, each taken whole or not at all."""
+"""A round of requests: each judged on the state after those before it, each taken whole or not at all.
+
+A request's events are first judged by themselves (`drafts_of`), at the door and in the round.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
-from springline.control.admission.cases import Case, Completion, Draft, Repeats, Write
-from springline.control.admission.drafts import drafts_of
-from springline.control.admission.keys import repeated
-from springline.control.admission.refusals import conflict, invalid, key_in_use, too_large
-from springline.control.admission.rules import MISSED, RULES, key_of, with_defaults
+from springline.control.admission import automation, dispatch, runs, tasks
+from springline.control.admission.cases import (
+    Case,
+    Completion,
+    Draft,
+    EventRule,
+    Repeats,
+    Write,
+    check_text,
+    check_texts,
+    conflict,
+    given_key,
+    invalid,
+    key_in_use,
+    repeated,
+    too_large,
+    value_at,
+)
 from springline.errors import Refusal, Refused
-from springline.ledger.compose import InvalidPayload, compose_event
-from springline.ledger.envelope import Event, parse_event
-from springline.ledger.event_ids import event_id_ms, nth_event_id
-from springline.ledger.events import Payload
-from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
+from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event, payload_from
+from springline.ledger.events import Payload, by_payload, derived_key
+from springline.ledger.request import (
+    MAX_REQUEST_EVENTS,
+    AppendedEvent,
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    NewEvent,
+)
 from springline.paths import canonical_ledger_event
-from springline.projection.fold.retention import advance_frontier
+from springline.projection.fold.loop import advance_frontier, fold_event
 from springline.projection.schema import IDEMPOTENCY_KEYS
 from springline.projection.state import State
+from springline.ulids import nth_ulid, ulid_time_ms
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """The longest event that is taken, in bytes of canonical JSON."""
 
-_OUTCOMES: Final = {one.value: one for one in EventOutcome} | {"refused": EventOutcome.NOT_APPLIED}
-"""Outcomes as callers are told them, by those of the fold."""
+RULES: Final[dict[type, EventRule[Any]]] = by_payload((*runs.RULES, *tasks.RULES, *dispatch.RULES, *automation.RULES))
+"""What is asked of each type of event."""
 
 _RECORDED_AT: Final = IDEMPOTENCY_KEYS.index("recorded_at")
 _EPOCH: Final = date(1970, 1, 1)
@@ -59,6 +81,40 @@ class RoundVerdict:
 
 OnError = Callable[[AppendRequest, Exception], Refusal]
 """Makes the refusal of the one request that met an error nobody foresaw, or raises the error again."""
+
+
+def drafts_of(request: AppendRequest, now_ms: int) -> list[Draft]:
+    """Return a request's events, checked by themselves; raises `Refused` naming the first field that is wrong."""
+    count = len(request.events)
+    if not 1 <= count <= MAX_REQUEST_EVENTS:
+        raise invalid("events", count, f"are {count}", f"Give 1 to {MAX_REQUEST_EVENTS} events.")
+    return [_draft(event, f"events[{index}]", now_ms) for index, event in enumerate(request.events)]
+
+
+def _draft(event: NewEvent, field: str, now_ms: int) -> Draft:
+    try:
+        data = payload_from(event.data)
+    except InvalidPayload as error:
+        at = f"{field}.data.{error.path}" if error.path else f"{field}.data"
+        raise invalid(at, value_at(event.data, error.path), error.problem, "Correct it, or leave it out.") from None
+    check_texts(data, f"{field}.data")
+    check = RULES[type(data)].check
+    if check is not None:
+        check(data, f"{field}.data", now_ms)
+    for name in ("idempotency_key", "causation_id"):
+        text: str | None = getattr(event, name)
+        if text is not None:
+            _check_free_text(text, f"{field}.{name}")
+    key = event.idempotency_key
+    return Draft(data, None if key is None else given_key(data, key, f"{field}.idempotency_key"), event.causation_id)
+
+
+def _check_free_text(text: str, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise invalid(field, text, "holds half of a surrogate pair, which is no character", "Correct it.") from None
+    check_text(text, field)
 
 
 def judge_round(
@@ -150,19 +206,21 @@ class _Round:
     ) -> tuple[AppendedEvent, list[Completion]]:
         """Judge an event, and fold it unless it repeats another; return what is told of it, and what must follow."""
         state = self._state
-        event_id = nth_event_id(self._first_event_id, len(self._events))
+        event_id = nth_ulid(self._first_event_id, len(self._events))
         if state.prunes:
             advance_frontier(state, event_id)  # As the fold does before this event: what has ended by then is gone.
-        data = with_defaults(draft.data, self._now_ms)
-        key = draft.key if draft.key is not None else key_of(data, event_id)
+        rule = RULES[type(draft.data)]
+        data = draft.data if rule.fill is None else rule.fill(draft.data, self._now_ms)
+        key = draft.key
+        if key is None:
+            key = derived_key(data) if rule.key is None else rule.key(data, event_id)
         first = repeated(state, data, key, key_at)
         if first is not None:
-            missed = MISSED.get(type(data))
-            news = None if missed is None else missed(state, data)
+            news = None if rule.missed is None else rule.missed(state, data)
             if news is not None:
                 raise key_in_use(key_at, key, news)
             return self._told_again(first), []
-        ruling = RULES[type(data)](state, Case(data, key, event_id, self._now_ms, at, key_at, later))
+        ruling = rule.admit(state, Case(data, key, event_id, self._now_ms, at, key_at, later))
         if isinstance(ruling, Repeats):
             return self._told_again(ruling), []
         return self._write(ruling, key, draft.causation_id, event_id, at)
@@ -172,7 +230,7 @@ class _Round:
     ) -> tuple[AppendedEvent, list[Completion]]:
         body = self._compose(ruling.data, key, causation_id, event_id, at)
         event = parse_event(body)
-        outcome = _OUTCOMES[self._state.fold(event).value]
+        outcome = fold_event(self._state, event)
         if outcome is not EventOutcome.APPLIED and not ruling.may_be_refused:
             raise conflict(at, None, f"{event.event_type} changes nothing as things stand", "Read the state again.")
         self._events.append(ComposedEvent(event_id, body, sha256(body).hexdigest(), event, outcome))
@@ -211,7 +269,7 @@ class _Round:
 
     def _day_of(self, event_id: str, key: str) -> date:
         """Return the UTC day of an event's timestamp; it stands in a path only if the id has no time of its own."""
-        row = self._state.row(IDEMPOTENCY_KEYS.name, key) if event_id_ms(event_id) is None else None
+        row = self._state.row(IDEMPOTENCY_KEYS.name, key) if ulid_time_ms(event_id) is None else None
         recorded_at = self._now_ms if row is None else int(row[_RECORDED_AT] or 0)
         return _EPOCH + timedelta(milliseconds=recorded_at)
 
@@ -227,4 +285,4 @@ class _Round:
             return
         state.rollback()
         for one in self._events:
-            state.fold(one.event)
+            fold_event(state, one.event)

@@ -5,11 +5,11 @@ See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
-from springline.control.admission.cases import Case, Completion, Ruling, Write
-from springline.control.admission.keys import repair_key
-from springline.control.admission.refusals import invalid
+from springline.control.admission.cases import Case, Completion, EventRule, Ruling, Write, invalid, repair_key
 from springline.control.admission.runs import is_cancelled
 from springline.ledger.events import (
     DispatchRequested,
@@ -20,8 +20,8 @@ from springline.ledger.events import (
     TaskStarted,
 )
 from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
-from springline.projection.fold.states import BLOCKED, FINISHED_TASK, RETRY_WAIT, RUNNING, SUCCEEDED
 from springline.projection.rows import TaskRow
+from springline.projection.schema import BLOCKED, FINISHED_TASK, RETRY_WAIT, RUNNING, SUCCEEDED
 from springline.projection.state import State
 
 MAX_AHEAD_MS = 300_000
@@ -179,3 +179,12 @@ def _refuse_other_attempt(case: Case[AttemptEvent], task: TaskRow) -> None:
         raise case.conflict("attempt", f"task {task.task_key!r} is {task.state}, and {now}", remedy)
     if data.attempt_id != task.attempt_id:
         raise case.conflict("attempt_id", f"attempt {task.attempt} has the id {task.attempt_id!r}", _OVER)
+
+
+RULES: Final = (
+    EventRule(TaskStarted, admit_start, check=check_attempt, missed=missed_start),
+    EventRule(TaskHeartbeat, admit_heartbeat, check=check_heartbeat, missed=None, fill=with_heartbeat_time),
+    EventRule(TaskFinished, admit_finish, check=check_attempt, missed=missed_finish),
+    EventRule(TaskCompletionRecorded, admit_finish, check=check_attempt, missed=missed_finish),
+    EventRule(TaskOutputVisibilityChanged, admit_visibility, check=check_attempt, missed=missed_visibility),
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,7 @@ from springline.local.demo.data import batches_of, flights
 from springline.local.demo.proof import Proof, prove
 from springline.local.demo.show_ledger import milliseconds, show_ledger
 from springline.local.demo.writer import TABLE
-from springline.local.processes import Child
+from springline.local.processes import Child, module_command
 from springline.local.run import ToolFailed
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
@@ -113,7 +112,7 @@ def _write(stack: EmbeddedStack, chaos: Chaos, rows: int, writers: int, per_comm
     processes: list[Child] = []
     for number, file in enumerate(files):
         arguments = [str(number), str(writers), str(rows), str(per_commit), str(file)]
-        command = [sys.executable, "-m", "springline.local.demo.writer", *arguments]
+        command = module_command("springline.local.demo.writer", *arguments)
         process = Child(file.stem, command, env=environment, cwd=stack.folder, log=stack.log(file.stem))
         process.start()
         processes.append(process)

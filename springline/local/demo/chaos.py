@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from springline.commit.inspect import TableView, table_view
-from springline.commit.table import Table
+from springline.commit.table import CommitTable
 from springline.local.stack import EmbeddedStack
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
@@ -88,6 +88,6 @@ class Chaos(threading.Thread):
     async def _look(self) -> TableView:
         store = open_store(self._stack.store_url)
         try:
-            return await table_view(Table(ScopedStore(store, self._stack.scope), self._table_id, self._root))
+            return await table_view(CommitTable(ScopedStore(store, self._stack.scope), self._table_id, self._root))
         finally:
             await store.aclose()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from springline import paths
 from springline.client import Springline
 from springline.ledger.request import AppendOutcome
 from springline.local.demo.pipeline import History, Request, preparation
+from springline.local.processes import module_command
 from springline.local.run import ToolFailed
 from springline.local.stack import EmbeddedStack
 from springline.published.reader import read_published_head
@@ -169,7 +169,7 @@ def _where(stack: EmbeddedStack) -> tuple[str, ...]:
 
 def _cli(stack: EmbeddedStack, *arguments: str) -> str:
     ended = subprocess.run(
-        [sys.executable, "-m", "entrypoints.cli", *arguments],
+        module_command("springline.cli", *arguments),
         env=stack.child_environment(),
         cwd=stack.folder,
         capture_output=True,

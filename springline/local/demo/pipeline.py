@@ -21,11 +21,24 @@ from springline.ledger.identifiers import (
     dispatch_id,
     dispatch_task_id,
     plan_id_of_run,
+    retry_timer_id,
     run_id_of_key,
     schedule_run_key,
     tick_id,
 )
-from springline.ledger.timer_ids import retry_timer_id
+from springline.ledger.nested import (
+    BackfillRef,
+    CompletionVisibility,
+    CronTrigger,
+    ManualTrigger,
+    RangeSelector,
+    ScheduleRef,
+    TaskDefinition,
+    TaskError,
+    TaskOutput,
+    TickTriggered,
+    Trigger,
+)
 from springline.ledger.timestamps import format_ms
 from springline.paths import Scope
 
@@ -85,7 +98,7 @@ class History:
                 definition_version="v1",
                 scheduled_for=format_ms(at_ms),
                 asset_selection=list(TASKS),
-                status=e.TickTriggered(),
+                status=TickTriggered(),
                 run_key=run_key,
                 request_fingerprint=fingerprint,
             ),
@@ -93,17 +106,17 @@ class History:
                 run_key=run_key,
                 request_fingerprint=fingerprint,
                 asset_selection=list(TASKS),
-                trigger_source_ref=e.ScheduleRef(SCHEDULE, tick),
+                trigger_source_ref=ScheduleRef(SCHEDULE, tick),
             ),
         )
         run_id = self._run_id(run_key)
-        yield self._begun(run_id, run_key, e.CronTrigger(SCHEDULE), {"kind": "nightly"})
+        yield self._begun(run_id, run_key, CronTrigger(SCHEDULE), {"kind": "nightly"})
         yield from self._tasks(run_id, format_ms(at_ms)[:10], random.Random(f"{self._seed}/{number}"), at_ms)
 
     def cancelled_run(self) -> Iterator[Request]:
         """Yield a run that a user starts by hand and cancels while its first task runs."""
         run_id = f"run_by_hand_{self._seed}"
-        yield self._begun(run_id, None, e.ManualTrigger("ada@example.com"), {"kind": "by hand"})
+        yield self._begun(run_id, None, ManualTrigger("ada@example.com"), {"kind": "by hand"})
         yield _dispatched(run_id, "raw.flights", 1)
         yield _request(e.RunCancelRequested(run_id, "ada@example.com", "the wrong branch"))
         yield _request(e.TaskFinished(**_attempt(run_id, "raw.flights", 1), outcome="cancelled"))
@@ -116,7 +129,7 @@ class History:
                 backfill_id=BACKFILL,
                 client_request_id=BACKFILL,
                 asset_selection=["mart.delays"],
-                partition_selector=e.RangeSelector(days[0], days[-1]),
+                partition_selector=RangeSelector(days[0], days[-1]),
                 total_partitions=len(days),
                 chunk_size=10,
                 max_concurrent_runs=1,
@@ -129,20 +142,20 @@ class History:
             yield _request(
                 e.BackfillChunkPlanned(BACKFILL, chunk, index, keys, run_key, fingerprint),
                 e.RunRequested(
-                    run_key, fingerprint, ["mart.delays"], e.BackfillRef(BACKFILL, chunk), partition_selection=keys
+                    run_key, fingerprint, ["mart.delays"], BackfillRef(BACKFILL, chunk), partition_selection=keys
                 ),
             )
             run_id = self._run_id(run_key)
-            yield self._begun(run_id, run_key, e.ManualTrigger("ada@example.com"), {"kind": "backfill"})
+            yield self._begun(run_id, run_key, ManualTrigger("ada@example.com"), {"kind": "backfill"})
             yield from self._tasks(run_id, keys[0], random.Random(f"{self._seed}/chunk/{index}"), FIRST_NIGHT_MS)
         yield _request(e.BackfillStateChanged(BACKFILL, "RUNNING", "SUCCEEDED", 2))
 
     def _run_id(self, run_key: str) -> str:
         return run_id_of_key(self._scope.tenant, self._scope.workspace, run_key, b"")
 
-    def _begun(self, run_id: str, run_key: str | None, trigger: e.Trigger, labels: dict[str, str]) -> Request:
+    def _begun(self, run_id: str, run_key: str | None, trigger: Trigger, labels: dict[str, str]) -> Request:
         plan_id = plan_id_of_run(run_id)
-        tasks = [e.TaskDefinition(key, needs, asset_key=key) for key, needs in TASKS.items()]
+        tasks = [TaskDefinition(key, needs, asset_key=key) for key, needs in TASKS.items()]
         return _request(
             e.RunTriggered(run_id, plan_id, trigger, ["report.daily"], run_key=run_key, labels=labels),
             e.PlanCreated(run_id, plan_id, tasks),
@@ -175,7 +188,7 @@ def _dispatched(run_id: str, key: str, attempt: int) -> Request:
 def _failed(run_id: str, key: str, attempt: int, at_ms: int) -> Request:
     """Return the failure of an attempt, and the timer that lets it be repeated."""
     timer = retry_timer_id(run_id, key, attempt, (at_ms + RETRY_MS) // 1000)
-    error = e.TaskError("INFRASTRUCTURE", "the machine went away")
+    error = TaskError("INFRASTRUCTURE", "the machine went away")
     return _request(
         e.TaskFinished(**_attempt(run_id, key, attempt), outcome="failed", error_message=error.message, error=error),
         e.TimerRequested(timer, "retry", format_ms(at_ms + RETRY_MS), run_id, key, attempt),
@@ -184,7 +197,7 @@ def _failed(run_id: str, key: str, attempt: int, at_ms: int) -> Request:
 
 
 def _succeeded(run_id: str, key: str, attempt: int, partition: str, *, rows: int) -> Request:
-    output = e.TaskOutput(row_count=rows, byte_size=rows * 80, delta_table=key, delta_partition=partition)
+    output = TaskOutput(row_count=rows, byte_size=rows * 80, delta_table=key, delta_partition=partition)
     return _request(
         e.TaskCompletionRecorded(
             **_attempt(run_id, key, attempt),
@@ -192,7 +205,7 @@ def _succeeded(run_id: str, key: str, attempt: int, partition: str, *, rows: int
             output=output,
             asset_key=key,
             partition_key=partition,
-            output_visibility=e.CompletionVisibility("visible"),
+            output_visibility=CompletionVisibility("visible"),
         )
     )
 

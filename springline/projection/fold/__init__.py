@@ -2,7 +2,25 @@
 
 Event ids are distinct and ascend (docs/protocol.md#state-of-a-set), so an event's id is greater than every stamp in the
 state. Where the fold has a rule for an event that is older than a row, there is nothing to decide here.
-
-Handlers take the state, the event's id, its time in epoch milliseconds and its payload. They return whether the event
-was *applied*: only then it uses up its idempotency key.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from springline.ledger.events import P
+from springline.projection.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Handler(Generic[P]):
+    """What an event type's events do to a state.
+
+    `fold` takes the state, the event's id, its time in epoch milliseconds and its payload. It returns whether the event
+    was *applied*: only then it uses up its idempotency key.
+    """
+
+    payload: type[P]
+    fold: Callable[[State, str, int, P], bool]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
-from springline.ledger.events import DEFAULT_QUEUE, DispatchEnqueued, DispatchRequested
-from springline.projection.fold.states import (
+from springline.ledger.events import DispatchEnqueued, DispatchRequested
+from springline.ledger.nested import DEFAULT_QUEUE
+from springline.projection.fold import Handler
+from springline.projection.rows import DispatchRow, TaskRow
+from springline.projection.schema import (
     CREATED,
     DISPATCHED,
     FINISHED_TASK,
@@ -16,11 +19,7 @@ from springline.projection.fold.states import (
     RETRY_WAIT,
     RUNNING,
 )
-from springline.projection.rows import DispatchRow
-
-if TYPE_CHECKING:
-    from springline.projection.rows import TaskRow
-    from springline.projection.state import State
+from springline.projection.state import State
 
 _SENT: Final = FINISHED_TASK | {RUNNING, RETRY_WAIT}
 _TO_BE_SENT: Final = frozenset({READY, RETRY_WAIT, DISPATCHED})
@@ -133,3 +132,9 @@ def _drop(state: State, run_id: str, task_key: str, attempt: int) -> None:
     dispatch_id = f"dispatch:{run_id}:{task_key}:{attempt}"
     if dispatch_id in state.outbox.rows:
         state.outbox.remove(dispatch_id)
+
+
+HANDLERS: Final = (
+    Handler(DispatchRequested, dispatch_requested),
+    Handler(DispatchEnqueued, dispatch_enqueued),
+)

@@ -1,86 +1,37 @@
-"""The loop: each event once, in the order of ids (docs/events.md#fold-loop)."""
+"""The loop: each event once, in the order of ids, and before it what ends by age.
+
+See docs/events.md#fold-loop, docs/events.md#fold-retention.
+"""
 
 from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Any, Final
 
-from springline.ledger import events as e
+from springline.ledger.envelope import Event
+from springline.ledger.events import EVENT_TYPES, Owner, by_payload
+from springline.ledger.request import EventOutcome
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
-from springline.projection.fold import (
-    backfills,
-    dispatch,
-    run_requests,
-    runs,
-    schedules,
-    sensors,
-    tasks,
-    timers,
-)
-from springline.projection.fold.retention import advance_frontier
+from springline.projection.fold import Handler, automation, dispatch, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
+from springline.projection.schema import Key
+from springline.projection.state import State
+from springline.projection.tables import GroupedTable, RowTable
+from springline.ulids import ulid_time_ms
 
-if TYPE_CHECKING:
-    from springline.ledger.envelope import Event
-    from springline.projection.state import State
+_APPLIED, _DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
+_NOT_APPLIED, _UNKNOWN = EventOutcome.NOT_APPLIED, EventOutcome.UNKNOWN
 
-Handler = Callable[["State", str, int, Any], bool]
-
-
-class EventOutcome(Enum):
-    """What became of an event."""
-
-    APPLIED = "applied"
-    REFUSED = "refused"
-    """The state did not admit it; its idempotency key is free."""
-    DUPLICATE = "duplicate"
-    """Its idempotency key was used before."""
-    UNKNOWN = "unknown"
-    """Its type is not known here."""
-
-
-_APPLIED, _REFUSED, _DUPLICATE, _UNKNOWN = EventOutcome
-
-_HANDLERS: Final[dict[type, Handler]] = {
-    e.RunTriggered: runs.run_triggered,
-    e.PlanCreated: runs.plan_created,
-    e.RunCancelRequested: runs.run_cancel_requested,
-    e.TaskStarted: tasks.task_started,
-    e.TaskHeartbeat: tasks.task_heartbeat,
-    e.TaskFinished: tasks.task_finished,
-    e.TaskCompletionRecorded: tasks.task_completion_recorded,
-    e.TaskOutputVisibilityChanged: tasks.task_output_visibility_changed,
-    e.DispatchRequested: dispatch.dispatch_requested,
-    e.DispatchEnqueued: dispatch.dispatch_enqueued,
-    e.TimerRequested: timers.timer_requested,
-    e.TimerEnqueued: timers.timer_enqueued,
-    e.TimerFired: timers.timer_fired,
-    e.ScheduleDefinitionUpserted: schedules.schedule_definition_upserted,
-    e.ScheduleTicked: schedules.schedule_ticked,
-    e.SensorEvaluated: sensors.sensor_evaluated,
-    e.RunRequested: run_requests.run_requested,
-    e.BackfillCreated: backfills.backfill_created,
-    e.BackfillChunkPlanned: backfills.backfill_chunk_planned,
-    e.BackfillStateChanged: backfills.backfill_state_changed,
-}
-_OF_A_RUN: Final = frozenset(
-    {
-        e.RunTriggered,
-        e.PlanCreated,
-        e.RunCancelRequested,
-        e.TaskStarted,
-        e.TaskHeartbeat,
-        e.TaskFinished,
-        e.TaskCompletionRecorded,
-        e.TaskOutputVisibilityChanged,
-        e.DispatchRequested,
-    }
+HANDLERS: Final[dict[type, Handler[Any]]] = by_payload(
+    (*runs.HANDLERS, *tasks.HANDLERS, *dispatch.HANDLERS, *timers.HANDLERS, *automation.HANDLERS)
 )
-"""Payloads of the events that refresh the catalog rows of their run."""
+"""What each type of event does."""
+
+_FOLDS: Final = {kind: row.fold for kind, row in HANDLERS.items()}
+_OF_A_RUN: Final = frozenset(kind for kind, row in EVENT_TYPES.items() if row.owner is Owner.RUN)
 
 
 class EventOutOfPlace(ValueError):
@@ -88,7 +39,11 @@ class EventOutOfPlace(ValueError):
 
 
 def fold_event(state: State, event: Event) -> EventOutcome:
-    """Fold one event into a state; see `State.fold`."""
+    """Fold one event into a state and say what became of it.
+
+    Raises `EventOutOfPlace` for an event of another tenant or workspace, or whose id is not above the state's
+    `last_event_id`; the state is as before then.
+    """
     event_id = event.event_id
     if event_id <= state.last_event_id:
         raise EventOutOfPlace(f"event {event_id!r} is not above {state.last_event_id!r}: fold again from below it")
@@ -102,12 +57,12 @@ def fold_event(state: State, event: Event) -> EventOutcome:
         return _DUPLICATE
     data: Any = event.data
     kind = type(data)
-    handler = _HANDLERS.get(kind)
+    handler = _FOLDS.get(kind)
     if handler is None:
         return _UNKNOWN
     at_ms = event.timestamp_ns // NS_PER_MS
     if not handler(state, event_id, at_ms, data):
-        return _REFUSED
+        return _NOT_APPLIED
     if kind in _OF_A_RUN:
         family = state.families.of.get(data.run_id)
         if family is not None:
@@ -120,8 +75,13 @@ def fold_event(state: State, event: Event) -> EventOutcome:
 
 
 def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
-    """Fold many events into a state; see `State.fold_all`."""
-    # Members of an enum hash slowly: what nearly all events come to is not looked up for each of them.
+    """Fold many events into a state, and count what became of them: the way in for whoever has more than one.
+
+    Raises as `fold_event`: those before the bad one are folded. Garbage collection rests meanwhile, also for what
+    `events` does: nothing here leaves cycles behind, and looking for them among millions of objects takes longer than
+    folding.
+    """
+    # What nearly all events come to is not looked up for each of them.
     applied, others = 0, []
     collecting = gc.isenabled()
     gc.disable()
@@ -141,5 +101,40 @@ def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
     return outcomes
 
 
-_TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in _HANDLERS}
+_TYPE_NAMES: Final = {kind.__name__: kind.__name__ for kind in EVENT_TYPES}
 """Names of event types, by themselves: one string for all rows instead of one for each."""
+
+MS_PER_DAY: Final = 86_400_000
+KEPT_DAYS: Final = 30
+"""How long evaluations and idempotency keys are kept."""
+
+
+def advance_frontier(state: State, event_id: str) -> None:
+    """Move the frontier to the time in an event's id, if it has one that is later, and delete what is too old."""
+    now_ms = ulid_time_ms(event_id)
+    if now_ms is None or (state.frontier_ms is not None and now_ms <= state.frontier_ms):
+        return
+    state.frontier_ms = now_ms
+    for table in state.aging:
+        table.remove_before(now_ms - KEPT_DAYS * MS_PER_DAY)
+    if state.expiry is not None and state.config.retention_days is not None:
+        limit_ms = now_ms - state.config.retention_days * MS_PER_DAY
+        for run_id in state.expiry.take_expired(state.families, limit_ms):
+            _expire(state, run_id)
+
+
+def _expire(state: State, run_id: str) -> None:
+    """Delete a run with all that names it, and its run keys with their conflicts."""
+    state.families.remove(run_id)
+    run_keys = _group(state.run_keys, run_id)
+    for run_key in run_keys:
+        for conflict in _group(state.conflicts, str(run_key)):
+            state.conflicts.remove(conflict)
+        state.run_keys.remove(run_key)
+    for table in (state.timers, state.outbox):
+        for key in _group(table, run_id):
+            table.remove(key)
+
+
+def _group(table: RowTable[Any], group: str) -> tuple[Key, ...]:
+    return table.in_group(group) if isinstance(table, GroupedTable) else ()

@@ -6,14 +6,18 @@ docs/events.md#fold-cancellation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered, TaskDefinition
-from springline.projection.expiry import FINISHED_RUN
-from springline.projection.fold.states import (
+from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
+from springline.ledger.nested import TaskDefinition
+from springline.projection.families import Family
+from springline.projection.fold import Handler
+from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow, json_or_none
+from springline.projection.schema import (
     BLOCKED,
     CANCELLED,
     FAILED,
+    FINISHED_RUN,
     FINISHED_TASK,
     READY,
     RUNNING,
@@ -21,12 +25,7 @@ from springline.projection.fold.states import (
     SUCCEEDED,
     TRIGGERED,
 )
-from springline.projection.fold.values import json_or_none
-from springline.projection.rows import NOTHING_PENDING, EdgeRow, RunRow, TaskRow
-
-if TYPE_CHECKING:
-    from springline.projection.families import Family
-    from springline.projection.state import State
+from springline.projection.state import State
 
 
 def run_triggered(state: State, event_id: str, at_ms: int, data: RunTriggered) -> bool:
@@ -199,3 +198,10 @@ def _outcome(run: RunRow) -> str:
     if run.tasks_cancelled > 0:
         return CANCELLED
     return FAILED if run.tasks_failed > 0 else SUCCEEDED
+
+
+HANDLERS: Final = (
+    Handler(RunTriggered, run_triggered),
+    Handler(PlanCreated, plan_created),
+    Handler(RunCancelRequested, run_cancel_requested),
+)

@@ -1,35 +1,42 @@
-"""Tasks: started, alive, finished, and their outputs visible (docs/events.md#fold-tasks)."""
+"""Tasks: started, alive, finished, and what that means for those that wait for them, and for partitions.
+
+See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#fold-partitions.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import Final
 
-from springline.ledger.event_ids import event_id_ms
+from msgspec.structs import replace
+
 from springline.ledger.events import (
     TaskCompletionRecorded,
+    TaskEnd,
     TaskFinished,
     TaskHeartbeat,
     TaskOutputVisibilityChanged,
     TaskStarted,
 )
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
-from springline.projection.fold.dependencies import propagate, satisfy
-from springline.projection.fold.partitions import record_attempt
+from springline.projection.families import Family
+from springline.projection.fold import Handler
 from springline.projection.fold.runs import count_task
-from springline.projection.fold.states import (
+from springline.projection.rows import EdgeRow, PartitionRow, TaskRow, lineage_ref, ms_or_none
+from springline.projection.schema import (
+    BLOCKED,
     CANCELLED,
     FAILED,
     FINISHED_TASK,
+    READY,
     RETRY_WAIT,
     RUNNING,
     SKIPPED,
     SUCCEEDED,
+    SUCCESS,
 )
-from springline.projection.fold.values import lineage_ref, ms_or_none
-
-if TYPE_CHECKING:
-    from springline.projection.rows import TaskRow
-    from springline.projection.state import State
+from springline.projection.state import State
+from springline.ulids import ulid_time_ms
 
 _OUTCOMES: Final = {"succeeded": SUCCEEDED, "skipped": SKIPPED, "cancelled": CANCELLED}
 _VISIBILITIES: Final = {"pending": "PENDING", "visible": "VISIBLE", "failed": "FAILED"}
@@ -86,7 +93,7 @@ def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat)
     return True
 
 
-def task_finished(state: State, event_id: str, at_ms: int, data: TaskFinished | TaskCompletionRecorded) -> bool:
+def task_finished(state: State, event_id: str, at_ms: int, data: TaskEnd) -> bool:
     """End the current attempt, and the task unless it may be tried again (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
@@ -168,14 +175,14 @@ def task_output_visibility_changed(state: State, event_id: str, at_ms: int, data
     return True
 
 
-def _result(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> str:
+def _result(task: TaskRow, data: TaskEnd) -> str:
     if data.outcome != "failed":
         return _OUTCOMES[data.outcome]
     retryable = data.error is None or data.error.is_retryable
     return RETRY_WAIT if retryable and task.attempt < task.max_attempts else FAILED
 
 
-def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -> None:
+def _record_output(task: TaskRow, data: TaskEnd) -> None:
     output = data.output
     materialization, partition = data.materialization_id, data.partition_key
     table = version = None
@@ -194,7 +201,7 @@ def _record_output(task: TaskRow, data: TaskFinished | TaskCompletionRecorded) -
 
 def _retry_at(task: TaskRow, event_id: str, at_ms: int) -> int:
     """Return when the next attempt may begin, counted from the time in the event's id (docs/events.md#fold-retries)."""
-    from_ms = event_id_ms(event_id)
+    from_ms = ulid_time_ms(event_id)
     doublings = min(max(task.attempt - 1, 0), _MOST_DOUBLINGS)
     return (at_ms if from_ms is None else from_ms) + min(_FIRST_BACKOFF_MS << doublings, _LONGEST_BACKOFF_MS)
 
@@ -206,3 +213,123 @@ def _set_visibility(task: TaskRow, visibility: str, published_at: str | None, er
         task.published_at = at_ms if published_at is None else ms_or_none(published_at)
     elif visibility == "failed":
         task.publish_error = error
+
+
+def satisfy(state: State, family: Family, run_id: str, upstream: str, attempt: int, event_id: str, at_ms: int) -> None:
+    """Satisfy the edges of a task that succeeded; what waited for nothing else becomes ready."""
+    edges = family.edges.get(upstream)
+    if edges is None:
+        return
+    families = state.families
+    for downstream, edge in list(edges.items()):
+        families.put_edge(family, EdgeRow(run_id, upstream, downstream, True, SUCCESS, at_ms, attempt, event_id))
+        task = family.tasks.get(downstream)
+        if edge.satisfied or task is None:
+            continue
+        families.keep_task(task)
+        task.deps_satisfied_count += 1
+        if task.deps_satisfied_count == task.deps_total and task.state == BLOCKED:
+            task.state = READY
+            task.ready_at = at_ms
+            task.row_version = event_id
+
+
+def propagate(
+    state: State, family: Family, run_id: str, task_key: str, resolution: str, event_id: str, at_ms: int
+) -> None:
+    """Resolve the edges of a task that failed, was skipped or cancelled, and end what waited for it, in turn."""
+    families = state.families
+    ended = deque([(task_key, resolution)])
+    while ended:
+        upstream, current = ended.popleft()
+        for downstream in list(family.edges.get(upstream, ())):
+            families.put_edge(family, EdgeRow(run_id, upstream, downstream, False, current, at_ms, None, event_id))
+            task = family.tasks.get(downstream)
+            if task is None or task.state in FINISHED_TASK:
+                continue
+            families.keep_task(task)
+            task.state = CANCELLED if current == CANCELLED else SKIPPED
+            task.row_version = event_id
+            if family.run is not None:
+                count_task(state, family.run, task.state, event_id, at_ms)
+            ended.append((downstream, task.state))
+
+
+_ENDS: Final = {
+    "succeeded": "SUCCEEDED",
+    "failed": "FAILED",
+    "skipped": "SKIPPED",
+    "cancelled": "CANCELLED",
+}
+
+
+def record_attempt(
+    state: State,
+    task: TaskRow,
+    data: TaskEnd,
+    partition: str,
+    event_id: str,
+    at_ms: int,
+) -> None:
+    """Record an attempt that ended for the event's asset and partition, and what it materialized.
+
+    `task` is the attempt's, as it is after its end.
+    """
+    asset = data.asset_key or ""
+    key = (asset, partition)
+    row = state.partitions.rows.get(key)
+    if row is None:
+        row = _placeholder(state, asset, partition)
+    row = replace(
+        row,
+        last_attempt_run_id=task.run_id,
+        last_attempt_at=at_ms,
+        last_attempt_outcome=_ENDS[data.outcome],
+        row_version=event_id,
+    )
+    if task.state == SUCCEEDED:
+        row = replace(
+            row,
+            last_materialization_run_id=task.run_id,
+            last_materialization_at=at_ms,
+            last_materialization_code_version=data.code_version,
+            stale_since=None,
+            stale_reason_code=None,
+            delta_table=task.delta_table,
+            delta_version=task.delta_version,
+            delta_partition=task.delta_partition,
+            execution_lineage_ref=task.execution_lineage_ref,
+        )
+    state.partitions.put(key, row)
+
+
+def _placeholder(state: State, asset: str, partition: str) -> PartitionRow:
+    return PartitionRow(
+        tenant_id=state.config.tenant,
+        workspace_id=state.config.workspace,
+        asset_key=asset,
+        partition_key=partition,
+        last_materialization_run_id=None,
+        last_materialization_at=None,
+        last_materialization_code_version=None,
+        last_attempt_run_id=None,
+        last_attempt_at=None,
+        last_attempt_outcome=None,
+        stale_since=None,
+        stale_reason_code=None,
+        partition_values=None,
+        delta_table=None,
+        delta_version=None,
+        delta_partition=None,
+        execution_lineage_ref=None,
+        row_version="",
+    )
+
+
+HANDLERS: Final = (
+    Handler(TaskStarted, task_started),
+    Handler(TaskHeartbeat, task_heartbeat),
+    Handler(TaskFinished, task_finished),
+    Handler(TaskCompletionRecorded, task_completion_recorded),
+    Handler(TaskOutputVisibilityChanged, task_output_visibility_changed),
+)

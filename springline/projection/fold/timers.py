@@ -4,19 +4,18 @@ rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from springline.ledger.events import TimerEnqueued, TimerFired, TimerRequested
-from springline.ledger.timer_ids import parse_timer_id
+from springline.ledger.identifiers import parse_timer_id
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.catalog import add_pending
-from springline.projection.fold.states import FIRED, RETRY_WAIT, SCHEDULED
+from springline.projection.fold import Handler
 from springline.projection.rows import TimerRow
-
-if TYPE_CHECKING:
-    from springline.projection.state import State
+from springline.projection.schema import FIRED, RETRY_WAIT, SCHEDULED
+from springline.projection.state import State
 
 _TYPES: Final = {"retry": "RETRY", "heartbeat_check": "HEARTBEAT_CHECK", "cron": "CRON", "sla_check": "SLA_CHECK"}
 
@@ -118,3 +117,10 @@ def _guessed(data: TimerEnqueued | TimerFired, event_id: str) -> TimerRow | None
         row_version=event_id,
         fire_at_below_ms=None,
     )
+
+
+HANDLERS: Final = (
+    Handler(TimerRequested, timer_requested),
+    Handler(TimerEnqueued, timer_enqueued),
+    Handler(TimerFired, timer_fired),
+)

@@ -1,0 +1,122 @@
+"""What a process remembers for a while: values bounded by what they weigh, and answers that may be a moment old."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[V]):
+    """The most recently used values by name, bounded in number and in total weight."""
+
+    def __init__(self, entries: int, weight: int) -> None:
+        self._entries = entries
+        self._weight_limit = weight
+        self._weight = 0
+        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
+
+    def get(self, name: str) -> V | None:
+        """Return the value under `name`, or None."""
+        held = self._values.get(name)
+        if held is None:
+            return None
+        self._values.move_to_end(name)
+        return held[0]
+
+    def put(self, name: str, value: V, weight: int = 1) -> None:
+        """Remember `value`, dropping what was used least recently."""
+        self.drop(name)
+        self._values[name] = (value, weight)
+        self._weight += weight
+        while len(self._values) > self._entries or self._weight > self._weight_limit:
+            _, (_, dropped) = self._values.popitem(last=False)
+            self._weight -= dropped
+
+    @property
+    def weight(self) -> int:
+        """What is held weighs so much."""
+        return self._weight
+
+    def drop(self, name: str) -> None:
+        """Forget `name`."""
+        held = self._values.pop(name, None)
+        if held is not None:
+            self._weight -= held[1]
+
+
+class Shelf(Generic[V]):
+    """One owner's part of a `Recent` that many share: what they put there under one name never meets."""
+
+    def __init__(self, shared: Recent[V], owner: str) -> None:
+        self._shared = shared
+        self._owner = owner
+
+    def get(self, name: str) -> V | None:
+        """Return the value under `name`, or None."""
+        return self._shared.get(f"{self._owner}\n{name}")
+
+    def put(self, name: str, value: V, weight: int = 1) -> None:
+        """Remember `value`; what any owner used least recently may be dropped for it."""
+        self._shared.put(f"{self._owner}\n{name}", value, weight)
+
+    def drop(self, name: str) -> None:
+        """Forget `name`."""
+        self._shared.drop(f"{self._owner}\n{name}")
+
+
+@dataclass(slots=True)
+class _Asked(Generic[V]):
+    answer: asyncio.Task[V]
+    old_at: float = float("inf")
+    """When the answer is too old, by the loop's clock in seconds; never while it is still awaited."""
+
+
+class Brief(Generic[K, V]):
+    """Remembers what `ask` answers for `seconds`, and asks once however many want to know.
+
+    Nothing outlives its time, so memory is bounded by what can be asked within `seconds`. A failure is told to all
+    who waited for it and is not remembered. For one event loop.
+    """
+
+    def __init__(self, ask: Callable[[K], Awaitable[V]], seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._asked: dict[K, _Asked[V]] = {}
+
+    async def get(self, key: K) -> V:
+        """Return an answer that is at most `seconds` old. Raises what `ask` raises."""
+        loop = asyncio.get_running_loop()
+        asked = self._asked.get(key)
+        if asked is None or asked.old_at <= loop.time():
+            asked = self._asked[key] = _Asked(loop.create_task(_asking(self._ask(key))))
+            asked.answer.add_done_callback(partial(self._answered, key, asked))
+        # Whoever gives up waiting leaves the question to the others.
+        return await asyncio.shield(asked.answer)
+
+    @property
+    def held(self) -> int:
+        """How many answers are remembered or awaited."""
+        return len(self._asked)
+
+    def _answered(self, key: K, asked: _Asked[V], _task: asyncio.Task[V]) -> None:
+        if asked.answer.cancelled() or asked.answer.exception() is not None:
+            self._forget(key, asked)
+            return
+        loop = asyncio.get_running_loop()
+        asked.old_at = loop.time() + self._seconds
+        loop.call_later(self._seconds, self._forget, key, asked)
+
+    def _forget(self, key: K, asked: _Asked[V]) -> None:
+        if self._asked.get(key) is asked:
+            del self._asked[key]
+
+
+async def _asking(answer: Awaitable[V]) -> V:
+    return await answer

@@ -1,0 +1,381 @@
+"""Schedules, sensors, backfills, and the runs that they ask for (docs/events.md#fold-automation)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from springline.control.admission.cases import (
+    Case,
+    Completion,
+    EventRule,
+    Repeats,
+    Ruling,
+    Write,
+    check_addressable,
+    invalid,
+    repeated,
+)
+from springline.control.admission.runs import BACKFILL_RUN_KEYS
+from springline.ledger.events import (
+    BackfillChunkPlanned,
+    BackfillCreated,
+    BackfillStateChanged,
+    RunRequested,
+    ScheduleDefinitionUpserted,
+    ScheduleTicked,
+    SensorEvaluated,
+    derived_key,
+)
+from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key, run_id_of_key
+from springline.ledger.nested import (
+    BackfillRef,
+    EvalSkippedStaleCursor,
+    RunRequest,
+    ScheduleRef,
+    SensorRef,
+    TickTriggered,
+)
+from springline.projection.fold.automation import STALE_STATUS
+from springline.projection.rows import BackfillRow, ScheduleRow, json_or_none
+from springline.projection.state import State
+
+
+def definition_key(data: ScheduleDefinitionUpserted, event_id: str) -> str:
+    """Return the key of a change of a schedule: one per change, so that a schedule can be enabled again.
+
+    See docs/events.md#w19.
+    """
+    return f"sched_def_api:{data.schedule_id}:{event_id}"
+
+
+def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ruling:
+    """Admit a definition that says something new."""
+    data = case.data
+    row = state.schedule(data.schedule_id)
+    if row is None or not _says(row, data):
+        return Write(data)
+    keys = (definition_key(data, row.row_version), derived_key(data))
+    known = next((key for key in keys if _event_of(state, key) == row.row_version), keys[1])
+    return Repeats(row.row_version, type(data).__name__, known)
+
+
+def check_definition(data: ScheduleDefinitionUpserted, field: str, now_ms: int) -> None:
+    """Refuse a schedule that no URL could name."""
+    check_addressable(data.schedule_id, f"{field}.schedule_id")
+
+
+def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:
+    """Refuse a tick that triggers a run and does not say which: nobody could ever tell."""
+    if not isinstance(data.status, TickTriggered):
+        return
+    for name in ("run_key", "request_fingerprint"):
+        if getattr(data, name) is None:
+            raise invalid(f"{field}.{name}", None, "is missing in a tick that triggers a run", "Give it.")
+    check_run_key(data.run_key or "", f"{field}.run_key")
+
+
+def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
+    """Admit what was decided for an instant, once; the run that it triggers is asked for behind it.
+
+    A tick whose request never came would say for ever that a run was triggered which nobody begins.
+    """
+    data = case.data
+    if state.tick(data.tick_id) is not None:
+        raise case.conflict(
+            "tick_id", f"tick {data.tick_id!r} was decided on before", "Give each instant one tick, under its own id."
+        )
+    return Write(data, lambda after: _run_request(after, case))
+
+
+def _run_request(state: State, case: Case[ScheduleTicked]) -> list[Completion]:
+    data = case.data
+    if not isinstance(data.status, TickTriggered) or data.run_key is None or data.request_fingerprint is None:
+        return []
+    source = ScheduleRef(data.schedule_id, data.tick_id)
+    if any(isinstance(draft.data, RunRequested) and draft.data.trigger_source_ref == source for draft in case.later):
+        return []
+    definition = state.schedule(data.schedule_id)
+    is_current = definition is not None and definition.row_version == data.definition_version
+    request = RunRequested(
+        run_key=data.run_key,
+        request_fingerprint=data.request_fingerprint,
+        asset_selection=data.asset_selection,
+        trigger_source_ref=source,
+        partition_selection=data.partition_selection,
+        code_version=definition.code_version if definition is not None and is_current else None,
+    )
+    return [Completion(request, None, case.field)]
+
+
+def _says(row: ScheduleRow, data: ScheduleDefinitionUpserted) -> bool:
+    return (
+        row.cron_expression,
+        row.timezone,
+        row.catchup_window_minutes,
+        row.max_catchup_ticks,
+        row.asset_selection,
+        row.enabled,
+        row.code_version,
+    ) == (
+        data.cron_expression,
+        data.timezone,
+        data.catchup_window_minutes,
+        data.max_catchup_ticks,
+        json_or_none(data.asset_selection),
+        data.enabled,
+        data.code_version,
+    )
+
+
+def _event_of(state: State, key: str) -> str | None:
+    used = state.event_with_key(key)
+    return None if used is None else used[0]
+
+
+def check_evaluation(data: SensorEvaluated, field: str, now_ms: int) -> None:
+    """Refuse a status that only the ledger gives, run keys that belong to backfills, and sensors that no URL names."""
+    check_addressable(data.sensor_id, f"{field}.sensor_id")
+    if isinstance(data.status, EvalSkippedStaleCursor):
+        raise invalid(
+            f"{field}.status",
+            "skipped_stale_cursor",
+            "is what the ledger finds, by expected_state_version",
+            "Say what the evaluation found: triggered, no_new_data or error.",
+        )
+    for index, request in enumerate(data.run_requests):
+        check_run_key(request.run_key, f"{field}.run_requests[{index}].run_key")
+
+
+def check_run_key(run_key: str, field: str) -> None:
+    """Refuse a run key that belongs to a backfill: its chunk would never get its run (docs/events.md#w18)."""
+    if run_key.startswith(BACKFILL_RUN_KEYS):
+        raise invalid(field, run_key, "has the form of a backfill's run key", "Use another run key.")
+
+
+def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
+    """Admit an evaluation; it keeps the cursor unless it says another, and its run requests travel behind it.
+
+    One that was made on an older state of its sensor is recorded as stale, and asks for nothing.
+    """
+    data = case.data
+    if state.evaluation(data.eval_id) is not None:
+        raise case.conflict(
+            "eval_id", f"evaluation {data.eval_id!r} exists already", "Give each evaluation its own id."
+        )
+    sensor = state.sensor(data.sensor_id)
+    if data.cursor_after is None and sensor is not None and sensor.cursor is not None:
+        data = replace(data, cursor_after=sensor.cursor)
+    return Write(data, lambda after: _run_requests(after, case))
+
+
+def _run_requests(state: State, case: Case[SensorEvaluated]) -> list[Completion]:
+    data = case.data
+    evaluation = state.evaluation(data.eval_id)
+    if evaluation is None or evaluation.status == STALE_STATUS:
+        return []
+    source = SensorRef(data.sensor_id, data.eval_id)
+    asked = {
+        (draft.data.run_key, draft.data.request_fingerprint)
+        for draft in case.later
+        if isinstance(draft.data, RunRequested) and draft.data.trigger_source_ref == source
+    }
+    return [
+        Completion(_requested(request, source), None, f"{case.field}.run_requests[{index}]")
+        for index, request in enumerate(data.run_requests)
+        if (request.run_key, request.request_fingerprint) not in asked
+    ]
+
+
+def _requested(request: RunRequest, source: SensorRef) -> RunRequested:
+    return RunRequested(
+        run_key=request.run_key,
+        request_fingerprint=request.request_fingerprint,
+        asset_selection=request.asset_selection,
+        trigger_source_ref=source,
+        partition_selection=request.partition_selection,
+        code_version=request.code_version,
+    )
+
+
+def check_run_request(data: RunRequested, field: str, now_ms: int) -> None:
+    """Refuse a backfill's run key in the hand of anybody else."""
+    if not isinstance(data.trigger_source_ref, BackfillRef):
+        check_run_key(data.run_key, f"{field}.run_key")
+
+
+def admit_run_request(state: State, case: Case[RunRequested]) -> Ruling:
+    """Admit a request whose source is known and may ask for it, and whose run can come."""
+    source = case.data.trigger_source_ref
+    if isinstance(source, SensorRef):
+        _check_evaluation(state, case, source)
+    elif isinstance(source, BackfillRef):
+        _check_chunk(state, case, source)
+    elif isinstance(source, ScheduleRef):
+        _check_tick(state, case, source)
+    _check_run_can_come(state, case)
+    return Write(case.data)
+
+
+def _check_evaluation(state: State, case: Case[RunRequested], source: SensorRef) -> None:
+    evaluation = state.evaluation(source.eval_id)
+    if evaluation is None or evaluation.sensor_id != source.sensor_id:
+        raise case.conflict(
+            "trigger_source_ref.eval_id",
+            f"sensor {source.sensor_id!r} has no evaluation {source.eval_id!r}",
+            "Append its sensor_evaluated first; it may be in the same request, before this.",
+        )
+    if evaluation.status == STALE_STATUS:
+        raise case.conflict(
+            "trigger_source_ref.eval_id",
+            f"evaluation {source.eval_id!r} was made on an older state of sensor {source.sensor_id!r}",
+            "Evaluate the sensor again, with its state_version as it is now.",
+        )
+
+
+def _check_chunk(state: State, case: Case[RunRequested], source: BackfillRef) -> None:
+    chunk = state.chunk(source.chunk_id)
+    if chunk is None or chunk.backfill_id != source.backfill_id:
+        raise case.conflict(
+            "trigger_source_ref.chunk_id",
+            f"backfill {source.backfill_id!r} has no chunk {source.chunk_id!r}, which would never get its run",
+            "Append its backfill_chunk_planned first; it may be in the same request, before this.",
+        )
+    if chunk.run_key != case.data.run_key:
+        raise case.conflict("run_key", f"the chunk's run key is {chunk.run_key!r}", "Give this one.")
+    backfill = state.backfill(source.backfill_id)
+    if backfill is not None and backfill.state in FINISHED_BACKFILL:
+        raise case.conflict(
+            "trigger_source_ref.backfill_id",
+            f"backfill {source.backfill_id!r} has ended: {backfill.state}",
+            "Ask for no more runs.",
+        )
+
+
+def _check_tick(state: State, case: Case[RunRequested], source: ScheduleRef) -> None:
+    tick = state.tick(source.tick_id)
+    if tick is not None and tick.run_key not in (None, case.data.run_key):
+        raise case.conflict("run_key", f"tick {source.tick_id!r} has run key {tick.run_key!r}", "Give this one.")
+
+
+def _check_run_can_come(state: State, case: Case[RunRequested]) -> None:
+    """Refuse a new run key that another run has used: the run that it stands for could not be triggered.
+
+    See docs/events.md#w9.
+    """
+    run_key = case.data.run_key
+    used = state.event_with_key(f"run:{run_key}")
+    if used is None or state.run_key(run_key) is not None:
+        return
+    config = state.config
+    if state.run(run_id_of_key(config.tenant, config.workspace, run_key, config.run_id_secret)) is None:
+        raise case.conflict(
+            "run_key", f"run key {run_key!r} was used for another run, by event {used[0]}", "Use another run key."
+        )
+
+
+FINISHED_BACKFILL: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+"""Terminal states of a backfill."""
+
+_LEGAL: Final = {
+    "PENDING": ("RUNNING", "CANCELLED"),
+    "RUNNING": ("PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"),
+    "PAUSED": ("RUNNING", "CANCELLED"),
+}
+
+
+def check_backfill(data: BackfillCreated, field: str, now_ms: int) -> None:
+    """Refuse a backfill that could plan or run nothing, or that no URL could name."""
+    check_addressable(data.backfill_id, f"{field}.backfill_id")
+    for name in ("chunk_size", "max_concurrent_runs"):
+        if getattr(data, name) < 1:
+            raise invalid(f"{field}.{name}", 0, "is 0: the backfill would never get on", "Give 1 or more.")
+
+
+def check_chunk(data: BackfillChunkPlanned, field: str, now_ms: int) -> None:
+    """Refuse a chunk without partitions, and one whose id or run key is not its own: it would not be counted."""
+    if not data.partition_keys:
+        raise invalid(
+            f"{field}.partition_keys", [], "is empty: the chunk's run would have no tasks", "Name partitions."
+        )
+    own_id = backfill_chunk_id(data.backfill_id, data.chunk_index)
+    if data.chunk_id != own_id:
+        raise invalid(f"{field}.chunk_id", data.chunk_id, "is not that of backfill and index", f"Give {own_id}.")
+    own_key = backfill_run_key(data.backfill_id, data.chunk_index)
+    if data.run_key != own_key:
+        raise invalid(f"{field}.run_key", data.run_key, "is not that of backfill and index", f"Give {own_key}.")
+
+
+def admit_backfill(state: State, case: Case[BackfillCreated]) -> Ruling:
+    """Admit a backfill under a new id."""
+    data = case.data
+    if state.backfill(data.backfill_id) is not None:
+        first = repeated(state, data, derived_key(data), case.key_field)
+        if first is not None:
+            return first
+        raise case.conflict(
+            "backfill_id", f"backfill {data.backfill_id!r} exists already", "Give the new backfill an id of its own."
+        )
+    return Write(data)
+
+
+def admit_chunk(state: State, case: Case[BackfillChunkPlanned]) -> Ruling:
+    """Admit a new chunk of a backfill that has not ended, under a run key that nobody used."""
+    data = case.data
+    backfill = _backfill(state, case)
+    if backfill.state in FINISHED_BACKFILL:
+        raise case.conflict(
+            "backfill_id", f"backfill {data.backfill_id!r} has ended: {backfill.state}", "Plan no more."
+        )
+    if state.chunk(data.chunk_id) is not None:
+        raise case.conflict("chunk_index", f"chunk {data.chunk_id!r} is planned", "Plan each chunk once.")
+    if state.run_key(data.run_key) is not None or state.event_with_key(f"run:{data.run_key}") is not None:
+        raise case.conflict(
+            "run_key",
+            f"run key {data.run_key!r} was used: the chunk would never get its run",
+            "Use another backfill id.",
+        )
+    return Write(data)
+
+
+def admit_state_change(state: State, case: Case[BackfillStateChanged]) -> Ruling:
+    """Admit the next change of a backfill's state, if it is a legal one."""
+    data = case.data
+    backfill = _backfill(state, case)
+    if data.from_state != backfill.state:
+        raise case.conflict("from_state", f"the backfill is {backfill.state}", "Read its state and decide again.")
+    if data.state_version != backfill.state_version + 1:
+        raise case.conflict(
+            "state_version",
+            f"its next state version is {backfill.state_version + 1}",
+            "Read its state and decide again.",
+        )
+    legal = _LEGAL.get(backfill.state, ())
+    if data.to_state not in legal:
+        raise case.conflict(
+            "to_state",
+            f"a backfill that is {backfill.state} does not become {data.to_state}",
+            f"Choose one of {', '.join(legal)}." if legal else "It has ended.",
+        )
+    return Write(data)
+
+
+def _backfill(state: State, case: Case[BackfillChunkPlanned] | Case[BackfillStateChanged]) -> BackfillRow:
+    backfill = state.backfill(case.data.backfill_id)
+    if backfill is None:
+        raise case.conflict(
+            "backfill_id", f"there is no backfill {case.data.backfill_id!r}", "Append its backfill_created first."
+        )
+    return backfill
+
+
+RULES: Final = (
+    EventRule(ScheduleDefinitionUpserted, admit_definition, check=check_definition, missed=None, key=definition_key),
+    EventRule(ScheduleTicked, admit_tick, check=check_tick, missed=None),
+    EventRule(SensorEvaluated, admit_evaluation, check=check_evaluation, missed=None),
+    EventRule(RunRequested, admit_run_request, check=check_run_request, missed=None),
+    EventRule(BackfillCreated, admit_backfill, check=check_backfill, missed=None),
+    EventRule(BackfillChunkPlanned, admit_chunk, check=check_chunk, missed=None),
+    EventRule(BackfillStateChanged, admit_state_change, check=None, missed=None),
+)

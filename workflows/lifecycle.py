@@ -1,0 +1,97 @@
+"""What runs of all workflows have in common: ids and times, search attributes, and how they are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+from springline import names
+from springline.ulids import RANDOM_BITS, new_ulid
+
+MARKED = "cancellation-marked"
+"""The patch by which a run that was cancelled before marks existed is told apart, and goes on without one."""
+
+R = TypeVar("R")
+
+# Ids and times: unique, ordered by time, and the same on replay.
+
+
+def now_ms() -> int:
+    """Return workflow time in milliseconds since 1970."""
+    return int(workflow.now().timestamp() * 1000)
+
+
+def new_uuid7() -> str:
+    """Return a UUIDv7 (RFC 9562) of workflow time and workflow randomness."""
+    return uuid7_of(now_ms(), workflow.random().getrandbits(74))
+
+
+def uuid7_of(unix_ms: int, random_bits: int) -> str:
+    """Lay out a UUIDv7: 48 bits of Unix milliseconds, version, 12 random bits, variant, 62 random bits."""
+    value = (unix_ms & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76
+    value |= (random_bits >> 62) << 64
+    value |= 0b10 << 62
+    value |= random_bits & ((1 << 62) - 1)
+    return str(uuid.UUID(int=value))
+
+
+def fresh_ulid(after: str | None = None) -> str:
+    """Return a canonical ULID of workflow time and workflow randomness, above `after`; `ValueError` if none is."""
+    return new_ulid(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
+
+
+# Search attributes.
+
+SEARCH_TENANT_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
+SEARCH_WORKSPACE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_WORKSPACE)
+SEARCH_TABLE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TABLE)
+SEARCH_TABLE_NAME_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TABLE_NAME)
+REBUILD_PHASE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_PHASE)
+REBUILD_MODE_KEY = SearchAttributeKey.for_keyword(names.SEARCH_REBUILD_MODE)
+FAILURE_CLASS_KEY = SearchAttributeKey.for_keyword(names.SEARCH_FAILURE_CLASS)
+REBUILD_PERCENT_KEY = SearchAttributeKey.for_float(names.SEARCH_REBUILD_PERCENT)
+
+
+def workspace_attributes(tenant: str, workspace: str) -> TypedSearchAttributes:
+    """Return the search attributes of a workflow that works on a whole workspace."""
+    return TypedSearchAttributes(
+        [SearchAttributePair(SEARCH_TENANT_KEY, tenant), SearchAttributePair(SEARCH_WORKSPACE_KEY, workspace)]
+    )
+
+
+def table_attributes(tenant: str, workspace: str, table: str, name: str | None = None) -> TypedSearchAttributes:
+    """Return the search attributes of a workflow that works on one table: its id, and its name if that is known."""
+    named = [] if name is None else [SearchAttributePair(SEARCH_TABLE_NAME_KEY, name)]
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SEARCH_TENANT_KEY, tenant),
+            SearchAttributePair(SEARCH_WORKSPACE_KEY, workspace),
+            SearchAttributePair(SEARCH_TABLE_KEY, table),
+            *named,
+        ]
+    )
+
+
+# Cancellation.
+
+
+async def finish_though_cancelled(work: asyncio.Task[R], drain: Callable[[], None]) -> R:
+    """Return what `work` comes to; a cancellation of the run calls `drain` and leaves the work alone.
+
+    It also leaves a marker in the history. A workflow task that leaves nothing behind is joined with the next one
+    when the run is replayed. One activation then brings the cancellation and an update that came after it, in the
+    order of the SDK: updates are judged first, and a run that ought to take no more would take one.
+    """
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            drain()
+            workflow.patched(MARKED)
+    return work.result()
