@@ -1,10 +1,10 @@
-"""JSON objects that carry a checksum of themselves, for those that no hash names elsewhere (docs/formats.md#checksum).
+"""JSON objects with a checksum of themselves, for objects whose hash no other object has (docs/formats.md#checksum).
 
 The last member is `"checksum": "sha256:..."`: the SHA-256 of the object's own bytes, with zeros in the place of its 64
-digits. So every byte is covered, whoever wrote it and however it is laid out, and readers that do not know the member
-pass over it. Where the content does not say which object it is, the name is hashed first, so that another object that
-was put in its place is seen. Objects of versions that wrote no checksum are read as they are, if they have no member
-that is unknown: a checksum whose name was damaged is no excuse.
+digits. So it covers every byte in any layout, and readers that do not know the member ignore it. If the content does
+not say which object it is, the object's name is hashed first, so that another object in its place is detected. Objects
+of older versions without a checksum are accepted only if they have no unknown member: that could be a checksum whose
+name was damaged.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _DIGITS: Final = 64
 _ZEROS: Final = b"0" * _DIGITS
 _AT_END: Final = re.compile(rb'"checksum":\s*"sha256:([0-9a-f]{64})"\s*\}\s*\Z')
 _END_BYTES: Final = 256
-"""The checksum stands within so many last bytes."""
+"""The checksum is within this many last bytes."""
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class WrongChecksum(InvariantViolated):
-    """The bytes are not those that were written. `why` says what shows it."""
+    """The bytes are not those that were written. `why` gives the evidence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -39,10 +39,10 @@ class WrongChecksum(InvariantViolated):
 
 
 def with_checksum(data: bytes, name: str = "") -> bytes:
-    """Return the bytes of a JSON object with its checksum added as the last member; the same for the same.
+    """Return the bytes of a JSON object with its checksum added as the last member; deterministic.
 
-    `name`: its path, if it cannot tell by itself what it is. `data` is compact or indented, has at least one member,
-    and none of that name. Raises `ValueError` for other bytes.
+    `name`: its path, if the content does not say which object it is. `data` is compact or indented, has at least one
+    member, and no member `checksum`. Raises `ValueError` for other bytes.
     """
     body = data.rstrip()
     if not body.endswith(b"}") or not body.startswith(b"{"):
@@ -64,15 +64,15 @@ def _digest(name: str, head: bytes | memoryview, tail: bytes | memoryview) -> by
 
 
 def has_checksum(data: bytes) -> bool:
-    """Say whether an object carries a checksum, right or wrong."""
+    """Say whether an object has a checksum, right or wrong."""
     return _AT_END.search(data, max(0, len(data) - _END_BYTES)) is not None
 
 
 def verify(data: bytes, members: Collection[str] | None = None, name: str = "") -> bool:
-    """Check an object that was read; False if it carries no checksum, as those of older versions do.
+    """Check an object that was read; False if it has no checksum, like those of older versions.
 
-    `name`: as it was written with. `members`: all that such an older object can have; None if others than we write
-    it, too. Raises `WrongChecksum`.
+    `name`: as in `with_checksum`. `members`: all that an older object can have; None if other programs write such
+    objects, too. Raises `WrongChecksum`.
     """
     found = _AT_END.search(data, max(0, len(data) - _END_BYTES))
     if found is not None:

@@ -1,7 +1,7 @@
 """Configuration from the environment: every `SPRINGLINE_*` variable, in one place.
 
-Where Temporal is and how to reach it is not ours to configure: `temporalio.envconfig` reads the same
-`TEMPORAL_*` variables and `temporal.toml` as the Temporal CLI does.
+The connection to Temporal is not configured here: `temporalio.envconfig` reads the same `TEMPORAL_*` variables and
+`temporal.toml` as the Temporal CLI does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Problem:
 
 
 class ConfigurationError(SpringlineError):
-    """The environment describes no configuration that can run; `problems` names every variable at once."""
+    """The environment has no valid configuration; `problems` names every wrong variable at once."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -71,7 +71,7 @@ def _base64(secret: SecretStr) -> SecretStr:
 
 
 def _web_url(url: str) -> str:
-    # What one reader of URLs takes for a host another may not: odd characters and user names are no part of one.
+    # URL parsers differ in what they take for the host: so refuse odd characters and user names in it.
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -97,7 +97,7 @@ _SECRETS = ("jwt_secret", "run_id_secret")
 
 
 class Settings(BaseSettings):
-    """What a process of Springline is told by its environment. Build it with `load_settings`.
+    """The settings of a process, from its environment. Build it with `load_settings`.
 
     Times are in seconds. A port of 0 takes any free port.
     """
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Read the settings from the environment.
 
-    `overrides` (field name -> value) win over the environment; the CLI's options arrive here. Raises
+    `overrides` (field name -> value) win over the environment; the CLI passes its options here. Raises
     `ConfigurationError` naming every wrong or missing variable, its value (secrets excepted) and a remedy.
     """
     try:
@@ -197,11 +197,11 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 
 
 def fold_config(settings: Settings, tenant: str, workspace: str) -> FoldConfig:
-    """Return under which rules a workspace's ledger is folded, as every process must do it alike.
+    """Return the rules under which every process folds a workspace's ledger.
 
     See docs/protocol.md#state-of-a-set.
 
-    A state that was folded under others is refused, by the fingerprint in its manifest: see `FoldConfig`.
+    A process refuses a state that was folded under other rules, by the fingerprint in its manifest: see `FoldConfig`.
     """
     return FoldConfig(
         tenant=tenant,

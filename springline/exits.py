@@ -23,7 +23,7 @@ EXIT_BAD_INPUT = 2
 EXIT_CONFLICT = 3
 EXIT_TRY_AGAIN = 4
 EXIT_INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended: 128 and the number of SIGINT."""
+"""The exit code that a shell reports for a program ended by Ctrl-C: 128 plus the number of SIGINT."""
 
 INTERRUPTED_GRACE_SECONDS = 1.0
 """How long a program that Ctrl-C ends may put away what it has begun."""

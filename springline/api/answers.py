@@ -1,4 +1,4 @@
-"""How a refusal, or anything else that goes wrong, becomes an HTTP answer: one body for all of them.
+"""HTTP answers for refusals and all other errors, with one body for all of them.
 
 See docs/formats.md#errors.
 """
@@ -52,7 +52,7 @@ class ErrorBody(BaseModel):
 
 
 def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer for `refusal`, with the headers its status asks for."""
+    """Return the answer for `refusal`, with the headers that its status needs."""
     body: dict[str, Any] = {
         "code": refusal.code.value,
         "message": refusal.message,
@@ -75,7 +75,7 @@ def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
 
 
 def internal_refusal() -> Refusal:
-    """Return what is told about a fault of ours: nothing of its inside, but where to look."""
+    """Return the refusal for a fault of ours: it tells callers where to look, and no internals."""
     return Refusal(
         code=Code.INTERNAL,
         message="the request failed for a reason that is not its own",
@@ -112,6 +112,6 @@ def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
 
 
 def _field_of(location: Sequence[str | int]) -> str:
-    """Return a dotted name, without the part of the request and without the names of alternatives of a union."""
+    """Return a dotted name, without the part of the request and the names of a union's alternatives."""
     parts = [str(part) for part in location[1:] if isinstance(part, int) or part.isidentifier()]
     return on_one_line(".".join(parts)) or str(location[0])

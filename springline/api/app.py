@@ -1,4 +1,4 @@
-"""The HTTP application: routes, middleware, and one error body for everything that goes wrong."""
+"""The HTTP application: routes, middleware, and one error body for all errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Every error has the same body: what is wrong, where, and what to do about it.
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Return the application; everything it talks to is in `deps`."""
+    """Return the application; `deps` has everything that it talks to."""
     app = FastAPI(
         title="Springline",
         version=service.installed_version(),
@@ -58,7 +58,7 @@ def create_app(deps: Deps) -> FastAPI:
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
         redirect_slashes=False,
-        docs_url=None,  # `springline.api.docs` has these, without the network they would need.
+        docs_url=None,  # `springline.api.docs` serves these without files from the network.
         redoc_url=None,
         openapi_url=None,
         dependencies=[Depends(read_url)],
@@ -100,7 +100,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses by itself: unknown routes, wrong methods, bodies it cannot parse."""
+    """Answer requests that the framework refuses by itself: unknown routes, wrong methods, bodies it cannot parse."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 404:
@@ -112,7 +112,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
             remedy="Check the path; the API's description is at /docs.",
         )
     elif error.status_code == 405:
-        # The framework knows one route of several that may stand at a path.
+        # The framework knows only one of several routes with the same path.
         allowed = ", ".join(methods_at(request.app, request.scope["path"])) or headers.get("Allow", "")
         headers["Allow"] = allowed
         refusal = Refusal(
@@ -133,7 +133,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _store_error(request: Request, error: Exception) -> Response:
-    """Answer a fault of the store: it passes, unless the store is misconfigured."""
+    """Answer a fault of the store: a passing one, unless the store is misconfigured."""
     if isinstance(error, StoreMisconfigured):
         _log.error("request %s: the store is misconfigured: %s", request.state.request_id, error)
         final = Refusal(
@@ -152,7 +152,7 @@ async def _store_error(request: Request, error: Exception) -> Response:
 
 
 async def _damaged(request: Request, error: Exception) -> Response:
-    """Answer that an object of the caller's workspace holds what we never write: which, and what is wrong with it."""
+    """Answer that an object of the caller's workspace is damaged: which, and what is wrong with it."""
     assert isinstance(error, InvariantViolated)
     _log.error("request %s: what is stored is damaged: %s", request.state.request_id, on_one_line(str(error), 2_000))
     known = error.refusal if isinstance(error, DamagedObject) else None
@@ -169,7 +169,7 @@ async def _damaged(request: Request, error: Exception) -> Response:
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
-    """Answer a name that can be no object's, such as `..`: no such thing is stored."""
+    """Answer a name that no object can have, such as `..`: nothing is stored under it."""
     assert isinstance(error, InvalidPath)
     refusal = Refusal(
         code=Code.INVALID_PATH, message=str(error), field=error.field, value=error.value, remedy=f"{error.remedy}."

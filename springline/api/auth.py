@@ -1,7 +1,7 @@
-"""Who is asking: bearer tokens (JWT) and what they allow (docs/formats.md#tokens).
+"""Authentication: bearer tokens (JWT) and what they allow (docs/formats.md#tokens).
 
-A token is signed with the one configured key source: an HS256 secret, or RS256 keys from a JWKS URL. Which
-algorithm counts is decided by that configuration, never by the token.
+Tokens are verified with the one configured key source: an HS256 secret, or RS256 keys from a JWKS URL. That
+configuration decides the algorithm, never the token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEYS_KEPT_S = 300.0
 UNKNOWN_KEY_S = 30.0
 AFTER_FAILURE_S = 5.0
 LEEWAY_S = 10
-"""How far the clocks of token maker and API may differ, in seconds."""
+"""How far the clocks of the token's issuer and the API may differ, in seconds."""
 
 _REQUIRED_CLAIMS = ("tenant", "workspace", "sub", "exp", "aud")
 _FIELD = "Authorization"
@@ -29,14 +29,14 @@ _FIELD = "Authorization"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The bearer of a token: whose workspace, who, and what they may do there."""
+    """The bearer of a token: workspace, subject, and scopes."""
 
     scope: Scope
     subject: str
     scopes: frozenset[str]
 
     def require(self, needed: str) -> None:
-        """Raise `Refused` (FORBIDDEN) unless the token carries the scope `needed`."""
+        """Raise `Refused` (FORBIDDEN) unless the token has the scope `needed`."""
         if needed not in self.scopes:
             raise refused(
                 Code.FORBIDDEN,
@@ -48,7 +48,7 @@ class Principal:
 
 
 class KeySource(Protocol):
-    """Where the key that verifies a token comes from, and the one algorithm it is for."""
+    """The source of keys that verify tokens, and the one algorithm they are for."""
 
     algorithm: str
 
@@ -65,12 +65,12 @@ class SharedSecret:
         self._secret = secret
 
     async def key_for(self, token: str) -> Any:
-        """Return the secret, whatever the token."""
+        """Return the secret for any token."""
         return self._secret
 
 
 class _Published(jwt.PyJWKClient):
-    """Published keys, asked for no more often than the rules of `KeySet` allow."""
+    """Published keys, fetched no more often than the rules of `KeySet` allow."""
 
     def __init__(self, url: str, *, timeout_s: float, after_failure_s: float) -> None:
         super().__init__(url, timeout=timeout_s, lifespan=KEYS_KEPT_S, cooldown_duration=UNKNOWN_KEY_S)
@@ -78,7 +78,7 @@ class _Published(jwt.PyJWKClient):
         self._not_before = 0.0
 
     def fetch_data(self) -> Any:
-        """Fetch the keys; raises `jwt.PyJWKClientConnectionError` if they cannot be had, or could not a moment ago."""
+        """Fetch the keys; raises `jwt.PyJWKClientConnectionError` if that fails, or failed a moment ago."""
         if time.monotonic() < self._not_before:
             raise jwt.PyJWKClientConnectionError("the keys could not be fetched a moment ago")
         try:
@@ -91,9 +91,9 @@ class _Published(jwt.PyJWKClient):
 class KeySet:
     """RS256 with the keys that a JWKS URL publishes.
 
-    They are fetched when first needed, and again when they are older than 5 minutes. A key that is not among them makes
-    us ask again if they are older than 30 s, and a fetch that failed is repeated after 5 s at the earliest: whoever
-    makes up keys, or asks while there is no answer, makes no more requests than that. Redirects are not followed.
+    They are fetched when first needed, and again when they are older than 5 minutes. For an unknown key they are
+    fetched again if they are older than 30 s, and a failed fetch is repeated after 5 s at the earliest: so callers who
+    make up keys, or call while the URL is down, cause no more requests than that. Redirects are not followed.
     """
 
     algorithm = "RS256"
@@ -104,7 +104,7 @@ class KeySet:
     async def key_for(self, token: str) -> Any:
         """Return the public key that the token's `kid` names.
 
-        Raises `Refused` (UNAVAILABLE) when the URL does not answer, `jwt.InvalidTokenError` for an unknown key.
+        Raises `Refused` (UNAVAILABLE) if the URL does not answer, `jwt.InvalidTokenError` for an unknown key.
         """
         try:
             return (await asyncio.to_thread(self._client.get_signing_key_from_jwt, token)).key
@@ -169,7 +169,7 @@ class TokenVerifier:
             field, message, remedy = self._explain(error)
             raise _invalid(message, field=field, remedy=remedy) from None
         except (ValueError, TypeError, RecursionError):
-            # What is in a token is whatever its sender put there: nested too deep, for example.
+            # The sender may put anything into a token, such as JSON that is nested too deep.
             raise _invalid("the token cannot be read", field=_FIELD, remedy="Get a new token.") from None
 
     def _explain(self, error: jwt.PyJWTError) -> tuple[str, str, str]:

@@ -180,7 +180,7 @@ async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
         body: dict[str, Any] = {"backfill": golden_row(BACKFILLS, row), "chunks": chunks, "run_states": states}
         return answer(snapshot.revision, body)
 
-    # Off the event loop: parts of files are decoded for it.
+    # Off the event loop, because it decodes parts of files.
     return await asyncio.to_thread(read)
 
 

@@ -1,4 +1,4 @@
-"""Routes of commits: stage, commit, and what became of a key (docs/formats.md#commit-request)."""
+"""Routes of commits: stage, commit, claim, and the fate of a key (docs/formats.md#commit-request)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def commit(
         staged = _named(body, entry.table_id)
     else:
         _only_payload(body)
-        # A name that is never used twice: under one key may come other bytes for the same request.
+        # A name that is never used twice, because the same request may come with other bytes under the same key.
         staged = await _judged_and_staged(workspace.store, entry.table_id, deps.new_name(), body.payload)
     outcome = await deps.commits.commit(
         workspace.scope,
@@ -174,7 +174,7 @@ async def _judged_and_staged(store: ObjectStore, table_id: str, name: str, paylo
     """Stage a payload that is right by itself; raises `Refused` for one that is not."""
     data = payload.encode()
     if len(data) > JUDGED_AT_ONCE_BYTES:
-        # Off the event loop: checking 5 MiB of actions takes long enough for others to notice.
+        # Off the event loop: checking 5 MiB of actions would delay other requests.
         await asyncio.to_thread(parse_payload, data)
     else:
         parse_payload(data)

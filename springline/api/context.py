@@ -1,4 +1,4 @@
-"""What every route gets from its request: dependencies, the bearer's workspace, and error models for the docs."""
+"""Dependencies of every route: the application's parts, the bearer's workspace, and error models for the docs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ bearer = HTTPBearer(
 
 
 def deps_of(request: Request) -> Deps:
-    """Return what the application was made with."""
+    """Return the parts that the application was made with."""
     return cast(Deps, request.app.state.deps)
 
 
 def workspace_of(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Workspace:
-    """Return the workspace of the bearer; raises `Refused` (FORBIDDEN) without the scopes the route asks for."""
+    """Return the workspace of the bearer; raises `Refused` (FORBIDDEN) without the scopes that the route needs."""
     principal = cast(Principal, request.state.principal)
     for scope in needed.scopes:
         principal.require(scope)
@@ -62,5 +62,5 @@ TOO_SLOW: dict[str, Any] = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the error answers of a route for the OpenAPI document, with those that every route has."""
+    """Return the error answers of a route for the OpenAPI document, including those of every route."""
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({*_ALWAYS, *statuses})}

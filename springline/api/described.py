@@ -1,8 +1,8 @@
-"""What the OpenAPI document says beyond what FastAPI finds out by itself, and how a route's own words get there.
+"""Additions to the OpenAPI document that FastAPI does not derive by itself.
 
-The document is to say what is refused. What a schema can say, the schemas say. Where a value is judged by more than its
-form, as a cursor that must be one of this very list, its schema carries `x-judged-beyond-schema` with the rule in
-words (`springline.bounds.judged`): a value that fits the schema may still be answered with 400, which names the field.
+The document must say which requests are refused, in schemas as far as these can. If a value is checked by more than its
+form, such as a cursor, which must be one of the same list, its schema has `x-judged-beyond-schema` with the rule in
+words (`springline.bounds.judged`): a value that fits the schema may still get a 400, which names the field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def describe(document: Document, too_slow: Schema) -> None:
     for operations in document["paths"].values():
         for method, operation in operations.items():
             answers = operation.get("responses", {})
-            answers.pop("422", None)  # FastAPI's own, which is never given.
+            answers.pop("422", None)  # FastAPI's own, which our API never sends.
             if method in _METHODS_WITH_BODY:
                 answers["408"] = too_slow
             for parameter in operation.get("parameters", ()):
@@ -41,7 +41,7 @@ def _describe_parameter(parameter: dict[str, Any]) -> None:
     schema = parameter["schema"]
     alternatives = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
     if len(alternatives) == 1:
-        # A parameter may be left out; there is no way to send null.
+        # A caller can leave a parameter out, and cannot send null.
         del schema["anyOf"]
         schema.update(alternatives[0])
         schema.pop("default", None)
@@ -66,7 +66,7 @@ def _strings(schema: Any) -> Iterator[Schema]:
 
 
 def _sent(document: Document) -> set[str]:
-    """Return the names of the schemas that bodies of requests are made of."""
+    """Return the names of the schemas in request bodies."""
     found: set[str] = set()
     waiting: list[Any] = [
         operation["requestBody"]

@@ -1,6 +1,6 @@
 """The API's description for people and programs: Swagger UI from files of this package, so that it works offline.
 
-The files come from the npm package `swagger-ui-dist` as it is (`assets/README.md` has version, hashes and license).
+The files are those of the npm package `swagger-ui-dist`, unchanged (`assets/README.md` has version, hashes, license).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing comes from elsewhere, and nothing goes there."""
+"""A content security policy: the page loads nothing from other sites, and sends nothing to them."""
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">

@@ -1,9 +1,9 @@
-"""What every request is held to before a route, or anybody else, looks at it (docs/protocol.md#bounded: a request hurts
-nobody else).
+"""Checks of every request before any other code reads it, so that one request cannot harm others
+(docs/protocol.md#bounded).
 
-The checks go by kind and not by route, so that no route can forget them: length and form of method, path, query and
-headers; that a body is JSON in UTF-8, not too deep, not of too many values, without NUL, halves of surrogate pairs or
-numbers beyond 64 bits. What a single field may hold is said by the models of the routes, with the same constants.
+The checks are the same for all routes, so that no route can forget them: length and form of method, path, query and
+headers; that a body is JSON in UTF-8, not too deep, not of too many values, without NUL, lone surrogates or
+numbers beyond 64 bits. The models of the routes bound single fields, with the same constants.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from springline.errors import Code, Refusal
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _OFF_THE_LOOP_BYTES = 64 * 1024
-"""A larger body is looked through on a thread, because that takes long enough for others to notice."""
+"""A larger body is checked on a thread, because on the event loop it would delay other requests."""
 _DISCARDED_LIMITS = 4
-"""How many times its limit of a body that is too large is read before the connection is closed."""
+"""Up to this many times the limit is read of a body that is too large, before the connection is closed."""
 BODY_S = 60.0
 """How long a body may take to arrive."""
 
@@ -59,10 +59,9 @@ class BoundedHead:
 
 
 class BoundedBody:
-    """Reads the body before the route runs, and refuses one that is too large or cannot be what a route takes.
+    """Reads the body before the route runs, and refuses one that is too large or that no route could accept.
 
-    `limit`: the most bytes it may have (docs/formats.md#commit-request: 5 MiB). `within_s`: how long it may take to
-    arrive.
+    `limit`: its most bytes (docs/formats.md#commit-request: 5 MiB). `within_s`: how long it may take to arrive.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int = bounds.MAX_BODY_BYTES, within_s: float = BODY_S) -> None:
@@ -75,9 +74,12 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("Content-Length", "")
+        headers = Headers(scope=scope)
+        declared = headers.get("Content-Length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
-            await self._refuse(self._too_large(declared[:20]), scope, receive, send)
+            # Who asks for leave to send has sent nothing yet: to read on would give it.
+            asks = headers.get("Expect", "").lower() == "100-continue"
+            await self._refuse(self._too_large(declared[:20]), scope, _nothing_more if asks else receive, send)
             return
         chunks: list[bytes] = []
         size = 0
@@ -140,7 +142,7 @@ class BoundedBody:
         await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:
-        """Read on for a while without keeping anything: a connection closed on a sender would lose the answer."""
+        """Read and drop the rest for a while: closing the connection on a sender would lose the answer."""
         left = _DISCARDED_LIMITS * self._limit
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._within_s):
@@ -152,7 +154,7 @@ class BoundedBody:
 
 
 def refusal_of_body(body: bytes) -> Refusal | None:
-    """Return why no route may see these bytes, or None."""
+    """Return why no route accepts these bytes, or None."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -168,7 +170,7 @@ def refusal_of_body(body: bytes) -> Refusal | None:
 
 
 def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
-    """Say what is wrong with bytes that are no JSON, by name where a lenient reader can read them."""
+    """Return the refusal of bytes that are not JSON; it names the defect if a lenient parser can read them."""
     if "depth" in error.msg or "recursion" in error.msg.lower():
         deep = f"holds more than {bounds.MAX_JSON_DEPTH} arrays and objects inside each other"
         return _refusal(
@@ -196,7 +198,7 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
 
 
 def _refusal_of_head(scope: Scope) -> Refusal | None:
-    """Return why a request cannot be looked at, by everything that comes before its body; None if it can."""
+    """Return why a request is refused by everything before its body; None if it is not."""
     method = scope["method"]
     if method not in METHODS:
         return Refusal(

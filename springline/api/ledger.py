@@ -1,4 +1,4 @@
-"""Routes of the ledger: append events, take in foreign ones, and where the workspace stands.
+"""Routes of the ledger: append events, ingest foreign ones, and the status of the workspace.
 
 See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
 """
@@ -194,10 +194,10 @@ async def digest(asked: FromAsked) -> Response:
 
 
 def check_request(request: AppendRequest) -> None:
-    """Refuse what is wrong by itself before anybody else is asked.
+    """Refuse a request that is wrong by itself, before it goes to the sequencer.
 
-    Raises `Refused`: INVALID_KEY for a request id that is no canonical UUIDv7, INVALID_REQUEST naming the field of
-    an event that its type does not have, lacks, or does not admit.
+    Raises `Refused`: INVALID_KEY for a request id that is not a canonical UUIDv7, INVALID_REQUEST naming a field that
+    an event lacks, that its type does not have, or whose value is not valid.
     """
     check_key(request.request_id, field="request_id")
     drafts_of(request, time.time_ns() // 1_000_000)

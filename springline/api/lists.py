@@ -1,4 +1,4 @@
-"""How lists of the published state are asked for and answered: filters, pages, and the revision they were read from."""
+"""Requests and answers of lists of the published state: filters, pages, and the revision that they were read from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_PAGE = 100
 
 Json = dict[str, Any]
 Dress = Callable[[StateSnapshot, Row, Json], Json]
-"""Adds to a row, as it is shown, what is computed on reading."""
+"""Adds to a shown row the fields that are computed on reading."""
 
 
 def _instant(text: str) -> str:
@@ -72,7 +72,7 @@ class PageQuery(BaseModel):
     ] = None
 
     def filters(self) -> Json:
-        """Return what makes the list, without what makes the page."""
+        """Return the parameters that select the list, without those that select the page."""
         return self.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_defaults=True)
 
 
@@ -127,7 +127,7 @@ class BackfillBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that reads: whose workspace, and where the published state is."""
+    """The context of a read: the workspace, and the reader of its published state."""
 
     scope: Scope
     published: PublishedReader
@@ -148,7 +148,7 @@ class Asked:
         also: Sequence[str] = (),
         dress: Dress | None = None,
     ) -> Response:
-        """Answer one page of a table, from `snapshot` if it was read before; `dress` may look into tables `also`."""
+        """Answer one page of a table, from `snapshot` if it was read before; `dress` may use the tables `also`."""
         schema = TABLES[table]
         filters = query.filters()
         after = (
@@ -165,12 +165,12 @@ class Asked:
             cursor = None if page.last is None else cursor_for(self.route, filters, page.last)
             return answer(held.revision, {"items": items, "next_cursor": cursor})
 
-        # Off the event loop: looking through many rows for few takes long enough for others to notice.
+        # Off the event loop: searching many rows for a few would delay other requests.
         return await asyncio.to_thread(read)
 
 
 def asked(request: Request, workspace: Reader) -> Asked:
-    """Return what a request that reads is about."""
+    """Return the context of a read."""
     return Asked(workspace.scope, request.app.state.published, request.url.path)
 
 
@@ -178,7 +178,7 @@ FromAsked = Annotated[Asked, Depends(asked)]
 
 
 def answer(revision: Revision, body: Mapping[str, Any]) -> Response:
-    """Return `body` with the revision it was read from, in the body and in a header."""
+    """Return `body` with the revision that it was read from, in the body and in a header."""
     return Response(
         orjson.dumps({**body, "revision": revision.as_json()}),
         media_type="application/json",
@@ -187,7 +187,7 @@ def answer(revision: Revision, body: Mapping[str, Any]) -> Response:
 
 
 def unknown(what: str, identity: str, revision: Revision) -> Refused:
-    """Return the refusal of something that the published state does not hold."""
+    """Return the refusal for an id that is not in the published state."""
     return refused(
         Code.NOT_FOUND,
         f"revision {revision.manifest_id} of this workspace holds no {what} {identity!r}",
@@ -199,5 +199,5 @@ def unknown(what: str, identity: str, revision: Revision) -> Refused:
 
 
 def shown_rows(table: str, rows: Sequence[Row]) -> list[Json]:
-    """Return rows as they are shown."""
+    """Return rows in the form of answers."""
     return [golden_row(TABLES[table], row) for row in rows]

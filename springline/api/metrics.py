@@ -34,8 +34,8 @@ class HttpMetrics:
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request.
 
-        `route` is the template, never the path, and a method that nobody knows is `other`: callers must not be able
-        to make labels.
+        `route` is the template, never the path, and an unknown method is `other`: callers must not be able to create
+        labels.
         """
         method = method if method in METHODS else OTHER_METHOD
         self._requests.labels(method, route, str(status)).inc()

@@ -1,7 +1,7 @@
-"""What happens to every request before a route sees it: an id, bounds, a bearer.
+"""Middleware of every request, before its route: an id, bounds, the bearer.
 
 Plain ASGI, outermost first: `RequestContext`, `BoundedHead`, `Authentication`, `BoundedBody` (the bounded ones are in
-`springline.api.edge`). Nobody who is not let in gets a body read.
+`springline.api.edge`). The body of a request without a valid token is not read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from springline.errors import Refused
 
 PROTECTED_PREFIX = "/api/"
 PROTECTED_PATHS = frozenset({"/rebuild"})
-"""Paths elsewhere that want a token too."""
+"""Paths outside the API's prefix that need a token, too."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("springline.api")
 
 
 class RequestContext:
-    """Gives each request an id, echoes it, counts and times the request, and answers faults of ours.
+    """Gives each request an id and echoes it, counts and times the request, and answers faults of ours.
 
     A caller's own X-Request-Id is kept if it is at most 128 letters, digits and `._:-`.
     """
@@ -49,7 +49,7 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 0
-        # As a log line can hold them: a path could otherwise break the line and go on as another one.
+        # Escaped for the log: a path could otherwise end the line and forge another one.
         method, path = on_one_line(scope["method"], 40), on_one_line(scope["path"])
 
         async def send_with_id(message: Message) -> None:
@@ -74,7 +74,7 @@ class RequestContext:
 
 
 class Authentication:
-    """Lets nobody in without a valid token where one is wanted; the bearer is `request.state.principal` then."""
+    """Refuses requests without a valid token on protected paths; sets `request.state.principal` to the bearer."""
 
     def __init__(self, app: ASGIApp, *, verifier: TokenVerifier) -> None:
         self._app = app
@@ -93,5 +93,5 @@ class Authentication:
 
 
 def is_protected(path: str) -> bool:
-    """Say whether a path wants a token."""
+    """Say whether a path needs a token."""
     return path.startswith(PROTECTED_PREFIX) or path in PROTECTED_PATHS

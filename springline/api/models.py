@@ -23,7 +23,7 @@ _ADD = (
 
 
 def _whole(value: Any) -> Any:
-    """Return a whole number as an integer however JSON writes it: 6.0 is 6."""
+    """Return a whole number as an integer in any JSON form: 6.0 is 6."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

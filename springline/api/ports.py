@@ -1,4 +1,4 @@
-"""What the HTTP surface needs of the rest: ports that `entrypoints.api` fills and tests imitate."""
+"""Ports of the HTTP surface to the rest: `entrypoints.api` fills them, and tests imitate them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from springline.storage.port import ObjectStore
 
 
 class Tables(Protocol):
-    """Making tables known. Both raise `Refused`, UNAVAILABLE if there is no answer in time."""
+    """Registering tables. Both raise `Refused`, UNAVAILABLE if there is no answer in time."""
 
     async def create(self, scope: Scope, spec: CreateTable) -> TableEntry:
         """Create a table (version 0) and register it."""
@@ -31,27 +31,27 @@ class Commits(Protocol):
     """Committing one request; `springline.commit.coalescer.CommitCoalescer` is one."""
 
     async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
-        """Return what became of the request; UNAVAILABLE if that cannot be told in time."""
+        """Return the outcome of the request; UNAVAILABLE if it is not known in time."""
 
 
 class Sequencers(Protocol):
-    """Asking the workflows that sequence tables."""
+    """Queries of the workflows that sequence tables."""
 
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
-        """Return what the table's sequencer is doing, None if it rests or cannot be asked just now."""
+        """Return what the table's sequencer is doing, None if it is not running or does not answer now."""
 
 
 class Ledgers(Protocol):
     """Appending to the ledger of a workspace; its sequencer is the only writer (docs/protocol.md#ledger-rounds)."""
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
-        """Return what became of the events, a refusal included; raises `Refused` (UNAVAILABLE) if that is not known."""
+        """Return the outcome of the events, which may be a refusal; raises `Refused` (UNAVAILABLE) if unknown."""
 
     async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
-        """Return what became of foreign events; raises `Refused` (UNAVAILABLE) if that is not known."""
+        """Return the outcome of foreign events; raises `Refused` (UNAVAILABLE) if unknown."""
 
     async def status(self, scope: Scope) -> dict[str, Any] | None:
-        """Return what the sequencer is doing, with its lag; None if it rests or cannot be asked just now."""
+        """Return what the sequencer is doing, with its lag; None if it is not running or does not answer now."""
 
 
 class Rebuilds(Protocol):
@@ -64,27 +64,26 @@ class Rebuilds(Protocol):
         """Start a rebuild and return its run id; raises `Refused` (REBUILD_UNDER_WAY) if one is running."""
 
     async def result(self, scope: Scope, run_id: str, wait_s: float) -> dict[str, Any] | None:
-        """Return what a run came to, None if it still runs after `wait_s` seconds; raises `Refused` if it failed."""
+        """Return the result of a run, None if it still runs after `wait_s` seconds; raises `Refused` if it failed."""
 
     async def view(self, scope: Scope, run_id: str | None = None) -> RebuildView | None:
-        """Return how far a run is, by default the newest; None if there is none."""
+        """Return the progress of a run, by default the newest; None if there is none."""
 
     async def cancel(self, scope: Scope) -> RebuildView | None:
-        """Ask the run that is under way to end, and return it; None if there is none."""
+        """Cancel the run that is under way, and return it; None if there is none."""
 
 
 Probe = Callable[[], Awaitable[None]]
-"""Returns if what it looks at works; raises otherwise."""
+"""Returns if the part that it checks works; raises otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """Everything the application is made of.
+    """The parts of the application.
 
-    `store` is the whole store, of all workspaces; `location(scope, root)` is the URL readers open a table by;
-    `new_name` makes names of staged payloads and ids of requests that are never used twice; `probes` are what
-    `/ready` looks at, by name; what `warnings` look at it tells and is ready all the same. `store_id` tells which store
-    this is.
+    `store` is the whole store, of all workspaces; `location(scope, root)` is the URL by which readers open a table;
+    `new_name` makes names of staged payloads and ids of requests that are never used twice; `/ready` runs the `probes`,
+    by name; it reports failed `warnings` and is ready all the same. `store_id` is the store's id.
     """
 
     store: ObjectStore

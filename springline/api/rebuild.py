@@ -1,4 +1,4 @@
-"""Routes of rebuilds: start, watch, cancel, and read what came of one (docs/protocol.md#rebuild)."""
+"""Routes of rebuilds: start, watch, cancel, and read the report (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from springline.rebuild.messages import RebuildMode, RebuildRequest, RebuildView
 
 PREFIX = "/api/v1/rebuild"
 RUNBOOK_PATH = "/rebuild"
-"""The path that the reference's runbooks name; it wants a token like any other."""
+"""The path that the reference's runbooks name; it needs a token like any other."""
 
 WAIT_S = 25.0
 MOST_WAIT_S = 300.0

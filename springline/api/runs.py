@@ -136,7 +136,7 @@ async def run(run_id: RunParam, asked: FromAsked) -> Response:
             },
         )
 
-    # Off the event loop: parts of files are decoded for it.
+    # Off the event loop, because it decodes parts of files.
     return await asyncio.to_thread(read)
 
 
@@ -174,7 +174,7 @@ async def timers(query: Annotated[TimersQuery, Query()], asked: FromAsked) -> Re
 
 
 def filled(table: Table, **wanted: Sequence[str] | bool | None) -> list[Where]:
-    """Return filters of columns for the parameters that were given: one value, or several of which one must hold."""
+    """Return column filters for the given parameters: one value, or several of which one must match."""
     wheres = []
     for column, value in wanted.items():
         if isinstance(value, str | bool):
@@ -185,5 +185,5 @@ def filled(table: Table, **wanted: Sequence[str] | bool | None) -> list[Where]:
 
 
 def milliseconds(instant: str | None) -> int | None:
-    """Return an instant as epoch milliseconds, rounded up: a row within its millisecond lies before it."""
+    """Return an instant as epoch milliseconds, rounded up, so that a row within its millisecond lies before it."""
     return None if instant is None else -(-parse_timestamp(instant) // 1_000_000)

@@ -16,7 +16,7 @@ from springline.caches import Brief
 
 PROBE_TIMEOUT_S = 5.0
 SHARED_S = 0.5
-"""Whoever asks within so many seconds is told the same: asking costs nobody but us."""
+"""Calls within so many seconds share one answer, because these routes need no token and each probe costs us."""
 
 router = APIRouter(tags=["service"])
 
@@ -28,7 +28,7 @@ async def health() -> dict[str, str]:
 
 
 def readiness_of(deps: Deps) -> Brief[str, ReadinessBody]:
-    """Return what tells whether the process is ready; answers are shared for a moment."""
+    """Return the readiness check of the process; calls within `SHARED_S` share one answer."""
 
     async def ask(_: str) -> ReadinessBody:
         return await _looked_at_all(deps)

@@ -213,14 +213,14 @@ async def status(table: TableParam, workspace: Reader, deps: FromDeps) -> TableS
 
 
 def _judged(location: str, workspace: Workspace) -> str:
-    """Return a location as any process can read it, whatever URL its store has; raises `Refused` for a bad one."""
+    """Return a location in the form that every process reads alike; raises `Refused` for a bad one."""
     roots = roots_of_location(location, workspace.scope, workspace.store.url)
     return location if len(roots) > 1 else workspace.scope.full(paths.ObjectPath(roots[0]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What an answer about one table is made of."""
+    """The parts of an answer about one table."""
 
     workspace: Workspace
     deps: Deps
@@ -238,7 +238,7 @@ async def _once(
     make: Callable[[], Awaitable[TableEntry]],
     answer: _Answer,
 ) -> TableBody:
-    """Make a table unless it is there; one that was made meanwhile, by the same request, is found too."""
+    """Make a table unless it exists; also finds one that the same request has made meanwhile."""
     found = await find()
     if found is not None:
         return answer.of(found, 200)

@@ -1,4 +1,4 @@
-"""Making bearer tokens: what the embedded stack and `springline token` hand out (docs/formats.md#tokens)."""
+"""Making bearer tokens, for the embedded stack and `springline token` (docs/formats.md#tokens)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_token(
     issuer: str | None = None,
     now_s: float | None = None,
 ) -> str:
-    """Return an HS256 token that lets `subject` into the workspace of `scope`.
+    """Return an HS256 token for `subject` in the workspace of `scope`.
 
     `scopes` are any of read, write and operate; `ttl_s` is the token's life in seconds from `now_s` (Unix
     seconds; default: the clock). Raises `ValueError` for an unknown scope.

@@ -1,7 +1,7 @@
-"""How URLs are read, the same for every route: what stands between two slashes is one name, and every parameter counts.
+"""Parsing of URLs, the same for every route: a path segment is one name, and no parameter is ignored.
 
-An id may hold a slash, which a URL has as %2F. Servers undo escapes before routes are looked for, so that such an id
-would be taken for two names: `routed_path` keeps these escapes until the route is found, `read_url` undoes them then.
+An id may contain a slash, which a URL has as %2F. Servers undo escapes before they look for the route, so that such an
+id would become two segments: `routed_path` keeps these escapes until the route is found, `read_url` undoes them then.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from springline.errors import Code, refused
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """What the OpenAPI document has: paths with their methods, and their query parameters.
+    """Routes of the OpenAPI document: paths with their methods, and their query parameters.
 
-    `query`: by path template and method, whether each parameter may be sent more than once. `before`: by template, what
-    is more definite and matches too: a path without names comes before one with names, as OpenAPI has it.
+    `query`: by path template and method, whether each parameter may be sent more than once. `before`: by template, the
+    more specific templates that match, too: by OpenAPI's rule a path without names comes before one with names.
     """
 
     query: Mapping[tuple[str, str], Mapping[str, bool]]
@@ -32,13 +32,13 @@ class _Described:
     before: Mapping[str, Sequence[str]]
 
     def template_of(self, path: str) -> str | None:
-        """Return the template that a path is of."""
+        """Return the template of a path."""
         matching = [template for template, pattern in self.paths.items() if pattern.fullmatch(path)]
         return min(matching, key=lambda template: template.count("{"), default=None)
 
 
 def routed_path(scope: Mapping[str, Any]) -> str:
-    """Return the path that routes are looked for by: escapes undone, but for the slash and the percent sign."""
+    """Return the path for the search of the route: escapes undone, except those of slash and percent sign."""
     raw: bytes = scope.get("raw_path") or b""
     if b"%" not in raw:
         path: str = scope["path"]
@@ -48,10 +48,10 @@ def routed_path(scope: Mapping[str, Any]) -> str:
 
 
 async def read_url(request: Request) -> None:
-    """Read the path's names and judge the query: a dependency of every route.
+    """Decode the path's names and check the query: a dependency of every route.
 
     Raises `Refused` (INVALID_REQUEST) for a query parameter that the route does not have, and for one that is sent more
-    than once though only one value can count; `HTTPException` (405) where a name of the path is a word of the API.
+    than once but takes one value; `HTTPException` (405) if a name in the path is a fixed segment of another route.
     """
     described = _described(request.app)
     template: str = getattr(request.scope.get("route"), "path", "")

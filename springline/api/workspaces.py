@@ -13,7 +13,7 @@ from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 MAX_REMEMBERED = 1_000
-"""Workspaces at hand. What is known of their tables is bounded in bytes, over all of them (`RegistryMemory`)."""
+"""Cached workspaces. The cache of their tables is bounded in bytes, over all workspaces (`RegistryMemory`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Workspace:
     registry: Registry
 
     def table(self, entry: TableEntry) -> CommitTable:
-        """Return the table as the commit protocol's readers want it."""
+        """Return the table in the form that the commit protocol's readers take."""
         return CommitTable(self.store, entry.table_id, entry.root)
 
 
 class Workspaces:
-    """Workspaces of one store by scope; the most recently used ones keep what they know of their tables."""
+    """Workspaces of one store by scope; the most recently used ones keep their cache of tables."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

@@ -1,6 +1,6 @@
-"""The command line as a whole: which commands there are, and what is common to them.
+"""The command line as a whole: its commands, and what is common to them.
 
-Nothing that a command needs is loaded here: help comes at once, and a command's module when it is run.
+This module imports nothing that a command needs, so that help is quick; a command's module is imported when it is run.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
 
 
 class Commands(LazyGroup):
-    """All commands; their failures are documents, or lines for people."""
+    """All commands; a failure is printed as a document, or as a line for people."""
 
     def main(
         self,
@@ -141,7 +141,7 @@ class Commands(LazyGroup):
         """Run a command and exit with its code; with `standalone_mode` off, return it."""
         begin()
         if COMPLETE_VARIABLE in os.environ:
-            # Typer's own reader of what a shell asks; it stands behind an option that this command line has not.
+            # Typer's own reader of completion requests, behind an option that this command line does not have.
             from typer.completion import completion_init  # type: ignore[attr-defined]  # noqa: PLC0415
 
             completion_init()
@@ -197,7 +197,7 @@ def _show_version(*, asked: bool) -> None:
         raise typer.Exit(0)
 
 
-# Flags alone: for options with values Typer loads Pydantic, which takes longer than all the rest of a call for help.
+# Only flags: for options with values Typer imports Pydantic, which takes longer than the rest of a call for help.
 def _common(
     *,
     version: Annotated[

@@ -117,7 +117,7 @@ def explain(
 
 
 def read_payload(source: str) -> str:
-    """Return the payload in a file or in standard input (`-`); raises `Refused` if it cannot be had as text."""
+    """Return the payload in a file or in standard input (`-`); raises `Refused` if it cannot be read as text."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         return data.decode()
@@ -142,7 +142,7 @@ def _chosen_key(key: str | None) -> str:
 
 
 def _canonical(key: str, field: str) -> str:
-    """Return the UUIDv7 that a key stands for, and tell the operator if it is another."""
+    """Return the UUIDv7 that a key stands for, and show it to the operator if it differs."""
     canonical = idempotency_key(key, field=field)
     if canonical != key:
         hint(f"key {key!r} stands for {canonical}")

@@ -1,4 +1,4 @@
-"""What every command takes beside its own options: the form of what it prints, how much it says, the profile."""
+"""Options of every command: the output format, the verbosity, the profile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TokenFileOption = Annotated[
 
 
 def _use_profile(ctx: typer.Context, name: str | None) -> str | None:
-    """Let the profile answer for what neither an option nor a variable gives."""
+    """Take the settings that neither an option nor a variable gives from the profile."""
     if not ctx.resilient_parsing:
         from springline.cli.profiles import chosen_settings  # noqa: PLC0415 - most calls have no profile to read
 
@@ -62,7 +62,7 @@ ProfileOption = Annotated[
 
 
 def prepared(command: Callable[..., Any], *, with_profile: bool = True) -> Callable[..., None]:
-    """Make a command print what it returns, in the form and as loud as its added options ask for.
+    """Make a command print its result, with the format and verbosity of the options that this adds.
 
     The added options are `-o`, `--compact`, `--field`, `-v`, `-q`, `--profile`, and `--token-file` beside `--token`;
     Typer finds them in the signature.
@@ -124,7 +124,7 @@ def prepared(command: Callable[..., Any], *, with_profile: bool = True) -> Calla
 
 
 def _token(ctx: typer.Context, token: str | None, file: Path | None) -> str | None:
-    """Return the token, or that in the file, by which of the two was given closer: option, variable, profile."""
+    """Return the token, or the one in the file, by the precedence option, variable, profile."""
     if file is None:
         return token
     ranks = {name: _rank(ctx, name) for name in ("token", "token_file")}

@@ -26,7 +26,7 @@ from springline.paths import Scope
 FOLDER = Path(".springline/dev")
 _WATCH_SECONDS = 0.5
 _PAUSES_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""How long a process waits before it is started again, by how often in a row it ended before it was ready."""
+"""The pause before a process is started again, by how often in a row it ended before it was ready."""
 _ENDED_BY_OPERATOR = frozenset(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
@@ -61,7 +61,7 @@ def dev(
             remedy="Give one of them.",
         )
     if store is not None:
-        # The processes of the stack would find out one after the other.
+        # Check here, or the stack's processes would fail one after the other.
         load_settings({"store_url": store})
     stack = EmbeddedStack(
         folder.absolute(),
@@ -112,7 +112,7 @@ def dev(
 
 @dataclass(slots=True)
 class _Tended:
-    """How a process fares: whether it was ready, how often it ended since without being so, when it starts next."""
+    """The state of a process: whether it was ready, how often it has ended since without being so, its next start."""
 
     ready: bool = True
     failures: int = 0
@@ -125,7 +125,7 @@ def watch(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Start again whatever dies, for ever; raises `ToolFailed` for what ends again and again before it is ready.
+    """Restart every process that dies, for ever; raises `ToolFailed` for one that ends repeatedly before it is ready.
 
     `pause` waits so many seconds; `clock` returns monotonic seconds.
     """
@@ -166,10 +166,10 @@ def _environment(stack: EmbeddedStack) -> dict[str, str]:
 
 
 def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
-    """Write what a shell sources to find the stack and the programs that speak to it; return where it is."""
+    """Write the file that a shell sources to find the stack and its programs; return its path."""
     programs = stack.folder / "bin"
     programs.mkdir(exist_ok=True)
-    # The interpreter that runs this has the package; its console script may lie anywhere, or not be installed.
+    # This interpreter has the package; the console script may be anywhere, or not installed.
     path = f"PYTHONPATH={shlex.quote(str(SOURCES))}${{PYTHONPATH:+:$PYTHONPATH}}"
     command = f'{path} exec {shlex.join(module_command("springline.cli"))} "$@"'
     _write_anew(programs / "springline", f"#!/bin/sh\n{command}\n", 0o700)
@@ -177,7 +177,7 @@ def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
     temporal.unlink(missing_ok=True)
     temporal.symlink_to(stack.program)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    # Sourced twice, it is on the path once.
+    # A file that is sourced twice adds itself to the path once.
     place = shlex.quote(str(programs))
     added = f'case ":$PATH:" in *:{place}:*) ;; *) export PATH={place}:"$PATH" ;; esac'
     entry = stack.folder / "env.sh"
@@ -194,7 +194,7 @@ def _write_anew(file: Path, text: str, mode: int) -> None:
 
 
 def _what_ends(stack: EmbeddedStack, store: str | None, *, temporary: bool, keep: bool) -> str:
-    """Say what ending the stack removes."""
+    """Return the sentence that says what ending the stack removes."""
     if not temporary or keep:
         again = "the next start goes on with it, --fresh starts anew" if not temporary else "--keep was given"
         return f" and removes nothing: tables, runs, ports and token stay in {stack.folder}; {again}"

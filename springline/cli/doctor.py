@@ -1,4 +1,4 @@
-"""What `springline doctor` looks at: configuration, store, clock and API. Temporal is looked at behind a port."""
+"""The checks of `springline doctor`: configuration, store, clock and API. Those of Temporal are behind a port."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ async def examine(
     deep: bool = False,
     token: str | None = None,
 ) -> list[Finding]:
-    """Look at everything and return what was found, in the order in which it is best put right.
+    """Check everything and return the findings, in the order in which they are best corrected.
 
     `store_url` overrides the environment's; `api_url` may be None; `new_name` makes names of scratch objects
-    that are never used twice. `scope`: the workspace to look at, by default all; with `deep` by listing what it holds.
-    `token`: the bearer token with which the API is asked.
+    that are never used twice. `scope`: the workspace to check, by default all; `deep` lists its objects.
+    `token`: the bearer token for calls of the API.
     """
     settings, findings = configuration(store_url)
     findings = [*misspelt(os.environ), *findings]
@@ -125,7 +125,7 @@ def configuration(store_url: str | None) -> tuple[Settings | None, list[Finding]
 
 
 def misspelt(environment: Iterable[str]) -> list[Finding]:
-    """Return a finding for each variable that looks like one of ours and means nothing."""
+    """Return a finding for each variable that looks like one of ours and is unknown."""
     return [
         wrong(
             name,
@@ -137,7 +137,7 @@ def misspelt(environment: Iterable[str]) -> list[Finding]:
 
 
 async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: bool = False) -> list[Finding]:
-    """Open the store that `url` names and look at it with a scratch object of this `name`, and at a workspace in it."""
+    """Open the store at `url` and check it with a scratch object of this `name`, then check a workspace in it."""
     try:
         store = open_store(url)
     except StoreMisconfigured as error:
@@ -153,7 +153,7 @@ async def examine_url(url: str, name: str, scope: Scope | None = None, *, deep: 
         found = [fine("store", f"{url} can be opened"), *await examine_store(store, name)]
         if not all(one.ok is not False for one in found):
             return [*found, skipped("workspaces", "the store cannot be used as it is")]
-        # Segments are read with Arrow's codecs, which take a moment to load: only this pays.
+        # Segments need Arrow's codecs, which take a moment to import: so import them only here.
         from springline.cli.doctor_workspace import all_workspaces_findings, workspace_findings  # noqa: PLC0415
 
         if scope is None:
@@ -172,7 +172,7 @@ async def examine_store(store: ObjectStore, name: str) -> list[Finding]:
 
 
 async def permission_finding(store: ObjectStore, name: str) -> Finding:
-    """Create, read, overwrite and delete one scratch object; the first operation that fails is named."""
+    """Create, read, overwrite and delete one scratch object; the finding names the first operation that fails."""
     path = canary_object(f"{name}-permissions")
     doing, permission = "create", "storage.objects.create"
     try:
@@ -227,7 +227,7 @@ async def precondition_finding(store: ObjectStore, name: str) -> Finding:
 
 
 async def clocks(store_url: str | None, api_url: str | None) -> list[Finding]:
-    """Compare this machine's clock with those that answer over HTTP: the bucket's and the API's."""
+    """Compare this machine's clock with those of the bucket and the API, over HTTP."""
     findings = []
     if store_url is not None and store_url.startswith("gs:"):
         findings.append(await clock("clock against the store", bucket_endpoint()))
@@ -237,7 +237,7 @@ async def clocks(store_url: str | None, api_url: str | None) -> list[Finding]:
 
 
 async def clock(name: str, url: str, *, now: Callable[[], float] = time.time) -> Finding:
-    """Compare the local clock, in Unix seconds, with the Date of an HTTP answer from `url`, whatever it says."""
+    """Compare the local clock, in Unix seconds, with the Date of an HTTP answer from `url`, with any status."""
     before = now()
     try:
         async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as client:
@@ -253,7 +253,7 @@ async def clock(name: str, url: str, *, now: Callable[[], float] = time.time) ->
 def judge_clock(name: str, before_s: float, after_s: float, remote_s: float) -> Finding:
     """Judge a clock by its Unix seconds before and after a call and the other side's in between.
 
-    The Date of HTTP has no fractions of a second, so up to one second of the difference means nothing.
+    The Date of HTTP has no fractions of a second, so a difference of up to one second means nothing.
     """
     off = 0.0
     if remote_s > after_s:
@@ -273,9 +273,9 @@ def judge_clock(name: str, before_s: float, after_s: float, remote_s: float) -> 
 async def api_findings(
     url: str | None, token: str | None, ours: str | None = None, scope: Scope | None = None
 ) -> list[Finding]:
-    """Ask the API whether it can do its work, whether its store is the one with the id `ours`, and about the token.
+    """Check that the API is ready, that its store is the one with the id `ours`, and that it accepts the token.
 
-    `scope`: the workspace that is looked at, which the token should be of.
+    `scope`: the checked workspace, which the token should be for.
     """
     if url is None:
         return [skipped("api", "no address is given: --api, SPRINGLINE_API_URL or a profile")]
@@ -320,7 +320,7 @@ async def _api_health(url: str, token: str | None, ours: str | None) -> Finding:
 
 
 async def _readiness(client: httpx.AsyncClient, url: str, token: str | None) -> dict[str, Any]:
-    """Return what the API tells operators of its readiness; nothing without a token that it takes."""
+    """Return the readiness that the API tells operators; empty without a token that it accepts."""
     if token is None:
         return {}
     path = f"{url.rstrip('/')}/api/v1/readiness"
@@ -360,7 +360,7 @@ async def token_finding(url: str, token: str | None, scope: Scope | None = None)
 
 
 def _claims(token: str) -> dict[str, Any] | None:
-    """Return what a token says of itself, unchecked; None if it is no JWT."""
+    """Return the claims of a token, unverified; None if it is not a JWT."""
     import jwt  # noqa: PLC0415 - loads the cryptography library
 
     try:
@@ -371,7 +371,7 @@ def _claims(token: str) -> dict[str, Any] | None:
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:
-    """Return the JSON object of an answer, an empty one if it holds none."""
+    """Return the JSON object of an answer, an empty one if it has none."""
     try:
         found = answer.json()
     except ValueError:
@@ -405,7 +405,7 @@ def _folder_of(url: str) -> Path | None:
 
 
 def _lost(url: str, folder: Path) -> Finding | None:
-    """Judge a folder that is not there: a misspelt one, or None for one that the first write may well make."""
+    """Judge a missing folder: a finding if it may be misspelt, None if the first write will probably create it."""
     parent = folder.parent
     if not parent.is_dir():
         return wrong("store", f"{url}: there is no folder {parent}", f"Correct --store or {_STORE_VARIABLE}.")

@@ -1,4 +1,4 @@
-"""`springline doctor`: what is looked at, and how it is told."""
+"""`springline doctor`: runs the checks and prints the findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DeepOption = Annotated[
 
 
 def doctor_command(temporal: TemporalFindings) -> Callable[..., DocumentVerdict]:
-    """Return the command; `temporal` looks at Temporal."""
+    """Return the command; `temporal` checks Temporal."""
 
     def doctor(
         *,

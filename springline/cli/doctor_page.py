@@ -1,4 +1,4 @@
-"""What `springline doctor` found, as a page for a person: what is wrong first, with what to do about it."""
+"""The findings of `springline doctor` as a page for a person: problems first, each with its remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from springline.cli.findings import Finding, FindingState
 from springline.cli.present import console
 
 MOST_FINE = 14
-"""So many findings that all is well have a line each; more have one for each group."""
+"""Up to this many good findings have a line each; more have one line for each group."""
 _LONGEST = 400
 _GROUPS = ("configuration", "store", "workspace", "API", "Temporal")
 _MARKS = {
@@ -24,7 +24,7 @@ _MARKS = {
 
 
 def page(findings: Sequence[Finding]) -> str:
-    """Return the findings by group, each with its remedy if there is one, and what they come to."""
+    """Return the findings by group, each with its remedy if there is one, and a summary."""
     shown, collected = console()
     fine = [one for one in findings if one.state in (FindingState.OK, FindingState.SKIPPED)]
     brief = len(fine) > MOST_FINE

@@ -1,8 +1,8 @@
-"""What `springline doctor` looks at in workspaces: what is published, all that was accepted, and the tables.
+"""The checks of `springline doctor` in workspaces: the published state, all accepted events, and the tables.
 
-Workspaces are found by listing the bucket, past all that lies under each. With `deep` everything that says what was
-accepted is read, and the ledger is listed: only so is it found that all that is newer has vanished together, pointer,
-records and all. Of tables the whole log is read then, and the markers are listed.
+Workspaces are found by listing the bucket, skipping the objects under each. `deep` reads all records of accepted events
+and lists the ledger: only so does it find that all newer objects, with pointer and records, have vanished together. It
+also reads the whole log of each table, and lists the markers.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _SHOWN = 3
 
 
 MOST_WORKSPACES = 50
-"""How many workspaces are looked at by themselves; one more is named, and looked at when it is asked for."""
+"""How many workspaces are checked by default; one more is named, and checked on request."""
 MOST_TABLES = 200
-"""How many tables of a workspace."""
+"""How many tables of a workspace are checked."""
 
 
 async def all_workspaces_findings(store: ObjectStore, *, deep: bool) -> list[Finding]:
-    """Look at the workspaces of `store`, which is the whole bucket: `MOST_WORKSPACES`, and say so if there are more."""
+    """Check `MOST_WORKSPACES` workspaces of `store`, which is the whole bucket; add a finding if there are more."""
     try:
         scopes = await find_workspaces(store, MOST_WORKSPACES + 1)
     except (StoreRetry, StoreUnknown) as error:
@@ -67,7 +67,7 @@ _ALL = "workspaces"
 
 
 async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) -> list[Finding]:
-    """Look at a workspace of `store`, which is the whole bucket; one finding for each thing that is wrong."""
+    """Check a workspace of `store`, which is the whole bucket; one finding for each problem."""
     name = f"workspace {scope.tenant}/{scope.workspace}"
     try:
         scoped = ScopedStore(store, scope)
@@ -77,7 +77,7 @@ async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) ->
 
 
 async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Finding]:
-    """Look at the tables of a workspace; one finding for each object that is damaged, and one if none is."""
+    """Check the tables of a workspace; one finding for each damaged object, or one if none is damaged."""
     page = await list_tables(store, limit=MOST_TABLES)
     name = f"tables of {scope.tenant}/{scope.workspace}"
     found = [_table_finding(scope, _id_of(one.object), one.object, one.problem, _RECOVER) for one in page.damaged]
@@ -102,7 +102,7 @@ _RECOVER = "Run `springline table recover --replace-damaged --markers` for it; r
 
 
 def _id_of(path: str) -> str:
-    """Return what a damaged entry is called: the id in its path."""
+    """Return the name of a damaged entry: the id in its path."""
     return parse_table_entry(path) or path
 
 
@@ -134,7 +134,7 @@ async def _examine(store: ObjectStore, name: str, *, deep: bool) -> list[Finding
 
 
 async def _deep(store: ObjectStore, name: str, head: PublishedHead | None, index: EventsIndex | None) -> list[Finding]:
-    """Read everything that says what was accepted, and list what lies in the ledger."""
+    """Read all records of accepted events, and list the ledger."""
     ours = None if head is None else head.manifest.springline
     if ours is None:
         accepted = await survey(store, None, folded=None)

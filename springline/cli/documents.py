@@ -1,4 +1,4 @@
-"""What commands print: a document or rows on standard output, as JSON or for people; hints on standard error."""
+"""The output of commands: a document or rows on standard output, as JSON or for people; hints on standard error."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Document = Mapping[str, Any] | BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Rows, and the document that says the same to a program.
+    """Rows for people, and the same as a document for programs.
 
-    `note`: a hint that goes with the rows; `text`: what a person is shown in their place.
+    `note`: a hint that goes with the rows; `text`: what people see in place of the rows.
     """
 
     document: Callable[[], Document]
@@ -34,20 +34,20 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class DocumentVerdict:
-    """A document of a command that did its work and whose finding is in its exit code, such as "they differ"."""
+    """The document of a command that did its work and tells its finding by the exit code, such as "they differ"."""
 
     document: Document | Listing
     code: int
 
 
 def hint(line: str) -> None:
-    """Write a line for a person to standard error, unless it was asked for quiet."""
+    """Write a line for a person to standard error, unless the user asked for quiet."""
     if session().level >= 0:
         print(f"springline: {steers_no_terminal(line)}", file=sys.stderr, flush=True)
 
 
 def emit(document: Document, *, compact: bool = False, field: str | None = None) -> None:
-    """Print `document`, or the one of its fields that a dotted name leads to, in the form that was asked for.
+    """Print `document`, or its field at a dotted name, in the format that the user chose.
 
     Raises `Refused` (INVALID_REQUEST) if there is no such field; nothing is printed then.
     """
@@ -71,7 +71,7 @@ def emit(document: Document, *, compact: bool = False, field: str | None = None)
 
 
 def emit_listing(listing: Listing) -> None:
-    """Print rows, or the document that says the same, in the form that was asked for."""
+    """Print rows, or the same as a document, in the format that the user chose."""
     form = session().form_here()
     if form is Format.JSON:
         emit(listing.document())
@@ -94,7 +94,7 @@ def emit_listing(listing: Listing) -> None:
 
 
 def rendered(plain: Any, *, compact: bool = False) -> str:
-    """Return `plain` as JSON: indented by two blanks, or on one line. What could steer a terminal is escaped."""
+    """Return `plain` as JSON: indented by two blanks, or on one line. Terminal control characters are escaped."""
     return steers_no_terminal(orjson.dumps(plain, option=0 if compact else orjson.OPT_INDENT_2).decode())
 
 
@@ -126,13 +126,13 @@ def _offered(found: Any) -> str:
 
 
 def write_out(text: str) -> None:
-    """Write to standard output: to a terminal nothing that could steer it, to files and programs the text as it is."""
+    """Write to standard output: to a terminal without control characters, to files and programs unchanged."""
     sys.stdout.write(steers_no_terminal(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def write_for_people(text: str) -> None:
-    """Write a text of our own making, whose parts steer no terminal, with its colours."""
+    """Write a text that we made, whose parts have no control characters, with its colours."""
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -1,6 +1,6 @@
-"""How a command ends when it cannot do its work: why, on standard error, and an exit code.
+"""The end of a command that fails: the reason on standard error, and an exit code.
 
-To a person at a terminal one line says why; elsewhere it is one JSON document.
+A person at a terminal gets one line; a program gets one JSON document.
 
 The document is the body that the HTTP API answers with: `code, message, field, value, remedy`, on version
 conflicts `latest_version` and `commits_since`, and `requestId` if the API gave one. Exit codes
@@ -48,7 +48,7 @@ def fail(refusal: Refusal, *, request_id: str | None = None) -> int:
 
 
 def refusal_of(error: Exception) -> Refusal | None:
-    """Return what an expected error means to the operator; None if the error is a fault of the program."""
+    """Return the refusal for an expected error; None if the error is a fault of the program."""
     if isinstance(error, Refused):
         return error.refusal
     if isinstance(error, InvalidPath):
@@ -76,7 +76,7 @@ def refusal_of(error: Exception) -> Refusal | None:
 
 
 def store_refusal(error: StoreError, url: str | None = None) -> Refusal:
-    """Return what a fault of the store means to the operator; `url` is the store's, if known."""
+    """Return the refusal for a fault of the store; `url` is the store's, if known."""
     shown = url or "URL"
     if isinstance(error, StoreMisconfigured):
         return Refusal(
@@ -98,7 +98,7 @@ def store_refusal(error: StoreError, url: str | None = None) -> Refusal:
 def _usage(error: Exception) -> Refusal | None:
     """Return the refusal of a command line that cannot be parsed.
 
-    Typer keeps the class of these errors to itself; what they can do is part of its interface.
+    Typer does not export the class of these errors; their methods are part of its interface.
     """
     format_message = getattr(error, "format_message", None)
     if format_message is None:

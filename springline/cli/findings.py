@@ -1,4 +1,4 @@
-"""What `springline doctor` finds out: one finding for each thing that can be wrong, with what to do about it."""
+"""Findings of `springline doctor`: one for each check, with a remedy if something is wrong."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 
 
 class FindingState(StrEnum):
-    """How something was found."""
+    """The result of a check."""
 
     OK = "ok"
     WRONG = "wrong"
-    """It will not work until somebody changes it."""
+    """It does not work until an operator changes it."""
     UNREACHABLE = "unreachable"
     """There was no clear answer: it may be down, or only slow."""
     SKIPPED = "skipped"
-    """It could not be looked at because of another finding, or there is nothing to look at."""
+    """It could not be checked because of another finding, or there is nothing to check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it is, in a sentence, and what to run or change if it is not well."""
+    """The finding of one check: the result in a sentence, and what to run or change if it is not well."""
 
     name: str
     state: FindingState
@@ -33,7 +33,7 @@ class Finding:
 
     @property
     def ok(self) -> bool | None:
-        """Say whether it is well; None if it was not looked at."""
+        """Say whether it is well; None if it was not checked."""
         return None if self.state is FindingState.SKIPPED else self.state is FindingState.OK
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def fine(name: str, what: str) -> Finding:
 
 
 def wrong(name: str, what: str, remedy: str) -> Finding:
-    """Return a finding that somebody has to correct."""
+    """Return a finding that an operator has to correct."""
     return Finding(name, FindingState.WRONG, what, remedy)
 
 
@@ -63,7 +63,7 @@ def unreachable(name: str, what: str, remedy: str) -> Finding:
 
 
 def skipped(name: str, why: str) -> Finding:
-    """Return a finding that this could not be looked at, or need not be."""
+    """Return a finding that this could not be checked, or need not be."""
     return Finding(name, FindingState.SKIPPED, why)
 
 

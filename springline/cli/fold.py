@@ -1,4 +1,4 @@
-"""`springline state fold`: the state of explicit events, folded here, published nowhere."""
+"""`springline state fold`: folds explicit events into a state in this process, and does not publish it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fold(
     _check_out(out)
 
     async def work(scoped: Any) -> OfflineFold:
-        # The fold loads Arrow, which takes most of a second: only this command pays.
+        # The fold imports Arrow, which takes most of a second: so import it only in this command.
         from springline.projection.config import FoldConfig  # noqa: PLC0415
         from springline.rebuild.offline import fold_offline  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def write_state(file: Path, state: dict[str, Any]) -> None:
     data = encode_golden(state, compressed=file.name.endswith(".gz"))
     try:
         if file.exists() and not file.is_file():
-            file.write_bytes(data)  # a pipe or a device
+            file.write_bytes(data)  # A pipe or a device.
             return
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -137,7 +137,7 @@ def write_state(file: Path, state: dict[str, Any]) -> None:
 
 
 def _check_out(file: Path) -> None:
-    """Find out before an hour of folding that its result cannot be written."""
+    """Check before an hour of folding that its result can be written."""
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise _unwritable(file, "it is a folder" if file.is_dir() else "its folder is not there")
 
@@ -153,7 +153,7 @@ def _unwritable(file: Path, why: str) -> Exception:
 
 
 def _progress(total: int) -> Any:
-    """Return what shows progress to a person, and nothing to a program."""
+    """Return a callback that shows progress to a person, and nothing to a program."""
     if not sys.stderr.isatty():
         return None
     return lambda done: print(

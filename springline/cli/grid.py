@@ -1,4 +1,4 @@
-"""Rows as text: side by side for people, with commas for programs."""
+"""Rows as text: as columns for people, as CSV for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Format(StrEnum):
-    """How rows are printed."""
+    """Output formats."""
 
     JSON = "json"
     TABLE = "table"
@@ -25,7 +25,7 @@ class Format(StrEnum):
 
 
 def instant(unix_ms: int | None) -> str | None:
-    """Return an instant as RFC 3339; None for none, and for one that a log cannot mean."""
+    """Return an instant as RFC 3339; None for None, and for a number out of range."""
     try:
         moment = None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -34,7 +34,7 @@ def instant(unix_ms: int | None) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: instants as RFC 3339, what has no form of its own as text."""
+    """Return a value in JSON's types: instants as RFC 3339, values of other types as text."""
     match value:
         case None | bool() | str() | float():
             return value
@@ -90,7 +90,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def table_text(names: Sequence[str], rows: Rows) -> str:
-    """Return columns side by side, numbers to the right; long texts are cut."""
+    """Return rows as aligned columns, numbers to the right; long texts are cut."""
     cells = [[_cut(name) for name in names], *([_cut(_text(value)) for value in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     right = [
@@ -109,6 +109,6 @@ def table_text(names: Sequence[str], rows: Rows) -> str:
 
 
 def _cut(text: str) -> str:
-    # What a table or a log holds may be anybody's text: it must not steer the terminal.
+    # A table or log may contain any text: its control characters must not reach the terminal.
     line = "".join(one if one.isprintable() else " " for one in text)
     return line if len(line) <= _WIDEST_CELL else line[: _WIDEST_CELL - 3] + "..."

@@ -1,7 +1,7 @@
 """The command line's calls to the HTTP API.
 
-Not the client library's: that one loads Arrow, which a command of a moment would wait for. What a call may be
-repeated for is the same there and here: every write travels under a key or finds its own traces.
+Not the client library's, because that one imports Arrow, which takes longer than a quick command. Retries have the same
+rule in both: every write has a key or finds its own earlier effect.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Answer:
 class Api:
     """One API and one token. Raises `Refused` (INVALID_REQUEST, MISSING_TOKEN) for unusable ones.
 
-    `wait_s`: how long a call is repeated while there is no answer, in seconds. `again` says how the operator
+    `wait_s`: how long a call is repeated while there is no answer, in seconds. `again`: how the operator
     repeats the whole command by hand.
     """
 

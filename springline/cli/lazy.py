@@ -1,4 +1,4 @@
-"""Groups of commands whose help is at hand without loading them: a command's module is loaded when it is run."""
+"""Groups of commands that show help without importing the commands: a command's module is imported when it is run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typer.main import get_command
 
 _ROOM = "springline.cli"
 COMPLETE_VARIABLE = "_SPRINGLINE_COMPLETE"
-"""By which a shell asks for what could come next."""
+"""The variable by which a shell asks for completions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One command: where its function is (`module:function` of this room, or what returns it), and its line of help.
+    """One command: its function (`module:function` of this room, or a callable that returns it), and its help line.
 
     The line is the first sentence of the function's docstring, with its full stop.
     """
@@ -26,7 +26,7 @@ class Entry:
     target: str | Callable[[], Callable[..., Any]]
     help: str
     with_profile: bool = True
-    """Whether the profile answers for what neither an option nor a variable gives."""
+    """Whether the profile gives the settings that neither an option nor a variable gives."""
 
     def function(self) -> Callable[..., Any]:
         """Load the command's module and return its function."""
@@ -38,7 +38,7 @@ class Entry:
 
 
 class _Loading(dict[str, Any]):
-    """Commands by name, each loaded when it is asked for; `entries` are those that are not loaded yet."""
+    """Commands by name, each loaded when it is looked up; `entries` are those that are not loaded yet."""
 
     def __init__(self, entries: Mapping[str, Entry], loaded: Mapping[str, Any]) -> None:
         super().__init__(loaded)
@@ -66,7 +66,7 @@ class LazyGroup(TyperGroup):
         self.commands = _Loading(self.entries, self.commands)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help, off by default: what is neither on nor off, Typer asks Pydantic about."""
+        """Return the option --help with the default off: without a default, Typer would import Pydantic."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.default = False
@@ -77,7 +77,7 @@ class LazyGroup(TyperGroup):
         return [*sorted(set(self.commands) - set(self.entries), key=list(self.commands).index), *self.entries]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help of a call without a command, as one that asks for it does."""
+        """Show the help for a call without a command, as for --help."""
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             ctx.exit(0)

@@ -100,7 +100,7 @@ def ingest(
             outcomes.append(surface.call("POST", "ingest", root=LEDGER, body=body).body)
     total = outcomes[-1] | {
         name: sum(one[name] for one in outcomes) for name in ("accepted", "late", "known")
-    }  # where it stands is what the last call said
+    }  # The workspace's position is that of the last call.
     total |= {name: [item for one in outcomes for item in one[name]] for name in ("deferred", "refused")}
     total["outcomes"] = _summed([one["outcomes"] for one in outcomes])
     code = EXIT_CONFLICT if total["refused"] else EXIT_TRY_AGAIN if total["deferred"] else EXIT_DONE
@@ -126,7 +126,7 @@ def restore(
     given = _given(path, paths)
 
     async def work(scoped: Any) -> list[Any]:
-        # Segments are read with Arrow's codecs, which take a moment to load: only this command pays.
+        # Segments need Arrow's codecs, which take a moment to import: so import them only in this command.
         from springline.rebuild.restore import restore_events  # noqa: PLC0415
 
         return await restore_events(scoped, given, replace=replace)
@@ -151,9 +151,9 @@ def _summed(counts: list[dict[str, int]]) -> dict[str, int]:
 
 
 def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the events of a request as the API takes them, and the request id if the file holds one.
+    """Return the events of a request in the API's form, and the request id if the file has one.
 
-    Raises `Refused` for what cannot be any.
+    Raises `Refused` for input that is not events.
     """
     if (file is None) == (not data):
         raise _wrong(
@@ -176,7 +176,7 @@ def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], st
 
 
 def _documents(file: str) -> tuple[list[Any], str | None]:
-    """Return the objects of a file, of a list, of a request's `events` or of lines, and a request's id."""
+    """Return the objects in a file, which is a list, a request with `events`, or lines, and the request's id."""
     text = read_bytes(file, "--file")
     try:
         whole = orjson.loads(text)

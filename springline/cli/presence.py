@@ -1,4 +1,4 @@
-"""Whether a store holds anything of a workspace: a misspelt name must not look like an empty one."""
+"""Checks that a store has objects of a workspace: a misspelt name must not look like an empty workspace."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from springline.paths import (
 from springline.storage.port import ObjectStore
 
 MOST_NAMED = 10
-"""How many workspaces are named to somebody who asked for another; each costs one page of a listing."""
+"""How many existing workspaces the refusal names; each costs one page of a listing."""
 
 
 async def check_workspace(store: ObjectStore, scope: Scope) -> None:
-    """Raise `Refused` (NOT_FOUND) if `store`, which is the whole one, holds nothing of the workspace.
+    """Raise `Refused` (NOT_FOUND) if `store`, which is the whole one, has no object of the workspace.
 
-    One object is looked at where the workspace has a published state; only where it has none, names are listed.
+    Reads one object if the workspace has a published state; lists names only if it has none.
     """
     if await store.head(scope.full(orchestration_pointer())) is not None:
         return
@@ -34,7 +34,7 @@ async def check_workspace(store: ObjectStore, scope: Scope) -> None:
 
 
 async def find_workspaces(store: ObjectStore, most: int) -> list[Scope]:
-    """Return the first `most` workspaces that anything is stored of, in the order of their names in the bucket."""
+    """Return the first `most` workspaces that have objects, in the order of their names in the bucket."""
     prefix, start = scopes_begin()
     found: list[Scope] = []
     while len(found) < most:

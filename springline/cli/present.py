@@ -1,6 +1,6 @@
-"""Documents, rows and errors for a person: columns that fit the terminal, names and values, colours where they help.
+"""Documents, rows and errors for a person: columns that fit the terminal, names and values, colours.
 
-Whatever is shown may be anybody's text: it is put on one line, and nothing in it steers the terminal.
+Values may be any text: each is put on one line, without control characters.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from springline.cli.grid import instant, plain
 _GAP = 2
 _WIDEST = 60
 _NARROWEST = 12
-"""A column is not made narrower than this; one that would have to be is left out."""
+"""The least width of a column; one that would have to be narrower is left out."""
 _LONGEST_WORD = 40
-"""Ids and times are of use only whole: a column of words that are no longer than this is not made narrower at all."""
+"""Ids and times are useful only whole: a column whose words are no longer than this is not made narrower at all."""
 _MOST_ITEMS = 20
 _UNLIMITED = 1_000
 _LONGEST_VALUE = 2_000
 
 
 def console(stream: TextIO | None = None) -> tuple[Console, io.StringIO]:
-    """Return what renders for `stream`, by default standard output, and the text it collects.
+    """Return a console that renders for `stream`, by default standard output, and the text that it collects.
 
-    Colours are for terminals alone, and not there either if NO_COLOR is set; what goes elsewhere is not folded.
+    Colours are only for terminals, and only if NO_COLOR is not set; text for other outputs is not wrapped.
     """
     stream = stream or sys.stdout
     collected = io.StringIO()
@@ -48,7 +48,7 @@ def console(stream: TextIO | None = None) -> tuple[Console, io.StringIO]:
 
 
 def document_text(document: Any) -> str:
-    """Return a document as lines of a name and a value; what lies inside is indented below, lists as tables."""
+    """Return a document as lines of a name and a value; nested values are indented below, lists are tables."""
     shown, collected = console()
     _put(shown, document, 0)
     return _trimmed(collected.getvalue())
@@ -63,7 +63,7 @@ def rows_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str,
 
 
 def error_text(body: Mapping[str, Any]) -> str:
-    """Return why a command failed in one line: code, what is wrong with which field, and what to do."""
+    """Return why a command failed in one line: code, field, message and remedy."""
     shown, collected = console(sys.stderr)
     line = Text()
     line.append(f"{body['code']}: ", style="bold red")
@@ -117,7 +117,7 @@ def _put_list(shown: Console, items: Sequence[Any], indent: int) -> None:
 
 
 def _has_parts(value: Any) -> bool:
-    """Say whether a value is shown on lines of its own: what is empty, and lists of few short values, are not."""
+    """Say whether a value is shown on lines of its own, unlike empty values and lists of few short ones."""
     if isinstance(value, Mapping):
         return bool(value)
     if isinstance(value, list | tuple):
@@ -144,7 +144,7 @@ def _scalar(value: Any, name: str) -> str:
 
 
 def _shown(value: Any, name: str) -> Any:
-    """Return a value as people read it: instants as RFC 3339, yes and no; what has parts as JSON."""
+    """Return a value for people: instants as RFC 3339, yes and no; nested values as JSON."""
     value = plain(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -187,7 +187,7 @@ def _cell(value: Any) -> str:
 def _shares(
     titles: Sequence[str], widths: Sequence[int], least: Sequence[int], empty: Set[int], width: int
 ) -> tuple[dict[int, int], list[str]]:
-    """Return how wide each column may be, by its place, and the titles of those that are left out.
+    """Return the width of each column by its position, and the titles of columns that are left out.
 
     Those that are `empty` are left out first, and then the last ones.
     """
@@ -202,7 +202,7 @@ def _shares(
         left_out.append(out)
     shares = {place: least[place] for place in places}
     spare = room - sum(shares.values())
-    # Who needs least gets all it needs first, so that the longest texts are cut.
+    # The narrowest columns get their full width first, so that the longest texts are cut.
     for place in sorted(places, key=lambda one: widths[one]):
         more = max(0, min(spare, widths[place] - shares[place]))
         shares[place] += more

@@ -1,6 +1,6 @@
 """`springline profile set | list | show | use | remove`: settings under names, in the user's configuration folder.
 
-The file is for its owner alone (mode 0600), because it may hold tokens; what is shown of them is shortened.
+Only the user can read the file (mode 0600), because it may hold tokens; they are shown shortened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from springline.errors import Code, Refused, refused
 
 FILE_NAME = "profiles.toml"
 SETTINGS = ("api", "token", "token_file", "store", "tenant", "workspace")
-"""What a profile can hold, by the names of the options that it answers for."""
+"""The settings of a profile, by the names of the options that they replace."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHOWN_OF_TOKEN = 6
@@ -166,7 +166,7 @@ def chosen_settings(name: str | None) -> Mapping[str, str]:
 
 
 def profile_file() -> Path:
-    """Return where the profiles are kept."""
+    """Return the path of the profiles' file."""
     return platformdirs.user_config_path("springline", appauthor=False) / FILE_NAME
 
 
@@ -195,13 +195,13 @@ def _read() -> tuple[str | None, dict[str, Profile]]:
 
 
 def _write(current: str | None, profiles: Mapping[str, Profile]) -> None:
-    """Replace the file whole, readable by its owner alone from the first byte on."""
+    """Replace the file atomically; only its owner can read it from the first byte on."""
     file = profile_file()
     document: dict[str, Any] = {} if current is None else {"used": current}
     document["profiles"] = dict(profiles)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made with mode 0600.
+        # It is created with mode 0600.
         with NamedTemporaryFile("wb", dir=file.parent, prefix=f".{FILE_NAME}.", delete=False) as draft:
             try:
                 tomli_w.dump(document, draft)

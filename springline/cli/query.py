@@ -47,7 +47,7 @@ def query(
 
 
 async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[QueryAnswer, Revision]:
-    # Arrow and DuckDB take most of a second to load: only this command pays.
+    # Arrow and DuckDB take most of a second to import: so import them only in this command.
     from springline.published.query import Database, Limits, tables_named  # noqa: PLC0415
     from springline.published.reader import read_published  # noqa: PLC0415
 
@@ -67,14 +67,14 @@ async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple
     try:
         return await asyncio.to_thread(work), snapshot.revision
     except asyncio.CancelledError:
-        # By Ctrl-C. The thread ends once DuckDB has noticed; who does not want the answer does not wait for it.
+        # By Ctrl-C. The thread ends once DuckDB has noticed; the user need not wait for that.
         if database is not None:
             database.interrupt()
         leave(EXIT_INTERRUPTED)
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Return names of which no two are the same: a repeated one gets its place behind it."""
+    """Return distinct names: a repeated one gets its position appended."""
     seen: set[str] = set()
     distinct = []
     for place, name in enumerate(names, 1):

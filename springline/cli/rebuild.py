@@ -174,7 +174,7 @@ def _report(surface: Api, path: str) -> dict[str, Any]:
 
 
 def _watched(surface: Api, view: RebuildView) -> DocumentVerdict:
-    """Show how far a rebuild is until it has ended; return its result, or raise why it has none."""
+    """Show the progress of a rebuild until it has ended; return its result, or raise the error that ended it."""
     with Bar() as bar:
         bar.show(view)
         while not view.ended:
@@ -190,7 +190,7 @@ def _watched(surface: Api, view: RebuildView) -> DocumentVerdict:
 
 
 def _compared(surface: Api, result: dict[str, Any]) -> DocumentVerdict:
-    """Return what a verification came to, with its differences from the report, of which a person sees the first."""
+    """Return the result of a verification, with the differences in the report, of which people see the first."""
     is_equal = result["equal"] is True
     report = {} if is_equal or not result.get("report_path") else _report(surface, result["report_path"])
     found = report.get("comparison") or {}

@@ -1,4 +1,4 @@
-"""What a rebuild has found, in words for a person: differences by table, key and column, and what to do next."""
+"""The findings of a rebuild in words for a person: differences by table, key and column, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST = 100
 
 
 def told(comparison: dict[str, Any]) -> Iterator[str]:
-    """Say line by line how the published state differs from the rebuilt one; nothing if it does not."""
+    """Yield lines that say how the published state differs from the rebuilt one; none if it does not."""
     if comparison["problem"] is not None:
         yield f"the published state cannot be read: {comparison['problem']}"
     counts: dict[str, int] = comparison["counts"]
@@ -29,7 +29,7 @@ def told(comparison: dict[str, Any]) -> Iterator[str]:
 
 
 def next_step(view: RebuildView) -> str:
-    """Return what an operator does next about a rebuild of which no worker tells it."""
+    """Return what an operator does next about a rebuild that no worker reports on."""
     if not view.ended:
         return (
             "No worker answers. Run `springline doctor` to see whether one polls for rebuilds; it goes on by itself "

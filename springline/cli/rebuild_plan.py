@@ -48,7 +48,7 @@ SegmentsOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A manifest that was written."""
+    """A written manifest."""
 
     manifest: str
     events: int
@@ -87,7 +87,7 @@ def plan(
     inventory = None if from_inventory is None else read_bytes(from_inventory, "--from-inventory")
 
     async def find(scoped: Any) -> Any:
-        # Segments are read with Arrow's codecs, which take a moment to load: only this command pays.
+        # Segments need Arrow's codecs, which take a moment to import: so import them only in this command.
         from springline.rebuild import sources  # noqa: PLC0415
         from springline.rebuild.sources import names_of_workspace  # noqa: PLC0415
 

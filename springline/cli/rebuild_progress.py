@@ -1,4 +1,4 @@
-"""How far a rebuild is, for a person at a terminal: a bar on standard error, or a line now and then elsewhere."""
+"""Progress of a rebuild on standard error: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from springline.cli.session import session
 from springline.rebuild.messages import RebuildView
 
 EVERY_PERCENT = 10.0
-"""Without a terminal, a line is written each time the phase changes, so much more is done, or something is wrong."""
+"""Without a terminal, a line is written when the phase changes, after so much progress, and for each problem."""
 
 
 class Bar:
@@ -53,12 +53,12 @@ class Bar:
             hint("the rebuild goes on; `springline rebuild watch` shows it, `springline rebuild cancel` ends it")
 
     def show(self, view: RebuildView) -> None:
-        """Show how far a rebuild is; without a terminal, if there is something new."""
+        """Show the progress; without a terminal, only if there is something new."""
         progress = view.progress or {}
         shown = [progress.get("phase"), view.phase]
         percents = [progress.get("percent"), view.percent]
         if view.ended:
-            # What the server keeps of a run that has ended is final; a worker may not answer any more.
+            # The server's record of an ended run is final; a worker may no longer answer.
             shown.reverse()
             percents.reverse()
         phase = str(next(filter(None, shown), "waiting for a worker"))
@@ -74,7 +74,7 @@ class Bar:
 
 
 def trouble(view: RebuildView) -> str:
-    """Return why a rebuild may not move: nobody answers for it, or a step fails again and again."""
+    """Return why a rebuild may not move: no worker answers for it, or a step fails again and again."""
     if view.ended:
         return ""
     whys = [] if view.progress is not None else ["no worker answers at the moment"]
@@ -85,11 +85,11 @@ def trouble(view: RebuildView) -> str:
 
 
 def summary(progress: dict[str, Any], *, ended: bool = False) -> str:
-    """Return counts, rate and, unless it has ended, estimate in one line; what is zero is left out."""
+    """Return counts, rate and, unless it has ended, an estimate in one line, without zeros."""
     events, listed = progress.get("events", 0), progress.get("events_listed", 0)
     parts = []
     if events or listed:
-        # How many events a listed segment holds is known when it has been read.
+        # The number of events in a listed segment is known only once it is read.
         parts.append(f"{events:,} of {listed:,} events" if events <= listed else f"{events:,} events")
     if progress.get("rate"):
         parts.append(f"{progress['rate']:,.0f}/s")

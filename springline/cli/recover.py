@@ -15,7 +15,7 @@ from springline.storage.scoped import ScopedStore
 async def find_table(store: ScopedStore, id_or_name: str) -> CommitTable:
     """Return a table of the workspace whose part of the store `store` is.
 
-    By id, a coordinator is enough: the table of a bucket whose registry is lost is found too. Raises `Refused`
+    By id, a coordinator is enough: so a table whose registry entry is lost is found, too. Raises `Refused`
     (TABLE_NOT_FOUND).
     """
     registry = Registry(store)
@@ -28,11 +28,11 @@ async def find_table(store: ScopedStore, id_or_name: str) -> CommitTable:
 async def recover_table(
     store: ScopedStore, id_or_name: str, *, markers: bool = False, damaged: bool = False
 ) -> dict[str, Any]:
-    """Complete or abandon whatever the table has in flight and return a report of it.
+    """Complete or abandon what the table has in flight and return a report of it.
 
     A registered table whose coordinator is lost gets a new one from its log, with the markers that the newest log
-    file calls for (docs/protocol.md#commit-rounds); `damaged`: what cannot be read of its registry, its coordinator and
-    its markers is replaced, too; `markers`: with all markers that any log file calls for. The report holds `table_id`,
+    file needs (docs/protocol.md#commit-rounds); `damaged`: unreadable objects of its registry, its coordinator and
+    its markers are replaced, too; `markers`: with all markers that any log file needs. The report has `table_id`,
     `root`, `before` and `after` (`latest_version` by the coordinator, null if there is none, and `inflight`),
     `rebuilt_coordinator`, and `done`, one entry for each reservation that was brought to an end; with `damaged` the
     objects that were `replaced` besides the coordinator; with `markers` also `markers_written` and the `findings` that
@@ -44,7 +44,7 @@ async def recover_table(
     replaced += await repair_markers_in_flight(table) if damaged else []
     before = await table.read_coordinator()
     if before is None:
-        # Should somebody else create it first, theirs counts and this write fails.
+        # If another process creates it first, that one counts and this write fails.
         rebuilt = await table.swap((await rebuild_coordinator(table)).state, None) is not None
     done = await settle(table, before)
     after = await table.read_coordinator()
@@ -74,9 +74,9 @@ async def recover_table(
 
 
 async def verify_table(store: ScopedStore, id_or_name: str, *, deep: bool = False) -> dict[str, Any]:
-    """Look whether a table's registry, coordinator, log and markers agree and each log file is right by the protocol.
+    """Check that a table's registry, coordinator, log and markers agree, and each log file obeys the protocol.
 
-    Changes nothing. `ok` says whether all is so. `deep` lists the markers, too: each says which bytes its log file had.
+    Changes nothing. `ok`: whether there is no finding. `deep` lists the markers, too: each has its log file's hash.
     """
     table = await find_table(store, id_or_name)
     found = await audit(table, deep=deep)

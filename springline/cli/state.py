@@ -29,7 +29,7 @@ def show(
     """Show where the published state stands: revision, watermarks, rows by table, digest."""
 
     async def work(scoped: Any) -> Document:
-        # Reading the state takes Arrow, which takes most of a second to load: only these commands pay.
+        # Reading the state needs Arrow, which takes most of a second to import: so import it only in these commands.
         from springline.published.reader import read_digest  # noqa: PLC0415
 
         found = await read_digest(scoped)
@@ -132,7 +132,7 @@ def _published(store: str | None, tenant: str | None, workspace: str | None) -> 
     from springline.published.golden_state import decode_golden, encode_golden  # noqa: PLC0415
 
     found = on_store(store, tenant, workspace, _golden)
-    # As a file would hold it, so that both sides are of one form.
+    # Encode and decode it as a file, so that both sides have the same form.
     tables = decode_golden(encode_golden(found["state"], compressed=False))["tables"]
     return tables, f"revision {found['revision']['manifest_id']}"
 

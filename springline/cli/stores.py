@@ -63,7 +63,7 @@ def recover(
     """
 
     async def work(scoped: ScopedStore) -> dict[str, Any]:
-        # Reading a log takes Arrow, which takes most of a second to load: only these commands pay.
+        # Reading a log needs Arrow, which takes most of a second to import: so import it only in these commands.
         from springline.cli.recover import recover_table  # noqa: PLC0415
 
         return await recover_table(scoped, table, markers=markers, damaged=replace_damaged)
@@ -122,9 +122,9 @@ def clean_staging(
 def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[ScopedStore], Awaitable[R]]) -> R:
     """Open the store, do `work` in the workspace's part of it, and close it again.
 
-    Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, NOT_FOUND for a store that holds nothing of
-    the workspace, UNAVAILABLE for one without a clear answer) and what `work` raises; `InvalidPath` for a tenant or
-    workspace that is no name.
+    Raises `Refused` (INVALID_REQUEST for no store or a misconfigured one, NOT_FOUND for a store without objects of
+    the workspace, UNAVAILABLE for one without a clear answer) and the errors of `work`; `InvalidPath` for a tenant or
+    workspace that is not a valid name.
     """
     scope = Scope(tenant, workspace)
     given = checked_store_url(url)
@@ -144,7 +144,7 @@ def on_store(url: str | None, tenant: str, workspace: str, work: Callable[[Scope
 
 
 def checked_store_url(url: str | None) -> str:
-    """Return the store's URL; raises `Refused` (INVALID_REQUEST) if none is given, or one of this process alone."""
+    """Return the store's URL; raises `Refused` (INVALID_REQUEST) if there is none, or it is a memory store."""
     if not url:
         raise refused(
             Code.INVALID_REQUEST,

@@ -152,7 +152,7 @@ def history(
 def _pages(
     surface: Api, path: tuple[str, ...], limit: int | None, filters: dict[str, str]
 ) -> tuple[list[Json], list[Json], bool]:
-    """Return the items of a list, what of it is damaged, and whether there are more than `limit`."""
+    """Return the items of a list, its damaged entries, and whether there are more than `limit`."""
     items: list[Json] = []
     damaged: list[Json] = []
     parameters: dict[str, str | float] = {**filters}
@@ -167,7 +167,7 @@ def _pages(
 
 
 def check_table(table: str) -> str:
-    """Return `table` if a route can carry it; raises `Refused` (INVALID_REQUEST) otherwise."""
+    """Return `table` if a URL can contain it; raises `Refused` (INVALID_REQUEST) otherwise."""
     if table.strip(".") == "" or "/" in table:
         raise refused(
             Code.INVALID_REQUEST,
@@ -180,7 +180,7 @@ def check_table(table: str) -> str:
 
 
 def parse_schema(text: str) -> Any:
-    """Return the schema that a file, standard input (`-`) or the option itself holds as JSON; raises `Refused`."""
+    """Return the schema from the JSON in a file, in standard input (`-`) or in the option itself; raises `Refused`."""
     source = "the option's text"
     if not text.lstrip().startswith(("[", "{")):
         source = "standard input" if text == "-" else f"file {text!r}"

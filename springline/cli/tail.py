@@ -72,11 +72,11 @@ def tail(
 
 
 class _Lines:
-    """Prints events as they are stored, unless one stands on several lines."""
+    """Prints events as they are stored, except that one with line breaks is put on one line."""
 
     def show(self, event_id: str, body: bytes) -> None:
         line = body if b"\n" not in body else orjson.dumps(orjson.loads(body))
-        # Events hold anybody's text. What is escaped here is so by the rules of JSON: the event says the same.
+        # Events may contain any text. The escapes are JSON's own, so that the event's meaning is unchanged.
         sys.stdout.write(steers_no_terminal(line.decode()) + "\n")
         sys.stdout.flush()
 
@@ -85,11 +85,11 @@ class _Lines:
 
 
 class _Rows:
-    """Prints a row for each event as it comes: its id, its time, its type, and the rest of its payload."""
+    """Prints a row for each event: its id, its time, its type, and the rest of its payload."""
 
     _NAMES: tuple[str, str | None, str | None, str] = ("event_id", "time", "type", "data")
     _WIDE = 120
-    """On a terminal that is narrower, the time is of the day alone, so that something of the payload is seen."""
+    """On a narrower terminal only the time of day is shown, to leave room for the payload."""
 
     def __init__(self, form: Format) -> None:
         self._form = form
@@ -98,7 +98,7 @@ class _Rows:
     def show(self, event_id: str, body: bytes) -> None:
         event = orjson.loads(body)
         data = event["data"] if isinstance(event.get("data"), dict) else event
-        # What it is about first: the rest may not fit.
+        # The subject's ids first, because the rest may not fit.
         names = sorted((name for name in data if name != "type"), key=lambda name: name not in ("run_id", "task_key"))
         rest = " ".join(f"{name}={_short(data[name])}" for name in names)
         kind = data.get("type")
@@ -134,7 +134,7 @@ def _short(value: Any) -> str:
 
 
 class _Paths:
-    """Prints where events lie, in one document at the end."""
+    """Prints the paths of events, in one document at the end."""
 
     def __init__(self) -> None:
         self._paths: list[str] = []
@@ -147,7 +147,7 @@ class _Paths:
 
 
 async def _tail(store: Any, begin: str | None, count: int, shown: _Lines | _Rows | _Paths, *, follow: bool) -> None:
-    # The index is read with Arrow's codecs, which take a moment to load: only this command pays.
+    # The index needs Arrow's codecs, which take a moment to import: so import them only in this command.
     from springline.published.events import accepted_events, events_after, newest  # noqa: PLC0415
 
     found = await accepted_events(store)

@@ -1,4 +1,4 @@
-"""Which `SPRINGLINE_*` variables mean something, so that a misspelt one is not taken for one that is not set."""
+"""Finds unknown `SPRINGLINE_*` variables, so that a misspelt one does not pass for one that is not set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOWN = frozenset(
 
 
 def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
-    """Return the variables that look like ours and mean nothing, each with the nearest that does, None if none is."""
+    """Return unknown variables that look like ours, each with the nearest known one, None if none is near."""
     unknown: dict[str, str | None] = {}
     for name in sorted(environment):
         plain = name.upper()

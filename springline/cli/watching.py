@@ -1,4 +1,4 @@
-"""Looking at something again and again: in place on a terminal, one JSON document for each change elsewhere."""
+"""Watching a document: updated in place on a terminal, else printed as JSON for each change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WatchOption = Annotated[
 
 
 def watched(look: Callable[[], Document], *, pause: Callable[[float], object] = time.sleep) -> NoReturn:
-    """Show what `look` returns, again whenever it has changed, until Ctrl-C; raises what `look` raises."""
+    """Show the result of `look`, again whenever it has changed, until Ctrl-C; raises the errors of `look`."""
     if session().form_here() is Format.TABLE:
         _in_place(look, pause)
     _as_documents(look, pause)
@@ -49,7 +49,7 @@ def _in_place(look: Callable[[], Document], pause: Callable[[float], object]) ->
     with Live(auto_refresh=False) as live:
         while True:
             shown = document_text(_plain(look()))
-            # rich would cut what is taller than the window, and what moves may be at the end of it.
+            # rich would cut a text that is taller than the window, and its end may be the part that changes.
             if shown.count("\n") < live.console.height:
                 live.update(Text.from_ansi(shown), refresh=True)
             else:

@@ -1,4 +1,4 @@
-"""The library a data engineer writes tables with.
+"""The library with which data engineers write tables.
 
 from springline.client import Springline
 

@@ -1,7 +1,7 @@
-"""The caller's rows in the table's types: a value either stays what it is or is refused, never changed silently.
+"""The caller's rows in the table's types: a value is kept or refused, never changed silently.
 
-What is no change: another width that holds the value, another unit or zone of the same instant, a number's nearest
-`float` or `double` where the caller's own type was a float or a decimal that comes back from it.
+These do not count as a change: another width that holds the value, another unit or zone of the same instant, the
+nearest `float` or `double` of a float, or of a decimal that casts back to itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHOWN = 100
 
 
 class Conversion:
-    """How batches of one schema become batches of the table's schema. Made once, used for every batch.
+    """Converts batches of one schema to the table's schema. Made once, used for every batch.
 
     `target`: the table's Arrow schema. Raises `Refused`, naming column and types, for columns that the table does not
     have or that cannot be its type; a missing column becomes nulls if it may.
@@ -61,7 +61,7 @@ class Conversion:
 
 
 def _cast(source: pa.DataType, field: pa.Field, path: str) -> Cast:
-    """Return the cast of plain `source` to the type of `field`, with the check of nulls where it may hold none."""
+    """Return the cast of plain `source` to the type of `field`, with a check for nulls if the field allows none."""
     inner = _cast_type(source, field.type, path)
     if field.nullable:
         return inner
@@ -99,7 +99,7 @@ def _cast_type(source: pa.DataType, target: pa.DataType, path: str) -> Cast:
 
 
 def _is_entry(kind: pa.DataType) -> bool:
-    """Say whether a list's elements are a map's entries, as libraries without maps have them."""
+    """Say whether a list's elements are a map's entries, the form that libraries without maps use."""
     return bool(pa.types.is_struct(kind)) and {kind.field(i).name for i in range(kind.num_fields)} == {"key", "value"}
 
 
@@ -128,7 +128,7 @@ def _struct(source: pa.DataType, target: pa.DataType, path: str) -> Cast:
             elif present is None or field.nullable:
                 children.append(one(given[field.name]))
             else:
-                # Only what lies under a struct that is there counts; the rest takes any value, and nobody sees it.
+                # Only values under a present struct count; those under a null struct are never read.
                 one(given[field.name].filter(present))
                 loose = _cast(source.field(field.name).type, field.with_nullable(True), inner)
                 children.append(loose(given[field.name]))
@@ -180,7 +180,7 @@ def _check_keys(offsets: pa.Array, keys: pa.Array, path: str) -> None:
 
 
 def _leaf(source: pa.DataType, target: pa.DataType, path: str) -> Cast | None:
-    """Return the cast between two plain types that are not nested, None if there is none that keeps values."""
+    """Return the cast between two plain types that are not nested, None if no cast keeps the values."""
     types = pa.types
     if types.is_timestamp(target):
         if types.is_timestamp(source) and (source.tz is None) == (target.tz is None):
@@ -221,7 +221,7 @@ def _leaf(source: pa.DataType, target: pa.DataType, path: str) -> Cast | None:
 
 
 def _cast_safe(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
-    """Cast where the library itself refuses what would change; name the first value that does."""
+    """Cast by the library's safe cast, which refuses changes; name the first value that would change."""
     try:
         return array.cast(target)
     except pa.ArrowInvalid:
@@ -238,7 +238,7 @@ def _cast_safe(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
 
 
 def _exact(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
-    """Cast, and refuse the first value that does not come back from it."""
+    """Cast, and refuse the first value that does not cast back to itself."""
     done = _cast_safe(array, target, path)
     try:
         back = done.cast(array.type, safe=False)
@@ -253,7 +253,7 @@ def _exact(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
 
 
 def _decimal(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
-    """Cast integers and decimals by way of one that holds both; the step down refuses digits that would be lost."""
+    """Cast integers and decimals through a decimal wide enough for both; the step down refuses to lose digits."""
     try:
         wide = array.cast(pa.decimal256(76, target.scale))
     except pa.ArrowInvalid:
@@ -273,7 +273,7 @@ def _decimal(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
 
 
 def _float(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
-    """Round to the target's precision; what is finite stays finite, and what is not zero stays so."""
+    """Round to the target's precision; refuse finite values that become infinite, and others that become zero."""
     done = array.cast(target, safe=False)
     lost = pc.or_(
         pc.and_(pc.is_finite(array), pc.invert(pc.is_finite(done))),
@@ -286,7 +286,7 @@ def _float(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
 
 
 def _in_years(done: pa.Array, first: int, last: int, array: pa.Array, path: str) -> pa.Array:
-    """Refuse what lies outside the years 1 to 9999, which no Delta reader has to read."""
+    """Refuse values outside the years 1 to 9999, which Delta readers need not support."""
     numbers = done.view(pa.int32() if pa.types.is_date32(done.type) else pa.int64())
     bounds = pc.min_max(numbers).as_py()
     if bounds["min"] is not None and (bounds["min"] < first or bounds["max"] > last):
@@ -309,7 +309,7 @@ def _changed(array: pa.Array, index: int, target: pa.DataType, path: str) -> Ref
 
 
 def shown(array: pa.Array, index: int) -> str:
-    """Return a value as text for a message, also one that Python has no object for."""
+    """Return a value as text for a message, even if Python has no object for it."""
     one = array.slice(index, 1)
     try:
         text = str(one[0].as_py())

@@ -1,18 +1,18 @@
 """Delete, update, merge and optimize: done by delta-rs on the table itself, exactly once under a key.
 
-The commit of an operation carries its key as a `txn` of the application `springline:{key}`. Two commits of one key can
-not both be in a log. Say they are at the versions a < b. The second was computed from a snapshot r < b that this module
-had asked for that `txn`, and went on only because it was not there: so a > r, because snapshots and checkpoints keep
-every `txn` (tables that let them expire are refused). Before delta-rs writes b, create-only, it reads each log file
-after r, and refuses to commit behind one with the same application (delta-rs, conflict_checker.rs; it does so for blind
-appends and after every lost race too, and fails if one of those files is gone). A write whose answer was lost, or that
-arrives late, is create-only for its own version and changes nothing of this. delta-rs's own optimize leaves the `txn`
-out; `springline.client.compaction` therefore commits otherwise.
+The commit of an operation has its key as a `txn` of the application `springline:{key}`. Two commits with the same key
+cannot both be in a log. Assume that they are at versions a < b. The second was computed from a snapshot r < b that this
+module had searched for that `txn`, and it went on only because the snapshot lacked it: so a > r, because snapshots and
+checkpoints keep every `txn` (tables that let them expire are refused). Before delta-rs writes b, create-only, it reads
+each log file after r, and refuses to commit behind one with the same application (delta-rs, conflict_checker.rs; it
+does so for blind appends and after every lost race, too, and fails if one of those files is gone). A write whose answer
+was lost, or that arrives late, is create-only for its own version, so it changes nothing in this argument. delta-rs's
+own optimize leaves out the `txn`, so `springline.client.compaction` commits in another way.
 
-The version is then claimed: the API writes the marker that answers the key for ever (`springline.commit.claim`). A
-process that dies in between leaves a version without a marker; who repeats finds the `txn` in the table, then the
+Then the client claims the version: the API writes the marker that answers the key for ever (`springline.commit.claim`).
+A process that dies in between leaves a version without a marker; a repeated call finds the `txn` in the table, then the
 version in the log. An operation that changed nothing commits its `txn` alone if the caller gave the key, so that a
-repetition does not change rows that came later.
+repeated call does not change rows that came later.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
 ATTEMPTS = 12
-"""How often an operation is done anew from a newer snapshot, because a commit came between or its end was unclear."""
+"""How often an operation is tried again from a newer snapshot, after a conflicting commit or an unclear answer."""
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
 COMMIT_RETRIES = 100
 """How often delta-rs moves a commit behind versions that do not conflict with it."""
 SEARCHED_VERSIONS = 10_000
-"""How many versions are read, newest first, for the one that carries a key."""
+"""How many versions are searched, newest first, for the one that has a key."""
 READ_TOGETHER = 64
 CLOCK_SKEW_MS = 24 * 60 * 60 * 1000
 
 _RETENTION = "delta.setTransactionRetentionDuration"
 _UNWRITABLE = frozenset({"deletionVectors", "typeWidening", "typeWidening-preview", "v2Checkpoint", "rowTracking"})
-"""Features with which rewriting files by delta-rs is not proven right here, where a table declares them."""
+"""Table features with which we have not proven that delta-rs rewrites files correctly."""
 
 
 class ChangeResult(BaseModel):
-    """What an operation came to. The same key gets the same `version` for ever.
+    """The result of an operation. The same key gets the same `version` for ever.
 
-    `changed` is False if the table held nothing to be changed; `version` is then the one that it was looked at, or the
-    one that records the key. `metrics` are delta-rs's own, such as `num_deleted_rows`; empty if they are not known any
-    more. `replayed`: it had been done before.
+    `changed` is False if the table had nothing to change; `version` is then the one that was read, or the
+    one that records the key. `metrics` are delta-rs's own, such as `num_deleted_rows`; empty if they are no longer
+    known. `replayed`: an earlier call had done it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,14 +91,14 @@ Metrics = dict[str, Any]
 
 
 class Commit:
-    """What the commit of an operation carries: its key as a `txn`, and what the request was."""
+    """The identity in an operation's commit: its key as a `txn`, and the request."""
 
     def __init__(self, key: str, operation: str, fingerprint: str) -> None:
         self.key = key
         self._request = {"operation": operation, "fingerprint": fingerprint}
 
     def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
-        """Return the properties of a commit; `metrics` where delta-rs counts nothing itself."""
+        """Return the properties of a commit; `metrics` if delta-rs itself counts none."""
         from deltalake import CommitProperties, Transaction  # noqa: PLC0415
 
         request = self._request if changed else self._request | {"changed": False}
@@ -113,16 +113,16 @@ class Commit:
 
     @property
     def after(self) -> PostCommitHookProperties:
-        """Return what delta-rs does behind a commit: checkpoints, as the table asks for them.
+        """Return what delta-rs does after a commit: it writes checkpoints as the table's properties say.
 
-        It removes no log files; nothing else here does either.
+        It removes no log files; no other code of ours does either.
         """
         from deltalake import PostCommitHookProperties  # noqa: PLC0415
 
         return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
     def write(self, table: DeltaTable, actions: list[Any], *, metrics: Metrics, changed: bool = True) -> None:
-        """Commit `add` and `remove` actions behind all that does not conflict."""
+        """Commit `add` and `remove` actions behind all versions that do not conflict."""
         table.create_write_transaction(
             actions,
             mode="append",
@@ -136,11 +136,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class TableOperation:
-    """An operation: its name, what of its arguments makes it what it is, and how it is done.
+    """An operation: its name, the arguments that identify it, and functions that check and run it.
 
-    `check` raises `Refused` for what cannot be done to the table as it is; `run` does it and returns what
-    was counted.
-    `changes_rows`: whether a table that is append-only forbids it.
+    `check` raises `Refused` if the operation is not possible on the table; `run` does it and returns the metrics.
+    `changes_rows`: whether an append-only table forbids it.
     """
 
     operation: str
@@ -150,9 +149,9 @@ class TableOperation:
     changes_rows: bool = True
     field: str = "where"
     writes_no_rows: Callable[[DeltaTable, pa.Schema], bool] = lambda _table, _schema: False
-    """Whether no partition value is written by delta-rs: the table's partitions are then of no account."""
+    """Whether delta-rs writes no partition value: then the table's partition types do not matter."""
     blamed: Callable[[DeltaTable, pa.Schema, BaseException], Refused | None] = lambda _table, _schema, _error: None
-    """Which value of which column made `run` fail; None if that is not told."""
+    """Return the refusal that names the column and value that made `run` fail; None if unknown."""
 
     @property
     def fingerprint(self) -> str:
@@ -174,9 +173,9 @@ class TableOperation:
 def delete(where: str) -> TableOperation:
     """Return the operation that deletes the rows for which `where` is true.
 
-    Where a condition can be told from partition values alone, delta-rs takes out every file that it cannot rule out,
-    so that `id = null` deletes all rows. Conditions over partition columns are therefore decided here, file by file,
-    and all others are made to depend on a column of the rows (`every_row`).
+    If a condition needs partition values only, delta-rs removes every file that it cannot rule out,
+    so that `id = null` deletes all rows. So this module decides conditions over partition columns itself, file by file,
+    and makes all others depend on a column of the rows (`every_row`).
     """
 
     judged: list[Expression] = []
@@ -292,11 +291,11 @@ class Changer:
         self._reached = reached
 
     def do(self, change: TableOperation, key: str | None) -> ChangeResult:
-        """Do `change`, or return what it came to if it was done before.
+        """Do `change`, or return its result if it was done before.
 
         Raises `Refused`: KEY_REUSED for the key of another request, before anything is done; CONCURRENT_CHANGE if other
-        commits came between too often; VERSION_UNKNOWN if it is done and nobody can say at which version; whatever
-        `check` finds. Raises `Unavailable` if the end is unclear: repeat it under the same key.
+        commits conflicted too often; VERSION_UNKNOWN if it is done and its version cannot be found; the refusals of
+        `check`. Raises `Unavailable` if the outcome is unclear: repeat it under the same key.
         """
         return _Doing(self._reached, change, key).result()
 
@@ -353,7 +352,7 @@ class _Doing:
         )
 
     def _answered(self) -> ChangeResult | None:
-        """Return what the key's marker answers, None if there is none."""
+        """Return the answer in the key's marker, None if there is no marker."""
         url = f"/api/v1/delta/tables/{self.reached.name}/commits/{self.key}"
         try:
             view = self.reached.api.call("GET", url)
@@ -376,7 +375,7 @@ class _Doing:
         return f"{self.change.operation}:{self.fingerprint}"
 
     def _try(self, table: DeltaTable, schema: pa.Schema) -> ChangeResult | BaseException:
-        """Do it once, from this snapshot; return the error because of which it has to be tried again."""
+        """Do it once, from this snapshot; return the error if it has to be tried again."""
         from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError  # noqa: PLC0415
 
         before = table.version()
@@ -388,7 +387,7 @@ class _Doing:
                     return ChangeResult(version=before, changed=False, metrics=metrics)
                 commit.write(table, [], metrics=metrics, changed=False)
         except CommitFailedError as error:
-            # A conflict, or our own commit whose answer was lost: the next snapshot tells.
+            # A conflict, or our own commit whose answer was lost: the next snapshot shows which.
             return error
         except OSError as error:
             return error
@@ -400,7 +399,7 @@ class _Doing:
         return self._found(table, metrics)
 
     def _raise_unless_done(self, error: BaseException, table: DeltaTable, schema: pa.Schema) -> None:
-        """Raise what the library said as a refusal, unless the commit is there: then what failed came behind it."""
+        """Raise the library's error as a refusal, unless the commit exists: then a step after the commit failed."""
         if self.reached.delta_table().transaction_version(txn_app_id(self.key)) is not None:
             return
         if "multiple source rows" in str(error):
@@ -443,7 +442,7 @@ class _Doing:
         return ChangeResult(version=answer["version"], changed=changed, metrics=metrics, replayed=replayed)
 
     def _found(self, table: DeltaTable, metrics: Metrics | None = None) -> ChangeResult:
-        """Claim the version whose log file carries the key, which is in the table; `metrics` if that is new."""
+        """Claim the version whose log file has the key, which the table has; `metrics` if this call committed it."""
         version = self._search(table)
         if version is None:
             answered = self._answered()
@@ -468,7 +467,7 @@ class _Doing:
         return ChangeResult(version=version, changed=changed, metrics=metrics, replayed=True)
 
     def _search(self, table: DeltaTable) -> int | None:
-        """Return the version whose log file carries the key's `txn`, looking from the snapshot's backwards."""
+        """Return the version whose log file has the key's `txn`, searching backwards from the snapshot."""
         wanted = orjson.dumps(txn_app_id(self.key))
         oldest_ms = int(self.key.replace("-", "")[:12], 16) - CLOCK_SKEW_MS if key_has_time(self.key) else None
         end, lowest, together = table.version(), table.version() - SEARCHED_VERSIONS, 1
@@ -525,9 +524,9 @@ def _require_writable(table: DeltaTable, name: str, change: TableOperation) -> N
 
 
 def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOperation) -> None:
-    """Raise `Refused` for a table whose partition values delta-rs would write in a form that others read otherwise.
+    """Raise `Refused` for a table whose partition values delta-rs would write in a form that other readers misread.
 
-    It leaves out the zone of a timestamp, which other engines then take for their own, and has forms of its own for
+    It leaves out the zone of a timestamp, which other engines then read in their own zone, and has its own forms for
     infinities and large numbers.
     """
     for name in table.metadata().partition_columns:

@@ -1,8 +1,8 @@
 """Optimize: small files become large ones, or rows are sorted along a Z-order curve, without changing any row.
 
-delta-rs's own optimize commits without the `txn` that makes an operation happen once. So the rows of the files in
-question are written by delta-rs into a scratch table, and one commit on the table itself takes the old files out and
-the new ones in. It loses against every commit that takes one of the old files out before it, and stands beside appends.
+delta-rs's own optimize commits without the `txn` that makes an operation happen once. So delta-rs writes the rows of
+the chosen files into a scratch table, and one commit on the table itself removes the old files and adds the new ones.
+It conflicts with every earlier commit that removed one of the old files, and not with appends.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
             return {"numFilesAdded": 0, "numFilesRemoved": 0}
         scratch = Scratch(reached.place, reached.stores, commit.key)
         with ExitStack() as stack:
-            # A log that names these files can come of an error too: then nothing is discarded.
+            # The commit may exist even after an error; then its log names these files, and they must stay.
             files = _rewritten(table, chosen, columns, settings, scratch, stack)
             return _commit(table, commit, chosen, files)
 
@@ -90,10 +90,10 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
 
 
 def _chosen(table: DeltaTable, target: int, *, everything: bool) -> list[_File]:
-    """Return the files to be rewritten, by partition: all of them, or those that fill larger ones together."""
+    """Return the files to rewrite, by partition: all of them, or those that together make larger ones."""
     by_partition: defaultdict[str, list[_File]] = defaultdict(list)
     for row in pa.table(table.get_add_actions()).to_pylist():
-        # By its text: a NaN is not equal to itself, and its partition must still be one.
+        # By its text: a NaN is not equal to itself, but its rows must be one partition.
         partition = repr(row.get("partition"))
         by_partition[partition].append(_File(unquote(row["path"]), row["size_bytes"], row.get("num_records")))
     chosen: list[_File] = []
@@ -107,7 +107,7 @@ def _chosen(table: DeltaTable, target: int, *, everything: bool) -> list[_File]:
 
 
 def _bins(files: Sequence[_File], target: int) -> Iterator[list[_File]]:
-    """Yield runs of two files and more that are not larger together than one file shall be, in order."""
+    """Yield runs of at least two files, in order, whose total size is at most `target`."""
     run: list[_File] = []
     size = 0
     for file in files:
@@ -152,7 +152,7 @@ def _rewritten(
 def _texts(
     batches: Iterator[pa.RecordBatch], schema: pa.Schema, partition_by: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield batches with the texts of their partition values, which are all that the files' actions take of them."""
+    """Yield batches with the texts of their partition values, the form in which the files' actions have them."""
     for batch in batches:
         columns = [
             partition_texts(plain(column, name), name) if name in partition_by else column
@@ -169,9 +169,9 @@ def _sorted(
     z_order: Sequence[str],
     settings: dict[str, str],
 ) -> Iterator[pa.RecordBatch]:
-    """Return the rows of `batches`, each partition's along the curve, sorted by delta-rs in a folder of this machine.
+    """Return the rows of `batches`, each partition sorted along the curve by delta-rs in a folder of this machine.
 
-    The sorting is done when this returns: the library cannot be called while it asks for rows.
+    The rows are sorted when this returns, because the library cannot be called while it pulls rows from us.
     """
     from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
 

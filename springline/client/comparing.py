@@ -1,12 +1,12 @@
-"""What is compared with what: one rule for every condition and every assigned expression.
+"""Types in comparisons: one rule for every condition and every assigned expression.
 
-Values are compared within their family: numbers with numbers, texts with texts, truth values, dates and times, bytes.
-A text in quotes beside another family is read as what it stands beside (`day = '2026-01-01'`, `id < '10'`), as the SQL
-standard has it, and refused if it is none. Anything else is refused, for engines differ about it and delta-rs with
-itself: it compares `s < 10` as numbers in a query and as texts in a delete. Numbers are compared as they are: fractions
-with whole and decimal numbers exactly, in as many digits as there are, otherwise as DOUBLE. Times without a zone beside
-such with one are in UTC. Sums and products of whole numbers are computed in more digits than they may have, so that
-what does not fit into 64 bits fails aloud.
+Values are compared within their family: numbers with numbers, texts with texts, booleans, dates and times, bytes.
+A quoted text compared with another family is parsed as a value of that family (`day = '2026-01-01'`, `id < '10'`), as
+in the SQL standard, and refused if it is not one. Any other mix is refused, because engines differ about it, and
+delta-rs with itself: it compares `s < 10` as numbers in a query and as texts in a delete. Numbers are not rounded:
+fractions are compared with whole and decimal numbers in as many digits as there are, otherwise as DOUBLE. Times without
+a zone, compared with times that have one, are in UTC. Sums and products of whole numbers are computed in more digits
+than they may have, so that a result beyond 64 bits raises an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from springline.client.plain import is_binary
 from springline.client.sql import BadSql, SqlKind, SqlNode
 
 TypesOf = Callable[[Sequence[str]], list[pa.DataType]]
-"""Tells the types of expressions, as the engine plans them."""
+"""Returns the types of expressions, as the engine plans them."""
 
 _DIGITS = 38
 _LONG = pa.int64()
@@ -30,14 +30,14 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _FRACTION = re.compile(r"[+-]?(\d*)\.(\d*)")
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _SAFE = 19
-"""How many characters a whole number has at most that DECIMAL(20, 0) holds, its sign included."""
+"""The most characters, sign included, of a whole number that certainly fits into DECIMAL(20, 0)."""
 _TRUTHS = {"true": "TRUE", "t": "TRUE", "false": "FALSE", "f": "FALSE"}
 _LENGTHS = frozenset({"length", "char_length", "character_length", "len"})
 _SHOWN = 60
 
 
 class Unlike(BadSql):
-    """Things are compared that are not of one family, or a text is none of that family; `remedy` says what to do."""
+    """A comparison mixes families, or a text is not a value of the other family; `remedy` says what to do."""
 
     def __init__(self, message: str, value: str, remedy: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class Columns:
     tables: Mapping[str, pa.Schema]
 
     def find(self, node: SqlNode) -> tuple[str, pa.Field, pa.DataType] | None:
-        """Return table, column and type of what a node names; None if that is not told here."""
+        """Return table, column and type of the column that a node names; None if it is not one of these columns."""
         names = node.name
         if names[0] in self.tables and len(names) > 1:
             table, names = names[0], names[1:]
@@ -73,7 +73,7 @@ class Columns:
         return table, column, kind
 
     def sql(self, node: SqlNode) -> str | None:
-        """Return the column that a node names as every operation of the library takes it; None if there is none."""
+        """Return the column that a node names in the form that all operations of the library take; None if none."""
         found = self.find(node)
         if found is None:
             return None
@@ -90,7 +90,7 @@ class Columns:
 
 
 def quoted(name: str) -> str:
-    """Return a column's name as SQL takes it, whatever characters it holds."""
+    """Return a column's name quoted for SQL, with any characters."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -117,7 +117,7 @@ def family(kind: pa.DataType) -> str:
 
 
 class Typed:
-    """Writes a tree out with every comparison as the rule has it. Raises `Unlike`."""
+    """Writes a tree out with every comparison changed to obey the rule. Raises `Unlike`."""
 
     def __init__(self, tree: SqlNode, columns: Columns, types_of: TypesOf) -> None:
         self._columns = columns
@@ -141,11 +141,11 @@ class Typed:
         self.sql = self.of(tree)
 
     def of(self, node: SqlNode) -> str:
-        """Return a piece of the tree as the rule has it."""
+        """Return a piece of the tree, changed to obey the rule."""
         return node.sql(lambda one: self._words.get(id(one)))
 
     def _sort(self, node: SqlNode, *, within_sum: bool) -> int:
-        """Sort what has operands to be judged into levels, the innermost first, and return how many lie in `node`."""
+        """Sort nodes with operands to judge into levels, the innermost first; return how many levels `node` has."""
         height = max((self._sort(child, within_sum=node.kind is SqlKind.SUM) for child in node.children), default=0)
         if not node.alike and (node.kind is not SqlKind.SUM or within_sum):
             return height
@@ -158,7 +158,7 @@ class Typed:
         return _operands(node) if node.kind is SqlKind.SUM else [one for group in node.alike for one in group]
 
     def _ask(self, nodes: Iterable[SqlNode]) -> None:
-        """Find the types of pieces: what is plain is known, the rest is asked of the engine together."""
+        """Find the types of pieces: columns and literals are known, the engine is asked for all others at once."""
         unknown = [node for node in nodes if id(node) not in self._types and not self._is_known(node)]
         if unknown:
             found = self._types_of([self.of(node) for node in unknown])
@@ -187,7 +187,7 @@ class Typed:
             return pa.date32() if node.parts[0] == "DATE" else pa.timestamp("us")
         return None
 
-    # What is compared.
+    # Comparisons.
 
     def _make_alike(self, group: Sequence[SqlNode], *, compared: bool) -> None:
         typed = [
@@ -224,7 +224,7 @@ class Typed:
         digits = [*map(_digits_of_type, others), *map(_digits, written.values())]
         known = [one for one in digits if one is not None]
         if len(known) < len(digits):
-            # The engine would make decimals of floating-point numbers, which fails for large ones and NaN.
+            # The engine would cast floating-point numbers to decimals, which fails for large ones and NaN.
             for node in group:
                 if id(node) not in written and _is_decimal(self._types[id(node)]):
                     self._words[id(node)] = f"CAST({self.of(node)} AS DOUBLE)"
@@ -275,10 +275,10 @@ class Typed:
             "bytes as X'00ff'), or cast one side with CAST(... AS ...).",
         )
 
-    # What is computed.
+    # Arithmetic.
 
     def _make_wide(self, node: SqlNode) -> None:
-        """Compute with whole numbers so that 64 bits are enough, or that what they cannot hold fails."""
+        """Widen arithmetic with whole numbers, so that a result either fits into 64 bits or raises an error."""
         operands = _operands(node)
         kinds = [self._types[id(one)] for one in operands]
         if not kinds or not all(pa.types.is_integer(kind) or pa.types.is_null(kind) for kind in kinds):
@@ -294,7 +294,7 @@ class Typed:
             self._words[id(node)] = f"CAST({self.of(node)} AS BIGINT)"
 
     def _bounds(self, operands: Sequence[SqlNode]) -> dict[int, int]:
-        """Return how large, in absolute terms, operands may be."""
+        """Return the greatest absolute value that each operand may have."""
         found = {}
         for one in operands:
             kind = self._types[id(one)]
@@ -307,7 +307,7 @@ class Typed:
         return found
 
     def _fractions(self, tree: SqlNode) -> None:
-        """Write fractions so that nobody takes them for something else; what stands alone is what it is."""
+        """Write fractions with an explicit type, so that the engine does not choose another; lone ones stay."""
         for node in tree.walk():
             if node is tree or node.kind is not SqlKind.NUMBER or id(node) in self._words:
                 continue
@@ -315,14 +315,14 @@ class Typed:
                 self._words[id(node)] = f"CAST({_text(node)} AS DOUBLE)"
 
     def _lengths(self, tree: SqlNode) -> None:
-        """Write the length of a text as its distance from an empty one: delta-rs writes no other into its log."""
+        """Write the length of a text as its distance from an empty one: delta-rs can log no other form."""
         for node in tree.walk():
             if node.is_call and node.name[0] in _LENGTHS and len(node.children) == 1 and id(node) not in self._words:
                 node.parts = ["levenshtein (", node.children[0], ", '')"]
 
 
 def _operands(node: SqlNode) -> list[SqlNode]:
-    """Return what a sum or product is made of, through the brackets in it."""
+    """Return the operands of a sum or product, including those in nested brackets."""
     found: list[SqlNode] = []
     for child in node.children:
         found += _operands(child) if child.kind is SqlKind.SUM else [child]
@@ -346,7 +346,7 @@ def _text(node: SqlNode) -> str:
 
 
 def _content(node: SqlNode) -> str:
-    """Return what a text in quotes says."""
+    """Return the content of a quoted text."""
     return str(node.parts[-1])[1:-1].replace("''", "'")
 
 
@@ -355,7 +355,7 @@ def _shown(text: str) -> str:
 
 
 def _digits(text: str) -> tuple[int, int] | None:
-    """Return how many digits a number has before and behind its point; None for one that is no such number."""
+    """Return how many digits a number has before and behind its point; None for any other text."""
     if _WHOLE.fullmatch(text):
         return max(1, len(text.lstrip("+-").lstrip("0"))), 0
     match = _FRACTION.fullmatch(text)
@@ -371,7 +371,7 @@ def _digits_of_type(kind: pa.DataType) -> tuple[int, int] | None:
 
 
 def _holds(kind: pa.DataType, number: int) -> bool:
-    """Say whether a whole number is a value of a type of numbers: delta-rs casts the one to the other."""
+    """Say whether a whole number is a value of a numeric type: delta-rs casts the literal to that type."""
     if pa.types.is_decimal(kind):
         return bool(abs(number) < 10 ** (kind.precision - kind.scale))
     if pa.types.is_integer(kind):
@@ -399,7 +399,7 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6}0*)?)?(?:
 
 
 def _moment(text: str) -> datetime | None:
-    """Read a date or time in ISO 8601; None for what is none, or finer than microseconds."""
+    """Parse a date or time in ISO 8601; None for any other text, or one finer than microseconds."""
     if _ISO.fullmatch(text) is None:
         return None
     try:
@@ -424,7 +424,7 @@ _ARROW = {
     "timestamp[us]": "Timestamp(Microsecond, None)",
     "timestamp[us, tz=UTC]": 'Timestamp(Microsecond, Some("UTC"))',
 }
-"""Arrow's types as the engine calls them."""
+"""The engine's names of Arrow's types."""
 _WRITTEN = {
     "a number": "Write the number without quotes, or cast the column to VARCHAR to compare texts.",
     "true or false": "Write true or false.",

@@ -1,4 +1,4 @@
-"""Where the Delta library finds a table, what it needs to open it there, and whether it works in this process."""
+"""Opening tables with the Delta library: location, options, and whether the library works in this process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
 def storage_options(location: str) -> dict[str, str]:
     """Return the `storage_options` that `deltalake` needs with a table's location.
 
-    None for a folder. For a bucket the library finds the same default credentials as Google's own client; an
-    emulator is taken from the environment. Of emulators, fake-gcs-server serves the library's reads and refuses its
-    writes; that of docker-compose.yml takes them.
+    A folder needs none. For a bucket the library finds the same default credentials as Google's own client; an
+    emulator is taken from the environment. Of the emulators, fake-gcs-server serves the library's reads and refuses its
+    writes; the one in docker-compose.yml accepts them.
     """
     emulator = os.environ.get(EMULATOR_VARIABLE)
     if not location.startswith("gs://") or not emulator:
@@ -36,7 +36,7 @@ def storage_options(location: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a table lies. `store_url`, `scope` and `root` name it for our stores, `location` for a Delta library."""
+    """The location of a table: `store_url`, `scope` and `root` for our stores, `location` for a Delta library."""
 
     location: str
     store_url: str
@@ -51,7 +51,7 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """Return what a Delta library opens the table by."""
+        """Return the URI by which a Delta library opens the table."""
         folder = self.folder
         return self.location if folder is None else str(folder)
 
@@ -75,9 +75,9 @@ _first_process: int | None = None
 
 
 def check_process() -> None:
-    """Raise `Refused` if the Delta library was used before this process was forked: its threads are not here.
+    """Raise `Refused` if the Delta library was used before this process was forked: a fork lacks its threads.
 
-    To be called before every use of the library that reads or writes.
+    Call it before every use of the library that reads or writes.
     """
     global _first_process  # noqa: PLW0603 - one a process, as the library's own runtime is
     if _first_process is None:
@@ -99,5 +99,5 @@ def refuse_forked() -> NoReturn:
 
 
 def is_forked_panic(error: BaseException) -> bool:
-    """Say whether an error is the library's own complaint of having been forked, when somebody else had used it."""
+    """Say whether an error is the library's own panic after a fork, if code outside this client had used it before."""
     return type(error).__name__ == "PanicException" and "Forked process" in str(error)

@@ -1,9 +1,9 @@
-"""SQL expressions of delete, update and merge, judged before anything is done with them.
+"""SQL expressions of delete, update and merge, judged before they are used.
 
-delta-rs takes more than it should: a predicate that is no truth value (`'a'`, `1`) counts as true, what follows the
-first expression is not read, an assignment to a column that the table has not is left out, and 1.5 assigned to a whole
-number becomes 1. So every expression is read here first (`springline.client.sql`), its comparisons are made to mean
-one thing (`springline.client.comparing`), it is planned over the table as it is, and its type is looked at.
+delta-rs accepts more than it should: a predicate that is not a boolean (`'a'`, `1`) counts as true, text after the
+first expression is ignored, an assignment to an unknown column is left out, and 1.5 assigned to a whole
+number becomes 1. So this module first parses every expression (`springline.client.sql`), makes its comparisons
+unambiguous (`springline.client.comparing`), plans it over the table, and checks its type.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _SHOWN = 200
 _NO_VALUE = "springline: no row holds this 7c2f6a0e"
 _CHANGING = frozenset({"random", "rand", "uuid"})
 BEYOND = "out of range: "
-"""What goes before a value that a column cannot hold, in what the engine says of it."""
+"""The prefix of a value that a column cannot hold, in the engine's error message."""
 _MOMENTS = ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999")
 _MOST_REAL, _MOST_DOUBLE = "3.4028235677973362e38", "1.7976931348623157e308"
-"""The largest number that REAL rounds to a finite one, and the largest finite one at all."""
+"""The largest number that REAL rounds to a finite one, and the largest finite DOUBLE."""
 _NO_FIELD = re.compile(r"No field named (?P<name>.+?)\.(?:\s|$)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression that has been judged. `sql` is what the engine is given, `columns` what it names, by table."""
+    """A judged expression: `sql` for the engine, and the `columns` that it names, by table."""
 
     sql: str
     tree: SqlNode
     kind: pa.DataType
     columns: frozenset[tuple[str, str]]
     terms: tuple[Expression, ...] = ()
-    """The conditions that all have to hold, where there are several."""
+    """The conditions of a conjunction."""
     joins: bool = False
-    """Whether it is an equation between two tables, one on each side, by which rows are found."""
+    """Whether it is an equality of a term of one table and a term of another, on which the engine can join."""
 
     def is_about(self, names: Sequence[str]) -> bool:
-        """Say whether it names no columns but these, of which there must be one."""
+        """Say whether it names at least one of these columns, and no others."""
         return bool(names) and all(name in names for _, name in self.columns)
 
 
 class Planner:
-    """Plans expressions over tables by name; nothing is read and nothing is written."""
+    """Plans expressions over tables by name; reads and writes no rows."""
 
     def __init__(self, tables: Mapping[str, deltalake.DeltaTable], columns: Mapping[str, pa.Schema]) -> None:
         from deltalake import QueryBuilder  # noqa: PLC0415
@@ -94,14 +94,14 @@ class Planner:
         return judged
 
     def assignment(self, text: str, column: pa.Field, *, field: str) -> str:
-        """Return the SQL of `text` as it is stored in `column`; raises `Refused` unless its values do not change."""
+        """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values."""
         judged = self._judged(text, field=field)
         kept = keeps_values(judged.kind, column.type)
         if judged.columns and kept:
             return _bounded(judged, column.type)
         sql = judged.sql
         if judged.tree.kind is SqlKind.TEXT:
-            # A text for a column of another family is read as it is when it is compared with the column.
+            # A text for a column of another family is parsed as in a comparison with the column.
             beside = Columns({"": pa.schema([column])})
             tree, typed = self._typed(f"{quoted(column.name)} = {sql}", beside, field)
             sql = typed.of(tree.children[1])
@@ -153,7 +153,7 @@ class Planner:
 
     def _types(self, pieces: Sequence[str], text: str, field: str) -> list[pa.DataType]:
         selected = ", ".join(f"{piece} AS c{number}" for number, piece in enumerate(pieces))
-        # What goes over many rows has no place in a condition, and the engine says so there.
+        # The engine refuses aggregates in a condition.
         every = " AND ".join(f"{piece} IS NULL" for piece in pieces)
         query = f"SELECT {selected} FROM {self._from} WHERE {every} LIMIT 0"
         try:
@@ -178,7 +178,7 @@ _SQL_TYPES = {"int8": "TINYINT", "int16": "SMALLINT", "int32": "INT", "int64": "
 
 
 def _bounded(judged: Expression, wanted: pa.DataType) -> str:
-    """Return SQL that fails where a value is one that the column's type, or Delta's, has not."""
+    """Return SQL that raises an error for a value that the column's type, or Delta's, cannot hold."""
     types = pa.types
     sql = judged.sql
     failing = "DATE"
@@ -196,7 +196,7 @@ def _bounded(judged: Expression, wanted: pa.DataType) -> str:
         first, last = (f"arrow_cast('{text}', {kind})" for text in _MOMENTS)
         outside = f"{sql} < {first} OR {sql} > {last}"
     elif types.is_float32(wanted) and types.is_float64(judged.kind):
-        # Infinities and NaN stay what they are.
+        # Infinities and NaN are kept.
         outside = f"abs({sql}) > CAST('{_MOST_REAL}' AS DOUBLE) AND abs({sql}) <= CAST('{_MOST_DOUBLE}' AS DOUBLE)"
         failing = "REAL"
     else:
@@ -213,7 +213,7 @@ def expression_refusal(
     columns: Mapping[str, pa.Schema],
     fallback: str = "cannot be planned",
 ) -> Refused:
-    """Return what an error of the SQL engine says about an expression, as a refusal."""
+    """Return the refusal for an error of the SQL engine about an expression."""
     known = "; ".join(
         (f"{name}: " if len(columns) > 1 else "") + ", ".join(schema.names) for name, schema in columns.items()
     )
@@ -254,7 +254,7 @@ _VALUES = (
 
 
 def value_refusal(error: BaseException, text: str, *, field: str, column: pa.Field) -> Refused | None:
-    """Return what the engine says of a value that a column cannot hold, as a refusal; None if it is about another."""
+    """Return the refusal for the engine's error about a value that a column cannot hold; None for another error."""
     if "Divide by zero" in str(error):
         told = f"{field} divides by zero in a row"
         return refused(Code.INVALID_REQUEST, told, field=field, value=text[:_SHOWN], remedy="Use NULLIF(..., 0).")
@@ -274,9 +274,9 @@ def value_refusal(error: BaseException, text: str, *, field: str, column: pa.Fie
 def failing(
     table: deltalake.DeltaTable, assigned: Mapping[str, tuple[str, str]], where: str | None, schema: pa.Schema
 ) -> Refused | None:
-    """Find the assignment that fails over the rows of `table`, by computing one after another; None if none does.
+    """Find the assignment that fails over the rows of `table`, by computing one after the other; None if none fails.
 
-    `assigned`: what was given and its SQL, by column.
+    `assigned`: the caller's text and its SQL, by column.
     """
     from deltalake import QueryBuilder  # noqa: PLC0415
 
@@ -295,9 +295,9 @@ def failing(
 
 
 def every_row(schema: pa.Schema, partition_by: Sequence[str]) -> str:
-    """Return a condition that is true for every row, and that nobody can tell without reading rows.
+    """Return a condition that is true for every row, and that the engine cannot decide without reading rows.
 
-    Raises `Refused` (UNSUPPORTED_FEATURE) for a table that has no column for it.
+    Raises `Refused` (UNSUPPORTED_FEATURE) for a table that has no suitable column.
     """
     return f"{_row_value(schema, partition_by)} <> '{_NO_VALUE}'"
 
@@ -321,11 +321,11 @@ def _row_value(schema: pa.Schema, partition_by: Sequence[str], table: str | None
 def engine_condition(
     judged: Expression, schema: pa.Schema, partition_by: Sequence[str], table: str | None = None
 ) -> str:
-    """Return a condition by which the library takes the rows that `judged` is true for, and no others.
+    """Return a condition with which the library selects exactly the rows for which `judged` is true.
 
-    The library judges files and groups of rows by their least and greatest values, among which NaN is not. Where that
-    may count, the condition is one that it can only judge row by row. `table`: what the table is called in a merge,
-    whose conditions are told apart, so that those by which rows are found stay what they are.
+    The library skips files and row groups by their least and greatest values, which leave out NaN. If NaN may
+    matter, the condition is written so that the library can only decide it row by row. `table`: the table's alias in a
+    merge; there the join conditions are not changed.
     """
     if table is not None and judged.terms:
         return "(" + " AND ".join(engine_condition(one, schema, partition_by, table) for one in judged.terms) + ")"
@@ -340,7 +340,7 @@ def engine_condition(
 def planner_of_merge(
     table: deltalake.DeltaTable, schema: pa.Schema, target: str, source: pa.Schema, source_name: str
 ) -> Iterator[Planner]:
-    """Give a planner over a table and the rows to be merged into it."""
+    """Yield a planner over a table and the rows to merge into it."""
     from deltalake import DeltaTable, Schema  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="springline-merge-") as folder:
@@ -349,10 +349,10 @@ def planner_of_merge(
 
 
 def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Say whether no value of one type changes when delta-rs casts it to the other, or the cast fails aloud.
+    """Say whether delta-rs's cast from one type to the other keeps every value or raises an error.
 
-    Whole numbers that do not fit fail; a number that becomes a floating-point one, or a narrower one of these, is
-    rounded, which is what floating point is.
+    Whole numbers that do not fit raise an error; a number cast to a floating-point type, or to a narrower one, is
+    rounded, which counts as keeping it.
     """
     found, wanted = plain_type(found, "value"), plain_type(wanted, "column")
     if found.equals(wanted) or pa.types.is_null(found):
@@ -366,7 +366,7 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_date(found):
         return bool(pa.types.is_date(wanted) or pa.types.is_timestamp(wanted))
     if pa.types.is_timestamp(found):
-        # Nanoseconds are what functions such as now() give; nothing finer than microseconds is stored anywhere.
+        # Functions such as now() return nanoseconds; no column stores anything finer than microseconds.
         return bool(pa.types.is_timestamp(wanted) and (found.tz is None) == (wanted.tz is None))
     if pa.types.is_struct(found) and pa.types.is_struct(wanted):
         fields = {field.name: field.type for field in wanted}
@@ -379,14 +379,14 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def _constant_fits(text: str, wanted: pa.DataType) -> bool:
-    """Say whether an expression without columns has a value that is the same in the other type."""
+    """Say whether an expression without columns has the same value in the other type."""
     from deltalake import QueryBuilder  # noqa: PLC0415
 
     try:
         rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
         (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
         if pa.types.is_string(given.type):
-            # The library reads texts as other types, as all of SQL does; what it cannot read fails.
+            # The library parses texts as other types, as SQL does; a text that it cannot parse raises an error.
             return not pa.types.is_nested(wanted) and not given.cast(wanted).null_count
         Conversion(pa.schema([("value", given.type)]), pa.schema([("value", wanted)])).apply([given], 1)
     except Exception:
@@ -398,7 +398,7 @@ def _constant_fits(text: str, wanted: pa.DataType) -> bool:
 
 
 def literal(value: Any, column: pa.Field, *, field: str) -> str:
-    """Return the SQL expression of a Python value for a column; raises `Refused` if it would change in it."""
+    """Return the SQL expression of a Python value for a column; raises `Refused` if the column would change it."""
     kind = column.type
     if value is None:
         return "NULL"
@@ -449,13 +449,13 @@ def _sql(value: Any, kind: pa.DataType) -> str:
 
 
 def raise_unless_panic(error: BaseException) -> None:
-    """Raise `error` unless it is a panic inside the library, which derives from BaseException and is only an error."""
+    """Raise `error` unless it is a panic of the library, which derives from BaseException but counts as an error."""
     if type(error).__name__ != "PanicException":
         raise error
 
 
 def column_of(schema: pa.Schema, name: str, *, field: str) -> pa.Field:
-    """Return the column `name`; raises `Refused` with the columns there are."""
+    """Return the column `name`; raises `Refused` with the existing columns."""
     if not isinstance(name, str) or name not in schema.names:
         raise refused(
             Code.INVALID_REQUEST,

@@ -1,11 +1,11 @@
-"""What a key stands for: a fingerprint of the caller's rows, in their order, computed while they stream by.
+"""The identity of a write: a fingerprint of the caller's rows, in their order, computed while they stream by.
 
-It is a function of the rows alone: of the names of the columns, of what kind of values they hold and of the values,
-row by row. How a library lays them out is no part of it: batches and chunks, offsets, dictionaries and views, 32 or 64
-bits, seconds or nanoseconds, what lies under a null, the order of the columns, a column of nothing but nulls.
+It is a function of the rows alone: of the names of the columns, of the kinds of their values and of the values,
+row by row. It does not depend on the layout: batches and chunks, offsets, dictionaries and views, 32 or 64
+bits, seconds or nanoseconds, bytes under a null, the order of the columns, a column that has only nulls.
 
-Each column, and each level of a nested one, has a hash of its own over three things: where its nulls are, how long its
-lists and texts are, and its values. The fingerprint is the hash over all of them, by path.
+Each column, and each level of a nested one, has a hash of its own over three things: the positions of its nulls, the
+lengths of its lists and texts, and its values. The fingerprint is the hash over all of these, by path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Fingerprint:
         return self._rows
 
     def add(self, names: Sequence[str], columns: Sequence[pa.Array], rows: int) -> None:
-        """Take the next `rows` rows; a column that is not given is one of nulls."""
+        """Add the next `rows` rows; a column that is not given counts as nulls."""
         for name, column in zip(names, columns, strict=True):
             self.level(_quoted(name), None).add(column, self, _quoted(name), self._rows)
         self._rows += rows
@@ -63,7 +63,7 @@ class Fingerprint:
 
 
 class _Level:
-    """One column, or one level of a nested one; `lists`: the level whose lists' elements it holds, if any."""
+    """One column, or one level of a nested one; `lists`: the level whose lists' elements it has, if any."""
 
     def __init__(self, lists: _Level | None) -> None:
         self.lists = lists
@@ -75,7 +75,7 @@ class _Level:
         self._kinds: dict[str, Any] = {}
 
     def add(self, array: pa.Array, whole: Fingerprint, path: str, start: int) -> None:
-        """Take the values of slots from `start` on."""
+        """Add the values of slots from `start` on."""
         if self._seen < start:
             self._absent(start)
         self._seen = start + len(array)
@@ -127,7 +127,7 @@ class _Level:
             whole.level(element(path), self).add(values, whole, element(path), start)
 
     def _add_leaf(self, array: pa.Array) -> None:
-        """Take the values of a leaf without nulls, in the widest form of their kind."""
+        """Add the values of a leaf without nulls, in the widest form of their kind."""
         types, kind = pa.types, array.type
         if types.is_string(kind) or types.is_binary(kind):
             offsets = _buffer(array, 1, np.int32, len(array) + 1)
@@ -140,7 +140,7 @@ class _Level:
         elif types.is_floating(kind):
             values = _buffer(array, 1, np.float32 if types.is_float32(kind) else np.float64, len(array))
             values = values.astype(np.float64, copy=False)
-            if np.isnan(values).any():  # NaN is one value here, whatever its bits.
+            if np.isnan(values).any():  # All NaN count as one value, with any bits.
                 values = np.where(np.isnan(values), np.nan, values)
             self._update(self._kind("float"), values)
         elif types.is_decimal(kind):
@@ -168,7 +168,7 @@ class _Level:
         self._update(self._kind(f"{name}.ns"), ((values - seconds * per_second) * (1_000_000_000 // per_second)))
 
     def _add_decimals(self, array: pa.Array) -> None:
-        """Take decimals without what their scale adds: 1.50 is 1.5."""
+        """Add decimals without trailing zeros: 1.50 is 1.5."""
         wide = array.cast(pa.decimal256(76, 38))
         self._update(self._kind("decimal"), _buffer(wide, 1, np.int64, 4 * len(array), width=4))
 
@@ -190,12 +190,12 @@ def _buffer(array: pa.Array, index: int, dtype: Any, count: int, *, width: int =
 
 
 def _quoted(name: str) -> str:
-    """Return a name as a part of a path, unmistakable whatever characters it holds."""
+    """Return a name as an unambiguous part of a path, with any characters."""
     return repr(name)
 
 
 def combined(parts_: Iterable[str]) -> str:
-    """Return one fingerprint of several texts, in order: of rows and of what else a request is made of."""
+    """Return one fingerprint of several texts, in order: the rows' fingerprint and the rest of a request."""
     whole = hashlib.sha256()
     for part in parts_:
         data = part.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Calls to the HTTP API: refusals as exceptions, passing faults tried again with jitter under the same key."""
+"""Calls to the HTTP API: a refusal is an exception, a passing fault is retried with jitter under the same key."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LONGEST_WAIT_S = 3.0
 
 
 class Unavailable(SpringlineError):
-    """The API gave no answer until the deadline; what was sent may have been done. Repeat it under the same key."""
+    """The API gave no answer until the deadline; the request may have been done. Repeat it under the same key."""
 
 
 class ApiClient:
     """One connection pool to one API with one token.
 
-    `deadline_s`: how long a call is tried again, in seconds, when there is no answer or it is "not now" (429,
+    `deadline_s`: how long a call is retried, in seconds, if there is no answer or it is "not now" (429,
     502, 503, 504). Every call of this API may be repeated: reads, and writes under a key.
     """
 
@@ -50,7 +50,7 @@ class ApiClient:
 
     @property
     def _http(self) -> httpx.Client:
-        """Return the connections of this process: those of a parent that forked it are the parent's."""
+        """Return the connections of this process, which never uses those of the parent that forked it."""
         if self._process != os.getpid():
             self._process, self._connections = os.getpid(), self._connect()
         return self._connections
@@ -66,7 +66,7 @@ class ApiClient:
     ) -> dict[str, Any]:
         """Return the JSON answer of one call; `params` go into the query, lists as repeated parameters.
 
-        Raises `Refused` for a definite no, `Unavailable` when the deadline passed without an answer.
+        Raises `Refused` for a definite no, `Unavailable` if the deadline passed without an answer.
         """
         deadline = time.monotonic() + self._deadline_s
         wait = FIRST_WAIT_S

@@ -1,4 +1,4 @@
-"""The client's front door: a connection to one Springline, and the tables behind it."""
+"""The entry point of the client: a connection to one Springline API, and its tables."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Springline:
         self._stores = Stores()
         self._store_url = store_url
         self.ledger = Ledger(self._api)
-        """The events of the workspace: append to them."""
+        """The events of the workspace, to append to."""
         self.state = LedgerState(self._api)
-        """What the events come to: runs, tasks, schedules, sensors, backfills."""
+        """The state folded from the events: runs, tasks, schedules, sensors, backfills."""
 
     def table(self, name_or_id: str) -> DeltaTable:
         """Return a table by name or id; nothing is read until it is used."""
@@ -57,7 +57,7 @@ class Springline:
     def tables(self, name_prefix: str = "") -> Iterator[DeltaTable]:
         """Yield the tables of the workspace whose names begin with `name_prefix`, in the order of their creation.
 
-        They are read page by page while they are gone through. A registry entry that is damaged is logged.
+        Pages are fetched during the iteration. A damaged registry entry is logged.
         """
         parameters: dict[str, Any] = {"limit": _PAGE, "name_prefix": name_prefix}
         while True:
@@ -79,7 +79,7 @@ class Springline:
         properties: Mapping[str, str] | None = None,
         location: str | None = None,
     ) -> DeltaTable:
-        """Create a table; `schema` is an Arrow schema, or any frame whose columns it shall have. Safe to repeat.
+        """Create a table; `schema` is an Arrow schema, or any frame with the columns it gets. Safe to repeat.
 
         `location`: a folder of the workspace's tables, such as `warehouse/weather`, or a URL inside the workspace; by
         default one named by the table's id. Raises `Refused`: NAME_TAKEN if another table has that name,
@@ -98,7 +98,7 @@ class Springline:
         return self.table(name)
 
     def adopt_table(self, name: str, location: str) -> DeltaTable:
-        """Take an existing Delta folder of the workspace under Springline's care.
+        """Register an existing Delta folder of the workspace as a table.
 
         `location`: its name in the workspace or its full URL. Raises `Refused` (INVALID_PATH) if it lies outside.
         """

@@ -1,4 +1,4 @@
-"""The workspace's events and what they come to, thin over HTTP: `lake.ledger` and `lake.state`."""
+"""The workspace's events and the state folded from them, thin over HTTP: `lake.ledger` and `lake.state`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ledger:
 
 
 class LedgerState:
-    """The published state of the workspace. Lists are read page by page while they are gone through.
+    """The published state of the workspace. Pages of a list are fetched during the iteration.
 
     Filters are the parameters of the HTTP routes, such as `state="FAILED"` or `label=["team=sales"]`.
     """
@@ -64,7 +64,7 @@ class LedgerState:
         return self._rows("tasks", filters)
 
     def partitions(self, **filters: Any) -> Iterator[Json]:
-        """Yield what is known of partitions: filter `asset_key`."""
+        """Yield the states of partitions: filter `asset_key`."""
         return self._rows("partitions", filters)
 
     def timers(self, **filters: Any) -> Iterator[Json]:
@@ -80,7 +80,7 @@ class LedgerState:
         return self._rows("ticks", filters)
 
     def sensors(self, **filters: Any) -> Iterator[Json]:
-        """Yield where sensors stand."""
+        """Yield the states of sensors."""
         return self._rows("sensors", filters)
 
     def evaluations(self, **filters: Any) -> Iterator[Json]:

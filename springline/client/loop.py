@@ -1,4 +1,4 @@
-"""Asynchronous stores for synchronous callers: one event loop on a thread of its own, so that notebooks work too."""
+"""Asynchronous stores for synchronous callers: one event loop on a thread of its own, which also works in notebooks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LoopThread:
 
 
 class Stores:
-    """The stores behind a client's tables, opened when first used, and anew in a process that was forked."""
+    """The stores behind a client's tables, opened when first used, and again in a forked process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Stores:
         """Run `work` with the store of a table's workspace and return its result."""
         with self._lock:
             if self._process != os.getpid():
-                # The parent's thread and connections are not ours: leave them be.
+                # The thread and connections belong to the parent: do not close them.
                 self._process, self._loop, self._stores = os.getpid(), None, {}
             loop = self._loop = self._loop or LoopThread()
             store = self._stores.get(place.store_url)
@@ -57,7 +57,7 @@ class Stores:
         return loop.run(work(ScopedStore(store, place.scope)))
 
     def close(self) -> None:
-        """Close whatever was opened by this process."""
+        """Close the stores that this process has opened."""
         if self._loop is None or self._process != os.getpid():
             return
         for store in self._stores.values():

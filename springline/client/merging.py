@@ -1,4 +1,4 @@
-"""Merging rows into a table: what delta-rs's merge says, judged before, with rows that never change silently."""
+"""Merging rows into a table by delta-rs's merge; expressions are judged before, and rows never change silently."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class _Clause:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What the expressions of a merge mean in the table as it is."""
+    """The judged expressions of a merge."""
 
     on: Expression
     clauses: list[tuple[_Clause, Expression | None, dict[str, str]]]
 
 
 class Merge:
-    """A merge that is being put together; `execute()` does it, exactly once under its key.
+    """A builder of a merge; `execute()` does it, exactly once under its key.
 
     Clauses are tried in the order they were given, and the first whose condition holds counts for a row. Expressions
     name columns by the aliases `target` and `source` (or the ones that `merge` was given).
@@ -108,7 +108,7 @@ class Merge:
         return self._with(_Clause("when_not_matched_by_source_delete", None, predicate))
 
     def execute(self) -> ChangeResult:
-        """Do the merge, and return what it came to; see `Changer.do` for what it raises."""
+        """Do the merge, and return its result; raises as `Changer.do`."""
         if not self._clauses:
             raise _bad(
                 "clauses", [], "are none, so that the merge does nothing", "Add a clause, as when_matched_update."
@@ -147,7 +147,7 @@ class Merge:
         self._judged = _Judged(judged, clauses)
 
     def _blamed(self, table: DeltaTable, schema: pa.Schema, error: BaseException) -> Refused | None:
-        """Name the value, and the one column that is computed; of several, nobody says which it was."""
+        """Return a refusal that names the value and, if only one column is computed, the column."""
         computed = [
             (f"{clause.method}.set.{name}", name, text)
             for clause, _, _ in self._judged.clauses
@@ -205,7 +205,7 @@ class Merge:
 def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
     """Return the condition that rows match where they agree in the columns `names`, none of them null.
 
-    Raises `Refused` if the source has two rows that agree in them: which of the two should count?
+    Raises `Refused` if the source has two rows that agree in them, because either could win.
     """
     if isinstance(names, str):
         names = [names]

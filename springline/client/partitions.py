@@ -1,7 +1,7 @@
-"""Partition values as every reader takes them for what they are, and predicates over them.
+"""Partition values in texts that every reader reads alike, and predicates over them.
 
-The files are split by the values' texts, not by the values: so a text is ours to choose, and one that some engine would
-read as something else (a timestamp without a zone, `inf`) is never written. Two values share a file only if their texts
+Files are split by the values' texts, not by the values. So we choose the text, and never write one that some engine
+would misread (a timestamp without a zone, `inf`). Two values share a file only if their texts
 are equal. Texts are those of the Delta protocol, "Partition Value Serialization".
 """
 
@@ -28,7 +28,7 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def check_partition_types(schema: pa.Schema, partition_by: Sequence[str]) -> None:
-    """Raise `Refused` for a partition column whose values no text tells in every reader."""
+    """Raise `Refused` for a partition column whose values have no text that every reader reads alike."""
     for name in partition_by:
         kind = schema.field(name).type
         if pa.types.is_binary(kind) or pa.types.is_nested(kind):
@@ -43,8 +43,8 @@ def check_partition_types(schema: pa.Schema, partition_by: Sequence[str]) -> Non
 def partition_texts(column: pa.Array, path: str) -> pa.Array:
     """Return the texts of a partition column of the table's type; null stays null.
 
-    Raises `Refused` for a value that a reader would take for another: an empty string (which is null by the protocol),
-    one that is a folder name of its own or too long for one, a negative decimal with a fraction.
+    Raises `Refused` for a value that a reader would misread: an empty string (which is null by the protocol),
+    a reserved or too long folder name, a negative decimal with a fraction.
     """
     if pa.types.is_null(column.type) or column.null_count == len(column):
         return pa.nulls(len(column), pa.string())
@@ -54,7 +54,7 @@ def partition_texts(column: pa.Array, path: str) -> pa.Array:
 
 
 def _distinct(column: pa.Array) -> tuple[pa.Array, list[Any]]:
-    """Return indices and distinct values; floats are told apart by their bits, but for NaN, which is one."""
+    """Return indices and distinct values; floats are compared by their bits, except that all NaN are one value."""
     if pa.types.is_floating(column.type):
         single = pa.types.is_float32(column.type)
         values = column.fill_null(0).to_numpy(zero_copy_only=False)
@@ -121,9 +121,9 @@ def _unsafe(path: str, value: str, problem: str) -> Exception:
 
 
 def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[bool]:
-    """Say of each row of `values`, which holds partition columns, whether it fits the SQL predicate `where`.
+    """Say for each row of `values`, which has partition columns, whether the SQL predicate `where` is true.
 
-    The predicate means what the Delta library makes of it. Raises `Refused` if it is none, or names other columns.
+    The Delta library evaluates the predicate. Raises `Refused` if it is not one, or names other columns.
     """
     numbered = values.append_column(_NUMBER, pa.array(range(values.num_rows), pa.int64()))
     check_process()
@@ -137,7 +137,7 @@ def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[
             raise Refused(
                 error.refusal.model_copy(update={"message": f"{error.refusal.message}; {told}", "value": where[:200]})
             ) from error
-        # As a column: what the engine makes of it as a filter is not the same, as for `p NOT IN (1, NULL)`.
+        # As a column, because the engine treats a filter differently, such as `p NOT IN (1, NULL)`.
         query = f"SELECT {_NUMBER}, {judged.sql} AS {_FITS} FROM target"
         found = pa.table(deltalake.QueryBuilder().register("target", table).execute(query).read_all())
         numbers = {
@@ -161,7 +161,7 @@ class Distinct:
         self._seen: dict[tuple[str | None, ...], dict[str, Any]] = {}
 
     def add(self, texts: Mapping[str, pa.Array], values: Mapping[str, pa.Array]) -> None:
-        """Take the partition columns of a batch: their texts and their values."""
+        """Add the partition columns of a batch: their texts and their values."""
         table = pa.table({**texts, _NUMBER: pa.array(range(len(next(iter(texts.values())))), pa.int64())})
         for group in table.group_by(self._names, use_threads=False).aggregate([(_NUMBER, "min")]).to_pylist():
             key = tuple(group[name] for name in self._names)
@@ -179,4 +179,4 @@ class Distinct:
 
 
 Watch = Callable[[Mapping[str, pa.Array], Mapping[str, pa.Array]], None]
-"""Told of each batch's partition columns, as texts and as values."""
+"""Called with each batch's partition columns, as texts and as values."""

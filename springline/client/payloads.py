@@ -1,4 +1,4 @@
-"""The payloads that this client commits: what its commits say of themselves, then their actions, one a line."""
+"""The payloads that this client commits: a `commitInfo`, then the actions, one a line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from springline.client.engine import ENGINE_INFO
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a request is, whatever files it became: its operation, and the fingerprint of all that it was asked."""
+    """The identity of a request, apart from the files that it wrote: its operation, and a fingerprint of its input."""
 
     operation: str
     fingerprint: str
 
     @property
     def text(self) -> str:
-        """Return the form in which the server tells it of a committed key."""
+        """Return the form in which the server reports the identity of a committed key."""
         return f"{self.operation}:{self.fingerprint}"
 
 
@@ -34,7 +34,7 @@ def commit_info(
     blind: bool = False,
     operation: str = "WRITE",
 ) -> dict[str, Any]:
-    """Return a `commitInfo` action of now. It carries the key as `txnId`, so that a lost coordinator can be rebuilt."""
+    """Return a `commitInfo` action of now. It has the key as `txnId`, so that a lost coordinator can be rebuilt."""
     info: dict[str, Any] = {
         "timestamp": time.time_ns() // 1_000_000,
         "operation": operation,

@@ -1,7 +1,7 @@
-"""Arrow arrays in the few forms that Delta's types have: what libraries make of them is undone, no value changes.
+"""Arrow arrays in the few forms that Delta's types need: other forms are converted, without changing a value.
 
-Dictionaries, views, run ends, large and fixed-size forms, small decimals and extension types all stand for the same
-values as a plain array; both what a request stands for and what is written are made of that plain array.
+Dictionaries, views, run ends, large and fixed-size forms, small decimals and extension types all represent the same
+values as a plain array; both the fingerprint and the files are made from that plain array.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from springline.errors import Code, Refused, refused
 
 STRING_BYTES = 2**31 - 1
-"""What one plain string or binary array can hold; a longer batch has to be cut."""
+"""The most bytes in one plain string or binary array; a longer batch has to be cut."""
 
 
 class TooLarge(Exception):
-    """The batch holds more text than one plain array can: cut it and take the pieces."""
+    """The batch has more text than one plain array can hold: the caller must cut it."""
 
 
 def element(path: str) -> str:
@@ -42,7 +42,7 @@ def bad_column(path: str, problem: str, value: object, remedy: str) -> Refused:
 
 
 def check_names(fields: Iterator[pa.Field] | pa.Schema, path: str = "") -> None:
-    """Raise `Refused` if two columns, or two fields of a struct, have one name: Delta compares without case."""
+    """Raise `Refused` if two columns, or two fields of a struct, have one name; Delta compares without case."""
     seen: dict[str, str] = {}
     for field in fields:
         other = seen.get(field.name.lower())
@@ -59,7 +59,7 @@ def check_names(fields: Iterator[pa.Field] | pa.Schema, path: str = "") -> None:
 def plain_type(kind: pa.DataType, path: str, *, nulls: bool = False) -> pa.DataType:
     """Return the plain form of a type; raises `Refused`, naming `path` and type, for one that Delta does not have.
 
-    `nulls`: keep what it says of where nulls may be, as a table's columns need it. Of rows, what they hold counts.
+    `nulls`: keep the nullability of fields, for a table's columns. For rows, the actual nulls count.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -117,7 +117,7 @@ def is_binary(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Say whether a type holds lists, in whichever form."""
+    """Say whether a type holds lists, in any form."""
     types = pa.types
     return bool(
         types.is_list(kind)
@@ -169,7 +169,7 @@ def struct_of(children: list[pa.Array], fields: list[pa.Field], array: pa.Array)
 
 
 def parts(array: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Return offsets and values of a list or map array, as if nothing lay before, between or behind its own values.
+    """Return offsets and values of a list or map array, without values that belong to no list.
 
     Raises `TooLarge` if the values are too many for one plain array.
     """

@@ -1,4 +1,4 @@
-"""Lists of Python values as Arrow arrays; what Arrow would change, or take apart into rows, is refused."""
+"""Lists of Python values as Arrow arrays; values that Arrow would change, or split into rows, are refused."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from springline.client.plain import bad_column, element, is_list
 
 _REMEDY = "Give the column values of one type, or pass an Arrow array of the type you mean."
 _FAILURES = (ValueError, TypeError, OverflowError, pa.ArrowNotImplementedError)
-"""What Arrow raises for values that it cannot take; those of its own errors that are not named derive from these."""
+"""Arrow's errors for values that it cannot convert; those of its own that are not named derive from these."""
 
 
 def array_of(name: str, values: Any) -> Any:
     """Return the values of the column `name` as an Arrow array; an Arrow array is returned as it is.
 
-    Raises `Refused` for a single text, mapping or set, whose parts are no rows, for values that Arrow cannot take, and
-    for those that it would change (`check_times`).
+    Raises `Refused` for a single text, mapping or set, whose parts are not rows, for values that Arrow cannot convert,
+    and for those that it would change (`check_times`).
     """
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
@@ -44,12 +44,12 @@ def array_of(name: str, values: Any) -> Any:
 
 
 def holds_objects(values: Any) -> bool:
-    """Say whether an array or column of numpy or pandas holds Python objects, whose type has to be guessed."""
+    """Say whether an array or column of numpy or pandas holds Python objects, whose type Arrow has to guess."""
     return str(getattr(values, "dtype", "")) == "object"
 
 
 def check_times(path: str, values: Iterable[Any], kind: pa.DataType) -> None:
-    """Raise `Refused` for a time among Python values that the type guessed for them, `kind`, does not hold unchanged.
+    """Raise `Refused` for a time among Python values that `kind`, the type guessed for them, would change.
 
     Arrow takes times without a zone for UTC if one beside them has a zone, cuts nanoseconds off, and takes the time
     of day off a datetime if the first value is a date.
@@ -91,7 +91,7 @@ def check_times(path: str, values: Iterable[Any], kind: pa.DataType) -> None:
 
 
 def _is_time(value: Any) -> bool:
-    # NaT is a datetime to Python, and not equal to itself.
+    # NaT is an instance of datetime, and not equal to itself.
     return isinstance(value, datetime.datetime) and value == value  # noqa: PLR0124
 
 

@@ -1,4 +1,4 @@
-"""Committing Delta actions as they are, strictly, exactly once under a key."""
+"""Committing Delta actions unchanged, strictly, exactly once under a key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from springline.keys import idempotency_key
 OPERATION = "commit"
 ENGINE_INFO = "Springline-Python"
 MANUAL = "Manual Update"
-"""What Spark calls a commit whose actions somebody made by hand."""
+"""Spark's name of the operation for a commit with handmade actions."""
 
 
 def commit_actions(
@@ -32,7 +32,7 @@ def commit_actions(
 ) -> CommitResult:
     """Stage and commit `actions` as version `read_version + 1`.
 
-    What the key stands for is the actions but `commitInfo`, and `read_version`. Raises `Refused`
+    The key identifies the actions, except `commitInfo`, and `read_version`. Raises `Refused`
     (STALE_READ_VERSION, with what was committed since; KEY_REUSED; INVALID_PAYLOAD; ...).
     """
     if isinstance(read_version, bool) or not isinstance(read_version, int):

@@ -1,4 +1,4 @@
-"""A table read: its history, its versions, and its rows as the libraries that people use take them."""
+"""Reading a table: its history, its versions, and its rows for pyarrow, pandas, polars and DuckDB."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 LOGS_TOGETHER = 64
 _KEPT = "springline: kept"
 TARGET = "target"
-"""What expressions may call the table that they are about."""
+"""The alias by which expressions may name their table."""
 LONGEST_HISTORY = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A table within reach: by the API under `name`, and in its store at `place`; `latest_version` was just told."""
+    """A table to work on: `name` for the API, `place` in its store, and the `latest_version` that the API just gave."""
 
     api: ApiClient
     stores: Stores
@@ -63,20 +63,20 @@ class Reached:
         return open_table(self.place, version)
 
     def logs(self, versions: Sequence[int]) -> list[bytes | None]:
-        """Return the log files of versions; None for one that is not there."""
+        """Return the log files of versions; None for a missing one."""
         names = [paths.delta_log(self.place.root, version) for version in versions]
         return self.stores.run(self.place, lambda store: store.read_many(names))
 
 
 def reached(table: WritableTable) -> Reached:
-    """Ask the API where a table lies."""
+    """Ask the API for a table's location."""
     status = table.status()
     place = table.place(status)
     return Reached(table.api, table.stores, table.name, place, status["latest_version"])
 
 
 def history(reached: Reached, latest: int, limit: int) -> list[HistoryRow]:
-    """Return the newest versions up to `latest`, newest first; it ends where log clean-up has removed the log."""
+    """Return the newest versions up to `latest`, newest first, as far back as log clean-up has left the log."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_HISTORY:
         raise refused(
             Code.INVALID_REQUEST,
@@ -97,7 +97,7 @@ def history(reached: Reached, latest: int, limit: int) -> list[HistoryRow]:
 
 
 def operation_metrics(log: bytes) -> tuple[dict[str, Any], bool]:
-    """Return what the writer of a log file counted, and whether it says that something was changed."""
+    """Return the metrics in a log file, and whether it says that anything was changed."""
     info = _commit_info(log) or {}
     request = _object(_object(info.get("springline")).get("request"))
     return _object(info.get("operationMetrics")), request.get("changed") is not False
@@ -121,7 +121,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def snapshot(reached: Reached, version: int | None, timestamp: datetime | str | None) -> TableSnapshot:
-    """Open the table as of a version or a moment; raises `Refused` (NOT_FOUND) if that is not to be had."""
+    """Open the table as of a version or a moment; raises `Refused` (NOT_FOUND) if there is none, or it is gone."""
     if version is not None and timestamp is not None:
         raise _no_moment("version", version, "version and timestamp are both given", "Give one of them.")
     table = reached.delta_table()
@@ -183,7 +183,7 @@ def _loaded(table: DeltaTable, at: int | datetime, field: str) -> DeltaTable:
 
 
 class TableSnapshot:
-    """A table as of one version, to be read; what is committed later does not show."""
+    """A table as of one version, for reading; later commits are not visible."""
 
     def __init__(self, name: str, table: DeltaTable) -> None:
         self._name = name
@@ -195,7 +195,7 @@ class TableSnapshot:
         return self._table.version()
 
     def to_deltalake(self) -> DeltaTable:
-        """Return the table as delta-rs has it. Writing by it goes past Springline; readers need not mind."""
+        """Return delta-rs's own table object. Do not write with it, because that bypasses Springline."""
         return self._table
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
@@ -210,7 +210,7 @@ class TableSnapshot:
                 judged = Planner({TARGET: self._table}, {TARGET: schema}).predicate(where, field="where")
             wanted = pa.schema([schema.field(name).with_nullable(True) for name in names])
             rows, kept = self._rows(names, judged)
-            # The engine works with types of its own, such as views of strings, of which not all can be filtered.
+            # The engine returns its own types, such as string views, and not all of them can be filtered.
             rows = rows.cast(wanted)
             return rows if kept is None else rows.filter(kept)
         except BaseException as error:
@@ -228,7 +228,7 @@ class TableSnapshot:
     @overload
     def to_polars(self, *, lazy: Literal[True]) -> pl.LazyFrame: ...
     def to_polars(self, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
-        """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads what is asked of it."""
+        """Return the rows as a polars DataFrame, or with `lazy` as a LazyFrame that reads on demand."""
         polars = library("polars")
         rows: pl.DataFrame | pl.LazyFrame
         rows = polars.scan_pyarrow_dataset(dataset_of(self._table)) if lazy else polars.from_arrow(self.to_arrow())
@@ -245,8 +245,8 @@ class TableSnapshot:
         columns = ", ".join(quoted(name) for name in names)
         query = f"SELECT {columns} FROM {TARGET}"
         if where is not None:
-            # The engine takes a condition over partition columns for true where it cannot rule a file out: so the
-            # condition is a column too, and the rows are those where that is true.
+            # The engine treats a condition over partition columns as true for a file that it cannot rule out: so the
+            # condition is also a column, and the rows are filtered by that.
             schema = pa.schema(self._table.schema().to_arrow())
             condition = engine_condition(where, schema, self._table.metadata().partition_columns)
             query = f"SELECT {columns}, {where.sql} AS {quoted(_KEPT)} FROM {TARGET} WHERE ({condition})"
@@ -259,9 +259,9 @@ class TableSnapshot:
 
 
 def dataset_of(table: DeltaTable) -> pads.Dataset:
-    """Return the table as a pyarrow dataset that leaves out files by their partition values only.
+    """Return the table as a pyarrow dataset that skips files by their partition values only.
 
-    delta-rs's own takes a bound that a file's statistics do not have, as of infinities, for one that no value keeps.
+    delta-rs's own dataset skips a file whose statistics lack a bound, as for infinities, as if it had no such values.
     """
     dataset = table.to_pyarrow_dataset()
     if not any(has_fractions(field.type) for field in dataset.schema):
@@ -285,7 +285,7 @@ def _partition(values: pa.StructScalar, by: Sequence[str]) -> pc.Expression:
 
 
 def library(name: str) -> ModuleType:
-    """Import a library that the client does without until it is asked for; raises `Refused` if it is not there."""
+    """Import an optional library; raises `Refused` if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The rows of a merge: held for every try, cast only where no value changes, and known by their fingerprint."""
+"""The rows of a merge: kept for every try, cast only if no value changes, and identified by their fingerprint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from springline.errors import Refused
 
 
 class MergeRows:
-    """What a caller merges. The rows are held in memory: an operation that lost a race is done again with them."""
+    """The caller's rows to merge. They stay in memory for the next try of an operation that lost a race."""
 
     def __init__(self, data: Any) -> None:
         digest = Fingerprint()
@@ -30,7 +30,7 @@ class MergeRows:
         self._fitted: tuple[pa.Schema, pa.Table] | None = None
 
     def for_table(self, schema: pa.Schema) -> pa.Table:
-        """Return the rows with the columns that the table has in its types.
+        """Return the rows, with the table's columns cast to its types.
 
         Raises `Refused` if a value would change.
         """
@@ -50,7 +50,7 @@ class MergeRows:
 
 
 def _without_rows(data: Any) -> pa.Table:
-    """Return a table without rows, with the columns that `data` tells of."""
+    """Return a table without rows, with the columns of `data`."""
     try:
         schema = schema_of(data)
     except Refused:

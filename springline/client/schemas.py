@@ -1,4 +1,4 @@
-"""Schemas between Arrow and Delta: of tables as they are, as they are made, and as an append may widen them."""
+"""Schemas between Arrow and Delta: of existing tables, of new ones, and as an append may widen them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from springline.client.plain import bad_column, bad_type, check_names, plain_typ
 
 
 def arrow_schema(columns: Mapping[str, Any]) -> pa.Schema:
-    """Return the Arrow schema of a Delta struct type, as the API's table status carries it."""
+    """Return the Arrow schema of a Delta struct type, as in the API's table status."""
     return pa.schema(DeltaSchema.from_json(orjson.dumps(columns).decode()).to_arrow())
 
 
 def delta_columns(schema: pa.Schema) -> list[dict[str, Any]]:
-    """Return the columns of an Arrow schema as the API takes them when it creates a table.
+    """Return the columns of an Arrow schema in the form that the API takes to create a table.
 
-    Raises `Refused`, naming column and type, for a type that no Delta table has, and for two columns of one name.
+    Raises `Refused`, naming column and type, for a type that Delta does not have, and for two columns of one name.
     """
     check_names(schema)
     fields = [pa.field(one.name, _delta_type(one.type, one.name), one.nullable) for one in schema]
@@ -31,7 +31,7 @@ def delta_columns(schema: pa.Schema) -> list[dict[str, Any]]:
 
 
 def _delta_type(kind: pa.DataType, path: str) -> pa.DataType:
-    """Return the Delta form of an Arrow type, in Arrow's words."""
+    """Return the Delta form of an Arrow type, as an Arrow type."""
     return _widened(plain_type(kind, path, nulls=True), path)
 
 
@@ -60,10 +60,10 @@ def _widened(kind: pa.DataType, path: str) -> pa.DataType:
 
 
 def merged_columns(columns: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any] | None:
-    """Return the table's struct type with the columns and struct fields that `schema` has besides; None if it has none.
+    """Return the table's struct type with `schema`'s additional columns and struct fields; None if it has none.
 
-    What is new may be null, and comes last. Raises `Refused` for a new column without a type, or of one that Delta does
-    not have, and for one that is the table's but for its case.
+    New ones are nullable, and come last. Raises `Refused` for a new column without a type, or of a type that Delta does
+    not have, and for one that differs from a column of the table only by case.
     """
     merged = copy.deepcopy(dict(columns))
     return merged if _merge(merged, list(schema), "") else None
@@ -81,7 +81,7 @@ def _merge(struct: dict[str, Any], fields: list[pa.Field], path: str) -> bool:
         if field.name.lower() in folded:
             other = folded[field.name.lower()]
             raise bad_column(inner, f"differs from {other!r} only in case", field.name, f"Rename it to {other!r}.")
-        # What is added is null in the rows that are there, so nothing in it may have to be something.
+        # A new column is null in the existing rows, so no field in it may be required.
         (added,) = delta_columns(pa.schema([pa.field(field.name, _widened(plain_type(field.type, inner), inner))]))
         struct["fields"].append(added)
         changed = True
@@ -89,7 +89,7 @@ def _merge(struct: dict[str, Any], fields: list[pa.Field], path: str) -> bool:
 
 
 def _merge_type(holder: dict[str, Any], name: str, kind: pa.DataType, path: str) -> bool:
-    """Merge into a type that is nested on both sides; anything else is left to the casts to judge."""
+    """Merge two nested types; the casts judge all other types."""
     target = holder[name]
     plain = plain_type(kind, path)
     if not isinstance(target, dict):

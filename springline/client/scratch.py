@@ -1,11 +1,11 @@
-"""Data files, written by the Delta library into a scratch table of their own below the table's root.
+"""Data files, which the Delta library writes into a scratch table of their own below the table's root.
 
     {root}/{key}/{attempt}/...        the data files, which become the table's by a commit that names them
-    {root}/{key}/{attempt}/_delta_log the scratch table's own log, removed when its actions have been taken
+    {root}/{key}/{attempt}/_delta_log the scratch table's own log, removed once its actions are read
 
-Each attempt has a scratch table of its own, so that two processes, or a retry, never share one. In a folder the files
-are written where they stay. For a bucket they are written on this machine and put there by the store, whose writes are
-conditional and checked, and whose emulator takes them.
+Each attempt has a scratch table of its own, so that two processes, or a retry, never share one. In a local store the
+files are written in their final place. For a bucket they are written on this machine and uploaded by our store, whose
+writes are conditional and checked, and which works with an emulator.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ from springline.storage.resolve import put_once
 from springline.storage.together import together
 
 TARGET_FILE_BYTES = 128 * 1024 * 1024
-"""How large a data file is meant to be where the table does not say."""
+"""The target size of a data file if the table has none."""
 FLUSHED_ONE_BY_ONE = 64
-"""Files and folders up to which each is flushed by itself; for more, the file system is flushed as a whole."""
+"""Up to this many files and folders are flushed one by one; for more, the whole file system is flushed."""
 FLUSHED_AT_ONCE = 8
 UPLOADS_TOGETHER = 4
 ROW_GROUP_ROWS = 1024 * 1024
 
 
 class WriteFailed(SpringlineError):
-    """The data files could not be written; nothing was committed. The message is the Delta library's own."""
+    """Writing the data files failed; nothing was committed. The message is the Delta library's own."""
 
 
 @dataclass(slots=True)
 class Files:
-    """Data files that are written and not yet a table's. `adds`: their actions, with paths relative to its root."""
+    """Data files that are written and not committed yet. `adds`: their actions, with paths relative to the root."""
 
     adds: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        """Return how many rows they hold."""
+        """Return their number of rows."""
         return sum(orjson.loads(add["stats"])["numRecords"] for add in self.adds if add.get("stats"))
 
     @property
     def bytes(self) -> int:
-        """Return how large they are."""
+        """Return their total size."""
         return sum(int(add["size"]) for add in self.adds)
 
 
@@ -91,7 +91,7 @@ class Scratch:
         partition_by: Sequence[str],
         settings: Mapping[str, str],
     ) -> Files:
-        """Write `rows` and return their files; raises what `rows` raises, `Refused` in a fork, `WriteFailed`."""
+        """Write `rows` and return their files; raises errors of `rows`, `Refused` in a fork, `WriteFailed`."""
         check_process()
         watched = _Watched(rows)
         self._create(schema, partition_by, settings)
@@ -118,7 +118,7 @@ class Scratch:
         return self._taken(watched.unbounded)
 
     def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
-        """Write version 0 of the scratch table. The library's own leaves out features that nested columns need."""
+        """Write version 0 of the scratch table. The library's own would lack features that nested columns need."""
         columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
         protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
         if uses_type(columns, "timestamp_ntz"):
@@ -139,7 +139,7 @@ class Scratch:
         (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
     def _taken(self, unbounded: Mapping[tuple[str, ...], pa.DataType]) -> Files:
-        """Take the actions from the scratch table's log, make its files durable, and remove the log."""
+        """Read the actions in the scratch table's log, make its files durable, and remove the log."""
         log = self._folder / paths.DELTA_LOG_FOLDER
         lines = [
             orjson.loads(line) for file in sorted(log.glob("*.json")) for line in file.read_bytes().split(b"\n") if line
@@ -161,7 +161,7 @@ class Scratch:
         return Files(adds)
 
     def _make_durable(self, names: Sequence[str]) -> None:
-        """Flush files and folders to the disk: a commit must not outlive what it names."""
+        """Flush files and folders to the disk, because a commit must not outlive the files that it names."""
         top = str(self._folder)
         folders = {top, *(str(parent) for parent in (self._folder.parent, self._folder.parent.parent))}
         for name in names:
@@ -188,7 +188,7 @@ class Scratch:
         return (self._folder / name).read_bytes()
 
     def discard(self) -> None:
-        """Remove whatever was written: of an attempt that no commit names, and none ever will."""
+        """Remove the files of an attempt that no commit names or ever will."""
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             return
@@ -198,7 +198,7 @@ class Scratch:
 
 
 class _Watched:
-    """Batches for the library, which tells of an error in them by its text only: the error itself is kept here.
+    """Batches for the library. It reports an error in them by its text only, so the error itself is kept here.
 
     `unbounded`: the floating-point columns, and fields of structs, that hold NaN, with their types.
     """
@@ -229,9 +229,9 @@ class _Watched:
 def _widened(stats: str | None, path: tuple[str, ...], kind: pa.DataType) -> str | None:
     """Return a file's statistics with the widest bounds of a column that may hold NaN.
 
-    The library leaves NaN out of the bounds, so that readers rule out rows with NaN, which is greater than any number.
-    No bound at all would be as right, but delta-rs's own Arrow dataset takes a missing one for one that no value keeps.
-    A bound that is empty because it is an infinity, which JSON has not, stays so: readers go by no other then.
+    The library leaves NaN out of the bounds, so readers would skip rows with NaN, which is greater than any number.
+    No bound at all would be correct, too, but delta-rs's own Arrow dataset skips a file that lacks a bound.
+    A bound that is missing because it is an infinity, which JSON does not have, stays so: then readers use neither.
     """
     if stats is None:
         return None
@@ -253,25 +253,25 @@ def _widened(stats: str | None, path: tuple[str, ...], kind: pa.DataType) -> str
 
 
 def target_file_bytes(settings: Mapping[str, str]) -> int:
-    """Return the size that a table wants its data files to have."""
+    """Return the target size of a table's data files."""
     return table_properties.bytes_of(settings.get(table_properties.TARGET_FILE_SIZE, "")) or TARGET_FILE_BYTES
 
 
 def writer_properties(settings: Mapping[str, str]) -> deltalake.WriterProperties:
-    """Return what the Parquet writer is told for a table with these properties."""
+    """Return the Parquet writer's properties for a table with these settings."""
     codec = settings.get(table_properties.CODEC, "snappy").lower()
     return deltalake.WriterProperties(compression=table_properties.CODECS[codec])
 
 
 def has_fractions(kind: pa.DataType) -> bool:
-    """Say whether a type is a floating-point one, or has one in it."""
+    """Say whether a type is a floating-point type, or contains one."""
     if pa.types.is_nested(kind):
         return any(has_fractions(kind.field(index).type) for index in range(kind.num_fields))
     return bool(pa.types.is_floating(kind))
 
 
 def check_settings(settings: Mapping[str, str], table: str) -> None:
-    """Raise `Refused` for a table property that says how files are written and that this client would not honour."""
+    """Raise `Refused` for a table property about writing files that this client does not support."""
     found = table_properties.problem_for_writer(settings)
     if found is not None:
         name, problem, remedy = found
@@ -285,14 +285,14 @@ def check_settings(settings: Mapping[str, str], table: str) -> None:
 
 
 def _add(add: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return an action as it was written, under its path in the table, without members that say nothing."""
+    """Return an action with its path in the table, without empty members."""
     return {name: value for name, value in add.items() if value is not None} | {"path": path}
 
 
 def flush(names: Sequence[str], folder: Path) -> None:
     """Flush files and folders, by path, to the disk; raises `OSError`. `folder`: one on their file system.
 
-    All at once: a file system writes what several wait for in one go.
+    All at once, because a file system serves several flushes with one write.
     """
     if len(names) > FLUSHED_ONE_BY_ONE and _flush_file_system(folder):
         return
@@ -309,7 +309,7 @@ def _flush(path: str) -> None:
 
 
 def _flush_file_system(folder: Path) -> bool:
-    """Flush all that was written to a folder's file system, in one call; False where there is no such call (syncfs)."""
+    """Flush a folder's whole file system in one call; False if there is no such call (syncfs)."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:
         return False

@@ -1,4 +1,4 @@
-"""What users hold, as a stream of Arrow batches: frames, readers, queries, Python rows, generators of any of them."""
+"""Users' data as a stream of Arrow batches: frames, readers, queries, Python rows, generators of any of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from springline.client.python_values import array_of, check_times, holds_objects
 from springline.errors import Code, Refused, refused
 
 READ_ROWS = 131_072
-"""Rows taken at a time from a source that makes batches of them as large as it is told."""
+"""Rows that are read at a time from a source with adjustable batches."""
 SLICE_ROWS = 1_048_576
 """Rows of one batch at most: a row group. Each batch changes threads several times, so few are better than many."""
 SLICE_BYTES = 32 * 1024 * 1024
-"""What a batch weighs at most, unless one row weighs more."""
+"""The most bytes of a batch, unless one row has more."""
 SMALL_ROWS = 16_384
-"""Batches below this are put together, so that a stream of tiny ones does not cost more than one of large ones."""
+"""Smaller batches are joined, so that a stream of tiny ones does not cost more than one of large ones."""
 PYTHON_ROWS = 8_192
 
 _TAKEN = (
@@ -31,8 +31,8 @@ _TAKEN = (
 def batches(data: Any) -> Iterator[pa.RecordBatch]:
     """Yield the rows of `data` in their order, in batches of moderate size, which need not have one schema.
 
-    Nothing is read before the first batch is asked for. Raises `Refused` for what holds no rows, and whatever reading
-    the caller's own data raises.
+    Nothing is read before the caller takes the first batch. Raises `Refused` for data that is not rows, and the errors
+    of reading the caller's own data.
     """
     return _joined(piece for batch in _raw(data) if batch.num_rows for piece in _cut(batch))
 
@@ -56,7 +56,7 @@ def schema_of(data: Any) -> pa.Schema:
 
 
 def _raw(data: Any) -> Iterator[pa.RecordBatch]:
-    """Yield batches as `data` has them."""
+    """Yield the batches of `data` unchanged."""
     library = _library(data)
     if isinstance(data, pa.RecordBatch):
         yield data
@@ -90,7 +90,7 @@ def _library(data: Any) -> str:
 
 
 def _stream(data: Any) -> Iterator[pa.RecordBatch]:
-    """Yield what an object's Arrow C stream gives; a type that Arrow does not have is refused."""
+    """Yield the batches of an object's Arrow C stream; a type that Arrow does not have is refused."""
     try:
         reader = pa.RecordBatchReader.from_stream(data)
     except BaseException as error:
@@ -108,9 +108,9 @@ def _stream(data: Any) -> Iterator[pa.RecordBatch]:
 
 
 def _pandas(frame: Any) -> Iterator[pa.RecordBatch]:
-    """Yield a pandas frame slice by slice: no second copy of it is ever there.
+    """Yield a pandas frame slice by slice, so that there is never a second copy of it.
 
-    The levels of its index that have a name are columns, as the key of a `groupby` or `set_index` is; one without a
+    Index levels with a name become columns, such as the key of a `groupby` or `set_index`; one without a
     name only numbers the rows.
     """
     if getattr(frame, "ndim", 2) != 2:
@@ -146,7 +146,7 @@ def _columns(data: Mapping[Any, Any]) -> Iterator[pa.RecordBatch]:
 
 
 def _items(data: Iterable[Any]) -> Iterator[pa.RecordBatch]:
-    """Yield rows that are dicts, and whatever else an iterable holds that is rows by itself."""
+    """Yield rows from an iterable of dicts, frames, or other data that has rows."""
     stream = iter(data)
     for item in stream:
         if not isinstance(item, Mapping):
@@ -169,7 +169,7 @@ def _items(data: Iterable[Any]) -> Iterator[pa.RecordBatch]:
 
 
 def _rows(rows: Sequence[Mapping[Any, Any]]) -> Iterator[pa.RecordBatch]:
-    """Yield rows given as dicts; a key that a row lacks is null there."""
+    """Yield rows given as dicts; a missing key is null."""
     if not rows:
         return
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
@@ -191,7 +191,7 @@ def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def weight_of(batch: pa.RecordBatch) -> int:
-    """Return about how many bytes the rows of a batch take, texts that lie elsewhere included."""
+    """Return about how many bytes the rows of a batch take, including texts in shared buffers."""
     views = [
         column
         for column in batch.columns
@@ -206,7 +206,7 @@ def _text_bytes(column: pa.Array) -> int:
 
 
 def _joined(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Put small batches of one schema together."""
+    """Join small batches of one schema."""
     held: list[pa.RecordBatch] = []
     rows = weight = 0
     for piece in pieces:
@@ -232,7 +232,7 @@ def _concatenated(held: list[pa.RecordBatch]) -> pa.RecordBatch:
     try:
         return pa.concat_batches(held)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # Some forms, such as views and unlike dictionaries, cannot be put together as they are.
+        # Some forms, such as views and different dictionaries, cannot be joined directly.
         return pa.Table.from_batches(held).unify_dictionaries().combine_chunks().to_batches()[0]
 
 

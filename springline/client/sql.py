@@ -1,9 +1,9 @@
-"""A SQL expression as a tree: read alone, as one expression, before any engine sees it.
+"""A SQL expression as a tree, parsed as exactly one expression before any engine sees it.
 
-What is handed to the engine is the tree written out again, in brackets, without comments: so nothing of a text can
-reach beyond the expression it was given as, and what is compared with what is known. Precedences are those of SQL.
-What reads or changes anything but the row at hand (subqueries, windows) is refused here; aggregates are left to the
-engine, which alone knows functions by what they do.
+The engine gets the tree written out again, in brackets, without comments: so no text can escape its expression, and the
+operands of every comparison are known. Precedences are those of SQL.
+Subqueries and windows, which read or change more than the current row, are refused here; aggregates are left to the
+engine, because only it knows what a function does.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from enum import Enum
 
 LONGEST_EXPRESSION = 100_000
 DEEPEST = 30
-"""How deep an expression may nest: the engine reads no deeper than 50, brackets and casts that are added included."""
+"""How deep an expression may nest: the engine's limit is 50, including the brackets and casts that we add."""
 MOST_TERMS = 1_000
-"""How many operands may stand between equal signs + - * or ||: engines nest them, and die of too many."""
+"""How many operands a chain of the same + - * or || may have: engines nest them, and crash with too many."""
 
 
 class BadSql(ValueError):
-    """A text is not one SQL expression; the message goes on from "it "."""
+    """A text is not one SQL expression; the message continues a sentence that begins with "it "."""
 
 
 class SqlKind(Enum):
-    """What the tree tells apart."""
+    """Kinds of nodes."""
 
     NUMBER = "number"
     TEXT = "text"
@@ -35,15 +35,15 @@ class SqlKind(Enum):
     AND = "and"
     OR = "or"
     TESTED = "tested"
-    """True or false, of operands that need not be alike: NOT, IS NULL, LIKE."""
+    """A boolean of operands that may differ in type: NOT, IS NULL, LIKE."""
     COMPARED = "compared"
-    """True or false, of operands that are compared: its `alike`."""
+    """A boolean of operands that are compared: its `alike`."""
     SUM = "sum"
-    """Operands with + and - between them, or with * alone; or one operand and a minus."""
+    """Operands joined by + and -, or by * alone; or a minus and one operand."""
     JOINED = "joined"
-    """Texts with || between them."""
+    """Texts joined by ||."""
     FIRST = "first"
-    """One of its `alike` (CASE, coalesce, greatest): of the type that they have in common."""
+    """One of its `alike` (CASE, coalesce, greatest), in their common type."""
     MOMENT = "moment"
     """DATE or TIMESTAMP and a text."""
     OTHER = "other"
@@ -51,9 +51,9 @@ class SqlKind(Enum):
 
 @dataclass(slots=True, eq=False)
 class SqlNode:
-    """A piece of an expression: its words and smaller pieces in order.
+    """A node of the tree: its words and child nodes in order.
 
-    `alike`: groups of pieces that the engine brings to one type. `name`: of a column, part by part; of a function.
+    `alike`: groups of nodes that the engine casts to one type. `name`: of a column, part by part; or of a function.
     """
 
     kind: SqlKind
@@ -63,22 +63,22 @@ class SqlNode:
 
     @property
     def is_call(self) -> bool:
-        """Say whether it is a call of a function, whose `name` it has in small letters."""
+        """Say whether it is a function call; its `name` is in lower case."""
         return bool(self.name) and self.kind is not SqlKind.COLUMN
 
     @property
     def children(self) -> list[SqlNode]:
-        """Return the pieces that lie directly in this one."""
+        """Return the direct children."""
         return [part for part in self.parts if isinstance(part, SqlNode)]
 
     def walk(self) -> Iterator[SqlNode]:
-        """Yield this piece and all that lie in it."""
+        """Yield this node and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def sql(self, of: Callable[[SqlNode], str | None] = lambda _node: None) -> str:
-        """Write the piece out. `of` gives other words for a piece; None leaves it what it is."""
+        """Write the node out. `of` may replace a node's text; None keeps it."""
         other = of(self)
         if other is not None:
             return other
@@ -92,7 +92,7 @@ _BARE = frozenset({SqlKind.NUMBER, SqlKind.TEXT, SqlKind.NULL, SqlKind.TRUTH, Sq
 
 
 def _balanced(words: Sequence[str], operator: str) -> str:
-    """Join many terms in brackets that nest no deeper than they must."""
+    """Join many terms with brackets of the least depth."""
     while len(words) > 1:
         pairs = [words[index : index + 2] for index in range(0, len(words), 2)]
         words = [f"({f' {operator} '.join(pair)})" if len(pair) > 1 else pair[0] for pair in pairs]
@@ -146,7 +146,7 @@ class _Token:
 
     @property
     def word(self) -> str:
-        """Return a word in capitals; nothing for anything else."""
+        """Return a word in capitals; an empty text for any other token."""
         return self.text.upper() if self.kind == "word" else ""
 
     @property
@@ -155,7 +155,7 @@ class _Token:
 
 
 def parse(text: str) -> SqlNode:
-    """Return the tree of an expression; raises `BadSql` for what is not one whole expression."""
+    """Return the tree of an expression; raises `BadSql` unless the text is exactly one expression."""
     reader = _Reader(_tokens(text))
     tree = reader.expression(0)
     reader.end()
@@ -202,12 +202,12 @@ class _Reader:
         self._depth = 0
 
     def end(self) -> None:
-        """Raise `BadSql` if there is more."""
+        """Raise `BadSql` if tokens are left."""
         if self._at < len(self._tokens):
             raise BadSql(f"goes on behind its end, from {self._now.text[:50]!r}")
 
     def expression(self, weakest: int) -> SqlNode:
-        """Read one expression as far as its operators bind stronger than `weakest`."""
+        """Parse one expression, as far as its operators bind stronger than `weakest`."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise BadSql(f"nests deeper than {DEEPEST}")
@@ -221,7 +221,7 @@ class _Reader:
         self._depth -= 1
         return left
 
-    # The tokens at hand.
+    # The next tokens.
 
     @property
     def _now(self) -> _Token:
@@ -239,7 +239,7 @@ class _Reader:
         return token
 
     def _takes(self, *wanted: str) -> bool:
-        """Take words or signs if they are next, all of them."""
+        """Consume words or signs if all of them are next."""
         for ahead, one in enumerate(wanted):
             token = self._next(ahead)
             if one not in (token.word, token.sign):
@@ -254,7 +254,7 @@ class _Reader:
             )
         return wanted
 
-    # What an expression begins with.
+    # Prefixes.
 
     def _prefix(self) -> SqlNode:
         token = self._take()
@@ -341,7 +341,7 @@ class _Reader:
         return self._named(token)
 
     def _named(self, token: _Token) -> SqlNode:
-        """Read a column's name, part by part; a call of a function in quotes is one as well."""
+        """Parse a column's name, part by part, or a call of a function with a quoted name."""
         if self._now.sign == "(":
             return self._call(token)
         names = [token]
@@ -407,7 +407,7 @@ class _Reader:
         return node
 
     def _call_in_words(self, name: str) -> SqlNode:
-        """Read the arguments of a function that may stand between words: SUBSTRING(s FROM 1 FOR 2)."""
+        """Parse the arguments of a function that words may separate: SUBSTRING(s FROM 1 FOR 2)."""
         parts: list[str | SqlNode] = [name, "("]
         if self._now.word in ("BOTH", "LEADING", "TRAILING"):
             parts.append(self._take().word)
@@ -440,10 +440,10 @@ class _Reader:
             words.append("[]")
         return " ".join(words)
 
-    # What stands between two.
+    # Infixes.
 
     def _strength(self) -> int:
-        """Return how strongly the operator that is next binds; 0 where there is none."""
+        """Return how strongly the next operator binds; 0 if there is none."""
         token = self._now
         if token.kind == "sign":
             return _INFIX.get(token.text, 0)
@@ -549,7 +549,7 @@ class _Reader:
 
 
 def _may_follow(left: SqlNode, sign: str) -> bool:
-    """Say whether one more operand behind `left` means what it means with `left` in brackets."""
+    """Say whether one more operand after `left` has the same meaning with `left` in brackets."""
     last = left.parts[-2]
     return last == sign or (sign in ("+", "-") and last in ("+", "-") and len(left.parts) > 2)
 

@@ -1,4 +1,4 @@
-"""One table, as a data engineer writes to it."""
+"""One table: what data engineers call to write and read it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class DeltaTable:
         return self._table.status()
 
     def explain(self, key: str) -> dict[str, Any]:
-        """Return what became of an idempotency key, or of a text that stands for one.
+        """Return the fate of an idempotency key, or of a text that stands for one.
 
-        Raises `Refused` (KEY_NOT_FOUND) if nothing did.
+        Raises `Refused` (KEY_NOT_FOUND) if it has none.
         """
         return self._table.explain(idempotency_key(key))
 
@@ -59,11 +59,11 @@ class DeltaTable:
         `data`: a pyarrow table, batch or reader, a pandas or polars frame (a LazyFrame is streamed), a DuckDB
         relation, a dict of columns, a list of dicts, an iterator of such, or anything with an Arrow stream. It is read
         once, batch by batch. Columns go by name; one that is missing becomes null. A value that the table's type
-        cannot hold unchanged is refused. Without rows there is nothing to do: no commit is made, and the key is free.
+        cannot hold unchanged is refused. Without rows it makes no commit, and the key stays free.
 
         `key`: any text of up to 500 characters that names this append, or a UUIDv7 (`new_key`). The same rows under
-        the same key are appended once, for ever, whatever the table has become meanwhile; other rows under it are
-        refused. Give one if the append is to be repeated after a crash of this process.
+        the same key are appended once, for ever, however the table has changed meanwhile; other rows under it are
+        refused. Give one if you may have to repeat the append after a crash of this process.
 
         `schema_mode="merge"`: columns, and fields of structs, that the table does not have are added to it.
 
@@ -73,22 +73,23 @@ class DeltaTable:
         return writing.append(self._table, data, key=key, schema_mode=schema_mode)
 
     def overwrite(self, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
-        """Replace all rows, or those of the partitions that `where` is true for, exactly once.
+        """Replace all rows, or those of the partitions for which `where` is true, exactly once.
 
         `where`: an SQL predicate over partition columns, such as `"day = '2024-01-01'"`; each new row has to fulfil
-        it. Data without rows deletes. What is replaced is what the table holds when the commit is made: if somebody
-        else commits in between, it is computed again. `data` and `key` as for `append`; the same rows under the same
+        it. Data without rows deletes. It replaces the rows that the table has at the commit: if another writer commits
+        in between, it is computed again. `data` and `key` as for `append`; the same rows under the same
         key with another `where` are another request. Raises as `append` does.
         """
         return writing.overwrite(self._table, data, where=where, key=key)
 
-    # What changes rows, by delta-rs under a key.
+    # Changes of rows, by delta-rs under a key.
 
     def delete(self, where: str, *, key: str | None = None) -> ChangeResult:
         """Delete the rows for which the SQL condition `where` is true, exactly once; `"true"` stands for all.
 
-        It is one expression over the row's own columns. Only like is compared with like; a text in quotes is read as
-        what it stands beside (`day = '2026-01-01'`), and refused if it is none (`springline.client.comparing`).
+        It is one expression over the row's own columns. Values are compared within a family of types; a quoted text is
+        parsed as the other operand's family (`day = '2026-01-01'`), and refused if it fails
+        (`springline.client.comparing`).
         `key` as in `append`: the same operation under the same key is done once, for ever, also by another process.
         Raises as `springline.client.changes.Changer.do` does.
         """
@@ -102,7 +103,7 @@ class DeltaTable:
         values: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> ChangeResult:
-        """Give columns new values where `where` is true (without it: in all rows), exactly once under `key`.
+        """Set columns to new values where `where` is true (without it: in all rows), exactly once under `key`.
 
         `set`: SQL expressions by column, such as `{"x": "x + 1"}`. `values`: Python values by column. A value that
         would change in its column is refused.
@@ -112,8 +113,8 @@ class DeltaTable:
     def upsert(self, source: Any, on: str | Sequence[str], *, key: str | None = None) -> ChangeResult:
         """Update the rows that agree with a source row in the columns `on`, and insert the others, exactly once.
 
-        `source`: what `append` takes. Columns that it lacks keep their values, and are null in new rows. Without rows
-        there is nothing to do: no commit is made, and the key is free.
+        `source`: as `append`'s `data`. Columns that it lacks keep their values, and are null in new rows. Without rows
+        it makes no commit, and the key stays free.
         """
         rows = MergeRows(source)
         if rows.table.num_rows == 0:
@@ -141,7 +142,7 @@ class DeltaTable:
     def optimize(
         self, *, z_order: Sequence[str] = (), target_size: int | None = None, key: str | None = None
     ) -> ChangeResult:
-        """Make small files into files of about `target_size` bytes, or sort all rows along a Z-order of columns.
+        """Rewrite small files as files of about `target_size` bytes, or sort all rows along a Z-order of columns.
 
         No row changes. Exactly once under `key`.
         """
@@ -153,27 +154,27 @@ class DeltaTable:
     ) -> CommitResult:
         """Commit Delta actions as version `read_version + 1`, exactly once, or be refused with a conflict.
 
-        `actions`: dicts of one action each, or newline-delimited JSON. A `commitInfo` among them is completed by the
-        key, and made if there is none.
+        `actions`: dicts of one action each, or newline-delimited JSON. The client adds the key to the `commitInfo`
+        among them, or makes one if there is none.
         """
         return commit_actions(self._table.api, self.name, actions, read_version=read_version, key=key)
 
-    # What reads.
+    # Reads.
 
     def history(self, limit: int = 100) -> list[HistoryRow]:
-        """Return the newest versions, newest first: when, what, under which keys."""
+        """Return the newest versions, newest first: time, operation, keys."""
         reached = self._reached()
         return reading.history(reached, reached.latest_version, limit)
 
     def at(self, version: int | None = None, *, timestamp: datetime | str | None = None) -> TableSnapshot:
-        """Return the table as of a version or a moment, for reading; as it is now without either.
+        """Return the table as of a version or a moment, for reading; without either, the latest version.
 
-        Raises `Refused` (NOT_FOUND) for a version that is not there, or whose log is gone.
+        Raises `Refused` (NOT_FOUND) for a version that does not exist, or whose log is gone.
         """
         return reading.snapshot(self._reached(), version, timestamp)
 
     def to_deltalake(self) -> deltalake.DeltaTable:
-        """Return the table as delta-rs has it. What it writes goes past the keys."""
+        """Return delta-rs's own table object. Writes with it bypass the idempotency keys."""
         return self.at().to_deltalake()
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:

@@ -1,8 +1,8 @@
-"""Appending and overwriting: the caller's rows become files, the files a commit, exactly once for each key.
+"""Appending and overwriting: the client writes the caller's rows to files and commits these, exactly once for each key.
 
-The rows are read once, batch by batch. On the way each batch is put into plain form, taken into the fingerprint that
-the key stands for, cast to the table's types, and handed to the Delta library, which writes the files. Only the commit
-is repeated when the table has changed meanwhile: the files stay what they are.
+The rows are read once, batch by batch. Each batch is put into plain form, added to the fingerprint that
+the key stands for, cast to the table's types, and handed to the Delta library, which writes the files. If the table has
+changed meanwhile, only the commit is repeated, with the same files.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from springline.errors import Code, Refused, refused
 from springline.keys import idempotency_key
 
 TRIES = 10
-"""How often a commit is computed anew because the table changed under it."""
+"""How often a commit is computed again because the table has changed meanwhile."""
 HASHED_AT_ONCE_BYTES = 1024 * 1024
-"""Batches up to this size are hashed where they are, in under a millisecond: less than handing them over may take."""
+"""Batches up to this size are hashed on the calling thread, in under a millisecond: a hand-over may take longer."""
 HASHES_WAITING = 4
 """Batches that may wait for their hash while the next ones are written."""
 
@@ -49,10 +49,10 @@ _MOVED = (Code.METADATA_CHANGED, Code.STALE_READ_VERSION)
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What a write came to.
+    """The result of a write.
 
-    `version` holds the rows; `key` is the idempotency key that was sent. `committed` is False where there was nothing
-    to do: then `version` is the table's newest, and nothing is known of the key.
+    `version` has the rows; `key` is the idempotency key that was sent. `committed` is False if there was nothing
+    to do: then `version` is the table's newest, and the key is not used.
     """
 
     version: int
@@ -64,7 +64,7 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The table as of `version`: what the rows must look like and where they go."""
+    """The table as of `version`: the schema of its rows and its location."""
 
     version: int
     place: Place
@@ -77,7 +77,7 @@ class Layout:
 
 
 class WritableTable:
-    """A table as its writers see it: its API, its layout as last read, and the stores behind it."""
+    """A table for its writers: its API, its layout as last read, and the stores behind it."""
 
     def __init__(self, api: ApiClient, stores: Stores, name: str, store_url: str | None) -> None:
         self.api = api
@@ -91,11 +91,11 @@ class WritableTable:
         return self.api.call("GET", f"/api/v1/delta/tables/{self.name}")
 
     def explain(self, key: str) -> dict[str, Any]:
-        """Return what became of a key; raises `Refused` (KEY_NOT_FOUND) if nothing did."""
+        """Return the fate of a key; raises `Refused` (KEY_NOT_FOUND) if it has none."""
         return self.api.call("GET", f"/api/v1/delta/tables/{self.name}/commits/{key}")
 
     def place(self, status: Mapping[str, Any]) -> Place:
-        """Return where the table lies, given its status."""
+        """Return the table's location, given its status."""
         return place_of(status["location"], status["table"]["root"], self._store_url)
 
     def layout(self) -> Layout:
@@ -103,7 +103,7 @@ class WritableTable:
         return self._layout or self.refresh()
 
     def refresh(self) -> Layout:
-        """Read the table's layout anew. Raises `Refused` for a table this client may not write."""
+        """Read the table's layout again. Raises `Refused` for a table that this client may not write."""
         status = self.status()
         if status["columns"] is None or status["protocol"] is None:
             raise refused(
@@ -139,7 +139,7 @@ class WritableTable:
         return layout
 
     def commit(self, payload: bytes, key: str, mode: CommitMode, read_version: int) -> dict[str, Any]:
-        """Commit a payload; raises `Refused`, or `Unavailable` when nobody knows what became of it."""
+        """Commit a payload; raises `Refused`, or `Unavailable` if its outcome is unknown."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise refused(
                 Code.PAYLOAD_TOO_LARGE,
@@ -153,13 +153,13 @@ class WritableTable:
         return self.api.call("POST", url, body=body, headers={"Idempotency-Key": key})
 
     def forget(self) -> None:
-        """Read the layout anew when it is next used."""
+        """Read the layout again when it is next used."""
         self._layout = None
 
 
 @dataclass(slots=True)
 class _Plan:
-    """One request to write: its data, its key, and how it becomes a commit."""
+    """One request to write: its data, its key, and the way to commit it."""
 
     data: Any
     key: str
@@ -205,7 +205,7 @@ def overwrite(table: WritableTable, data: Any, *, where: str | None = None, key:
 
 
 def _is_sql_text(text: object) -> bool:
-    """Say whether something is a text of whole characters that is not empty."""
+    """Say whether `text` is a non-empty string without lone surrogates."""
     return isinstance(text, str) and bool(text.strip()) and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
@@ -214,7 +214,7 @@ def _plan(data: Any, key: str | None, identify: Callable[[str], Identity]) -> _P
     rest = batches(data)
     first = next(rest, None)
     if first is None:
-        # What reading a source to its end leaves behind is closed with it.
+        # Drop the exhausted source, which closes what it holds.
         rest = iter(())
     return _Plan(data, made, key is not None, identify, first, rest)
 
@@ -224,7 +224,7 @@ def _nothing(table: WritableTable, key: str) -> WriteResult:
 
 
 class _Append:
-    """How an append becomes a commit: blind, or strict where it adds columns."""
+    """How an append is committed: blind, or strict if it adds columns."""
 
     def __init__(self, table: WritableTable, plan: _Plan, *, merge: bool) -> None:
         self._table = table
@@ -246,7 +246,7 @@ class _Append:
         return None
 
     def check(self, layout: Layout, seen: Distinct | None) -> None:
-        """Every row may be appended."""
+        """Accept all rows: every row may be appended."""
 
     def payload(self, layout: Layout, files: Files, identity: Identity, merged: dict[str, Any] | None) -> _Commit:
         metrics = {"numFiles": len(files.adds), "numOutputRows": files.rows, "numOutputBytes": files.bytes}
@@ -262,7 +262,7 @@ class _Append:
 
 
 class _Overwrite:
-    """How an overwrite becomes a commit: strict, with a remove for each file of the version it was computed from."""
+    """How an overwrite is committed: strict, with a remove for each replaced file of the version it was computed on."""
 
     def __init__(self, table: WritableTable, plan: _Plan, where: str | None) -> None:
         self._table = table
@@ -300,7 +300,7 @@ class _Overwrite:
         return None if self._where is None else Distinct(layout.schema, layout.partition_by)
 
     def check(self, layout: Layout, seen: Distinct | None) -> None:
-        """Refuse rows that the predicate does not hold for: they would come on top of what stays."""
+        """Refuse rows for which the predicate is not true: they would be added to the rows that stay."""
         if seen is None or self._where is None:
             return
         values = seen.table()
@@ -337,7 +337,7 @@ class _Overwrite:
         return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
 
     def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
-        """Return path and size of the files that go."""
+        """Return path and size of the replaced files."""
         if layout.version < 0:
             return []
         found = pa.table(open_table(layout.place, layout.version).get_add_actions())
@@ -386,7 +386,7 @@ class _Write:
             identity = self._plan.identify(rows.fingerprint())
             answer = self._commit(layout, target, files, identity, merged)
         except Unavailable:
-            # Nobody knows whether the commit names these files.
+            # It is unknown whether a commit names these files, so they must stay.
             raise
         except Exception:
             scratch.discard()
@@ -398,7 +398,7 @@ class _Write:
     def _commit(
         self, layout: Layout, target: pa.Schema, files: Files, identity: Identity, merged: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Commit, computing the commit anew as long as the table changes under it."""
+        """Commit; compute the commit again while the table changes meanwhile."""
         for tries in range(1, TRIES + 1):
             commit = self._how.payload(layout, files, identity, merged)
             try:
@@ -420,14 +420,14 @@ class _Write:
         raise AssertionError("unreachable: the last pass returns or raises")
 
     def _same_by(self, identity: Identity, error: Refused) -> dict[str, Any]:
-        """Answer a key that the same rows took in another mode, before or after they added columns; else refuse."""
+        """Answer a key that the same rows used in another mode, before or after they added columns; else refuse."""
         view = self._table.explain(self._plan.key)
         if view.get("fingerprint") != identity.text:
             raise error
         return view
 
     def _answered(self) -> WriteResult | None:
-        """Answer a key that is committed already, without writing a file; None if it is not."""
+        """Return the answer of a key that is committed already, without writing a file; None if it is not."""
         try:
             view = self._table.explain(self._plan.key)
         except Refused as error:
@@ -447,9 +447,9 @@ class _Write:
 
 
 class _Rows:
-    """The caller's rows on their way to the files, in the schema of the scratch table.
+    """A stream of the caller's rows to the files, in the schema of the scratch table.
 
-    Partition columns become their texts there, so that no other text is ever written for them.
+    Partition columns become texts in it, so that the library writes exactly these texts.
     """
 
     def __init__(
@@ -467,15 +467,15 @@ class _Rows:
 
     @property
     def rows(self) -> int:
-        """Return how many rows went by."""
+        """Return how many rows were streamed."""
         return self._digest.rows
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the rows that went by."""
+        """Return the fingerprint of the streamed rows."""
         return self._digest.digest()
 
     def stream(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows. Large batches are hashed on a thread beside, for what reads them is busy writing."""
+        """Yield the rows. Large batches are hashed on another thread, while the consumer writes."""
         waiting: deque[Future[None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="springline-hash") as pool:
             for batch in self._source:
@@ -513,7 +513,7 @@ class _Rows:
 
 
 def plain_pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[pa.Array]]]:
-    """Yield a batch with its columns in plain form, cut in halves as long as a column does not fit into one."""
+    """Yield a batch with its columns in plain form, halved until every column fits into one plain array."""
     try:
         columns = plain_batch(batch)
     except TooLarge:
@@ -543,7 +543,7 @@ def _check_known_types(layout: Layout, schema: pa.Schema) -> None:
 
 
 def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Schema) -> None:
-    """Refuse to commit files that no longer fit: the table's columns changed while they were written."""
+    """Refuse to commit files that no longer fit, because the table's columns changed while they were written."""
     if before.partition_by == after.partition_by and _fields_fit(list(target), list(wanted)):
         return
     raise refused(
@@ -556,7 +556,7 @@ def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Sch
 
 
 def _fields_fit(written: list[pa.Field], table: list[pa.Field]) -> bool:
-    """Say whether files with fields `written` hold rows of a table with fields `table`: what they lack may be null."""
+    """Say whether files with fields `written` fit a table with fields `table`: fields they lack must be nullable."""
     there = {field_.name: field_ for field_ in table}
     return all(
         field_.name in there

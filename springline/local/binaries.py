@@ -1,15 +1,15 @@
-"""The programs that the embedded stack and the tests run: where they are, or how they come here.
+"""The programs that the embedded stack and the tests run: finds them, or downloads or builds them.
 
 Each is looked for in this order, and the first that fits is used:
 
-1. the explicit path in its environment variable (a wrong one is an error, never skipped over);
+1. the explicit path in its environment variable (a wrong one is an error, never skipped);
 2. PATH, if its version fits;
 3. the user's cache (`springline.local.cache`);
 4. for the Temporal CLI, the download that Temporal's own SDKs use;
 5. a build from the Go module proxy, or the jars of Maven Central.
 
-What only the long tests of docker-compose.yml run (`make topology`) is built at once, from the modules and hashes that
-`pins/temporal-server` and `ops/gcs` name.
+Programs that only the long tests of docker-compose.yml need (`make topology`) are always built, from the modules and
+hashes that `pins/temporal-server` and `ops/gcs` name.
 
 Versions are pinned here. Command line: `python -m springline.local.binaries NAME... [--print-path]`.
 """
@@ -38,12 +38,12 @@ from springline.local.testserver import TEST_SERVER_VERSION, build_test_server, 
 from springline.local.toolchains import go
 
 TEMPORAL_CLI_VERSION = "1.5.1"
-"""The newest CLI that `go install` accepts: later ones replace a module by one the proxy does not hold."""
+"""The newest CLI that `go install` accepts: later ones replace a module by one that the proxy does not have."""
 TEMPORAL_SERVER_VERSION = (1, 29, 1)
-"""The server inside that CLI, and the oldest that a CLI found on PATH may carry."""
+"""The server inside that CLI, and the oldest one that a CLI found on PATH may contain."""
 FAKE_GCS_VERSION = "1.56.1"
 DELTA_SPARK_VERSION = "4.0.0"
-"""The one that PySpark 4.0 takes; its jars are for long tests only, so nothing but those tests asks for them."""
+"""The version for PySpark 4.0; only long tests need its jars."""
 
 TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
 FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
@@ -62,7 +62,7 @@ _READ_SECONDS = 60.0
 
 
 def temporal_cli(cache: Cache | None = None) -> Path:
-    """Return the Temporal CLI, which carries the development server and the Web UI. Raises `ToolFailed`."""
+    """Return the Temporal CLI, which contains the development server and the Web UI. Raises `ToolFailed`."""
     cache = cache or _user_cache()
     chosen = _explicit(TEMPORAL_CLI_VARIABLE)
     if chosen is not None:
@@ -166,7 +166,7 @@ def gcs_emulator(cache: Cache | None = None) -> Path:
 
 
 def postgres(cache: Cache | None = None) -> Path:
-    """Return the folder of PostgreSQL's programs: of those on PATH, or where Debian puts them. Raises `ToolFailed`."""
+    """Return the folder of PostgreSQL's programs: that of PATH, or Debian's. Raises `ToolFailed`."""
     found = shutil.which("postgres")
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
     for folder in [*([Path(found).resolve().parent] if found else []), *reversed(debian)]:
@@ -183,7 +183,7 @@ PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
 
 
 def temporal_server_version(program: Path) -> tuple[int, int, int] | None:
-    """Return the version of the server that a Temporal CLI carries, or None if it does not say."""
+    """Return the version of the server in a Temporal CLI, or None if it does not say."""
     match = re.search(r"\(Server (\d+)\.(\d+)\.(\d+)", output_of([program, "--version"]) or "")
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
@@ -203,7 +203,7 @@ def _explicit(variable: str) -> Path | None:
 
 
 def _platform() -> str:
-    """Return the platform in Go's words, such as `linux-amd64`."""
+    """Return the platform by Go's name, such as `linux-amd64`."""
     machine = platform.machine().lower()
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
     return f"{sys.platform}-{architecture}"
@@ -252,7 +252,7 @@ def _go_install(package: str, folder: Path, cache: Cache, *, minutes: int) -> No
 
 
 def _go_build(module: Path, packages: list[str], folder: Path, cache: Cache, *, what: str, minutes: int) -> None:
-    """Build programs of a module on this machine; its `go.sum` has the hash of everything that is fetched."""
+    """Build programs of a module on this machine; its `go.sum` has the hashes of all downloads."""
     copy = folder / "module"
     shutil.copytree(module, copy)
     _go(["install", "-mod=readonly", *_LEAN, *packages], folder, cache, what=what, minutes=minutes, cwd=copy)
@@ -289,11 +289,11 @@ FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {
     "gcs-emulator": gcs_emulator,
     "postgres": postgres,
 }
-"""What nothing needs but the long tests: had only by name."""
+"""Programs that only the long tests need: fetched only by name."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Get the named programs (all of them by default); return the exit code: 0 done, 4 could not be had."""
+    """Get the named programs (all of them by default); return the exit code: 0 done, 4 failed."""
     known = PROGRAMS | FOR_LONG_TESTS
     parser = argparse.ArgumentParser(
         prog="python -m springline.local.binaries", description="Get the programs that Springline's local stack runs."

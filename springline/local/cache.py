@@ -1,7 +1,7 @@
-"""The per-user cache of binaries: one folder per thing and version, published whole or not at all.
+"""The per-user cache of binaries: one folder per program and version, published whole or not at all.
 
 Layout: `{root}/{name}/` is complete as soon as it exists (it arrives by one rename); `{root}/unfinished/` holds what
-is being built; `{root}/locks/` holds one lock file per name, so that two processes never build the same thing.
+is being built; `{root}/locks/` holds one lock file per name, so that two processes never build the same program.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CACHE_VARIABLE = "SPRINGLINE_CACHE_DIR"
-"""Overrides where the cache is; by default `springline` below the XDG cache folder."""
+"""Overrides the cache's folder; by default `springline` below the XDG cache folder."""
 
 Say = Callable[[str], None]
 """Takes one line of progress for a person."""
@@ -39,14 +39,14 @@ def cache_root() -> Path:
 
 
 class Cache:
-    """A folder of finished things; `obtain` builds what is not there yet, once, whoever asks."""
+    """A folder of finished programs; `obtain` builds a missing one once for all processes."""
 
     def __init__(self, root: Path, say: Say = say_to_stderr) -> None:
         self.root = root
         self.say = say
 
     def path(self, name: str) -> Path:
-        """Return where the thing called `name` is, or will be."""
+        """Return the folder of `name`, which may not exist yet."""
         return self.root / name
 
     def obtain(self, name: str, build: Callable[[Path], None]) -> Path:
@@ -72,14 +72,14 @@ class Cache:
         return final
 
     def discard(self, name: str) -> None:
-        """Remove a finished thing that turned out to be unusable, so that `obtain` builds it anew."""
+        """Remove a finished program that turned out to be unusable, so that `obtain` builds it again."""
         with self._locked(name):
             shutil.rmtree(self.path(name), ignore_errors=True)
 
     def _empty_work_folder(self, name: str) -> Path:
         works = self.root / "unfinished"
         works.mkdir(parents=True, exist_ok=True)
-        # The lock is ours, so whatever carries this name was left by a process that died.
+        # The lock is ours, so a process that died has left any folder of this name.
         for left_over in works.glob(f"{name}.*"):
             shutil.rmtree(left_over, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=works))

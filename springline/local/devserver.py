@@ -1,9 +1,9 @@
-"""The Temporal development server, tuned for us: its command line and how to tell that it is ready.
+"""The Temporal development server, tuned for us: its command line and its readiness check.
 
 What is tuned, and why (docs/protocol.md#embedded-server, each found by measurement): the server has one history shard,
-and a shard hands out 20 task batches a second unless told otherwise; a timer that is due within a second, as each retry
-is, may come a second late, for the sake of clusters whose clocks differ; SQLite waits for the disk at every step unless
-it may use its write-ahead log; ten updates in flight per workflow are too few for a table that everybody writes to.
+and by default a shard hands out 20 task batches a second; a timer that is due within a second, as for each retry,
+may fire a second late, to allow for clusters whose clocks differ; SQLite waits for the disk at every step unless
+it uses its write-ahead log; ten updates in flight per workflow are too few for a table with many writers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DYNAMIC_CONFIG: dict[str, str] = {
 """Dynamic configuration of the server: key -> JSON value."""
 
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
-"""Safe when a process is killed; the last transactions may be lost when the machine loses power."""
+"""Safe if a process is killed; the last transactions may be lost if the machine loses power."""
 
 
 def dev_server_command(

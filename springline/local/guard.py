@@ -1,7 +1,7 @@
 """Become another program that dies with its parent: `python guard.py PARENT_PID PROGRAM ARGUMENT...`.
 
-Run as a script of its own, with nothing but the standard library, so that starting a child needs no code between
-fork and exec in a parent with many threads.
+Run as a script of its own, with only the standard library, so that a parent with many threads runs no code between
+fork and exec.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     parent = int(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The parent may have ended before the request was made; nobody would send the signal then.
+    # The parent may have ended before this request; then the kernel never sends the signal.
     if os.getppid() != parent:
         sys.exit(1)
     os.execvp(sys.argv[2], sys.argv[2:])

@@ -1,7 +1,7 @@
 """A folder that keeps a stack between its starts: secret, ports, tokens, Temporal's database, the local store.
 
-It has one owner at a time: `owner.lock` is held while a stack runs in it, and holds that process's id. What is
-remembered is in `dev.json`, for its owner's eyes alone (mode 0600).
+It has one owner at a time: a stack that runs in it holds `owner.lock`, which has the process's id. Facts for the next
+start are in `dev.json`, which only the user can read (mode 0600).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from springline.local.runfolder import end_children, write_children
 _LOCK = "owner.lock"
 _MEMORY = "dev.json"
 _OURS = (_MEMORY, "bin", "children.json", "env.sh", "logs", "store", "temporal.db*", "temporal.toml")
-"""What a stack puts here, and so what starting anew removes; whatever else is in the folder is none of its business."""
+"""The files of a stack, which a fresh start removes; it leaves all other files in the folder alone."""
 
 
 class HomeFolder:
-    """The folder of one stack that stays; `fresh` removes what earlier ones left in it.
+    """The permanent folder of one stack; `fresh` removes what earlier stacks left in it.
 
     Raises `ToolMisconfigured` if another stack runs in it, and `OSError` if it cannot be used.
     """
@@ -55,7 +55,7 @@ class HomeFolder:
         self.memory: dict[str, Any] = self._remembered(say)
 
     def remember(self, **facts: Any) -> None:
-        """Keep facts for the next start."""
+        """Store facts for the next start."""
         self.memory.update(facts)
         draft = self.path / f"{_MEMORY}.new"
         draft.unlink(missing_ok=True)
@@ -64,11 +64,11 @@ class HomeFolder:
         draft.replace(self.path / _MEMORY)
 
     def record_children(self, pids: dict[str, int]) -> None:
-        """Note the process groups that run, for whoever finds the folder after us."""
+        """Record the running process groups, so that the next stack in this folder can end them."""
         write_children(self.path, pids)
 
     def close(self, *, keep: bool) -> None:
-        """Give up the folder; everything in it stays, with `keep` and without."""
+        """Release the folder; everything in it stays, with `keep` and without."""
         self._lock.close()
 
     def _remembered(self, say: Say) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Jars of Maven Central, pinned by their SHA-256 in `pins/`.
 
-Maven fetches them where it is installed (it knows the user's mirrors), a plain client otherwise; either way the
-hashes are checked before anything is published.
+Maven downloads them if it is installed (it knows the user's mirrors), else a plain client; either way the
+hashes are checked before anything is put into the cache.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Jar:
 
     @property
     def file_name(self) -> str:
-        """The name Maven gives the file."""
+        """The file name by Maven's rules."""
         return f"{self.artifact}-{self.version}.jar"
 
     @property
     def location(self) -> str:
-        """Where the jar is, relative to the repository's root."""
+        """The jar's path, relative to the repository's root."""
         return "/".join([*self.group.split("."), self.artifact, self.version, self.file_name])
 
 
@@ -68,7 +68,7 @@ def pinned(name: str) -> list[Jar]:
 
 
 def fetch_jars(jars: list[Jar], root: Jar, lib: Path, cache: Cache, *, what: str) -> None:
-    """Make `lib` hold exactly `jars`, which are `root` and what it needs of Maven Central. Raises `ToolFailed`."""
+    """Make `lib` hold exactly `jars`, which are `root` and its dependencies. Raises `ToolFailed`."""
     lib.mkdir(exist_ok=True)
     maven = shutil.which("mvn")
     if maven is not None:

@@ -16,8 +16,8 @@ _ATTEMPTS = 200
 def free_ports(count: int, *, but: Collection[int] = ()) -> list[int]:
     """Return `count` different ports that nothing listens on now, none of them in `but`.
 
-    They lie below the range that the kernel hands to outgoing connections, and are drawn at random: between
-    this call and the moment a server binds, a busy machine's own connections cannot take them, and stacks
+    They lie below the range that the kernel uses for outgoing connections, and are drawn at random: so a busy
+    machine's own connections cannot take them before a server binds, and stacks
     started side by side hardly ever draw the same. Raises `OSError` if no free ports are found.
     """
     highest = _ephemeral_start() - 1
@@ -36,7 +36,7 @@ def free_ports(count: int, *, but: Collection[int] = ()) -> list[int]:
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on `port` of the loopback interface now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Servers set this too; without it a port would look taken for a minute after its server ended.
+        # Servers set this, too; without it a port would look taken for a minute after its server ended.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

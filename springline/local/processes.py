@@ -1,4 +1,4 @@
-"""Child processes that never outlive us: own process groups, logs in files, ended however the parent ends."""
+"""Child processes that never outlive their parent, however it ends: own process groups, logs in files."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Child:
             raise ToolFailed(f"{self.name} cannot be started: {error}") from error
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program and whatever it started; nothing happens if it has ended."""
+        """Send a signal to the program's process group; do nothing if it has ended."""
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -131,8 +131,8 @@ class Child:
 def signals_unwind() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP end the block as an exception does, so that `with` statements clean up.
 
-    The exception is `SystemExit` with 128 plus the signal's number, the code a shell reports. While one is being
-    acted on, further ones are ignored: cleaning up is not cut short. For the main thread of a program.
+    The exception is `SystemExit` with 128 plus the signal's number, the code that a shell reports. Further signals are
+    ignored meanwhile, so that they do not cut the clean-up short. For the main thread of a program.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -150,10 +150,10 @@ def signals_unwind() -> Iterator[None]:
 
 
 def peak_memory_bytes(pid: int | None = None) -> int:
-    """Return the most memory that a process, by default this one, has held so far, in bytes.
+    """Return the peak memory of a process, by default this one, in bytes.
 
-    Linux tells it of any process; elsewhere only of this one. What `getrusage` says is no less than what the parent
-    held when it started the process, so that it is the last resort. Raises `FileNotFoundError` if there is none.
+    On Linux of any process, elsewhere only of this one. `getrusage` is the last resort, because it returns at least the
+    memory that the parent had when it started the process. Raises `FileNotFoundError` if there is no such process.
     """
     status = Path("/proc", "self" if pid is None else str(pid), "status")
     if pid is not None or status.exists():
@@ -168,8 +168,8 @@ def peak_memory_bytes(pid: int | None = None) -> int:
 class _Spawner:
     """One thread that starts all children and lives as long as this process.
 
-    The kernel's parent-death signal is tied to the *thread* that forked: a child started from a thread of a
-    pool would be killed when that thread is retired.
+    The kernel's parent-death signal is tied to the *thread* that forked: a child started from a pool's thread would be
+    killed when that thread ends.
     """
 
     def __init__(self) -> None:
@@ -178,10 +178,10 @@ class _Spawner:
         self._owner = 0
 
     def run(self, spawn: _Spawn) -> subprocess.Popen[bytes]:
-        """Run `spawn` in the thread and return, or raise, what it does."""
+        """Run `spawn` in the thread; return its result or raise its error."""
         future: Future[subprocess.Popen[bytes]] = Future()
         with self._lock:
-            # After a fork the thread is gone and only its queue is left.
+            # In a forked process only the queue exists, without the thread.
             if self._jobs is None or self._owner != os.getpid():
                 self._jobs = queue.SimpleQueue()
                 self._owner = os.getpid()

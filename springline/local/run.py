@@ -1,4 +1,4 @@
-"""Run a tool to its end: output kept for the error message, signs of life while it takes long."""
+"""Run a tool to its end: keeps its output for the error message, and reports progress while it takes long."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TAIL_LINES = 15
 
 
 class ToolFailed(SpringlineError):
-    """A tool could not be had or ended badly; the message says which, why and what to do."""
+    """A tool is not available or has failed; the message says which, why and what to do."""
 
 
 class ToolMisconfigured(ToolFailed):
-    """What somebody told us of a tool or a folder is wrong, and trying again changes nothing."""
+    """A configured tool or folder is wrong, and trying again would fail again."""
 
 
 def run_tool(
     command: Sequence[str | Path], *, what: str, say: Say, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> None:
-    """Run `command`; every 20 seconds say that `what` is still under way.
+    """Run `command`; report every 20 seconds that `what` is still under way.
 
     Raises `ToolFailed` with the end of the output if it cannot be started or ends with another code than 0.
     """

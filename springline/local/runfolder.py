@@ -1,7 +1,7 @@
-"""A fresh folder for each run of the stack, and clearing up after runs that could not do it themselves.
+"""A fresh folder for each run of the stack, and clean-up after runs that were killed before they could do it.
 
 Layout: `{root}/runs/{time}-{pid}-{random}/` with `owner.lock` (held while the run lives) and `children.json`
-(who was started). A folder whose lock is free belongs to a run that has ended.
+(the processes that it started). A folder whose lock is free belongs to a run that has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RunFolder:
         sweep(runs, say)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}"
         self.path = runs / name
-        # Locked before it gets its place among the runs, so that no other process sweeps it away as dead.
+        # Lock it before it is moved among the runs, so that no other process sweeps it as dead.
         preparing = root / f".{name}"
         preparing.mkdir()
         self._lock: IO[str] = (preparing / _LOCK).open("w")
@@ -42,11 +42,11 @@ class RunFolder:
         preparing.rename(self.path)
 
     def record_children(self, pids: dict[str, int]) -> None:
-        """Note the process groups of this run, for whoever finds the folder after us."""
+        """Record the process groups of this run, so that a later sweep can end them."""
         write_children(self.path, pids)
 
     def close(self, *, keep: bool) -> None:
-        """End the run: give up the folder, or leave it for a person to look at and never sweep it."""
+        """End the run: remove the folder, or keep it for a person to look at and never sweep it."""
         if keep:
             (self.path / _KEPT).touch()
         else:
@@ -55,14 +55,14 @@ class RunFolder:
 
 
 def sweep(runs: Path, say: Say) -> None:
-    """Remove what runs left whose process is gone: their children, if any still live, and their folders."""
+    """Clean up after runs whose process is gone: end their children and remove their folders."""
     for folder in sorted(runs.iterdir()):
         if (folder / _KEPT).exists():
             continue
         try:
             lock = (folder / _LOCK).open("r+")
         except FileNotFoundError:
-            # A living run always has its lock: this one was cut off while it removed itself.
+            # A living run always has its lock: this one was killed while it removed its folder.
             shutil.rmtree(folder, ignore_errors=True)
             continue
         with lock:
@@ -76,10 +76,10 @@ def sweep(runs: Path, say: Say) -> None:
 
 
 def start_mark(pid: int) -> str | None:
-    """Return something that tells this process from a later one with the same id, None if it is gone."""
+    """Return a mark that tells this process from a later one with the same id, None if it is gone."""
     with contextlib.suppress(OSError, IndexError):
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-        # Field 22, the start time in clock ticks, counted after the command, which may hold blanks (proc(5)).
+        # Field 22, the start time in clock ticks, counted after the command, which may contain blanks (proc(5)).
         return stat.rpartition(")")[2].split()[19]
     if Path("/proc/self").exists():
         return None
@@ -88,7 +88,7 @@ def start_mark(pid: int) -> str | None:
 
 
 def write_children(folder: Path, pids: dict[str, int]) -> None:
-    """Note in `folder` which process groups run."""
+    """Record in `folder` the running process groups."""
     entries = {name: {"pid": pid, "started": start_mark(pid)} for name, pid in pids.items()}
     draft = folder / f"{_CHILDREN}.new"
     draft.write_text(json.dumps(entries), "utf-8")
@@ -96,7 +96,7 @@ def write_children(folder: Path, pids: dict[str, int]) -> None:
 
 
 def end_children(folder: Path, say: Say) -> None:
-    """End the process groups that are noted in `folder` and still run."""
+    """End the process groups that are recorded in `folder` and still run."""
     try:
         entries = json.loads((folder / _CHILDREN).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The embedded stack: Temporal development server, workers and API as child processes of one Python process.
 
-Nothing outlives the process that started it: `stop`, `with`, interpreter exit and the kernel's parent-death
-signal all end the children; on systems without that signal the next run clears them up (`runfolder`).
+No child outlives the process that started it: `stop`, `with`, interpreter exit and the kernel's parent-death
+signal all end the children; on systems without that signal the next run ends them (`runfolder`).
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ API_READY_PATH = "/ready"
 API_HEALTH_PATH = "/health"
 
 START_SECONDS = 60.0
-"""How long a child may take until it is ready; a cold machine imports slowly."""
+"""How long a child may take to become ready; a cold machine imports slowly."""
 _POLL_SECONDS = 0.05
 _TEMPORAL_GRACE_SECONDS = 5.0
 _DAY_SECONDS = 24 * 3600
 _LASTING_SECONDS = 90 * _DAY_SECONDS
 _SOON_SECONDS = 7 * _DAY_SECONDS
 _STARTS = 5
-"""How often a child is started that a signal ends before it is ready: it was killed, and is not at fault."""
+"""How often a child is started if a signal ends it before it is ready: then it was killed, and has no fault itself."""
 
 Ready = Callable[[], str | None]
-"""Returns None when the child is ready, else what it still lacks."""
+"""Returns None if the child is ready, else what it still lacks."""
 
 
 def worker_name(number: int) -> str:
@@ -59,11 +59,11 @@ def worker_name(number: int) -> str:
 class EmbeddedStack:
     """A whole Springline on this machine, for development, the demo and tests with a real server.
 
-    `root` is where the folders of runs go; `store_url` defaults to local files in the run's folder; `workers`
-    and `api` say which processes `start` brings up; `environment` is added to that of workers and API; `keep`
+    `root` is the parent of the runs' folders; `store_url` defaults to local files in the run's folder; `workers`
+    and `api` say which processes `start` starts; `environment` is added to that of workers and API; `keep`
     leaves the run's folder (store, logs, database) behind; `grace_s` is how long a process may drain on `stop`;
     `worker_module` is what a worker runs. With `stays`, `root` itself is the folder, and a later stack in it goes on
-    with the same store, database, ports and tokens; `fresh` removes what earlier ones left there.
+    with the same store, database, ports and tokens; `fresh` removes what earlier stacks left there.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class EmbeddedStack:
         self._ready: dict[str, Ready] = {}
         self._ports: dict[str, int] = {}
 
-    # What a caller needs to know of a running stack.
+    # Facts about a running stack.
 
     @property
     def folder(self) -> Path:
@@ -111,7 +111,7 @@ class EmbeddedStack:
 
     @property
     def store_url(self) -> str:
-        """Where the tables are."""
+        """The URL of the store."""
         return self._given_store_url or (self.folder / "store").as_uri()
 
     @property
@@ -139,7 +139,7 @@ class EmbeddedStack:
         return make_token(self._secret, self.scope, subject="embedded-stack", ttl_s=ttl_s)
 
     def lasting_token(self) -> str:
-        """Return the token of an earlier start for this workspace, a new one if there is none or it ends soon."""
+        """Return the token of an earlier start for this workspace, a new one if there is none or it expires soon."""
         if not isinstance(self._run, HomeFolder):
             return self.token()
         place = f"{self.scope.tenant}/{self.scope.workspace}"
@@ -158,8 +158,8 @@ class EmbeddedStack:
     def child_environment(self) -> dict[str, str]:
         """Return the environment in which workers, API and CLI find this stack and nothing else.
 
-        What the user's environment says of Temporal and Springline is left out: a stack must never talk to
-        somebody's production namespace.
+        The user's own variables of Temporal and Springline are left out: a stack must never talk to a production
+        namespace.
         """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", PREFIX))}
         return {
@@ -176,12 +176,12 @@ class EmbeddedStack:
             **self._extra,
         }
 
-    # Life.
+    # Start and stop.
 
     def start(self) -> None:
         """Start everything and return when it is ready.
 
-        Raises `ToolFailed`, with nothing left running; `ToolMisconfigured` for what would fail again.
+        Raises `ToolFailed`, and leaves nothing running; `ToolMisconfigured` if it would fail again.
         """
         self.program = program = temporal_cli(Cache(cache_root(), self.say))
         try:
@@ -194,7 +194,7 @@ class EmbeddedStack:
             self._lay_out(program)
             started = time.monotonic()
             self.start_child(TEMPORAL)
-            # Workers and API import for seconds: they do so side by side.
+            # Workers and API take seconds to import, so they start side by side.
             others = [name for name in self._children if name != TEMPORAL]
             for name in others:
                 self.start_child(name, wait=False)
@@ -207,11 +207,11 @@ class EmbeddedStack:
             raise
 
     def stop(self) -> dict[str, int | None]:
-        """End every child and give up the run's folder; return the exit codes. Harmless when not started."""
+        """End every child and release the run's folder; return the exit codes. Does nothing if not started."""
         if self._run is None:
             return {}
         codes: dict[str, int | None] = {}
-        # Whoever asks goes first; Temporal last, so that workers can hand in what they finished.
+        # The API, which sends requests, ends first; Temporal last, so that workers can report what they finished.
         for together in ([API], self.worker_names):
             children = [self._children[name] for name in together if name in self._children]
             for child in children:
@@ -248,14 +248,14 @@ class EmbeddedStack:
         """Stop, off the event loop."""
         await asyncio.to_thread(self.stop)
 
-    # One child at a time: what chaos needs.
+    # One child at a time, for chaos tests.
 
     def child(self, name: str) -> Child:
         """Return a child by its name (`temporal`, `api`, `worker-1`, ...); raises `KeyError`."""
         return self._children[name]
 
     def start_child(self, name: str, *, wait: bool = True) -> None:
-        """Start a child that is not running; by default return when it is ready. Raises `ToolFailed`."""
+        """Start a child that is not running; by default wait until it is ready. Raises `ToolFailed`."""
         self.child(name).start()
         self._record()
         if wait:
@@ -266,7 +266,7 @@ class EmbeddedStack:
         self.child(name).kill()
 
     def restart(self, name: str, *, wait: bool = True) -> None:
-        """Stop a child in order and start it again with the same ports and environment. Raises `ToolFailed`."""
+        """Stop a child gracefully and start it again with the same ports and environment. Raises `ToolFailed`."""
         self.child(name).stop(self._grace_s)
         self.start_child(name, wait=wait)
 
@@ -293,11 +293,11 @@ class EmbeddedStack:
             time.sleep(_POLL_SECONDS)
 
     def lacks(self, name: str) -> str | None:
-        """Return what a child that runs still lacks to be ready, None if it is."""
+        """Return what a running child still lacks to be ready, None if it is ready."""
         return self._ready[name]()
 
     def wait_through_kills(self, name: str) -> None:
-        """Return when a child is ready; one that a signal ends before that is started again. Raises as `wait_ready`."""
+        """Return when a child is ready; start it again if a signal ends it before. Raises as `wait_ready`."""
         for left in reversed(range(_STARTS)):
             try:
                 self.wait_ready(name)
@@ -311,10 +311,10 @@ class EmbeddedStack:
                 return
 
     def dead_children(self) -> dict[str, int]:
-        """Return the exit codes of the children that are not running though they were started."""
+        """Return the exit codes of the children that were started and no longer run."""
         return {name: child.exit_code for name, child in self._children.items() if child.exit_code is not None}
 
-    # Laying out.
+    # Folders, ports and commands.
 
     def _lay_out(self, program: Path) -> None:
         fixed = ("temporal", "http", "ui", "temporal-metrics", "api")
@@ -344,9 +344,9 @@ class EmbeddedStack:
             self._add(name, Child(name, command, **self._place(name, ports)), _http_ready(health, WORKER_READY_PATH))
         if self._api:
             command = module_command("entrypoints.api")
-            # It is not ready before a worker is, and here somebody else may start the workers.
+            # The API is not ready before a worker is, and the caller may start the workers itself.
             path = API_READY_PATH if self._workers else API_HEALTH_PATH
-            # Why it is not ready is told to those who may operate.
+            # The API tells only operators why it is not ready.
             why = ("/api/v1/readiness", self.token())
             self._add(API, Child(API, command, **self._place(API)), _http_ready(self._ports["api"], path, why))
 
@@ -358,7 +358,7 @@ class EmbeddedStack:
         return home
 
     def _chosen_ports(self, names: list[str]) -> dict[str, int]:
-        """Return a free port for each name, that of an earlier start where nothing else listens on it now."""
+        """Return a free port for each name: that of an earlier start if no other program listens on it now."""
         if not isinstance(self._run, HomeFolder):
             return dict(zip(names, free_ports(len(names)), strict=True))
         known: dict[str, int] = dict(self._run.memory.get("ports") or {})
@@ -401,7 +401,7 @@ class _Place(TypedDict):
 
 
 def _http_ready(port: int, path: str, why: tuple[str, str] | None = None) -> Ready:
-    """Return what asks whether a child is ready; `why` is where it says what it lacks, and the token for it."""
+    """Return a readiness check of a child; `why`: the path at which it says what it lacks, and a token for that."""
 
     def ready() -> str | None:
         try:

@@ -19,7 +19,7 @@ _WHAT = "the test server"
 
 
 def pinned_jars() -> list[Jar]:
-    """Return the test server and everything it needs to run."""
+    """Return the jars of the test server and its dependencies."""
     return pinned("test-server-jars.txt")
 
 
@@ -32,7 +32,7 @@ def build_test_server(folder: Path, cache: Cache) -> None:
 
 
 def write_script(folder: Path, program: Path) -> None:
-    """Write the script that starts the server with the Java at `program`, and note which Java that is."""
+    """Write the script that starts the server with the Java at `program`, and record that path."""
     script = folder / _SCRIPT
     script.write_text(
         "#!/bin/sh\n"

@@ -17,9 +17,9 @@ from springline.local.cache import Cache
 from springline.local.run import ToolFailed, output_of, run_tool
 
 GO_MINIMUM = (1, 26)
-"""What the `go` line of fake-gcs-server v1.56.1 asks for; the Temporal CLI v1.5.1 asks for less."""
+"""The `go` line of fake-gcs-server v1.56.1 requires it; the Temporal CLI v1.5.1 requires less."""
 JAVA_MINIMUM = 11
-"""The oldest Java that the test server is tried with; its classes would load on 8."""
+"""The oldest Java on which we tried the test server; its classes would load on 8."""
 
 GO_WHEEL = "go-1.26.6"
 JAVA_WHEEL = "java-21.0.8.2"
@@ -28,9 +28,9 @@ JAVA_WHEEL = "java-21.0.8.2"
 def go(cache: Cache, home: Path) -> tuple[Path, dict[str, str]]:
     """Return the `go` program and the environment to run it with.
 
-    A Go from PATH works in the user's own module and build caches. The wheel's uses `home`, which the caller
-    removes: what it leaves there, gigabytes, is of no use to somebody who does not write Go.
-    Raises `ToolFailed` if neither is to be had.
+    A Go from PATH uses the user's own module and build caches. The wheel's uses `home`, which the caller
+    removes: its gigabytes of caches are of no use to a user who does not write Go.
+    Raises `ToolFailed` if neither is available.
     """
     found = shutil.which("go")
     if found is not None and go_version(Path(found)) >= GO_MINIMUM:

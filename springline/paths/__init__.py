@@ -1,9 +1,9 @@
-"""Every object path, in one place: nobody else spells one.
+"""Every object path, in one place: no other code builds one.
 
 See docs/formats.md#layout, docs/protocol.md#ledger, docs/formats.md#decided-formats.
 
 Builders return an `ObjectPath` relative to the scope and check every component; parsers exist for the paths
-that are read back. Whatever is refused is refused with `InvalidPath`. Pure: no I/O, no clock, no randomness.
+that are read back. Refusals raise `InvalidPath`. Pure: no I/O, no clock, no randomness.
 """
 
 from springline.paths.api import (

@@ -26,7 +26,7 @@ def deployed_manifest(manifest_id: str) -> ObjectPath:
 
 
 def parse_deployed_manifest(path: str) -> str | None:
-    """Return the id in a deployed manifest's path, or None: the catalog keeps objects of its own beside them."""
+    """Return the id in a deployed manifest's path, or None for another path, such as the catalog's beside them."""
     match = _DEPLOYED.fullmatch(path)
     return match[1] if match is not None and made_by(path, deployed_manifest, match[1]) else None
 

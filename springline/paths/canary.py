@@ -1,4 +1,4 @@
-"""Paths of what a process keeps in its store for itself: scratch objects of its start-up, and the store's identity."""
+"""Paths of objects that concern the store itself: scratch objects of the start-up check, and the store's identity."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def canary_object(name: str) -> ObjectPath:
 
 
 def store_identity() -> ObjectPath:
-    """Return the name of the object that tells one store from another; it lies outside every scope."""
+    """Return the name of the object with the store's id; it lies outside every scope."""
     return canary_object("store-id.json")

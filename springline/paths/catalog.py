@@ -63,7 +63,7 @@ def catalog_sequence(domain: CatalogDomain) -> ObjectPath:
 
 
 def catalog_quarantine(domain: CatalogDomain, event_id: str) -> ObjectPath:
-    """Return the name of the record of an event set aside."""
+    """Return the name of the record of an event in quarantine."""
     return ObjectPath(f"quarantine/{domain.value}/{segment('event_id', event_id)}.json")
 
 

@@ -27,14 +27,14 @@ _EPOCH: Final = date(1970, 1, 1)
 
 
 def day_folder(day: date) -> str:
-    """Return the folder name of a UTC day, `YYYY-MM-DD`; a point in time is refused, its day is the caller's choice."""
+    """Return the folder name of a UTC day, `YYYY-MM-DD`; a `datetime` is refused: the caller must choose the day."""
     if not isinstance(day, date) or isinstance(day, datetime):
         raise InvalidPath("day", day, "give the UTC day as a date")
     return day.isoformat()
 
 
 def parse_day(text: str) -> date | None:
-    """Return the day that a folder name means, or None if it is no day of the calendar."""
+    """Return the day that a folder name means, or None if the calendar has no such day."""
     if not _DAY.fullmatch(text):
         return None
     try:
@@ -105,7 +105,7 @@ def decoded_key(text: str) -> str | None:
 
 
 def made_by(path: str, build: Callable[_P, ObjectPath], *args: _P.args, **kwargs: _P.kwargs) -> bool:
-    """Say whether `build` makes exactly `path` of these components: what every parser asks before it answers."""
+    """Say whether `build` makes exactly `path` of these components; every parser checks this."""
     try:
         return build(*args, **kwargs) == path
     except InvalidPath:

@@ -88,7 +88,7 @@ def delta_marker(table: str, key: str) -> ObjectPath:
 
 
 def delta_markers_prefix(table: str) -> ObjectPath:
-    """Return the prefix, with its trailing slash, under which a table's idempotency markers lie."""
+    """Return the prefix, with its trailing slash, of a table's idempotency markers."""
     return ObjectPath(f"{_NAMESPACE}/idempotency/{table_id(table)}/")
 
 
@@ -98,15 +98,15 @@ def new_table_root(table: str, scope: Scope) -> str:
 
 
 def default_table_root(table: str) -> str:
-    """Return the root of a table of which there is only a coordinator (docs/protocol.md#rule-2).
+    """Return the root of a table that has a coordinator and no registry entry (docs/protocol.md#rule-2).
 
-    Tables that were made without a location before there was a tables area have it too.
+    Tables that were created without a location, before there was a tables area, have it, too.
     """
     return f"{TABLES_FOLDER}/{table_id(table)}"
 
 
 class OutsideWorkspace(InvalidPath):
-    """A location that means a place outside the workspace."""
+    """A location outside the workspace."""
 
     def __init__(self, location: str, scope: Scope, store_url: str | None) -> None:
         store = "" if store_url is None else f"{store_url.rstrip('/')}/"
@@ -129,11 +129,11 @@ class OutsideWorkspace(InvalidPath):
 def table_roots(location: str, scope: Scope, store_url: str | None) -> tuple[str, ...]:
     r"""Return the roots that a caller's `location` may mean: one, or two of which the first is for new tables.
 
-    Two it may mean if it is a folder of the workspace, such as `warehouse/orders`: that folder of the tables area, or
-    that of the workspace's prefix, where tables were put before. One it means if it says where the workspace is: by
-    the URL of a folder in the store `store_url`, by its path in the bucket (`tables/{tenant}/{workspace}/...` with or
-    without a slash before it, `tenant=.../workspace=.../...`), by its path in the file system if the store is a
-    folder, or as `tables/{table_id}`, the default of old. White space around it and slashes at its end are passed over.
+    A folder of the workspace, such as `warehouse/orders`, has two: that folder of the tables area, or that of the
+    workspace's prefix, where older tables are. A location that includes the workspace has one: the
+    URL of a folder in the store `store_url`, its path in the bucket (`tables/{tenant}/{workspace}/...` with or
+    without a slash before it, `tenant=.../workspace=.../...`), its path in the file system if the store is a
+    folder, or `tables/{table_id}`, the former default. White space around it and slashes at its end are ignored.
 
     Raises `OutsideWorkspace` for all other URLs and absolute paths, and for paths of other workspaces; `InvalidPath`
     (field `location`) if no folder is left, or if it holds `\`, `%`, CR, LF, NUL or a segment `.` or `..`.
@@ -169,7 +169,7 @@ def table_roots(location: str, scope: Scope, store_url: str | None) -> tuple[str
 
 
 def _inside_store(text: str, store_url: str | None) -> str | None:
-    """Return the name in the bucket of what a URL or an absolute path means; None if it lies outside the store."""
+    """Return the name in the bucket of a URL or an absolute path; None if it lies outside the store."""
     if store_url is None:
         return None
     store, file = store_url.rstrip("/"), _FILE_URL.match(store_url)
@@ -190,7 +190,7 @@ def _is_table_id(text: str) -> bool:
 
 
 def quoted(full: str) -> str:
-    """Return a bucket-wide name as it stands in a URL: what a URL cannot hold, such as a space, percent-encoded."""
+    """Return a bucket-wide name for use in a URL: characters such as a space are percent-encoded."""
     return quote(full, safe=_UNQUOTED)
 
 
@@ -232,7 +232,7 @@ def delta_log(root: str, version: int) -> ObjectPath:
 
 
 def parse_delta_log(path: str) -> tuple[str, int] | None:
-    """Return table root and version of a log file's path, or None if it is no log file's path."""
+    """Return table root and version of a log file's path, or None for another path."""
     return _root_and_version(_LOG, path)
 
 
@@ -283,9 +283,9 @@ def delta_data_file(root: str, name: str) -> ObjectPath:
 
 
 def delta_scratch(root: str, key: str, attempt: str) -> ObjectPath:
-    """Return the folder where one attempt at the request of an idempotency key writes a table's data files.
+    """Return the folder in which one attempt at the request with an idempotency key writes a table's data files.
 
-    `attempt` is one segment. It is no partition's folder: names of such hold `=`.
+    `attempt` is one segment. Readers do not take it for a partition's folder, because it has no `=`.
     """
     name = f"{canonical_uuid('idempotency_key', key)}/{segment('attempt', attempt)}"
     return ObjectPath(f"{_root(root)}/{name}")
@@ -297,7 +297,7 @@ def table_entry(table: str) -> ObjectPath:
 
 
 def table_entries_prefix() -> ObjectPath:
-    """Return the prefix, with its trailing slash, under which the registry's entries lie."""
+    """Return the prefix, with its trailing slash, of the registry's entries."""
     return ObjectPath(f"{_NAMESPACE}/tables/")
 
 
@@ -308,24 +308,24 @@ def parse_table_entry(path: str) -> str | None:
 
 
 def root_claim(root: str) -> ObjectPath:
-    """Return the name of the claim that lets one table only have the root `root`."""
+    """Return the name of the claim by which only one table can have the root `root`."""
     return ObjectPath(f"{_NAMESPACE}/roots/{sha256_of('table root', _root(root))}.json")
 
 
 def name_claim(name: str) -> ObjectPath:
-    """Return the name of the claim that lets one table only have the name `name`."""
+    """Return the name of the claim by which only one table can have the name `name`."""
     if name == "":
         raise InvalidPath("table name", name, "give a name that is not empty")
     return ObjectPath(f"{_NAMESPACE}/names/{sha256_of('table name', name)}.json")
 
 
 def root_claims_prefix() -> ObjectPath:
-    """Return the prefix, with its trailing slash, under which the claims of roots lie."""
+    """Return the prefix, with its trailing slash, of the claims of roots."""
     return ObjectPath(f"{_NAMESPACE}/roots/")
 
 
 def name_claims_prefix() -> ObjectPath:
-    """Return the prefix, with its trailing slash, under which the claims of names lie."""
+    """Return the prefix, with its trailing slash, of the claims of names."""
     return ObjectPath(f"{_NAMESPACE}/names/")
 
 

@@ -31,7 +31,7 @@ _INDEX: Final = "ledger/orchestration/index"
 _MS_PER_DAY: Final = 86_400_000
 _STRETCH_BITS: Final = 15
 _STRETCH_SYMBOLS: Final = 7
-"""As many first symbols of a ULID say its time to a stretch of 2**15 milliseconds, about half a minute."""
+"""This many first symbols of a ULID give its time to within 2**15 milliseconds, about half a minute."""
 _MAX_STRETCHES: Final = 65_536
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 _FLOW: Final = "ledger/flow"
@@ -75,7 +75,7 @@ def canonical_ledger_event(event_id: str, timestamp_day: date) -> ObjectPath:
 def canonical_ulid_event(event_id: str) -> ObjectPath:
     """Return the one name of the event whose id is a canonical ULID: as `canonical_ledger_event`, and faster.
 
-    Raises `InvalidPath` for an id that is no canonical ULID, or whose time lies after the year 9999.
+    Raises `InvalidPath` for an id that is not a canonical ULID, or whose time lies after the year 9999.
     """
     day = _DAYS.get(canonical_ulid("event_id", event_id)[:_STRETCH_SYMBOLS]) or _day_of(event_id)
     return ObjectPath(f"{day}/{event_id}.json")
@@ -87,7 +87,7 @@ def canonical_ulid_events(event_ids: Iterable[str]) -> list[ObjectPath]:
 
 
 def _day_of(event_id: str) -> ObjectPath:
-    """Return the folder of a canonical ULID, and remember it for all ids of its stretch that lie in one day."""
+    """Return the day's folder of a canonical ULID, and cache it for its half minute if that lies in one day."""
     milliseconds = ulid_time_ms(event_id) or 0
     stretch = milliseconds >> _STRETCH_BITS << _STRETCH_BITS
     day_number = milliseconds // _MS_PER_DAY
@@ -116,17 +116,17 @@ def _day_prefix(day_number: int, event_id: str) -> ObjectPath:
 
 
 def event_id_from_ledger_path(path: str) -> str | None:
-    """Return the event id in a path, or None if it is no orchestration event's path (docs/formats.md#event-objects).
+    """Return the event id in an orchestration event's path, or None for another path (docs/formats.md#event-objects).
 
-    Judges the shape only, as rebuild manifests of the reference need it: a day like `9999-99-99` passes. See
-    `parse_ledger_event` for names that `ledger_event` makes.
+    Checks the shape only, because rebuild manifests of the reference need that: a day like `9999-99-99` passes. See
+    `parse_ledger_event` for names that `ledger_event` builds.
     """
     match = _EVENT.fullmatch(path)
     return None if match is None else match[2]
 
 
 def parse_ledger_event(path: str) -> tuple[date, str] | None:
-    """Return day and event id of an orchestration event's path, or None if `ledger_event` cannot have made it."""
+    """Return day and event id of an orchestration event's path, or None if `ledger_event` cannot build it."""
     match = _EVENT.fullmatch(path)
     day = None if match is None else parse_day(match[1])
     if match is None or day is None:
@@ -158,7 +158,7 @@ def _id_range(first_id: str, last_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """What a segment's name says: its least and greatest event id, and its content hash."""
+    """The content of a segment's name: its least and greatest event id, and its content hash."""
 
     first_id: str
     last_id: str
@@ -166,7 +166,7 @@ class SegmentName:
 
 
 def parse_ledger_segment(path: str) -> SegmentName | None:
-    """Return what a segment's path says, or None if it is no segment's path."""
+    """Return the content of a segment's path, or None for another path."""
     match = _SEGMENT.fullmatch(path)
     if match is None or not made_by(path, ledger_segment, match[1], match[2], match[3]):
         return None
@@ -188,13 +188,13 @@ def ledger_index(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
 
 
 def ledger_index_node(first_id: str, last_id: str, content_hash: str) -> ObjectPath:
-    """Return the name of a node that an index of accepted events keeps its older segments in; see `ledger_index`."""
+    """Return the name of a node, in which an index of accepted events lists older segments; see `ledger_index`."""
     return ObjectPath(f"{ledger_index_prefix()}/node/{_id_range(first_id, last_id)}.{short_hash(content_hash)}.json")
 
 
 @dataclass(frozen=True, slots=True)
 class IndexName:
-    """What the name of an index object says; `node`: it is a node below an index."""
+    """The content of an index object's name; `node`: it is a node below an index."""
 
     first_id: str
     last_id: str
@@ -203,7 +203,7 @@ class IndexName:
 
 
 def parse_ledger_index(path: str) -> IndexName | None:
-    """Return what the path of an index or a node says, or None for another path."""
+    """Return the content of the path of an index or a node, or None for another path."""
     match = _INDEX_NAME.fullmatch(path)
     if match is None:
         return None
@@ -230,7 +230,7 @@ def parse_flow_event(path: str) -> tuple[str, date, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class BundleName:
-    """What an inbox bundle's name says (docs/formats.md#reserved-names); every part is one path segment."""
+    """The content of an inbox bundle's name (docs/formats.md#reserved-names); every part is one path segment."""
 
     run_id: str
     producer_id: str
@@ -248,7 +248,7 @@ def inbox_bundle(name: BundleName) -> ObjectPath:
 
 
 def parse_inbox_bundle(path: str) -> BundleName | None:
-    """Return what an inbox bundle's path says, or None for another path."""
+    """Return the content of an inbox bundle's path, or None for another path."""
     match = _BUNDLE.fullmatch(path)
     if match is None:
         return None

@@ -17,7 +17,7 @@ from springline.paths.scope import InvalidPath, ObjectPath, count, relative_path
 _STATE: Final = "state/orchestration"
 _REBUILDS: Final = "state/orchestration/rebuilds/"
 REBUILD_MANIFEST_PATTERN: Final = rf"^{_REBUILDS}([^\u0000]*/)?[^/\u0000]+[.][jJ][sS][oO][nN]$"
-"""Which paths may be those of rebuild manifests, for JSON schemas; `check_rebuild_manifest` judges more."""
+"""The pattern of rebuild manifests' paths, for JSON schemas; `check_rebuild_manifest` checks more."""
 
 ORCHESTRATION_TABLES: Final = (
     "runs",
@@ -48,7 +48,7 @@ _STATE_FILE = re.compile(
 
 
 class StateLayer(StrEnum):
-    """Where a state file lies: a delta (L0) or a merged base."""
+    """The kind of a state file's folder: a delta (L0) or a merged base."""
 
     L0 = "l0"
     BASE = "base"
@@ -60,7 +60,7 @@ def orchestration_pointer() -> ObjectPath:
 
 
 def orchestration_published() -> ObjectPath:
-    """Return the name of what says that a pointer was published once: without it, a lost one would look like none."""
+    """Return the name of the record that a pointer was published: without it, a lost pointer would look like none."""
     return ObjectPath(f"{_STATE}/published.json")
 
 
@@ -147,7 +147,7 @@ def _run_index(layer: StateLayer, identity: str, index: str, content_hash: str) 
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """What the name of a delta's or a base's file says.
+    """The content of the name of a delta's or a base's file.
 
     `table` is one of `ORCHESTRATION_TABLES`, `deletions`, `buckets`, or `catalog_run_index/org-` and the hash of
     the organisation.
@@ -160,7 +160,7 @@ class StateFile:
 
 
 def parse_orchestration_file(path: str) -> StateFile | None:
-    """Return what a state file's path says, or None for another path."""
+    """Return the content of a state file's path, or None for another path."""
     match = _STATE_FILE.fullmatch(path)
     if match is None:
         return None
@@ -186,7 +186,7 @@ def orchestration_rebuild(name: str) -> ObjectPath:
 
 
 def check_rebuild_manifest(path: str) -> ObjectPath:
-    """Check the path of a rebuild manifest that an operator gives, and return it unchanged.
+    """Check an operator's path of a rebuild manifest, and return it unchanged.
 
     See docs/formats.md#rebuild-manifest.
 

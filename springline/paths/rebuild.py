@@ -1,4 +1,4 @@
-"""Paths of a rebuild's work folder: what its steps leave for each other and for the next attempt.
+"""Paths of a rebuild's work folder: objects that its steps write for each other and for the next attempt.
 
 See docs/protocol.md#rebuild.
 """
@@ -14,7 +14,7 @@ from springline.paths.scope import InvalidPath, ObjectPath, count, relative_path
 
 _WORK: Final = "state/orchestration/rebuild-work"
 REBUILD_REPORT_PATTERN: Final = rf"^{_WORK}/[0-9a-f]{{26}}/reports/[^/\u0000]+[.]json$"
-"""Which paths may be those of reports, for JSON schemas; `parse_rebuild_report` judges more."""
+"""The pattern of reports' paths, for JSON schemas; `parse_rebuild_report` checks more."""
 _WORK_ID = re.compile(r"[0-9a-f]{26}")
 _MOST_PARTS: Final = 999_999
 _SHARD_TABLES: Final = (*ORCHESTRATION_TABLES, "catalog_run_index")
@@ -76,7 +76,7 @@ def rebuild_segments(work_id: str) -> ObjectPath:
 
 
 def rebuild_accepted(work_id: str, content_hash: str) -> ObjectPath:
-    """Return the name of a list of what the records of rounds say was accepted, or of the list of these lists."""
+    """Return the name of a list of events accepted by round records, or of the list of these lists."""
     return ObjectPath(f"{rebuild_work_dir(work_id)}/accepted/{short_hash(content_hash)}.json")
 
 

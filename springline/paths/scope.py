@@ -1,4 +1,4 @@
-"""What an object path is: the validator of relative paths, the scope prefix, and the checks of components.
+"""Object paths: the validator of relative paths, the scope prefix, and the checks of components.
 
 See docs/formats.md#scope.
 """
@@ -61,9 +61,9 @@ _SHOWN: Final = 200
 
 
 class InvalidPath(ValueError):
-    """A path, or a component of one, that must not name an object.
+    """An invalid path or component of a path.
 
-    `field` says what was given, `value` what it was, `remedy` what would be accepted.
+    `field` names the input, `value` is its value, `remedy` says what would be accepted.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
@@ -80,23 +80,23 @@ class InvalidPath(ValueError):
 
 
 def is_plain(text: str) -> bool:
-    """Say whether a path is one of the many that need no closer look: safe, and no segment empty or begun by a dot."""
+    """Say whether a path needs no full check: it is safe, and no segment is empty or begins with a dot."""
     return _PLAIN.fullmatch(text) is not None
 
 
 def scope_of(name: str) -> Scope | None:
-    """Return the workspace that a name, relative to the bucket, lies in; None if it is in none's prefix."""
+    """Return the workspace whose prefix a name, relative to the bucket, lies under; None if there is none."""
     found = _IN_SCOPE.match(name)
     return None if found is None else Scope(found["tenant"], found["workspace"])
 
 
 def behind_scope(scope: Scope) -> ObjectPath:
-    """Return what a listing of the bucket goes on after that passes over all that lies under a workspace's prefix."""
+    """Return the name after which a listing of the bucket continues to skip everything under a workspace's prefix."""
     return ObjectPath(f"{scope.prefix}0")  # The character after the slash.
 
 
 def scopes_begin() -> tuple[ObjectPath, ObjectPath]:
-    """Return the prefix and the name behind which a listing of the bucket comes to the workspaces' prefixes."""
+    """Return the prefix, and the name to start after, with which a listing begins at the workspaces' prefixes."""
     return ObjectPath(""), ObjectPath("tenant=")
 
 
@@ -110,9 +110,9 @@ class Scope:
     """One workspace of one tenant: everything it stores lies under its prefix (docs/formats.md#scope), or in its tables
     area.
 
-    The tables area holds tables and nothing else. No folder above it is named `name=value`, which readers of tables
-    would take for a partition. No path of one area can be taken for one of the other: `full` makes bucket-wide names
-    that begin with `tenant=` of relative paths, and such that begin with `tables/` of paths that begin with a slash.
+    The tables area holds only tables. No folder above it is named `name=value`, which readers of tables would take for
+    a partition. Paths of the two areas cannot be confused: `full` makes names that begin with `tenant=` from relative
+    paths, and names that begin with `tables/` from paths that begin with a slash.
 
     Raises `InvalidPath` for a name that is empty or holds anything but `a-z 0-9 - _`.
     """
@@ -230,10 +230,10 @@ def relative_path(text: str, *, field: str = "path") -> ObjectPath:
 
 
 def workspace_path(text: str, *, field: str = "path") -> ObjectPath:
-    """Check a path as this system writes them down for a workspace's objects, and return it unchanged.
+    """Check a path of a workspace's object in the form that stored objects have, and return it unchanged.
 
-    It is one that `relative_path` takes, or one of a tables area: `/tables/{tenant}/{workspace}/` and a relative path,
-    which may be empty. Whose area that is, only `Scope.full` judges. Raises `InvalidPath` naming `field`.
+    It is one that `relative_path` accepts, or one of a tables area: `/tables/{tenant}/{workspace}/` and a relative
+    path, which may be empty. Only `Scope.full` checks whose area it is. Raises `InvalidPath` naming `field`.
     """
     if not isinstance(text, str) or not text.startswith("/"):
         return relative_path(text, field=field)
@@ -311,7 +311,7 @@ def count(field: str, value: int, *, least: int = 0, most: int = MAX_VERSION) ->
 
 
 def sha256_of(field: str, text: str) -> str:
-    """Return the lower-case hex SHA-256 of the UTF-8 bytes of `text`, which names an object in its stead."""
+    """Return the lower-case hex SHA-256 of the UTF-8 bytes of `text`, which replaces the text in an object's name."""
     if not isinstance(text, str):
         raise InvalidPath(field, text, "give a string")
     try:

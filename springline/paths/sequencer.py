@@ -1,4 +1,4 @@
-"""Paths of what the sequencer keeps beside the state: rounds, request markers, refusals, garbage.
+"""Paths of the sequencer's objects beside the state: rounds, request markers, refusals, garbage reports.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -40,7 +40,7 @@ def parse_orchestration_round(path: str) -> int | None:
 def orchestration_request(request_id: str) -> ObjectPath:
     """Return the name of the marker that holds the answer to a request; `request_id` is one segment.
 
-    Markers are spread over 256 folders by the SHA-256 of the id, so that no name prefix gets hot.
+    Markers are spread over 256 folders by the SHA-256 of the id, so that no name prefix becomes a hot spot.
     """
     name = segment("request_id", request_id)
     return ObjectPath(f"{_STATE}/requests/{sha256_of('request_id', name)[:2]}/{name}.json")

@@ -17,7 +17,7 @@ _HANDLE_STEP = re.compile(r"transactions/handles/([^/]+)/(mutations|identities)/
 
 
 class TransactionDomain(StrEnum):
-    """What a transaction changes."""
+    """The domain that a transaction changes."""
 
     CATALOG = "catalog"
     ORCHESTRATION = "orchestration"

@@ -1,12 +1,12 @@
 """Bases: the whole state as files, one per table even if it is empty, and the digest's buckets.
 
-See docs/formats.md#table-files, docs/formats.md#digest. The buckets of a base are all of them, those of a delta the
-ones it changed:
+See docs/formats.md#table-files, docs/formats.md#digest. A base has all buckets, a delta
+those that it changed:
 
     {"format":1,"tables":{"runs":{"0":"<32 hex digits>", ...}, ...}}
 
-Values are absolute: a reader takes the base's and puts each delta's in their places. Sums of zero are left out of a
-base and stand in a delta.
+Values are absolute: a reader starts with the base's values and replaces them by each delta's. A base leaves out sums of
+zero, a delta holds them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from springline.storage.together import each
 PUTS_TOGETHER = 4
 """How many tables' bytes are in memory at a time."""
 DELETE_CHANNEL_VERSION = 1
-"""What a base declares from which deletions are recorded (docs/formats.md#deletions)."""
+"""The version that a base declares when deletions are recorded from it on (docs/formats.md#deletions)."""
 
 
 async def write_base(
@@ -50,7 +50,7 @@ async def write_base(
 
     One table is encoded at a time, in a thread, while others are being put; the state must stay as it is meanwhile.
     `published_ms` is in milliseconds since 1970. Safe to repeat with the same state. Raises `DamagedObject` if other
-    bytes stand at one of the names, and what the store does.
+    bytes stand at one of the names, and the store's errors.
     """
 
     async def write(table: str) -> WrittenTable:
@@ -80,7 +80,7 @@ _Sum = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class DamagedBuckets(InvariantViolated):
-    """Stored buckets that are none, or that do not add up to what the manifest says."""
+    """Stored buckets that cannot be parsed, or that do not add up to the digest in the manifest."""
 
 
 class _Document(Struct):
@@ -124,8 +124,7 @@ def read_buckets(document: bytes) -> dict[str, dict[int, int]]:
 def load_digest(documents: Iterable[bytes], expected: Mapping[str, TableDigest]) -> Digest:
     """Return the digest that the documents of a base and its deltas, in order, describe.
 
-    `expected`: the digests of all tables as the manifest has them. Raises `DamagedBuckets` if the buckets add up to
-    others.
+    `expected`: the digests of all tables in the manifest. Raises `DamagedBuckets` if the buckets add up to others.
     """
     digest = Digest()
     for document in documents:

@@ -1,8 +1,8 @@
-"""A workspace's state in the memory of a process: as it is published, and at most one batch folded on top of it.
+"""A workspace's state in the memory of a process: the published state, and at most one batch folded on top of it.
 
-The state of a revision is a function of its manifest, and manifests never change: what is held for a path is good for
-ever, and only a step that starts from that path uses it. What lies on top is undecided until a step starts from its
-own manifest, and is taken back as soon as one starts from another.
+The state of a revision is a function of its manifest, and manifests never change: the state cached for a manifest's
+path never becomes invalid, and only a step that starts from that path uses it. The batch on top is undecided until the
+next step: if that starts from the batch's own manifest, the batch is accepted; if from another, it is rolled back.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ KEYS_KEPT_ROWS = 16_384
 """Keys of larger deltas are not kept in memory: they are merged so rarely that reading them again costs less."""
 
 RELOAD_ROWS = 1_000_000
-"""Rows that were read or changed one by one are in memory each by itself, which takes ten times what the files take.
-Beyond so many the state is loaded anew from what is published: that costs less than what brought the rows there."""
+"""Each row that was read or changed by itself is a Python object, which takes ten times the memory of the files.
+Beyond this many rows the state is loaded again from its files: that costs less than the work that touched the rows."""
 
 _ROW_BYTES = 500
 
@@ -53,7 +53,7 @@ class OtherConfiguration(InvariantViolated):
 
 @dataclass(frozen=True, slots=True)
 class NextRevision:
-    """What a revision that was written, and may be published, makes of everything that is held."""
+    """The values that a `CachedState` takes over once a written revision is published."""
 
     path: str
     manifest: Manifest
@@ -65,9 +65,9 @@ class NextRevision:
 
 @dataclass(slots=True)
 class OnTop:
-    """Events folded on the state, in `fold_seconds`, and not decided on; `written` once their revision stands.
+    """Events folded on the state, in `fold_seconds`, and undecided yet; `written` once their revision is stored.
 
-    `name`: what whoever folded them calls them by.
+    `name`: what the caller that folded them calls them.
     """
 
     name: str
@@ -82,7 +82,7 @@ class CachedState:
     """The state of the revision at `path`; None: of an empty ledger.
 
     `manifest` is ours, or the one of the reference that the state is taken over from. `tail`: bytes of events that
-    lie in objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept. `known`: the
+    have objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept. `known`: the
     files that the state was loaded from. `rows_changed`: by all rounds since.
     """
 
@@ -114,22 +114,22 @@ class CachedState:
 
     @property
     def adopted_through(self) -> str | None:
-        """Up to where events lie below what was taken over from the reference, None if nothing was."""
+        """The id up to which events are part of what was taken over from the reference, None if nothing was."""
         if self.ours is not None:
             return None if self.ours.adopted is None else self.ours.adopted.watermark
         return self.last_event_id
 
     def packs_with(self, adding: int) -> bool:
-        """Say whether the index packs its tail once so many events are added: then `tail` is to be whole."""
+        """Say whether the index packs its tail once so many events are added: then `tail` must be complete."""
         return len(self.index.tail) + adding >= PACK_EVENTS
 
     def roll_back(self) -> None:
-        """Take back what lies on top."""
+        """Undo the batch on top."""
         self.state.rollback()
         self.on_top = None
 
     def accept(self) -> None:
-        """Make what lies on top, and was written, the published state."""
+        """Make the batch on top, whose revision was written, the published state."""
         on_top = self.on_top
         if on_top is None or on_top.written is None:
             raise ValueError("nothing that was written lies on top")
@@ -151,14 +151,14 @@ class CachedState:
 
     @property
     def is_large(self) -> bool:
-        """Whether so many rows are in memory each by itself that the state should be loaded anew."""
+        """Whether so many rows are Python objects that the state should be loaded again."""
         return self.rows_changed + self.state.rows_read > RELOAD_ROWS
 
 
 class StateCache:
-    """Holds the state of one revision and brings it to another. Not for two steps at once: the caller has a lock.
+    """Holds the state of one revision and brings it to another. The caller holds a lock: one step at a time.
 
-    Loading goes on whatever becomes of the step that asked for it: the next one that asks finds it under way or done.
+    A load goes on if the step that asked for it ends: the next step that asks finds it under way or done.
     """
 
     def __init__(self, config: FoldConfig) -> None:
@@ -166,14 +166,14 @@ class StateCache:
         self._held: CachedState | None = None
         self._loading: asyncio.Task[CachedState] | None = None
         self.progress: LoadProgress | None = None
-        """How far the load is that is under way, None if none is."""
+        """The progress of the load that is under way, None if none is."""
 
     async def at(self, store: ObjectStore, path: str | None, *, keep: str | None = None) -> CachedState:
         """Return the state of the manifest at `path`; None: of an empty ledger.
 
-        What lies on top is accepted if `path` is its revision, kept if it is what `keep` names, and taken
-        back otherwise. Brought forward from what is held if possible, else loaded. Raises `OtherConfiguration`,
-        `DamagedObject` and what the store does; nothing is held then.
+        The batch on top is accepted if `path` is its revision, kept if `keep` is its name, and rolled back
+        otherwise. The cached state is brought forward if possible, else loaded. Raises `OtherConfiguration`,
+        `DamagedObject` and the store's errors; nothing is held then.
         """
         held, self._held = self._held, None
         if held is None and self._loading is not None:
@@ -187,16 +187,16 @@ class StateCache:
         return held
 
     def replace(self, warm: CachedState) -> None:
-        """Hold another state from now on."""
+        """Replace the cached state."""
         self._held = warm
 
     def drop(self) -> None:
-        """Hold nothing any more, as after an error in the midst of folding."""
+        """Drop the cached state, as after an error in the midst of folding."""
         self._held = None
 
     @property
     def held(self) -> CachedState | None:
-        """What is held, whatever revision it is of."""
+        """The cached state, of any revision."""
         return self._held
 
     async def _brought(
@@ -228,14 +228,14 @@ class StateCache:
         )
 
     async def _loaded_for_another(self) -> CachedState | None:
-        """Return what the load under way comes to, None if it fails: then it is tried again, if it is still needed."""
+        """Return the result of the load under way, None if it fails: the caller loads again if it still needs to."""
         try:
             return await self._loaded()
         except (InvariantViolated, StoreError):
             return None
 
     async def _load_anew(self, store: ObjectStore, path: str | None, held: CachedState) -> CachedState:
-        """Return the state of `held` with its rows in files; `held` itself if what is published cannot be read."""
+        """Return the state of `held` with its rows in files; `held` itself if the published files cannot be read."""
         try:
             return await self._load(store, path, held.known)
         except DamagedObject:
@@ -243,7 +243,7 @@ class StateCache:
             return held
 
     async def _load(self, store: ObjectStore, path: str | None, known: KnownFiles | None = None) -> CachedState:
-        # In no caller's context: it belongs to none of the steps that wait for it.
+        # In a context of its own: the load belongs to none of the steps that wait for it.
         self._loading = asyncio.create_task(self._read(store, path, known), context=Context())
         return await self._loaded()
 

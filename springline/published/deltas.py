@@ -1,4 +1,4 @@
-"""Deltas: the rows that a round changed, and the keys of those that are gone, as files.
+"""Deltas: the rows that a round changed, and the keys of rows that it deleted, as files.
 
 See docs/formats.md#table-files, docs/formats.md#deletions, docs/protocol.md#overlay, docs/protocol.md#publication.
 
@@ -53,7 +53,7 @@ Keys = Mapping[str, Collection[Key]]
 
 @dataclass(frozen=True, slots=True)
 class DeltaRows:
-    """What a delta says: rows as they are, and keys of rows that are gone, by table."""
+    """The content of a delta: whole rows, and keys of deleted rows, by table."""
 
     rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     deleted: Mapping[str, Sequence[Key]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class DeltaRows:
         return sum(map(len, self.rows.values())) + sum(map(len, self.deleted.values()))
 
     def keys(self) -> dict[str, set[Key]]:
-        """Return the keys of all rows that this is about, by table."""
+        """Return the keys of all rows that the delta changes or deletes, by table."""
         found: dict[str, set[Key]] = {name: set(keys) for name, keys in self.deleted.items()}
         for name, rows in self.rows.items():
             found.setdefault(name, set()).update(map(TABLES[name].key_of, rows))
@@ -72,7 +72,7 @@ class DeltaRows:
 
 
 def rows_of_changes(changes: Mapping[str, Iterable[RowChange]]) -> DeltaRows:
-    """Return what a delta of `State.changes()` says."""
+    """Return the content of the delta for `State.changes()`."""
     rows: dict[str, list[Row]] = {}
     deleted: dict[str, list[Key]] = {}
     for name, its_changes in changes.items():
@@ -85,7 +85,7 @@ def rows_of_changes(changes: Mapping[str, Iterable[RowChange]]) -> DeltaRows:
 
 
 def rows_of_keys(state: State, keys: Keys) -> DeltaRows:
-    """Return what a delta says that brings the rows with these keys to what they are in `state`."""
+    """Return the content of the delta that brings the rows with these keys to what they are in `state`."""
     rows: dict[str, list[Row]] = {}
     deleted: dict[str, list[Key]] = {}
     for name, its_keys in keys.items():
@@ -105,10 +105,10 @@ async def merged_rows(
     changes: Mapping[str, Iterable[RowChange]],
     known: Mapping[str, Keys] | None = None,
 ) -> DeltaRows:
-    """Return what the one delta says that stands for `deltas`, the last ones, and for `changes` after them.
+    """Return the content of one delta that replaces `deltas`, the last ones, and `changes` after them.
 
-    `state` is the state after the changes. `known`: keys of deltas by delta id, where they are at hand; the files of
-    all others are read. Raises `DamagedObject`, and what the store does.
+    `state` is the state after the changes. `known`: keys of deltas by delta id, where they are cached; the files of
+    all others are read. Raises `DamagedObject`, and the store's errors.
     """
     at_hand = {} if known is None else known
     missing = [delta for delta in deltas if delta.delta_id not in at_hand]
@@ -129,7 +129,7 @@ async def write_delta(
 
     `digest` is that of the state after the delta; `events` say what the delta comes from, `created_ms` is in
     milliseconds since 1970. Safe to repeat with the same content. Raises `DamagedObject` if other bytes stand at one
-    of the names, and what the store does.
+    of the names, and the store's errors.
     """
     tables, deletions, buckets = await in_thread(lambda: _encode(content, digest))
 
@@ -166,10 +166,10 @@ async def read_delta(
     tables: Collection[str] | None = None,
     concurrency: int = READS_TOGETHER,
 ) -> DeltaRows:
-    """Return what a delta says, ours or the reference's, of all tables or of those in `tables`.
+    """Return the content of a delta, ours or the reference's, for all tables or for those in `tables`.
 
-    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and what the
-    store does.
+    A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and the
+    store's errors.
     """
     files = [file for file in delta.tables.files() if tables is None or file.table in tables]
     read, deleted = await together(
@@ -191,7 +191,7 @@ _CONFLICT: Final = "conflict:"
 
 
 class DamagedTombstones(InvariantViolated):
-    """A file of deletions that is none, or of a version that we do not know: deleted rows would come back."""
+    """A file of deletions that cannot be parsed, or has an unknown version: without it deleted rows would come back."""
 
 
 def _listed(table: Table) -> Any:
@@ -214,7 +214,7 @@ _DECODER: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Document)
 
 
 def conflict_text(key: Key) -> str:
-    """Return the one text that stands for the key of a run-key conflict (docs/formats.md#projection-tables)."""
+    """Return the key of a run-key conflict as one text (docs/formats.md#projection-tables)."""
     return _CONFLICT + ":".join(key if isinstance(key, tuple) else (key,))
 
 
@@ -229,8 +229,8 @@ def encode_tombstones(deleted: Mapping[str, Iterable[Key]]) -> bytes:
 def decode_tombstones(data: bytes) -> dict[str, list[Key]]:
     """Return the deleted keys in a file, by table; tables without any are left out.
 
-    The key of a run-key conflict is split at its last colon, for ids of events have none. Raises `DamagedTombstones`
-    for another version, a table that there is not, or anything else that is no such file.
+    The key of a run-key conflict is split at its last colon, because event ids have none. Raises `DamagedTombstones`
+    for another version, an unknown table, or anything else that is not such a file.
     """
     try:
         document = _DECODER.decode(data)

@@ -1,9 +1,8 @@
-"""The accepted events in the order of their ids, from whatever objects they lie in, in bounded memory.
+"""The accepted events in the order of their ids, read from segments, packs and the tail, in bounded memory.
 
-They are found by way of an index, and nothing is listed (docs/protocol.md#publication). Ranges of segments, packs and
-the tail may overlap, because late events come into the newest ones. A source is opened when the stream reaches its
-first id; of sources that overlap many others only a part is held at a time, and the rest is read again when the stream
-gets there.
+The index names these objects, and nothing is listed (docs/protocol.md#publication). Ranges of segments, packs and
+the tail may overlap, because late events go into the newest ones. The stream opens a source when it reaches its first
+id. Of sources that overlap many others it holds only a part at a time, and reads the rest again when it gets there.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class AcceptedEvents:
 async def accepted_events(store: ObjectStore) -> AcceptedEvents:
     """Return the index of the published revision, empty before the first publish.
 
-    Raises `Refused` (NOT_FOUND) if another implementation published last, which keeps none; `DamagedObject`.
+    Raises `Refused` (NOT_FOUND) if the reference published last, because it keeps no index; `DamagedObject`.
     """
     found = await read_head(store)
     head = head_of(found)
@@ -66,7 +65,7 @@ async def newest(store: ObjectStore, index: EventsIndex, count: int) -> list[Sto
 
 
 async def _below_newest(store: ObjectStore, index: EventsIndex, count: int) -> str | None:
-    """Return an id above which there are at least `count` events and not many more; None if there are not so many."""
+    """Return an id above which there are at least `count` events and not many more; None if there are fewer."""
     refs = [*index.packs, *index.segments]
     if sum(ref.count for ref in refs) + len(index.tail) < count:
         for node in index.nodes:
@@ -78,7 +77,7 @@ async def _below_newest(store: ObjectStore, index: EventsIndex, count: int) -> s
         least = first_id if held == 0 else min(least, first_id)
         held += its_count
         if held >= count:
-            # All ids have one length: a part of one lies below it, and above nothing that is not.
+            # All ids have the same length: a prefix of one sorts below it and below every greater id.
             return least[:-1]
     return None
 
@@ -91,7 +90,7 @@ async def events_after(store: ObjectStore, index: EventsIndex, event_id: str) ->
 
 
 MOST_HELD = 200_000
-"""Events that are held at a time, nearly; twice that while sources are read ahead."""
+"""About how many events are in memory at a time; twice that while sources are read ahead."""
 READ_AHEAD = 4
 BATCH = 1_000
 _LEAST_OF_A_SOURCE = 256
@@ -102,7 +101,7 @@ _by_id = itemgetter(0)
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Events from `start` on of a segment, a pack or a stretch of the tail. `at` says where."""
+    """Events from `start` on of a segment, a pack or a stretch of the tail, which is at `at`."""
 
     start: str
     last: str
@@ -122,9 +121,9 @@ async def events_between(
 ) -> AsyncGenerator[list[StoredEvent], None]:
     """Yield all accepted events with ids above `after` and up to `through`, ascending, in lists of `batch` at most.
 
-    None is no bound. Every event's bytes are those that were accepted: objects are checked by hash. `at_hand` holds
+    None is no bound. Every event's bytes are those that were accepted: objects are checked by hash. `at_hand` has
     bytes of events of the tail by id. The next `ahead` objects are read meanwhile. Raises `DamagedObject` for the
-    first object that is missing or altered, when the stream gets there, and what the store does.
+    first object that is missing or altered, when the stream gets there, and the store's errors.
     """
     sources = await _sources(store, index, after, through)
     cap = max(_LEAST_OF_A_SOURCE, most_held // max(1, _depth(sources)))
@@ -143,7 +142,7 @@ async def events_between(
 
 
 def _split(held: Sequence[list[StoredEvent]], horizon: str | None) -> tuple[list[StoredEvent], list[list[StoredEvent]]]:
-    """Return the events below `horizon` in order, and what is left of each source; None is no horizon."""
+    """Return the events below `horizon` in order, and the rest of each source; None is no horizon."""
     ready: list[StoredEvent] = []
     left: list[list[StoredEvent]] = []
     for events in held:
@@ -168,7 +167,7 @@ async def _sources(store: ObjectStore, index: EventsIndex, after: str | None, th
 
 
 def _depth(sources: Sequence[_Source]) -> int:
-    """Return how many sources overlap at most."""
+    """Return the greatest number of sources that overlap."""
     edges = sorted([(one.start, 0) for one in sources] + [(one.last, 1) for one in sources])
     depth = most = 0
     for _, closing in edges:
@@ -196,7 +195,7 @@ class _Reading:
         self._tasks: dict[int, asyncio.Task[list[StoredEvent]]] = {}
 
     async def next(self) -> list[StoredEvent]:
-        """Return the events of the next source, at most `cap`; what it has beyond waits for its turn."""
+        """Return the events of the next source, at most `cap`; the rest of it is queued for a later turn."""
         for _, number, source in heapq.nsmallest(1 + self._ahead, self.waiting):
             if number not in self._tasks:
                 self._tasks[number] = asyncio.ensure_future(self._read(source))
@@ -225,7 +224,7 @@ class _Reading:
         return events[bisect_left(events, source.start, key=_by_id) : end]
 
     async def stop(self) -> None:
-        """End what is being read; nothing of it outlives the stream."""
+        """Cancel the reads that are under way; none of them outlives the stream."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Files of the state as manifests name them: which there are, read with hash and size checked, written once.
+"""Files of the state as manifests name them: read with hash and size checked, written once.
 
 See docs/formats.md#table-files, docs/formats.md#state-objects.
 """
@@ -121,7 +121,7 @@ def _file(table: str, artifact: AnyArtifact, org: str | None) -> TableFile:
 
 
 def _zero() -> U32:
-    """Return 0: a default that is written all the same, because the reference does."""
+    """Return 0: a default that is written explicitly, because the reference writes it."""
     return 0
 
 
@@ -155,16 +155,16 @@ class RowCounts(Struct, frozen=True):
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""Times that damage is replaced: others may replace it at the same time."""
+"""How often damage is replaced: other writers may replace it at the same time."""
 LOOK_FOR_A_WRITER = "find out who writes there: only this system may"
 SHORT_HASH = 12
 """Hex digits of the SHA-256 that file names have."""
 HASHED_IN_PLACE = 1 << 20
-"""Bytes that are hashed on the event loop; more take longer than a thread costs."""
+"""Up to so many bytes are hashed on the event loop; more take longer than handing them to a thread."""
 
 
 class FileRef(Protocol):
-    """A file that another object names. Hash (hex) and size in bytes are None where the namer did not know them."""
+    """A file that another object names. Hash (hex) and size in bytes are None where that object lacks them."""
 
     @property
     def path(self) -> str:
@@ -182,8 +182,8 @@ class FileRef(Protocol):
 async def read_file(store: ObjectStore, file: FileRef, decode: Callable[[bytes], T], *, remedy: str = REBUILD) -> T:
     """Read a file, check it, and return what `decode` makes of its bytes, which happens in a thread.
 
-    Raises `DamagedObject` naming the file if it is missing, has another size or hash than its namer recorded, or
-    cannot be decoded; and what the store does.
+    Raises `DamagedObject` naming the file if it is missing, has another size or hash than recorded, or
+    cannot be decoded; and the store's errors.
     """
     try:
         path = paths.relative_path(file.path)
@@ -208,10 +208,10 @@ async def read_file(store: ObjectStore, file: FileRef, decode: Callable[[bytes],
 
 
 async def write_file(store: ObjectStore, data: bytes, name: Callable[[str], ObjectPath]) -> Artifact:
-    """Write `data` under the name that `name` makes of its `content_hash12`, unless it is there; return what it is.
+    """Write `data` under the name that `name` makes of its `content_hash12`, unless it is there; return its artifact.
 
-    Other bytes that stand there are damage, for their name says that they were once these: they are replaced. Safe to
-    repeat. Raises `DamagedObject` if other bytes come back again and again, and what the store does.
+    Other bytes under that name are damage, because the name has the hash of `data`: they are replaced. Safe to
+    repeat. Raises `DamagedObject` if other bytes come back again and again, and the store's errors.
     """
     digest = await _sha256(data)
     path = name(digest[:SHORT_HASH])
@@ -244,7 +244,7 @@ class EncodedTable:
 
 @dataclass(frozen=True, slots=True)
 class WrittenTable:
-    """A file that stands in the store."""
+    """A file that is in the store."""
 
     table: str
     org: str | None
@@ -284,5 +284,5 @@ def paths_of(written: Sequence[WrittenTable]) -> TablePaths:
 
 
 async def read_table(store: ObjectStore, file: TableFile) -> list[Row]:
-    """Return the rows of one file. Raises `DamagedObject`, and what the store does."""
+    """Return the rows of one file. Raises `DamagedObject`, and the store's errors."""
     return await read_file(store, file, lambda data: decode_table(TABLES[file.table], data))

@@ -1,4 +1,4 @@
-"""Folding events onto the state, and refolding from the newest checkpoint below them where they come late.
+"""Folding events onto the state; late events are refolded from the newest checkpoint below them.
 
 See docs/protocol.md#state-of-a-set.
 """
@@ -34,7 +34,7 @@ from springline.storage.threads import in_thread, timed_in_thread
 
 
 def is_late(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
-    """Say whether some of `events`, ascending by id, lie below the state that they are to be folded on."""
+    """Say whether some of `events`, ascending by id, are at or below the watermark of the state."""
     last = warm.last_event_id
     return bool(events) and last is not None and events[0].event_id < last
 
@@ -42,16 +42,16 @@ def is_late(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
 async def fold_forward(state: State, events: Sequence[AcceptedEvent]) -> tuple[Counter[EventOutcome], float]:
     """Fold events that all lie above the state, ascending by id; in a thread.
 
-    After an error the state is worth nothing. Returns what became of the events, and how many seconds it took.
+    After an error the state must not be used. Returns how many events had which outcome, and the seconds it took.
     """
     return await timed_in_thread(lambda: _fold(state, ((event.event_id, event.body) for event in events)))
 
 
 @dataclass(frozen=True, slots=True)
 class Refolded:
-    """The state with late events in their places, and what became of them.
+    """The state with late events in their places, and the outcomes of these events.
 
-    `checkpoints` are those that still are states of the ledger; `events` counts what was folded, in `seconds`.
+    `checkpoints` are those that are still valid; `events` counts what was folded, in `seconds`.
     """
 
     state: State
@@ -65,10 +65,10 @@ class Refolded:
 async def refold(
     store: ObjectStore, config: FoldConfig, warm: CachedState, events: Sequence[AcceptedEvent], *, cache: SegmentCache
 ) -> Refolded:
-    """Fold from the newest checkpoint below the least of `events` everything above it, these included.
+    """Fold everything above the newest checkpoint below the least of `events`, these included.
 
-    `warm` stays as it is; events that lie in objects of their own are taken from its `tail`, if they are there. Raises
-    `DamagedObject` if the bytes of an event that was accepted are nowhere to be had, and what the store does.
+    `warm` is not changed; events of the index's tail are taken from its `tail`, if they are there. Raises
+    `DamagedObject` if the bytes of an accepted event cannot be found, and the store's errors.
     """
     ours = warm.ours
     if ours is None:
@@ -91,7 +91,7 @@ async def refold(
 
 
 def _folding(state: State, batch: Sequence[StoredEvent], counted: set[str]) -> Callable[[], Counter[EventOutcome]]:
-    """Return the work of folding a batch; it returns what became of the events in `counted`."""
+    """Return a function that folds a batch and returns the outcomes of the events in `counted`."""
 
     def work() -> Counter[EventOutcome]:
         outcomes: Counter[EventOutcome] = Counter()
@@ -105,7 +105,7 @@ def _folding(state: State, batch: Sequence[StoredEvent], counted: set[str]) -> C
 
 
 def _fold(state: State, events: Iterable[StoredEvent]) -> Counter[EventOutcome]:
-    """Fold events, and return what became of them."""
+    """Fold events, and return how many had which outcome."""
     return fold_all(state, (_parsed(event_id, body) for event_id, body in events))
 
 
@@ -121,7 +121,7 @@ def _parsed(event_id: str, body: bytes) -> Event:
 async def _merged(
     accepted: AsyncIterator[list[StoredEvent]], late: Sequence[StoredEvent]
 ) -> AsyncGenerator[list[StoredEvent], None]:
-    """Yield batches of accepted and late events together, ascending by id; both do, and have no id in common."""
+    """Merge accepted and late events, both ascending by id and without a common id, into batches ascending by id."""
     waiting: Iterator[StoredEvent] = iter(late)
     next_late = next(waiting, None)
     async for batch in accepted:
@@ -137,10 +137,10 @@ async def _merged(
 
 @dataclass(frozen=True, slots=True)
 class RefoldPoint:
-    """A state to fold on from `state.last_event_id`, and the checkpoint that it comes from.
+    """A state to go on folding from, above `state.last_event_id`, and the checkpoint that it comes from.
 
     Without a checkpoint it is the empty state, or the one that was taken over from the reference. `skipped`: newer
-    checkpoints that could not be used, which costs time and nothing else.
+    checkpoints that could not be used; that costs time only.
     """
 
     state: State
@@ -158,12 +158,12 @@ async def load_below(
     *,
     cache: SegmentCache | None = None,
 ) -> RefoldPoint:
-    """Return the newest state without the event `event_id` that there is to fold on.
+    """Return the newest stored state that lies below the event `event_id`.
 
-    `ours` is the section of the revision that the event comes late to, `index` its accepted events, with or without
-    the late ones. A checkpoint counts only if it holds as many events as the index names up to its watermark; one
-    that is damaged or does not fit is passed over. Raises `DamagedObject` if the state taken over from the reference
-    is damaged, and what the store does.
+    `ours` is the section of the revision for which the event is late, `index` its accepted events, with or without
+    the late ones. A checkpoint is used only if it holds as many events as the index names up to its watermark; one
+    that is damaged or does not fit is skipped. Raises `DamagedObject` if the state taken over from the reference
+    is damaged, and the store's errors.
     """
     skipped: list[DamagedObject] = []
     for checkpoint in reversed(valid_below(ours.checkpoints, event_id)):

@@ -1,4 +1,4 @@
-"""A whole state in golden form, as a file that anybody can compare (`state.json.gz`), and how two of them differ.
+"""A whole state in golden form, as a file that two parties can compare (`state.json.gz`), and how two of them differ.
 
     {"format": 1, "manifest": {...}, "row_counts": {...}, "table_sha256": {...}, "tables": {name: [row, ...]},
      "tables_sha256": "...", "watermarks": {...}}
@@ -34,14 +34,14 @@ UNPUBLISHED: Final = {
     "manifest_id": NO_MANIFEST,
     "schema_version": SCHEMA_VERSION,
 }
-"""What a file says of the manifest of a state that was folded and not published."""
+"""The manifest fields in the file of a state that was folded and not published."""
 
 RowsOf = Callable[[str], Iterable[Row]]
 """Returns the rows of a table, in any order."""
 
 
 class InvalidGoldenState(ValueError):
-    """Bytes that are no state in golden form."""
+    """Bytes that are not a state in golden form."""
 
 
 def golden_state(
@@ -49,7 +49,7 @@ def golden_state(
 ) -> dict[str, Any]:
     """Return the state that has these rows, in golden form. Tables are JSON texts (`msgspec.Raw`), ready to be written.
 
-    `manifest`: what the file says of the manifest that the rows were read from.
+    `manifest`: fields of the manifest that the rows were read from.
     """
     texts = {name: _table(name, rows_of(name)) for name in sorted(TABLES)}
     whole = b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(name), text) for name, (text, _) in texts.items())
@@ -92,7 +92,7 @@ def decode_golden(data: bytes) -> dict[str, Any]:
 def stored_rows(state: Mapping[str, Any]) -> dict[str, list[Row]]:
     """Return the rows of all tables of a decoded state as stored values; a table that it leaves out is empty.
 
-    Raises `InvalidGoldenState` if a table's hash is another one, `InvalidGoldenRow` for a row that it cannot have.
+    Raises `InvalidGoldenState` if a table's hash differs, `InvalidGoldenRow` for a row that the table cannot have.
     """
     tables, hashes = state["tables"], state.get("table_sha256", {})
     for name, forms in tables.items():
@@ -102,7 +102,7 @@ def stored_rows(state: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 
 def _table(name: str, rows: Iterable[Row]) -> tuple[bytes, int]:
-    """Return the canonical JSON of a table, and how many rows it has."""
+    """Return the canonical JSON of a table, and its number of rows."""
     form = golden_form(name)
     in_order = sorted(rows, key=TABLES[name].key_of)
     return b"[%b]" % b",".join([_ENCODE(form(row)) for row in in_order]), len(in_order)

@@ -2,13 +2,13 @@
 
 See docs/formats.md#pointer, docs/formats.md#manifest, docs/protocol.md#reading-published.
 
-A pointer that is gone, or an older one in its place, is recognised from what else there is: the record of a round names
-the revision that the round was judged on, so that one must have been published, and so must whatever was published
-before it. What cannot be told apart is a pointer that is one revision old and the moment before it was moved.
+A reader recognises a pointer that is gone, or an older one in its place, by the round records: a record names the
+revision that the round was judged on, so that revision and all before it must have been published. It cannot tell a
+pointer that is one revision old from the moment before the pointer was moved.
 
-A manifest is written under the next id that is free (docs/protocol.md#free-names). An id that other bytes have taken is
-an orphan's, of somebody who never published it: the next free one is as good. Orphans may be many, as after a pointer
-was restored from an old copy, so they are leapt over, not counted through.
+A manifest is written under the next free id (docs/protocol.md#free-names). Other bytes under an id are an orphan, left
+by a writer that never published it. There may be many orphans, as after an operator restored the pointer from an old
+copy, so the search for a free id doubles its steps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from springline.storage.resolve import Other, put_once
 from springline.storage.together import each
 
 LATER_ROUNDS = 2
-"""How many rounds are looked at that must not be there, should one of their records be gone."""
+"""How many round numbers that must be free are probed: more than one, in case a record is gone."""
 MOVES = 10
 """How often the pointer may move while it is read."""
 RESTORE_POINTER = (
@@ -50,7 +50,7 @@ RESTORE_POINTER = (
 
 
 class _JudgedOn(msgspec.Struct):
-    """All that is of interest here of a round's record: the manifest (a path) that the round was judged on."""
+    """The one field of a round's record that is needed here: the path of the manifest that the round was judged on."""
 
     number: int
     begun_on: str | None = None
@@ -61,7 +61,7 @@ _judged_on = msgspec.json.Decoder(_JudgedOn).decode
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it is stored: where, what it says, and the SHA-256 (hex) of its bytes."""
+    """A stored manifest: its path, its content, and the SHA-256 (hex) of its bytes."""
 
     path: ObjectPath
     manifest: Manifest
@@ -84,33 +84,33 @@ class PublishedHead:
 
     @property
     def pointer_hash(self) -> str | None:
-        """What the successor of the pointer writes as `parent_pointer_hash`; None for a legacy manifest."""
+        """The `parent_pointer_hash` of the next pointer; None for a legacy manifest."""
         return None if self.pointer_raw is None else pointer_hash(self.pointer_raw)
 
     @property
     def is_ours(self) -> bool:
-        """Whether this revision was published by us: it says what we need to know to go on from it."""
+        """Whether we published this revision: then it has what we need to go on from it."""
         return self.manifest.springline is not None
 
 
 async def read_head(store: ObjectStore) -> PublishedHead | None:
-    """Return what is published, or None if nothing ever was.
+    """Return the published revision, or None if nothing was ever published.
 
-    Pointer, manifest, and the records of two rounds that must not be there, in three turns; without a pointer, the old
-    mutable manifest counts. Raises `DamagedObject` if pointer or manifest is missing, unreadable, older than the
-    ledger, or they are not of one mind; and what the store does.
+    Reads the pointer, the manifest, and two round records that must be absent, in three turns; without a pointer, the
+    old mutable manifest counts. Raises `DamagedObject` if pointer or manifest is missing, unreadable, older than the
+    ledger, or they contradict each other; and the store's errors.
     """
     return await read_head_of(store, await store.get(paths.orchestration_pointer()))
 
 
 async def read_head_of(store: ObjectStore, stored: StoredObject | None) -> PublishedHead | None:
-    """Return what a pointer that was just read publishes, or one that has taken its place. As `read_head`."""
+    """Return the revision that a pointer just read publishes, or its successor if it has moved. As `read_head`."""
     for _ in range(MOVES):
         head = await (_legacy_head(store) if stored is None else _head_of(store, stored))
         shown = await _later_than(store, head)
         if shown is None:
             return head
-        # What shows it may have come since the pointer was read.
+        # The round that shows this may have been recorded after the pointer was read.
         before, stored = stored, await store.get(paths.orchestration_pointer())
         if (None if before is None else before.version) == (None if stored is None else stored.version):
             raise DamagedObject(paths.orchestration_pointer(), shown, RESTORE_POINTER)
@@ -118,19 +118,19 @@ async def read_head_of(store: ObjectStore, stored: StoredObject | None) -> Publi
 
 
 async def _later_than(store: ObjectStore, head: PublishedHead | None) -> str | None:
-    """Return what shows that something was published after `head`, None if nothing does."""
+    """Return a message that names the evidence for a later publish than `head`, None if there is none."""
     if head is None or head.pointer is None:
         return await _ever_published(store)
     ours = head.manifest.springline
     if ours is None:
-        return None  # The reference's revisions do not say which rounds they hold; whoever folds on them finds out.
+        return None  # The reference's revisions do not say which rounds they hold; folding on them finds out.
     return await later_round(store, ours.rounds_folded, head.manifest.manifest_id)
 
 
 async def later_round(store: ObjectStore, folded: int, manifest_id: str) -> str | None:
-    """Return which round shows that more than manifest `manifest_id`, with the rounds up to `folded`, was published.
+    """Return a message that names a round judged on a later manifest than `manifest_id` (with rounds up to `folded`).
 
-    At most one round is pending; those behind it were judged on later revisions. None if there is none.
+    At most one round is pending; every round behind it was judged on a later revision. None if there is no such round.
     """
     for number, begun_on in await _begun_on(store, range(folded + 2, folded + 2 + LATER_ROUNDS)):
         if begun_on > manifest_id:
@@ -139,7 +139,7 @@ async def later_round(store: ObjectStore, folded: int, manifest_id: str) -> str 
 
 
 async def _ever_published(store: ObjectStore) -> str | None:
-    """Return what shows that there was a pointer, None if nothing does."""
+    """Return a message that names the evidence for a lost pointer, None if there is none."""
     if await store.get(paths.orchestration_published()) is not None:
         return f"is missing, and {paths.orchestration_published()} says that it was there"
     for number, begun_on in await _begun_on(store, range(1, 2 + LATER_ROUNDS)):
@@ -148,7 +148,7 @@ async def _ever_published(store: ObjectStore) -> str | None:
 
 
 async def _begun_on(store: ObjectStore, numbers: Iterable[int]) -> list[tuple[int, str]]:
-    """Return those of some rounds that were judged on a published revision, with its manifest id."""
+    """Return those rounds of `numbers` that were judged on a published revision, with its manifest id."""
 
     async def read(number: int) -> tuple[int, str] | None:
         stored = await store.get(paths.orchestration_round(number))
@@ -158,7 +158,7 @@ async def _begun_on(store: ObjectStore, numbers: Iterable[int]) -> list[tuple[in
             verify(stored.data)
             record = _judged_on(stored.data)
         except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # Whoever needs what it holds names it.
+            return None  # The code that needs the record's content reports the damage.
         begun_on = record.begun_on if record.number == number else None
         manifest_id = None if begun_on is None else paths.parse_orchestration_manifest(begun_on)
         return None if manifest_id is None else (number, manifest_id)
@@ -191,9 +191,9 @@ async def _legacy_head(store: ObjectStore) -> PublishedHead | None:
 
 
 async def read_manifest(store: ObjectStore, path: str) -> StoredManifest | None:
-    """Return the manifest at `path`, or None if there is none. Raises `DamagedObject`, and what the store does.
+    """Return the manifest at `path`, or None if there is none. Raises `DamagedObject`, and the store's errors.
 
-    The path is what another object says, and may be anything.
+    The path comes from another object, and may be anything.
     """
     try:
         checked = paths.relative_path(path)
@@ -216,16 +216,16 @@ def parse_manifest(path: ObjectPath, data: bytes) -> StoredManifest:
 
 
 TRIED_IN_TURN = 16
-"""Ids that are tried one after the other: an earlier attempt's manifest is found among them."""
+"""Ids that are tried one by one, so that the manifest of an earlier attempt is found."""
 LEAPS = 3
 
 
 async def write_manifest(store: ObjectStore, template: Manifest, *, is_base: bool) -> StoredManifest:
-    """Write `template`, whose id is that of the head it follows, under a later id, and return it as it stands.
+    """Write `template`, whose id is that of the head it follows, under a later id, and return it as stored.
 
     `is_base`: its base alone is the state, so it is a checkpoint, and names itself as one. Safe to repeat: a manifest
-    that an earlier attempt wrote is found, if it does not lie behind many orphans; then a second one is written, and
-    whichever is published counts. Raises what the store does, `StoreRetry` if others keep taking the ids.
+    that an earlier attempt wrote is found, unless many orphans lie before it; then a second one is written, and
+    the one that is published counts. Raises the store's errors, `StoreRetry` if others keep taking the ids.
     """
     number = int(template.manifest_id) + 1
     for _ in range(LEAPS):
@@ -234,15 +234,15 @@ async def write_manifest(store: ObjectStore, template: Manifest, *, is_base: boo
             data = encode(manifest)
             if not isinstance(await put_once(store, path, data), Other):
                 return StoredManifest(path, manifest, hashlib.sha256(data).hexdigest())
-        # The last that is taken may be what an earlier attempt of this wrote.
+        # The last taken id may hold what an earlier attempt of this step wrote.
         number = await free_number(store, number + TRIED_IN_TURN) - 1
     raise StoreRetry(f"manifest ids from {orchestration_manifest_id(number)} on are taken faster than they are found")
 
 
 async def free_number(store: ObjectStore, first: int) -> int:
-    """Return a number from `first` on that no manifest has, and that follows on one that is taken, if any is.
+    """Return a number from `first` on that no manifest has; the number before it is taken, unless it is `first`.
 
-    Takes about twice the logarithm of how many are taken in requests; nothing is listed.
+    Sends about 2 log2(n) requests for n taken numbers; nothing is listed.
     """
     taken, step = first - 1, 1
     while await _is_taken(store, taken + step):

@@ -7,7 +7,7 @@ See docs/formats.md#events-index.
     segments  full ones, made of packs: 10,000 events or 4 MiB of text
     nodes     objects that list 256 older segments each
 
-Everything is sorted by id inside, but ranges may overlap: late events come into the tail like any other. Each
+Each object is sorted by id, but ranges may overlap: late events go into the tail like any other. Each
 operation returns a new index and leaves reading and writing objects to the caller.
 """
 
@@ -35,7 +35,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class DamagedIndex(InvariantViolated):
-    """An index of events or a node that is none, or that contradicts itself."""
+    """An index of events or a node that cannot be parsed, or that contradicts itself."""
 
 
 class SegmentRef(Struct, frozen=True):
@@ -71,7 +71,7 @@ class NodeRef(Struct, frozen=True):
 
 
 class IndexNode(Struct, frozen=True):
-    """What a node's object holds."""
+    """The content of a node's object."""
 
     segments: list[SegmentRef]
     format: Size = FORMAT
@@ -100,7 +100,7 @@ _NODE: Final = msgspec.json.Decoder(IndexNode)
 
 
 def encode_index(index: EventsIndex | IndexNode) -> bytes:
-    """Return the bytes of an index or node: compact JSON, the same for the same."""
+    """Return the bytes of an index or node: compact JSON, the same bytes for equal content."""
     return msgspec.json.encode(index)
 
 
@@ -151,7 +151,7 @@ def due_for_sealing(index: EventsIndex) -> list[SegmentRef]:
 
 
 def due_for_node(index: EventsIndex) -> list[SegmentRef]:
-    """Return the segments that are to be listed in a node of their own now, or none."""
+    """Return the segments that are to be moved into a new node now, or none."""
     return list(index.segments[:NODE_SEGMENTS]) if len(index.segments) > NODE_SEGMENTS else []
 
 
@@ -161,9 +161,9 @@ def is_full(count: int, raw_bytes: int) -> bool:
 
 
 def pieces(sizes: Sequence[int]) -> list[range]:
-    """Cut events into segments and, at the end, a pack if something is left. `sizes`: bytes of each, in order of ids.
+    """Cut events into segments and a pack of the rest. `sizes`: bytes of each event, in order of ids.
 
-    Each range names the places of one piece's events.
+    Each range has the positions of one piece's events.
     """
     cut: list[range] = []
     start = raw = 0
@@ -234,7 +234,7 @@ def may_hold(refs: Iterable[_R], event_ids: Iterable[str]) -> Iterator[tuple[_R,
 
 
 def between(refs: Iterable[_R], after: str | None, through: str | None) -> Iterator[_R]:
-    """Yield those that may hold ids above `after` and up to `through`; None is no bound."""
+    """Yield the refs that may hold ids above `after` and up to `through`; None is no bound."""
     for ref in refs:
         if (after is None or ref.last_id > after) and (through is None or ref.first_id <= through):
             yield ref

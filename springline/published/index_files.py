@@ -1,6 +1,6 @@
 """The index of accepted events in the store: read it, extend it by new events, and look ids up in it.
 
-See docs/formats.md#events-index. Looking up reads no more than may hold what is asked for.
+See docs/formats.md#events-index. A look-up reads only the objects whose range holds a wanted id.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PACKS_TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEvent:
-    """An event that the ledger accepts: its id (a canonical ULID), the SHA-256 (hex) of its bytes, and these."""
+    """An event that the ledger accepts: its id (a canonical ULID), the SHA-256 (hex) of its bytes, and the bytes."""
 
     event_id: str
     sha256: str
@@ -59,8 +59,8 @@ class AcceptedEvent:
 class ExtendedIndex:
     """An index and the object that holds it, None for an empty one.
 
-    `damaged`: objects that should have been moved into larger ones and could not be read. The index goes on naming
-    them where they are, so that they hold up nothing; an operator should restore them.
+    `damaged`: objects that should have been merged into larger ones and could not be read. The index still names
+    them, so that they do not block the round; an operator should restore them.
     """
 
     index: EventsIndex
@@ -69,14 +69,14 @@ class ExtendedIndex:
 
 
 async def read_index(store: ObjectStore, artifact: Artifact | None) -> EventsIndex:
-    """Return the index at `artifact`; None is the empty one. Raises `DamagedObject`, and what the store does."""
+    """Return the index at `artifact`; None is the empty one. Raises `DamagedObject`, and the store's errors."""
     if artifact is None:
         return EventsIndex()
     return await read_file(store, artifact, lambda data: decode_index(data, artifact.path), remedy=RESTORE_SEGMENT)
 
 
 async def read_node(store: ObjectStore, ref: NodeRef) -> list[SegmentRef]:
-    """Return the segments that a node lists. Raises `DamagedObject`, and what the store does."""
+    """Return the segments that a node lists. Raises `DamagedObject`, and the store's errors."""
     node = await read_file(store, ref, lambda data: decode_node(data, ref.path, ref), remedy=RESTORE_SEGMENT)
     return node.segments
 
@@ -88,11 +88,11 @@ async def extend_index(
     *,
     at_hand: Mapping[str, bytes] | None = None,
 ) -> ExtendedIndex:
-    """Take newly accepted events into the index and write it, with all packs, segments and nodes that are due.
+    """Add newly accepted events to the index and write it, with all packs, segments and nodes that are due.
 
-    The bytes of events of the tail that are packed come from `accepted`, from `at_hand` by event id, or from their
+    The bytes of events that are packed come from `accepted`, from `at_hand` by event id, or from their
     objects. Safe to repeat with the same events: the same objects are written. Raises `ValueError` for an event that
-    is in the tail already, `DamagedObject` if other bytes stand at a name to be written, and what the store does.
+    is in the tail already, `DamagedObject` if other bytes stand at a name to be written, and the store's errors.
     """
     damaged: list[DamagedObject] = []
     index = with_events(index, [(event.event_id, event.sha256) for event in accepted])
@@ -165,7 +165,7 @@ _SEGMENTS_TOGETHER = 4
 _NODES_TOGETHER = 4
 _ID, _HASH = 26, 32
 _SPARSE = 20
-"""One in so many ids of a segment: from there on, going through all of them costs less than looking each up."""
+"""When one in this many ids of a segment is wanted, one pass over all costs less than looking each up."""
 
 
 class SegmentIds:
@@ -185,11 +185,11 @@ class SegmentIds:
 
     @property
     def size(self) -> int:
-        """Bytes of memory, nearly."""
+        """Bytes of memory, about."""
         return len(self._ids) + len(self._hashes)
 
     def up_to(self, event_id: str) -> int:
-        """Return how many ids do not lie above `event_id`."""
+        """Return how many ids are at or below `event_id`."""
         return bisect_right(self, event_id.encode())
 
     def sha256_of(self, event_id: str) -> str | None:
@@ -200,7 +200,7 @@ class SegmentIds:
         return self._hash(place)
 
     def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
-        """Return the SHA-256 (hex) of those of many events that are here; in one pass if they are very many."""
+        """Return the SHA-256 (hex) of those events that are here; in one pass if very many are asked for."""
         if len(event_ids) < len(self) // _SPARSE:
             found = ((event_id, self.sha256_of(event_id)) for event_id in event_ids)
             return {event_id: sha256 for event_id, sha256 in found if sha256 is not None}
@@ -213,7 +213,7 @@ class SegmentIds:
 
 
 class SegmentCache:
-    """Ids of the segments looked at last, `most_bytes` at most: segments never change, their paths name them."""
+    """Ids of the segments used last, at most `most_bytes`: a segment never changes, so its path is the key."""
 
     def __init__(self, most_bytes: int = 32 * 1024 * 1024) -> None:
         self._most = most_bytes
@@ -228,7 +228,7 @@ class SegmentCache:
         return found
 
     def put(self, path: str, ids: SegmentIds) -> None:
-        """Keep the ids of a segment that is not held, and forget those not used for longest."""
+        """Cache the ids of a segment that is not cached yet, and evict those least recently used."""
         if path in self._held or ids.size > self._most:
             return
         self._held[path] = ids
@@ -238,7 +238,7 @@ class SegmentCache:
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """Bytes in the cache."""
         return self._size
 
 
@@ -247,8 +247,8 @@ async def contains(
 ) -> dict[str, str]:
     """Return those of `event_ids` that the ledger has accepted, with the SHA-256 (hex) of their bytes.
 
-    Only nodes, packs and segments whose range holds an id are read, `cache` spares the latter. Raises
-    `DamagedObject` for one of them, and what the store does.
+    Only nodes, packs and segments whose range holds an id are read; packs and segments in `cache` are not. Raises
+    `DamagedObject` for one of them, and the store's errors.
     """
     wanted = set(event_ids)
     found = in_tail(index, wanted)
@@ -270,9 +270,9 @@ async def contains(
 async def count_through(
     store: ObjectStore, index: EventsIndex, event_id: str | None, *, cache: SegmentCache | None = None
 ) -> int:
-    """Return how many accepted events do not lie above `event_id`; None lies below all.
+    """Return how many accepted events are at or below `event_id`; None is below all.
 
-    What lies wholly on one side is not read. Raises as `contains`.
+    Objects that lie wholly on one side are not read. Raises as `contains`.
     """
     if event_id is None:
         return 0

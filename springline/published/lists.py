@@ -1,8 +1,8 @@
-"""Lists for readers: what rows they may ask for, and where a page goes on.
+"""Lists for readers: filters of rows, and the cursor at which the next page begins.
 
-A cursor is a text that names the last key seen, for the list it came from and no other. It holds a key and not a
-position or a revision, so that it stays good while the state goes on: the next page begins behind that key in whatever
-revision is then the published one.
+A cursor is a text that names the last key seen, and is valid only for the list that it came from. It holds a key and
+not a position or a revision, so that it stays valid when the state changes: the next page begins behind that key in the
+revision that is published then.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _I64 = 1 << 63
 
 
 def _compared(times: pa.ChunkedArray, ms: int, compare: Callable[..., pa.ChunkedArray]) -> pa.ChunkedArray:
-    # What lies beyond all times that there are compares as the last of them does.
+    # A time beyond the greatest or least instant compares as that one does.
     return compare(times, pa.scalar(min(max(ms, -_I64), _I64 - 1), pa.int64()))
 
 
@@ -108,7 +108,7 @@ _MARK_BYTES = 6
 
 
 def cursor_for(route: str, filters: Mapping[str, Any], last: Key) -> str:
-    """Return the cursor of the page behind `last` in the list that `route` and `filters` make."""
+    """Return the cursor of the page behind `last` in the list of `route` and `filters`."""
     content = [_mark(route, filters), *([last] if isinstance(last, str) else last)]
     return base64.urlsafe_b64encode(orjson.dumps(content)).rstrip(b"=").decode()
 
@@ -116,7 +116,7 @@ def cursor_for(route: str, filters: Mapping[str, Any], last: Key) -> str:
 def key_of_cursor(cursor: str, route: str, filters: Mapping[str, Any], columns: int) -> Key:
     """Return the key in `cursor`, which has so many `columns`.
 
-    Raises `Refused` (INVALID_REQUEST, field `cursor`) for a text that this list did not give.
+    Raises `Refused` (INVALID_REQUEST, field `cursor`) for a text that this list did not issue.
     """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
@@ -131,7 +131,7 @@ def key_of_cursor(cursor: str, route: str, filters: Mapping[str, Any], columns: 
 
 
 def _mark(route: str, filters: Mapping[str, Any]) -> str:
-    """Return a short text that differs for other lists."""
+    """Return a short text that identifies the list."""
     said = orjson.dumps([route, dict(filters)], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(said, digest_size=_MARK_BYTES).hexdigest()
 

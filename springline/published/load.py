@@ -2,12 +2,12 @@
 
 See docs/protocol.md#reading-published, docs/protocol.md#overlay.
 
-Of a state of ours the files are read and checked, and it is noted where which row is; rows are made of them when
-events touch them. So loading costs what the files' keys cost, and memory holds what is compressed.
+For a state of ours, loading reads and checks the files and notes where each row is; a row is decoded when an event
+touches it. So loading costs what reading the keys costs, and memory holds compressed files.
 
-A state in memory is brought forward without loading it anew. Deltas hold rows as they are, and deltas that were merged
-are merged into newer ones. So what a newer revision lacks of an older one of the same base are the deltas that the
-older one does not know, in order. Where a base was written in between, its `bridge` is the delta that led to it.
+A state in memory is brought forward without loading it again. Deltas hold whole rows, and deltas that were merged
+are merged into newer ones. So the way from an older revision to a newer one of the same base are the deltas that the
+older one does not name, in order. Where a base was written in between, its `bridge` is the delta that led to it.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _DELTAS_TOGETHER = 4
 _Lay = Callable[[Rows, Mapping[str, Iterable[Row]], Mapping[str, Iterable[Key]]], None]
 
 Layers = dict[str, list[AnyLayer]]
-"""What lies over each other of each table, oldest first."""
+"""The layers of each table, oldest first."""
 
 
 @dataclass(slots=True)
 class LoadProgress:
-    """How far loading is: files read, then rows taken in. Told from a thread."""
+    """Progress of a load: files read, then rows indexed. A thread updates it."""
 
     files: int = 0
     files_read: int = 0
@@ -71,13 +71,13 @@ class KnownFiles:
 
     @property
     def size(self) -> int:
-        """Bytes that are held."""
+        """Bytes in memory."""
         return sum(layer.size for layer in self.files.values())
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """A state in memory with its digest, and the files that it lies over."""
+    """A state in memory with its digest, and the files that its rows are in."""
 
     state: State
     digest: Digest
@@ -96,10 +96,10 @@ async def load_state(
 ) -> LoadedState:
     """Return the state that `manifest` publishes, ours or the reference's, ready to be folded on.
 
-    Files are read `concurrency` at a time, those in `known` not again; the work is done in threads. The numbers of
-    rows are compared with those that a manifest of ours records, with `verify` the digest of all rows, too. Raises
+    Files are read `concurrency` at a time, except those in `known`; threads do the work. For a manifest of ours, row
+    counts are compared with its record, with `verify` also the digest of all rows. Raises
     `DamagedObject` naming the file, or the manifest if its files are sound but do not give the state that it records;
-    and what the store does.
+    and the store's errors.
     """
     ours = manifest.springline
     if ours is None:
@@ -130,10 +130,10 @@ async def read_layers(
     concurrency: int = READS_TOGETHER,
     progress: LoadProgress | None = None,
 ) -> Layers:
-    """Return the files of `tables` that a manifest of ours names, as they lie over each other.
+    """Return the files of `tables` that a manifest of ours names, as layers.
 
-    Files that are in `known` are not read again; all that are needed are put `into`. Raises `DamagedObject`, and what
-    the store does.
+    Files that are in `known` are not read again; all that the layers use are put `into`. Raises `DamagedObject`, and
+    the store's errors.
     """
     held, kept = known or KnownFiles(), into or KnownFiles()
     told = progress or LoadProgress()
@@ -180,9 +180,9 @@ async def read_layers(
 
 
 async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collection[str]) -> Layers:
-    """Return the files of `tables` of a delta of ours, to be laid over what was before it.
+    """Return the files of `tables` of a delta of ours, to be laid over the older layers.
 
-    Raises `DamagedObject`, and what the store does.
+    Raises `DamagedObject`, and the store's errors.
     """
     files = [file for file in delta.tables.files() if file.table in tables]
 
@@ -210,7 +210,7 @@ def _sorted_deletions(data: bytes) -> dict[str, list[Key]]:
 
 
 async def _attach(state: State, layers: Layers, progress: LoadProgress) -> None:
-    """Lay an empty state over layers: one table after the other, so that others have their turn in between."""
+    """Give an empty state its layers, table by table, so that other tasks run in between."""
 
     def note(rows: int) -> None:
         progress.rows_done += rows
@@ -222,7 +222,7 @@ async def _attach(state: State, layers: Layers, progress: LoadProgress) -> None:
 
 
 async def named(work: Callable[[], T]) -> T:
-    """Do `work` in a thread; what it finds damaged in a file is raised as `DamagedObject` naming that."""
+    """Run `work` in a thread; damage that it finds in a file is raised as `DamagedObject` with the file's name."""
     try:
         return await in_thread(work)
     except DamagedTable as error:
@@ -236,10 +236,10 @@ async def read_rows(
     tables: Collection[str] = tuple(TABLES),
     concurrency: int = READS_TOGETHER,
 ) -> Rows:
-    """Return the rows that `manifest` publishes, of `tables`; the others are empty.
+    """Return the rows of `tables` that `manifest` publishes; the other tables are empty.
 
-    Laid over each other by our rules or by the reference's, whoever published. Raises `DamagedObject`, and what the
-    store does.
+    Layers are merged by our rules or by the reference's, depending on who published. Raises `DamagedObject`, and the
+    store's errors.
     """
     base: dict[str, list[Row]] = {}
     files = [file for file in manifest.base_snapshot.tables.files() if file.table in tables]
@@ -265,7 +265,7 @@ def _laid(base: dict[str, list[Row]], deltas: Sequence[DeltaRows], lay: _Lay) ->
 
 
 def lay_on(state: State, delta: DeltaRows) -> None:
-    """Bring `state` from before a delta of ours to after it; the files' rows replace, then deletions remove."""
+    """Apply a delta of ours to `state`: its rows replace older ones, then its deletions remove rows."""
     for name, rows in delta.rows.items():
         state.load_rows(name, rows)
     for name, keys in delta.deleted.items():
@@ -284,7 +284,7 @@ async def _read_digest(store: ObjectStore, manifest: Manifest, ours: SpringlineS
 
 
 def _check(manifest: Manifest, state: State, digest: Digest, *, whole: bool) -> None:
-    """Raise `DamagedObject` unless the state is the one that its manifest of ours records."""
+    """Raise `DamagedObject` unless the state is the one that our manifest records."""
     counts = {name: (state.count(name), digest.rows(name)) for name in TABLES}
     wrong = [f"{name} has {found} rows, not {due}" for name, (found, due) in counts.items() if found != due]
     if whole and not wrong:
@@ -295,8 +295,8 @@ def _check(manifest: Manifest, state: State, digest: Digest, *, whole: bool) -> 
 
 
 async def _adopt(store: ObjectStore, manifest: Manifest, config: FoldConfig, concurrency: int) -> LoadedState:
-    """Load what the reference published, by its own rules (docs/protocol.md#overlay); there is nothing to compare it
-    with.
+    """Load what the reference published, by its own rules (docs/protocol.md#overlay); it records nothing to compare
+    the result with.
     """
     rows = await read_rows(store, manifest, concurrency=concurrency)
     last = manifest.watermarks.last_committed_event_id
@@ -319,7 +319,7 @@ def _path(manifest: Manifest) -> str:
 
 
 MOST_REVISIONS = 16
-"""How many revisions back a base's predecessor is looked for; beyond that, loading is as quick."""
+"""How many revisions to walk back for a base's predecessor; beyond that, loading is as quick."""
 
 
 async def deltas_between(
@@ -327,9 +327,10 @@ async def deltas_between(
 ) -> list[Delta] | None:
     """Return the deltas that lead from the state of `known` to that of `wanted`, oldest first.
 
-    None if none do: the states are of different lineages, configurations or owners, a base was written without a
-    bridge, or it was more than `most` revisions ago. Manifests in between are read where a base was written. Raises
-    `DamagedObject`, and what the store does.
+    None if there is no such chain: the states are of different lineages, configurations or owners, a base was written
+    without a bridge, or `known` is more than `most` revisions old. Manifests in between are read only where a base was
+    written. Raises
+    `DamagedObject`, and the store's errors.
     """
     if known.springline is None or int(wanted.manifest_id) < int(known.manifest_id):
         return None
@@ -368,7 +369,7 @@ async def _back_to_base_of(store: ObjectStore, known: Manifest, wanted: Manifest
 
 
 async def _readable(store: ObjectStore, path: str) -> StoredManifest | None:
-    """Return a manifest, None if it is gone or damaged: what was published before the wanted one is not needed."""
+    """Return a manifest, None if it is gone or damaged: loading the wanted one does without its predecessors."""
     try:
         return await read_manifest(store, path)
     except DamagedObject:
@@ -382,9 +383,9 @@ def _base_of(manifest: Manifest) -> str | None:
 async def advance(store: ObjectStore, state: State, digest: Digest, known: Manifest, wanted: Manifest) -> int | None:
     """Bring `state` and its `digest` from revision `known` to `wanted`; None if they have to be loaded anew.
 
-    Returns how many rows the deltas in between had. What was folded must be accepted or rolled back. After None,
-    state and digest are worth nothing; after an error they are as they were. The digest is kept from the rows
-    themselves and compared with the one that `wanted` records, so that no wrong lineage goes unseen. Raises as
+    Returns how many rows the deltas in between had. A folded batch must be accepted or rolled back before. After None,
+    the caller must drop state and digest; after an error they are unchanged. The digest is computed from the rows
+    and compared with the one that `wanted` records, so that a wrong lineage is found. Raises as
     `deltas_between`.
     """
     deltas = await deltas_between(store, known, wanted)
@@ -394,7 +395,7 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
     try:
         contents = await each(lambda delta: read_delta(store, delta), deltas, concurrency=_DELTAS_TOGETHER)
     except DamagedObject:
-        return None  # It may be one that `wanted` itself does not name.
+        return None  # The damaged file may be one that `wanted` itself does not name.
 
     def work() -> bool:
         for content in contents:

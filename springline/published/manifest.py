@@ -1,17 +1,17 @@
-"""Pointer and manifest: what the published state consists of, how revisions follow each other, which bases stay.
+"""Pointer and manifest: the parts of the published state, the succession of revisions, and which bases to keep.
 
 See docs/formats.md#pointer, docs/formats.md#manifest, docs/formats.md#table-files, docs/formats.md#watermarks,
 docs/protocol.md#reading-published, docs/protocol.md#publication.
 
 The reference's fields keep their names, order and meaning. Ours are one object, `springline`, and the artifact
-`buckets` of a base or delta; the reference passes over both, and drops them when it publishes. Fields that we do not
-know are passed over in the same way. A None or empty optional field is left out; every other field is written always.
+`buckets` of a base or delta; the reference ignores both, and drops them when it publishes. We ignore unknown fields in
+the same way. A None or empty optional field is left out; every other field is always written.
 Instants are RFC 3339 texts; `springline.ledger.timestamps` turns milliseconds into them.
 
 Checkpoints (docs/protocol.md#state-of-a-set): a late event costs the fold of everything above the newest checkpoint
-below it. Few checkpoints must do for all ages, so they are kept at distances that grow with their age: refolding from
-one costs a small multiple of what a checkpoint right below the late event would have saved. What lies before the oldest
-is refolded from nothing.
+below it. A few checkpoints must serve events of all ages, so the distances between them grow with their age: refolding
+from one costs at most a small multiple of refolding from right below the late event. An event older than the oldest
+checkpoint is refolded from the empty state.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Instant = Annotated[
 
 
 class DamagedManifest(InvariantViolated):
-    """A pointer or manifest that cannot be what it must be. `path` names the object, `why` says what is wrong."""
+    """A pointer or manifest with invalid content. `path` names the object, `why` says what is wrong."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(path, why)
@@ -55,7 +55,7 @@ class DamagedManifest(InvariantViolated):
 
 
 def _zero() -> int:
-    """Return 0: a default that is written all the same, because the reference does."""
+    """Return 0: a default that is written explicitly, because the reference writes it."""
     return 0
 
 
@@ -79,7 +79,7 @@ class Pointer(Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 class Watermarks(Struct, omit_defaults=True, frozen=True):
-    """How far the ledger is folded (docs/formats.md#watermarks): the greatest id so far, which says nothing about ids
+    """How far the ledger is folded (docs/formats.md#watermarks): the greatest id so far. Late events may still come
     below it.
     """
 
@@ -91,7 +91,7 @@ class Watermarks(Struct, omit_defaults=True, frozen=True):
 
 
 class BaseSnapshot(Struct, omit_defaults=True, frozen=True):
-    """The merged state that deltas lie on; without `snapshot_id` there is none. `buckets` is ours."""
+    """The merged state below the deltas; without `snapshot_id` there is no base. `buckets` is ours."""
 
     snapshot_id: str | None = None
     published_at: Instant = field(default_factory=lambda: EPOCH)
@@ -109,7 +109,7 @@ class EventRange(Struct, frozen=True):
 
 
 class Delta(Struct, omit_defaults=True, frozen=True):
-    """Rows that changed, and the deletions that come after them. `buckets` is ours."""
+    """Rows that changed, and deletions that are applied after them. `buckets` is ours."""
 
     delta_id: str
     created_at: Instant
@@ -127,7 +127,7 @@ class Delta(Struct, omit_defaults=True, frozen=True):
 
 
 class L0Limits(Struct, frozen=True):
-    """From which number, rows or age of its deltas on a state is to be merged; the defaults are the reference's."""
+    """The number, rows and age of deltas from which on they are merged; the defaults are the reference's."""
 
     max_count: U32 = 10
     max_rows: U32 = 100_000
@@ -148,7 +148,7 @@ class PublicationWitness(Struct, frozen=True):
 
 
 class ConfigSection(Struct, omit_defaults=True, frozen=True):
-    """Under which configuration the state was folded (`FoldConfig`)."""
+    """The configuration that the state was folded under (`FoldConfig`)."""
 
     fingerprint: str
     retention_days: U32 | None = None
@@ -162,7 +162,7 @@ class DigestSection(Struct, frozen=True):
 
 
 class EventsSection(Struct, omit_defaults=True, frozen=True):
-    """How many events the state holds, and the object that says which."""
+    """How many events the state holds, and the index that names them."""
 
     count: Size
     index: Artifact | None = None
@@ -184,9 +184,9 @@ class Adopted(Struct, omit_defaults=True, frozen=True):
 
 
 class ForeignRevisions(Struct, omit_defaults=True, frozen=True):
-    """Revisions that the reference published in between and whose events are not all in the state yet.
+    """Revisions that the reference published in between, some of whose events are not in the state yet.
 
-    From the manifest `head` backwards to `back_to`, which is not among them; None: to the first of all.
+    From the manifest `head` backwards to `back_to`, exclusive; None: to the first of all.
     """
 
     head: str
@@ -194,7 +194,7 @@ class ForeignRevisions(Struct, omit_defaults=True, frozen=True):
 
 
 class SpringlineSection(Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """What we need to know beyond the reference's fields.
+    """Our fields beyond the reference's.
 
     `rounds_folded`: rounds up to this number are in the state. `checkpoints` from the oldest to the newest. `bridge`:
     the delta of the last round, when a new base holds it too, so that a reader of the state before need not load it.
@@ -233,7 +233,7 @@ class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 def encode(document: Pointer | Manifest) -> bytes:
-    """Return the bytes of a pointer or manifest: JSON with two spaces of indentation, always the same for the same.
+    """Return the bytes of a pointer or manifest: JSON indented by two spaces, the same bytes for equal content.
 
     Those of ours carry their checksum.
     """
@@ -273,7 +273,7 @@ _FORMATTED: Final = msgspec.json.Decoder(_Formatted)
 
 
 def decode_pointer(data: bytes, path: str) -> Pointer:
-    """Parse the pointer read from `path`, once it was checked. Raises `DamagedManifest`."""
+    """Check and parse the pointer read from `path`. Raises `DamagedManifest`."""
     _verify(data, path)
     return _decode(_POINTER, data, path)
 
@@ -281,8 +281,8 @@ def decode_pointer(data: bytes, path: str) -> Pointer:
 def decode_manifest(data: bytes, path: str) -> Manifest:
     """Parse the manifest read from `path`, ours or the reference's.
 
-    Raises `DamagedManifest` if it is none, contradicts itself (`l0_count`), declares a version that we do not know,
-    or declares recorded deletions (version 2) without having them: what lacks them cannot be read truly
+    Raises `DamagedManifest` if it is not a manifest, contradicts itself (`l0_count`), declares an unknown version,
+    or declares recorded deletions (version 2) and lacks them: without them deleted rows would be read
     (docs/formats.md#deletions).
     """
     _verify(data, path)
@@ -313,7 +313,7 @@ def _check(manifest: Manifest, path: str) -> None:
 
 
 class InvalidSuccession(InvariantViolated):
-    """A revision that must not follow the one before it: publishing it would lose a newer one."""
+    """A revision that must not follow the one given: publishing it would lose a newer one."""
 
 
 def next_manifest_id(manifest_id: str) -> str:
@@ -322,7 +322,7 @@ def next_manifest_id(manifest_id: str) -> str:
 
 
 def pointer_hash(raw: bytes) -> str:
-    """Return what the successor of a pointer writes as `parent_pointer_hash`; `raw` is the stored object."""
+    """Return the `parent_pointer_hash` of a pointer's successor; `raw` is the stored object."""
     return checksum_of(raw)
 
 
@@ -366,13 +366,13 @@ def _check_order(new: Pointer | Manifest, previous: Pointer | Manifest, what: st
 
 MOST: Final = 8
 NEGLIGIBLE_EVENTS: Final = 10_000
-"""Refolding this many events is too quick to keep a checkpoint for."""
+"""Refolding this many events is so quick that it needs no checkpoint."""
 
 
 def with_checkpoint(kept: Sequence[Checkpoint], new: Checkpoint) -> list[Checkpoint]:
     """Return the checkpoints to keep, oldest first, when a base is written: the new one and at most seven others.
 
-    The first to go is the one whose neighbours are closest in proportion to their age.
+    The first one dropped is the one whose neighbours are closest in proportion to their age.
     """
     checkpoints = [one for one in kept if one.manifest_path != new.manifest_path]
     checkpoints.append(new)
@@ -386,7 +386,7 @@ def with_checkpoint(kept: Sequence[Checkpoint], new: Checkpoint) -> list[Checkpo
 
 
 def below(checkpoints: Sequence[Checkpoint], event_id: str) -> Checkpoint | None:
-    """Return the newest checkpoint that an event with this id is not in, or None for the empty state."""
+    """Return the newest checkpoint below an event with this id, or None for the empty state."""
     older = valid_below(checkpoints, event_id)
     return older[-1] if older else None
 

@@ -2,9 +2,9 @@
 
 Deltas stand in tiers by their rows: up to 64, up to 256, and so on by fours, never rising from old to new, and at most
 three of one tier. A new delta that would be the fourth of its tier, or that comes behind smaller ones, is merged with
-them into one of a higher tier. So a row is written once per tier at most (in the smallest tier a few times, which is
-little per round), and the number of deltas stays logarithmic in their rows. A base is written when the rows of all
-deltas have reached a share of its own: what that costs has been paid for by the rows that came since the last one.
+them into one of a higher tier. So a row is written at most once per tier (in the smallest tier a few times, which costs
+little), and the number of deltas stays logarithmic in their rows. A base is written when the rows of all deltas have
+reached a share of the base's rows, so that its cost is amortised over the rows that came since the last base.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from springline.published.manifest import L0Limits
 FACTOR: Final = 4
 SMALLEST_TIER_ROWS: Final = 64
 MIN_BASE_ROWS: Final = 20_000
-"""Deltas with fewer rows together are never worth a base."""
+"""With fewer rows in all deltas no base is written."""
 BASE_SHARE: Final = 2
-"""A base is rewritten when its deltas have one such part of its rows."""
+"""A base is rewritten when its deltas have 1/BASE_SHARE of its rows."""
 
 _MAX_U32: Final = 4_294_967_295
 
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """What becomes of a round's changes.
+    """How a round's changes are written.
 
-    `append`: a delta of their own. `merge`: one delta together with the last `deltas` ones, which go. `base`: the
-    whole state becomes a new base and all deltas go.
+    `append`: a delta of their own. `merge`: one delta that replaces the last `deltas` ones, too. `base`: a new base
+    that replaces the whole state and all deltas.
     """
 
     kind: Literal["append", "merge", "base"]
@@ -38,9 +38,9 @@ class MergePlan:
 
 
 def limits_for(base_rows: int) -> L0Limits:
-    """Return the limits for a state whose base has `base_rows` rows: what the manifest says and `plan_merge` holds.
+    """Return the limits for a state whose base has `base_rows` rows, for the manifest and for `plan_merge`.
 
-    Age is not among our reasons to merge: the reference's value stands there for the reference.
+    We do not merge by age: the limit has the reference's value, for the reference.
     """
     max_rows = min(max(MIN_BASE_ROWS, base_rows // BASE_SHARE), _MAX_U32)
     return L0Limits(max_count=(FACTOR - 1) * (tier_of(max_rows) + 1) + 1, max_rows=max_rows)
@@ -55,12 +55,12 @@ def tier_of(rows: int) -> int:
 
 
 def plan_merge(deltas: Sequence[int], new: int, limits: L0Limits) -> MergePlan:
-    """Decide what becomes of a round's changes.
+    """Decide how a round's changes are written.
 
     Args:
-        deltas: rows and deletions of each delta that there is, oldest first.
+        deltas: rows and deletions of each existing delta, oldest first.
         new: rows and deletions of the round.
-        limits: `limits_for` the base that there is.
+        limits: `limits_for` the existing base.
     """
     if sum(deltas) + new >= limits.max_rows:
         return MergePlan("base")

@@ -1,8 +1,8 @@
 """Laying a delta over older rows (docs/protocol.md#overlay).
 
-Our deltas hold every changed row as it is and all deletions, so that a delta's row always replaces the older one. In
-the reference's deltas a late event leaves rows with a lower stamp, and the reference itself then keeps the older
-row; what it publishes is read by its own rules, or its state would be another one.
+Our deltas hold every changed row whole and all deletions, so a delta's row always replaces the older one. In the
+reference's deltas a late event leaves rows with a lower stamp, and the reference then keeps the older row; so we read
+what it publishes by its own rules, or we would get another state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Rows = dict[str, dict[Key, Row]]
 """Rows of a state: by table, then by key."""
 
 _Seniority = Callable[[Row], tuple[Any, ...]]
-"""What two rows of one key are compared by: a delta's row replaces an older one unless it compares lower."""
+"""The sort value by which two rows of one key are compared: a delta's row replaces the older one unless it is lower."""
 
 
 def _by(table: Table, *columns: str) -> _Seniority:
@@ -61,7 +61,7 @@ def _wins(table: str, older: Row, newer: Row) -> bool:
 
 
 def base_rows(tables: Mapping[str, Iterable[Row]]) -> Rows:
-    """Return rows by table and key, all 17 tables; of rows with one key the last one stays."""
+    """Return rows by table and key, for all 17 tables; of rows with the same key the last one wins."""
     return {name: {table.key_of(row): row for row in tables.get(name, ())} for name, table in TABLES.items()}
 
 
@@ -94,7 +94,7 @@ def lay_over_reference(rows: Rows, changed: Mapping[str, Iterable[Row]], deleted
 
 
 def _delete_conflicts(stored: dict[Key, Row], keys: Iterable[Key]) -> None:
-    """Delete by the joined text, which is all that the file tells of these keys."""
+    """Delete by the joined text, because the file has nothing else of these keys."""
     texts = {conflict_text(key) for key in keys}
     for key in [key for key in stored if conflict_text(key) in texts]:
         del stored[key]

@@ -1,4 +1,4 @@
-"""Publishing: one compare-and-swap of the pointer, and finding out what became of it (docs/protocol.md#publication)."""
+"""Publishing: one compare-and-swap of the pointer, and resolving an unclear answer (docs/protocol.md#publication)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from springline.storage.resolve import put_once
 UNCLEAR_ATTEMPTS = 3
 THROTTLE_PAUSES = 80
 THROTTLE_PAUSE_S = 0.025
-"""A store that takes one write a second to one name is asked again for about 2 s."""
+"""Pause after a throttled write. The writer goes on for about 2 s: a bucket takes one write a second to one name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PointerMove:
-    """From which pointer to which manifest: `from_version` is the token of the pointer that is replaced, None for none.
+    """A move of the pointer to a manifest. `from_version` is the token of the replaced pointer, None if there is none.
 
-    Hashes are SHA-256 in hex, `from_sha256` over the bytes of the pointer that is replaced.
+    Hashes are SHA-256 in hex; `from_sha256` is over the bytes of the replaced pointer.
     """
 
     manifest_id: str
@@ -51,18 +51,18 @@ class Visible:
 
 
 class PointerWriter:
-    """Moves one workspace's pointer, no faster than the store takes it."""
+    """Moves one workspace's pointer, no faster than the store accepts writes to it."""
 
     def __init__(self, *, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._pace = WritePace(lambda: asyncio.get_running_loop().time())
         self._pause = pause
 
     async def publish(self, store: ObjectStore, move: PointerMove) -> Visible | None:
-        """Move the pointer; None if somebody else has moved it.
+        """Move the pointer; None if another writer has moved it.
 
         Safe to repeat and to run twice at once: a pointer that names our manifest is a success, whoever put it. An
         unclear answer is resolved by reading back and, while the pointer is as it was, by trying again. Raises
-        `StoreUnknown` if it may still move, and what the store does.
+        `StoreUnknown` if it may still move, and the store's errors.
         """
         data = encode(pointer_of(move))
         unclear: StoreUnknown | None = None
@@ -81,7 +81,7 @@ class PointerWriter:
         raise unclear or StoreRetry(f"{orchestration_pointer()}: the swap is refused, and the pointer is as it was")
 
     async def _visible(self, store: ObjectStore, move: PointerMove, version: str, data: bytes) -> Visible:
-        """Return what was published; after the first time, leave a note that there must be a pointer from now on."""
+        """Return the visible revision; after the first publish, record that there must be a pointer from now on."""
         if move.from_version is None:
             note = with_checksum(msgspec.json.encode({"format": 1, "first_manifest": move.manifest_id}))
             await put_once(store, orchestration_published(), note)
@@ -110,7 +110,7 @@ class PointerWriter:
 
 
 def pointer_of(move: PointerMove) -> Pointer:
-    """Return the pointer that is to be written."""
+    """Return the pointer to write."""
     return Pointer(
         manifest_id=move.manifest_id,
         manifest_path=orchestration_manifest(move.manifest_id),
@@ -122,9 +122,9 @@ def pointer_of(move: PointerMove) -> Pointer:
 
 
 async def check_written(store: ObjectStore, config: FoldConfig, move: PointerMove) -> None:
-    """Check a manifest that another process has written: the one that is to be published, under our configuration.
+    """Check that the manifest, which another process wrote, is the one to publish, and folded under our configuration.
 
-    Raises `DamagedObject`, `OtherConfiguration` and what the store does.
+    Raises `DamagedObject`, `OtherConfiguration` and the store's errors.
     """
     path = orchestration_manifest(move.manifest_id)
     found = await read_manifest(store, path)
@@ -146,7 +146,7 @@ async def _read_back(store: ObjectStore, unclear: StoreUnknown | None) -> Stored
 
 
 async def _names(store: ObjectStore, stored: StoredObject, move: PointerMove) -> bool:
-    """Say whether a pointer, however it is written, names the manifest that is to be published."""
+    """Say whether a pointer, ours or the reference's, names the manifest to publish."""
     try:
         pointer = decode_pointer(stored.data, orchestration_pointer())
     except DamagedManifest as error:

@@ -1,8 +1,8 @@
 """SQL over the published state: DuckDB in memory, one view per table, no way out to files or the network.
 
 Times are `TIMESTAMP` in UTC, JSON columns are JSON text (`labels->>'$.team'`), enums are spelled as in the files.
-DuckDB reads from the files themselves, by way of Arrow, those columns that a query names: no row is made in Python
-but those of the answer (docs/protocol.md#cost).
+DuckDB reads the columns that a query names from the files, through Arrow: only the rows of the answer become Python
+objects (docs/protocol.md#cost).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROWS: Final = 1_000_000
 """Limits of one query, unless the caller says otherwise: time, memory of DuckDB, rows of the answer."""
 _FETCHED_AT_ONCE: Final = 10_000
 _ANY_TABLE: Final = re.compile(r"query|show|summarize|pragma|information_schema|duckdb_|sqlite_|pg_|u&", re.IGNORECASE)
-"""What may reach a table without naming it."""
+"""Words by which a query may reach a table without naming it."""
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
@@ -43,7 +43,7 @@ _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """What a query found: columns as (name, DuckDB type), rows in order."""
+    """The answer of a query: columns as (name, DuckDB type), rows in order."""
 
     columns: list[tuple[str, str]]
     rows: list[tuple[Any, ...]]
@@ -51,7 +51,7 @@ class QueryAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one query may take: seconds, MiB of DuckDB's memory, rows of its answer."""
+    """Limits of one query: seconds, MiB of DuckDB's memory, rows of its answer."""
 
     seconds: float = SECONDS
     memory_mb: int = MEMORY_MB
@@ -59,15 +59,15 @@ class Limits:
 
 
 def tables_named(sql: str) -> list[str]:
-    """Return the tables that a query may reach: those whose names it holds, or all if it may find them otherwise."""
+    """Return the tables that a query may reach: those that its text names, or all if it may need no names."""
     text = sql.lower()
     return [name for name in TABLES if name in text or _ANY_TABLE.search(text)]
 
 
 class Database:
-    """The tables of one revision, to be asked in SQL. Close it.
+    """The tables of one revision, queried by SQL. The caller must close it.
 
-    Tables that are left out have no rows: give all that the query may reach, `tables_named` knows them.
+    Tables that are left out have no rows: give all that the query may reach (`tables_named`).
     """
 
     def __init__(self, tables: Mapping[str, TableRows | Iterable[Row]], limits: Limits | None = None) -> None:
@@ -83,8 +83,8 @@ class Database:
     def ask(self, sql: str) -> QueryAnswer:
         """Run one query.
 
-        Raises `Refused` (INVALID_REQUEST) for what is no single query, cannot be run, reaches for anything but the
-        tables, or goes beyond the limits.
+        Raises `Refused` (INVALID_REQUEST) if the text is not exactly one query, fails, reaches anything but the
+        tables, or exceeds the limits.
         """
         timer = Timer(self._limits.seconds, self._time_out)
         timer.daemon = True
@@ -115,11 +115,11 @@ class Database:
             timer.cancel()
 
     def interrupt(self) -> None:
-        """End the query that another thread has under way; it raises `duckdb.InterruptException` there."""
+        """Interrupt the query that another thread runs; it raises `duckdb.InterruptException` there."""
         self._connection.interrupt()
 
     def close(self) -> None:
-        """Give up the memory."""
+        """Free the memory."""
         self._connection.close()
 
     def _too_long(self, sql: str) -> Refused:
@@ -130,7 +130,7 @@ class Database:
         self._connection.interrupt()
 
     def _show(self, table: Table, rows: TableRows) -> None:
-        """Make the view of a table: the largest file, without what other files say anew, and what these say."""
+        """Make the view of a table: the largest file without the rows that newer files replace, and the newer rows."""
         files = [layer for layer in rows.layers if isinstance(layer, Layer)]
         largest = max(files, key=len, default=None)
         connection = self._connection
@@ -149,7 +149,7 @@ class Database:
             left = connection.from_arrow(_dataset(largest)).set_alias("base").join(anew, same, how="anti")
             shown = left.project(columns).union(connection.from_arrow(_in_memory(table, newer)))
         else:
-            # As when a base is small and what came since is not: there is little to be gained.
+            # A small base under large deltas: reading the file through DuckDB would save little.
             shown = connection.from_arrow(_in_memory(table, rows.layers))
         asked_for = ", ".join(_expression(column) for column in table.columns if not column.internal)
         shown.project(asked_for).create_view(table.name, replace=True)
@@ -161,7 +161,7 @@ def _in_memory(table: Table, layers: Sequence[AnyLayer]) -> pa.Table:
 
 
 def _expression(column: Column) -> str:
-    """Return the SQL of a column as it is asked for: milliseconds as instants."""
+    """Return the SQL of a column in the view: milliseconds become instants."""
     name = f'"{column.name}"'
     if column.kind is Kind.MS:
         return f"epoch_ms({name}) AS {name}"
@@ -171,7 +171,7 @@ def _expression(column: Column) -> str:
 
 
 def _dataset(layer: Layer) -> ds.Dataset:
-    """Return a file as DuckDB reads it: column by column, as often as it likes."""
+    """Return a file as an Arrow dataset, which DuckDB can read by column and more than once."""
     schema = arrow_columns(layer.table, []).schema
     fragment = ds.ParquetFileFormat().make_fragment(layer.buffer)
     return ds.FileSystemDataset([fragment], schema, fragment.format)

@@ -1,9 +1,9 @@
-"""Reading what is published: one look at the pointer, then only what is not in memory yet.
+"""Reading the published state: one read of the pointer, then only the files that are not in memory yet.
 
 See docs/protocol.md#publication.
 
-A reader keeps the tables that were asked for of the revision it saw last, and brings them forward by the deltas of
-newer ones. Every answer says which revision it is of; answers of one revision are the same for ever.
+A reader keeps the requested tables of the revision that it saw last, and brings them forward by the deltas of
+newer ones. Every answer names its revision; answers of one revision never change.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from springline.storage.together import each
 
 MAX_WORKSPACES = 64
 MAX_BYTES = 384 * 1024 * 1024
-"""How much of files is kept of all workspaces together; the tables asked for are always kept."""
+"""Limit of cached files, all workspaces together; the tables of the current request are always kept."""
 MAX_LAYERS = 48
-"""A table that lies in more files, after many small deltas, is loaded anew: by then these have been merged."""
+"""A table in more files than this, after many small deltas, is loaded again: by then the deltas have been merged."""
 
 UNPUBLISHED = Revision(NO_MANIFEST, "", None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderHead:
-    """Where the published state stands. `watermarks` are as in the manifest, empty before the first publish."""
+    """The published revision. `watermarks` are as in the manifest, empty before the first publish."""
 
     revision: Revision
     events: int = 0
@@ -52,7 +52,7 @@ class ReaderHead:
     manifest: Manifest | None = None
 
     def golden_manifest(self) -> dict[str, Any]:
-        """Return what a file in golden form says of the manifest."""
+        """Return the manifest fields of a file in golden form."""
         return {
             "has_base_snapshot": self.manifest is not None and self.manifest.base_snapshot.snapshot_id is not None,
             "l0_count": 0 if self.manifest is None else self.manifest.l0_count,
@@ -76,22 +76,22 @@ class StateDigest:
 
 @dataclass(slots=True)
 class _Held:
-    """What is in memory of a workspace: the revision seen last, and some of its tables."""
+    """The cache of a workspace: the revision seen last, and some of its tables."""
 
     pointer_version: str | None = None
     head: ReaderHead = field(default_factory=lambda: ReaderHead(UNPUBLISHED))
     tables: dict[str, TableRows] = field(default_factory=dict)
     files: KnownFiles = field(default_factory=KnownFiles)
-    """Files of the revision before that a load of the present one may go on using."""
+    """Files of the previous revision that a load of the current one may use again."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def size(self) -> int:
-        """Bytes of files that are held."""
+        """Bytes of cached files."""
         return sum(table.size for table in self.tables.values())
 
     def known(self) -> KnownFiles:
-        """Return the files that are held."""
+        """Return the cached files."""
         layers = [layer for table in self.tables.values() for layer in table.layers if isinstance(layer, Layer)]
         return KnownFiles({layer.path: layer for layer in layers if layer.path})
 
@@ -99,9 +99,9 @@ class _Held:
 class PublishedReader:
     """Reads the published state of any workspace of `store`.
 
-    At most `max_workspaces` and, beyond the tables that are asked for, `max_bytes` of files are kept in memory.
-    All methods raise `springline.storage.damage.DamagedObject` if what is published cannot be read, and what the
-    store does.
+    At most `max_workspaces` and, beyond the tables of the request, `max_bytes` of files are cached.
+    All methods raise `springline.storage.damage.DamagedObject` if the published state cannot be read, and the
+    store's errors.
     """
 
     def __init__(self, store: ObjectStore, *, max_workspaces: int = MAX_WORKSPACES, max_bytes: int = MAX_BYTES) -> None:
@@ -113,7 +113,7 @@ class PublishedReader:
         self._held: OrderedDict[Scope, _Held] = OrderedDict()
 
     async def snapshot(self, scope: Scope, names: Collection[str]) -> StateSnapshot:
-        """Return the tables `names` of the revision that is published now. Costs one read if nothing changed."""
+        """Return the tables `names` of the current revision. Costs one read if nothing changed."""
         store = ScopedStore(self._store, scope)
         held = self._held.setdefault(scope, _Held())
         self._held.move_to_end(scope)
@@ -132,10 +132,10 @@ class PublishedReader:
         return _snapshot(held, names)
 
     async def head(self, scope: Scope) -> ReaderHead:
-        """Return where the published state stands. Costs one read if nothing changed.
+        """Return the published revision. Costs one read if nothing changed.
 
-        A pointer that has changed is checked against the rounds, which costs two reads more than it and its manifest;
-        one that has not was checked when it came.
+        A pointer that has changed is checked against the rounds, which costs two reads beside it and its manifest;
+        an unchanged one was checked when it was first read.
         """
         store = ScopedStore(self._store, scope)
         held = self._held.setdefault(scope, _Held())
@@ -144,7 +144,7 @@ class PublishedReader:
         stored = await store.get(paths.orchestration_pointer())
         if stored is None or stored.version != known:
             async with held.turn:
-                if held.pointer_version != known:  # It was moved on while this waited for its turn.
+                if held.pointer_version != known:  # Another call moved it on while this one waited for the lock.
                     stored = await store.get(paths.orchestration_pointer())
                 if stored is None or stored.version != held.pointer_version:
                     await self._move(store, held, await read_head_of(store, stored))
@@ -158,7 +158,7 @@ class PublishedReader:
         return await _digest_at(ScopedStore(self._store, scope), await self.head(scope))
 
     async def _move(self, store: ObjectStore, held: _Held, found: PublishedHead | None) -> None:
-        """Bring what is in memory to the revision `found`; tables that cannot follow are dropped."""
+        """Bring the cached tables to the revision `found`; drop those that cannot be brought forward."""
         known, head = held.head.manifest, head_of(found)
         tables: dict[str, TableRows] = {}
         held.files = held.known()
@@ -176,7 +176,7 @@ class PublishedReader:
         held.files = KnownFiles()
 
     def _forget(self, asked: _Held, names: Collection[str]) -> None:
-        """Give up workspaces that were not asked for lately, then other tables of the one that was."""
+        """Evict the least recently used workspaces, then tables of `asked` that are not among `names`."""
         while len(self._held) > 1 and (len(self._held) > self._max_workspaces or self._size() > self._max_bytes):
             self._held.popitem(last=False)
         if self._size() > self._max_bytes:
@@ -191,18 +191,18 @@ def _snapshot(held: _Held, names: Collection[str]) -> StateSnapshot:
 
 
 async def read_published(store: ObjectStore, names: Collection[str]) -> tuple[ReaderHead, StateSnapshot]:
-    """Read tables of the revision that is published now in a workspace's part of a store, once."""
+    """Read tables of the current revision in a workspace's part of a store, once."""
     head = await read_published_head(store)
     return head, StateSnapshot(head.revision, await _loaded(store, head.manifest, names))
 
 
 async def read_published_head(store: ObjectStore) -> ReaderHead:
-    """Return where the published state of a workspace's part of a store stands."""
+    """Return the published revision in a workspace's part of a store."""
     return head_of(await read_head(store))
 
 
 async def read_digest(store: ObjectStore) -> StateDigest:
-    """Return the digest of the published state: as recorded, or made from the rows where the reference published."""
+    """Return the digest of the published state: as recorded, or computed from the rows if the reference published."""
     return await _digest_at(store, await read_published_head(store))
 
 
@@ -215,7 +215,7 @@ async def _digest_at(store: ObjectStore, head: ReaderHead) -> StateDigest:
 
 
 def head_of(found: PublishedHead | None) -> ReaderHead:
-    """Return what readers are told of a published revision, None for none."""
+    """Return the head for readers of a published revision; None: nothing is published."""
     if found is None:
         return ReaderHead(UNPUBLISHED)
     manifest = found.manifest
@@ -236,7 +236,7 @@ def head_of(found: PublishedHead | None) -> ReaderHead:
 async def _loaded(
     store: ObjectStore, manifest: Manifest | None, names: Iterable[str], known: KnownFiles | None = None
 ) -> dict[str, TableRows]:
-    """Read tables from their files, as far as they are not `known`."""
+    """Read tables from their files, except files that are `known`."""
     wanted = list(names)
     if manifest is None:
         return nothing(wanted)
@@ -261,7 +261,7 @@ async def _advanced(
     try:
         contents = await each(lambda delta: read_delta_layers(store, delta, tables=list(tables)), deltas)
     except DamagedObject:
-        return None  # It may be one that `wanted` itself does not name.
+        return None  # The damaged file may be one that `wanted` itself does not name.
     moved = {}
     for name, table in tables.items():
         newer = [layer for content in contents for layer in content[name] if len(layer)]
@@ -272,7 +272,7 @@ async def _advanced(
 
 
 def _wrong_counts(manifest: Manifest, tables: dict[str, TableRows]) -> list[str]:
-    """Return the tables that do not have as many rows as a manifest of ours records."""
+    """Return the tables whose row count differs from the one that a manifest of ours records."""
     if manifest.springline is None:
         return []
     recorded = manifest.springline.digest.tables

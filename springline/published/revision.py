@@ -1,7 +1,7 @@
 """Writing the next revision: a round's changes as delta or base, the index, and the manifest that names them.
 
-All of it stands before the pointer moves, and nothing of it counts until then. A manifest id that is taken by other
-bytes is an orphan's, of somebody who never published it: the next free one is as good (docs/protocol.md#free-names).
+All of it is stored before the pointer moves, and none of it is visible until then. Other bytes under a manifest id are
+an orphan, left by a writer that never published it: the next free id is used (docs/protocol.md#free-names).
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from springline.storage.together import together
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """What a revision follows, what it is called, and which rounds it holds: whoever writes it has chosen all of it.
+    """The predecessor, names and rounds of a revision; the caller chooses them before it writes.
 
     `follows`: the manifest id of the published revision, 20 zeros if there is none; `has_pointer`: a pointer names it.
-    `revision`, `delta_id`, `snapshot_id`: ULIDs of its own. `foreign`: the reference's revisions that are still to be
-    taken in.
+    `revision`, `delta_id`, `snapshot_id`: ULIDs of its own. `foreign`: the reference's revisions whose events are still
+    to be ingested.
     """
 
     follows: str
@@ -70,13 +70,13 @@ class Succession:
 
     @property
     def previous_path(self) -> ObjectPath | None:
-        """The manifest that it names as its predecessor."""
+        """The path of the predecessor's manifest."""
         return orchestration_manifest(self.follows) if self.has_pointer else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Layers:
-    """What a state consists of: a base, deltas on it, and the points to refold from."""
+    """The parts of a state: a base, deltas on it, and the checkpoints to refold from."""
 
     base: BaseSnapshot
     deltas: list[Delta]
@@ -90,7 +90,7 @@ class _Layers:
 
 @dataclass(frozen=True, slots=True)
 class WrittenRevision:
-    """A revision that stands in the store, with the SHA-256 (hex) of its manifest."""
+    """A stored revision, with the SHA-256 (hex) of its manifest."""
 
     revision: NextRevision
     sha256: str
@@ -100,9 +100,9 @@ class WrittenRevision:
 async def write_revision(
     store: ObjectStore, config: FoldConfig, succession: Succession, events: Sequence[AcceptedEvent], warm: CachedState
 ) -> WrittenRevision:
-    """Write the revision that holds the state with the events that were folded on top of it, ascending by id.
+    """Write the revision of the state with the events folded on top of it, ascending by id.
 
-    Safe to repeat with the same names: the same objects are written. Raises `DamagedObject` and what the store does.
+    Safe to repeat with the same names: the same objects are written. Raises `DamagedObject` and the store's errors.
     """
     changed = await in_thread(lambda: _changed(warm))
     layers, index = await together(_layers(store, succession, events, warm, changed), _index(store, events, warm))
@@ -120,7 +120,7 @@ async def write_refolded(
     warm: CachedState,
     refolded: Refolded,
 ) -> WrittenRevision:
-    """Write the revision of a refolded state: a base that replaces all there was. As `write_revision`."""
+    """Write the revision of a refolded state: a base that replaces base and deltas. As `write_revision`."""
     state, digest = refolded.state, refolded.digest
     base, index = await together(_base(store, succession, state, digest), _index(store, events, warm))
     layers = _Layers(base, [], _limits(digest), digest, {}, refolded.checkpoints, new_base=True)
@@ -129,7 +129,7 @@ async def write_refolded(
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    """What a round changed, and the digest of the state after it."""
+    """The changes of a round, and the digest of the state after it."""
 
     changes: Mapping[str, Sequence[RowChange]]
     content: DeltaRows
@@ -145,7 +145,7 @@ def _changed(warm: CachedState) -> _Changed:
 async def _layers(
     store: ObjectStore, succession: Succession, events: Sequence[AcceptedEvent], warm: CachedState, changed: _Changed
 ) -> _Layers:
-    """Write what the merge plan asks for."""
+    """Write the delta or base that the merge plan decides on."""
     manifest, content, digest = warm.manifest, changed.content, changed.digest
     checkpoints = [] if warm.ours is None else warm.ours.checkpoints
     if manifest is not None and warm.ours is None:

@@ -3,8 +3,8 @@
 See docs/formats.md#segments.
 
 The content is JSON lines compressed with zstd, ascending by event id: `zstd -dc FILE | jq` reads it. An event's line is
-its body; a body that one line cannot hold, or that does not begin with `{`, stands as a JSON string. The newest events,
-the tail, lie in objects of their own.
+its body; a body that has line breaks, or does not begin with `{`, is written as a JSON string. The newest events,
+the tail, have objects of their own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from springline.storage.threads import in_thread
 from springline.storage.together import each
 
 COMPRESSION_LEVEL: Final = 3
-"""Fixed: with one library the same events give the same bytes."""
+"""Fixed, so that one version of the library gives the same bytes for the same events."""
 
 
 class _Identity(Struct, gc=False):
@@ -40,7 +40,7 @@ _unquote = Decoder(str).decode
 
 
 class DamagedSegment(InvariantViolated):
-    """Bytes that no segment has; the message says what is wrong."""
+    """Bytes that are not a valid segment; the message says what is wrong."""
 
 
 def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> bytes:
@@ -51,8 +51,8 @@ def encode_segment(events: Sequence[tuple[str, bytes]], *, judged: bool = False)
 def sealed(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> tuple[bytes, int]:
     """Return the segment of events given as (event id, body), strictly ascending by id, and its `raw_size`.
 
-    `judged`: the bodies were read as events before, and name the ids given. Raises `ValueError` if there is no event,
-    they are out of order, a body is not UTF-8, or names another id.
+    `judged`: the caller has parsed the bodies as events with the ids given. Raises `ValueError` if there is no event,
+    they are out of order, a body is not UTF-8, or names another id; `DamagedSegment` if a body is no event.
     """
     if not events:
         raise ValueError("a segment holds at least one event")
@@ -65,7 +65,7 @@ def sealed(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> tupl
         last = event_id
     text = _content(events)
     try:
-        text.decode()  # All at once: that the events are looked at one by one is for the message only.
+        text.decode()  # All at once; the events are decoded one by one only to name the bad one in the message.
     except UnicodeDecodeError:
         for event_id, body in events:
             _text(event_id, body)
@@ -87,9 +87,9 @@ def decode_segment(data: bytes) -> list[tuple[str, bytes]]:
 
 
 def segment_bodies(data: bytes) -> list[bytes]:
-    """Return the bodies of a segment's events in its order, for readers who parse them anyway.
+    """Return the bodies of a segment's events in its order, for callers that parse them anyway.
 
-    Raises `DamagedSegment`; ids and their order are not looked at.
+    Raises `DamagedSegment`; ids and their order are not checked.
     """
     try:
         text = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
@@ -110,7 +110,7 @@ def event_id_of(body: bytes) -> str:
 
 
 def raw_size(events: Sequence[tuple[str, bytes]]) -> int:
-    """Return the bytes of the segment's content before compression; what the size of a segment is measured by."""
+    """Return the bytes of the segment's content before compression, by which segments are cut."""
     return len(_content(events))
 
 
@@ -125,7 +125,7 @@ def _content(events: Sequence[tuple[str, bytes]]) -> bytes:
     text = b"\n".join(bodies)
     others = len(events) - 1
     if text.startswith(b"{") and text.count(b"\n") == len(events) and text.count(b"\n{") == others:
-        return text  # As nearly always, each body is a line of its own.
+        return text  # The usual case: each body is a line of its own.
     return b"".join(_line(event_id, body) + b"\n" for event_id, body in events)
 
 
@@ -156,7 +156,7 @@ RESTORE_EVENT = (
 
 
 async def read_segment(store: ObjectStore, ref: SegmentRef) -> list[StoredEvent]:
-    """Return the events of a segment or pack, ascending by id. Raises `DamagedObject`, and what the store does."""
+    """Return the events of a segment or pack, ascending by id. Raises `DamagedObject`, and the store's errors."""
 
     def decode(data: bytes) -> list[StoredEvent]:
         events = decode_segment(data)
@@ -171,7 +171,7 @@ async def read_segment(store: ObjectStore, ref: SegmentRef) -> list[StoredEvent]
 
 
 async def write_segments(store: ObjectStore, events: Sequence[StoredEvent]) -> list[SegmentRef]:
-    """Write events, strictly ascending by canonical id, as full segments, and as a pack if some are left over.
+    """Write events, strictly ascending by canonical id, as full segments, and the rest as a pack.
 
     Safe to repeat. Raises as `write_file`, and `ValueError` for events that are out of order.
     """
@@ -186,7 +186,7 @@ async def write_segments(store: ObjectStore, events: Sequence[StoredEvent]) -> l
 
 
 async def write_encoded(store: ObjectStore, events: Sequence[StoredEvent], data: bytes, raw_bytes: int) -> SegmentRef:
-    """Write the segment of some events, which is `data` and has `raw_bytes` of text. As `write_segments`."""
+    """Write `data`, the encoded segment of `events` with `raw_bytes` of text. As `write_segments`."""
     first, last = events[0][0], events[-1][0]
     artifact = await write_file(store, data, lambda name: paths.ledger_segment(first, last, name))
     return SegmentRef(
@@ -202,7 +202,7 @@ async def write_encoded(store: ObjectStore, events: Sequence[StoredEvent], data:
 
 @dataclass(frozen=True, slots=True)
 class TailRead:
-    """Events of the tail by id, and what is wrong with the objects of the others, in order of ids."""
+    """Events of the tail by id, and the damage of the objects that could not be read, in order of ids."""
 
     bodies: dict[str, bytes] = field(default_factory=dict)
     damaged: list[DamagedObject] = field(default_factory=list)
@@ -211,10 +211,10 @@ class TailRead:
 async def read_tail(
     store: ObjectStore, entries: Sequence[TailEntry], at_hand: Mapping[str, bytes] | None = None
 ) -> TailRead:
-    """Return the bytes of events that lie in objects of their own.
+    """Return the bytes of events that have objects of their own.
 
-    `at_hand`: bytes by event id, which are not read. Nothing is raised for a missing or altered object, because
-    others may be good; only what the store does.
+    `at_hand`: bytes by event id, whose objects are not read. A missing or altered object raises nothing, because
+    others may be good; the store's errors are raised.
     """
     known = {} if at_hand is None else at_hand
     missing = [event_id for event_id, _ in entries if event_id not in known]

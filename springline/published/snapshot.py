@@ -1,7 +1,6 @@
-"""The rows of one published revision: immutable, so that readers keep theirs while newer ones come.
+"""The rows of one published revision: immutable, so that a reader keeps its revision while newer ones are published.
 
-Rows stay in their files; pages are read from those row groups that they lie in, and filters from the columns that they
-ask for (docs/protocol.md#cost).
+Rows stay in their files; a page decodes only its row groups, and a filter only its columns (docs/protocol.md#cost).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from springline.projection.schema import TABLES, Key, Row, Table
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which rows are wanted: `among` says it for each row of an Arrow table that has the `columns`."""
+    """A filter of rows: `among` says for each row of an Arrow table with the `columns` whether it is wanted."""
 
     columns: tuple[str, ...]
     among: Callable[[pa.Table], pa.ChunkedArray]
@@ -30,7 +29,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Which published state an answer was read from.
+    """The published revision that an answer was read from.
 
     Before the first publish `manifest_id` is all zeros, `published_at` and `last_visible_event_id` None.
     `published_at` is RFC 3339.
@@ -42,7 +41,7 @@ class Revision:
     last_visible_event_id: str | None
 
     def as_json(self) -> dict[str, str | None]:
-        """Return the revision as every answer carries it."""
+        """Return the revision as every answer has it."""
         return {
             "manifest_id": self.manifest_id,
             "manifest_revision": self.manifest_revision,
@@ -52,7 +51,7 @@ class Revision:
 
 
 def keys_of(table: Table) -> Callable[[Row], Key]:
-    """Return a function that returns the keys of a table's rows: `Table.key_of` without a search for each row."""
+    """Return a function from row to key: `Table.key_of` without a look-up for each row."""
     return _keys_of(table.name)
 
 
@@ -63,7 +62,7 @@ def _keys_of(name: str) -> Callable[[Row], Key]:
 
 
 class TableRows:
-    """One table's rows by key: files, oldest first, laid over each other."""
+    """One table's rows by key: layers of files, oldest first."""
 
     def __init__(self, table: Table, layers: Sequence[AnyLayer]) -> None:
         self.table = table
@@ -71,7 +70,7 @@ class TableRows:
 
     @classmethod
     def of(cls, table: Table, rows: Iterable[Row]) -> TableRows:
-        """Return the rows given, each under its key; of two with one key the later one counts."""
+        """Return a table of the rows given; of two with the same key the later one wins."""
         return cls(table, [_layer(table, rows)])
 
     def __len__(self) -> int:
@@ -103,15 +102,15 @@ class TableRows:
 
     @property
     def size(self) -> int:
-        """Bytes that are held."""
+        """Bytes in memory."""
         return sum(layer.size for layer in self.layers)
 
     def laid(self, layers: Sequence[AnyLayer]) -> TableRows:
-        """Return the rows with newer layers, oldest first, over them."""
+        """Return the table with newer layers, oldest first, on top."""
         return TableRows(self.table, [*self.layers, *layers])
 
     def changed(self, rows: Iterable[Row], deleted: Iterable[Key]) -> TableRows:
-        """Return a copy in which `rows` have replaced those with their keys, and then `deleted` are gone."""
+        """Return a copy in which `rows` replace those with their keys, and then `deleted` are removed."""
         return self.laid([_layer(self.table, rows), Deletions(self.table, sorted(set(deleted)))])
 
     def page(
@@ -140,7 +139,7 @@ class TableRows:
         start: Key | None = prefix or None
         if after is not None and (start is None or after > start):  # type: ignore[operator]
             start = after
-        # The least key above all that begin with the prefix: its last value, and something behind it.
+        # The least key above all that begin with the prefix: its last value with the least character appended.
         before = (*prefix[:-1], prefix[-1] + "\0") if prefix else None
         if start is not None and before is not None and start >= before:  # type: ignore[operator]
             return []
@@ -167,21 +166,21 @@ def _layer(table: Table, rows: Iterable[Row]) -> Layer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in order; `last` is the key to go on behind, None if these are the last ones."""
+    """Rows in order; `last` is the key that the next page begins behind, None on the last page."""
 
     rows: list[Row]
     last: Key | None
 
 
 class StateSnapshot:
-    """The tables of one revision that were asked for."""
+    """The requested tables of one revision."""
 
     def __init__(self, revision: Revision, tables: Mapping[str, TableRows]) -> None:
         self.revision = revision
         self._tables = dict(tables)
 
     def __getitem__(self, name: str) -> TableRows:
-        """Return a table that was asked for; raises `KeyError` for another."""
+        """Return a requested table; raises `KeyError` for another."""
         return self._tables[name]
 
 

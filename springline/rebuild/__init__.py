@@ -1,4 +1,4 @@
-"""The steps of a rebuild over a store: plan, read, scan, fold by shard, assemble, compare, switch in.
+"""The steps of a rebuild over a store: plan, read, scan, fold by shard, assemble, compare, switch.
 
 See docs/protocol.md#rebuild.
 """

@@ -1,7 +1,8 @@
-"""What the ledger has accepted under each id: a listed event must have these bytes.
+"""The hashes that the ledger has accepted by event id: a listed event must have these bytes.
 
-An object that was altered and is still an event tells nobody. The published index does; where it cannot be read, the
-records of rounds do, which the plan then reads once and leaves as lists in the work folder.
+An object that was altered may still be a valid event, so the object itself proves nothing. The published index has the
+hashes; if it cannot be read, the round records have them, which the plan then reads once and writes as lists into the
+work folder.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ _LISTS_TOGETHER = 4
 
 
 class AcceptedHashes(Protocol):
-    """Knows the bytes that were accepted."""
+    """Looks up the hashes that were accepted."""
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Return the SHA-256 (hex) of those of `event_ids`, ascending, that were accepted. Raises `DamagedObject`."""
 
     async def is_empty(self) -> bool:
-        """Say whether nothing was accepted, or nothing is known of it."""
+        """Say whether no accepted event is known."""
 
     async def has_segment(self, path: str) -> bool:
-        """Say whether all events of a segment were accepted as they are, for this is one of the ledger's own."""
+        """Say whether the segment is the ledger's own, so that all its events were accepted as they are."""
 
 
 class Nobody:
-    """Nothing is known, and nothing is refused."""
+    """No hash is known, so no event is refused."""
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
-        """Return none."""
+        """Return an empty mapping."""
         return {}
 
     async def is_empty(self) -> bool:
@@ -64,7 +65,7 @@ class Nobody:
 
 
 class Hashes:
-    """Accepted is what is held in memory."""
+    """Hashes in memory."""
 
     def __init__(self, hashes: Mapping[str, str]) -> None:
         self._hashes = hashes
@@ -74,7 +75,7 @@ class Hashes:
         return {event_id: self._hashes[event_id] for event_id in event_ids if event_id in self._hashes}
 
     async def is_empty(self) -> bool:
-        """Say whether nothing is held."""
+        """Say whether there are no hashes."""
         return not self._hashes
 
     async def has_segment(self, path: str) -> bool:
@@ -83,7 +84,7 @@ class Hashes:
 
 
 class ByIndex:
-    """Accepted as an index says."""
+    """Hashes of an index of events."""
 
     def __init__(self, store: ObjectStore, index: EventsIndex) -> None:
         self._store, self._index = store, index
@@ -116,21 +117,21 @@ class Stretch(Struct, frozen=True):
 
 
 class AcceptedLists(Struct, frozen=True):
-    """All lists, and the paths of objects that would say more of what was accepted and cannot be read."""
+    """All lists, and the paths of the holes: objects that may name more accepted events and cannot be read."""
 
     stretches: list[Stretch]
     holes: list[str] = []
 
 
 class ByRounds:
-    """Accepted as the lists say that the plan made of all rounds, and of the index as far as it could be read."""
+    """Hashes of the lists that the plan made from all round records, and from the readable part of the index."""
 
     def __init__(self, store: ObjectStore, path: str) -> None:
         self._store, self._path = store, relative_path(path)
         self._read: AcceptedLists | None = None
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
-        """Look the ids up in the lists that can hold them."""
+        """Look the ids up in the lists whose range has them."""
         stretches = (await self._lists()).stretches if event_ids else []
         if not stretches:
             return {}
@@ -150,20 +151,20 @@ class ByRounds:
         return False
 
     async def ids_through(self, last: str | None) -> set[str]:
-        """Return all accepted ids that do not lie above `last`; None lies above all."""
+        """Return all accepted ids at or below `last`; None is above all."""
         some = [one for one in (await self._lists()).stretches if last is None or one.first_id <= last]
         read = await each(self._entries, some, concurrency=_LISTS_TOGETHER)
         return {event_id for entries in read for event_id, _ in entries if last is None or event_id <= last}
 
     async def holes(self) -> list[str]:
-        """Return the paths of the objects that would say more and cannot be read."""
+        """Return the paths of objects that may name more accepted events and cannot be read."""
         return (await self._lists()).holes
 
     async def _entries(self, stretch: Stretch) -> list[tuple[str, str]]:
         return await read_file(self._store, stretch.stored, _ENTRIES.decode, remedy=WORK_AGAIN)
 
     async def _lists(self) -> AcceptedLists:
-        """Return the lists, which are read once."""
+        """Return the lists; the first call reads them."""
         if self._read is None:
             stored = await self._store.get(self._path)
             if stored is None:
@@ -181,7 +182,7 @@ _LISTS = msgspec.json.Decoder(AcceptedLists)
 
 
 async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
-    """Return what knows the accepted bytes for a plan. Raises `DamagedObject` if it was damaged since."""
+    """Return the accepted hashes for a plan. Raises `DamagedObject` if their source was damaged since."""
     if plan.accepted_path is not None:
         return ByRounds(store, plan.accepted_path)
     if plan.accepted_by is None or plan.manifest_path is None:
@@ -206,7 +207,7 @@ async def counts_of(store: ObjectStore, index: EventsIndex | None) -> dict[str, 
 
 
 async def is_whole(store: ObjectStore, index: EventsIndex) -> bool:
-    """Say whether everything that an index names is there, by its hash; nothing is decoded."""
+    """Say whether all objects that an index names exist and match their hashes; decodes none of them."""
 
     async def is_there(ref: SegmentRef) -> bool:
         try:
@@ -223,7 +224,7 @@ async def is_whole(store: ObjectStore, index: EventsIndex) -> bool:
 
 
 async def write_accepted(store: ObjectStore, work_id: str, accepted: AcceptedSet) -> ObjectPath:
-    """Write the lists of what was accepted, and return the path of the list of them, which names the holes as well."""
+    """Write the lists of accepted events, and return the path of the list of lists, which also names the holes."""
     entries = sorted(accepted.hashes.items())
 
     async def write(start: int) -> Stretch:
@@ -241,7 +242,7 @@ async def _write(store: ObjectStore, work_id: str, value: object) -> Artifact:
 
 
 def judge_hash(body: bytes, accepted: str | None) -> EventVerdict | None:
-    """Return why a body is not that of its id, None if it is, or if nobody knows."""
+    """Return why a body is not the accepted one, None if it is, or if the accepted hash is unknown."""
     if accepted is None or hashlib.sha256(body).hexdigest() == accepted:
         return None
     message = f"the ledger has accepted another body under this id, with the SHA-256 {accepted}"

@@ -65,7 +65,7 @@ _NOT_STORED = "is gone or is no receipt"
 
 
 class RebuiltBase(Struct, frozen=True):
-    """A state that was rebuilt and is not published: its files, what they hold, and of which events."""
+    """A rebuilt state that is not published: its files, their row counts and digest, and the events in it."""
 
     base: BaseSnapshot
     tables: dict[str, TableDigest]
@@ -80,9 +80,9 @@ class RebuiltBase(Struct, frozen=True):
 async def assemble(
     store: ObjectStore, config: FoldConfig, order: AssembleOrder
 ) -> tuple[RebuiltBase, Digest, Artifact]:
-    """Write the base, its digest buckets and the index; return what was rebuilt, its digest and its description.
+    """Write the base, its digest buckets and the index; return the rebuilt base, its digest and its description.
 
-    Raises `DamagedObject` if something in the work folder is not what was written.
+    Raises `DamagedObject` if an object in the work folder is not what was written.
     """
     work_id = order.plan.work_id
     split = await read_split(store, work_id, order.split)
@@ -94,7 +94,7 @@ async def assemble(
         files_of[part.table].append(part.stored)
 
     async def write(name: str) -> WrittenTable:
-        # In threads, not in turn: this is nearly all the work of Arrow, which lets others run meanwhile.
+        # In parallel threads: nearly all of this is work of Arrow, which releases the GIL.
         if name == PARTITION_STATUS.name:
             data = await in_thread(lambda: encode_table(PARTITION_STATUS, partitions))
         else:
@@ -138,7 +138,7 @@ async def assemble(
 
 
 async def read_base(store: ObjectStore, path: str, sha256: str) -> RebuiltBase:
-    """Return what was rebuilt, by its description. Raises `DamagedObject`."""
+    """Return the rebuilt base that the description at `path` names. Raises `DamagedObject`."""
     base_path = paths.relative_path(path)
     stored = await store.get(base_path)
     if stored is None:
@@ -158,7 +158,7 @@ async def _shard(store: ObjectStore, work_id: str, split: str, number: int) -> S
 
 
 async def _partitions(store: ObjectStore, shards: Sequence[ShardReceipt]) -> list[Row]:
-    """Merge the rows of partitions: of each field group the one that a greater event id gave.
+    """Merge the rows of partitions: each field group is taken from the row with the greater event id.
 
     See docs/events.md#fold-partitions.
     """
@@ -209,7 +209,7 @@ def _digest(shards: Iterable[ShardReceipt], partitions: Sequence[Row]) -> Digest
 async def _write_index(store: ObjectStore, parts: Sequence[PartReceipt], *, repeated: bool) -> Artifact | None:
     """Write the index of accepted events over the segments of all parts.
 
-    If events are in two of them, they are sealed anew, each once: an index names an event once.
+    If two parts have a common event, their events are sealed again without duplicates: an index names an event once.
     """
     refs = [part.segment for part in parts if part.segment is not None]
     if repeated:
@@ -234,7 +234,7 @@ async def _write_node(store: ObjectStore, refs: list[SegmentRef]) -> NodeRef:
 
 
 async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[SegmentRef]:
-    """Seal the events of some parts anew, ascending by id, each once; of equal ids the first part's is taken."""
+    """Seal the events of some parts again, ascending by id, without duplicates; the first part's event wins."""
     sealed = [part.segment for part in group if part.segment is not None]
     read = await each(lambda ref: read_segment(store, ref), sealed)
     events = await in_turn(lambda: sorted({event[0]: event for some in reversed(read) for event in some}.values()))

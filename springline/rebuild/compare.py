@@ -40,11 +40,11 @@ SHOWN = 1_000
 
 
 async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | None, rebuilt: RebuiltBase) -> Compared:
-    """Say how the state that a manifest publishes differs from a rebuilt one.
+    """Return how the state that a manifest publishes differs from a rebuilt one.
 
-    The published rows themselves are digested: what a manifest says of them proves nothing here. Events that were
-    accepted after the list of the rebuild was made are folded on top of it first. A state that cannot be read is not
-    equal, and `problem` says why.
+    Computes the digest of the published rows themselves, because the manifest's record proves nothing here. First folds
+    onto the rebuilt state the events that were accepted after the rebuild's list was made. A state that cannot be read
+    is not equal, and `problem` says why.
     """
     digest = state_digest(rebuilt.tables)
     try:
@@ -66,11 +66,11 @@ async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | N
 
 
 _NOT_PUBLISHED = Succession(NO_MANIFEST, False, 0, 0, revision="", delta_id="", snapshot_id="", now_ms=0)
-"""Of a state that is only compared."""
+"""For a state that is compared and never published."""
 
 
 class _Rebuilt:
-    """A rebuilt state: as its files, or in memory if anything came on top."""
+    """A rebuilt state: in its files, or in memory if later events were folded on top."""
 
     def __init__(self, base: RebuiltBase, on_top: dict[str, list[Row]] | None, tables: dict[str, TableDigest]) -> None:
         self._base, self._on_top = base, on_top
@@ -78,7 +78,7 @@ class _Rebuilt:
 
     @classmethod
     async def of(cls, store: ObjectStore, config: FoldConfig, base: RebuiltBase, published: Manifest) -> _Rebuilt:
-        """Return the state of `base` with what the published one holds of later events."""
+        """Return the state of `base` with the later events of the published state."""
         held = await read_index(store, base.index)
         later = await _later(store, config, base, held, published)
         if not later.events:
@@ -105,7 +105,7 @@ class _Rebuilt:
 async def _later(
     store: ObjectStore, config: FoldConfig, base: RebuiltBase, held: EventsIndex, published: Manifest
 ) -> Later:
-    """Return what a published state holds that was accepted after the list of the base was made, early ids and all."""
+    """Return the published state's events that were accepted after the base's list was made, late events included."""
     later = await events_after(store, config, published, base.last_event_id)
     if (ours := published.springline) is not None:
         folded = ours.rounds_folded
@@ -147,7 +147,7 @@ def _by_key(table: Table, rows: Iterable[Row]) -> dict[Key, Row]:
 
 
 def _only_different(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> tuple[list[Row], list[Row]]:
-    """Return those rows of either side that the other has not: most are the same, and comparing tuples is quick."""
+    """Return the rows of either side that the other lacks: most are the same, and comparing tuples is quick."""
     return (
         [row for key, row in ours.items() if theirs.get(key) != row],
         [row for key, row in theirs.items() if ours.get(key) != row],
@@ -159,7 +159,7 @@ def _golden(rows: Mapping[str, Iterable[Row]]) -> dict[str, list[dict[str, objec
 
 
 async def write_report(store: ObjectStore, order: ReportOrder) -> str:
-    """Write the report and return its path; writing it again changes nothing."""
+    """Write the report and return its path; safe to repeat."""
     path = rebuild_report(order.plan.work_id, order.name)
     document = {
         "workspace": order.workspace.model_dump(mode="json"),

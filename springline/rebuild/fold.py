@@ -1,4 +1,4 @@
-"""Folding one shard of a rebuild: its events in id order, from nothing (docs/protocol.md#rebuild)."""
+"""Folding one shard of a rebuild: its events in id order, from the empty state (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ Report = Callable[[int], None]
 
 BAD_KEPT = 1_000
 FOLDED_AT_ONCE = 20_000
-"""Events that are folded in one turn, for which others wait."""
+"""Events that are folded in one turn; other tasks wait meanwhile."""
 
 
 @dataclass(slots=True)
 class _Shard:
-    """A shard as it is folded."""
+    """A shard during its fold."""
 
     state: State
     number: int
@@ -63,17 +63,17 @@ class _Shard:
     damaged: int = 0
     bad: list[BadRecord] = field(default_factory=list)
     others: Counter[EventOutcome] = field(default_factory=Counter)
-    """Of the events that were not applied, by outcome."""
+    """Counts of events that were not applied, by outcome."""
     materialized: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """How many events came to what."""
+        """Counts of events by outcome."""
         counts = self.others + Counter({EventOutcome.APPLIED: self.events - self.others.total()})
         return {outcome.value: count for outcome, count in sorted(counts.items())}
 
     def fold(self, kept: Iterable[KeptEvent]) -> bool:
-        """Fold events, ascending by id, that may hold others' events and repetitions; False if there were none."""
+        """Fold events, ascending by id; skip duplicates and other shards' events. False if there were no events."""
         state, odd = self.state, self.odd
         one = None
         for one in kept:
@@ -126,9 +126,9 @@ async def fold_shard(
     number: int,
     report: Report,
 ) -> tuple[ShardReceipt, bool]:
-    """Fold shard `number`; return its receipt, and whether it had been done before.
+    """Fold shard `number`; return its receipt, and whether an earlier attempt had done it.
 
-    `parts`: the receipts of all slices and segments. Raises `DamagedObject` if something in the work folder is not
+    `parts`: the receipts of all slices and segments. Raises `DamagedObject` if an object in the work folder is not
     what was written.
     """
     path = rebuild_shard_receipt(work_id, split_hash, number)
@@ -161,14 +161,14 @@ async def fold_shard(
 
 
 def sections_of(split: Split, number: int) -> frozenset[int]:
-    """Return the shards whose sections shard `number` reads: its own, and shard 0 those of the odd runs."""
+    """Return the shards whose sections shard `number` reads: its own; shard 0 also reads those of the odd runs."""
     if number != CONTROL_SHARD or split.shards == 1:
         return frozenset({number})
     return frozenset({CONTROL_SHARD, *(zlib.crc32(run.encode()) % split.shards for run in split.odd)})
 
 
 def overlapping(parts: Sequence[PartReceipt]) -> Iterator[list[PartReceipt]]:
-    """Yield parts in groups, ascending: ids of one group lie all below those of the next.
+    """Yield parts in groups, ascending: all ids of one group lie below those of the next.
 
     Slices follow each other; listed segments may overlap, and those that do are read together.
     """
@@ -198,7 +198,7 @@ def _id_of(kept: KeptEvent) -> str:
 async def _write_tables(
     store: ObjectStore, work_id: str, split_hash: str, shard: _Shard
 ) -> tuple[list[ShardTable], bytes]:
-    """Write the shard's rows; return where they are, and the digest of all but those that are still to be merged."""
+    """Write the shard's rows; return their files, and the digest of all rows that `assemble` does not merge."""
     digest = Digest()
 
     def encode() -> tuple[list[tuple[str, int, bytes]], bytes]:

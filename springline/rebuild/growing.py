@@ -1,14 +1,14 @@
-"""The state of a set of events that grows batch by batch: State(L) after each, whatever comes when.
+"""The state of a set of events that grows batch by batch: State(L) after each batch, in any order of arrival.
 
 See docs/protocol.md#state-of-a-set.
 
-Batches above everything folded so far are folded forward. A late event is folded where it belongs: the state goes
-back to a point below it and everything above that point is folded again.
+A batch above all events so far is folded forward. For a late event the state is rolled back to a point below it, and
+everything above that point is folded again.
 
-How far back that point lies is learned from the events. While none is late nothing is remembered, so that folding in
-order costs nothing more. Once some were, the state keeps the rows that the last events changed and rolls back to
-before them, twice as far as the latest of all was late; what comes from farther back refolds from the first event.
-Farther back than half of all events nothing is kept: to fold all of them again costs little more.
+How far back that point lies adapts to the events. While none is late, no undo data is kept, so that folding in order
+costs nothing more. Once some were late, the state keeps the rows that the last events changed, for twice as many events
+as the latest one was late, and can roll back to before them; an event from farther back refolds from the first one.
+Undo data never covers more than half of all events: to fold all of them again costs little more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Candidate = tuple[str, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An object that was named and is no part of the set."""
+    """A named object that is not in the set."""
 
     path: str
     reason: RefusalReason
@@ -44,7 +44,7 @@ class Rejected:
 
 @dataclass(slots=True)
 class Tally:
-    """What was done so far. `repeated`: events that were delivered again; `refolded`: folds beyond the first."""
+    """Counts so far. `repeated`: events that were delivered again; `refolded`: folds beyond an event's first."""
 
     batches: int = 0
     repeated: int = 0
@@ -67,10 +67,10 @@ class GrowingState:
         self._bodies: dict[str, bytes] = {}
         self._last: tuple[str, str] | None = None
         self._point = 0
-        """How many events the state holds when it is rolled back."""
+        """How many events the state has after a rollback."""
         self._point_counts: Counter[EventOutcome] = Counter()
         self._reach = 0
-        """How far back late events are expected."""
+        """How many events back late events are expected."""
 
     @property
     def state(self) -> State:
@@ -88,11 +88,11 @@ class GrowingState:
         return self._bodies
 
     def outcomes(self) -> Counter[EventOutcome]:
-        """Return what the fold made of the events."""
+        """Return how many events had which outcome in the fold."""
         return Counter(self._counts)
 
     def add(self, batch: Iterable[tuple[str, bytes | None]]) -> None:
-        """Add objects by path and content, None for one that is not there; in any order."""
+        """Add objects by path and content (None: there is no such object), in any order."""
         self.tally.batches += 1
         candidates = self._candidates(batch)
         if not candidates:
@@ -108,7 +108,7 @@ class GrowingState:
         self._move_point()
 
     def _candidates(self, batch: Iterable[tuple[str, bytes | None]]) -> list[Candidate]:
-        """Return what may be events, by id; the rest is rejected."""
+        """Return the candidates for events, by id; reject the rest."""
         found: list[Candidate] = []
         for path, body in batch:
             event_id = event_id_from_ledger_path(path)
@@ -122,7 +122,7 @@ class GrowingState:
         return found
 
     def _accepted(self, candidate: Candidate) -> Event | None:
-        """Take an event into the set and return it; None if it is in it, or rejected."""
+        """Add an event to the set and return it; None if the set has it, or it is rejected."""
         event_id, path, body = candidate
         known = self._bodies.get(event_id)
         judged: Event | EventVerdict | None = misplaced(path, event_id)
@@ -141,7 +141,7 @@ class GrowingState:
         return judged
 
     def _fold(self, events: Iterable[Event]) -> None:
-        """Fold events above all others, in order."""
+        """Fold events above all earlier ones, in order."""
         self._counts += fold_all(self._state, self._noted(events))
 
     def _noted(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -153,7 +153,7 @@ class GrowingState:
         self._fold(parse_event(self._bodies[event_id]) for event_id in ids)
 
     def _fold_late(self, ids: list[str]) -> None:
-        """Fold events of which the first is not above all others; `ids` ascend."""
+        """Fold events of which at least the first is late; `ids` ascend."""
         greatest = self._ids[-1]
         at = bisect_left(self._ids, ids[0])
         self.tally.late += bisect_left(ids, greatest)
@@ -164,14 +164,14 @@ class GrowingState:
         self._fold_with_point(above)
 
     def _move_point(self) -> None:
-        """Keep the point within reach of the greatest event, and not much farther away."""
+        """Move the point so that it stays about `_reach` events below the greatest one."""
         held = len(self._ids)
         if self._state.tracking and self._reach <= held // 2 and held - self._point > 2 * self._reach:
             self._go_back(held)
             self._fold_with_point(self._above_point())
 
     def _go_back(self, at: int) -> None:
-        """Bring the state to a point at or below `at` events."""
+        """Roll the state back to a point at or below `at` events."""
         if self._state.tracking and self._point <= at:
             self._state.rollback()
         else:
@@ -179,14 +179,14 @@ class GrowingState:
         self._counts = Counter(self._point_counts)
 
     def _above_point(self) -> list[str]:
-        """Take the ids above the point away, and return them."""
+        """Remove the ids above the point, and return them."""
         above = self._ids[self._point :]
         del self._ids[self._point :]
         self.tally.refolded += len(above)
         return above
 
     def _fold_with_point(self, ids: list[str]) -> None:
-        """Fold `ids`, the events above the point, and set a new point within reach of the greatest."""
+        """Fold `ids`, the events above the point, and set a new point `_reach` events below the greatest."""
         held = self._point + len(ids)
         keeps = self._reach <= held // 2
         below = max(0, len(ids) - self._reach) if keeps else len(ids)
@@ -207,16 +207,16 @@ _EPOCH = date(1970, 1, 1)
 
 
 def misplaced(path: str, event_id: str) -> EventVerdict | None:
-    """Say why `path` is not the one name that an event with this id may have; None if it is, or the id says nothing.
+    """Return why `path` is not the one name of an event with this id; None if it is, or the id cannot tell.
 
-    An id that is no ULID names no day: then the event's own time has to be looked at, which `judge` does.
+    An id that is not a ULID has no day: then the event's own time decides, which `judge` checks.
     """
     ms = ulid_time_ms(event_id)
     return None if ms is None else _judge_folder(path, event_id, ms // _DAY_MS)
 
 
 def judge(path: str, event_id: str, body: bytes, scope: Scope) -> Event | EventVerdict:
-    """Return the event that an object holds, or why it is refused; its id is that of its path."""
+    """Return the event in an object, or why it is refused; its id must be that of its path."""
     judged = judge_body(event_id, body, scope)
     if isinstance(judged, Event) and ulid_time_ms(event_id) is None:
         return _judge_folder(path, event_id, judged.timestamp_ns // _DAY_NS) or judged

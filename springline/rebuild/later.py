@@ -1,7 +1,7 @@
-"""Accepted events that a rebuilt base does not hold: they came while it was made, or after its manifest was written.
+"""Accepted events that a rebuilt base lacks: they came while it was made, or after its manifest was written.
 
-A rebuild takes minutes and its list was made before it; callers go on appending. What the ledger has accepted
-meanwhile is folded on top before the result is switched in, so that nothing acknowledged is missing there.
+A rebuild takes minutes, and its list is older still; callers go on appending. So the switch first folds the events that
+the ledger has accepted meanwhile on top, and no acknowledged event is missing in the result.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from springline.storage.port import ObjectStore
 from springline.storage.together import each
 
 MOST_LATER = 200_000
-"""Events that are folded on top of a base in one go: what a process can hold."""
+"""Events that are folded on top of a base in one go: as many as fit into memory."""
 
 
 @dataclass(slots=True)
 class Later:
-    """The events, and the rounds that were looked at: up to `last_round`, of which `rounds` are not folded yet.
+    """The events, and the rounds that were read: up to `last_round`; `rounds` are those that are not folded yet.
 
-    `missing`: names of events that a round has accepted and whose bytes are nowhere to be had.
+    `missing`: names of events that a round has accepted and whose bytes cannot be found.
     """
 
     events: dict[str, AcceptedEvent] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Later:
     missing: list[str] = field(default_factory=list)
 
     def add(self, event: AcceptedEvent) -> None:
-        """Take note of an event. Raises `Refused` if there are more than can be held."""
+        """Add an event. Raises `Refused` if there are more than fit into memory."""
         self.events[event.event_id] = event
         if len(self.events) > MOST_LATER:
             raise too_many()
@@ -67,10 +67,10 @@ async def events_after(store: ObjectStore, config: FoldConfig, manifest: Manifes
 async def add_rounds(
     store: ObjectStore, later: Later, held: EventsIndex, *, after: int, folded: int | None, through: int | None = None
 ) -> None:
-    """Add the events of all rounds after number `after` that `held` does not hold; `through`: up to this one only.
+    """Add the events of all rounds after number `after` that `held` lacks; `through`: up to this round only.
 
     `folded`: rounds up to this number are published and written out; None: only the last one may not be. A body that
-    was taken out of its record is read from the event's object. Raises `DamagedObject` for a record that is missing or
+    was removed from its record is read from the event's object. Raises `DamagedObject` for a record that is missing or
     cannot be read, and `Refused` for an event that `held` has with another body.
     """
     later.last_round = after
@@ -99,9 +99,9 @@ async def add_rounds(
 async def add_accepted(
     store: ObjectStore, later: Later, held: EventsIndex, accepted: AcceptedSet, index: EventsIndex | None
 ) -> None:
-    """Add the events of everything that was accepted and that `held` does not hold, wherever their texts are.
+    """Add all accepted events that `held` lacks, from whichever object has their texts.
 
-    `index`: the published one, as far as it can be read. Raises as `add_rounds`.
+    `index`: the published one, if it can be read. Raises as `add_rounds`.
     """
     known = await contains(store, held, accepted.hashes, cache=SegmentCache())
     for event_id, sha256 in known.items():
@@ -121,7 +121,7 @@ async def add_accepted(
 
 
 async def index_of(store: ObjectStore, manifest: Manifest | None) -> EventsIndex | None:
-    """Return the index of accepted events that a manifest names; None if there is none that can be read."""
+    """Return the index of accepted events that a manifest names; None if there is none or it cannot be read."""
     ours = manifest.springline if manifest is not None else None
     if ours is None:
         return None
@@ -132,7 +132,7 @@ async def index_of(store: ObjectStore, manifest: Manifest | None) -> EventsIndex
 
 
 def other_body(event_id: str, rebuilt: str, accepted: str) -> Refused:
-    """Return the refusal of a base that holds another body than the one that was accepted."""
+    """Return the refusal of a base that has another body than the accepted one."""
     path = canonical_ulid_event(event_id)
     return refused(
         Code.LEDGER_INCOMPLETE,

@@ -8,12 +8,11 @@ A manifest is a JSON object with any of
     segment_paths  paths of sealed segments of events
     parts          paths of further manifests, for lists that are too long for one object; parts have no parts
 
-at least one of them not empty. The order means nothing and paths may repeat. Nothing here lists a bucket: what is
-not named is not read.
+at least one of them not empty. The order does not matter and paths may repeat. A rebuild lists no bucket: it reads only
+what the manifest names.
 
-`as_of_round`, a number, may stand beside them: of rounds up to this one the manifest lists all events, and what later
-rounds accepted is no gap in it, wherever it belongs. Without it that is told from ids alone: above the last one that
-is listed.
+A manifest may also have `as_of_round`, a number: it lists all events of rounds up to this one, and an event that a
+later round accepted is no gap, whatever its id. Without it the id decides: an event above the last listed id is no gap.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ FIELDS = (*LISTS, AS_OF_ROUND)
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 _SHOWN = 200
 _ID = slice(-len("01JHMP8000000000000000000A.json"), -len(".json"))
-"""Where the path of an event has its id."""
+"""The part of an event's path that is its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildManifest:
-    """One manifest object, its shape checked and its paths not yet judged."""
+    """One manifest object whose shape is checked, and whose paths are not judged yet."""
 
     event_paths: list[str]
     segment_paths: list[str]
@@ -99,7 +98,7 @@ def check_parts(path: ObjectPath, parts: Sequence[str]) -> list[ObjectPath]:
 
 @dataclass(frozen=True, slots=True)
 class ListedObjects:
-    """What manifests list: distinct event ids ascending, distinct segments, and how often a path was repeated."""
+    """The content of manifests: distinct event ids ascending, distinct segments, and the number of repeated paths."""
 
     event_ids: list[str]
     segments: list[ObjectPath]
@@ -109,7 +108,7 @@ class ListedObjects:
 def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> ListedObjects:
     """Check every path of a manifest and its parts.
 
-    One bad path refuses them all, whatever mode would have done with it (docs/protocol.md#rebuild): an event's path
+    One bad path refuses them all, in every mode (docs/protocol.md#rebuild): an event's path
     must be the one canonical path of a canonical event id, a segment's one that a segment can have. Raises `Refused`
     naming the first bad one.
     """
@@ -128,7 +127,7 @@ def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> ListedObje
 
 
 def _ids_of(source: ObjectPath, event_paths: list[str]) -> list[str]:
-    """Return the ids in paths of events. Raises `Refused` naming the first path that is none."""
+    """Return the ids in paths of events. Raises `Refused` naming the first path that is not an event's."""
     ids = [path[_ID] for path in event_paths]
     with suppress(InvalidPath):
         if canonical_ulid_events(ids) == event_paths:
@@ -154,7 +153,7 @@ def _id_of(source: ObjectPath, position: int, path: str) -> str:
 
 
 def work_id_of(contents: Iterable[bytes], config_fingerprint: str) -> str:
-    """Return the id of the work that manifests ask for: the same contents and configuration, the same id."""
+    """Return the id of a rebuild's work, a function of the manifests' contents and the configuration."""
     digest = hashlib.sha256(config_fingerprint.encode())
     for content in contents:
         digest.update(hashlib.sha256(content).digest())
@@ -213,14 +212,14 @@ _PUTS_TOGETHER = 4
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a manifest and its parts are."""
+    """The paths of a manifest and its parts."""
 
     path: ObjectPath
     parts: list[ObjectPath]
 
 
 def manifest_path(name: str) -> ObjectPath:
-    """Return the path of a rebuild manifest for what an operator gives: a path, or just a name.
+    """Return the path of a rebuild manifest for the operator's input: a path, or just a name.
 
     Raises `Refused` (INVALID_REQUEST).
     """
@@ -248,11 +247,11 @@ async def write_manifest(
     as_of_round: int | None = None,
     part_size: int = PART_SIZE,
 ) -> Written:
-    """Write a rebuild manifest, in parts if it names more than `part_size` paths. Safe to repeat with the same.
+    """Write a rebuild manifest, in parts if it names more than `part_size` paths. Safe to repeat with the same paths.
 
-    `as_of_round`: up to this round all events are listed, None if nobody knows.
+    `as_of_round`: all events up to this round are listed, None if unknown.
 
-    Raises `Refused`: INVALID_REQUEST if there is nothing to name, NAME_TAKEN if another manifest stands there.
+    Raises `Refused`: INVALID_REQUEST if there is no path, NAME_TAKEN if the name belongs to another manifest.
     """
     if not event_paths and not segment_paths:
         raise refused(

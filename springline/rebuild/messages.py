@@ -1,7 +1,7 @@
-"""What a caller asks of a rebuild, and what its steps are given and answer; it crosses the Temporal wire as it is.
+"""Requests of a rebuild, and inputs and answers of its steps, which are also the messages on the Temporal wire.
 
-Fields are only ever added, with defaults: running histories hold these. Lists that grow with the ledger stay in
-storage; messages name them.
+Fields are only ever added, with defaults: histories of running workflows hold these messages. Lists that grow with the
+ledger stay in storage; messages have their paths.
 
     plan -> read_slice | scan_segment (side by side) -> plan_shards -> fold_shard (side by side) -> assemble
          -> switch_in (full, catch-up) | compare (verify) -> report
@@ -27,7 +27,7 @@ class RebuildMode(StrEnum):
     CATCH_UP = "catch-up"
     """Fold listed events above the visible watermark onto the published state."""
     FULL = "full"
-    """Fold the listed events from nothing and switch the result in."""
+    """Fold the listed events from the empty state and publish the result."""
     VERIFY = "verify"
     """As full, but publish nothing and report how the published state differs."""
 
@@ -42,13 +42,13 @@ class PlanOrder(Order):
 
 
 class RebuildPlan(Order):
-    """Answer of `plan_rebuild`: what is to be done, in counts.
+    """Answer of `plan_rebuild`: the work to do, in counts.
 
     `work_id` names the work folder; it is the same for the same manifest and configuration, so that a rebuild that
     is started again finds what the one before finished. `slices` are lists of event paths to read, `segments` are
-    read as they are. `floor`: greatest event id that catch-up passes over. `watermark`: where the published state
-    stood, None if it cannot be read; `head_problem` says why. `rounds_folded`: up to this round the state is
-    published and all events are listed; what later ones accepted came meanwhile.
+    read as they are. `floor`: greatest event id that catch-up skips. `watermark`: that of the published state,
+    None if it cannot be read; `head_problem` says why. `rounds_folded`: up to this round the state is
+    published and all events are listed; later rounds came meanwhile.
     """
 
     work_id: str
@@ -63,14 +63,14 @@ class RebuildPlan(Order):
     rounds_folded: int = 0
     digest_before: str | None = None
     manifest_path: str | None = None
-    """The manifest that was published when the rebuild was planned: what it is compared with."""
+    """The manifest that was published when the rebuild was planned; `compare` compares with it."""
     head_problem: str | None = None
     accepted_by: Literal["index", "rounds"] | None = None
-    """What says which bytes the ledger has accepted under an id; None: nobody can."""
+    """The source of the hashes that the ledger has accepted; None: there is none."""
     last_listed: str | None = None
-    """The greatest event id that is listed, by itself or in the name of a segment."""
+    """The greatest listed event id, by itself or in the name of a segment."""
     accepted_path: str | None = None
-    """The list of lists that the plan made of all rounds, if it is these."""
+    """The list of lists that the plan made from all rounds, if `accepted_by` is `rounds`."""
     attempt: int = 1
 
 
@@ -101,13 +101,15 @@ class PartRead(Order):
     bad: list[BadEvent] = []
     last_event_id: str | None = None
     receipt: str | None = None
-    """Where the part's receipt is, if something is missing or damaged; else it has the name that is its own."""
+    """The path of the part's receipt if events are missing or damaged; else the receipt has the part's own name."""
     reused: bool = False
     attempt: int = 1
 
 
 class ShardsOrder(Order):
-    """Input of `plan_shards`. `receipts`: those of parts that are not whole, by number; segments follow slices."""
+    """Input of `plan_shards`. `receipts`: those of parts with missing or damaged events, by number; segments follow
+    slices.
+    """
 
     workspace: WorkspaceRef
     plan: RebuildPlan
@@ -125,7 +127,7 @@ class ShardsPlanned(Order):
     odd_runs: int = 0
     gap_count: int = 0
     gaps: list[str] = []
-    """Ids of the first 100 events that had been accepted and are not in the manifest."""
+    """Ids of the first 100 events that were accepted and are not in the manifest."""
     attempt: int = 1
 
 
@@ -175,7 +177,7 @@ class Assembled(Order):
 
 
 class SwitchOrder(Order):
-    """Input of `switch_in`, and of the ledger's update `switch`: what the sequencer is to publish.
+    """Input of `switch_in`, and of the ledger's update `switch`: what the sequencer publishes.
 
     For full: the rebuilt base. For catch-up: the segments of the work folder, folded onto the published state.
     """
@@ -190,9 +192,9 @@ class SwitchOrder(Order):
 
 
 class SwitchStateOrder(Order):
-    """Input of `switch_state`, the sequencer's step: names and times are fixed, so that a repeated step repeats them.
+    """Input of `switch_state`, the sequencer's step: names and times are fixed, so that a repeated step reuses them.
 
-    `base_revision` is the revision of the base alone, `manifest_revision` that of what lies on top of it.
+    `base_revision` is the revision of the base alone, `manifest_revision` that with later events on top of it.
     """
 
     workspace: WorkspaceRef
@@ -205,7 +207,7 @@ class SwitchStateOrder(Order):
 
 
 class Switched(Order):
-    """Answer of `switch_in`. `later_events`: accepted while the rebuild went on, and folded on top."""
+    """Answer of `switch_in`. `later_events`: how many were accepted during the rebuild, and folded on top."""
 
     manifest_id: str
     manifest_revision: str
@@ -218,9 +220,9 @@ class Switched(Order):
 
 
 class StateSwitched(Order):
-    """Answer of `switch_state`. `lost`: somebody else moved the pointer meanwhile; try again under new names.
+    """Answer of `switch_state`. `lost`: another writer moved the pointer meanwhile; try again under new names.
 
-    `more`: a catch-up has published all it could hold at once, and there are further events.
+    `more`: a catch-up has published as many events as fit into one go, and there are further ones.
     """
 
     kind: Literal["visible", "lost"]
@@ -239,7 +241,7 @@ class CompareOrder(Order):
 
 
 class Difference(Order):
-    """One difference between the published state and the rebuilt one; `column` None: the row is there or not."""
+    """One difference between the published state and the rebuilt one; `column` None: only one of them has the row."""
 
     table: str
     key: list[str]
@@ -249,11 +251,11 @@ class Difference(Order):
 
 
 class Compared(Order):
-    """Answer of `compare`. `differences` holds the first 100; all are counted by table in `counts`."""
+    """Answer of `compare`. `differences` holds the first 100; `counts` counts all by table."""
 
     equal: bool
     problem: str | None = None
-    """Why the published state cannot be read, if it cannot; then nothing is compared."""
+    """Why the published state cannot be read, if so; then nothing is compared."""
     published_digest: str | None = None
     rebuilt_digest: str
     counts: dict[str, int] = {}
@@ -306,7 +308,7 @@ class RunStatus(StrEnum):
 
 
 class Step(BaseModel):
-    """A step that is under way. `reported`: what its attempt said last about how far it is, as it said it."""
+    """A step that is under way. `reported`: the last progress text of its attempt."""
 
     name: str
     attempt: int
@@ -316,11 +318,11 @@ class Step(BaseModel):
 
 
 class RebuildView(BaseModel):
-    """A rebuild as its workflow tells it.
+    """A rebuild as its workflow reports it.
 
-    `progress` is the answer of the query `progress`; None while no worker answers, `phase` and `percent` are then
-    those of the workflow's search attributes. `result` and `failure` say how it ended. Of a rebuild that was refused
-    because its ledger is incomplete, `missing_or_damaged` and `accepted_and_not_listed` (ids) name what it found.
+    `progress` is the answer of the query `progress`; None while no worker answers, `phase` and `percent` then come
+    from the workflow's search attributes. `result` and `failure` say how it ended. If the rebuild was refused
+    because its ledger is incomplete, `missing_or_damaged` and `accepted_and_not_listed` (ids) name the events.
     """
 
     workflow_id: str
@@ -339,12 +341,12 @@ class RebuildView(BaseModel):
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no longer."""
+        """Whether the workflow has ended."""
         return self.status is not RunStatus.RUNNING
 
 
 def checked_manifest_path(path: str) -> ObjectPath:
-    """Return the path of a rebuild manifest; raises `Refused` (INVALID_REQUEST) for one that cannot be it."""
+    """Return the path of a rebuild manifest; raises `Refused` (INVALID_REQUEST) for a path that cannot be one."""
     try:
         return check_rebuild_manifest(path)
     except InvalidPath as error:
@@ -358,13 +360,11 @@ def checked_manifest_path(path: str) -> ObjectPath:
 
 
 class Switches(Protocol):
-    """Hands rebuilt states to the one sequencer of a workspace (docs/protocol.md#ledger-rounds: nobody else
-    publishes).
-    """
+    """Hands rebuilt states to the workspace's sequencer, because only it publishes (docs/protocol.md#ledger-rounds)."""
 
     async def switch(self, order: SwitchOrder, *, request_id: str) -> Switched:
-        """Have the state of `order` switched in, and return what readers see then.
+        """Make the sequencer publish the state of `order`, and return what readers see then.
 
-        `request_id` names the request, so that one that is sent again joins the first. Waits for as long as it takes;
+        `request_id` names the request, so that a repeated call joins the first. Waits for as long as it takes;
         raises `Refused` if the sequencer refuses it for good.
         """

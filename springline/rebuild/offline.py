@@ -26,14 +26,14 @@ from springline.rebuild.growing import GrowingState, Rejected
 from springline.storage.port import ObjectStore
 
 READ_TOGETHER = 4_096
-"""Objects that are read before the next are asked for."""
+"""Objects that are read at a time."""
 _PARSED_ALONE = 100_000
-"""Events at most whose parsing by orjson alone is timed, to compare machines."""
+"""At most so many events are parsed by orjson alone and timed, to compare machines."""
 _MISSING = frozenset({RefusalReason.MISSING})
 _DAMAGED = frozenset({RefusalReason.UNREADABLE, RefusalReason.OTHER_BODY})
 
 Progress = Callable[[int], None]
-"""Is told how many paths were dealt with."""
+"""Called with the number of paths that are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class OfflineFold:
 
     @property
     def missing(self) -> list[Rejected]:
-        """Events that are not there."""
+        """Events whose objects do not exist."""
         return [one for one in self.growing.tally.rejected if one.reason in _MISSING]
 
     @property
     def damaged(self) -> list[Rejected]:
-        """Objects that are no event, or another one than before under its id."""
+        """Objects that are not events, or differ from an earlier one with the same id."""
         return [one for one in self.growing.tally.rejected if one.reason in _DAMAGED]
 
     @property
     def refused(self) -> list[Rejected]:
-        """Objects that are none of this workspace's events, or do not lie where they must."""
+        """Objects that belong to another workspace, or have the wrong path."""
         return [one for one in self.growing.tally.rejected if one.reason not in _MISSING | _DAMAGED]
 
     def golden(self) -> dict[str, Any]:
@@ -117,13 +117,13 @@ async def fold_offline(
 ) -> OfflineFold:
     """Fold the events at `paths`, delivered in this order in batches of so many, or all at once.
 
-    A path that is named again is not read again. Nothing is written. Raises what the store raises.
+    A repeated path is read once. Nothing is written. Raises the store's errors.
     """
     growing = GrowingState(config)
     size = batch or max(1, len(paths))
     seen: set[str] = set()
     read_s = fold_s = 0.0
-    # Events refer to nothing that refers to them: looking for cycles among millions of them finds none.
+    # Events are in no reference cycles, so the collector would search millions of them in vain.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -148,7 +148,7 @@ async def fold_offline(
 
 
 async def _read(store: ObjectStore, paths: list[str]) -> list[tuple[str, bytes | None]]:
-    """Read objects; a path that no object can have is as good as one that is not there."""
+    """Read objects; a path that no object can have counts as a missing object."""
     found: list[tuple[str, bytes | None]] = []
     for start in range(0, len(paths), READ_TOGETHER):
         part = paths[start : start + READ_TOGETHER]

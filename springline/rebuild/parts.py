@@ -1,16 +1,15 @@
-"""What the parts of a rebuild leave behind for those that follow: receipts, events by shard, tables by shard.
+"""What the parts of a rebuild write for the next steps: receipts, events by shard, tables by shard.
 
-Receipts are create-only and say what a part read and wrote. Who finds one need not do the part again. A part that is
-done twice at once, or again after its receipt was lost, writes the same bytes under the same names: what it reads is
-immutable, and nothing in it depends on a clock.
+Receipts are create-only and say what a part read and wrote. An attempt that finds one need not do the part again. A
+part that runs twice at once, or again after its receipt was lost, writes the same bytes under the same names: what it
+reads is immutable, and it uses no clock.
 
-A section holds the events of a part for one shard: what a shard reads is what it folds. It is a list of chunks, each a
-list of events, as MessagePack compressed with lz4. Events were read, checked and understood once, and taking that over
-costs a quarter of doing it again. Chunks are small: their events are made and let go while they are at hand, and no
-part or shard ever holds all of its events as objects.
+A section holds the events of a part for one shard, so that a shard reads only what it folds. It is a list of chunks,
+each a list of events, as MessagePack compressed with lz4. The part has parsed and checked the events, and decoding a
+section costs a quarter of doing that again. Chunks are small: no part or shard ever holds all of its events as objects.
 
-The rows of a shard's tables go to the assembly as Arrow streams, which cost less to write and read than files. They are
-in no order: the base is sorted as a whole.
+The rows of a shard's tables go to the assembly as Arrow streams, which cost less to write and read than Parquet. They
+are not sorted: the assembly sorts the whole base.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Section(Struct, frozen=True):
 
 
 class PartReceipt(Struct, frozen=True):
-    """What a slice or a listed segment came to. `missing` and `damaged` count what is in `bad` and more.
+    """The result of a slice or a listed segment. `missing` and `damaged` count all bad events, `bad` has the first.
 
     `known`: how many of its events, good or bad, the ledger had accepted.
     """
@@ -79,12 +78,12 @@ class PartReceipt(Struct, frozen=True):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was missing or damaged: only then it need not be done again."""
+        """Whether no event was missing or damaged: only then the part need not be done again."""
         return not self.missing and not self.damaged
 
     @property
     def links(self) -> Links:
-        """What the part tells of runs that cannot be folded apart."""
+        """What the part knows of runs that cannot be folded apart."""
         return Links(set(self.odd), dict(self.claims))
 
 
@@ -97,7 +96,7 @@ class ShardTable(Struct, frozen=True):
 
 
 class ShardReceipt(Struct, frozen=True):
-    """What a shard came to. `digest` is its digest by table and bucket; `outcomes` counts events by outcome.
+    """The result of a shard. `digest` is its digest by table and bucket; `outcomes` counts events by outcome.
 
     `materialized`: (asset, partition) keys of partition rows with the event that materialized them last.
     """
@@ -116,7 +115,7 @@ class ShardReceipt(Struct, frozen=True):
 
 
 class Split(Struct, frozen=True):
-    """How the fold is split: the receipts of all parts, and the odd runs. Gaps were found on the way."""
+    """How the fold is split: the receipts of all parts, the odd runs, and the gaps found on the way."""
 
     shards: int
     events: int
@@ -133,14 +132,14 @@ class _List(Struct, frozen=True):
 
 
 async def write_list(store: ObjectStore, path: ObjectPath, items: Sequence[str]) -> None:
-    """Write a list, create-only. Raises `DamagedObject` if another one is there, and what the store does."""
+    """Write a list, create-only. Raises `DamagedObject` if another one is there, and the store's errors."""
     found = await put_once(store, path, with_checksum(msgspec.json.encode(_List(list(items))), path))
     if isinstance(found, Other) and _list_in(found.data, path) != list(items):
         raise DamagedObject(path, "holds another list than this rebuild's", WORK_AGAIN)
 
 
 async def read_list(store: ObjectStore, path: ObjectPath) -> list[str]:
-    """Return a list that the plan wrote. Raises `DamagedObject`, and what the store does."""
+    """Return a list that the plan wrote. Raises `DamagedObject`, and the store's errors."""
     stored = await store.get(path)
     if stored is None:
         raise DamagedObject(path, "is gone", WORK_AGAIN)
@@ -163,7 +162,7 @@ async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T
     if stored is None:
         return None
     try:
-        # A name that holds the hash of the content was made after it, and cannot be in its checksum.
+        # A name with the hash of the content is made after the content, so the checksum cannot cover it.
         name = "" if content_hash12(stored.data) in path else path
         verify(stored.data, kind.__struct_fields__, name)
         return msgspec.json.decode(stored.data, type=kind)
@@ -172,12 +171,12 @@ async def read_receipt(store: ObjectStore, path: ObjectPath, kind: type[T]) -> T
 
 
 def encode_receipt(receipt: Struct, path: str = "") -> bytes:
-    """Return the bytes of a receipt, with their checksum; `path` is empty if its name is made of the bytes."""
+    """Return the bytes of a receipt, with their checksum; `path` is empty if its name has the hash of the bytes."""
     return with_checksum(msgspec.json.encode(receipt), path)
 
 
 async def write_receipt(store: ObjectStore, path: ObjectPath, receipt: T) -> T:
-    """Write a receipt, or return the one that was there first."""
+    """Write a receipt, or return the existing one."""
     data = encode_receipt(receipt, path)
     if not isinstance(await put_once(store, path, data), Other):
         return receipt
@@ -190,11 +189,11 @@ CODEC = "lz4"
 CHUNK_EVENTS = 64
 
 Chunk = bytes
-"""Some events of a section, which `events_of` makes of it."""
+"""Some events of a section, encoded; `events_of` decodes them."""
 
 
 class KeptEvent(Struct, array_like=True, gc=False):
-    """An event of a section. By `body_crc` bodies that mean the same, but are not, are told apart."""
+    """An event of a section. `body_crc` tells apart bodies that parse to the same event and differ in bytes."""
 
     event: Event
     body_crc: int
@@ -206,7 +205,7 @@ _EVENTS = msgspec.msgpack.Decoder(list[KeptEvent])
 
 
 class SectionWriter:
-    """A section as it comes together: events are added ascending by id."""
+    """Builds a section: the caller adds events ascending by id."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -222,7 +221,7 @@ class SectionWriter:
             self._open.clear()
 
     def close(self) -> bytes:
-        """Return the object's bytes; what is added later is not in it."""
+        """Return the object's bytes, without events that are added later."""
         chunks = [*self._chunks, _encode(self._open)] if self._open else self._chunks
         return compress(_encode(chunks))
 
@@ -230,7 +229,7 @@ class SectionWriter:
 async def write_sections(
     store: ObjectStore, work_id: str, part: int, by_shard: Mapping[int, SectionWriter]
 ) -> list[Section]:
-    """Write the sections of part `part` by the shard that folds them, and return where they are."""
+    """Write the sections of part `part`, one for each shard, and return their refs."""
 
     async def write(shard: int) -> Section:
         section = by_shard[shard]
@@ -269,7 +268,7 @@ def compress(data: bytes) -> bytes:
 
 
 def decompress(data: bytes) -> bytes:
-    """Return what `compress` was given; raises `OSError` for other bytes."""
+    """Reverse `compress`; raises `OSError` for other bytes."""
     text: bytes = pa.CompressedInputStream(pa.BufferReader(data), CODEC).read()
     return text
 
@@ -288,15 +287,15 @@ def encode_rows(table: Table, rows: Sequence[Row]) -> bytes:
 
 
 def decode_rows(data: bytes) -> list[Row]:
-    """Return the rows of a stream. Raises `InvariantViolated` for bytes that are none."""
+    """Return the rows of a stream. Raises `InvariantViolated` for bytes that are not one."""
     return rows_of_arrow(_read(data))
 
 
 def merged(table: Table, streams: list[bytes]) -> bytes:
     """Return the Parquet file that holds the rows of several streams, whose keys differ; `streams` is emptied.
 
-    What is not needed any more is let go on the way: tables may be large. Raises `InvariantViolated` for bytes that
-    are no stream.
+    Frees each stream as soon as possible, because tables may be large. Raises `InvariantViolated` for bytes that
+    are not a stream.
     """
     content = pa.concat_tables([arrow_columns(table, []), *_all_of(streams)])
     content = sorted_by_key(table, content)

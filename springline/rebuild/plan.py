@@ -1,4 +1,4 @@
-"""Planning a rebuild: what is to be read, cut into parts that can be done side by side (docs/protocol.md#rebuild)."""
+"""Planning a rebuild: the objects to read, cut into parts that run side by side (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from springline.storage.threads import in_thread
 from springline.storage.together import each
 
 SLICES: Final = 16
-"""Enough that all workers have about equally much to read, and read at the same time."""
+"""Enough that all workers read at the same time, and about equally much."""
 LEAST_SLICE: Final = 1_000
 MOST_SLICE: Final = 10_000
-"""Events of a slice: with fewer the step itself would cost more than what it reads, with more too much is repeated."""
+"""Events of a slice: with fewer the step's overhead would exceed its reads, with more a retry would repeat too much."""
 EVENTS_PER_SHARD: Final = 12_500
-"""Small enough that workers have about equally much to do, whoever takes which."""
+"""Small enough that workers have about equally much to do, however the shards are distributed."""
 MOST_SHARDS: Final = 16
-"""Each part writes an object for each shard."""
+"""A limit, because each part writes an object for each shard."""
 SMALL: Final = 5_000
-"""Below this many events one shard does it all."""
+"""Below this many events there is one shard."""
 SEGMENT_EVENTS: Final = 10_000
-"""About what a sealed segment holds; only progress and the number of shards depend on it."""
+"""About how many events a sealed segment has; only progress and the number of shards depend on it."""
 
 
 async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder) -> RebuildPlan:
     """Read the manifest and its parts, judge every path, and write the lists that the parts of the work read.
 
-    Raises `Refused` for a manifest that is not there, is none, or names what cannot be read; nothing is written then.
+    Raises `Refused` for a manifest that is missing, invalid, or names what cannot be read; nothing is written then.
     """
     manifests, contents = await _read_manifests(store, order.rebuild_manifest_path)
     listed = await in_thread(lambda: judge(manifests))
@@ -63,9 +63,9 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     can_be_read = index is not None and await is_whole(store, index)
     accepted_by: Literal["index", "rounds"] = "index" if can_be_read else "rounds"
     slices = slices_of(ids)
-    # Parts are named by their numbers: cut in another way it is other work.
+    # Parts are named by their numbers, so another cut must have another work id.
     cut = str([len(one) for one in slices]).encode()
-    # What was read with less to compare it with is read again once there is more.
+    # A part that was read without accepted hashes is read again once there are some.
     work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut], config.fingerprint)
     ours = head.manifest.springline if head is not None else None
     accepted_path = None
@@ -97,18 +97,18 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
 
 
 def _rounds_listed(manifest: RebuildManifest, folded: int) -> int:
-    """Return up to which round a manifest lists all events, as far as it can be told; `folded` are published."""
+    """Return the round up to which a manifest lists all events, as far as it is known; `folded` are published."""
     return folded if manifest.as_of_round is None else min(folded, manifest.as_of_round)
 
 
 def slices_of(ids: Sequence[str]) -> list[Sequence[str]]:
-    """Return event ids cut into what is read in one step each; a slow store keeps one step from being fast."""
+    """Cut event ids into slices, each for one step; with a slow store a single step would take too long."""
     size = min(MOST_SLICE, max(LEAST_SLICE, -(-len(ids) // SLICES)))
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def shards_for(events: int, config: FoldConfig) -> int:
-    """Return into how many shards the fold of so many events is split; with retention it is not (see sharding)."""
+    """Return the number of shards for so many events; with retention it is one (see sharding)."""
     if config.retention_days is not None or events < SMALL:
         return 1
     return max(2, min(MOST_SHARDS, -(-events // EVENTS_PER_SHARD)))
@@ -144,7 +144,7 @@ async def _get(store: ObjectStore, path: ObjectPath) -> bytes:
 
 
 async def _head(store: ObjectStore) -> tuple[PublishedHead | None, str | None]:
-    """Return what is published; if it cannot be read, None and why: a full rebuild needs none of it."""
+    """Return the published revision; if it cannot be read, None and why: a full rebuild does not need it."""
     try:
         head = await read_head(store)
     except DamagedObject as error:
@@ -165,7 +165,7 @@ def _check_config(config: FoldConfig, published: str, mode: RebuildMode) -> None
 
 
 def _check_times(last_ids: Sequence[str], now_ms: int) -> None:
-    """Refuse events of the future: ids of our own must lie above all others, and could not for a while."""
+    """Refuse events of the future: our own new ids must lie above all others, and could not until then."""
     for event_id in last_ids:
         if is_too_far_ahead(event_id, now_ms):
             raise refused(

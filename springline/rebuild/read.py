@@ -1,7 +1,7 @@
 """Reading a part of a rebuild: a slice of event objects, or a sealed segment (docs/protocol.md#rebuild).
 
-Each event is judged by itself. The good ones go to the sections of their shards; a slice also makes a sealed segment
-of them, so that the next reader finds one object instead of thousands.
+Each event is judged by itself. Good ones go to the sections of their shards; a slice also writes them as a sealed
+segment, so that the next reader reads one object instead of thousands.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from springline.storage.threads import in_turn
 
 READS_TOGETHER = 64
 READ_AT_ONCE = 2_500
-"""Events of a slice that are held as objects at the same time."""
+"""Events of a slice that are in memory as objects at the same time."""
 BAD_KEPT = 1_000
 
 Report = Callable[[int], None]
@@ -54,7 +54,7 @@ Report = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class PartDone:
-    """A part that is done: its receipt, where it is if not under the part's own name, and whether it was found."""
+    """A finished part: its receipt, the receipt's path if not under the part's own name, and whether it was found."""
 
     receipt: PartReceipt
     path: str | None = None
@@ -63,14 +63,14 @@ class PartDone:
 
 @dataclass(slots=True)
 class _Part:
-    """The good events of a part as they come, and what is wrong with the others."""
+    """The good events of a part, and the defects of the bad ones."""
 
     scope: Scope
     shards: int
     events: list[tuple[str, bytes]] = field(default_factory=list)
     raw_bytes: int = 0
     by_shard: dict[int, SectionWriter] = field(default_factory=dict)
-    """The events by the shard that folds them as long as no run turns out to be odd."""
+    """The events by shard, before odd runs are known."""
     links: Links = field(default_factory=Links)
     bad: list[BadRecord] = field(default_factory=list)
     missing: int = 0
@@ -78,15 +78,15 @@ class _Part:
     known: int = 0
 
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
-        """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
+        """Judge one event by its body and by the SHA-256 accepted under its id, and keep it if it is good."""
         verdict = judge_body(event_id, body, self.scope)
         if isinstance(verdict, EventVerdict):
             self.refuse(path, verdict)
-        elif body is not None:  # An event is always that of a body.
+        elif body is not None:  # Always true here: without a body there is no event.
             self.keep(path, verdict, body, accepted)
 
     def keep(self, path: str, event: Event, body: bytes, accepted: str | None = None) -> None:
-        """Keep an event that was read from `body`, if that is what was accepted under its id."""
+        """Keep an event that was read from `body`, if its hash is the accepted one."""
         other = judge_hash(body, accepted)
         if other is not None:
             self.refuse(path, other)
@@ -100,7 +100,7 @@ class _Part:
         self.raw_bytes += len(body)
 
     def refuse(self, path: str, verdict: EventVerdict | str) -> None:
-        """Take note of what is missing, or cannot be read, and why."""
+        """Record an event that is missing or damaged, and why."""
         if isinstance(verdict, str):
             verdict = EventVerdict(RefusalReason.UNREADABLE, verdict)
         if verdict.reason is RefusalReason.MISSING:
@@ -120,9 +120,9 @@ async def read_slice(
     report: Report,
     accepted: AcceptedHashes | None = None,
 ) -> PartDone:
-    """Read the events of slice `number`, unless that was done before and nothing was wrong with it.
+    """Read the events of slice `number`, unless an earlier attempt did and found no bad event.
 
-    `accepted` knows the bytes that events must have, None: nobody does.
+    `accepted` has the hashes that events must have; None: unknown.
     """
     done = await read_receipt(store, rebuild_slice_receipt(work_id, number), PartReceipt)
     if done is not None:
@@ -153,9 +153,9 @@ async def scan_segment(
     report: Report,
     accepted: AcceptedHashes | None = None,
 ) -> PartDone:
-    """Read listed segment `number`, unless that was done before and nothing was wrong with it. `accepted` as above.
+    """Read listed segment `number`, unless an earlier attempt did and found no bad event. `accepted` as above.
 
-    A segment that is gone, or whose bytes are not those that its name promises, is damaged as a whole.
+    A segment that is missing, or whose bytes do not match the hash in its name, is damaged as a whole.
     """
     done = await read_receipt(store, rebuild_segment_receipt(work_id, number), PartReceipt)
     if done is not None:
@@ -193,7 +193,7 @@ async def _scan(
         part.known = len(hashes)
 
     def take() -> int:
-        """Take all, and return the size of their text."""
+        """Take all events, and return the size of their text."""
         last = ""
         for body in bodies:
             verdict = judge_event(body, scope)
@@ -213,7 +213,7 @@ async def _scan(
         part.refuse(path, str(error))
         return None
     if part.damaged:
-        # What is published names good events only: they are sealed again, without the others.
+        # A published segment has good events only: they are sealed again, without the bad ones.
         return await _seal(store, part.events) if part.events else None
     digest = hashlib.sha256(stored.data).hexdigest()
     return SegmentRef(path, name.first_id, name.last_id, len(bodies), digest, len(stored.data), raw)
@@ -251,7 +251,7 @@ async def _receipt(
 
 
 async def _close(store: ObjectStore, receipt: PartReceipt, name: Callable[[str | None], ObjectPath]) -> PartDone:
-    """Write the receipt: under the part's own name only if nothing is wrong, so that what is mended is read again."""
+    """Write the receipt: under the part's own name only if no event is bad, so that repaired events are read again."""
     if receipt.whole:
         return PartDone(await write_receipt(store, name(None), receipt))
     artifact = await write_file(store, encode_receipt(receipt), name)

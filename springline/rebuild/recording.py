@@ -1,7 +1,7 @@
-"""Records for what a rebuild takes in: from them on its events belong to the ledger, like those of any other round.
+"""Round records for new events of a rebuild: once recorded, they belong to the ledger like those of any other round.
 
-A rebuild may list events that the ledger has never accepted. They are accepted by its being published, so that must
-not be known from the published state alone: if that were lost, so would they be. Their rounds are recorded before the
+A rebuild may list events that the ledger has never accepted; publishing the rebuild accepts them. The published state
+must not be the only proof of that, or losing it would lose these events. So the switch records their rounds before the
 pointer moves, with ids and hashes; the texts are in the objects and segments that were read.
 """
 
@@ -23,13 +23,13 @@ from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 
 RECORD_EVENTS = 100_000
-"""Events of one such record, about 11 MB of ids and hashes."""
+"""Events in one such record, about 11 MB of ids and hashes."""
 BATCH = 10_000
 
 
 @dataclass(slots=True)
 class Recording:
-    """Records of new events, by number behind `last_round`. `taken`: somebody else has such a number."""
+    """Writes records of new events, numbered after `last_round`. `taken`: another sequencer has such a number."""
 
     order: SwitchStateOrder
     begun_on: str | None
@@ -38,14 +38,14 @@ class Recording:
     _waiting: list[RoundEvent] = field(default_factory=list)
 
     async def add(self, store: ObjectStore, events: list[RoundEvent]) -> None:
-        """Take note of new events, ascending by id, and record them as soon as they fill a record."""
+        """Add new events, ascending by id, and write a record as soon as one is full."""
         self._waiting += events
         while len(self._waiting) >= RECORD_EVENTS and not self.taken:
             some, self._waiting = self._waiting[:RECORD_EVENTS], self._waiting[RECORD_EVENTS:]
             await self._record(store, some)
 
     async def end(self, store: ObjectStore) -> None:
-        """Record what is left."""
+        """Record the remaining events."""
         if self._waiting and not self.taken:
             await self._record(store, self._waiting)
 
@@ -58,7 +58,7 @@ class Recording:
 
 
 def record_of(order: SwitchStateOrder, number: int, events: list[RoundEvent], begun_on: str | None) -> RoundRecord:
-    """Return the record of events that a rebuild takes in, always the same for the same order."""
+    """Return the record of a rebuild's new events, always the same for the same order."""
     return RoundRecord(
         number=number,
         writer="rebuild",
@@ -71,7 +71,7 @@ def record_of(order: SwitchStateOrder, number: int, events: list[RoundEvent], be
 
 
 async def nothing_new(store: ObjectStore, order: SwitchStateOrder, events: int) -> bool:
-    """Say whether all `events` of a rebuilt state are known to have been accepted when it was read."""
+    """Say whether the ledger had accepted all `events` of a rebuilt state when its parts were read."""
     plan = order.switch.plan
     split = await read_split(store, plan.work_id, order.switch.split)
     parts = await read_parts(store, split.receipts)
@@ -82,7 +82,7 @@ async def nothing_new(store: ObjectStore, order: SwitchStateOrder, events: int) 
 async def record_new(
     store: ObjectStore, recording: Recording, held: EventsIndex, index: EventsIndex | None, accepted: AcceptedHashes
 ) -> None:
-    """Record those events of `held` that neither the published `index` has, nor `accepted`. Raises as the store."""
+    """Record those events of `held` that neither the published `index` nor `accepted` has. Raises store errors."""
     cache = SegmentCache()
     async with aclosing(events_between(store, held, None, batch=BATCH)) as batches:
         async for batch in batches:

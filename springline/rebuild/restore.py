@@ -1,7 +1,7 @@
-"""Event objects written anew, with the very bytes that were accepted: from segments and round records.
+"""Restoring event objects with exactly the accepted bytes, from segments and round records.
 
-An event is kept in up to three places: its own object, the record of its round until that is emptied, and a segment
-once it is packed. Whoever lists events by their objects needs the first; this makes it of the others.
+An event is stored in up to three places: its own object, the record of its round until garbage collection empties it,
+and a segment once it is packed. Readers of event objects need the first; this module restores it from the others.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from springline.ulids import is_canonical_ulid
 
 
 class RestoreOutcome(StrEnum):
-    """What became of one event's object."""
+    """The result for one event's object."""
 
     WHOLE = "whole"
-    """It has the accepted bytes; nothing was done."""
+    """It has the accepted bytes; nothing was written."""
     RESTORED = "restored"
     """It was missing and has been written."""
     REPLACED = "replaced"
-    """It held other bytes and has been written over."""
+    """It had other bytes and has been overwritten."""
     ALTERED = "altered"
-    """It holds other bytes, and was left as it is."""
+    """It has other bytes, and was left as it is."""
     LOST = "lost"
-    """The event was accepted, and its bytes are nowhere to be had."""
+    """The event was accepted, and its bytes cannot be found."""
     UNKNOWN = "unknown"
-    """Nothing says that such an event was accepted."""
+    """No record or index says that such an event was accepted."""
     UNCLEAR = "unclear"
-    """Nothing that can be read says that it was accepted, and not everything that might say so can be read."""
+    """No readable record or index says that it was accepted, and some cannot be read."""
     NO_EVENT = "no_event"
-    """This is no event's path."""
+    """The path is not an event's."""
 
 
 DONE = frozenset({RestoreOutcome.WHOLE, RestoreOutcome.RESTORED, RestoreOutcome.REPLACED})
@@ -50,9 +50,9 @@ DONE = frozenset({RestoreOutcome.WHOLE, RestoreOutcome.RESTORED, RestoreOutcome.
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of one path. `found_in`: where the accepted bytes were; `sha256`: what they must be.
+    """The result for one path. `found_in`: the object that had the accepted bytes; `sha256`: their hash.
 
-    `unread`: the first object that might say that the event was accepted, and cannot be read.
+    `unread`: the first object that may say that the event was accepted, and cannot be read.
     """
 
     path: str
@@ -64,9 +64,9 @@ class Restored:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the wanted events: accepted hashes, and bytes with the object that had them.
+    """What is known of the wanted events: accepted hashes, and bytes with the object that has them.
 
-    `holes`: paths of objects that might say more and cannot be read.
+    `holes`: paths of objects that may name more accepted events and cannot be read.
     """
 
     wanted: set[str]
@@ -88,9 +88,9 @@ class _Known:
 async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: bool) -> list[Restored]:
     """Write the objects of accepted events that are missing and, with `replace`, those that were altered.
 
-    `paths` are paths or ids of events. Nothing is listed, and nothing is written but accepted bytes under an event's
-    own name. Safe to repeat, and while everything runs. What of the index or the records cannot be read is passed over;
-    then an event of which nothing else tells is `unclear`.
+    `paths` are paths or ids of events. Lists nothing, and writes only accepted bytes under an event's own name. Safe to
+    repeat, and while the sequencer runs. Unreadable parts of the index or the records are skipped; an event that the
+    rest does not name is then `unclear`.
     """
     ids = {path: _id_of(path) for path in dict.fromkeys(paths)}
     known = _Known({one for one in ids.values() if one is not None})

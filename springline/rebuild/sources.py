@@ -1,6 +1,6 @@
-"""What a rebuild manifest is made of: the index of accepted events, round records, or names from elsewhere.
+"""Sources of a rebuild manifest: the index of accepted events, round records, or names from elsewhere.
 
-The index and the records are read by name; only `from_listing` lists, for the case that everything else is lost.
+The index and the records are read by name; only `from_listing` lists, in case everything else is lost.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from springline.storage.together import each
 from springline.ulids import is_canonical_ulid
 
 NAMED = 20
-"""How many names that were passed over a summary holds."""
+"""How many skipped names a summary has."""
 
 
 class Source(StrEnum):
-    """Where the names came from."""
+    """The source of the names."""
 
     INDEX = "index"
     ROUNDS = "rounds"
@@ -59,11 +59,11 @@ class Source(StrEnum):
 
 @dataclass(slots=True)
 class FoundEvents:
-    """What is to be listed in a rebuild manifest.
+    """The events for a rebuild manifest.
 
-    `events` counts the distinct events of both lists. `as_of_round`: of rounds up to this one all events are listed,
-    None if nobody knows. `passed_over` counts names that were not taken, by reason, and
-    `examples` holds some of those that look as if they should have been. `notes` are for the operator.
+    `events` counts the distinct events of both lists. `as_of_round`: all events of rounds up to this one are listed,
+    None if unknown. `passed_over` counts skipped names by reason, and `examples` has some that look like names of
+    events. `notes` are for the operator.
     """
 
     source: Source
@@ -76,16 +76,16 @@ class FoundEvents:
     notes: list[str] = field(default_factory=list)
 
     def pass_over(self, name: str, reason: str, *, show: bool = True) -> None:
-        """Take note of a name that is not listed."""
+        """Count a name that is skipped."""
         self.passed_over[reason] += 1
         if show and len(self.examples) < NAMED:
             self.examples.append(f"{name}: {reason}")
 
 
 async def from_index(store: ObjectStore, *, objects: bool = False) -> FoundEvents:
-    """Return all events that the published state holds: segments, and the objects of events in no segment yet.
+    """Return all events of the published state: segments, and the objects of events in no segment yet.
 
-    With `objects` every event by its own object. Raises `Refused` (NOT_FOUND) if nothing is published by us,
+    With `objects` every event by its own object. Raises `Refused` (NOT_FOUND) if we have published nothing,
     `DamagedObject` if pointer, manifest or index cannot be read.
     """
     head = await read_head(store)
@@ -120,9 +120,9 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> FoundEvent
 async def from_rounds(store: ObjectStore) -> FoundEvents:
     """Return the events of all round records, from the first to the last, read by their numbers.
 
-    These are all events that were ever accepted here, without pointer, manifests or index. These are only looked at
-    if a record is missing or damaged, or if they count more events than the records have. Raises `DamagedObject` for
-    what cannot be read and nothing else says, and `Refused` (NOT_FOUND) if there is no record with events.
+    These are all events that were ever accepted here. The published index is used only if a record is missing or
+    damaged, or if the manifest counts more events than the records have. Raises `DamagedObject` for an unreadable
+    record whose events are known from nowhere else, and `Refused` (NOT_FOUND) if there is no record with events.
     """
     ours = await _published(store)
     folded, count = (0, 0) if ours is None else (ours.rounds_folded, ours.events.count)
@@ -150,7 +150,7 @@ async def from_rounds(store: ObjectStore) -> FoundEvents:
         found.notes.append("what the records of rounds do not say was found in the published index")
     for stored in unfolded:
         if not await _is_written(store, stored):
-            # Its events are in its record alone. What came after the list is folded on top, from there.
+            # Its events are in its record alone: the switch takes them from there and folds them on top.
             found.as_of_round = min(last, stored.record.number - 1)
             ids.difference_update(event.event_id for event in stored.record.events)
             break
@@ -167,13 +167,13 @@ async def from_rounds(store: ObjectStore) -> FoundEvents:
 
 
 async def _is_written(store: ObjectStore, stored: StoredRound) -> bool:
-    """Say whether the objects of a round's events are all there."""
+    """Say whether the objects of a round's events all exist."""
     events = canonical_ulid_events(event.event_id for event in stored.record.events)
     return None not in await store.read_many(events)
 
 
 async def _published(store: ObjectStore) -> SpringlineSection | None:
-    """Return what is published by us, None if that cannot be told."""
+    """Return our section of the published manifest, None if it cannot be read or is not ours."""
     try:
         head = await read_head(store)
     except DamagedObject:
@@ -193,8 +193,8 @@ async def from_names(
 ) -> FoundEvents:
     """Return the events of this workspace among `names`, which are relative to it.
 
-    By default each by its own object; segments are passed over, since they hold the same events. With `segments` they
-    are taken and read, and only events that are in none of them by their objects.
+    By default each by its own object; segments are skipped, since they have the same events. With `segments` they
+    are read and listed, and only events in none of them are listed by their objects.
     """
     found = FoundEvents(source)
     ids: set[str] = set()
@@ -227,13 +227,13 @@ async def from_names(
 
 
 async def from_listing(store: ObjectStore, *, segments: bool = False) -> FoundEvents:
-    """List the ledger of the workspace, which nothing else here does, and return its events as `from_names` does."""
+    """List the ledger of the workspace, as no other function here does, and return its events as `from_names` does."""
     names = [info.path async for info in store.list(ledger_prefix())]
     return await from_names(store, names, Source.LISTING, segments=segments)
 
 
 async def _take_segments(store: ObjectStore, found: FoundEvents, listed: list[ObjectPath]) -> set[str]:
-    """Take the segments that hold events which no other one holds, larger ones first; return the ids they hold."""
+    """Take segments, larger ones first, that add events to those taken before; return the ids in them."""
 
     async def ids_of(path: ObjectPath) -> set[str] | None:
         stored = await store.get(path)
@@ -276,9 +276,9 @@ _REMEDY = (
 
 
 def names_of_workspace(data: bytes, scope: Scope) -> tuple[list[str], Counter[str]]:
-    """Return the names of the objects of `scope`, relative to it, and how many others there were by reason.
+    """Return the names of the objects of `scope`, relative to it, and counts of the others by reason.
 
-    Raises `Refused` (INVALID_REQUEST) for a file that holds no names.
+    Raises `Refused` (INVALID_REQUEST) for a file without names.
     """
     others: Counter[str] = Counter()
     found: list[str] = []
@@ -315,7 +315,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _documents(text: str) -> Iterable[Any] | None:
-    """Return the JSON documents of a text, None if it is no JSON."""
+    """Return the JSON documents of a text, None if it is not JSON."""
     try:
         return [orjson.loads(text)]
     except orjson.JSONDecodeError:
@@ -364,7 +364,7 @@ def _names_of_rows(rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _relative(name: str, scope: Scope) -> str | None:
-    """Return a name relative to the workspace, or None if it is not the workspace's."""
+    """Return a name relative to the workspace, or None if it lies outside."""
     plain = unquote(name) if "%" in name else name
     marker = f"{scope.prefix}/"
     before, found, rest = plain.partition(marker)

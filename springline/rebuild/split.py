@@ -1,4 +1,4 @@
-"""Between reading and folding: what all parts say together (docs/protocol.md#rebuild)."""
+"""Between reading and folding: odd runs and gaps, found from all parts together (docs/protocol.md#rebuild)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GAPS_KEPT = 1_000
 
 
 def receipts_of(plan: RebuildPlan, not_whole: Mapping[int, str]) -> list[ObjectPath]:
-    """Return where the receipts of all parts are, slices first; `not_whole` names those that are elsewhere."""
+    """Return the paths of all parts' receipts, slices first; `not_whole` has those that do not have the part's name."""
     own = [
         *(rebuild_slice_receipt(plan.work_id, number) for number in range(plan.slices)),
         *(rebuild_segment_receipt(plan.work_id, number) for number in range(plan.segments)),
@@ -62,7 +62,7 @@ async def read_parts(store: ObjectStore, receipts: Sequence[str]) -> list[PartRe
 
 
 async def split_work(store: ObjectStore, plan: RebuildPlan, not_whole: Mapping[int, str]) -> tuple[Split, Artifact]:
-    """Write the record that all shards read: whose runs cannot be folded apart, and which events are in no list."""
+    """Write the record that all shards read: the runs that cannot be folded apart, and the events in no list."""
     receipts = receipts_of(plan, not_whole)
     parts = await read_parts(store, receipts)
     links = Links()
@@ -97,10 +97,10 @@ def split_hash(artifact: Artifact) -> str:
 async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartReceipt]) -> list[str]:
     """Return the ids of accepted events that are not listed, ascending, up to the last one that is.
 
-    Behind them the paths of objects that would say more of what was accepted and cannot be read. What was accepted
-    above the last id, or by a later round than the list knows of, came after the list was made: it is folded on top
-    (`springline.rebuild.later`). For a catch-up those above its floor have no published index yet, so there is nothing
-    to compare. Raises `DamagedObject` if the index was damaged since the rebuild was planned.
+    After the ids come the paths of objects that may name more accepted events and cannot be read. Events accepted above
+    the last id, or by a round after `as_of_round`, came after the list was made: the switch folds them on top
+    (`springline.rebuild.later`). A catch-up has nothing to compare, because events above its floor are in no published
+    index yet. Raises `DamagedObject` if the index was damaged since the rebuild was planned.
     """
     if plan.floor is not None:
         return []
@@ -128,7 +128,7 @@ async def find_gaps(store: ObjectStore, plan: RebuildPlan, parts: Sequence[PartR
 
 
 async def _gaps_among(store: ObjectStore, plan: RebuildPlan, missing: Sequence[str]) -> list[str]:
-    """Return those of accepted events that no part has, and that the list should have."""
+    """Return those accepted events that no part has and that the list should have."""
     last = plan.last_listed
     not_listed = await _not_listed(store, plan, missing)
     return await _not_later(store, plan, [one for one in not_listed if last is None or one < last])
@@ -139,12 +139,12 @@ def _known(parts: Sequence[PartReceipt]) -> int:
 
 
 def _are_apart(parts: Sequence[PartReceipt]) -> bool:
-    """Say whether no event can be in two parts, so that what they know adds up."""
+    """Say whether no event can be in two parts, so that their counts add up."""
     return all(part.whole for part in parts) and all(len(group) == 1 for group in overlapping(parts))
 
 
 async def _not_listed(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence[str]) -> list[str]:
-    """Return those of some events that no slice lists: one that is listed and cannot be read is named by its part."""
+    """Return those events that no slice lists: a listed one that cannot be read is named by its part."""
     left = set(event_ids)
     for number in range(plan.slices if left else 0):
         left.difference_update(await read_list(store, rebuild_slice(plan.work_id, number)))
@@ -152,7 +152,7 @@ async def _not_listed(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence
 
 
 async def _not_later(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence[str]) -> list[str]:
-    """Return those of some events that were accepted before the list was made."""
+    """Return those events that were accepted before the list was made."""
     left = set(event_ids)
     if left:
         async for some in walk_rounds(store, plan.rounds_folded):
@@ -163,7 +163,7 @@ async def _not_later(store: ObjectStore, plan: RebuildPlan, event_ids: Sequence[
 
 
 async def _not_read(store: ObjectStore, accepted: set[str], parts: Sequence[PartReceipt]) -> list[str]:
-    """Return which of some events no part has."""
+    """Return those events that no part has."""
     for part in parts:
         if not accepted:
             break

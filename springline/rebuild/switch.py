@@ -1,12 +1,12 @@
-"""Switching a rebuilt state in: the one step of a rebuild that readers notice, and that the sequencer makes.
+"""Publishing a rebuilt state: the one step of a rebuild that readers notice, and that the sequencer runs.
 
 See docs/protocol.md#rebuild.
 
-    full       the rebuilt base, and on top of it what was accepted meanwhile, replaces whatever is published;
+    full       the rebuilt base, with events accepted meanwhile folded on top, replaces the published state;
                it works when the pointer, its manifest or its files are damaged or gone
-    catch-up   the listed events above the watermark are folded onto what is published
+    catch-up   the listed events above the watermark are folded onto the published state
 
-Everything is written before the pointer moves, by one compare-and-swap. Ids go on where they were.
+Everything is written before the pointer moves, by one compare-and-swap. Manifest ids continue.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
 CAUGHT_UP_AT_ONCE = 100_000
-"""Events that a catch-up folds and publishes in one go, in one record; what is left comes with the next."""
+"""Events that a catch-up folds and publishes in one go, in one record; the rest comes with the next."""
 LOOKED_BACK = 32
-"""Rounds that are looked at for the last revision that one was judged on."""
+"""How many of the last rounds are read to find the last revision that one was judged on."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Replaced:
-    """What the result replaces: a published revision, as far as it can be read.
+    """The published revision that the result replaces, as far as it can be read.
 
-    `pointer_sha256` in hex. `state`: the last manifest of ours, at `state_path`; None if there is none to be read.
+    `pointer_sha256` in hex. `state`: the last manifest of ours, at `state_path`; None if none can be read.
     """
 
     manifest_id: str
@@ -76,7 +76,7 @@ class _Replaced:
 
     @classmethod
     def of(cls, opening: Opening) -> _Replaced:
-        """Return what is published, as whoever opens the workspace finds it."""
+        """Return the published revision of an opened workspace."""
         head = opening.head
         return cls(
             manifest_id=head.manifest_id,
@@ -90,7 +90,7 @@ class _Replaced:
         )
 
     def succession(self, order: SwitchStateOrder, revision: str, rounds_folded: int) -> Succession:
-        """Return what follows it, under the names that the order has chosen."""
+        """Return the succession to it, under the names that the order has chosen."""
         return Succession(
             follows=self.manifest_id,
             has_pointer=self.pointer_version is not None,
@@ -106,7 +106,7 @@ class _Replaced:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """A revision that stands and is to be published, unless it is the published one (not `new`)."""
+    """A stored revision to publish; not `new`: it is already the published one."""
 
     stored: StoredManifest
     later: int = 0
@@ -116,10 +116,10 @@ class _Result:
 
 
 async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder) -> StateSwitched:
-    """Publish what a rebuild came to. Safe to repeat with the same order, and to run twice at once.
+    """Publish the result of a rebuild. Safe to repeat with the same order, and to run twice at once.
 
     Raises `Refused` (LEDGER_INCOMPLETE) if accepted events are missing from it and cannot be added, `DamagedObject`,
-    `OtherConfiguration` and what the store does; nothing is published then.
+    `OtherConfiguration` and the store's errors; nothing is published then.
     """
     if (done := await _published(store, order)) is not None:
         return done
@@ -135,7 +135,7 @@ async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStat
 
 
 async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Replaced) -> _Result | None:
-    """Write the revision of a rebuilt base and what was accepted besides; None if another one was faster."""
+    """Write the revision of a rebuilt base and events accepted besides; None if another writer was faster."""
     switch = order.switch
     assert switch.base_path is not None
     assert switch.base_sha256 is not None
@@ -176,7 +176,7 @@ async def _record_new(
     later: Later,
     known: AcceptedHashes,
 ) -> bool:
-    """Record what the rebuilt base holds and was never accepted; False if somebody else has the number."""
+    """Record the rebuilt base's events that were never accepted; False if another sequencer has the number."""
     if await nothing_new(store, order, rebuilt.events):
         return True
     recording = Recording(order, at.state_path, later.last_round)
@@ -188,7 +188,7 @@ async def _record_new(
 async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Replaced) -> _Result | None:
     """Fold the events of rounds that are not folded yet onto the published state; if there are none, listed ones.
 
-    None if another one was faster.
+    None if another writer was faster.
     """
     folded = at.rounds_folded
     warm = await StateCache(config).at(store, at.state_path)
@@ -218,7 +218,7 @@ async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOr
 
 
 async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: CachedState, later: Later) -> bool:
-    """Add listed events that the ledger has not accepted yet, least first; True if not all of them fit."""
+    """Add listed events that the ledger has not accepted yet, least id first; True if not all of them fit."""
     split = await read_split(store, switch.plan.work_id, switch.split)
     parts = await read_parts(store, split.receipts)
     least = max(filter(None, (switch.plan.floor, warm.adopted_through)), default="")
@@ -245,10 +245,10 @@ async def _later(
     at: _Replaced,
     index: EventsIndex | None,
 ) -> tuple[Later, AcceptedHashes]:
-    """Return what the ledger has accepted and a rebuilt base does not hold, and what tells that it was accepted.
+    """Return the accepted events that a rebuilt base lacks, and the hashes of accepted events.
 
-    From the published index what lies above the base, from the records of rounds what came since it was planned. If
-    that cannot be read, everything that says what was accepted is, and what is left open refuses the rebuild.
+    Events above the base come from the published index, those since the plan from the round records. If these cannot
+    be read, all records of accepted events are, and the rebuild is refused if a hole remains.
     """
     folded = at.rounds_folded
     if at.state is not None and index is not None and order.switch.plan.accepted_by == "index":
@@ -273,7 +273,7 @@ async def _later(
 async def _on_top(
     store: ObjectStore, config: FoldConfig, succession: Succession, warm: CachedState, events: Sequence[AcceptedEvent]
 ) -> StoredManifest:
-    """Write the revision of a state with more events, ascending by id, wherever in it they belong."""
+    """Write the revision of a state with more events, ascending by id, late ones included."""
     if is_late(events, warm) or warm.packs_with(len(events)):
         await fill_tail(store, warm)
     if is_late(events, warm):
@@ -282,7 +282,7 @@ async def _on_top(
     else:
         await fold_forward(warm.state, events)
         written = await write_revision(store, config, succession, events, warm)
-    # Events of segments may have no object of their own, and the tail of an index is read from objects.
+    # Events of segments may have no object of their own, and the index's tail is read from objects.
     tail = {event_id for event_id, _ in written.revision.index.tail}
     try:
         await write_events(store, {one.event_id: one.body for one in events if one.event_id in tail})
@@ -300,14 +300,14 @@ async def _write_out(store: ObjectStore, later: Later) -> None:
     for stored in later.rounds:
         record = stored.record
         if record.kind == "own" and all(event.is_whole for event in record.events):
-            await write_round(store, record)  # Others have nothing to write out, or were visible long ago.
+            await write_round(store, record)  # Other rounds have nothing to write out, or were visible long ago.
 
 
 # What is published.
 
 
 async def _replaced(store: ObjectStore) -> _Replaced:
-    """Return what a full rebuild replaces, as far as it can be read: it needs none of it."""
+    """Return the revision that a full rebuild replaces, as far as it can be read; the rebuild does without it."""
     try:
         found = _Replaced.of(await read_opening(store))
     except DamagedObject:
@@ -318,9 +318,9 @@ async def _replaced(store: ObjectStore) -> _Replaced:
 
 
 async def _lost(store: ObjectStore) -> _Replaced:
-    """Return what to go on from when pointer or manifest are gone or damaged.
+    """Return the point to go on from if pointer or manifest is gone or damaged.
 
-    Ids go on behind the manifest that the last round was judged on, which its record names.
+    Manifest ids continue after the manifest that the last round was judged on, which its record names.
     """
     stored = await store.get(orchestration_pointer())
     manifest_id, epoch = NO_MANIFEST, 0
@@ -340,7 +340,7 @@ async def _lost(store: ObjectStore) -> _Replaced:
 
 
 async def _last_round_manifest(store: ObjectStore) -> str | None:
-    """Return the id of the manifest that the last rounds were judged on: about the last that was published."""
+    """Return the id of the manifest that the last rounds were judged on: about the last published one."""
     last = await last_round(store)
     judged_on: list[str] = []
     async for some in walk_rounds(store, max(0, last - LOOKED_BACK), through=last):
@@ -366,7 +366,7 @@ async def _published(store: ObjectStore, order: SwitchStateOrder) -> StateSwitch
         before = (await read_base(store, switch.base_path, switch.base_sha256)).events
     added = 0 if ours is None else ours.events.count - before
     if switch.mode is RebuildMode.CATCH_UP:
-        # Whether there were more of them, only the attempt that published knew: looking again finds out.
+        # Only the attempt that published knew whether there were more events: the next catch-up finds out.
         return _answer(_Result(stored, folded=added, more=True))
     return _answer(_Result(stored, later=added, folded=before))
 
@@ -379,7 +379,7 @@ async def _events_before(store: ObjectStore, manifest: Manifest) -> int:
 
 
 async def _publish(store: ObjectStore, order: SwitchStateOrder, at: _Replaced, result: _Result) -> bool:
-    """Move the pointer; False if somebody else has moved it."""
+    """Move the pointer; False if another writer has moved it."""
     move = PointerMove(
         manifest_id=result.stored.manifest.manifest_id,
         manifest_sha256=result.stored.sha256,

@@ -1,17 +1,17 @@
-"""What a ledger has accepted, and what of that nobody can tell: the one place that answers (docs/protocol.md#cost).
+"""What a ledger has accepted, and which part of that is unknown: the one module that answers (docs/protocol.md#cost).
 
-Two kinds of objects say it, and mostly both say the same:
+Two kinds of objects record it, mostly twice:
 
     rounds   their records, by number: id and hash of every event that was ever accepted, and its text for a while
-    index    of a published revision, with its nodes, segments and packs: id and hash of what the state holds
+    index    of a published revision, with its nodes, segments and packs: id and hash of every event in the state
 
 Any of them may be missing or damaged. So a number without a record ends the rounds only if the next `LOOK_BEHIND` have
-none either, and none is known to be there; everything else that cannot be read is a `Hole` with the name of its object.
-A hole is no proof of anything: it is neither "not accepted" nor the end. The index counts what it names: where what
-could be read adds up to its count, all is known, and what was damaged is no hole any more. Whoever is about to publish,
-to answer or to give a number away, and meets a hole, refuses with its name.
+none either, and no other object proves that it existed; any other object that cannot be read is a `Hole` with its name.
+A hole proves nothing: it is neither "not accepted" nor the end. The index counts the events that it names: if the
+readable ones add up to its count, all are known, and a damaged object is no hole any more. A step that is about to
+publish, to answer or to use a number, and meets a hole, refuses with the hole's name.
 
-Nothing is listed. Events that were folded into a state that was taken over from another implementation are in neither.
+Nothing is listed. Neither has the events of a state that was taken over from the reference.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from springline.storage.threads import in_thread
 from springline.storage.together import each
 
 LOOK_BEHIND = 4
-"""Numbers behind an absent record that must be absent, too, before it is the end."""
+"""How many numbers behind an absent record must be absent, too, to make it the end."""
 RECORDS_TOGETHER = 64
 _SEGMENTS_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """An object that would say what was accepted, and does not. `why` says what is wrong with it."""
+    """An object that should say what was accepted, and cannot be read. `why` says what is wrong with it."""
 
     path: str
     why: str
@@ -56,12 +56,12 @@ class Hole:
 
     @classmethod
     def of(cls, error: DamagedObject) -> Hole:
-        """Return the hole that damage leaves."""
+        """Return the hole of a damaged object."""
         return cls(error.path, error.why, error.remedy)
 
     @property
     def error(self) -> DamagedObject:
-        """What is told to whoever cannot go on without it."""
+        """The error for a step that cannot go on without the object."""
         return DamagedObject(self.path, self.why, self.remedy)
 
 
@@ -71,9 +71,9 @@ class Hole:
 async def walk_rounds(
     store: ObjectStore, after: int, *, least: int = 0, through: int | None = None
 ) -> AsyncIterator[list[StoredRound | Hole]]:
-    """Yield what there is of all rounds after number `after`, and up to `through`, in order, some at a time.
+    """Yield the records and holes of all rounds after number `after`, up to `through`, in order, some at a time.
 
-    Rounds up to `least` are known to have been: without a record they are holes. Raises what the store does.
+    Rounds up to `least` are known to exist: without a record they are holes. Raises the store's errors.
     """
     start, together, absent = after + 1, LOOK_BEHIND + 1, list[int]()
     while through is None or start <= through:
@@ -87,7 +87,7 @@ async def walk_rounds(
                 if len(absent) > LOOK_BEHIND:
                     break
                 continue
-            # Rounds are recorded in order: what was absent a moment ago may have come since, before this one.
+            # Rounds are recorded in order: a record that was absent when read may have come since, before this one.
             again = await each(lambda number: _found(store, number), absent)
             for skipped, found_now in zip(absent, again, strict=True):
                 ready.append(found_now or _absent(skipped))
@@ -114,7 +114,7 @@ def _absent(number: int) -> Hole:
 async def pending_rounds(store: ObjectStore, folded: int) -> list[StoredRound]:
     """Return the rounds after number `folded`, in order: accepted and not visible.
 
-    Raises `DamagedObject` for the first one that is missing or cannot be read, and what the store does.
+    Raises `DamagedObject` for the first one that is missing or cannot be read, and the store's errors.
     """
     pending: list[StoredRound] = []
     async for some in walk_rounds(store, folded):
@@ -126,13 +126,13 @@ async def pending_rounds(store: ObjectStore, folded: int) -> list[StoredRound]:
 
 
 async def last_round(store: ObjectStore) -> int:
-    """Return the number of the last round, 0 if there is none; readable or not, and wherever records are missing.
+    """Return the number of the last round, 0 if there is none, even if it is unreadable or earlier ones are missing.
 
-    Takes about twice the logarithm of it in turns.
+    Takes about 2 log2(n) turns for n rounds.
     """
 
     async def is_there(number: int) -> bool:
-        """Say whether there is a round from `number` on, as far as one looks behind."""
+        """Say whether `number` or one of the `LOOK_BEHIND` numbers after it has a round."""
         heads = await each(lambda one: store.head(orchestration_round(one)), range(number, number + LOOK_BEHIND + 1))
         return any(head is not None for head in heads)
 
@@ -147,9 +147,9 @@ async def last_round(store: ObjectStore) -> int:
 
 
 async def with_bodies(store: ObjectStore, stored: StoredRound) -> StoredRound:
-    """Return a round whose events all have their texts: from their objects where the record has lost them.
+    """Return a round whose events all have their texts, read from the events' objects where the record was emptied.
 
-    Raises `DamagedObject` naming the first event whose text cannot be had, and what the store does.
+    Raises `DamagedObject` naming the first event whose text cannot be found, and the store's errors.
     """
     record = stored.record
     if all(event.is_whole for event in record.events):
@@ -165,7 +165,7 @@ async def with_bodies(store: ObjectStore, stored: StoredRound) -> StoredRound:
 
 
 async def whole_event(store: ObjectStore, event: RoundEvent) -> RoundEvent | None:
-    """Return an event with its body, from its object if its record has it no longer; None if it is in neither."""
+    """Return an event with its body, from its object if its record was emptied; None if neither has it."""
     if event.is_whole:
         return event
     stored = await store.get(canonical_ulid_event(event.event_id))
@@ -175,9 +175,9 @@ async def whole_event(store: ObjectStore, event: RoundEvent) -> RoundEvent | Non
 
 
 async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -> None:
-    """Raise `DamagedObject` if a revision behind manifest `manifest_id` was folded from a round behind the last one.
+    """Raise `DamagedObject` if a manifest after `manifest_id` was folded from a round after number `last`.
 
-    Such a revision waits to be published, or was left by somebody who died; its round was recorded before it.
+    A sequencer is about to publish such a revision, or died before; it had recorded the round first.
     """
     numbers = range(int(manifest_id) + 1, int(manifest_id) + 1 + LATER_ROUNDS)
     some = [orchestration_manifest(orchestration_manifest_id(number)) for number in numbers]
@@ -196,11 +196,11 @@ async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -
 
 @dataclass(slots=True)
 class AcceptedSet:
-    """What was accepted: the SHA-256 (hex) of every event by id, as far as can be told, and the `holes` in that.
+    """What was accepted: the SHA-256 (hex) of every known event by id, and the `holes`.
 
-    `last_round`: the last number that a round has. `later`: the rounds behind those that are folded; only the last one
-    if nobody knows which are.
-    `passed_over`: what is damaged, and whose events are known all the same.
+    `last_round`: the number of the last round. `later`: the rounds behind the folded ones; only the last round if it is
+    unknown which are folded.
+    `passed_over`: damaged objects whose events are known from elsewhere.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
@@ -213,10 +213,10 @@ class AcceptedSet:
 async def survey(
     store: ObjectStore, index: EventsIndex | None, *, folded: int | None, count: int | None = None
 ) -> AcceptedSet:
-    """Read everything that says what was accepted: all records of rounds, and all parts of an index.
+    """Read all records of accepted events: all round records, and all parts of an index.
 
     `index`: of the published revision, which holds `count` events and the rounds up to `folded`; None if it cannot be
-    read, or there is none; the others are None if that cannot be told. Raises what the store does.
+    read, or there is none; the others are None if unknown. Raises the store's errors.
     """
     least = folded or 0
     accepted = AcceptedSet()
@@ -244,7 +244,7 @@ async def survey(
             else:
                 accepted.later = [one] if folded is None else [*accepted.later, one]
     accepted.last_round = number
-    # What is folded is known completely if it adds up, or if nothing of the index is damaged, or nothing of the rounds.
+    # The folded events are all known if they add up, or if no part of the index, or no record of a round, is damaged.
     is_known = len(known) >= count if count is not None else not folded_holes
     (accepted.passed_over if is_known else accepted.holes).extend([*in_index, *folded_holes])
     accepted.holes += later_holes
@@ -259,7 +259,7 @@ def _uncounted(known: int, count: int) -> Hole:
 
 
 async def _segments_of(store: ObjectStore, index: EventsIndex | None) -> tuple[list[SegmentRef], list[Hole]]:
-    """Return all segments and packs that an index names, and the nodes that cannot be read."""
+    """Return all segments and packs that an index names, and holes for the nodes that cannot be read."""
     if index is None:
         return [], []
 
@@ -288,10 +288,10 @@ async def _hashes_in(store: ObjectStore, ref: SegmentRef) -> tuple[SegmentRef, d
 async def find_bodies(
     store: ObjectStore, index: EventsIndex | None, wanted: Mapping[str, str]
 ) -> dict[str, tuple[bytes, str]]:
-    """Return the texts of accepted events, with the path of what each was found in; what is nowhere is left out.
+    """Return the texts of accepted events, each with the path of the object that has it; texts not found are left out.
 
-    `wanted`: the SHA-256 (hex) by id. Looked at are the events' objects, the segments of `index`, then the records of
-    rounds. Raises what the store does.
+    `wanted`: the SHA-256 (hex) by id. Reads the events' objects, the segments of `index`, then the round records.
+    Raises the store's errors.
     """
     found: dict[str, tuple[bytes, str]] = {}
 
@@ -323,19 +323,19 @@ async def find_bodies(
 
 _RECORDS_TOGETHER = 16
 MOST_ROUNDS = 2 * PACK_EVENTS
-"""Rounds that are looked back: the tail has fewer events, and nearly every round has one."""
+"""How many rounds to look back: the tail has fewer events, and nearly every round has one."""
 
 
 async def fill_tail(store: ObjectStore, warm: CachedState) -> None:
-    """Have the bytes of the events of the index's tail in memory, as far as they can be had. As `tail_bodies`."""
+    """Load the bytes of the events in the index's tail into memory, as far as they can be found. As `tail_bodies`."""
     warm.tail = await tail_bodies(store, warm)
 
 
 async def tail_bodies(store: ObjectStore, warm: CachedState) -> dict[str, bytes]:
-    """Return the bytes of the events of the index's tail by id, of all that can be had.
+    """Return the bytes of the events in the index's tail by id, as far as they can be found.
 
-    What is in memory is not read. A missing or altered object is looked for in the records of the last rounds; what
-    is not there either is left out. Raises what the store does.
+    Events in memory are not read again. If an event's object is missing or altered, its bytes are taken from the
+    records of the last rounds; if those lack it, it is left out. Raises the store's errors.
     """
     read = await read_tail(store, warm.index.tail, warm.tail)
     bodies = read.bodies
@@ -359,7 +359,7 @@ async def _record(store: ObjectStore, number: int) -> StoredRound | None:
 
 
 def _bodies(found: StoredRound | None, missing: Mapping[str, str]) -> dict[str, bytes]:
-    """Return what a record has of the missing events; the texts of old records are taken out in the end."""
+    """Return the bodies of missing events that a record has; garbage collection empties old records."""
     events = [] if found is None else [event for event in found.record.events if event.event_id in missing]
     bodies = {event.event_id: event.data for event in events}
     return {one: body for one, body in bodies.items() if hashlib.sha256(body).hexdigest() == missing[one]}

@@ -1,4 +1,4 @@
-"""Admitting a round: judging what is asked for, and fixing it by the round's record.
+"""Admitting a round: judging its requests, and fixing what is accepted by the round's record.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -37,21 +37,21 @@ Markers = Recent[RequestMarker]
 
 @dataclass(slots=True)
 class _Asked:
-    """A round's requests, and what is known of each before any is judged."""
+    """A round's requests, and what is known of each before the first is judged."""
 
     requests: list[AppendRequest]
     payloads: dict[str, str] = field(default_factory=dict)
-    """`payload_sha256` by request id, of those to be judged."""
+    """`payload_sha256` by request id, for the requests to judge."""
     answers: dict[int, AppendOutcome] = field(default_factory=dict)
-    """By place in the order."""
+    """By position in the order."""
     same_as: dict[int, int] = field(default_factory=dict)
-    """Places of requests that an earlier place of the same order holds too."""
+    """Positions of requests that repeat an earlier one of the same order, with the earlier position."""
     unfinished: bool = False
     """A request belongs to a round that is not visible."""
 
 
 def order_sha256(order: AdmitOrder | AdmitForeignOrder) -> str:
-    """Return what tells an attempt of one order from another order for the same round."""
+    """Return the hash that tells attempts of this order from another order for the same round."""
     return hashlib.sha256(order.model_dump_json(exclude={"head"}).encode()).hexdigest()
 
 
@@ -60,7 +60,7 @@ async def admit_requests(
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge append requests on `warm`, and create the record of a round for those that are accepted.
 
-    If a record was created its events lie on top of `warm`, else nothing does. Raises what the store does.
+    If a record was created, its events are folded on top of `warm`, else nothing is. Raises the store's errors.
     """
     asked = await _look_up(store, order, markers)
     if asked.unfinished:
@@ -113,12 +113,12 @@ def _judge(warm: CachedState, order: AdmitOrder, requests: Sequence[AppendReques
 
 
 def _failed(request: AppendRequest, error: Exception) -> Refusal:
-    """Return the refusal of a request that met an error nobody foresaw; raises one that somebody did."""
+    """Return the refusal of a request that met an unforeseen error; raises a foreseen one again."""
     return refused_alone(error, what="its events were judged", field="request_id", identity=request.request_id)
 
 
 async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _Asked:
-    """Sort out what is malformed, repeated, or answered before."""
+    """Sort out requests that are malformed, repeated, or answered before."""
     asked = _Asked(list(order.requests))
     first: dict[str, int] = {}
     for place, request in enumerate(asked.requests):
@@ -156,7 +156,7 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
 
 
 def _of_lost_round(request_id: str, number: int) -> AppendOutcome:
-    """Refuse a request whose round was accepted and is gone: only its own, for all others go on."""
+    """Refuse a request whose round was accepted and is gone; all other requests go on."""
     lost = DamagedObject(orchestration_round(number), f"is missing, and holds what {request_id} was answered with")
     refusal = lost.refusal.model_copy(update={"remedy": f"An operator restores it from a copy; {RUNBOOK} tells more."})
     return AppendOutcome(request_id=request_id, refusal=refusal)
@@ -192,7 +192,7 @@ def _visible(outcome: AppendOutcome, head: Head) -> AppendOutcome:
 async def _answer_at_once(
     store: ObjectStore, head: Head, asked: _Asked, answered: Sequence[RequestMarker], markers: Markers
 ) -> None:
-    """Keep the answers of requests whose events had all been there before: they are visible already."""
+    """Store the answers of requests all of whose events were accepted before: they are visible already."""
     conflicts = await write_markers(store, answered)
     places = {request.request_id: place for place, request in reversed(list(enumerate(asked.requests)))}
     for marker in answered:

@@ -1,4 +1,4 @@
-"""Admitting foreign events: each judged for itself, those that are accepted fixed by a round's record.
+"""Admitting foreign events: each is judged by itself, and a round's record fixes those that are accepted.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -36,11 +36,11 @@ MOST_LISTED = 1_000
 """Refusals that the answers of a round list in full: what a message can hold."""
 
 WitnessPaths = Sequence[tuple[ForeignRange, Sequence[str]]]
-"""Event paths of the reference's revisions that are to be taken in."""
+"""Event paths of the reference's revisions that are to be ingested."""
 
 
 class _Fate(Enum):
-    """What becomes of a path."""
+    """The outcome for a path."""
 
     ACCEPTED = auto()
     LATE = auto()
@@ -51,7 +51,7 @@ class _Fate(Enum):
 
 @dataclass(slots=True)
 class _Judged:
-    """What became of every path of an order, and the round that follows from it."""
+    """The outcome for every path of an order, and the round that follows from these."""
 
     fates: dict[str, _Fate] = field(default_factory=dict)
     refused: dict[str, RefusedObject] = field(default_factory=dict)
@@ -69,7 +69,7 @@ async def admit_events(
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge foreign events, record those that are refused, and create the record of a round for the accepted.
 
-    Nothing is folded. Raises `DamagedObject` if a segment that must be searched is damaged, and what the store does.
+    Folds nothing. Raises `DamagedObject` if a segment that must be searched is damaged, and the store's errors.
     """
     paths = list(dict.fromkeys(path for request in order.requests for path in request.event_paths))
     judged = await _judge(store, scope, warm, paths, order.now_ms, cache)
@@ -92,7 +92,7 @@ async def admit_events(
     )
     created = await create_round(store, record)
     stored = created.stored
-    # An earlier attempt of this order may have found other objects: what it fixed is what counts.
+    # An earlier attempt of this order may have found other objects: the record that it created counts.
     if not isinstance(created, Ours) and stored.record.order_sha256 != record.order_sha256:
         return Admitted(kind="taken"), stored
     fixed = [answer_of(answer, {}) for answer in stored.record.foreign_answers]
@@ -136,7 +136,7 @@ async def _judge(
 
 
 def _meet_known(judged: _Judged, read: EventRead, accepted_sha256: str) -> None:
-    """Judge the object of an event that was accepted before: it is the same, gone, or damage."""
+    """Judge the object of an event that was accepted before: it is the same, missing, or damaged."""
     if read.body is None or hashlib.sha256(read.body).hexdigest() == accepted_sha256:
         judged.fates[read.path] = _Fate.KNOWN
         return
@@ -155,7 +155,7 @@ def _refuse(judged: _Judged, refused: RefusedObject) -> None:
 
 
 def _answers(order: AdmitForeignOrder, judged: _Judged, records: Mapping[str, str]) -> list[ForeignAnswer]:
-    """Return an answer per request; a path that comes a second time is known then."""
+    """Return an answer per request; a path that is named a second time counts as known."""
     seen: set[str] = set()
     room = MOST_LISTED
     answers: list[ForeignAnswer] = []
@@ -206,7 +206,7 @@ async def closed_by(
     *,
     cache: SegmentCache,
 ) -> list[str]:
-    """Return the ranges, by their head, none of whose events is left behind once a round with `fates` is folded."""
+    """Return the heads of the ranges whose events are all in the state once a round with `fates` is folded."""
     decided = {path for path, fate in (fates or {}).items() if fate is not _Fate.DEFERRED}
     closes: list[str] = []
     for revisions, paths in witnesses:
@@ -223,7 +223,7 @@ async def unknown_events(
     cache: SegmentCache,
     also_known: Iterable[str] = (),
 ) -> list[str]:
-    """Return those of `paths` whose events the ledger has not accepted, in order; `also_known` are ids that count."""
+    """Return those of `paths` whose events the ledger has not accepted, in order; `also_known`: more accepted ids."""
     ids = {path: judge_path(path) for path in paths}
     wanted = [event_id for event_id in ids.values() if isinstance(event_id, str)]
     known = {*await contains(store, index, wanted, cache=cache), *also_known}

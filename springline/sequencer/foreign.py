@@ -1,4 +1,4 @@
-"""Events that somebody else wrote: read by explicit paths, judged by path and then by body, none holding up another.
+"""Events that another writer put: read by explicit paths, each judged by path, then by body, apart from all others.
 
 See docs/formats.md#event-objects, docs/formats.md#reading-events, docs/protocol.md#ledger-rounds.
 """
@@ -17,9 +17,9 @@ from springline.storage.threads import in_thread
 from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MAX_AHEAD_MS = 5 * 60 * 1000
-"""An id whose time lies further ahead is not taken in yet (docs/formats.md#event-ids)."""
+"""An event whose id lies further ahead is deferred (docs/formats.md#event-ids)."""
 MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""Larger objects are no events: they would not travel with a round."""
+"""Larger objects are refused: they would not fit into a round record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class EventVerdict:
 
 
 def judge_path(path: str) -> str | EventVerdict:
-    """Return the id of the event that `path` names, or why it can be no event of ours.
+    """Return the id of the event that `path` names, or why no event of ours can have this path.
 
-    Nothing needs to be read for this; ids that are no canonical ULIDs are refused here and folded offline only.
+    Needs no read. Ids that are not canonical ULIDs are refused here; only the offline fold takes them.
     """
     event_id = paths.event_id_from_ledger_path(path)
     if event_id is None:
@@ -50,7 +50,7 @@ def judge_path(path: str) -> str | EventVerdict:
 
 
 def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event | EventVerdict:
-    """Return the event that was read under its path for `event_id`, or why it is refused; None: nothing was there."""
+    """Return the event read from the path of `event_id`, or why it is refused; body None: there was no object."""
     if body is None:
         return EventVerdict(RefusalReason.MISSING, "there is no object at this path")
     event = judge_event(body, scope)
@@ -60,7 +60,7 @@ def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event |
 
 
 def judge_event(body: bytes, scope: paths.Scope) -> Event | EventVerdict:
-    """Return the event in a body, whatever its id, or why it is refused."""
+    """Return the event in a body, with any id, or why it is refused."""
     if len(body) > MAX_EVENT_BYTES:
         return EventVerdict(RefusalReason.UNREADABLE, f"the object has {len(body)} bytes, more than {MAX_EVENT_BYTES}")
     try:
@@ -76,7 +76,7 @@ def judge_event(body: bytes, scope: paths.Scope) -> Event | EventVerdict:
 
 
 def is_too_far_ahead(event_id: str, now_ms: int) -> bool:
-    """Say whether a canonical id lies more than `MAX_AHEAD_MS` ahead of `now_ms`: it is to be sent again later."""
+    """Say whether a canonical id lies more than `MAX_AHEAD_MS` ahead of `now_ms`: its caller sends it again later."""
     return (ulid_time_ms(event_id) or 0) > now_ms + MAX_AHEAD_MS
 
 
@@ -85,9 +85,9 @@ READS_TOGETHER = 16
 
 @dataclass(frozen=True, slots=True)
 class EventRead:
-    """What was found at one path: the event and its bytes, or why it is none of ours.
+    """The result of reading one path: the event and its bytes, or why it is refused.
 
-    A refused object's bytes are here too, if there are any.
+    A refused object has its bytes, too, if there are any.
     """
 
     path: str
@@ -101,8 +101,8 @@ async def read_events(
 ) -> list[EventRead]:
     """Read the events at `event_paths`, at most `concurrency` at a time, and judge each; in the order of the paths.
 
-    Judged are the path's shape, the id (a canonical ULID), that the path is the event's one name, the JSON and its
-    fields, and the scope. Nothing is read for a path that is refused by itself. Raises what the store does.
+    Checks the path's shape, the id (a canonical ULID), that the path is the event's one name, the JSON and its
+    fields, and the scope. A path that is refused by itself is not read. Raises the store's errors.
     """
     judged = [judged_path(path) for path in event_paths]
     readable = [
@@ -130,7 +130,7 @@ def _judge(
 
 
 def judged_path(path: str) -> str | EventVerdict:
-    """Judge a path as `judge_path` does; an error that nobody foresaw refuses this event and none of the others."""
+    """Judge a path as `judge_path` does; an unforeseen error refuses this event only."""
     try:
         return judge_path(path)
     except Exception as error:

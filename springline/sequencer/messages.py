@@ -1,12 +1,12 @@
-"""What the steps of a ledger round are given and what they answer; they cross the Temporal wire as they are.
+"""Inputs and answers of the steps of a ledger round, which are also the activities' messages on the Temporal wire.
 
-All ids and times that end up in storage are in the orders, so that a repeated step writes the same bytes.
-Fields are only ever added, with defaults: running histories hold these.
+The orders have all ids and times that end up in storage, so that a repeated step writes the same bytes.
+Fields are only ever added, with defaults: histories of running workflows hold these messages.
 
     open -> admit | admit_foreign -> append, fold (side by side) -> publish -> (next round, or open after `lost`)
 
-`publish` comes after both: a round that is visible without its request markers could be appended twice. A round that
-`publish` reports as lost is either pending when the workspace is opened again, or visible by somebody else's hand
+`publish` comes after both: a round that is visible without its request markers could be appended twice. If `publish`
+answers `lost`, the round is either pending when the workspace is opened again, or another sequencer has published it
 (`head.rounds_folded` has reached its number); its answers hold in both cases.
 """
 
@@ -26,7 +26,7 @@ from springline.ledger.request import (
 
 
 class Order(BaseModel):
-    """Base of orders and answers: immutable, unknown fields of a newer writer are passed over."""
+    """Base of orders and answers: immutable, ignores unknown fields of a newer writer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,9 +39,9 @@ class WorkspaceRef(Order):
 
 
 class ForeignRange(Order):
-    """Revisions that another implementation published and whose events are still to be taken in.
+    """Revisions that the reference published and whose events are still to be ingested.
 
-    From the manifest `head` backwards to `back_to` (both paths), which is not among them; None: to the first of all.
+    From the manifest `head` backwards to `back_to` (both paths), exclusive; None: to the first of all.
     """
 
     head: str
@@ -49,14 +49,14 @@ class ForeignRange(Order):
 
 
 class Head(Order):
-    """The published state a round starts from.
+    """The published state that a round starts from.
 
     `manifest_id` is 20 zeros and `pointer_version` None while nothing is published. `events` counts all accepted
     events, `last_event_id` is the greatest of them. `rounds_folded`: rounds up to this number are in the state.
 
     `state_manifest` is the path of the manifest that the next round is folded on: the published one, or our last one
-    if another implementation has published since; then, and until its events are taken in, `foreign` says which
-    revisions are its. None if the state is empty.
+    if the reference has published since; then, and until its events are ingested, `foreign` has its revisions.
+    None if the state is empty.
     """
 
     manifest_id: str
@@ -82,7 +82,7 @@ class OpenOrder(Order):
 
 
 class PendingRound(Order):
-    """A round whose record exists and that the published state does not hold: finish it."""
+    """A round whose record exists and that is not in the published state: the sequencer must finish it."""
 
     number: int
     record_sha256: str
@@ -95,8 +95,8 @@ class PendingRound(Order):
 class Opened(Order):
     """Answer of `open`.
 
-    `pending` in order; `next_round` is the first free number after them. `foreign_paths`: events that another
-    implementation folded and published since our last manifest, to be taken in with `admit_foreign` once nothing is
+    `pending` in order; `next_round` is the first free number after them. `foreign_paths`: events that the reference
+    folded and published since our last manifest, for `admit_foreign` once nothing is
     pending; at most `MAX_FOREIGN_PATHS` at a time, and `more_foreign` says to open again when they are visible.
     """
 
@@ -109,7 +109,7 @@ class Opened(Order):
 
 
 class AdmitOrder(Order):
-    """Input of `admit`: judge requests on the state at `head` and fix the round's set by its record.
+    """Input of `admit`: judge requests on the state at `head` and fix the round's events by its record.
 
     Event ids are `first_event_id` and its successors, one by one; `now_ms` is the events' timestamp. `writer` is
     the id of the sequencer's run.
@@ -125,9 +125,9 @@ class AdmitOrder(Order):
 
 
 class AdmitForeignOrder(Order):
-    """Input of `admit_foreign`: look at foreign events and fix which of them the round accepts.
+    """Input of `admit_foreign`: judge foreign events and fix which of them the round accepts.
 
-    If no event of `head.foreign` is left behind, the round closes these revisions; it may have no event at all then,
+    If it ingests the last events of `head.foreign`, the round closes these revisions; such a round may have no event,
     and is finished like any other.
     """
 
@@ -142,10 +142,10 @@ class AdmitForeignOrder(Order):
 class Admitted(Order):
     """Answer of `admit` and `admit_foreign`.
 
-    `nothing`: no event is to be written; all answers are final. `admitted`: the record stands, `round` is to be
-    finished; `answers` without refusal and `replayed` become final when it is visible. `taken`: another sequencer
-    holds this round number, or an earlier round is unfinished: open again, finish what is pending, and admit the
-    same requests once more. Answers are in the order of the requests.
+    `nothing`: no event is to be written; all answers are final. `admitted`: the record exists, the caller must finish
+    `round`; `answers` without refusal and `replayed` become final when it is visible. `taken`: another sequencer
+    has this round number, or an earlier round is unfinished: the caller opens again, finishes what is pending, and
+    admits the same requests once more. Answers are in the order of the requests.
     """
 
     kind: Literal["admitted", "nothing", "taken"]
@@ -156,7 +156,7 @@ class Admitted(Order):
 
 
 class RoundStep(Order):
-    """Input of `append`: put the round's events and request markers (nothing to put for a foreign round)."""
+    """Input of `append`: put the round's events and request markers (a foreign round has none to put)."""
 
     workspace: WorkspaceRef
     round: PendingRound
@@ -167,9 +167,9 @@ class Appended(Order):
 
     events: int
     written: int
-    """Objects this attempt created; the others were there, with the same bytes."""
+    """Objects that this attempt created; the others existed with the same bytes."""
     damaged: list[str] = []
-    """Objects that stand at a name of this round with other content. The round counts, they are damage."""
+    """Objects with other content under a name of this round. The round is valid, the objects are damage."""
     attempt: int = 1
 
 
@@ -186,7 +186,7 @@ class FoldOrder(Order):
 
 
 class Folded(Order):
-    """Answer of `fold`: what `publish` switches to.
+    """Answer of `fold`: the revision that `publish` makes visible.
 
     `kind`: how the state was written; `refold` is a new base after late events. `digest` is the state's digest.
     """
@@ -199,10 +199,10 @@ class Folded(Order):
     outcomes: dict[EventOutcome, int] = {}
     digest: str
     foreign: list[ForeignRange] = []
-    """What `Head.foreign` is once this is published."""
+    """`Head.foreign` once this is published."""
     refolded_events: int = 0
     fold_seconds: float = 0.0
-    """Folding alone, without the store; events of ours are folded as they are judged."""
+    """Seconds of folding alone, without the store; our own events are folded while they are judged."""
     store_requests: int = 0
     attempt: int = 1
 
@@ -219,7 +219,7 @@ class PublishOrder(Order):
 
 
 class Published(Order):
-    """Answer of `publish`. `lost`: somebody else moved the pointer; open again, nothing of the round is lost."""
+    """Answer of `publish`. `lost`: another writer moved the pointer; open again, nothing of the round is lost."""
 
     kind: Literal["visible", "lost"]
     head: Head | None = None
@@ -238,7 +238,7 @@ class GarbageOrder(Order):
 class GarbageReport(Order):
     """Answer of both: how many objects are garbage, and how many this step deleted.
 
-    `emptied`: records of folded rounds whose texts were taken out. `deleted_bytes` counts what was freed.
+    `emptied`: records of folded rounds whose texts were removed. `deleted_bytes` counts the bytes freed.
     """
 
     report_path: str

@@ -1,8 +1,8 @@
-"""Where a workspace stands: which state the next round is folded on, and what the reference published meanwhile.
+"""Opening a workspace: which state the next round is folded on, and what the reference published meanwhile.
 
-The reference keeps nothing of ours when it publishes. Then our last state is found by walking back its revisions, and
-the events of these revisions are taken in on top of it like any foreign events (docs/protocol.md#state-of-a-set): the
-state that the reference made of them depends on how they arrived, ours does not.
+The reference drops our fields when it publishes. Then we find our last state by walking back its revisions, and ingest
+the events of these revisions on top of it like any foreign events (docs/protocol.md#state-of-a-set): the
+state that the reference folds from them depends on the order in which they arrived, ours does not.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class _Walked:
 
 
 async def read_opening(store: ObjectStore) -> Opening:
-    """Find out where the workspace stands: pointer and manifest, and more only where the reference has published.
+    """Return where the workspace stands; reads pointer and manifest, and more only if the reference has published.
 
-    Raises `DamagedObject` if a revision cannot be read or is missing, and what the store does.
+    Raises `DamagedObject` if a revision cannot be read or is missing, and the store's errors.
     """
     published = await read_head(store)
     if published is None:
@@ -72,7 +72,7 @@ async def _state_of(store: ObjectStore, published: PublishedHead) -> _Walked:
         return _Walked(head, path, _left_open(head))
     first = await find_round(store, 1)
     if first is None:
-        # We have never written anything here: the reference's state is where we begin.
+        # We have never published here: we begin with the reference's state.
         return _Walked(head, path)
     begun_on = first.record.begun_on
     at, at_path = head, path
@@ -109,7 +109,7 @@ class ForeignEvents:
     async def of(
         self, store: ObjectStore, revisions: Sequence[ForeignRange]
     ) -> list[tuple[ForeignRange, tuple[str, ...]]]:
-        """Return the event paths of each range, sorted. Raises `DamagedObject`, and what the store does."""
+        """Return the event paths of each range, sorted. Raises `DamagedObject`, and the store's errors."""
         self._paths = {one: paths for one, paths in self._paths.items() if one in revisions}
         for one in revisions:
             if one not in self._paths:

@@ -1,4 +1,4 @@
-"""Records of refused events: nothing that was offered is dropped silently (docs/protocol.md#ledger-rounds)."""
+"""Records of refused events: no offered event is dropped silently (docs/protocol.md#ledger-rounds)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 1_000
 class RefusalRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why an event was refused. `body_sha256` (hex) and `byte_size` are of the object, None if there was none.
 
-    `accepted_sha256`: the body that counts under this id, where another one does.
+    `accepted_sha256`: hash of the body that was accepted under this id, if there is one.
     """
 
     format: int = FORMAT
@@ -48,14 +48,14 @@ class RefusedObject:
 
 
 def record_path(refused: RefusedObject) -> ObjectPath:
-    """Return where a refusal is recorded: the same path, reason and body have one record, however often they come."""
+    """Return the path of a refusal's record: the same path, reason and body share one, however often they come."""
     content = "" if refused.body is None else hashlib.sha256(refused.body).hexdigest()
     parts = msgspec.json.encode([refused.path, refused.reason, content])
     return orchestration_refused(hashlib.sha256(parts).hexdigest())
 
 
 async def record_refused(store: ObjectStore, refused: Sequence[RefusedObject]) -> list[ObjectPath]:
-    """Record refusals, create-only, and return their records' paths in order. Raises what the store does."""
+    """Record refusals, create-only, and return their records' paths in order. Raises the store's errors."""
 
     async def write(one: RefusedObject) -> ObjectPath:
         path = record_path(one)
@@ -67,7 +67,7 @@ async def record_refused(store: ObjectStore, refused: Sequence[RefusedObject]) -
             byte_size=None if one.body is None else len(one.body),
             accepted_sha256=one.accepted_sha256,
         )
-        # What stands there already says the same of the same event, if perhaps in other words.
+        # An existing record is about the same event and reason; only its wording may differ.
         await put_once(store, path, with_checksum(msgspec.json.format(msgspec.json.encode(record), indent=2)))
         return path
 

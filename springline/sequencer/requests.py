@@ -1,7 +1,7 @@
-"""Request markers: the answer to a request id, once for ever (docs/protocol.md#ledger-rounds).
+"""Request markers: the one permanent answer to a request id (docs/protocol.md#ledger-rounds).
 
-A marker is made of its round's record alone, so that whoever finishes the round writes the same bytes. It is written
-before the round becomes visible; a round that is visible has all its markers.
+A marker depends on its round's record alone, so that every sequencer that finishes the round writes the same bytes. It
+is written before the round becomes visible; a visible round has all its markers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _MEMBERS = frozenset(RequestMarker.__struct_fields__)
 
 
 def payload_sha256(request: AppendRequest) -> str:
-    """Return what tells a repeated request from another one under its id: the hash of its events' canonical JSON.
+    """Return the hash of a request's events as canonical JSON, which tells a repeat from another request with its id.
 
     Raises `ValueError` if they have none, such as for a number with a fraction.
     """
@@ -73,7 +73,7 @@ def marker_of(request_id: str, payload: str, number: int | None, events: Iterabl
 
 
 def outcome_of(marker: RequestMarker, *, replayed: bool) -> AppendOutcome:
-    """Return a marker's answer; whether it is visible is the caller's to say."""
+    """Return a marker's answer; the caller sets whether it is visible."""
     events = [AppendedEvent.model_validate(msgspec.structs.asdict(event)) for event in marker.events]
     return AppendOutcome(request_id=marker.request_id, events=events, replayed=replayed)
 
@@ -84,7 +84,7 @@ def encode_marker(marker: RequestMarker) -> bytes:
 
 
 def decode_marker(data: bytes, request_id: str) -> RequestMarker:
-    """Parse the marker read for `request_id`, once it was checked; raises `DamagedObject`."""
+    """Check and parse the marker read for `request_id`; raises `DamagedObject`."""
     path = orchestration_request(request_id)
     try:
         verify(data, _MEMBERS)
@@ -99,7 +99,7 @@ def decode_marker(data: bytes, request_id: str) -> RequestMarker:
 async def read_markers(store: ObjectStore, request_ids: Sequence[str]) -> dict[str, RequestMarker | Refusal]:
     """Read the markers of `request_ids`, all at the same time; an id without one is left out.
 
-    A damaged marker refuses its own request (INTERNAL) and holds up no other.
+    A damaged marker refuses its own request (INTERNAL) and no other.
     """
     found = await store.read_many([orchestration_request(one) for one in request_ids])
     answers: dict[str, RequestMarker | Refusal] = {}
@@ -133,8 +133,8 @@ def key_reused(request_id: str) -> Refusal:
 async def write_markers(store: ObjectStore, markers: Sequence[RequestMarker]) -> Mapping[str, RequestMarker | None]:
     """Write `markers`, create-only; safe to repeat.
 
-    Returns the ids whose marker had been written with another content before, with what stands there: None if that
-    is damaged. Raises what the store does; the markers written until then stay.
+    Returns the ids that had a marker with other content before, with that marker, or None if it is damaged. Raises the
+    store's errors; the markers written until then stay.
     """
 
     async def write(marker: RequestMarker) -> RequestMarker | DamagedObject | None:

@@ -1,11 +1,11 @@
 """Round records: the write-ahead entries of a workspace's ledger (docs/protocol.md#ledger-rounds).
 
-A round's record is created before its first event is put and holds all that finishing the round takes: the exact
-text of its events and the answers to its requests. From then on these events belong to the ledger, whoever writes
-them out; without a record nothing of the round exists. Rounds are numbered without gaps, so that a successor finds
-the unfinished ones by probing forward, and only one sequencer can hold a number.
+A sequencer creates a round's record before it puts the first event. The record holds all that finishing the round
+needs: the exact text of its events and the answers to its requests. From then on these events belong to the ledger, no
+matter which sequencer writes them; without a record nothing of the round exists. Rounds are numbered without gaps, so
+that a successor finds the unfinished ones by probing forward, and only one sequencer can have a number.
 
-Records are kept: one that vanished while a sequencer of long ago is still at work could be created a second time.
+Records are never deleted: a sequencer that was stopped for long could create a deleted one a second time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from springline.storage.resolve import Other, put_once
 
 FORMAT = 1
 MAX_ROUND_BYTES = 32 * 1024 * 1024
-"""Text of the events of one foreign round; what goes beyond is left to the next one."""
+"""Bytes of event text in one foreign round; the next round takes the rest."""
 RESTORE_RECORD = "an operator must restore the record: its events may have been acknowledged"
 
 
@@ -42,7 +42,7 @@ class RoundEvent(Struct, frozen=True):
 
     @classmethod
     def of(cls, event_id: str, body: bytes) -> RoundEvent:
-        """Return the entry of an event. Raises `UnicodeDecodeError` for a body that is no UTF-8."""
+        """Return the entry of an event. Raises `UnicodeDecodeError` for a body that is not UTF-8."""
         return cls(event_id, hashlib.sha256(body).hexdigest(), body.decode())
 
     @property
@@ -52,12 +52,12 @@ class RoundEvent(Struct, frozen=True):
 
     @property
     def accepted(self) -> AcceptedEvent:
-        """The event as the published state takes it."""
+        """The event in the type that the published state takes."""
         return AcceptedEvent(self.event_id, self.sha256, self.data)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the body is here: records of rounds that were folded long ago have lost theirs."""
+        """Whether the record has the body: garbage collection removes it from records folded long ago."""
         return hashlib.sha256(self.data).hexdigest() == self.sha256
 
 
@@ -71,7 +71,7 @@ class ForeignRefusal(Struct, frozen=True, omit_defaults=True):
 
 
 class ForeignAnswer(Struct, frozen=True, omit_defaults=True):
-    """What became of the foreign events of one request, as far as it is known before the fold."""
+    """The outcome of the foreign events of one request, as far as it is known before the fold."""
 
     accepted: int = 0
     late: int = 0
@@ -82,12 +82,12 @@ class ForeignAnswer(Struct, frozen=True, omit_defaults=True):
 
 
 class RoundRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that finishing a round takes.
+    """Everything that finishing a round needs.
 
-    `order_sha256` names the order that it was made for, `begun_on` the manifest of the state it was judged on (None: of
-    an empty ledger). `events` ascend by id. `requests` are the markers of an own
-    round; `foreign_answers` the answers of a foreign one, and `closes` the foreign ranges (by their head) that are
-    taken in completely with it.
+    `order_sha256` names the order that it was made for, `begun_on` the manifest of the state it was judged on (None:
+    an empty ledger). `events` ascend by id. `requests` are the markers of a round of our own events;
+    `foreign_answers` the answers of a foreign one, and `closes` the foreign ranges (by their head) whose events are all
+    ingested with it.
     """
 
     format: int = FORMAT
@@ -111,7 +111,7 @@ class StoredRound:
     sha256: str
 
     def accepted(self) -> list[AcceptedEvent]:
-        """The round's events as the published state takes them, ascending by id."""
+        """The round's events in the type that the published state takes, ascending by id."""
         return [event.accepted for event in self.record.events]
 
     @property
@@ -138,9 +138,9 @@ def encode_round(record: RoundRecord) -> bytes:
 
 
 def decode_round(data: bytes, number: int) -> StoredRound:
-    """Parse the record read for round `number`, once it was checked; raises `DamagedObject`.
+    """Check and parse the record read for round `number`; raises `DamagedObject`.
 
-    The records of older versions carry no checksum: there the texts of the events are compared with their hashes.
+    Records of older versions have no checksum: there the texts of the events are compared with their hashes.
     """
     path = orchestration_round(number)
     try:
@@ -159,7 +159,7 @@ def decode_round(data: bytes, number: int) -> StoredRound:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The record stands: this call, or an earlier attempt, wrote it."""
+    """The record exists: this call, or an earlier attempt, created it."""
 
     stored: StoredRound
 
@@ -174,8 +174,8 @@ class Taken:
 async def create_round(store: ObjectStore, record: RoundRecord) -> Ours | Taken:
     """Create a round's record unless there is one; safe to repeat with the same record.
 
-    Raises what the store does, `StoreUnknown` if the record may still come to stand, and `DamagedObject` if
-    something else stands there.
+    Raises the store's errors, `StoreUnknown` if the record may still be created, and `DamagedObject` if its name has
+    other content.
     """
     data = encode_round(record)
     result = await put_once(store, orchestration_round(record.number), data)
@@ -202,5 +202,5 @@ async def read_round(store: ObjectStore, number: int, sha256: str) -> StoredRoun
 
 
 def answer_of(answer: ForeignAnswer, outcomes: dict[EventOutcome, int]) -> IngestOutcome:
-    """Return a foreign answer with what the fold made of its events; visibility is the caller's to say."""
+    """Return a foreign answer with the fold's outcomes of its events; the caller sets whether it is visible."""
     return IngestOutcome.model_validate({**msgspec.to_builtins(answer), "outcomes": outcomes})

@@ -1,13 +1,13 @@
-"""The sequencer of one workspace: its steps, and what a process remembers between them.
+"""The sequencer of one workspace: its steps, and what a process caches between them.
 
 See docs/protocol.md#ledger-rounds.
 
     open -> admit | admit_foreign -> append, fold (side by side) -> publish -> ...
 
-Every step is idempotent and safe to run twice at once, here and in other processes. What is remembered saves reading:
-a step that finds nothing in memory reads what it needs, and writes the same bytes. Rounds have one order, that of
-their records; whoever holds the next number has judged on the state of all rounds before it. So a sequencer that was
-believed dead and goes on can finish the round that it holds, and nothing else.
+Every step is idempotent and safe to run twice at once, here and in other processes. The cache saves reads only: a step
+that finds nothing in memory reads what it needs, and writes the same bytes. Rounds have one order, that of their
+records; the sequencer that creates the next record has judged on the state of all rounds before it. So a sequencer that
+was believed dead and goes on can finish the round whose record it created, and nothing else.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Sequencer:
         self._pointer = PointerWriter()
 
     async def open(self, order: OpenOrder) -> Opened:
-        """Find out where the workspace stands, which rounds are kept and not visible, and what the reference did."""
+        """Return the workspace's head, the rounds that are kept and not visible, and what the reference published."""
         standing = await read_opening(self._store)
         head = standing.head
         pending = await pending_rounds(self._store, head.rounds_folded)
@@ -102,7 +102,7 @@ class Sequencer:
         )
 
     async def admit(self, order: AdmitOrder) -> Admitted:
-        """Judge append requests on the state at the order's head; what is accepted is kept once this returns."""
+        """Judge append requests on the state at the order's head; accepted events are kept once this returns."""
         async with self._lock:
             warm = await self._at(order.head)
             if order.round != warm.rounds_folded + 1:
@@ -115,7 +115,7 @@ class Sequencer:
         return self._admitted(admitted, stored)
 
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
-        """Look at foreign events; those that are accepted are kept once this returns, all others recorded."""
+        """Judge foreign events; once this returns, accepted ones are kept and refused ones are recorded."""
         async with self._lock:
             warm = await self._at(order.head)
             if order.round != warm.rounds_folded + 1:
@@ -127,7 +127,7 @@ class Sequencer:
         return self._admitted(admitted, stored)
 
     async def append(self, step: RoundStep) -> Appended:
-        """Write the event objects and request markers of an own round; a foreign one has none."""
+        """Write the event objects and request markers of a round of our own; a foreign one has none."""
         record = (await self._record(step.round)).record
         if record.kind == "foreign":
             return Appended(events=0, written=0)
@@ -137,7 +137,7 @@ class Sequencer:
         return Appended(events=len(record.events), written=written.created, damaged=written.damaged)
 
     async def fold(self, order: FoldOrder) -> Folded:
-        """Fold a round onto the state at the order's head and write the next revision, all but the pointer."""
+        """Fold a round onto the state at the order's head and write the next revision, except the pointer."""
         stored = await self._record(order.round)
         async with self._lock:
             if self._folded is not None and self._folded[0] == order:
@@ -156,7 +156,7 @@ class Sequencer:
             return folded
 
     async def publish(self, order: PublishOrder) -> Published:
-        """Move the pointer from the order's head to the folded revision: the moment from which readers see it."""
+        """Move the pointer from the order's head to the folded revision: from then on readers see it."""
         async with self._lock:
             folded, path, move = order.folded, orchestration_manifest(order.folded.manifest_id), _move(order)
             if not self._holds(path):
@@ -188,12 +188,12 @@ class Sequencer:
 
     @property
     def loading(self) -> str | None:
-        """How far loading the state is, for people; None while nothing is being loaded."""
+        """Progress of loading the state, for people; None while no load is under way."""
         progress = self._warm.progress
         return None if progress is None else str(progress)
 
     async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> CachedState:
-        """Return the state at `head`; a refolded one takes its place if it has been published."""
+        """Return the state at `head`; a refolded state replaces the cached one if it has been published."""
         refolded, self._refolded = self._refolded, None
         if refolded is not None and refolded.path == head.state_manifest:
             self._warm.replace(refolded)

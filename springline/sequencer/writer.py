@@ -1,4 +1,4 @@
-"""Writing the objects of a round: create-only, the same content is a success, anything else is named.
+"""Writing the objects of a round: create-only; existing equal content is a success, other content is reported.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -24,7 +24,7 @@ PUTS_TOGETHER = 16
 
 
 class EventTaken(InvariantViolated):
-    """Another event stands at an event's name. `path` names the object."""
+    """An event's name has another event. `path` names the object."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -35,7 +35,7 @@ class EventTaken(InvariantViolated):
 
 
 class EventsTaken(InvariantViolated):
-    """Some of many events could not be written, all others are. `paths` names the objects, `created` counts."""
+    """Some names have other events; all others are written. `paths` names these objects, `created` counts new ones."""
 
     def __init__(self, paths: list[str], created: int) -> None:
         super().__init__(paths, created)
@@ -47,11 +47,11 @@ class EventsTaken(InvariantViolated):
 
 
 async def write_event(store: ObjectStore, event_id: str, body: bytes) -> bool:
-    """Write the event `event_id`, a canonical ULID, unless it is there; True if this call created it.
+    """Write the event `event_id`, a canonical ULID, unless it exists; True if this call created it.
 
-    An unclear answer is resolved by putting the same bytes again; safe to repeat and to run twice at once. An object
-    that is there counts as the same if its bytes are, or its JSON is. Raises `EventTaken`, and `StoreRetry` or
-    `StoreUnknown` if the write is to be tried again.
+    After an unclear answer it puts the same bytes again; safe to repeat and to run twice at once. An existing object
+    counts as the same if its bytes or its JSON are equal. Raises `EventTaken`, and `StoreRetry` or
+    `StoreUnknown` if the caller should try again.
     """
     path = canonical_ulid_event(event_id)
     result = await put_once(store, path, body)
@@ -63,7 +63,7 @@ async def write_event(store: ObjectStore, event_id: str, body: bytes) -> bool:
 async def write_events(store: ObjectStore, events: Mapping[str, bytes], *, concurrency: int = PUTS_TOGETHER) -> int:
     """Write events by id, at most `concurrency` at a time; return how many this call created.
 
-    There is no atomicity across them: after an error any of them may be written, and the same call completes it.
+    The call is not atomic: after an error any of them may be written, and the same call again completes it.
     Raises `EventsTaken` once all others are written, else as `write_event`.
     """
 
@@ -83,9 +83,9 @@ async def write_events(store: ObjectStore, events: Mapping[str, bytes], *, concu
 
 @dataclass(frozen=True, slots=True)
 class WrittenRound:
-    """What became of a round's objects: how many events this call `created`, and which markers stand as it has them.
+    """The result of writing a round: how many events this call `created`, and which markers are as in the record.
 
-    `damaged` names the objects at whose names something else stands.
+    `damaged` names the objects that have other content.
     """
 
     created: int
@@ -94,10 +94,10 @@ class WrittenRound:
 
 
 async def write_round(store: ObjectStore, record: RoundRecord) -> WrittenRound:
-    """Write the events and request markers of an own round. Safe to repeat; raises what the store does.
+    """Write the events and request markers of a round of our own. Safe to repeat; raises the store's errors.
 
-    The round counts, whatever stands at a name of it: its events are in its record. What took their names is damage,
-    and recorded.
+    The round is valid even if one of its names has other content, because its record has the events. That other content
+    is damage, and recorded.
     """
     (created, taken), others = await together(_write_own(store, record), write_markers(store, record.requests))
     markers = [marker for marker in record.requests if marker.request_id not in others]

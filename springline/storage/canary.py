@@ -1,4 +1,6 @@
-"""A check at start-up that the store enforces what everything rests on (docs/protocol.md#invariants, I7)."""
+"""A check at start-up that the store enforces preconditions, on which the protocol rests (docs/protocol.md#invariants,
+I7).
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,10 @@ async def canary(store: ObjectStore, name: str, *, pause: Callable[[float], Awai
 
     Of two racing conditional creates of one scratch object exactly one must win, and a compare-and-swap with a
     stale token must fail. `name` is the scratch object's, new on every call (a UUID); `store` is not scoped.
-    The objects are removed; where that fails in passing, two small ones stay behind. `pause` waits that many
+    It deletes the objects; if a delete fails with a passing fault, two small ones stay behind. `pause` waits that many
     seconds before a throttled request is made again.
 
-    Raises `StoreMisconfigured` if the store is not fit or may not be used like this, `StoreRetry` or
+    Raises `StoreMisconfigured` if the store does not enforce them or lacks permissions, `StoreRetry` or
     `StoreUnknown` if it gave no clear answer.
     """
     raced, other = canary_object(f"{name}-race"), canary_object(f"{name}-swap")
@@ -69,7 +71,7 @@ async def _create(store: ObjectStore, path: ObjectPath, data: bytes) -> PutResul
 
 
 async def _patient(call: Callable[[], Awaitable[T]], pause: Callable[[float], Awaitable[object]]) -> T:
-    """Make a call again while it is throttled: it did not happen then."""
+    """Repeat a call while the store throttles it: a throttled call did not happen."""
     for _ in range(ATTEMPTS - 1):
         try:
             return await call()
@@ -84,4 +86,4 @@ async def _remove(
     try:
         await _patient(lambda: store.delete(path, if_version=version), pause)
     except (StoreRetry, StoreUnknown):
-        return  # the store is fit; what is left is small, and its name is never used again
+        return  # The store enforces preconditions; the object left is small, and its name is never used again.

@@ -1,4 +1,4 @@
-"""A store that tells an observer of every request: for the metrics of a process."""
+"""A store that reports every request to an observer: for the metrics of a process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from springline.storage.port import (
 )
 
 Observer = Callable[[str, str, int], None]
-"""Is told operation and outcome of requests, and how many there were; must be quick and must not raise."""
+"""Called with operation, outcome and number of requests; must be quick and must not raise."""
 
 
 class CountedStore(ObjectStore):
-    """Passes everything on to `inner` and tells `observe` (operation, outcome, requests)."""
+    """Passes every call on to `inner` and calls `observe` (operation, outcome, requests)."""
 
     def __init__(self, inner: ObjectStore, observe: Observer) -> None:
         self._inner = inner
@@ -38,7 +38,7 @@ class CountedStore(ObjectStore):
         return found
 
     async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
-        """Read through in one call, and tell how many objects were found, and how many were not."""
+        """Read through in one call, and report how many objects were found, and how many were not."""
         try:
             found = await self._inner.read_many(paths, concurrency=concurrency)
         except StoreError as error:
@@ -93,7 +93,7 @@ class CountedStore(ObjectStore):
         return self._inner.url
 
     async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
-        """Ask the store; it is no request to it."""
+        """Ask the store; this is not counted, because it sends no request."""
         return await self._inner.linked_elsewhere(folder)
 
     async def aclose(self) -> None:

@@ -1,17 +1,17 @@
-"""Stored objects that are not what they must be: named, with what to do about it."""
+"""The error for missing or altered stored objects: names the object, the defect and the remedy."""
 
 from __future__ import annotations
 
 from springline.errors import Code, InvariantViolated, Refusal
 
 REBUILD = "rebuild the projections from the ledger in mode `full`; the event objects are untouched by this"
-"""What puts a missing or altered file of the projections right."""
+"""The remedy for a missing or altered file of the projections."""
 RUNBOOK = "runbooks/damaged-object.md"
-"""What each kind of object means, what goes on without it, and how it comes back."""
+"""The runbook: what each kind of object is for, what works without it, and how to restore it."""
 
 
 class DamagedObject(InvariantViolated):
-    """An object is missing, unreadable, or not the one that its owner recorded.
+    """An object is missing, unreadable, or not the one that the object naming it recorded.
 
     `path` names it, `why` says what is wrong with it, `remedy` what an operator can do.
     """
@@ -24,7 +24,7 @@ class DamagedObject(InvariantViolated):
 
     @property
     def refusal(self) -> Refusal:
-        """What is told to whoever came upon it."""
+        """The refusal for a caller whose request needs the object."""
         return Refusal(
             code=Code.STORED_DAMAGED,
             message=f"{self.path} {self.why}",

@@ -1,6 +1,6 @@
-"""Where a Delta library finds the table that lies in one of our stores, for reading it.
+"""The URI and options by which a Delta library reads a table in one of our stores.
 
-Reading only: writing past the store would leave out its preconditions.
+For reading only: a library that writes directly would bypass the store's preconditions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def delta_uri(store: ObjectStore, root: str) -> tuple[str, dict[str, str]]:
         store = store._store
     if isinstance(store, LocalStore):
         return str(store.root / path), {}
-    # The Google client takes most of a second to import: only who has a bucket pays.
+    # The Google client takes most of a second to import, so only callers with a bucket import it.
     from springline.storage.gcs import EMULATOR_VARIABLE, GcsStore  # noqa: PLC0415
 
     if isinstance(store, GcsStore):
@@ -44,8 +44,8 @@ def _bucket_options(emulator: str | None) -> dict[str, str]:
 def emulator_options(url: str) -> dict[str, str]:
     """Return the `storage_options` with which a Delta library reaches the emulator at `url`.
 
-    To leave signatures out is not enough: the library leaves them out of its reads only, and asks for a token before
-    it writes. With a key that says to ask nobody it writes as it does to the real store.
+    The option to leave out signatures is not enough: the library obeys it for reads only, and asks for a token before
+    it writes. With a key that disables token requests it writes as it does to the real store.
     """
     key = {"gcs_base_url": url, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
     return {

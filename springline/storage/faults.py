@@ -1,7 +1,7 @@
-"""Any store, with faults: what a network, a quota and a dying process do to storage operations, on demand.
+"""A wrapper that injects faults into a store: those of a network, a quota and a dying process.
 
-Tests decide every operation by a hook; benchmarks set latency and quota. The wrapper also counts: requests by
-kind of operation and of path, sequential steps, and a trace of everything that was asked and answered.
+Tests decide every operation by a hook; benchmarks set latency and quota. The wrapper also counts requests by
+kind of operation and of path, counts sequential steps, and keeps a trace of all requests and answers.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ R = TypeVar("R")
 
 
 class ProcessDied(BaseException):
-    """The process that made the call is gone. No `Exception`: code under test must not be able to handle it."""
+    """The process that made the call died. Not an `Exception`: code under test must not be able to handle it."""
 
 
 @dataclass(slots=True)
 class Quota:
     """The limit of writes to one object name: GCS takes about one per second and answers 429 above it.
 
-    `per_second` writes at even distance; `clock` returns monotonic seconds. A write that is refused, throttled
-    or by its precondition, uses nothing up.
+    `per_second` writes at even distance; `clock` returns monotonic seconds. A write that is throttled, or refused by
+    its precondition, does not count.
     """
 
     per_second: float = 1.0
@@ -74,7 +74,7 @@ class Quota:
 
 
 class LateOperation:
-    """A write that is on its way although nobody waits for its answer any more."""
+    """A write in flight whose caller no longer waits for the answer."""
 
     def __init__(self, operation: Operation, act: Callable[[], Awaitable[object]]) -> None:
         self.operation = operation
@@ -92,11 +92,11 @@ class FaultyStore(ObjectStore):
 
     `hook` decides every operation. `latency` is the duration of a call in seconds, or a function of the
     operation; calls overlap. With `quota`, writes to one name are limited. `kind_of_path` names the groups of
-    `requests`. `keep_trace` = False drops the trace, for benchmarks: it holds on to every payload.
+    `requests`. `keep_trace` = False drops the trace, for benchmarks, because the trace keeps every payload.
 
-    Calls made on the store itself are the actor `main`'s; `actor(name)` is the same store in the hands of
-    another process. An actor that died stays dead: every further call of his raises `ProcessDied` and is not
-    counted, and calls he had under way do not happen.
+    Calls made on the store itself are those of the actor `main`; `actor(name)` is the same store used by
+    another process. An actor that died stays dead: every further call of it raises `ProcessDied` and is not
+    counted, and its calls under way do not happen.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class FaultyStore(ObjectStore):
         self.requests: Counter[tuple[OperationKind, str]] = Counter()
         """Calls by kind of operation and of path."""
         self.steps: Counter[str] = Counter()
-        """Sequential steps by actor: a call that starts while none of the actor's is in flight opens one. Set a
-        latency above zero to have calls that are made together overlap for certain."""
+        """Sequential steps by actor: a call that starts while the actor has none in flight begins a step. Set a
+        latency above zero so that calls made together certainly overlap."""
         self.trace: list[Traced] = []
         self.late: list[LateOperation] = []
-        """Writes under way without a caller, in the order they were sent."""
+        """Writes in flight without a caller, in the order in which they were sent."""
         self.dead: set[str] = set()
         self._kind_of_path = kind_of_path
         self._keep_trace = keep_trace
@@ -131,7 +131,7 @@ class FaultyStore(ObjectStore):
         self._main = ActorStore(self, "main")
 
     def actor(self, name: str) -> ActorStore:
-        """Return this store in the hands of the process `name`."""
+        """Return this store as used by the process `name`."""
         return ActorStore(self, name)
 
     def count(self, kind: OperationKind | None = None, path_group: str | None = None) -> int:
@@ -143,13 +143,13 @@ class FaultyStore(ObjectStore):
         )
 
     def forget(self) -> None:
-        """Set all counts and the trace back to nothing; faults, deaths and late writes stay."""
+        """Reset all counts and the trace; faults, deaths and late writes stay."""
         self.requests.clear()
         self.steps.clear()
         self.trace.clear()
 
     async def deliver_late(self) -> None:
-        """Let every late write arrive, in the order they were sent."""
+        """Let every late write arrive, in the order in which they were sent."""
         while self.late:
             await self.late.pop(0).deliver()
 
@@ -255,7 +255,7 @@ class FaultyStore(ObjectStore):
         return result
 
     def _take_turn(self, operation: Operation) -> float | None:
-        """Claim the name's next write, before anything is awaited; return the time of the one before."""
+        """Claim the name's next write slot, before the first await; return the time of the previous write."""
         assert self.quota is not None
         now, last = self.quota.clock(), self._last_write.get(operation.path)
         if last is not None and (now - last) * self.quota.per_second < 1.0:
@@ -276,7 +276,7 @@ class FaultyStore(ObjectStore):
         return ProcessDied(operation.actor)
 
     def _unclear(self, operation: Operation, *, happened: bool) -> StoreUnknown | StoreRetry:
-        """Return the error of an answer that got lost: a read that failed can always be repeated."""
+        """Return the error for a lost answer: a failed read can always be repeated."""
         text = f"injected: no answer to {operation.kind} {operation.path}"
         if operation.kind in WRITES:
             self._note(operation, Outcome.UNKNOWN, happened=happened)
@@ -290,7 +290,7 @@ class FaultyStore(ObjectStore):
 
 
 class ActorStore(ObjectStore):
-    """A `FaultyStore` in the hands of one process. Closing it leaves the store open: others hold it too."""
+    """A `FaultyStore` as used by one process. Closing it leaves the store open, because others use it, too."""
 
     def __init__(self, store: FaultyStore, name: str) -> None:
         self._store = store

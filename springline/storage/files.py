@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and stay: the blocking primitives under `local`.
 
 A file is written under a temporary name, made durable, and then given its name in one step of the file system:
-a link where nothing may be there yet, a rename where a known version is replaced. With `fsync`, an operation
+a link for a create, a rename for the replacement of a known version. With `fsync`, an operation
 that returned survives a power failure; without it, it survives the death of any process.
 """
 
@@ -28,14 +28,14 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 class LockBusy(Exception):
-    """A lock could not be had in `LOCK_WAIT_SECONDS`: its holder is stopped or very slow."""
+    """A lock was not free within `LOCK_WAIT_SECONDS`: its holder is stopped or very slow."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader | None]:
     """Open the regular file `path` for reading, or yield None if there is none.
 
-    A symbolic link is an error (`OSError` ELOOP): whoever made it, its target is not ours to read.
+    A symbolic link is an error (`OSError` ELOOP), because its target lies outside the store.
     """
     handle = _open(path, _FILE)
     if handle is None:
@@ -54,7 +54,7 @@ def opened(path: Path) -> Iterator[BufferedReader | None]:
 def symbolic_link_in(root: str, folder: str) -> str | None:
     """Return the first symbolic link on the way from `root` down to `folder`, the folder included; None if none is.
 
-    What `root` itself is reached by is the operator's.
+    The path to `root` itself is the operator's choice and not checked.
     """
     end = len(root)
     while end < len(folder):
@@ -74,7 +74,7 @@ def symbolic_link_in(root: str, folder: str) -> str | None:
 
 @contextmanager
 def opened_folder(path: str) -> Iterator[int | None]:
-    """Open the folder `path`, or yield None if there is none: what is read in it need not be found from the root."""
+    """Open the folder `path`, or yield None if there is none: reads relative to it skip the look-up from the root."""
     handle = _open(path, _FOLDER)
     if handle is None:
         yield None
@@ -100,7 +100,7 @@ def read_file(path: Path | str, *, within: int | None = None) -> bytes | None:
         data = os.read(handle, status.st_size + 1)
         if len(data) == status.st_size:
             return data
-        # A large file comes in parts, and one that is not ours may have been written to meanwhile.
+        # A large file takes several reads, and another program may have written to it meanwhile.
         parts = [data]
         while part := os.read(handle, _READ_BYTES):
             parts.append(part)
@@ -110,7 +110,7 @@ def read_file(path: Path | str, *, within: int | None = None) -> bytes | None:
 
 
 def _open(path: Path | str, flags: int, *, within: int | None = None) -> int | None:
-    """Return a handle of what is at `path`, or None if nothing is, or can be, there."""
+    """Return a handle of the file at `path`, or None if there is none, or cannot be one."""
     try:
         return os.open(path, flags, dir_fd=within)
     except OSError as error:
@@ -129,7 +129,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_root(root: Path, *, fsync: bool) -> None:
-    """Create the folder `root` and its parents where they are missing; what exists is the operator's."""
+    """Create the folder `root` and its missing parents; existing ones are the operator's and not synced."""
     missing: list[Path] = []
     while not root.is_dir():
         missing.append(root)
@@ -139,10 +139,10 @@ def make_root(root: Path, *, fsync: bool) -> None:
 
 
 def make_folders(folder: Path, durable: set[Path], *, fsync: bool) -> None:
-    """Create `folder` and whatever of its parents is missing, each durable before anything is put into it.
+    """Create `folder` and its missing parents, each made durable before the next is created in it.
 
-    `durable` holds the folders that this process knows to be so, one of them above `folder`, and learns of new
-    ones. A folder that exists proves nothing: whoever made it may have died before its name was synced.
+    `durable` holds the folders that this process knows to be durable, one of them above `folder`; new ones are added.
+    An existing folder proves nothing: the process that created it may have died before it synced the name.
     """
     unsure: list[Path] = []
     while folder not in durable:
@@ -161,7 +161,7 @@ def _make_folder(folder: Path, *, fsync: bool) -> None:
 
 @contextmanager
 def temporary(folder: Path, data: bytes, *, fsync: bool) -> Iterator[Path]:
-    """Write `data` to a new file in `folder` and yield its path; whatever is left of it at the end is removed."""
+    """Write `data` to a new file in `folder` and yield its path; remove it at the end if it still exists."""
     path = folder / uuid.uuid4().hex
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -172,7 +172,7 @@ def temporary(folder: Path, data: bytes, *, fsync: bool) -> Iterator[Path]:
                 os.fsync(file.fileno())
         yield path
     finally:
-        # What cannot be removed is found again by `remove_older`; the write itself is decided by now.
+        # `remove_older` finds a file that cannot be removed here; the outcome of the write is decided by now.
         with suppress(OSError):
             path.unlink()
 
@@ -224,5 +224,5 @@ def remove_older(folder: Path, seconds: float) -> int:
                 Path(entry.path).unlink()
                 removed += 1
         except FileNotFoundError:
-            continue  # another process cleans up as well
+            continue  # Another process cleans up, too.
     return removed

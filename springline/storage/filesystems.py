@@ -19,7 +19,7 @@ def unsupported_filesystem(path: Path) -> str | None:
     """Return the type of the file system that holds `path` (or will hold it) if a local store must not use it.
 
     Network and user-space file systems are refused: locks and create-only links on them do not bind other
-    machines, or not always. Returns None where all is well, and where the system does not say (no `/proc`).
+    machines, or not always. Returns None if the file system is supported or unknown (no `/proc`).
     """
     try:
         kind = filesystem_type(path, _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -40,7 +40,7 @@ def filesystem_type(path: Path, mountinfo: str) -> str | None:
         if not separator or len(fields) < 5:
             continue
         mount = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-        # Of two mounts on one folder the later one is seen.
+        # Of two mounts on one folder the later one is visible.
         if real.is_relative_to(mount) and (best is None or len(mount.parts) >= best[0]):
             best = (len(mount.parts), kinds[0])
     return None if best is None else best[1]

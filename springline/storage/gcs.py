@@ -1,7 +1,7 @@
 """A store in a bucket of Google Cloud Storage, or of an emulator (`STORAGE_EMULATOR_HOST`).
 
 Every write carries a generation, and none is retried here: the client library's own retries overwrite newer
-objects after a lost answer (docs/protocol.md#stores), and an attempt that nobody sees cannot be reasoned about.
+objects after a lost answer (docs/protocol.md#stores), and the caller cannot account for attempts that it does not see.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 class GcsStore(ObjectStore):
     """The objects of `bucket` whose names begin with `prefix` and a slash; all of them without a prefix.
 
-    The token of an object is its generation. Credentials are the application default ones; none are needed for
-    an emulator. `timeout` is in seconds, to connect and between two bytes of an answer; `threads` is the number
+    The token of an object is its generation. Credentials are the application default ones; an emulator needs
+    none. `timeout` is in seconds, to connect and between two bytes of an answer; `threads` is the number
     of requests under way at once.
-    Raises `StoreMisconfigured` if there are no credentials, `InvalidPath` for a prefix that is no valid path.
+    Raises `StoreMisconfigured` if there are no credentials, `InvalidPath` for a prefix that is not a valid path.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class GcsStore(ObjectStore):
         self._start = f"{self.prefix}/" if self.prefix else ""
         self._timeout = timeout
         self._threads = Threads("springline-gcs", threads)
-        # Unless told not to, the library asks for the bucket's metadata on a thread of its own, for traces.
+        # By default the library requests the bucket's metadata on a thread of its own, for traces.
         os.environ.setdefault(_NO_METADATA_REQUESTS, "true")
         self._credentials = _credentials()
         self._session: Any = AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
@@ -137,7 +137,7 @@ class GcsStore(ObjectStore):
         return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
 
     async def prepare(self) -> None:
-        """Make the bucket if it is an emulator's; a real one is its owner's to make, with its place and its rules."""
+        """Create the bucket in an emulator; the owner of a real one creates it, with its location and rules."""
         if os.environ.get(EMULATOR_VARIABLE):
             await self._threads.run(self._make_bucket)
 
@@ -151,7 +151,7 @@ class GcsStore(ObjectStore):
         try:
             self._client.create_bucket(self._bucket, project="emulated", timeout=self._timeout, retry=None)
         except Conflict:
-            return  # it is there
+            return  # It exists.
         except FAULTS as error:
             raise write_error(f"make the bucket gs://{self.bucket}", error) from error
 
@@ -159,8 +159,8 @@ class GcsStore(ObjectStore):
         what = f"put {self._where(path)}"
         blob = self._bucket.blob(self._start + path)
         try:
-            # The service checks the sum in both kinds of upload. The library must not: of a resumable upload
-            # that it finds corrupt it deletes the object, whoever wrote that by then, without a precondition.
+            # The service checks the sum in both kinds of upload. The library must not: if it finds a resumable
+            # upload corrupt, it deletes the object without a precondition, even one that another writer put since.
             blob.crc32c = base64.b64encode(_crc32c(data)).decode()
             blob.upload_from_string(
                 data,
@@ -226,7 +226,7 @@ class GcsStore(ObjectStore):
         raise read_refused(f"read {self._where(path)}", answer.status, _reasons(answer), text)
 
     def _request(self, url: str) -> urllib3.BaseHTTPResponse:
-        # An object stored compressed is wanted as it is stored, else checksum and generation are not of its bytes.
+        # Ask for a compressed object as it is stored, or checksum and generation would not match the bytes.
         headers = {"Accept-Encoding": "gzip"}
         self._credentials.before_request(self._token_request, "GET", url, headers)
         return self._pool.request("GET", url, headers=headers, decode_content=False, retries=False)
@@ -278,7 +278,7 @@ def _crc32c(data: bytes) -> bytes:
 
 
 def _pool(endpoint: str, timeout: tuple[float, float], connections: int) -> urllib3.PoolManager:
-    """Return a pool of connections that goes by the same proxies and certificates as the client library's."""
+    """Return a pool of connections with the same proxies and certificates as the client library's."""
     options: dict[str, Any] = {
         "maxsize": connections,
         "timeout": urllib3.Timeout(connect=timeout[0], read=timeout[1]),
@@ -291,7 +291,7 @@ def _pool(endpoint: str, timeout: tuple[float, float], connections: int) -> urll
 def _generation(token: str) -> int | None:
     """Return the generation in a token, or None for another store's token, which can match no object.
 
-    0 is no object's generation either: on the wire it would mean that there must be no object.
+    0 is not a generation either: on the wire it would mean that there must be no object.
     """
     if not (token.isascii() and token.isdecimal()):
         return None

@@ -1,8 +1,8 @@
-"""What an error of Google Cloud Storage, or of the way to it, means in the port's words (docs/protocol.md#stores; GCS
+"""Maps errors of Google Cloud Storage, and of the network to it, to the port's errors (docs/protocol.md#stores; GCS
 retry strategy).
 
-The one question that matters for a write: can it have happened? Only where the service refused it by name, or no
-connection ever stood, the answer is no.
+For a write only one question matters: can it have happened? The answer is no only if the service explicitly refused it,
+or no connection was made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAULTS = (
     InvalidResponse,
     DataCorruption,
 )
-"""Everything that a request through the Google client is known to raise."""
+"""All errors that a request through the Google client is known to raise."""
 
 _THROTTLED = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 _NO_CONNECTION = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
@@ -52,8 +52,8 @@ def read_error(what: str, error: Exception) -> StoreError:
 def write_refused(what: str, status: int, reasons: Iterable[str], text: str) -> StoreError:
     """Return the port's error for a write that was answered with an HTTP status other than success or 412.
 
-    A 404 means the bucket: a write to a missing object is a create, or fails its precondition. A 408 or 5xx says
-    nothing certain about what happened behind it.
+    A 404 means a missing bucket: a write to a missing object is a create, or fails its precondition. After a 408 or 5xx
+    the write may have happened.
     """
     if _is_throttled(status, reasons):
         return StoreRetry(f"{what}: throttled (HTTP {status})")

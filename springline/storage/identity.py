@@ -1,7 +1,7 @@
-"""Which store this is: an id in the store itself, so that two processes can tell whether they mean the same one.
+"""The identity of a store: an id in the store itself, by which two processes can tell whether they use the same one.
 
 Two URLs may name one store (a link, a mount, an emulator's address), and one URL two (a folder on two machines). The
-id is made once, by whoever asks first, and stays.
+first process that asks creates the id, and it never changes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from springline.storage.port import IfAbsent, ObjectStore
 
 
 async def store_id(store: ObjectStore, new_id: str) -> str:
-    """Return the store's id; it is `new_id` if it had none. `store` is the whole store, of all workspaces.
+    """Return the store's id, which becomes `new_id` if it had none. `store` is the whole store, of all workspaces.
 
-    Raises `InvariantViolated` if what stands there is no id, and what the store does.
+    Raises `InvariantViolated` if the object is not an id, and the store's errors.
     """
     found = await known_store_id(store)
     if found is not None:

@@ -1,8 +1,8 @@
 """A store in a local folder: the embedded default. A Delta table in it is a plain folder for any Delta reader.
 
     {root}/{object path}            the objects, each a file
-    {root}/.springline/tmp/         files being written; a crash leaves something only here
-    {root}/.springline/locks/       what compare-and-swap and delete lock, a fixed number of files
+    {root}/.springline/tmp/         files being written; a crash leaves files only here
+    {root}/.springline/locks/       the locks of compare-and-swap and delete, a fixed number of files
 
 Safe across threads and processes of one machine, not across machines: `filesystems.unsupported_filesystem`.
 """
@@ -63,14 +63,14 @@ THREADS = 16
 STALE_TEMPORARY_SECONDS = 3600.0
 """No write takes that long: an older temporary file belongs to a process that died."""
 _LOCK_DIGITS = 3
-"""Hex digits of a lock's name: 4,096 locks, so that they need no removal and objects hardly ever share one."""
+"""Hex digits of a lock's name: 4,096 locks, so that none needs removal and objects hardly ever share one."""
 _LISTED_TOGETHER = 256
 _READ_TOGETHER = 256
-"""Small files read by one call of a thread: the call itself costs several times what such a read does."""
+"""Small files that one call on a thread reads: the call itself costs several times as much as one such read."""
 _READERS_OF_SLOW_DISKS = 8
 _SLOW_READ_S = 100e-6
-"""A small file that the system has in memory takes a tenth of this, and nearly all of that is Python's own work: then
-one thread reads as fast as many do. Where files take longer, many are waited for at the same time."""
+"""A small file in the system's cache takes a tenth of this, nearly all of it in Python: then one thread reads as fast
+as many. If files take longer, several threads wait for them at the same time."""
 
 _FINAL = frozenset(
     {
@@ -78,18 +78,18 @@ _FINAL = frozenset(
         errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.EINVAL,
     }
 )  # fmt: skip
-"""Errors that come again however often it is tried."""
+"""Errors that come again on every retry."""
 _NOT_DONE = frozenset({errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors that say for certain that a name was not changed."""
+"""Errors after which a name is certainly unchanged."""
 
 
 class LocalStore(ObjectStore):
     """The object store in the folder `root`, which the first write creates.
 
     The token of an object is `sha256:` and the hex digest of its content (docs/formats.md#local-store). With `fsync`
-    False a power failure may take the last writes; the death of a process never does. Raises `InvalidPath` for names
+    False a power failure may lose the last writes; the death of a process never does. Raises `InvalidPath` for names
     that `relative_path` refuses and for the store's own folder, and `StoreMisconfigured` for names that lead through a
-    symbolic link: what lies behind one is no part of the store.
+    symbolic link, because its target is not part of the store.
     """
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
@@ -105,7 +105,7 @@ class LocalStore(ObjectStore):
             remove_older(self._temporary, STALE_TEMPORARY_SECONDS)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """Run blocking work on a thread. Its errors name objects, not where the folder lies: callers may see them."""
+        """Run blocking work on a thread. Its errors name objects and not the folder, because callers may see them."""
         try:
             return await self._threads.run(work)
         except StoreError as error:
@@ -119,7 +119,7 @@ class LocalStore(ObjectStore):
         return None if file is None else await self._run(lambda: _get(self._held(file)))
 
     async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
-        """Return the contents of many objects in order, a slice of them in each call of a thread."""
+        """Return the contents of many objects in order; each call on a thread reads a slice of them."""
         root = str(self.root)
         names = [f"{root}/{path}" if self._can_hold(path) else None for path in paths]
         found: list[bytes | None] = [None] * len(names)
@@ -161,7 +161,7 @@ class LocalStore(ObjectStore):
         return await self._run(lambda: self._replace(path, self._held(file), data, token))
 
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
-        """Return size and token, or None. Reads the whole file: the token is made of its content."""
+        """Return size and token, or None. Reads the whole file, because the token is its content's hash."""
         file = self._file(path)
         return None if file is None else await self._run(lambda: _info(path, self._held(file)))
 
@@ -198,9 +198,9 @@ class LocalStore(ObjectStore):
         await self._threads.aclose()
 
     def _file(self, path: ObjectPath) -> Path | None:
-        """Return where the object is, or None for a name that a folder cannot hold.
+        """Return the object's file, or None for a name that a folder cannot hold.
 
-        A name with empty segments is such a one: the file system would find another object for it.
+        A name with empty segments is one of these: the file system would find another object for it.
         """
         return self.root / path if self._can_hold(path) else None
 
@@ -236,7 +236,7 @@ class LocalStore(ObjectStore):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise StoreMisconfigured(f"{file} is no regular file, so no object can have this name")
-        # The caller may find its own earlier attempt there, whose name was not yet durable when it died.
+        # The existing object may be of an earlier attempt that died before it made the name durable.
         self._settle(file)
         return PreconditionFailed()
 
@@ -271,17 +271,17 @@ class LocalStore(ObjectStore):
         return True
 
     def _prepare(self, file: Path) -> None:
-        """Have the folders that a write needs."""
+        """Create the folders that a write needs."""
         needed = (self._temporary, self._locks, file.parent)
         if all(folder in self._durable and folder.is_dir() for folder in needed):
             return
         with self._preparing:
             if any(folder in self._durable and not folder.is_dir() for folder in needed):
-                self._durable.clear()  # somebody removed folders under us
+                self._durable.clear()  # Another program has removed folders.
             try:
                 self._make_folders(needed)
             except FileNotFoundError:
-                self._durable.clear()  # the same above a folder that is new
+                self._durable.clear()  # The same above a new folder.
                 self._make_folders(needed)
 
     def _make_folders(self, needed: Sequence[Path]) -> None:
@@ -292,7 +292,7 @@ class LocalStore(ObjectStore):
             make_folders(folder, self._durable, fsync=self._fsync)
 
     def _settle(self, file: Path) -> None:
-        """Make a name's change durable; from here on a failure leaves it unclear."""
+        """Make a name's change durable; a failure from here on is `StoreUnknown`."""
         if self._fsync:
             try:
                 sync_folder(file.parent)
@@ -327,7 +327,7 @@ def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
     for name, entry in named:
         path = f"{folder}/{name}" if folder else name
         if not _is_utf8(name):
-            continue  # no object has such a name
+            continue  # No object has such a name.
         if name.endswith("/"):
             skipped = after > path and not after.startswith(path)
             if path != f"{OWN_FOLDER}/" and not skipped:
@@ -365,7 +365,7 @@ def _refuse_links(root: str, folder: str) -> None:
 
 
 def _read_all(root: str, names: list[str | None]) -> list[bytes | None]:
-    """Read files, of which many follow each other in one folder; None stands for a file that cannot be."""
+    """Read files, many of them in the same folder; a None in `names` stands for a name that no file can have."""
     found: list[bytes | None] = []
     for folder, together_in_it in groupby(names, key=_folder_of):
         name: str | None = folder

@@ -51,7 +51,7 @@ class MemoryStore(ObjectStore):
         return self._write(path, data)
 
     def remove(self, path: ObjectPath) -> None:
-        """Remove an object without a precondition, as somebody else might; raises `KeyError` if there is none."""
+        """Remove an object without a precondition, as another program might; raises `KeyError` if there is none."""
         del self._objects[path]
 
     async def get(self, path: ObjectPath) -> StoredObject | None:

@@ -1,4 +1,4 @@
-"""Storage operations as things that can be decided, counted and traced: the vocabulary of `faults`."""
+"""Storage operations as values that a hook decides and a trace records: the types of `faults`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITES = frozenset({OperationKind.PUT, OperationKind.DELETE})
 
 
 class Decision(Enum):
-    """What becomes of one operation. An unclear answer is `StoreUnknown` for writes and `StoreRetry` for reads."""
+    """The fate of one operation. An unclear answer is `StoreUnknown` for writes and `StoreRetry` for reads."""
 
     PROCEED = "proceed"
     FAIL_BEFORE = "fail before"
@@ -36,18 +36,18 @@ class Decision(Enum):
     LATE = "late"
     """The caller gets an unclear answer now; a write happens when the test delivers it (`FaultyStore.late`)."""
     DIE_BEFORE = "die before"
-    """The process dies instead of asking."""
+    """The process dies before it sends the request."""
     DIE_AFTER = "die after"
     """It happens, and the process dies before it gets the answer."""
     DIE_LATE = "die late"
-    """The process dies with the request on its way; a write happens when the test delivers it."""
+    """The process dies with the request in flight; a write happens when the test delivers it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One call as a hook sees it.
 
-    `index` counts all calls of the store from 0, `actor_index` those of `actor`, who makes it. `precondition`
+    `index` counts all calls of the store from 0, `actor_index` those of the calling `actor`. `precondition`
     and `data` are set for puts, `if_version` for deletes. For a list, `path` is the prefix.
     """
 
@@ -62,8 +62,8 @@ class Operation:
 
 
 Hook = Callable[[Operation], Awaitable[Decision]]
-"""Asked about every operation before anything happens. It may wait as long as it likes: that is how operations
-are delayed and how a scheduler decides their order."""
+"""Called for every operation before it runs. It may wait for any time: so tests delay operations, and a scheduler
+decides their order."""
 
 
 def plan(decisions: Mapping[int, Decision]) -> Hook:
@@ -90,7 +90,7 @@ def on(matches: Callable[[Operation], bool], decision: Decision, *, nth: int = 0
 
 
 class Outcome(StrEnum):
-    """What the caller was told."""
+    """The caller's answer."""
 
     FOUND = "found"
     ABSENT = "absent"
@@ -109,7 +109,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One line of the trace: what was asked, what the caller was told, and whether the store was really asked."""
+    """One line of the trace: the request, the caller's answer, and whether the wrapped store got the request."""
 
     operation: Operation
     outcome: Outcome

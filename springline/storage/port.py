@@ -1,9 +1,9 @@
-"""The object-store port: what every adapter promises and nothing more.
+"""The object-store port: the contract of every adapter.
 
-Every write carries a precondition: there is no unconditional put (docs/protocol.md#invariants). A failed precondition
-is a result, because it is an answer of the protocol; a fault of the transport is an exception, because it is not. The
-two exceptions differ in what is known: after `StoreRetry` the operation certainly did not happen, after `StoreUnknown`
-it may have happened, or may still happen, and only reading back can tell.
+Every write has a precondition: there is no unconditional put (docs/protocol.md#invariants). A failed precondition
+is a result, because it is an answer of the protocol; a fault of the transport is an exception. The
+two exceptions differ in what the caller knows: after `StoreRetry` the operation certainly did not happen, after
+`StoreUnknown` it may have happened, or may still happen, and only reading back can tell.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store knows of an object without reading it. `size` in bytes."""
+    """Metadata of an object. `size` in bytes."""
 
     path: ObjectPath
     size: int
@@ -61,7 +61,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class PreconditionFailed:
-    """The write did not happen now: the name is taken, or its version is another.
+    """The write did not happen now: the name is taken, or has another version.
 
     It can mean that an earlier attempt of the same write, whose answer was lost, succeeded: read back before
     calling it a conflict.
@@ -84,7 +84,7 @@ class StoreUnknown(StoreError):
 
 
 class StoreMisconfigured(StoreError):
-    """The store will never do this as configured (permissions, missing bucket, unsupported file system)."""
+    """With this configuration the operation never succeeds (permissions, missing bucket, unsupported file system)."""
 
 
 class ObjectStore(ABC):
@@ -99,7 +99,7 @@ class ObjectStore(ABC):
         """Return the whole object, or None if there is none."""
 
     async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
-        """Return the contents of many objects in the order of `paths`, None for each that is not there.
+        """Return the contents of many objects in the order of `paths`, None for each that does not exist.
 
         At most `concurrency` are read at the same time. After the first fault no further read begins, and it is
         raised when those under way have ended.
@@ -130,7 +130,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     async def delete(self, path: ObjectPath, *, if_version: str) -> bool:
-        """Delete the object if its version is `if_version`; True if it is gone by this call."""
+        """Delete the object if its version is `if_version`; True if this call deleted it."""
 
     @abstractmethod
     def list(self, prefix: ObjectPath, *, start_after: ObjectPath | None = None) -> AsyncIterator[ObjectInfo]:
@@ -142,13 +142,13 @@ class ObjectStore(ABC):
         return None
 
     async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
-        """Return where a folder is if a symbolic link, wherever it leads, is part of its path; None for all others."""
+        """Return the real path of a folder whose path has a symbolic link; None for all others."""
         return None
 
     async def prepare(self) -> None:  # noqa: B027 - optional to override
-        """Make what the store itself needs and whoever needs it may make, whether or not it is there already.
+        """Create what the store needs and a process may create, such as an emulator's bucket, unless it exists.
 
-        Called on the whole store by a process that starts, before its first request.
+        A starting process calls it on the whole store, before its first request.
         """
 
     async def aclose(self) -> None:  # noqa: B027 - optional to override

@@ -1,4 +1,4 @@
-"""Create-only writes with a clear answer: who wrote what is there, whatever got lost on the way.
+"""Create-only writes with a clear answer even if the store's answer got lost: created, same bytes, or other bytes.
 
 See docs/protocol.md#stores.
 """
@@ -20,7 +20,7 @@ from springline.storage.port import (
 )
 
 ATTEMPTS = 3
-"""Puts of one `put_once`: enough for one lost request and one object deleted in between."""
+"""Puts in one `put_once`: enough for one lost request and one object deleted in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """The object was there with exactly these bytes: an earlier attempt's, or somebody who wrote the same."""
+    """The object existed with exactly these bytes: an earlier attempt, or another writer, put them."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """The name is taken by other bytes, `data`; `version` is their token."""
+    """The name has other bytes, `data`; `version` is their token."""
 
     data: bytes
     version: str
@@ -49,14 +49,14 @@ OnceResult = Created | Same | Other
 
 
 async def put_once(store: ObjectStore, path: ObjectPath, data: bytes) -> OnceResult:
-    """Write `data` under `path` if nothing is there, and find out what is there otherwise.
+    """Write `data` under `path` if there is no object, else return what the object is.
 
     Every refusal and every unclear answer is decided by reading back: a failed precondition can be our own
-    earlier success, a throttled name is one that somebody is writing. A create-only write is safe to repeat, so
-    after `StoreUnknown` with nothing there it is put again, `ATTEMPTS` times at most.
+    earlier success, a throttled name is one that another writer is writing. A create-only write is safe to repeat, so
+    after `StoreUnknown` and a missing object it is put again, `ATTEMPTS` times at most.
 
-    Raises `StoreRetry` if nothing was written, `StoreUnknown` if an earlier put may still arrive,
-    `StoreMisconfigured` as the store does.
+    Raises `StoreRetry` if nothing was written, `StoreUnknown` if an earlier put may still arrive, and the store's
+    `StoreMisconfigured`.
     """
     unclear: StoreUnknown | None = None
     for _ in range(ATTEMPTS):
@@ -82,9 +82,9 @@ async def put_once(store: ObjectStore, path: ObjectPath, data: bytes) -> OnceRes
 
 
 async def replace_object(store: ObjectStore, path: ObjectPath, data: bytes, is_bad: Callable[[bytes], bool]) -> bool:
-    """Replace what is at `path` by `data` if it is bad, by compare-and-swap; False if it is not bad, or was changed.
+    """Replace the object at `path` by `data` if it is bad, by compare-and-swap; False if it is good, or was changed.
 
-    Nothing being there counts as bad. Raises what the store does.
+    A missing object counts as bad. Raises the store's errors.
     """
     stored = await store.get(path)
     if stored is not None and not is_bad(stored.data):
@@ -99,7 +99,7 @@ async def _read_back(store: ObjectStore, path: ObjectPath, unclear: StoreUnknown
     except StoreRetry as error:
         if unclear is None:
             raise
-        # The read failed in passing, but the write before it is in doubt: the caller must not take it as undone.
+        # The read may succeed later, but the write before it is unclear: the caller must not assume that it failed.
         raise _may_arrive(path) from error
 
 

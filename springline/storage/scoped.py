@@ -31,7 +31,7 @@ class ScopedStore(ObjectStore):
         return await self._store.get(self.scope.full(path))
 
     async def read_many(self, paths: Sequence[ObjectPath], *, concurrency: int = MANY_AT_ONCE) -> list[bytes | None]:
-        """Return the contents of many objects in order, in the way of the underlying store."""
+        """Return the contents of many objects in order, by the underlying store's `read_many`."""
         return await self._store.read_many(self.scope.full_of_all(paths), concurrency=concurrency)
 
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
@@ -51,8 +51,8 @@ class ScopedStore(ObjectStore):
         """Yield the scope's objects below `prefix`, in name order, under their names in the scope.
 
         The tables area is listed by a prefix of it only: the empty prefix lists everything else.
-        A name that somebody else wrote and that `relative_path` would refuse is yielded too: an inventory has
-        to see it.
+        A name that another program wrote and that `relative_path` would refuse is yielded, too, because an inventory
+        has to see it.
         """
         after = None if start_after is None else self.scope.full(start_after)
         listed = self.scope.full(prefix)
@@ -66,8 +66,8 @@ class ScopedStore(ObjectStore):
         return self._store.url
 
     async def linked_elsewhere(self, folder: ObjectPath) -> str | None:
-        """Say where links lead, in the way of the underlying store."""
+        """Ask the underlying store."""
         return await self._store.linked_elsewhere(self.scope.full(folder))
 
     async def aclose(self) -> None:
-        """Leave the underlying store open: other scopes share it, and whoever opened it closes it."""
+        """Leave the underlying store open: other scopes share it, and the code that opened it closes it."""

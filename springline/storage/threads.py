@@ -1,12 +1,12 @@
 """Work away from the event loop: blocking calls on threads, and turns at the processor.
 
-Python runs one thread at a time, and hands over only now and then. Two busy threads finish no sooner than one after
-the other, and one that makes many short calls to the system waits milliseconds for each while another computes. So
+Python runs one thread at a time, and switches only now and then. Two busy threads finish no sooner than one after
+the other, and a thread that makes many short system calls waits milliseconds for each while another computes. So
 long work takes turns: reading thousands of small files from a local disk, parsing, folding, encoding.
 
-Whoever began earlier goes first. Jobs that took turns evenly would all end late and at the same time, would all wait
-for the store at the same time, and would leave nothing to be done elsewhere meanwhile. A job that was begun before and
-lost with its process goes before those that were not: what is done a second time should not be done a third time.
+The job that began first goes first. Jobs that took turns evenly would all end late and at the same time, and would all
+wait for the store at the same time, with no other work to do meanwhile. A retry of a job that was lost with its process
+goes before first attempts, so that it need not be done a third time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Threads:
     async def run(self, call: Callable[[], T]) -> T:
         """Run `call` on a thread and return its result or raise its error.
 
-        If the caller is cancelled, a call that has not begun never begins, and one that has is waited for
-        before the cancellation goes on: no operation outlives its caller.
+        If the caller is cancelled, a call that has not begun never begins, and the cancellation waits for one that
+        has: no operation outlives its caller.
         """
         work = self._executor.submit(call)
         answer = asyncio.wrap_future(work)
@@ -53,7 +53,7 @@ class Threads:
 
 
 async def _ended(answer: asyncio.Future[T]) -> None:
-    """Wait for `answer` however often the waiting is cancelled, and take note of its error."""
+    """Wait for `answer` however often the waiting is cancelled, and retrieve its error."""
     while not answer.done():
         try:
             await asyncio.wait([answer])
@@ -71,9 +71,9 @@ _jobs = count(1)
 
 @contextmanager
 def long_job(*, lost: int = 0) -> Iterator[None]:
-    """Have what is done in this block wait for its turns behind all other work, and behind other long jobs.
+    """Give the work in this block its turns after all other work, and in order among long jobs.
 
-    Of these go first those that were `lost` more often before, then those that began earlier.
+    Long jobs that were `lost` more often go first, then those that began earlier.
     """
     token = _JOB.set((True, -lost, next(_jobs)))
     try:
@@ -83,7 +83,7 @@ def long_job(*, lost: int = 0) -> Iterator[None]:
 
 
 class Turns:
-    """Whose turn it is: a lock that goes to the first job of those waiting, and among equals to who waits longest."""
+    """A lock that goes to the waiting job of the first rank, and among equals to the one that waits longest."""
 
     def __init__(self) -> None:
         self._taken = False
@@ -92,7 +92,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it in this block. Who holds it waits for nobody else who needs one."""
+        """Wait for a turn, and hold it in this block. Its holder must not wait for work that needs a turn."""
         await self._acquire()
         try:
             yield
@@ -109,7 +109,7 @@ class Turns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # It came at the same moment.
+                self._release()  # The turn was granted at the moment of the cancellation.
             raise
 
     def _release(self) -> None:
@@ -125,7 +125,7 @@ _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary(
 
 
 def processor_turns() -> Turns:
-    """Return the turns that whoever keeps the processor busy takes, the same for all of an event loop."""
+    """Return the turns for processor-heavy work, one object per event loop."""
     loop = asyncio.get_running_loop()
     turns = _TURNS.get(loop)
     if turns is None:
@@ -134,7 +134,7 @@ def processor_turns() -> Turns:
 
 
 async def in_turn(work: Callable[[], T]) -> T:
-    """As `in_thread`, for work that takes long and of which much goes on at once: one after the other."""
+    """As `in_thread`, for long work that many callers do at once: one after the other."""
     async with processor_turns().turn():
         return await in_thread(work)
 
@@ -153,8 +153,8 @@ async def timed_in_thread(work: Callable[[], T]) -> tuple[T, float]:
 async def in_thread(work: Callable[[], T]) -> T:
     """Run `work` in a thread and return its result.
 
-    A thread cannot be stopped: if the caller is cancelled, the cancellation goes on only when `work` has ended, so
-    that nobody else touches what it works on, and no lock is given up, before.
+    A thread cannot be stopped: if the caller is cancelled, the cancellation waits until `work` has ended, so that no
+    other task touches its objects, and no lock is released, before.
     """
     task = asyncio.ensure_future(asyncio.to_thread(_uncollected, work))
     try:
@@ -169,10 +169,10 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 def _uncollected(work: Callable[[], T]) -> T:
-    """Do `work` while cyclic garbage waits.
+    """Run `work` with the cyclic garbage collector paused.
 
-    Such work makes many objects, keeps most of them and makes no cycles, and looking through them, and through the
-    whole state beside them, again and again costs a tenth of its time.
+    Such work makes many objects, keeps most of them and makes no cycles; the collector would search them, and the whole
+    state, again and again, which costs a tenth of the time.
     """
     collecting = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Calls that are made at the same time, all at once or a bounded number of them, and what is read together."""
+"""Concurrent calls, all at once or a bounded number, and batches of a listing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def together(*awaitables: Awaitable[Any]) -> Any:
     """Start all `awaitables` at once, wait until every one has ended, and return their results in order.
 
     If any failed, the error of the first of them in argument order is raised, but only when all have ended: no
-    operation outlives its caller. An error that is no `Exception` (the process is going down) goes before the
-    others. If the caller is cancelled, all are cancelled and waited for, and then the cancellation goes on.
+    operation outlives its caller. An error that is not an `Exception` (the process is going down) goes before the
+    others. If the caller is cancelled, all are cancelled, and the cancellation goes on when all have ended.
     """
     tasks = [asyncio.ensure_future(one) for one in awaitables]
     if not tasks:
@@ -46,7 +46,7 @@ async def together(*awaitables: Awaitable[Any]) -> Any:
 
 
 async def _all_ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait for all of `tasks` however often the waiting itself is cancelled, and take note of their errors."""
+    """Wait for all of `tasks` however often the waiting itself is cancelled, and retrieve their errors."""
     while not all(task.done() for task in tasks):
         try:
             await asyncio.wait(tasks)
@@ -58,7 +58,7 @@ async def _all_ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
 
 
 async def in_batches(items: AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
-    """Yield the items of a listing in order, `size` at a time, the last ones fewer; nothing for an empty listing."""
+    """Yield the items of a listing in order, `size` at a time, and the rest; no batch for an empty listing."""
     batch: list[T] = []
     async for item in items:
         batch.append(item)

@@ -1,4 +1,4 @@
-"""Version tokens made from content."""
+"""Version tokens that are hashes of the content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CONTENT_TOKEN_PREFIX = "sha256:"
 
 
 def content_token(data: bytes) -> str:
-    """Return the token of stores whose version is the content: `sha256:` and its hex digest.
+    """Return the version token of an object in a local store: `sha256:` and the hex digest of its content.
 
     See docs/formats.md#local-store.
     """

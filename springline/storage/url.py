@@ -53,7 +53,7 @@ def _folder(url: str, parts: SplitResult) -> Path:
 def _bucket(url: str, parts: SplitResult) -> ObjectStore:
     if not parts.netloc or ":" in parts.netloc:
         raise _wrong(url, "it must name a bucket")
-    # The Google client takes most of a second to import: only who opens a bucket pays.
+    # The Google client takes most of a second to import, so only callers that open a bucket import it.
     from springline.storage.gcs import GcsStore  # noqa: PLC0415
 
     try:

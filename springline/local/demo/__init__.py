@@ -1,1 +1,1 @@
-"""`make demo`: eight writers fill a Delta table, a pipeline appends events; their worker is killed all the while."""
+"""`make demo`: eight writers fill a Delta table, a pipeline appends events; the demo keeps killing their worker."""

@@ -47,7 +47,7 @@ def run(
 ) -> None:
     """Fill a Delta table from many processes while the worker is killed again and again; then prove it right.
 
-    After that, do the same with the events of a pipeline: append them, ask for what they come to, fold them again.
+    After that, do the same with the events of a pipeline: append them, query the state, fold them again.
     """
     began = time.monotonic()
     console.print(
@@ -82,7 +82,7 @@ def _say(text: str) -> None:
 
 
 def _show(stack: EmbeddedStack, source: pa.Table, *, writers: int, per_commit: int, every: float, seed: int) -> Proof:
-    """Create the table, let the writers and the chaos loose on it, and prove the result."""
+    """Create the table, run the writers and the chaos on it, and prove the result."""
     with Springline(stack.api_url, stack.token()) as lake:
         table = lake.create_table(TABLE, source.schema)
         entry = table.status()["table"]
@@ -103,7 +103,7 @@ def _show(stack: EmbeddedStack, source: pa.Table, *, writers: int, per_commit: i
 
 
 def _write(stack: EmbeddedStack, chaos: Chaos, rows: int, writers: int, per_commit: int) -> list[dict[str, Any]]:
-    """Run the writer processes to their end under chaos; return what they were answered, in order of arrival."""
+    """Run the writer processes to their end under chaos; return the answers to them, in order of arrival."""
     files = [stack.folder / f"writer-{number}.jsonl" for number in range(writers)]
     environment = stack.child_environment() | {
         "SPRINGLINE_API_URL": stack.api_url,

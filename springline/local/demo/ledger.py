@@ -1,4 +1,4 @@
-"""The demo's second part: a pipeline's events are appended while the worker is killed, asked, and folded again."""
+"""The demo's second part: appends a pipeline's events while it kills the worker, queries the state, folds again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FROM tasks GROUP BY task_key ORDER BY task_key"""
 
 @dataclass
 class LedgerRun:
-    """What was appended and what it came to. `problems` is empty if all is right."""
+    """The appended events and the resulting state. `problems` is empty if all is right."""
 
     requests: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -97,9 +97,9 @@ async def _is_mid_round(stack: EmbeddedStack) -> bool:
 def run_pipeline(
     stack: EmbeddedStack, *, nights: int, every_s: float, seed: int, progress: Callable[[int, int], None]
 ) -> LedgerRun:
-    """Append a pipeline's history while the worker is killed; then compare what is published with an offline fold.
+    """Append a pipeline's history while killing the worker; then compare the published state with an offline fold.
 
-    `progress` is told how many of how many requests are done. Raises `ToolFailed` if something cannot go on.
+    `progress` is called with the numbers of done and of all requests. Raises `ToolFailed` if it cannot go on.
     """
     history, done = History(stack.scope, seed), LedgerRun()
     stories = [list(history.night(number)) for number in range(nights)]
@@ -139,7 +139,7 @@ def ask(stack: EmbeddedStack, sql: str) -> str:
 
 
 def _append(lake: Springline, request: Request, done: LedgerRun) -> None:
-    """Append one request under an id of its own: it is sent again under the same id as long as nobody answers."""
+    """Append one request under an id of its own; send it again under the same id until the API answers."""
     request_id = str(uuid_utils.uuid7())
     began = time.monotonic()
     outcome: AppendOutcome = lake.ledger.append(request, request_id=request_id)
@@ -151,7 +151,7 @@ def _append(lake: Springline, request: Request, done: LedgerRun) -> None:
 
 
 def _fold_offline(stack: EmbeddedStack, done: LedgerRun, seed: int) -> None:
-    """Fold the events that were answered in random order and batches, and compare."""
+    """Fold the acknowledged events in random order and batches, and compare."""
     listed, out = stack.folder / "events.json", stack.folder / "state.json.gz"
     listed.write_bytes(orjson.dumps({"event_paths": done.paths}))
     options = ("--batch", "100", "--order", f"random:{seed}")

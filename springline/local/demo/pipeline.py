@@ -1,4 +1,4 @@
-"""The demo's pipeline: what happens in a data platform in some weeks, as the requests that its parts append.
+"""The demo's pipeline: some weeks of a data platform, as the requests that its parts append.
 
 Every night a schedule asks for a run of five tasks; some fail once and are tried again. One run is cancelled, and a
 backfill goes over a month in three runs. The same seed gives the same history.
@@ -61,11 +61,11 @@ TASKS: dict[str, list[str]] = {
     "mart.carriers": ["staging.flights"],
     "report.daily": ["mart.delays", "mart.carriers"],
 }
-"""What each task waits for, in an order in which they can run."""
+"""The tasks that each task waits for, in an order in which they can run."""
 
 
 def preparation() -> list[Request]:
-    """Return what comes before the first night."""
+    """Return the requests before the first night."""
     definition = e.ScheduleDefinitionUpserted(
         schedule_id=SCHEDULE,
         cron_expression="0 4 * * *",
@@ -79,14 +79,14 @@ def preparation() -> list[Request]:
 
 
 class History:
-    """What is appended for a workspace, story by story; stories do not depend on each other."""
+    """The requests for a workspace, story by story; stories do not depend on each other."""
 
     def __init__(self, scope: Scope, seed: int) -> None:
         self._scope = scope
         self._seed = seed
 
     def night(self, number: int) -> Iterator[Request]:
-        """Yield what happens in one night: the tick, the run it asks for, its tasks."""
+        """Yield the requests of one night: the tick, the run that it asks for, its tasks."""
         at_ms = FIRST_NIGHT_MS + number * DAY_MS
         epoch = at_ms // 1000
         run_key, tick = schedule_run_key(SCHEDULE, epoch), tick_id(SCHEDULE, epoch)
@@ -114,7 +114,7 @@ class History:
         yield from self._tasks(run_id, format_ms(at_ms)[:10], random.Random(f"{self._seed}/{number}"), at_ms)
 
     def cancelled_run(self) -> Iterator[Request]:
-        """Yield a run that somebody starts by hand and stops again while its first task runs."""
+        """Yield a run that a user starts by hand and cancels while its first task runs."""
         run_id = f"run_by_hand_{self._seed}"
         yield self._begun(run_id, None, ManualTrigger("ada@example.com"), {"kind": "by hand"})
         yield _dispatched(run_id, "raw.flights", 1)

@@ -16,7 +16,7 @@ from springline.local.demo.data import ROW
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was compared. `problems` is empty if the table is right."""
+    """The result of the comparison. `problems` is empty if the table is right."""
 
     rows: int
     versions: int

@@ -1,4 +1,4 @@
-"""What a person sees of the demo's second part."""
+"""The terminal output of the demo's second part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from springline.local.stack import EmbeddedStack
 
 
 def show_ledger(stack: EmbeddedStack, console: Console, *, nights: int, every: float, seed: int) -> LedgerRun:
-    """Append a pipeline's events under kills, show what they come to, and that folding them anew comes to the same."""
+    """Append a pipeline's events under kills, show the state, and show that folding them again gives the same state."""
     console.print(
         Panel.fit(
             f"[bold]{nights} nights of a pipeline: ticks, runs, tasks with retries, a cancelled run, a backfill.\n"

@@ -1,11 +1,11 @@
-"""Collecting what the published state no longer needs: marked now, deleted later (docs/protocol.md#garbage). This alone
-lists.
+"""Garbage collection: one pass marks what the published state no longer needs, a later one deletes it
+(docs/protocol.md#garbage). In this room only garbage collection lists.
 
-Two kinds of objects go. What was published once and is superseded goes a quarantine after it was marked: until then
-somebody may still be reading the revision it belongs to. What no revision that we know of has ever named may be
-somebody's work that is not published yet, such as a rebuild's, and goes only when it has been seen like that for
-days. Events, request markers and records of refusals are never touched. Records of rounds that were folded long ago
-lose the texts of their events, which stand elsewhere, and keep their names and ids: a sequencer of long ago must find
+It deletes two kinds of objects. An object that was published and is superseded is deleted a quarantine after it was
+marked: until then a reader may still use its revision. An object that no known revision has ever named may be work that
+its writer, such as a rebuild, has not published yet, so it is deleted only after it was found unnamed for days. Events,
+request markers and records of refusals are never touched. Records of rounds that were folded long ago lose the texts of
+their events, which other objects have, and keep their names and ids: a sequencer that was stopped for long must find
 the names taken, and the ids say what was accepted even if everything else is lost.
 """
 

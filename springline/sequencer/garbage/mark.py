@@ -1,4 +1,4 @@
-"""Marking: what is there and need not be, written down for a later sweep. Lists; deletes nothing."""
+"""Marking: finds objects that are garbage and reports them for a later sweep. Lists; deletes nothing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from springline.storage.port import ObjectInfo, ObjectStore
 from springline.storage.resolve import Other, put_once
 
 MOST_MARKED = 50_000
-"""Objects of each kind in one report; the next one goes on with the rest."""
+"""Objects of each kind in one report; the next report goes on with the rest."""
 MOST_REVISIONS = 20_000
-"""How many revisions that need not stay are looked at."""
+"""How many superseded revisions one pass reads."""
 EMPTY_RECORD_BYTES = 512
-"""The record of a round with the text of an event is larger."""
+"""A round record that has the text of an event is larger."""
 
 _Known = Callable[[str], object]
 
@@ -33,11 +33,11 @@ async def mark_garbage(
     most: int = MOST_MARKED,
     most_revisions: int = MOST_REVISIONS,
 ) -> GarbageReport:
-    """Find what is garbage and write the report `order.report_id`; a report that is there already is the answer.
+    """Find garbage and write the report `order.report_id`; if that report exists, return it.
 
-    Kept are the last `order.keep_revisions` revisions, those published since `keep_since_ms`, the checkpoints, and
-    all that these name. Objects with names that are not ours stay. Nothing is marked in a workspace in which nothing
-    of ours is published. Raises `DamagedObject` if something that must stay cannot be read, and what the store does.
+    Keeps the last `order.keep_revisions` revisions, those published since `keep_since_ms`, the checkpoints, and
+    all that these name, and objects whose names are not ours. Marks nothing in a workspace where we have published
+    nothing. Raises `DamagedObject` if an object that must stay cannot be read, and the store's errors.
     """
     path = paths.orchestration_garbage(order.report_id)
     report = await read_report(store, path)
@@ -64,12 +64,12 @@ async def mark_garbage(
 
 
 def answer(path: ObjectPath, report: MarkReport) -> GarbageReport:
-    """Return what a report says, as the answer of a step that deleted nothing."""
+    """Return a report as the answer of a step that deleted nothing."""
     return GarbageReport(report_path=path, marked=len(report.objects), kept=report.kept)
 
 
 async def _newest_report(store: ObjectStore) -> MarkReport | None:
-    """Return the last report before this one. A damaged one only makes what it knew begin anew."""
+    """Return the last report before this one. Damaged ones are skipped: that only makes waiting times begin again."""
     newest: MarkReport | None = None
     async for info in store.list(paths.orchestration_garbage_prefix()):
         if paths.parse_orchestration_garbage(info.path) is None:
@@ -85,7 +85,7 @@ async def _newest_report(store: ObjectStore) -> MarkReport | None:
 
 @dataclass(slots=True)
 class _Marking:
-    """One pass over everything that may be garbage."""
+    """One pass over all objects that may be garbage."""
 
     reach: Reach
     before: MarkReport | None
@@ -106,14 +106,14 @@ class _Marking:
             self.records_done = self.before.records_done
 
     async def run(self, store: ObjectStore) -> bool:
-        """Look at all areas; False if there was more than a report may hold."""
+        """Mark in all areas; False if there was more garbage than a report may hold."""
         areas: list[tuple[ObjectPath, _Known]] = [
             (paths.orchestration_layer_prefix(StateLayer.L0), paths.parse_orchestration_file),
             (paths.orchestration_layer_prefix(StateLayer.BASE), paths.parse_orchestration_file),
             (paths.ledger_index_prefix(), paths.parse_ledger_index),
             (paths.rebuild_work_prefix(), _is_work),
             (paths.ledger_segments_prefix(), paths.parse_ledger_segment),
-            # Manifests come late: as long as they are there, they tell what was superseded with them.
+            # Manifests come last: as long as they exist, they tell what was superseded with them.
             (paths.orchestration_manifests_prefix(), self._is_past_revision),
             (paths.orchestration_garbage_prefix(), self._is_old_report),
         ]
@@ -133,7 +133,7 @@ class _Marking:
             self._mark(info, Kind.SUPERSEDED if is_report else Kind.NAMELESS)
 
     def _mark(self, info: ObjectInfo, kind: Kind) -> None:
-        """Take note of garbage; what a report has no room for is garbage in the next one."""
+        """Add an object to the report; if the report is full, the next one has it."""
         if self._counts[kind] >= self.most:
             self._complete = False
             return
@@ -142,7 +142,7 @@ class _Marking:
         self._found.append(Marked(info.path, info.version, info.size, kind, since))
 
     def _is_past_revision(self, path: str) -> bool:
-        """Say whether a manifest lies behind the head: one before it may be about to be published."""
+        """Say whether a manifest is older than the head: a writer may be about to publish a newer one."""
         manifest_id = paths.parse_orchestration_manifest(path)
         return manifest_id is not None and manifest_id < self.reach.head.manifest.manifest_id
 
@@ -151,13 +151,13 @@ class _Marking:
         return name is not None and (self.before is None or name != self.before.report_id)
 
     async def _records(self, store: ObjectStore) -> None:
-        """Mark the records of folded rounds, in order, from the first that has not been emptied on."""
+        """Mark the records of folded rounds, in order, from the first one that is not emptied yet."""
         unbroken = True
         async for number, info in _rounds(store, self.records_done):
             if number > self.reach.rounds_folded:
                 self.kept += 1
             elif info.size <= EMPTY_RECORD_BYTES or self._records_seen.get(info.path, info.version) != info.version:
-                # Nothing is in it, or nothing is left: nobody but a sweep writes to a record that is there.
+                # It never had texts, or a sweep has emptied it: only sweeps write to an existing record.
                 self.kept += 1
                 self.records_done = number if unbroken else self.records_done
             else:
@@ -165,7 +165,7 @@ class _Marking:
                 self._mark(info, Kind.RECORD)
 
     def objects(self) -> list[Marked]:
-        """Return what was marked. The files of a rebuild are as young as the youngest of them."""
+        """Return the marked objects. All files of a rebuild get the age of the youngest of them."""
         youngest: dict[str, int] = {}
         for one in self._found:
             work_id = paths.rebuild_work_of(one.path)

@@ -1,4 +1,4 @@
-"""What the work of rebuilds needs: files that are not published, and will be when it is done."""
+"""Files that rebuilds under way need: they are not published yet, and will be when the rebuild is done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IN_JSON = re.compile(
 async def find_pinned(store: ObjectStore) -> set[str]:
     """Return the paths of bases, segments and index objects that the work folders of rebuilds name. Lists these.
 
-    An index that cannot be read names nothing that a rebuild could still use. Raises what the store does.
+    An index that cannot be read is skipped, because the rebuild cannot use it either. Raises the store's errors.
     """
     pinned: set[str] = set()
     async for batch in in_batches(store.list(paths.rebuild_work_prefix()), _TOGETHER):

@@ -1,7 +1,7 @@
-"""What of a workspace's published state must stay, and what was published once and need not (docs/protocol.md#garbage).
+"""Which objects of a workspace's published state must stay, and which are superseded (docs/protocol.md#garbage).
 
-Everything is found from the pointer: the last revisions, the checkpoints, what was taken over from the reference and
-what of its revisions is still to be taken in. Nothing is listed here.
+All are reached from the pointer: the last revisions, the checkpoints, the manifest taken over from the reference, and
+those of its revisions whose events are still to be ingested. Nothing is listed here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NODES_TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Which revisions stay: the last `revisions`, and all that were published since `since_ms` (None: no more)."""
+    """The revisions to keep: the last `revisions`, and all published since `since_ms` (None: no others)."""
 
     revisions: int
     since_ms: int | None = None
@@ -34,7 +34,7 @@ class Keep:
 
 @dataclass(slots=True)
 class Reach:
-    """`kept` must stay; `superseded` was named by older revisions, and by nothing that must stay."""
+    """Paths: `kept` must stay; `superseded` were named by older revisions, and are named by none that must stay."""
 
     head: PublishedHead
     rounds_folded: int
@@ -43,11 +43,11 @@ class Reach:
 
 
 async def find_reach(store: ObjectStore, keep: Keep, *, most_superseded: int = 0) -> Reach | None:
-    """Return what must stay, and what up to `most_superseded` older revisions name beyond that.
+    """Return the paths that must stay, and those that up to `most_superseded` older revisions name beyond these.
 
-    None if nothing of ours is published: then nothing here is ours to judge. If the reference published on top of
-    us, everything back to our last revision stays. Raises `DamagedObject` if a revision, index or node that stays
-    cannot be read, because then nobody knows what it needs; and what the store does.
+    None if we have published nothing: then all objects are the reference's to judge. If the reference published on top
+    of us, everything back to our last revision stays. Raises `DamagedObject` if a revision, index or node that stays
+    cannot be read, because then it is unknown what it names; and the store's errors.
     """
     head = await read_head(store)
     if head is None:
@@ -77,7 +77,7 @@ def _is_young(manifest: Manifest, keep: Keep) -> bool:
 
 
 class _Revisions:
-    """Manifests backwards along their lineage, read some at a time: predecessors mostly have the ids before."""
+    """Manifests backwards along their lineage, read in batches: predecessors mostly have the ids just below."""
 
     def __init__(self, store: ObjectStore, ahead: int) -> None:
         self._store = store
@@ -102,7 +102,7 @@ class _Revisions:
 
 
 async def _needs(store: ObjectStore, stay: list[StoredManifest]) -> set[str]:
-    """Return the paths of revisions that stay and of all that they name, at any distance."""
+    """Return the paths of revisions that stay and of all that they name, directly or not."""
     kept: set[str] = set()
     indexes: dict[str, Artifact] = {}
     waiting = [(one.path, one.manifest) for one in stay]
@@ -130,7 +130,7 @@ async def _needs(store: ObjectStore, stay: list[StoredManifest]) -> set[str]:
 
 
 async def _between(store: ObjectStore, revisions: ForeignRevisions) -> set[str]:
-    """Return the paths of the reference's manifests that are still to be read for their events; not their files."""
+    """Return the paths of the reference's manifests whose events are still to be ingested, without their files."""
     found: set[str] = set()
     at: str | None = revisions.head
     while at is not None and at != revisions.back_to and at not in found:

@@ -1,4 +1,6 @@
-"""The report between marking and deleting: what was garbage when, in which version (docs/protocol.md#garbage)."""
+"""The report from marking to deleting: which object was garbage since when, in which version
+(docs/protocol.md#garbage).
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,17 @@ class Kind(StrEnum):
     """Why an object is garbage."""
 
     SUPERSEDED = "superseded"
-    """It belonged to a revision that is not kept any more."""
+    """It belonged to a revision that is no longer kept."""
     NAMELESS = "nameless"
-    """No revision that we know of names it: an attempt's that came to nothing, or somebody's that goes on."""
+    """No known revision names it: a failed attempt left it, or a writer has not published it yet."""
     RECORD = "record"
-    """The record of a round that was folded: the texts of its events and answers stand elsewhere."""
+    """The record of a folded round: other objects have the texts of its events and answers."""
 
 
 class Marked(Struct, frozen=True, array_like=True):
-    """An object that was found to be garbage. `version` is its token, `size` in bytes.
+    """An object that is garbage. `version` is its token, `size` in bytes.
 
-    `since_ms`: when it was first found so, in this version, in an unbroken row of reports.
+    `since_ms`: when it was first marked in this version, in an unbroken series of reports.
     """
 
     path: str
@@ -41,10 +43,10 @@ class Marked(Struct, frozen=True, array_like=True):
 
 
 class MarkReport(Struct, frozen=True, kw_only=True):
-    """What was found at `created_at_ms`, when `manifest_id` was published.
+    """The garbage found at `created_at_ms`, when `manifest_id` was published.
 
-    `kept` counts the objects that are not garbage. `complete`: nothing was left for the next report.
-    `records_done`: rounds up to this number have records that need not be looked at again.
+    `kept` counts the objects that are not garbage. `complete`: no garbage was left for the next report.
+    `records_done`: the records of rounds up to this number need not be read again.
     """
 
     format: int = FORMAT
@@ -67,7 +69,7 @@ def encode_report(report: MarkReport) -> bytes:
 
 
 async def read_report(store: ObjectStore, path: ObjectPath) -> MarkReport | None:
-    """Return the report at `path`, None if there is none. Raises `DamagedObject`, and what the store does."""
+    """Return the report at `path`, None if there is none. Raises `DamagedObject`, and the store's errors."""
     stored = await store.get(path)
     if stored is None:
         return None

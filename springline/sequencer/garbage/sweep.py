@@ -1,4 +1,4 @@
-"""Sweeping: deleting what an earlier report marked and what is garbage still."""
+"""Sweeping: deletes objects that an earlier report marked and that are still garbage."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from springline.storage.port import IfVersion, ObjectStore, Stored
 from springline.storage.together import each
 
 QUARANTINE_MS = 60 * 60 * 1000
-"""How long after it was marked a superseded object stays: somebody may be reading its revision."""
+"""How long after it was marked a superseded object stays: a reader may still use its revision."""
 NAMELESS_MS = 7 * 24 * 60 * 60 * 1000
-"""How long an object stays that no revision names: somebody may be about to publish it."""
+"""How long an object stays that no revision names: its writer may be about to publish it."""
 _BATCH = 200
 _DELETES_TOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What became of one object: `gone` by this call, or `emptied`; `freed` bytes."""
+    """What this call did with one object: `gone` or `emptied`, with `freed` bytes."""
 
     gone: bool = False
     emptied: bool = False
@@ -44,13 +44,13 @@ async def sweep_garbage(
     quarantine_ms: int = QUARANTINE_MS,
     nameless_ms: int = NAMELESS_MS,
 ) -> GarbageReport:
-    """Delete what the report `order.report_id` marked, if it is garbage still, in the version that was marked.
+    """Delete what the report `order.report_id` marked, if it is still garbage, in the version that was marked.
 
-    Nothing is deleted before `quarantine_ms` after the report; what no revision names, and records of rounds, not
-    before `nameless_ms` after they were first found so, and only once another revision was published since. Records
-    are not deleted, but the texts of their events and answers are taken out. The pointer is looked at anew for every
-    200 objects. Safe to repeat. Raises `DamagedObject` if there is no such report, or if something that must
-    stay cannot be read, and what the store does.
+    Nothing is deleted before `quarantine_ms` after the report. Objects that no revision names, and round records, wait
+    for `nameless_ms` after they were first marked, and until another revision was published since. Records
+    are not deleted: the sweep removes the texts of their events and answers. It reads the pointer again for every
+    200 objects. Safe to repeat. Raises `DamagedObject` if there is no such report, or if an object that must
+    stay cannot be read, and the store's errors.
     """
     path = paths.orchestration_garbage(order.report_id)
     report = await read_report(store, path)
@@ -83,7 +83,7 @@ def _batches(due: Sequence[Marked]) -> Iterator[Sequence[Marked]]:
 
 
 class _Sweep:
-    """One sweep. What must stay is found anew whenever the pointer has moved."""
+    """One sweep. It finds again what must stay whenever the pointer has moved."""
 
     def __init__(self, store: ObjectStore, report: MarkReport, keep: Keep) -> None:
         self._store, self._report, self._keep = store, report, keep
@@ -92,7 +92,7 @@ class _Sweep:
         self._pinned: set[str] | None = None
 
     async def delete(self, batch: Sequence[Marked]) -> list[_Done]:
-        """Delete or empty what of `batch` is garbage still."""
+        """Delete or empty those objects of `batch` that are still garbage."""
         reach = await self._current()
         if reach is None:
             return [_Done()] * len(batch)
@@ -120,7 +120,7 @@ class _Sweep:
         return self._reach
 
     async def _empty(self, one: Marked, folded: int) -> _Done:
-        """Take the texts of events and answers out of the record of a folded round; names and ids stay."""
+        """Remove the texts of events and answers from the record of a folded round; names and ids stay."""
         path = ObjectPath(one.path)
         number = paths.parse_orchestration_round(path)
         stored = await self._store.get(path)
