@@ -50,7 +50,7 @@ async def main(table_id, folders):
         store = LocalStore(Path(folder), fsync=False)
         scoped = ScopedStore(store, paths.Scope("acme", "prod"))
         done = await settle(CommitTable(scoped, table_id, paths.default_table_root(table_id)))
-        print(Path(folder).name, [(one.kind.value, one.version) for one in done])
+        print(Path(folder).name, [(one.kind.value, one.inflight.version) for one in done])
         await store.aclose()
 
 asyncio.run(main(sys.argv[1], sys.argv[2:]))
