@@ -20,7 +20,7 @@ import pytest
 
 from tests.cli.conftest import SCHEMA, Served
 from tests.cli.test_dev import Dev
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("springline", "activities", "workflows", "entrypoints", "worker.py", "pyproject.toml", "README.md")

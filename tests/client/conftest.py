@@ -21,7 +21,7 @@ from springline.storage.local import LocalStore
 from springline.storage.port import ObjectStore
 from tests.api.conftest import ACME
 from tests.api.local import SECRET, local_deps
-from tests.api.sequencer import LocalSequencer
+from tests.support.local_sequencer import LocalSequencer
 
 
 @dataclass(frozen=True)

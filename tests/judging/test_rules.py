@@ -32,12 +32,12 @@ from springline.delta.strictjson import BadJson, strict_json
 from springline.delta.table_request import CreateTable
 from springline.errors import Code, Refused
 from springline.storage.memory import MemoryStore
-from tests.judges import counts
 from tests.judging.beds import BEDS
 from tests.judging.committing import NOW_MS, TABLE_ID, Lines, commit_request, payload
 from tests.judging.generator import added
-from tests.tables.support import SCOPE, hand_made, refusal_of
-from tests.tables.support import adopt as adopt_hand_made
+from tests.support.judges import counts
+from tests.support.tables import SCOPE, hand_made, refusal_of
+from tests.support.tables import adopt as adopt_hand_made
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 

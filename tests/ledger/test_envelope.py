@@ -19,8 +19,8 @@ from springline.ledger import envelope
 from springline.ledger import events as e
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
 from springline.ledger.nested import TIMESTAMP_MARK, ManualTrigger, PollSource
-from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 from tests.ledger.strategies import DATA, data_of
+from tests.support.event_samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 
 TOO_BIG = 2**64
 

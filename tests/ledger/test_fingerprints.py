@@ -61,7 +61,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_event
 from springline.projection.state import State
 from springline.ulids import new_ulid, nth_ulid, ulid_time_ms
-from tests.ledger.samples import GOLDEN_DIR
+from tests.support.event_samples import GOLDEN_DIR
 
 GOLDEN: dict[str, Any] = json.loads((GOLDEN_DIR / "fingerprints.json").read_bytes())
 ELSEWHERE = (

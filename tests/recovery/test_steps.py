@@ -9,8 +9,8 @@ import pytest
 from springline.delta.messages import CommitMode, TableRef
 from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, TABLE_ID, adding, create_rows_table
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, TABLE_ID, adding, create_rows_table
 
 MAX_STEPS = 7
 """Of a lone commit, its staging included."""

@@ -28,9 +28,9 @@ from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid
-from tests.ledger_events import put_foreign, run_request, triggered
-from tests.sequencer.world import NOW_MS
 from tests.server.cluster import DEADLINE_S, Cluster
+from tests.support.ledger_events import put_foreign, run_request, triggered
+from tests.support.sequencer_world import NOW_MS
 
 CALLER = "tests.server.ledger_caller"
 

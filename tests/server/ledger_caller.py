@@ -16,7 +16,7 @@ from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope
 from springline.sequencer.coalescer import LedgerCoalescer
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 
 Answer = tuple[AppendRequest, AppendOutcome, float]
 

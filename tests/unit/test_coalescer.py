@@ -18,7 +18,7 @@ from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest, 
 from springline.delta.rounds import MAX_MEMBERS
 from springline.errors import Code, Refusal
 from springline.paths import Scope
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from springline.batching import MAX_FULL_UNDER_WAY, RequestCoalescer, RequestKind, TryAgain
 from springline.errors import Code, Refusal
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 FULL = 100
 

@@ -13,7 +13,7 @@ from springline import names
 from springline.errors import Code
 from springline.ledger.request import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, AppendRequest, EventOutcome, VisibilityStatus
 from springline.ulids import is_canonical_ulid, nth_ulid
-from tests.ledger_events import request, run_request, started, triggered
+from tests.support.ledger_events import request, run_request, started, triggered
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until

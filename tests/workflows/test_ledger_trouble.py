@@ -20,7 +20,7 @@ from springline import names
 from springline.errors import Code
 from springline.ledger.request import AppendOutcome, VisibilityStatus
 from springline.sequencer.coalescer import LedgerCoalescer
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import Step, held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
 from tests.workflows.runs import until

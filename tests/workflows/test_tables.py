@@ -20,8 +20,8 @@ from springline.delta.checkpoints import CheckpointKind, CheckpointResult
 from springline.delta.messages import TableRef
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.errors import Code, Refusal
-from tests.checksums import without_checksum
-from tests.rows import SCOPE
+from tests.support.checksums import without_checksum
+from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults, raises, result_is_lost
 from tests.workflows.runs import scrubbed, until

@@ -32,7 +32,7 @@ from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import IfAbsent, ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid
-from tests.sequencer.world import NOW_MS
+from tests.support.sequencer_world import NOW_MS
 
 _numbers = count(1)
 
