@@ -92,7 +92,7 @@ test-full: setup lint spark topology ## Run everything, with the long exploratio
 	$(MAKE) test-replay-cold
 
 # Ledgers, scenarios and stores that the reference system left, with what each must come to.
-GOLDEN := tests/fold/test_golden.py tests/offline/test_golden_ledgers.py tests/projection/test_appendix.py \
+GOLDEN := tests/fold/test_golden.py tests/rebuild/test_golden_ledgers.py tests/projection/test_appendix.py \
 	tests/projection/test_golden_rows.py tests/recovery/test_golden.py
 
 golden: $(VENV)/.installed ## Fold the golden ledgers, recover the golden stores, and compare with what they must come to.

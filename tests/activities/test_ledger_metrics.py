@@ -26,9 +26,19 @@ from springline.storage.faults import Decision, FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind, Operation
 from springline.storage.port import ObjectStore
-from tests.sequencer.reference import compact
-from tests.sequencer.run import Run
-from tests.sequencer.world import SCOPE, ask, body_of, event_id, finished, planned, seed_event, started, triggered
+from tests.support.reference import compact
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import (
+    SCOPE,
+    ask,
+    body_of,
+    event_id,
+    finished,
+    planned,
+    seed_event,
+    started,
+    triggered,
+)
 
 
 class Metrics:

@@ -18,10 +18,10 @@ from springline.api.tokens import make_token
 from springline.commit.coalescer import Coalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
-from tests.api.ledger import LocalLedger
-from tests.api.local import SECRET, local_deps
-from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer
+from tests.support.local_api import SECRET, local_deps
+from tests.support.local_ledger import LocalLedger
+from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_sequencer import LocalSequencer
 
 ACME = Scope("acme", "prod")
 RIVAL = Scope("rival", "prod")

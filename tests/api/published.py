@@ -8,8 +8,8 @@ from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
-from tests.api.pipeline import Json
-from tests.reading.publishing import Publisher
+from tests.support.pipeline import Json
+from tests.support.publishing import Publisher
 
 FIRST = "01JHMPFP780000000000000000"
 START_MS = 1_736_935_200_000

@@ -34,7 +34,7 @@ from tests.api.conftest import (
     ndjson,
     new_key,
 )
-from tests.api.local import SECRET
+from tests.support.local_api import SECRET
 
 
 def signed(claims: dict[str, Any], key: Any = SECRET, **options: Any) -> str:

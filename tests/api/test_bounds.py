@@ -18,7 +18,7 @@ from springline.api.edge import METHODS, refusal_of_body
 from springline.bounds import on_one_line, shown
 from springline.errors import Code, Refusal
 from tests.api.conftest import EVENTS, TABLES, V1, World, assert_refused, fresh, new_key
-from tests.api.requests_of import KINDS, Sent, beyond_bounds, mutated, operations_of
+from tests.support.document_requests import KINDS, Sent, beyond_bounds, mutated, operations_of
 
 Schema = dict[str, Any]
 

@@ -15,8 +15,8 @@ from springline.api.app import create_app
 from springline.errors import Code
 from springline.paths import ObjectPath
 from tests.api.conftest import ACME, TABLES, V1, World, add, fresh, new_key
-from tests.api.pipeline import succeeded_run
 from tests.api.published import Pipeline
+from tests.support.pipeline import succeeded_run
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 ODD_BYTES = [b"", b"nonsense", b"null", b"true", b"[]", b"{}", b"1e999", b"\xff\xfe", DEEP, b'{"a":' * 5_000]

@@ -9,8 +9,8 @@ import pytest
 
 from springline.paths import ObjectPath
 from tests.api.conftest import ACME, LISTS, RIVAL, V1, World, assert_refused
-from tests.api.pipeline import finished, requests, run_triggered, succeeded_run, task
 from tests.api.published import Pipeline
+from tests.support.pipeline import finished, requests, run_triggered, succeeded_run, task
 
 EMPTY = {"manifest_id": "0" * 20, "manifest_revision": "", "published_at": None, "last_visible_event_id": None}
 

@@ -24,8 +24,8 @@ from springline.local.ports import LOOPBACK
 from springline.storage.memory import MemoryStore
 from tests.api import document_checks
 from tests.api.conftest import ACME, EVENTS, TABLES, new_key
-from tests.api.local import SECRET, local_deps
-from tests.api.sequencer import LocalSequencer
+from tests.support.local_api import SECRET, local_deps
+from tests.support.local_sequencer import LocalSequencer
 
 CONFIGURATION = f"""
 hooks = "{document_checks.__file__}"

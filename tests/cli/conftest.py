@@ -26,9 +26,9 @@ from springline.commit.coalescer import Coalescer
 from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
 from tests.api.conftest import ACME
-from tests.api.local import SECRET, local_deps
-from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer
+from tests.support.local_api import SECRET, local_deps
+from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_sequencer import LocalSequencer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
 GOLDEN_TABLE = "01946b1c-0000-7000-8000-0000000000aa"

@@ -12,7 +12,7 @@ from springline.paths import ObjectPath, Scope
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.damage.tables import Tables, committed, kind_of
-from tests.rows import SCOPE
+from tests.support.rows import SCOPE
 
 
 async def _wrong(store: MemoryStore, *, deep: bool = False) -> list[str]:

@@ -13,9 +13,9 @@ from springline.paths import ObjectPath, orchestration_pointer, orchestration_ro
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from tests.cli.conftest import Cli
-from tests.rebuild.workspaces import appended
-from tests.sequencer.run import Run
-from tests.sequencer.world import SCOPE, ask, triggered
+from tests.support.ledger_workspaces import appended
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import SCOPE, ask, triggered
 
 POINTER = SCOPE.full(orchestration_pointer())
 

@@ -11,7 +11,7 @@ import pytest
 
 from springline.paths import ObjectPath
 from tests.cli.conftest import Cli
-from tests.offline.ledgers import NAMES, SCOPE, ledger, unpacked
+from tests.support.golden_ledgers import NAMES, SCOPE, ledger, unpacked
 
 WHERE = ("--tenant", "acme", "--workspace", "prod")
 

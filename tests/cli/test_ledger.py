@@ -20,10 +20,10 @@ from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import ObjectPath
 from springline.storage.local import LocalStore
 from tests.api.conftest import ACME, new_key
-from tests.api.ledger import LocalLedger
-from tests.api.pipeline import Json, plan_created, run_triggered, succeeded_run
 from tests.api.test_ledger import foreign
 from tests.cli.conftest import Cli, Ended, Served
+from tests.support.local_ledger import LocalLedger
+from tests.support.pipeline import Json, plan_created, run_triggered, succeeded_run
 
 ROOT = Path(__file__).parents[2]
 RUN, PLAN = run_triggered("run-1"), plan_created("run-1", ("a", []))

@@ -25,8 +25,8 @@ from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME
 from tests.cli.conftest import Cli, Served
-from tests.rebuild.workspaces import appended
-from tests.sequencer.world import SCOPE, ask, triggered
+from tests.support.ledger_workspaces import appended
+from tests.support.sequencer_world import SCOPE, ask, triggered
 
 MANIFEST = "state/orchestration/rebuilds/one.json"
 EVENTS = [canonical_ulid_event(f"01KHZKCWZ8000000000000000{number}") for number in (1, 2)]

@@ -24,10 +24,10 @@ from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from tests.api.conftest import ACME
-from tests.api.sequencer import LocalSequencer
 from tests.cli.conftest import GOLDEN, GOLDEN_TABLE, Cli, payload
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
-from tests.tables.support import create, flights
+from tests.support.local_sequencer import LocalSequencer
+from tests.support.tables import create, flights
 
 ROOT = Path(__file__).parents[2]
 COPY = Callable[[str], Path]

@@ -10,8 +10,8 @@ import pytest
 
 from springline.paths import ObjectPath
 from tests.cli.conftest import Cli
-from tests.rebuild.workspaces import appended, listed
-from tests.sequencer.world import SCOPE
+from tests.support.ledger_workspaces import appended, listed
+from tests.support.sequencer_world import SCOPE
 
 WHERE = ("--tenant", SCOPE.tenant, "--workspace", SCOPE.workspace)
 

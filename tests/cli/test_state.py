@@ -18,8 +18,8 @@ from springline.projection.config import FoldConfig
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from tests.cli.conftest import Cli
-from tests.offline.ledgers import SCOPE, ledger, unpacked
-from tests.reading.publishing import Publisher
+from tests.support.golden_ledgers import SCOPE, ledger, unpacked
+from tests.support.publishing import Publisher
 
 WHERE = ("--tenant", "acme", "--workspace", "prod")
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)

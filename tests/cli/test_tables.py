@@ -12,9 +12,9 @@ from springline import paths
 from springline.api.tokens import make_token
 from springline.local.ports import free_ports
 from tests.api.conftest import ACME
-from tests.api.local import SECRET
 from tests.cli.conftest import SCHEMA, Cli, Served, payload
-from tests.tables.support import deltalake_table, load
+from tests.support.local_api import SECRET
+from tests.support.tables import deltalake_table, load
 
 
 def test_a_table_is_created_with_partitions_and_properties(api: Served, cli: Cli) -> None:

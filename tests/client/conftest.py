@@ -20,8 +20,8 @@ from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.local import LocalStore
 from springline.storage.port import ObjectStore
 from tests.api.conftest import ACME
-from tests.api.local import SECRET, local_deps
-from tests.api.sequencer import LocalSequencer
+from tests.support.local_api import SECRET, local_deps
+from tests.support.local_sequencer import LocalSequencer
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Filter:
     def by_spark(self, location: str) -> set[int]:
         from pyspark.sql import functions
 
-        from tests.spark import session
+        from tests.support.spark import session
 
         column = functions.col("c")
         if self.compares:

@@ -10,8 +10,8 @@ from springline.client import Springline
 from springline.client.table import new_key
 from springline.errors import Refused
 from springline.ledger.request import VisibilityStatus
-from tests.api.pipeline import plan_created, requests, run_triggered, succeeded_run
 from tests.cli.conftest import Served, api  # noqa: F401 - a fixture
+from tests.support.pipeline import plan_created, requests, run_triggered, succeeded_run
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from springline.client import DeltaTable, Springline
 from springline.client.reading import reached
 from springline.delta.keys import idempotency_key
 from springline.errors import Code, Refused
-from tests.rows import rows
+from tests.support.rows import rows
 
 _NAMES = (f"read-{number}" for number in itertools.count())
 

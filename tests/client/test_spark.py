@@ -25,7 +25,7 @@ ZONES = ("UTC", "America/Los_Angeles")
 
 def in_zones() -> Iterator[str]:
     """Set Spark's session time zone to each zone in turn, and back to the first."""
-    from tests.spark import session
+    from tests.support.spark import session
 
     try:
         for zone in ZONES:
@@ -36,7 +36,7 @@ def in_zones() -> Iterator[str]:
 
 
 def check(location: str, rows: pa.Table) -> None:
-    from tests.spark import spark_table
+    from tests.support.spark import spark_table
 
     wanted = rows_of(rows, rows.schema)
     for zone in in_zones():

@@ -13,7 +13,7 @@ from springline.ledger.request import AppendOutcome
 from tests.control.finishing import finish_everything
 from tests.control.invariants import check_invariants
 from tests.control.ledger import APPLIED, DUPLICATE, Ledger, request, snapshot
-from tests.ledger.samples import LEDGERS, bodies_of
+from tests.support.event_samples import LEDGERS, bodies_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCENARIOS = sorted(path.stem for path in (GOLDEN / "scenarios").glob("*.json"))

@@ -20,10 +20,10 @@ from springline.rebuild.restore import DONE, Outcome, restore_events
 from springline.rebuild.sources import Found, from_index, from_listing, from_rounds
 from springline.storage.memory import MemoryStore
 from tests.damage.workspaces import Made
-from tests.rebuild.driver import Incomplete, Rebuild
-from tests.sequencer.run import Run, Stuck
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
-from tests.sequencer.yardstick import in_order
+from tests.support.rebuild_driver import Incomplete, Rebuild
+from tests.support.sequencer_run import Run, Stuck
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
+from tests.support.yardstick import in_order
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from tests.damage import damages
 from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import NEXT, OPERATIONS, Named, Wrong, without_what_is_lost
 from tests.damage.workspaces import Made, relative
-from tests.sequencer.run import Run
-from tests.sequencer.world import ask, triggered
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import ask, triggered
 
 KINDS: dict[str, str] = {
     "pointer": r"state/orchestration/manifest\.pointer\.json",

@@ -25,8 +25,8 @@ from tests.damage import damages
 from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import Named, Wrong
 from tests.damage.tables import OF_DELTA, Tables, kind_of, views_of
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, adding
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, adding
 
 
 def damage(made: Tables, path: ObjectPath, how: str, rnd: Random) -> Damage | None:

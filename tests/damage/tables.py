@@ -27,11 +27,11 @@ from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
-from tests.checksums import without_checksum
 from tests.damage.workspaces import Remembering
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, adding, create_rows_table
-from tests.tables.support import hand_made
+from tests.support.checksums import without_checksum
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, adding, create_rows_table
+from tests.support.tables import hand_made
 
 FIRST = "01946b1c-0000-7000-8000-0000000000aa"
 SECOND = "01946b1c-0000-7000-8000-0000000000bb"

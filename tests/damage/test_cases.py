@@ -23,11 +23,11 @@ from springline.rebuild.sources import from_index, from_listing, from_rounds
 from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
 from tests.damage.workspaces import pending_folded
-from tests.rebuild.driver import Incomplete, Rebuild
-from tests.rebuild.workspaces import appended
-from tests.sequencer.run import Run
-from tests.sequencer.world import CONFIG, SCOPE, ask, request_id, scoped, triggered
-from tests.sequencer.yardstick import check_state
+from tests.support.ledger_workspaces import appended
+from tests.support.rebuild_driver import Incomplete, Rebuild
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import CONFIG, SCOPE, ask, request_id, scoped, triggered
+from tests.support.yardstick import check_state
 
 POINTER = SCOPE.full(orchestration_pointer())
 RUNS = [f"r-{number}" for number in range(6)]

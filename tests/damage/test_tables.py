@@ -13,8 +13,8 @@ from springline.storage.scoped import ScopedStore
 from tests.damage.operations import Named
 from tests.damage.table_search import commit, replay, retry, verify
 from tests.damage.tables import Tables, _in_flight, adopted, committed
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE
 
 
 async def _recover(made: Tables, store: object) -> dict[str, object]:

@@ -18,10 +18,10 @@ from springline.sequencer.refused import record_refused
 from springline.sequencer.rounds import find_round
 from springline.storage.memory import MemoryStore
 from springline.storage.port import Precondition, PutResult
-from tests.offline.ledgers import ledger
-from tests.rebuild.driver import Rebuild
-from tests.sequencer.run import REF, Run
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, body_of, linear_run, scoped, seed_event, triggered
+from tests.support.golden_ledgers import ledger
+from tests.support.rebuild_driver import Rebuild
+from tests.support.sequencer_run import REF, Run
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, body_of, linear_run, scoped, seed_event, triggered
 
 
 class Remembering(MemoryStore):

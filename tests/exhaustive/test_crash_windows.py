@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests import virtual_time
 from tests.exhaustive.histories import After, Histories, Plan, Scenario
 from tests.exhaustive.plans import every_fault, every_fault_at_every_instant, every_interleaving
 from tests.exhaustive.scenarios import ALONE, ALONE_WITH_EVENTS, CONTENDERS, WITH_EVENTS
 from tests.exhaustive.world import World
+from tests.support import virtual_time
 
 Record = Callable[[str, object], None]
 Explore = Callable[[Histories], Coroutine[Any, Any, None]]

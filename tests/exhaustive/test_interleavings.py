@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests import virtual_time
 from tests.exhaustive.histories import Histories, Plan, Scenario
 from tests.exhaustive.plans import every_interleaving
 from tests.exhaustive.scenarios import BY_NAME, CONTENDERS, WITH_EVENTS
 from tests.exhaustive.test_crash_windows import Record, explore, named
 from tests.exhaustive.world import World
+from tests.support import virtual_time
 
 THREE_SWITCHES = [
     BY_NAME[name]

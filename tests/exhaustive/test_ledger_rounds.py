@@ -24,10 +24,20 @@ from springline.published import merge
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import WRITES, Kind, Operation
-from tests.sequencer.reference import compact
-from tests.sequencer.run import Run
-from tests.sequencer.world import SCOPE, ask, body_of, event_id, finished, planned, seed_event, started, triggered
-from tests.sequencer.yardstick import check_state
+from tests.support.reference import compact
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import (
+    SCOPE,
+    ask,
+    body_of,
+    event_id,
+    finished,
+    planned,
+    seed_event,
+    started,
+    triggered,
+)
+from tests.support.yardstick import check_state
 
 Record = Callable[[str, object], None]
 

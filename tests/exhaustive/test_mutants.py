@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests import virtual_time
 from tests.exhaustive.histories import Failed, Histories
 from tests.exhaustive.mutants import MUTANTS, Mutant
 from tests.exhaustive.scenarios import BY_NAME
 from tests.exhaustive.world import World
+from tests.support import virtual_time
 
 
 async def hunt(mutant: Mutant) -> Histories:

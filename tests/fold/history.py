@@ -9,7 +9,7 @@ from springline.ledger.envelope import Event, parse_event
 from springline.ledger.event_ids import new_event_id
 from springline.projection.state import State
 from tests.fold.support import empty_state
-from tests.ledgers import TENANT, WORKSPACE
+from tests.support.ledgers import TENANT, WORKSPACE
 
 T0 = 1_736_935_200_000
 """2025-01-15T10:00:00Z, in epoch milliseconds: the time of the first event. The others follow by a second each."""

@@ -8,8 +8,8 @@ from springline.ledger.envelope import Event, parse_event
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES, Key, Row
 from springline.projection.state import State
-from tests.ledgers import SECRET, TENANT, WORKSPACE
-from tests.model.fold_model import FoldModel
+from tests.fold.model import FoldModel
+from tests.support.ledgers import SECRET, TENANT, WORKSPACE
 
 Tables = dict[str, dict[Key, Row]]
 
@@ -21,7 +21,7 @@ def events_of(bodies: Iterable[bytes]) -> list[Event]:
 
 
 def empty_state(retention_days: int | None = None) -> State:
-    """Return the state of no events, for ledgers of `tests.ledgers`."""
+    """Return the state of no events, for ledgers of `tests.support.ledgers`."""
     return State(FoldConfig(TENANT, WORKSPACE, SECRET, retention_days))
 
 

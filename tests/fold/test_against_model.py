@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from springline.projection.fold.loop import EventOutcome
 from tests.fold.support import differences, empty_state, events_of, model_tables, tables_of
-from tests.ledgers import Object, adversarial_ledger, bodies_of, ledgers
+from tests.support.ledgers import Object, adversarial_ledger, bodies_of, ledgers
 
 MODES = [(None, 0.02), (None, 200.0), (0, 200.0), (5, 200.0), (40, 200.0)]
 """Days of retention, and days of history."""

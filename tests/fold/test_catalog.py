@@ -26,9 +26,9 @@ from tests.fold.history import (
     triggered,
     ulid,
 )
+from tests.fold.model import FoldModel
 from tests.fold.support import empty_state, tables_of, tables_of_model
-from tests.ledgers import SECRET
-from tests.model.fold_model import FoldModel
+from tests.support.ledgers import SECRET
 
 STAMP, TIME = CATALOG_RUN_INDEX.index("row_version"), CATALOG_RUN_INDEX.index("updated_at")
 FIRE_AT = "2025-01-15T10:05:00Z"

@@ -16,7 +16,7 @@ from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.projection.tables import Change
 from tests.fold.support import Tables, differences, empty_state, events_of, tables_of
-from tests.ledgers import adversarial_ledger, bodies_of
+from tests.support.ledgers import adversarial_ledger, bodies_of
 
 MODES = [(None, 0.02), (0, 200.0), (5, 200.0), (40, 200.0)]
 

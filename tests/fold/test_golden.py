@@ -18,7 +18,7 @@ from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from tests.fold.support import events_of
-from tests.ledger.samples import APPENDIX_A, GOLDEN_DIR, LEDGERS, bodies_of, text_of
+from tests.support.event_samples import APPENDIX_A, GOLDEN_DIR, LEDGERS, bodies_of, text_of
 
 SCENARIOS = sorted((GOLDEN_DIR / "scenarios").glob("*.json"))
 APPENDIX_SHA256 = "ca96dcc4c8144d11ee0565c318c602a45b203a9883b462b55f8425cd113a72c1"

@@ -14,7 +14,7 @@ from springline.projection.fold.loop import EventOutcome
 from springline.projection.state import State
 from tests.fold.history import T0, Object, cancel, enqueued, event, planned, retry_timer, triggered
 from tests.fold.support import empty_state, events_of, tables_of
-from tests.ledgers import adversarial_ledger, bodies_of
+from tests.support.ledgers import adversarial_ledger, bodies_of
 
 DAY = 86_400_000
 

@@ -11,7 +11,7 @@ from springline.ledger.envelope import Event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from tests.fold.support import Tables, differences, empty_state, events_of, tables_of
-from tests.ledgers import adversarial_ledger, bodies_of
+from tests.support.ledgers import adversarial_ledger, bodies_of
 
 MODES = [(None, 0.02), (0, 200.0), (5, 200.0)]
 

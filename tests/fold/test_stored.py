@@ -16,7 +16,7 @@ from springline.projection.state import State
 from springline.projection.stored import StoredRows
 from tests.fold.support import differences, empty_state, events_of, tables_of
 from tests.fold.test_changes import changes_of
-from tests.ledgers import adversarial_ledger, bodies_of
+from tests.support.ledgers import adversarial_ledger, bodies_of
 
 MODES = [(None, 0.02), (0, 200.0), (5, 200.0)]
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from springline.delta.request import Mode
-from tests.judges import counts
 from tests.judging.committing import COPY, ROWS, Bed, Lines, data_file, payload
+from tests.support.judges import counts
 
 CASES = json.loads((Path(__file__).parent / "cases" / "payloads.json").read_text())
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -14,10 +14,10 @@ import pytest
 from springline.delta.payload import parse_payload
 from springline.delta.request import Mode
 from springline.errors import Code, Refused
-from tests.judges import Where, counts, delta_rs, duckdb_kernel
 from tests.judging.beds import BEDS, ROWS
 from tests.judging.committing import Bed
 from tests.judging.generator import VECTOR_ROWS, Made, Subject, make
+from tests.support.judges import Where, counts, delta_rs, duckdb_kernel
 
 EACH = 500
 EACH_IN_FULL = 10_000

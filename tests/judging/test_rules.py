@@ -32,8 +32,8 @@ from springline.storage.memory import MemoryStore
 from tests.judging.beds import BEDS
 from tests.judging.committing import NOW_MS, TABLE_ID, Lines, commit_request, payload
 from tests.judging.generator import added
-from tests.tables.support import SCOPE, hand_made, refusal_of
-from tests.tables.support import adopt as adopt_hand_made
+from tests.support.tables import SCOPE, hand_made, refusal_of
+from tests.support.tables import adopt as adopt_hand_made
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 

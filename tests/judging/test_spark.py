@@ -26,7 +26,7 @@ EACH = 150
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=[case["name"] for case in ACCEPTED])
 async def test_spark_opens_an_accepted_case(case: dict[str, object], tmp_path: Path) -> None:
-    from tests.spark import spark_count
+    from tests.support.spark import spark_count
 
     table, lines = case["table"], case["lines"]
     assert isinstance(table, dict)
@@ -39,7 +39,7 @@ async def test_spark_opens_an_accepted_case(case: dict[str, object], tmp_path: P
 
 @pytest.mark.parametrize("name", BEDS)
 async def test_spark_counts_what_is_accepted(name: str, tmp_path: Path) -> None:
-    from tests.spark import spark_count
+    from tests.support.spark import spark_count
 
     bed, subject = await BEDS[name](tmp_path / "bed")
     ended: Counter[str] = Counter()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from springline.commit.audit import audit
-from tests.judges import counts
 from tests.judging.beds import BEDS
 from tests.judging.generator import make
 from tests.judging.test_generated import NOT_IN_DELTA_RS, put_missing, rows_after
+from tests.support.judges import counts
 
 EACH = 120
 

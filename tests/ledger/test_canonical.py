@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springline.ledger.canonical import canonical_json
-from tests.ledger.samples import GOLDEN_DIR, text_of
 from tests.ledger.strategies import TEXT
+from tests.support.event_samples import GOLDEN_DIR, text_of
 
 VECTORS = json.loads((GOLDEN_DIR / "fingerprints.json").read_bytes())["canonical_json"]
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -16,8 +16,8 @@ from springline.ledger.compose import InvalidPayload, compose_event, payload_fro
 from springline.ledger.envelope import parse_event
 from springline.ledger.keys import derived_key
 from springline.ledger.timestamps import NS_PER_MS
-from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, text_of
 from tests.ledger.strategies import DATA, TEXT
+from tests.support.event_samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, text_of
 
 PLACE: dict[str, Any] = {
     "event_id": "01JHMPFQ6G000AQKFF00000004",

@@ -18,8 +18,8 @@ from msgspec import inspect, to_builtins
 from springline.ledger import envelope
 from springline.ledger import events as e
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
-from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 from tests.ledger.strategies import DATA, data_of
+from tests.support.event_samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 
 TOO_BIG = 2**64
 

@@ -61,7 +61,7 @@ from springline.ledger.timer_ids import (
 from springline.ledger.timestamps import NS_PER_SECOND, parse_timestamp
 from springline.projection.config import FoldConfig
 from springline.projection.state import State
-from tests.ledger.samples import GOLDEN_DIR
+from tests.support.event_samples import GOLDEN_DIR
 
 GOLDEN: dict[str, Any] = json.loads((GOLDEN_DIR / "fingerprints.json").read_bytes())
 ELSEWHERE = (

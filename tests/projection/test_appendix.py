@@ -11,7 +11,7 @@ from springline.projection.parquet import decode_table, encode_table
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.golden_state import decode_golden, encode_golden, golden_state, stored_rows
-from tests.ledger.samples import APPENDIX_A
+from tests.support.event_samples import APPENDIX_A
 
 CHECK_VALUE = "ca96dcc4c8144d11ee0565c318c602a45b203a9883b462b55f8425cd113a72c1"
 

@@ -15,9 +15,9 @@ from springline.projection.config import FoldConfig
 from springline.rebuild.sources import from_index
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
-from tests.sequencer.world import seed_event
-from tests.sets.sequencing import Sequencing
+from tests.support.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
+from tests.support.sequencer_world import seed_event
+from tests.support.sequencing import Sequencing
 
 CONFIG = FoldConfig(TENANT, WORKSPACE, SECRET)
 SCOPE = Scope(TENANT, WORKSPACE)

@@ -11,11 +11,11 @@ from springline.sequencer.rounds import RoundRecord, find_round
 from springline.storage.faults import Decision, FaultyStore, Kind, Operation, ProcessDied
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
-from tests.rebuild.driver import Rebuild
-from tests.rebuild.workspaces import appended, digest, foreign, listed
-from tests.sequencer.run import Run
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
-from tests.sequencer.yardstick import check_state
+from tests.support.ledger_workspaces import appended, digest, foreign, listed
+from tests.support.rebuild_driver import Rebuild
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
+from tests.support.yardstick import check_state
 
 POINTER = SCOPE.full(orchestration_pointer())
 LATER_MS = NOW_MS + 600_000

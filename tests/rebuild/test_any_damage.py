@@ -16,9 +16,9 @@ from springline.published.head import read_head
 from springline.rebuild.messages import RebuildMode, StateSwitched
 from springline.storage.scoped import ScopedStore
 from tests.rebuild.damage import CONFIG, POINTER, SCOPE, Damage, Workspace, damage, mend, workspace
-from tests.rebuild.driver import Incomplete, Rebuild
-from tests.sequencer.yardstick import check_state
-from tests.sets.sequencing import NOW_MS, in_order
+from tests.support.rebuild_driver import Incomplete, Rebuild
+from tests.support.sequencing import NOW_MS, in_order
+from tests.support.yardstick import check_state
 
 Record = Callable[[str, object], None]
 

@@ -9,8 +9,8 @@ from springline.rebuild.restore import Outcome, Restored, restore_events
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.rebuild.workspaces import appended, foreign, listed
-from tests.sequencer.world import SCOPE, ask, scoped, triggered
+from tests.support.ledger_workspaces import appended, foreign, listed
+from tests.support.sequencer_world import SCOPE, ask, scoped, triggered
 
 POINTER = SCOPE.full(orchestration_pointer())
 

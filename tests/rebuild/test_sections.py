@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from springline.errors import InvariantViolated
 from springline.ledger.envelope import parse_event
 from springline.rebuild.sections import CHUNK_EVENTS, KeptEvent, SectionWriter, compress, decode, events_of
-from tests.ledgers import adversarial_ledger, bodies_of, ledgers
+from tests.support.ledgers import adversarial_ledger, bodies_of, ledgers
 
 
 def handed_over(bodies: list[bytes]) -> list[KeptEvent]:

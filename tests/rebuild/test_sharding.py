@@ -22,7 +22,7 @@ from springline.projection.schema import PARTITION_STATUS, TABLES, Row
 from springline.projection.sharding import Links, RoutedEvent, RoutedPayload, links_of, owner_of, routed_of, shard_of
 from springline.projection.state import State
 from springline.rebuild.assemble import merge_partition
-from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of, ledgers
+from tests.support.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of, ledgers
 
 CONFIG = FoldConfig(TENANT, WORKSPACE, SECRET)
 _KEY = tuple(PARTITION_STATUS.index(name) for name in PARTITION_STATUS.key)

@@ -13,11 +13,11 @@ from springline.rebuild.messages import Compared, RebuildMode, StateSwitched, Sw
 from springline.rebuild.sources import from_rounds
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
-from tests.rebuild.driver import Incomplete, Rebuild
-from tests.rebuild.workspaces import appended, digest, foreign, listed, listed_in_segments, planned
-from tests.sequencer.run import Run
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, ask, body_of, scoped, seed_event, triggered
-from tests.sequencer.yardstick import check_state, head_of
+from tests.support.ledger_workspaces import appended, digest, foreign, listed, listed_in_segments, planned
+from tests.support.rebuild_driver import Incomplete, Rebuild
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, body_of, scoped, seed_event, triggered
+from tests.support.yardstick import check_state, head_of
 
 POINTER = SCOPE.full(orchestration_pointer())
 

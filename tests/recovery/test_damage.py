@@ -7,8 +7,8 @@ from springline import paths
 from springline.errors import Code
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, TABLE_ID, adding, create_rows_table
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, TABLE_ID, adding, create_rows_table
 
 
 async def test_a_damaged_marker_refuses_its_own_key_and_nobody_elses() -> None:

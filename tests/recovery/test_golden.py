@@ -27,8 +27,8 @@ from springline.delta.request import CommitRequest, Mode, Outcome
 from springline.errors import Code
 from springline.storage.local import LocalStore
 from springline.storage.tokens import content_token
-from tests.checksums import without_checksum
-from tests.recovery.rounds import Rounds
+from tests.support.checksums import without_checksum
+from tests.support.commit_rounds import Rounds
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
 WINDOWS = ("staged", "reserved", "logged", "marked", "committed")

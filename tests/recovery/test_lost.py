@@ -22,8 +22,8 @@ from springline.errors import Code
 from springline.paths import ObjectPath
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, TABLE_ID, adding, create_rows_table
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, TABLE_ID, adding, create_rows_table
 
 Record = Callable[[str, object], None]
 

@@ -17,8 +17,8 @@ from springline import paths
 from springline.delta.request import Mode
 from springline.errors import Code
 from springline.storage.local import LocalStore
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, TABLE_ID, create_rows_table, payload_of, read_rows, rows
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, TABLE_ID, create_rows_table, payload_of, read_rows, rows
 
 APPENDS = 25
 """Of each rival, and of ours in each mode."""
@@ -26,7 +26,7 @@ APPENDS = 25
 RIVAL = """
 import sys
 from deltalake import CommitProperties, write_deltalake
-from tests.rows import rows
+from tests.support.rows import rows
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 PATIENT = CommitProperties(max_commit_retries=200)
 sys.stdin.readline()

@@ -10,8 +10,8 @@ from activities.messages import TableRef
 from springline.delta.request import Mode
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
-from tests.recovery.rounds import Rounds
-from tests.rows import SCOPE, TABLE_ID, adding, create_rows_table
+from tests.support.commit_rounds import Rounds
+from tests.support.rows import SCOPE, TABLE_ID, adding, create_rows_table
 
 MAX_STEPS = 7
 """Of a lone commit, its staging included."""

@@ -11,7 +11,7 @@ import pytest_asyncio
 from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore
-from tests.sequencer.world import scoped
+from tests.support.sequencer_world import scoped
 
 
 @pytest_asyncio.fixture(params=["memory", "local"])

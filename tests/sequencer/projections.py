@@ -38,7 +38,7 @@ from springline.sequencer.rounds import RoundEvent, RoundRecord, create_round
 from springline.sequencer.writer import write_events
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore
 from springline.storage.resolve import put_once
-from tests.sequencer.world import CONFIG, NOW_MS, body_of, event_id, linear_run
+from tests.support.sequencer_world import CONFIG, NOW_MS, body_of, event_id, linear_run
 
 
 def bodies_of_runs(

@@ -35,7 +35,7 @@ from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, on, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError, StoreRetry
-from tests.sequencer.world import SCOPE, event_id, scoped
+from tests.support.sequencer_world import SCOPE, event_id, scoped
 
 
 @pytest.fixture(autouse=True)

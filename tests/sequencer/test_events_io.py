@@ -13,7 +13,7 @@ from springline.sequencer.writer import EventsTaken, EventTaken, write_event, wr
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry, StoreUnknown
-from tests.sequencer.world import NOW_MS, SCOPE, body_of, event_id, scoped, seed_event, triggered
+from tests.support.sequencer_world import NOW_MS, SCOPE, body_of, event_id, scoped, seed_event, triggered
 
 ID = event_id(1)
 BODY = body_of(1, triggered("r1"))

@@ -13,9 +13,9 @@ from springline.published import merge
 from springline.published.head import read_manifest
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
-from tests.sequencer.reference import compact
-from tests.sequencer.run import Run
-from tests.sequencer.world import (
+from tests.support.reference import compact
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import (
     SCOPE,
     ask,
     body_of,
@@ -28,7 +28,7 @@ from tests.sequencer.world import (
     started,
     triggered,
 )
-from tests.sequencer.yardstick import check_state, head_of, in_order
+from tests.support.yardstick import check_state, head_of, in_order
 
 RUN = linear_run("f", ["a", "b"])
 

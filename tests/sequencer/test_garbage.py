@@ -32,7 +32,7 @@ from springline.storage.faults import Kind as Op
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, event_id, scoped
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, event_id, scoped
 
 LATER = NOW_MS + QUARANTINE_MS
 MUCH_LATER = NOW_MS + NAMELESS_MS

@@ -16,7 +16,7 @@ from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs
-from tests.sequencer.world import SCOPE, scoped
+from tests.support.sequencer_world import SCOPE, scoped
 
 POINTER = SCOPE.full(paths.orchestration_pointer())
 FIRST = paths.orchestration_manifest(paths.orchestration_manifest_id(1))

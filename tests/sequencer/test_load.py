@@ -24,7 +24,7 @@ from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.port import ObjectStore, StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, event_id, scoped
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, event_id, scoped
 
 RUN_EVENTS = 6
 

@@ -19,7 +19,7 @@ from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
 from springline.storage.scoped import ScopedStore
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
-from tests.sequencer.world import CONFIG, SCOPE
+from tests.support.sequencer_world import CONFIG, SCOPE
 
 
 async def published(store: ScopedStore) -> Publisher:

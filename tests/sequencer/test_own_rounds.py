@@ -16,8 +16,8 @@ from springline.sequencer.messages import RoundStep
 from springline.sequencer.requests import encode_marker, marker_of
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
-from tests.sequencer.run import REF, Run
-from tests.sequencer.world import (
+from tests.support.sequencer_run import REF, Run
+from tests.support.sequencer_world import (
     CONFIG,
     SCOPE,
     ask,
@@ -29,7 +29,7 @@ from tests.sequencer.world import (
     started,
     triggered,
 )
-from tests.sequencer.yardstick import check_state, head_of
+from tests.support.yardstick import check_state, head_of
 
 Record = Callable[[str, object], None]
 

@@ -28,7 +28,7 @@ from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfVersion, ObjectStore, Precondition, PutResult, StoreError
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
-from tests.sequencer.world import CONFIG, NOW_MS, SCOPE, event_id, scoped
+from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, event_id, scoped
 
 RANGE = EventRange(event_id(0), event_id(5), 6)
 DELTA_ID, SNAPSHOT_ID = event_id(100), event_id(200)

@@ -35,7 +35,7 @@ from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation
 from springline.storage.port import ObjectStore
-from tests.sequencer.world import NOW_MS, SCOPE, ask, body_of, event_id, request_id, scoped, triggered
+from tests.support.sequencer_world import NOW_MS, SCOPE, ask, body_of, event_id, request_id, scoped, triggered
 
 
 def marker(number: int = 1, run: str = "r1") -> RequestMarker:

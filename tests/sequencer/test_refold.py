@@ -21,7 +21,7 @@ from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoreRetry
 from tests.sequencer.projections import Publisher, bodies_of_runs, golden_rows
-from tests.sequencer.world import CONFIG, SCOPE, body_of, event_id, scoped, triggered
+from tests.support.sequencer_world import CONFIG, SCOPE, body_of, event_id, scoped, triggered
 
 
 async def three_checkpoints(store: MemoryStore) -> Publisher:

@@ -26,9 +26,9 @@ from springline.projection.state import State
 from springline.published.head import read_head
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
-from tests.ledger_events import put_foreign, run_request, triggered
-from tests.sequencer.world import NOW_MS
 from tests.server.cluster import DEADLINE_S, Cluster
+from tests.support.ledger_events import put_foreign, run_request, triggered
+from tests.support.sequencer_world import NOW_MS
 
 CALLER = "tests.server.ledger_caller"
 

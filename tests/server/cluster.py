@@ -30,7 +30,7 @@ from springline.local.processes import Child
 from springline.local.stack import WORKER_READY_PATH, EmbeddedStack
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
-from tests.rows import SCOPE, create_rows_table, payload_of, read_rows
+from tests.support.rows import SCOPE, create_rows_table, payload_of, read_rows
 
 DEADLINE_S = 60.0
 POLL_S = 0.01

@@ -15,7 +15,7 @@ from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 
 Answer = tuple[AppendRequest, AppendOutcome, float]
 

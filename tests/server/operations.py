@@ -23,7 +23,7 @@ from deltalake.table import TableMerger
 
 from springline.client import DeltaTable, Springline
 from springline.client.http import ApiClient
-from tests.rows import rows
+from tests.support.rows import rows
 
 Rows = Counter[tuple[int, str]]
 FIRST = range(4)

@@ -18,8 +18,8 @@ import orjson
 import uuid_utils
 
 from springline.local.processes import Child
-from tests.api.requests_of import KINDS, Operation, Sent, mutated, operations_of
 from tests.server.cluster import Cluster
+from tests.support.document_requests import KINDS, Operation, Sent, mutated, operations_of
 
 TABLES = "/api/v1/delta/tables"
 EVENTS = "/api/v1/ledger/events"

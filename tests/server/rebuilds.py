@@ -23,8 +23,8 @@ from springline.rebuild.messages import RebuildMode
 from springline.rebuild.request import RebuildRequest
 from springline.rebuild.sources import from_index
 from springline.storage.port import IfAbsent
-from tests.ledger_events import request, run_request, started
 from tests.server.appends import Appends
+from tests.support.ledger_events import request, run_request, started
 
 DEADLINE_S = 120.0
 

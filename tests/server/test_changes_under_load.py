@@ -21,9 +21,9 @@ import pytest
 from springline.client import DeltaTable, Springline
 from springline.client.table import ChangeResult, new_key
 from springline.errors import Code, Refused
-from tests.rows import rows
 from tests.server.cluster import Cluster
 from tests.server.operations import Rows, rows_of
+from tests.support.rows import rows
 
 APPENDERS = 3
 

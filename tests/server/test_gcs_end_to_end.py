@@ -35,9 +35,9 @@ from springline.storage.delta_uri import delta_uri
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
-from tests.rows import SCOPE, payload_of, rows
 from tests.server.cluster import Cluster
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
+from tests.support.rows import SCOPE, payload_of, rows
 
 SOURCES = Path(__file__).parents[2]
 INTERVAL = 4

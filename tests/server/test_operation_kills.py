@@ -22,9 +22,9 @@ from springline.client import DeltaTable, Springline
 from springline.client.table import new_key
 from springline.local.processes import Child
 from springline.local.stack import API
-from tests.rows import rows
 from tests.server.cluster import DEADLINE_S, POLL_S, Cluster
 from tests.server.operations import OPERATIONS, Operation, Order, Rows, in_a_process, rows_of, table_of, versions_of
+from tests.support.rows import rows
 
 OFTEN = ("append", "delete", "merge", "commit")
 """The operations whose API is killed in the normal suite: one for each way to commit."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.requests_of import KINDS
 from tests.server.cluster import Cluster
 from tests.server.poison import PAYLOAD, Poison, p99
+from tests.support.document_requests import KINDS
 
 MOST_SECONDS = 3.0
 """What 99 of 100 good requests take at most."""

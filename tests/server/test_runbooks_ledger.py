@@ -27,13 +27,13 @@ from springline.rebuild.sources import from_index
 from springline.storage.local import LocalStore
 from springline.storage.port import IfAbsent
 from springline.storage.scoped import ScopedStore
-from tests.ledger_events import put_foreign
-from tests.recovery.rounds import Rounds
-from tests.rows import adding
-from tests.sequencer.run import Run
-from tests.sequencer.world import NOW_MS, ask, linear_run, triggered
-from tests.sequencer.world import SCOPE as RUNS_SCOPE
 from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow
+from tests.support.commit_rounds import Rounds
+from tests.support.ledger_events import put_foreign
+from tests.support.rows import adding
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import NOW_MS, ask, linear_run, triggered
+from tests.support.sequencer_world import SCOPE as RUNS_SCOPE
 
 RUNS = 3
 EVENTS_OF_A_RUN = 4

@@ -28,13 +28,13 @@ from springline.client.http import Unavailable
 from springline.client.table import new_key
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.port import StoreError
-from tests.rows import rows
-from tests.sequencer.world import planned, triggered
 from tests.server.cluster import DEADLINE_S
 from tests.server.operations import rows_of
 from tests.server.runbook import FENCED, Shell
 from tests.server.test_readme import README, check, runnable
 from tests.server.topology import Topology
+from tests.support.rows import rows
+from tests.support.sequencer_world import planned, triggered
 
 pytestmark = pytest.mark.full
 

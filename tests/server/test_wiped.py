@@ -14,8 +14,8 @@ import pytest
 from springline import names
 from springline.errors import EXIT_DONE
 from springline.local.stack import TEMPORAL
-from tests.rows import SCOPE
 from tests.server.cluster import Cluster, Ledger
+from tests.support.rows import SCOPE
 
 WINDOWS = [(names.RESERVE, "after"), (names.WRITE_LOG, "after"), (names.WRITE_MARKER, "after")]
 

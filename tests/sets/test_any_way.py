@@ -26,9 +26,9 @@ from springline.published.manifest import decode_manifest
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
-from tests.sequencer.world import CONFIG, SCOPE, body_of, linear_run
-from tests.sets.sequencing import Sequencing, in_order
+from tests.support.ledgers import SECRET, TENANT, WORKSPACE, adversarial_ledger, bodies_of
+from tests.support.sequencer_world import CONFIG, SCOPE, body_of, linear_run
+from tests.support.sequencing import Sequencing, in_order
 
 ADVERSARIAL = FoldConfig(TENANT, WORKSPACE, SECRET)
 RETAINING = FoldConfig(TENANT, WORKSPACE, SECRET, retention_days=10)

@@ -23,7 +23,7 @@ from springline.storage.port import (
     StoreRetry,
     StoreUnknown,
 )
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 async def left(store: ObjectStore) -> list[str]:

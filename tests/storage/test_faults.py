@@ -31,7 +31,7 @@ from springline.storage.port import (
     StoreUnknown,
 )
 from springline.storage.together import together
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"
 PATH = ObjectPath("object")

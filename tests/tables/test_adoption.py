@@ -22,8 +22,8 @@ from springline.errors import Code
 from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind, Operation
-from tests.checksums import without_checksum
-from tests.tables.support import (
+from tests.support.checksums import without_checksum
+from tests.support.tables import (
     ID_A,
     ID_B,
     ID_C,

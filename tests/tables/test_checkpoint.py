@@ -19,7 +19,7 @@ from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind, Operation
 from springline.storage.port import IfAbsent, ObjectStore, StoreMisconfigured
-from tests.tables.support import (
+from tests.support.tables import (
     SCOPE,
     adopt,
     create,

@@ -21,8 +21,8 @@ from springline.storage.faults import Decision, FaultyStore, ProcessDied
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind, Operation
 from springline.storage.port import StoreRetry, StoreUnknown
-from tests.checksums import without_checksum
-from tests.tables.support import (
+from tests.support.checksums import without_checksum
+from tests.support.tables import (
     ID_A,
     ID_B,
     ID_C,

@@ -28,7 +28,7 @@ from springline.storage.local import LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent
 from springline.storage.scoped import ScopedStore
-from tests.tables.support import (
+from tests.support.tables import (
     ID_A,
     ID_B,
     ID_C,

@@ -8,7 +8,7 @@ from springline.commit.registry import Registry
 from springline.errors import Code, InvariantViolated
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
-from tests.tables.support import ID_A, ID_B, SCOPE, create, flights, refusal_of, scoped
+from tests.support.tables import ID_A, ID_B, SCOPE, create, flights, refusal_of, scoped
 
 
 async def test_a_table_is_found_by_id_and_by_name_and_then_remembered() -> None:

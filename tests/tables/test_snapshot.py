@@ -20,7 +20,7 @@ from springline.errors import Code, InvariantViolated
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Kind
-from tests.tables.support import SCOPE, deltalake_table, load, refusal_of, scoped
+from tests.support.tables import SCOPE, deltalake_table, load, refusal_of, scoped
 
 ROOT = "lake/rides"
 PLAIN = {"minReaderVersion": 1, "minWriterVersion": 2}

@@ -20,7 +20,7 @@ from springline.errors import InvariantViolated
 from springline.storage.faults import FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Decision, Kind, Operation
-from tests.tables.support import ID_A, ID_B, NOW_MS, SCOPE, relative_objects, scoped
+from tests.support.tables import ID_A, ID_B, NOW_MS, SCOPE, relative_objects, scoped
 
 OLD_MS = NOW_MS - MIN_AGE_MS
 

@@ -16,7 +16,7 @@ from springline.delta.features import REFUSED, unsupported
 from springline.delta.schema import PRIMITIVES, normalised_schema
 from springline.delta.table_request import CreateTable
 from springline.errors import Code, Refused
-from tests.tables.support import COLUMNS, ID_A, ID_B, NOW_MS, flights
+from tests.support.tables import COLUMNS, ID_A, ID_B, NOW_MS, flights
 
 
 def lines_of(data: bytes) -> list[dict[str, Any]]:

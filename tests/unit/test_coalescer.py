@@ -19,7 +19,7 @@ from springline.errors import Code, Refusal
 from springline.paths import Scope
 from springline.requests.coalescer import FIRST_PAUSE_S, FULL_BATCH, MAX_FULL_UNDER_WAY, MAX_UNDER_WAY
 from springline.requests.gateway import BatchRefused, TryAgain
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"

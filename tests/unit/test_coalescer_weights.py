@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from springline.errors import Code, Refusal
 from springline.requests.coalescer import MAX_FULL_UNDER_WAY, Kind, RequestCoalescer
 from springline.requests.gateway import TryAgain
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 FULL = 100
 

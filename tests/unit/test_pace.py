@@ -10,7 +10,7 @@ from springline.commit.table import Table
 from springline.delta.coordinator import Coordinator
 from springline.storage.faults import Decision, FaultyStore, Quota, on
 from springline.storage.memory import MemoryStore
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 TABLE_ID = "01946b1c-0000-7000-8000-0000000000aa"
 

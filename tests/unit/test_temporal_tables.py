@@ -15,7 +15,7 @@ from springline import names
 from springline.delta.registry import TableEntry
 from springline.delta.table_request import CreateTable
 from springline.paths import Scope, default_table_root
-from tests import virtual_time
+from tests.support import virtual_time
 
 SCOPE = Scope("acme", "prod")
 TABLE = "01946b1c-0000-7000-8000-0000000000aa"

@@ -15,7 +15,7 @@ from springline.commit.table import Held, Table
 from springline.delta.request import CommitRequest, CommitResult, Mode, Outcome
 from springline.storage.port import IfAbsent, Stored
 from springline.storage.scoped import ScopedStore
-from tests.rows import SCOPE, adding, create_rows_table
+from tests.support.rows import SCOPE, adding, create_rows_table
 from tests.workflows.faults import Faults
 from tests.workflows.runs import WorkflowBench
 from workflows.messages import BatchResult, CommitBatch, CommitStart, CommitStatus

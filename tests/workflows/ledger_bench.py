@@ -29,7 +29,7 @@ from springline.sequencer.messages import (
 )
 from springline.sequencer.workspace import Sequencer
 from springline.storage.scoped import ScopedStore
-from tests.ledger_events import put_foreign, triggered
+from tests.support.ledger_events import put_foreign, triggered
 from tests.workflows.faults import Faults
 from tests.workflows.runs import WorkflowBench
 from workflows.ledger_messages import (

@@ -18,7 +18,7 @@ from springline.published.head import read_head
 from springline.published.load import load_state
 from springline.rebuild.sources import from_index
 from springline.storage.port import IfAbsent
-from tests.ledger_events import request, run_request, started
+from tests.support.ledger_events import request, run_request, started
 from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart

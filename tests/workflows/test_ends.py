@@ -19,7 +19,7 @@ from springline.delta.coordinator import Inflight
 from springline.delta.request import Mode
 from springline.errors import Code
 from springline.storage.port import IfAbsent, Stored
-from tests.rows import adding
+from tests.support.rows import adding
 from tests.workflows.bench import Bench, versions
 
 FOREIGN = b'{"commitInfo":{"operation":"WRITE"}}\n' + adding("foreign")

@@ -16,7 +16,7 @@ from springline.errors import Code
 from springline.paths import orchestration_garbage_prefix
 from springline.sequencer.garbage.sweep import QUARANTINE_MS
 from springline.sequencer.messages import GarbageReport
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import raises
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import scrubbed, until

@@ -27,8 +27,8 @@ from springline.ledger.request import AppendRequest, RefusalReason
 from springline.sequencer.foreign import judge_body
 from springline.sequencer.workspace import Sequencer
 from springline.storage.operations import Decision, Kind, Operation
-from tests.ledger_events import run_request
-from tests.rows import SCOPE
+from tests.support.ledger_events import run_request
+from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until

@@ -15,7 +15,7 @@ from springline import names
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason, VisibilityStatus
 from springline.paths import canonical_ulid_event
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until

@@ -13,7 +13,7 @@ from temporalio.converter import DataConverter
 from springline import names
 from springline.errors import Code
 from springline.ledger.request import AppendRequest
-from tests.ledger_events import request, run_request, started, triggered
+from tests.support.ledger_events import request, run_request, started, triggered
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
 from tests.workflows.runs import until

@@ -14,7 +14,7 @@ from springline.errors import Code
 from springline.ledger.event_ids import is_canonical, nth_event_id
 from springline.ledger.request import AppendRequest, EventOutcome, VisibilityStatus
 from springline.ledger.weight import MAX_ROUND_BYTES, MAX_ROUND_EVENTS
-from tests.ledger_events import request, run_request, started, triggered
+from tests.support.ledger_events import request, run_request, started, triggered
 from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until

@@ -19,7 +19,7 @@ from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
 from springline import names
 from springline.errors import Code
 from springline.ledger.request import AppendOutcome, VisibilityStatus
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import Step, held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
 from tests.workflows.runs import until

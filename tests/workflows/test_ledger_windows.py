@@ -12,7 +12,7 @@ import pytest
 
 from springline import names
 from springline.ledger.request import VisibilityStatus
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import Step, raises, result_is_lost
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import Attempt

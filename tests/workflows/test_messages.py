@@ -21,7 +21,7 @@ from springline.delta.request import CommitRequest
 from springline.errors import Code
 from springline.storage.faults import Decision, Kind, Outcome, on
 from springline.storage.port import IfVersion
-from tests.rows import SCOPE
+from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until

@@ -18,7 +18,7 @@ from springline.paths import (
     orchestration_manifest,
     orchestration_pointer,
 )
-from tests.ledger_events import run_request
+from tests.support.ledger_events import run_request
 from tests.workflows.faults import held_until, raises, result_is_lost
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import until

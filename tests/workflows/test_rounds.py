@@ -12,7 +12,7 @@ import workflows.commit as commit_module
 from springline import names
 from springline.delta.rounds import MAX_ROUND_BYTES
 from springline.errors import Code
-from tests.rows import adding
+from tests.support.rows import adding
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until
 from tests.workflows.runs import until

@@ -21,8 +21,8 @@ from springline.delta.checkpoints import CheckpointKind, CheckpointResult
 from springline.delta.registry import TableEntry
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.errors import Code, Refusal
-from tests.checksums import without_checksum
-from tests.rows import SCOPE
+from tests.support.checksums import without_checksum
+from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults, raises, result_is_lost
 from tests.workflows.runs import scrubbed, until

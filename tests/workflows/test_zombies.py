@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from entrypoints.temporal import TemporalCommitGateway
 from springline import names
 from springline.commit.coalescer import Coalescer
-from tests.rows import SCOPE
+from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.faults import held_until, nothing
 from tests.workflows.runs import until

@@ -16,8 +16,8 @@ from springline.published.index_files import AcceptedEvent, extend_index
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.offline.ledgers import SCOPE, ledger
-from tests.reading.publishing import Publisher
+from tests.support.golden_ledgers import SCOPE, ledger
+from tests.support.publishing import Publisher
 
 BODIES = {path.rpartition("/")[2].removesuffix(".json"): body for path, body in ledger("plain").bodies.items()}
 IDS = sorted(BODIES)

@@ -18,7 +18,7 @@ from springline.projection.schema import TABLES
 from springline.rebuild.growing import GrowingState
 from springline.rebuild.offline import fold_offline
 from springline.storage.memory import MemoryStore
-from tests.offline.ledgers import SCOPE, ledger
+from tests.support.golden_ledgers import SCOPE, ledger
 
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
 PRUNING = FoldConfig(SCOPE.tenant, SCOPE.workspace, retention_days=0)

@@ -9,8 +9,8 @@ from springline.published.reader import PublishedReader
 from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
 from springline.storage.port import StoredObject
-from tests.sequencer.run import Run
-from tests.sequencer.world import SCOPE, ask, triggered
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import SCOPE, ask, triggered
 
 
 class Counting(MemoryStore):

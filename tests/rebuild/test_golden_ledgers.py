@@ -9,7 +9,7 @@ import pytest
 from springline.projection.config import FoldConfig
 from springline.published.golden_state import decode_golden, differences, encode_golden
 from springline.rebuild.offline import fold_offline, ordered
-from tests.offline.ledgers import NAMES, SCOPE, ledger
+from tests.support.golden_ledgers import NAMES, SCOPE, ledger
 
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
 

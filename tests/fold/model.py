@@ -12,9 +12,9 @@ from typing import Any
 
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.schema import TABLES, Kind, Row
-from tests.model import fold_model_automation as automation
-from tests.model import fold_model_tasks as tasks
-from tests.model.fold_tables import (
+from tests.fold import model_automation as automation
+from tests.fold import model_tasks as tasks
+from tests.fold.model_tables import (
     FINISHED_RUN,
     Object,
     Tables,

@@ -9,7 +9,7 @@ import pytest
 from springline.projection.schema import RUNS, TABLES, TASKS, Key
 from springline.published.lists import all_of, between, equals, labelled, status_of
 from springline.published.snapshot import TableRows, keys_of
-from tests.reading.rows import row
+from tests.published.rows import row
 
 RUN_IDS = [f"run_{number:03}" for number in range(57)]
 

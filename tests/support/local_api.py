@@ -7,9 +7,9 @@ from springline.api.location import table_location
 from springline.api.ports import Deps
 from springline.commit.coalescer import Coalescer
 from springline.storage.port import ObjectStore
-from tests.api.ledger import LocalLedger
-from tests.api.rebuilds import LocalRebuilds
-from tests.api.sequencer import LocalSequencer, LocalTables, new_name
+from tests.support.local_ledger import LocalLedger
+from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_sequencer import LocalSequencer, LocalTables, new_name
 
 SECRET = "a secret of the tests, 32 bytes or more"
 

@@ -32,7 +32,7 @@ from springline.rebuild.switch import switch_state
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import IfAbsent, ObjectStore
 from springline.storage.scoped import ScopedStore
-from tests.sequencer.world import NOW_MS
+from tests.support.sequencer_world import NOW_MS
 
 _numbers = count(1)
 

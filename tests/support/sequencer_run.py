@@ -27,7 +27,7 @@ from springline.sequencer.messages import (
 from springline.sequencer.workspace import Sequencer
 from springline.storage.faults import ProcessDied
 from springline.storage.port import ObjectStore, StoreError
-from tests.sequencer.world import CONFIG, NOW_MS, scoped
+from tests.support.sequencer_world import CONFIG, NOW_MS, scoped
 
 REF = WorkspaceRef(tenant="acme", workspace="prod")
 STEP_ATTEMPTS = 20

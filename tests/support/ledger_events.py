@@ -11,7 +11,7 @@ from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.scoped import ScopedStore
-from tests.sequencer.world import NOW_MS, planned, started, triggered
+from tests.support.sequencer_world import NOW_MS, planned, started, triggered
 
 __all__ = ["planned", "put_foreign", "request", "run_request", "started", "triggered"]
 

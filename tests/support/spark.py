@@ -12,7 +12,7 @@ import pyarrow as pa
 from springline.local.binaries import delta_spark
 from springline.local.cache import Cache, cache_root, say_to_stderr
 from springline.local.toolchains import java
-from tests.judges import Row, Where
+from tests.support.judges import Row, Where
 
 JAVA_OF_SPARK = 17
 

@@ -12,7 +12,7 @@ from springline.published.head import PublishedHead, read_head
 from springline.published.index_files import read_index
 from springline.published.load import load_state
 from springline.storage.memory import MemoryStore
-from tests.sequencer.world import CONFIG, scoped
+from tests.support.sequencer_world import CONFIG, scoped
 
 
 def in_order(bodies: list[bytes], config: FoldConfig = CONFIG) -> str:

@@ -16,8 +16,8 @@ from springline.storage.damage import DamagedObject
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
-from tests.offline.ledgers import SCOPE, ledger
-from tests.reading.publishing import Publisher
+from tests.support.golden_ledgers import SCOPE, ledger
+from tests.support.publishing import Publisher
 
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
 NAMES = tuple(TABLES)

@@ -7,7 +7,7 @@ A judge raises whatever its engine raises when a table cannot be read; `verdicts
 - delta-rs (DataFusion inside) and pyarrow over delta-rs's file list: the most used readers in Python;
 - DuckDB's delta extension, which is delta-kernel in Rust;
 - polars;
-- Spark (`tests/spark.py`) for `make test-full`.
+- Spark (`tests/support/spark.py`) for `make test-full`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from springline.ledger.timestamps import parse_timestamp
-from tests.model.fold_tables import FINISHED, FINISHED_RUN, Object, Tables, json_text, row_of, ulid_ms
+from tests.fold.model_tables import FINISHED, FINISHED_RUN, Object, Tables, json_text, row_of, ulid_ms
 
 COUNTERS = {
     "SUCCEEDED": "tasks_succeeded",

@@ -8,9 +8,9 @@ from springline.paths import ObjectPath, canonical_ulid_event
 from springline.published.head import read_head
 from springline.rebuild.sources import from_index
 from springline.storage.memory import MemoryStore
-from tests.sequencer.run import Run
-from tests.sequencer.world import ask, body_of, linear_run, scoped, seed_event, triggered
-from tests.sequencer.yardstick import check_state
+from tests.support.sequencer_run import Run
+from tests.support.sequencer_world import ask, body_of, linear_run, scoped, seed_event, triggered
+from tests.support.yardstick import check_state
 
 
 async def appended(runs: Sequence[str], *, store: MemoryStore | None = None) -> tuple[MemoryStore, Run]:

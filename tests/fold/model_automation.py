@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from springline.ledger.timestamps import parse_timestamp
-from tests.model.fold_tables import Object, Tables, json_text, row_of
+from tests.fold.model_tables import Object, Tables, json_text, row_of
 
 TIMER_TYPES = {"retry": "RETRY", "heartbeat": "HEARTBEAT_CHECK", "cron": "CRON", "sla": "SLA_CHECK"}
 STALE = '{"status":"skipped_stale_cursor"}'

@@ -14,7 +14,7 @@ from springline.projection.schema import RUNS, TASKS, Key, Row
 from springline.published.lists import all_of, equals, labelled
 from springline.published.query import Database
 from springline.published.snapshot import TableRows
-from tests.reading.rows import row
+from tests.published.rows import row
 
 KEYS = st.tuples(st.sampled_from("abcde"), st.sampled_from(["", "x", "y", "z"]))
 STATES = ["FAILED", "READY", "RUNNING"]

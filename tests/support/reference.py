@@ -30,7 +30,7 @@ from springline.published.manifest import (
 )
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent, IfVersion, Stored
-from tests.sequencer.world import NOW_MS, SCOPE, scoped
+from tests.support.sequencer_world import NOW_MS, SCOPE, scoped
 
 AT = "2025-01-15T00:10:00Z"
 

@@ -11,7 +11,7 @@ import pytest
 from springline.errors import Refused
 from springline.projection.schema import TABLES, Kind
 from springline.published.query import Database
-from tests.reading.rows import row
+from tests.published.rows import row
 
 MS = 1_736_935_200_123
 
