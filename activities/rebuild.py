@@ -17,7 +17,7 @@ from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
 from springline.rebuild.accepted import Accepted, accepted_of
 from springline.rebuild.assemble import assemble, read_base
-from springline.rebuild.compare import compare
+from springline.rebuild.compare import compare, write_report
 from springline.rebuild.fold import fold_shard
 from springline.rebuild.messages import (
     Assembled,
@@ -36,13 +36,12 @@ from springline.rebuild.messages import (
     ShardsOrder,
     ShardsPlanned,
     Switched,
+    Switches,
     SwitchOrder,
 )
+from springline.rebuild.parts import BadRecord
 from springline.rebuild.plan import plan_rebuild
 from springline.rebuild.read import PartDone, read_slice, scan_segment
-from springline.rebuild.receipts import BadRecord
-from springline.rebuild.report import write_report
-from springline.rebuild.sequencers import Switches
 from springline.rebuild.split import read_parts, read_split, split_hash, split_work
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore

@@ -34,8 +34,7 @@ from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.segments import encode_segment
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildRequest
+from springline.rebuild.messages import RebuildMode, RebuildRequest
 
 SCOPE = Scope("acme", "prod")
 SEGMENT_EVENTS = 10_000

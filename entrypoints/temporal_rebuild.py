@@ -31,7 +31,7 @@ from entrypoints.updates import RPC_TIMEOUT, refusal_in
 from springline import names
 from springline.errors import Code, Refusal, Refused, refused
 from springline.paths import Scope
-from springline.rebuild.request import RebuildRequest, RebuildView, RunStatus, Step
+from springline.rebuild.messages import RebuildRequest, RebuildView, RunStatus, Step
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
 from workflows.rebuild_status import ABOUT

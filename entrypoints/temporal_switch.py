@@ -20,7 +20,7 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0
 
 
 class TemporalSwitches:
-    """The port `springline.rebuild.sequencers.Switches`."""
+    """The port `springline.rebuild.messages.Switches`."""
 
     def __init__(self, client: Client, *, garbage_interval: int = GARBAGE_INTERVAL) -> None:
         self._client = client

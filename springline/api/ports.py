@@ -14,7 +14,7 @@ from springline.delta.request import CommitRequest, Outcome
 from springline.delta.table_request import AdoptTable, CreateTable
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
-from springline.rebuild.request import RebuildRequest, RebuildView
+from springline.rebuild.messages import RebuildRequest, RebuildView
 from springline.storage.port import ObjectStore
 
 

@@ -17,8 +17,7 @@ from springline.paths import (
     orchestration_rebuild,
     parse_rebuild_report,
 )
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildRequest, RebuildView, checked_manifest_path
+from springline.rebuild.messages import RebuildMode, RebuildRequest, RebuildView, checked_manifest_path
 
 PREFIX = "/api/v1/rebuild"
 RUNBOOK_PATH = "/rebuild"

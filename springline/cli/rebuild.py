@@ -14,8 +14,7 @@ from springline.cli.rebuild_plan import OutOption, Plan, plan_of_index
 from springline.cli.rebuild_progress import Bar
 from springline.cli.stores import OptionalTenant, OptionalWorkspace, StoreOption
 from springline.errors import EXIT_CONFLICT, EXIT_DONE, Code, Refusal, Refused, refused
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildView
+from springline.rebuild.messages import RebuildMode, RebuildView
 
 POLL_SECONDS = 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from springline.rebuild.request import RebuildView
+from springline.rebuild.messages import RebuildView
 
 SHOWN = 10
 _LONGEST = 100

@@ -89,7 +89,7 @@ def plan(
     async def find(scoped: Any) -> Any:
         # Segments are read with Arrow's codecs, which take a moment to load: only this command pays.
         from springline.rebuild import sources  # noqa: PLC0415
-        from springline.rebuild.inventory import names_of_workspace  # noqa: PLC0415
+        from springline.rebuild.sources import names_of_workspace  # noqa: PLC0415
 
         if from_rounds:
             return await sources.from_rounds(scoped)
@@ -119,7 +119,7 @@ def plan_of_index(store: str | None, tenant: str, workspace: str, out: str | Non
 
 def _written(store: str | None, tenant: str, workspace: str, out: str | None, find: Any) -> Plan:
     async def work(scoped: Any) -> Plan:
-        from springline.rebuild.writing import manifest_path, write_manifest  # noqa: PLC0415
+        from springline.rebuild.manifest import manifest_path, write_manifest  # noqa: PLC0415
 
         path = manifest_path(out if out is not None else f"plan-{ULID()}")
         found = await find(scoped)

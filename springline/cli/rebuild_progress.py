@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from springline.bounds import on_one_line
 from springline.cli.documents import hint
 from springline.cli.session import session
-from springline.rebuild.request import RebuildView
+from springline.rebuild.messages import RebuildView
 
 EVERY_PERCENT = 10.0
 """Without a terminal, a line is written each time the phase changes, so much more is done, or something is wrong."""

@@ -1,4 +1,4 @@
-"""A workspace's state in the memory of a process: as it is published, and at most one round folded on top of it.
+"""A workspace's state in the memory of a process: as it is published, and at most one batch folded on top of it.
 
 The state of a revision is a function of its manifest, and manifests never change: what is held for a path is good for
 ever, and only a step that starts from that path uses it. What lies on top is undecided until a step starts from its
@@ -19,11 +19,10 @@ from springline.projection.digest import Digest
 from springline.projection.state import State
 from springline.published.deltas import Keys
 from springline.published.head import read_manifest
-from springline.published.index import EventsIndex
+from springline.published.index import PACK_EVENTS, EventsIndex
 from springline.published.index_files import read_index
 from springline.published.load import KnownFiles, LoadProgress, advance, load_state
 from springline.published.manifest import Manifest, Springline
-from springline.sequencer.messages import Head
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore, StoreError
 
@@ -66,9 +65,12 @@ class NextRevision:
 
 @dataclass(slots=True)
 class OnTop:
-    """A round folded on the state, in `fold_seconds`, and not decided on; `written` once its revision stands."""
+    """Events folded on the state, in `fold_seconds`, and not decided on; `written` once their revision stands.
 
-    record_sha256: str
+    `name`: what whoever folded them calls them by.
+    """
+
+    name: str
     outcomes: Counter[EventOutcome]
     fold_seconds: float
     bodies: dict[str, bytes] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class OnTop:
 
 
 @dataclass(slots=True)
-class Warm:
+class CachedState:
     """The state of the revision at `path`; None: of an empty ledger.
 
     `manifest` is ours, or the one of the reference that the state is taken over from. `tail`: bytes of events that
@@ -117,6 +119,10 @@ class Warm:
             return None if self.ours.adopted is None else self.ours.adopted.watermark
         return self.last_event_id
 
+    def packs_with(self, adding: int) -> bool:
+        """Say whether the index packs its tail once so many events are added: then `tail` is to be whole."""
+        return len(self.index.tail) + adding >= PACK_EVENTS
+
     def roll_back(self) -> None:
         """Take back what lies on top."""
         self.state.rollback()
@@ -149,7 +155,7 @@ class Warm:
         return self.rows_changed + self.state.rows_read > RELOAD_ROWS
 
 
-class WarmState:
+class StateCache:
     """Holds the state of one revision and brings it to another. Not for two steps at once: the caller has a lock.
 
     Loading goes on whatever becomes of the step that asked for it: the next one that asks finds it under way or done.
@@ -157,30 +163,30 @@ class WarmState:
 
     def __init__(self, config: FoldConfig) -> None:
         self._config = config
-        self._held: Warm | None = None
-        self._loading: asyncio.Task[Warm] | None = None
+        self._held: CachedState | None = None
+        self._loading: asyncio.Task[CachedState] | None = None
         self.progress: LoadProgress | None = None
         """How far the load is that is under way, None if none is."""
 
-    async def at(self, store: ObjectStore, head: Head, *, keep: str | None = None) -> Warm:
-        """Return the state that a round on `head` is folded on.
+    async def at(self, store: ObjectStore, path: str | None, *, keep: str | None = None) -> CachedState:
+        """Return the state of the manifest at `path`; None: of an empty ledger.
 
-        What lies on top is accepted if `head` is its revision, kept if its record has the SHA-256 `keep`, and taken
+        What lies on top is accepted if `path` is its revision, kept if it is what `keep` names, and taken
         back otherwise. Brought forward from what is held if possible, else loaded. Raises `OtherConfiguration`,
         `DamagedObject` and what the store does; nothing is held then.
         """
         held, self._held = self._held, None
         if held is None and self._loading is not None:
             held = await self._loaded_for_another()
-        held = await self._brought(store, held, head, keep)
+        held = await self._brought(store, held, path, keep)
         if held is None:
-            held = await self._load(store, head)
+            held = await self._load(store, path)
         elif held.is_large and held.on_top is None:
-            held = await self._load_anew(store, head, held)
+            held = await self._load_anew(store, path, held)
         self._held = held
         return held
 
-    def replace(self, warm: Warm) -> None:
+    def replace(self, warm: CachedState) -> None:
         """Hold another state from now on."""
         self._held = warm
 
@@ -189,18 +195,20 @@ class WarmState:
         self._held = None
 
     @property
-    def held(self) -> Warm | None:
+    def held(self) -> CachedState | None:
         """What is held, whatever revision it is of."""
         return self._held
 
-    async def _brought(self, store: ObjectStore, held: Warm | None, head: Head, keep: str | None) -> Warm | None:
+    async def _brought(
+        self, store: ObjectStore, held: CachedState | None, path: str | None, keep: str | None
+    ) -> CachedState | None:
         if held is None:
             return None
-        on_top, path = held.on_top, head.state_manifest
+        on_top = held.on_top
         if on_top is not None and on_top.written is not None and on_top.written.path == path:
             held.accept()
         if held.path == path:
-            if held.on_top is None or held.on_top.record_sha256 != keep:
+            if held.on_top is None or held.on_top.name != keep:
                 held.roll_back()
             return held
         held.roll_back()
@@ -215,29 +223,31 @@ class WarmState:
         known = {delta.delta_id for delta in wanted.l0_deltas}
         keys = {delta_id: its_keys for delta_id, its_keys in held.delta_keys.items() if delta_id in known}
         grown = held.rows_changed + changed
-        return Warm(path, wanted, held.state, held.digest, index, tail, keys, known=held.known, rows_changed=grown)
+        return CachedState(
+            path, wanted, held.state, held.digest, index, tail, keys, known=held.known, rows_changed=grown
+        )
 
-    async def _loaded_for_another(self) -> Warm | None:
+    async def _loaded_for_another(self) -> CachedState | None:
         """Return what the load under way comes to, None if it fails: then it is tried again, if it is still needed."""
         try:
             return await self._loaded()
         except (InvariantViolated, StoreError):
             return None
 
-    async def _load_anew(self, store: ObjectStore, head: Head, held: Warm) -> Warm:
+    async def _load_anew(self, store: ObjectStore, path: str | None, held: CachedState) -> CachedState:
         """Return the state of `held` with its rows in files; `held` itself if what is published cannot be read."""
         try:
-            return await self._load(store, head, held.known)
+            return await self._load(store, path, held.known)
         except DamagedObject:
             held.rows_changed = -held.state.rows_read
             return held
 
-    async def _load(self, store: ObjectStore, head: Head, known: KnownFiles | None = None) -> Warm:
+    async def _load(self, store: ObjectStore, path: str | None, known: KnownFiles | None = None) -> CachedState:
         # In no caller's context: it belongs to none of the steps that wait for it.
-        self._loading = asyncio.create_task(self._read(store, head.state_manifest, known), context=Context())
+        self._loading = asyncio.create_task(self._read(store, path, known), context=Context())
         return await self._loaded()
 
-    async def _loaded(self) -> Warm:
+    async def _loaded(self) -> CachedState:
         loading = self._loading
         assert loading is not None
         try:
@@ -246,9 +256,9 @@ class WarmState:
             if loading.done():
                 self._loading = None
 
-    async def _read(self, store: ObjectStore, path: str | None, known: KnownFiles | None) -> Warm:
+    async def _read(self, store: ObjectStore, path: str | None, known: KnownFiles | None) -> CachedState:
         if path is None:
-            warm = Warm(None, None, State(self._config), Digest(), EventsIndex())
+            warm = CachedState(None, None, State(self._config), Digest(), EventsIndex())
         else:
             self.progress = LoadProgress()
             try:
@@ -258,7 +268,7 @@ class WarmState:
                 index = await read_index(store, None if ours is None else ours.events.index)
             finally:
                 self.progress = None
-            warm = Warm(path, manifest, loaded.state, loaded.digest, index, known=loaded.known)
+            warm = CachedState(path, manifest, loaded.state, loaded.digest, index, known=loaded.known)
         warm.state.tracking = True
         return warm
 

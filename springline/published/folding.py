@@ -1,33 +1,30 @@
-"""Folding a round onto the state, and refolding from a checkpoint where its events come late.
-
-See docs/protocol.md#state-of-a-set.
-"""
+"""Folding events onto the state, and refolding from the newest checkpoint below them where they come late."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from springline.errors import InvariantViolated
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
 from springline.ledger.request import EventOutcome
-from springline.paths import canonical_ulid_event, orchestration_round
+from springline.paths import canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import EventOutcome as FoldOutcome
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.published.cached_state import Warm
-from springline.published.event_stream import events_between
-from springline.published.index_files import SegmentCache
-from springline.published.manifest import Checkpoint
-from springline.published.refold import load_below
+from springline.published.cached_state import CachedState
+from springline.published.events import events_between
+from springline.published.head import read_manifest
+from springline.published.index import EventsIndex
+from springline.published.index_files import AcceptedEvent, SegmentCache, count_through
+from springline.published.load import LoadedState, load_state
+from springline.published.manifest import Checkpoint, Manifest, Springline, valid_below
 from springline.published.segments import StoredEvent
-from springline.sequencer.accepted import tail_bodies
-from springline.sequencer.rounds import RoundRecord
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread, timed_in_thread
 from springline.storage.port import ObjectStore
@@ -40,36 +37,23 @@ _OUTCOMES = {
 }
 
 
-def is_late(record: RoundRecord, warm: Warm) -> bool:
-    """Say whether events of a round lie below the state that it is to be folded on; its least event is its first."""
+def is_late(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
+    """Say whether some of `events`, ascending by id, lie below the state that they are to be folded on."""
     last = warm.last_event_id
-    return bool(record.events) and last is not None and record.events[0].event_id < last
+    return bool(events) and last is not None and events[0].event_id < last
 
 
-def check_next(record: RoundRecord, warm: Warm) -> None:
-    """Raise `InvariantViolated` unless the round is the one that comes after the state."""
-    if record.number != warm.rounds_folded + 1:
-        raise InvariantViolated(
-            f"round {record.number} cannot be folded on {warm.path}, which holds rounds up to {warm.rounds_folded}"
-        )
-    if record.kind == "own" and is_late(record, warm):
-        raise InvariantViolated(
-            f"{orchestration_round(record.number)} has an event of ours, {record.events[0].event_id}, "
-            f"below {warm.last_event_id}, which was folded before"
-        )
+async def fold_forward(state: State, events: Sequence[AcceptedEvent]) -> tuple[Counter[EventOutcome], float]:
+    """Fold events that all lie above the state, ascending by id; in a thread.
 
-
-async def fold_forward(state: State, record: RoundRecord) -> tuple[Counter[EventOutcome], float]:
-    """Fold a round whose events all lie above the state; in a thread. After an error the state is worth nothing.
-
-    Returns what became of the events, and how many seconds it took.
+    After an error the state is worth nothing. Returns what became of the events, and how many seconds it took.
     """
-    return await timed_in_thread(lambda: _fold(state, ((event.event_id, event.data) for event in record.events)))
+    return await timed_in_thread(lambda: _fold(state, ((event.event_id, event.body) for event in events)))
 
 
 @dataclass(frozen=True, slots=True)
 class Refolded:
-    """The state with a round's late events in their places, and what became of the round's own events.
+    """The state with late events in their places, and what became of them.
 
     `checkpoints` are those that still are states of the ledger; `events` counts what was folded, in `seconds`.
     """
@@ -83,24 +67,23 @@ class Refolded:
 
 
 async def refold(
-    store: ObjectStore, config: FoldConfig, warm: Warm, record: RoundRecord, *, cache: SegmentCache
+    store: ObjectStore, config: FoldConfig, warm: CachedState, events: Sequence[AcceptedEvent], *, cache: SegmentCache
 ) -> Refolded:
-    """Fold from the newest checkpoint below the round's least event everything above it, the round included.
+    """Fold from the newest checkpoint below the least of `events` everything above it, these included.
 
-    `warm` stays as it is. Raises `DamagedObject` if the bytes of an event that was accepted are nowhere to be had,
-    and what the store does.
+    `warm` stays as it is; events that lie in objects of their own are taken from its `tail`, if they are there. Raises
+    `DamagedObject` if the bytes of an event that was accepted are nowhere to be had, and what the store does.
     """
     ours = warm.ours
     if ours is None:
-        raise InvariantViolated(f"round {record.number} comes late to a state that no round of ours has made")
-    point = await load_below(store, ours, warm.index, record.events[0].event_id, config, cache=cache)
+        raise InvariantViolated(f"{events[0].event_id} comes late to a state that no round of ours has made")
+    point = await load_below(store, ours, warm.index, events[0].event_id, config, cache=cache)
     state, outcomes, count, seconds = point.state, Counter[EventOutcome](), 0, 0.0
-    new = {event.event_id for event in record.events}
-    late = [(event.event_id, event.data) for event in record.events]
-    warm.tail = await tail_bodies(store, warm)
+    new = {event.event_id for event in events}
+    late = [(event.event_id, event.body) for event in events]
     stream = events_between(store, warm.index, state.last_event_id or None, at_hand=warm.tail)
-    async with aclosing(stream) as accepted, aclosing(_merged(accepted, late)) as events:
-        async for batch in events:
+    async with aclosing(stream) as accepted, aclosing(_merged(accepted, late)) as all_events:
+        async for batch in all_events:
             folded, took = await timed_in_thread(_folding(state, batch, new))
             outcomes += folded
             seconds += took
@@ -155,3 +138,73 @@ async def _merged(
     rest = [] if next_late is None else [next_late, *waiting]
     if rest:
         yield rest
+
+
+@dataclass(frozen=True, slots=True)
+class RefoldPoint:
+    """A state to fold on from `state.last_event_id`, and the checkpoint that it comes from.
+
+    Without a checkpoint it is the empty state, or the one that was taken over from the reference. `skipped`: newer
+    checkpoints that could not be used, which costs time and nothing else.
+    """
+
+    state: State
+    digest: Digest
+    checkpoint: Checkpoint | None = None
+    skipped: list[DamagedObject] = field(default_factory=list)
+
+
+async def load_below(
+    store: ObjectStore,
+    ours: Springline,
+    index: EventsIndex,
+    event_id: str,
+    config: FoldConfig,
+    *,
+    cache: SegmentCache | None = None,
+) -> RefoldPoint:
+    """Return the newest state without the event `event_id` that there is to fold on.
+
+    `ours` is the section of the revision that the event comes late to, `index` its accepted events, with or without
+    the late ones. A checkpoint counts only if it holds as many events as the index names up to its watermark; one
+    that is damaged or does not fit is passed over. Raises `DamagedObject` if the state taken over from the reference
+    is damaged, and what the store does.
+    """
+    skipped: list[DamagedObject] = []
+    for checkpoint in reversed(valid_below(ours.checkpoints, event_id)):
+        try:
+            loaded = await _load(store, checkpoint, index, config, cache)
+        except DamagedObject as error:
+            skipped.append(error)
+        else:
+            return RefoldPoint(loaded.state, loaded.digest, checkpoint, skipped)
+    if ours.adopted is not None:
+        taken_over = await _manifest_of(store, ours.adopted.manifest_path)
+        loaded = await load_state(store, taken_over, config)
+        return RefoldPoint(loaded.state, loaded.digest, None, skipped)
+    return RefoldPoint(State(config), Digest(), None, skipped)
+
+
+async def _load(
+    store: ObjectStore, checkpoint: Checkpoint, index: EventsIndex, config: FoldConfig, cache: SegmentCache | None
+) -> LoadedState:
+    manifest = await _manifest_of(store, checkpoint.manifest_path)
+    ours = manifest.springline
+    if ours is None or manifest.l0_deltas or manifest.watermarks.last_committed_event_id != checkpoint.watermark:
+        raise DamagedObject(
+            checkpoint.manifest_path, f"is not a base at {checkpoint.watermark}, as a checkpoint must be"
+        )
+    if ours.config.fingerprint != config.fingerprint:
+        raise DamagedObject(checkpoint.manifest_path, "was folded under another configuration")
+    if (found := await count_through(store, index, checkpoint.watermark, cache=cache)) != checkpoint.events:
+        raise DamagedObject(
+            checkpoint.manifest_path, f"holds {checkpoint.events} events, but {found} lie up to its watermark"
+        )
+    return await load_state(store, manifest, config)
+
+
+async def _manifest_of(store: ObjectStore, path: str) -> Manifest:
+    found = await read_manifest(store, path)
+    if found is None:
+        raise DamagedObject(path, "is missing")
+    return found.manifest

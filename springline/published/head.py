@@ -13,9 +13,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from springline import paths
+from springline.checked import WrongChecksum, verify
 from springline.paths import ObjectPath, orchestration_manifest, orchestration_manifest_id
 from springline.published.manifest import (
     Checkpoint,
@@ -29,7 +31,6 @@ from springline.published.manifest import (
     published,
     with_checkpoint,
 )
-from springline.sequencer.rounds import RESTORE_RECORD, find_round
 from springline.storage.damage import DamagedObject
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoredObject, StoreRetry
@@ -42,6 +43,16 @@ MOVES = 10
 RESTORE_POINTER = (
     "rebuild in mode `full` with a list of `springline rebuild plan --from-rounds`: it folds all that was accepted"
 )
+
+
+class _JudgedOn(msgspec.Struct):
+    """All that is of interest here of a round's record: the manifest (a path) that the round was judged on."""
+
+    number: int
+    begun_on: str | None = None
+
+
+_judged_on = msgspec.json.Decoder(_JudgedOn).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +134,6 @@ async def later_round(store: ObjectStore, folded: int, manifest_id: str) -> str 
     return None
 
 
-async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -> None:
-    """Raise `DamagedObject` if a revision behind manifest `manifest_id` was folded from a round behind the last one.
-
-    Such a revision waits to be published, or was left by somebody who died; its round was recorded before it.
-    """
-    numbers = range(int(manifest_id) + 1, int(manifest_id) + 1 + LATER_ROUNDS)
-    some = [paths.orchestration_manifest(paths.orchestration_manifest_id(number)) for number in numbers]
-    for path, data in zip(some, await store.read_many(some), strict=True):
-        try:
-            ours = None if data is None else parse_manifest(path, data).manifest.springline
-        except DamagedObject:
-            continue  # It was never published.
-        if ours is not None and ours.rounds_folded > last and await find_round(store, ours.rounds_folded) is None:
-            why = f"is missing, and {path} was folded from it"
-            raise DamagedObject(paths.orchestration_round(ours.rounds_folded), why, RESTORE_RECORD)
-
-
 async def _ever_published(store: ObjectStore) -> str | None:
     """Return what shows that there was a pointer, None if nothing does."""
     if await store.get(paths.orchestration_published()) is not None:
@@ -153,11 +147,15 @@ async def _begun_on(store: ObjectStore, numbers: Iterable[int]) -> list[tuple[in
     """Return those of some rounds that were judged on a published revision, with its manifest id."""
 
     async def read(number: int) -> tuple[int, str] | None:
+        stored = await store.get(paths.orchestration_round(number))
+        if stored is None:
+            return None
         try:
-            found = await find_round(store, number)
-        except DamagedObject:
+            verify(stored.data)
+            record = _judged_on(stored.data)
+        except (WrongChecksum, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # Whoever needs what it holds names it.
-        begun_on = None if found is None else found.record.begun_on
+        begun_on = record.begun_on if record.number == number else None
         manifest_id = None if begun_on is None else paths.parse_orchestration_manifest(begun_on)
         return None if manifest_id is None else (number, manifest_id)
 

@@ -46,6 +46,11 @@ class AcceptedEvent:
     sha256: str
     body: bytes
 
+    @classmethod
+    def of(cls, event_id: str, body: bytes) -> AcceptedEvent:
+        """Return the event with these bytes."""
+        return cls(event_id, hashlib.sha256(body).hexdigest(), body)
+
 
 @dataclass(frozen=True, slots=True)
 class ExtendedIndex:

@@ -17,7 +17,6 @@ from springline.projection.config import FoldConfig
 from springline.published.cached_state import OtherConfiguration
 from springline.published.head import read_manifest
 from springline.published.manifest import DamagedManifest, Pointer, decode_pointer, encode
-from springline.sequencer.messages import Folded, Head, PublishOrder
 from springline.storage.damage import DamagedObject
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoredObject, StoreRetry, StoreUnknown
 from springline.storage.resolve import put_once
@@ -26,6 +25,21 @@ UNCLEAR_ATTEMPTS = 3
 THROTTLE_PAUSES = 80
 THROTTLE_PAUSE_S = 0.025
 """A store that takes one write a second to one name is asked again for about 2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointerMove:
+    """From which pointer to which manifest: `from_version` is the token of the pointer that is replaced, None for none.
+
+    Hashes are SHA-256 in hex, `from_sha256` over the bytes of the pointer that is replaced.
+    """
+
+    manifest_id: str
+    manifest_sha256: str
+    epoch: int
+    now_ms: int
+    from_version: str | None = None
+    from_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +57,38 @@ class PointerWriter:
         self._pace = WritePace(lambda: asyncio.get_running_loop().time())
         self._pause = pause
 
-    async def publish(self, store: ObjectStore, order: PublishOrder) -> Visible | None:
-        """Move the pointer from `order.head` to the folded manifest; None if somebody else has moved it.
+    async def publish(self, store: ObjectStore, move: PointerMove) -> Visible | None:
+        """Move the pointer; None if somebody else has moved it.
 
         Safe to repeat and to run twice at once: a pointer that names our manifest is a success, whoever put it. An
         unclear answer is resolved by reading back and, while the pointer is as it was, by trying again. Raises
         `StoreUnknown` if it may still move, and what the store does.
         """
-        data = encode(pointer_of(order))
+        data = encode(pointer_of(move))
         unclear: StoreUnknown | None = None
         for _ in range(UNCLEAR_ATTEMPTS):
             try:
-                version = await self._swap(store, data, order.head)
+                version = await self._swap(store, data, move.from_version)
                 if version is not None:
-                    return await self._visible(store, order, version, data)
+                    return await self._visible(store, move, version, data)
             except StoreUnknown as error:
                 unclear = error
             stored = await _read_back(store, unclear)
-            if stored is not None and (stored.data == data or await _names(store, stored, order.folded)):
-                return await self._visible(store, order, stored.version, stored.data)
-            if (None if stored is None else stored.version) != order.head.pointer_version:
+            if stored is not None and (stored.data == data or await _names(store, stored, move)):
+                return await self._visible(store, move, stored.version, stored.data)
+            if (None if stored is None else stored.version) != move.from_version:
                 return None
         raise unclear or StoreRetry(f"{orchestration_pointer()}: the swap is refused, and the pointer is as it was")
 
-    async def _visible(self, store: ObjectStore, order: PublishOrder, version: str, data: bytes) -> Visible:
+    async def _visible(self, store: ObjectStore, move: PointerMove, version: str, data: bytes) -> Visible:
         """Return what was published; after the first time, leave a note that there must be a pointer from now on."""
-        if order.head.pointer_version is None:
-            note = with_checksum(msgspec.json.encode({"format": 1, "first_manifest": order.folded.manifest_id}))
+        if move.from_version is None:
+            note = with_checksum(msgspec.json.encode({"format": 1, "first_manifest": move.manifest_id}))
             await put_once(store, orchestration_published(), note)
         return Visible(version, hashlib.sha256(data).hexdigest())
 
-    async def _swap(self, store: ObjectStore, data: bytes, head: Head) -> str | None:
-        path, token = orchestration_pointer(), head.pointer_version
+    async def _swap(self, store: ObjectStore, data: bytes, token: str | None) -> str | None:
+        path = orchestration_pointer()
         precondition = IfAbsent() if token is None else IfVersion(token)
         if (wait_s := self._pace.wait_s()) > 0:
             await self._pause(wait_s)
@@ -95,28 +109,27 @@ class PointerWriter:
         raise AssertionError("unreachable: the last pass returns or raises")
 
 
-def pointer_of(order: PublishOrder) -> Pointer:
-    """Return the pointer that an order asks for."""
-    manifest_id, head = order.folded.manifest_id, order.head
+def pointer_of(move: PointerMove) -> Pointer:
+    """Return the pointer that is to be written."""
     return Pointer(
-        manifest_id=manifest_id,
-        manifest_path=orchestration_manifest(manifest_id),
-        epoch=head.epoch,
-        parent_pointer_hash=None if head.pointer_sha256 is None else f"sha256:{head.pointer_sha256}",
-        updated_at=format_ms(order.now_ms),
-        manifest_sha256=order.folded.manifest_sha256,
+        manifest_id=move.manifest_id,
+        manifest_path=orchestration_manifest(move.manifest_id),
+        epoch=move.epoch,
+        parent_pointer_hash=None if move.from_sha256 is None else f"sha256:{move.from_sha256}",
+        updated_at=format_ms(move.now_ms),
+        manifest_sha256=move.manifest_sha256,
     )
 
 
-async def check_folded(store: ObjectStore, config: FoldConfig, folded: Folded) -> None:
-    """Check a manifest that another process has written: the one that was folded, under our configuration.
+async def check_written(store: ObjectStore, config: FoldConfig, move: PointerMove) -> None:
+    """Check a manifest that another process has written: the one that is to be published, under our configuration.
 
     Raises `DamagedObject`, `OtherConfiguration` and what the store does.
     """
-    path = orchestration_manifest(folded.manifest_id)
+    path = orchestration_manifest(move.manifest_id)
     found = await read_manifest(store, path)
-    if found is None or found.sha256 != folded.manifest_sha256:
-        why = "is missing" if found is None else f"has the SHA-256 {found.sha256}, not {folded.manifest_sha256}"
+    if found is None or found.sha256 != move.manifest_sha256:
+        why = "is missing" if found is None else f"has the SHA-256 {found.sha256}, not {move.manifest_sha256}"
         raise DamagedObject(path, f"{why}, and is to be published", "fold the round again: open the workspace anew")
     ours = found.manifest.springline
     if ours is not None and ours.config.fingerprint != config.fingerprint:
@@ -132,13 +145,13 @@ async def _read_back(store: ObjectStore, unclear: StoreUnknown | None) -> Stored
         raise StoreUnknown(f"{orchestration_pointer()}: the swap had no clear answer and may still arrive") from error
 
 
-async def _names(store: ObjectStore, stored: StoredObject, folded: Folded) -> bool:
-    """Say whether a pointer, however it is written, names the manifest that was folded."""
+async def _names(store: ObjectStore, stored: StoredObject, move: PointerMove) -> bool:
+    """Say whether a pointer, however it is written, names the manifest that is to be published."""
     try:
         pointer = decode_pointer(stored.data, orchestration_pointer())
     except DamagedManifest as error:
         raise DamagedObject(error.path, f"is no pointer: {error.why}") from error
-    if pointer.manifest_id != folded.manifest_id:
+    if pointer.manifest_id != move.manifest_id:
         return False
     found = await read_manifest(store, pointer.manifest_path)
-    return found is not None and found.sha256 == folded.manifest_sha256
+    return found is not None and found.sha256 == move.manifest_sha256

@@ -21,8 +21,7 @@ from springline.published.index import EventsIndex, SegmentRef
 from springline.published.index_files import SegmentCache, contains, read_node
 from springline.rebuild.later import index_of
 from springline.rebuild.messages import RebuildPlan
-from springline.rebuild.receipts import WORK_AGAIN
-from springline.sequencer.accepted import Accepted as AcceptedSet
+from springline.rebuild.parts import WORK_AGAIN
 from springline.sequencer.foreign import Verdict
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from springline import paths
 from springline.ledger.timestamps import format_ms
-from springline.paths import StateLayer
+from springline.paths import StateLayer, canonical_ulid_event
 from springline.projection.config import FoldConfig
-from springline.projection.digest import Digest, TableDigest
+from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.parquet import encode_table
 from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
 from springline.published import index as events_index
@@ -30,18 +30,30 @@ from springline.published.files import (
     write_table,
 )
 from springline.published.index import EventsIndex, Node, NodeRef, SegmentRef
-from springline.published.manifest import BaseSnapshot
+from springline.published.manifest import (
+    SCHEMA_VERSION,
+    BaseSnapshot,
+    ConfigSection,
+    DigestSection,
+    EventsSection,
+    Manifest,
+    Springline,
+    Watermarks,
+)
+from springline.published.merge import limits_for
+from springline.published.revision import Succession
 from springline.published.segments import read_segment, write_segments
 from springline.rebuild.fold import overlapping
 from springline.rebuild.messages import AssembleOrder
-from springline.rebuild.receipts import (
+from springline.rebuild.parts import (
     WORK_AGAIN,
     PartReceipt,
     ShardReceipt,
+    decode_rows,
     encode_receipt,
+    merged,
     read_receipt,
 )
-from springline.rebuild.shard_tables import decode_rows, merged
 from springline.rebuild.split import read_parts, read_split
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread, in_turn
@@ -228,3 +240,30 @@ async def _reseal(store: ObjectStore, group: Sequence[PartReceipt]) -> list[Segm
     read = await each(lambda ref: read_segment(store, ref), sealed)
     events = await in_turn(lambda: sorted({event[0]: event for some in reversed(read) for event in some}.values()))
     return await write_segments(store, events)
+
+
+def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, succession: Succession) -> Manifest:
+    """Return the manifest of a rebuilt base alone, with the id of the manifest that it follows."""
+    last = rebuilt.last_event_id
+    at = rebuilt.base.published_at
+    return Manifest(
+        manifest_id=succession.follows,
+        epoch=succession.epoch,
+        previous_manifest_path=succession.previous_path,
+        schema_version=SCHEMA_VERSION,
+        revision_ulid=succession.revision,
+        published_at=at,
+        watermarks=Watermarks() if last is None else Watermarks(last, last, last, canonical_ulid_event(last), at),
+        base_snapshot=rebuilt.base,
+        l0_deltas=[],
+        l0_count=0,
+        l0_limits=limits_for(sum(one.rows for one in rebuilt.tables.values())),
+        springline=Springline(
+            config=ConfigSection(config.fingerprint, config.retention_days),
+            digest=DigestSection(state_digest(rebuilt.tables), rebuilt.tables),
+            events=EventsSection(rebuilt.events, rebuilt.index),
+            rounds_folded=succession.rounds_folded,
+            retention_frontier_ms=rebuilt.frontier_ms,
+            foreign=list(succession.foreign),
+        ),
+    )

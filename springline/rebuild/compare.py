@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
+import orjson
+
+from springline.paths import rebuild_report
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES, Key, Row, Table
-from springline.published.cached_state import Warm
+from springline.published.cached_state import CachedState
 from springline.published.files import read_table
 from springline.published.folding import fold_forward, is_late, refold
 from springline.published.golden_state import differences
@@ -21,17 +24,17 @@ from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, read_index
 from springline.published.load import load_state, read_rows
 from springline.published.manifest import NO_MANIFEST, Manifest
+from springline.published.revision import Succession
 from springline.published.segments import RESTORE_EVENT
-from springline.rebuild.assemble import RebuiltBase
-from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.assemble import RebuiltBase, manifest_of
 from springline.rebuild.later import Later, add_rounds, events_after
-from springline.rebuild.messages import Compared, Difference
-from springline.sequencer.messages import Head
-from springline.sequencer.rounds import RoundRecord
+from springline.rebuild.messages import Compared, Difference, ReportOrder
+from springline.sequencer.accepted import fill_tail
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_turn
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
+from springline.storage.resolve import put_once
 
 SHOWN = 1_000
 
@@ -62,6 +65,10 @@ async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | N
     return answer.model_copy(update={"equal": False, "counts": dict(counts), "differences": shown})
 
 
+_NOT_PUBLISHED = Succession(NO_MANIFEST, False, 0, 0, revision="", delta_id="", snapshot_id="", now_ms=0)
+"""Of a state that is only compared."""
+
+
 class _Rebuilt:
     """A rebuilt state: as its files, or in memory if anything came on top."""
 
@@ -76,17 +83,15 @@ class _Rebuilt:
         later = await _later(store, config, base, held, published)
         if not later.events:
             return cls(base, None, base.tables)
-        manifest = manifest_of(base, config, Head(manifest_id=NO_MANIFEST), revision="", rounds_folded=0)
+        manifest = manifest_of(base, config, _NOT_PUBLISHED)
         loaded = await load_state(store, manifest, config)
-        warm = Warm(None, manifest, loaded.state, loaded.digest, held)
-        record = RoundRecord(
-            number=1, writer="", order_sha256="", kind="foreign", created_at_ms=0, events=later.ascending()
-        )
-        state = warm.state
-        if is_late(record, warm):
-            state = (await refold(store, config, warm, record, cache=SegmentCache())).state
+        warm = CachedState(None, manifest, loaded.state, loaded.digest, held)
+        state, events = warm.state, later.ascending()
+        if is_late(events, warm):
+            await fill_tail(store, warm)
+            state = (await refold(store, config, warm, events, cache=SegmentCache())).state
         else:
-            await fold_forward(state, record)
+            await fold_forward(state, events)
         rows = {name: list(state.rows(name)) for name in TABLES}
         return cls(base, rows, (await in_turn(lambda: Digest.of(rows))).tables())
 
@@ -151,3 +156,19 @@ def _only_different(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> tuple
 
 def _golden(rows: Mapping[str, Iterable[Row]]) -> dict[str, list[dict[str, object]]]:
     return {name: [golden_row(TABLES[name], row) for row in its_rows] for name, its_rows in rows.items()}
+
+
+async def write_report(store: ObjectStore, order: ReportOrder) -> str:
+    """Write the report and return its path; writing it again changes nothing."""
+    path = rebuild_report(order.plan.work_id, order.name)
+    document = {
+        "workspace": order.workspace.model_dump(mode="json"),
+        "result": order.result,
+        "rows": order.rows,
+        "plan": order.plan.model_dump(mode="json"),
+        "comparison": order.compared.model_dump(mode="json") if order.compared is not None else None,
+        "missing_or_damaged": [one.model_dump(mode="json") for one in order.bad],
+        "accepted_and_not_listed": order.gaps,
+    }
+    await put_once(store, path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    return path

@@ -24,17 +24,20 @@ from springline.projection.sharding import CONTROL_SHARD, routed_of, shard_of
 from springline.projection.state import State
 from springline.published.bases import encode_buckets
 from springline.published.files import write_file
-from springline.rebuild.receipts import (
+from springline.rebuild.parts import (
     BadRecord,
+    Chunk,
+    KeptEvent,
     PartReceipt,
     ShardReceipt,
     ShardTable,
     Split,
+    encode_rows,
+    events_of,
     read_receipt,
+    read_section,
     write_receipt,
 )
-from springline.rebuild.sections import Chunk, KeptEvent, events_of, read_section
-from springline.rebuild.shard_tables import encode_rows
 from springline.storage.offload import in_turn
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore

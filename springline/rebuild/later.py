@@ -13,13 +13,13 @@ from springline.paths import canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.state import State
-from springline.published.cached_state import Warm
-from springline.published.event_stream import events_between
+from springline.published.cached_state import CachedState
+from springline.published.events import events_between
 from springline.published.index import EventsIndex
-from springline.published.index_files import SegmentCache, contains, read_index
+from springline.published.index_files import AcceptedEvent, SegmentCache, contains, read_index
 from springline.published.manifest import Manifest
 from springline.sequencer.accepted import Accepted, Hole, find_bodies, tail_bodies, walk_rounds, whole_event
-from springline.sequencer.rounds import RoundEvent, StoredRound
+from springline.sequencer.rounds import StoredRound
 from springline.storage.damage import DamagedObject
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
@@ -35,18 +35,18 @@ class Later:
     `missing`: names of events that a round has accepted and whose bytes are nowhere to be had.
     """
 
-    events: dict[str, RoundEvent] = field(default_factory=dict)
+    events: dict[str, AcceptedEvent] = field(default_factory=dict)
     last_round: int = 0
     rounds: list[StoredRound] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    def add(self, event: RoundEvent) -> None:
+    def add(self, event: AcceptedEvent) -> None:
         """Take note of an event. Raises `Refused` if there are more than can be held."""
         self.events[event.event_id] = event
         if len(self.events) > MOST_LATER:
             raise too_many()
 
-    def ascending(self) -> list[RoundEvent]:
+    def ascending(self) -> list[AcceptedEvent]:
         """Return the events by id."""
         return [self.events[event_id] for event_id in sorted(self.events)]
 
@@ -57,10 +57,10 @@ async def events_after(store: ObjectStore, config: FoldConfig, manifest: Manifes
     if ours is None:
         return later
     index = await read_index(store, ours.events.index)
-    at = Warm(None, manifest, State(config), Digest(), index)
+    at = CachedState(None, manifest, State(config), Digest(), index)
     async for batch in events_between(store, index, after, at_hand=await tail_bodies(store, at)):
         for event_id, body in batch:
-            later.add(RoundEvent.of(event_id, body))
+            later.add(AcceptedEvent.of(event_id, body))
     return later
 
 
@@ -90,7 +90,7 @@ async def add_rounds(
             if whole is None:
                 later.missing.append(canonical_ulid_event(event.event_id))
             else:
-                later.add(whole)
+                later.add(whole.accepted)
         later.last_round = records[-1].record.number
         fresh = records if folded is None else [one for one in records if one.record.number > folded]
         later.rounds = (fresh[-1:] if folded is None else [*later.rounds, *fresh]) or later.rounds
@@ -113,7 +113,7 @@ async def add_accepted(
     found = await find_bodies(store, index, wanted)
     for event_id in sorted(wanted):
         if event_id in found:
-            later.add(RoundEvent.of(event_id, found[event_id][0]))
+            later.add(AcceptedEvent.of(event_id, found[event_id][0]))
         else:
             later.missing.append(canonical_ulid_event(event_id))
     later.last_round = accepted.last_round

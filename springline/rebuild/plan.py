@@ -13,9 +13,8 @@ from springline.published.head import PublishedHead, read_head
 from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
-from springline.rebuild.messages import PlanOrder, RebuildMode, RebuildPlan
-from springline.rebuild.receipts import write_list
-from springline.rebuild.request import checked_manifest_path
+from springline.rebuild.messages import PlanOrder, RebuildMode, RebuildPlan, checked_manifest_path
+from springline.rebuild.parts import write_list
 from springline.sequencer.accepted import survey
 from springline.sequencer.foreign import MAX_AHEAD_MS, is_too_far_ahead
 from springline.storage.damage import DamagedObject

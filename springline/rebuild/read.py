@@ -29,15 +29,16 @@ from springline.published.files import write_file
 from springline.published.index import SegmentRef
 from springline.published.segments import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies, write_encoded
 from springline.rebuild.accepted import Accepted, judge_hash
-from springline.rebuild.receipts import (
+from springline.rebuild.parts import (
     BadRecord,
     PartReceipt,
+    SectionWriter,
     encode_receipt,
     read_list,
     read_receipt,
     write_receipt,
+    write_sections,
 )
-from springline.rebuild.sections import SectionWriter, write_sections
 from springline.sequencer.foreign import Verdict, judge_body, judge_event
 from springline.storage.offload import in_turn
 from springline.storage.port import ObjectStore

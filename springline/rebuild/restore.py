@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from springline.ledger.event_ids import is_canonical
 from springline.paths import ObjectPath, canonical_ulid_event, event_id_from_ledger_path, orchestration_round
-from springline.published.head import check_no_round_lost, read_head
+from springline.published.head import read_head
 from springline.published.index import EventsIndex, may_hold
 from springline.published.index_files import read_index, read_node
 from springline.published.segments import read_segment
-from springline.sequencer.accepted import Hole, walk_rounds
+from springline.sequencer.accepted import Hole, check_no_round_lost, walk_rounds
 from springline.storage.damage import DamagedObject
 from springline.storage.parallel import each
 from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject

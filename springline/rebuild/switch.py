@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from springline.errors import Code, Refused, refused
 from springline.paths import (
@@ -22,35 +22,33 @@ from springline.paths import (
     parse_orchestration_manifest,
 )
 from springline.projection.config import FoldConfig
-from springline.published.cached_state import OtherConfiguration, Warm, WarmState
+from springline.published.cached_state import CachedState, OtherConfiguration, StateCache
 from springline.published.folding import fold_forward, is_late, refold
-from springline.published.head import StoredManifest, check_no_round_lost, read_head, read_manifest, write_manifest
+from springline.published.head import StoredManifest, read_head, read_manifest, write_manifest
 from springline.published.index import EventsIndex
-from springline.published.index_files import SegmentCache, contains, read_index
+from springline.published.index_files import AcceptedEvent, SegmentCache, contains, read_index
 from springline.published.load import load_state
 from springline.published.manifest import (
     NO_MANIFEST,
     DamagedManifest,
+    ForeignRevisions,
     Manifest,
     decode_pointer,
 )
-from springline.published.pointer import PointerWriter
-from springline.published.revision import write_refolded, write_revision
+from springline.published.pointer import PointerMove, PointerWriter
+from springline.published.revision import Succession, write_refolded, write_revision
 from springline.published.segments import RESTORE_EVENT, read_segment
-from springline.rebuild.acceptance import Recording, nothing_new, record_new, record_of
 from springline.rebuild.accepted import Accepted, Hashes
-from springline.rebuild.assemble import RebuiltBase, read_base
-from springline.rebuild.base_manifest import manifest_of
+from springline.rebuild.assemble import RebuiltBase, manifest_of, read_base
 from springline.rebuild.fold import overlapping
 from springline.rebuild.later import Later, add_accepted, add_rounds, events_after, index_of
 from springline.rebuild.messages import RebuildMode, StateSwitched, Switched, SwitchOrder, SwitchStateOrder
+from springline.rebuild.recording import Recording, nothing_new, record_new, record_of
 from springline.rebuild.split import read_parts, read_split
-from springline.sequencer.accepted import Hole, last_round, survey, walk_rounds
-from springline.sequencer.messages import Folded, FoldOrder, Head, PendingRound, PublishOrder, RoundStep
-from springline.sequencer.opening import read_standing
-from springline.sequencer.rounds import MAX_ROUND_BYTES, RoundEvent, RoundRecord, StoredRound, create_round
-from springline.sequencer.workspace import Sequencer
-from springline.sequencer.writer import EventsTaken, write_events
+from springline.sequencer.accepted import Hole, check_no_round_lost, fill_tail, last_round, survey, walk_rounds
+from springline.sequencer.opening import Opening, read_opening
+from springline.sequencer.rounds import MAX_ROUND_BYTES, RoundEvent, StoredRound, create_round
+from springline.sequencer.writer import EventsTaken, write_events, write_round
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
@@ -61,11 +59,49 @@ LOOKED_BACK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    """What the result replaces. `state` is the last manifest of ours, None if there is none to be read."""
+class _Replaced:
+    """What the result replaces: a published revision, as far as it can be read.
 
-    head: Head
-    state: Manifest | None
+    `pointer_sha256` in hex. `state`: the last manifest of ours, at `state_path`; None if there is none to be read.
+    """
+
+    manifest_id: str
+    pointer_version: str | None
+    pointer_sha256: str | None
+    epoch: int
+    rounds_folded: int = 0
+    state: Manifest | None = None
+    state_path: str | None = None
+    foreign: Sequence[ForeignRevisions] = ()
+
+    @classmethod
+    def of(cls, opening: Opening) -> _Replaced:
+        """Return what is published, as whoever opens the workspace finds it."""
+        head = opening.head
+        return cls(
+            manifest_id=head.manifest_id,
+            pointer_version=head.pointer_version,
+            pointer_sha256=head.pointer_sha256,
+            epoch=head.epoch,
+            rounds_folded=head.rounds_folded,
+            state=opening.state,
+            state_path=head.state_manifest,
+            foreign=[ForeignRevisions(one.head, one.back_to) for one in head.foreign],
+        )
+
+    def succession(self, order: SwitchStateOrder, revision: str, rounds_folded: int) -> Succession:
+        """Return what follows it, under the names that the order has chosen."""
+        return Succession(
+            follows=self.manifest_id,
+            has_pointer=self.pointer_version is not None,
+            epoch=self.epoch,
+            rounds_folded=rounds_folded,
+            revision=revision,
+            delta_id=order.delta_id,
+            snapshot_id=order.snapshot_id,
+            now_ms=order.now_ms,
+            foreign=self.foreign,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +124,17 @@ async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStat
     if (done := await _published(store, order)) is not None:
         return done
     if order.switch.mode is RebuildMode.CATCH_UP:
-        standing = await read_standing(store)
-        at = _Standing(standing.head, standing.state)
+        at = _Replaced.of(await read_opening(store))
         result = await _catch_up(store, config, order, at)
     else:
-        at = await _standing(store)
+        at = await _replaced(store)
         result = await _full(store, config, order, at)
     if result is None or (result.new and not await _publish(store, order, at, result)):
         return StateSwitched(kind="lost")
     return _answer(result)
 
 
-async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result | None:
+async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Replaced) -> _Result | None:
     """Write the revision of a rebuilt base and what was accepted besides; None if another one was faster."""
     switch = order.switch
     assert switch.base_path is not None
@@ -111,30 +146,30 @@ async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder,
     index = await index_of(store, at.state)
     later, known = await _later(store, config, order, rebuilt, held, at, index)
     if not switch.allow_missing:
-        await check_no_round_lost(store, at.head.manifest_id, later.last_round)
+        await check_no_round_lost(store, at.manifest_id, later.last_round)
     if later.missing and not switch.allow_missing:
         raise _incomplete(later.missing)
-    await _write_out(store, config, order, later)
+    await _write_out(store, later)
     if not await _record_new(store, order, at, rebuilt, held, index, later, known):
         return None
     events = later.ascending()
     rounds = rebuilt.rounds_folded if events else max(rebuilt.rounds_folded, later.last_round)
-    template = manifest_of(rebuilt, config, at.head, revision=order.base_revision, rounds_folded=rounds)
+    template = manifest_of(rebuilt, config, at.succession(order, order.base_revision, rounds))
     base = await write_manifest(store, template, is_base=True)
     if not events:
         return _Result(base, folded=rebuilt.events)
     loaded = await load_state(store, base.manifest, config)
-    warm = Warm(base.path, base.manifest, loaded.state, loaded.digest, held)
+    warm = CachedState(base.path, base.manifest, loaded.state, loaded.digest, held)
     warm.state.tracking = True
-    record = record_of(order, later.last_round, events, None)
-    stored = await _on_top(store, config, order, at.head, warm, record)
+    succession = at.succession(order, order.manifest_revision, later.last_round)
+    stored = await _on_top(store, config, succession, warm, events)
     return _Result(stored, later=len(events), folded=rebuilt.events)
 
 
 async def _record_new(
     store: ObjectStore,
     order: SwitchStateOrder,
-    at: _Standing,
+    at: _Replaced,
     rebuilt: RebuiltBase,
     held: EventsIndex,
     index: EventsIndex | None,
@@ -144,43 +179,45 @@ async def _record_new(
     """Record what the rebuilt base holds and was never accepted; False if somebody else has the number."""
     if await nothing_new(store, order, rebuilt.events):
         return True
-    recording = Recording(order, at.head.state_manifest, later.last_round)
+    recording = Recording(order, at.state_path, later.last_round)
     await record_new(store, recording, held, index, known)
     later.last_round = recording.last_round
     return not recording.taken
 
 
-async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Standing) -> _Result | None:
+async def _catch_up(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, at: _Replaced) -> _Result | None:
     """Fold the events of rounds that are not folded yet onto the published state; if there are none, listed ones.
 
     None if another one was faster.
     """
-    folded = at.head.rounds_folded
-    warm = await WarmState(config).at(store, at.head)
+    folded = at.rounds_folded
+    warm = await StateCache(config).at(store, at.state_path)
     later = Later(last_round=folded)
     await add_rounds(store, later, warm.index, after=folded, folded=folded)
     if later.missing:
         raise _incomplete(later.missing)
-    if later.last_round > folded:
-        await _write_out(store, config, order, later)
-        record, more = record_of(order, later.last_round, later.ascending(), None), True
+    number, more = later.last_round, True
+    if number > folded:
+        await _write_out(store, later)
     else:
         more = await _add_listed(store, order.switch, warm, later)
-        record = record_of(order, folded + 1, later.ascending(), at.head.state_manifest)
-        if record.events:
-            created = await create_round(store, record)
-            if created.stored.record != record:
+        if later.events:
+            number = folded + 1
+            new = [RoundEvent.of(one.event_id, one.body) for one in later.ascending()]
+            record = record_of(order, number, new, at.state_path)
+            if (await create_round(store, record)).stored.record != record:
                 return None
-    if record.number > folded and (record.events or later.last_round > folded):
-        stored = await _on_top(store, config, order, at.head, warm, record)
-        return _Result(stored, folded=len(record.events), more=more)
+    if number > folded:
+        events = later.ascending()
+        succession = at.succession(order, order.manifest_revision, number)
+        return _Result(await _on_top(store, config, succession, warm, events), folded=len(events), more=more)
     published = await read_head(store)
     assert published is not None
     here = StoredManifest(published.manifest_path, published.manifest, published.manifest_sha256)
     return _Result(here, new=False)
 
 
-async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: Warm, later: Later) -> bool:
+async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: CachedState, later: Later) -> bool:
     """Add listed events that the ledger has not accepted yet, least first; True if not all of them fit."""
     split = await read_split(store, switch.plan.work_id, switch.split)
     parts = await read_parts(store, split.receipts)
@@ -195,7 +232,7 @@ async def _add_listed(store: ObjectStore, switch: SwitchOrder, warm: Warm, later
             size += len(above[event_id])
             if len(later.events) >= CAUGHT_UP_AT_ONCE or (later.events and size > MAX_ROUND_BYTES):
                 return True
-            later.add(RoundEvent.of(event_id, above[event_id]))
+            later.add(AcceptedEvent.of(event_id, above[event_id]))
     return False
 
 
@@ -205,7 +242,7 @@ async def _later(
     order: SwitchStateOrder,
     rebuilt: RebuiltBase,
     held: EventsIndex,
-    at: _Standing,
+    at: _Replaced,
     index: EventsIndex | None,
 ) -> tuple[Later, Accepted]:
     """Return what the ledger has accepted and a rebuilt base does not hold, and what tells that it was accepted.
@@ -213,7 +250,7 @@ async def _later(
     From the published index what lies above the base, from the records of rounds what came since it was planned. If
     that cannot be read, everything that says what was accepted is, and what is left open refuses the rebuild.
     """
-    folded = at.head.rounds_folded
+    folded = at.rounds_folded
     if at.state is not None and index is not None and order.switch.plan.accepted_by == "index":
         try:
             later = await events_after(store, config, at.state, rebuilt.last_event_id)
@@ -234,64 +271,54 @@ async def _later(
 
 
 async def _on_top(
-    store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, head: Head, warm: Warm, record: RoundRecord
+    store: ObjectStore, config: FoldConfig, succession: Succession, warm: CachedState, events: Sequence[AcceptedEvent]
 ) -> StoredManifest:
-    """Write the revision of a state with a record's events, wherever in it they belong."""
-    fold = FoldOrder(
-        workspace=order.workspace,
-        head=head,
-        round=PendingRound(number=record.number, record_sha256=""),
-        delta_id=order.delta_id,
-        snapshot_id=order.snapshot_id,
-        manifest_revision=order.manifest_revision,
-        now_ms=order.now_ms,
-    )
-    if is_late(record, warm):
-        refolded = await refold(store, config, warm, record, cache=SegmentCache())
-        written = await write_refolded(store, config, fold, record, warm, refolded)
+    """Write the revision of a state with more events, ascending by id, wherever in it they belong."""
+    if is_late(events, warm) or warm.packs_with(len(events)):
+        await fill_tail(store, warm)
+    if is_late(events, warm):
+        refolded = await refold(store, config, warm, events, cache=SegmentCache())
+        written = await write_refolded(store, config, succession, events, warm, refolded)
     else:
-        await fold_forward(warm.state, record)
-        written = await write_revision(store, config, fold, record, warm)
+        await fold_forward(warm.state, events)
+        written = await write_revision(store, config, succession, events, warm)
     # Events of segments may have no object of their own, and the tail of an index is read from objects.
     tail = {event_id for event_id, _ in written.revision.index.tail}
     try:
-        await write_events(store, {one.event_id: one.data for one in record.events if one.event_id in tail})
+        await write_events(store, {one.event_id: one.body for one in events if one.event_id in tail})
     except EventsTaken as error:
         raise DamagedObject(error.paths[0], "holds another event than the accepted one", RESTORE_EVENT) from error
     path = orchestration_manifest(written.revision.manifest.manifest_id)
     return StoredManifest(path, written.revision.manifest, written.sha256)
 
 
-async def _write_out(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder, later: Later) -> None:
+async def _write_out(store: ObjectStore, later: Later) -> None:
     """Write the event objects and request markers of rounds that become visible with this.
 
     A round that is visible without its markers could be appended twice.
     """
-    sequencer = Sequencer(store, config)
     for stored in later.rounds:
         record = stored.record
-        if record.kind == "foreign" or not all(event.is_whole for event in record.events):
-            continue  # It has nothing to write out, or was visible long ago.
-        await sequencer.append(RoundStep(workspace=order.workspace, round=stored.pending))
+        if record.kind == "own" and all(event.is_whole for event in record.events):
+            await write_round(store, record)  # Others have nothing to write out, or were visible long ago.
 
 
 # What is published.
 
 
-async def _standing(store: ObjectStore) -> _Standing:
+async def _replaced(store: ObjectStore) -> _Replaced:
     """Return what a full rebuild replaces, as far as it can be read: it needs none of it."""
     try:
-        standing = await read_standing(store)
+        found = _Replaced.of(await read_opening(store))
     except DamagedObject:
         return await _lost(store)
-    state = standing.state if standing.state is not None and standing.state.springline is not None else None
-    if standing.head.pointer_version is None and standing.state is None:
+    if found.pointer_version is None and found.state is None:
         return await _lost(store)
-    return _Standing(standing.head, state)
+    return found if found.state is None or found.state.springline is not None else replace(found, state=None)
 
 
-async def _lost(store: ObjectStore) -> _Standing:
-    """Return a head to go on from when pointer or manifest are gone or damaged.
+async def _lost(store: ObjectStore) -> _Replaced:
+    """Return what to go on from when pointer or manifest are gone or damaged.
 
     Ids go on behind the manifest that the last round was judged on, which its record names.
     """
@@ -304,13 +331,12 @@ async def _lost(store: ObjectStore) -> _Standing:
         except DamagedManifest:
             manifest_id = NO_MANIFEST
     last = await _last_round_manifest(store)
-    head = Head(
+    return _Replaced(
         manifest_id=max(manifest_id, last or NO_MANIFEST),
         pointer_version=None if stored is None else stored.version,
         pointer_sha256=None if stored is None else hashlib.sha256(stored.data).hexdigest(),
         epoch=epoch,
     )
-    return _Standing(head, None)
 
 
 async def _last_round_manifest(store: ObjectStore) -> str | None:
@@ -352,27 +378,17 @@ async def _events_before(store: ObjectStore, manifest: Manifest) -> int:
     return 0 if ours is None else ours.events.count
 
 
-async def _publish(store: ObjectStore, order: SwitchStateOrder, at: _Standing, result: _Result) -> bool:
+async def _publish(store: ObjectStore, order: SwitchStateOrder, at: _Replaced, result: _Result) -> bool:
     """Move the pointer; False if somebody else has moved it."""
-    manifest, ours = result.stored.manifest, result.stored.manifest.springline
-    assert ours is not None
-    folded = Folded(
-        kind="base",
-        manifest_id=manifest.manifest_id,
+    move = PointerMove(
+        manifest_id=result.stored.manifest.manifest_id,
         manifest_sha256=result.stored.sha256,
-        last_event_id=manifest.watermarks.last_committed_event_id,
-        events=ours.events.count,
-        digest=ours.digest.state,
-    )
-    publish = PublishOrder(
-        workspace=order.workspace,
-        head=at.head,
-        round=PendingRound(number=ours.rounds_folded, record_sha256=""),
-        folded=folded,
-        manifest_revision=manifest.revision_ulid,
+        epoch=at.epoch,
         now_ms=order.now_ms,
+        from_version=at.pointer_version,
+        from_sha256=at.pointer_sha256,
     )
-    return await PointerWriter().publish(store, publish) is not None
+    return await PointerWriter().publish(store, move) is not None
 
 
 def _answer(result: _Result) -> StateSwitched:

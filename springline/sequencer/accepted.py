@@ -22,8 +22,15 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from springline.paths import canonical_ulid_event, ledger_index_prefix, orchestration_round
-from springline.published.cached_state import Warm
+from springline.paths import (
+    canonical_ulid_event,
+    ledger_index_prefix,
+    orchestration_manifest,
+    orchestration_manifest_id,
+    orchestration_round,
+)
+from springline.published.cached_state import CachedState
+from springline.published.head import LATER_ROUNDS, parse_manifest
 from springline.published.index import PACK_EVENTS, EventsIndex, NodeRef, SegmentRef, may_hold
 from springline.published.index_files import read_node
 from springline.published.segments import RESTORE_EVENT, StoredEvent, read_segment, read_tail
@@ -167,6 +174,23 @@ async def whole_event(store: ObjectStore, event: RoundEvent) -> RoundEvent | Non
     return RoundEvent.of(event.event_id, stored.data)
 
 
+async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -> None:
+    """Raise `DamagedObject` if a revision behind manifest `manifest_id` was folded from a round behind the last one.
+
+    Such a revision waits to be published, or was left by somebody who died; its round was recorded before it.
+    """
+    numbers = range(int(manifest_id) + 1, int(manifest_id) + 1 + LATER_ROUNDS)
+    some = [orchestration_manifest(orchestration_manifest_id(number)) for number in numbers]
+    for path, data in zip(some, await store.read_many(some), strict=True):
+        try:
+            ours = None if data is None else parse_manifest(path, data).manifest.springline
+        except DamagedObject:
+            continue  # It was never published.
+        if ours is not None and ours.rounds_folded > last and await find_round(store, ours.rounds_folded) is None:
+            why = f"is missing, and {path} was folded from it"
+            raise DamagedObject(orchestration_round(ours.rounds_folded), why, RESTORE_RECORD)
+
+
 # All that was accepted.
 
 
@@ -302,7 +326,12 @@ MOST_ROUNDS = 2 * PACK_EVENTS
 """Rounds that are looked back: the tail has fewer events, and nearly every round has one."""
 
 
-async def tail_bodies(store: ObjectStore, warm: Warm) -> dict[str, bytes]:
+async def fill_tail(store: ObjectStore, warm: CachedState) -> None:
+    """Have the bytes of the events of the index's tail in memory, as far as they can be had. As `tail_bodies`."""
+    warm.tail = await tail_bodies(store, warm)
+
+
+async def tail_bodies(store: ObjectStore, warm: CachedState) -> dict[str, bytes]:
     """Return the bytes of the events of the index's tail by id, of all that can be had.
 
     What is in memory is not read. A missing or altered object is looked for in the records of the last rounds; what

@@ -16,7 +16,7 @@ from springline.delta.keys import check_key
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import AppendOutcome, AppendRequest, EventOutcome, VisibilityStatus
 from springline.paths import orchestration_round
-from springline.published.cached_state import OnTop, Warm
+from springline.published.cached_state import CachedState, OnTop
 from springline.requests.isolation import refused_alone
 from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
@@ -57,7 +57,7 @@ def order_sha256(order: AdmitOrder | AdmitForeignOrder) -> str:
 
 
 async def admit_requests(
-    store: ObjectStore, warm: Warm, order: AdmitOrder, markers: Markers, closes: list[str]
+    store: ObjectStore, warm: CachedState, order: AdmitOrder, markers: Markers, closes: list[str]
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge append requests on `warm`, and create the record of a round for those that are accepted.
 
@@ -97,7 +97,7 @@ async def admit_requests(
     return Admitted(kind="admitted", round=created.stored.pending, answers=_in_order(asked)), created.stored
 
 
-def _judge(warm: Warm, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
+def _judge(warm: CachedState, order: AdmitOrder, requests: Sequence[AppendRequest]) -> RoundVerdict:
     if not requests:
         return RoundVerdict()
     named = (event.data.get("run_id") for request in requests for event in request.events)

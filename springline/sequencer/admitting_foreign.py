@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from springline.ledger.request import IngestOutcome, RefusalReason, VisibilityStatus
 from springline.paths import Scope
-from springline.published.cached_state import Warm
+from springline.published.cached_state import CachedState
 from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, contains
 from springline.sequencer.admitting import order_sha256
@@ -61,7 +61,7 @@ class _Judged:
 async def admit_events(
     store: ObjectStore,
     scope: Scope,
-    warm: Warm,
+    warm: CachedState,
     order: AdmitForeignOrder,
     witnesses: WitnessPaths,
     *,
@@ -100,7 +100,7 @@ async def admit_events(
 
 
 async def _judge(
-    store: ObjectStore, scope: Scope, warm: Warm, paths: Sequence[str], now_ms: int, cache: SegmentCache
+    store: ObjectStore, scope: Scope, warm: CachedState, paths: Sequence[str], now_ms: int, cache: SegmentCache
 ) -> _Judged:
     judged = _Judged()
     readable: list[str] = []
@@ -200,7 +200,7 @@ def _nothing(order: AdmitForeignOrder, answers: Iterable[ForeignAnswer]) -> Admi
 
 async def closed_by(
     store: ObjectStore,
-    warm: Warm,
+    warm: CachedState,
     witnesses: WitnessPaths,
     fates: dict[str, _Fate] | None = None,
     *,

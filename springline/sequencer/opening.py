@@ -21,7 +21,7 @@ from springline.storage.port import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Opening:
     """The head, and the manifest of the state that the next round is folded on; None: of an empty ledger."""
 
     head: Head
@@ -35,14 +35,14 @@ class _Walked:
     foreign: list[ForeignRange] = field(default_factory=list)
 
 
-async def read_standing(store: ObjectStore) -> Standing:
+async def read_opening(store: ObjectStore) -> Opening:
     """Find out where the workspace stands: pointer and manifest, and more only where the reference has published.
 
     Raises `DamagedObject` if a revision cannot be read or is missing, and what the store does.
     """
     published = await read_head(store)
     if published is None:
-        return Standing(Head(manifest_id=NO_MANIFEST), None)
+        return Opening(Head(manifest_id=NO_MANIFEST), None)
     walked = await _state_of(store, published)
     raw, manifest, state = published.pointer_raw, published.manifest, walked.manifest
     ours = None if state is None else state.springline
@@ -62,7 +62,7 @@ async def read_standing(store: ObjectStore) -> Standing:
         state_manifest=walked.path,
         foreign=walked.foreign,
     )
-    return Standing(head, state)
+    return Opening(head, state)
 
 
 async def _state_of(store: ObjectStore, published: PublishedHead) -> _Walked:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.ledger.request import EventOutcome, IngestOutcome, RefusalReason
 from springline.paths import orchestration_round
+from springline.published.index_files import AcceptedEvent
 from springline.sequencer.messages import PendingRound
 from springline.sequencer.requests import RequestMarker
 from springline.storage.damage import DamagedObject
@@ -48,6 +49,11 @@ class RoundEvent(Struct, frozen=True):
     def data(self) -> bytes:
         """The body's bytes."""
         return self.body.encode()
+
+    @property
+    def accepted(self) -> AcceptedEvent:
+        """The event as the published state takes it."""
+        return AcceptedEvent(self.event_id, self.sha256, self.data)
 
     @property
     def is_whole(self) -> bool:
@@ -103,6 +109,10 @@ class StoredRound:
 
     record: RoundRecord
     sha256: str
+
+    def accepted(self) -> list[AcceptedEvent]:
+        """The round's events as the published state takes them, ascending by id."""
+        return [event.accepted for event in self.record.events]
 
     @property
     def pending(self) -> PendingRound:

@@ -16,16 +16,16 @@ import asyncio
 from collections import Counter
 
 from springline.commit.recent import Recent
-from springline.ledger.request import RefusalReason
-from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_request
+from springline.errors import InvariantViolated
+from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_round
 from springline.projection.config import FoldConfig
-from springline.published.cached_state import OnTop, Warm, WarmState
-from springline.published.folding import check_next, fold_forward, is_late, refold
-from springline.published.head import check_no_round_lost
-from springline.published.index_files import SegmentCache, read_index
-from springline.published.pointer import PointerWriter, check_folded
-from springline.published.revision import WrittenRevision, write_refolded, write_revision
-from springline.sequencer.accepted import pending_rounds, with_bodies
+from springline.published.cached_state import CachedState, OnTop, StateCache
+from springline.published.folding import fold_forward, is_late, refold
+from springline.published.index_files import AcceptedEvent, SegmentCache, read_index
+from springline.published.manifest import ForeignRevisions
+from springline.published.pointer import PointerMove, PointerWriter, check_written
+from springline.published.revision import Succession, WrittenRevision, write_refolded, write_revision
+from springline.sequencer.accepted import check_no_round_lost, fill_tail, pending_rounds, with_bodies
 from springline.sequencer.admitting import admit_requests
 from springline.sequencer.admitting_foreign import WitnessPaths, admit_events, closed_by, unknown_events
 from springline.sequencer.messages import (
@@ -45,14 +45,12 @@ from springline.sequencer.messages import (
     PublishOrder,
     RoundStep,
 )
-from springline.sequencer.opening import ForeignEvents, read_standing
-from springline.sequencer.refused import Refused, record_refused
-from springline.sequencer.requests import RequestMarker, write_markers
+from springline.sequencer.opening import ForeignEvents, read_opening
+from springline.sequencer.requests import RequestMarker
 from springline.sequencer.rounds import RoundRecord, StoredRound, read_round
-from springline.sequencer.writer import EventsTaken, write_events
+from springline.sequencer.writer import write_round
 from springline.storage.counted import CountedStore
 from springline.storage.port import ObjectStore
-from springline.storage.together import together
 
 _RECORDS, _RECORD_BYTES = 8, 64 * 1024 * 1024
 _MARKERS, _MARKER_EVENTS = 10_000, 50_000
@@ -70,8 +68,8 @@ class Sequencer:
         self._config = config
         self._scope = Scope(config.tenant, config.workspace)
         self._lock = asyncio.Lock()
-        self._warm = WarmState(config)
-        self._refolded: Warm | None = None
+        self._warm = StateCache(config)
+        self._refolded: CachedState | None = None
         self._folded: tuple[FoldOrder, Folded] | None = None
         self._records: Recent[StoredRound] = Recent(_RECORDS, _RECORD_BYTES)
         self._markers: Recent[RequestMarker] = Recent(_MARKERS, _MARKER_EVENTS)
@@ -81,7 +79,7 @@ class Sequencer:
 
     async def open(self, order: OpenOrder) -> Opened:
         """Find out where the workspace stands, which rounds are kept and not visible, and what the reference did."""
-        standing = await read_standing(self._store)
+        standing = await read_opening(self._store)
         head = standing.head
         pending = await pending_rounds(self._store, head.rounds_folded)
         await check_no_round_lost(self._store, head.manifest_id, head.rounds_folded + len(pending))
@@ -133,18 +131,10 @@ class Sequencer:
         record = (await self._record(step.round)).record
         if record.kind == "foreign":
             return Appended(events=0, written=0)
-        (written, taken), conflicts = await together(
-            self._write_events(record), write_markers(self._store, record.requests)
-        )
-        for marker in record.requests:
-            if marker.request_id not in conflicts:
-                self._markers.put(marker.request_id, marker, weight=len(marker.events))
-        damaged = [
-            orchestration_request(marker.request_id)
-            for marker in record.requests
-            if marker.request_id in conflicts and not _says_the_same(conflicts[marker.request_id], marker)
-        ]
-        return Appended(events=len(record.events), written=written, damaged=[*taken, *damaged])
+        written = await write_round(self._store, record)
+        for marker in written.markers:
+            self._markers.put(marker.request_id, marker, weight=len(marker.events))
+        return Appended(events=len(record.events), written=written.created, damaged=written.damaged)
 
     async def fold(self, order: FoldOrder) -> Folded:
         """Fold a round onto the state at the order's head and write the next revision, all but the pointer."""
@@ -155,11 +145,12 @@ class Sequencer:
             requests = Counter[str]()
             store = CountedStore(self._store, lambda operation, _, number: requests.update({operation: number}))
             warm = await self._at(order.head, keep=stored.sha256, store=store)
-            check_next(stored.record, warm)
-            if is_late(stored.record, warm):
-                folded = await self._fold_late(store, order, stored, warm)
+            events = stored.accepted()
+            _check_next(stored.record, warm, is_late(events, warm))
+            if is_late(events, warm):
+                folded = await self._fold_late(store, order, stored, events, warm)
             else:
-                folded = await self._fold_on_top(store, order, stored, warm)
+                folded = await self._fold_on_top(store, order, stored, events, warm)
             folded = folded.model_copy(update={"store_requests": requests.total()})
             self._folded = (order, folded)
             return folded
@@ -167,10 +158,10 @@ class Sequencer:
     async def publish(self, order: PublishOrder) -> Published:
         """Move the pointer from the order's head to the folded revision: the moment from which readers see it."""
         async with self._lock:
-            folded, path = order.folded, orchestration_manifest(order.folded.manifest_id)
+            folded, path, move = order.folded, orchestration_manifest(order.folded.manifest_id), _move(order)
             if not self._holds(path):
-                await check_folded(self._store, self._config, folded)
-            visible = await self._pointer.publish(self._store, order)
+                await check_written(self._store, self._config, move)
+            visible = await self._pointer.publish(self._store, move)
             if visible is None:
                 return Published(kind="lost")
             head = Head(
@@ -201,12 +192,12 @@ class Sequencer:
         progress = self._warm.progress
         return None if progress is None else str(progress)
 
-    async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> Warm:
+    async def _at(self, head: Head, *, keep: str | None = None, store: ObjectStore | None = None) -> CachedState:
         """Return the state at `head`; a refolded one takes its place if it has been published."""
         refolded, self._refolded = self._refolded, None
         if refolded is not None and refolded.path == head.state_manifest:
             self._warm.replace(refolded)
-        return await self._warm.at(store or self._store, head, keep=keep)
+        return await self._warm.at(store or self._store, head.state_manifest, keep=keep)
 
     def _holds(self, path: ObjectPath) -> bool:
         """Say whether this process has written the revision at `path`, under its own configuration."""
@@ -239,44 +230,31 @@ class Sequencer:
 
     # Parts of the steps.
 
-    async def _write_events(self, record: RoundRecord) -> tuple[int, list[str]]:
-        """Write a round's events; return how many this created, and the names at which something else stands.
-
-        The round counts, whatever stands there: its events are in its record. What took their names is damage.
-        """
-        bodies = {event.event_id: event.data for event in record.events}
-        try:
-            return await write_events(self._store, bodies), []
-        except EventsTaken as error:
-            by_path = {path: event for event in record.events for path in error.paths if event.event_id in path}
-            found = await self._store.read_many([ObjectPath(path) for path in by_path])
-            message = "the name belongs to an event of ours, whose bytes are in its round's record"
-            refused = [
-                Refused(path, RefusalReason.OTHER_BODY, message, body, event.sha256)
-                for (path, event), body in zip(by_path.items(), found, strict=True)
-            ]
-            await record_refused(self._store, refused)
-            return error.created, error.paths
-
-    async def _fold_on_top(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
-        record = stored.record
+    async def _fold_on_top(
+        self, store: ObjectStore, order: FoldOrder, stored: StoredRound, events: list[AcceptedEvent], warm: CachedState
+    ) -> Folded:
         if warm.on_top is None:
-            warm.on_top = OnTop(stored.sha256, *await fold_forward(warm.state, record))
-        warm.on_top.bodies = {event.event_id: event.data for event in record.events}
-        written = await write_revision(store, self._config, order, record, warm)
+            warm.on_top = OnTop(stored.sha256, *await fold_forward(warm.state, events))
+        warm.on_top.bodies = {event.event_id: event.body for event in events}
+        if warm.packs_with(len(events)):
+            await fill_tail(store, warm)
+        written = await write_revision(store, self._config, _succession(order, stored.record), events, warm)
         warm.on_top.written = written.revision
         folded = _answer(written, "base" if written.is_base else "delta")
         on_top = warm.on_top
         return folded.model_copy(update={"outcomes": dict(on_top.outcomes), "fold_seconds": on_top.fold_seconds})
 
-    async def _fold_late(self, store: ObjectStore, order: FoldOrder, stored: StoredRound, warm: Warm) -> Folded:
-        record = stored.record
-        refolded = await refold(store, self._config, warm, record, cache=self._segments)
-        written = await write_refolded(store, self._config, order, record, warm, refolded)
+    async def _fold_late(
+        self, store: ObjectStore, order: FoldOrder, stored: StoredRound, events: list[AcceptedEvent], warm: CachedState
+    ) -> Folded:
+        await fill_tail(store, warm)
+        refolded = await refold(store, self._config, warm, events, cache=self._segments)
+        succession = _succession(order, stored.record)
+        written = await write_refolded(store, self._config, succession, events, warm, refolded)
         revision, index = written.revision, written.revision.index
-        at_hand = {**warm.tail, **{event.event_id: event.data for event in record.events}}
+        at_hand = {**warm.tail, **{event.event_id: event.body for event in events}}
         tail = {event_id: at_hand[event_id] for event_id, _ in index.tail if event_id in at_hand}
-        self._refolded = Warm(revision.path, revision.manifest, refolded.state, refolded.digest, index, tail)
+        self._refolded = CachedState(revision.path, revision.manifest, refolded.state, refolded.digest, index, tail)
         folded = _answer(written, "refold")
         return folded.model_copy(
             update={
@@ -285,6 +263,46 @@ class Sequencer:
                 "fold_seconds": refolded.seconds,
             }
         )
+
+
+def _check_next(record: RoundRecord, warm: CachedState, is_late: bool) -> None:
+    """Raise `InvariantViolated` unless the round is the one that comes after the state."""
+    if record.number != warm.rounds_folded + 1:
+        raise InvariantViolated(
+            f"round {record.number} cannot be folded on {warm.path}, which holds rounds up to {warm.rounds_folded}"
+        )
+    if record.kind == "own" and is_late:
+        raise InvariantViolated(
+            f"{orchestration_round(record.number)} has an event of ours, {record.events[0].event_id}, "
+            f"below {warm.last_event_id}, which was folded before"
+        )
+
+
+def _succession(order: FoldOrder, record: RoundRecord) -> Succession:
+    head = order.head
+    return Succession(
+        follows=head.manifest_id,
+        has_pointer=head.pointer_version is not None,
+        epoch=head.epoch,
+        rounds_folded=record.number,
+        revision=order.manifest_revision,
+        delta_id=order.delta_id,
+        snapshot_id=order.snapshot_id,
+        now_ms=order.now_ms,
+        foreign=[ForeignRevisions(one.head, one.back_to) for one in head.foreign if one.head not in record.closes],
+    )
+
+
+def _move(order: PublishOrder) -> PointerMove:
+    folded, head = order.folded, order.head
+    return PointerMove(
+        manifest_id=folded.manifest_id,
+        manifest_sha256=folded.manifest_sha256,
+        epoch=head.epoch,
+        now_ms=order.now_ms,
+        from_version=head.pointer_version,
+        from_sha256=head.pointer_sha256,
+    )
 
 
 def _answer(written: WrittenRevision, kind: str) -> Folded:
@@ -301,11 +319,3 @@ def _answer(written: WrittenRevision, kind: str) -> Folded:
             "foreign": [ForeignRange(head=one.head, back_to=one.back_to) for one in ours.foreign],
         }
     )
-
-
-def _says_the_same(found: RequestMarker | None, marker: RequestMarker) -> bool:
-    """Say whether a marker that was written before gives the answer that this one would."""
-    if found is None:
-        return False
-    ids = [event.event_id for event in found.events]
-    return (found.payload_sha256, ids) == (marker.payload_sha256, [event.event_id for event in marker.events])

@@ -1,4 +1,4 @@
-"""Writing event objects: create-only, the same content is a success, anything else is named.
+"""Writing the objects of a round: create-only, the same content is a success, anything else is named.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from springline.errors import InvariantViolated
 from springline.ledger.canonical import canonical_json
-from springline.paths import canonical_ulid_event
+from springline.ledger.request import RefusalReason
+from springline.paths import ObjectPath, canonical_ulid_event, orchestration_request
+from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.requests import RequestMarker, write_markers
+from springline.sequencer.rounds import RoundRecord
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 from springline.storage.resolve import Created, Other, put_once
+from springline.storage.together import together
 
 PUTS_TOGETHER = 16
 
@@ -74,6 +80,57 @@ async def write_events(store: ObjectStore, events: Mapping[str, bytes], *, concu
     if taken:
         raise EventsTaken(taken, created)
     return created
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRound:
+    """What became of a round's objects: how many events this call `created`, and which markers stand as it has them.
+
+    `damaged` names the objects at whose names something else stands.
+    """
+
+    created: int
+    markers: list[RequestMarker]
+    damaged: list[str]
+
+
+async def write_round(store: ObjectStore, record: RoundRecord) -> WrittenRound:
+    """Write the events and request markers of an own round. Safe to repeat; raises what the store does.
+
+    The round counts, whatever stands at a name of it: its events are in its record. What took their names is damage,
+    and recorded.
+    """
+    (created, taken), others = await together(_write_own(store, record), write_markers(store, record.requests))
+    markers = [marker for marker in record.requests if marker.request_id not in others]
+    damaged = [
+        orchestration_request(marker.request_id)
+        for marker in record.requests
+        if marker.request_id in others and not _says_the_same(others[marker.request_id], marker)
+    ]
+    return WrittenRound(created, markers, [*taken, *damaged])
+
+
+async def _write_own(store: ObjectStore, record: RoundRecord) -> tuple[int, list[str]]:
+    try:
+        return await write_events(store, {event.event_id: event.data for event in record.events}), []
+    except EventsTaken as error:
+        by_path = {path: event for event in record.events for path in error.paths if event.event_id in path}
+        found = await store.read_many([ObjectPath(path) for path in by_path])
+        message = "the name belongs to an event of ours, whose bytes are in its round's record"
+        refused = [
+            Refused(path, RefusalReason.OTHER_BODY, message, body, event.sha256)
+            for (path, event), body in zip(by_path.items(), found, strict=True)
+        ]
+        await record_refused(store, refused)
+        return error.created, error.paths
+
+
+def _says_the_same(found: RequestMarker | None, marker: RequestMarker) -> bool:
+    """Say whether a marker that was written before gives the answer that this one would."""
+    if found is None:
+        return False
+    ids = [event.event_id for event in found.events]
+    return (found.payload_sha256, ids) == (marker.payload_sha256, [event.event_id for event in marker.events])
 
 
 def _same_content(stored: bytes, body: bytes) -> bool:

@@ -19,7 +19,6 @@ import springline.delta.table_request
 import springline.errors
 import springline.ledger.request
 import springline.rebuild.messages
-import springline.rebuild.request
 import springline.sequencer.messages
 import workflows.ledger_messages
 import workflows.messages
@@ -36,7 +35,7 @@ MODULES = (
     springline.errors,
     springline.ledger.request,
     springline.rebuild.messages,
-    springline.rebuild.request,
+    springline.rebuild.messages,
     springline.sequencer.messages,
     workflows.ledger_messages,
     workflows.messages,

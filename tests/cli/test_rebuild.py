@@ -17,8 +17,7 @@ from springline.errors import Code, Refusal
 from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event, rebuild_report, relative_path
 from springline.rebuild.manifest import parse_manifest
-from springline.rebuild.messages import BadEvent
-from springline.rebuild.request import RebuildView, RunStatus, Step
+from springline.rebuild.messages import BadEvent, RebuildView, RunStatus, Step
 from springline.rebuild.sources import from_index, from_rounds
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.local import LocalStore

@@ -17,7 +17,7 @@ from springline.bounds import steers_no_terminal
 from springline.cli.documents import emit, hint, rendered, write_out
 from springline.cli.grid import csv_text, table_text
 from springline.cli.rebuild_progress import Bar
-from springline.rebuild.request import RebuildView, RunStatus, Step
+from springline.rebuild.messages import RebuildView, RunStatus, Step
 
 NASTY = "a\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eb\u2028c\x7f\U000e0041\tz"
 STEERING = {one for one in NASTY if not one.isprintable() and one != "\t"}

@@ -75,8 +75,8 @@ async def test_what_was_accepted_before_is_not_recorded_again() -> None:
 async def test_what_is_recorded_is_taken_in_whatever_becomes_of_the_rebuild(
     mode: RebuildMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("springline.rebuild.acceptance.RECORD_EVENTS", 4)
-    monkeypatch.setattr("springline.rebuild.acceptance.BATCH", 3)
+    monkeypatch.setattr("springline.rebuild.recording.RECORD_EVENTS", 4)
+    monkeypatch.setattr("springline.rebuild.recording.BATCH", 3)
     store, _ = await appended(["r"])
     foreign(store, 100, 9, at_ms=LATER_MS)
 
@@ -96,7 +96,7 @@ async def test_what_is_recorded_is_taken_in_whatever_becomes_of_the_rebuild(
 
 
 async def test_a_rebuild_that_is_repeated_goes_on_behind_what_it_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("springline.rebuild.acceptance.RECORD_EVENTS", 4)
+    monkeypatch.setattr("springline.rebuild.recording.RECORD_EVENTS", 4)
     store, _ = await appended(["r"])
     paths = foreign(store, 100, 10, at_ms=LATER_MS)
     rounds = {SCOPE.full(ObjectPath(f"state/orchestration/rounds/{number:020}.json")) for number in (8, 9)}

@@ -12,8 +12,7 @@ import pytest
 
 from springline.errors import Code, Refused
 from springline.paths import ObjectPath
-from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
-from springline.rebuild.writing import write_manifest
+from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of, write_manifest
 from springline.storage.memory import MemoryStore
 
 PATH = ObjectPath("state/orchestration/rebuilds/2026.json")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from springline.errors import InvariantViolated
 from springline.ledger.envelope import parse_event
-from springline.rebuild.sections import CHUNK_EVENTS, KeptEvent, SectionWriter, compress, decode, events_of
+from springline.rebuild.parts import CHUNK_EVENTS, KeptEvent, SectionWriter, compress, decode, events_of
 from tests.support.ledgers import adversarial_ledger, bodies_of, ledgers
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from springline import paths
 from springline.paths import ObjectPath, canonical_ulid_event
 from springline.published import index as pure
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.files import Artifact
 from springline.published.index import EventsIndex
 from springline.published.index_files import (

@@ -11,11 +11,11 @@ from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.config import FoldConfig
 from springline.projection.state import State
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
+from springline.published.folding import RefoldPoint, load_below
 from springline.published.head import read_manifest
 from springline.published.index_files import AcceptedEvent, extend_index
 from springline.published.manifest import Adopted, Springline, encode
-from springline.published.refold import RefoldPoint, load_below
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore

@@ -19,8 +19,7 @@ from springline.paths import ObjectPath
 from springline.projection.config import FoldConfig
 from springline.published.head import read_head
 from springline.published.load import load_state
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildRequest
+from springline.rebuild.messages import RebuildMode, RebuildRequest
 from springline.rebuild.sources import from_index
 from springline.storage.port import IfAbsent
 from tests.server.appends import Appends

@@ -19,7 +19,8 @@ from springline.projection.fold import loop, tasks
 from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.published import folding, refold, revision
+from springline.published import folding, revision
+from springline.published import folding as refold
 from springline.published.deltas import DeltaRows, rows_of_changes
 from springline.sequencer import admitting_foreign, workspace
 from tests.sets.test_any_way import ADVERSARIAL, any_way, forward

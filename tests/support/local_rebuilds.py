@@ -12,9 +12,8 @@ from uuid_utils import uuid7
 from springline.errors import Code, Refusal, Refused, refused
 from springline.paths import Scope, rebuild_report
 from springline.projection.config import FoldConfig
-from springline.rebuild.messages import PlanOrder, RebuildPlan
+from springline.rebuild.messages import PlanOrder, RebuildPlan, RebuildRequest, RebuildView, RunStatus, Step
 from springline.rebuild.plan import plan_rebuild
-from springline.rebuild.request import RebuildRequest, RebuildView, RunStatus, Step
 from springline.sequencer.messages import WorkspaceRef
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore

@@ -24,9 +24,9 @@ from springline.rebuild.messages import (
     SwitchOrder,
     SwitchStateOrder,
 )
+from springline.rebuild.parts import ShardReceipt, Split
 from springline.rebuild.plan import plan_rebuild
 from springline.rebuild.read import PartDone, read_slice, scan_segment
-from springline.rebuild.receipts import ShardReceipt, Split
 from springline.rebuild.split import read_parts, split_hash, split_work
 from springline.rebuild.switch import switch_state
 from springline.sequencer.messages import WorkspaceRef

@@ -7,7 +7,7 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.schema import TABLES
 from springline.projection.state import State
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.head import PublishedHead, read_head
 from springline.published.index_files import read_index
 from springline.published.load import load_state

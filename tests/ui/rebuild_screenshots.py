@@ -29,8 +29,7 @@ from entrypoints.temporal_rebuild import TemporalRebuilds
 from springline import names, paths
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
-from springline.rebuild.messages import RebuildMode
-from springline.rebuild.request import RebuildRequest, RebuildView
+from springline.rebuild.messages import RebuildMode, RebuildRequest, RebuildView
 
 SCOPE = Scope("acme", "dev")
 DEADLINE_S = 300.0

@@ -43,8 +43,16 @@ from springline import names
 from springline.errors import Code, Refusal, Refused
 from springline.ledger.request import RefusalReason
 from springline.paths import Scope
-from springline.rebuild.messages import BadEvent, PartRead, RebuildMode, RebuildPlan, ShardFolded, ShardsPlanned
-from springline.rebuild.request import RebuildRequest, RunStatus
+from springline.rebuild.messages import (
+    BadEvent,
+    PartRead,
+    RebuildMode,
+    RebuildPlan,
+    RebuildRequest,
+    RunStatus,
+    ShardFolded,
+    ShardsPlanned,
+)
 from workflows.rebuild_messages import RebuildProgress, RebuildResult, RebuildStart
 from workflows.search import REBUILD_PERCENT_KEY, REBUILD_PHASE_KEY
 

@@ -11,7 +11,7 @@ import hashlib
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from springline.published.event_stream import events_between
+from springline.published.events import events_between
 from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, contains
 from springline.rebuild.accepted import Accepted
