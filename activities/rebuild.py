@@ -15,7 +15,7 @@ from activities.heartbeat import heartbeating
 from springline import names
 from springline.ledger.request import EventOutcome, RefusalReason
 from springline.paths import Scope
-from springline.rebuild.accepted import Accepted, accepted_of
+from springline.rebuild.accepted import AcceptedHashes, accepted_of
 from springline.rebuild.assemble import assemble, read_base
 from springline.rebuild.compare import compare, write_report
 from springline.rebuild.fold import fold_shard
@@ -64,7 +64,7 @@ class RebuildActivities:
         self._store = store
         self._configure = configure
         self._switches = switches
-        self._known: tuple[tuple[str | None, ...], Accepted] | None = None
+        self._known: tuple[tuple[str | None, ...], AcceptedHashes] | None = None
 
     @activity.defn(name=names.PLAN_REBUILD)
     async def plan_rebuild(self, order: PlanOrder) -> RebuildPlan:
@@ -194,7 +194,7 @@ class RebuildActivities:
                 store, _ = self._workspace(order.workspace)
                 return Reported(report_path=await write_report(store, order), attempt=_attempt())
 
-    async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> Accepted:
+    async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
         """Return what knows the accepted bytes, one for all parts of a plan: neighbours look at the same segments."""
         key = (plan.work_id, plan.manifest_path, plan.accepted_path)
         if self._known is None or self._known[0] != key:

@@ -40,7 +40,7 @@ from springline.published.manifest import (
     EventsSection,
     Manifest,
     Pointer,
-    Springline,
+    SpringlineSection,
     Watermarks,
     encode,
 )
@@ -111,7 +111,7 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
         l0_deltas=[],
         l0_count=0,
         l0_limits=limits_for(sum(digest.rows(name) for name in TABLES)),
-        springline=Springline(
+        springline=SpringlineSection(
             config=ConfigSection(config.fingerprint, config.retention_days),
             digest=DigestSection(digest.state(), digest.tables()),
             events=EventsSection(index.count, artifact),

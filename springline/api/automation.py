@@ -39,7 +39,7 @@ from springline.projection.schema import (
     Table,
 )
 from springline.published.lists import between, equals, status_of
-from springline.published.snapshot import Snapshot, Where
+from springline.published.snapshot import StateSnapshot, Where
 
 router = APIRouter(prefix="/api/v1", tags=["automation"])
 
@@ -193,12 +193,12 @@ def _spans(table: Table, column: str, query: OfScheduleQuery | OfSensorQuery) ->
     return wheres
 
 
-def _with_last_tick(snapshot: Snapshot, row: Row, shown: Json) -> Json:
+def _with_last_tick(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
     last = snapshot["schedule_state"].get(SCHEDULE_DEFINITIONS.key_of(row))
     return shown | {"last": None if last is None else golden_row(SCHEDULE_STATE, last)}
 
 
-def _with_run_state(snapshot: Snapshot, chunk: Row) -> Json:
+def _with_run_state(snapshot: StateSnapshot, chunk: Row) -> Json:
     run_id = chunk[BACKFILL_CHUNKS.index("run_id")]
     run = snapshot["runs"].get(run_id) if isinstance(run_id, str) else None
     return golden_row(BACKFILL_CHUNKS, chunk) | {"run_state": None if run is None else run[RUNS.index("state")]}

@@ -20,14 +20,14 @@ from springline.projection.golden import golden_row
 from springline.projection.schema import TABLES, Row
 from springline.published.lists import all_of, cursor_for, key_of_cursor
 from springline.published.reader import PublishedReader
-from springline.published.snapshot import Revision, Snapshot, Where
+from springline.published.snapshot import Revision, StateSnapshot, Where
 
 REVISION_HEADER = "Springline-Revision"
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 
 Json = dict[str, Any]
-Dress = Callable[[Snapshot, Row, Json], Json]
+Dress = Callable[[StateSnapshot, Row, Json], Json]
 """Adds to a row, as it is shown, what is computed on reading."""
 
 
@@ -133,7 +133,7 @@ class Asked:
     published: PublishedReader
     route: str
 
-    async def snapshot(self, *tables: str) -> Snapshot:
+    async def snapshot(self, *tables: str) -> StateSnapshot:
         """Return the published state of the workspace with these tables."""
         return await self.published.snapshot(self.scope, tables)
 
@@ -144,7 +144,7 @@ class Asked:
         wheres: Sequence[Where] = (),
         *,
         prefix: tuple[str, ...] = (),
-        snapshot: Snapshot | None = None,
+        snapshot: StateSnapshot | None = None,
         also: Sequence[str] = (),
         dress: Dress | None = None,
     ) -> Response:

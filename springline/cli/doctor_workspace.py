@@ -24,7 +24,7 @@ from springline.paths import (
 from springline.published.head import PublishedHead, read_head
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
-from springline.sequencer.accepted import Accepted, pending_rounds, survey
+from springline.sequencer.accepted import AcceptedSet, pending_rounds, survey
 from springline.storage.damage import RUNBOOK, DamagedObject
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
@@ -153,7 +153,7 @@ async def _deep(store: ObjectStore, name: str, head: PublishedHead | None, index
     return [*found, *await _unknown_events(store, name, accepted)]
 
 
-async def _unknown_events(store: ObjectStore, name: str, accepted: Accepted) -> list[Finding]:
+async def _unknown_events(store: ObjectStore, name: str, accepted: AcceptedSet) -> list[Finding]:
     unknown = [
         info.path
         async for info in store.list(ledger_prefix())

@@ -15,7 +15,7 @@ from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 
 if TYPE_CHECKING:
-    from springline.published.query import Answer
+    from springline.published.query import QueryAnswer
     from springline.published.snapshot import Revision
 
 
@@ -48,7 +48,7 @@ def query(
     return Listing(document, names, answer.rows, f"{len(answer.rows)} rows of revision {revision.manifest_id}")
 
 
-async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[Answer, Revision]:
+async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[QueryAnswer, Revision]:
     # Arrow and DuckDB take most of a second to load: only this command pays.
     from springline.published.query import Database, Limits, tables_named  # noqa: PLC0415
     from springline.published.reader import read_published  # noqa: PLC0415
@@ -58,7 +58,7 @@ async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple
     _, snapshot = await read_published(scoped, names)
     database: Database | None = None
 
-    def work() -> Answer:
+    def work() -> QueryAnswer:
         nonlocal database
         database = Database({name: snapshot[name] for name in names}, Limits(seconds, memory_mb, rows))
         try:

@@ -22,7 +22,7 @@ from springline.published.head import read_manifest
 from springline.published.index import PACK_EVENTS, EventsIndex
 from springline.published.index_files import read_index
 from springline.published.load import KnownFiles, LoadProgress, advance, load_state
-from springline.published.manifest import Manifest, Springline
+from springline.published.manifest import Manifest, SpringlineSection
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore, StoreError
 
@@ -98,7 +98,7 @@ class CachedState:
     rows_changed: int = 0
 
     @property
-    def ours(self) -> Springline | None:
+    def ours(self) -> SpringlineSection | None:
         """What the manifest says beyond the reference's fields; None for an empty or a taken over state."""
         return None if self.manifest is None else self.manifest.springline
 

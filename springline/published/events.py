@@ -15,7 +15,7 @@ from springline.errors import Code, refused
 from springline.published.head import read_head
 from springline.published.index import EventsIndex, SegmentRef, TailEntry, between
 from springline.published.index_files import read_index, read_node
-from springline.published.reader import Head, head_of
+from springline.published.reader import ReaderHead, head_of
 from springline.published.segments import StoredEvent, read_segment, read_tail
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
@@ -25,7 +25,7 @@ from springline.storage.port import ObjectStore
 class AcceptedEvents:
     """The events that one revision holds."""
 
-    head: Head
+    head: ReaderHead
     index: EventsIndex
 
 

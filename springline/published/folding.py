@@ -23,7 +23,7 @@ from springline.published.head import read_manifest
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, SegmentCache, count_through
 from springline.published.load import LoadedState, load_state
-from springline.published.manifest import Checkpoint, Manifest, Springline, valid_below
+from springline.published.manifest import Checkpoint, Manifest, SpringlineSection, valid_below
 from springline.published.segments import StoredEvent
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread, timed_in_thread
@@ -156,7 +156,7 @@ class RefoldPoint:
 
 async def load_below(
     store: ObjectStore,
-    ours: Springline,
+    ours: SpringlineSection,
     index: EventsIndex,
     event_id: str,
     config: FoldConfig,

@@ -106,7 +106,7 @@ GoldenRows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """One difference. `column` is None where only one side has the row, whose values are then in `a` or in `b`."""
 
     table: str
@@ -125,7 +125,7 @@ class Difference:
         return shown | {side: value for side, value in (("a", self.a), ("b", self.b)) if value is not None}
 
 
-def differences(a: GoldenRows, b: GoldenRows) -> Iterator[Difference]:
+def differences(a: GoldenRows, b: GoldenRows) -> Iterator[RowDifference]:
     """Yield what differs, in the order of the tables and of their keys.
 
     A repeated key counts as a row that the other side does not have.
@@ -136,13 +136,13 @@ def differences(a: GoldenRows, b: GoldenRows) -> Iterator[Difference]:
         for key in sorted(left.keys() | right.keys()):
             one, other = left.get(key), right.get(key)
             if one is None or other is None:
-                yield Difference(name, key, None, one, other)
+                yield RowDifference(name, key, None, one, other)
             else:
                 for column in sorted(one.keys() | other.keys()):
                     if one.get(column) != other.get(column):
-                        yield Difference(name, key, column, one.get(column), other.get(column))
-        yield from (Difference(name, key, None, row, None) for key, row in left_again)
-        yield from (Difference(name, key, None, None, row) for key, row in right_again)
+                        yield RowDifference(name, key, column, one.get(column), other.get(column))
+        yield from (RowDifference(name, key, None, row, None) for key, row in left_again)
+        yield from (RowDifference(name, key, None, None, row) for key, row in right_again)
 
 
 _Row = Mapping[str, Any]

@@ -70,7 +70,7 @@ class NodeRef(Struct, frozen=True):
     byte_size: Size
 
 
-class Node(Struct, frozen=True):
+class IndexNode(Struct, frozen=True):
     """What a node's object holds."""
 
     segments: list[SegmentRef]
@@ -92,14 +92,14 @@ class EventsIndex(Struct, frozen=True):
     tail: list[TailEntry] = []
 
 
-_D = TypeVar("_D", EventsIndex, Node)
+_D = TypeVar("_D", EventsIndex, IndexNode)
 _R = TypeVar("_R", NodeRef, SegmentRef)
 
 _INDEX: Final = msgspec.json.Decoder(EventsIndex)
-_NODE: Final = msgspec.json.Decoder(Node)
+_NODE: Final = msgspec.json.Decoder(IndexNode)
 
 
-def encode_index(index: EventsIndex | Node) -> bytes:
+def encode_index(index: EventsIndex | IndexNode) -> bytes:
     """Return the bytes of an index or node: compact JSON, the same for the same."""
     return msgspec.json.encode(index)
 
@@ -112,7 +112,7 @@ def decode_index(data: bytes, path: str) -> EventsIndex:
     return index
 
 
-def decode_node(data: bytes, path: str, ref: NodeRef) -> Node:
+def decode_node(data: bytes, path: str, ref: NodeRef) -> IndexNode:
     """Parse the node read from `path`, which `ref` names. Raises `DamagedIndex`, also if it is not what `ref` says."""
     node = _decode(_NODE, data, path)
     if (len(node.segments), sum(one.count for one in node.segments)) != (ref.segments, ref.count):

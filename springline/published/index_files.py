@@ -12,7 +12,7 @@ from springline import paths
 from springline.published.files import Artifact, read_file, write_file
 from springline.published.index import (
     EventsIndex,
-    Node,
+    IndexNode,
     NodeRef,
     SegmentRef,
     decode_index,
@@ -145,7 +145,7 @@ async def _seal(store: ObjectStore, index: EventsIndex, damaged: list[DamagedObj
 
 async def _write_node(store: ObjectStore, segments: list[SegmentRef]) -> NodeRef:
     first, last = min(one.first_id for one in segments), max(one.last_id for one in segments)
-    data = encode_index(Node(segments))
+    data = encode_index(IndexNode(segments))
     artifact = await write_file(store, data, lambda name: paths.ledger_index_node(first, last, name))
     return NodeRef(
         path=artifact.path,

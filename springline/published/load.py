@@ -26,7 +26,7 @@ from springline.published.bases import DamagedBuckets, load_digest
 from springline.published.deltas import DeltaRows, decode_tombstones, read_delta
 from springline.published.files import TableFile, read_file, read_table
 from springline.published.head import StoredManifest, read_manifest
-from springline.published.manifest import Delta, Manifest, Springline
+from springline.published.manifest import Delta, Manifest, SpringlineSection
 from springline.published.overlay import Rows, base_rows, lay_over, lay_over_reference
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread
@@ -270,7 +270,7 @@ def lay_on(state: State, delta: DeltaRows) -> None:
             state.unload(name, key)
 
 
-async def _read_digest(store: ObjectStore, manifest: Manifest, ours: Springline) -> Digest:
+async def _read_digest(store: ObjectStore, manifest: Manifest, ours: SpringlineSection) -> Digest:
     named = [manifest.base_snapshot.buckets, *(delta.buckets for delta in manifest.l0_deltas)]
     files = [file for file in named if file is not None]
     documents = await each(lambda file: read_file(store, file, bytes), files)

@@ -179,7 +179,7 @@ class ForeignRevisions(Struct, omit_defaults=True, frozen=True):
     back_to: str | None = None
 
 
-class Springline(Struct, omit_defaults=True, frozen=True, kw_only=True):
+class SpringlineSection(Struct, omit_defaults=True, frozen=True, kw_only=True):
     """What we need to know beyond the reference's fields.
 
     `rounds_folded`: rounds up to this number are in the state. `checkpoints` from the oldest to the newest. `bridge`:
@@ -215,7 +215,7 @@ class Manifest(Struct, omit_defaults=True, frozen=True, kw_only=True):
     l0_count: U32
     l0_limits: L0Limits
     publication_witness: PublicationWitness | None = None
-    springline: Springline | None = None
+    springline: SpringlineSection | None = None
 
 
 def encode(document: Pointer | Manifest) -> bytes:

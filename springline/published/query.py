@@ -42,7 +42,7 @@ _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryAnswer:
     """What a query found: columns as (name, DuckDB type), rows in order."""
 
     columns: list[tuple[str, str]]
@@ -80,7 +80,7 @@ class Database:
         self._connection.execute("SET lock_configuration = true")
         self._timed_out = False
 
-    def ask(self, sql: str) -> Answer:
+    def ask(self, sql: str) -> QueryAnswer:
         """Run one query.
 
         Raises `Refused` (INVALID_REQUEST) for what is no single query, cannot be run, reaches for anything but the
@@ -102,7 +102,7 @@ class Database:
                     raise self._too_long(sql)
                 if len(rows) > self._limits.rows:
                     raise _beyond(f"has more than {self._limits.rows:,} rows", "--max-rows", sql)
-            return Answer(columns, rows)
+            return QueryAnswer(columns, rows)
         except duckdb.InterruptException:
             if self._timed_out:
                 raise self._too_long(sql) from None

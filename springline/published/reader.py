@@ -25,7 +25,7 @@ from springline.projection.schema import TABLES
 from springline.published.head import PublishedHead, read_head, read_head_of
 from springline.published.load import KnownFiles, deltas_between, named, read_delta_layers, read_layers, read_rows
 from springline.published.manifest import NO_MANIFEST, Manifest
-from springline.published.snapshot import Revision, Snapshot, TableRows, nothing
+from springline.published.snapshot import Revision, StateSnapshot, TableRows, nothing
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread
 from springline.storage.parallel import each
@@ -42,7 +42,7 @@ UNPUBLISHED = Revision(NO_MANIFEST, "", None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ReaderHead:
     """Where the published state stands. `watermarks` are as in the manifest, empty before the first publish."""
 
     revision: Revision
@@ -69,7 +69,7 @@ class Head:
 class StateDigest:
     """The digest of a revision and of its tables."""
 
-    head: Head
+    head: ReaderHead
     state: str
     tables: dict[str, dict[str, Any]]
 
@@ -79,7 +79,7 @@ class _Held:
     """What is in memory of a workspace: the revision seen last, and some of its tables."""
 
     pointer_version: str | None = None
-    head: Head = field(default_factory=lambda: Head(UNPUBLISHED))
+    head: ReaderHead = field(default_factory=lambda: ReaderHead(UNPUBLISHED))
     tables: dict[str, TableRows] = field(default_factory=dict)
     files: KnownFiles = field(default_factory=KnownFiles)
     """Files of the revision before that a load of the present one may go on using."""
@@ -112,7 +112,7 @@ class PublishedReader:
         self._max_bytes = max_bytes
         self._held: OrderedDict[Scope, _Held] = OrderedDict()
 
-    async def snapshot(self, scope: Scope, names: Collection[str]) -> Snapshot:
+    async def snapshot(self, scope: Scope, names: Collection[str]) -> StateSnapshot:
         """Return the tables `names` of the revision that is published now. Costs one read if nothing changed."""
         store = ScopedStore(self._store, scope)
         held = self._held.setdefault(scope, _Held())
@@ -131,7 +131,7 @@ class PublishedReader:
         self.counts["held"] += 1
         return _snapshot(held, names)
 
-    async def head(self, scope: Scope) -> Head:
+    async def head(self, scope: Scope) -> ReaderHead:
         """Return where the published state stands. Costs one read if nothing changed.
 
         A pointer that has changed is checked against the rounds, which costs two reads more than it and its manifest;
@@ -186,17 +186,17 @@ class PublishedReader:
         return sum(one.size for one in self._held.values())
 
 
-def _snapshot(held: _Held, names: Collection[str]) -> Snapshot:
-    return Snapshot(held.head.revision, {name: held.tables[name] for name in names})
+def _snapshot(held: _Held, names: Collection[str]) -> StateSnapshot:
+    return StateSnapshot(held.head.revision, {name: held.tables[name] for name in names})
 
 
-async def read_published(store: ObjectStore, names: Collection[str]) -> tuple[Head, Snapshot]:
+async def read_published(store: ObjectStore, names: Collection[str]) -> tuple[ReaderHead, StateSnapshot]:
     """Read tables of the revision that is published now in a workspace's part of a store, once."""
     head = await read_published_head(store)
-    return head, Snapshot(head.revision, await _loaded(store, head.manifest, names))
+    return head, StateSnapshot(head.revision, await _loaded(store, head.manifest, names))
 
 
-async def read_published_head(store: ObjectStore) -> Head:
+async def read_published_head(store: ObjectStore) -> ReaderHead:
     """Return where the published state of a workspace's part of a store stands."""
     return head_of(await read_head(store))
 
@@ -206,7 +206,7 @@ async def read_digest(store: ObjectStore) -> StateDigest:
     return await _digest_at(store, await read_published_head(store))
 
 
-async def _digest_at(store: ObjectStore, head: Head) -> StateDigest:
+async def _digest_at(store: ObjectStore, head: ReaderHead) -> StateDigest:
     if head.manifest is not None and head.manifest.springline is not None:
         recorded = head.manifest.springline.digest
         return _digest_of(head, recorded.tables)
@@ -214,17 +214,17 @@ async def _digest_at(store: ObjectStore, head: Head) -> StateDigest:
     return _digest_of(head, (await in_thread(lambda: Digest.of(tables))).tables())
 
 
-def head_of(found: PublishedHead | None) -> Head:
+def head_of(found: PublishedHead | None) -> ReaderHead:
     """Return what readers are told of a published revision, None for none."""
     if found is None:
-        return Head(UNPUBLISHED)
+        return ReaderHead(UNPUBLISHED)
     manifest = found.manifest
     marks = manifest.watermarks
     revision = Revision(
         manifest.manifest_id, manifest.revision_ulid, manifest.published_at, marks.last_visible_event_id
     )
     ours = manifest.springline
-    return Head(
+    return ReaderHead(
         revision,
         0 if ours is None else ours.events.count,
         0 if ours is None else ours.rounds_folded,
@@ -279,6 +279,6 @@ def _wrong_counts(manifest: Manifest, tables: dict[str, TableRows]) -> list[str]
     return [name for name, table in tables.items() if name in recorded and len(table) != recorded[name].rows]
 
 
-def _digest_of(head: Head, tables: dict[str, TableDigest]) -> StateDigest:
+def _digest_of(head: ReaderHead, tables: dict[str, TableDigest]) -> StateDigest:
     shown = {name: {"rows": table.rows, "sum": table.sum} for name, table in tables.items()}
     return StateDigest(head, state_digest(tables), shown)

@@ -40,7 +40,7 @@ from springline.published.manifest import (
     ForeignRevisions,
     L0Limits,
     Manifest,
-    Springline,
+    SpringlineSection,
     Watermarks,
 )
 from springline.published.merge import limits_for, plan_merge
@@ -214,7 +214,7 @@ async def _finish(
     index: tuple[EventsIndex, Artifact | None],
 ) -> WrittenRevision:
     """Write the manifest under the first id after the head's that is free, or that an earlier attempt has used."""
-    section = Springline(
+    section = SpringlineSection(
         config=ConfigSection(config.fingerprint, config.retention_days),
         digest=DigestSection(layers.digest.state(), layers.digest.tables()),
         events=EventsSection(index[0].count, index[1]),

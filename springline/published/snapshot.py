@@ -173,7 +173,7 @@ class Page:
     last: Key | None
 
 
-class Snapshot:
+class StateSnapshot:
     """The tables of one revision that were asked for."""
 
     def __init__(self, revision: Revision, tables: Mapping[str, TableRows]) -> None:

@@ -22,7 +22,8 @@ from springline.published.index_files import SegmentCache, contains, read_node
 from springline.rebuild.later import index_of
 from springline.rebuild.messages import RebuildPlan
 from springline.rebuild.parts import WORK_AGAIN
-from springline.sequencer.foreign import Verdict
+from springline.sequencer.accepted import AcceptedSet
+from springline.sequencer.foreign import EventVerdict
 from springline.storage.damage import DamagedObject
 from springline.storage.offload import in_thread
 from springline.storage.parallel import each
@@ -33,7 +34,7 @@ STRETCH = 50_000
 _LISTS_TOGETHER = 4
 
 
-class Accepted(Protocol):
+class AcceptedHashes(Protocol):
     """Knows the bytes that were accepted."""
 
     async def hashes(self, event_ids: Sequence[str]) -> dict[str, str]:
@@ -179,7 +180,7 @@ _STRETCHES = msgspec.json.Decoder(list[Stretch])
 _LISTS = msgspec.json.Decoder(AcceptedLists)
 
 
-async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> Accepted:
+async def accepted_of(store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
     """Return what knows the accepted bytes for a plan. Raises `DamagedObject` if it was damaged since."""
     if plan.accepted_path is not None:
         return ByRounds(store, plan.accepted_path)
@@ -239,9 +240,9 @@ async def _write(store: ObjectStore, work_id: str, value: object) -> Artifact:
     return await write_file(store, data, lambda digest: rebuild_accepted(work_id, digest))
 
 
-def judge_hash(body: bytes, accepted: str | None) -> Verdict | None:
+def judge_hash(body: bytes, accepted: str | None) -> EventVerdict | None:
     """Return why a body is not that of its id, None if it is, or if nobody knows."""
     if accepted is None or hashlib.sha256(body).hexdigest() == accepted:
         return None
     message = f"the ledger has accepted another body under this id, with the SHA-256 {accepted}"
-    return Verdict(RefusalReason.OTHER_BODY, message)
+    return EventVerdict(RefusalReason.OTHER_BODY, message)

@@ -29,7 +29,7 @@ from springline.published.files import (
     write_file,
     write_table,
 )
-from springline.published.index import EventsIndex, Node, NodeRef, SegmentRef
+from springline.published.index import EventsIndex, IndexNode, NodeRef, SegmentRef
 from springline.published.manifest import (
     SCHEMA_VERSION,
     BaseSnapshot,
@@ -37,7 +37,7 @@ from springline.published.manifest import (
     DigestSection,
     EventsSection,
     Manifest,
-    Springline,
+    SpringlineSection,
     Watermarks,
 )
 from springline.published.merge import limits_for
@@ -228,7 +228,7 @@ async def _write_index(store: ObjectStore, parts: Sequence[PartReceipt], *, repe
 
 async def _write_node(store: ObjectStore, refs: list[SegmentRef]) -> NodeRef:
     first, last = min(ref.first_id for ref in refs), max(ref.last_id for ref in refs)
-    data = events_index.encode_index(Node(refs))
+    data = events_index.encode_index(IndexNode(refs))
     artifact = await write_file(store, data, lambda digest: paths.ledger_index_node(first, last, digest))
     count = sum(ref.count for ref in refs)
     return NodeRef(artifact.path, first, last, count, len(refs), artifact.sha256, artifact.byte_size)
@@ -258,7 +258,7 @@ def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, succession: Succession
         l0_deltas=[],
         l0_count=0,
         l0_limits=limits_for(sum(one.rows for one in rebuilt.tables.values())),
-        springline=Springline(
+        springline=SpringlineSection(
             config=ConfigSection(config.fingerprint, config.retention_days),
             digest=DigestSection(state_digest(rebuilt.tables), rebuilt.tables),
             events=EventsSection(rebuilt.events, rebuilt.index),

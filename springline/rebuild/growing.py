@@ -27,7 +27,7 @@ from springline.paths import InvalidPath, Scope, event_id_from_ledger_path, ledg
 from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import EventOutcome
 from springline.projection.state import State
-from springline.sequencer.foreign import Verdict, judge_body
+from springline.sequencer.foreign import EventVerdict, judge_body
 
 Candidate = tuple[str, str, bytes]
 """Event id, path, body."""
@@ -125,14 +125,14 @@ class GrowingState:
         """Take an event into the set and return it; None if it is in it, or rejected."""
         event_id, path, body = candidate
         known = self._bodies.get(event_id)
-        judged: Event | Verdict | None = misplaced(path, event_id)
+        judged: Event | EventVerdict | None = misplaced(path, event_id)
         if judged is None and known == body:
             self.tally.repeated += 1
             return None
         judged = judged or judge(path, event_id, body, self._scope)
         if isinstance(judged, Event) and known is not None:
-            judged = Verdict(RefusalReason.OTHER_BODY, "another body stands under this id, and was there first")
-        if isinstance(judged, Verdict):
+            judged = EventVerdict(RefusalReason.OTHER_BODY, "another body stands under this id, and was there first")
+        if isinstance(judged, EventVerdict):
             self._reject(path, judged.reason, judged.message)
             return None
         self._bodies[event_id] = body
@@ -206,7 +206,7 @@ _DAY_NS = _DAY_MS * 1_000_000
 _EPOCH = date(1970, 1, 1)
 
 
-def misplaced(path: str, event_id: str) -> Verdict | None:
+def misplaced(path: str, event_id: str) -> EventVerdict | None:
     """Say why `path` is not the one name that an event with this id may have; None if it is, or the id says nothing.
 
     An id that is no ULID names no day: then the event's own time has to be looked at, which `judge` does.
@@ -215,7 +215,7 @@ def misplaced(path: str, event_id: str) -> Verdict | None:
     return None if ms is None else _judge_folder(path, event_id, ms // _DAY_MS)
 
 
-def judge(path: str, event_id: str, body: bytes, scope: Scope) -> Event | Verdict:
+def judge(path: str, event_id: str, body: bytes, scope: Scope) -> Event | EventVerdict:
     """Return the event that an object holds, or why it is refused; its id is that of its path."""
     judged = judge_body(event_id, body, scope)
     if isinstance(judged, Event) and event_id_ms(event_id) is None:
@@ -223,12 +223,12 @@ def judge(path: str, event_id: str, body: bytes, scope: Scope) -> Event | Verdic
     return judged
 
 
-def _judge_folder(path: str, event_id: str, day: int) -> Verdict | None:
+def _judge_folder(path: str, event_id: str, day: int) -> EventVerdict | None:
     folder = _folder(day)
     if folder is None:
-        return Verdict(RefusalReason.WRONG_PATH, "the event's day is none that a folder can name")
+        return EventVerdict(RefusalReason.WRONG_PATH, "the event's day is none that a folder can name")
     if path != f"{folder}/{event_id}.json":
-        return Verdict(RefusalReason.WRONG_PATH, f"the event belongs into the folder {folder}")
+        return EventVerdict(RefusalReason.WRONG_PATH, f"the event belongs into the folder {folder}")
     return None
 
 

@@ -18,7 +18,7 @@ from springline.published.events import events_between
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, SegmentCache, contains, read_index
 from springline.published.manifest import Manifest
-from springline.sequencer.accepted import Accepted, Hole, find_bodies, tail_bodies, walk_rounds, whole_event
+from springline.sequencer.accepted import AcceptedSet, Hole, find_bodies, tail_bodies, walk_rounds, whole_event
 from springline.sequencer.rounds import StoredRound
 from springline.storage.damage import DamagedObject
 from springline.storage.parallel import each
@@ -97,7 +97,7 @@ async def add_rounds(
 
 
 async def add_accepted(
-    store: ObjectStore, later: Later, held: EventsIndex, accepted: Accepted, index: EventsIndex | None
+    store: ObjectStore, later: Later, held: EventsIndex, accepted: AcceptedSet, index: EventsIndex | None
 ) -> None:
     """Add the events of everything that was accepted and that `held` does not hold, wherever their texts are.
 

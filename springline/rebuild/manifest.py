@@ -82,7 +82,7 @@ def check_parts(path: ObjectPath, parts: Sequence[str]) -> list[ObjectPath]:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObjects:
     """What manifests list: distinct event ids ascending, distinct segments, and how often a path was repeated."""
 
     event_ids: list[str]
@@ -90,7 +90,7 @@ class Listed:
     duplicate_paths: int
 
 
-def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> Listed:
+def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> ListedObjects:
     """Check every path of a manifest and its parts.
 
     One bad path refuses them all, whatever mode would have done with it (docs/protocol.md#rebuild): an event's path
@@ -108,7 +108,7 @@ def judge(manifests: Iterable[tuple[ObjectPath, RebuildManifest]]) -> Listed:
                 remedy = "give the path of a sealed segment, as `rebuild plan` writes it"
                 raise _bad_entry(source, "segment_paths", position, path, remedy)
             segments[ObjectPath(path)] = None
-    return Listed(sorted(ids), sorted(segments), total - len(ids) - len(segments))
+    return ListedObjects(sorted(ids), sorted(segments), total - len(ids) - len(segments))
 
 
 def _ids_of(source: ObjectPath, event_paths: list[str]) -> list[str]:

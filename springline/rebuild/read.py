@@ -28,7 +28,7 @@ from springline.projection.sharding import Links, shard_of_run
 from springline.published.files import write_file
 from springline.published.index import SegmentRef
 from springline.published.segments import DamagedSegment, event_id_of, raw_size, sealed, segment_bodies, write_encoded
-from springline.rebuild.accepted import Accepted, judge_hash
+from springline.rebuild.accepted import AcceptedHashes, judge_hash
 from springline.rebuild.parts import (
     BadRecord,
     PartReceipt,
@@ -39,7 +39,7 @@ from springline.rebuild.parts import (
     write_receipt,
     write_sections,
 )
-from springline.sequencer.foreign import Verdict, judge_body, judge_event
+from springline.sequencer.foreign import EventVerdict, judge_body, judge_event
 from springline.storage.offload import in_turn
 from springline.storage.port import ObjectStore
 
@@ -80,7 +80,7 @@ class _Part:
     def take(self, path: str, event_id: str, body: bytes | None, accepted: str | None = None) -> None:
         """Judge one event by its body, and by the SHA-256 that was accepted under its id, and keep it."""
         verdict = judge_body(event_id, body, self.scope)
-        if isinstance(verdict, Verdict):
+        if isinstance(verdict, EventVerdict):
             self.refuse(path, verdict)
         elif body is not None:  # An event is always that of a body.
             self.keep(path, verdict, body, accepted)
@@ -99,10 +99,10 @@ class _Part:
         self.events.append((event.event_id, body))
         self.raw_bytes += len(body)
 
-    def refuse(self, path: str, verdict: Verdict | str) -> None:
+    def refuse(self, path: str, verdict: EventVerdict | str) -> None:
         """Take note of what is missing, or cannot be read, and why."""
         if isinstance(verdict, str):
-            verdict = Verdict(RefusalReason.UNREADABLE, verdict)
+            verdict = EventVerdict(RefusalReason.UNREADABLE, verdict)
         if verdict.reason is RefusalReason.MISSING:
             self.missing += 1
         else:
@@ -118,7 +118,7 @@ async def read_slice(
     shards: int,
     number: int,
     report: Report,
-    accepted: Accepted | None = None,
+    accepted: AcceptedHashes | None = None,
 ) -> PartDone:
     """Read the events of slice `number`, unless that was done before and nothing was wrong with it.
 
@@ -151,7 +151,7 @@ async def scan_segment(
     slices: int,
     number: int,
     report: Report,
-    accepted: Accepted | None = None,
+    accepted: AcceptedHashes | None = None,
 ) -> PartDone:
     """Read listed segment `number`, unless that was done before and nothing was wrong with it. `accepted` as above.
 
@@ -169,7 +169,7 @@ async def scan_segment(
 
 
 async def _scan(
-    store: ObjectStore, scope: Scope, path: ObjectPath, part: _Part, accepted: Accepted | None
+    store: ObjectStore, scope: Scope, path: ObjectPath, part: _Part, accepted: AcceptedHashes | None
 ) -> SegmentRef | None:
     name = parse_ledger_segment(path)
     stored = await store.get(path)
@@ -197,10 +197,10 @@ async def _scan(
         last = ""
         for body in bodies:
             verdict = judge_event(body, scope)
-            event_id = event_id_of(body) if isinstance(verdict, Verdict) else verdict.event_id
+            event_id = event_id_of(body) if isinstance(verdict, EventVerdict) else verdict.event_id
             if event_id <= last:
                 raise DamagedSegment(f"event {event_id} stands after {last}")
-            if isinstance(verdict, Verdict):
+            if isinstance(verdict, EventVerdict):
                 part.refuse(path, verdict)
             else:
                 part.keep(path, verdict, body, hashes.get(event_id))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from springline.published.events import events_between
 from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, contains
-from springline.rebuild.accepted import Accepted
+from springline.rebuild.accepted import AcceptedHashes
 from springline.rebuild.fold import overlapping
 from springline.rebuild.messages import SwitchStateOrder
 from springline.rebuild.split import read_parts, read_split
@@ -80,7 +80,7 @@ async def nothing_new(store: ObjectStore, order: SwitchStateOrder, events: int) 
 
 
 async def record_new(
-    store: ObjectStore, recording: Recording, held: EventsIndex, index: EventsIndex | None, accepted: Accepted
+    store: ObjectStore, recording: Recording, held: EventsIndex, index: EventsIndex | None, accepted: AcceptedHashes
 ) -> None:
     """Record those events of `held` that neither the published `index` has, nor `accepted`. Raises as the store."""
     cache = SegmentCache()

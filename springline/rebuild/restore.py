@@ -24,7 +24,7 @@ from springline.storage.port import IfVersion, ObjectStore, Stored, StoredObject
 from springline.storage.resolve import Other, put_once
 
 
-class Outcome(StrEnum):
+class RestoreOutcome(StrEnum):
     """What became of one event's object."""
 
     WHOLE = "whole"
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
     """This is no event's path."""
 
 
-DONE = frozenset({Outcome.WHOLE, Outcome.RESTORED, Outcome.REPLACED})
+DONE = frozenset({RestoreOutcome.WHOLE, RestoreOutcome.RESTORED, RestoreOutcome.REPLACED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Restored:
     """
 
     path: str
-    outcome: Outcome
+    outcome: RestoreOutcome
     found_in: str | None = None
     sha256: str | None = None
     unread: str | None = None
@@ -100,7 +100,7 @@ async def restore_events(store: ObjectStore, paths: Sequence[str], *, replace: b
     async def restore(path: str) -> Restored:
         event_id = ids[path]
         if event_id is None:
-            return Restored(path, Outcome.NO_EVENT)
+            return Restored(path, RestoreOutcome.NO_EVENT)
         return await _restore(store, event_id, known, replace=replace)
 
     return await each(restore, ids)
@@ -111,26 +111,27 @@ async def _restore(store: ObjectStore, event_id: str, known: _Known, *, replace:
     sha256 = known.hashes.get(event_id)
     if sha256 is None:
         if known.holes:
-            return Restored(path, Outcome.UNCLEAR, unread=known.holes[0])
-        return Restored(path, Outcome.UNKNOWN)
+            return Restored(path, RestoreOutcome.UNCLEAR, unread=known.holes[0])
+        return Restored(path, RestoreOutcome.UNKNOWN)
     stored = await store.get(path)
     if stored is not None and hashlib.sha256(stored.data).hexdigest() == sha256:
-        return Restored(path, Outcome.WHOLE, path, sha256)
+        return Restored(path, RestoreOutcome.WHOLE, path, sha256)
     if event_id not in known.bodies:
-        return Restored(path, Outcome.LOST, None, sha256)
+        return Restored(path, RestoreOutcome.LOST, None, sha256)
     body, found_in = known.bodies[event_id]
     return Restored(path, await _write(store, path, stored, body, replace=replace), found_in, sha256)
 
 
 async def _write(
     store: ObjectStore, path: ObjectPath, stored: StoredObject | None, body: bytes, *, replace: bool
-) -> Outcome:
+) -> RestoreOutcome:
     if stored is None:
-        return Outcome.ALTERED if isinstance(await put_once(store, path, body), Other) else Outcome.RESTORED
+        other = isinstance(await put_once(store, path, body), Other)
+        return RestoreOutcome.ALTERED if other else RestoreOutcome.RESTORED
     if not replace:
-        return Outcome.ALTERED
+        return RestoreOutcome.ALTERED
     put = await store.put(path, body, IfVersion(stored.version))
-    return Outcome.REPLACED if isinstance(put, Stored) else Outcome.ALTERED
+    return RestoreOutcome.REPLACED if isinstance(put, Stored) else RestoreOutcome.ALTERED
 
 
 def _id_of(path: str) -> str | None:

@@ -35,7 +35,7 @@ from springline.published.events import events_between
 from springline.published.head import read_head
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
-from springline.published.manifest import Springline
+from springline.published.manifest import SpringlineSection
 from springline.published.segments import DamagedSegment, decode_segment
 from springline.sequencer.accepted import Hole, survey, walk_rounds
 from springline.sequencer.rounds import StoredRound
@@ -58,7 +58,7 @@ class Source(StrEnum):
 
 
 @dataclass(slots=True)
-class Found:
+class FoundEvents:
     """What is to be listed in a rebuild manifest.
 
     `events` counts the distinct events of both lists. `as_of_round`: of rounds up to this one all events are listed,
@@ -82,7 +82,7 @@ class Found:
             self.examples.append(f"{name}: {reason}")
 
 
-async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
+async def from_index(store: ObjectStore, *, objects: bool = False) -> FoundEvents:
     """Return all events that the published state holds: segments, and the objects of events in no segment yet.
 
     With `objects` every event by its own object. Raises `Refused` (NOT_FOUND) if nothing is published by us,
@@ -100,7 +100,7 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
             "--from-listing to list the bucket.",
         )
     index = await read_index(store, ours.events.index)
-    found = Found(Source.INDEX, events=index.count, as_of_round=ours.rounds_folded)
+    found = FoundEvents(Source.INDEX, events=index.count, as_of_round=ours.rounds_folded)
     if ours.adopted is not None:
         found.notes.append(
             f"the state was taken over from {ours.adopted.manifest_path}: events before that are not in the index; "
@@ -117,7 +117,7 @@ async def from_index(store: ObjectStore, *, objects: bool = False) -> Found:
     return found
 
 
-async def from_rounds(store: ObjectStore) -> Found:
+async def from_rounds(store: ObjectStore) -> FoundEvents:
     """Return the events of all round records, from the first to the last, read by their numbers.
 
     These are all events that were ever accepted here, without pointer, manifests or index. These are only looked at
@@ -139,7 +139,7 @@ async def from_rounds(store: ObjectStore) -> Found:
                 folded_ids.update(event.event_id for event in one.record.events)
             else:
                 unfolded = [one] if ours is None else [*unfolded, one]
-    found = Found(Source.ROUNDS, as_of_round=last)
+    found = FoundEvents(Source.ROUNDS, as_of_round=last)
     if not whole or len(folded_ids) < count:
         index = None if ours is None else await _index(store, ours)
         known = (None, None) if ours is None else (folded, count)
@@ -172,7 +172,7 @@ async def _is_written(store: ObjectStore, stored: StoredRound) -> bool:
     return None not in await store.read_many(events)
 
 
-async def _published(store: ObjectStore) -> Springline | None:
+async def _published(store: ObjectStore) -> SpringlineSection | None:
     """Return what is published by us, None if that cannot be told."""
     try:
         head = await read_head(store)
@@ -181,20 +181,22 @@ async def _published(store: ObjectStore) -> Springline | None:
     return None if head is None else head.manifest.springline
 
 
-async def _index(store: ObjectStore, ours: Springline) -> EventsIndex | None:
+async def _index(store: ObjectStore, ours: SpringlineSection) -> EventsIndex | None:
     try:
         return await read_index(store, ours.events.index)
     except DamagedObject:
         return None
 
 
-async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *, segments: bool = False) -> Found:
+async def from_names(
+    store: ObjectStore, names: Iterable[str], source: Source, *, segments: bool = False
+) -> FoundEvents:
     """Return the events of this workspace among `names`, which are relative to it.
 
     By default each by its own object; segments are passed over, since they hold the same events. With `segments` they
     are taken and read, and only events that are in none of them by their objects.
     """
-    found = Found(source)
+    found = FoundEvents(source)
     ids: set[str] = set()
     listed: set[ObjectPath] = set()
     for name in names:
@@ -224,13 +226,13 @@ async def from_names(store: ObjectStore, names: Iterable[str], source: Source, *
     return found
 
 
-async def from_listing(store: ObjectStore, *, segments: bool = False) -> Found:
+async def from_listing(store: ObjectStore, *, segments: bool = False) -> FoundEvents:
     """List the ledger of the workspace, which nothing else here does, and return its events as `from_names` does."""
     names = [info.path async for info in store.list(ledger_prefix())]
     return await from_names(store, names, Source.LISTING, segments=segments)
 
 
-async def _take_segments(store: ObjectStore, found: Found, listed: list[ObjectPath]) -> set[str]:
+async def _take_segments(store: ObjectStore, found: FoundEvents, listed: list[ObjectPath]) -> set[str]:
     """Take the segments that hold events which no other one holds, larger ones first; return the ids they hold."""
 
     async def ids_of(path: ObjectPath) -> set[str] | None:

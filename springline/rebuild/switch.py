@@ -38,7 +38,7 @@ from springline.published.manifest import (
 from springline.published.pointer import PointerMove, PointerWriter
 from springline.published.revision import Succession, write_refolded, write_revision
 from springline.published.segments import RESTORE_EVENT, read_segment
-from springline.rebuild.accepted import Accepted, Hashes
+from springline.rebuild.accepted import AcceptedHashes, Hashes
 from springline.rebuild.assemble import RebuiltBase, manifest_of, read_base
 from springline.rebuild.fold import overlapping
 from springline.rebuild.later import Later, add_accepted, add_rounds, events_after, index_of
@@ -174,7 +174,7 @@ async def _record_new(
     held: EventsIndex,
     index: EventsIndex | None,
     later: Later,
-    known: Accepted,
+    known: AcceptedHashes,
 ) -> bool:
     """Record what the rebuilt base holds and was never accepted; False if somebody else has the number."""
     if await nothing_new(store, order, rebuilt.events):
@@ -244,7 +244,7 @@ async def _later(
     held: EventsIndex,
     at: _Replaced,
     index: EventsIndex | None,
-) -> tuple[Later, Accepted]:
+) -> tuple[Later, AcceptedHashes]:
     """Return what the ledger has accepted and a rebuilt base does not hold, and what tells that it was accepted.
 
     From the published index what lies above the base, from the records of rounds what came since it was planned. If

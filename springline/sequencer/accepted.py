@@ -195,7 +195,7 @@ async def check_no_round_lost(store: ObjectStore, manifest_id: str, last: int) -
 
 
 @dataclass(slots=True)
-class Accepted:
+class AcceptedSet:
     """What was accepted: the SHA-256 (hex) of every event by id, as far as can be told, and the `holes` in that.
 
     `last_round`: the last number that a round has. `later`: the rounds behind those that are folded; only the last one
@@ -212,14 +212,14 @@ class Accepted:
 
 async def survey(
     store: ObjectStore, index: EventsIndex | None, *, folded: int | None, count: int | None = None
-) -> Accepted:
+) -> AcceptedSet:
     """Read everything that says what was accepted: all records of rounds, and all parts of an index.
 
     `index`: of the published revision, which holds `count` events and the rounds up to `folded`; None if it cannot be
     read, or there is none; the others are None if that cannot be told. Raises what the store does.
     """
     least = folded or 0
-    accepted = Accepted()
+    accepted = AcceptedSet()
     refs, in_index = await _segments_of(store, index)
     if index is not None:
         accepted.hashes.update(index.tail)

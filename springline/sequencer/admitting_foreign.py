@@ -16,9 +16,9 @@ from springline.published.cached_state import CachedState
 from springline.published.index import EventsIndex
 from springline.published.index_files import SegmentCache, contains
 from springline.sequencer.admitting import order_sha256
-from springline.sequencer.foreign import EventRead, Verdict, is_too_far_ahead, judge_path, judged_path, read_events
+from springline.sequencer.foreign import EventRead, EventVerdict, is_too_far_ahead, judge_path, judged_path, read_events
 from springline.sequencer.messages import AdmitForeignOrder, Admitted, ForeignRange
-from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.rounds import (
     MAX_ROUND_BYTES,
     ForeignAnswer,
@@ -54,7 +54,7 @@ class _Judged:
     """What became of every path of an order, and the round that follows from it."""
 
     fates: dict[str, _Fate] = field(default_factory=dict)
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[str, RefusedObject] = field(default_factory=dict)
     events: list[RoundEvent] = field(default_factory=list)
 
 
@@ -107,8 +107,8 @@ async def _judge(
     ids: dict[str, str] = {}
     for path in paths:
         event_id = judged_path(path)
-        if isinstance(event_id, Verdict):
-            _refuse(judged, Refused(path, event_id.reason, event_id.message))
+        if isinstance(event_id, EventVerdict):
+            _refuse(judged, RefusedObject(path, event_id.reason, event_id.message))
         elif is_too_far_ahead(event_id, now_ms):
             judged.fates[path] = _Fate.DEFERRED
         else:
@@ -124,7 +124,7 @@ async def _judge(
             _refuse(judged, _refusal_of(read))
         elif warm.adopted_through is not None and event_id <= warm.adopted_through:
             message = f"the state up to {warm.adopted_through} was taken over as it was; a full rebuild can place it"
-            _refuse(judged, Refused(read.path, RefusalReason.BELOW_ADOPTED, message, read.body))
+            _refuse(judged, RefusedObject(read.path, RefusalReason.BELOW_ADOPTED, message, read.body))
         elif (size := size + len(read.body)) > MAX_ROUND_BYTES:
             judged.fates[read.path] = _Fate.DEFERRED
         else:
@@ -141,15 +141,15 @@ def _meet_known(judged: _Judged, read: EventRead, accepted_sha256: str) -> None:
         judged.fates[read.path] = _Fate.KNOWN
         return
     message = f"the ledger has accepted another body under this id, with the SHA-256 {accepted_sha256}"
-    _refuse(judged, Refused(read.path, RefusalReason.OTHER_BODY, message, read.body, accepted_sha256))
+    _refuse(judged, RefusedObject(read.path, RefusalReason.OTHER_BODY, message, read.body, accepted_sha256))
 
 
-def _refusal_of(read: EventRead) -> Refused:
-    verdict = read.refusal or Verdict(RefusalReason.MISSING, "there is no object at this path")
-    return Refused(read.path, verdict.reason, verdict.message, read.body)
+def _refusal_of(read: EventRead) -> RefusedObject:
+    verdict = read.refusal or EventVerdict(RefusalReason.MISSING, "there is no object at this path")
+    return RefusedObject(read.path, verdict.reason, verdict.message, read.body)
 
 
-def _refuse(judged: _Judged, refused: Refused) -> None:
+def _refuse(judged: _Judged, refused: RefusedObject) -> None:
     judged.fates[refused.path] = _Fate.REFUSED
     judged.refused[refused.path] = refused
 

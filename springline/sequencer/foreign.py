@@ -20,52 +20,52 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EventVerdict:
     """Why an event is refused."""
 
     reason: RefusalReason
     message: str
 
 
-def judge_path(path: str) -> str | Verdict:
+def judge_path(path: str) -> str | EventVerdict:
     """Return the id of the event that `path` names, or why it can be no event of ours.
 
     Nothing needs to be read for this; ids that are no canonical ULIDs are refused here and folded offline only.
     """
     event_id = paths.event_id_from_ledger_path(path)
     if event_id is None:
-        return Verdict(RefusalReason.NOT_A_LEDGER_PATH, "the path is not that of a ledger event")
+        return EventVerdict(RefusalReason.NOT_A_LEDGER_PATH, "the path is not that of a ledger event")
     if not is_canonical(event_id):
-        return Verdict(RefusalReason.NOT_A_ULID, f"the id {event_id!r} is not a ULID in upper case")
+        return EventVerdict(RefusalReason.NOT_A_ULID, f"the id {event_id!r} is not a ULID in upper case")
     try:
         canonical = paths.canonical_ulid_event(event_id)
     except paths.InvalidPath as error:
-        return Verdict(RefusalReason.NOT_A_ULID, str(error))
+        return EventVerdict(RefusalReason.NOT_A_ULID, str(error))
     if canonical != path:
-        return Verdict(RefusalReason.WRONG_PATH, f"an event with this id lies at {canonical}")
+        return EventVerdict(RefusalReason.WRONG_PATH, f"an event with this id lies at {canonical}")
     return event_id
 
 
-def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event | Verdict:
+def judge_body(event_id: str, body: bytes | None, scope: paths.Scope) -> Event | EventVerdict:
     """Return the event that was read under its path for `event_id`, or why it is refused; None: nothing was there."""
     if body is None:
-        return Verdict(RefusalReason.MISSING, "there is no object at this path")
+        return EventVerdict(RefusalReason.MISSING, "there is no object at this path")
     event = judge_event(body, scope)
     if isinstance(event, Event) and event.event_id != event_id:
-        return Verdict(RefusalReason.WRONG_PATH, f"the object holds event {event.event_id!r}")
+        return EventVerdict(RefusalReason.WRONG_PATH, f"the object holds event {event.event_id!r}")
     return event
 
 
-def judge_event(body: bytes, scope: paths.Scope) -> Event | Verdict:
+def judge_event(body: bytes, scope: paths.Scope) -> Event | EventVerdict:
     """Return the event in a body, whatever its id, or why it is refused."""
     if len(body) > MAX_EVENT_BYTES:
-        return Verdict(RefusalReason.UNREADABLE, f"the object has {len(body)} bytes, more than {MAX_EVENT_BYTES}")
+        return EventVerdict(RefusalReason.UNREADABLE, f"the object has {len(body)} bytes, more than {MAX_EVENT_BYTES}")
     try:
         event = parse_event(body)
     except MalformedEvent as error:
-        return Verdict(RefusalReason.UNREADABLE, f"the object is no event: {error.reason}")
+        return EventVerdict(RefusalReason.UNREADABLE, f"the object is no event: {error.reason}")
     if event.tenant_id != scope.tenant or event.workspace_id != scope.workspace:
-        return Verdict(
+        return EventVerdict(
             RefusalReason.OTHER_SCOPE,
             f"the event is of tenant {event.tenant_id!r} and workspace {event.workspace_id!r}",
         )
@@ -90,7 +90,7 @@ class EventRead:
     path: str
     body: bytes | None
     event: Event | None = None
-    refusal: Verdict | None = None
+    refusal: EventVerdict | None = None
 
 
 async def read_events(
@@ -113,20 +113,20 @@ async def read_events(
 def _judge(
     scope: paths.Scope,
     event_paths: Sequence[str],
-    judged: Sequence[str | Verdict],
+    judged: Sequence[str | EventVerdict],
     bodies: Sequence[bytes | None],
 ) -> list[EventRead]:
     read: list[EventRead] = []
     for path, event_id, body in zip(event_paths, judged, bodies, strict=True):
         verdict = _judged_body(event_id, body, scope, path) if isinstance(event_id, str) else event_id
-        if isinstance(verdict, Verdict):
+        if isinstance(verdict, EventVerdict):
             read.append(EventRead(path, body, refusal=verdict))
         else:
             read.append(EventRead(path, body, event=verdict))
     return read
 
 
-def judged_path(path: str) -> str | Verdict:
+def judged_path(path: str) -> str | EventVerdict:
     """Judge a path as `judge_path` does; an error that nobody foresaw refuses this event and none of the others."""
     try:
         return judge_path(path)
@@ -134,13 +134,13 @@ def judged_path(path: str) -> str | Verdict:
         return _failed(path, error)
 
 
-def _judged_body(event_id: str, body: bytes | None, scope: paths.Scope, path: str) -> Event | Verdict:
+def _judged_body(event_id: str, body: bytes | None, scope: paths.Scope, path: str) -> Event | EventVerdict:
     try:
         return judge_body(event_id, body, scope)
     except Exception as error:
         return _failed(path, error)
 
 
-def _failed(path: str, error: Exception) -> Verdict:
+def _failed(path: str, error: Exception) -> EventVerdict:
     refusal = refused_alone(error, what="a foreign event was judged", field="event_paths", identity=path)
-    return Verdict(RefusalReason.FAILED, refusal.message)
+    return EventVerdict(RefusalReason.FAILED, refusal.message)

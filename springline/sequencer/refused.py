@@ -37,7 +37,7 @@ class RefusalRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedObject:
     """An event to be recorded as refused; `body` None if there was no object."""
 
     path: str
@@ -47,17 +47,17 @@ class Refused:
     accepted_sha256: str | None = None
 
 
-def record_path(refused: Refused) -> ObjectPath:
+def record_path(refused: RefusedObject) -> ObjectPath:
     """Return where a refusal is recorded: the same path, reason and body have one record, however often they come."""
     content = "" if refused.body is None else hashlib.sha256(refused.body).hexdigest()
     parts = msgspec.json.encode([refused.path, refused.reason, content])
     return orchestration_refused(hashlib.sha256(parts).hexdigest())
 
 
-async def record_refused(store: ObjectStore, refused: Sequence[Refused]) -> list[ObjectPath]:
+async def record_refused(store: ObjectStore, refused: Sequence[RefusedObject]) -> list[ObjectPath]:
     """Record refusals, create-only, and return their records' paths in order. Raises what the store does."""
 
-    async def write(one: Refused) -> ObjectPath:
+    async def write(one: RefusedObject) -> ObjectPath:
         path = record_path(one)
         record = RefusalRecord(
             path=one.path[:_SHOWN],

@@ -13,7 +13,7 @@ from springline.errors import InvariantViolated
 from springline.ledger.canonical import canonical_json
 from springline.ledger.request import RefusalReason
 from springline.paths import ObjectPath, canonical_ulid_event, orchestration_request
-from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.requests import RequestMarker, write_markers
 from springline.sequencer.rounds import RoundRecord
 from springline.storage.parallel import each
@@ -118,7 +118,7 @@ async def _write_own(store: ObjectStore, record: RoundRecord) -> tuple[int, list
         found = await store.read_many([ObjectPath(path) for path in by_path])
         message = "the name belongs to an event of ours, whose bytes are in its round's record"
         refused = [
-            Refused(path, RefusalReason.OTHER_BODY, message, body, event.sha256)
+            RefusedObject(path, RefusalReason.OTHER_BODY, message, body, event.sha256)
             for (path, event), body in zip(by_path.items(), found, strict=True)
         ]
         await record_refused(store, refused)

@@ -16,8 +16,8 @@ from springline.projection.schema import TABLES
 from springline.published.head import read_head
 from springline.published.reader import PublishedReader
 from springline.rebuild.messages import Compared, RebuildMode, StateSwitched
-from springline.rebuild.restore import DONE, Outcome, restore_events
-from springline.rebuild.sources import Found, from_index, from_listing, from_rounds
+from springline.rebuild.restore import DONE, RestoreOutcome, restore_events
+from springline.rebuild.sources import FoundEvents, from_index, from_listing, from_rounds
 from springline.storage.memory import MemoryStore
 from tests.damage.workspaces import Made
 from tests.support.rebuild_driver import Incomplete, Rebuild
@@ -106,7 +106,7 @@ class _Looking(Rebuild):
         super()._check(bad, gaps)
 
 
-def rebuild(find: Callable[[MemoryStore], Awaitable[Found]]) -> Callable[[Made, MemoryStore], Awaitable[str]]:
+def rebuild(find: Callable[[MemoryStore], Awaitable[FoundEvents]]) -> Callable[[Made, MemoryStore], Awaitable[str]]:
     """Return the operation of a rebuild in mode full from such a list."""
 
     async def operation(made: Made, store: MemoryStore) -> str:
@@ -135,7 +135,7 @@ async def restore(made: Made, store: MemoryStore) -> str:
         stored = store.objects.get(SCOPE.full(path))
         if one.outcome in DONE and (stored is None or stored.data != paths[path]):
             raise Wrong(f"{one.path} was restored with other bytes")
-    if any(one.outcome is Outcome.UNKNOWN for one in open_):
+    if any(one.outcome is RestoreOutcome.UNKNOWN for one in open_):
         raise Wrong(f"{open_[0].path} is said to be unknown")
     if open_:
         raise Named(" ".join(f"{one.path} {one.unread} {one.outcome}" for one in open_))
@@ -180,7 +180,7 @@ def _path_or_id(gap: str) -> str:
     return gap if "/" in gap else canonical_ulid_event(gap)
 
 
-def _document(found: Found) -> dict[str, object]:
+def _document(found: FoundEvents) -> dict[str, object]:
     document: dict[str, object] = {"event_paths": found.event_paths, "segment_paths": found.segment_paths}
     if found.as_of_round is not None:
         document["as_of_round"] = found.as_of_round

@@ -18,7 +18,7 @@ from springline.paths import (
 from springline.projection.schema import TABLES
 from springline.published.reader import PublishedReader
 from springline.rebuild.messages import Compared, RebuildMode, StateSwitched
-from springline.rebuild.restore import Outcome, restore_events
+from springline.rebuild.restore import RestoreOutcome, restore_events
 from springline.rebuild.sources import from_index, from_listing, from_rounds
 from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
@@ -65,7 +65,7 @@ async def test_a_damaged_segment_does_not_hide_that_one_of_its_events_is_gone() 
     assert refused.value.gaps == [gone]
     assert not _changed(before, store)
     (restored,) = await restore_events(scoped(store), [gone], replace=False)
-    assert restored.outcome is Outcome.RESTORED
+    assert restored.outcome is RestoreOutcome.RESTORED
     assert store.objects[event].data == body
     assert isinstance(await _list_and_rebuild(store), StateSwitched)
     assert len(await check_state(store)) == 6 * len(RUNS)
@@ -248,7 +248,7 @@ async def test_the_record_of_a_round_that_was_folded_and_not_published_is_missed
     assert not before.keys() & _changed(before, store)
     (pending,) = set(made.accepted) - set(made.visible)
     (one,) = await restore_events(scoped(store), [orjson.loads(pending)["event_id"]], replace=True)
-    assert (one.outcome, SCOPE.full(ObjectPath(one.unread or ""))) == (Outcome.UNCLEAR, path)
+    assert (one.outcome, SCOPE.full(ObjectPath(one.unread or ""))) == (RestoreOutcome.UNCLEAR, path)
     store.seed(path, record)
     (answer,) = await Run(store, 2).append(ask(900, triggered("next")))
     assert answer.refusal is None

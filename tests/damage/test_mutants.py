@@ -36,7 +36,7 @@ def _an_older_pointer_counts(patch: pytest.MonkeyPatch) -> None:
 def _holes_are_nothing(patch: pytest.MonkeyPatch) -> None:
     survey = accepted.survey
 
-    async def without(store: ObjectStore, index: EventsIndex | None, **more: Any) -> accepted.Accepted:
+    async def without(store: ObjectStore, index: EventsIndex | None, **more: Any) -> accepted.AcceptedSet:
         found = await survey(store, index, **more)
         found.holes = []
         return found

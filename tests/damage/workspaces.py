@@ -13,7 +13,7 @@ from springline.sequencer.garbage import mark_garbage, sweep_garbage
 from springline.sequencer.garbage.reach import Keep, find_reach
 from springline.sequencer.garbage.sweep import NAMELESS_MS
 from springline.sequencer.messages import GarbageOrder, RoundStep
-from springline.sequencer.refused import Refused as RefusedEvent
+from springline.sequencer.refused import RefusedObject
 from springline.sequencer.refused import record_refused
 from springline.sequencer.rounds import find_round
 from springline.storage.memory import MemoryStore
@@ -99,7 +99,7 @@ class _Making:
         self.run = Run(self.store, self.number + 50)
 
     async def made(self, name: str, *, pending: int = 0) -> Made:
-        await record_refused(scoped(self.store), [RefusedEvent("nowhere", RefusalReason.MISSING, "nothing is there")])
+        await record_refused(scoped(self.store), [RefusedObject("nowhere", RefusalReason.MISSING, "nothing is there")])
         bodies: dict[str, bytes] = {}
         visible: list[bytes] = []
         last = max(int(path[-25:-5]) for path in self.store.objects if "/rounds/" in path)

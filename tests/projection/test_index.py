@@ -18,7 +18,7 @@ from springline.published.index import (
     SEGMENT_EVENTS,
     DamagedIndex,
     EventsIndex,
-    Node,
+    IndexNode,
     NodeRef,
     SegmentRef,
     TailEntry,
@@ -113,7 +113,7 @@ class Objects:
         inner = [
             segment
             for node, _ in may_hold(self.index.nodes, event_ids)
-            for segment in decode_node(encode_index(Node(self.nodes[node.path])), node.path, node).segments
+            for segment in decode_node(encode_index(IndexNode(self.nodes[node.path])), node.path, node).segments
         ]
         for ref, ids in may_hold([*inner, *self.index.segments, *self.index.packs], event_ids):
             found |= set(self.segments[ref.path]) & set(ids)
@@ -250,7 +250,7 @@ def test_an_index_that_is_none_is_refused(data: bytes, why: str) -> None:
 def test_a_node_must_be_the_one_that_is_named() -> None:
     segments = [ref(0, 9), ref(10, 11)]
     named = NodeRef("node", event_id(0), event_id(11), 12, 2, digest_of("n"), 1)
-    data = encode_index(Node(segments))
+    data = encode_index(IndexNode(segments))
     assert decode_node(data, "node", named).segments == segments
     for other in (msgspec.structs.replace(named, count=13), msgspec.structs.replace(named, segments=1)):
         with pytest.raises(DamagedIndex, match="it is not the node of"):

@@ -29,7 +29,7 @@ from springline.published.manifest import (
     Manifest,
     Pointer,
     PublicationWitness,
-    Springline,
+    SpringlineSection,
     Watermarks,
     Witness,
     check_manifest_succession,
@@ -131,7 +131,7 @@ def ours() -> Manifest:
         l0_count=2,
         l0_limits=L0Limits(),
         publication_witness=PublicationWitness([Witness("p", "sha256:x")]),
-        springline=Springline(
+        springline=SpringlineSection(
             config=ConfigSection("f", 30),
             digest=DigestSection(digest.state(), digest.tables()),
             events=EventsSection(2, Artifact.of("i", b"{}")),

@@ -11,7 +11,7 @@ from springline.paths import ObjectPath, Scope, orchestration_pointer
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES, Row
 from springline.published.reader import PublishedReader, read_digest, read_published
-from springline.published.snapshot import Snapshot
+from springline.published.snapshot import StateSnapshot
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
@@ -42,7 +42,7 @@ class World:
         self.store.forget()
         return count
 
-    def assert_state(self, snapshot: Snapshot, names: tuple[str, ...] = NAMES) -> None:
+    def assert_state(self, snapshot: StateSnapshot, names: tuple[str, ...] = NAMES) -> None:
         for name in names:
             assert sorted_rows(name, snapshot[name]) == sorted_rows(name, self.publisher.state.rows(name)), name
         assert snapshot.revision.manifest_id == self.publisher.manifest_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from springline.paths import ObjectPath, orchestration_pointer
-from springline.rebuild.restore import Outcome, Restored, restore_events
+from springline.rebuild.restore import Restored, RestoreOutcome, restore_events
 from springline.storage.faults import FaultyStore, Kind
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
@@ -34,7 +34,7 @@ async def restored(store: MemoryStore, *paths: str, replace: bool = False) -> li
     return await restore_events(scoped(store), paths, replace=replace)
 
 
-def outcomes(found: list[Restored]) -> list[Outcome]:
+def outcomes(found: list[Restored]) -> list[RestoreOutcome]:
     return [one.outcome for one in found]
 
 
@@ -53,21 +53,21 @@ async def test_what_is_missing_comes_back_and_what_is_whole_is_left(
     for path in (paths[3], paths[-1]):
         store.remove(SCOPE.full(path))
     found = await restored(store, paths[3], paths[-1], paths[0])
-    assert outcomes(found) == [Outcome.RESTORED, Outcome.RESTORED, Outcome.WHOLE]
+    assert outcomes(found) == [RestoreOutcome.RESTORED, RestoreOutcome.RESTORED, RestoreOutcome.WHOLE]
     assert "/segments/" in str(found[0].found_in)
     assert "/rounds/" in str(found[1].found_in)
     assert {path: store.objects[SCOPE.full(path)].data for path in paths} == bodies
     ids = [path.rpartition("/")[2].removesuffix(".json") for path in paths]
-    assert set(outcomes(await restored(store, *ids))) == {Outcome.WHOLE}
+    assert set(outcomes(await restored(store, *ids))) == {RestoreOutcome.WHOLE}
 
 
 async def test_what_was_altered_is_replaced_only_if_asked(store: MemoryStore, paths: list[ObjectPath]) -> None:
     path = SCOPE.full(paths[5])
     body = store.objects[path].data
     store.seed(path, b'{"another": "event"}')
-    assert outcomes(await restored(store, paths[5])) == [Outcome.ALTERED]
+    assert outcomes(await restored(store, paths[5])) == [RestoreOutcome.ALTERED]
     assert store.objects[path].data == b'{"another": "event"}'
-    assert outcomes(await restored(store, paths[5], replace=True)) == [Outcome.REPLACED]
+    assert outcomes(await restored(store, paths[5], replace=True)) == [RestoreOutcome.REPLACED]
     assert store.objects[path].data == body
 
 
@@ -77,7 +77,7 @@ async def test_one_of_both_is_enough(part: str, found_in: str, store: MemoryStor
     store.remove(SCOPE.full(paths[0]))
     damaged(store, part)
     (one,) = await restored(store, paths[0])
-    assert (one.outcome, found_in in str(one.found_in)) == (Outcome.RESTORED, True)
+    assert (one.outcome, found_in in str(one.found_in)) == (RestoreOutcome.RESTORED, True)
     assert store.objects[SCOPE.full(paths[0])].data == body
 
 
@@ -85,7 +85,7 @@ async def test_one_of_both_is_enough(part: str, found_in: str, store: MemoryStor
 async def test_it_works_without_what_is_published(part: str, store: MemoryStore, paths: list[ObjectPath]) -> None:
     store.remove(SCOPE.full(paths[0]))
     damaged(store, part)
-    assert outcomes(await restored(store, paths[0])) == [Outcome.RESTORED]
+    assert outcomes(await restored(store, paths[0])) == [RestoreOutcome.RESTORED]
 
 
 async def test_what_is_lost_and_what_was_never_accepted_is_told_apart(
@@ -98,7 +98,13 @@ async def test_what_is_lost_and_what_was_never_accepted_is_told_apart(
     damaged(store, "/rounds/")
     before = dict(store.objects)
     found = await restored(store, paths[-1], paths[0], unknown, "ledger/orchestration/x.json", paths[-1].upper())
-    assert outcomes(found) == [Outcome.LOST, Outcome.UNCLEAR, Outcome.UNCLEAR, Outcome.NO_EVENT, Outcome.NO_EVENT]
+    assert outcomes(found) == [
+        RestoreOutcome.LOST,
+        RestoreOutcome.UNCLEAR,
+        RestoreOutcome.UNCLEAR,
+        RestoreOutcome.NO_EVENT,
+        RestoreOutcome.NO_EVENT,
+    ]
     assert "/rounds/" in str(found[1].unread) or "/segments/" in str(found[1].unread)
     assert store.objects == before
 

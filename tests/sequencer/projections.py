@@ -28,7 +28,7 @@ from springline.published.manifest import (
     EventsSection,
     Manifest,
     Pointer,
-    Springline,
+    SpringlineSection,
     Watermarks,
     encode,
     with_checkpoint,
@@ -132,7 +132,7 @@ class Publisher:
             l0_deltas=deltas,
             l0_count=len(deltas),
             l0_limits=limits_for(0),
-            springline=Springline(
+            springline=SpringlineSection(
                 config=ConfigSection(CONFIG.fingerprint),
                 digest=DigestSection(self.digest.state(), self.digest.tables()),
                 events=EventsSection(self.index.count, extended.artifact),

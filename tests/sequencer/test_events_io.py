@@ -8,7 +8,7 @@ import pytest
 from springline.ledger.event_ids import new_event_id
 from springline.ledger.request import RefusalReason
 from springline.paths import canonical_ulid_event
-from springline.sequencer.foreign import MAX_EVENT_BYTES, Verdict, is_too_far_ahead, judge_path, read_events
+from springline.sequencer.foreign import MAX_EVENT_BYTES, EventVerdict, is_too_far_ahead, judge_path, read_events
 from springline.sequencer.writer import EventsTaken, EventTaken, write_event, write_events
 from springline.storage.faults import Decision, FaultyStore, Kind, on
 from springline.storage.memory import MemoryStore
@@ -144,7 +144,7 @@ async def test_nothing_is_read_for_a_path_that_cannot_be_an_event() -> None:
 
 def test_an_id_after_the_year_9999_has_no_path() -> None:
     verdict = judge_path(canonical_ulid_event(ID).replace(ID, "7" + "Z" * 25))
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, EventVerdict)
     assert verdict.reason is RefusalReason.NOT_A_ULID
 
 

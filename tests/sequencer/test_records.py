@@ -10,7 +10,7 @@ from springline.errors import Code, Refusal
 from springline.ledger.request import AppendedEvent, AppendRequest, EventOutcome, NewEvent, RefusalReason
 from springline.paths import orchestration_request, orchestration_round
 from springline.sequencer.accepted import LOOK_BEHIND, Hole, last_round, pending_rounds, walk_rounds
-from springline.sequencer.refused import Refused, record_refused
+from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.requests import (
     RequestMarker,
     encode_marker,
@@ -212,9 +212,9 @@ async def test_a_damaged_marker_refuses_its_own_request_only(stored: bytes) -> N
 
 async def test_a_refusal_is_recorded_once_per_path_reason_and_body() -> None:
     inner = MemoryStore()
-    gone = Refused("a", RefusalReason.MISSING, "there is nothing")
-    damaged = Refused("a", RefusalReason.OTHER_BODY, "another body", b"{}", accepted_sha256="0" * 64)
-    again = Refused("a", RefusalReason.OTHER_BODY, "another body", b"[]", accepted_sha256="0" * 64)
+    gone = RefusedObject("a", RefusalReason.MISSING, "there is nothing")
+    damaged = RefusedObject("a", RefusalReason.OTHER_BODY, "another body", b"{}", accepted_sha256="0" * 64)
+    again = RefusedObject("a", RefusalReason.OTHER_BODY, "another body", b"[]", accepted_sha256="0" * 64)
     first = await record_refused(scoped(inner), [gone, damaged])
     second = await record_refused(scoped(inner), [damaged, gone, again])
     assert first == second[1::-1]

@@ -15,7 +15,7 @@ from springline.published.events import events_between
 from springline.published.folding import RefoldPoint, load_below
 from springline.published.head import read_manifest
 from springline.published.index_files import AcceptedEvent, extend_index
-from springline.published.manifest import Adopted, Springline, encode
+from springline.published.manifest import Adopted, SpringlineSection, encode
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, Kind, plan
 from springline.storage.memory import MemoryStore
@@ -33,13 +33,13 @@ async def three_checkpoints(store: MemoryStore) -> Publisher:
     return publisher
 
 
-def ours(publisher: Publisher) -> Springline:
+def ours(publisher: Publisher) -> SpringlineSection:
     section = publisher.manifest.springline
     assert section is not None
     return section
 
 
-async def below(publisher: Publisher, number: int, section: Springline | None = None) -> RefoldPoint:
+async def below(publisher: Publisher, number: int, section: SpringlineSection | None = None) -> RefoldPoint:
     section = ours(publisher) if section is None else section
     return await load_below(publisher.store, section, publisher.index, event_id(number), CONFIG)
 

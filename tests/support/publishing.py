@@ -24,7 +24,7 @@ from springline.published.manifest import (
     L0Limits,
     Manifest,
     Pointer,
-    Springline,
+    SpringlineSection,
     Watermarks,
     encode,
     next_manifest_id,
@@ -88,7 +88,7 @@ class Publisher:
 
     def _manifest(self, bridge: Delta | None, *, ours: bool) -> Manifest:
         last, digest = self.state.last_event_id, self.digest
-        section = Springline(
+        section = SpringlineSection(
             config=ConfigSection(self._config.fingerprint),
             digest=DigestSection(digest.state(), digest.tables()),
             events=EventsSection(self._events),

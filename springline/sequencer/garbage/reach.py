@@ -16,7 +16,7 @@ from springline.published.files import Artifact
 from springline.published.head import PublishedHead, StoredManifest, parse_manifest, read_head, read_manifest
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
-from springline.published.manifest import BaseSnapshot, Delta, ForeignRevisions, Manifest, Springline
+from springline.published.manifest import BaseSnapshot, Delta, ForeignRevisions, Manifest, SpringlineSection
 from springline.storage.parallel import each
 from springline.storage.port import ObjectStore
 
@@ -55,7 +55,7 @@ async def find_reach(store: ObjectStore, keep: Keep, *, most_superseded: int = 0
     revisions = _Revisions(store, READ_AHEAD if most_superseded else min(keep.revisions, READ_AHEAD))
     at: StoredManifest | None = StoredManifest(head.manifest_path, head.manifest, head.manifest_sha256)
     stay: list[StoredManifest] = []
-    ours: Springline | None = None
+    ours: SpringlineSection | None = None
     while at is not None and (ours is None or len(stay) < keep.revisions or _is_young(at.manifest, keep)):
         stay.append(at)
         ours = at.manifest.springline if ours is None else ours
