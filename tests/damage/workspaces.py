@@ -13,8 +13,7 @@ from springline.sequencer.garbage import mark_garbage, sweep_garbage
 from springline.sequencer.garbage.reach import Keep, find_reach
 from springline.sequencer.garbage.sweep import NAMELESS_MS
 from springline.sequencer.messages import GarbageOrder, RoundStep
-from springline.sequencer.refused import RefusedObject
-from springline.sequencer.refused import record_refused
+from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.rounds import find_round
 from springline.storage.memory import MemoryStore
 from springline.storage.port import Precondition, PutResult
