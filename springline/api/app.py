@@ -177,16 +177,18 @@ async def _no_path(request: Request, error: Exception) -> Response:
     return _answer(request, refusal)
 
 
+_DOCUMENT: dict[str, Any] = {}
+
+
 def _complete_the_document(app: FastAPI) -> None:
+    """Let the application describe itself. All applications have the same routes, so that one document serves all."""
     original = app.openapi
-    complete = False
 
     def openapi() -> dict[str, Any]:
-        nonlocal complete
-        document = original()
-        if not complete:
+        if not _DOCUMENT:
+            document = original()
             describe(document, TOO_SLOW)
-            complete = True
-        return document
+            _DOCUMENT.update(document)
+        return _DOCUMENT
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -18,13 +18,11 @@ from springline.api.tokens import make_token
 from springline.commit.coalescer import CommitCoalescer
 from springline.paths import ObjectPath, Scope
 from springline.storage.memory import MemoryStore
-from tests.api.local import SECRET, local_deps
+from tests.support.local_api import ACME, SECRET, local_deps
 from tests.support.local_ledger import LocalLedger
 from tests.support.local_rebuilds import LocalRebuilds
 from tests.support.local_sequencer import LocalSequencer
 
-ACME = Scope("acme", "prod")
-RIVAL = Scope("rival", "prod")
 TABLES = "/api/v1/delta/tables"
 V1 = "/api/v1"
 EVENTS = f"{V1}/ledger/events"

@@ -20,21 +20,8 @@ from springline.api.app import create_app
 from springline.api.auth import KeySet, TokenVerifier
 from springline.errors import Refused
 from springline.paths import Scope
-from tests.api.conftest import (
-    ACME,
-    EVENTS,
-    RIVAL,
-    ROUTES,
-    TABLES,
-    V1,
-    World,
-    add,
-    assert_refused,
-    fresh,
-    ndjson,
-    new_key,
-)
-from tests.api.local import SECRET
+from tests.api.conftest import EVENTS, ROUTES, TABLES, V1, World, add, assert_refused, fresh, ndjson, new_key
+from tests.support.local_api import ACME, RIVAL, SECRET
 
 
 def signed(claims: dict[str, Any], key: Any = SECRET, **options: Any) -> str:

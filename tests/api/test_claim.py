@@ -11,7 +11,8 @@ import pytest
 from springline import paths
 from springline.paths import ObjectPath
 from springline.storage.port import IfAbsent
-from tests.api.conftest import ACME, TABLES, World, add, assert_refused, ndjson, new_key
+from tests.api.conftest import TABLES, World, add, assert_refused, ndjson, new_key
+from tests.support.local_api import ACME
 
 PRINT = "5e" * 32
 KEY = "01946b1c-0000-7000-8000-000000000001"

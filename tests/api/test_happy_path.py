@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, TABLES, World, add, ndjson, new_key
+from tests.api.conftest import TABLES, World, add, ndjson, new_key
+from tests.support.local_api import ACME
 
 
 async def test_create_stage_commit_look(world: World) -> None:

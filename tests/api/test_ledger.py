@@ -15,7 +15,8 @@ from springline.errors import Code, Refusal, Refused
 from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
-from tests.api.conftest import ACME, EVENTS, RIVAL, V1, World, assert_refused, fresh, new_key
+from tests.api.conftest import EVENTS, V1, World, assert_refused, fresh, new_key
+from tests.support.local_api import ACME, RIVAL
 from tests.support.pipeline import Json, finished, plan_created, requests, run_triggered, succeeded_run, task
 
 INGEST = f"{V1}/ledger/ingest"

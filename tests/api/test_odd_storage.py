@@ -14,8 +14,9 @@ from springline import paths
 from springline.api.app import create_app
 from springline.errors import Code
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, TABLES, V1, World, add, fresh, new_key
+from tests.api.conftest import TABLES, V1, World, add, fresh, new_key
 from tests.api.published import Pipeline
+from tests.support.local_api import ACME
 from tests.support.pipeline import succeeded_run
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, LISTS, RIVAL, V1, World, assert_refused
+from tests.api.conftest import LISTS, V1, World, assert_refused
 from tests.api.published import Pipeline
+from tests.support.local_api import ACME, RIVAL
 from tests.support.pipeline import finished, requests, run_triggered, succeeded_run, task
 
 EMPTY = {"manifest_id": "0" * 20, "manifest_revision": "", "published_at": None, "last_visible_event_id": None}

@@ -13,7 +13,8 @@ from springline.api.rebuild import PREFIX, RebuildBody, RebuildResultBody
 from springline.errors import Code, Refusal
 from springline.ledger.request import RefusalReason
 from springline.rebuild.messages import BadEvent
-from tests.api.conftest import ACME, RIVAL, World, assert_refused
+from tests.api.conftest import World, assert_refused
+from tests.support.local_api import ACME, RIVAL
 from workflows.rebuild_messages import RebuildResult, RebuildStart
 
 MANIFEST = paths.orchestration_rebuild("one")

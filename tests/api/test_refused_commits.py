@@ -8,8 +8,9 @@ import pytest
 from uuid_utils import uuid7
 
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, TABLES, World, add, ndjson, new_key
+from tests.api.conftest import TABLES, World, add, ndjson, new_key
 from tests.api.refusing import UNKNOWN_ID, goes_on, refused
+from tests.support.local_api import ACME
 
 BAD_KEYS = [
     "not-a-uuid",

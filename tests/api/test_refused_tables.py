@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, TABLES, World, add, assert_refused, ndjson, new_key
+from tests.api.conftest import TABLES, World, add, assert_refused, ndjson, new_key
 from tests.api.refusing import UNKNOWN_ID, goes_on, refused
+from tests.support.local_api import ACME
 
 
 @pytest.mark.parametrize("table", [UNKNOWN_ID, "no-such-table", "..", "%2e%2e%2fx", "a b"])

@@ -23,8 +23,8 @@ from springline.commit.coalescer import CommitCoalescer
 from springline.local.ports import LOOPBACK
 from springline.storage.memory import MemoryStore
 from tests.api import document_checks
-from tests.api.conftest import ACME, EVENTS, TABLES, new_key
-from tests.api.local import SECRET, local_deps
+from tests.api.conftest import EVENTS, TABLES, new_key
+from tests.support.local_api import ACME, SECRET, local_deps
 from tests.support.local_sequencer import LocalSequencer
 
 CONFIGURATION = f"""

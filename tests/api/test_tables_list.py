@@ -10,7 +10,8 @@ import pytest
 from springline import paths
 from springline.keys import idempotency_key
 from springline.paths import ObjectPath
-from tests.api.conftest import ACME, RIVAL, TABLES, World, add, assert_refused, new_key
+from tests.api.conftest import TABLES, World, add, assert_refused, new_key
+from tests.support.local_api import ACME, RIVAL
 
 
 async def listed(world: World, **query: Any) -> list[dict[str, Any]]:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
-from springline.api.app import create_app
 from springline.api.tokens import make_token
 from springline.cli.app import build_app
 from springline.cli.doctor import TemporalFindings
 from springline.cli.findings import Finding, fine
-from springline.commit.coalescer import CommitCoalescer
-from springline.local.ports import LOOPBACK, free_ports
 from springline.storage.memory import MemoryStore
-from tests.api.conftest import ACME
-from tests.api.local import SECRET, local_deps
+from tests.support.local_api import ACME, SECRET, serving
 from tests.support.local_rebuilds import LocalRebuilds
-from tests.support.local_sequencer import LocalSequencer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
 GOLDEN_TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -117,52 +108,12 @@ class Served:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Serve the HTTP surface over a store in memory, and let the environment name it and a good token."""
-    (port,) = free_ports(1)
     store = MemoryStore(name="lake")
     rebuilds = LocalRebuilds(store)
-    ready = threading.Event()
-    stop: list[Callable[[], None]] = []
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, rebuilds, port, ready, stop)), daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    url = f"http://{LOOPBACK}:{port}"
-    monkeypatch.setenv("SPRINGLINE_API_URL", url)
-    monkeypatch.setenv("SPRINGLINE_TOKEN", make_token(SECRET, ACME, subject="tester"))
-    yield Served(url, store, rebuilds)
-    stop[0]()
-    thread.join(30)
-    assert not thread.is_alive()
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready.set()
-
-
-async def _serve(
-    store: MemoryStore,
-    rebuilds: LocalRebuilds,
-    port: int,
-    ready: threading.Event,
-    stop: list[Callable[[], None]],
-) -> None:
-    sequencer = LocalSequencer(store)
-    coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
-    app = create_app(replace(local_deps(store, sequencer, coalescer), rebuilds=rebuilds))
-    server = _Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_level="error", lifespan="off"), ready)
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        loop.call_soon_threadsafe(setattr, server, "should_exit", True)
-
-    stop.append(end)
-    await server.serve()
-    await coalescer.aclose()
+    with serving(store, rebuilds=rebuilds) as url:
+        monkeypatch.setenv("SPRINGLINE_API_URL", url)
+        monkeypatch.setenv("SPRINGLINE_TOKEN", make_token(SECRET, ACME, subject="tester"))
+        yield Served(url, store, rebuilds)
 
 
 @pytest.fixture

@@ -35,10 +35,9 @@ from springline.storage.port import (
     StoreMisconfigured,
     StoreUnknown,
 )
-from tests.api.conftest import ACME
-from tests.api.local import SECRET
 from tests.cli.conftest import Cli, Ended, Served
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
+from tests.support.local_api import ACME, SECRET
 
 
 def by_name(ended: Ended) -> dict[str, dict[str, Any]]:

@@ -19,9 +19,10 @@ from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import ObjectPath
 from springline.storage.local import LocalStore
 from springline.ulids import nth_ulid
-from tests.api.conftest import ACME, new_key
+from tests.api.conftest import new_key
 from tests.api.test_ledger import foreign
 from tests.cli.conftest import Cli, Ended, Served
+from tests.support.local_api import ACME
 from tests.support.local_ledger import LocalLedger
 from tests.support.pipeline import Json, plan_created, run_triggered, succeeded_run
 

@@ -12,8 +12,8 @@ from springline.cli.profiles import profile_file
 from springline.errors import Refused
 from springline.paths import Scope
 from springline.storage.local import LocalStore
-from tests.api.local import SECRET
 from tests.cli.conftest import Cli, Served
+from tests.support.local_api import SECRET
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJ0ZW5hbnQiOiJhY21lIn0.signature"
 

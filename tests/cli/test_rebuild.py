@@ -22,9 +22,9 @@ from springline.rebuild.sources import from_index, from_rounds
 from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
-from tests.api.conftest import ACME
 from tests.cli.conftest import Cli, Served
 from tests.support.ledger_workspaces import appended
+from tests.support.local_api import ACME
 from tests.support.sequencer_world import SCOPE, ask, triggered
 
 MANIFEST = "state/orchestration/rebuilds/one.json"

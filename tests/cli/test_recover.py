@@ -23,9 +23,9 @@ from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest
 from springline.storage.gcs import EMULATOR_VARIABLE
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
-from tests.api.conftest import ACME
 from tests.cli.conftest import GOLDEN, GOLDEN_TABLE, Cli, payload
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
+from tests.support.local_api import ACME
 from tests.support.local_sequencer import LocalSequencer
 from tests.support.tables import create, flights
 

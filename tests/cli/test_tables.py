@@ -11,9 +11,8 @@ import pytest
 from springline import paths
 from springline.api.tokens import make_token
 from springline.local.ports import free_ports
-from tests.api.conftest import ACME
-from tests.api.local import SECRET
 from tests.cli.conftest import SCHEMA, Cli, Served, payload
+from tests.support.local_api import ACME, SECRET
 from tests.support.tables import deltalake_table, load
 
 

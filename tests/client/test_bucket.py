@@ -10,7 +10,7 @@ import pytest
 
 from springline.client.engine import EMULATOR_VARIABLE, storage_options
 from springline.storage.gcs import GcsStore
-from tests.client.conftest import serving
+from tests.client.conftest import serving_folder
 from tests.storage.conftest import bucket, fake_gcs  # noqa: F401 - fixtures
 
 
@@ -23,7 +23,7 @@ def test_rows_are_appended_and_overwritten_in_a_bucket(
     monkeypatch.setenv(EMULATOR_VARIABLE, f"http://{fake_gcs}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     rows = pa.table({"n": [1, 2, 3, 4], "p": ["a/b c%", "é", None, "a/b c%"]})
-    with serving(GcsStore(bucket, "lake"), f"gs://{bucket}/lake", tmp_path) as served, served.connect() as lake:
+    with serving_folder(GcsStore(bucket, "lake"), f"gs://{bucket}/lake", tmp_path) as served, served.connect() as lake:
         table = lake.create_table("rows", rows, partition_by=["p"])
         assert table.append(rows, key="first").version == 1
         assert table.append(rows, key="first").version == 1

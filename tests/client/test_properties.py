@@ -14,9 +14,9 @@ from deltalake import write_deltalake
 from springline.client import Springline
 from springline.client.table import DeltaTable
 from springline.errors import Code, Refused
-from tests.api.conftest import ACME
 from tests.client.conftest import Folder
 from tests.client.readers import folder_of
+from tests.support.local_api import ACME
 
 ROWS = pa.table({"a": [1, 2], "b": [3, 4], "c": ["x", "y"]})
 

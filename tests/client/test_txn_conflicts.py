@@ -7,7 +7,6 @@ are, whatever is committed between them, and whether a checkpoint or log clean-u
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,8 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
+
+from tests.support.forks import CONTEXT
 
 APP = "springline:01946b1c-0000-7000-8000-000000000001"
 Do = Callable[[DeltaTable, int], Any]
@@ -183,12 +184,10 @@ PROCESSES = 4
 @pytest.mark.parametrize("rounds", [15, pytest.param(300, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
 def test_processes_that_commit_one_application_at_once(rounds: int, template: Path, tmp_path: Path) -> None:
     """Real processes with one snapshot, let go together right before they commit; somebody appends beside them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    ready, done = context.Barrier(PROCESSES + 1), context.Barrier(PROCESSES + 1)
+    ready, done = CONTEXT.Barrier(PROCESSES + 1), CONTEXT.Barrier(PROCESSES + 1)
     names = list(OPERATIONS)
     processes = [
-        context.Process(target=contend, args=(str(tmp_path), names, rounds, number, ready, done))
+        CONTEXT.Process(target=contend, args=(str(tmp_path), names, rounds, number, ready, done))
         for number in range(PROCESSES)
     ]
     for number in range(rounds):

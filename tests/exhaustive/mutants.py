@@ -45,7 +45,7 @@ _owner: ContextVar[bool] = ContextVar("owner", default=False)
 
 def _blind(monkeypatch: pytest.MonkeyPatch, *, owner: bool) -> None:
     """Make the owner's step, or whoever else brings a log into being, find no marker before it is written."""
-    original = steps.write_log
+    original = complete.write_log
 
     async def as_owner(table: CommitTable, step: CommitStep) -> LogOutcome:
         token = _owner.set(True)

@@ -77,7 +77,8 @@ def test_bodies_come_back_as_they_were(shapes: list[tuple[dict[str, Any], dict[s
 def test_another_process_writes_the_same_bytes() -> None:
     events = sorted_events(bodies_of("plain"))
     code = (
-        "import sys, hashlib; from springline.published.segments import *; from tests.support.event_samples import bodies_of;"
+        "import sys, hashlib; from springline.published.segments import *;"
+        "from tests.support.event_samples import bodies_of;"
         "events = sorted({event_id_of(body): body for body in bodies_of('plain')}.items());"
         "print(hashlib.sha256(encode_segment(events)).hexdigest())"
     )

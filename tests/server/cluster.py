@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 import httpx
 import uuid_utils
@@ -30,12 +30,19 @@ from springline.local.processes import Child
 from springline.local.stack import WORKER_READY_PATH, EmbeddedStack
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
+from tests.support.forks import ForkedChild
 from tests.support.rows import SCOPE, create_rows_table, payload_of, read_rows
 
 DEADLINE_S = 60.0
 POLL_S = 0.01
 WORKER = ("worker",)
 KILLABLE = "tests.server.killable_worker"
+
+
+class _Place(TypedDict):
+    env: dict[str, str]
+    cwd: Path
+    log: Path
 
 
 class Cluster:
@@ -86,6 +93,15 @@ class Cluster:
 
     def start_worker(self, *module: str, environment: Mapping[str, str] | None = None) -> Child:
         """Start a worker process, by default the product's own, with more in its environment; return at once."""
+        name, place = self._place(environment)
+        return self._started(Child(name, [sys.executable, "-m", *(module or WORKER)], **place))
+
+    def start_killable(self, *options: str) -> Child:
+        """Start a worker that obeys the orders of this cluster. Many are needed, so it is forked."""
+        name, place = self._place()
+        return self._started(ForkedChild(name, KILLABLE, [str(self.orders), *options], **place))
+
+    def _place(self, environment: Mapping[str, str] | None = None) -> tuple[str, _Place]:
         name = f"worker-{next(self._numbers)}"
         metrics, health = free_ports(2)
         env = {
@@ -94,17 +110,14 @@ class Cluster:
             f"{PREFIX}HEALTH_PORT": str(health),
             **(environment or {}),
         }
-        command = [sys.executable, "-m", *(module or WORKER)]
-        child = Child(name, command, env=env, cwd=self.folder, log=self.folder / f"{name}.log")
-        child.start()
-        self.workers.append(child)
         self._health[name] = health
         self.metrics_urls[name] = f"http://{LOOPBACK}:{metrics}/metrics"
-        return child
+        return name, {"env": env, "cwd": self.folder, "log": self.folder / f"{name}.log"}
 
-    def start_killable(self, *options: str) -> Child:
-        """Start a worker that obeys the orders of this cluster."""
-        return self.start_worker(KILLABLE, str(self.orders), *options)
+    def _started(self, child: Child) -> Child:
+        child.start()
+        self.workers.append(child)
+        return child
 
     async def ready(self, *children: Child) -> None:
         """Wait until the workers poll."""

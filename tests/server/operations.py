@@ -7,7 +7,6 @@ end. Before the one it was told, it kills itself by SIGKILL, or the API.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import threading
@@ -23,13 +22,12 @@ from deltalake.table import TableMerger
 
 from springline.client import DeltaTable, Springline
 from springline.client.http import ApiClient
+from tests.support.forks import CONTEXT
 from tests.support.rows import rows
 
 Rows = Counter[tuple[int, str]]
 FIRST = range(4)
 """The rows of a table before the operation; each belongs to `ours`."""
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.server.operations", "springline.client.merging", "springline.storage.local"])
 GRACE_S = 60.0
 
 

@@ -18,8 +18,9 @@ from springline.delta.payload import fingerprint_of, parse_payload
 from springline.delta.rounds import Candidate, candidate_of, merged_payload, reservation
 from springline.errors import Code, Refused
 from springline.storage.scoped import ScopedStore
-from tests.api.conftest import ACME, World, add, new_key, world  # noqa: F401 - a fixture
+from tests.api.conftest import World, add, new_key, world  # noqa: F401 - a fixture
 from tests.judging.committing import order_of
+from tests.support.local_api import ACME
 
 KEY = "01946b1c-0000-7000-8000-000000000001"
 ROWS = "ab" * 32

@@ -12,8 +12,9 @@ from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from temporalio.worker import Interceptor as WorkerInterceptor
 
-from activities.commit import CommitActivities
+from activities.commit import TABLES_REMEMBERED, CommitActivities
 from activities.ledger import LedgerActivities
+from springline.caches import Recent
 from springline.commit.registry import RegistryMemory
 from springline.commit.table import TableMemory
 
@@ -70,7 +71,7 @@ def forget(input: ExecuteActivityInput) -> None:
     """Make the process that runs an activity as ignorant as a new one."""
     owner = getattr(input.fn, "__self__", None)
     if isinstance(owner, CommitActivities):
-        owner._tables.clear()
+        owner._tables = Recent(TABLES_REMEMBERED)
         owner._registered = RegistryMemory()
         owner._memory = TableMemory()
     if isinstance(owner, LedgerActivities):
