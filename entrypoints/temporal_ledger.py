@@ -1,4 +1,4 @@
-"""The ledger's sequencer as the rest sees it: appends and foreign events through LedgerWorkflow.
+"""Appends and foreign events through LedgerWorkflow, the ledger's sequencer.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -41,14 +41,14 @@ from workflows.lifecycle import workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
 FULL_APPEND_BYTES = 256 * 1024
-"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""
+"""The weight of a full batch of appends; a round takes four of them (`springline.ledger.request`)."""
 FULL_INGEST_PATHS = MAX_BATCH_PATHS // 4
 
 
 class TemporalLedgerGateway:
     """Batches for a workspace's ledger by update-with-start: its workflow id is its one sequencer.
 
-    `garbage_interval` is told to workflows that this gateway starts: publishes between garbage collections.
+    `garbage_interval`, publishes between garbage collections, is passed to workflows that this gateway starts.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TemporalLedgerGateway:
     async def status(self, scope: Scope) -> dict[str, Any] | None:
         """Return the answer of the query `status` and the lag in seconds, or None if the workflow does not run.
 
-        Asked at most once in `STATUS_SECONDS` for each workspace; the lag is of this moment.
+        Sends at most one query in `STATUS_SECONDS` for each workspace; the lag is current.
         """
         status = await self._statuses.get(scope)
         if status is None:
@@ -120,7 +120,7 @@ def start_of(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> WithS
 
 
 class TemporalLedger:
-    """The port `springline.api.ports.Ledgers`: what many callers of this process ask shares few batches.
+    """The port `springline.api.ports.Ledgers`: requests of many callers of this process share few batches.
 
     `deadline_s`: how long a request may wait for its answer, tries included, in seconds.
     """
@@ -136,13 +136,13 @@ class TemporalLedger:
 
     @property
     def counts(self) -> tuple[Counts, ...]:
-        """What this process has asked so far, for metrics."""
+        """Counts of this process's requests so far, for metrics."""
         return self._appends.counts, self._ingests.counts
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
-        """Append events and return what became of them, a refusal included.
+        """Append events and return their outcome, which may be a refusal.
 
-        Raises `Refused` with UNAVAILABLE when that is not known: the same request under the same id finds out.
+        Raises `Refused` with UNAVAILABLE if that is unknown: the same request under the same id finds out.
         """
         refusal = too_heavy(request)
         if refusal is not None:
@@ -152,17 +152,17 @@ class TemporalLedger:
         return outcome
 
     async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
-        """Take in foreign events and return what became of them; raises `Refused` as `append` does."""
+        """Ingest foreign events and return their outcome; raises `Refused` as `append` does."""
         outcome = await self._ingests.ask(scope, request)
         _raise_if_unknown(outcome.refusal)
         return outcome
 
     async def status(self, scope: Scope) -> dict[str, Any] | None:
-        """Return what the sequencer is doing, with its lag; None if it rests or cannot be asked just now."""
+        """Return what the sequencer is doing, with its lag; None if it is not running or does not answer now."""
         return await self._gateway.status(scope)
 
     async def aclose(self) -> None:
-        """Take no more requests, and wait until every request taken has its answer or reached its deadline."""
+        """Accept no more requests, and wait until every accepted one has its answer or reached its deadline."""
         await self._appends.aclose()
         await self._ingests.aclose()
 
