@@ -14,10 +14,11 @@ from bench.ledger_cells import SCOPE, Cell, WrongState
 from bench.measure import percentile
 from bench.rebuild_worker import READ_SECONDS
 from entrypoints.connection import connect
-from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline.ledger.request import AppendRequest, NewEvent, VisibilityStatus
 from springline.local.stack import EmbeddedStack
 from springline.published.head import read_head
+from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 
@@ -41,7 +42,7 @@ async def appends(cell: Cell) -> dict[str, Any]:
         )
         async with stack:
             client = await connect(address=stack.temporal_address)
-            ledger = TemporalLedger(TemporalLedgerGateway(client))
+            ledger = LedgerCoalescer(TemporalLedgerGateway(client))
             begin = time.perf_counter() + WARM_UP_S
             end = begin + MEASURED_S
             found = await asyncio.gather(*(_caller(ledger, caller, begin, end) for caller in range(cell.callers)))
@@ -64,7 +65,7 @@ async def appends(cell: Cell) -> dict[str, Any]:
     }
 
 
-async def _caller(ledger: TemporalLedger, caller: int, begin: float, end: float) -> tuple[int, list[float]]:
+async def _caller(ledger: LedgerCoalescer, caller: int, begin: float, end: float) -> tuple[int, list[float]]:
     """Append one event after the other until `end`; return how many, and the seconds of those sent after `begin`."""
     count, times = 0, list[float]()
     while (sent := time.perf_counter()) < end:

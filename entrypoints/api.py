@@ -24,7 +24,7 @@ from entrypoints.readiness import Readiness
 from entrypoints.serving import server_of
 from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
-from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
 from entrypoints.temporal_tables import TemporalTables
 from springline.api.app import create_app
@@ -38,6 +38,7 @@ from springline.config import PREFIX, ConfigurationError, Problem, Settings, loa
 from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.paths import canary_object
+from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.canary import canary
 from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
@@ -75,7 +76,7 @@ def build_deps(
     store: ObjectStore,
     client: Client,
     coalescer: CommitCoalescer,
-    ledger: TemporalLedger,
+    ledger: LedgerCoalescer,
     verifier: TokenVerifier,
 ) -> Deps:
     """Return the application's parts over one store and one Temporal client."""
@@ -130,7 +131,7 @@ async def serve(settings: Settings) -> None:
             client, checkpoint_interval=settings.checkpoint_interval, name_of=names_by_registry(store)
         )
         coalescer = CommitCoalescer(gateway, deadline_s=settings.commit_deadline)
-        ledger = TemporalLedger(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
+        ledger = LedgerCoalescer(TemporalLedgerGateway(client), deadline_s=settings.commit_deadline)
         server = server_of(
             create_app(build_deps(settings, store, client, coalescer, ledger, verifier)),
             most=settings.api_connections,

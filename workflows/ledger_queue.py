@@ -15,7 +15,6 @@ from springline.ledger.request import (
     AppendRequest,
     IngestOutcome,
     IngestRequest,
-    payload_bytes,
 )
 from springline.paths import event_id_from_ledger_path
 from springline.rebuild.messages import SwitchOrder
@@ -60,7 +59,7 @@ SwitchTicket = Ticket[SwitchOrder, SwitchOutcome]
 
 def append_ticket(request: AppendRequest) -> AppendTicket:
     """Return the ticket of an append request: it takes its events and their bytes."""
-    return Ticket(request, _future(), len(request.events), payload_bytes(request), key=request.request_id)
+    return Ticket(request, _future(), len(request.events), request.payload_bytes, key=request.request_id)
 
 
 def ingest_ticket(request: IngestRequest) -> IngestTicket:

@@ -74,9 +74,12 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("Content-Length", "")
+        headers = Headers(scope=scope)
+        declared = headers.get("Content-Length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
-            await self._refuse(self._too_large(declared[:20]), scope, receive, send)
+            # Who asks for leave to send has sent nothing yet: to read on would give it.
+            asks = headers.get("Expect", "").lower() == "100-continue"
+            await self._refuse(self._too_large(declared[:20]), scope, _nothing_more if asks else receive, send)
             return
         chunks: list[bytes] = []
         size = 0

@@ -337,7 +337,10 @@ def _judge_metadata(action: dict[str, Any]) -> None:
     if file_format.get("provider") != "parquet":
         raise BadAction("format.provider", file_format.get("provider"), "is not 'parquet'")
     options = file_format.get("options")
-    if options is not None and not _is_map(options):
+    if options is None:
+        # delta-kernel opens no table whose metadata lacks it.
+        raise _missing("format.options")
+    if not _is_map(options):
         raise BadAction("format.options", options, f"is not {_MAP[1]}")
     judge_texts("format.options", options, MAX_PROPERTY, nulls=False)
     judge_texts("configuration", action["configuration"], MAX_PROPERTY, nulls=False)

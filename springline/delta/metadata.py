@@ -14,13 +14,14 @@ domains, whose state is in the log. A feature for writers only may be dropped on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from springline.delta.features import READER_FEATURES, declared
-from springline.delta.limits import shortened, shown
+from springline.delta.limits import MAX_INTEGER, MIN_INTEGER, shortened, shown
 from springline.delta.properties import FEATURE_OF_PROPERTY, property_problem
 from springline.delta.schema import check_partition_columns, stored_schema
+from springline.delta.strictjson import BadJson, strict_json
 from springline.errors import Code, Refused, refused
 
 MAPPING_MODE = "delta.columnMapping.mode"
@@ -28,10 +29,13 @@ MAX_COLUMN_ID = "delta.columnMapping.maxColumnId"
 COLUMN_ID = "delta.columnMapping.id"
 PHYSICAL_NAME = "delta.columnMapping.physicalName"
 TYPE_CHANGES = "delta.typeChanges"
+INVARIANTS = "delta.invariants"
+_COMPUTED = "delta.metadataSpec"
+"""How delta-kernel marks a column that it computes itself; in a stored schema it opens no table that has one."""
 
 _FEATURE_OF_TYPE = {"timestamp_ntz": ("timestampNtz",), "variant": ("variantType", "variantType-preview")}
 _FEATURE_OF_FIELD = {
-    "delta.invariants": ("invariants",),
+    INVARIANTS: ("invariants",),
     "delta.generationExpression": ("generatedColumns",),
     "CURRENT_DEFAULT": ("allowColumnDefaults",),
     TYPE_CHANGES: ("typeWidening", "typeWidening-preview"),
@@ -62,6 +66,7 @@ def judge_metadata(metadata: Mapping[str, Any], *, field: str, code: Code = Code
         message = refusal.message.replace("partition_columns", "partitionColumns", 1)
         changes = {"code": code, "field": f"{field}.{place}", "message": f"{field}.{message}"}
         raise Refused(refusal.model_copy(update=changes)) from None
+    judge.columns(schema, mapped=mapped)
     if mapped:
         judge.mapping(schema, metadata)
     return schema
@@ -101,6 +106,78 @@ def fields_of(data_type: Any, place: str = "") -> Iterator[tuple[str, Mapping[st
         yield from fields_of(data_type["valueType"], f"{place}.value")
 
 
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and MIN_INTEGER <= value <= MAX_INTEGER
+
+
+def _is_invariant(value: Any) -> bool:
+    """Say whether a value is the JSON of one expression ("Column Invariants" of the protocol)."""
+    try:
+        parsed = strict_json(value.encode()) if type(value) is str else None
+    except (BadJson, UnicodeEncodeError):
+        return False
+    inner = parsed.get("expression") if type(parsed) is dict else None
+    return type(inner) is dict and type(inner.get("expression")) is str
+
+
+def _is_type_changes(value: Any) -> bool:
+    return type(value) is list and all(
+        type(one) is dict and type(one.get("fromType")) is str and type(one.get("toType")) is str for one in value
+    )
+
+
+# Field metadata is its writer's affair but for these keys. Each was tried with delta-rs, DuckDB and Spark: over a value
+# of another form one of them cannot open the table, and DuckDB's process ends over an odd parquet.field.id.
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    INVARIANTS: (_is_invariant, '{"expression":{"expression":"..."}} as a text'),
+    TYPE_CHANGES: (_is_type_changes, "a list of objects with fromType and toType"),
+    "parquet.field.id": (_is_integer, "a whole number of 32 bits"),
+    **dict.fromkeys(
+        ("delta.generationExpression", "CURRENT_DEFAULT", "EXISTS_DEFAULT", "__CHAR_VARCHAR_TYPE_STRING", "comment"),
+        (_is_text, "a text"),
+    ),
+}
+
+
+def _problem_of_entry(key: str, value: Any, *, mapped: bool) -> tuple[str, str] | None:
+    """Return what is wrong with one entry of a field's metadata, and a remedy; None if it is fine.
+
+    `mapped`: the table has column mapping.
+    """
+    if key in (COLUMN_ID, PHYSICAL_NAME) and not mapped:
+        return "belongs to column mapping, which the table does not have", "leave it out, or set up column mapping"
+    if key == _COMPUTED:
+        return "marks a column that readers compute, which no table stores", "leave it out"
+    known = _FORMS.get(key)
+    if known is not None and not known[0](value):
+        return f"is not {known[1]}", f"write {known[1]}, or leave it out"
+    # Spark's reader of schemas takes no other lists.
+    if any(not _is_of_one_kind(one) for one in _lists(value)):
+        return "holds a list of more than one kind of value, or of nulls or lists", "write lists of one kind of value"
+    return None
+
+
+def _lists(value: Any) -> Iterator[list[Any]]:
+    """Yield every list in a parsed value."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is list:
+            yield one
+            waiting.extend(one)
+        elif type(one) is dict:
+            waiting.extend(one.values())
+
+
+def _is_of_one_kind(values: list[Any]) -> bool:
+    kinds = {type(one) for one in values}
+    return len(kinds) <= 1 and kinds <= {int, float, bool, str, dict}
+
+
 class _Refusing:
     def __init__(self, field: str, code: Code) -> None:
         self.field = field
@@ -119,6 +196,13 @@ class _Judge(_Refusing):
             wanted = property_problem(key, value)
             if wanted is not None:
                 raise self.refusal(f"configuration.{key}", value, f"is not {wanted}", f"write {wanted}")
+
+    def columns(self, schema: Mapping[str, Any], *, mapped: bool) -> None:
+        for place, one in fields_of(schema):
+            for key, value in one["metadata"].items():
+                found = _problem_of_entry(key, value, mapped=mapped)
+                if found is not None:
+                    raise self.refusal(f"schemaString: {place}.metadata.{key}", value, *found)
 
     def mapping(self, schema: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Every field at every depth has an id and a physical name, each once ("Column Mapping")."""

@@ -30,6 +30,8 @@ ACTIONS = frozenset(
         "domainMetadata",
     }
 )
+_BLANK = b" \t\r"
+"""What JSON takes for blank in a line; readers stop at a line of other white space."""
 _OPERATION = re.compile(r"[a-z0-9_]{1,32}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 BLIND_APPEND_ACTIONS = frozenset({"add", "txn", "commitInfo"})
@@ -108,7 +110,7 @@ def read_actions(data: bytes) -> Iterator[tuple[bytes, Line, str | None]]:
     except UnicodeDecodeError as error:
         raise _bad(1, f"byte {error.start} is not UTF-8", None) from error
     for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
+        if not line.strip(_BLANK):
             continue
         try:
             parsed = strict_json(line)

@@ -148,7 +148,7 @@ def canonical_asset_key(text: str) -> str:
 def canonical_partition(dimensions: Mapping[str, str | int | bool | date | datetime | None]) -> str:
     """Return the canonical text of a partition: `name=value` sorted by name and joined by commas.
 
-    A value's prefix is its type: `d:` date, `t:` instant (in UTC, with six digits), `i:` integer, `b:` boolean, `n:` none,
+    A value has a type: `d:` date, `t:` instant (in UTC, with six digits), `i:` integer, `b:` boolean, `n:` none,
     `s:` the URL-safe base64 of a string. Raises `ValueError` for an instant without a zone, and for other types.
     """
     return ",".join(f"{name}={_value(name, dimensions[name])}" for name in sorted(dimensions))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,6 +87,14 @@ class AppendRequest(BaseModel):
 
     request_id: _RequestId
     events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
+
+    @cached_property
+    def payload_bytes(self) -> int:
+        """Bytes that its events have as compact JSON, with their keys."""
+        return sum(
+            _length(event.data) + len(event.idempotency_key or "") + len(event.causation_id or "")
+            for event in self.events
+        )
 
 
 class AppendedEvent(BaseModel):
@@ -193,22 +202,14 @@ MESSAGE_BYTES = MAX_ROUND_BYTES + (1 << 18)
 """The most bytes of one message to the sequencer."""
 
 
-def payload_bytes(request: AppendRequest) -> int:
-    """Return how many bytes the request's events have as compact JSON, with their keys."""
-    return sum(
-        _length(event.data) + len(event.idempotency_key or "") + len(event.causation_id or "")
-        for event in request.events
-    )
-
-
 def request_weight(request: AppendRequest) -> int:
     """Return the weight of a request in bytes: its payloads, or its answer if that is longer."""
-    return max(payload_bytes(request), EVENT_WEIGHT * len(request.events))
+    return max(request.payload_bytes, EVENT_WEIGHT * len(request.events))
 
 
 def too_heavy(request: AppendRequest) -> Refusal | None:
     """Return why a request fits no round, or None if it does."""
-    size = payload_bytes(request)
+    size = request.payload_bytes
     if size <= MAX_ROUND_BYTES:
         return None
     return Refusal(
@@ -240,7 +241,7 @@ def fits_a_message(requests: Iterable[AppendRequest]) -> bool:
     events = size = 0
     for request in requests:
         events += len(request.events)
-        size += payload_bytes(request)
+        size += request.payload_bytes
     return events <= MESSAGE_EVENTS and size <= MESSAGE_BYTES
 
 

@@ -52,7 +52,7 @@ def sealed(events: Sequence[tuple[str, bytes]], *, judged: bool = False) -> tupl
     """Return the segment of events given as (event id, body), strictly ascending by id, and its `raw_size`.
 
     `judged`: the caller has parsed the bodies as events with the ids given. Raises `ValueError` if there is no event,
-    they are out of order, a body is not UTF-8, or names another id.
+    they are out of order, a body is not UTF-8, or names another id; `DamagedSegment` if a body is no event.
     """
     if not events:
         raise ValueError("a segment holds at least one event")

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from springline.batching import refused_alone
 from springline.caches import Recent
 from springline.control.admission.round import RoundVerdict, judge_round
-from springline.errors import Code, Refusal, Refused
-from springline.keys import check_key
+from springline.errors import Code, Refusal
 from springline.ledger.request import AppendOutcome, AppendRequest, VisibilityStatus
 from springline.paths import orchestration_round
 from springline.published.cached_state import CachedState, OnTop
@@ -124,9 +123,8 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
     first: dict[str, int] = {}
     for place, request in enumerate(asked.requests):
         try:
-            check_key(request.request_id, field="request_id")
             payload = payload_sha256(request)
-        except (Refused, ValueError) as error:
+        except ValueError as error:
             asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_malformed(error))
             continue
         except Exception as error:
@@ -164,9 +162,7 @@ def _of_lost_round(request_id: str, number: int) -> AppendOutcome:
     return AppendOutcome(request_id=request_id, refusal=refusal)
 
 
-def _malformed(error: Refused | ValueError) -> Refusal:
-    if isinstance(error, Refused):
-        return error.refusal
+def _malformed(error: ValueError) -> Refusal:
     return Refusal(
         code=Code.INVALID_REQUEST,
         message=f"the events cannot be written: {error}",

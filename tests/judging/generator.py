@@ -61,6 +61,18 @@ FEATURES = (
     "deletionVectors", "timestampNtz", "typeWidening", "variantType", "v2Checkpoint", "vacuumProtocolCheck",
     "domainMetadata", "clustering", "rowTracking", "identityColumns", "icebergCompatV1", "catalogManaged", "nonsense",
 )  # fmt: skip
+FIELD_KEYS = (
+    "mine", "comment", "parquet.field.id", "delta.columnMapping.id", "delta.columnMapping.physicalName",
+    "delta.columnMapping.nested.ids", "delta.metadataSpec", "delta.invariants", "delta.typeChanges",
+    "delta.generationExpression", "delta.isInternalColumn", "CURRENT_DEFAULT", "EXISTS_DEFAULT", "__COLLATIONS",
+    "__CHAR_VARCHAR_TYPE_STRING", "__metadata_col",
+)  # fmt: skip
+"""Keys of a field's metadata that engines know."""
+FIELD_VALUES: tuple[Any, ...] = (
+    None, True, 0, 1, -1, 1.5, 2**31, 2**63 - 1, "", "x", "id > 0", '{"expression":{"expression":"id > 0"}}',
+    "varchar(5)", [], {}, [1, 2], ["x"], [1, "x"], [[1]], [None], {"a": 1}, {"a": [1, None]}, [{"a": 1}],
+)  # fmt: skip
+BLANKS = ("", " ", "\t", "\r", "\f", "\v", " \t\r", "\u00a0", "\u2028", "\ufeff")
 VECTOR = {"storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
           "sizeInBytes": 44, "cardinality": 6}  # fmt: skip
 """The inline deletion vector of the protocol's text, which deletes rows 3, 4, 7, 11, 18 and 29."""
@@ -134,6 +146,8 @@ class _Maker:
         for _ in range(self.random.choice((0, 1, 1, 1, 1, 2, 3))):
             lines = self.mutated(lines)
         text = [self.text(line) for line in lines]
+        if chance() < 0.05:
+            text.insert(self.random.randint(0, len(text)), self.random.choice(BLANKS))
         return Made("\n".join(text).encode("utf-8", "surrogatepass"), mode, tuple(self.done))
 
     def valid(self, mode: CommitMode) -> list[dict[str, Any]]:
@@ -173,7 +187,7 @@ class _Maker:
         metadata = copy.deepcopy(self.subject.metadata)
         schema = json.loads(metadata["schemaString"])
         fields, random_ = schema["fields"], self.random
-        match random_.randint(0, 8):
+        match random_.randint(0, 10):
             case 0 | 1:
                 fields.append({"name": "new", "type": self.type_(), "nullable": random_.random() < 0.8, "metadata": {}})
             case 2:
@@ -190,6 +204,10 @@ class _Maker:
             case 7:
                 chosen = random_.choice(fields)
                 chosen["name"] = random_.choice(("ID", "x y", "a.b", "", "é", "a`b", "x" * 300, "S"))
+            case 8 | 9:
+                chosen = {"name": "new", "type": "long", "nullable": True, "metadata": {}}
+                chosen["metadata"][random_.choice(FIELD_KEYS)] = random_.choice(FIELD_VALUES)
+                fields.append(chosen)
         metadata["schemaString"] = json.dumps(schema)
         return metadata
 

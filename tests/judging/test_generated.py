@@ -35,7 +35,7 @@ def rows_after(subject: Subject, data: bytes) -> int | None:
     size = subject.live[0].size
     adds: list[dict[str, Any]] = []
     wrong = False
-    for line in data.decode().splitlines():
+    for line in data.decode().split("\n"):
         action = json.loads(line) if line.strip() else {}
         if "remove" in action:
             live.pop(unquote(action["remove"]["path"]), None)
@@ -66,7 +66,7 @@ def _columns_of(metadata: dict[str, Any]) -> list[Any]:
 def put_missing(bed: Bed, data: bytes) -> None:
     """Put a data file wherever an accepted payload names one: what is judged is the log."""
     source = bed.location / "first.parquet"
-    for line in data.decode().splitlines():
+    for line in data.decode().split("\n"):
         add = (json.loads(line) if line.strip() else {}).get("add")
         if add and not (file := bed.location / unquote(add["path"])).exists():
             assert file.resolve().is_relative_to(bed.location.resolve()), add["path"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from springline.commit.complete import settle
 from springline.commit.staging import stage
 from springline.delta.conflicts import committed_version, version_refusal
 from springline.delta.coordinator import Coordinator, Member
+from springline.delta.create import check_creation
 from springline.delta.datapath import BadPath, decoded_path
 from springline.delta.features import judge_protocol
 from springline.delta.identity import sha256_hex, strict_request_hash
@@ -27,8 +29,10 @@ from springline.delta.partition_values import partition_type
 from springline.delta.payload import parse_payload
 from springline.delta.rounds import reservation
 from springline.delta.strictjson import BadJson, strict_json
+from springline.delta.table_request import CreateTable
 from springline.errors import Code, Refused
 from springline.storage.memory import MemoryStore
+from tests.judges import counts
 from tests.judging.beds import BEDS
 from tests.judging.committing import NOW_MS, TABLE_ID, Lines, commit_request, payload
 from tests.judging.generator import added
@@ -231,6 +235,8 @@ TOGETHER: list[tuple[Lines, str]] = [
     ([{"cdc": ADD}], "payload line 1: cdc.dataChange"),
     ([{"txn": {"appId": "x" * 1_025, "version": 1}}], "payload line 1: txn.appId"),
     ([{"add": ADD, "remove": None}], "payload line 1"),
+    (["\f", {"add": ADD}], "payload line 1"),
+    ([{"add": ADD}, "\v"], "payload line 2"),
 ]  # fmt: skip
 
 
@@ -247,6 +253,71 @@ def test_a_new_deletion_vector_for_a_file_is_an_add_and_a_remove() -> None:
     vector = {"storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 4, "sizeInBytes": 40}
     new = ADD | {"deletionVector": vector | {"cardinality": 2}, "stats": '{"numRecords":9}'}
     assert parse_payload(payload([{"remove": REMOVE}, {"add": new}])).removed == {("a.parquet", None)}
+
+
+# Metadata by itself. Each bad one was accepted once, and delta-rs, DuckDB or Spark could not open the table.
+
+METADATA: dict[str, Any] = {
+    "id": TABLE_ID,
+    "format": {"provider": "parquet", "options": {}},
+    "schemaString": "",
+    "partitionColumns": [],
+    "configuration": {},
+}
+INVARIANT = '{"expression":{"expression":"n > 0"}}'
+FIELD_METADATA: list[tuple[str, Any]] = [
+    *(("delta.columnMapping.id", 1), ("delta.columnMapping.physicalName", "n"), ("delta.metadataSpec", "row_index")),
+    *product(["parquet.field.id"], ["1", None, True, [], 2**31, 1.5]),
+    *product(["delta.invariants"], [None, 1, "n > 0", "{", '{"expression":"n > 0"}', {}]),
+    *product(["delta.typeChanges"], ["x", [1], [{"fromType": "byte"}]]),
+    *product(["CURRENT_DEFAULT", "delta.generationExpression"], [None, 1]),
+    *product(["EXISTS_DEFAULT", "comment", "__CHAR_VARCHAR_TYPE_STRING"], [1]),
+    *product(["mine"], [[1, "x"], [[1]], [None], {"deep": [1, True]}]),
+]
+
+
+def with_field(key: str, value: Any, *, nested: bool = False) -> dict[str, Any]:
+    field: dict[str, Any] = {"name": "n", "type": "long", "nullable": True, "metadata": {key: value}}
+    if nested:
+        inner = {"type": "array", "elementType": {"type": "struct", "fields": [field]}, "containsNull": True}
+        field = {"name": "a", "type": inner, "nullable": True, "metadata": {}}
+    return METADATA | {"schemaString": json.dumps({"type": "struct", "fields": [field]})}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("key", "value"), FIELD_METADATA)
+def test_field_metadata_that_some_reader_stops_at(key: str, value: Any, nested: bool) -> None:
+    with pytest.raises(Refused) as error:
+        parse_payload(payload([{"metaData": with_field(key, value, nested=nested)}]))
+    place = "a.element.n" if nested else "n"
+    assert error.value.refusal.field == f"payload line 1: metaData.schemaString: {place}.metadata.{key}"
+    assert error.value.refusal.remedy
+
+
+@pytest.mark.parametrize("options", [{}, {"options": None}])
+def test_a_format_without_options_is_refused(options: dict[str, Any]) -> None:
+    metadata = with_field("mine", 1) | {"format": {"provider": "parquet"} | options}
+    with pytest.raises(Refused) as error:
+        parse_payload(payload([{"metaData": metadata}]))
+    assert error.value.refusal.field == "payload line 1: metaData.format.options"
+
+
+async def test_field_metadata_that_every_reader_takes(tmp_path: Path) -> None:
+    bed, subject = await BEDS["plain"](tmp_path)
+    taken = {"parquet.field.id": 7, "delta.invariants": INVARIANT, "comment": "é", "EXISTS_DEFAULT": "1"}
+    taken |= {"mine": {"a": [1, 2], "b": ["x"], "c": None, "d": [{"e": 1.5}]}, "__CHAR_VARCHAR_TYPE_STRING": "char(3)"}
+    schema = json.loads(subject.metadata["schemaString"])
+    schema["fields"].append({"name": "new", "type": "long", "nullable": True, "metadata": taken})
+    trial = await bed.commit(payload([{"metaData": subject.metadata | {"schemaString": json.dumps(schema)}}]))
+    assert trial.accepted, trial.refusal
+    assert counts(bed.location) == {"delta-rs": subject.live[0].rows, "duckdb": subject.live[0].rows}
+
+
+def test_a_new_table_is_judged_alike() -> None:
+    column = {"name": "n", "type": "long", "metadata": {"parquet.field.id": "x"}}
+    with pytest.raises(Refused) as error:
+        check_creation(CreateTable.model_validate({"name": "t", "columns": [column]}))
+    assert error.value.refusal.code is Code.INVALID_REQUEST
 
 
 # A table with rows.

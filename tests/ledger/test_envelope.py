@@ -18,7 +18,7 @@ from msgspec import inspect, to_builtins
 from springline.ledger import envelope
 from springline.ledger import events as e
 from springline.ledger.envelope import Event, MalformedEvent, parse_event
-from springline.ledger.nested import ManualTrigger, PollSource
+from springline.ledger.nested import TIMESTAMP_MARK, ManualTrigger, PollSource
 from tests.ledger.samples import APPENDIX_A, FINISHED, LEDGERS, STARTED, bodies_of, event_of, text_of
 from tests.ledger.strategies import DATA, data_of
 
@@ -315,7 +315,8 @@ def test_depth_is_judged_by_the_text_alone() -> None:
 def timestamp_paths(kind: inspect.Type, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
     """Yield the paths of all timestamps in a type."""
     if isinstance(kind, inspect.Metadata):
-        yield path
+        if kind.extra == TIMESTAMP_MARK:
+            yield path
     elif isinstance(kind, inspect.UnionType):
         for member in kind.types:
             yield from timestamp_paths(member, path)

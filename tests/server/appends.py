@@ -13,7 +13,7 @@ import uuid_utils
 from temporalio.client import Client
 
 from entrypoints.connection import connect
-from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline import names, paths
 from springline.ledger.envelope import parse_event
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
@@ -24,6 +24,7 @@ from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES
 from springline.projection.state import State
 from springline.published.head import read_head
+from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid
@@ -47,7 +48,7 @@ class Appends:
         self.foreign: set[str] = set()
         """Paths of the foreign events that were accepted."""
         self._ids = itertools.count()
-        self._callers: list[TemporalLedger] = []
+        self._callers: list[LedgerCoalescer] = []
 
     @classmethod
     async def open(cls, cluster: Cluster) -> Appends:
@@ -62,9 +63,9 @@ class Appends:
     def workflow_id(self) -> str:
         return names.ledger_workflow_id(self.scope.tenant, self.scope.workspace)
 
-    def caller(self) -> TemporalLedger:
+    def caller(self) -> LedgerCoalescer:
         """Return what one caller process has: a gateway and coalescers of its own."""
-        caller = TemporalLedger(TemporalLedgerGateway(self.client), deadline_s=DEADLINE_S)
+        caller = LedgerCoalescer(TemporalLedgerGateway(self.client), deadline_s=DEADLINE_S)
         self._callers.append(caller)
         return caller
 
@@ -72,7 +73,7 @@ class Appends:
         """Return a request that starts and plans a run nobody has started."""
         return run_request(f"run-{next(self._ids)}")
 
-    async def append(self, caller: TemporalLedger, request: AppendRequest) -> AppendOutcome:
+    async def append(self, caller: LedgerCoalescer, request: AppendRequest) -> AppendOutcome:
         """Append events that must become visible, and note the answer."""
         outcome = await caller.append(self.scope, request)
         assert outcome.refusal is None, outcome
@@ -91,7 +92,7 @@ class Appends:
         event_id = new_ulid(None, NOW_MS, number)
         return await put_foreign(self.store, self.scope, event_id, triggered(f"foreign-{number}"))
 
-    async def ingest(self, caller: TemporalLedger, event_paths: list[str]) -> IngestOutcome:
+    async def ingest(self, caller: LedgerCoalescer, event_paths: list[str]) -> IngestOutcome:
         """Take in foreign events, which must become visible, and note them."""
         outcome = await caller.ingest(self.scope, IngestRequest(event_paths=event_paths))
         assert outcome.refusal is None, outcome

@@ -12,15 +12,16 @@ import sys
 import time
 
 from entrypoints.connection import connect
-from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline.ledger.request import AppendOutcome, AppendRequest
 from springline.paths import Scope
+from springline.sequencer.coalescer import LedgerCoalescer
 from tests.ledger_events import run_request
 
 Answer = tuple[AppendRequest, AppendOutcome, float]
 
 
-async def call(ledger: TemporalLedger, scope: Scope, name: str, requests: int) -> list[Answer]:
+async def call(ledger: LedgerCoalescer, scope: Scope, name: str, requests: int) -> list[Answer]:
     """Append one request after the other."""
     answers: list[Answer] = []
     for number in range(requests):
@@ -33,7 +34,7 @@ async def call(ledger: TemporalLedger, scope: Scope, name: str, requests: int) -
 
 async def main(scope: Scope, name: str, callers: int, requests: int) -> None:
     """Append, and print what became of everything."""
-    ledger = TemporalLedger(TemporalLedgerGateway(await connect()))
+    ledger = LedgerCoalescer(TemporalLedgerGateway(await connect()))
     called = await asyncio.gather(*(call(ledger, scope, f"{name}-{number}", requests) for number in range(callers)))
     await ledger.aclose()
     for answers in called:

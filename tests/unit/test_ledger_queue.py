@@ -12,7 +12,6 @@ from springline.ledger.request import (
     MAX_ROUND_EVENTS,
     AppendRequest,
     NewEvent,
-    payload_bytes,
     request_weight,
 )
 from workflows.ledger_queue import AppendTicket, append_queue, append_ticket
@@ -70,6 +69,6 @@ def test_everybody_is_taken_once_and_in_order_of_their_ids(asked: list[tuple[str
 def test_a_request_weighs_its_bytes_and_at_least_its_answer() -> None:
     light = AppendRequest(request_id="a", events=[NewEvent(data={"type": "t"})] * 10)
     heavy = AppendRequest(request_id="a", events=[NewEvent(data={"type": "t", "é": "ü" * 10_000}, idempotency_key="k")])
-    assert payload_bytes(light) == 10 * len(b'{"type":"t"}')
+    assert light.payload_bytes == 10 * len(b'{"type":"t"}')
     assert request_weight(light) == 10 * 512
-    assert request_weight(heavy) == payload_bytes(heavy) == len('{"type":"t","é":""}'.encode()) + 20_000 + 1
+    assert request_weight(heavy) == heavy.payload_bytes == len('{"type":"t","é":""}'.encode()) + 20_000 + 1

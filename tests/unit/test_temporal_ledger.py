@@ -12,7 +12,7 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from entrypoints.temporal_ledger import FULL_APPEND_BYTES, TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline import names
 from springline.errors import Code, Refused
 from springline.ledger.request import (
@@ -24,6 +24,7 @@ from springline.ledger.request import (
     NewEvent,
 )
 from springline.paths import Scope
+from springline.sequencer.coalescer import FULL_APPEND_BYTES, LedgerCoalescer
 from workflows.ledger_messages import AppendBatch, AppendBatchResult, IngestBatch, IngestBatchResult, LedgerStart
 
 SCOPE = Scope("acme", "prod")
@@ -65,8 +66,8 @@ class FakeClient:
         return AppendBatchResult(outcomes=[AppendOutcome(request_id=one.request_id) for one in arg.requests])
 
 
-def ledger(client: FakeClient, **options: Any) -> TemporalLedger:
-    return TemporalLedger(TemporalLedgerGateway(cast(Client, client), garbage_interval=7), **options)
+def ledger(client: FakeClient, **options: Any) -> LedgerCoalescer:
+    return LedgerCoalescer(TemporalLedgerGateway(cast(Client, client), garbage_interval=7), **options)
 
 
 async def test_the_workflow_is_started_under_the_workspaces_id_with_all_that_finds_it() -> None:

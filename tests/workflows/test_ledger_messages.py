@@ -66,6 +66,15 @@ async def test_a_start_with_requests_and_paths_returns_their_outcomes(ledger: Le
     ]
 
 
+@pytest.mark.not_recorded
+async def test_a_start_with_an_id_that_is_no_key_is_told_so(ledger: LedgerBench) -> None:
+    malformed = run_request("run").model_copy(update={"request_id": "no-uuid"})
+    result = await start_by_hand(ledger, document(ledger, malformed, run_request("other")))
+    first, second = result["outcomes"]
+    assert first["refusal"]["code"] == Code.INVALID_KEY
+    assert second["visibility_status"] == "visible"
+
+
 @pytest.mark.parametrize(
     "spoiled",
     [

@@ -15,10 +15,11 @@ from temporalio.exceptions import ApplicationError
 import workflows.ledger as ledger_module
 import workflows.ledger_rounds as rounds_module
 import workflows.ledger_steps as finish_module
-from entrypoints.temporal_ledger import TemporalLedger, TemporalLedgerGateway
+from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline import names
 from springline.errors import Code
 from springline.ledger.request import AppendOutcome, VisibilityStatus
+from springline.sequencer.coalescer import LedgerCoalescer
 from tests.ledger_events import run_request
 from tests.workflows.faults import Step, held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
@@ -204,7 +205,7 @@ async def test_who_waits_too_long_is_told_that_the_events_are_kept(
 async def test_a_cancelled_run_finishes_what_it_has_and_takes_no_more(step: str, ledger: LedgerBench) -> None:
     wake = asyncio.Event()
     ledger.faults.before(step, lambda: held_until(wake))
-    caller = TemporalLedger(TemporalLedgerGateway(ledger.client, garbage_interval=0))
+    caller = LedgerCoalescer(TemporalLedgerGateway(ledger.client, garbage_interval=0))
     first = asyncio.create_task(ledger.append(run_request("one")))
     await until(lambda: ledger.runs_step(step), f"{step} is under way")
     second = asyncio.create_task(ledger.append(run_request("two")))
@@ -228,7 +229,7 @@ async def test_a_cancelled_run_finishes_what_it_has_and_takes_no_more(step: str,
 async def test_a_run_that_an_operator_terminates_takes_no_event_with_it(step: str, ledger: LedgerBench) -> None:
     wake = asyncio.Event()
     ledger.faults.before(step, lambda: held_until(wake))
-    caller = TemporalLedger(TemporalLedgerGateway(ledger.client, garbage_interval=0))
+    caller = LedgerCoalescer(TemporalLedgerGateway(ledger.client, garbage_interval=0))
     asked = run_request("run")
     append = asyncio.create_task(caller.append(ledger.scope, asked))
     await until(lambda: ledger.runs_step(step), f"{step} is under way")
@@ -261,7 +262,7 @@ async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over
         await ledger.append(late)
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == names.ROLLING_OVER
-    caller = TemporalLedger(TemporalLedgerGateway(ledger.client, garbage_interval=0))
+    caller = LedgerCoalescer(TemporalLedgerGateway(ledger.client, garbage_interval=0))
     through_gateway = asyncio.create_task(caller.append(ledger.scope, late))
     await until(lambda: was_sent_again(caller), "the gateway was told to come again")
     release.set()
@@ -297,5 +298,5 @@ async def is_draining(ledger: LedgerBench) -> bool:
     return (await ledger.status()).draining
 
 
-async def was_sent_again(caller: TemporalLedger) -> bool:
+async def was_sent_again(caller: LedgerCoalescer) -> bool:
     return caller.counts[0].retries > 0
