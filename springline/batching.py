@@ -197,7 +197,7 @@ class Counts:
     """Counts of a coalescer, for metrics.
 
     Requests, batches, batches sent again, requests without an answer in time, and requests that failed alone by an
-    error nobody foresaw.
+    unforeseen error.
     """
 
     requests: int = 0
