@@ -28,7 +28,7 @@ from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 TABLES_REMEMBERED = 1_000
-"""Tables at hand. What is known of them is bounded in bytes, over all of them (`TableMemory`)."""
+"""Cached tables. Their cache is bounded in bytes, over all tables (`TableMemory`)."""
 
 
 class CommitActivities:

@@ -20,14 +20,14 @@ class GarbageActivities:
 
     @step(names.MARK_GARBAGE, names.METRIC_LEDGER_STEP_SECONDS)
     async def mark_garbage(self, order: GarbageOrder) -> GarbageReport:
-        """Write down what the ledger's projections no longer need; nothing is deleted."""
+        """Mark the objects that the ledger's projections no longer need; delete nothing."""
         report = await mark_garbage(self._scoped(order.workspace), order)
         count_marked(report)
         return report
 
     @step(names.SWEEP_GARBAGE, names.METRIC_LEDGER_STEP_SECONDS)
     async def sweep_garbage(self, order: GarbageOrder) -> GarbageReport:
-        """Delete what was marked long enough ago and is garbage still."""
+        """Delete objects that were marked long enough ago and are still garbage."""
         report = await sweep_garbage(self._scoped(order.workspace), order)
         count_swept(report)
         return report

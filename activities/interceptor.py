@@ -1,7 +1,7 @@
-"""What every activity has around it: heartbeats, translation of errors, timing, the number of the attempt.
+"""The interceptor of all activities: heartbeats, translation of errors, timing, the number of the attempt.
 
-An activity is plain: an order, a call into `springline`, an answer. What varies between activities is declared
-beside its name, by `step`. `worker.build_workers` gives the interceptor to every worker.
+An activity is plain: an order, a call into `springline`, an answer. The differences between activities are declared
+beside their names, by `step`. `worker.build_workers` gives the interceptor to every worker.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 HEARTBEAT_S = 0.3
 PATIENCE = timedelta(seconds=60)
-"""How long a step that has fixed nothing yet is tried while it fails; then its callers are told."""
+"""How long a step that has fixed nothing yet is retried; then its callers get an error."""
 SURPRISES = 5
-"""Attempts after which an error that nobody has foreseen is taken for final."""
+"""Attempts after which an unforeseen error is final."""
 MANY_SURPRISES = 10
-"""Such errors after which a step ends that is to outlast faults: 10 s of a commit's retries, 45 s of a rebuild's."""
+"""Unforeseen errors after which a step ends that outlasts faults: 10 s of a commit's retries, 45 s of a rebuild's."""
 _REMEMBERED = 1_000
 _ATTEMPT = "attempt"
 _TIMED = {
@@ -54,13 +54,13 @@ _TIMED = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an activity declares of itself.
+    """The declarations of an activity.
 
     `seconds`: the metric that has its times, None for none. `bounded`: nothing is fixed before its end, so it gives up
-    on a fault that has lasted for `PATIENCE`. `outlasts`: it ends for good after `MANY_SURPRISES` errors that no rule
-    foresees, whatever faults of the store and of Temporal come between; others end at their fifth attempt. `shown`:
-    operators read what such an error says; else callers are told its type only. `long`: it waits for its turns behind
-    all other work. `around` returns, for an order, what is entered while the activity runs.
+    on a fault that has lasted for `PATIENCE`. `outlasts`: it ends for good after `MANY_SURPRISES` unforeseen errors,
+    not counting faults of the store and of Temporal in between; others end at their fifth attempt. `shown`:
+    operators read the message of such an error; else callers get its type only. `long`: it waits for its turns after
+    all other work. `around` returns, for an order, a context manager that is entered while the activity runs.
     """
 
     name: str
@@ -121,7 +121,7 @@ class _Attempt(ActivityInboundInterceptor):
         super().init(self._heartbeats)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        """Run the activity; raise its errors as Temporal knows them."""
+        """Run the activity; raise its errors in Temporal's types."""
         step, info = step_of(input.fn), activity.info()
         around = nullcontext() if step.around is None else step.around(*input.args)
         turns = long_job(lost=info.attempt - 1) if step.long else nullcontext()
@@ -154,7 +154,7 @@ class _Heartbeats(ActivityOutboundInterceptor):
         self.calls: list[Callable[[], None]] = []
 
     def heartbeat(self, *details: Any) -> None:
-        """Keep what the next heartbeats carry."""
+        """Keep the details for the next heartbeats."""
         self._details = details
 
     @asynccontextmanager
@@ -178,7 +178,7 @@ class _Heartbeats(ActivityOutboundInterceptor):
 
 
 def each_heartbeat(call: Callable[[], None]) -> None:
-    """Have `call` run before every heartbeat of the activity that runs; `activity.heartbeat` says what it carries."""
+    """Run `call` before every heartbeat of the current activity; `activity.heartbeat` sets the details."""
     heartbeats = _running.get(None)
     if heartbeats is not None:
         heartbeats.calls.append(call)
@@ -188,9 +188,9 @@ def each_heartbeat(call: Callable[[], None]) -> None:
 
 
 def failure_of(error: Exception, step: Step, info: activity.Info) -> Exception:
-    """Return what Temporal is told of an error of a step; `error` itself if it is to see that, and try again.
+    """Return the failure for Temporal of a step's error; `error` itself if Temporal should see that, and retry.
 
-    Passing faults of the store are benign and tried again; a refusal, a name that cannot be (runs are also started by
+    Passing faults of the store are benign and retried; a refusal, an invalid name (operators also start runs by
     hand), a misconfigured store and a broken invariant are final.
     """
     match error:
@@ -249,11 +249,11 @@ def _patience_ends(failure: Exception, info: activity.Info) -> Exception:
 
 
 _surprised: OrderedDict[tuple[str, str], int] = OrderedDict()
-"""How often steps that outlast faults met errors in this process that nobody has foreseen, by run and activity."""
+"""How often steps that outlast faults met unforeseen errors in this process, by run and activity."""
 
 
 def _surprise(error: Exception, step: Step, info: activity.Info) -> Exception:
-    """Make an error final that no rule foresees and that comes again: it would hold up everybody for ever."""
+    """Make an unforeseen error final if it comes again, because it would block the sequencer for ever."""
     if not step.outlasts:
         if info.attempt < SURPRISES:
             return error
@@ -265,7 +265,7 @@ def _surprise(error: Exception, step: Step, info: activity.Info) -> Exception:
             while len(_surprised) > _REMEMBERED:
                 _surprised.popitem(last=False)
             return error
-    # What the error says of our inside is in its trace, for the Web UI and the log.
+    # The trace, for the Web UI and the log, has the internals of the error.
     said = f": {error}" if step.shown else ""
     return ApplicationError(
         f"an unforeseen error, {type(error).__name__}{said}", type=names.UNFORESEEN, non_retryable=True
@@ -282,7 +282,7 @@ def _record(step: Step, seconds: float) -> None:
 
 
 def _numbered(answer: Any, attempt: int) -> Any:
-    """Return an answer with the number of the attempt that it is of, if it has room for that."""
+    """Return an answer with the number of its attempt, if it has such a field."""
     if not isinstance(answer, BaseModel) or getattr(answer, _ATTEMPT, attempt) == attempt:
         return answer
     return answer.model_copy(update={_ATTEMPT: attempt})

@@ -49,14 +49,14 @@ from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
 Configure = Callable[[str, str], FoldConfig]
-"""Returns under which rules the ledger of a tenant's workspace is folded."""
+"""Returns the rules under which the ledger of a tenant's workspace is folded."""
 
 WORKSPACES_REMEMBERED = 32
-"""Whose state is kept warm; the one that has not been used for longest goes first."""
+"""Workspaces whose state is kept warm; the least recently used one is dropped first."""
 BYTES_REMEMBERED = 768 * 1024 * 1024
-"""What the states of all workspaces may take of memory, about, beyond that of the one that is being worked on."""
+"""About how much memory the states of all workspaces may take, beyond that of the current one."""
 TOLD_EVERY_S = 2.0
-"""A signal is an event in the workflow's history: they are few."""
+"""Seconds between signals: each is an event in the workflow's history, so there are few."""
 
 
 class LedgerActivities:
@@ -69,12 +69,12 @@ class LedgerActivities:
 
     @step(names.OPEN_LEDGER, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def open_ledger(self, order: OpenOrder) -> Opened:
-        """Find out where the workspace stands, and which rounds are kept and not visible."""
+        """Return where the workspace stands, and which rounds are kept and not visible."""
         return await self._sequencer(order.workspace).open(order)
 
     @step(names.ADMIT, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def admit(self, order: AdmitOrder) -> Admitted:
-        """Judge append requests and create the round's record: the moment from which its events are kept."""
+        """Judge append requests and create the round's record: from then on its events are kept."""
         admitted = await self._loading(order.workspace).admit(order)
         if admitted.kind != "taken":
             _check_answered(order.round, len(order.requests), len(admitted.answers))
@@ -83,7 +83,7 @@ class LedgerActivities:
 
     @step(names.ADMIT_FOREIGN, names.METRIC_LEDGER_STEP_SECONDS, bounded=True)
     async def admit_foreign(self, order: AdmitForeignOrder) -> Admitted:
-        """Look at foreign events and create the record of the round that accepts them."""
+        """Judge foreign events and create the record of the round that accepts them."""
         admitted = await self._loading(order.workspace).admit_foreign(order)
         if admitted.kind != "taken":
             _check_answered(order.round, len(order.requests), len(admitted.foreign_answers))
@@ -97,27 +97,27 @@ class LedgerActivities:
 
     @step(names.FOLD, names.METRIC_LEDGER_STEP_SECONDS, around=shown_lag)
     async def fold(self, order: FoldOrder) -> Folded:
-        """Fold the round and write everything of the new revision but the pointer."""
+        """Fold the round and write the new revision, except the pointer."""
         folded = await self._loading(order.workspace).fold(order)
         count_folded(folded)
         return folded
 
     @step(names.PUBLISH, names.METRIC_LEDGER_STEP_SECONDS, around=publishing)
     async def publish(self, order: PublishOrder) -> Published:
-        """Move the pointer to the new revision: the moment from which readers see the round."""
+        """Move the pointer to the new revision: from then on readers see the round."""
         published = await self._loading(order.workspace).publish(order)
         count_published(order, published)
         return published
 
     @step(names.SWITCH_STATE, names.METRIC_LEDGER_STEP_SECONDS)
     async def switch_state(self, order: SwitchStateOrder) -> StateSwitched:
-        """Write the manifest of a rebuilt state, fold what came meanwhile on top, and move the pointer."""
+        """Write the manifest of a rebuilt state, fold later events on top, and move the pointer."""
         ref = order.workspace
         store = ScopedStore(self._store, Scope(ref.tenant, ref.workspace))
         return await switch_state(store, self._configure(ref.tenant, ref.workspace), order)
 
     def _loading(self, ref: WorkspaceRef) -> Sequencer:
-        """Return a workspace's sequencer to a step that may have to load its state: heartbeats say how far that is."""
+        """Return a workspace's sequencer for a step that may have to load its state; heartbeats report the progress."""
         sequencer = self._sequencer(ref)
         each_heartbeat(Loading(lambda: sequencer.loading).tell)
         return sequencer
@@ -142,9 +142,9 @@ def _check_answered(number: int, asked: int, answered: int) -> None:
 
 
 class Loading:
-    """Tells how far the loading of a state is: with heartbeats, and now and then to the workflow itself.
+    """Reports the progress of loading a state: with heartbeats, and now and then to the workflow itself.
 
-    `progress` returns how far it is, None while nothing is loaded.
+    `progress` returns the progress, None while no load is under way.
     """
 
     def __init__(self, progress: Callable[[], str | None]) -> None:
@@ -153,7 +153,7 @@ class Loading:
         self._telling: asyncio.Task[None] | None = None
 
     def tell(self) -> None:
-        """Have the next heartbeat carry it; tell the workflow, if loading takes long."""
+        """Put the progress into the next heartbeat; signal the workflow, if loading takes long."""
         text = self._progress()
         if text is None:
             activity.heartbeat()
@@ -166,7 +166,7 @@ class Loading:
 
 
 async def _tell(client: Client, text: str) -> None:
-    """Tell the workflow; it is for people, and nothing rests on it."""
+    """Signal the workflow; the text is for people, and no logic depends on it."""
     info = activity.info()
     if info.workflow_id is None:
         return

@@ -1,6 +1,6 @@
 """The models that cross the Temporal wire between workflows and the activities of tables and of the worker itself.
 
-Fields are only ever added, with defaults: running histories hold these. Operators write `TableStart` and
+Fields are only ever added, with defaults: histories of running workflows hold them. Operators write `TableStart` and
 `CheckpointStart` by hand in the Temporal CLI.
 """
 
@@ -15,13 +15,13 @@ from springline.delta.table_request import AdoptTable, CreateTable
 
 
 class Message(BaseModel):
-    """Base of all messages: immutable, unknown fields of a newer writer are passed over."""
+    """Base of all messages: immutable, ignores unknown fields of a newer writer."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class TableKind(StrEnum):
-    """How a table comes to be registered."""
+    """The way in which a table is registered."""
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -68,11 +68,11 @@ class CheckpointStart(Message):
     table: TableRef
     version: int = 0
     table_name: str | None = None
-    """What people call the table; it is shown, and nothing depends on it."""
+    """The table's name for people; no logic depends on it."""
 
 
 class Probed(Message):
-    """What a worker says of itself: the id of its store, its build, and under which name Temporal knows it."""
+    """A worker's answer to a probe: the id of its store, its build, and its identity in Temporal."""
 
     store_id: str
     build_id: str

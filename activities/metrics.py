@@ -1,4 +1,4 @@
-"""What activities count, beside the time of their steps; it comes out at the worker's Prometheus endpoint."""
+"""Metrics of activities, beside the times of their steps; the worker's Prometheus endpoint serves them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REFUSED_TEXT = "Events refused, by reason."
 
 
 def count_round(result: RoundResult) -> None:
-    """Count the answers a reservation gave at once, and what it recovered."""
+    """Count the answers that a reservation gave at once, and the reservations that it recovered."""
     meter = activity.metric_meter()
     answers = meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.")
     for outcome in result.outcomes:
@@ -49,7 +49,7 @@ def count_committed(members: int, mode: str) -> None:
 
 
 def count_failed(kind: str, refusals: Iterable[Refusal | None]) -> None:
-    """Count the requests of a kind that met an error nobody foresaw and were refused alone."""
+    """Count the requests of a kind that met an unforeseen error and were refused alone."""
     failed = sum(refusal is not None and refusal.code is Code.REQUEST_FAILED for refusal in refusals)
     if failed:
         counter = activity.metric_meter().create_counter(
@@ -110,7 +110,7 @@ def count_foreign(admitted: Admitted) -> None:
 
 
 def count_folded(folded: Folded) -> None:
-    """Count what folding a round took: processor and store."""
+    """Record how long folding a round took: processor and store."""
     meter = activity.metric_meter()
     meter.create_histogram(names.METRIC_LEDGER_ROUND_STORE_REQUESTS, "Requests to the store to fold one round.").record(
         folded.store_requests
@@ -122,7 +122,7 @@ def count_folded(folded: Folded) -> None:
 
 
 def count_published(order: PublishOrder, published: Published) -> None:
-    """Count a round that is visible, or a publish that was lost to another."""
+    """Count a round that is visible, or a publish that lost to another writer."""
     meter = activity.metric_meter()
     if published.kind == "lost":
         count_publish_retry("lost")

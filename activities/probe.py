@@ -1,4 +1,4 @@
-"""The activity of a probe: who is this worker, and which store does it work with?"""
+"""The activity of a probe, which returns the worker's identity and its store's id."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ class ProbeActivities:
 
     @step(names.PROBE, None)
     async def probe(self) -> Probed:
-        """Say which store and build this worker has; it is read from the store each time."""
+        """Return this worker's store id, read from the store each time, and its build."""
         found = await store_id(self._store, str(uuid.uuid4()))
         return Probed(store_id=found, build_id=self._build_id, identity=self._identity)

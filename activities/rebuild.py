@@ -1,6 +1,6 @@
 """The activities of a rebuild: each one part of the work, idempotent and safe to run twice at once.
 
-They share nothing but the work folder in storage, so any worker can do any part.
+They share only the work folder in storage, so any worker can do any part.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _part = partial(step, seconds=names.METRIC_REBUILD_STEP_SECONDS, outlasts=True, 
 class RebuildActivities:
     """The parts of rebuilds over one store. `store` is the whole bucket; each workspace sees its own part only.
 
-    `switches` reaches the sequencers, which publish what comes out.
+    `switches` reaches the sequencers, which publish the results.
     """
 
     def __init__(self, store: ObjectStore, configure: Configure, switches: Switches) -> None:
@@ -96,7 +96,7 @@ class RebuildActivities:
 
     @_part(names.PLAN_SHARDS)
     async def plan_shards(self, order: ShardsOrder) -> ShardsPlanned:
-        """Split the fold, and look for accepted events that are not listed."""
+        """Split the fold, and find accepted events that are not listed."""
         store, _ = self._workspace(order.workspace)
         split, artifact = await split_work(store, order.plan, order.receipts)
         return ShardsPlanned(
@@ -166,7 +166,7 @@ class RebuildActivities:
         return Reported(report_path=await write_report(store, order))
 
     async def _accepted(self, store: ObjectStore, plan: RebuildPlan) -> AcceptedHashes:
-        """Return what knows the accepted bytes, one for all parts of a plan: neighbours look at the same segments."""
+        """Return the accepted hashes, one object for all parts of a plan, because neighbours read the same segments."""
         key = (plan.work_id, plan.manifest_path, plan.accepted_path)
         if self._known is None or self._known[0] != key:
             self._known = (key, await accepted_of(store, plan))

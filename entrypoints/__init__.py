@@ -1,1 +1,1 @@
-"""The composition root: where domain, Temporal and processes are put together."""
+"""The composition root, which wires domain, Temporal and processes."""

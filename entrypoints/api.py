@@ -46,7 +46,7 @@ from springline.storage.together import together
 from springline.storage.url import open_store
 
 STORE_ID_S = 10.0
-"""The store's id is read again after so many seconds, so that one that was exchanged is noticed."""
+"""The store's id is read again after so many seconds, to notice a store that was exchanged."""
 
 logger = logging.getLogger("springline.api")
 
@@ -118,7 +118,7 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way.
 
     Raises `ConfigurationError`, `StoreError` if the store fails its canary, `TemporalUnreachable` if the
-    Temporal configuration cannot be read. Temporal itself may come later: `/ready` tells.
+    Temporal configuration cannot be read. Temporal itself may start later: `/ready` says so.
     """
     verifier = token_verifier(settings)
     store = open_store(settings.store_url)
@@ -147,7 +147,7 @@ async def serve(settings: Settings) -> None:
             host, port = listener.getsockname()[:2]
             logger.info("serving %s on http://%s:%s", settings.store_url, host, port)
             await server.serve(sockets=[listener])
-        # Whoever still waits after the grace time was told nothing, and finds out by the same key.
+        # Callers that still wait after the grace time get no answer, and find out by the same key.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(together(coalescer.aclose(), ledger.aclose()), settings.shutdown_grace)
     finally:

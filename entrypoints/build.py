@@ -1,4 +1,4 @@
-"""What a worker's code is called: the build id of its Worker Deployment version."""
+"""The build id of a worker's code, for its Worker Deployment version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 RUNS_WORKFLOWS = ("worker", "entrypoints", "workflows", "activities", "springline")
-"""Modules whose code decides what a worker does with a workflow's history."""
+"""Modules whose code decides how a worker runs and replays workflows."""
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,8 @@
-"""The one place that connects to Temporal, and what an operator may put in between.
+"""The one place that connects to Temporal, with an operator's hooks.
 
-Where Temporal is and how to get in is told by `temporalio.envconfig`: the same `TEMPORAL_*` variables and
-`temporal.toml` that the Temporal CLI reads. Codec, interceptors and tracing are `Hooks`: worker, API and `springline
-doctor` load those that SPRINGLINE_TEMPORAL_HOOKS names, so that all of them speak alike.
+`temporalio.envconfig` reads address and credentials from the same `TEMPORAL_*` variables and
+`temporal.toml` as the Temporal CLI. Codec, interceptors and tracing are `Hooks`: worker, API and `springline
+doctor` load those that SPRINGLINE_TEMPORAL_HOOKS names, so that all of them use the same.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ HOOKS_VARIABLE = f"{PREFIX}TEMPORAL_HOOKS"
 
 
 class TemporalUnreachable(SpringlineError):
-    """Temporal does not answer where it is looked for; it may do so later."""
+    """Temporal does not answer at the configured address; it may do so later."""
 
 
 class TemporalMisconfigured(SpringlineError):
-    """What the environment says of Temporal cannot be understood; somebody has to correct it."""
+    """The Temporal configuration in the environment is invalid; an operator has to correct it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What stands between Springline and Temporal; every process of one namespace needs the same.
+    """An operator's hooks between Springline and Temporal; every process of a namespace needs the same.
 
     `data_converter` must convert Pydantic models: give `dataclasses.replace(pydantic_data_converter,
     payload_codec=...)` for encryption or compression. `interceptors` see every call of the client; one that is a
@@ -78,9 +78,9 @@ def load_hooks(named: str | None) -> Hooks:
 
 
 def connect_config(address: str | None = None, namespace: str | None = None) -> ClientConnectConfig:
-    """Return where Temporal is and how to get in: as the environment says, or at `address` without more ado.
+    """Return address and credentials of Temporal: from the environment, or only `address`.
 
-    Raises `TemporalMisconfigured` if the environment cannot be understood.
+    Raises `TemporalMisconfigured` if the environment is invalid.
     """
     if address is not None:
         return {"target_host": address, "namespace": namespace or "default"}
@@ -106,10 +106,10 @@ async def connect(
     hooks: str | None = None,
     within_s: float = CONNECT_SECONDS,
 ) -> Client:
-    """Connect to Temporal: as the environment says, or at `address`; models cross the wire by Pydantic.
+    """Connect to Temporal, by the environment or at `address`; Pydantic converts the messages.
 
     With `lazy` the first call connects, for processes that may start before Temporal does (no worker can). `hooks`
-    names what stands in between, as `load_hooks` takes it. Raises `ConfigurationError` if that cannot be had,
+    names the hooks for `load_hooks`. Raises `ConfigurationError` if they cannot be loaded,
     `TemporalMisconfigured`, and `TemporalUnreachable` naming the address if there is no answer `within_s` seconds.
     """
     between = load_hooks(hooks)
@@ -166,7 +166,7 @@ def metrics_runtime(settings: Settings) -> Runtime:
 
 
 def _check_address(address: str) -> None:
-    """Refuse what can be no `host:port`: the SDK takes some of it for an unreachable server."""
+    """Refuse an invalid `host:port`: the SDK treats some of them as an unreachable server."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535 or "/" in host:
         raise TemporalMisconfigured(

@@ -1,11 +1,11 @@
-"""Worker Deployment versions: which build gets new runs, and how the runs of older builds come to an end.
+"""Worker Deployment versions: which build gets new runs, and how runs of older builds end.
 
 See docs/protocol.md#deploy.
 
-Every run is pinned to the build that began it. A new build becomes current once its workers poll; from then on new
-runs are its own. Sequencers of older builds are asked to end, which takes nobody's request with it, and their next
-run is on the new build. A run whose build has no worker left is handed to the current one: if the code does not fit
-its history, it fails, and its callers come again (`workflows.failures.ENDS_THE_RUN`).
+Every run is pinned to the build that began it. A new build becomes current once its workers poll; from then on it gets
+new runs. Its workers ask sequencers of older builds to end, which loses no request, and their next
+run is on the new build. A run whose build has no worker left is moved to the current one: if the code does not fit
+its history, it fails, and its callers send their requests again (`workflows.failures.ENDS_THE_RUN`).
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from springline.config import Settings
 
 CALL_TIMEOUT = timedelta(seconds=5)
 SETTLING_S = 0.3
-"""Between two looks while something is about to change: this build becomes current, or older ones end."""
+"""Seconds between two checks while a change is under way: this build becomes current, or older ones end."""
 SETTLED_S = 5.0
-"""Between two looks while nothing does."""
+"""Seconds between two checks otherwise."""
 QUIET_LOOKS = 30
-"""So many looks without a run of another build, and nothing is about to change any more."""
+"""After so many checks without a run of another build, no change is under way any more."""
 UNSERVED_S = 1.5
-"""A task that waits for so long has no worker: one that is there takes it within milliseconds."""
+"""A task that waits for so long has no worker: a running one takes it within milliseconds."""
 STARTING_S = 60.0
-"""A worker is ready after this long even if nobody made its version current."""
+"""A worker is ready after this long even if its version is not current yet."""
 LOOKED_AT = 200
-"""Runs of other builds that one look takes."""
+"""Runs of other builds that one check handles."""
 
 _SEQUENCERS = (names.COMMIT_WORKFLOW, names.LEDGER_WORKFLOW)
 _BOTH = {TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY}
@@ -62,7 +62,7 @@ _log = logging.getLogger("springline.deployment")
 
 
 def deployment_config(settings: Settings) -> WorkerDeploymentConfig:
-    """Return what a worker tells Temporal of its build. Without versions the build is shown, and routes nothing."""
+    """Return a worker's deployment configuration. Without versions Temporal only shows the build."""
     version = WorkerDeploymentVersion(settings.deployment, settings.build_id or computed_build_id())
     versioned = settings.versioning != "off"
     behavior = VersioningBehavior.PINNED if versioned else VersioningBehavior.UNSPECIFIED
@@ -71,7 +71,7 @@ def deployment_config(settings: Settings) -> WorkerDeploymentConfig:
 
 @dataclass(slots=True)
 class Standing:
-    """Where this build stands: whether Temporal knows it and it is current, and whether it ever was."""
+    """The standing of this build: whether Temporal knows it, whether it is current, and whether it ever was."""
 
     known: bool = False
     current: bool = False
@@ -81,7 +81,7 @@ class Standing:
 
 
 def standing_of(info: WorkerDeploymentInfo, build_id: str, conflict_token: bytes = b"") -> Standing:
-    """Return where a build stands in its deployment."""
+    """Return the standing of a build in its deployment."""
     current = info.routing_config.current_deployment_version.build_id or None
     for summary in info.version_summaries:
         if summary.deployment_version.build_id == build_id:
@@ -94,7 +94,8 @@ class Deployment:
     """One worker process's part in the deployment of its build.
 
     With `makes_current` it makes its version current once `queues` are polled: a build that never was, over any
-    other; one that was before (somebody went on, or back) only if no worker of the current one answers.
+    other; one that was before (an operator has deployed or rolled back since) only if no worker of the current one
+    answers.
     """
 
     def __init__(
@@ -109,9 +110,9 @@ class Deployment:
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Have this build's version looked after; on entry it has its part of new runs, as far as that is its own.
+        """Manage this build's version during the block; on entry the version is current, if that is up to this worker.
 
-        On leaving, runs that are pinned to this build and on their way out are waited for, unless it is current.
+        On exit, wait for runs that are pinned to this build and about to end, unless it is current.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STARTING_S):
@@ -132,7 +133,7 @@ class Deployment:
                 while await self._look(self._has_runs_to_end):  # noqa: ASYNC110
                     await asyncio.sleep(SETTLING_S)
 
-    # Looking.
+    # Checks.
 
     async def _watch(self) -> None:
         quiet = 0
@@ -142,7 +143,7 @@ class Deployment:
             await asyncio.sleep(SETTLING_S if quiet < QUIET_LOOKS else SETTLED_S)
 
     async def _look(self, look: Callable[[], object]) -> bool:
-        """Return what a look finds; a Temporal that does not answer is looked at again later."""
+        """Return the result of a check; if Temporal does not answer, the check is repeated later."""
         try:
             return bool(await look())  # type: ignore[misc]
         except (RPCError, RuntimeError, TimeoutError) as error:
@@ -150,7 +151,7 @@ class Deployment:
             return look == self._tend
 
     async def _settle(self) -> bool:
-        """Make this version current if it is time; True when nothing is left to be done about that."""
+        """Make this version current if it is time; True if nothing is left to do about that."""
         standing = await self._standing()
         if standing.current:
             self._say(logging.INFO, f"version {self._name} is current")
@@ -166,7 +167,7 @@ class Deployment:
         return await self._make_current(standing)
 
     async def _tend(self) -> bool:
-        """Look after runs of other builds if this one is current; True if there is something to be looked at soon."""
+        """Handle runs of other builds if this one is current; True if the next check should be soon."""
         standing = await self._standing()
         if not standing.current:
             return self._makes_current and not await self._settle()
@@ -191,7 +192,7 @@ class Deployment:
         )
         return (await self._client.count_workflows(query, rpc_timeout=CALL_TIMEOUT)).count > 0
 
-    # What Temporal knows.
+    # Facts from Temporal.
 
     async def _standing(self) -> Standing:
         try:
@@ -229,7 +230,7 @@ class Deployment:
         """Say whether a worker of the current version answers on one of our queues."""
         return standing.current_build is not None and await answers(self._client, self._queues[0])
 
-    # Changing.
+    # Changes.
 
     async def _make_current(self, standing: Standing) -> bool:
         try:
@@ -244,14 +245,14 @@ class Deployment:
                 timeout=CALL_TIMEOUT,
             )
         except RPCError as error:
-            # Queues of the version before that nobody polls yet, or another worker of this build was faster.
+            # This build's workers do not poll all queues of the version before yet, or another worker was faster.
             self._say(logging.INFO, f"version {self._name} cannot become current yet: {error.message}")
             return False
         self._say(logging.INFO, f"version {self._name} is current, after {standing.current_build or 'none'}")
         return True
 
     async def _end_or_take_over(self, run: WorkflowExecution) -> None:
-        """Ask a sequencer of another build to end, once; hand over any run that no worker serves."""
+        """Ask a sequencer of another build to end, once; move any run that no worker serves to this build."""
         handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
         try:
             if run.workflow_type in _SEQUENCERS and run.run_id not in self._cancelled:

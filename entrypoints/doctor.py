@@ -1,4 +1,4 @@
-"""What `springline doctor` asks Temporal: server, namespace, search attributes, workers, their builds, runs."""
+"""The checks of `springline doctor` in Temporal: server, namespace, search attributes, workers, their builds, runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 
 
 async def temporal_findings(store_id: str | None = None, hooks_name: str | None = None) -> list[Finding]:
-    """Look at Temporal as the environment describes it (`temporalio.envconfig`), and at the workers behind it.
+    """Check Temporal as configured in the environment (`temporalio.envconfig`), and the workers behind it.
 
     `store_id` is the id of the store that is configured here, None if that is not known; `hooks_name` names the hooks
     to connect with (`entrypoints.connection.connect`).
@@ -147,7 +147,7 @@ def _typed() -> str:
 
 
 async def _of_workers(client: Client, namespace: str, store_id: str | None) -> list[Finding]:
-    """Ask the workers of all queues, and what Temporal knows of their builds."""
+    """Probe the workers of all queues, and read their builds from Temporal."""
     queues = await asyncio.gather(*(_of_queue(client, namespace, queue) for queue in names.ALL_QUEUES))
     findings = [one.finding for one in queues]
     findings += version_findings({one.queue: one.pollers for one in queues}, await _current_build(client, queues))
@@ -159,7 +159,7 @@ async def _of_workers(client: Client, namespace: str, store_id: str | None) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """What was found out about a queue: whether its workers answer, who polled it lately, and who answered."""
+    """Facts about a queue: whether its workers answer, which polled it lately, and which answered."""
 
     queue: str
     finding: Finding
@@ -169,7 +169,7 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class Poller:
-    """A worker that polled a queue lately: its build, its deployment, and whether it works by versions."""
+    """A worker that polled a queue lately: its build, its deployment, and whether it uses versions."""
 
     build_id: str
     deployment: str
@@ -216,7 +216,7 @@ async def _pollers(client: Client, namespace: str, queue: str) -> list[Poller]:
 
 
 async def _current_build(client: Client, queues: Sequence[_Queue]) -> Mapping[str, str | None]:
-    """Return the current build of each deployment whose workers poll by versions."""
+    """Return the current build of each deployment whose workers use versions."""
     current: dict[str, str | None] = {}
     for name in {poller.deployment for one in queues for poller in one.pollers if poller.versioned}:
         try:
@@ -322,7 +322,7 @@ def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
 
 
 def main() -> None:
-    """Print what is found, as JSON, for `springline doctor`: `python -m entrypoints.doctor [STORE_ID [HOOKS]]`."""
+    """Print the findings as JSON, for `springline doctor`: `python -m entrypoints.doctor [STORE_ID [HOOKS]]`."""
 
     def look() -> None:
         store_id, hooks_name = (given or None for given in [*sys.argv[1:], "", ""][:2])

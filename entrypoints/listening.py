@@ -1,4 +1,4 @@
-"""Listening on a port, and saying in one line why that is not possible."""
+"""Listening on a port, with one-line errors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _WRONG = frozenset({errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOS
 
 
 class PortTaken(OSError):
-    """Somebody else listens there; that may change."""
+    """Another program listens on the port; that may change."""
 
 
 def listen(host: str, port: int, *, host_variable: str, port_variable: str) -> socket.socket:
     """Return a socket that listens on `host` and `port`, 0 for any free one.
 
     Raises `PortTaken` if the port is in use, and `ConfigurationError` for an address that cannot be this machine's.
-    The variables are those an operator sets the address by.
+    The variables are those by which an operator sets the address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol spelled out, asyncio switches Nagle's algorithm off; else small answers wait 40 ms.

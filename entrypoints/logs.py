@@ -17,8 +17,8 @@ MAX_MESSAGE = 10_000
 class TextFormatter(logging.Formatter):
     """One line a record, tracebacks below it, indented.
 
-    A message often repeats what a caller sent, and so does an error: line breaks and control characters in a message
-    are escaped, and no line of a traceback begins where a record's does, or it could pass for lines of its own.
+    Messages and errors often repeat a caller's input: line breaks and control characters in a message
+    are escaped, and traceback lines are indented, so that the input cannot forge log lines.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
 """How a worker's memory is managed; imported before anything that loads Arrow.
 
 Arrow gets its memory from the C library, as Python's own does. Arrow's allocator asks the system for huge pages: a
-hundred megabytes more for a worker that rebuilds, and time to clear them. Whoever has set the variable has decided
-otherwise.
+hundred megabytes more for a worker that rebuilds, and time to clear them. An operator who has set the variable has
+decided otherwise.
 
-The C library may give threads arenas of their own, and what one thread lets go another cannot use: another hundred
-megabytes after a million events. Python runs one thread at a time, so a second arena is enough.
+The C library may give threads arenas of their own, and a thread cannot use memory that another has freed: another
+hundred megabytes after a million events. Python runs one thread at a time, so a second arena is enough.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asking workers whether they are there: a probe of a queue goes the way that every task goes."""
+"""Probes of workers: a probe reaches a queue's worker like any other task."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
 PING_S = 1.0
 PROBE_S = 3.0
-"""How long a worker has to answer. One that is there takes milliseconds, one that is busy may take a second."""
+"""How long a worker has to answer. A running one takes milliseconds, a busy one may take a second."""
 
 
 async def probe(client: Client, queue: str, *, within_s: float = PROBE_S) -> Probed | None:
-    """Return what a worker of `queue` says of itself; None if none answers in time.
+    """Return a worker's answer to a probe of `queue`; None if none answers in time.
 
-    Probes that are asked for at the same time share one run. Raises `RPCError` if Temporal does not answer.
+    Concurrent probes share one run. Raises `RPCError` if Temporal does not answer.
     """
     limit = timedelta(seconds=within_s)
     try:
@@ -48,7 +48,7 @@ async def probe(client: Client, queue: str, *, within_s: float = PROBE_S) -> Pro
 
 
 async def ping(client: Client, queue: str) -> bool:
-    """Say whether a worker answers for the last probe of a queue, which has ended: asking it leaves nothing behind."""
+    """Say whether a worker answers a query of the queue's last probe, which has ended: queries leave no history."""
     try:
         await client.get_workflow_handle(names.probe_workflow_id(queue)).query(
             names.PROBED_QUERY, rpc_timeout=timedelta(seconds=PING_S)

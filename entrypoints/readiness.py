@@ -1,7 +1,7 @@
-"""What the API asks before it says that it is ready: are workers there, have they its store, do runs move?
+"""The readiness checks of the API: workers answer, they have its store, and runs make progress.
 
-`/ready` is asked every few seconds by many, so answers are shared for a moment. A worker is asked by a query to the
-last probe of its queue, which leaves nothing behind; only now and then, and when that is not answered, a probe is run.
+Many callers request `/ready` every few seconds, so they share answers for a moment. A worker is checked by a query of
+the last probe of its queue, which leaves no history; a new probe runs only now and then, and if the query fails.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from springline.errors import SpringlineError
 
 SHARED_S = 2.0
 PROBED_ANEW_S = 300.0
-"""A worker may come back with another store: what it has is asked for again after so many seconds."""
+"""A worker may restart with another store: so it is probed again after so many seconds."""
 RUNS_LOOKED_AT = 50
 RUNS_SHARED_S = 10.0
 NEEDED = (names.COMMIT_QUEUE, names.LEDGER_QUEUE, names.MAINTENANCE_QUEUE, names.REBUILD_QUEUE)
 
 
 class NotWell(SpringlineError):
-    """Something that the API needs is missing or wrong; the message says what."""
+    """A dependency of the API is missing or wrong; the message says which."""
 
 
 class Readiness:
-    """Looks at workers and runs for one API process over a store; `store_id` tells that store's id."""
+    """Checks workers and runs for one API process over a store; `store_id` returns that store's id."""
 
     def __init__(self, client: Client, store_id: Callable[[], Awaitable[str]]) -> None:
         self._client = client
@@ -46,7 +46,7 @@ class Readiness:
         await self._workers.get("")
 
     async def runs(self) -> None:
-        """Return if no run is stuck, of those looked at; raises `NotWell` naming one otherwise."""
+        """Return if no checked run is stuck; raises `NotWell` naming one otherwise."""
         await self._runs.get("")
 
     async def _ask_workers(self, _: str) -> None:
@@ -70,5 +70,5 @@ class Readiness:
     async def _ask_runs(self, _: str) -> None:
         stuck = await troubled_runs(self._client, most=RUNS_LOOKED_AT)
         if stuck:
-            # Operators of one workspace are told nothing of another: `springline doctor` names the runs.
+            # An answer to operators of one workspace must not name another's runs: `springline doctor` names them.
             raise NotWell(f"{len(stuck)} run(s) do not move, because {stuck[0].why}: `springline doctor` names them")

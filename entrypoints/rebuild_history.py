@@ -1,4 +1,4 @@
-"""What the steps of a rebuild found, as Temporal keeps it: a refused one writes no report, and needs no worker here."""
+"""Findings of a rebuild's steps in its history: a refused rebuild writes no report. Needs no worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ANSWERS: dict[str, type[PartRead | ShardsPlanned | ShardFolded]] = {
 
 @dataclass(slots=True)
 class Found:
-    """The events that stand in a rebuild's way: the first `MOST_BAD` bad ones, and ids of those not listed."""
+    """The events that stop a rebuild: the first `MOST_BAD` bad ones, and ids of those not listed."""
 
     bad: list[BadEvent] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Runs that do not move: tasks that fail again and again or find no worker, and runs that ended for such a reason."""
+"""Runs that make no progress: tasks that fail again and again or have no worker, and runs that ended because of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from springline import names
 
 CALL_TIMEOUT = timedelta(seconds=5)
 SETTLED_BEFORE = timedelta(seconds=3)
-"""Younger runs are not looked at: there is nothing to tell yet."""
+"""Younger runs are not checked: it is too early to tell."""
 FAILING_ATTEMPTS = 3
 """A workflow task in its third attempt fails for a reason; a killed worker costs one or two."""
 WAITS_S = 3.0
@@ -27,7 +27,7 @@ MOST_LOOKED_AT = 200
 MOST_BROKEN = 20
 _TOGETHER = 16
 _MISFITS = ("TMPRL1100", "nondeterminis", "non-determinis")
-"""What the SDK says when code does not fit a history, in any of its ways."""
+"""Texts in the SDK's errors if code does not fit a history."""
 _TYPES = ", ".join(
     f"'{kind}'"
     for kind in (
@@ -45,7 +45,7 @@ UNSERVED = "no worker takes its tasks"
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A run that does not move, or did not, and why."""
+    """A run that makes or made no progress, and why."""
 
     workflow_id: str
     run_id: str
@@ -53,7 +53,7 @@ class Trouble:
 
 
 async def troubled_runs(client: Client, *, most: int = MOST_LOOKED_AT) -> list[Trouble]:
-    """Return which of the open runs do not move; `most` of them are looked at. Raises `RPCError`."""
+    """Return the open runs that make no progress; checks at most `most`. Raises `RPCError`."""
     before = datetime.now(UTC) - SETTLED_BEFORE
     query = f"ExecutionStatus = 'Running' AND WorkflowType IN ({_TYPES}) AND StartTime < '{before.isoformat()}'"
     places = asyncio.Semaphore(_TOGETHER)

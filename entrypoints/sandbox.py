@@ -1,8 +1,8 @@
-"""Temporal's workflow sandbox without the part of its cost that buys us nothing.
+"""Temporal's workflow sandbox without a cost that brings us nothing.
 
-For every payload of a workflow task, and three times over, the SDK enters the sandbox to ask in which context a
-payload codec should see it. Without a codec that looks at contexts (the Pydantic converter does not), answering "none"
-outside the sandbox saves about a quarter of what a worker with many busy tables does (SDK 1.35).
+For every payload of a workflow task the SDK enters the sandbox three times to get the serialization context for a
+payload codec. Without a codec that uses contexts (the Pydantic converter does not), answering "none"
+outside the sandbox saves about a quarter of the work of a worker with many busy tables (SDK 1.35).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 
 class ContextMatters(ValueError):
-    """The data converter looks at the context of what it converts, so that the shortcut would mislead it."""
+    """The data converter uses the serialization context, so that the shortcut would be wrong."""
 
 
 def workflow_runner(passed_through: Sequence[str], converter: DataConverter) -> WorkflowRunner:
-    """Return the fastest sandbox that is right for `converter`.
+    """Return the fastest sandbox that is correct for `converter`.
 
-    `passed_through` are modules that it need not load anew for each run.
+    `passed_through` are modules that it need not import again for each run.
     """
     if uses_context(converter):
         return SandboxedWorkflowRunner(restrictions=_restrictions(passed_through))
@@ -40,9 +40,9 @@ def uses_context(converter: DataConverter) -> bool:
 
 
 class ContextFreeSandbox(WorkflowRunner):
-    """Runs workflows in the SDK's sandbox; `passed_through` are modules that it need not load anew for each run.
+    """Runs workflows in the SDK's sandbox; `passed_through` are modules that it need not import again for each run.
 
-    Raises `ContextMatters` for a data converter that has a use for a serialization context: a context-aware payload
+    Raises `ContextMatters` for a data converter that uses a serialization context: a context-aware payload
     codec, payload or failure converter, or external storage.
     """
 

@@ -1,9 +1,9 @@
 """HTTP servers of our processes: how long a connection may wait, and how many there may be.
 
-uvicorn bounds only the pause between two requests of a connection, and takes any byte for progress. Here every
-connection has a time limit for each thing that it can wait for: its first byte, the head of a request, and its taking
-of an answer (the time limit of a body is in `springline.api.edge`). When there are too many, the one that has waited
-longest for a request makes way, so that idle connections cannot keep others out.
+uvicorn bounds only the pause between two requests of a connection, and counts any byte as progress. Here every
+connection has a time limit for each wait: for its first byte, for the head of a request, and for its reading
+of an answer (the time limit of a body is in `springline.api.edge`). If there are too many, the server closes the one
+that has waited longest for a request, so that idle connections cannot keep others out.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def end(self) -> None:
-        """Close the connection, without what its client has not taken yet."""
+        """Close the connection, and drop bytes that its client has not read yet."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no HTTP in the form of every other error."""
+        """Answer bytes that are not HTTP in the form of every other error."""
         self._refuse(
             Refusal(
                 code=Code.INVALID_REQUEST,
@@ -124,7 +124,7 @@ class Connection(H11Protocol):
         self._look = self.loop.call_later(self.looks_s, self._look_at_it)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer by ourselves, for there is no request that the application could be asked, and close."""
+        """Answer without the application, because there is no request, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             response = refusal_response(refusal, str(ULID()), {"Connection": "close"})
             head = h11.Response(status_code=response.status_code, headers=response.raw_headers)
@@ -134,7 +134,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals alone: whoever started it decides when it stops."""
+    """A server that ignores signals: the code that started it decides when it stops."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
 def server_of(
     app: Any, *, most: int, grace_s: float | None = None, connection: type[Connection] = Connection
 ) -> Server:
-    """Return a server of `app` for at most `most` connections; `grace_s`: how long it may finish what is under way."""
+    """Return a server of `app` for at most `most` connections; `grace_s`: how long it may finish open requests."""
     config = uvicorn.Config(
         app,
         http=type(connection.__name__, (connection,), {"most": most}),

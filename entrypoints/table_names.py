@@ -1,4 +1,4 @@
-"""Table names for people who look at workflows: found by id, and searched for where the namespace can."""
+"""Table names for people who look at workflows: looked up by id, and as a search attribute if the namespace has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from springline.paths import Scope
 from springline.storage.port import ObjectStore, StoreError
 
 NameOf = Callable[[Scope, str], Awaitable[str | None]]
-"""Tells the name of a table by its id; None if that is not known. Raises nothing: it is for show."""
+"""Returns the name of a table by its id; None if unknown. Raises nothing, because the name is only shown."""
 
 TABLE_NAME_MEMO = "table_name"
 
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 def names_by_registry(store: ObjectStore) -> NameOf:
-    """Return a look-up in the registries of `store`, which asks for each table once."""
+    """Return a look-up in the registries of `store`, which reads each table once."""
     workspaces = Workspaces(store)
 
     async def name_of(scope: Scope, table_id: str) -> str | None:
@@ -44,8 +44,8 @@ def names_by_registry(store: ObjectStore) -> NameOf:
 class NameSearch:
     """Starts workflows with the table's name as a search attribute, if the namespace has that attribute.
 
-    A namespace that was set up for an older version lacks it, and then refuses every start that carries it. It would
-    be wrong to refuse commits for that: they go without, and `springline doctor` says what to register.
+    A namespace that was set up for an older version lacks it, and refuses every start with it. Commits must not fail
+    because of that: they start without the name, and `springline doctor` says what to register.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Commits as the rest sees them: the ports of the domain put into practice by CommitWorkflow."""
+"""Commits through CommitWorkflow: it implements the domain's ports."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from workflows.policies import WORKFLOW_TASK_TIMEOUT
 class TemporalCommitGateway:
     """The port `CommitGateway` by update-with-start: the workflow id of a table is its one sequencer.
 
-    `checkpoint_interval` is told to workflows that this gateway starts: versions between checkpoints. `name_of` tells
-    what people call a table, for them to see.
+    `checkpoint_interval`, versions between checkpoints, is passed to workflows that this gateway starts. `name_of`
+    returns a table's name, to show to people.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class TemporalCommitGateway:
     async def commit(
         self, scope: Scope, table_id: str, requests: Sequence[CommitRequest], *, batch_id: str
     ) -> list[CommitOutcome]:
-        """Send one batch to the table's workflow, starting it if it rests.
+        """Send one batch to the table's workflow, starting it if it is not running.
 
-        `batch_id` is the update's id: sent again while the first is under way, it joins it. Raises `TryAgain`
+        `batch_id` is the update's id: a repeated batch joins the first if that is still under way. Raises `TryAgain`
         and `BatchRefused` as the port says.
         """
         name = None if self._name_of is None else await self._name_of(scope, table_id)
@@ -73,7 +73,7 @@ class TemporalCommitGateway:
     async def status(self, scope: Scope, table_id: str) -> dict[str, Any] | None:
         """Return the answer of the query `status` if the table's workflow runs and a worker answers, else None.
 
-        Asked at most once in `STATUS_SECONDS` for each table.
+        Sends at most one query in `STATUS_SECONDS` for each table.
         """
         return await self._statuses.get((scope, table_id))
 

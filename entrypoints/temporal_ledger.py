@@ -1,4 +1,4 @@
-"""The ledger's sequencer as the rest sees it: appends and foreign events through LedgerWorkflow.
+"""Appends and foreign events through LedgerWorkflow, the ledger's sequencer.
 
 See docs/protocol.md#ledger-rounds.
 """
@@ -40,7 +40,7 @@ from workflows.policies import WORKFLOW_TASK_TIMEOUT
 class TemporalLedgerGateway:
     """The port `LedgerGateway` by update-with-start: a workspace's workflow id is its one sequencer.
 
-    `garbage_interval` is told to workflows that this gateway starts: publishes between garbage collections.
+    `garbage_interval`, publishes between garbage collections, is passed to workflows that this gateway starts.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TemporalLedgerGateway:
     async def status(self, scope: Scope) -> dict[str, Any] | None:
         """Return the answer of the query `status` and the lag in seconds, or None if the workflow does not run.
 
-        Asked at most once in `STATUS_SECONDS` for each workspace; the lag is of this moment.
+        Sends at most one query in `STATUS_SECONDS` for each workspace; the lag is current.
         """
         status = await self._statuses.get(scope)
         if status is None:

@@ -1,4 +1,4 @@
-"""Rebuilds as the rest sees them: one RebuildWorkflow of a workspace at a time, started, watched and cancelled."""
+"""Rebuilds through RebuildWorkflow, one of a workspace at a time: start, watch, cancel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from workflows.policies import WORKFLOW_TASK_TIMEOUT
 from workflows.rebuild_messages import ABOUT, RebuildProgress, RebuildResult, RebuildStart
 
 RESULT_POLL = timedelta(seconds=3)
-"""How long one call waits for a run's end before the next asks anew; see `temporal_tables`."""
+"""How long one call waits for a run's end before the next one; see `temporal_tables`."""
 QUERY_TIMEOUT = timedelta(seconds=4)
 """A worker may be in the middle of a task, or have to replay the run first."""
 _FIELD = "rebuild"
@@ -57,7 +57,7 @@ _Handle = WorkflowHandle[Any, Any]
 
 
 class TemporalRebuilds:
-    """The port `springline.api.ports.Rebuilds`. All methods raise `Refused` (UNAVAILABLE) if Temporal is away."""
+    """The port `springline.api.ports.Rebuilds`. All methods raise `Refused` (UNAVAILABLE) without Temporal's answer."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -94,8 +94,8 @@ class TemporalRebuilds:
     async def result(self, scope: Scope, run_id: str, wait_s: float) -> dict[str, Any] | None:
         """Return the result of a run, None if it still runs after `wait_s` seconds.
 
-        Raises `Refused` for a run that ended without one: as its own refusal says, REBUILD_CANCELLED if somebody
-        ended it.
+        Raises `Refused` for a run that ended without one: its own refusal, or REBUILD_CANCELLED if a user cancelled
+        it.
         """
         with _reached():
             try:
@@ -107,7 +107,7 @@ class TemporalRebuilds:
                 raise Refused(refusal_of(error)) from error
 
     async def view(self, scope: Scope, run_id: str | None = None) -> RebuildView | None:
-        """Return how far a rebuild is, by default the workspace's newest; None if Temporal knows of none."""
+        """Return the progress of a rebuild, by default the workspace's newest; None if Temporal knows none."""
         with _reached():
             try:
                 described = await self._handle(scope, run_id).describe(rpc_timeout=RPC_TIMEOUT)
@@ -138,7 +138,7 @@ class TemporalRebuilds:
                 return await self._failed(view.model_copy(update={"failure": refusal_of(error)}), handle)
 
     async def cancel(self, scope: Scope) -> RebuildView | None:
-        """Ask the rebuild that runs to end, and return it; None if none runs. Nothing it did is published."""
+        """Cancel the running rebuild, and return it; None if none runs. It publishes nothing."""
         view = await self.view(scope)
         if view is None or view.ended:
             return None
@@ -180,7 +180,7 @@ def refusal_of(error: WorkflowFailureError) -> Refusal:
 
 
 def _unplanned(cause: ApplicationError) -> Refusal:
-    """Return what a failure that is no refusal means: wrong input of a run started by hand, or a broken store."""
+    """Return the refusal for any other failure: wrong input of a run started by hand, or a broken store."""
     if cause.type == "ValidationError":
         return Refusal(
             code=Code.INVALID_REQUEST,
@@ -240,7 +240,7 @@ def _under_way(workflow_id: str, run_id: str | None) -> Refused:
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Tell what it means that Temporal does not answer, or refuses."""
+    """Turn Temporal's errors into refusals."""
     try:
         yield
     except (RPCError, RuntimeError) as error:

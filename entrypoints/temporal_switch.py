@@ -27,7 +27,7 @@ class TemporalSwitches:
         self._garbage_interval = garbage_interval
 
     async def switch(self, order: SwitchOrder, *, request_id: str) -> Switched:
-        """Have a state switched in, and return what readers see then; raises `Refused`."""
+        """Make the sequencer publish a state, and return what readers see then; raises `Refused`."""
         scope = Scope(order.workspace.tenant, order.workspace.workspace)
         ceiling = FIRST_PAUSE_S
         while True:

@@ -23,15 +23,15 @@ from workflows.lifecycle import table_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
 RESULT_POLL = timedelta(seconds=3)
-"""How long one call waits for a run's end before the next asks anew. The server's own 20 s are too long: one in a
-thousand calls misses the news that a run has just ended, and learns of it at its end only (server 1.29.1)."""
+"""How long one call waits for a run's end before the next one. The server's own 20 s are too long: one in a
+thousand calls misses that a run has just ended, and returns only at its own end (server 1.29.1)."""
 _SPEC_MEMO = "spec_sha256"
 
 
 class TemporalTables:
     """The port `springline.api.ports.Tables`: one creation per name at a time, by workflow id.
 
-    `deadline_s`: how long a creation is waited for, in seconds; the workflow goes on after that.
+    `deadline_s`: how long a call waits for a creation, in seconds; the workflow goes on after that.
     """
 
     def __init__(self, client: Client, *, deadline_s: float = 60.0) -> None:
@@ -102,7 +102,7 @@ class TemporalTables:
 
 
 async def _ended(result: object) -> None:
-    """Wait for another request's run; what became of it is not ours to tell."""
+    """Wait for another request's run, and ignore its result."""
     try:
         await result  # type: ignore[misc]
     except WorkflowFailureError:

@@ -1,7 +1,7 @@
-"""Batches of requests as updates of the workflow that sequences them, and what Temporal's answers mean.
+"""Batches of requests as updates of the workflow that sequences them, and the meaning of Temporal's answers.
 
-Every sequencer is reached in this way: update-with-start under its workflow id, with the batch's id as the update's.
-Sent again while the first is under way, a batch joins it.
+Every sequencer is called in this way: update-with-start under its workflow id, with the batch's id as the update's.
+A repeated batch joins the first one if that is still under way.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from springline.batching import BatchRefused, TryAgain
 from springline.errors import Code, Refusal
 
 RPC_TIMEOUT = timedelta(seconds=30)
-"""Longer than the server's own long poll of 20 s, so that only a lost connection runs into it."""
+"""Longer than the server's own long poll of 20 s, so that only a lost connection reaches it."""
 ATTEMPT_S = 45.0
 """One attempt at a batch ends after this long, whatever the server says; the next joins the same update."""
 QUERY_TIMEOUT = timedelta(seconds=2)
 STATUS_SECONDS = 1.0
-"""What a sequencer is doing is told as it was so long ago at most: reads of many callers cost one query."""
+"""The greatest age of a sequencer's status, so that reads of many callers cost one query."""
 PAUSE_WHEN_FULL_S = 0.1
 
 _log = logging.getLogger("springline.temporal")
@@ -63,9 +63,9 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Whose sequencer a batch goes to.
+    """The sequencer that a batch goes to.
 
-    `name` is what log lines call it; `not_taken` makes the refusal of a batch that Temporal takes from nobody.
+    `name` is for log lines; `not_taken` makes the refusal of a batch that Temporal never accepts.
     """
 
     name: str
@@ -83,7 +83,7 @@ async def send_batch(
     result_type: type[R],
     attempt_s: float = ATTEMPT_S,
 ) -> R:
-    """Send one batch to a lane's workflow, starting it if it rests, and return what it answers.
+    """Send one batch to a lane's workflow, starting it if it is not running, and return its answers.
 
     Raises `TryAgain` and `BatchRefused` as `springline.batching` says.
     """
@@ -108,9 +108,9 @@ async def send_batch(
             await _end_if_wedged(client, start)
         raise _failed_call(error, lane) from error
     except RecursionError:
-        raise  # Of one request's encoding; no connection is the cause.
+        raise  # An error of one request's encoding, not of the connection.
     except RuntimeError as error:
-        # A lazy client that cannot connect says so in this way.
+        # A lazy client that cannot connect raises this.
         raise _again(lane, str(error), in_doubt=False) from error
     return result
 
@@ -132,7 +132,7 @@ async def query_status(client: Client, workflow_id: str, result_type: type[R]) -
 
 
 async def _end_if_wedged(client: Client, start: WithStartWorkflowOperation[Any, Any]) -> None:
-    """See to it that a batch that a failing workflow task threw back does not wait for one that fails for ever."""
+    """Terminate the run if its workflow task fails for ever, so that a batch which it rejected does not wait for it."""
     with contextlib.suppress(RPCError, RuntimeError):
         await end_if_wedged(client, start._start_workflow_input.id)
 
@@ -145,7 +145,7 @@ def refusal_in(error: ApplicationError) -> Refusal | None:
 
 
 _TOO_LARGE = re.compile(r"larger than max|size.*exceeds?\b|exceeds?.*size|too large|ExceedsLimit", re.IGNORECASE)
-"""What gRPC and the server say of a message that is too large, under statuses that mean other things too."""
+"""Texts of gRPC and the server for a too large message, under statuses that also have other meanings."""
 
 
 def _is_too_large(error: RPCError) -> bool:
@@ -159,7 +159,7 @@ def _again(lane: Lane, reason: str, *, in_doubt: bool, after_s: float = 0.0, lev
 
 
 def _failed_update(error: WorkflowUpdateFailedError, lane: Lane) -> TryAgain | BatchRefused:
-    """Tell a run that is closing, or was ended from outside, from an update that no run will take."""
+    """Distinguish a run that is closing, or was ended from outside, from an update that no run accepts."""
     cause = error.cause
     if not isinstance(cause, ApplicationError):
         return _again(lane, str(cause), in_doubt=False)

@@ -1,8 +1,8 @@
 """Runs that can never go on: their workflow task fails for ever, because the code does not fit their history.
 
-Such a run is to fail by itself (`workflows.failures.ENDS_THE_RUN`). It does not while updates wait for it: the SDK then
-answers an update in the task that fails the run, and the server refuses the whole of it, again and again (SDK 1.35,
-server 1.29.1). No run of ours has state to lose, so it is terminated; its callers come again and begin the next.
+Such a run should fail by itself (`workflows.failures.ENDS_THE_RUN`). It does not while updates wait for it: then the
+SDK answers an update in the task that fails the run, and the server refuses the whole task, again and again (SDK 1.35,
+server 1.29.1). No run of ours has state to lose, so it is terminated; its callers send again and start the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 CALL_TIMEOUT = timedelta(seconds=5)
 HOPELESS_ATTEMPT = 2
-"""A second attempt at a task that failed for such a cause fails as the first."""
+"""A second attempt at a task that failed for such a cause fails like the first."""
 MISFITS = frozenset(
     {
         WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR,

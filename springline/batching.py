@@ -3,19 +3,19 @@
 See docs/protocol.md#commit-rounds, docs/protocol.md#ledger-rounds, docs/protocol.md#temporal-rules.
 
 A sequencer takes few messages at a time (Temporal admits 10 updates in flight per workflow) and settles many
-requests as cheaply as one, so each process keeps two batches of a lane under way: one being worked on and one
-waiting behind it. Whoever comes meanwhile shares the next batch, first come first served. A request that comes when
-nothing is under way is sent at once. Only full batches go out beyond the two, up to as many as one round takes.
-A batch is full by its members or by what they weigh, whichever comes first.
+requests as cheaply as one, so each process keeps two batches of a lane under way: one in work and one
+waiting behind it. Requests that come meanwhile share the next batch, first come first served. A request that comes when
+no batch is under way is sent at once. Only full batches go out beyond the two, up to as many as one round takes.
+A batch is full by its number of members or by their weight, whichever comes first.
 
 A batch is answered when its last member is, so its size is the unit in which callers wait for each other: a fifth of
 a round, so that a round ends between batches and not within one, which would hold up answers that are long there.
 
-A lane is what has a sequencer of its own: a table, or a workspace's ledger. A gateway takes one batch there, says
-honestly what it knows when that fails, and does not try again: trying again is the coalescer's task alone.
+A lane is a table or a workspace's ledger, each with a sequencer of its own. A gateway sends one batch there, reports
+whether a failed batch may still be under way, and does not retry: only the coalescer retries.
 
-One request that meets an error nobody foresaw is refused alone; whoever shares its round or batch goes on. Faults of
-the store and errors of the domain are foreseen: they pass through, for they concern everybody alike.
+A request that meets an unforeseen error is refused alone; the others in its round or batch go on. Faults of
+the store and errors of the domain are foreseen: they pass through, because they concern all requests alike.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ Q_contra = TypeVar("Q_contra", contravariant=True)
 
 MAX_UNDER_WAY = 2
 MAX_BATCH = 500
-"""Members of one batch at most, whatever a full one has."""
+"""The most members of one batch, even if a full one has fewer."""
 FULL_BATCH = 100
 """Members of a full batch; a round takes five of them (docs/protocol.md#commit-rounds)."""
 MAX_FULL_UNDER_WAY = 5
 GATHER_STEP_S = 0.002
 GATHER_SHARE = 0.1
-"""Gathering takes at most this share of what a batch lately took."""
+"""Gathering takes at most this share of the recent time of a batch."""
 MAX_GATHER_S = 0.2
-"""Long where rounds are long, because a store takes one write a second: a small batch would miss most of its round."""
+"""For long rounds, as with a store that takes one write a second: a small batch would use little of its round."""
 LINGER_S = 0.1
 """How long a lane is still called busy after its last batch: closed-loop callers come back within it."""
 FIRST_PAUSE_S = 0.05
@@ -62,8 +62,8 @@ _log = logging.getLogger("springline.batching")
 class TryAgain(SpringlineError):
     """A batch got no answer; the same requests under the same keys may be sent again.
 
-    `in_doubt`: the batch may still be under way, so it is to be sent again as it is and under the same
-    `batch_id`, to be joined rather than doubled. `after_s`: wait at least so long, in seconds.
+    `in_doubt`: the batch may still be under way, so it must be sent again unchanged and under the same
+    `batch_id`, so that it joins the first. `after_s`: wait at least so long, in seconds.
     """
 
     def __init__(self, reason: str, *, in_doubt: bool, after_s: float = 0.0) -> None:
@@ -81,23 +81,23 @@ class BatchRefused(SpringlineError):
 
 
 class Send(Protocol[L_contra, Q_contra, A]):
-    """Takes a batch of requests of one lane to its sequencer."""
+    """Sends a batch of requests of one lane to its sequencer."""
 
     async def __call__(self, lane: L_contra, requests: Sequence[Q_contra], /, *, batch_id: str) -> list[A]:
         """Return one answer for each request, in their order.
 
-        Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.
+        Raises `TryAgain` if there is no answer, and `BatchRefused` if there will never be one.
         """
 
 
 FORESEEN = (SpringlineError, StoreError)
-"""What is raised on purpose; everything else is a fault of ours."""
+"""Errors that are raised on purpose; all others are faults of ours."""
 
 
 def refused_alone(error: Exception, *, what: str, field: str, identity: str) -> Refusal:
     """Log an unforeseen error with its traceback, and return the refusal of the one request that met it.
 
-    `what` says what was being done, `field` and `identity` name the request. Raises `error` again if it is foreseen.
+    `what` names the work, `field` and `identity` the request. Raises `error` again if it is foreseen.
     """
     if isinstance(error, FORESEEN):
         raise error
@@ -105,9 +105,9 @@ def refused_alone(error: Exception, *, what: str, field: str, identity: str) -> 
 
 
 def failed_refusal(error: Exception, *, what: str, field: str, identity: str, in_doubt: bool = False) -> Refusal:
-    """Log any error of a request that stands alone, with its traceback, and return the request's refusal.
+    """Log any error of a single request, with its traceback, and return the request's refusal.
 
-    `in_doubt`: it may have been done all the same.
+    `in_doubt`: the request may have been done all the same.
     """
     shown = on_one_line(identity, 100)
     _log.error("request %s failed while %s; the others go on", shown, what, exc_info=error)
@@ -124,7 +124,7 @@ def failed_refusal(error: Exception, *, what: str, field: str, identity: str, in
 
 @dataclass(frozen=True, slots=True)
 class RequestKind(Generic[Q, A]):
-    """What a coalescer must know of its kind of requests.
+    """Functions of a coalescer for its kind of requests.
 
     `request_id` and `answered_id` name a request and the request that an answer is for; `refuse` makes an answer of
     a refusal; `unavailable` makes the refusal of a request that has no answer for a reason, which may or may not have
@@ -140,7 +140,7 @@ class RequestKind(Generic[Q, A]):
 
 
 class Options(TypedDict, total=False):
-    """How a coalescer goes about it.
+    """Options of a coalescer.
 
     `deadline_s`: how long a request may wait for its answer, tries included, in seconds (60). `max_batch`: members
     of a full batch. `max_under_way` and `max_full_under_way`: batches under way at once, and full ones. `jitter`
@@ -157,7 +157,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[Q, A]):
-    """One caller: what it asked and where it waits for the answer."""
+    """One caller's request, and the future of its answer."""
 
     request: Q
     answer: asyncio.Future[A]
@@ -194,10 +194,10 @@ class _Lane(Generic[L, Q, A]):
 
 @dataclass(slots=True)
 class Counts:
-    """What a coalescer has done so far, for metrics.
+    """Counts of a coalescer, for metrics.
 
     Requests, batches, batches sent again, requests without an answer in time, and requests that failed alone by an
-    error nobody foresaw.
+    unforeseen error.
     """
 
     requests: int = 0
@@ -208,7 +208,7 @@ class Counts:
 
 
 class RequestCoalescer(Generic[L, Q, A]):
-    """Takes single requests to sequencers, through `send`, in batches."""
+    """Sends single requests to sequencers, through `send`, in batches."""
 
     def __init__(self, send: Send[L, Q, A], kind: RequestKind[Q, A], **options: Unpack[Options]) -> None:
         self._send_batch = send
@@ -225,9 +225,9 @@ class RequestCoalescer(Generic[L, Q, A]):
         self.counts = Counts()
 
     async def ask(self, lane_key: L, request: Q) -> A:
-        """Take one request to the sequencer of a lane and return the answer.
+        """Send one request to the sequencer of a lane and return the answer.
 
-        When none can be had before the deadline, the answer is the refusal that `RequestKind.unavailable` makes.
+        If there is none before the deadline, the answer is the refusal of `RequestKind.unavailable`.
         """
         if self._closed:
             return self._unavailable(request, "this process is shutting down")
@@ -244,7 +244,7 @@ class RequestCoalescer(Generic[L, Q, A]):
             expiry.cancel()
 
     async def aclose(self) -> None:
-        """Take no more requests, and wait until every request taken has its answer or reached its deadline."""
+        """Accept no more requests, and wait until every accepted one has its answer or reached its deadline."""
         self._closed = True
         while self._pumps:
             for lane in self._lanes.values():
@@ -312,8 +312,8 @@ class RequestCoalescer(Generic[L, Q, A]):
     def _take(self, lane: _Lane[L, Q, A]) -> list[_Waiting[Q, A]]:
         """Take the next batch's members; one that is heavier than a full batch travels alone.
 
-        Those who were turned away together, because a run ended, come back in one batch that nearly fills a round:
-        the next run's first round begins when the first batch is there.
+        Requests that were rejected together, because a run ended, are sent again in one batch that nearly fills a
+        round: the next run's first round begins with the first batch.
         """
         fold = self._max_full_under_way - 1 if lane.failures else 1
         most = min(MAX_BATCH, self._max_batch * fold)
@@ -376,7 +376,7 @@ class RequestCoalescer(Generic[L, Q, A]):
         except BatchRefused as error:
             self._split(lane, batch, error)
         except Exception as error:
-            # What no gateway foresees, one member may be the cause of: it is found by halving, and refused alone.
+            # One member may be the cause of an unforeseen error: halving finds it, and it is refused alone.
             self._split(lane, batch, error)
         else:
             lane.failures = 0
@@ -388,11 +388,11 @@ class RequestCoalescer(Generic[L, Q, A]):
         lane.last_done = loop.time()
 
     def _put_back(self, lane: _Lane[L, Q, A], batch: _Batch[Q, A], error: TryAgain) -> None:
-        """Queue a batch without answer before everything younger, and let the lane pause."""
+        """Queue a batch without answer before all younger requests, and let the lane pause."""
         self.counts.retries += 1
         now = asyncio.get_running_loop().time()
         if now >= lane.not_before:
-            # Batches that were under way together fail for one reason, and it counts once.
+            # Batches that were under way together fail for the same reason, which counts once.
             lane.failures += 1
             pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(lane.failures - 1, 10))
             lane.not_before = now + pause * (0.5 + self._jitter() / 2)
@@ -403,7 +403,7 @@ class RequestCoalescer(Generic[L, Q, A]):
             lane.waiting.extendleft(member for member in reversed(batch.members) if not member.gone)
 
     def _split(self, lane: _Lane[L, Q, A], batch: _Batch[Q, A], error: Exception) -> None:
-        """Halve a batch that cannot be sent until the member that spoils it stands alone; only that one is refused."""
+        """Halve a batch that cannot be sent until the member that makes it fail is alone; refuse only that one."""
         if len(batch.members) == 1:
             (member,) = batch.members
             if not member.gone:

@@ -1,8 +1,8 @@
-"""How much a caller may send: every bound of a request's form, by name, and the checks that go by kind.
+"""Limits of requests: every bound of a request's form, by name, and checks for all kinds of values.
 
-A bound here is about size and form alone; what a value means is judged by whoever it is for. The HTTP edge
-(`springline.api.edge`) holds every request to them, and the sequencers hold what reaches them by other doors, such as
-the Temporal CLI: without a bound, one request can fill a message of all, and nobody's would be taken.
+These bounds are about size and form only; the code that uses a value judges its meaning. The HTTP edge
+(`springline.api.edge`) applies them to every request, and the sequencers to requests from elsewhere, such as
+the Temporal CLI: without a bound, one request could fill a shared message, and all in it would fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_JSON_VALUES: Final = 250_000
 MAX_JSON_MEMBERS: Final = 5_000
 """Members of one object: an unknown one costs more to tell than a known one to read."""
 MAX_JSON_NUMBER: Final = 2**64
-"""No number of a body is as great as this, whatever its sign: 64 bits hold them all."""
+"""Every number in a body is smaller than this, with either sign: it fits into 64 bits."""
 
 MAX_VERSION: Final = 2**53 - 1
 """The greatest version of a table that a request may name: every reader of JSON holds such a number exactly."""
@@ -35,7 +35,7 @@ MAX_VERSION: Final = 2**53 - 1
 MAX_TABLE_REFERENCE: Final = 200
 """Characters of a table's id or name."""
 MAX_NAME: Final = 1_000
-"""Characters of a name that is asked for; which names a table may have is said by their own rule."""
+"""Characters of a name in a request; valid names of tables have a rule of their own."""
 MAX_KEY: Final = 500
 """Characters of an idempotency key."""
 KEY_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -81,7 +81,7 @@ SHORT_BYTES: Final = 1_000
 
 
 def piece(value: Any, most: int = 100) -> str:
-    """Return how a text, or a JSON value as text, begins; takes no longer for a large or deep value."""
+    """Return the beginning of a text, or of a JSON value as text; as quick for a large or deep value."""
     written = [value] if isinstance(value, str) else json.JSONEncoder(check_circular=False).iterencode(value)
     text = ""
     for part in written:
@@ -93,7 +93,7 @@ def piece(value: Any, most: int = 100) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonProblem:
-    """What is wrong with a value somewhere in a JSON document: where, what stands there, why, and what to do."""
+    """A problem in a JSON document: the place, its value, the reason, and the remedy."""
 
     field: str
     value: Any
@@ -102,7 +102,7 @@ class JsonProblem:
 
 
 def judged(rule: str, **more: Any) -> dict[str, Any]:
-    """Return what a JSON schema says of a value that is judged by more than its form: the `rule`, and further keywords.
+    """Return the JSON schema of a value that is judged by more than its form: the `rule`, and further keywords.
 
     A value that fits the schema and breaks the rule is refused with 400, which names the field.
     """
@@ -110,7 +110,7 @@ def judged(rule: str, **more: Any) -> dict[str, Any]:
 
 
 def encodable(text: str) -> str:
-    """Return `text` with NUL and lone surrogates, which little can hold, written as escapes."""
+    """Return `text` with NUL and lone surrogates, which many systems refuse, written as escapes."""
     text = text.replace("\0", "\\x00")
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
@@ -125,7 +125,7 @@ def shortened(text: str | None) -> str | None:
 
 
 def on_one_line(text: str, most: int = 200) -> str:
-    """Return `text` as a log line can hold it: no line break, no control character, not longer than `most`."""
+    """Return `text` for a log line: without line breaks and control characters, at most `most` characters."""
     if len(text) <= most and text.isprintable():
         return text
     escaped = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[: most + 1])
@@ -133,14 +133,14 @@ def on_one_line(text: str, most: int = 200) -> str:
 
 
 def steers_no_terminal(text: str) -> str:
-    """Return `text` with everything but line ends and tabs escaped that a terminal would act on or not show."""
+    """Return `text` with control and invisible characters escaped, except line ends and tabs, for a terminal."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in "\n\t" else _as_escape(one) for one in text)
 
 
 def _as_escape(one: str) -> str:
-    """Return a character as JSON and JavaScript escape it, so that a JSON text stays what it says."""
+    """Return a character as JSON and JavaScript escape it, so that a JSON text keeps its meaning."""
     code = ord(one)
     if code < 0x10000:
         return f"\\u{code:04x}"
@@ -149,7 +149,7 @@ def _as_escape(one: str) -> str:
 
 
 def shown(value: Any, most: int = SHOWN_CHARACTERS) -> Any:
-    """Return `value` in a form that JSON can hold and that is not too long to read: texts of at most `most`."""
+    """Return `value` in JSON's types and short enough to read: texts of at most `most` characters."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -182,7 +182,7 @@ def _shown_of_many(value: Any, depth: int) -> Any:
 
 
 def problem_of_text(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a text whatever it is for, and what to do; None if nothing is."""
+    """Return what is wrong with a text for any use, and what to do; None if nothing is."""
     if "\0" in text:
         return "holds a NUL character", "Leave the NUL character out."
     if not text.isascii():
@@ -219,7 +219,7 @@ def check_line(text: str) -> str:
 
 
 def check_free(value: Any) -> Any:
-    """Return `value` if it is short as JSON; raises `ValueError` otherwise. For fields that nobody uses."""
+    """Return `value` if it is short as JSON; raises `ValueError` otherwise. For fields that we do not use."""
     if len(json.dumps(value)) > MAX_FREE_JSON:
         raise ValueError(f"has more than {MAX_FREE_JSON} characters as JSON")
     return value
@@ -229,11 +229,11 @@ _Place = tuple["_Place | None", str | int]
 
 
 def problem_in_json(value: Any, *, depth: int = MAX_JSON_DEPTH, values: int = MAX_JSON_VALUES) -> JsonProblem | None:
-    """Return the first thing in a JSON value that no request may hold, or None.
+    """Return the first problem in a JSON value of a request, or None.
 
-    Looked for are too many arrays and objects inside each other, too many values, NUL characters, halves of surrogate
-    pairs, and numbers that 64 bits do not hold, in keys as well as in values. Takes no stack, however deep it is, and
-    no longer than what is allowed does, however much there is.
+    Problems are too deep nesting, too many values, NUL characters, lone surrogates,
+    and numbers beyond 64 bits, in keys as well as in values. Uses no recursion for a deep value, and takes no
+    longer for a too large value than for the largest allowed one.
     """
     waiting: list[tuple[Any, _Place | None, int]] = [(value, None, 0)]
     left = values
@@ -275,7 +275,7 @@ def _problem_of_scalar(value: Any, place: _Place | None) -> JsonProblem | None:
 
 
 def _named(place: _Place | None) -> str:
-    """Return the name of a place in a document, as `events[0].data.run_id`; of a long one its last parts."""
+    """Return the name of a place in a document, such as `events[0].data.run_id`; for a long one its last parts."""
     parts: list[str] = []
     while place is not None and len(parts) < SHOWN_MEMBERS:
         place, part = place

@@ -1,4 +1,4 @@
-"""What a process remembers for a while: values bounded by what they weigh, and answers that may be a moment old."""
+"""Caches of a process: values bounded by weight, and answers that may be a moment old."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Recent(Generic[V]):
         return held[0]
 
     def put(self, name: Hashable, value: V, weight: int = 1) -> None:
-        """Remember `value`, dropping what was used least recently."""
+        """Cache `value`, and evict the least recently used ones."""
         self.drop(name)
         self._values[name] = (value, weight)
         self._weight += weight
@@ -41,7 +41,7 @@ class Recent(Generic[V]):
 
     @property
     def weight(self) -> int:
-        """What is held weighs so much."""
+        """The weight of all cached values."""
         return self._weight
 
     def drop(self, name: Hashable) -> None:
@@ -52,7 +52,7 @@ class Recent(Generic[V]):
 
 
 class Shelf(Generic[V]):
-    """One owner's part of a `Recent` that many share: what they put there under one name never meets."""
+    """One owner's part of a shared `Recent`: equal names of two owners are different entries."""
 
     def __init__(self, shared: Recent[V], owner: str) -> None:
         self._shared = shared
@@ -63,7 +63,7 @@ class Shelf(Generic[V]):
         return self._shared.get((self._owner, name))
 
     def put(self, name: Hashable, value: V, weight: int = 1) -> None:
-        """Remember `value`; what any owner used least recently may be dropped for it."""
+        """Cache `value`; the least recently used ones of any owner may be evicted."""
         self._shared.put((self._owner, name), value, weight)
 
     def drop(self, name: Hashable) -> None:
@@ -75,14 +75,14 @@ class Shelf(Generic[V]):
 class _Asked(Generic[V]):
     answer: asyncio.Task[V]
     old_at: float = float("inf")
-    """When the answer is too old, by the loop's clock in seconds; never while it is still awaited."""
+    """When the answer becomes too old, by the loop's clock in seconds; never while it is awaited."""
 
 
 class Brief(Generic[K, V]):
-    """Remembers what `ask` answers for `seconds`, and asks once however many want to know.
+    """Caches the answers of `ask` for `seconds`; concurrent callers share one call.
 
-    Nothing outlives its time, so memory is bounded by what can be asked within `seconds`. A failure is told to all
-    who waited for it and is not remembered. For one event loop.
+    No answer is kept longer, so memory is bounded by the calls within `seconds`. A failure is raised to all
+    callers that waited for it and is not cached. For one event loop.
     """
 
     def __init__(self, ask: Callable[[K], Awaitable[V]], seconds: float) -> None:
@@ -91,18 +91,18 @@ class Brief(Generic[K, V]):
         self._asked: dict[K, _Asked[V]] = {}
 
     async def get(self, key: K) -> V:
-        """Return an answer that is at most `seconds` old. Raises what `ask` raises."""
+        """Return an answer that is at most `seconds` old. Raises the errors of `ask`."""
         loop = asyncio.get_running_loop()
         asked = self._asked.get(key)
         if asked is None or asked.old_at <= loop.time():
             asked = self._asked[key] = _Asked(loop.create_task(_asking(self._ask(key))))
             asked.answer.add_done_callback(partial(self._answered, key, asked))
-        # Whoever gives up waiting leaves the question to the others.
+        # A caller that is cancelled must not cancel the call for the others.
         return await asyncio.shield(asked.answer)
 
     @property
     def held(self) -> int:
-        """How many answers are remembered or awaited."""
+        """How many answers are cached or awaited."""
         return len(self._asked)
 
     def _answered(self, key: K, asked: _Asked[V], _task: asyncio.Task[V]) -> None:

@@ -47,28 +47,28 @@ class Code(StrEnum):
     CONCURRENT_CHANGE = "CONCURRENT_CHANGE"
     """Other commits kept changing what an operation had read, until its tries were used up."""
     VERSION_UNKNOWN = "VERSION_UNKNOWN"
-    """The key is committed, and the log file that would tell its version is gone."""
+    """The key is committed, and the log file that has its version is gone."""
     EVENT_CONFLICT = "EVENT_CONFLICT"
-    """The ledger's state does not admit the event, as the start of a task that has finished."""
+    """The ledger's state does not admit the event, such as the start of a task that has finished."""
     REBUILD_MANIFEST_NOT_FOUND = "REBUILD_MANIFEST_NOT_FOUND"
     REBUILD_UNDER_WAY = "REBUILD_UNDER_WAY"
     REBUILD_CANCELLED = "REBUILD_CANCELLED"
     LEDGER_INCOMPLETE = "LEDGER_INCOMPLETE"
     STORED_DAMAGED = "STORED_DAMAGED"
-    """An object of the workspace holds what the product never writes; the message names it."""
+    """An object of the workspace has content that the product never writes; the message names it."""
     STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
-    """The store refuses what is asked of it, and will until an operator corrects its address, rights or files."""
+    """The store refuses requests until an operator corrects its address, permissions or files."""
     MISSING_TOKEN = "MISSING_TOKEN"
     INVALID_TOKEN = "INVALID_TOKEN"
     FORBIDDEN = "FORBIDDEN"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
-    """The request did not arrive whole in time; nothing of it was looked at."""
+    """The request did not arrive completely in time; no part of it was read."""
     UNAVAILABLE = "UNAVAILABLE"
     REQUEST_FAILED = "REQUEST_FAILED"
-    """An error that nobody foresaw, met by this one request: the fault is ours, the request was not done, and the
-    others of its batch or round went on. The log holds the error under the request's key."""
+    """This request met an unforeseen error: the fault is ours, the request was not done, and the
+    others of its batch or round went on. The log has the error under the request's key."""
     INTERNAL = "INTERNAL"
 
 
@@ -127,7 +127,7 @@ class CommitSince(BaseModel):
 class Refusal(BaseModel):
     """Why a request was refused: the body of a 4xx answer.
 
-    Whatever was refused, its refusal is short and can be encoded: texts are cut, and what no UTF-8 can hold is
+    A refusal is always short and can be encoded: texts are cut, and characters that UTF-8 cannot encode are
     escaped. `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts.
     """
 
@@ -163,7 +163,7 @@ class SpringlineError(Exception):
 
 
 class Refused(SpringlineError):
-    """A request that will never succeed as it is; nothing was written for it."""
+    """A request that can never succeed unchanged; nothing was written for it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -171,11 +171,11 @@ class Refused(SpringlineError):
 
 
 class InvariantViolated(SpringlineError):
-    """Stored state that the protocol cannot have produced: stop and call an operator."""
+    """Stored state that the protocol cannot have produced: the step stops, and an operator must look."""
 
 
 def refused(
     code: Code, message: str, *, field: str | None = None, value: Any = None, remedy: str | None = None
 ) -> Refused:
-    """Build a `Refused` (to be raised) from its parts."""
+    """Return a `Refused` (to be raised) from its parts."""
     return Refused(Refusal(code=code, message=message, field=field, value=value, remedy=remedy))

@@ -1,8 +1,8 @@
-"""How our programs end: with which exit code (docs/formats.md#exit-codes), and at once.
+"""Ending our programs: exit codes (docs/formats.md#exit-codes), and at once.
 
 The threads of the Temporal SDK outlive its clients, and one that comes back while the interpreter shuts down aborts the
-process (SIGABRT) after its work was done. So a process that used the SDK does not shut the interpreter down: everything
-it printed is written, and nothing of ours is left to its end.
+process (SIGABRT) after its work was done. So a process that used the SDK does not shut the interpreter down: all output
+is written, and none of our clean-up is left to the interpreter's end.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ EXIT_INTERRUPTED = 130
 """The exit code that a shell reports for a program ended by Ctrl-C: 128 plus the number of SIGINT."""
 
 INTERRUPTED_GRACE_SECONDS = 1.0
-"""How long a program that Ctrl-C ends may put away what it has begun."""
+"""How long a program may clean up after Ctrl-C."""
 
 
 def ends_at_once() -> None:
-    """Have Ctrl-C end this program within a second, whatever it is at: threads and calls that wait are not waited for.
+    """Make Ctrl-C end this program within a second, without waiting for threads and blocked calls.
 
-    What is being done ends as by an exception, so that it can put away what it has begun. For the main thread.
+    The current work ends by an exception, so that it can clean up. For the main thread.
     """
 
     def end(_number: int, _frame: object) -> None:
-        # A second Ctrl-C changes nothing: what is put away is not cut short.
+        # A second Ctrl-C changes nothing, so that it does not cut the clean-up short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         last = threading.Timer(INTERRUPTED_GRACE_SECONDS, os._exit, (EXIT_INTERRUPTED,))
         last.daemon = True
@@ -47,15 +47,15 @@ def ends_at_once() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with `code`; what was printed and logged is written first.
+    """End the process with `code`, after all output and logs are written.
 
-    A process that never loaded the SDK ends as any other, unless Ctrl-C ended it: then no thread is waited for.
+    A process that never imported the SDK ends as usual, unless Ctrl-C ended it: then it waits for no thread.
     """
     if "temporalio" not in sys.modules and code != EXIT_INTERRUPTED:
         sys.exit(code)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read it may be gone, and nobody can be told.
+        # The reader of the output may be gone, and there is no way to report that.
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)

@@ -1,5 +1,5 @@
-"""Idempotency keys: canonical lower-case UUIDv7 (docs/formats.md#idempotency-keys, RFC 9562), who names them where,
-what a text stands for.
+"""Idempotency keys: canonical lower-case UUIDv7 (docs/formats.md#idempotency-keys, RFC 9562), in header or body, or
+derived from a text.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def idempotency_key(text: str, *, field: str = "key") -> str:
 def key_has_time(key: str) -> bool:
     """Say whether the first 48 bits of a key are the milliseconds since 1970 at which it was made.
 
-    They are not in a key that stands for a text, nor in what is no canonical UUIDv7.
+    They are not in a key that stands for a text, nor in a text that is not a canonical UUIDv7.
     """
     return _is_canonical(key) and not uuid.UUID(key).int & _NO_TIME
 
@@ -91,7 +91,7 @@ def check_key(key: object, *, field: str = BODY_FIELD) -> str:
 
 
 def key_of(header: str | None, body: str | None) -> str:
-    """Return the key of a request that may carry it in a header, in its body, or equally in both.
+    """Return the key of a request from its header, its body, or both if equal.
 
     See docs/formats.md#commit-request.
 

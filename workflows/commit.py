@@ -5,8 +5,8 @@
                                      finalize_and_reserve of the next round  <------+----> finalize
 
 A round commits exactly one version. Answers go out once the markers are written; the reservation is cleared
-together with the next one if more work comes within the linger, else alone. The run ends when nothing waits,
-nothing is in flight and nobody comes for a moment; the next caller starts another. All state that matters is in
+together with the next one if more work comes within the linger, else alone. The run ends when no request waits,
+nothing is in flight and no caller comes for a moment; the next caller starts another. All state that matters is in
 storage, so no run hands anything to the next.
 """
 
@@ -68,15 +68,15 @@ with workflow.unsafe.imports_passed_through():
 MAX_ROUND_CANDIDATES = 500
 MAX_QUEUE = 20_000
 DRAIN_EVENTS = 3_000
-"""Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
+"""History events after which a run takes no more requests and ends (the server suggests that at 4,096)."""
 LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
 """How long a run waits for callers to come back, before it clears the reservation of a busy table and before it ends.
 
-Twice what a round takes, for on a loaded machine callers take longer too, and doing without them makes more work.
-A Temporal server whose timers are not tuned fires shorter ones after a second too.
+Twice the time of a round, because on a loaded machine callers take longer, too, and ending too early makes more work.
+A Temporal server whose timers are not tuned also fires shorter ones only after a second.
 """
 WRITE_INTERVAL = timedelta(seconds=1)
-"""Where the store throttles writes to one name (GCS: about one a second), rounds begin at this distance."""
+"""If the store throttles writes to one name (GCS: about one a second), rounds begin at this distance."""
 RECENT_ROUNDS = 20
 
 
@@ -87,7 +87,7 @@ class Ticket:
     request: CommitRequest
     answer: asyncio.Future[CommitOutcome]
     apart: object | None = None
-    """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
+    """A mark shared by the tickets of a halved round that failed: they are tried apart from all others."""
 
     @property
     def key(self) -> str:
@@ -128,7 +128,7 @@ class CommitWorkflow:
     async def run(self, start: CommitStart) -> BatchResult:
         """Work in rounds until nothing waits and nothing is in flight; return the outcomes of the start's requests.
 
-        A cancellation takes no commit with it: the run admits no more requests, finishes those it has, and ends.
+        A cancellation loses no commit: the run admits no more requests, finishes those it has, and ends.
         """
         show_in_search(self._table)
         return await finish_though_cancelled(asyncio.create_task(self._work()), self._drain)
@@ -204,7 +204,7 @@ class CommitWorkflow:
         )
 
     def _enqueue(self, request: CommitRequest) -> Ticket:
-        """Queue a request, or refuse it at once if it could not travel with others."""
+        """Queue a request, or refuse it at once if it does not fit into a batch."""
         ticket = Ticket(request, asyncio.get_running_loop().create_future())
         refusal = out_of_bounds(request)
         if refusal is None:
@@ -214,9 +214,9 @@ class CommitWorkflow:
         return ticket
 
     async def _linger(self) -> None:
-        """With the queue empty and a reservation to clear, wait a moment for company if the table is busy.
+        """With the queue empty and a reservation to clear, wait a moment for more requests if the table is busy.
 
-        The answers are out already, so nobody waits for this write; a round that comes in time saves one.
+        The answers are out already, so no caller waits for this write; a round that comes in time saves one.
         """
         if (
             self._called
@@ -230,14 +230,14 @@ class CommitWorkflow:
     async def _rest(self) -> bool:
         """With nothing to do, wait a moment for a caller to come back; False if none came.
 
-        A run that was started for its own requests only ends at once: somebody waits for its result.
+        A run that was started for its own requests only ends at once, because its starter waits for the result.
         """
         return self._called and await self._somebody_comes(
             "resting: nothing waits and nothing is in flight; the run ends unless somebody comes"
         )
 
     async def _somebody_comes(self, phase: str) -> bool:
-        """Wait for a request; False if none came. At once if none can come any more."""
+        """Wait for a request; False if none came. Returns at once if the run takes no more requests."""
         if self._queue or self._draining:
             return bool(self._queue)
         self._phase(phase)
@@ -250,7 +250,7 @@ class CommitWorkflow:
         return bool(self._queue)
 
     async def _round(self) -> None:
-        """Take what waits, commit one version of it, and answer."""
+        """Take waiting requests, commit one version of them, and answer."""
         await self._pace()
         began = workflow.now()
         tickets = self._take()
@@ -348,17 +348,17 @@ class CommitWorkflow:
             self._busy = self._busy or bool(self._queue)
         except ActivityError as error:
             if passes(error):
-                # What is reserved is finished, however long it takes; whoever comes meanwhile has a round of its own.
+                # Finish the reservation, however long it takes; later requests get a round of their own.
                 self._failure = refusal_of(error, self._table).message
                 return
             workflow.logger.error("version %s stays in flight: %s", finished.version, error.cause or error)
         self._finished = None
 
     async def _pace(self) -> None:
-        """Where the store throttles, begin rounds at the distance at which their writes can go out.
+        """If the store throttles, begin rounds at the distance at which it accepts their writes.
 
-        Whoever waits when a round begins is in it. The clock runs from beginning to beginning, however long a round
-        takes; what it is off by, the activity makes up for by holding its write back.
+        All requests that wait when a round begins are in it. The distance is from beginning to beginning, however long
+        a round takes; the activity corrects deviations by delaying its write.
         """
         if not self._paced:
             return
@@ -368,7 +368,7 @@ class CommitWorkflow:
         self._start_tick()
 
     def _note_pace(self, paced: bool) -> None:
-        """Take note of what a write of the coordinator, just gone out, told of the store."""
+        """Record whether the last write of the coordinator was paced by the store."""
         if paced and not self._paced:
             self._start_tick()
         self._paced = paced
@@ -383,9 +383,9 @@ class CommitWorkflow:
             self._retried.append(RetriedStep(step=step, version=version, attempts=attempts))
 
     def _take(self) -> dict[str, Ticket]:
-        """Take the round's candidates in order; a key that is there twice leaves its second request waiting.
+        """Take the round's candidates in order; of two requests with the same key the second stays in the queue.
 
-        Those who are tried apart from others share a round with nobody else.
+        Tickets that are tried apart share a round with no others.
         """
         taken: dict[str, Ticket] = {}
         left: deque[Ticket] = deque()
@@ -413,10 +413,10 @@ class CommitWorkflow:
             ticket.answer.set_result(outcome)
 
     def _not_begun(self, tickets: dict[str, Ticket], error: ActivityError) -> None:
-        """Tell the callers of a round that could not be begun, or find out first whom it fails because of.
+        """Answer the callers of a round that could not be begun, or first find the request that makes it fail.
 
-        If it failed by a fault of the store, nobody knows whether a version is reserved all the same: what comes next
-        finds out, and if nothing comes, this run does.
+        After a fault of the store a version may be reserved all the same: the next round finds out, and without one,
+        this run does.
         """
         self._unsettled = self._unsettled or unknown_effect(error)
         refusal = refusal_of(error, self._table)
@@ -435,7 +435,7 @@ class CommitWorkflow:
         self._put_back(tickets)
 
     def _begun(self, tickets: dict[str, Ticket]) -> None:
-        """Take note of a round that could be begun: whoever is in it is not the one that spoils others."""
+        """Record a round that could be begun: none of its requests makes others fail."""
         self._failure = None
         self._unsettled = False
         if all(ticket.apart is None for ticket in tickets.values()):
@@ -444,7 +444,7 @@ class CommitWorkflow:
             ticket.apart = None
 
     async def _settle(self) -> None:
-        """Finish what a round may have reserved whose end nobody knows, as far as that can be done now."""
+        """Finish the reservation of a round with an unclear outcome, as far as possible now."""
         self._phase("finding out whether a version is reserved: the last round ended without an answer")
         order = RoundOrder(
             table=self._table,
@@ -456,7 +456,7 @@ class CommitWorkflow:
             result = await run_step(names.RESERVE, order, RoundResult, "finish what may be reserved", bounded=True)
         except ActivityError as error:
             self._failure = refusal_of(error, self._table).message
-            # A run that drains ends: whoever comes next finds the reservation, if there is one, and finishes it.
+            # A run that drains ends: the next run finds the reservation, if there is one, and finishes it.
             self._unsettled = passes(error) and not self._draining
             return
         self._recovered.extend(result.settled)

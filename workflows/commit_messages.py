@@ -1,4 +1,4 @@
-"""What CommitWorkflow takes, answers, and shows in the Web UI (tab User Metadata).
+"""Inputs, answers and details of CommitWorkflow, as shown in the Web UI (tab User Metadata).
 
 Operators write the messages by hand in the Temporal CLI.
 """
@@ -39,7 +39,7 @@ class CommitStart(Message):
     checkpoint_interval: Annotated[int, Field(ge=0)] = 100
     """Versions between checkpoints; 0 writes none."""
     table_name: str | None = None
-    """What people call the table; it is shown, and nothing depends on it."""
+    """The table's name for people; no logic depends on it."""
 
 
 class CommitBatch(Message):
@@ -92,7 +92,7 @@ class CommitStatus(Message):
 
 
 def describe(table: TableRef, name: str | None, status: CommitStatus) -> str:
-    """Return the current details: what is going on, the last rounds, and what was recovered."""
+    """Return the current details: the phase, the last rounds, and recovered reservations."""
     lines = [
         f"**Table** {'' if name is None else f'**{name}** '}`{table.table_id}` of `{table.tenant}/{table.workspace}`",
         "",

@@ -1,4 +1,4 @@
-"""How CommitWorkflow reaches out: its activities, all with the same limits and retries, checkpoints, search."""
+"""Calls of CommitWorkflow: its activities, all with the same limits and retries, checkpoints, search attributes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ R = TypeVar("R", bound=CommitMessage)
 async def run_step(
     name: str, argument: CommitMessage, result_type: type[R], summary: str, *, bounded: bool = False
 ) -> R:
-    """Run the commit activity `name`; `summary` is what the Web UI shows of it.
+    """Run the commit activity `name`; the Web UI shows its `summary`.
 
-    Raises `ActivityError` when it failed for good; passing faults are tried again for as long as they last, with
-    `bounded` for a minute or so.
+    Raises `ActivityError` if it failed for good; passing faults are retried for as long as they last, with
+    `bounded` for about a minute.
     """
     result: R = await workflow.execute_activity(
         name,

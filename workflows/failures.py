@@ -1,4 +1,4 @@
-"""Steps that failed for good, as the answer their callers get."""
+"""Answers to callers of steps that failed for good."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from springline.errors import Code, Refusal
 from springline.sequencer.messages import WorkspaceRef
 
 HALVINGS = 64
-"""How often rounds that fail are halved, in a row, to find whom they fail because of."""
+"""How often in a row failing rounds are halved to find the request that makes them fail."""
 ENDS_THE_RUN = [ValidationError, NondeterminismError]
-"""What fails a run instead of a workflow task that is tried for ever: an input that is none, and code that does not
+"""Errors that fail a run instead of a workflow task that is retried for ever: invalid input, and code that does not
 fit the run's history, as after a change that went out without a version of its own. No run of ours has state to lose:
-its callers come again, and the next run goes on from storage."""
+its callers send their requests again, and the next run goes on from storage."""
 
 
 def refusal_of(error: ActivityError, table: TableRef) -> Refusal:
@@ -45,7 +45,7 @@ def ledger_refusal(error: ActivityError, workspace: WorkspaceRef) -> Refusal:
 
 
 def outpaced(workspace: WorkspaceRef) -> Refusal:
-    """Return the refusal of requests that another publisher of the same workspace keeps from their turn."""
+    """Return the refusal of requests that lost to another publisher of the same workspace too often."""
     return Refusal(
         code=Code.UNAVAILABLE,
         message="another process keeps publishing to this workspace, and is faster",
@@ -69,7 +69,7 @@ _CONCERNS_ALL = frozenset({*Code, names.STORE_MISCONFIGURED, names.INVARIANT_VIO
 
 
 def passes(error: ActivityError) -> bool:
-    """Say whether a step failed by a fault of the store, or for want of any answer, that may be over next time."""
+    """Say whether a step failed by a fault of the store, or without any answer, so that a retry may succeed."""
     cause = error.cause
     if isinstance(cause, ApplicationError):
         return cause.type in (names.STORE_RETRY, names.STORE_UNKNOWN)
@@ -77,9 +77,9 @@ def passes(error: ActivityError) -> bool:
 
 
 def one_may_be_the_cause(error: ActivityError) -> bool:
-    """Say whether a step may have failed because of one request: nobody foresaw how, or a message was too large.
+    """Say whether a step may have failed because of one request: by an unforeseen error, or a too large message.
 
-    What is known to be wrong with the store, the table or the workspace concerns all of them alike.
+    Known faults of the store, the table or the workspace concern all requests alike.
     """
     cause = error.cause
     if isinstance(cause, ApplicationError):
@@ -88,12 +88,12 @@ def one_may_be_the_cause(error: ActivityError) -> bool:
 
 
 def refusal_of_one(refusal: Refusal, error: ActivityError) -> Refusal:
-    """Return the refusal of a request without which a round can be begun, and with which none can."""
+    """Return the refusal of the one request with which no round can be begun."""
     return refusal.model_copy(update={"code": Code.REQUEST_FAILED}) if one_may_be_the_cause(error) else refusal
 
 
 def unknown_effect(error: ActivityError) -> bool:
-    """Say whether a step that failed for good may have had its effect all the same."""
+    """Say whether a step that failed for good may have had its effect."""
     return passes(error) or not isinstance(error.cause, ApplicationError)
 
 

@@ -1,10 +1,10 @@
-"""GarbageWorkflow: what the ledger's projections no longer need is marked now and deleted after a quarantine.
+"""GarbageWorkflow: marks objects that the ledger's projections no longer need, and deletes them after a quarantine.
 
     mark_garbage --> durable timer --> sweep_garbage
 
-Off every hot path: LedgerWorkflow starts one now and then, and operators do. One at a time for each workspace, by its
-id. An object is deleted only if it was marked and is garbage still, so that nobody who reads an old revision, and no
-attempt that comes to life late, finds its files gone.
+Off every hot path: LedgerWorkflow starts one now and then, and so do operators. One at a time for each workspace, by
+its id. An object is deleted only if it was marked and is still garbage, so that no reader of an old revision, and no
+late attempt, finds its files gone.
 """
 
 from __future__ import annotations

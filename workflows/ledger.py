@@ -3,10 +3,10 @@
     callers --update "append"--> queue --+
     callers --update "ingest"--> queue --+--> round --> admit | admit_foreign --> append + fold --> publish --> answers
               timer of what is deferred -+
-    rebuild --update "switch"--> before the next round: switch_state --> everything is looked at anew
+    rebuild --update "switch"--> before the next round: switch_state --> the workspace is opened again
 
-The run opens the workspace once, finishing what others left, then works in rounds, and ends when nothing waits and
-nobody comes for a moment; the next caller starts another. All state that matters is in storage, so no run hands
+The run opens the workspace once, finishes rounds that others left, then works in rounds, and ends when no request waits
+and no caller comes for a moment; the next caller starts another. All state that matters is in storage, so no run hands
 anything to the next.
 """
 
@@ -45,9 +45,9 @@ MAX_QUEUE_BYTES = 8 << 20
 MAX_QUEUE_PATHS = 50_000
 MAX_SWITCHES = 4
 DRAIN_EVENTS = 3_000
-"""Events after which a run takes no more requests and ends (the server's own suggestion comes at 4,096)."""
+"""History events after which a run takes no more requests and ends (the server suggests that at 4,096)."""
 LEAST_PATIENCE, MOST_PATIENCE = timedelta(seconds=1), timedelta(seconds=3)
-"""How long a run waits for callers to come back before it ends: twice what a round takes."""
+"""How long a run waits for callers to come back before it ends: twice the time of a round."""
 
 
 @workflow.defn(name=names.LEDGER_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -68,7 +68,7 @@ class LedgerWorkflow:
     async def run(self, start: LedgerStart) -> LedgerResult:
         """Work in rounds until nothing waits; return the outcomes of the start's requests.
 
-        A cancellation takes no event with it: the run admits no more requests, finishes those it has, and ends.
+        A cancellation loses no event: the run admits no more requests, finishes those it has, and ends.
         """
         show_in_search(self._workspace)
         return await finish_though_cancelled(asyncio.create_task(self._work()), self._drain)
@@ -130,13 +130,13 @@ class LedgerWorkflow:
 
     @workflow.signal(name=names.LOADING_SIGNAL, description="How far a step is that loads the state, for people")
     def loading(self, text: str) -> None:
-        """Show how far loading is, until the next phase."""
+        """Show the progress of loading, until the next phase."""
         self._rounds.progress.loading = text
         self._show()
 
     @workflow.query(name=names.STATUS_QUERY, description="What this workspace's sequencer is doing and has done")
     def status(self) -> LedgerStatus:
-        """Return lag, rate, the head, recent rounds and what was recovered or deferred."""
+        """Return lag, rate, the head, recent rounds, recovered rounds and deferred events."""
         return self._rounds.status(draining=self._draining)
 
     def _take_no_more_than(self, fits: bool) -> None:
@@ -162,9 +162,9 @@ class LedgerWorkflow:
         )
 
     async def _somebody_comes(self) -> bool:
-        """With nothing to do, wait a moment for a caller, or for what is deferred; False if it is time to end.
+        """With nothing to do, wait a moment for a caller, or for a deferred event; False if it is time to end.
 
-        A run that was started for its own requests only ends at once: somebody waits for its result.
+        A run that was started for its own requests only ends at once, because its starter waits for the result.
         """
         rounds = self._rounds
         due_ms = rounds.deferred.wait_ms(now_ms())

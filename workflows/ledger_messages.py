@@ -1,4 +1,4 @@
-"""What LedgerWorkflow and GarbageWorkflow take, answer, and show in the Web UI (tab User Metadata).
+"""Inputs, answers and details of LedgerWorkflow and GarbageWorkflow, as shown in the Web UI (tab User Metadata).
 
 Operators write the messages by hand in the Temporal CLI. Fields are only ever added, with defaults: running histories
 hold these.
@@ -100,7 +100,7 @@ class IngestBatchResult(Message):
 
 
 class SwitchRequest(Message):
-    """Argument of the update `switch`: publish what a rebuild came to. RebuildWorkflow sends it, nobody else."""
+    """Argument of the update `switch`: publish the result of a rebuild. Only RebuildWorkflow sends it."""
 
     switch: SwitchOrder
 
@@ -113,7 +113,7 @@ class SwitchOutcome(Message):
 
 
 class LedgerResult(Message):
-    """Result of the workflow: what became of the start's requests, in order."""
+    """Result of the workflow: outcomes of the start's requests, in order."""
 
     outcomes: list[AppendOutcome] = []
     ingested: list[IngestOutcome] = []
@@ -142,7 +142,7 @@ class LedgerRetry(Message):
 
 
 class DeferredPath(Message):
-    """A foreign event that lies in the future; the run looks at it again when it is due, if it still runs then."""
+    """A foreign event that lies in the future; the run judges it again when it is due, if it still runs then."""
 
     path: str
     due_ms: int | None = None
@@ -151,13 +151,13 @@ class DeferredPath(Message):
 class LedgerStatus(Message):
     """Answer of the query `status`.
 
-    `lag_events`: accepted and not visible; the oldest of them since `lag_since_ms`. `head_*` is what was last seen
-    published. `setbacks`: how often another publisher was faster, or a round was another's.
+    `lag_events`: accepted and not visible; the oldest of them since `lag_since_ms`. `head_*`: the published revision
+    last read. `setbacks`: how often another publisher was faster, or had the round's number.
     """
 
     phase: str
     loading: str | None = None
-    """How far loading a large state is, told every 2 s while it lasts."""
+    """Progress of loading a large state, updated every 2 s."""
     waiting_requests: int = 0
     waiting_events: int = 0
     waiting_paths: int = 0
@@ -176,12 +176,12 @@ class LedgerStatus(Message):
     ingested: int = 0
     setbacks: int = 0
     switched: int = 0
-    """States of rebuilds that this run has switched in."""
+    """How many rebuilt states this run has published."""
     recent_rounds: list[LedgerRound] = []
     retried: list[LedgerRetry] = []
     deferred: list[DeferredPath] = []
     damaged: list[str] = []
-    """Objects of rounds of this run at whose place something else stood; their events are in the projections."""
+    """Objects of this run's rounds whose names had other content; their events are in the projections."""
     failure: str | None = None
     """The last step that failed for good, until a round becomes visible after it."""
     draining: bool = False
@@ -190,8 +190,8 @@ class LedgerStatus(Message):
 class GarbageStart(Message):
     """Input of GarbageWorkflow.
 
-    What the last `keep_revisions` revisions need stays. What is marked is swept after `quarantine_s` seconds: what was
-    published once and is garbage still is deleted then; what nobody has named for a week by then, too.
+    Objects that the last `keep_revisions` revisions need stay. After `quarantine_s` seconds the sweep deletes marked
+    objects that are still garbage: superseded ones, and those that no revision has named for a week.
     """
 
     tenant: str
@@ -216,7 +216,7 @@ def check_ingests(requests: list[IngestRequest]) -> None:
 
 
 def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str]) -> str:
-    """Return the current details: lag, rate, what is published, what was recovered, and `rows` of the last rounds."""
+    """Return the current details: lag, rate, the published revision, recoveries, and `rows` of the last rounds."""
     lag = "none"
     if status.lag_since_ms is not None:
         lag = f"{status.lag_events} event(s) kept and not visible, the oldest since {time_of(status.lag_since_ms)}"
@@ -262,7 +262,7 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str])
 
 
 def time_of(ms: int | None) -> str:
-    """Return a time as people read it."""
+    """Return a time as text for people."""
     if ms is None:
         return "at an unknown time"
     seconds, rest = divmod(ms, 1000)

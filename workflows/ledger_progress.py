@@ -1,4 +1,4 @@
-"""What a LedgerWorkflow run has done and has under way, as its status tells it."""
+"""Progress of a LedgerWorkflow run, for its status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REMEMBERED = 20
 
 @dataclass(eq=False, slots=True)
 class Accepted:
-    """A round whose record stands and that is not visible, with the answers that wait for it.
+    """A round whose record exists and that is not visible, with the answers that wait for it.
 
     Rounds that `open` found have none.
     """
@@ -48,7 +48,7 @@ class Accepted:
 
 
 def found_pending(pending: PendingRound, now_ms: int) -> Accepted:
-    """Return a round that somebody else left, accepted when its first own event was made."""
+    """Return a round that an earlier run left, accepted when its first event of ours was made."""
     first = None if pending.foreign else pending.first_event_id
     made = None if first is None else ulid_time_ms(first)
     return Accepted(pending, now_ms if made is None else made, found_pending=True)
@@ -70,7 +70,7 @@ class Progress:
 
     phase: str = "waiting for requests"
     loading: str | None = None
-    """How far a step is that loads the state, as it was told last in this phase."""
+    """The last reported progress of loading the state, in this phase."""
     rounds: int = 0
     appended: int = 0
     replayed: int = 0
@@ -84,10 +84,10 @@ class Progress:
     retried: deque[LedgerRetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     damaged: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     rows: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    """`recent` as rows of a Markdown table, newest first; made once, for details are shown many times a round."""
+    """`recent` as rows of a Markdown table, newest first; made once, because a round shows details many times."""
 
     def note_visible(self, accepted: Accepted, folded: Folded, head: Head, began_ms: int, now_ms: int) -> None:
-        """Take note of a round that readers see now."""
+        """Record a round that readers see now."""
         pending = accepted.round
         self.rounds += 1
         self.digest = folded.digest
@@ -107,7 +107,7 @@ class Progress:
         self.rows.appendleft(row_of(done))
 
     def note_answer(self, answer: AppendOutcome) -> None:
-        """Count what was decided of a request."""
+        """Count the answer of a request."""
         if answer.refusal is not None:
             self.refused += 1
         elif answer.replayed:

@@ -1,4 +1,4 @@
-"""What waits for LedgerWorkflow's rounds: requests, in the order they came, and events that are not due yet."""
+"""Queues of LedgerWorkflow's rounds: requests, in the order in which they came, and events that are not due yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workflows.ledger_messages import MAX_BATCH, MAX_BATCH_PATHS, DeferredPath, 
 AHEAD_MS = 5 * 60 * 1000
 """An event is deferred if its id lies further ahead of workflow time than this."""
 KEEP_ALIVE_MS = 3600 * 1000
-"""A run stays for an event that is due within this time; its caller has been told to send later ones again."""
+"""A run stays for an event that is due within this time; the caller sends later ones again."""
 MAX_DEFERRED = 10_000
 
 Q = TypeVar("Q")
@@ -44,7 +44,7 @@ class Ticket(Generic[Q, A]):
     size: int = 0
     key: str | None = None
     apart: object | None = None
-    """What it shares with those it is tried with, apart from all others, since a round of more has failed."""
+    """A mark shared by the tickets of a halved round that failed: they are tried apart from all others."""
 
     def settle(self, answer: A) -> None:
         """Answer the caller, unless that has been done."""
@@ -100,9 +100,9 @@ class Queue(Generic[Q, A]):
             self._count(ticket, 1)
 
     def take(self) -> list[Ticket[Q, A]]:
-        """Take what fits a round, in order; of two tickets with one key the second waits.
+        """Take the tickets that fit into a round, in order; of two with the same key the second waits.
 
-        Those who are tried apart from others share a round with nobody else.
+        Tickets that are tried apart share a round with no others.
         """
         taken: list[Ticket[Q, A]] = []
         keys: set[str] = set()
@@ -175,7 +175,7 @@ def switch_queue() -> Queue[SwitchOrder, SwitchOutcome]:
 class Deferred:
     """Foreign events that lie too far in the future, by path, and when each is due, in ms since 1970.
 
-    They are kept in mind while the run lives.
+    The run keeps them in memory only.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class Deferred:
         return len(self._due)
 
     def note(self, paths: Iterable[str]) -> None:
-        """Keep these in mind, as many as there is room for."""
+        """Remember these, as many as there is room for."""
         for path in paths:
             if len(self._due) < MAX_DEFERRED:
                 event_id = event_id_from_ledger_path(path)
@@ -201,7 +201,7 @@ class Deferred:
         return due
 
     def wait_ms(self, now_ms: int) -> int | None:
-        """Return how long it is until the next one is due, None if no run is to stay for that long."""
+        """Return how long it is until the next one is due, None if no run should wait for that long."""
         waits = [at - now_ms for at in self._due.values() if at is not None and at - now_ms <= KEEP_ALIVE_MS]
         return max(1, min(waits)) if waits else None
 

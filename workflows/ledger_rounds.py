@@ -1,7 +1,7 @@
-"""The rounds of a LedgerWorkflow: opening the workspace, admitting what waits, making it visible, and trouble.
+"""The rounds of a LedgerWorkflow: opening the workspace, admitting requests, making rounds visible, and failures.
 
-A round is kept from the moment its record is created, and visible from the moment the pointer says so. After every
-setback (another publisher was faster, a round is another's) and every final failure, what is stored is looked at anew.
+A round is kept once its record is created, and visible once the pointer has moved. After every setback (another
+publisher was faster, or has the round's number) and every final failure, the run opens the workspace again.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 MAX_SETBACKS = 10
-"""Reopenings in a row without a visible round, after which callers are told that somebody else is faster."""
+"""Setbacks in a row without a visible round, after which callers get a refusal: another publisher is faster."""
 FIRST_PAUSE, MAX_PAUSE = timedelta(milliseconds=50), timedelta(seconds=2)
 
 
 class Rounds:
-    """The requests that wait, the rounds that are kept and not visible, and the head they go on top of.
+    """The waiting requests, the rounds that are kept and not visible, and the head below them.
 
     `show` is called with each phase. `garbage_interval`: publishes between two garbage collections, 0 for none.
     """
@@ -101,7 +101,7 @@ class Rounds:
 
     @property
     def to_do(self) -> bool:
-        """Whether there is anything to do: a request, a round that is kept, or a first look."""
+        """Whether there is work: a request, a round that is kept, or the first opening."""
         return self.waits or bool(self.accepted) or self._closes_foreign or not self._opened or self._looks_again
 
     def status(self, *, draining: bool) -> LedgerStatus:
@@ -164,14 +164,14 @@ class Rounds:
             self.ingests.put(ingest_ticket(request))
 
     def phase(self, phase: str) -> None:
-        """Say what is going on."""
+        """Show the current phase."""
         self.progress.phase, self.progress.loading = phase, None
         self._show()
 
     async def step(self) -> None:
-        """Do the next thing there is to do: switch a rebuilt state in, open the workspace, or a round.
+        """Do the next step: publish a rebuilt state, open the workspace, or a round.
 
-        A switch needs nothing of what was published before, and is tried even if that cannot be opened.
+        A switch needs nothing of the published state, and is tried even if that cannot be opened.
         """
         if self.switches:
             await self._switch()
@@ -180,13 +180,13 @@ class Rounds:
         elif self.waits or self._closes_foreign:
             await self._round(self._head)
         else:
-            # Only what is stored can tell what a round that is left here has become.
+            # Only the store can tell the fate of a round that is left here.
             self._head = None
 
     # Opening.
 
     async def _open(self) -> None:
-        """Find out where the workspace stands, and finish what is pending there, in order."""
+        """Open the workspace, and finish its pending rounds, in order."""
         self.phase("opening: reading the published state and looking for rounds that are not in it")
         self._opened = True
         try:
@@ -201,13 +201,13 @@ class Rounds:
                     return
         except ActivityError as error:
             self._give_up(self._failed(error))
-            # Faults that pass are waited for; what is damaged stays so until somebody has looked.
+            # Wait for passing faults; damage stays until an operator repairs it.
             self._looks_again = self._looks_again and passes(error)
             return
         self._take_in(opened)
 
     def _take_in(self, opened: Opened) -> None:
-        """Queue what another implementation published since our last revision, before everything else."""
+        """Queue the events that the reference published since our last revision, before all other requests."""
         self.ingests.drop(lambda ticket: ticket in self._foreign)
         self._foreign = [ingest_ticket(request) for request in _ingest_requests(opened.foreign_paths)]
         self.ingests.put_back(self._foreign)
@@ -215,13 +215,13 @@ class Rounds:
         self._more_foreign = opened.more_foreign
 
     def _sort_out_accepted(self, opened: Opened) -> None:
-        """Answer for the rounds that are visible meanwhile; keep those that are pending, and nothing else."""
+        """Answer for rounds that are visible meanwhile; keep only those that are pending."""
         pending = {one.number: one for one in opened.pending}
         for number in list(self.accepted):
             if number <= opened.head.rounds_folded:
                 self.accepted.pop(number).tell(VisibilityStatus.VISIBLE, opened.head)
             elif number not in pending:
-                # A record that is gone: nobody but an operator deletes one. The requests are judged anew.
+                # The record is gone: only an operator deletes one. The requests are judged again.
                 lost = self.accepted.pop(number)
                 self.appends.put_back(ticket for ticket, _ in lost.appends)
                 self.ingests.put_back(ticket for ticket, _ in lost.ingests)
@@ -231,7 +231,7 @@ class Rounds:
     # Rounds.
 
     async def _round(self, head: Head) -> None:
-        """Take what waits, appends and ingests in turn, and make it visible."""
+        """Take waiting requests, appends and ingests in turn, and make their round visible."""
         foreign = self._closes_foreign or any(not ticket.answer.done() for ticket in self._foreign)
         self._ingests_next = foreign or (bool(self.ingests) and (self._ingests_next or not self.appends))
         accepted = await (self._admit_ingests(head) if self._ingests_next else self._admit_appends(head))
@@ -247,7 +247,7 @@ class Rounds:
             self.accepted.pop(accepted.round.number).tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
 
     async def _admit_appends(self, head: Head) -> Accepted | None:
-        """Have a round of requests judged; return it if events of it are kept."""
+        """Admit a round of append requests; return it if it has accepted events."""
         tickets = self.appends.take()
         self.phase(f"judging {len(tickets)} request(s)")
         try:
@@ -278,7 +278,7 @@ class Rounds:
         return None if admitted.round is None else Accepted(admitted.round, now_ms(), appends=waiting)
 
     async def _admit_ingests(self, head: Head) -> Accepted | None:
-        """Have foreign events looked at; return their round if any is accepted."""
+        """Admit foreign events; return their round if any is accepted."""
         tickets = self.ingests.take()
         self._closes_foreign = False
         self.phase(f"looking at {sum(ticket.units for ticket in tickets)} foreign event(s)")
@@ -304,7 +304,7 @@ class Rounds:
         return None if admitted.round is None else Accepted(admitted.round, now_ms(), ingests=waiting)
 
     async def _finish(self, accepted: Accepted, before: Head) -> bool:
-        """Make a round visible that is kept already; False if another publisher was faster."""
+        """Make a kept round visible; False if another publisher was faster."""
         head = await make_visible(self._workspace, before, accepted, self.progress, self.phase)
         if head is None:
             await self._set_back()
@@ -327,7 +327,7 @@ class Rounds:
     # Rebuilt states.
 
     async def _switch(self) -> None:
-        """Publish what a rebuild came to, in as many steps as it takes; everything is looked at anew after it."""
+        """Publish the result of a rebuild, in as many steps as it needs; then the workspace is opened again."""
         (ticket,) = self.switches.take()
         self.phase(f"switching in the state of the rebuild {ticket.request.plan.work_id}")
         self._opened = False
@@ -355,10 +355,10 @@ class Rounds:
                 return
             self.phase(f"catching up: {folded} event(s) are folded and visible")
 
-    # Trouble.
+    # Failures.
 
     async def _set_back(self) -> None:
-        """Open anew, after a pause that grows; tell callers after too many times in a row."""
+        """Open again, after a growing pause; refuse the callers' requests after too many setbacks in a row."""
         self._head = None
         self._setbacks += 1
         self.progress.setbacks += 1
@@ -373,7 +373,7 @@ class Rounds:
             await workflow.sleep(pause, summary="another publisher was faster")
 
     def _failed(self, error: ActivityError) -> Refusal:
-        """Remember a step that failed for good; what is stored is looked at anew before the next round."""
+        """Record a step that failed for good; the workspace is opened again before the next round."""
         refusal = ledger_refusal(error, self._workspace)
         workflow.logger.error("a step of the ledger failed for good: %s", refusal.message)
         self.progress.failure = refusal.message
@@ -381,16 +381,16 @@ class Rounds:
         return refusal
 
     def _not_admitted(self, tickets: Sequence[object], error: ActivityError) -> Refusal:
-        """Return what is told to requests whose round could not be admitted.
+        """Return the refusal of requests whose round could not be admitted.
 
-        If nobody knows whether a record stands all the same, the run looks before it ends.
+        If a record may exist all the same, the run opens the workspace again before it ends.
         """
         self._looks_again = self._looks_again or unknown_effect(error)
         refusal = self._failed(error)
         return refusal_of_one(refusal, error) if len(tickets) == 1 else refusal
 
     def _halved(self, queue: Queue[Q, A], tickets: list[Ticket[Q, A]], error: ActivityError) -> bool:
-        """Queue the requests of a round that failed in two halves, to find out whom it fails because of.
+        """Queue the requests of a failed round in two halves, to find the one that makes it fail.
 
         False if that is known, or was tried too often in a row.
         """
@@ -402,14 +402,14 @@ class Rounds:
         return True
 
     def _taken_together(self, tickets: list[Ticket[Q, A]]) -> None:
-        """Take note of requests that were judged together: none of them spoils others."""
+        """Record requests that were judged together: none of them makes others fail."""
         if all(ticket.apart is None for ticket in tickets):
             self._halvings = 0
         for ticket in tickets:
             ticket.apart = None
 
     def _give_up(self, refusal: Refusal) -> None:
-        """Answer everybody: the ledger cannot go on just now. Whoever comes next has it try again."""
+        """Answer all callers, because the ledger cannot go on now. The next request makes the run try again."""
         for accepted in self.accepted.values():
             accepted.tell(VisibilityStatus.PERSISTED_NOT_VISIBLE)
         self.accepted.clear()

@@ -1,6 +1,6 @@
 """The steps of a ledger round as activities: names and times are fixed here, so that a retry repeats them.
 
-A round that is kept becomes visible: its events are written and folded side by side, then the pointer moves.
+A kept round becomes visible: activities write and fold its events side by side, then the pointer moves.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ with workflow.unsafe.imports_passed_through():
 R = TypeVar("R", bound=Order)
 
 VISIBLE_WITHIN = timedelta(seconds=20)
-"""After this long, callers whose events are kept are told so, though readers do not see them yet."""
+"""After this long, callers get the answer that their events are kept, though readers do not see them yet."""
 
 
 async def open_ledger(workspace: WorkspaceRef) -> Opened:
-    """Find out where the workspace stands. All functions here raise `ActivityError` when a step failed for good."""
+    """Return where the workspace stands. All functions here raise `ActivityError` if a step failed for good."""
     order = OpenOrder(workspace=workspace)
     return await _step(names.OPEN_LEDGER, order, Opened, "where the workspace stands", bounded=True)
 
@@ -83,7 +83,7 @@ async def admit(
 
 
 async def admit_foreign(workspace: WorkspaceRef, head: Head, number: int, tickets: list[IngestTicket]) -> Admitted:
-    """Look at foreign events, and create the round's record if any is accepted."""
+    """Judge foreign events, and create the round's record if any is accepted."""
     order = AdmitForeignOrder(
         workspace=workspace,
         head=head,
@@ -142,7 +142,7 @@ async def make_visible(
 ) -> Head | None:
     """Make a round visible on top of `head`, and answer its callers; None if another publisher was faster.
 
-    Callers do not wait for ever: after `VISIBLE_WITHIN` they are told that their events are kept. Raises
+    Callers do not wait for ever: after `VISIBLE_WITHIN` they get the answer that their events are kept. Raises
     `ActivityError` when a step failed for good.
     """
     began = now_ms()
@@ -175,7 +175,7 @@ async def _steps(
 
 
 async def switch_state(workspace: WorkspaceRef, switch: SwitchOrder) -> StateSwitched:
-    """Publish what a rebuild came to."""
+    """Publish the result of a rebuild."""
     order = SwitchStateOrder(
         workspace=workspace,
         switch=switch,
@@ -190,7 +190,7 @@ async def switch_state(workspace: WorkspaceRef, switch: SwitchOrder) -> StateSwi
 
 
 async def _step(name: str, order: Order, result_type: type[R], summary: str, *, bounded: bool = False) -> R:
-    """Run a step; with `bounded`, which is for those before a record stands, for a bounded time."""
+    """Run a step; with `bounded`, for steps before a record exists, for a bounded time."""
     result: R = await workflow.execute_activity(
         name,
         order,

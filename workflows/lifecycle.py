@@ -1,4 +1,4 @@
-"""What runs of all workflows have in common: ids and times, search attributes, and how they are cancelled."""
+"""Functions for all workflows: ids and times, search attributes, and cancellation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from springline import names
 from springline.ulids import RANDOM_BITS, new_ulid
 
 MARKED = "cancellation-marked"
-"""The patch by which a run that was cancelled before marks existed is told apart, and goes on without one."""
+"""The patch that lets a run that was cancelled by older code, without a marker, replay."""
 
 R = TypeVar("R")
 
@@ -82,11 +82,11 @@ def table_attributes(tenant: str, workspace: str, table: str, name: str | None =
 
 
 async def finish_though_cancelled(work: asyncio.Task[R], drain: Callable[[], None]) -> R:
-    """Return what `work` comes to; a cancellation of the run calls `drain` and leaves the work alone.
+    """Return the result of `work`; a cancellation of the run calls `drain` and does not cancel the work.
 
-    It also leaves a marker in the history. A workflow task that leaves nothing behind is joined with the next one
-    when the run is replayed. One activation then brings the cancellation and an update that came after it, in the
-    order of the SDK: updates are judged first, and a run that ought to take no more would take one.
+    It also writes a marker to the history. On replay the SDK joins a workflow task without commands with the next one.
+    Then one activation has the cancellation and a later update, in the order of
+    the SDK: updates first, and a run that should take no more would accept one.
     """
     while not work.done():
         try:

@@ -21,7 +21,7 @@ COMMIT_RETRY = RetryPolicy(
     maximum_attempts=0,
     non_retryable_error_types=FINAL_ERRORS,
 )
-"""Commit steps are tried for as long as it takes: what is reserved must come to an end."""
+"""Commit steps are retried without a limit: a reservation must be finished."""
 
 BEFORE_RESERVED_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=50),
@@ -30,26 +30,26 @@ BEFORE_RESERVED_RETRY = RetryPolicy(
     maximum_attempts=50,
     non_retryable_error_types=FINAL_ERRORS,
 )
-"""Steps before anything is reserved or recorded are tried for a bounded time, then the callers are told.
+"""Steps before anything is reserved or recorded are retried for a bounded time, then the callers get an error.
 
-The activities themselves give up on faults that last a minute (`activities.failures.PATIENCE`); the number of attempts
-bounds those that give no answer at all."""
+The activities themselves give up on faults that last a minute (`activities.interceptor.PATIENCE`); the number of
+attempts bounds those that give no answer at all."""
 
 COMMIT_START_TO_CLOSE = timedelta(seconds=60)
-"""Upper bound of one attempt; a live attempt is known by its heartbeats."""
+"""Upper bound of one attempt; heartbeats show that an attempt is alive."""
 
 COMMIT_HEARTBEAT = timedelta(milliseconds=1500)
 """A killed worker is noticed after this long; a false alarm costs a second attempt, which does no harm."""
 
 LEDGER_RETRY = COMMIT_RETRY
-"""The steps of a ledger round likewise: what is recorded must become visible."""
+"""The steps of a ledger round likewise: a recorded round must become visible."""
 
 LEDGER_START_TO_CLOSE = timedelta(minutes=30)
-"""A fold may have to load a large state or to fold anew from a checkpoint; a live attempt heartbeats."""
+"""A fold may have to load a large state or to refold from a checkpoint; a live attempt heartbeats."""
 
 LEDGER_HEARTBEAT = timedelta(milliseconds=1000)
-"""A killed worker is noticed after this long; what it was about is visible again within 3 s, a cold start included,
-and the second that a server with its own defaults adds to any timer that is shorter than that."""
+"""A killed worker is noticed after this long; its round is visible within 3 s, including a cold start and the second
+that an untuned server adds to any shorter timer."""
 
 GARBAGE_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -58,7 +58,7 @@ GARBAGE_RETRY = RetryPolicy(
     maximum_attempts=10,
     non_retryable_error_types=FINAL_ERRORS,
 )
-"""Garbage is nobody's burden: after some minutes of trouble it is left to the next collection."""
+"""Garbage does no harm: after some minutes of failures the next collection deletes it."""
 
 GARBAGE_START_TO_CLOSE = timedelta(hours=1)
 GARBAGE_HEARTBEAT = timedelta(seconds=10)
@@ -70,11 +70,11 @@ CHECKPOINT_RETRY = RetryPolicy(
     maximum_attempts=10,
     non_retryable_error_types=FINAL_ERRORS,
 )
-"""A checkpoint is a convenience: after some minutes of trouble it is left to the next one."""
+"""Readers work without a checkpoint: after some minutes of failures the next checkpoint replaces it."""
 
 CHECKPOINT_START_TO_CLOSE = timedelta(minutes=15)
 CHECKPOINT_HEARTBEAT = timedelta(seconds=10)
-"""Wider than a commit's: the library's work on a big table can keep a small machine busy."""
+"""Longer than a commit's: the library's work on a big table can keep a small machine busy."""
 
 REBUILD_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
@@ -86,7 +86,7 @@ REBUILD_RETRY = RetryPolicy(
 """An operator waits for a rebuild and can cancel it; passing faults must not end it."""
 
 REBUILD_START_TO_CLOSE = timedelta(hours=1)
-"""Upper bound of one attempt of a part, which takes seconds; a live attempt is known by its heartbeats."""
+"""Upper bound of one attempt of a part, which takes seconds; heartbeats show that an attempt is alive."""
 
 REBUILD_HEARTBEAT = timedelta(seconds=3)
-"""A killed worker is noticed after this long; its parts are then done by another, from their beginning."""
+"""A killed worker is noticed after this long; another worker then runs its parts from their beginning."""

@@ -1,4 +1,4 @@
-"""ProbeWorkflow: is there a worker on this queue, and what does it work with? One activity, answered at once."""
+"""ProbeWorkflow: checks that a queue has a worker, and returns the worker's identity. One quick activity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STEP_TIMEOUT = timedelta(seconds=5)
 
 @workflow.defn(name=names.PROBE_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
 class ProbeWorkflow:
-    """Asks a worker of the queue that it was started on who it is."""
+    """Asks a worker of its own task queue for its identity."""
 
     def __init__(self) -> None:
         self._probed: Probed | None = None
 
     @workflow.run
     async def run(self) -> Probed:
-        """Return what the worker that took the activity says of itself."""
+        """Return the answer of the worker that took the activity."""
         self._probed = await workflow.execute_activity(
             names.PROBE,
             result_type=Probed,

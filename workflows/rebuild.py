@@ -1,11 +1,11 @@
-"""RebuildWorkflow: the projections of a workspace from events that are named one by one (docs/protocol.md#rebuild).
+"""RebuildWorkflow: rebuilds the projections of a workspace from listed events (docs/protocol.md#rebuild).
 
     plan_rebuild -> read_slice, scan_segment (side by side) -> plan_shards -> fold_shard (side by side) -> assemble
                  -> switch_in (full, catch-up) | compare (verify) -> write_report
 
 Nothing is published before the one switch at the end, which the workspace's sequencer makes: a rebuild that fails or
-is cancelled leaves the published state as it was. What a part has finished lies in the work folder under a name that
-follows from the manifest, so a rebuild that is started again goes on from there.
+is cancelled does not change the published state. Finished parts are in the work folder, whose name is derived
+from the manifest, so a rebuild that is started again goes on from there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class RebuildWorkflow:
 
     @workflow.run
     async def run(self, start: RebuildStart) -> RebuildResult:
-        """Do the rebuild and return what came of it; a refusal fails the run with a message that says what to do."""
+        """Do the rebuild and return its result; a refusal fails the run with a message that says what to do."""
         self._began = workflow.now()
         self._shown.begin(self._workspace, start.mode)
         try:
@@ -111,7 +111,7 @@ class RebuildWorkflow:
 
     @workflow.query(name=names.PROGRESS_QUERY, description="How far the rebuild is, and what it found")
     def progress(self) -> RebuildProgress:
-        """Return where the rebuild stands."""
+        """Return the progress of the rebuild."""
         return self._progress
 
     async def _rebuild(self, mode: RebuildMode) -> RebuildResult:
@@ -281,7 +281,7 @@ class RebuildWorkflow:
     def _check_complete(self, shards: ShardsPlanned | None) -> None:
         """Stop before anything is published if events are missing, damaged or not listed, unless that is allowed.
 
-        A verification publishes nothing and goes on: what is missing shows as a difference, and is counted.
+        A verification publishes nothing and goes on: missing events show as differences, and are counted.
         """
         now = self._progress
         is_only_looking = self._start.mode == RebuildMode.VERIFY.value
@@ -354,7 +354,7 @@ class RebuildWorkflow:
         return {**now.timings, now.phase: round(self._seconds_since(self._phase_began), 3)}
 
     def _update(self, **changes: object) -> None:
-        """Change the progress, and with it everything that is shown."""
+        """Change the progress, and the details and search attributes that show it."""
         now = self._progress.model_copy(update=changes)
         percent = now.percent if now.stopped_in else percent_of(now.phase, now.done, now.total)
         seconds = self._seconds_since(self._began)

@@ -1,4 +1,4 @@
-"""What RebuildWorkflow takes, answers, and shows in the Web UI (tab User Metadata).
+"""Inputs, answers and details of RebuildWorkflow, as shown in the Web UI (tab User Metadata).
 
 Operators write the messages by hand in the Temporal CLI. Fields are only ever added, with defaults: running histories
 hold these.
@@ -57,7 +57,7 @@ _EXPLAINED: Final = {
 }
 
 _ROOM_BELOW: Final = ("", "\u00a0", "", "\u00a0")
-"""The Web UI cuts off what stands lowest when texts fill more lines than it reckons with."""
+"""Blank lines, because the Web UI cuts off the last lines of a text that is longer than it expects."""
 
 ABOUT: Final = """\
 Rebuilds the projections of a workspace from events that are named one by one: plan → read → fold → assemble →
@@ -116,10 +116,10 @@ class RebuildResult(Message):
 
 
 class RebuildProgress(Message):
-    """Answer of the query `progress`: where a rebuild stands. Times in seconds, rate in events per second.
+    """Answer of the query `progress`. Times in seconds, rate in events per second.
 
     `timings`: seconds of the phases that are over. `stopped_in`: the phase that failed or was cancelled;
-    `failure_class` is what the search attribute says of it, `failure` what people read.
+    `failure_class` is the value of the search attribute, `failure` the text for people.
     """
 
     phase: str
@@ -208,7 +208,7 @@ def _phases(progress: RebuildProgress) -> str:
 
 
 def _events(progress: RebuildProgress) -> str:
-    """Return how many events have been read; how many a listed segment holds is known when it has been."""
+    """Return how many events have been read; the number in a listed segment is known once it is read."""
     of_listed = f" of {progress.events_listed:,}" if progress.events <= progress.events_listed else ""
     return f"{progress.events:,}{of_listed}"
 

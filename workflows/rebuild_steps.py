@@ -1,4 +1,4 @@
-"""How RebuildWorkflow reaches out: its activities, their limits and retries, search attributes."""
+"""Calls of RebuildWorkflow: its activities, their limits and retries, search attributes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHOWN_EVERY_PERCENT = 10.0
 async def run_part(
     name: str, order: Order, result_type: type[R], summary: str, *, limit: timedelta = REBUILD_START_TO_CLOSE
 ) -> R:
-    """Run the rebuild activity `name`; `summary` is what the Web UI shows of it.
+    """Run the rebuild activity `name`; the Web UI shows its `summary`.
 
     Raises `ActivityError` when it failed for good; passing faults are tried again for as long as they last. A
-    cancelled rebuild waits for none: what an activity leaves half done is found and finished by the next rebuild.
+    cancelled rebuild waits for none: the next rebuild finds and finishes what an activity left half done.
     """
     result: R = await workflow.execute_activity(
         name,

@@ -69,7 +69,7 @@ class CheckpointWorkflow:
 
     @workflow.run
     async def run(self, start: CheckpointStart) -> CheckpointResult:
-        """Return what became of it; a table that the library cannot checkpoint is no failure."""
+        """Return the result; a table that the library cannot checkpoint is no failure."""
         table = start.table
         _show_in_search(table.tenant, table.workspace, table.table_id)
         workflow.set_current_details(

@@ -1,12 +1,12 @@
-"""Whether a table's coordinator, log and markers agree, and writing the markers that the log calls for.
+"""Checks that a table's coordinator, log and markers agree, and writes missing markers from the log.
 
-Each log file is judged as a payload would be, whoever wrote it: what is malformed by that judgement some reader cannot
-open. A table whose log has neither protocol nor metadata is no Delta table yet, and its files are not judged.
+Each log file, of any writer, is judged like a payload: a file that fails cannot be opened by some reader. A table whose
+log has neither protocol nor metadata is not a Delta table yet, and its files are not judged.
 
-The log is the truth: what stands in it is committed. It names the keys of our own commits (rounds name their members,
-our client's commits carry `txnId`), so their markers can be checked and written anew. Nothing is listed: versions are
-read by name. Of a commit that names no key nobody can say more than its version. Markers, all of which `deep` lists,
-say the hash of their log file, and so whether it is still the one that was committed.
+The log is the truth: its versions are committed. It names the keys of our own commits (rounds name their members,
+our client's commits have `txnId`), so their markers can be checked and written again. Nothing is listed: versions are
+read by name. For a commit that names no key only the version is known. Markers, all of which `deep` lists,
+have the hash of their log file, which shows whether it is still the committed one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MARKERS_TOGETHER = 256
 
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
-    """Something that is not as it should be. `repaired`: it is now."""
+    """A defect. `repaired`: this call has repaired it."""
 
     object: str
     problem: str
@@ -55,7 +55,7 @@ class AuditFinding:
 
 @dataclass(slots=True)
 class Audit:
-    """What was looked at and found.
+    """What was checked, and the findings.
 
     `first` and `last` version of the log that were read; `keys` that it names, `answered` by their markers.
     `nameless`: versions whose commit names no key.
@@ -71,16 +71,16 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether all is as it should be, or is so now."""
+        """Whether there is no defect, or all are repaired."""
         return all(one.repaired for one in self.findings)
 
 
 async def audit(table: CommitTable, *, repair: bool = False, replace: bool = False, deep: bool = False) -> Audit:
-    """Look at all of a table's protocol objects; with `repair`, write markers that are missing.
+    """Check all of a table's protocol objects; with `repair`, write missing markers.
 
-    With `replace` also those that cannot be read. `deep` lists all markers, too. Safe while commits go on: what is
-    written is create-only, or replaces what was found damaged. A reservation in flight is no finding. Raises what the
-    store does.
+    With `replace` also damaged ones. `deep` lists all markers, too. Safe while commits go on: every write
+    is create-only, or replaces a damaged object. A reservation in flight is no finding. Raises the
+    store's errors.
     """
     stored = await table.store.get(paths.delta_coordinator(table.table_id))
     state, damage = _coordinator(table, stored)
@@ -115,9 +115,9 @@ async def audit(table: CommitTable, *, repair: bool = False, replace: bool = Fal
 
 
 async def glance(table: CommitTable) -> list[AuditFinding]:
-    """Look at a table's coordinator, the end of its log and its newest checkpoint: some reads, however long it is.
+    """Check a table's coordinator, the end of its log and its newest checkpoint, by a few reads.
 
-    Raises what the store does.
+    Raises the store's errors.
     """
     stored = await table.store.get(paths.delta_coordinator(table.table_id))
     state, damage = _coordinator(table, stored)
@@ -152,7 +152,7 @@ class _LogJudge:
         except Refused as error:
             facts = committed_version(version, log)
             if facts.protocol is not None or facts.metadata is not None:
-                # What follows is judged again from the next good metadata on: one fault is named once.
+                # Judge later files only from the next good metadata on, so that one fault is named once.
                 self.protocol = self.metadata = None
             refusal = error.refusal
             remedy = "Let an engine that still opens the table repair it, or restore the log to the version before."
@@ -188,11 +188,11 @@ def _coordinator(table: CommitTable, stored: StoredObject | None) -> tuple[Coord
 
 
 async def _extent(table: CommitTable, known: int) -> tuple[int, int]:
-    """Return the first version whose log file must be there, and the last that is."""
+    """Return the first version whose log file must exist, and the last whose file does."""
     hint = await read_last_checkpoint(table.store, table.root)
     first = 0
     if hint is not None and await table.store.head(table.log_path(0)) is None:
-        first = hint.version  # What lies before a checkpoint may have been cleaned up.
+        first = hint.version  # Versions before a checkpoint may have been cleaned up.
     start = max(first, known)
     if await table.store.head(table.log_path(start)) is None:
         start = await _last_before(table, first, start)
@@ -200,7 +200,7 @@ async def _extent(table: CommitTable, known: int) -> tuple[int, int]:
 
 
 async def _last_before(table: CommitTable, first: int, above: int) -> int:
-    """Return the last version below `above` that is there, at least `first` - 1."""
+    """Return the last existing version below `above`, at least `first` - 1."""
     low, high = first - 1, above
     while high - low > 1:
         middle = (low + high) // 2
@@ -212,7 +212,7 @@ async def _last_before(table: CommitTable, first: int, above: int) -> int:
 
 
 async def _checkpoint_findings(table: CommitTable) -> list[AuditFinding]:
-    """Look whether the pointer to the newest checkpoint can be read, and what it names is there and can be read."""
+    """Check that the pointer to the newest checkpoint, and the checkpoint itself, can be read."""
     path = paths.delta_last_checkpoint(table.root)
     stored = await table.store.get(path)
     if stored is None:
@@ -226,7 +226,7 @@ async def _checkpoint_findings(table: CommitTable) -> list[AuditFinding]:
 
 
 class _Markers:
-    """Compares the keys that log files name, and the log files themselves, with the markers there are."""
+    """Compares the keys that log files name, and the log files themselves, with the existing markers."""
 
     def __init__(self, table: CommitTable, found: Audit, *, repair: bool, replace: bool) -> None:
         self.table = table
@@ -237,9 +237,9 @@ class _Markers:
         self._altered: set[int] = set()
 
     async def of_version(self, version: int, log: bytes, *, may_lack: bool) -> None:
-        """Look at the markers of the keys that a log file names."""
+        """Check the markers of the keys that a log file names."""
         self._hashes[version] = hashlib.sha256(log).digest()
-        # Version 0 is a table's creation, which is repeated by the table's id and has no marker.
+        # Version 0 is a table's creation, which is idempotent by the table's id and has no marker.
         wanted = markers_from_log(version, self.table.log_path(version), log) if version else []
         if not wanted:
             self.found.nameless += 1
@@ -285,7 +285,7 @@ class _Markers:
             self._add(name, f"the marker of key {key} is missing", remedy)
 
     async def of_listing(self) -> None:
-        """Look at all markers there are: whether the log file that each names is the one that was committed."""
+        """Check for all existing markers whether the log file that each names is the one that was committed."""
         listing = self.table.store.list(paths.delta_markers_prefix(self.table.table_id))
         async for batch in in_batches(listing, MARKERS_TOGETHER):
             await self._of_batch([info.path for info in batch])
@@ -305,7 +305,7 @@ class _Markers:
                 self._check_log(name, one)
 
     def _check_log(self, name: ObjectPath, marker: Marker) -> None:
-        """Check that the log file that a marker names is there, and the one that was committed."""
+        """Check that the log file that a marker names exists, and is the one that was committed."""
         version = marker.version
         path = self.table.log_path(version) if 0 <= version <= paths.MAX_VERSION else None
         if path is None or marker.delta_log_path != path:
@@ -330,7 +330,7 @@ class _Markers:
 
 
 def _decoded(name: ObjectPath, data: bytes | None, key: str | None) -> Marker | str | None:
-    """Return a marker that was read, or what is wrong with it; None if there is none."""
+    """Return the marker in `data`, or what is wrong with it; None if there is none."""
     try:
         return None if data is None else decode_marker(data, name, key)
     except InvariantViolated as error:

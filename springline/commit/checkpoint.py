@@ -1,8 +1,8 @@
 """Writing checkpoints, off the commit path, so that readers need not read the whole log (Delta protocol, Checkpoints).
 
-The checkpoint itself is made by the `deltalake` library. It works on a copy of the table's log in a temporary
-folder: that needs no data file, gives the library no credentials, makes every kind of store alike, and leaves
-what is written to our own create-only puts. So nothing here lists, overwrites or removes a log file.
+The `deltalake` library makes the checkpoint itself. It works on a copy of the table's log in a temporary
+folder: that needs no data file, gives the library no credentials, works alike for every store, and leaves
+all writes to our own create-only puts. So this module never lists, overwrites or removes a log file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def write_checkpoint(store: ObjectStore, root: str) -> CheckpointResult:
     hint = await read_last_checkpoint(store, root)
     latest, hint = await probe_by_hint(store, root, -1, hint)
     if hint is not None and hint.v2_name is None and not await _is_there(store, root, hint):
-        # If the log reaches back to version 0, it tells all.
+        # If the log reaches back to version 0, no checkpoint is needed.
         hint = hint if await store.head(paths.delta_log(root, 0)) is None else None
     if latest < 0 or (hint is not None and hint.version == latest):
         return CheckpointResult(kind=CheckpointKind.CURRENT, version=latest)
@@ -122,7 +122,7 @@ def _make_checkpoint(local: Path, version: int) -> str | None:
             return f"the library reads version {table.version()} where version {version} is the latest"
         table.create_checkpoint()
     except OSError:
-        # A full disk says nothing about the table: try again.
+        # A full disk is no fault of the table: let the caller try again.
         raise
     except Exception as error:
         return f"the library cannot checkpoint this table: {error}"
@@ -141,7 +141,7 @@ def _make_checkpoint(local: Path, version: int) -> str | None:
 
 
 def _pointer_to(version: int, data: bytes) -> bytes | None:
-    """Return the pointer to a checkpoint that somebody else did perhaps not live to announce; None if it is damaged."""
+    """Return the pointer to a checkpoint whose writer may have died before it set it; None if it is damaged."""
     try:
         rows = rows_of_checkpoint(data)
         if None in actions_of_checkpoint(data):
@@ -154,7 +154,7 @@ def _pointer_to(version: int, data: bytes) -> bytes | None:
 async def _point_to(store: ObjectStore, root: str, version: int, pointer: bytes) -> None:
     """Set `_last_checkpoint`, unless it names a checkpoint at least as new.
 
-    It is only a hint: when others keep changing it, theirs may stand.
+    It is only a hint: if other writers keep changing it, theirs may stay.
     """
     path = paths.delta_last_checkpoint(root)
     for _ in range(_POINTER_ATTEMPTS):

@@ -1,9 +1,9 @@
-"""Answering a key with a version that its caller committed past the sequencer.
+"""Answering a key with a version that its caller committed without the sequencer.
 
-Our client has delete, update, merge and optimize done by delta-rs on the table itself, with the key as a `txn` of the
-commit (`springline.client.changes`). Such a version is committed the moment its log file is there, as one of any other
-writer is; what it lacks is the marker, by which the key is answered for ever. Nothing is claimed on anybody's word: the
-log file of the version says whose it is.
+In our client delta-rs does delete, update, merge and optimize on the table itself, with the key as a `txn` of the
+commit (`springline.client.changes`). Such a version is committed as soon as its log file exists, like any other
+writer's; it only lacks the marker, which answers the key for ever. The caller's claim alone proves nothing: the
+log file of the version must have the key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from springline.storage.resolve import Created, Other, put_once
 
 @dataclass(frozen=True, slots=True)
 class VersionClaim:
-    """That `version` is the commit of `key`. `fingerprint`: what the request was, as `operation:fingerprint`."""
+    """The claim that `version` is the commit of `key`. `fingerprint`: the request, as `operation:fingerprint`."""
 
     key: str
     version: int
@@ -34,9 +34,9 @@ class VersionClaim:
 async def claim(table: CommitTable, wanted: VersionClaim) -> CommitOutcome:
     """Write the marker of a key whose version is committed already, and return its answer.
 
-    Safe to repeat and to run twice at once: the marker is create-only, and every one that is there answers the same.
+    Safe to repeat and to run twice at once: the marker is create-only, and an existing one has the same answer.
     Raises `Refused`: KEY_REUSED if the key is another request's, NOT_FOUND if the version has no log file,
-    INVALID_REQUEST if that file does not carry the key; and `InvariantViolated` if the marker there is damaged.
+    INVALID_REQUEST if that file does not have the key; and `InvariantViolated` if the existing marker is damaged.
     """
     (marker,) = await read_markers(table, [wanted.key])
     if marker is None:
@@ -65,7 +65,7 @@ def _answer(wanted: VersionClaim, marker: Marker, *, replayed: bool) -> CommitOu
 
 
 async def _from_log(table: CommitTable, wanted: VersionClaim) -> Marker:
-    """Return the marker that the log file of the version calls for."""
+    """Return the marker for the log file of the version."""
     path = table.log_path(wanted.version)
     log = await table.store.get(path)
     if log is None:
@@ -89,7 +89,7 @@ async def _from_log(table: CommitTable, wanted: VersionClaim) -> Marker:
 
 
 def _carries(log: bytes, key: str) -> bool:
-    """Say whether a log file, which may be any writer's, holds the `txn` action of `key`."""
+    """Say whether a log file, of any writer, has the `txn` action of `key`."""
     app_id = txn_app_id(key)
     for line in log.split(b"\n"):
         if app_id.encode() not in line:

@@ -11,7 +11,7 @@ from springline.errors import Code, Refusal
 from springline.paths import Scope
 
 FULL_COMMIT_BYTES = 256 * 1024
-"""What a full batch of commits weighs; four of them fill half of what Temporal takes as one message."""
+"""The most bytes of a batch of commits; four of them fill half of Temporal's limit of one message."""
 
 
 class CommitCoalescer(RequestCoalescer[tuple[Scope, str], CommitRequest, CommitOutcome]):
@@ -27,9 +27,9 @@ class CommitCoalescer(RequestCoalescer[tuple[Scope, str], CommitRequest, CommitO
         super().__init__(send, _KIND, **options)
 
     async def commit(self, scope: Scope, table_id: str, request: CommitRequest) -> CommitOutcome:
-        """Commit one request and return what became of it.
+        """Commit one request and return its outcome.
 
-        When no answer can be had before the deadline, the outcome's refusal is UNAVAILABLE: the request may or
+        If there is no answer before the deadline, the outcome's refusal is UNAVAILABLE: the request may or
         may not be committed, and the same request under the same key finds out.
         """
         return await self.ask((scope, table_id), request)
@@ -63,5 +63,5 @@ class CommitGateway(Protocol):
     ) -> list[CommitOutcome]:
         """Return one outcome for each of at most `springline.batching.MAX_BATCH` requests, in their order.
 
-        Raises `TryAgain` when there is no answer, and `BatchRefused` when there will never be one.
+        Raises `TryAgain` if there is no answer, and `BatchRefused` if there will never be one.
         """

@@ -3,11 +3,11 @@
 See docs/protocol.md#rule-2, docs/protocol.md#rule-3, docs/protocol.md#rule-4, docs/protocol.md#rule-6.
 
 Writing the log file is the step at which a commit happens. Owner and helper run the same code, and neither needs a
-clock, a lease or Temporal's history. What can be found at the reserved version decides:
+clock, a lease or Temporal's history. The object at the reserved version decides:
 
-    nothing                     write the staged bytes, create-only
-    our bytes                   it happened before; go on with the markers
-    the fill of this request    somebody abandoned it; clear the reservation
+    none                        write the staged bytes, create-only
+    our bytes                   an earlier attempt wrote it; go on with the markers
+    the fill of this request    a helper abandoned it; clear the reservation
     anything else               foreign, never adopted: an append moves behind it, a strict request is released
 """
 
@@ -52,7 +52,7 @@ LOGS_TOGETHER = 32
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A reservation as it was brought to its end by a helper."""
+    """A reservation that a helper has completed, abandoned or released."""
 
     kind: SettledKind
     inflight: Inflight
@@ -62,7 +62,7 @@ class Settled:
 
 
 async def write_log(table: CommitTable, step: CommitStep) -> LogOutcome:
-    """Bring the log file of a reservation into being, or find out why it cannot be: from then on it is committed.
+    """Write the log file of a reservation, which commits it, or find out why that is not possible.
 
     Safe to repeat and to run twice at once, as all steps are.
     """
@@ -93,7 +93,7 @@ async def write_marker(table: CommitTable, step: CommitStep) -> MarkerOutcome:
 
 
 async def finalize(table: CommitTable, step: ReservationRef) -> FinalizeOutcome:
-    """Clear a reservation whose log and markers are all written; no harm if somebody else did."""
+    """Clear a reservation whose log and markers are all written, unless another process has done so."""
     throttled = table.throttled
     reserved = await reserved_of(table, step)
     if reserved is not None:
@@ -103,7 +103,7 @@ async def finalize(table: CommitTable, step: ReservationRef) -> FinalizeOutcome:
 
 
 async def reserved_of(table: CommitTable, ref: ReservationRef) -> Reserved | None:
-    """Return a reservation from memory or from the coordinator; None if it is there no longer."""
+    """Return a reservation from memory or from the coordinator; None if the coordinator no longer has it."""
     known = table.reservations.get(ref.commit_id)
     if known is not None and (known.inflight.identity, known.inflight.version) == (ref.identity, ref.version):
         return known
@@ -116,7 +116,7 @@ async def reserved_of(table: CommitTable, ref: ReservationRef) -> Reserved | Non
 
 
 async def settle(table: CommitTable, held: Held | None = None) -> list[Settled]:
-    """Complete or abandon what the table has in flight, from stored bytes alone; return what was done, in order.
+    """Complete or abandon the table's reservations from stored bytes alone; return what was done, in order.
 
     `held` is the coordinator if the caller has just read it.
     """
@@ -139,9 +139,9 @@ async def settle(table: CommitTable, held: Held | None = None) -> list[Settled]:
 
 
 async def bring_log(table: CommitTable, reserved: Reserved) -> tuple[LogKind, Reserved]:
-    """Write the log file of a reservation as it was read or written before this call.
+    """Write the log file of a reservation that this process has read or written before.
 
-    Returns how that ended and the reservation as it finally stands.
+    Returns how that ended, and the final reservation.
     """
     while True:
         inflight = reserved.inflight
@@ -164,7 +164,7 @@ async def bring_log(table: CommitTable, reserved: Reserved) -> tuple[LogKind, Re
 
 
 async def _read_before_writing(table: CommitTable, reserved: Reserved) -> tuple[list[Marker | None], bytes | None]:
-    """Read the members' markers, and the staged bytes unless they are at hand; None if those are gone or changed."""
+    """Read the members' markers, and the staged bytes unless cached; None if those are gone or changed."""
     inflight = reserved.inflight
     if reserved.payload is not None:
         return await read_markers(table, inflight.keys), reserved.payload
@@ -177,7 +177,7 @@ async def _read_before_writing(table: CommitTable, reserved: Reserved) -> tuple[
 
 
 async def _write_or_find(table: CommitTable, inflight: Inflight, staged: bytes | None) -> bytes:
-    """Write the log file create-only, or its fill if there is nothing to write; return the bytes that are there."""
+    """Write the log file create-only, or its fill if the staged bytes are gone; return the stored bytes."""
     path = table.log_path(inflight.version)
     if staged is None:
         existing = await table.store.get(path)
@@ -189,7 +189,7 @@ async def _write_or_find(table: CommitTable, inflight: Inflight, staged: bytes |
 
 
 def _with_hash(reserved: Reserved, log: bytes) -> Reserved:
-    """Return a reservation of the reference, which may not know the hash of its bytes, with that of its log file."""
+    """Return a reservation of the reference, which may lack the hash of its bytes, with the hash of its log file."""
     if recorded_payload_hash(reserved.inflight) is not None:
         return reserved
     return replace(reserved, inflight=replace(reserved.inflight, staged_payload_sha256=sha256_hex(log)))
@@ -209,14 +209,14 @@ async def _cleared(table: CommitTable, reserved: Reserved, latest: int) -> Held 
 async def _behind_foreign(table: CommitTable, reserved: Reserved) -> tuple[LogKind | None, Reserved]:
     """Move an append to the first free version, or release a reservation that cannot follow a foreign file.
 
-    Releasing is safe only because the reserved version is occupied: no owner can write its log there later. Returns how
-    the reservation ended, None if it goes on as it is returned.
+    Releasing is safe only because the reserved version is taken: no owner can write its log there later. Returns how
+    the reservation ended, None if the returned one goes on.
     """
     inflight, staged = reserved.inflight, reserved.payload
     latest = await probe_latest(table.store, table.root, inflight.version)
     named = await answer_named_keys(table, range(inflight.version, latest + 1))
     if named.intersection(inflight.keys):
-        # One of these files is a member's commit, which the coordinator did not know any more.
+        # One of these files is a member's commit, which the coordinator no longer knew.
         return await _ended(table, reserved, LogKind.VOID, latest=latest)
     if inflight.mode is CommitMode.APPEND and staged is not None:
         later = await table.versions.read(range(inflight.version, latest + 1))
@@ -230,7 +230,7 @@ async def _behind_foreign(table: CommitTable, reserved: Reserved) -> tuple[LogKi
 
 
 def _follow(reserved: Reserved, held: Held) -> tuple[LogKind | None, Reserved]:
-    """Go on with the same commit where somebody else moved it to, or leave it to whoever ended it."""
+    """Go on with the same commit at the version to which another process moved it; stop if that has ended it."""
     current = held.reserved
     if current is not None and current.inflight.identity == reserved.inflight.identity:
         return None, replace(current, payload=reserved.payload)
@@ -241,7 +241,7 @@ def _follow(reserved: Reserved, held: Held) -> tuple[LogKind | None, Reserved]:
 
 
 async def read_markers(table: CommitTable, keys: Sequence[str]) -> list[Marker | None]:
-    """Read the markers of `keys`, together; None where there is none."""
+    """Read the markers of `keys`, together; None for a key without one."""
     names = [paths.delta_marker(table.table_id, key) for key in keys]
     stored = await together(*(table.store.get(name) for name in names))
     return [
@@ -276,8 +276,8 @@ async def write_markers(table: CommitTable, inflight: Inflight) -> None:
 async def answer_named_keys(table: CommitTable, versions: Sequence[int]) -> set[str]:
     """Write the markers of all keys that the log files of some versions name; return these keys.
 
-    For versions that the coordinator did not tell of: somebody committed them past the sequencer, or an older copy of
-    the coordinator is back, or it is lost, and a request that is in the log must not be committed once more.
+    For versions that the coordinator does not know: a writer committed them without the sequencer, or the coordinator
+    is lost or an older copy of it was restored. A request that is in the log must not be committed once more.
     """
     keys: set[str] = set()
     for start in range(0, len(versions), LOGS_TOGETHER):
@@ -295,7 +295,7 @@ async def answer_named_keys(table: CommitTable, versions: Sequence[int]) -> set[
 
 
 async def rebuild_coordinator(table: CommitTable) -> Held:
-    """Return the state of a coordinator that is missing, at the log's latest version, for whoever writes it first.
+    """Return the state for a missing coordinator, at the log's latest version; the caller writes it create-only.
 
     At most one commit can have been in flight when the object was lost, so only the newest log file can lack
     its markers. If it names its requests (rounds do, and our client's commits), the markers are written now.
@@ -307,7 +307,7 @@ async def rebuild_coordinator(table: CommitTable) -> Held:
 
 
 async def _put_markers(table: CommitTable, markers: Sequence[Marker]) -> list[tuple[str, Marker, bytes | None]]:
-    """Write markers create-only; return each with its name, and the bytes of another that is there instead."""
+    """Write markers create-only; return each with its name, and the bytes of another one that has the name."""
     names = [paths.delta_marker(table.table_id, marker.idempotency_key) for marker in markers]
     written = await together(
         *(put_once(table.store, name, marker.encode(name)) for name, marker in zip(names, markers, strict=True))

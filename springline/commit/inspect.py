@@ -1,4 +1,4 @@
-"""What is stored of tables, for people and programs that look around: one table, one key, the tables of a workspace."""
+"""Stored facts about tables, for people and programs: one table, one key, the tables of a workspace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from springline.storage.together import in_batches, together
 
 
 class InflightView(BaseModel):
-    """A reservation in the coordinator, as an operator sees it. Times in Unix milliseconds."""
+    """A reservation in the coordinator, for operators. Times in Unix milliseconds."""
 
     commit_id: str
     version: int
@@ -42,7 +42,7 @@ class InflightView(BaseModel):
 
 
 class TableView(BaseModel):
-    """A table as stored: what the coordinator says and what the log holds."""
+    """A table as stored: from its coordinator and its log."""
 
     table_id: str
     root: str
@@ -56,7 +56,7 @@ class TableView(BaseModel):
 
 
 class Fate(StrEnum):
-    """What became of a key."""
+    """Fates of a key."""
 
     COMMITTED = "committed"
     IN_FLIGHT = "in_flight"
@@ -74,7 +74,7 @@ class KeyView(BaseModel):
     mode: str | None = None
     committed_at_ms: int | None = None
     fingerprint: str | None = None
-    """What the committed request was, `operation:fingerprint`, if it said so; the same one gets the first answer."""
+    """The committed request, `operation:fingerprint`, if it has one; the same request gets the first answer."""
     marker_path: str
     inflight: InflightView | None = None
 
@@ -101,13 +101,13 @@ async def table_view(table: CommitTable) -> TableView:
 
 
 async def latest_version(table: CommitTable) -> int:
-    """Return the newest version of the table, whoever wrote it: what a client uses as `read_version`."""
+    """Return the newest version of the table, of any writer, which a client uses as `read_version`."""
     held = await table.read_coordinator()
     return await probe_latest(table.store, table.root, held.state.latest_version if held else -1)
 
 
 async def key_view(table: CommitTable, key: str) -> KeyView:
-    """Say what became of `key`; raises `Refused` if it is no key. The marker decides, then the reservation."""
+    """Return the fate of `key`; raises `Refused` if it is not a key. The marker decides, then the reservation."""
     check_key(key)
     # The coordinator first: a commit that ends between the two reads then shows up by its marker.
     held = await table.read_coordinator()
@@ -175,16 +175,16 @@ async def _inflight_view(table: CommitTable, inflight: Inflight) -> InflightView
 
 ENTRIES_TOGETHER = 256
 MOST_LOOKED_AT = 20_000
-"""Registry entries that one page looks at: a filter that fits few tables then ends a page early."""
+"""Registry entries that one page reads at most: with a filter that few tables match, a page ends early."""
 LOGS_TOGETHER = 16
 """Log files in memory at once: foreign ones may be large."""
 MOST_MISSING = 64
-"""Versions in a row without a log file, after which no older one is looked for."""
+"""After this many versions in a row without a log file, the search for older ones ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A registered table; `named` says whether it is the one that its name leads to."""
+    """A registered table; `named` says whether its name's claim leads to it."""
 
     entry: TableEntry
     named: bool
@@ -204,8 +204,8 @@ async def list_tables(
 ) -> TablesPage:
     """Return at most `limit` tables whose names begin with `name_prefix`, from `cursor` of an earlier page on.
 
-    A page may hold fewer and still have a cursor. Damaged entries that the page comes by are named in it, and count.
-    Raises `Refused` (INVALID_REQUEST) for a cursor that is none.
+    A page may have fewer and still have a cursor. It names the damaged entries that it comes across, and they count.
+    Raises `Refused` (INVALID_REQUEST) for an invalid cursor.
     """
     prefix = paths.table_entries_prefix()
     start = None if cursor is None else _start(prefix, cursor)
@@ -239,7 +239,7 @@ def _start(prefix: ObjectPath, cursor: str) -> ObjectPath:
 
 
 async def _entries(store: ScopedStore, batch: Sequence[ObjectPath]) -> list[Listed | DamagedRecord | None]:
-    """Read the registry's objects; None is one that is gone since it was listed."""
+    """Read the registry's objects; None for one that was deleted after it was listed."""
     found = [
         None if data is None else _judged(path, data, store.scope)
         for path, data in zip(batch, await store.read_many(batch), strict=True)
@@ -262,7 +262,7 @@ def _judged(path: ObjectPath, data: bytes, scope: paths.Scope) -> TableEntry | D
 
 
 def _owner(name: str, claim: bytes | None) -> str | None:
-    """Return the id of the table that a name leads to; a claim that cannot be read leads to none."""
+    """Return the id of the table that a name's claim leads to; a claim that cannot be read leads to none."""
     try:
         return None if claim is None else decode_record(claim, paths.name_claim(name), Claim).table_id
     except InvariantViolated:
@@ -284,7 +284,7 @@ async def table_history(table: CommitTable, *, limit: int, before: int | None = 
         for one, log in zip(versions, logs, strict=True):
             missing = missing + 1 if log is None else 0
             if log is not None:
-                # Off the event loop: a log file of many megabytes takes long enough for others to notice.
+                # Off the event loop: a log file of many megabytes would delay other requests.
                 rows.append(await asyncio.to_thread(history_row, one, log))
         version = versions[-1] - 1
     return rows

@@ -1,4 +1,4 @@
-"""Looking tables up: by id or by name, and where a table's root is.
+"""Looking up tables by id or by name, and their roots.
 
 See docs/formats.md#table-registry, docs/protocol.md#rule-2.
 """
@@ -26,12 +26,12 @@ M = TypeVar("M", TableEntry, Claim)
 
 MEMORY_BYTES = 32 * 1024 * 1024
 _ENTRY_BYTES = 200
-"""What an entry takes beyond its text."""
+"""Bytes of an entry in memory beyond its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedRecord:
-    """An object of the registry that is not what its name says, and what shows it."""
+    """A damaged object of the registry, and the evidence."""
 
     object: str
     problem: str
@@ -44,7 +44,7 @@ async def read_record(store: ObjectStore, path: paths.ObjectPath, model: type[M]
 
 
 def decode_record(data: bytes, path: str, model: type[M]) -> M:
-    """Parse a registry record read from `path`, once it was checked; raises `InvariantViolated` if it is none."""
+    """Check and parse a registry record read from `path`; raises `InvariantViolated` if it is not one."""
     try:
         verify(data, model.model_fields, path)
         record = model.model_validate_json(data)
@@ -57,7 +57,7 @@ def decode_record(data: bytes, path: str, model: type[M]) -> M:
 
 
 def decode_entry(data: bytes, path: str, scope: paths.Scope) -> TableEntry:
-    """Parse a table's entry read from `path`; raises `InvariantViolated` if it is none of a table of this workspace."""
+    """Parse a table's entry read from `path`; raises `InvariantViolated` unless it is one of this workspace."""
     entry = decode_record(data, path, TableEntry)
     try:
         scope.full(paths.delta_log(entry.root, 0))
@@ -80,7 +80,7 @@ def encode_record(record: TableEntry | Claim, path: paths.ObjectPath) -> bytes:
 
 
 def _paths_of(record: TableEntry | Claim) -> list[paths.ObjectPath]:
-    """Return where a record can be stored; a claim does not say whether its value is a name or a root."""
+    """Return the possible paths of a record; a claim does not say whether its value is a name or a root."""
     if isinstance(record, TableEntry):
         return [paths.table_entry(record.table_id)]
     paths.table_id(record.table_id)
@@ -94,7 +94,7 @@ def _paths_of(record: TableEntry | Claim) -> list[paths.ObjectPath]:
 
 
 class RegistryMemory:
-    """What a process remembers of the registries of its workspaces: at most `most_bytes`, over all of them."""
+    """A process's cache of the registries of its workspaces: at most `most_bytes`, over all of them."""
 
     def __init__(self, most_bytes: int = MEMORY_BYTES) -> None:
         self.entries: Recent[TableEntry] = Recent(entries=1_000_000, weight=most_bytes // 2)
@@ -108,10 +108,10 @@ class RegistryMemory:
 
 
 class Registry:
-    """The tables of one workspace, as this process knows them.
+    """The tables of one workspace, with a cache.
 
-    Entries and claims are written once and never changed, so what was found is remembered, in `memory` under the
-    workspace's name `owner` if it is shared; what was not found is asked for again, because it may be there next time.
+    Entries and claims never change, so found ones are cached, in `memory` under the workspace's name `owner` if it is
+    shared; missing ones are read again, because another process may create them.
     """
 
     def __init__(self, store: ScopedStore, memory: RegistryMemory | None = None, owner: str = "") -> None:
@@ -150,7 +150,7 @@ class Registry:
         """Return the root of a table by its id alone.
 
         A table that has a coordinator but no registry entry (the reference system's, or a half-restored
-        bucket) has the default root: the one of new tables if the table has claimed that, else the one of old.
+        bucket) has the default root: the one of new tables if the table has claimed that, else the one of old tables.
         Raises `Refused` (`TABLE_NOT_FOUND`) if it has neither, and `InvariantViolated` if its root must be another.
         """
         entry = self._by_id.get(table_id)
@@ -176,11 +176,11 @@ class Registry:
         return root
 
     async def _check_log(self, table_id: str, root: str, coordinator: bytes) -> None:
-        """Check that a table without an entry has its log where such a table has it: else its entry was lost."""
+        """Check that a table without an entry has its log at the default root: else its entry was lost."""
         try:
             latest = decode_coordinator(coordinator, paths.delta_coordinator(table_id)).latest_version
         except InvariantViolated:
-            return  # Whoever needs it names it.
+            return  # The code that needs the coordinator reports the damage.
         if latest < 0:
             return
         some = (paths.delta_log(root, latest), paths.delta_log(root, 0), paths.delta_last_checkpoint(root))
@@ -214,7 +214,7 @@ def is_table_id(text: str) -> bool:
 
 
 def not_found(id_or_name: str) -> Refused:
-    """Build the refusal for a table nobody registered."""
+    """Return the refusal for a table that is not registered."""
     return refused(
         Code.TABLE_NOT_FOUND,
         f"there is no table {id_or_name!r} in this workspace",

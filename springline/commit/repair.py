@@ -1,11 +1,11 @@
-"""Putting right what is damaged of a table besides its log, when an operator asks for it: from its log and its claims.
+"""Repairs a table's damaged objects, except its log, on an operator's request: from its log and its claims.
 
     coordinator        at the log's latest version
-    markers in flight  of what the coordinator names: what the log says of their keys, else none
+    markers in flight  of the keys that the coordinator names: from the log, else they are removed
     registry entry     root and name by the claims that name the table, found by listing them
-    claims             of the root and the name that the entry has
+    claims             of the root and the name in the entry
 
-Everything is written create-only or by compare-and-swap of what was found damaged, so it is safe while commits go on.
+Every write is create-only or a compare-and-swap of the damaged object, so repairs are safe while commits go on.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ RECORDS_TOGETHER = 256
 
 
 async def replace_coordinator(table: CommitTable) -> bool:
-    """Replace a coordinator object that cannot be read by one at the log's latest version; False if it can be read.
+    """Replace a damaged coordinator by one at the log's latest version; False if it can be read.
 
-    Whatever it had reserved is lost with it, and no harm: its owner's log file, if it comes, is found by probing, and
-    the markers of the newest log file are written first, as for one that is gone.
+    Its reservation is lost with it, which is harmless: if the owner still writes its log file, probing finds it, and
+    the markers of the newest log file are written first, as for a missing coordinator.
     """
     path = paths.delta_coordinator(table.table_id)
     stored = await table.store.get(path)
@@ -64,14 +64,14 @@ async def replace_coordinator(table: CommitTable) -> bool:
     return False
 
 
-# Markers of what is in flight. Whoever settles a reservation reads them, so that a damaged one would stop the table.
+# Markers of the reservation in flight. Every helper reads them, so that a damaged one would stop the table.
 
 
 async def repair_markers_in_flight(table: CommitTable) -> list[str]:
-    """Put right the damaged markers of what the coordinator has in flight; return the objects that were replaced.
+    """Repair the damaged markers of the reservation in flight; return the objects that were replaced.
 
-    A key has a marker because it is in the log, so the log says what the marker said: by the key that a log file
-    names, or by the request's very bytes. Where it says nothing, the object is removed: nothing of this request was
+    A key has a marker because it is in the log, so the marker can be made from the log: by the key that a log file
+    names, or by the request's exact bytes. If the log has neither, the object is removed: nothing of this request was
     committed, and the reservation goes on.
     """
     held = await table.read_coordinator()
@@ -96,7 +96,7 @@ async def repair_markers_in_flight(table: CommitTable) -> list[str]:
 
 
 async def _marker_of(table: CommitTable, inflight: Inflight, key: str) -> Marker | None:
-    """Return the marker that the log calls for, None if it holds neither the key nor its request's bytes."""
+    """Return the marker from the log, None if the log has neither the key nor its request's bytes."""
     path = table.log_path(inflight.version)
     log = await table.store.get(path)
     if log is not None and is_log_of(inflight, log.data, None):
@@ -127,7 +127,7 @@ async def _marker_of(table: CommitTable, inflight: Inflight, key: str) -> Marker
 
 
 async def registry_problems(store: ScopedStore, table_id: str) -> list[DamagedRecord]:
-    """Return what is wrong with a table's entry and its claims; nothing of a table that was never registered."""
+    """Return what is wrong with a table's entry and its claims; empty for a table that was never registered."""
     path = paths.table_entry(table_id)
     try:
         entry = await read_entry(store, table_id)
@@ -152,7 +152,7 @@ async def registry_problems(store: ScopedStore, table_id: str) -> list[DamagedRe
 
 
 async def _lost_entry(store: ScopedStore, table_id: str) -> list[DamagedRecord]:
-    """Return that an entry is gone, if a claim shows that the table was registered."""
+    """Return the finding of a missing entry, if a claim shows that the table was registered."""
     for root in (paths.new_table_root(table_id, store.scope), paths.default_table_root(table_id)):
         path = paths.root_claim(root)
         if await store.head(path) is not None:
@@ -165,10 +165,10 @@ def _claims_of(entry: TableEntry) -> list[tuple[ObjectPath, str]]:
 
 
 async def repair_registry(store: ScopedStore, id_or_name: str) -> list[str]:
-    """Put right the damaged or missing records of a table in the registry; return the objects that were written.
+    """Repair the damaged or missing records of a table in the registry; return the objects that were written.
 
     By name, its entry must be there if the claim of the name is not. Lists the registry if something is to be repaired.
-    Raises `Refused` (TABLE_NOT_FOUND, NOT_FOUND) if nothing tells which table is meant, or where it lies.
+    Raises `Refused` (TABLE_NOT_FOUND, NOT_FOUND) if no record identifies the table, or its root.
     """
     table_id = id_or_name if is_table_id(id_or_name) else await _id_of_name(store, id_or_name)
     path = paths.table_entry(table_id)
@@ -220,7 +220,7 @@ async def _entry_from_claims(store: ScopedStore, table_id: str) -> TableEntry | 
     """Return the entry of a table by the claims that name it; None if it was never registered."""
     damaged = await store.head(paths.table_entry(table_id)) is not None
     if not damaged and await store.head(paths.delta_coordinator(table_id)) is None:
-        return None  # An entry is written before the coordinator: this creation has not come so far.
+        return None  # An entry is written before the coordinator: this creation has not reached that step.
     roots = [one.value for one in await _records(store, paths.root_claims_prefix(), Claim) if one.table_id == table_id]
     names = [one.value for one in await _records(store, paths.name_claims_prefix(), Claim) if one.table_id == table_id]
     if not roots and not damaged:
@@ -240,7 +240,7 @@ async def _entry_from_claims(store: ScopedStore, table_id: str) -> TableEntry | 
 
 
 async def _the_root(store: ScopedStore, table_id: str, claimed: list[str]) -> str:
-    """Return the one root that holds the table's log: of those that it has claimed, else of the default ones."""
+    """Return the one root that has the table's log: of those that it has claimed, else of the default ones."""
     defaults = [paths.new_table_root(table_id, store.scope), paths.default_table_root(table_id)]
     found = [root for root in claimed or defaults if await _holds_log(store, root)]
     if len(found) == 1:
@@ -261,7 +261,7 @@ async def _holds_log(store: ObjectStore, root: str) -> bool:
 
 
 async def _records(store: ScopedStore, prefix: ObjectPath, model: type[M]) -> list[M]:
-    """Return all records of the registry under a prefix that can be read."""
+    """Return all readable records of the registry under a prefix."""
     found: list[M] = []
     async for batch in in_batches(store.list(prefix), RECORDS_TOGETHER):
         names = [info.path for info in batch]
@@ -281,7 +281,7 @@ def _is_no_claim(path: ObjectPath) -> Callable[[bytes], bool]:
 
 
 def is_no_marker(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
-    """Return what says of bytes that were read from `name` that they are no marker of a key."""
+    """Return a function that says whether bytes read from `name` are not a marker of `key`."""
     return lambda data: _is_damaged(lambda: decode_marker(data, name, key))
 
 

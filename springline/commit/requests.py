@@ -1,4 +1,4 @@
-"""Reading what is stored about requests: their markers and their staged payloads.
+"""Reading the stored objects of requests: their markers and their staged payloads.
 
 See docs/protocol.md#commits, docs/protocol.md#rule-6.
 """
@@ -31,17 +31,17 @@ _REUSED_BY_FINGERPRINT = (
     "you write them again. Use a new key only for rows that the table does not have."
 )
 JUDGED_AT_ONCE_BYTES = 16 * 1024
-"""Payloads up to this size are judged where they are, in well under a millisecond; larger ones off the event loop."""
+"""Payloads up to this size are judged on the event loop, in well under a millisecond; larger ones off it."""
 PARSED_WEIGHT = 6
-"""What a parsed payload takes in memory, as a multiple of its bytes: measured from 5 to 6."""
+"""The memory of a parsed payload, as a multiple of its bytes: measured from 5 to 6."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """One request with what storage says of it: a marker, else a candidate for a round, else why it is none.
+    """One request with its stored objects: a marker, else a candidate for a round, else why it is refused.
 
-    `refusal` holds for want of a marker only. `content` is known of any payload that is there, also of one that would
-    be refused today: what was committed is answered again by it, whatever the rules have become.
+    `refusal` counts only without a marker. `content` is known for any existing payload, also for one that would
+    be refused today: a committed request is answered again by it, even if the rules have changed.
     """
 
     request: CommitRequest
@@ -96,7 +96,7 @@ async def _with_payload(
 
 
 def failed(key: str, error: Exception) -> Refusal:
-    """Return the refusal of the request of `key`, which met an error nobody foresaw; raises one that somebody did."""
+    """Return the refusal of the request of `key`, which met an unforeseen error; raises a foreseen one again."""
     return refused_alone(error, what="its payload was judged", field="idempotency_key", identity=key)
 
 
@@ -113,7 +113,7 @@ async def answer_of_marker(table: CommitTable, found: StoredRequest, marker: Mar
         result = CommitResult(version=marker.version, delta_log_path=marker.delta_log_path)
         return CommitOutcome(idempotency_key=request.idempotency_key, result=result, replayed=True)
     if same is Sameness.UNDECIDED and found.refusal is not None:
-        # Its bytes are gone: it may be the committed request, staged once more. Staging it again will tell.
+        # Its bytes are gone: it may be the committed request, staged once more. Staging it again decides.
         return CommitOutcome(idempotency_key=request.idempotency_key, refusal=found.refusal)
     refusal = Refusal(
         code=Code.KEY_REUSED,
@@ -129,7 +129,7 @@ async def answer_of_marker(table: CommitTable, found: StoredRequest, marker: Mar
 
 
 def _content_of(data: bytes) -> Content:
-    """Return hash and fingerprint of a log file or a payload that nobody has judged, which may be any writer's."""
+    """Return hash and fingerprint of a log file or a payload, which may be any writer's and is not judged yet."""
     first, _, _ = data.partition(b"\n")
     try:
         fingerprint = fingerprint_of(orjson.loads(first).get("commitInfo"))
@@ -139,7 +139,7 @@ def _content_of(data: bytes) -> Content:
 
 
 async def _markers(table: CommitTable, requests: Sequence[CommitRequest]) -> list[Marker | Refusal | None]:
-    """Read the requests' markers; a damaged one refuses its own request and nobody else's."""
+    """Read the requests' markers; a damaged one refuses its own request only."""
     keys = [request.idempotency_key for request in requests]
     try:
         return list(await read_markers(table, keys))
@@ -167,7 +167,7 @@ def _payload_name(request: CommitRequest) -> str:
 
 
 def _malformed(table: CommitTable, request: CommitRequest) -> Refusal | None:
-    """Return why a request can name neither a marker nor a payload of this table, whatever door it came by."""
+    """Return why a request can name neither a marker nor a payload of this table, also if it came by the CLI."""
     try:
         check_key(request.idempotency_key)
         paths.parse_delta_staged(table.table_id, request.staged_path)

@@ -1,9 +1,9 @@
-"""Reserving the next version for a round: the step that decides who commits now.
+"""Reserving the next version for a round: the step that decides which requests commit now.
 
 See docs/protocol.md#commits, docs/protocol.md#commit-rounds.
 
-Nothing is refused before what is in flight is complete and the markers were read once more after that
-(docs/protocol.md#rule-6): a request that a dead owner had already carried into the log must never be told that it lost.
+Nothing is refused before the reservation in flight is complete and the markers were read once more after that
+(docs/protocol.md#rule-6): a request that a dead owner had already written to the log must never be refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ATTEMPTS = 16
 
 
 async def reserve(table: CommitTable, order: RoundOrder) -> RoundResult:
-    """Answer what can be answered and reserve the next version for the rest.
+    """Answer the requests that can be answered and reserve the next version for the rest.
 
     If a round is `finished`, the same compare-and-swap also finalizes it (docs/protocol.md#commit-rounds). Safe to
     repeat with the same order and to run twice at once.
@@ -145,7 +145,7 @@ class _Reserving:
         )
 
     async def _coordinator(self) -> Held:
-        """Return the coordinator, with the round before taken as finalized; its token guards what follows."""
+        """Return the coordinator, with the round before taken as finalized; its token guards the next swap."""
         finished = self.order.finished
         if finished is not None and not self.reread:
             return Held(Coordinator(finished.version), finished.coordinator_version)
@@ -162,7 +162,7 @@ class _Reserving:
         return held
 
     async def _latest(self, latest: int, found: Sequence[StoredRequest]) -> int:
-        """Catch up with versions others wrote, when a `read_version` says that there may be some.
+        """Catch up with versions that other writers committed, if a `read_version` shows that there may be some.
 
         See docs/protocol.md#rule-7.
         """
@@ -176,7 +176,7 @@ class _Reserving:
         return (await probe_by_hint(self.table.store, self.table.root, latest, hint))[0]
 
     async def _are_in_log(self, known: int, latest: int, found: Sequence[StoredRequest]) -> bool:
-        """Say whether versions that the coordinator does not know hold requests that seemed new; they are answered."""
+        """Say whether versions unknown to the coordinator have requests that seemed new; write their markers."""
         unknown = range(max(known + 1, latest - MAX_READ_LAG), latest + 1)
         named = await answer_named_keys(self.table, unknown)
         return any(one.marker is None and one.key in named for one in found)
@@ -212,7 +212,7 @@ class _Reserving:
         return candidates, refusals
 
     def _chosen(self, candidates: list[Candidate]) -> tuple[tuple[Candidate, ...], bytes]:
-        """Choose who shares the version; whoever cannot be put into any is refused, and taken out of `candidates`.
+        """Choose the requests that share the version; refuse those that fit into none, and remove them.
 
         Returns the log bytes, too.
         """
@@ -231,7 +231,7 @@ class _Reserving:
         return self._put_together(candidates)
 
     def _put_together(self, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], bytes]:
-        """Choose, and see that what is written of the chosen can be written."""
+        """Choose, and check that the log bytes of the chosen can be written."""
         chosen = choose_round(candidates)
         if not chosen:
             return (), b""
@@ -280,13 +280,13 @@ class _Reserving:
     async def _confirm(self, held: Held, found: Sequence[StoredRequest], refusals: dict[str, Refusal]) -> bool:
         """Answer refusals that still stand with nothing in flight and the markers read again; False to start over.
 
-        What showed a conflict was read after `held`. If the coordinator has changed since, a reservation came
-        between, and the version that made a request stale can be that very request's, its marker still to come.
+        The versions that showed a conflict were read after `held`. If the coordinator has changed since, a reservation
+        came between, and the version that made a request stale can be this request's own, its marker still to come.
         """
         if not self.reread:
             return False
         doubted = [one for one in found if one.key in refusals]
-        # Neither a key that is none nor a marker that cannot be read becomes an answer by reading again.
+        # Reading again helps neither an invalid key nor a damaged marker.
         unreadable = (Code.INVALID_KEY, Code.STORED_DAMAGED)
         wellformed = [one for one in doubted if one.refusal is None or one.refusal.code not in unreadable]
         current, markers = await together(
@@ -303,7 +303,7 @@ class _Reserving:
         return True
 
     async def _reservation(self, chosen: Sequence[Candidate], log: bytes, latest: int) -> Inflight | None:
-        """Build the reservation; several members first stage their log bytes. None if others are staged as these."""
+        """Build the reservation; for several members first stage the log bytes. None if other bytes are staged."""
         members = [one.member for one in chosen]
         if len(members) == 1:
             return reservation_of_one(latest + 1, members[0], self.order.now_ms)
@@ -322,7 +322,7 @@ class _Reserving:
         )
 
     async def _staged_before(self, waiting: Sequence[CommitRequest]) -> RoundResult:
-        """Go on with what an earlier attempt of this round reserved, which staged other members, or begin it anew."""
+        """Go on with the reservation of an earlier attempt, which staged other members, or begin again."""
         held = await self.table.read_coordinator()
         reserved = held.reserved if held else None
         if reserved is not None and reserved.inflight.commit_id == self.order.round_id:

@@ -2,8 +2,8 @@
 
 See docs/protocol.md#stores, docs/protocol.md#rule-7.
 
-Versions are contiguous, so the latest one is found by asking for the next one until it is missing. Where to
-begin is told by `_last_checkpoint`, or by a caller who knows a version that exists.
+Versions are contiguous, so the latest one is found by probing the next one until it is missing. `_last_checkpoint`, or
+a caller that knows an existing version, says where to begin.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from springline.storage.port import ObjectStore
 from springline.storage.together import together
 
 _PROBES = (1, 4, 16, 64)
-"""How many versions are asked for together, batch after batch: mostly the next one is free."""
+"""How many versions are probed together, batch after batch: mostly the next one is free."""
 _READS_TOGETHER = 32
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading a Parquet file raises whose bytes are damaged: Arrow checks few of them itself."""
+"""Errors of reading a damaged Parquet file: Arrow itself checks few of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A table as of `version` (-1: it has none yet).
 
-    `protocol` and `metadata` are the bodies of the actions in force; None where the log has none, which is so
-    for tables of the reference system that nobody ever described.
+    `protocol` and `metadata` are the bodies of the actions in force; None if the log has none, as for tables of the
+    reference system that never got any.
     """
 
     version: int
@@ -56,7 +56,7 @@ class Snapshot:
 
 
 class StartGone(InvariantViolated):
-    """The log file of a version that is said to exist is gone."""
+    """The log file of a version that should exist is missing."""
 
 
 async def probe_latest(store: ObjectStore, root: str, start: int) -> int:
@@ -99,8 +99,8 @@ async def probe_by_hint(
 ) -> tuple[int, CheckpointHint | None]:
     """Return the latest version as `probe_latest` finds it from `known` or `hint`, and the hint unless it is wrong.
 
-    A hint is wrong if it names a version beyond `known` of which there is neither a log file nor a checkpoint: the
-    object is overwritten in place, and one that was damaged must not keep anybody from the table.
+    A hint is wrong if it names a version beyond `known` that has neither a log file nor a checkpoint: the
+    object is overwritten in place, and a damaged one must not block the table.
     """
     if hint is None or hint.version <= known:
         return await probe_latest(store, root, known), hint
@@ -110,7 +110,7 @@ async def probe_by_hint(
         there = await together(*(store.head(name) for name in checkpoint_files(root, hint)[:1]))
         if there[0] is not None:
             raise
-        # Without any known version nothing but version 0 shows that the log reaches back as far as it must.
+        # Without a known version only version 0 shows that the log reaches back as far as it must.
         if known >= 0 or await _exists(store, root, 0):
             try:
                 return await probe_latest(store, root, known), None
@@ -121,7 +121,7 @@ async def probe_by_hint(
 
 
 async def read_last_checkpoint(store: ObjectStore, root: str) -> CheckpointHint | None:
-    """Return where the table's newest checkpoint is said to be, or None if nothing usable says so."""
+    """Return the hint of the table's newest checkpoint, or None if there is no usable one."""
     stored = await store.get(paths.delta_last_checkpoint(root))
     return None if stored is None else parse_last_checkpoint(stored.data)
 
@@ -131,8 +131,8 @@ async def load_snapshot(
 ) -> Snapshot:
     """Return the latest version of the table at `root` with the protocol and metadata in force.
 
-    `at_least` is a version known to exist; `known` an earlier snapshot of the same table: then only what was
-    committed since is read. Raises `InvariantViolated` if the log has a gap where it must not, and `Refused`
+    `at_least` is a version known to exist; `known` an earlier snapshot of the same table: then only later versions
+    are read. Raises `InvariantViolated` if the log has a gap where it must not, and `Refused`
     (`NOT_A_DELTA_TABLE`) if a log file or the only checkpoint cannot be read.
     """
     hint = None if known is not None else await read_last_checkpoint(store, root)
@@ -205,7 +205,7 @@ def _names(root: str, hint: CheckpointHint) -> str:
 
 
 async def checkpoint_at(store: ObjectStore, root: str, version: int) -> Snapshot | None:
-    """Return protocol and metadata as the newest checkpoint has them, if it is that of `version` and readable here."""
+    """Return protocol and metadata of the newest checkpoint, if it is that of `version` and readable here."""
     hint = await read_last_checkpoint(store, root)
     return await _read_checkpoint(store, root, hint) if hint is not None and hint.version == version else None
 
@@ -213,9 +213,9 @@ async def checkpoint_at(store: ObjectStore, root: str, version: int) -> Snapshot
 async def checkpoint_problem(
     store: ObjectStore, root: str, hint: CheckpointHint
 ) -> tuple[paths.ObjectPath, str] | None:
-    """Return the first file of a checkpoint that is gone or cannot be read, and what is wrong; None if none is.
+    """Return the first file of a checkpoint that is missing or damaged, and what is wrong; None if all are good.
 
-    Only what a table's protocol and metadata are read from is looked at.
+    Reads only the files that have the table's protocol and metadata.
     """
     for name in checkpoint_files(root, hint):
         stored = await store.get(name)
@@ -234,7 +234,7 @@ async def checkpoint_problem(
 
 
 def checkpoint_files(root: str, hint: CheckpointHint) -> list[paths.ObjectPath]:
-    """Return the names of the files of the checkpoint that `hint` tells of."""
+    """Return the names of the files of the checkpoint in `hint`."""
     if hint.v2_name is not None:
         return [paths.workspace_path(f"{paths.delta_log_dir(root)}/{hint.v2_name}")]
     if hint.parts is not None:
@@ -243,9 +243,9 @@ def checkpoint_files(root: str, hint: CheckpointHint) -> list[paths.ObjectPath]:
 
 
 async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) -> Snapshot | None:
-    """Return protocol and metadata as the checkpoint has them; None if it is absent or not readable here.
+    """Return protocol and metadata of the checkpoint; None if it is absent or not readable here.
 
-    None is no failure yet: the log may still reach back to version 0.
+    None is not a failure yet: the log may still reach back to version 0.
     """
     protocol: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
@@ -270,7 +270,7 @@ async def _read_checkpoint(store: ObjectStore, root: str, hint: CheckpointHint) 
 def actions_of_checkpoint(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return `protocol` and `metaData` of one Parquet checkpoint file, reading only those columns. Blocks.
 
-    Raises one of `UNREADABLE` if the bytes are no such file.
+    Raises one of `UNREADABLE` for other bytes.
     """
     file = pq.ParquetFile(io.BytesIO(data))
     wanted = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
@@ -292,7 +292,7 @@ def actions_of_checkpoint(data: bytes) -> tuple[dict[str, Any] | None, dict[str,
 
 
 def rows_of_checkpoint(data: bytes) -> int:
-    """Return the number of actions in a Parquet checkpoint file; raises one of `UNREADABLE` if it is none."""
+    """Return the number of actions in a Parquet checkpoint file; raises one of `UNREADABLE` for other bytes."""
     return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)
 
 
@@ -303,9 +303,9 @@ File = tuple[str, str | None]
 
 
 async def keeps_files(store: ObjectStore, root: str, version: int, removed: Set[File]) -> bool:
-    """Say whether the table has a file as of `version` besides those `removed` (decoded path, deletion vector).
+    """Say whether the table has a file as of `version` other than those `removed` (decoded path, deletion vector).
 
-    Raises `Refused` (`INVALID_PAYLOAD`) if that cannot be found out: a checkpoint that is not readable here.
+    Raises `Refused` (`INVALID_PAYLOAD`) if a checkpoint that is not readable here leaves that unknown.
     """
     hint = await read_last_checkpoint(store, root)
     live: dict[File, None] = {}
@@ -328,7 +328,7 @@ async def keeps_files(store: ObjectStore, root: str, version: int, removed: Set[
 
 
 def _replay(data: bytes, version: int, live: dict[File, None]) -> None:
-    """Apply one log file: what it removes goes first, as readers have it, then what it adds comes."""
+    """Apply one log file: first its removes, as readers do, then its adds."""
     added: list[File] = []
     try:
         for line in data.split(b"\n"):
@@ -346,7 +346,7 @@ def _replay(data: bytes, version: int, live: dict[File, None]) -> None:
 
 def _file(action: dict[str, Any]) -> File:
     path = action["path"]
-    # A file that another writer named in a way of its own is one that nobody here removes.
+    # A path that we cannot decode is another writer's file, which our commits never remove.
     with contextlib.suppress(BadPath):
         path = decoded_path(path)
     return path, vector_id(action.get("deletionVector"))

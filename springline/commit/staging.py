@@ -1,6 +1,6 @@
-"""Staged payloads: put where a commit can name them, and removed once nobody can need them.
+"""Staged payloads: puts them where a commit can name them, and removes those that no commit can need.
 
-See docs/formats.md#staged-payload, docs/formats.md#commit-request, docs/protocol.md#rule-8. Removing may list.
+See docs/formats.md#staged-payload, docs/formats.md#commit-request, docs/protocol.md#rule-8. The removal may list.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BATCH = 200
 
 
 class StagingReport(BaseModel):
-    """What a clean-up of one table's staged payloads found and did; sizes in bytes."""
+    """The report of a clean-up of one table's staged payloads; sizes in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,7 +91,7 @@ def _name(table_id: str, path: str) -> str:
 
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
-"""Between tries while the store throttles or gives no clear answer; about 3 s in all."""
+"""Pauses between tries while the store throttles or gives no clear answer; about 3 s in all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""One table as the protocol's steps see it: its store, its names, and what this process remembers of it.
+"""One table for the protocol's steps: its store, its names, and this process's cache of it.
 
-Everything remembered is either immutable (log files, staged payloads) or checked by a precondition when it is
-used (the coordinator's version token), so a stale memory costs a read, never correctness.
+Everything in the cache is either immutable (log files, staged payloads) or checked by a precondition when it is
+used (the coordinator's version token), so a stale entry costs a read, never correctness.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ THROTTLE_PAUSE_S = 0.025
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """A reservation this process made or saw, with its log bytes if they are at hand."""
+    """A reservation that this process made or read, with its log bytes if they are cached."""
 
     inflight: Inflight
     token: str | None
@@ -41,7 +41,7 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The coordinator as it was read or written; `token` None means that the object is absent."""
+    """The coordinator as last read or written; `token` None means that the object is absent."""
 
     state: Coordinator
     token: str | None
@@ -54,9 +54,9 @@ class Held:
 
 
 class TableMemory:
-    """What a process remembers of the tables it works on: at most `most_bytes`, over all of them.
+    """A process's cache of the tables that it works on: at most `most_bytes`, over all of them.
 
-    Weighed are the bytes that were read or written; as Python objects they take a few times that.
+    Counts the bytes that were read or written; as Python objects they take a few times that.
     """
 
     def __init__(self, most_bytes: int = MEMORY_BYTES) -> None:
@@ -99,7 +99,7 @@ class CommitTable:
         self._pause = pause
 
     def remember(self, reserved: Reserved) -> None:
-        """Keep a reservation at hand for the steps to come."""
+        """Cache a reservation for the next steps."""
         self.reservations.put(reserved.inflight.commit_id, reserved, weight=len(reserved.payload or b""))
 
     def log_path(self, version: int) -> paths.ObjectPath:
@@ -115,11 +115,11 @@ class CommitTable:
         return Held(decode_coordinator(stored.data, path), stored.version)
 
     async def swap(self, state: Coordinator, token: str | None) -> str | None:
-        """Compare-and-swap the coordinator; return the new token, or None if that failed or nobody knows.
+        """Compare-and-swap the coordinator; return the new token, or None if that failed or is unclear.
 
         After None the caller must read the coordinator again before it decides anything. A throttled write
-        (one write per second to one name) certainly did not happen and is repeated here for about 2 s; the
-        writes after it wait for their time. However late the write goes out, `token` guards it.
+        (one write per second to one name) certainly did not happen and is repeated here for about 2 s; later
+        writes wait for their turn. `token` guards the write, however late it goes out.
         """
         path = paths.delta_coordinator(self.table_id)
         precondition = IfAbsent() if token is None else IfVersion(token)
@@ -148,7 +148,7 @@ class CommitTable:
     async def replace(self, inflight: Inflight, token: str | None, state: Coordinator) -> Held | str:
         """Replace the coordinator while it holds `inflight`.
 
-        Returns the new token, or the coordinator as found if it holds that reservation no longer.
+        Returns the new token, or the current coordinator if it no longer holds that reservation.
         """
         while True:
             new_token = None if token is None else await self.swap(state, token)
@@ -163,19 +163,19 @@ class CommitTable:
 
 
 def holds(state: Coordinator, inflight: Inflight) -> bool:
-    """Say whether the coordinator still holds this very reservation, at this version."""
+    """Say whether the coordinator still holds exactly this reservation, at this version."""
     current = state.inflight
     return current is not None and (current.identity, current.version) == (inflight.identity, inflight.version)
 
 
 def is_unchanged(held: Held, current: Held | None) -> bool:
-    """Say whether nobody has written the coordinator since it was read as `held`; None: it is still absent."""
+    """Say whether the coordinator is unchanged since it was read as `held`; None: it is still absent."""
     return held.token == (None if current is None else current.token)
 
 
 REMEMBERED_VERSIONS = 100_000
 _FACTS_BYTES = 400
-"""What the facts of a version take that changes nothing: an object, a key, an operation."""
+"""Bytes of the facts of a plain version: an object, a key, an operation."""
 READS_TOGETHER = 32
 _STATE = "state"
 
@@ -192,7 +192,7 @@ class TableState:
 
 
 class VersionMemory:
-    """The facts of versions and the states of tables that a process remembers: at most `most_bytes` of each half."""
+    """A process's cache of the facts of versions and the states of tables: at most `most_bytes` of each half."""
 
     def __init__(self, most_bytes: int) -> None:
         self.versions: Recent[CommittedVersion] = Recent(REMEMBERED_VERSIONS, most_bytes // 2)
@@ -215,13 +215,13 @@ class TableVersions:
         self._rules: tuple[TableState, FileRules] | None = None
 
     def learn(self, version: int, log: bytes) -> CommittedVersion:
-        """Return and remember the facts of a version whose log bytes are known."""
+        """Return and cache the facts of a version whose log bytes are known."""
         facts = committed_version(version, log)
         self._versions.put(str(version), facts, weight=_weight(facts, log))
         return facts
 
     async def read(self, wanted: range) -> list[CommittedVersion]:
-        """Return what is known of some versions, in order, reading what is new.
+        """Return the facts of some versions, in order; read those that are not cached.
 
         A log file that is gone (log clean-up) is returned as unreadable.
         """
@@ -253,7 +253,7 @@ class TableVersions:
         return state
 
     def rules(self, state: TableState) -> FileRules | None:
-        """Return what the table in `state` asks of files, made once; None where protocol or metadata are missing.
+        """Return the rules of the table in `state` for files, made once; None if protocol or metadata is missing.
 
         Raises `Refused` (`NOT_A_DELTA_TABLE`) if the table's own metadata cannot be read.
         """

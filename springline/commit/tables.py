@@ -2,19 +2,19 @@
 
 See docs/formats.md#table-registry.
 
-The order is: root claim, version 0 (create only), registry entry, coordinator, name claim. Everything that can be
-refused is found out by reads before the first put. What a crash, or the loss of a race, leaves behind:
+The order is: root claim, version 0 (create only), registry entry, coordinator, name claim. Reads before the first put
+find every reason for a refusal. What a crash, or a lost race, leaves:
 
 - *A root claim without a registry entry* names the id that the table at this root will have. The same workflow
   goes on with it, and so does any later creation or adoption at this root, which takes over the claimed id: a
   dead creation blocks no root.
-- *A registry entry without a name claim* is completed by whoever asks for the same root and name. If another
+- *A registry entry without a name claim* is completed by the next request for the same root and name. If another
   table took the name meanwhile (two creators of one name, started around Temporal, at the same instant), the
-  loser is told; its table stays usable under its id, because an entry once written is never taken back.
+  loser is refused; its table stays usable under its id, because an entry is never deleted.
 - A name is claimed last, so a dead creation blocks no name, and a table found by name is complete.
 
-A table inside another table's folder is refused by looking for the claims of all folders above it. A table
-*around* existing ones cannot be seen without a listing: placing it is the caller's mistake to avoid.
+A table inside another table's folder is refused by reading the claims of all folders above it. A table
+*around* existing ones cannot be found without a listing: the caller must avoid that.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def create_table(
 async def adopt_table(
     store: ObjectStore, scope: paths.Scope, spec: AdoptTable, table_id: str, now_ms: int
 ) -> TableEntry:
-    """Register the Delta table that already is at a location; return its registry entry.
+    """Register the existing Delta table at a location; return its registry entry.
 
     Arguments, id and safety are those of `create_table`. Raises `Refused` (`INVALID_REQUEST`, `INVALID_PATH`,
     `NOT_A_DELTA_TABLE`, `UNSUPPORTED_FEATURE`, `ROOT_TAKEN`, `NAME_TAKEN`); nothing is written then.
@@ -93,7 +93,7 @@ async def adopt_table(
     if protocol is None or metadata is None:
         raise _no_table(spec.location, "its log holds no protocol or no metaData action")
     require_supported(protocol, metadata, field="location")
-    # What cannot be judged by later is refused now: a schema beyond bounds, partition columns that are none.
+    # Refuse metadata that later commits could not be judged by: a schema beyond bounds, invalid partition columns.
     FileRules(protocol, metadata)
     await place.claim_root()
     configuration = metadata.get("configuration")
@@ -103,7 +103,7 @@ async def adopt_table(
 
 @dataclass(slots=True)
 class _Place:
-    """A name and a root that are to become one table, and what is known of their claims.
+    """A name and a root for one table, and what is known of their claims.
 
     `named_by_caller`: the root comes from a location, so that it may name any id.
     `table_id` is `proposed_id` until `look` or `claim_root` finds that the root already has one.
@@ -122,7 +122,7 @@ class _Place:
         self.table_id = self.proposed_id
 
     async def look(self) -> None:
-        """Read every claim that could stand in the way; raises `Refused` if one does. Writes nothing."""
+        """Read every claim that could conflict; raises `Refused` if one does. Writes nothing."""
         above = ancestors(self.root)
         named, *claims = await together(
             *(
@@ -240,12 +240,12 @@ class _Place:
 
 
 def root_taken(root: str, why: str, remedy: str) -> Refused:
-    """Build the refusal for a location that belongs to another table."""
+    """Return the refusal for a location that belongs to another table."""
     return refused(Code.ROOT_TAKEN, f"location {root!r} is taken: {why}", field="location", value=root, remedy=remedy)
 
 
 async def _root_by_name(store: ObjectStore, name: str, roots: tuple[str, ...]) -> str | None:
-    """Return the one of several roots that the table of this name has: a request that is repeated means it again."""
+    """Return the one of several roots that the table of this name has, for a repeated request."""
     if len(roots) == 1:
         return None
     claim = await read_record(store, paths.name_claim(name), Claim)
@@ -254,7 +254,7 @@ async def _root_by_name(store: ObjectStore, name: str, roots: tuple[str, ...]) -
 
 
 async def _root_with_log(store: ObjectStore, location: str, scope: paths.Scope, roots: tuple[str, ...]) -> str:
-    """Return the one of several roots that holds a log; the first if none does."""
+    """Return the one of several roots that has a log; the first if none has."""
     if len(roots) == 1:
         return roots[0]
     there = await together(*(_holds_log(store, root) for root in roots))

@@ -1,6 +1,6 @@
-"""What the Delta protocol asks of each action by itself: fields, types, ranges ("Actions" of the protocol).
+"""The Delta protocol's rules for each action by itself: fields, types, ranges ("Actions" of the protocol).
 
-Fields that the protocol does not name are let through: readers ignore them (tried with delta-rs, DuckDB and Spark).
+Fields that the protocol does not name are accepted: readers ignore them (tried with delta-rs, DuckDB and Spark).
 What an action means for a table is judged elsewhere (`springline.delta.compatibility`).
 """
 
@@ -42,7 +42,7 @@ class BadAction(ValueError):
 
 
 def is_long(value: Any) -> bool:
-    """Say whether a parsed JSON value is a whole number of 64 bits; 1.0 and true are none."""
+    """Say whether a parsed JSON value is a whole number of 64 bits, unlike 1.0 and true."""
     return type(value) is int and MIN_LONG <= value <= MAX_LONG
 
 
@@ -129,7 +129,7 @@ FIELDS: dict[str, Fields] = {
     },
     "txn": {"appId": _NAME, "version": _LONG, "lastUpdated": _LONG},
     "domainMetadata": {"domain": _NAME, "configuration": _TEXT, "removed": _BOOL},
-    # Not named by the protocol, but Spark reads no table whose log has another type here.
+    # Not named by the protocol, but Spark cannot read a table whose log has another type here.
     "commitInfo": {
         "timestamp": _LONG,
         "inCommitTimestamp": _LONG,
@@ -161,8 +161,8 @@ _ALWAYS_REQUIRED = {kind: ("path",) if kind in ("add", "remove", "cdc") else nam
 def missing_field(kind: str, action: Mapping[str, Any]) -> BadAction | None:
     """Return what is wrong with an action that lacks a required field, or None.
 
-    Apart from `judge_action` because of tables that are none: the reference system commits files by path and size to
-    folders whose log has neither protocol nor metadata, which no reader opens; those go on.
+    Separate from `judge_action` because the reference system commits files by path and size to
+    folders whose log has neither protocol nor metadata, which no reader opens; such commits are still accepted.
     """
     for name in REQUIRED[kind]:
         if action.get(name) is None:
@@ -177,7 +177,7 @@ def _missing(name: str) -> BadAction:
 def judge_action(kind: str, action: dict[str, Any]) -> dict[str, Any] | None:
     """Judge the fields of one action, but not its path; return the parsed statistics of a file that has them.
 
-    Raises `BadAction`; for a file whose path is there and whose other required fields are not, see `missing_field`.
+    Raises `BadAction`; for a file that has its path and lacks other required fields, see `missing_field`.
     """
     for name in _ALWAYS_REQUIRED[kind]:
         if action.get(name) is None:
@@ -237,7 +237,7 @@ _STATISTICS: Fields = {
 
 
 def vector_id(vector: Mapping[str, Any] | None) -> str | None:
-    """Return what tells a file's deletion vector from another ("Derived Fields" of the protocol); None for none."""
+    """Return the unique id of a file's deletion vector ("Derived Fields" of the protocol); None for none."""
     if vector is None:
         return None
     name = f"{vector['storageType']}{vector['pathOrInlineDv']}"

@@ -1,7 +1,7 @@
-"""What a checkpoint tells about a table without reading its files: the pointer, and protocol and metadata.
+"""Facts about a table in a checkpoint, apart from its files: the pointer, and protocol and metadata.
 
-Source: the Delta transaction protocol, "Last Checkpoint File" and "Checkpoint Specs". Only what a coordinator
-needs is read; files and their statistics are left alone.
+Source: the Delta transaction protocol, "Last Checkpoint File" and "Checkpoint Specs". Reads only what a coordinator
+needs, without files and their statistics.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class CheckpointKind(StrEnum):
     CURRENT = "current"
     """The latest version has one already, or there is no version."""
     SKIPPED = "skipped"
-    """The library cannot make one for this table; readers do without."""
+    """The library cannot make one for this table; readers work without it."""
 
 
 class CheckpointResult(BaseModel):
-    """What became of a checkpoint: its version (-1: the table has none), and why it was skipped."""
+    """The result of writing a checkpoint: its version (-1: the table has none), and why it was skipped."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class CheckpointResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHint:
-    """Where `_last_checkpoint` says the newest checkpoint is.
+    """The newest checkpoint according to `_last_checkpoint`.
 
     `parts` is the number of files of a multi-part checkpoint, else None. `v2_name` is the file name of a
     checkpoint of the second specification that has a unique name, else None.
@@ -54,7 +54,7 @@ class CheckpointHint:
 
 
 def parse_last_checkpoint(data: bytes) -> CheckpointHint | None:
-    """Parse the `_last_checkpoint` object; None if it says nothing usable.
+    """Parse the `_last_checkpoint` object; None if it is not usable.
 
     The object is only a hint, and it is overwritten in place: a damaged one counts as absent.
     """

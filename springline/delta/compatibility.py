@@ -1,8 +1,8 @@
 """Whether a payload fits its table: the judgement that needs the protocol and metadata in force.
 
-What a single action must be is judged when a payload is parsed (`springline.delta.payload`); this is about the table:
+A single action is judged when a payload is parsed (`springline.delta.payload`); this module judges it for the table:
 partition values against their columns, statistics against the schema, features that actions need, metadata and protocol
-against what was in force before. Everything here is a function of those; whether rows of the table stand in the way of
+against those in force before. Everything here is a function of these; whether rows of the table conflict with
 a change is left to the caller as a `Doubt`, because that costs reading the table's files.
 """
 
@@ -44,7 +44,7 @@ class Doubt:
 
 
 class FileRules:
-    """What a table asks of the files added to it, made once from its protocol and metadata.
+    """A table's rules for files that are added to it, made once from its protocol and metadata.
 
     Raises `Refused` (`NOT_A_DELTA_TABLE`) if its metadata cannot be read. Names are those that actions use: physical
     ones under column mapping.
@@ -170,7 +170,7 @@ def judge_against_table(
     for line in payload.lines:
         kind = line.kind
         try:
-            # What a commit removes was added under the metadata before it.
+            # Files that a commit removes were added under earlier metadata.
             if kind in ("add", "cdc") or (kind == "remove" and metadata_line is None):
                 rules.judge(line)
             if kind == "remove" and append_only:

@@ -1,6 +1,6 @@
 """Conflicts: what was committed since a request's `read_version`, and whether the request may follow it.
 
-See docs/protocol.md#commits. A step reads the versions that `versions_in_question` names; all else is decided here.
+See docs/protocol.md#commits. A step reads the versions that `versions_in_question` names; this module decides the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class CommittedVersion:
-    """One log file, reduced to what conflict rules ask of it."""
+    """One log file, reduced to the facts that conflict rules need."""
 
     version: int
     operation: str | None
@@ -37,10 +37,10 @@ class CommittedVersion:
 
 
 def committed_version(version: int, data: bytes) -> CommittedVersion:
-    """Read what conflict rules ask of version `version` from its log bytes, which may be any writer's.
+    """Return the facts of version `version` from its log bytes, which may be any writer's.
 
-    A line that cannot be read makes the version unreadable; it then counts as a change of metadata, because
-    nothing can be said about it.
+    A line that cannot be parsed makes the version unreadable; it then counts as a change of metadata, because it may
+    be one.
     """
     operation = key = None
     protocol = metadata = None
@@ -66,7 +66,7 @@ def committed_version(version: int, data: bytes) -> CommittedVersion:
 
 
 def _text(value: Any) -> str | None:
-    """Return a foreign writer's word as it is shown to others, None if it is no text."""
+    """Return a foreign writer's text shortened for answers, None if it is not a text."""
     return value[:LONGEST_SHOWN] if isinstance(value, str) else None
 
 
@@ -77,7 +77,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def versions_in_question(mode: CommitMode, read_version: int, latest: int) -> range:
-    """Return the versions that decide whether a request may follow `latest`, or that its refusal tells of."""
+    """Return the versions that decide whether a request may follow `latest`, or that its refusal names."""
     if mode is CommitMode.APPEND:
         return range(read_version + 1, latest + 1) if latest - read_version <= MAX_READ_LAG else range(0)
     return range(max(read_version, latest - MAX_COMMITS_SINCE) + 1, latest + 1)
@@ -91,7 +91,7 @@ def version_refusal(
     later: Sequence[CommittedVersion],
     root: str,
 ) -> Refusal | None:
-    """Judge `read_version` against `latest`: exactly it for a strict commit, nothing in the way for an append.
+    """Judge `read_version` against `latest`: equal for a strict commit, no conflict in between for an append.
 
     `later`: the versions in question; `txn_apps`: the application ids of the request's `txn` actions; `root`: the
     table's.
@@ -129,11 +129,11 @@ def version_refusal(
 def append_conflict(
     read_version: int, txn_apps: frozenset[str], later: Iterable[CommittedVersion]
 ) -> tuple[Code, str] | None:
-    """Say why a blind append computed from `read_version` may not follow the `later` versions, or None.
+    """Return why a blind append computed from `read_version` may not follow the `later` versions, or None.
 
     See docs/protocol.md#commits.
 
-    Only a change of metadata or protocol, or a use of the same `txn` application id, stands in its way.
+    Only a change of metadata or protocol, or a use of the same `txn` application id, is a conflict.
     """
     for facts in later:
         if facts.version <= read_version:
@@ -153,7 +153,7 @@ def append_conflict(
 
 
 def _refusal(code: Code, message: str, *, read_version: int, latest: int, since: Iterable[CommittedVersion]) -> Refusal:
-    """Build the refusal that tells a loser what it lost to: the latest version and the newest 100 commits since."""
+    """Return the refusal of a request that lost: with the latest version and the newest 100 commits since."""
     newest = sorted((one for one in since if one.version > read_version), key=lambda found: found.version)
     return Refusal(
         code=code,

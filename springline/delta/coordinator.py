@@ -19,7 +19,7 @@ from springline.errors import InvariantViolated
 from springline.paths import MAX_VERSION
 
 RESERVATION_TTL_MS = 300_000
-"""Written as `expires_at_ms` for readers of the old format; nothing here ever waits for it."""
+"""Written as `expires_at_ms` for readers of the old format; our code never waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Member:
     staged_payload_sha256: str
     request_hash: str
     fingerprint: str | None = None
-    """What the request is, where its payload says so (`springline.delta.payload.fingerprint_of`)."""
+    """The request's fingerprint, if its payload has one (`springline.delta.payload.fingerprint_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inflight:
-    """A reserved version and whose it is.
+    """A reserved version and its requests.
 
     `commit_id` is the key of a single request, so that the reference can recover it, or the round id of
     several. `staged_path` names the bytes that become the log file.
@@ -64,11 +64,11 @@ class Inflight:
 
     @property
     def identity(self) -> str:
-        """Return what tells this reservation from any other, wherever it moves.
+        """Return the identity of this reservation, which stays when it moves to another version.
 
-        The commit id alone does not: a single request's id is its key, and a key can come back with another
-        payload after its reservation was abandoned. Nor does the hash of a request that is known by its fingerprint:
-        that one can come back as other bytes.
+        The commit id alone does not suffice: a single request's id is its key, and a key can come back with another
+        payload after its reservation was abandoned. Nor does the hash of a request that is identified by its
+        fingerprint: it can come back with other bytes.
         """
         if not self.members:
             return f"{self.commit_id}/{self.read_version}/{self.staged_path}"
@@ -121,7 +121,7 @@ def _encode_inflight(inflight: Inflight) -> dict[str, Any]:
 
 
 def encode_member(member: Member) -> dict[str, str | int]:
-    """Return what the coordinator object says of a member."""
+    """Return a member's fields in the coordinator object."""
     fields: dict[str, str | int] = {
         "key": member.key,
         "mode": member.mode.value,
@@ -135,7 +135,7 @@ def encode_member(member: Member) -> dict[str, str | int]:
 
 
 def decode_coordinator(data: bytes, path: str) -> Coordinator:
-    """Parse a coordinator object read from `path`, once it was checked; raises `InvariantViolated` if it is none."""
+    """Check and parse a coordinator object read from `path`; raises `InvariantViolated` if it is not one."""
     try:
         verify(data, _MEMBERS, path)
         fields = orjson.loads(data)

@@ -1,7 +1,7 @@
 """Version 0 of a table that we create: its exact bytes, from the request alone (docs/formats.md#table-registry).
 
 The same request, id and time always give the same bytes, so that a repeated creation finds its own file. Only
-plain tables are made: features that ask writers for more are left to engines, whose tables can be adopted.
+plain tables are made: tables with features that writers must support are left to engines, and can be adopted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CREATABLE_FEATURES = _READER_TOO | {"appendOnly", "changeDataFeed", "domainMeta
 
 @dataclass(frozen=True, slots=True)
 class NewTable:
-    """A checked creation: what version 0 will say."""
+    """A checked creation: the content of version 0."""
 
     protocol: dict[str, Any]
     schema: dict[str, Any]
@@ -52,10 +52,10 @@ class NewTable:
 
 
 def check_creation(spec: CreateTable) -> NewTable:
-    """Check a creation and return what it makes.
+    """Check a creation and return its table.
 
     Raises `Refused`: `INVALID_REQUEST` for a bad name, column, partition column or property,
-    `UNSUPPORTED_FEATURE` for properties that switch on what cannot be committed to here.
+    `UNSUPPORTED_FEATURE` for properties that enable a feature which we do not support.
     """
     check_name(spec.name)
     schema = normalised_schema(spec.columns)
@@ -73,7 +73,7 @@ def check_creation(spec: CreateTable) -> NewTable:
     )
     metadata = new.metadata("", 0)
     require_supported(new.protocol, metadata, field="properties")
-    # What we create is judged by the rules that commits are judged by.
+    # Tables that we create are judged by the rules for commits.
     judged = judge_metadata(metadata, field="columns", code=Code.INVALID_REQUEST)
     judge_needs(new.protocol, metadata, judged, field="columns", code=Code.INVALID_REQUEST)
     return new
@@ -82,7 +82,7 @@ def check_creation(spec: CreateTable) -> NewTable:
 def version_zero(new: NewTable, table_id: str, created_at_ms: int) -> bytes:
     """Return the log file of version 0: commit information, protocol and metadata, one action per line.
 
-    `commitInfo.txnId` is the table's id, so that its owner can be told from the log alone.
+    `commitInfo.txnId` is the table's id, so that the log alone identifies its owner.
     """
     actions: list[dict[str, Any]] = [
         {
@@ -116,7 +116,7 @@ def is_version_zero_of(new: NewTable, table_id: str, data: bytes) -> bool:
 
 
 def _protocol(features: set[str]) -> dict[str, Any]:
-    """Return the smallest protocol that holds `features`; without any, the one every engine reads."""
+    """Return the smallest protocol with `features`; without any, the one that every engine reads."""
     if not features - set(_ALWAYS):
         return {"minReaderVersion": 1, "minWriterVersion": 2}
     writer = sorted(features | set(_ALWAYS))

@@ -1,14 +1,14 @@
 """Paths of files in actions: relative, inside the root, and read as the same file by every engine.
 
 The protocol asks for a URI-encoded path relative to the root (RFC 2396); it also allows absolute ones, which name files
-outside and are refused here. What else is refused is refused because an engine cannot read it, as tried:
+outside and are refused here. All other refused paths are those that an engine cannot read, as tried:
 
 - Spark (java.net.URI) stops at blanks, control characters, `"<>[]^`{|}` and backslashes that are not encoded, and at
   Unicode blanks; at `%` without two hexadecimal digits; and at a colon, encoded or not, on a file system;
 - DuckDB (delta-kernel) stops at `%` without two hexadecimal digits, and at escapes that are no UTF-8;
 - delta-rs stops at absolute paths, empty segments and control characters, and reads up to an unencoded `#` or `?`.
 
-An escape of a letter, digit, `-._~` or `/` is refused too: all engines read it, but as a second name of one file.
+An escape of a letter, digit, `-._~` or `/` is refused, too: all engines read it, but as a second name of one file.
 """
 
 from __future__ import annotations
@@ -79,5 +79,5 @@ def decoded_path(path: str) -> str:
 
 
 def _is_odd(character: str) -> bool:
-    """Say whether a character beyond ASCII is one that java.net.URI does not take as it is."""
+    """Say whether java.net.URI refuses an unencoded character beyond ASCII."""
     return unicodedata.category(character) in ("Cc", "Zs", "Zl", "Zp", "Cs")

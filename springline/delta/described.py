@@ -1,6 +1,6 @@
-"""What a table's stored protocol, metadata and log files say, as far as they can be read: for people who look at it.
+"""Descriptions of a table from its stored protocol, metadata and log files, as far as they can be read, for people.
 
-A log may be anybody's, and whoever asks for a table whose metadata is odd is to be told so, and the rest of it.
+A log may be any writer's; a reader of a table with odd metadata gets the problems and the rest of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNTIL = "engines may refuse the table until a commit brings a good one"
 class Described:
     """A table's schema, partition columns, properties and protocol; what cannot be read is left out.
 
-    `problems` says of each thing that is left out, or odd, what is wrong with it and what to do.
+    `problems` says for each odd or left-out part what is wrong with it and what to do.
     """
 
     columns: dict[str, Any] | None = None
@@ -86,7 +86,7 @@ _BY_OUR_CLIENT = ("delete", "update", "merge", "optimize")
 
 
 class HistoryRow(BaseModel):
-    """One version of a table. What its writer did not say is None.
+    """One version of a table. Fields that its writer did not set are None.
 
     `rows_added` and `rows_removed` count the rows of files that were added and removed as a change of data, by the
     files' statistics and without rows that a deletion vector hides; compaction, which moves rows, counts none. A
@@ -99,7 +99,7 @@ class HistoryRow(BaseModel):
 
     version: int
     timestamp_ms: int | None = None
-    """When its writer says that it was written, in milliseconds since 1970."""
+    """The time of writing by its writer's clock, in milliseconds since 1970."""
     operation: str | None = None
     parameters: dict[str, Any] | None = None
     keys: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ def _row(version: int, actions: list[tuple[str, dict[str, Any]]]) -> HistoryRow:
 
 
 def _operation(info: dict[str, Any]) -> str | None:
-    """Return what the writer calls it; delta-rs calls a write what our client commits by it for an operation."""
+    """Return the operation's name; delta-rs names some of our client's operations WRITE, so our own name counts."""
     said, ours = _text(info.get("operation")), info.get("springline")
     request = ours.get("request") if isinstance(ours, dict) else None
     asked = request.get("operation") if isinstance(request, dict) else None

@@ -4,14 +4,14 @@ A coordinator here copies a writer's payload into the log byte for byte and, for
 version the writer did not choose (docs/protocol.md#commits). A table feature is therefore safe if what it demands of a
 commit can be met by the *writer* before it knows the version its commit will get. It is refused if a commit's
 content depends on the version it gets or on the commits just before it (timestamps that must grow, row ids
-that continue a counter), or if somebody else decides who wins.
+that continue a counter), or if another system decides who wins.
 
-What safe does not mean: nobody here reads data. Constraints, invariants, generated columns, defaults,
+Safe does not mean that we check data, which we never read. Constraints, invariants, generated columns, defaults,
 append-only and column mapping are promises of the writer. A strict commit carries whatever its writer
 computed; our own Python client appends only to tables for which `writer_duties` is empty.
 
-Sources: the feature names and the versions that imply them are those of the Delta transaction protocol; which
-of them other readers take is their makers' to say.
+Sources: the feature names and the versions that imply them are those of the Delta transaction protocol; other
+readers' makers document which of them they support.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ALLOWED: dict[str, str] = {
     "v2Checkpoint": "about checkpoints only; commits are as before",
     "vacuumProtocolCheck": "about removing files, which we do not do",
 }
-"""Table features a table may have, each with the reason why copying payloads unchanged is safe."""
+"""Allowed table features, each with the reason why copying payloads unchanged is safe."""
 
 REFUSED: dict[str, str] = {
     "inCommitTimestamp": "every commit must carry a timestamp greater than that of the version before it",
@@ -60,7 +60,7 @@ REFUSED: dict[str, str] = {
     "coordinatedCommits-preview": "another coordinator decides which commit wins",
     "checkpointProtection": "log clean-up must spare versions that a table property names",
 }
-"""Table features refused by name, each with what it would need."""
+"""Table features that are refused by name, each with what it would need."""
 
 READER_FEATURES = frozenset(
     {

@@ -1,12 +1,12 @@
-"""Who a request is: keys, payload hashes and request hashes (docs/formats.md#request-hash, docs/protocol.md#commits).
+"""The identity of a request: keys, payload and request hashes (docs/formats.md#request-hash, docs/protocol.md#commits).
 
 A request whose payload carries a fingerprint (`springline.delta.payload.fingerprint_of`) is the same as another when
-key, mode, operation and fingerprint agree, whatever files, bytes and `read_version` came with it: a writer that
-tries again may have written its rows anew, against a later version of the table.
+key, mode, operation and fingerprint agree, even if files, bytes and `read_version` differ: a writer that
+tries again may have written its rows again, against a later version of the table.
 
 Any other request is the same as another when key, mode and payload hash agree, and for a strict commit
-`read_version` too, whatever staged path carried the bytes. The reference system's hash binds the staged path as
-well; markers hold that hash for strict commits, so that it can read ours and we can read its.
+`read_version`, too; the staged path does not matter. The reference system's hash includes the staged path;
+markers hold that hash for strict commits, so that each system can read the other's.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def legacy_request_hash(key: str, read_version: int | None, staged_path: str, st
 
 
 def append_request_hash(key: str, payload_sha256: str) -> str:
-    """Return the request hash of an append: neither staged path nor `read_version` is part of what it is."""
+    """Return the request hash of an append: neither staged path nor `read_version` is part of its identity."""
     return _hash_of({"idempotency_key": key, "mode": CommitMode.APPEND.value, "staged_payload_sha256": payload_sha256})
 
 
 def fingerprint_request_hash(key: str, mode: CommitMode, fingerprint: str) -> str:
-    """Return the request hash of a request that is known by its fingerprint: no bytes and no version are part of it."""
+    """Return the hash of a request that is identified by its fingerprint, without bytes and version."""
     return _hash_of({"idempotency_key": key, "mode": mode.value, "fingerprint": fingerprint})
 
 
@@ -73,7 +73,7 @@ def request_hash(request: CommitRequest, payload_sha256: str, fingerprint: str |
 
 
 def content_hash_of_token(staged_version: str | None) -> str | None:
-    """Return the payload hash that a content-derived version token carries (local files), else None."""
+    """Return the payload hash in a content-derived version token (local files), else None."""
     if staged_version is not None and staged_version.startswith(_CONTENT_TOKEN):
         return staged_version.removeprefix(_CONTENT_TOKEN)
     return None
@@ -91,5 +91,5 @@ def txn_app_id(key: str) -> str:
 
 
 def is_own(app_id: str) -> bool:
-    """Say whether an application is one that only this product's own operations commit as."""
+    """Say whether an application id is one under which only our own operations commit."""
     return app_id.startswith(_PREFIX)

@@ -1,7 +1,7 @@
-"""How much of anything a commit may hold. Every text and every nesting that a caller sends is under one of these.
+"""Limits of a commit. Every text and every nesting that a caller sends is under one of these.
 
 The reasons: readers parse JSON with a recursion limit (serde_json: 128), object stores take names of 1,024 bytes, and
-what is larger than the rest is no Delta table that anybody has written.
+the other limits are above those of any real Delta table.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 MAX_JSON_DEPTH = 100
 """Objects and lists inside each other, in a line of a payload and in JSON kept as text (schemas, statistics)."""
 MAX_JSON_ELEMENTS = 500_000
-"""Commas in one line: what its parsed form takes in memory."""
+"""Commas in one line, which bound the memory of its parsed form."""
 MAX_TEXT = 1024 * 1024
 """Characters of any text of an action that has no bound of its own."""
 MAX_PATH_BYTES = 1_024
-"""Bytes of a decoded path: object stores take no longer names."""
+"""Bytes of a decoded path: object stores refuse longer names."""
 MAX_NAME = 1_024
 """Characters of a name: an application id, a domain, a table feature, a table's name, the key of a tag."""
 MAX_PARTITION_VALUE = 64 * 1024
@@ -41,7 +41,7 @@ def shown(value: Any) -> str:
 
 
 def shortened(value: Any) -> Any:
-    """Return `value`, or of a long or nested one so much that it is recognised; never deeper than two levels."""
+    """Return `value`, or a recognisable part of a long or nested one; never deeper than two levels."""
     return _shortened(value, 2)
 
 

@@ -1,7 +1,7 @@
 """Idempotency markers: the permanent answer to a key (docs/formats.md#marker).
 
 A marker is a pure function of its reservation, so that an owner and a helper that race write the same bytes.
-The reference's six fields come first; markers of our own reservations add what makes a replay decidable when
+The reference's six fields come first; markers of our own reservations add the fields that decide a replay when
 the staged payload is gone.
 """
 
@@ -46,13 +46,13 @@ class Marker:
     staged_version: str | None = None
     staged_payload_sha256: str | None = None
     fingerprint: str | None = None
-    """What the request is, where its payload says so (`springline.delta.payload.fingerprint_of`)."""
+    """The request's fingerprint, if its payload has one (`springline.delta.payload.fingerprint_of`)."""
     delta_log_sha256: str | None = None
-    """The SHA-256 (hex) of the log file, which a round of several shares: it shows later that the file was altered."""
+    """The SHA-256 (hex) of the log file, which a round of several shares: a check finds later that it was altered."""
 
     @property
     def log_sha256(self) -> str | None:
-        """Return the SHA-256 (hex) that the log file must have; None of a marker that does not know it."""
+        """Return the SHA-256 (hex) that the log file must have; None for a marker without it."""
         is_alone = self.mode is CommitMode.STRICT
         return self.delta_log_sha256 or (self.staged_payload_sha256 if is_alone else None)
 
@@ -97,9 +97,9 @@ _MEMBERS = frozenset(Marker.__dataclass_fields__)
 
 
 def decode_marker(data: bytes, path: str, key: str | None) -> Marker:
-    """Parse the marker of `key` read from `path`, once it was checked; raises `InvariantViolated` if it is none.
+    """Check and parse the marker of `key` read from `path`; raises `InvariantViolated` if it is not one.
 
-    `key` None: whose it is, is for the caller to check.
+    `key` None: the caller checks the key.
     """
     try:
         verify(data, _MEMBERS, path)
@@ -168,7 +168,7 @@ def markers_of(inflight: Inflight, log_path: str, payload_sha256: str) -> list[M
 
 
 class Sameness(Enum):
-    """Whether a request is the one a marker was written for."""
+    """Whether a request is the one that a marker was written for."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -178,7 +178,7 @@ class Sameness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is known of a request's staged bytes, or of a log file's: their hash and the fingerprint they carry."""
+    """Hash and fingerprint of a request's staged bytes, or of a log file."""
 
     sha256: str
     fingerprint: str | None = None
@@ -201,7 +201,7 @@ def sameness(marker: Marker, request: CommitRequest, content: Content | None) ->
         if request.mode is CommitMode.STRICT and marker.read_version != request.read_version:
             return Sameness.DIFFERENT
         if same_object:
-            return Sameness.SAME  # Whatever has become of the staged bytes since.
+            return Sameness.SAME  # Even if the staged bytes are gone or changed.
         if claimed is not None:
             same = claimed == marker.staged_payload_sha256
             return Sameness.SAME if same else Sameness.DIFFERENT
@@ -225,7 +225,7 @@ def _by_fingerprint(marker: Marker, request: CommitRequest, content: Content | N
     if content is not None:
         return Sameness.DIFFERENT
     same_bytes = content_hash_of_token(request.staged_version) == marker.staged_payload_sha256
-    # Other bytes may hold the same rows, and these are gone: only staging them again will tell.
+    # Other bytes may hold the same rows, and these are gone: only staging them again decides.
     return Sameness.SAME if same_bytes else Sameness.UNDECIDED
 
 
@@ -277,7 +277,7 @@ def markers_from_log(version: int, log_path: str, log: bytes) -> list[Marker]:
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    """What the requests of a log file share."""
+    """The fields that all requests of a log file share."""
 
     version: int
     log_path: str
@@ -315,11 +315,11 @@ def _marker(
 
 
 class MarkerVerdict(Enum):
-    """What the members' markers say of a reservation whose log is about to be written."""
+    """The verdict of the members' markers on a reservation whose log is about to be written."""
 
     ABSENT = "absent"
     WRITTEN = "written"
-    """Somebody completed this very reservation."""
+    """Another process has completed exactly this reservation."""
     VOID = "void"
     """A member already has another version: writing the log would commit it twice (docs/protocol.md#rule-6)."""
 
@@ -338,7 +338,7 @@ def judge_markers(inflight: Inflight, log_path: str, markers: Sequence[Marker | 
 def is_own_reservation(inflight: Inflight, round_id: str, requests: Sequence[CommitRequest]) -> bool:
     """Say whether a reservation found in the coordinator is the one this round tried to make (docs/protocol.md#rule-6).
 
-    A round of several is known by its round id; a single request by its key and its very staged object, so
+    A round of several is identified by its round id; a single request by its key and its staged object, so
     that another payload under the same key never passes for it.
     """
     if inflight.commit_id == round_id:
@@ -354,7 +354,7 @@ def is_own_reservation(inflight: Inflight, round_id: str, requests: Sequence[Com
 
 
 def marker_is_ours(existing: Marker, wanted: Marker, inflight: Inflight, payload_sha256: str) -> bool:
-    """Say whether a marker that is already there answers this reservation (docs/protocol.md#rule-2).
+    """Say whether an existing marker answers this reservation (docs/protocol.md#rule-2).
 
     The reference, completing a single reservation of ours, writes its own request hash; that one counts too.
     """

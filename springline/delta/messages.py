@@ -1,7 +1,7 @@
-"""What caller, workflow and steps of a commit tell each other; a caller's words first, then those of the steps.
+"""Messages between caller, workflow and steps of a commit; first those of callers, then those of the steps.
 
 See docs/formats.md#commit-request, docs/protocol.md#commits, docs/protocol.md#commit-rounds. All of it crosses the
-Temporal wire: fields are only ever added, with defaults, and those of a newer writer are passed over.
+Temporal wire: fields are only ever added, with defaults, and those of a newer writer are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CommitMode(StrEnum):
     STRICT = "strict"
     """Version `read_version + 1` or a conflict."""
     APPEND = "append"
-    """A blind append: any version will do."""
+    """A blind append, which may get any version."""
 
 
 class CommitRequest(BaseModel):
@@ -49,9 +49,9 @@ FIXED_WEIGHT = 200
 
 
 def out_of_bounds(request: CommitRequest) -> Refusal | None:
-    """Return why a request cannot travel with others, whatever door it came by; None if it can.
+    """Return why a request cannot share a batch with others; None if it can.
 
-    The models say nothing of it: they are messages, and a bound of theirs would refuse a batch for one of its members.
+    The models do not check it: they are messages, and a bound in them would refuse a batch for one of its members.
     """
     for field, most in (
         ("idempotency_key", MAX_KEY),
@@ -91,7 +91,7 @@ class CommitResult(BaseModel):
 
 
 class CommitOutcome(BaseModel):
-    """What became of one request: exactly one of `result` and `refusal` is set."""
+    """The outcome of one request: exactly one of `result` and `refusal` is set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -106,7 +106,7 @@ MAX_TOLD_TOGETHER = 4_000
 
 
 def fitting(outcomes: Sequence[CommitOutcome]) -> list[CommitOutcome]:
-    """Return outcomes that fit a message: where many conflicts tell what was committed since, each tells the newest."""
+    """Return outcomes that fit a message: if many conflicts name later commits, each names only the newest."""
     told = [one for one in outcomes if one.refusal is not None and one.refusal.commits_since]
     if sum(len(one.refusal.commits_since or ()) for one in told if one.refusal) <= MAX_TOLD_TOGETHER:
         return list(outcomes)
@@ -128,7 +128,7 @@ class CommitMessage(BaseModel):
 
 
 class TableRef(CommitMessage):
-    """A table and the workspace it lives in."""
+    """A table and its workspace."""
 
     tenant: str
     workspace: str
@@ -136,9 +136,9 @@ class TableRef(CommitMessage):
 
 
 class ReservationRef(CommitMessage):
-    """Which reservation: its commit id, what tells it from any other (`Inflight.identity`), and where it stands.
+    """A reservation by its commit id and its identity (`Inflight.identity`).
 
-    `coordinator_version`: the coordinator's version token under which it was last seen there.
+    `coordinator_version`: the coordinator's version token at which it was last read.
     """
 
     commit_id: str
@@ -154,7 +154,7 @@ class Reservation(ReservationRef):
     resumed: bool = False
 
     def step_of(self, table: TableRef) -> CommitStep:
-        """Return the input of the steps that follow."""
+        """Return the input of the next steps."""
         return CommitStep(
             table=table,
             commit_id=self.commit_id,
@@ -196,11 +196,11 @@ class LogKind(StrEnum):
     RELEASED = "released"
     """A foreign file took the version and the request cannot follow it; the reservation is cleared."""
     SUPERSEDED = "superseded"
-    """The coordinator holds this reservation no longer: somebody else brought it to its end."""
+    """The coordinator no longer holds this reservation: another process has finished it."""
 
 
 class SettledKind(StrEnum):
-    """What became of a reservation that was found in flight, or that its owner could not commit."""
+    """The fate of a reservation that was found in flight, or that its owner could not commit."""
 
     COMPLETED = "completed"
     ABANDONED = "abandoned"
@@ -209,12 +209,12 @@ class SettledKind(StrEnum):
 
 
 def settled_by(kind: LogKind) -> SettledKind:
-    """Return what became of a reservation whose log was tried to be written, by how that ended."""
+    """Return the fate of a reservation, given how writing its log ended."""
     return SettledKind.COMPLETED if kind in (LogKind.LOGGED, LogKind.SUPERSEDED) else SettledKind(kind.value)
 
 
 class SettledReservation(CommitMessage):
-    """A reservation somebody else had left in flight, and what became of it."""
+    """A reservation that another process had left in flight, and its fate."""
 
     kind: SettledKind
     commit_id: str
@@ -238,7 +238,7 @@ class RoundResult(CommitMessage):
     paced: bool = False
     """Whether the store is known to take about one write a second to one name."""
     checkpoint_interval: int | None = None
-    """Versions between checkpoints as the table's own properties want it; None: they do not say, or were not read."""
+    """Versions between checkpoints by the table's own properties; None: not set, or not read."""
     attempt: int = 1
 
 
@@ -252,13 +252,13 @@ class LogOutcome(CommitMessage):
 
 
 class MarkerOutcome(CommitMessage):
-    """Result of `write_marker`. `superseded`: somebody else completed the reservation; ask the markers."""
+    """Result of `write_marker`. `superseded`: another process completed the reservation; read the markers."""
 
     kind: Literal["written", "superseded"]
     delta_log_path: str = ""
     members: Annotated[int, Field(ge=0)] = 0
     mode: Annotated[CommitMode, Field(exclude=True)] = CommitMode.STRICT
-    """What the worker counts the version as; it is no part of the message."""
+    """The mode under which the worker's metrics count the version; not part of the message."""
     attempt: int = 1
 
 

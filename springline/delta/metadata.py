@@ -1,14 +1,14 @@
 """Whether a `metaData` action is consistent with itself and with the protocol in force, so that every engine opens it.
 
-For metadata that somebody is about to commit, or that we create. Metadata that stands in a table already is an engine's
-affair: only what would keep us from reading it is refused there (`springline.delta.features`).
+For metadata that a caller is about to commit, or that we create. Metadata in an existing table is its engine's
+responsibility: only metadata that we cannot read is refused there (`springline.delta.features`).
 
-From one version to the next two questions are kept apart. What a change would break for rows that stand in the table is
-found from the two schemas alone (`breaks_rows`); whether the table still has such rows is asked of the store only if
-something would break. A commit that removes every file may therefore replace the schema: engines overwrite tables so.
+A change of metadata raises two separate questions. The two schemas alone show what it would break for existing rows
+(`breaks_rows`); only if something would break, the caller reads from the store whether the table still has such
+rows. So a commit that removes every file may replace the schema, as engines do to overwrite tables.
 
 A protocol may not lose a feature that rows, or versions before, may need (`lost_features`): reader features, and
-domains, whose state stands in the log. A feature for writers only may go once nothing in the metadata uses it.
+domains, whose state is in the log. A feature for writers only may be dropped once nothing in the metadata uses it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def mapping_mode(metadata: Mapping[str, Any]) -> str:
 
 
 def judge_metadata(metadata: Mapping[str, Any], *, field: str, code: Code = Code.INVALID_PAYLOAD) -> dict[str, Any]:
-    """Judge metadata by itself, whatever table it is for; return the schema's struct type.
+    """Judge metadata by itself, for any table; return the schema's struct type.
 
     The action's own fields have been judged (`springline.delta.actions`). Raises `Refused` (`code`) with `field` in
     front of the place, such as `payload line 3: metaData.schemaString.fields[0].type`.
@@ -302,7 +302,7 @@ _STATEFUL = frozenset({"domainMetadata", "clustering"})
 def breaks_rows(
     old: Mapping[str, Any], new: Mapping[str, Any], old_schema: Any, new_schema: Any, features: set[str]
 ) -> tuple[str, Any, str] | None:
-    """Return the first change between two `metaData` bodies that rows of the old one do not survive, or None.
+    """Return the first change between two `metaData` bodies that breaks existing rows, or None.
 
     (Place, the new value, what is wrong.) The schemas are the judged ones; `features` are those in force afterwards.
     """
@@ -322,8 +322,8 @@ def breaks_rows(
 def breaks_readers(old: Mapping[str, Any], new: Mapping[str, Any], old_schema: Any, new_schema: Any) -> str | None:
     """Return the partition column whose old values cannot be read as the type that `new` gives it, or None.
 
-    delta-kernel (DuckDB) reads the partition values of removed files too, as long as the log holds them; so an empty
-    table is no excuse here.
+    delta-kernel (DuckDB) also reads the partition values of removed files, as long as the log has them; so this counts
+    even for an empty table.
     """
     before, after = _partition_types(old, old_schema), _partition_types(new, new_schema)
     for name, data_type in after.items():

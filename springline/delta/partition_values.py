@@ -1,9 +1,9 @@
-"""Partition values as texts: which text stands for a value of a column's type.
+"""Partition values as texts: which texts are values of a column's type.
 
-Source: the Delta protocol, "Partition Value Serialization". Where engines take more spellings than the protocol names,
-only those are accepted that delta-rs, DuckDB and Spark read as the same value; the rest some of them read as null,
-others not at all. Of decimals, delta-kernel asks for exactly the scale's digits. The empty text stands for null, as the
-protocol says; where a column holds texts, delta-rs's engine reads it as a text all the same, so it is refused there.
+Source: the Delta protocol, "Partition Value Serialization". Engines accept more spellings than the protocol names; we
+accept only those that delta-rs, DuckDB and Spark read as the same value, because some of them read others as null, or
+fail. For decimals, delta-kernel requires exactly the scale's digits. The empty text is null, by the
+protocol; for a column of texts delta-rs's engine reads it as a text, so it is refused there.
 """
 
 from __future__ import annotations
@@ -99,11 +99,11 @@ _FITS: dict[str, tuple[Fits, str]] = {
 
 
 def partition_type(data_type: str) -> tuple[Fits, str]:
-    """Return the test for texts of a primitive type, and what such a text looks like in words.
+    """Return the test for texts of a primitive type, and the form of such a text in words.
 
-    The empty text is for the caller to take as null, but for texts and bytes, which do not take it.
+    The caller treats the empty text as null, except for texts and bytes, which refuse it.
 
-    Raises `KeyError` for a type that is none or cannot partition a table.
+    Raises `KeyError` for an unknown type, or one that cannot partition a table.
     """
     match = _DECIMAL_TYPE.fullmatch(data_type)
     if match is not None:

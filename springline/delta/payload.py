@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The action as refusals name it."""
+        """The action's name in refusals."""
         return f"payload line {self.number}: {self.kind}"
 
 
@@ -55,8 +55,8 @@ class Line(NamedTuple):
 class Payload:
     """The actions of one staged payload.
 
-    `data_lines` are the raw lines of `add` and `txn` actions in order: what a merged round takes over. `paths` are
-    decoded, so that one file has one entry however its path is spelled.
+    `data_lines` are the raw lines of `add` and `txn` actions in order, for a merged round. `paths` are
+    decoded, so that one file has one entry for any spelling of its path.
     """
 
     data: bytes
@@ -76,7 +76,7 @@ class Payload:
 
     @property
     def request_fingerprint(self) -> str | None:
-        """Return what the writer says its request is, whatever files carry it; None if it says nothing."""
+        """Return the writer's fingerprint of its request, which does not depend on files; None if there is none."""
         return fingerprint_of(self.commit_info)
 
 
@@ -103,8 +103,7 @@ def fingerprint_of(commit_info: Mapping[str, Any] | None) -> str | None:
 def read_actions(data: bytes) -> Iterator[tuple[bytes, Line, str | None]]:
     """Yield (raw line, action, decoded path of a file) of each line, judged by itself; raises `Refused` on a bad one.
 
-    What one action says is judged here; what several say together, in `parse_payload`; and what they mean for a table,
-    in `springline.delta.compatibility`.
+    This judges single actions; `parse_payload` judges them together, and `springline.delta.compatibility` for a table.
     """
     try:
         data.decode("utf-8")
@@ -137,7 +136,7 @@ def read_actions(data: bytes) -> Iterator[tuple[bytes, Line, str | None]]:
 
 
 def bad_action(line: Line, error: BadAction) -> Refused:
-    """Build the refusal of an action, or of what it means for a table."""
+    """Return the refusal of an action, by itself or for its table."""
     field = f"{line.place}.{error.place}" if error.place else line.place
     return refused(
         Code.INVALID_PAYLOAD,
@@ -161,7 +160,7 @@ def _decoded(path: str) -> str:
 
 
 def _no_nul(action: dict[str, Any]) -> None:
-    """Refuse NUL where an action's own texts hold it; what data hold, partition values and statistics, may have it."""
+    """Refuse NUL in an action's own texts; partition values and statistics, which hold data, may have it."""
     for name, value in action.items():
         if name != "partitionValues" and any("\0" in text for text in texts_of(value)):
             raise BadAction(name, value, "holds a NUL character")
@@ -179,8 +178,8 @@ def parse_payload(
 
     Without `complete`, a file's action that lacks a required field is left to be refused by its table
     (`Payload.incomplete`): the reference system's folders without protocol and metadata take such ones. `limit` is in
-    bytes; only log files of other writers may be larger than what is staged. `own`: take a `txn` of an application
-    that stands for an idempotency key, as log files have it that our own operations wrote.
+    bytes; only log files of other writers may be larger than a staged payload. `own`: accept a `txn` of an application
+    that stands for an idempotency key, as in log files of our own operations.
     """
     if len(data) > limit:
         raise refused(
@@ -280,7 +279,7 @@ def _once(seen: dict[Any, Line], name: Any, line: Line, what: str, place: str) -
 
 
 def _added_or_removed(added: dict[str, Line], removed: dict[str, Line]) -> None:
-    """Refuse a file that one commit adds and removes; a new deletion vector for a file is both, and fine."""
+    """Refuse a file that one commit adds and removes; a new deletion vector for a file does both, and is accepted."""
     for path in added.keys() & removed.keys():
         vectors = [vector_id(one[path].action.get("deletionVector")) for one in (added, removed)]
         if vectors[0] == vectors[1]:
@@ -296,7 +295,7 @@ def _added_or_removed(added: dict[str, Line], removed: dict[str, Line]) -> None:
 
 
 def check_blind_append(payload: Payload) -> None:
-    """Raise `Refused` (NOT_AN_APPEND) unless the payload holds nothing but add, txn and commitInfo.
+    """Raise `Refused` (NOT_AN_APPEND) unless the payload has only add, txn and commitInfo.
 
     See docs/protocol.md#commits.
     """

@@ -1,7 +1,7 @@
-"""Table properties: which there are, which values engines can read, and which of them nobody here honours.
+"""Table properties: the known ones, the values that engines can read, and those that we do not support.
 
-A property outside `delta.` is its user's affair. One inside that we do not know is let through in a commit: engines
-add properties, and none stops at one it does not know. What is set here has to be honoured here, or is refused.
+A property outside `delta.` is up to its user. An unknown one inside is accepted in a commit: engines add properties,
+and ignore unknown ones. A property of a table that we create must be supported here, or is refused.
 
 Sources: "Table Properties" of the protocol, Delta's table properties reference and, for codecs, the names that Spark's
 Parquet writer takes.
@@ -59,13 +59,13 @@ PLAIN_PROPERTIES = frozenset(
         "delta.tuneFileSizesForRewrites",
     }
 )
-"""Properties that ask nothing of a protocol."""
+"""Properties that need no table feature."""
 FEATURE_OF_PROPERTY = {
     "delta.enableChangeDataFeed": "changeDataFeed",
     "delta.enableDeletionVectors": "deletionVectors",
     "delta.enableTypeWidening": "typeWidening",
 }
-"""Properties that need their table feature once they are true."""
+"""Properties that need their table feature if they are true."""
 
 _INTERVAL = re.compile(
     r"(?:interval)?(?: *[0-9]{1,9} +(?:week|day|hour|minute|second|millisecond|microsecond)s?)+", re.IGNORECASE
@@ -115,7 +115,7 @@ _VALUES: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def property_problem(key: str, value: str) -> str | None:
-    """Return what `value` would have to be for the property `key`, or None if it is fine."""
+    """Return the form that `value` must have for the property `key`, or None if it is valid."""
     known = _VALUES.get(key)
     return None if known is None or known[0](value) else known[1]
 
@@ -137,13 +137,13 @@ _NOT_HONOURED: dict[str, frozenset[str]] = {
     "delta.sampling.enabled": frozenset({"false"}),
     "delta.tuneFileSizesForRewrites": frozenset({"false"}),
 }
-"""Properties that ask for something nobody here does, with the values that ask for nothing."""
+"""Properties that we do not support, with the values that request nothing."""
 
 _OF_FILES = frozenset({"delta.randomizeFilePrefixes", "delta.randomPrefixLength"})
 
 
 def problem_with(name: str, value: str) -> tuple[str, str] | None:
-    """Return what is wrong with a property's value, and a remedy; None if it is honoured, or says nothing of files."""
+    """Return what is wrong with a property's value, and a remedy; None if it is supported, or not about files."""
     if name in _NOT_HONOURED:
         harmless = sorted(_NOT_HONOURED[name])
         if value in harmless:
@@ -167,7 +167,7 @@ def problem_with(name: str, value: str) -> tuple[str, str] | None:
 def problem_for_writer(properties: Mapping[str, str]) -> tuple[str, str, str] | None:
     """Return name, problem and remedy of the first property that a writer of data files would have to ignore.
 
-    For tables that other engines made: what speaks of those engines' own services is theirs to honour.
+    For tables of other engines: properties of those engines' own services are left to them.
     """
     for name in (CODEC, TARGET_FILE_SIZE, INDEXED_COLUMNS, STATISTICS_COLUMNS, *sorted(_OF_FILES)):
         if name in properties:
@@ -178,13 +178,13 @@ def problem_for_writer(properties: Mapping[str, str]) -> tuple[str, str, str] | 
 
 
 def bytes_of(text: str) -> int | None:
-    """Return the bytes of a size such as `104857600`, `100mb` or `1g`; None if it is none."""
+    """Return the bytes of a size such as `104857600`, `100mb` or `1g`; None for any other text."""
     match = _SIZE.fullmatch(text)
     return None if match is None else int(match[1]) * _UNITS[match[2].lower()]
 
 
 def interval_of(metadata: Mapping[str, Any] | None) -> int | None:
-    """Return how many versions lie between checkpoints as a stored `metaData` action wants it, whoever wrote it."""
+    """Return the versions between checkpoints in a stored `metaData` action, of any writer."""
     configuration = (metadata or {}).get("configuration")
     if not isinstance(configuration, Mapping) or not isinstance(configuration.get(CHECKPOINT_INTERVAL), str):
         return None
@@ -192,6 +192,6 @@ def interval_of(metadata: Mapping[str, Any] | None) -> int | None:
 
 
 def checkpoint_interval(properties: Mapping[str, str]) -> int | None:
-    """Return how many versions a table wants between checkpoints; None if it does not say so in a way we take."""
+    """Return a table's versions between checkpoints; None if it has no valid setting."""
     value = properties.get(CHECKPOINT_INTERVAL, "")
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) and int(value) > 0 else None

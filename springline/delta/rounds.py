@@ -1,4 +1,4 @@
-"""Rounds: which requests share one version, the bytes they become, and the bytes that fill a version given up."""
+"""Rounds: which requests share one version, their log bytes, and the bytes that fill an abandoned version."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WRITER = "springline/1"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A request that may be committed now: what the reservation records of it, and its checked payload."""
+    """A request that may be committed now: its entry in the reservation, and its checked payload."""
 
     member: Member
     payload: Payload
 
 
 def candidate_of(request: CommitRequest, payload: Payload) -> Candidate:
-    """Return the candidate that a request with this payload is."""
+    """Return the candidate of a request with this payload."""
     fingerprint = payload.request_fingerprint
     member = Member(
         key=request.idempotency_key,
@@ -56,7 +56,7 @@ def may_join(candidate: Candidate, paths: set[str], txn_apps: set[str], size: in
 
 
 def choose_round(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Choose who commits now: the first request alone if it is strict, else all appends that fit with it.
+    """Choose the requests that commit now: the first alone if it is strict, else all appends that fit with it.
 
     Two members with one path or one `txn` application id never share a round; the head is always in it, so
     that every request is reached.
@@ -104,7 +104,7 @@ def merged_payload(round_id: str, now_ms: int, chosen: Sequence[Candidate]) -> b
 
 
 def _named(member: Member) -> dict[str, str]:
-    """Return what the log says of a member: enough to write its marker anew."""
+    """Return a member's fields in the log: enough to write its marker again."""
     named = {"key": member.key, "sha256": member.staged_payload_sha256}
     return named if member.fingerprint is None else named | {"fingerprint": member.fingerprint}
 
@@ -149,7 +149,7 @@ def reservation_of_one(version: int, member: Member, now_ms: int) -> Inflight:
 
 
 def fill_payload(inflight: Inflight) -> bytes:
-    """Return the commit that fills an abandoned version: a commitInfo naming the request, and nothing else.
+    """Return the commit that fills an abandoned version: only a commitInfo that names the request.
 
     A pure function of the reservation, so that helpers that race fill with the same bytes (docs/protocol.md#rule-4).
     """
@@ -177,7 +177,7 @@ def is_log_of(inflight: Inflight, log: bytes, staged: bytes | None) -> bool:
 
 
 def recorded_payload_hash(inflight: Inflight) -> str | None:
-    """Return the payload hash the reservation knows, by its own field or by a content-derived version token."""
+    """Return the reservation's payload hash, from its own field or from a content-derived version token."""
     return inflight.staged_payload_sha256 or content_hash_of_token(inflight.staged_version)
 
 

@@ -2,7 +2,7 @@
 
 A schema to be created comes as a list of columns (`{"name", "type", "nullable"}`) or as the struct that Delta itself
 writes, and becomes the exact struct of version 0. A stored one is judged by the same rules, except that an engine may
-have set up what we do not: names that column mapping allows, variants, and field metadata that asks for something.
+use what we do not create: names that column mapping allows, variants, and field metadata of table features.
 The types and their nesting are those of the Delta transaction protocol, "Schema Serialization Format".
 """
 
@@ -69,7 +69,7 @@ _MADE_BY_ENGINES = ("delta.", "CURRENT_DEFAULT", "EXISTS_DEFAULT")
 
 
 def normalised_schema(columns: Any) -> dict[str, Any]:
-    """Return the struct type of `columns`, complete and in one spelling, whichever form it came in.
+    """Return the struct type of `columns`, complete and in one spelling, from either form.
 
     Absent `nullable` means true, absent `metadata` empty. Raises `Refused` (`INVALID_REQUEST`) naming the
     column, the value and the remedy.
@@ -107,7 +107,7 @@ def stored_schema(text: str, *, mapped: bool) -> dict[str, Any]:
 def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[str], *, stored: bool = False) -> None:
     """Raise `Refused` unless the columns exist, once each, can be partitioned by, and leave a data column.
 
-    Bytes are no good partition values, but engines may have begun with them: `stored` lets them be.
+    We do not create tables partitioned by bytes, but engines may have: `stored` accepts them.
     """
     by_name = {field["name"]: field for field in schema["fields"]}
     seen: set[str] = set()
@@ -146,7 +146,7 @@ def uses_type(schema: Any, wanted: str) -> bool:
 
 
 class _Walk:
-    """A walk through one schema: how many columns it has met, and whether an engine wrote the schema."""
+    """A walk through one schema: how many columns it has counted, and whether an engine wrote the schema."""
 
     def __init__(self, *, stored: bool = False, mapped: bool = False) -> None:
         self.columns = 0

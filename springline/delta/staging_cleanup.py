@@ -1,7 +1,7 @@
 """Which staged payloads may be removed (docs/protocol.md#rule-8).
 
 A payload's age is read from its name, which is a ULID or a UUIDv7: both begin with the milliseconds since 1970
-at which they were made. A name that tells no age is kept, because nobody can say that it is old: a key that stands
+at which they were made. A payload whose name has no age is kept, because its age is unknown: a key that stands
 for a text is such a name, though it looks like a UUIDv7.
 """
 
@@ -15,18 +15,18 @@ from springline.keys import key_has_time
 from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MIN_AGE_MS = 7 * 24 * 60 * 60 * 1000
-"""Nothing younger is ever removed: a client may still be about to commit it."""
+"""Younger payloads are never removed: a client may be about to commit them."""
 
 
 class StagedVerdict(StrEnum):
-    """What becomes of a staged payload, and why it is kept."""
+    """Whether a staged payload is removed, and why it is kept."""
 
     REMOVE = "remove"
     NAMED = "named"
     """The coordinator's reservation names it: recovery needs it."""
     YOUNG = "young"
     AGELESS = "ageless"
-    """Its name tells no age."""
+    """Its name has no age."""
 
 
 def staged_at_ms(name: str) -> int | None:

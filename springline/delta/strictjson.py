@@ -1,9 +1,9 @@
-"""JSON that every reader understands alike: one meaning for each key, bounded depth, no characters readers choke on.
+"""JSON that every reader understands alike: no repeated keys, bounded depth, no characters that readers fail on.
 
-JSON leaves open what a repeated key means, and readers differ: some take the first, some the last, some fail. The fast
-parser takes the last silently, so repeated keys are looked for here. What is written back as the very text that was
-read has lost nothing, and engines write JSON without blanks; else keys are counted before and after parsing; and only
-where the count is in doubt is the text parsed again, by a parser that shows every pair.
+JSON does not define a repeated key, and readers differ: some take the first, some the last, some fail. The fast
+parser silently takes the last, so this module looks for repeated keys. If writing the value gives back the same text,
+no key was lost, and engines write JSON without blanks; else it counts keys before and after parsing; and only
+if the count is in doubt it parses the text again, by a parser that returns every pair.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class BadJson(ValueError):
 
 
 def strict_json(text: bytes) -> Any:
-    """Parse `text`; raises `BadJson` for what is no JSON, nests too deep, repeats a key or holds a lone surrogate.
+    """Parse `text`; raises `BadJson` if it is not JSON, nests too deep, repeats a key or has a lone surrogate.
 
-    Numbers beyond 64 bits become floats, as in most readers; NaN and infinities are no JSON.
+    Numbers beyond 64 bits become floats, as in most readers; NaN and infinities are not JSON.
     """
     if len(text) > MAX_JSON_ELEMENTS and text.count(b",") > MAX_JSON_ELEMENTS:
         raise BadJson(f"has more than {MAX_JSON_ELEMENTS} elements")
@@ -50,7 +50,7 @@ def check_keys(text: bytes, value: Any, *, depth: int = MAX_JSON_DEPTH) -> None:
     if not isinstance(value, (dict, list)):
         return
     keys = count_keys(value, depth=depth)
-    # Each key has a colon of its own, so as many colons as keys are proof; most texts have more colons than that.
+    # Each key has a colon, so as many colons as keys prove it; most texts have more colons than that.
     if keys not in (text.count(b":"), _keys_written(text)):
         _find_repeated_key(text)
 
@@ -97,10 +97,10 @@ def texts_of(value: Any) -> list[str]:
 
 
 def _keys_written(text: bytes) -> int:
-    """Count the keys in the text of valid JSON without parsing it; -1 where that takes a parser.
+    """Count the keys in the text of valid JSON without parsing it; -1 if that needs a parser.
 
-    A key's end is a quote before a colon. A quote inside a text is behind an odd number of backslashes, so `\":` does
-    not count; where an even number stands before a quote, or blanks before a colon, a parser has to tell.
+    A key's end is a quote before a colon. A quote inside a text follows an odd number of backslashes, so `\":` does
+    not count; for an even number before a quote, or blanks before a colon, a parser has to decide.
     """
     if b'\\\\"' in text or b" :" in text or b"\t:" in text or b"\r:" in text or b"\n:" in text:
         return -1

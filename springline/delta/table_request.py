@@ -1,8 +1,8 @@
-"""Tables as they are asked for and registered: requests, names, roots, entries, claims.
+"""Requests for tables and their registration: requests, names, roots, entries, claims.
 
 See docs/formats.md#table-registry.
 
-A root is a folder of the workspace, apart from everything that the workspace stores itself.
+A root is a folder of the workspace, outside the folders of the workspace's own objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from springline.errors import Code, Refused, refused
 
 MAX_NAME_LENGTH = 200
 RESERVED_NAMES = frozenset({"adopt"})
-"""Names that stand for something else where a URL names a table."""
+"""Names with another meaning in a URL where a table's name stands."""
 _NAME_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _NAME = re.compile(_NAME_PATTERN)
 _LIKE_AN_ID_PATTERN = "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
@@ -47,7 +47,7 @@ _Columns = (
 
 
 class CreateTable(BaseModel):
-    """A table to be created.
+    """A request to create a table.
 
     `columns` (or `schema`) is a list of `{"name", "type", "nullable"}` or Delta's own struct type. `location` is a
     folder of the workspace, by its name or by a full URL or path inside the workspace; None for the default one.
@@ -76,7 +76,7 @@ class CreateTable(BaseModel):
 
 
 class AdoptTable(BaseModel):
-    """An existing Delta folder of the workspace, by its name or in full, that is to be registered under a name."""
+    """A request to register an existing Delta folder of the workspace, by its name or in full, under a name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,9 +85,9 @@ class AdoptTable(BaseModel):
 
 
 def check_name(name: str) -> None:
-    """Raise `Refused` (`INVALID_REQUEST`) unless `name` is one a table may have.
+    """Raise `Refused` (`INVALID_REQUEST`) unless `name` is valid for a table.
 
-    A name never looks like a table id, because everything takes one or the other.
+    A name never looks like a table id, because all interfaces accept either.
     """
     problem = remedy = None
     if not _NAME.fullmatch(name):
@@ -171,7 +171,7 @@ def _check(root: str, location: str) -> None:
 
 
 def check_new_root(root: str, location: str) -> None:
-    """Raise `Refused` (`INVALID_PATH`) if a table that is made now may not have this root; one that is there may."""
+    """Raise `Refused` (`INVALID_PATH`) if a new table may not have this root; an existing one may."""
     _, folder = paths.area_and_folder(root)
     pair = next((segment for segment in folder.split("/") if "=" in segment), None)
     if pair is not None:
@@ -180,9 +180,9 @@ def check_new_root(root: str, location: str) -> None:
 
 
 def default_owner(root: str) -> str | None:
-    """Return the id of the table whose default location, of old or new, `root` is; None if it is nobody's.
+    """Return the id of the table whose default location, old or new, is `root`; None if it is not such a location.
 
-    Nobody else may have that root: a table with a coordinator and no registry entry is looked for there
+    No other table may have that root: a table with a coordinator and no registry entry is expected there
     (docs/protocol.md#rule-2), so another id there would give one log two sequencers.
     """
     area, folder = paths.area_and_folder(root)

@@ -1,4 +1,4 @@
-"""Events as they stand in the ledger: the envelope, read from the bytes of an object, and composed to them.
+"""The envelope of events in the ledger: parsed from the bytes of an object, and composed into them.
 
 See docs/formats.md#envelope, docs/formats.md#reading-events, docs/formats.md#canonical-json.
 """
@@ -22,11 +22,11 @@ _MAX_U64: Final = 2**64 - 1
 _READING: Final = ReadingMode()
 
 Check = Callable[[Any], object]
-"""Raises `ValueError` for a value that may not be."""
+"""Raises `ValueError` for an invalid value."""
 
 
 class MalformedEvent(ValueError):
-    """Bytes that are no event. `reason` says what is wrong, with the path of the field."""
+    """Bytes that are not an event. `reason` says what is wrong, with the path of the field."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -34,7 +34,7 @@ class MalformedEvent(ValueError):
 
 
 class Event(Struct, omit_defaults=True, gc=False, kw_only=True):
-    """One event of the ledger. Take it as immutable.
+    """One event of the ledger. Treat it as immutable.
 
     `data` is None for a type this version does not know: its payload is only in the stored bytes. `timestamp_ns` is
     `timestamp` in nanoseconds since 1970; it is not part of the text.
@@ -62,13 +62,13 @@ _again = bytearray()
 def parse_event(body: bytes) -> Event:
     """Return the event in the bytes of a ledger object; raises `MalformedEvent`.
 
-    Accepted is what the reference accepts (docs/formats.md#reading-events): any valid JSON with the known fields in
-    their types, in any order; fields it does not know are passed over, and so is the payload of an unknown `data.type`.
-    All timestamps of known fields are checked, those that no projection uses too, so that folding an event never fails.
+    Accepts what the reference accepts (docs/formats.md#reading-events): any valid JSON with the known fields in
+    their types, in any order; ignores unknown fields, and the payload of an unknown `data.type`.
+    Checks the timestamps of all known fields, also of those that no projection uses, so that folding never fails.
     """
     try:
         event = _decode(body)
-        # The sorted form of what was read has no key twice. If it is the body again, then neither has the body.
+        # The sorted form of the event has no key twice. If it equals the body, then neither has the body.
         # (Threads share the buffer: what another one writes into it may differ from the body, never wrongly equal it.)
         _encode_into(event, _again)
         if _again == body:
@@ -84,7 +84,7 @@ def parse_event(body: bytes) -> Event:
 
 
 def _parse_exactly(body: bytes) -> Event:
-    """Read an event that is not in canonical form, or say what is wrong with it."""
+    """Parse an event that is not in canonical form, or raise an error that says what is wrong with it."""
     try:
         value = read_json(body)
         fields = _read_envelope(value, "", _READING)
@@ -99,7 +99,7 @@ def _parse_exactly(body: bytes) -> Event:
 
 
 def _check_of(kind: inspect.Type) -> Check | None:
-    """Return what of a type's values decoding does not check: instants, and integers of 64 bits; None for nothing."""
+    """Return the check of values that decoding leaves out: instants, and integers of 64 bits; None if there is none."""
     if isinstance(kind, inspect.Metadata):
         return parse_timestamp if kind.extra == TIMESTAMP_MARK else _check_of(kind.type)
     if isinstance(kind, inspect.IntType):
@@ -147,7 +147,7 @@ def _check_no_data(data: None) -> None:
 _CHECKS: Final[dict[type, Check]] = {type(None): _check_no_data} | {
     kind: check for kind in e.EVENT_TYPES if (check := _check_of(inspect.type_info(kind))) is not None
 }
-"""What decoding does not check, by payload."""
+"""Checks that decoding leaves out, by payload."""
 
 
 def _envelope_type() -> inspect.StructType:
@@ -169,7 +169,7 @@ _encode = Encoder(order="sorted").encode
 
 
 class InvalidPayload(ValueError):
-    """Data that is no payload. `path` names the field (`tasks[0].key`, empty for the whole), `problem` says why."""
+    """Data that is not a payload. `path` names the field (`tasks[0].key`, empty for the whole), `problem` says why."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} {problem}" if path else problem)
@@ -181,7 +181,7 @@ def payload_from(data: dict[str, Any]) -> e.Payload:
     """Return the payload in `data`, an object with its `type`, for writing; raises `InvalidPayload`.
 
     Stricter than reading: an unknown type or field is refused, because a writer means every field. Timestamps are
-    brought into their written form.
+    converted to their written form.
     """
     try:
         payload: e.Payload = _read_payload(data, "", _WRITING)
@@ -208,10 +208,10 @@ def compose_event(
         timestamp_ms: the producer's time, in milliseconds since 1970 UTC.
         tenant: the tenant's id.
         workspace: the workspace's id.
-        idempotency_key: in place of the key that follows from the payload.
+        idempotency_key: replaces the key derived from the payload.
         causation_id: the id of the event that caused this one, if any.
 
-    Raises `InvalidPayload` if the result could not be read back: such an event would stop every fold to come.
+    Raises `InvalidPayload` if the result could not be read back: such an event would stop all later folds.
     """
     try:
         event = Event(

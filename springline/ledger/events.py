@@ -1,14 +1,14 @@
 """The event types of the orchestration ledger: their payloads, and a row for each (docs/events.md#event-types).
 
 Each payload is a struct tagged by `type` with its snake_case name; the envelope is in `springline.ledger.envelope`.
-Decoding a struct checks types, ranges and inner enums, and passes over fields it does not know
+Decoding a struct checks types, ranges and inner enums, and ignores unknown fields
 (docs/formats.md#reading-events).
 
 Presence when writing (E notation): an optional field that is None is left out; `labels` and `run_requests` are left
 out when empty; the other defaults (`worker_queue`, the numbers of a task definition) are written always.
 
 A new type is a class here, in `Payload` and in `EVENT_TYPES`; a row of `HANDLERS` in the fold's module of its subject;
-and one of `RULES` in admission's. Whoever forgets one cannot import the table that lacks it.
+and one of `RULES` in admission's. A table that lacks a row cannot be imported.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class PlanCreated(_Payload, tag="plan_created"):
 
 
 class RunCancelRequested(_Payload, tag="run_cancel_requested"):
-    """A run is to be cancelled."""
+    """The cancellation of a run is requested."""
 
     run_id: Id
     requested_by: Text
@@ -105,7 +105,7 @@ class TaskHeartbeat(_Payload, tag="task_heartbeat"):
 
 
 class TaskEnd(_Payload):
-    """What both events say that end an attempt."""
+    """The common fields of both events that end an attempt."""
 
     run_id: Id
     task_key: Id
@@ -130,7 +130,7 @@ class TaskFinished(TaskEnd, tag="task_finished"):
 
 
 class TaskCompletionRecorded(TaskEnd, tag="task_completion_recorded"):
-    """An attempt has ended, and what is known of its output's visibility."""
+    """An attempt has ended, with the visibility of its output if known."""
 
     output_visibility: CompletionVisibility | None = None
 
@@ -200,7 +200,7 @@ class TimerFired(_Payload, tag="timer_fired"):
 
 
 class ScheduleDefinitionUpserted(_Payload, tag="schedule_definition_upserted"):
-    """A schedule is defined, or defined anew."""
+    """A schedule is defined or redefined."""
 
     schedule_id: Id
     cron_expression: Text
@@ -240,7 +240,7 @@ class SensorEvaluated(_Payload, tag="sensor_evaluated"):
 
 
 class RunRequested(_Payload, tag="run_requested"):
-    """A run is asked for under a key."""
+    """A run is requested under a key."""
 
     run_key: Id
     request_fingerprint: Text
@@ -310,36 +310,36 @@ Payload = (
 )
 """Every type's payload. `EVENT_TYPES` has a row for each."""
 
-# What is known of each type.
+# The table of event types.
 
 P = TypeVar("P", bound=_Payload)
 
 
 class Owner(Enum):
-    """To which run an event belongs; a rebuild folds it beside the other events of that run."""
+    """The run that an event belongs to; a rebuild folds it with the other events of that run."""
 
     RUN = "run"
-    """To that of its `run_id`, and it refreshes that run's catalog rows."""
+    """The run in its `run_id`; it refreshes that run's catalog rows."""
     DISPATCH = "dispatch"
-    """To that of its `run_id`, or else to the one that its `dispatch_id` names."""
+    """The run in its `run_id`, else the one that its `dispatch_id` names."""
     TIMER = "timer"
-    """To the one that its `timer_id` names."""
+    """The run that its `timer_id` names."""
     NOBODY = "nobody"
-    """To none."""
+    """No run."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventType(Generic[P]):
-    """One type of event, as far as the ledger goes.
+    """One type of event: its row in the ledger's table.
 
-    What its events do is in `springline.projection.fold`, when they are admitted in `springline.control.admission`:
-    both have a row for each type as well.
+    `springline.projection.fold` and `springline.control.admission` also have a row for each type: what its events do,
+    and when they are admitted.
 
     Args:
         payload: its class. `data.type` in the event is the class's tag, `event_type` in the envelope its name.
-        prefix: what idempotency keys begin with that follow from its payloads (docs/formats.md#event-keys).
-        key: what stands in such a key behind `prefix:`, given a payload.
-        owner: to which run its events belong (docs/protocol.md#rebuild).
+        prefix: the prefix of idempotency keys derived from its payloads (docs/formats.md#event-keys).
+        key: returns the part of such a key behind `prefix:`, given a payload.
+        owner: the run that its events belong to (docs/protocol.md#rebuild).
         key_names: of what the id is that stands first in `key`; a key that names another run than `owner` is odd.
     """
 
@@ -351,7 +351,7 @@ class EventType(Generic[P]):
 
     @property
     def tag(self) -> str:
-        """What `data.type` says."""
+        """The value of `data.type`."""
         return str(self.payload.__struct_config__.tag)
 
 
@@ -428,7 +428,7 @@ RowT = TypeVar("RowT", bound=_HasPayload)
 def by_payload(rows: Iterable[RowT]) -> dict[type, RowT]:
     """Return rows of a table by payload class.
 
-    Raises `TypeError` unless the table has exactly one row for each event type: no table forgets one.
+    Raises `TypeError` unless the table has exactly one row for each event type.
     """
     table: dict[type, RowT] = {}
     for row in rows:
@@ -448,7 +448,7 @@ PAYLOAD_TYPES: Final[dict[str, type[_Payload]]] = {row.tag: row.payload for row 
 """The class of a payload by its `data.type`."""
 
 KEY_PREFIXES: Final = frozenset(row.prefix for row in EVENT_TYPES.values())
-"""What keys begin with, before a colon, that follow from a payload."""
+"""The prefixes, before a colon, of keys derived from a payload."""
 
 _LEGACY_TYPES: Final = {
     row.prefix: row.payload.__name__
@@ -473,5 +473,5 @@ def correlation_of(payload: Payload) -> str | None:
 
 
 def event_type_of_legacy_key(key: str) -> str:
-    """Guess the `event_type` from a key, for old rows that lack the column; `LegacyUnknown` if it says nothing."""
+    """Guess the `event_type` from a key, for old rows that lack the column; `LegacyUnknown` if it cannot."""
     return _LEGACY_TYPES.get(key.split(":", 1)[0], "LegacyUnknown")

@@ -1,4 +1,4 @@
-"""Fingerprints that say whether two requests ask for the same (docs/formats.md#fingerprints).
+"""Fingerprints that say whether two requests are the same (docs/formats.md#fingerprints).
 
 Texts are joined without escaping, as the reference does: `a|b` as one partition key gives the fingerprint of `a` and
 `b`. Where a fingerprint is made of JSON, its keys stand in the order below.
@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT_MS: Final = 3_600_000
 
 
 def schedule_fingerprint(assets: Iterable[str], partitions: Iterable[str] | None = None) -> str:
-    """Return the fingerprint of the run that a schedule asks for; the order of assets and partitions is no matter."""
+    """Return the fingerprint of the run that a schedule asks for, in any order of assets and partitions."""
     text = ",".join(sorted(assets))
     if partitions is not None:
         text = f"{text};partitions:{','.join(sorted(partitions))}"
@@ -57,7 +57,7 @@ def trigger_fingerprint(
 
 
 class RerunKind(StrEnum):
-    """What of a run is run again."""
+    """The part of a run that is run again."""
 
     FROM_FAILURE = "FROM_FAILURE"
     SUBSET = "SUBSET"
@@ -104,7 +104,7 @@ def backfill_fingerprint(
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task of a plan as its fingerprint sees it; `key` as `plan_task_key` makes it."""
+    """A task of a plan, for its fingerprint; `key` as `plan_task_key` makes it."""
 
     key: str
     upstream_keys: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ def plan_task_key(namespace: str, name: str, *, operation: str, partition: str |
 
 
 def plan_fingerprint(tenant: str, workspace: str, tasks: Iterable[PlannedTask]) -> str:
-    """Return the fingerprint of a plan's structure; the order of the tasks is no matter."""
+    """Return the fingerprint of a plan's structure; the order of the tasks does not matter."""
     plan = {
         "version": 1,
         "tenantId": tenant,

@@ -1,4 +1,4 @@
-"""Ids that follow from other ids, and the one spelling of asset keys, partitions and timers.
+"""Ids derived from other ids, and the one spelling of asset keys, partitions and timers.
 
 Parts are not escaped: two inputs can give one text. Epochs are whole seconds since 1970.
 
@@ -77,7 +77,7 @@ def tick_id(schedule_id: str, epoch: int) -> str:
 
 
 def manual_tick_id(schedule_id: str, epoch: int) -> str:
-    """Return the id of a tick that somebody triggered by hand."""
+    """Return the id of a tick that a user triggered by hand."""
     return f"{schedule_id}:manual:{epoch}"
 
 
@@ -87,7 +87,7 @@ def schedule_run_key(schedule_id: str, epoch: int) -> str:
 
 
 def manual_schedule_run_key(schedule_id: str, epoch: int) -> str:
-    """Return the run key of a tick that somebody triggered by hand."""
+    """Return the run key of a tick that a user triggered by hand."""
     return f"sched:{schedule_id}:manual:{epoch}"
 
 
@@ -107,7 +107,7 @@ def sensor_eval_id(sensor_id: str, ulid: str) -> str:
 
 
 def run_key_conflict_id(run_key: str, event_id: str) -> str:
-    """Return the id of the row that records a run key asked for with another fingerprint."""
+    """Return the id of the row that records a request for a run key with another fingerprint."""
     return f"conflict:{run_key}:{event_id}"
 
 
@@ -148,7 +148,7 @@ def canonical_asset_key(text: str) -> str:
 def canonical_partition(dimensions: Mapping[str, str | int | bool | date | datetime | None]) -> str:
     """Return the canonical text of a partition: `name=value` sorted by name and joined by commas.
 
-    A value carries its type: `d:` date, `t:` instant (in UTC, with six digits), `i:` integer, `b:` boolean, `n:` none,
+    A value has a type: `d:` date, `t:` instant (in UTC, with six digits), `i:` integer, `b:` boolean, `n:` none,
     `s:` the URL-safe base64 of a string. Raises `ValueError` for an instant without a zone, and for other types.
     """
     return ",".join(f"{name}={_value(name, dimensions[name])}" for name in sorted(dimensions))
@@ -182,7 +182,7 @@ _MAX_I64: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class TimerName:
-    """What a timer id says: its type as tables spell it, the second it fires, and the attempt it belongs to."""
+    """The content of a timer id: its type as in tables, the second at which it fires, and its attempt."""
 
     timer_type: str
     fire_epoch: int
@@ -197,7 +197,7 @@ def retry_timer_id(run_id: str, task_key: str, attempt: int, epoch: int) -> str:
 
 
 def heartbeat_timer_id(run_id: str, task_key: str, attempt: int, epoch: int) -> str:
-    """Return the id of the timer that looks whether an attempt is still alive."""
+    """Return the id of the timer that checks whether an attempt is still alive."""
     return f"timer:heartbeat:{run_id}:{task_key}:{attempt}:{epoch}"
 
 
@@ -207,10 +207,10 @@ def cron_timer_id(schedule_id: str, epoch: int) -> str:
 
 
 def parse_timer_id(timer_id: str) -> TimerName | None:
-    """Return what a timer id says, or None if it says nothing.
+    """Return the content of a timer id, or None if it cannot be parsed.
 
     As the reference reads it: the last part is the second, parts three to five are run, task and attempt, and parts
-    between are passed over. A colon inside a run id or task key therefore shifts the parts and mostly spoils the id.
+    between are ignored. A colon inside a run id or task key therefore shifts the parts and mostly spoils the id.
     """
     parts = timer_id.split(":")
     timer_type = _TYPES.get(parts[1]) if len(parts) > 1 else None

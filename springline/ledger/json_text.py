@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 MAX_DEPTH: Final = 128
-"""Arrays and objects inside each other: a bound of our own, so that no verdict depends on how deep the stack is."""
+"""Nesting of arrays and objects: a bound of our own, so that no result depends on the depth of the stack."""
 
 _MAX_INTEGER_DIGITS: Final = 20
 _MIN_I64: Final = -(2**63)
@@ -23,7 +23,7 @@ class JsonObject(list[tuple[str, Any]]):
 
 
 class OtherNumber:
-    """A number that is no integer from -2**63 to 2**64 - 1; `text` is how it stands."""
+    """A number other than an integer from -2**63 to 2**64 - 1; `text` is its text."""
 
     __slots__ = ("text",)
 
@@ -38,7 +38,7 @@ def read_json(body: bytes) -> Any:
     """Return the value of a JSON text, objects as `JsonObject` and unusual numbers as `OtherNumber`.
 
     Raises `ValueError` if it is not exactly one JSON value in UTF-8 without a byte order mark, nests deeper than
-    `MAX_DEPTH`, or holds half of a surrogate pair.
+    `MAX_DEPTH`, or has a lone surrogate.
     """
     text = body.decode()
     if text.count("[") + text.count("{") > MAX_DEPTH:
@@ -100,9 +100,9 @@ _PLAIN: Final = frozenset((str, int, bool, type(None)))
 def canonical_json(value: Any) -> bytes:
     """Return the canonical JSON of a value made of dicts, lists, tuples, strings, integers, booleans and None.
 
-    Keys are sorted by their UTF-8 bytes, there is no white space, and characters beyond ASCII stand as they are.
-    Raises `ValueError` for floats (whole ones too), integers outside -2**63 to 2**64 - 1, half surrogate pairs, keys
-    that are no strings, and values of other types.
+    Keys are sorted by their UTF-8 bytes, there is no white space, and characters beyond ASCII are not escaped.
+    Raises `ValueError` for floats (whole ones, too), integers outside -2**63 to 2**64 - 1, lone surrogates, keys
+    that are not strings, and values of other types.
     """
     if type(value) not in _PLAIN:
         _check(value)

@@ -1,4 +1,4 @@
-"""What stands in the payloads of events: numbers, instants, and nested objects (docs/events.md#nested-shapes)."""
+"""Types in the payloads of events: numbers, instants, and nested objects (docs/events.md#nested-shapes)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ U64 = Annotated[int, Meta(ge=0)]
 
 TIMESTAMP_MARK = {"form": "timestamp"}
 Timestamp = Annotated[str, Meta(extra=TIMESTAMP_MARK)]
-"""RFC 3339 text as it stands in the event; `springline.ledger.timestamps` turns it into nanoseconds."""
+"""RFC 3339 text as in the event; `springline.ledger.timestamps` turns it into nanoseconds."""
 
 ID_MARK = {"form": "id"}
 Id = Annotated[str, Meta(extra=ID_MARK)]
-"""What an event is about. Admission refuses an empty one."""
+"""Id of the subject of an event. Admission refuses an empty one."""
 TEXT_MARK = {"form": "text"}
 Text = Annotated[str, Meta(extra=TEXT_MARK)]
 """Text that is compared, joined or shown: admission bounds it. Messages and cursors are free, and `str`."""
@@ -39,7 +39,7 @@ class _Shape(Struct, omit_defaults=True, gc=False):
     """A nested object."""
 
 
-# What started a run.
+# Triggers of a run.
 
 
 class CronTrigger(_Shape, tag_field="type", tag="cron"):
@@ -89,7 +89,7 @@ class TaskDefinition(_Shape):
 
 
 class TaskOutput(_Shape, rename="camel"):
-    """What a task produced."""
+    """The output of a task."""
 
     materialization_id: Text | None = None
     row_count: U64 | None = None
@@ -113,14 +113,14 @@ class TaskError(_Shape, rename="camel"):
 
     @property
     def is_retryable(self) -> bool:
-        """Return whether another attempt makes sense: as said, else by category (docs/events.md#nested-shapes)."""
+        """Return whether another attempt makes sense: if set, else by category (docs/events.md#nested-shapes)."""
         if self.retryable is not None:
             return self.retryable
         return self.category in ("USER_CODE", "INFRASTRUCTURE", "TIMEOUT")
 
 
 class TaskMetrics(_Shape, rename="camel"):
-    """What a task used."""
+    """The resources that a task used."""
 
     cpu_time_ms: U64 | None = None
     peak_memory_bytes: U64 | None = None
@@ -207,7 +207,7 @@ class RunRequest(_Shape):
     code_version: Text | None = None
 
 
-# Who asked for a run.
+# Sources of a request for a run.
 
 
 class ScheduleRef(_Shape, tag_field="type", tag="schedule"):
@@ -241,7 +241,7 @@ class ManualRef(_Shape, tag_field="type", tag="manual"):
 TriggerSourceRef = ScheduleRef | SensorRef | BackfillRef | ManualRef
 
 
-# What a backfill covers.
+# Selectors of a backfill's partitions.
 
 
 class RangeSelector(_Shape, tag_field="type", tag="range"):

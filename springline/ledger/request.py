@@ -1,7 +1,7 @@
-"""What a caller asks of a workspace's ledger, what it is told, and what both weigh.
+"""Requests to a workspace's ledger, their answers, and the weights of both.
 
-Everything between a caller and the store has a limit in bytes: Temporal takes 2 MiB a message. A request counts by
-its payloads, and by its answer where that is the longer one.
+Every message between a caller and the store has a limit in bytes: Temporal takes 2 MiB a message. A request counts by
+its payloads, or by its answer if that is longer.
 
 See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
 """
@@ -24,7 +24,7 @@ MAX_INGEST_PATHS = 5_000
 
 
 class EventOutcome(StrEnum):
-    """What the fold made of an event."""
+    """The fold's outcome of an event."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -32,7 +32,7 @@ class EventOutcome(StrEnum):
     NOT_APPLIED = "not_applied"
     """The state does not admit it (a stale attempt, for example): nothing changed, its key stays free."""
     UNKNOWN = "unknown"
-    """A type of a newer version: kept, and passed over."""
+    """A type of a newer version: kept, and ignored by the fold."""
 
 
 class VisibilityStatus(StrEnum):
@@ -42,8 +42,8 @@ class VisibilityStatus(StrEnum):
     PERSISTED_NOT_VISIBLE = "persisted_not_visible"
 
 
-# Said here and held to by code, request by request: these models are messages too, and a bound that pydantic holds
-# them to would refuse a whole batch for one of its members.
+# Declared here and checked by code, request by request: these models are messages, too, and a bound that pydantic
+# checks would refuse a whole batch for one of its members.
 _Id = Annotated[
     str,
     Field(json_schema_extra=bounds.judged("A key that its event's type admits.", maxLength=bounds.MAX_ID, minLength=1)),
@@ -100,7 +100,7 @@ class AppendRequest(BaseModel):
 class AppendedEvent(BaseModel):
     """An event of an answered request.
 
-    `completed`: the sequencer added it, because the request's own events would have led nowhere without it.
+    `completed`: the sequencer added it, because without it the run could never end.
     An event whose key had been used before the request is not written again: its id and path are those of the
     event that used the key, and its outcome is `duplicate`.
     """
@@ -116,7 +116,7 @@ class AppendedEvent(BaseModel):
 
 
 class AppendOutcome(BaseModel):
-    """What became of one request: `events` (those asked for, in order, then what completes them) or a `refusal`.
+    """The outcome of one request: `events` (those requested, in order, then completions) or a `refusal`.
 
     `replayed`: the request had been answered before, and this is that answer again.
     """
@@ -142,15 +142,15 @@ class RefusalReason(StrEnum):
     UNREADABLE = "unreadable"
     OTHER_SCOPE = "other_scope"
     OTHER_BODY = "other_body"
-    """Another body stands under a known id: the first accepted one counts, this one is damage."""
+    """A known id has another body: the first accepted one counts, this one is damage."""
     FAILED = "failed"
-    """An error that nobody foresaw, met by this one event: the fault is ours, and it may be sent again."""
+    """This event met an unforeseen error: the fault is ours, and the caller may send it again."""
     BELOW_ADOPTED = "below_adopted"
-    """It lies below the state that was taken over from another implementation; only a full rebuild can place it."""
+    """It lies below the state that was taken over from the reference; only a full rebuild can place it."""
 
 
 class RefusedEvent(BaseModel):
-    """A foreign event that was refused; the record stands under `record_path`."""
+    """A foreign event that was refused; its record is at `record_path`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -161,7 +161,7 @@ class RefusedEvent(BaseModel):
 
 
 class IngestRequest(BaseModel):
-    """Foreign events to accept, by their explicit ledger paths (late, duplicated and disordered as they come)."""
+    """Foreign events to accept, by their explicit ledger paths, which may be late, repeated and in any order."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -169,11 +169,11 @@ class IngestRequest(BaseModel):
 
 
 class IngestOutcome(BaseModel):
-    """What became of the foreign events of one request.
+    """The outcome of the foreign events of one request.
 
     `accepted` of them are new (`late` of those below the watermark), `known` had been accepted before, `deferred`
-    lie too far in the future, or went beyond what a round holds, and are to be sent again later; all others are in
-    `refused`, of which an answer lists the first thousand or fewer, and `refused_total` counts them all.
+    lie too far in the future, or did not fit into the round: send them again later; all others are in
+    `refused`, of which an answer lists at most the first thousand, and `refused_total` counts them all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -193,17 +193,17 @@ class IngestOutcome(BaseModel):
 
 MAX_ROUND_EVENTS = 1_000
 MAX_ROUND_BYTES = 1 << 20
-"""A round takes requests up to this; none may be heavier by itself."""
+"""The most weight of a round's requests, and of a single one."""
 
 EVENT_WEIGHT = 512
-"""Bytes an event counts for at least: what is told of it is about so long."""
+"""The least weight of an event in bytes, because its part of the answer is about so long."""
 MESSAGE_EVENTS = 2_500
 MESSAGE_BYTES = MAX_ROUND_BYTES + (1 << 18)
-"""The most that one message to the sequencer may hold in all."""
+"""The most bytes of one message to the sequencer."""
 
 
 def request_weight(request: AppendRequest) -> int:
-    """Return what a request counts for, in bytes: its payloads, or its answer if that is longer."""
+    """Return the weight of a request in bytes: its payloads, or its answer if that is longer."""
     return max(request.payload_bytes, EVENT_WEIGHT * len(request.events))
 
 

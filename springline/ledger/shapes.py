@@ -1,7 +1,7 @@
-"""Values checked field by field against the structs of events, with the path of what is wrong.
+"""Checks values field by field against the structs of events, with the path of a wrong field.
 
-msgspec's own decoder is faster, but it cannot say whether a key was repeated, passes over misspelt fields, has no
-bound as wide as 64 bits, and knows nothing of timestamps.
+msgspec's own decoder is faster, but it does not detect repeated keys, ignores misspelt fields, has no
+bound as wide as 64 bits, and does not check timestamps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReadingMode:
-    """How to read: `strict` refuses unknown fields; `rewrite` brings timestamps into their written form."""
+    """How to read: `strict` refuses unknown fields; `rewrite` converts timestamps to their written form."""
 
     strict: bool = False
     rewrite: bool = False
@@ -67,7 +67,7 @@ def reader_of(kind: inspect.Type) -> Reader:
 
 
 def pairs_of(value: Any, path: str) -> list[tuple[Any, Any]]:
-    """Return the pairs of an object, repeated keys and all; raises `ShapeError` for another value."""
+    """Return the pairs of an object, repeated keys included; raises `ShapeError` for another value."""
     if isinstance(value, JsonObject):
         return value
     if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def tag_of(value: Any, field: str, path: str) -> str:
 def struct_reader(kind: inspect.StructType, build: Callable[..., Any] | None = None) -> Reader:
     """Return the reader of a struct's fields; `build` gets them by name and makes the result (else the struct itself).
 
-    The tag of the struct is not looked at: `tag_of` reads it, and chooses the struct.
+    Ignores the tag of the struct: the caller chooses the struct by `tag_of`.
     """
     fields = {field.encode_name: (field.name, reader_of(field.type)) for field in kind.fields}
     required = [field.encode_name for field in kind.fields if field.required]
@@ -152,7 +152,7 @@ def _dict_reader(kind: inspect.DictType) -> Reader:
     read_value = reader_of(kind.value_type)
 
     def read(value: Any, path: str, mode: ReadingMode) -> Any:
-        # Keys are data here, not fields: of a repeated one the last counts.
+        # Keys are data here, not fields: of a repeated one the last wins.
         return {
             _string(key, path, mode): read_value(item, _join(path, str(key)[:_SHOWN]), mode)
             for key, item in pairs_of(value, path)

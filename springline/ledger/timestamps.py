@@ -99,7 +99,7 @@ def _month_length(year: int, month: int) -> int:
 
 @lru_cache(maxsize=4_096)
 def _date_text(days: int) -> str:
-    """Return the date `days` after 1970-01-01; a sign stands before years that four digits cannot hold."""
+    """Return the date `days` after 1970-01-01; years beyond four digits have a sign."""
     era, day_of_era = divmod(days + 719_468, 146_097)
     year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)

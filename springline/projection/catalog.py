@@ -1,10 +1,10 @@
 """Rows of `catalog_run_index`, derived from run and task (docs/events.md#fold-catalog).
 
-The reference writes the rows of all of a run's tasks whenever an event of the run is applied. Nothing of that is
-stored here, because a catalog row is a function of its run and task as they are, but for two columns:
+The reference writes the rows of all of a run's tasks whenever an event of the run is applied. We store none of them,
+because a catalog row is a function of its current run and task, except for two columns:
 
-- Rows exist exactly for the tasks that have an asset and whose run has a row: whatever brings a run, a task or an
-  asset is an event of the run, and so are refreshed rows.
+- Rows exist exactly for the tasks that have an asset and whose run has a row: only an event of the run adds a run, a
+  task or an asset, and it refreshes the rows.
 - All other columns change by events of the run only.
 - `row_version` and `updated_at` are those of the last refresh that found another stamp than before. An event that
   stamps the run gives its own id to all rows of the run: `RunRow.row_version` and `refreshed_at` say so for all of
@@ -32,7 +32,7 @@ def refreshed_stamp(run: RunRow, task: TaskRow) -> str:
 
 
 def refresh_pending(families: Families, family: Family, at_ms: int) -> None:
-    """Bring the catalog rows of pending tasks up to date, for an event of the run at a time in epoch milliseconds."""
+    """Refresh the catalog rows of pending tasks, for an event of the run at a time in epoch milliseconds."""
     run = family.run
     if run is None or run.pending is NOTHING_PENDING:
         return
@@ -47,7 +47,7 @@ def refresh_pending(families: Families, family: Family, at_ms: int) -> None:
 
 
 def add_pending(families: Families, family: Family, task: TaskRow) -> None:
-    """Note that a task is about to get another stamp while its catalog row is not refreshed."""
+    """Record that a task is about to get another stamp while its catalog row is not refreshed."""
     run = family.run
     if run is not None and run.pending is not None and task.row_version <= refreshed_stamp(run, task):
         families.keep_run(run)

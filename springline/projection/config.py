@@ -1,5 +1,5 @@
-"""What the fold depends on besides its events (docs/protocol.md#state-of-a-set, docs/events.md#w14): recorded with
-every state by its fingerprint.
+"""The configuration of the fold (docs/protocol.md#state-of-a-set, docs/events.md#w14): every state records its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from springline.ledger.json_text import canonical_json
 
 @dataclass(frozen=True)
 class FoldConfig:
-    """Whose events are folded, and how.
+    """The scope of the events, and the rules of the fold.
 
     Args:
         tenant, workspace: the scope; events of another one are refused by the fold.

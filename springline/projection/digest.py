@@ -111,7 +111,7 @@ class Digest:
             self._rows[table] += other._rows[table]
 
     def copy(self) -> Digest:
-        """Return a digest of the same state that goes its own way."""
+        """Return an independent digest of the same state."""
         other = Digest()
         other._rows = dict(self._rows)
         other._sums = {table: list(sums) for table, sums in self._sums.items()}
@@ -127,7 +127,7 @@ class Digest:
         return state_digest(self.tables())
 
     def accept(self) -> None:
-        """Make this the state that `buckets_changed` compares with."""
+        """Make the current state the one that `buckets_changed` compares with."""
         self._changed = {}
 
     def buckets_changed(self) -> dict[str, set[int]]:

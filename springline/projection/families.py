@@ -1,7 +1,7 @@
-"""Runs with their tasks and edges, a family per run: the fold finds whatever an event of a run touches from there.
+"""Runs with their tasks and edges, a family per run: there the fold finds all rows that an event of a run touches.
 
 `runs`, `tasks`, `dep_satisfaction` and the derived `catalog_run_index` are views of the families. Runs and tasks are
-changed in place: whoever changes one says so first (`keep_run`, `keep_task`), so that its before-image is kept.
+changed in place: the code that changes one first calls `keep_run` or `keep_task`, which keeps its before-image.
 
 `RunExpiry` keeps the finished ones by age, so that retention finds the expired ones without looking at the others
 (docs/events.md#fold-retention).
@@ -32,7 +32,7 @@ class Family:
 
 
 class Kept:
-    """Before-images of a run's, tasks' and edges' rows, by key; None for a row that was not there."""
+    """Before-images of a run's, tasks' and edges' rows, by key; None for a row that did not exist."""
 
     def __init__(self) -> None:
         self.runs: dict[str, RunRow | None] = {}
@@ -41,9 +41,9 @@ class Kept:
 
 
 class FamiliesOver(dict[str, Family]):
-    """Families in memory over stored ones: whoever asks for one by `get`, `[]` or `in` sees both.
+    """Families in memory over stored ones: `get`, `[]` and `in` find both.
 
-    What goes through the dictionary as a whole sees those in memory only. A family is in memory with all its rows.
+    Iteration yields those in memory only. A family is in memory with all its rows.
     """
 
     def __init__(self, stored: Mapping[str, StoredRows]) -> None:
@@ -109,10 +109,10 @@ class FamiliesOver(dict[str, Family]):
 
 
 class Families:
-    """All families by run id. Rows are written by the methods here, but for changes of a kept run or task.
+    """All families by run id. Rows are written by these methods, except for changes of a kept run or task.
 
     Args:
-        on_run: called with every run row that is put in place as it is, by loading or rolling back.
+        on_run: called with every run row that loading or rolling back puts in place.
     """
 
     def __init__(self, on_run: Callable[[RunRow], None] | None = None) -> None:
@@ -125,7 +125,7 @@ class Families:
         """`of`, if it lies over stored families."""
 
     def attach(self, stored: Mapping[str, StoredRows]) -> None:
-        """Lie over the stored rows of the four tables from now on; there are no families yet."""
+        """Use the stored rows of the four tables from now on; there are no families yet."""
         if self.of:
             raise ValueError("there are families in memory already")
         self.of = self.over = FamiliesOver(stored)
@@ -185,7 +185,7 @@ class Families:
                 self.kept.edges.setdefault((run_id, upstream, downstream), edge)
 
     def set_run(self, run_id: str, run: RunRow | None) -> None:
-        """Put a run's row in place, or none, without keeping what was there."""
+        """Set or delete a run's row without keeping a before-image."""
         self.family(run_id).run = run
         if run is None:
             self._drop_if_empty(run_id)
@@ -193,7 +193,7 @@ class Families:
             self._on_run(run)
 
     def set_task(self, run_id: str, task_key: str, task: TaskRow | None) -> None:
-        """Put a task's row in place, or none, without keeping what was there."""
+        """Set or delete a task's row without keeping a before-image."""
         if task is not None:
             self.family(run_id).tasks[task_key] = task
         elif run_id in self.of:
@@ -201,7 +201,7 @@ class Families:
             self._drop_if_empty(run_id)
 
     def set_edge(self, key: tuple[str, str, str], edge: EdgeRow | None) -> None:
-        """Put an edge's row in place, or none, without keeping what was there."""
+        """Set or delete an edge's row without keeping a before-image."""
         run_id, upstream, downstream = key
         if edge is not None:
             self.family(run_id).edges.setdefault(upstream, {})[downstream] = edge
@@ -254,18 +254,18 @@ def _age_reference_ms(row_version: str, triggered_at: int, completed_at: int | N
 
 
 class RunExpiry:
-    """A heap of (age reference, run id) that has an entry for every finished run as it is, and may have older ones."""
+    """A heap of (age reference, run id) with the current entry of every finished run, and perhaps older ones."""
 
     def __init__(self) -> None:
         self._by_age: list[tuple[int, str]] = []
 
     def note(self, run: RunRow) -> None:
-        """Take up a run that was written, if it is finished."""
+        """Add a written run, if it is finished."""
         if run.state in FINISHED_RUN:
             heapq.heappush(self._by_age, (age_reference_ms(run), run.run_id))
 
     def note_stored(self, runs: StoredRows) -> None:
-        """Take up all stored runs that are finished, also as older layers have them."""
+        """Add all stored runs that are finished, also those in older layers."""
         columns = ("run_id", "state", "row_version", "triggered_at", "completed_at")
         for _, content in runs.column_values(columns):
             values = (content.column(name).to_pylist() for name in columns)

@@ -1,4 +1,4 @@
-"""The golden form of a row: what is compared, hashed and shown (docs/formats.md#golden-form).
+"""The golden form of a row, in which rows are compared, hashed and shown (docs/formats.md#golden-form).
 
 A JSON object without nulls: instants are RFC 3339 texts cut to milliseconds, JSON columns are nested values, two
 enums are spelled as events spell them, columns of our own are left out. Its canonical text (keys sorted, no spaces)
@@ -19,14 +19,14 @@ from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
 from springline.projection.schema import TABLES, Column, Kind, Row, Table, Value
 
 Form = Callable[[Row], msgspec.Struct]
-"""Makes of a row what encodes to its golden form."""
+"""Makes from a row a struct whose JSON is the golden form."""
 
 _MAX_INSTANTS: Final = 65_536
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class InvalidGoldenRow(ValueError):
-    """A row in golden form that no row of its table can have."""
+    """A golden form that no row of its table can have."""
 
 
 class _Instants(dict[Value, str]):
@@ -57,7 +57,7 @@ def golden_json(table: Table, row: Row) -> bytes:
 def golden_form(table: str) -> Form:
     """Return the function that gives rows of a table the form whose JSON is the golden one; for use in long loops.
 
-    Fields are declared in the order of their names, so that what encodes them need not sort; None is left out. The
+    Fields are declared in the order of their names, so that the encoder need not sort them; None is left out. The
     function is made from source text, as those of dataclasses are: asking for each column of each row what kind it is
     takes three times as long.
     """
@@ -75,7 +75,7 @@ def golden_form(table: str) -> Form:
 
 
 def _expression(variable: str, column: Column) -> str:
-    """Return the source of what is encoded for a stored value."""
+    """Return the source of the expression that is encoded for a stored value."""
     if column.kind is Kind.MS:
         expression = f"instants[{variable}]"
     elif column.kind is Kind.JSON:

@@ -1,10 +1,10 @@
-"""Rows as they lie in files, one layer over the other: a base's file and those of the deltas since.
+"""Rows in files, in layers: a base's file and those of the deltas since.
 
 See docs/protocol.md#cost.
 
 A layer is a file of rows sorted by key, or a delta's deletions. Files stay as their bytes; row groups are decoded when
-somebody needs a row of them, and forgotten again when others were needed since. Of rows with one key the newest
-layer's counts. Only our own files are read like this: the reference's deltas are laid over each other by other rules.
+a reader needs a row of them, and evicted when others were used since. Of rows with the same key the newest
+layer's wins. Only our own files are read like this: the reference's deltas have other rules.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MAX_GROUP_ROWS: Final = 4 * GROUP_ROWS
 """A file with larger row groups, as older versions wrote them, is cut into smaller ones before it is used."""
 CACHE_BYTES: Final = 192 * 1024 * 1024
 SOME_ROWS: Final = 64
-"""So many rows are made value by value; more, column by column."""
+"""Up to this many rows are decoded value by value; more, column by column."""
 FEW_ROWS: Final = 20_000
-"""So many keys are looked up one by one in a large layer; more are counted by going through all of it."""
+"""Up to this many keys are looked up one by one in a large layer; more are counted by one pass over all of it."""
 
 
 class GroupCache:
-    """Decoded row groups of all layers of a process; those not needed for longest go beyond `max_bytes`."""
+    """Decoded row groups of all layers of a process; beyond `max_bytes` the least recently used are evicted."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -54,7 +54,7 @@ class GroupCache:
         self._lock = threading.Lock()
 
     def get(self, name: tuple[Any, ...], decode: Callable[[], T]) -> T:
-        """Return what is held by `name`, else what `decode` returns. For several threads at once."""
+        """Return the cached value of `name`, else that of `decode`. Safe for several threads at once."""
         with self._lock:
             found = self._held.get(name)
             if found is not None:
@@ -78,7 +78,7 @@ _serials = itertools.count()
 
 
 class Layer:
-    """A file of rows sorted by key. `path` is named when something is wrong with it."""
+    """A file of rows sorted by key. Errors about it name `path`."""
 
     def __init__(self, table: Table, data: bytes, path: str = "") -> None:
         reader = TableReader(table, data)
@@ -126,7 +126,7 @@ class Layer:
         return _CACHE.get(name, lambda: self._named(lambda: self._reader.read([group], columns)))
 
     def once(self, group: int, columns: tuple[str, ...]) -> pa.Table:
-        """As `group`, for who goes through all of them once. Raises `DamagedTable`."""
+        """As `group`, without the cache, for one pass over all groups. Raises `DamagedTable`."""
         return self._named(lambda: self._reader.read([group], columns))
 
     def content(self, start: int, stop: int, columns: tuple[str, ...] | None = None) -> pa.Table:
@@ -140,7 +140,7 @@ class Layer:
         return pieces[0] if len(pieces) == 1 else pa.concat_tables([_plain(piece) for piece in pieces])
 
     def stored(self, start: int, stop: int) -> pa.Table:
-        """As `content`, all columns in today's schema, read for this once. Raises `DamagedTable`."""
+        """As `content`, all columns in today's schema, without the cache. Raises `DamagedTable`."""
         group = self.group_at(start)
         whole = [group] if stop <= self._starts[group + 1] else list(range(group, self.group_at(stop - 1) + 1))
         content = self._named(lambda: self._reader.read(whole, plain=True))
@@ -210,7 +210,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Keys of rows that are gone, in order."""
+    """Keys of deleted rows, in order."""
 
     table: Table
     ordered: list[Key]
@@ -233,7 +233,7 @@ class Deletions:
         return bisect_left(self.ordered, key)
 
     def find(self, key: Key) -> int | None:
-        """Return the place of `key`, None if it is not there."""
+        """Return the place of `key`, None if it is not among them."""
         place = self.position(key)
         return place if place < len(self.ordered) and self.ordered[place] == key else None
 
@@ -243,7 +243,7 @@ AnyLayer = Layer | Deletions
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """Rows in memory that lie over all layers: `rows` in order of keys, and what they hide.
+    """Rows in memory over all layers: `rows` in order of keys, and the addresses of rows that they hide.
 
     A row of the layers is hidden if its `address` (values of the columns `of`, a text if it is one) is in one of
     `hidden`.
@@ -279,15 +279,15 @@ def merged(
     over: Over | None = None,
     stored: bool = False,
 ) -> Iterator[pa.Table]:
-    """Yield the rows that layers, oldest first, laid over each other give, in order of keys, a piece at a time.
+    """Merge layers, oldest first, and yield the rows in order of keys, a piece at a time.
 
     Args:
         table: of all layers.
-        layers: what lies over each other.
+        layers: the layers.
         columns: the columns to be read, those of the key among them; None for all.
-        start: the least key that is wanted, `before`: the least that is not any more.
-        over: what lies over them all.
-        stored: whether all columns are wanted in today's schema, texts plain, and what is read is read for this once.
+        start: the least wanted key, `before`: the least key behind the wanted ones.
+        over: rows over all layers.
+        stored: whether all columns are wanted in today's schema, with plain texts, and without the cache.
     """
     files = [layer for layer in layers if isinstance(layer, Layer) and len(layer)]
     spine = max(files, key=len, default=None)
@@ -371,7 +371,7 @@ def _laid(
 
 
 def _plain(content: pa.Table) -> pa.Table:
-    """Return an Arrow table whose texts are plain: dictionaries of different files do not go together."""
+    """Return an Arrow table with plain texts, because dictionaries of different files cannot be joined."""
     for place, kind in enumerate(content.schema):
         if pa.types.is_dictionary(kind.type):
             content = content.set_column(place, kind.name, content.column(place).cast(kind.type.value_type))
@@ -379,7 +379,7 @@ def _plain(content: pa.Table) -> pa.Table:
 
 
 def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
-    """Return how many rows layers, oldest first, laid over each other give."""
+    """Return the number of rows after merging layers, oldest first."""
     layers = [layer for layer in layers if len(layer)]
     files = [layer for layer in layers if isinstance(layer, Layer)]
     if not files:

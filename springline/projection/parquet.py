@@ -3,7 +3,7 @@
 See docs/formats.md#projection-tables.
 
 Written files are reproducible: rows sorted by key, columns in the schema's order, row groups of one size, fixed
-settings. Row groups are small enough that whoever needs some rows of a large file need not decode all of it.
+settings. Row groups are small enough that a reader of some rows of a large file need not decode all of it.
 Instants are plain 64-bit integers, no timestamp type; strings have 32-bit offsets.
 """
 
@@ -61,9 +61,9 @@ _TYPES: Final = {
 
 
 class DamagedTable(InvariantViolated):
-    """A table's file that cannot be read for what it is. `column` is None if it is about the whole file.
+    """A table's file that cannot be read. `column` is None if the error is about the whole file.
 
-    `path` is where the file is, where whoever reads it knows.
+    `path` is the file's path, if the reader knows it.
     """
 
     def __init__(self, table: str, column: str | None, why: str, path: str = "") -> None:
@@ -79,10 +79,10 @@ class DamagedTable(InvariantViolated):
 
 
 def load_codec() -> None:
-    """Have everything loaded that reading and writing files takes.
+    """Import everything that reading and writing files needs.
 
-    Arrow loads pandas with the first array it is given, if it is installed: half a second for which no event should
-    have to wait.
+    Arrow imports pandas with its first array, if it is installed: that takes half a second, for which no event should
+    wait.
     """
     decode_table(IDEMPOTENCY_KEYS, encode_table(IDEMPOTENCY_KEYS, []))
 
@@ -218,7 +218,7 @@ class TableReader:
             raise DamagedTable(self.table.name, None, f"no Parquet file: {error}") from error
 
     def pieces(self, rows: int) -> Iterator[pa.Table]:
-        """Yield all rows, at most so many at a time, whatever the row groups; texts plain. Raises `DamagedTable`."""
+        """Yield all rows, at most so many at a time, across row groups; texts plain. Raises `DamagedTable`."""
         try:
             with pq.ParquetFile(pa.BufferReader(self._source), metadata=self._metadata) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=self.columns, use_threads=False):
@@ -228,7 +228,7 @@ class TableReader:
 
 
 def decode_table(table: Table, data: bytes) -> list[Row]:
-    """Return the rows of a file, ours or the reference's; of rows with one key the last one counts.
+    """Return the rows of a file, ours or the reference's; of rows with the same key the last one wins.
 
     As `rows_of`. Raises `DamagedTable` also for bytes that are no such file, and for a column that is missing or of
     another type.
@@ -240,11 +240,11 @@ def decode_table(table: Table, data: bytes) -> list[Row]:
 
 
 def rows_of(table: Table, content: pa.Table) -> list[Row]:
-    """Return the rows of what a `TableReader` read, in its order.
+    """Return the rows of an Arrow table from a `TableReader`, in its order.
 
     Columns go by name: their order and columns that we do not know do not matter. A column that may be missing is
-    then None, a boolean False, and the type of an idempotency key's event is told from the key. JSON is made
-    canonical. Raises `DamagedTable` for a null or an unknown enum text where there must be none.
+    then None, a boolean False, and the type of an idempotency key's event is derived from the key. JSON is made
+    canonical. Raises `DamagedTable` for an invalid null or an unknown enum text.
     """
     columns = [_values(table, column, content) for column in table.columns]
     if table is IDEMPOTENCY_KEYS:
@@ -253,7 +253,7 @@ def rows_of(table: Table, content: pa.Table) -> list[Row]:
 
 
 def arrays_of(table: Table, content: pa.Table) -> list[pa.Array | None]:
-    """Return the columns of what a `TableReader` read, each in one piece, None for those that it has not."""
+    """Return the columns of an Arrow table from a `TableReader`, each in one piece, None for missing ones."""
     names = set(content.schema.names)
     return [content.column(one.name).combine_chunks() if one.name in names else None for one in table.columns]
 
@@ -281,7 +281,7 @@ def rows_among(table: Table, arrays: Sequence[pa.Array | None], start: int, stop
 
 
 def stored_content(table: Table, content: pa.Table) -> pa.Table:
-    """Return what a `TableReader` read, plainly, of one of our own files in today's schema: missing columns filled."""
+    """Return a plain Arrow table from one of our own files in today's schema, with missing columns filled."""
     schema = _schema(table.name)
     if content.schema.names == schema.names:
         return content.cast(schema)
@@ -296,7 +296,7 @@ def stored_content(table: Table, content: pa.Table) -> pa.Table:
 
 
 def _is_there(table: Table, column: Column, schema: pa.Schema) -> bool:
-    """Say whether a file has a column; raises `DamagedTable` if it must have it, or has something else by that name."""
+    """Say whether a file has a column; raises `DamagedTable` if a required one is missing, or has another type."""
     places = schema.get_all_field_indices(column.name)
     if not places and not column.required_to_read:
         return False
@@ -326,12 +326,12 @@ def _values(table: Table, column: Column, content: pa.Table) -> list[Value]:
 
 
 def _otherwise(column: Column) -> Value:
-    """Return what a column holds where a file has none."""
+    """Return the value of a column that a file lacks."""
     return False if column.kind is Kind.BOOL and not column.required_to_read else None
 
 
 def _judged(table: Table, column: Column, values: list[Value]) -> list[Value]:
-    """Return values as we keep them: JSON in canonical form, old enum texts in today's."""
+    """Return values in our form: JSON canonical, old enum texts as today's."""
     where = (table.name, column.name)
     if column.kind is Kind.JSON:
         canonical = {text: _canonical(where, text) for text in set(values)}
@@ -371,7 +371,7 @@ def _tell_event_types(columns: list[list[Value]]) -> None:
 def values_of(array: pa.Array) -> list[Value]:
     """Return the values of an array of strings (plain or by dictionary), uint32, int64 or booleans; null is None.
 
-    Equal strings of a dictionary are one object. Raises `UnicodeDecodeError` for a string that is no UTF-8.
+    Equal strings of a dictionary are one object. Raises `UnicodeDecodeError` for a string that is not UTF-8.
     """
     if len(array) == 0:
         return []
@@ -385,7 +385,7 @@ def values_of(array: pa.Array) -> list[Value]:
 
 
 def _plain_values(array: pa.Array) -> list[Any]:
-    """Return the values with anything in the place of nulls."""
+    """Return the values; those of nulls are arbitrary."""
     if pa.types.is_string(array.type):
         return _strings(array)
     if pa.types.is_boolean(array.type):

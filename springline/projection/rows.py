@@ -40,7 +40,7 @@ class RunRow(Struct, gc=False):
     refreshed_at: int | None = None
     """Time of the event that gave `row_version`: the run's catalog rows were all refreshed then."""
     pending: tuple[str, ...] | None = None
-    """Keys of tasks stamped since their catalog rows were refreshed; None says that tasks have to be looked at."""
+    """Keys of tasks stamped since their catalog rows were refreshed; None: unknown, so that all tasks are checked."""
 
 
 class TaskRow(Struct, gc=False):
@@ -79,7 +79,7 @@ class TaskRow(Struct, gc=False):
 
 
 class EdgeRow(Struct, gc=False, frozen=True):
-    """What one task waits for (`dep_satisfaction`)."""
+    """A dependency of a task (`dep_satisfaction`)."""
 
     run_id: str
     upstream_task_key: str
@@ -123,7 +123,7 @@ class DispatchRow(Struct, gc=False, frozen=True):
 
 
 class SensorRow(Struct, gc=False, frozen=True):
-    """Where a sensor stands (`sensor_state`)."""
+    """The state of a sensor (`sensor_state`)."""
 
     tenant_id: str
     workspace_id: str
@@ -179,7 +179,7 @@ class ConflictRow(Struct, gc=False, frozen=True):
 
 
 class PartitionRow(Struct, gc=False, frozen=True):
-    """What is known of a partition of an asset (`partition_status`)."""
+    """The status of a partition of an asset (`partition_status`)."""
 
     tenant_id: str
     workspace_id: str
@@ -231,7 +231,7 @@ class ScheduleStateRow(Struct, gc=False, frozen=True):
 
 
 class TickRow(Struct, gc=False, frozen=True):
-    """What was decided for an instant of a schedule (`schedule_ticks`)."""
+    """The decision for an instant of a schedule (`schedule_ticks`)."""
 
     tenant_id: str
     workspace_id: str
@@ -286,7 +286,7 @@ class ChunkRow(Struct, gc=False, frozen=True):
 
 
 class UsedKeyRow(Struct, gc=False, frozen=True):
-    """The event that used an idempotency key: what of `idempotency_keys` is not the same in all rows, or the key."""
+    """The event that used an idempotency key: the columns that are not equal in all rows, without the key."""
 
     event_id: str
     event_type: str

@@ -48,7 +48,7 @@ class Column:
     lower_in_golden: bool = False
     """Golden rows and digests spell this enum as events do, in lower case (docs/formats.md#golden-form)."""
     internal: bool = False
-    """Ours: the reference passes over it, and golden rows and digests leave it out."""
+    """Ours: the reference ignores it, and golden rows and digests leave it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Table:
         object.__setattr__(self, "key_of", itemgetter(*(self.index(name) for name in self.key)))
 
     def index(self, column: str) -> int:
-        """Return the position of a column. Raises `KeyError` for a name that is none."""
+        """Return the position of a column. Raises `KeyError` for an unknown name."""
         for position, one in enumerate(self.columns):
             if one.name == column:
                 return position
@@ -233,7 +233,7 @@ TABLES: Final[dict[str, Table]] = {
 }
 """All 17 tables by name, in the order in which they are written and shown."""
 
-# What the enum columns may hold.
+# Values of the enum columns.
 
 TRIGGERED: Final = "TRIGGERED"
 RUNNING: Final = "RUNNING"
@@ -301,4 +301,4 @@ ALLOWED: Final[dict[tuple[str, str], frozenset[str]]] = {
 READ_AS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("dispatch_outbox", "status"): {"ACKED": "CREATED", "FAILED": "CREATED"},
 }
-"""Texts of old files that mean another one today (docs/formats.md#projection-tables)."""
+"""Texts of old files, and today's texts for them (docs/formats.md#projection-tables)."""

@@ -1,11 +1,11 @@
-"""Which events may be folded apart: the lines along which one fold splits into several.
+"""Sharding: which events may be folded apart, so that one fold splits into several.
 
 See docs/protocol.md#state-of-a-set, docs/protocol.md#rebuild.
 
-What runs and their tasks do stays within the run, as long as everything that could link a run to something else is in
-order. So a run's events go to one shard, by a hash of the run id, and all that is not a run's (schedules, ticks,
-sensors, run requests, backfills, timers of no run) goes to shard 0. A run with anything out of order is *odd* and goes
-to shard 0 too, with all its events and with whatever it is linked to:
+Events of runs and their tasks affect only their run, as long as all ids that could link it to others are in order. So a
+run's events go to one shard, by a hash of the run id, and all other events (schedules, ticks,
+sensors, run requests, backfills, timers of no run) go to shard 0. A run with an irregular id is *odd* and goes
+to shard 0, too, with all its events and with the runs that it is linked to:
 
 - its id contains a colon, so that ids and keys made from it are ambiguous;
 - an event of it has an idempotency key that is not its own by form (docs/formats.md#event-keys): keys are unique across
@@ -30,7 +30,7 @@ from springline.ledger import events as e
 from springline.ledger.envelope import Event
 
 CONTROL_SHARD = 0
-"""The shard of everything that is not an orderly run's."""
+"""The shard of all events that are not of a regular run."""
 
 _RUN_KEY = "run:"
 _KEYS_WITH_RUN, _KEYS_WITH_DISPATCH, _KEYS_WITH_TIMER = (
@@ -46,11 +46,11 @@ _ONLY_A_RUN = frozenset(
     for tag, kind in e.PAYLOAD_TYPES.items()
     if tag in _OF_A_RUN and not {"dispatch_id", "timer_id"} & set(kind.__struct_fields__)
 )
-"""Payloads that name a run and nothing else that a run could be told from."""
+"""Payloads whose run id is the only field that names a run."""
 
 
 class RoutedPayload(msgspec.Struct, gc=False):
-    """As much of a payload as routing needs."""
+    """The fields of a payload that routing needs."""
 
     type: str
     run_id: str | None = None
@@ -59,7 +59,7 @@ class RoutedPayload(msgspec.Struct, gc=False):
 
 
 class RoutedEvent(msgspec.Struct, gc=False):
-    """As much of an event as routing needs."""
+    """The fields of an event that routing needs."""
 
     event_id: str
     idempotency_key: str
@@ -67,7 +67,7 @@ class RoutedEvent(msgspec.Struct, gc=False):
 
 
 def routed_of(event: Event) -> RoutedEvent:
-    """Return as much of an event as routing needs; a payload of an unknown type belongs to no run."""
+    """Return the fields of an event that routing needs; a payload of an unknown type belongs to no run."""
     data = event.data
     if data is None:
         return RoutedEvent(event.event_id, event.idempotency_key, RoutedPayload("unknown"))
@@ -109,8 +109,8 @@ def run_of_timer(timer_id: str) -> str | None:
 
 
 def run_of_key(key: str) -> str | None:
-    """Return the run whose own an idempotency key is by its form (docs/formats.md#event-keys), or None; `run:` keys are
-    nobody's by form.
+    """Return the run in an idempotency key, by the key's form (docs/formats.md#event-keys), or None; `run:` keys have
+    no run in their form.
     """
     prefix, _, rest = key.partition(":")
     if prefix in _KEYS_WITH_RUN:
@@ -124,16 +124,16 @@ def run_of_key(key: str) -> str | None:
 
 @dataclass(slots=True)
 class Links:
-    """What a part of the ledger tells of runs that cannot be folded apart; parts are merged in any order.
+    """The links of runs in a part of the ledger that cannot be folded apart; parts are merged in any order.
 
-    `odd`: runs for shard 0. `claims`: `run:` key -> the run that used it; "" for something that is no run's.
+    `odd`: runs for shard 0. `claims`: `run:` key -> the run that used it; "" for an event of no run.
     """
 
     odd: set[str] = field(default_factory=set)
     claims: dict[str, str] = field(default_factory=dict)
 
     def place(self, event: Event) -> str | None:
-        """Take note of one event, and return the run that it belongs to, None for shard 0; most are in order."""
+        """Add one event, and return the run that it belongs to, None for shard 0."""
         data = event.data
         if type(data) in _ONLY_A_RUN:
             run: str = data.run_id  # type: ignore[union-attr,assignment]
@@ -145,7 +145,7 @@ class Links:
         return owner_of(routed)
 
     def add(self, event: RoutedEvent) -> None:
-        """Take note of one event."""
+        """Add one event."""
         owner = owner_of(event)
         payload = event.data
         named = [payload.run_id]
@@ -177,7 +177,7 @@ class Links:
             self.odd.update(run for run in (other, owner) if run)
 
     def merge(self, other: Links) -> None:
-        """Take over what another part of the ledger tells."""
+        """Add the links of another part of the ledger."""
         self.odd |= other.odd
         for key, owner in other.claims.items():
             self._claim(key, owner)

@@ -1,4 +1,4 @@
-"""The projections in memory: what the fold works on, and how rows get in and out.
+"""The projections in memory: the state that the fold changes, with ways to load and export rows.
 
 See docs/protocol.md#state-of-a-set, docs/protocol.md#cost.
 """
@@ -38,18 +38,19 @@ _NO_TASKS: Final[Mapping[str, r.TaskRow]] = MappingProxyType({})
 class State:
     """The 17 projection tables of a workspace, folded up to `last_event_id`.
 
-    Rows that look-ups return are live: they show later changes, and are not to be changed.
+    Rows that look-ups return are live: they show later changes, and the caller must not change them.
 
     Args:
-        config: whose events these are, and under which rules they are folded.
+        config: the scope of the events, and the rules of the fold.
     """
 
     def __init__(self, config: FoldConfig) -> None:
         self.config = config
         self.last_event_id = ""
-        """The last event folded; whoever loads rows sets it, and the frontier."""
+        """The last folded event; the code that loads rows sets it, and the frontier."""
         self.frontier_ms: int | None = None
-        """Up to where retention has looked, in epoch milliseconds; None before the first event, or without it."""
+        """The time up to which retention has deleted rows, in epoch milliseconds; None before the first event, or
+        without retention."""
         self.prunes = config.retention_days is not None
         self.expiry = RunExpiry() if config.retention_days else None
         self.families = Families(self.expiry.note if self.expiry is not None else None)
@@ -106,7 +107,7 @@ class State:
         codec = Codec(table, kind)
         return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"), "run_id")
 
-    # Rows as they are stored.
+    # Stored rows.
 
     def rows(self, table: str) -> Iterator[Row]:
         """Yield the rows of a table, in any order."""
@@ -117,7 +118,7 @@ class State:
         return self._tables[table].find(key)
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has. For runs, tasks, edges and catalog rows they have to be counted."""
+        """Return how many rows a table has. For runs, tasks, edges and catalog rows this counts them one by one."""
         return len(self._tables[table])
 
     def pieces(self, table: str) -> Iterator[pa.Table]:
@@ -130,7 +131,7 @@ class State:
         return sum(stored.read for stored in self._stored.values())
 
     def attach(self, stored: Mapping[str, StoredRows]) -> None:
-        """Begin with stored rows of all 17 tables instead of none; they are read as events touch them.
+        """Begin with stored rows of all 17 tables; they are read when events touch them.
 
         Raises `ValueError` for a state that has rows, `DamagedTable` for stored ones that cannot be read.
         """
@@ -142,7 +143,7 @@ class State:
             self.expiry.note_stored(stored[schema.RUNS.name])
 
     def fetch(self, run_ids: Iterable[str]) -> None:
-        """Read the stored rows of runs that will be asked for soon: all at once, each part of a file once.
+        """Read the stored rows of runs that will be needed soon: all at once, each part of a file once.
 
         Raises `DamagedTable`.
         """
@@ -151,7 +152,7 @@ class State:
                 self.families.over.get(run_id)
 
     def load_rows(self, table: str, rows: Iterable[Row]) -> None:
-        """Take rows over as they are stored, each in the place of an older one with its key.
+        """Load stored rows, each in the place of an older one with its key.
 
         The tables of a state may come in any order. Of catalog rows only stamp and time are taken; the rest follows
         from runs and tasks. Raises `ValueError` while folded changes are neither accepted nor rolled back.
@@ -160,7 +161,7 @@ class State:
         self._tables[table].load(rows)
 
     def unload(self, table: str, key: Key) -> None:
-        """Forget a row, if there is one. Raises `ValueError` as `load_rows`."""
+        """Remove a row, if there is one. Raises `ValueError` as `load_rows`."""
         self._refuse_with_changes()
         self._tables[table].unload(key)
 
@@ -187,7 +188,7 @@ class State:
         return {name: changes for name, changes in found.items() if changes}
 
     def accept(self) -> None:
-        """Make the state as it is the one that changes are told from, and that `rollback` goes back to."""
+        """Make the current state the one that `changes` compares with and `rollback` goes back to."""
         self._accepted = (self.last_event_id, self.frontier_ms)
         self.families.track(self._tracking)
         for table in self._plain.values():
@@ -222,7 +223,7 @@ class State:
         return self.tasks_of(run_id).get(task_key)
 
     def sensor(self, sensor_id: str) -> r.SensorRow | None:
-        """Return where a sensor stands, or None."""
+        """Return a sensor's state, or None."""
         return self.sensors.rows.get(sensor_id)
 
     def evaluation(self, eval_id: str) -> r.EvaluationRow | None:
@@ -246,7 +247,7 @@ class State:
         return self.chunks.rows.get(chunk_id)
 
     def run_key(self, run_key: str) -> r.RunKeyRow | None:
-        """Return what a run key stands for, or None."""
+        """Return the row of a run key, or None."""
         return self.run_keys.rows.get(run_key)
 
     def timer(self, timer_id: str) -> r.TimerRow | None:

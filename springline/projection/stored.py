@@ -1,7 +1,7 @@
-"""A table of the fold whose rows lie in files until an event touches them (docs/protocol.md#cost).
+"""A table of the fold whose rows stay in files until an event touches them (docs/protocol.md#cost).
 
-What is in memory of all rows is where to find them: a hash of each row's address (its key, or its run, for the tables
-whose rows go by run) and its place. An address that no file has is told from the hashes alone.
+Memory has only the positions of rows: a hash of each row's address (its key, or its run, for the tables
+whose rows are grouped by run) and its place. The hashes alone show that no file has an address.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from springline.projection.schema import (
 V = TypeVar("V", bound=tuple[Any, ...])
 
 _LAYER_BITS: Final = 40
-"""A place is the number of a layer, and behind it in so many bits the place of a row in it."""
+"""A place is the number of a layer, followed in so many bits by the place of a row in it."""
 _PLACE_MASK: Final = (1 << _LAYER_BITS) - 1
 _BY_RUN: Final = frozenset({RUNS.name, TASKS.name, CATALOG_RUN_INDEX.name, DEP_SATISFACTION.name})
 
 Progress = Callable[[int], None]
-"""Is told how many rows were taken in since it was told last."""
+"""Called with the number of rows indexed since the last call."""
 
 
 def address_columns(table: Table) -> tuple[str, ...]:
-    """Return the columns that rows are found by: the run for what goes by run, else the key."""
+    """Return the columns of a table's addresses: the run if rows are grouped by run, else the key."""
     return ("run_id",) if table.name in _BY_RUN else table.key
 
 
 class StoredRows:
-    """The rows that layers, oldest first, laid over each other give, found by their addresses."""
+    """The merged rows of layers, oldest first, found by their addresses."""
 
     def __init__(self, table: Table, layers: Sequence[AnyLayer], progress: Progress | None = None) -> None:
         self.table = table
         self.of = address_columns(table)
         self.read = 0
-        """How many rows were handed out one by one."""
+        """How many rows were returned one by one."""
         self._layers = [layer for layer in layers if len(layer)]
         self._in_key = tuple(table.key.index(name) for name in self.of)
         self._whole_key = self.of == table.key
@@ -86,7 +86,7 @@ class StoredRows:
         return found
 
     def values_at(self, address: Key, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        """Return, of the rows with an address, the values of the key's columns and of `columns` as they are stored."""
+        """Return the stored values of the key's columns and of `columns`, for the rows with an address."""
         wanted, key = (*self.table.key, *columns), len(self.table.key)
         return self._at(
             address,
@@ -115,7 +115,7 @@ class StoredRows:
         return [found[key] for key in sorted(found)] if len(found) > 1 else list(found.values())
 
     def rows(self, over: Over | None = None) -> Iterator[Row]:
-        """Yield all rows, with those of `over` in the places of what they hide, in order of keys."""
+        """Yield all rows in order of keys, with those of `over` in the places of rows that they hide."""
         for piece in self.pieces(over):
             yield from rows_of(self.table, piece)
 
@@ -131,7 +131,7 @@ class StoredRows:
                     yield number << _LAYER_BITS | layer.group_start(group), layer.once(group, columns)
 
     def key_at(self, place: int) -> Key:
-        """Return the key of the row at a place that `column_values` told."""
+        """Return the key of the row at a place from `column_values`."""
         at = place & _PLACE_MASK
         return self._layers[place >> _LAYER_BITS].keys(at, at + 1)[0]
 
@@ -193,7 +193,7 @@ def _numbers(numbers: pa.Int64Array) -> memoryview[int]:
 
 
 class StoredAges:
-    """Which rows of a stored table have times before an instant, oldest first, each named once."""
+    """Yields the rows of a stored table with times before an instant, oldest first, each once."""
 
     def __init__(self, stored: StoredRows, column: str) -> None:
         times, places = array("q"), array("q")
@@ -206,7 +206,7 @@ class StoredAges:
         self._at = 0
 
     def take_before(self, limit_ms: int) -> Iterator[Key]:
-        """Yield the keys of rows whose time, as it was stored, lies before an instant, in epoch milliseconds."""
+        """Yield the keys of rows whose stored time lies before an instant, in epoch milliseconds."""
         while self._at < len(self._times) and self._times[self._at] < limit_ms:
             place = self._places[self._at]
             self._at += 1
@@ -214,7 +214,7 @@ class StoredAges:
 
 
 class StoredGroups:
-    """The keys of a stored table's rows by the value of one more column; made when it is first asked."""
+    """The keys of a stored table's rows by the value of one more column; built on first use."""
 
     def __init__(self, stored: StoredRows, column: str) -> None:
         self._stored = stored
@@ -222,7 +222,7 @@ class StoredGroups:
         self._index: tuple[Sequence[int], Sequence[int]] | None = None
 
     def keys(self, group: str) -> list[Key]:
-        """Return the keys of all rows that have or had this value; whoever asks looks at the rows themselves."""
+        """Return the keys of all rows that have or had this value; the caller checks the rows themselves."""
         if self._index is None:
             hashes, places = array("q"), array("q")
             for place, content in self._stored.column_values((self._column,)):

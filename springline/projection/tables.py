@@ -1,9 +1,9 @@
-"""Tables of the fold whose rows are replaced, not changed: with before-images, and what retention needs.
+"""Tables of the fold whose rows are replaced, not changed: with before-images, and indexes for retention.
 
 See docs/protocol.md#cost.
 
-While changes are tracked a table keeps, for every key written since the last accept, the row that was there before.
-A table may lie over stored rows: those that nobody has asked for are in files only (`springline.projection.stored`).
+While changes are tracked a table keeps, for every key written since the last accept, the row before.
+A table may lie over stored rows: those that no event has touched are in files only (`springline.projection.stored`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RowChange(NamedTuple):
 
 
 class StoredTable(Protocol):
-    """A table as the world outside the fold sees it: rows are tuples of stored values."""
+    """A table for code outside the fold: rows are tuples of stored values."""
 
     def export(self) -> Iterator[Row]:
         """Yield all rows, in any order."""
@@ -88,7 +88,7 @@ class Codec(Generic[R]):
 
 
 class UsedKeyCodec(Codec[UsedKeyRow]):
-    """Leaves out what is the same in every row of `idempotency_keys`, or follows from it: there is one per event."""
+    """Leaves out columns of `idempotency_keys` that are equal in all rows or derived: there is a row per event."""
 
     def __init__(self, tenant: str, workspace: str) -> None:
         super().__init__(IDEMPOTENCY_KEYS, UsedKeyRow)
@@ -106,9 +106,9 @@ class UsedKeyCodec(Codec[UsedKeyRow]):
 
 
 class RowsOver(dict[Any, R], Generic[R]):
-    """Rows in memory over stored ones: whoever asks for a row by `get`, `[]` or `in` sees both.
+    """Rows in memory over stored ones: `get`, `[]` and `in` find both.
 
-    What goes through the dictionary as a whole sees those in memory only.
+    Iteration yields those in memory only.
     """
 
     __slots__ = ("_row_of", "gone", "stored")
@@ -261,7 +261,7 @@ class RowTable(Generic[R]):
 
 
 class GroupedTable(RowTable[R]):
-    """A table that also knows its keys by what their rows name, for retention: a row's group is fixed by its fields."""
+    """A table with an index of its keys by group, for retention: a row's fields determine its group."""
 
     def __init__(self, codec: Codec[R], group_of: Callable[[R], str | None], column: str) -> None:
         """As `RowTable`; `column` holds what `group_of` returns."""
@@ -295,14 +295,14 @@ class GroupedTable(RowTable[R]):
 
     def _unset(self, key: Key) -> None:
         if (group := self._group_of(self.rows[key])) is not None and (keys := self._groups.get(group)) is not None:
-            keys.pop(key, None)  # A row that was read from a file is in none.
+            keys.pop(key, None)  # A row that was read from a file is in no group here.
             if not keys:
                 del self._groups[group]
         super()._unset(key)
 
 
 class AgingTable(RowTable[R]):
-    """A table whose rows end at an age, for retention: a heap of (time, key) that may name rows changed since."""
+    """A table whose rows expire by age, for retention: a heap of (time, key), perhaps of rows that changed since."""
 
     def __init__(self, codec: Codec[R], time_of: Callable[[R], int], column: str) -> None:
         """As `RowTable`; `column` holds what `time_of` returns."""

@@ -1,4 +1,4 @@
-"""The four tables that live in families, as the world outside the fold sees them."""
+"""The four tables of the families, for code outside the fold."""
 
 from __future__ import annotations
 

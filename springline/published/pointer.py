@@ -60,7 +60,7 @@ class PointerWriter:
     async def publish(self, store: ObjectStore, move: PointerMove) -> Visible | None:
         """Move the pointer; None if another writer has moved it.
 
-        Safe to repeat and to run twice at once: a pointer that names our manifest is a success, whoever put it. An
+        Safe to repeat and to run twice at once: a pointer that names our manifest is a success. An
         unclear answer is resolved by reading back and, while the pointer is as it was, by trying again. Raises
         `StoreUnknown` if it may still move, and the store's errors.
         """

@@ -19,7 +19,7 @@ from springline.ledger.request import (
 from springline.paths import Scope
 
 FULL_APPEND_BYTES = 256 * 1024
-"""What a full batch of appends weighs; a round takes four of them (`springline.ledger.request`)."""
+"""The weight of a full batch of appends; a round takes four of them (`springline.ledger.request`)."""
 FULL_INGEST_PATHS = MAX_INGEST_PATHS // 4
 
 
@@ -56,13 +56,13 @@ class LedgerCoalescer:
 
     @property
     def counts(self) -> tuple[Counts, ...]:
-        """What this process has asked so far, for metrics."""
+        """Counts of this process's requests so far, for metrics."""
         return self._appends.counts, self._ingests.counts
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
-        """Append events and return what became of them, a refusal included.
+        """Append events and return their outcome, which may be a refusal.
 
-        Raises `Refused` with UNAVAILABLE when that is not known: the same request under the same id finds out.
+        Raises `Refused` with UNAVAILABLE if that is unknown: the same request under the same id finds out.
         """
         refusal = too_heavy(request)
         if refusal is not None:
@@ -72,7 +72,7 @@ class LedgerCoalescer:
         return outcome
 
     async def ingest(self, scope: Scope, request: IngestRequest) -> IngestOutcome:
-        """Take in foreign events and return what became of them; raises `Refused` as `append` does."""
+        """Ingest foreign events and return their outcome; raises `Refused` as `append` does."""
         outcome = await self._ingests.ask(scope, request)
         _raise_if_unknown(outcome.refusal)
         return outcome
@@ -82,7 +82,7 @@ class LedgerCoalescer:
         return await self._gateway.status(scope)
 
     async def aclose(self) -> None:
-        """Take no more requests, and wait until every request taken has its answer or reached its deadline."""
+        """Accept no more requests, and wait until every accepted one has its answer or reached its deadline."""
         await self._appends.aclose()
         await self._ingests.aclose()
 

@@ -62,12 +62,12 @@ def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ru
 
 
 def check_definition(data: ScheduleDefinitionUpserted, field: str, now_ms: int) -> None:
-    """Refuse a schedule that no URL could name."""
+    """Refuse a schedule whose id cannot be part of a URL."""
     check_addressable(data.schedule_id, f"{field}.schedule_id")
 
 
 def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:
-    """Refuse a tick that triggers a run and does not say which: nobody could ever tell."""
+    """Refuse a tick that triggers a run and does not name it, because no later event could."""
     if not isinstance(data.status, TickTriggered):
         return
     for name in ("run_key", "request_fingerprint"):
@@ -77,9 +77,9 @@ def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:
 
 
 def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
-    """Admit what was decided for an instant, once; the run that it triggers is asked for behind it.
+    """Admit the decision for an instant, once; the request for the run that it triggers follows it.
 
-    A tick whose request never came would say for ever that a run was triggered which nobody begins.
+    A tick without its request would name for ever a triggered run that never begins.
     """
     data = case.data
     if state.tick(data.tick_id) is not None:
@@ -135,7 +135,7 @@ def _event_of(state: State, key: str) -> str | None:
 
 
 def check_evaluation(data: SensorEvaluated, field: str, now_ms: int) -> None:
-    """Refuse a status that only the ledger gives, run keys that belong to backfills, and sensors that no URL names."""
+    """Refuse a status that only the sequencer sets, run keys of backfills, and ids that cannot be part of a URL."""
     check_addressable(data.sensor_id, f"{field}.sensor_id")
     if isinstance(data.status, EvalSkippedStaleCursor):
         raise invalid(
@@ -155,7 +155,7 @@ def check_run_key(run_key: str, field: str) -> None:
 
 
 def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
-    """Admit an evaluation; it keeps the cursor unless it says another, and its run requests travel behind it.
+    """Admit an evaluation; it keeps the cursor unless it sets another, and its run requests follow it.
 
     One that was made on an older state of its sensor is recorded as stale, and asks for nothing.
     """
@@ -200,13 +200,13 @@ def _requested(request: RunRequest, source: SensorRef) -> RunRequested:
 
 
 def check_run_request(data: RunRequested, field: str, now_ms: int) -> None:
-    """Refuse a backfill's run key in the hand of anybody else."""
+    """Refuse a backfill's run key from any other source."""
     if not isinstance(data.trigger_source_ref, BackfillRef):
         check_run_key(data.run_key, f"{field}.run_key")
 
 
 def admit_run_request(state: State, case: Case[RunRequested]) -> Ruling:
-    """Admit a request whose source is known and may ask for it, and whose run can come."""
+    """Admit a request whose source is known and may ask for it, and whose run can be triggered."""
     source = case.data.trigger_source_ref
     if isinstance(source, SensorRef):
         _check_evaluation(state, case, source)
@@ -260,7 +260,7 @@ def _check_tick(state: State, case: Case[RunRequested], source: ScheduleRef) -> 
 
 
 def _check_run_can_come(state: State, case: Case[RunRequested]) -> None:
-    """Refuse a new run key that another run has used: the run that it stands for could not be triggered.
+    """Refuse a new run key that another run has used, because its own run could not be triggered.
 
     See docs/events.md#w9.
     """
@@ -286,7 +286,7 @@ _LEGAL: Final = {
 
 
 def check_backfill(data: BackfillCreated, field: str, now_ms: int) -> None:
-    """Refuse a backfill that could plan or run nothing, or that no URL could name."""
+    """Refuse a backfill that could plan or run nothing, or whose id cannot be part of a URL."""
     check_addressable(data.backfill_id, f"{field}.backfill_id")
     for name in ("chunk_size", "max_concurrent_runs"):
         if getattr(data, name) < 1:
@@ -321,7 +321,7 @@ def admit_backfill(state: State, case: Case[BackfillCreated]) -> Ruling:
 
 
 def admit_chunk(state: State, case: Case[BackfillChunkPlanned]) -> Ruling:
-    """Admit a new chunk of a backfill that has not ended, under a run key that nobody used."""
+    """Admit a new chunk of a backfill that has not ended, under an unused run key."""
     data = case.data
     backfill = _backfill(state, case)
     if backfill.state in FINISHED_BACKFILL:

@@ -1,7 +1,7 @@
-"""What a rule is given, and what it answers: an event to be written, one that repeats another, or a refusal.
+"""Inputs and answers of admission rules: an event to write, one that repeats another, or a refusal.
 
-Refusals name field, value and remedy, whatever a caller put into them. Keys: which may be given, and what a used one
-means.
+Refusals name field, value and remedy, also of values that cannot be encoded. Also the rules for idempotency keys: which
+ones a caller may give, and the meaning of a used one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ P_co = TypeVar("P_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event as it is asked for, well formed by itself. `key` is None where it follows from the payload."""
+    """A requested event, well formed by itself. `key` is None if it is derived from the payload."""
 
     data: Payload
     key: str | None
@@ -43,8 +43,8 @@ class Case(Generic[P_co]):
         key: its idempotency key, given or derived; no event has used it.
         event_id: the id it will have.
         now_ms: its time, in milliseconds since 1970 UTC.
-        field: where its payload stands in the request, such as `events[2].data`.
-        key_field: where its key stands, or would stand.
+        field: the path of its payload in the request, such as `events[2].data`.
+        key_field: the path of its key, even if it has none.
         later: the request's own events behind it.
     """
 
@@ -57,13 +57,13 @@ class Case(Generic[P_co]):
     later: Sequence[Draft] = ()
 
     def conflict(self, name: str, message: str, remedy: str) -> Refused:
-        """Build the refusal that the state calls for, about the payload's field `name`, such as `status.reason`."""
+        """Return the refusal because of the state, about the payload's field `name`, such as `status.reason`."""
         return conflict(f"{self.field}.{name}", attrgetter(name)(self.data), message, remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An event that the sequencer adds behind another one. `field`: what of the request it follows from."""
+    """An event that the sequencer adds after another one. `field`: the field of the request that causes it."""
 
     data: Payload
     key: str | None
@@ -71,14 +71,14 @@ class Completion:
 
 
 Behind = Callable[[State], list[Completion]]
-"""Says, on the state with the event in it, what has to follow it at once."""
+"""Returns, for the state with the event in it, the completions that must follow it at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """The event is written, with this payload, and followed by what `behind` says.
+    """The event is written, with this payload, and followed by the completions of `behind`.
 
-    `may_be_refused`: the fold may let it pass without effect; it is written for the record.
+    `may_be_refused`: the fold may not apply it; it is written for the record.
     """
 
     data: Payload
@@ -88,7 +88,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The event says what an earlier one has said: it is not written."""
+    """The event repeats an earlier one, so it is not written."""
 
     event_id: str
     event_type: str
@@ -100,17 +100,17 @@ Ruling = Write | Repeats
 
 @dataclass(frozen=True, slots=True)
 class EventRule(Generic[P]):
-    """What is asked of the events of a type.
+    """The admission rule of an event type.
 
     Args:
         payload: the type.
         admit: the rule on the state before the event; raises `Refused`.
         check: checks a payload by itself, given its place in the request and the time in epoch milliseconds; raises
-            `Refused`. None if its fields may be anything that their types are.
-        missed: says why an event whose key was used is news all the same, or None if it is not. None for a type
-            whose loss holds up no run.
-        fill: returns the payload with what the sequencer adds, given the time in epoch milliseconds.
-        key: the key of an event that is given none, by payload and event id; by default the derived one.
+            `Refused`. None if the types of its fields are check enough.
+        missed: returns why a run waits for an event whose key was used, or None if none does. None for a type
+            that no run waits for.
+        fill: returns the payload with fields that the sequencer adds, given the time in epoch milliseconds.
+        key: returns the key of an event without one, by payload and event id; by default the derived one.
     """
 
     payload: type[P]
@@ -132,12 +132,12 @@ def invalid(field: str, value: Any, problem: str, remedy: str) -> Refused:
 
 
 def conflict(field: str, value: Any, message: str, remedy: str) -> Refused:
-    """Build the refusal of an event that the state as it is does not admit: EVENT_CONFLICT."""
+    """Return the refusal of an event that the current state does not admit: EVENT_CONFLICT."""
     return _refused(Code.EVENT_CONFLICT, field, value, message, remedy)
 
 
 def key_in_use(field: str, key: str, message: str) -> Refused:
-    """Build the refusal of an event whose idempotency key stands for another one: KEY_REUSED."""
+    """Return the refusal of an event whose idempotency key belongs to another one: KEY_REUSED."""
     return _refused(Code.KEY_REUSED, field, key, message, "Give the event an idempotency_key of its own.")
 
 
@@ -148,13 +148,13 @@ def too_large(field: str, size: int, limit: int) -> Refused:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is shown in a message: as Python writes it, cut to a line."""
+    """Return a value for a message: as Python writes it, cut to a line."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def value_at(data: Any, path: str) -> Any:
-    """Return what stands at a path like `tasks[0].key`, or None if nothing does."""
+    """Return the value at a path like `tasks[0].key`, or None if there is none."""
     for index, name in _STEP.findall(path):
         if index and isinstance(data, list) and int(index) < len(data):
             data = data[int(index)]
@@ -170,7 +170,7 @@ def _refused(code: Code, field: str, value: Any, message: str, remedy: str) -> R
 
 
 def _told(value: Any) -> Any:
-    """Return a value as it can be put into any answer: text cut and encodable, other things by their look."""
+    """Return a value in a form for any answer: texts cut and encodable, other values as Python writes them."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and value.bit_length() <= 64:
@@ -189,7 +189,7 @@ _REPAIR = re.compile(r":(plan|finish):([^:]+)")
 
 
 def repair_key(run_id: str, cause: str, event_id: str) -> str:
-    """Return the key of an event that lets a cancellation have its effect.
+    """Return the key of an event that makes a cancellation effective.
 
     `cause` is `plan` or `finish`: the event `event_id` planned a cancelled run, or failed in one with attempts left.
     """
@@ -197,7 +197,7 @@ def repair_key(run_id: str, cause: str, event_id: str) -> str:
 
 
 def given_key(data: Payload, key: str, field: str) -> str | None:
-    """Check a key that a caller gives; None if it is the derived one, which then may follow from more than given.
+    """Check a caller's key; None if it is the derived one, which may include fields that the sequencer adds.
 
     A key in the form of derived ones that belongs to another event would keep that event out for ever. Raises
     `Refused`.
@@ -273,7 +273,7 @@ def check_text(text: str, field: str, *, may_be_empty: bool = False) -> None:
 
 
 def check_addressable(text: str, field: str) -> None:
-    """Raise `Refused` unless `text` may be the id of what has a URL of its own."""
+    """Raise `Refused` unless `text` may be an id that is part of a URL."""
     if text in (".", ".."):
         remedy = "Give it another name: in a URL these mean a folder."
         raise invalid(field, text, "cannot be addressed by a URL", remedy)

@@ -24,7 +24,7 @@ def check_dispatch(data: DispatchRequested, field: str, now_ms: int) -> None:
 
 
 def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
-    """Admit the dispatch of an attempt that is due: before, it would be sent and the task not know.
+    """Admit the dispatch of an attempt that is due: an earlier one would be sent without moving the task.
 
     See docs/events.md#order-4, docs/events.md#order-5.
     """
@@ -44,7 +44,7 @@ def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
 
 
 def missed_dispatch(state: State, data: DispatchRequested) -> str | None:
-    """A dispatch is news if the task waits for it: its key was used before the task was due (docs/events.md#w22)."""
+    """Return why the task waits for a dispatch whose key was used before it was due (docs/events.md#w22)."""
     task = state.task(data.run_id, data.task_key)
     if task is None or task.state not in (READY, RETRY_WAIT) or data.attempt <= task.attempt:
         return None
@@ -52,9 +52,9 @@ def missed_dispatch(state: State, data: DispatchRequested) -> str | None:
 
 
 def admit_sent(state: State, case: Case[DispatchEnqueued]) -> Ruling:
-    """Admit the news that an attempt was sent, as long as somebody asked for it.
+    """Admit that an attempt was sent, if its dispatch was requested.
 
-    It often comes when the attempt has begun: then it is recorded, and changes nothing.
+    It often comes after the attempt has begun: then it is recorded, and changes nothing.
     """
     data = case.data
     named = (data.run_id, data.task_key, data.attempt)
@@ -82,12 +82,12 @@ def admit_sent(state: State, case: Case[DispatchEnqueued]) -> Ruling:
 
 
 def admit_timer(state: State, case: Case[TimerRequested]) -> Ruling:
-    """Admit a timer, or another instant for it; what its id has said before is recorded, and changes nothing."""
+    """Admit a timer, or another instant for it; a repeated instant is recorded, and changes nothing."""
     return Write(case.data, may_be_refused=True)
 
 
 def admit_timer_news(state: State, case: Case[TimerEnqueued] | Case[TimerFired]) -> Ruling:
-    """Admit news of a timer that is known, or whose id says what it is for: else they would be lost.
+    """Admit an event of a timer that is known, or whose id can be parsed: else the event would be lost.
 
     See docs/events.md#w35.
     """

@@ -1,6 +1,6 @@
-"""A round of requests: each judged on the state after those before it, each taken whole or not at all.
+"""A round of requests: each judged on the state after those before it, each accepted as a whole or refused.
 
-A request's events are first judged by themselves (`drafts_of`), at the door and in the round.
+A request's events are first judged by themselves (`drafts_of`), in the API and in the round.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from springline.projection.state import State
 from springline.ulids import nth_ulid, ulid_time_ms
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-"""The longest event that is taken, in bytes of canonical JSON."""
+"""The longest accepted event, in bytes of canonical JSON."""
 
 RULES: Final[dict[type, EventRule[Any]]] = by_payload((*runs.RULES, *tasks.RULES, *dispatch.RULES, *automation.RULES))
-"""What is asked of each type of event."""
+"""The admission rule of each type of event."""
 
 _RECORDED_AT: Final = IDEMPOTENCY_KEYS.index("recorded_at")
 _EPOCH: Final = date(1970, 1, 1)
@@ -58,7 +58,7 @@ _EPOCH: Final = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class ComposedEvent:
-    """An event to be written: its exact bytes, and what the fold made of it."""
+    """An event to write: its exact bytes, and its outcome in the fold."""
 
     event_id: str
     body: bytes
@@ -69,10 +69,10 @@ class ComposedEvent:
 
 @dataclass(frozen=True, slots=True)
 class RoundVerdict:
-    """What becomes of a round.
+    """The verdict on a round.
 
-    `answers`, in the order of the requests, lack only what is known when the round is visible. `events`, by id, are
-    those to be written; the state holds them, pending.
+    `answers`, in the order of the requests, lack only fields that are known once the round is visible. `events`, by id,
+    are those to write; the state holds them, pending.
     """
 
     answers: list[AppendOutcome] = field(default_factory=list)
@@ -80,7 +80,7 @@ class RoundVerdict:
 
 
 OnError = Callable[[AppendRequest, Exception], Refusal]
-"""Makes the refusal of the one request that met an error nobody foresaw, or raises the error again."""
+"""Makes the refusal of the one request that met an unforeseen error, or raises the error again."""
 
 
 def drafts_of(request: AppendRequest, now_ms: int) -> list[Draft]:
@@ -131,15 +131,15 @@ def judge_round(
 
     Args:
         state: tracking changes, and without pending ones. Afterwards exactly the verdict's events are pending in it.
-        requests: in their order; ids and markers are the caller's business, so no two may have one request id.
+        requests: in their order; the caller checks ids and markers, so no two may have the same request id.
         first_event_id: a canonical ULID above the state's last event; events get it and its successors, one by one.
         now_ms: the events' time, in milliseconds since 1970 UTC.
         tenant: the tenant's id.
         workspace: the workspace's id.
-        on_error: what becomes of a request that meets an error nobody foresaw; by default all end with it.
+        on_error: makes the refusal of a request that meets an unforeseen error; by default the error is raised.
 
-    Raises `ValueError` if the state does not track changes or belongs to another scope. Whatever is raised, the state
-    is as it was before.
+    Raises `ValueError` if the state does not track changes or belongs to another scope. After any error the state
+    is unchanged.
     """
     if (state.config.tenant, state.config.workspace) != (tenant, workspace):
         raise ValueError(f"the state belongs to {state.config.tenant!r}, {state.config.workspace!r}")
@@ -204,11 +204,11 @@ class _Round:
     def _take(
         self, draft: Draft, at: str, key_at: str, later: Sequence[Draft]
     ) -> tuple[AppendedEvent, list[Completion]]:
-        """Judge an event, and fold it unless it repeats another; return what is told of it, and what must follow."""
+        """Judge an event, and fold it unless it repeats another; return its answer, and its completions."""
         state = self._state
         event_id = nth_ulid(self._first_event_id, len(self._events))
         if state.prunes:
-            advance_frontier(state, event_id)  # As the fold does before this event: what has ended by then is gone.
+            advance_frontier(state, event_id)  # As the fold does before this event: it deletes what is too old by then.
         rule = RULES[type(draft.data)]
         data = draft.data if rule.fill is None else rule.fill(draft.data, self._now_ms)
         key = draft.key
@@ -268,15 +268,15 @@ class _Round:
         )
 
     def _day_of(self, event_id: str, key: str) -> date:
-        """Return the UTC day of an event's timestamp; it stands in a path only if the id has no time of its own."""
+        """Return the UTC day of an event's timestamp; the path has it only if the id has no time."""
         row = self._state.row(IDEMPOTENCY_KEYS.name, key) if ulid_time_ms(event_id) is None else None
         recorded_at = self._now_ms if row is None else int(row[_RECORDED_AT] or 0)
         return _EPOCH + timedelta(milliseconds=recorded_at)
 
     def _take_back_to(self, accepted: int, *, surely: bool = False) -> None:
-        """Undo what was folded of a refused request; what was accepted before it is folded again.
+        """Undo the folded events of a refused request; events accepted before it are folded again.
 
-        `surely`: even if the state seems to hold nothing of it, for an event may be folded in part.
+        `surely`: even if the state seems to have none of its events, because one may be folded in part.
         """
         state = self._state
         del self._events[accepted:]

@@ -1,4 +1,4 @@
-"""Runs: triggered, planned, cancelled; and the shape of plans, whose tasks can all be reached (docs/events.md#w13).
+"""Runs: triggered, planned, cancelled; and the shape of plans, all of whose tasks can run (docs/events.md#w13).
 
 See docs/events.md#fold-runs, docs/events.md#fold-plans, docs/events.md#fold-cancellation.
 """
@@ -26,19 +26,19 @@ from springline.projection.schema import CANCELLED, FINISHED_RUN, FINISHED_TASK,
 from springline.projection.state import State
 
 SEQUENCER = "springline"
-"""Who asks for what the sequencer adds."""
+"""The requester in events that the sequencer adds."""
 
 BACKFILL_RUN_KEYS = "backfill:"
-"""What run keys of backfills begin with."""
+"""The prefix of backfills' run keys."""
 
 
 def is_cancelled(run: RunRow | None) -> bool:
-    """Say whether nothing of a run may be begun any more because it is, or is to be, cancelled."""
+    """Say whether no task of a run may begin any more, because the run is cancelled or its cancellation requested."""
     return run is not None and (run.cancel_requested or run.state == CANCELLED)
 
 
 def check_run(data: RunTriggered, field: str, now_ms: int) -> None:
-    """Refuse run ids with a colon: ids and keys join run and task with it, and could be taken for another's.
+    """Refuse run ids with a colon, which joins run and task in ids and keys: they could be ambiguous.
 
     See docs/events.md#w28.
     """
@@ -99,7 +99,7 @@ def admit_plan(state: State, case: Case[PlanCreated]) -> Ruling:
 
 
 def missed_plan(state: State, data: PlanCreated) -> str | None:
-    """A plan is news as long as its run has no tasks, as after an empty plan of another writer."""
+    """Return why a run waits for a plan: it has no tasks, as after an empty plan of another writer."""
     if state.run(data.run_id) is None or state.tasks_of(data.run_id):
         return None
     return (
@@ -122,7 +122,7 @@ def admit_cancel(state: State, case: Case[RunCancelRequested]) -> Ruling:
 
 
 def missed_cancel(state: State, data: RunCancelRequested) -> str | None:
-    """A cancellation is news if the run does not know of it, or if another writer planned tasks since."""
+    """Return why a run waits for a cancellation: it has none, or another writer planned tasks since."""
     run = state.run(data.run_id)
     if run is None or run.state in FINISHED_RUN:
         return None
@@ -137,7 +137,7 @@ _SHOWN_TASKS: Final = 6
 
 
 def check_plan(data: PlanCreated, field: str, now_ms: int) -> None:
-    """Refuse a plan of which some task could never run, or whose run could never end.
+    """Refuse a plan with a task that could never run, or whose run could never end.
 
     That is a plan without tasks or with a task key twice, and a dependency that is repeated, unknown, the task
     itself or part of a circle. Raises `Refused` naming it.

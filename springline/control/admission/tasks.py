@@ -25,7 +25,7 @@ from springline.projection.schema import BLOCKED, FINISHED_TASK, RETRY_WAIT, RUN
 from springline.projection.state import State
 
 MAX_AHEAD_MS = 300_000
-"""How far a worker's clock may be ahead; a heartbeat from later than that would hide the worker's death."""
+"""How far a worker's clock may be ahead; a heartbeat from farther ahead would hide the worker's death."""
 
 Finish = TaskFinished | TaskCompletionRecorded
 AttemptEvent = TaskStarted | TaskHeartbeat | Finish | TaskOutputVisibilityChanged
@@ -39,7 +39,7 @@ def check_attempt(data: AttemptEvent | DispatchRequested, field: str, now_ms: in
 
 
 def check_heartbeat(data: TaskHeartbeat, field: str, now_ms: int) -> None:
-    """Refuse a heartbeat out of the future."""
+    """Refuse a heartbeat with a time in the future."""
     check_attempt(data, field, now_ms)
     if data.progress_pct is not None and data.progress_pct > 100:
         raise invalid(f"{field}.progress_pct", data.progress_pct, "is a percentage", "Give 0 to 100.")
@@ -53,7 +53,7 @@ def check_heartbeat(data: TaskHeartbeat, field: str, now_ms: int) -> None:
 
 
 def with_heartbeat_time(data: TaskHeartbeat, now_ms: int) -> TaskHeartbeat:
-    """Return the heartbeat with a time; without one, all of an attempt's share a key, and only the first counts."""
+    """Return the heartbeat with a time: without one, all of an attempt share a key, and only the first counts."""
     return data if data.heartbeat_at is not None else replace(data, heartbeat_at=format_ms(now_ms))
 
 
@@ -90,7 +90,7 @@ def admit_start(state: State, case: Case[TaskStarted]) -> Ruling:
 
 
 def missed_start(state: State, data: TaskStarted) -> str | None:
-    """A start is news if the task never came to this attempt: its key was used for another task."""
+    """Return why a task waits for a start: it never reached this attempt, because another task used the key."""
     task = state.task(data.run_id, data.task_key)
     if task is None or task.state in FINISHED_TASK or task.attempt >= data.attempt:
         return None
@@ -131,7 +131,7 @@ def _end_if_cancelled(state: State, case: Case[Finish]) -> list[Completion]:
 
 
 def missed_finish(state: State, data: Finish) -> str | None:
-    """An end is news while the attempt goes on: its key was used for another task, or for an earlier end.
+    """Return why a running attempt waits for an end: another task, or an earlier end, used the key.
 
     See docs/events.md#w7.
     """
@@ -144,7 +144,7 @@ def missed_finish(state: State, data: Finish) -> str | None:
 
 
 def admit_visibility(state: State, case: Case[TaskOutputVisibilityChanged]) -> Ruling:
-    """Admit the visibility of a succeeded attempt's output; what was final stays."""
+    """Admit the visibility of a succeeded attempt's output; a final one stays."""
     data, task = case.data, task_of(state, case)
     if task.state != SUCCEEDED:
         raise case.conflict("task_key", f"task {data.task_key!r} is {task.state}", "Only a success has an output.")
@@ -156,7 +156,7 @@ def admit_visibility(state: State, case: Case[TaskOutputVisibilityChanged]) -> R
 
 
 def missed_visibility(state: State, data: TaskOutputVisibilityChanged) -> str | None:
-    """A visibility is news if the output has none yet, or waits for another one."""
+    """Return why an output waits for a visibility: it has none yet, or not the final one."""
     task = state.task(data.run_id, data.task_key)
     if task is None or task.state != SUCCEEDED or (task.attempt, task.attempt_id) != (data.attempt, data.attempt_id):
         return None
@@ -166,7 +166,7 @@ def missed_visibility(state: State, data: TaskOutputVisibilityChanged) -> str | 
 
 
 def refuse_finished(case: Case[AttemptEvent] | Case[DispatchRequested], task: TaskRow) -> None:
-    """Raise `Refused` if a task has come to its end."""
+    """Raise `Refused` if a task has ended."""
     if task.state in FINISHED_TASK:
         raise case.conflict("task_key", f"task {task.task_key!r} has ended: {task.state}", _OVER)
 

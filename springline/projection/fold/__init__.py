@@ -1,7 +1,7 @@
 """The fold: what each event does to the projections (docs/events.md#fold), a module per aggregate.
 
 Event ids are distinct and ascend (docs/protocol.md#state-of-a-set), so an event's id is greater than every stamp in the
-state. Where the fold has a rule for an event that is older than a row, there is nothing to decide here.
+state. So the reference's rules for an event that is older than a row are not needed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from springline.projection.state import State
 
 @dataclass(frozen=True, slots=True)
 class Handler(Generic[P]):
-    """What an event type's events do to a state.
+    """The handler of an event type.
 
     `fold` takes the state, the event's id, its time in epoch milliseconds and its payload. It returns whether the event
-    was *applied*: only then it uses up its idempotency key.
+    was *applied*: only then the event uses up its idempotency key.
     """
 
     payload: type[P]

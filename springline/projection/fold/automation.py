@@ -36,7 +36,7 @@ from springline.projection.state import State
 
 
 def schedule_definition_upserted(state: State, event_id: str, at_ms: int, data: ScheduleDefinitionUpserted) -> bool:
-    """Define a schedule, or define it anew; it was created when it was first defined."""
+    """Define or redefine a schedule; its creation time is that of the first definition."""
     old = state.schedules.rows.get(data.schedule_id)
     row = ScheduleRow(
         tenant_id=state.config.tenant,
@@ -206,7 +206,7 @@ LEGAL_MOVES: Final = frozenset(
         ("PAUSED", "CANCELLED"),
     }
 )
-"""From which state a backfill may go to which."""
+"""The state changes that a backfill may make."""
 
 
 def backfill_created(state: State, event_id: str, at_ms: int, data: BackfillCreated) -> bool:
@@ -237,7 +237,7 @@ def backfill_created(state: State, event_id: str, at_ms: int, data: BackfillCrea
 
 
 def backfill_chunk_planned(state: State, event_id: str, at_ms: int, data: BackfillChunkPlanned) -> bool:
-    """Plan a chunk, or plan it anew; its backfill counts the chunks up to the first gap."""
+    """Plan or replan a chunk; its backfill counts the chunks up to the first gap."""
     old = state.chunks.rows.get(data.chunk_id)
     row = ChunkRow(
         tenant_id=state.config.tenant,
@@ -261,14 +261,14 @@ def backfill_chunk_planned(state: State, event_id: str, at_ms: int, data: Backfi
 
 
 def _contiguous(state: State, backfill_id: str, planned: int) -> int:
-    """Return how many chunks there are from the first without a gap, when that many are known to be there."""
+    """Return how many chunks there are from the first up to a gap; `planned` are known to exist."""
     while backfill_chunk_id(backfill_id, planned) in state.chunks.rows:
         planned += 1
     return planned
 
 
 def backfill_state_changed(state: State, event_id: str, at_ms: int, data: BackfillStateChanged) -> bool:
-    """Move a backfill, if it is where the event believes it to be and the move is legal."""
+    """Change a backfill's state, if it is the one that the event names and the change is legal."""
     backfill = state.backfills.rows.get(data.backfill_id)
     if (
         backfill is None

@@ -63,7 +63,7 @@ def dispatch_requested(state: State, event_id: str, at_ms: int, data: DispatchRe
 
 
 def _filled(row: DispatchRow, data: DispatchRequested) -> DispatchRow | None:
-    """Return a row with what only a request knows, None if it lacks nothing.
+    """Return a row with the fields that only a request has, None if it lacks none.
 
     What is empty counts as filled, and the event as applied, even by an event that is empty there itself
     (docs/events.md#fold-dispatch).
@@ -94,7 +94,7 @@ def _dispatch(state: State, task: TaskRow, attempt: int, attempt_id: str, event_
 
 
 def dispatch_enqueued(state: State, event_id: str, at_ms: int, data: DispatchEnqueued) -> bool:
-    """Note that an attempt was sent; without a request before, a row is made as far as the event knows."""
+    """Record that an attempt was sent; without an earlier request, make a row from the event's fields."""
     run_id, task_key, attempt = data.run_id, data.task_key, data.attempt
     if run_id is not None and task_key is not None and attempt is not None:
         task = state.task(run_id, task_key)
@@ -123,12 +123,12 @@ def dispatch_enqueued(state: State, event_id: str, at_ms: int, data: DispatchEnq
 
 
 def _is_consumed(task: TaskRow, attempt: int) -> bool:
-    """Say whether an attempt began, so that sending it is pointless."""
+    """Say whether an attempt has begun, so that it need not be sent."""
     return task.attempt > attempt or (task.attempt == attempt and task.state in _SENT)
 
 
 def _drop(state: State, run_id: str, task_key: str, attempt: int) -> None:
-    """Remove the row that such an attempt has by rule, whatever the event's own `dispatch_id`."""
+    """Remove the row under the derived dispatch id of an attempt, even if the event has another `dispatch_id`."""
     dispatch_id = f"dispatch:{run_id}:{task_key}:{attempt}"
     if dispatch_id in state.outbox.rows:
         state.outbox.remove(dispatch_id)

@@ -1,4 +1,4 @@
-"""The loop: each event once, in the order of ids, and before it what ends by age.
+"""The loop: folds each event once, in the order of ids, after deleting rows that are too old by then.
 
 See docs/events.md#fold-loop, docs/events.md#fold-retention.
 """
@@ -28,7 +28,7 @@ _NOT_APPLIED, _UNKNOWN = EventOutcome.NOT_APPLIED, EventOutcome.UNKNOWN
 HANDLERS: Final[dict[type, Handler[Any]]] = by_payload(
     (*runs.HANDLERS, *tasks.HANDLERS, *dispatch.HANDLERS, *timers.HANDLERS, *automation.HANDLERS)
 )
-"""What each type of event does."""
+"""The handler of each type of event."""
 
 _FOLDS: Final = {kind: row.fold for kind, row in HANDLERS.items()}
 _OF_A_RUN: Final = frozenset(kind for kind, row in EVENT_TYPES.items() if row.owner is Owner.RUN)
@@ -39,7 +39,7 @@ class EventOutOfPlace(ValueError):
 
 
 def fold_event(state: State, event: Event) -> EventOutcome:
-    """Fold one event into a state and say what became of it.
+    """Fold one event into a state and return its outcome.
 
     Raises `EventOutOfPlace` for an event of another tenant or workspace, or whose id is not above the state's
     `last_event_id`; the state is as before then.
@@ -75,13 +75,13 @@ def fold_event(state: State, event: Event) -> EventOutcome:
 
 
 def fold_all(state: State, events: Iterable[Event]) -> Counter[EventOutcome]:
-    """Fold many events into a state, and count what became of them: the way in for whoever has more than one.
+    """Fold many events into a state, and count their outcomes: the entry point for callers with more than one.
 
-    Raises as `fold_event`: those before the bad one are folded. Garbage collection rests meanwhile, also for what
-    `events` does: nothing here leaves cycles behind, and looking for them among millions of objects takes longer than
-    folding.
+    Raises as `fold_event`: those before the bad one are folded. Python's cyclic garbage collection is paused meanwhile,
+    also for what `events` does: folding makes no cycles, and searching millions of objects for them takes longer than
+    the fold.
     """
-    # What nearly all events come to is not looked up for each of them.
+    # The outcome of nearly all events is counted without a look-up.
     applied, others = 0, []
     collecting = gc.isenabled()
     gc.disable()
@@ -124,7 +124,7 @@ def advance_frontier(state: State, event_id: str) -> None:
 
 
 def _expire(state: State, run_id: str) -> None:
-    """Delete a run with all that names it, and its run keys with their conflicts."""
+    """Delete a run with all rows that name it, and its run keys with their conflicts."""
     state.families.remove(run_id)
     run_keys = _group(state.run_keys, run_id)
     for run_key in run_keys:

@@ -75,7 +75,7 @@ def _count_planned(run: RunRow, family: Family) -> None:
 
 
 def plan_created(state: State, event_id: str, at_ms: int, data: PlanCreated) -> bool:
-    """Create the tasks and edges of a run, whatever the run's state (docs/events.md#fold-plans, docs/events.md#w6)."""
+    """Create the tasks and edges of a run in any state (docs/events.md#fold-plans, docs/events.md#w6)."""
     families = state.families
     family = families.of.get(data.run_id)
     if family is not None and family.tasks:

@@ -1,4 +1,4 @@
-"""Tasks: started, alive, finished, and what that means for those that wait for them, and for partitions.
+"""Tasks: started, alive, finished; and the effects on dependent tasks and on partitions.
 
 See docs/events.md#fold-tasks, docs/events.md#fold-dependencies, docs/events.md#fold-partitions.
 """
@@ -73,7 +73,7 @@ def task_started(state: State, event_id: str, at_ms: int, data: TaskStarted) -> 
 
 
 def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat) -> bool:
-    """Note that the current attempt is alive (docs/events.md#fold-tasks)."""
+    """Record that the current attempt is alive (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -94,7 +94,7 @@ def task_heartbeat(state: State, event_id: str, at_ms: int, data: TaskHeartbeat)
 
 
 def task_finished(state: State, event_id: str, at_ms: int, data: TaskEnd) -> bool:
-    """End the current attempt, and the task unless it may be tried again (docs/events.md#fold-tasks)."""
+    """End the current attempt, and the task unless it can be retried (docs/events.md#fold-tasks)."""
     families = state.families
     family = families.of.get(data.run_id)
     task = None if family is None else family.tasks.get(data.task_key)
@@ -142,7 +142,7 @@ def task_finished(state: State, event_id: str, at_ms: int, data: TaskEnd) -> boo
 
 
 def task_completion_recorded(state: State, event_id: str, at_ms: int, data: TaskCompletionRecorded) -> bool:
-    """End the current attempt with what is known of its output's visibility (docs/events.md#fold-tasks)."""
+    """End the current attempt, with the visibility of its output if known (docs/events.md#fold-tasks)."""
     if not task_finished(state, event_id, at_ms, data):
         return False
     visibility = data.output_visibility
@@ -216,7 +216,7 @@ def _set_visibility(task: TaskRow, visibility: str, published_at: str | None, er
 
 
 def satisfy(state: State, family: Family, run_id: str, upstream: str, attempt: int, event_id: str, at_ms: int) -> None:
-    """Satisfy the edges of a task that succeeded; what waited for nothing else becomes ready."""
+    """Satisfy the edges of a task that succeeded; tasks that waited for nothing else become ready."""
     edges = family.edges.get(upstream)
     if edges is None:
         return
@@ -237,7 +237,7 @@ def satisfy(state: State, family: Family, run_id: str, upstream: str, attempt: i
 def propagate(
     state: State, family: Family, run_id: str, task_key: str, resolution: str, event_id: str, at_ms: int
 ) -> None:
-    """Resolve the edges of a task that failed, was skipped or cancelled, and end what waited for it, in turn."""
+    """Resolve the edges of a task that failed, was skipped or cancelled, and end its dependent tasks, in turn."""
     families = state.families
     ended = deque([(task_key, resolution)])
     while ended:
@@ -271,9 +271,9 @@ def record_attempt(
     event_id: str,
     at_ms: int,
 ) -> None:
-    """Record an attempt that ended for the event's asset and partition, and what it materialized.
+    """Record an ended attempt and its materialization for the event's asset and partition.
 
-    `task` is the attempt's, as it is after its end.
+    `task` is the attempt's task, after the end.
     """
     asset = data.asset_key or ""
     key = (asset, partition)

@@ -1,4 +1,4 @@
-"""Timers: asked for, set and fired (docs/events.md#fold-timers). Firing changes no task: evaluators react to the
+"""Timers: requested, set and fired (docs/events.md#fold-timers). Firing changes no task: evaluators react to the
 rows.
 """
 
@@ -21,7 +21,7 @@ _TYPES: Final = {"retry": "RETRY", "heartbeat_check": "HEARTBEAT_CHECK", "cron":
 
 _FIRST_EPOCH: Final = -8_334_601_228_800
 _LAST_EPOCH: Final = 8_210_266_876_799
-"""What the reference's calendar holds: the years -262143 to 262142."""
+"""The end of the reference's calendar, which has the years -262143 to 262142."""
 
 
 def timer_requested(state: State, event_id: str, at_ms: int, data: TimerRequested) -> bool:
@@ -59,7 +59,7 @@ def timer_requested(state: State, event_id: str, at_ms: int, data: TimerRequeste
 
 
 def _set_retry(state: State, event_id: str, fire_at: int, data: TimerRequested) -> bool:
-    """Let a waiting task wait for the timer; its catalog row stays behind until the run's next event."""
+    """Let a waiting task wait for the timer; its catalog row is refreshed only by the run's next event."""
     if data.timer_type != "retry" or data.run_id is None or data.attempt is None:
         return False
     family = state.families.of.get(data.run_id)
@@ -74,7 +74,7 @@ def _set_retry(state: State, event_id: str, fire_at: int, data: TimerRequested) 
 
 
 def timer_enqueued(state: State, event_id: str, at_ms: int, data: TimerEnqueued) -> bool:
-    """Note that a timer is set; without a request before, a row is made as far as event and id know."""
+    """Record that a timer is set; without an earlier request, make a row from event and id."""
     row = state.timers.rows.get(data.timer_id)
     if row is None:
         row = _guessed(data, event_id)
@@ -85,7 +85,7 @@ def timer_enqueued(state: State, event_id: str, at_ms: int, data: TimerEnqueued)
 
 
 def timer_fired(state: State, event_id: str, at_ms: int, data: TimerFired) -> bool:
-    """Note that a timer has fired; without a request before, a row is made as far as event and id know."""
+    """Record that a timer has fired; without an earlier request, make a row from event and id."""
     row = state.timers.rows.get(data.timer_id)
     if row is None:
         row = _guessed(data, event_id)
@@ -96,9 +96,9 @@ def timer_fired(state: State, event_id: str, at_ms: int, data: TimerFired) -> bo
 
 
 def _guessed(data: TimerEnqueued | TimerFired, event_id: str) -> TimerRow | None:
-    """Return a row as its id tells, or None if the id tells nothing.
+    """Return a row derived from a timer's id, or None if the id cannot be parsed.
 
-    An epoch beyond the reference's calendar tells nothing either: the reference takes the wall clock for it, and a
+    None also for an epoch beyond the reference's calendar: the reference takes the wall clock for it, and a
     fold has none (docs/events.md#w20).
     """
     name = parse_timer_id(data.timer_id)
