@@ -20,10 +20,10 @@ from springline.storage.scoped import ScopedStore
 from tests.judging.committing import NOW_MS, SCOPE, TABLE_ID, Bed, data_file, payload
 from tests.judging.generator import DataFile, Subject, added
 
-SPARE = ("first.parquet", "a b.parquet", "x/y.parquet", "é.parquet", "a%b.parquet", "a+b.parquet", "p=1/part.parquet",
+SPARE = ("first.parquet", "a b.parquet", "xx/y.parquet", "é.parquet", "a%b.parquet", "a+b.parquet", "p=1/part.parquet",
          "z.parquet", "a[b].parquet", "a'b.parquet", "zz.parquet")  # fmt: skip
 """Files in every table's folder: plain names, and those that some spellings of paths stand for."""
-PLAIN_SPARE = ("z.parquet", "zz.parquet", "x/y.parquet")
+PLAIN_SPARE = ("z.parquet", "zz.parquet", "xx/y.parquet")
 ROWS = 40
 
 

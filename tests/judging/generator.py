@@ -27,7 +27,7 @@ JUNK: tuple[Any, ...] = (
 DEEP, DEEPER = "[" * 90 + "]" * 90, "[" * 20_000 + "]" * 20_000
 PATHS = (
     "a b.parquet", "a%20b.parquet", "./first.parquet", "x/../first.parquet", "/first.parquet", "x//y.parquet",
-    "x/y.parquet", "a%zz.parquet", "a%.parquet", "%66irst.parquet", "a:b.parquet", "x/a:b.parquet", "a%3Ab.parquet",
+    "xx/y.parquet", "a%zz.parquet", "a%.parquet", "%66irst.parquet", "a:b.parquet", "x/a:b.parquet", "a%3Ab.parquet",
     "é.parquet", "%C3%A9.parquet", "%E9.parquet", "a#b.parquet", "a%23b.parquet", "a?b.parquet", "a%3Fb.parquet",
     "a[b].parquet", "a%5Bb%5D.parquet", "a|b.parquet", "a{b}.parquet", 'a"b.parquet', "a\\b.parquet", "a%5Cb.parquet",
     "x%2Fy.parquet", "a+b.parquet", "a*b.parquet", "a=b/c.parquet", "a%25b.parquet", ".h.parquet", "a'b.parquet",
