@@ -24,6 +24,7 @@ from springline.published import merge
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import WRITES, Kind, Operation
+from tests.support.one_thread import one_thread  # noqa: F401 - a fixture
 from tests.support.reference import compact
 from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import (
@@ -40,6 +41,8 @@ from tests.support.sequencer_world import (
 from tests.support.yardstick import check_state
 
 Record = Callable[[str, object], None]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 REQUESTS = [
     ask(1, triggered("r"), planned("r", "a")),
