@@ -1,10 +1,38 @@
-"""What the whole suite shares: what explorations counted is printed at the end."""
+"""What the whole suite shares: files in an order that keeps all cores busy, and what explorations counted, at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
+
+LONGEST_FIRST = (
+    "tests/local/",
+    "tests/server/",
+    "tests/linearizability/",
+    "tests/damage/",
+    "tests/exhaustive/",
+    "tests/workflows/",
+    "tests/api/test_schemathesis.py",
+    "tests/api/test_over_temporal.py",
+    "tests/cli/test_dev.py",
+    "tests/cli/test_installed.py",
+    "tests/cli/test_output.py",
+    "tests/model/",
+    "tests/sets/",
+    "tests/judging/",
+    "tests/bench/",
+)
+"""Whole files go to the processes of a run, in this order and then the rest: no long file is left for the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from springline.published import index, merge
+from tests.support.one_thread import one_thread  # noqa: F401 - a fixture
 
 
 @pytest.fixture(autouse=True)
-def _small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_objects(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(index, "PACK_EVENTS", 4)
     monkeypatch.setattr(index, "SEGMENT_EVENTS", 8)
     monkeypatch.setattr(index, "NODE_SEGMENTS", 2)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from springline.paths import ObjectPath
@@ -39,6 +40,7 @@ KINDS: dict[str, str] = {
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in KINDS.items()}
 
 
+@cache
 def kind_of(path: ObjectPath) -> str:
     """Return the kind of an object."""
     (kind,) = [kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(relative(path))]

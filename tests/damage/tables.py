@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import uuid_utils
 
@@ -51,6 +52,7 @@ OF_DELTA = frozenset({"log", "checkpoint", "pointer to the checkpoint"})
 """What the Delta protocol says, and readers of any make read: it has no checksum of its own."""
 
 
+@cache
 def kind_of(path: ObjectPath) -> str:
     """Return the kind of an object."""
     (kind,) = [kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(SCOPE.relative(path).lstrip("/"))]

@@ -41,6 +41,8 @@ from tests.support.yardstick import check_state
 
 Record = Callable[[str, object], None]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REQUESTS = [
     ask(1, triggered("r"), planned("r", "a")),
     ask(2, started("r", "a")),

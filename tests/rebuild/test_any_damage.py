@@ -16,6 +16,7 @@ from springline.published.head import read_head
 from springline.rebuild.messages import RebuildMode, StateSwitched
 from springline.storage.scoped import ScopedStore
 from tests.rebuild.damage import CONFIG, POINTER, SCOPE, Damage, Workspace, damage, mend, workspace
+from tests.support.one_thread import one_thread  # noqa: F401 - a fixture
 from tests.support.rebuild_driver import Incomplete, Rebuild
 from tests.support.sequencing import NOW_MS, in_order
 from tests.support.yardstick import check_state
@@ -23,6 +24,8 @@ from tests.support.yardstick import check_state
 Record = Callable[[str, object], None]
 
 SEEN: Counter[str] = Counter()
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,6 +8,12 @@ import pytest
 
 from springline.published import index as events_index
 from springline.published import merge
+from tests.support.one_thread import one_thread  # noqa: F401 - a fixture
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(one_thread: None) -> None:  # noqa: F811
+    """All of the room is explorations."""
 
 
 @pytest.fixture

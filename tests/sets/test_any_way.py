@@ -6,7 +6,7 @@ See docs/protocol.md#state-of-a-set.
 from __future__ import annotations
 
 import asyncio
-from itertools import permutations
+from itertools import islice, permutations
 from random import Random
 
 import pytest
@@ -140,19 +140,19 @@ def all_splits(length: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("sizes", SPLITS, ids=str)
-def test_all_permutations_of_a_run(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fifth_permutation_of_a_run(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "MIN_BASE_ROWS", 8)
     expected = in_order(RUN, CONFIG).state()
 
-    async def all_orders() -> set[str]:
-        return {await _in_order_of(order, sizes) for order in permutations(range(6))}
+    async def orders() -> set[str]:
+        return {await _in_order_of(order, sizes) for order in islice(permutations(range(6)), None, None, 5)}
 
-    assert asyncio.run(all_orders()) == {expected}
+    assert asyncio.run(orders()) == {expected}
 
 
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("base_rows", [4, 12, 20_000])
+@pytest.mark.parametrize("base_rows", [4, 8, 12, 20_000])
 def test_all_permutations_all_splits_all_boundaries(base_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "MIN_BASE_ROWS", base_rows)
     expected = in_order(RUN, CONFIG).state()
