@@ -1,4 +1,4 @@
-"""What the whole suite shares: files in an order that keeps all cores busy, and what explorations counted, at the end."""
+"""What the whole suite shares: files in an order that keeps all cores busy, and what explorations counted."""
 
 from __future__ import annotations
 

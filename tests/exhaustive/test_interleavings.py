@@ -12,7 +12,7 @@ from tests.exhaustive.world import World
 from tests.support import virtual_time
 
 THREE_SWITCHES = [BY_NAME["other keys, append"]]
-"""Where leaving out a guard shows after three switches only (`tests/exhaustive/mutants.py`); elsewhere two are enough."""
+"""Where leaving out a guard shows after three switches only (see `mutants.py`); elsewhere two are enough."""
 
 
 @pytest.mark.parametrize("scenario", THREE_SWITCHES, ids=named)
