@@ -24,6 +24,7 @@ from springline.published import merge
 from springline.storage.faults import Decision, FaultyStore, ProcessDied, plan
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import WRITES, Operation, OperationKind
+from tests.support.one_thread import one_thread  # noqa: F401 - a fixture
 from tests.support.reference import compact
 from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import (
