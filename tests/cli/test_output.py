@@ -164,10 +164,15 @@ def test_watching_prints_a_document_for_each_change(capsys: pytest.CaptureFixtur
     assert len(pauses) == 5
 
 
-@pytest.mark.parametrize("lines", [60, 24], ids=["a document that fits", "a document that is taller"])
-def test_watching_on_a_terminal_is_in_place_and_ctrl_c_leaves_nothing(tables: str, lines: int) -> None:
-    code, shown = on_terminal("table", "status", "flights", "--watch", lines=lines, interrupt_after="sequencer")
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [(60, "sequencer"), (24, "Taller than this window")],
+    ids=["a document that fits", "a document that is taller"],
+)
+def test_watching_on_a_terminal_is_in_place_and_ctrl_c_leaves_nothing(tables: str, lines: int, seen: str) -> None:
+    code, shown = on_terminal("table", "status", "flights", "--watch", lines=lines, interrupt_after=seen)
     assert code == 130
+    assert "sequencer" in shown, "it is shown to its end in any window"
     assert ("Taller than this window" in shown) == (lines == 24)
     assert "Traceback" not in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1, "the cursor is hidden, and there again"
