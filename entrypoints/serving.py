@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ HEAD_S = 10.0
 ANSWER_S = 60.0
 """How long a client may take to read an answer."""
 _LOOKS_S = 1.0
+_LATE_S = 0.1
 
 
 class Connection(H11Protocol):
@@ -50,6 +52,11 @@ class Connection(H11Protocol):
     def waits(self) -> bool:
         """Whether no request of this connection is under way."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def begins(self) -> bool:
+        """Whether the head of a request is arriving."""
+        return self._head_since is not None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; if there are too many connections, end the one that has waited longest."""
@@ -140,6 +147,25 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the requests under way, and close all connections that wait for one.
+
+        uvicorn closes those that it knows when it stops. A connection that was accepted at that moment would stand
+        until the grace time is over.
+        """
+        closing = asyncio.create_task(self._close_waiting())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            closing.cancel()
+
+    async def _close_waiting(self) -> None:
+        while True:
+            await asyncio.sleep(_LATE_S)
+            for one in list(self.server_state.connections):
+                if isinstance(one, Connection) and not one.transport.is_closing() and not one.begins:
+                    one.shutdown()
 
 
 def server_of(

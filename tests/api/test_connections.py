@@ -211,3 +211,34 @@ async def test_who_asks_for_leave_to_send_too_much_is_told_at_once() -> None:
         _, said = await seconds_to_end(reader)
     status, body = refusal_of(said)
     assert (status, body["code"], body["field"]) == (413, "PAYLOAD_TOO_LARGE", "body")
+
+
+async def test_a_connection_accepted_while_the_server_stops_does_not_hold_it_up() -> None:
+    class Late(Connection):
+        """As one that uvicorn does not know yet when it closes those that wait."""
+
+        known = False
+
+        def shutdown(self) -> None:
+            if self.known:
+                super().shutdown()
+            self.known = True
+
+    begun = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await answers(scope, receive, send)
+
+    with listen(LOOPBACK, 0, host_variable="HOST", port_variable="PORT") as listener:
+        server = server_of(app, most=10, grace_s=60, connection=Late)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        waiting, _ = await asyncio.open_connection(LOOPBACK, listener.getsockname()[1])
+        asked, ask = await asyncio.open_connection(LOOPBACK, listener.getsockname()[1])
+        ask.write(GET.replace(b"/x", b"/slow"))
+        await begun.wait()
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            assert await waiting.read() == b""
+            assert (await asked.read()).endswith(b"ok"), "a request under way is answered"
+            await task
