@@ -73,12 +73,9 @@ format: $(VENV)/.installed ## Rewrite the sources in the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The cold pass mostly waits, so it runs beside the others and is shown when they have ended.
 test: setup lint ## Run the checks and every test but the long explorations: about 20 minutes on two cores.
-	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold JOBS=1 >"$$log" 2>&1 & cold=$$!; \
-	failed=0; $(PYTEST) $(SPREAD) -m "not full" || failed=$$?; \
-	wait $$cold || failed=$$?; cat "$$log"; exit $$failed
+	$(PYTEST) $(SPREAD) -m "not full"
+	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
 
 # tests/fast.txt names the tests: all rooms, without what takes long for what it proves.
 test-fast: $(VENV)/.installed ## Run the tests that need no binaries and little time: under a minute.

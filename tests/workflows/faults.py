@@ -27,12 +27,17 @@ class Faults(ClientInterceptor, WorkerInterceptor):
     def __init__(self) -> None:
         self.cold = False
         """Every activity finds a process that remembers nothing, as if each ran on another worker."""
+        self._held: dict[str, asyncio.Event] = {}
         self._before: dict[str, list[Step]] = defaultdict(list)
         self._after: dict[str, list[Step]] = defaultdict(list)
 
     def before(self, activity_name: str, step: Step) -> None:
         """Run `step` before the next call of an activity that has no step yet."""
         self._before[activity_name].append(step)
+
+    def hold(self, activity_name: str, release: asyncio.Event) -> None:
+        """Keep all attempts of an activity from their effect until `release`: on a busy machine one may time out."""
+        self._held[activity_name] = release
 
     def after(self, activity_name: str, step: Step) -> None:
         """Run `step` when the next call of an activity has had its effect."""
@@ -50,6 +55,8 @@ class Faults(ClientInterceptor, WorkerInterceptor):
         name = activity.info().activity_type
         if self.cold:
             forget(input)
+        if name in self._held:
+            await self._held[name].wait()
         if self._before[name]:
             await self._before[name].pop(0)()
         result = await next.execute_activity(input)

@@ -16,7 +16,6 @@ from springline.ledger.request import RefusalReason, VisibilityStatus
 from springline.paths import canonical_ulid_event
 from springline.ulids import new_ulid
 from tests.support.ledger_events import run_request
-from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until
 
@@ -86,7 +85,7 @@ async def test_an_event_from_the_future_is_deferred_and_taken_in_when_it_is_due(
 
 async def test_appends_and_foreign_events_take_turns(ledger: LedgerBench) -> None:
     release = asyncio.Event()
-    ledger.faults.before(names.FOLD, lambda: held_until(release))
+    ledger.faults.hold(names.FOLD, release)
     first = asyncio.create_task(ledger.append_one(run_request("first")))
     await until(lambda: ledger.runs_step(names.FOLD), "a round is folded")
     path = await ledger.put_foreign(OLD, "old")

@@ -14,7 +14,6 @@ from springline import names
 from springline.errors import Code
 from springline.ledger.request import AppendRequest
 from tests.support.ledger_events import request, run_request, started, triggered
-from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench, Rival
 from tests.workflows.runs import until
 from workflows.lifecycle import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
@@ -120,7 +119,7 @@ async def test_an_update_that_is_no_batch_is_refused_and_the_run_goes_on(
     arguments: dict[str, Any], ledger: LedgerBench
 ) -> None:
     release = asyncio.Event()
-    ledger.faults.before(names.FOLD, lambda: held_until(release))
+    ledger.faults.hold(names.FOLD, release)
     good = asyncio.create_task(ledger.append_one(run_request("good")))
     await until(lambda: ledger.runs_step(names.FOLD), "the good request is folded")
     handle = plain(ledger).get_workflow_handle(ledger.workflow_id)
@@ -139,7 +138,7 @@ async def test_an_update_that_is_no_batch_is_refused_and_the_run_goes_on(
 async def test_status_and_details_say_what_is_and_was_done(ledger: LedgerBench) -> None:
     release = asyncio.Event()
     asked = run_request("first")
-    ledger.faults.before(names.PUBLISH, lambda: held_until(release))
+    ledger.faults.hold(names.PUBLISH, release)
     first = asyncio.create_task(ledger.append_one(asked))
     await until(lambda: ledger.runs_step(names.PUBLISH), "the round is folded")
     status = await ledger.status()

@@ -14,7 +14,6 @@ from springline.errors import Code
 from springline.ledger.request import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, AppendRequest, EventOutcome, VisibilityStatus
 from springline.ulids import is_canonical_ulid, nth_ulid
 from tests.support.ledger_events import request, run_request, started, triggered
-from tests.workflows.faults import held_until
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until
 
@@ -105,7 +104,7 @@ async def test_requests_that_lead_to_no_event_write_nothing_and_the_run_goes_on(
 
 async def test_who_comes_during_a_round_shares_the_next(ledger: LedgerBench) -> None:
     release = asyncio.Event()
-    ledger.faults.before(names.FOLD, lambda: held_until(release))
+    ledger.faults.hold(names.FOLD, release)
     first = asyncio.create_task(ledger.append_one(run_request("first")))
     await until(lambda: ledger.runs_step(names.FOLD), "the first round is folded")
     later = [asyncio.create_task(ledger.append_one(run_request(f"later-{number}"))) for number in range(4)]
@@ -139,7 +138,7 @@ async def test_more_bytes_than_a_round_takes_are_split_and_what_fits_none_is_ref
     requests = [heavy(f"run-{number}", third) for number in range(3)]
     first, second = requests[:2], requests[2:]
     release = asyncio.Event()
-    ledger.faults.before(names.ADMIT, lambda: held_until(release))
+    ledger.faults.hold(names.ADMIT, release)
     held = asyncio.create_task(ledger.append(run_request("held")))
     await until(lambda: ledger.runs_step(names.ADMIT), "a round is under way")
     tasks = [asyncio.create_task(ledger.append(*some)) for some in (first, second)]

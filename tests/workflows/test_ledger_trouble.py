@@ -183,7 +183,7 @@ async def test_who_waits_too_long_is_told_that_the_events_are_kept(
 ) -> None:
     monkeypatch.setattr(finish_module, "VISIBLE_WITHIN", timedelta(milliseconds=200))
     release = asyncio.Event()
-    ledger.faults.before(names.FOLD, lambda: held_until(release))
+    ledger.faults.hold(names.FOLD, release)
     (outcome,) = await ledger.append(run_request("run"))
     assert outcome.refusal is None
     assert outcome.visibility_status is VisibilityStatus.PERSISTED_NOT_VISIBLE
@@ -253,7 +253,7 @@ async def test_a_run_above_the_suggested_size_drains_and_the_next_one_takes_over
 ) -> None:
     monkeypatch.setattr(ledger_module, "DRAIN_EVENTS", 15)
     release = asyncio.Event()
-    ledger.faults.before(names.PUBLISH, lambda: held_until(release))
+    ledger.faults.hold(names.PUBLISH, release)
     first = asyncio.create_task(ledger.append_one(run_request("one")))
     await until(lambda: ledger.runs_step(names.PUBLISH), "a round is nearly visible")
     assert (await ledger.status()).draining
@@ -279,7 +279,7 @@ async def test_a_full_queue_is_told_to_callers_and_takes_what_fits(
 ) -> None:
     monkeypatch.setattr(ledger_module, "MAX_QUEUE", 2)
     release = asyncio.Event()
-    ledger.faults.before(names.FOLD, lambda: held_until(release))
+    ledger.faults.hold(names.FOLD, release)
     first = asyncio.create_task(ledger.append_one(run_request("first")))
     await until(lambda: ledger.runs_step(names.FOLD), "the first round is folded")
     waiting = asyncio.create_task(ledger.append_one(run_request("second")))

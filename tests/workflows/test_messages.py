@@ -23,7 +23,6 @@ from springline.storage.faults import Decision, OperationKind, Outcome, on
 from springline.storage.port import IfVersion
 from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench, versions
-from tests.workflows.faults import held_until
 from tests.workflows.runs import until
 from workflows import commit as commit_module
 from workflows.lifecycle import SEARCH_TABLE_KEY, SEARCH_TABLE_NAME_KEY, SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
@@ -121,7 +120,7 @@ async def test_an_update_that_is_no_batch_is_refused_and_the_run_goes_on(
     arguments: dict[str, Any], bench: Bench
 ) -> None:
     release = asyncio.Event()
-    bench.faults.before(names.WRITE_LOG, lambda: held_until(release))
+    bench.faults.hold(names.WRITE_LOG, release)
     good = asyncio.create_task(bench.commit(await bench.stage("good")))
     await until(bench.is_reserved, "the good request is reserved")
     with pytest.raises(WorkflowUpdateFailedError):
@@ -175,7 +174,7 @@ async def test_a_full_queue_is_told_to_callers_and_takes_what_fits(
 ) -> None:
     monkeypatch.setattr(commit_module, "MAX_QUEUE", 2)
     release = asyncio.Event()
-    bench.faults.before(names.WRITE_LOG, lambda: held_until(release))
+    bench.faults.hold(names.WRITE_LOG, release)
     first = asyncio.create_task(bench.commit(await bench.stage("first")))
     await until(bench.is_reserved, "the first round is reserved")
     waiting = asyncio.create_task(bench.commit(await bench.stage("second")))
@@ -196,7 +195,7 @@ async def test_a_full_queue_is_told_to_callers_and_takes_what_fits(
 async def test_status_and_details_say_what_is_and_was_done(bench: Bench) -> None:
     release = asyncio.Event()
     request = await bench.stage("first")
-    bench.faults.before(names.WRITE_MARKER, lambda: held_until(release))
+    bench.faults.hold(names.WRITE_MARKER, release)
     first = asyncio.create_task(bench.commit(request))
     await until(lambda: _is_logged(bench), "version 1 is written")
     status = await bench.status()

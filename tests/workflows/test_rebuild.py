@@ -19,7 +19,7 @@ from springline.paths import (
 )
 from springline.ulids import nth_ulid
 from tests.support.ledger_events import run_request
-from tests.workflows.faults import held_until, raises, result_is_lost
+from tests.workflows.faults import raises, result_is_lost
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import until
 
@@ -131,7 +131,7 @@ async def test_callers_append_while_a_rebuild_goes_on(rebuilds: RebuildBench) ->
     await rebuilds.fill(4)
     manifest = await rebuilds.listed()
     release = asyncio.Event()
-    rebuilds.faults.before(names.ASSEMBLE, lambda: held_until(release))
+    rebuilds.faults.hold(names.ASSEMBLE, release)
     handle = await rebuilds.begin(await rebuilds.manifest(manifest))
     await until(lambda: _runs(rebuilds, names.ASSEMBLE), "the rebuild assembles")
     await rebuilds.append_one(run_request("meanwhile"))
@@ -177,7 +177,7 @@ async def test_a_second_rebuild_of_the_workspace_is_refused(rebuilds: RebuildBen
     await rebuilds.fill(2)
     path = await rebuilds.manifest(await rebuilds.listed())
     release = asyncio.Event()
-    rebuilds.faults.before(names.PLAN_SHARDS, lambda: held_until(release))
+    rebuilds.faults.hold(names.PLAN_SHARDS, release)
     handle = await rebuilds.begin(path)
     await until(lambda: _runs(rebuilds, names.PLAN_SHARDS), "the rebuild is under way")
     with pytest.raises(WorkflowAlreadyStartedError) as caught:
@@ -192,7 +192,7 @@ async def test_cancelled_in_the_middle_nothing_is_published_and_the_next_goes_on
     before, pointer = await rebuilds.digest(), rebuilds.pointer()
     path = await rebuilds.manifest(await rebuilds.listed())
     release = asyncio.Event()
-    rebuilds.faults.before(names.ASSEMBLE, lambda: held_until(release))
+    rebuilds.faults.hold(names.ASSEMBLE, release)
     handle = await rebuilds.begin(path)
     await until(lambda: _runs(rebuilds, names.ASSEMBLE), "the rebuild assembles")
     await handle.cancel()

@@ -14,7 +14,6 @@ from springline.delta.rounds import MAX_ROUND_BYTES
 from springline.errors import Code
 from tests.support.rows import adding
 from tests.workflows.bench import Bench, versions
-from tests.workflows.faults import held_until
 from tests.workflows.runs import until
 
 
@@ -144,7 +143,7 @@ async def test_more_bytes_than_a_round_takes_are_split(bench: Bench) -> None:
 
 async def test_who_comes_during_a_round_shares_the_next(bench: Bench) -> None:
     release = asyncio.Event()
-    bench.faults.before(names.WRITE_LOG, lambda: held_until(release))
+    bench.faults.hold(names.WRITE_LOG, release)
     first = asyncio.create_task(bench.commit(await bench.stage("first")))
     await until(bench.is_reserved, "the first round is reserved")
     later = [asyncio.create_task(bench.commit(await bench.stage(f"later-{number}"))) for number in range(4)]
