@@ -74,7 +74,7 @@ async def _check_markers(store: ObjectStore, table: TableEntry, done: Sequence[D
         some = done[start : start + _READS_TOGETHER]
         names = [paths.delta_marker(table.table_id, one.key) for one in some]
         for one, name, stored in zip(some, names, await together(*map(store.get, names)), strict=True):
-            if stored is None or decode_marker(stored.data, name, one.key).version != one.version:
+            if stored is None or decode_marker(stored.data, name, one.key, root=table.root).version != one.version:
                 raise WrongResult(f"{name} does not say version {one.version}, as its writer was told")
 
 

@@ -20,7 +20,7 @@ from springline.client.expressions import (
 )
 from springline.client.reading import TARGET
 from springline.client.rows import MergeRows
-from springline.client.scratch import writer_properties
+from springline.client.scratch import has_fractions, writer_properties
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class Merge:
             engine_condition(judged.on, schema, by, self._target),
             source_alias=self._source,
             target_alias=self._target,
+            streamed_exec=not _may_go_by_bounds(judged.on, schema, rows.schema),
             writer_properties=writer_properties(table.metadata().configuration),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
@@ -200,6 +201,16 @@ class Merge:
                 named = {f"{quoted(self._target)}.{quoted(name)}": sql for name, sql in updates.items()}
                 method(named, predicate=predicate)
         return merger.execute()
+
+
+def _may_go_by_bounds(on: Expression, target: pa.Schema, source: pa.Schema) -> bool:
+    """Say whether delta-rs may leave out, and not conflict with, files whose bounds do not meet the source's.
+
+    Otherwise a merge loses to every append, so that steady ones starve it. Bounds of floating-point columns may leave
+    out NaN, which is equal to itself in a condition.
+    """
+    kinds = [schema.field(name).type for schema in (target, source) for _, name in on.columns if name in schema.names]
+    return not any(has_fractions(kind) for kind in kinds)
 
 
 def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:

@@ -247,7 +247,7 @@ class _Markers:
         self.found.keys += len(wanted)
         names = [paths.delta_marker(self.table.table_id, marker.idempotency_key) for marker in wanted]
         there = [
-            _decoded(name, data, marker.idempotency_key)
+            _decoded(name, data, marker.idempotency_key, self.table.root)
             for name, marker, data in zip(names, wanted, await self.table.store.read_many(names), strict=True)
         ]
         for name, one in zip(names, there, strict=True):
@@ -274,7 +274,8 @@ class _Markers:
             said = "the marker was missing" if not isinstance(result, Other) else "the marker was being written"
             self._add(name, said, "Nothing: it is written.", repaired=True)
         elif there is not None and may_mend and self.replace:
-            repaired = await replace_object(self.table.store, name, marker.encode(name), is_no_marker(name, key))
+            is_damaged = is_no_marker(name, key, self.table.root)
+            repaired = await replace_object(self.table.store, name, marker.encode(name), is_damaged)
             self.found.answered += 1
             self._add(name, there, "Nothing: it is written anew.", repaired=repaired)
         elif there is not None:
@@ -293,7 +294,7 @@ class _Markers:
     async def _of_batch(self, batch: list[ObjectPath]) -> None:
         named = {one.object for one in self.found.findings}
         for name, data in zip(batch, await self.table.store.read_many(batch), strict=True):
-            one = _decoded(name, data, None)
+            one = _decoded(name, data, None, self.table.root)
             if one is None or name in named:
                 continue
             if isinstance(one, str):
@@ -329,10 +330,10 @@ class _Markers:
         self.found.findings.append(AuditFinding(object_, problem, remedy, repaired))
 
 
-def _decoded(name: ObjectPath, data: bytes | None, key: str | None) -> Marker | str | None:
+def _decoded(name: ObjectPath, data: bytes | None, key: str | None, root: str) -> Marker | str | None:
     """Return the marker in `data`, or what is wrong with it; None if there is none."""
     try:
-        return None if data is None else decode_marker(data, name, key)
+        return None if data is None else decode_marker(data, name, key, root=root)
     except InvariantViolated as error:
         return f"the marker cannot be read: {error}"
 

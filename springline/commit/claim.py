@@ -46,7 +46,7 @@ async def claim(table: CommitTable, wanted: VersionClaim) -> CommitOutcome:
         if isinstance(written, Created):
             return _answer(wanted, marker, replayed=False)
         if isinstance(written, Other):
-            marker = decode_marker(written.data, path, wanted.key)
+            marker = decode_marker(written.data, path, wanted.key, root=table.root)
     return _answer(wanted, marker, replayed=True)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from springline import paths
-from springline.commit.snapshot import load_snapshot, probe_latest
+from springline.commit.snapshot import load_snapshot, probe_latest, require_no_gap
 from springline.commit.table import CommitTable, Held, Reserved
 from springline.delta.conflicts import append_conflict, committed_version
 from springline.delta.coordinator import Coordinator, Inflight
@@ -245,7 +245,7 @@ async def read_markers(table: CommitTable, keys: Sequence[str]) -> list[Marker |
     names = [paths.delta_marker(table.table_id, key) for key in keys]
     stored = await together(*(table.store.get(name) for name in names))
     return [
-        None if one is None else decode_marker(one.data, name, key)
+        None if one is None else decode_marker(one.data, name, key, root=table.root)
         for key, name, one in zip(keys, names, stored, strict=True)
     ]
 
@@ -265,7 +265,7 @@ async def write_markers(table: CommitTable, inflight: Inflight) -> None:
     for name, wanted, there in await _put_markers(table, markers_of(inflight, log_path, payload_sha256)):
         if there is None:
             continue
-        existing = decode_marker(there, name, wanted.idempotency_key)
+        existing = decode_marker(there, name, wanted.idempotency_key, root=table.root)
         if not marker_is_ours(existing, wanted, inflight, payload_sha256):
             raise InvariantViolated(
                 f"{name} answers key {wanted.idempotency_key} with version {existing.version}, "
@@ -301,6 +301,7 @@ async def rebuild_coordinator(table: CommitTable) -> Held:
     its markers. If it names its requests (rounds do, and our client's commits), the markers are written now.
     """
     latest = (await load_snapshot(table.store, table.root)).version
+    await require_no_gap(table.store, table.root, latest)
     if latest >= 0:
         await answer_named_keys(table, [latest])
     return Held(Coordinator(latest), None)

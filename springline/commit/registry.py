@@ -129,7 +129,8 @@ class Registry:
         if is_table_id(id_or_name):
             entry = await self._entry_of(id_or_name)
             if entry is None:
-                raise not_found(id_or_name)
+                coordinated = await self._store.head(paths.delta_coordinator(id_or_name)) is not None
+                raise not_found(id_or_name) if coordinated else await self._absent(id_or_name)
             return entry
         table_id = self._ids.get(id_or_name)
         if table_id is None:
@@ -167,7 +168,7 @@ class Registry:
         if entry is not None:
             return entry.root
         if coordinator is None:
-            raise not_found(table_id)
+            raise await self._absent(table_id)
         new = paths.new_table_root(table_id, self._store.scope)
         claim = await read_record(self._store, paths.root_claim(new), Claim)
         root = paths.default_table_root(table_id) if claim is None else new
@@ -190,6 +191,15 @@ class Registry:
                 f"{root!r}, where a table without an entry has its log"
             )
 
+    async def _absent(self, table_id: str) -> Refused | InvariantViolated:
+        """Return the error for an id without entry and coordinator: there is no such table, or both are lost."""
+        if await has_commits(self._store, table_id):
+            return InvariantViolated(
+                f"{paths.table_entry(table_id)} is gone: {paths.delta_markers_prefix(table_id)} has markers of the "
+                "table's commits. Run `springline table recover --replace-damaged`: it is made anew of claims and log"
+            )
+        return not_found(table_id)
+
     async def _entry_of(self, table_id: str) -> TableEntry | None:
         known = self._by_id.get(table_id)
         if known is not None:
@@ -198,6 +208,13 @@ class Registry:
         if entry is not None:
             self._by_id.put(table_id, entry, weight=_weight(table_id, entry.model_dump_json()))
         return entry
+
+
+async def has_commits(store: ObjectStore, table_id: str) -> bool:
+    """Say whether a table has a marker of a commit: it was registered then, whatever else of it is gone."""
+    async for _ in store.list(paths.delta_markers_prefix(table_id)):
+        return True
+    return False
 
 
 def _weight(name: str, value: str) -> int:

@@ -21,6 +21,7 @@ from springline.commit.registry import (
     decode_entry,
     decode_record,
     encode_record,
+    has_commits,
     is_table_id,
     not_found,
     read_entry,
@@ -82,7 +83,7 @@ async def repair_markers_in_flight(table: CommitTable) -> list[str]:
     for key in inflight.keys:
         name = paths.delta_marker(table.table_id, key)
         stored = await table.store.get(name)
-        is_damaged = is_no_marker(name, key)
+        is_damaged = is_no_marker(name, key, table.root)
         if stored is None or not is_damaged(stored.data):
             continue
         marker = await _marker_of(table, inflight, key)
@@ -219,7 +220,8 @@ async def _id_of_name(store: ScopedStore, name: str) -> str:
 async def _entry_from_claims(store: ScopedStore, table_id: str) -> TableEntry | None:
     """Return the entry of a table by the claims that name it; None if it was never registered."""
     damaged = await store.head(paths.table_entry(table_id)) is not None
-    if not damaged and await store.head(paths.delta_coordinator(table_id)) is None:
+    coordinator = paths.delta_coordinator(table_id)
+    if not damaged and await store.head(coordinator) is None and not await has_commits(store, table_id):
         return None  # An entry is written before the coordinator: this creation has not reached that step.
     roots = [one.value for one in await _records(store, paths.root_claims_prefix(), Claim) if one.table_id == table_id]
     names = [one.value for one in await _records(store, paths.name_claims_prefix(), Claim) if one.table_id == table_id]
@@ -280,9 +282,9 @@ def _is_no_claim(path: ObjectPath) -> Callable[[bytes], bool]:
     return lambda data: _is_damaged(lambda: decode_record(data, path, Claim))
 
 
-def is_no_marker(name: ObjectPath, key: str) -> Callable[[bytes], bool]:
-    """Return a function that says whether bytes read from `name` are not a marker of `key`."""
-    return lambda data: _is_damaged(lambda: decode_marker(data, name, key))
+def is_no_marker(name: ObjectPath, key: str, root: str) -> Callable[[bytes], bool]:
+    """Return a function that says whether bytes read from `name` are not a marker of `key`, of the table at `root`."""
+    return lambda data: _is_damaged(lambda: decode_marker(data, name, key, root=root))
 
 
 def _is_damaged(decode: Callable[[], object]) -> bool:

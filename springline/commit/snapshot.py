@@ -94,6 +94,21 @@ async def _first_free(store: ObjectStore, root: str, version: int, count: int) -
     return next((version + step for step, there in enumerate(found) if not there), None)
 
 
+async def require_no_gap(store: ObjectStore, root: str, latest: int) -> None:
+    """Raise `InvariantViolated` if a log file or checkpoint lies behind `latest`, the last version before a free one.
+
+    Lists the log behind it: for a table whose coordinator is lost, which would have said what is committed.
+    """
+    free = paths.delta_log(root, latest + 1)
+    async for info in store.list(paths.delta_log_prefix(root), start_after=free):
+        if paths.parse_delta_log(info.path) or paths.parse_delta_checkpoint(info.path):
+            if await _exists(store, root, latest + 1):
+                return  # Other processes have committed meanwhile.
+            raise InvariantViolated(f"{free} is gone: {info.path} lies behind it. Restore the log file from a copy")
+        if not info.path.rpartition("/")[2][:1].isdigit():
+            return
+
+
 async def probe_by_hint(
     store: ObjectStore, root: str, known: int, hint: CheckpointHint | None
 ) -> tuple[int, CheckpointHint | None]:
@@ -178,7 +193,7 @@ def _actions_in_force(root: str, version: int, data: bytes) -> tuple[dict[str, A
         except BadJson as error:
             raise refused(
                 Code.NOT_A_DELTA_TABLE,
-                f"version {version} of the table at {root} has a line that {error}",
+                f"version {version} of the table at {root} has a line that {error} ({paths.delta_log(root, version)})",
                 field="location",
                 value=root,
                 remedy="repair or restore the log file before the table is used",

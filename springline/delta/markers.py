@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from springline import paths
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.delta.coordinator import Inflight
 from springline.delta.identity import (
@@ -93,13 +94,14 @@ class Marker:
         )
 
 
+_LONGEST_SHOWN = 300
 _MEMBERS = frozenset(Marker.__dataclass_fields__)
 
 
-def decode_marker(data: bytes, path: str, key: str | None) -> Marker:
+def decode_marker(data: bytes, path: str, key: str | None, *, root: str) -> Marker:
     """Check and parse the marker of `key` read from `path`; raises `InvariantViolated` if it is not one.
 
-    `key` None: the caller checks the key.
+    `key` None: the caller checks the key. `root`: the table's, where the log file that it names must lie.
     """
     try:
         verify(data, _MEMBERS, path)
@@ -120,10 +122,16 @@ def decode_marker(data: bytes, path: str, key: str | None) -> Marker:
             fingerprint=fields.get("fingerprint"),
             delta_log_sha256=fields.get("delta_log_sha256"),
         )
-    except WrongChecksum as error:
+        expected = paths.delta_log(root, marker.version)
+    except (WrongChecksum, paths.InvalidPath) as error:
         raise InvariantViolated(f"{path} is not an idempotency marker: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvariantViolated(f"{path} is not an idempotency marker: {error!r}") from error
+    if marker.delta_log_path != expected:
+        raise InvariantViolated(
+            f"{path} is not an idempotency marker: it names {str(marker.delta_log_path)[:_LONGEST_SHOWN]!r}, and "
+            f"version {marker.version} of the table lies at {expected}"
+        )
     if key is not None and marker.idempotency_key != key:
         raise InvariantViolated(f"{path} is the idempotency marker of {marker.idempotency_key!r}, and not of {key}")
     return marker

@@ -226,6 +226,11 @@ def delta_log_dir(root: str) -> ObjectPath:
     return ObjectPath(f"{_root(root)}/{DELTA_LOG_FOLDER}")
 
 
+def delta_log_prefix(root: str) -> ObjectPath:
+    """Return the prefix, with its trailing slash, of the objects of a table's log."""
+    return ObjectPath(f"{delta_log_dir(root)}/")
+
+
 def delta_log(root: str, version: int) -> ObjectPath:
     """Return the name of the log file of `version`, from 0 to 2**63 - 1."""
     return ObjectPath(f"{delta_log_dir(root)}/{count('version', version):020}.json")

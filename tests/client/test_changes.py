@@ -580,6 +580,34 @@ def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: 
     assert table.update({"x": "x + 1"}, where="id = 1", key="k").version == 5
 
 
+def test_an_upsert_does_not_lose_to_appends_of_rows_that_it_is_not_about(
+    table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltalake.table import TableMerger
+
+    inner = TableMerger.execute
+
+    def rival(self: TableMerger) -> Any:
+        table.append(frame([1000]))
+        return inner(self)
+
+    monkeypatch.setattr(TableMerger, "execute", rival)
+    monkeypatch.setattr("springline.client.changes.ATTEMPTS", 1)
+    assert table.upsert(frame([1, 9]), "id").version == 3
+    assert ids(table) == [0, 1, 2, 3, 4, 5, 9, 1000]
+
+
+def test_an_upsert_by_a_number_that_may_be_nan_reads_every_file(lake: Springline) -> None:
+    """delta-rs leaves NaN out of a file's bounds, and takes it for greater than any number."""
+    kinds = {"x": pa.float64(), "n": pa.int64()}
+    rows = pa.table({"x": [1.0, float("nan")], "n": [1, 2]}, pa.schema(kinds))
+    table = lake.create_table(next(_NAMES), rows.schema)
+    write_deltalake(table.location, rows, mode="append")
+    table.upsert(pa.table({"x": [float("nan"), -1.0], "n": [5, 6]}, pa.schema(kinds)), "x")
+    found = table.to_deltalake().to_pyarrow_table().to_pylist()
+    assert sorted((repr(row["x"]), row["n"]) for row in found) == [("-1.0", 6), ("1.0", 1), ("nan", 5)]
+
+
 def test_an_upsert_of_nothing_is_nothing_to_do(table: DeltaTable) -> None:
     empty: list[Any] = [[], {}, iter([]), frame([]), frame([]).to_pandas()]
     for rows in empty:

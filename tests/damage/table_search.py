@@ -16,6 +16,7 @@ from springline import names, paths
 from springline.checked import has_checksum
 from springline.cli.recover import recover_table, verify_table
 from springline.client.payloads import Identity, append_payload
+from springline.delta.markers import decode_marker, markers_from_log
 from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.errors import Code, InvariantViolated, Refused
 from springline.paths import ObjectPath
@@ -24,7 +25,7 @@ from springline.storage.scoped import ScopedStore
 from tests.damage import damages
 from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import Named, Wrong
-from tests.damage.tables import OF_DELTA, Tables, kind_of, views_of
+from tests.damage.tables import CHECKPOINT, OF_DELTA, Tables, kind_of, views_of
 from tests.support.commit_rounds import Rounds
 from tests.support.rows import SCOPE, adding
 
@@ -213,7 +214,11 @@ class TableCases:
             raise Wrong(f"{said}: {error!r}; {[one.data for one in damages]}") from error
         else:
             if name == "verify" and not all(self._is_harmless(made, one) for one in damages):
-                raise Wrong(f"{said}: nothing was found")
+                why = _cannot_tell(made, damages)
+                if why is None:
+                    raise Wrong(f"{said}: nothing was found")
+                self.counts[why] += 1
+                return
             self.counts["right"] += 1
 
     def _excused(self, made: Tables, damages: list[Damage], name: str) -> str | None:
@@ -226,6 +231,32 @@ class TableCases:
         if not made.is_mine(one.path) or one.kind == "staged payload":
             return True
         return _excuse(made, one, "verify") is not None
+
+
+def _cannot_tell(made: Tables, damages: list[Damage]) -> str | None:
+    """Return why damages that can be told one by one cannot be told together, None if they must be."""
+    gone = {one.path for one in damages if one.data is None}
+    logs = [one for one in damages if one.kind == "log"]
+    if made.has_checkpoint and SCOPE.full(paths.delta_log(made.root, 0)) in gone:
+        # Clean-up has begun, so that nobody reads what lies before the checkpoint.
+        logs = [one for one in logs if int(one.path[-25:-5]) >= CHECKPOINT]
+    lost = all(_names_no_key_now(made, one, gone) for one in logs)
+    return "as another writer's file" if logs and lost else None if logs else "as clean-up leaves it"
+
+
+def _names_no_key_now(made: Tables, one: Damage, gone: set[ObjectPath]) -> bool:
+    """Say whether a log file names a commit's key no longer, and the marker of it, which had its hash, is gone."""
+    version = int(one.path[-25:-5])
+    named = {
+        SCOPE.full(paths.delta_marker(made.ref.table_id, marker.idempotency_key))
+        for marker in markers_from_log(version, one.path, one.data or b"")
+    }
+    mine = {path for path in gone if kind_of(path) == "marker" and _version_of(made, path) == version}
+    return one.data is not None and bool(mine - named)
+
+
+def _version_of(made: Tables, marker: ObjectPath) -> int:
+    return decode_marker(made.objects[marker], SCOPE.relative(marker), None, root=made.root).version
 
 
 def _excuse(made: Tables, one: Damage, name: str) -> str | None:

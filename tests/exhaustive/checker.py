@@ -193,7 +193,7 @@ def check_markers(store: MemoryStore, log: Sequence[LogFile], requests: Sequence
         if stored is None:
             demand(not quiet or not mine, "I3", f"key {key} is in the log and has no marker")
             continue
-        marker = decode_marker(stored.data, SCOPE.relative(path), key)
+        marker = decode_marker(stored.data, SCOPE.relative(path), key, root=ROOT)
         demand(
             any((e.version, a.sha256) == (marker.version, marker.staged_payload_sha256) for a, e in mine),
             "I3",

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from springline import paths
 from springline.checked import has_checksum
 from springline.commit.registry import decode_record, encode_record
 from springline.delta.coordinator import Coordinator, Inflight, Member, decode_coordinator
@@ -22,7 +23,7 @@ TABLE = "01946b1c-0000-7000-8000-000000000001"
 OTHER = "01946b1c-0000-7000-8000-000000000002"
 KEY = "01946b1c-0000-7000-8000-00000000000a"
 MARKER = Marker(
-    KEY, "h", "r", 3, "tables/t/_delta_log/3.json", 17, CommitMode.APPEND, 2, "s/1.json", "1", "aa", "append:x"
+    KEY, "h", "r", 3, paths.delta_log("tables/t", 3), 17, CommitMode.APPEND, 2, "s/1.json", "1", "aa", "append:x"
 )
 MEMBER = Member(KEY, CommitMode.APPEND, 2, "s/1.json", "1", "aa", "r")
 INFLIGHT = Inflight("c", 2, 3, "s/1.json", "1", 17, 18, "springline/1", CommitMode.APPEND, "aa", (MEMBER,))
@@ -38,7 +39,7 @@ def coordinator_of(data: bytes, path: ObjectPath) -> Coordinator:
 
 
 def marker_of(data: bytes, path: ObjectPath) -> Marker:
-    return decode_marker(data, path, KEY)
+    return decode_marker(data, path, KEY, root="tables/t")
 
 
 def entry_of(data: bytes, path: ObjectPath) -> TableEntry:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from springline import paths
 from springline.commit.registry import Registry
 from springline.commit.reserve import reserve
 from springline.commit.table import CommitTable
@@ -52,7 +53,8 @@ def candidate(data: bytes, **options: Any) -> Candidate:
 
 def marker(mode: CommitMode = CommitMode.APPEND, fingerprint: str | None = f"append:{ROWS}") -> Marker:
     one = candidate(payload(info(), add("a")), mode=mode)
-    return Marker(KEY, "", one.member.request_hash, 1, "log", 0, mode, 0, "p", "1", "sha of the first", fingerprint)
+    log, sha256 = paths.delta_log("t", 1), "sha of the first"
+    return Marker(KEY, "", one.member.request_hash, 1, log, 0, mode, 0, "p", "1", sha256, fingerprint)
 
 
 SAME_CASES = [
@@ -137,7 +139,7 @@ def test_it_is_stored_and_read_back_and_absent_where_it_was() -> None:
     assert [member.fingerprint for member in both.members] == [f"append:{ROWS}", None]
     assert encoded.count(b'"fingerprint"') == 1
     one_marker = marker()
-    assert decode_marker(one_marker.encode("x"), "x", one_marker.idempotency_key) == one_marker
+    assert decode_marker(one_marker.encode("x"), "x", one_marker.idempotency_key, root="t") == one_marker
     assert b"fingerprint" not in marker(fingerprint=None).encode("x")
 
 
