@@ -10,10 +10,11 @@ A refusal names the field, the value and the remedy. Codes never change once shi
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from springline.bounds import shortened, shown
 from springline.exits import EXIT_BAD_INPUT, EXIT_CONFLICT, EXIT_TRY_AGAIN
@@ -116,6 +117,12 @@ HTTP_STATUS: dict[Code, int] = {
 }
 
 
+NOT_NOW = frozenset({429, 502, 503, 504})
+"""Statuses of answers that are not final: a caller waits and sends the same request again."""
+
+_CODE = re.compile(r"[A-Z][A-Z_]{2,60}")
+
+
 class CommitSince(BaseModel):
     """One version committed since a refused request's `read_version`."""
 
@@ -140,6 +147,18 @@ class Refusal(BaseModel):
     remedy: Annotated[str | None, AfterValidator(shortened)] = None
     latest_version: int | None = None
     commits_since: list[CommitSince] | None = Field(default=None, max_length=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_newer_build(cls, given: Any) -> Any:
+        """Take a code that only newer builds know for INTERNAL, named in the message.
+
+        Workers are upgraded before the API: one refusal that it cannot read must not cost a batch its answers.
+        """
+        code = given.get("code") if isinstance(given, dict) else None
+        if not isinstance(code, str) or code in Code.__members__ or not _CODE.fullmatch(code):
+            return given
+        return given | {"code": Code.INTERNAL, "message": f"{code}: {given.get('message')}"}
 
     @property
     def status(self) -> int:

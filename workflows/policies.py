@@ -63,6 +63,9 @@ GARBAGE_RETRY = RetryPolicy(
 GARBAGE_START_TO_CLOSE = timedelta(hours=1)
 GARBAGE_HEARTBEAT = timedelta(seconds=10)
 
+PROBE_RETRY = RetryPolicy(maximum_attempts=2)
+"""A probe asks whether a worker answers now."""
+
 CHECKPOINT_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.messages import Probed
     from springline import names
     from workflows.failures import ENDS_THE_RUN
+    from workflows.policies import PROBE_RETRY
 
 STEP_TIMEOUT = timedelta(seconds=5)
 
@@ -30,7 +30,7 @@ class ProbeWorkflow:
             result_type=Probed,
             schedule_to_close_timeout=STEP_TIMEOUT,
             start_to_close_timeout=STEP_TIMEOUT,
-            retry_policy=RetryPolicy(maximum_attempts=2),
+            retry_policy=PROBE_RETRY,
             summary="a worker says who it is",
         )
         assert self._probed is not None

@@ -18,7 +18,7 @@ import typer
 from pydantic import ValidationError
 
 from springline.cli.documents import hint
-from springline.errors import Code, Refusal, Refused, refused
+from springline.errors import NOT_NOW, Code, Refusal, Refused, refused
 
 API_VARIABLE = "SPRINGLINE_API_URL"
 TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
@@ -31,7 +31,6 @@ ANSWER_SECONDS = 90.0
 """Longer than the API itself keeps trying to commit."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-NOT_NOW = frozenset({429, 502, 503, 504})
 
 ApiOption = Annotated[
     str | None, typer.Option("--api", metavar="URL", envvar=API_VARIABLE, help="Address of the HTTP API.")

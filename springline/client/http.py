@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from springline.errors import Code, Refusal, Refused, SpringlineError
+from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 3.0
@@ -79,7 +79,7 @@ class ApiClient:
                 if response.is_success:
                     answer: dict[str, Any] = response.json()
                     return answer
-                if response.status_code not in (429, 502, 503, 504):
+                if response.status_code not in NOT_NOW:
                     raise Refused(_refusal(response))
                 problem = f"HTTP {response.status_code}: {_refusal(response).message}"
                 asked = _retry_after(response)

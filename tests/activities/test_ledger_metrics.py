@@ -8,13 +8,6 @@ from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
-from temporalio.runtime import (
-    BufferedMetricUpdate,
-    MetricBuffer,
-    MetricBufferDurationFormat,
-    Runtime,
-    TelemetryConfig,
-)
 
 from activities.ledger import LedgerActivities
 from springline import names
@@ -25,7 +18,7 @@ from springline.storage.faults import Decision, FaultyStore
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation, OperationKind
 from springline.storage.port import ObjectStore
-from tests.activities.environment import StepEnvironment
+from tests.activities.metrics import Metrics
 from tests.support.reference import compact
 from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import (
@@ -39,33 +32,6 @@ from tests.support.sequencer_world import (
     started,
     triggered,
 )
-
-
-class Metrics:
-    """What was recorded, by metric, with its labels."""
-
-    def __init__(self) -> None:
-        self._buffer = MetricBuffer(10_000, duration_format=MetricBufferDurationFormat.SECONDS)
-        self._runtime = Runtime(telemetry=TelemetryConfig(metrics=self._buffer))
-        self._seen: list[BufferedMetricUpdate] = []
-
-    def environment(self) -> StepEnvironment:
-        environment = StepEnvironment()
-        environment.metric_meter = self._runtime.metric_meter
-        return environment
-
-    def of(self, name: str, **labels: Any) -> list[float]:
-        """Return the values recorded under these labels, in order."""
-        self._seen += self._buffer.retrieve_updates()
-        return [
-            update.value
-            for update in self._seen
-            if update.metric.name == name and labels.items() <= dict(update.attributes).items()
-        ]
-
-    def names(self) -> set[str]:
-        self._seen += self._buffer.retrieve_updates()
-        return {update.metric.name for update in self._seen}
 
 
 class Steps:
@@ -90,11 +56,6 @@ def run_of(store: ObjectStore, metrics: Metrics, number: int = 1) -> Run:
     run = Run(store, number)
     run.sequencer = Steps(store, metrics)  # type: ignore[assignment]
     return run
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
 
 
 async def test_every_metric_of_the_ledger_is_recorded(metrics: Metrics) -> None:

@@ -12,10 +12,12 @@ from urllib.parse import quote
 import httpx
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from springline.api.app import create_app
 from springline.api.edge import METHODS, refusal_of_body
 from springline.bounds import on_one_line, shown
+from springline.delta.messages import CommitOutcome
 from springline.errors import Code, Refusal
 from tests.api.conftest import EVENTS, TABLES, V1, World, assert_refused, fresh, new_key
 from tests.support.document_requests import KINDS, Sent, beyond_bounds, mutated, operations_of
@@ -267,6 +269,18 @@ def test_a_refusal_is_short_and_can_be_encoded_whatever_was_refused() -> None:
         assert Refusal.model_validate_json(refusal.model_dump_json()) == refusal
         json.loads(encoded)
     assert shown("a\0b") == "a\\x00b"
+
+
+def test_a_code_that_only_newer_builds_know_is_read_and_named() -> None:
+    newer = {"code": "TABLE_LOCKED", "message": "the table is locked", "remedy": "wait", "latest_version": 7}
+    outcome = CommitOutcome.model_validate({"idempotency_key": new_key(), "refusal": newer})
+    refusal = outcome.refusal
+    assert refusal is not None
+    assert (refusal.code, refusal.message) == (Code.INTERNAL, "TABLE_LOCKED: the table is locked")
+    assert (refusal.remedy, refusal.latest_version) == ("wait", 7)
+    for code in ("", "locked", "table locked", 7, None, "A" * 100):
+        with pytest.raises(ValidationError):
+            Refusal.model_validate({"code": code, "message": "x"})
 
 
 async def test_wrong_forms_are_refused_on_every_route_and_no_route_fails(world: World) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 import uuid_utils
 
 from springline import paths
 from springline.cli.recover import recover_table, verify_table
+from springline.commit.inspect import key_view
 from springline.errors import InvariantViolated
 from springline.paths import ObjectPath
 from springline.storage.scoped import ScopedStore
 from tests.damage.operations import Named
 from tests.damage.table_search import commit, replay, retry, verify
-from tests.damage.tables import Tables, _in_flight, adopted, committed
+from tests.damage.tables import Tables, _in_flight, adopted, committed, older
 from tests.support.commit_rounds import Rounds
-from tests.support.rows import SCOPE
+from tests.support.rows import SCOPE, adding
 
 
 async def _recover(made: Tables, store: object) -> dict[str, object]:
@@ -45,6 +47,55 @@ async def test_an_entry_that_is_gone_is_named_and_made_anew_of_the_claims() -> N
         await process.commit(await process.stage(b'{"commitInfo":{}}', key=str(uuid_utils.uuid7())))
     assert (await _recover(made, store))["replaced"] == [path]
     await commit(made, store)
+
+
+async def test_a_table_with_commits_whose_entry_and_coordinator_are_gone_is_damaged_and_not_absent() -> None:
+    for make in (adopted, committed):
+        made = await make()
+        store, path = made.store(), paths.table_entry(made.ref.table_id)
+        store.remove(SCOPE.full(path))
+        store.remove(SCOPE.full(paths.delta_coordinator(made.ref.table_id)))
+        with pytest.raises(InvariantViolated, match=path):
+            await verify_table(ScopedStore(store, SCOPE), made.ref.table_id)
+        assert (await _recover(made, store))["replaced"] == [path]
+        await verify(made, store)
+        await replay(made, store)
+        await commit(made, store)
+
+
+async def test_no_version_is_given_twice_where_coordinator_and_a_log_file_are_gone() -> None:
+    made = await committed()
+    store, gap = made.store(), paths.delta_log(made.root, made.latest - 1)
+    store.remove(SCOPE.full(gap))
+    store.remove(SCOPE.full(paths.delta_coordinator(made.ref.table_id)))
+    before = dict(store.objects)
+    process = Rounds(store, made.ref, made.root)
+    with pytest.raises(Exception, match=gap):
+        await process.commit(await process.stage(adding("new.parquet"), read_version=made.latest - 2))
+    assert {path for path in store.objects if path not in before} == {
+        path for path in store.objects if "/staging/" in path and path not in before
+    }
+    store.seed(SCOPE.full(gap), made.objects[SCOPE.full(gap)])
+    await commit(made, store)
+
+
+@pytest.mark.parametrize("root", ["/table5/acme/prod/x", "/tables/acme/other/x", "tables/x"])
+async def test_a_marker_that_names_a_log_file_elsewhere_is_damaged(root: str) -> None:
+    made = await older()
+    store = made.store()
+    key, (request, result) = next(iter(made.answers.items()))
+    path = paths.delta_marker(made.ref.table_id, key)
+    there = orjson.loads(made.objects[SCOPE.full(path)])
+    other = f"{root}/_delta_log/{result.version:020}.json"
+    store.seed(SCOPE.full(path), orjson.dumps(there | {"delta_log_path": other}))
+    process = Rounds(store, made.ref, made.root)
+    with pytest.raises(InvariantViolated, match=path):
+        await key_view(process.table, key)
+    refusal = (await process.commit(request))[0].refusal
+    assert refusal is not None
+    assert path in refusal.message
+    await _recover(made, store)
+    assert (await process.commit(request))[0].result == result
 
 
 async def test_a_damaged_marker_of_what_is_in_flight_stops_no_table_for_ever() -> None:

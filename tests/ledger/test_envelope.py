@@ -59,9 +59,14 @@ def test_golden_ledgers_are_read_both_ways_alike(ledger: str) -> None:
             assert to_builtins(event.data) == value["data"]
 
 
+def of_ours(payload: type) -> bool:
+    """Say whether the reference does not know a type."""
+    return e.EVENT_TYPES[payload].tag.startswith("springline_")
+
+
 def test_the_specifications_events() -> None:
     events = [parse_event(line) for line in APPENDIX_A]
-    assert {type(event.data) for event in events} == {*e.PAYLOAD_TYPES.values(), type(None)}
+    assert {type(event.data) for event in events} == {*(one for one in e.EVENT_TYPES if not of_ours(one)), type(None)}
     assert [event.event_id for event in events] == sorted(event.event_id for event in events)
     beat = events[8]
     assert isinstance(beat.data, e.TaskHeartbeat)

@@ -52,11 +52,18 @@ GROUNDS = {
     Code.NOT_AN_APPEND: Ground.NOT_COMMITTED,
     Code.UNSUPPORTED_FEATURE: Ground.NOT_COMMITTED,
 }
+AT_THE_DOOR = frozenset(
+    {
+        Code.INVALID_REQUEST, Code.INVALID_KEY, Code.KEYS_DIFFER, Code.INVALID_PATH, Code.INVALID_PAYLOAD,
+        Code.PAYLOAD_TOO_LARGE, Code.TABLE_NOT_FOUND, Code.PATH_CONFLICT, Code.UNAVAILABLE, Code.INTERNAL,
+        Code.MISSING_TOKEN,
+    }
+)  # fmt: skip
 
 
 def ground(code: Code) -> Ground:
-    """Return what a refusal with `code` claims about the table."""
-    return GROUNDS.get(code, Ground.NONE)
+    """Return what a refusal with `code` claims about the table; raises `KeyError` for a code that has no entry."""
+    return Ground.NONE if code in AT_THE_DOOR else GROUNDS[code]
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,10 @@ async def test_a_log_file_that_is_gone_is_named_and_nothing_is_made_up(which: st
 async def test_a_marker_with_another_answer_is_named_and_left() -> None:
     lost = await Lost.make(Random(3), 3)
     marker = next(path for path in lost.store.objects if "/idempotency/" in path)
-    other = orjson.loads(lost.store.objects[marker].data) | {"version": 77}
+    there = orjson.loads(lost.store.objects[marker].data)
+    located = paths.parse_delta_log(there["delta_log_path"])
+    assert located is not None
+    other = there | {"version": 77, "delta_log_path": paths.delta_log(located[0], 77)}
     del other["checksum"]
     lost.store.seed(marker, orjson.dumps(other))
     report = await recover_table(scoped(lost.store), TABLE_ID, markers=True, damaged=True)

@@ -104,6 +104,7 @@ def opener(
         return lambda: FaultyStore(memory)
     if request.param == "scoped":
         return lambda: ScopedStore(memory, Scope("acme", "prod"))
+    assert request.param in ("memory", "memory-content"), f"{request.param} has no branch here"
     return lambda: memory
 
 

@@ -31,13 +31,15 @@ MOST_ATTEMPTS = 5
 class Rounds:
     """One process that commits to one table. A new instance knows only what is stored."""
 
-    def __init__(self, store: ObjectStore, ref: TableRef, root: str | None = None) -> None:
+    def __init__(
+        self, store: ObjectStore, ref: TableRef, root: str | None = None, environment: StepEnvironment | None = None
+    ) -> None:
         self.ref = ref
         self.store = ScopedStore(store, paths.Scope(ref.tenant, ref.workspace))
         self.activities = CommitActivities(store)
         self.table = CommitTable(self.store, ref.table_id, root or paths.default_table_root(ref.table_id))
         self.results: list[RoundResult] = []
-        self._env = StepEnvironment()
+        self._env = environment or StepEnvironment()
 
     async def commit(self, *requests: CommitRequest) -> list[CommitOutcome]:
         """Commit in rounds, each finalized with the next one's reservation, until all are answered."""

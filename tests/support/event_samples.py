@@ -1,4 +1,4 @@
-"""Events to vary: the golden ledgers, the specification's 25, and one payload of each type with every field set."""
+"""Events to vary: the golden ledgers, the specification's 25, and payloads of a task's start and end."""
 
 from __future__ import annotations
 

@@ -146,6 +146,7 @@ SPELLED: list[tuple[str, str]] = [
     # docs/formats.md#delta-objects and docs/formats.md#table-registry
     (paths.delta_staging_prefix(TABLE), f"{STAGING}/"),
     (paths.delta_log_dir("a/b"), "a/b/_delta_log"),
+    (paths.delta_log_prefix("a/b"), "a/b/_delta_log/"),
     (paths.delta_last_checkpoint("a/b"), "a/b/_delta_log/_last_checkpoint"),
     (paths.delta_checkpoint("a", 10), "a/_delta_log/00000000000000000010.checkpoint.parquet"),
     (

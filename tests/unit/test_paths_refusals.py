@@ -123,6 +123,7 @@ REFUSALS = [
     *cases("version", [-1], lambda v: paths.delta_checkpoint_parts("a", v, 1)),
     *cases("checkpoint parts", [0, -1, 10**10], lambda v: paths.delta_checkpoint_parts("a", 1, v)),
     *cases("table root", BAD_ROOTS, paths.delta_log_dir),
+    *cases("table root", BAD_ROOTS, paths.delta_log_prefix),
     *cases("table root", BAD_ROOTS, lambda v: paths.delta_log(v, 0)),
     *cases("table root", BAD_ROOTS, paths.delta_last_checkpoint),
     *cases("table root", BAD_ROOTS, paths.root_claim),
