@@ -122,17 +122,40 @@ def _check_of(kind: inspect.Type) -> Check | None:
 
 
 def _check_of_struct(kind: inspect.StructType) -> Check | None:
-    checks = [(attrgetter(one.name), check) for one in kind.fields if (check := _check_of(one.type)) is not None]
-    if not checks:
-        return None
+    found = {one.name: check for one in kind.fields if (check := _check_of(one.type)) is not None}
+    numbers = [name for name, check in found.items() if check is _check_u64]
+    # Every event passes here: a struct's numbers are looked at together, and a lone part is called without a loop.
+    parts = [_check_of_field(name, found[name]) for name in found if name not in numbers or len(numbers) == 1]
+    if len(numbers) > 1:
+        parts.insert(0, _check_of_numbers(attrgetter(*numbers)))
+    if len(parts) < 2:
+        return parts[0] if parts else None
 
-    def check_fields(value: Any) -> None:
-        for get, check in checks:
-            item = get(value)
-            if item is not None:
-                check(item)
+    def check_parts(value: Any) -> None:
+        for part in parts:
+            part(value)
 
-    return check_fields
+    return check_parts
+
+
+def _check_of_field(name: str, check: Check) -> Check:
+    get = attrgetter(name)
+
+    def check_field(value: Any) -> None:
+        item = get(value)
+        if item is not None:
+            check(item)
+
+    return check_field
+
+
+def _check_of_numbers(get: Callable[[Any], tuple[int | None, ...]]) -> Check:
+    def check_numbers(value: Any) -> None:
+        for number in get(value):
+            if number is not None and number > _MAX_U64:
+                _check_u64(number)
+
+    return check_numbers
 
 
 def _check_u64(number: int) -> None:
