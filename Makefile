@@ -27,7 +27,7 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: $(VENV)/.installed binaries ## Install the pinned dependencies and the Temporal binaries.
+setup: $(VENV)/.installed binaries ## Install pinned dependencies and Temporal.
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "springline: Python 3.11 or later is needed; none was found on PATH" >&2; exit 2; }
@@ -56,40 +56,40 @@ $(VENV)/.spark: $(VENV)/.installed requirements/spark.txt
 	  -r requirements/spark.txt
 	@touch $@
 
-topology: $(VENV)/.installed binaries ## Get what the test of docker-compose.yml runs as processes: 12 minutes once.
+topology: $(VENV)/.installed binaries ## Get what the test of the topology runs.
 	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres
 
 # Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
 binaries: $(VENV)/.installed
 	@$(BIN)/python -m springline.local.binaries
 
-lint: $(VENV)/.installed ## Check style, types and import rules.
+lint: $(VENV)/.installed ## Check style, types and imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed ## Rewrite the sources in the project's format.
+format: $(VENV)/.installed ## Format the sources.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup lint ## Run the checks and every test but the long explorations: about 20 minutes on two cores.
+test: setup lint ## Checks and tests, 20 minutes on two cores.
 	$(PYTEST) $(SPREAD) -m "not full"
 	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
 
 # tests/fast.txt names the tests: all rooms, without what takes long for what it proves.
-test-fast: $(VENV)/.installed ## Run the tests that need no binaries and little time: under a minute.
+test-fast: $(VENV)/.installed ## Tests without binaries, a minute.
 	$(PYTEST) -n $(JOBS) @tests/fast.txt
 
-test-unit: $(VENV)/.installed ## Run the tests of the smallest parts, in seconds.
+test-unit: $(VENV)/.installed ## Tests of the smallest parts, seconds.
 	$(PYTEST) -n $(JOBS) -m "not full" tests/unit
 
 # Replaying at every workflow task finds non-determinism that a cached workflow hides. `make test` does it with one test
 # for each shape of history, `make test-full` with all.
-test-replay-cold: setup ## Run the workflow tests once more with nothing kept in memory between tasks.
+test-replay-cold: setup ## Workflow tests with nothing cached.
 	SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n $(JOBS) --dist load -m "not full" tests/workflows
 
-test-full: setup lint spark topology ## Run everything, with the long explorations, chaos runs and Spark as a judge.
+test-full: setup lint spark topology ## Everything, long explorations and Spark.
 	$(PYTEST) $(SPREAD)
 	$(MAKE) test-replay-cold
 
@@ -97,37 +97,37 @@ test-full: setup lint spark topology ## Run everything, with the long exploratio
 GOLDEN := tests/fold/test_golden.py tests/rebuild/test_golden_ledgers.py tests/projection/test_appendix.py \
 	tests/projection/test_golden_rows.py tests/recovery/test_golden.py
 
-golden: $(VENV)/.installed ## Fold the golden ledgers, recover the golden stores, and compare with what they must come to.
+golden: $(VENV)/.installed ## Fold the golden ledgers and compare.
 	$(PYTEST) -n $(JOBS) -m "not full" $(GOLDEN)
 
-record-histories: setup ## Save the histories of workflow tests that have none yet, for the replay test.
+record-histories: setup ## Save histories of new workflow tests.
 	$(BIN)/python -m tests.workflows.record_histories
 
-demo: setup ## Watch eight writers fill a Delta table while the worker is killed again and again.
+demo: setup ## Eight writers, a worker that is killed.
 	$(BIN)/python -m springline.local.demo $(DEMO)
 
-bench: setup ## Measure commits per second and latency; results go to bench/results.
+bench: setup ## Commits a second and latency.
 	$(BIN)/python -m bench.commit $(BENCH)
 
-bench-append: setup ## Measure the client's appends, beside deltalake on the same frames.
+bench-append: setup ## Appends, beside deltalake.
 	$(BIN)/python -m bench.append $(BENCH)
 
-bench-ledger: setup ## Measure folds, rounds and appends of the ledger, beside orjson alone.
+bench-ledger: setup ## Folds and rounds, beside orjson.
 	$(BIN)/python -m bench.ledger $(BENCH)
 
-bench-rebuild: setup ## Measure rebuilds from objects and segments, beside orjson alone.
+bench-rebuild: setup ## Rebuilds, beside orjson.
 	$(BIN)/python -m bench.rebuild $(BENCH)
 
-bench-cold: setup ## Measure what workspaces of 100,000 and 1,000,000 tasks cost processes that have just started.
+bench-cold: setup ## Cold starts on large workspaces.
 	$(BIN)/python -m bench.cold $(BENCH)
 
-lock: ## Resolve the dependencies anew and write the lock files (needs uv).
+lock: ## Write the lock files anew (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --output-file requirements/run.txt; \
 	eval "$$compile" $(UPGRADE) pyproject.toml --extra test --constraint requirements/run.txt --output-file requirements/test.txt; \
 	eval "$$compile" $(UPGRADE) requirements/spark.in --constraint requirements/test.txt --output-file requirements/spark.txt; \
 	eval "$$compile" $(UPGRADE) requirements/build.in --output-file requirements/build.txt
 
-clean: ## Remove what was generated here; the cache of binaries in the home folder stays.
+clean: ## Remove what was generated here.
 	rm -rf $(VENV) .springline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

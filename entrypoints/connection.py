@@ -127,7 +127,8 @@ async def connect(
     except ValueError as error:
         raise TemporalMisconfigured(f"Temporal cannot be called at {where}: {error}. Correct TEMPORAL_*.") from error
     except (RuntimeError, RPCError, TimeoutError) as error:
-        said = str(error) or f"no answer within {within_s:g} s"
+        # Of the SDK's text, what stands behind its first sentence is the inside of its library.
+        said = str(error).partition(": tonic::")[0] or f"no answer within {within_s:g} s"
         raise TemporalUnreachable(
             f"Temporal does not answer at {where}: {said}. Start it, or set TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE."
         ) from error

@@ -424,4 +424,4 @@ def _after(result: RebuildResult) -> str:
         return "Nothing: the published state is what its events say."
     if result.equal is False:
         return f"Read the report, then start a rebuild in mode `{RebuildMode.FULL.value}` to put it right."
-    return "Check that the pointer names the manifest of this result, and that readers see its revision."
+    return "Nothing: it is published. `springline rebuild verify` proves that it is what its events say."

@@ -170,7 +170,7 @@ class TokenVerifier:
             raise _invalid(message, field=field, remedy=remedy) from None
         except (ValueError, TypeError, RecursionError):
             # The sender may put anything into a token, such as JSON that is nested too deep.
-            raise _invalid("the token cannot be read", field=_FIELD, remedy="Get a new token.") from None
+            raise _invalid("the token cannot be read", field=_FIELD, remedy=_ANOTHER) from None
 
     def _explain(self, error: jwt.PyJWTError) -> tuple[str, str, str]:
         match error:
@@ -189,9 +189,15 @@ class TokenVerifier:
                 wanted = f"Get a token signed with {self._keys.algorithm}."
                 return "alg", "the token is signed with an algorithm that is not accepted here", wanted
             case jwt.InvalidSignatureError():
-                return _FIELD, "the token's signature does not match", "Get a token made for this deployment."
+                return _FIELD, "the token's signature does not match", _ANOTHER
             case _:
-                return _FIELD, "the token cannot be read or its key is unknown", "Get a new token."
+                return _FIELD, "the token cannot be read or its key is unknown", _ANOTHER
+
+
+_ANOTHER = (
+    "Get a token made for this deployment: from its operators, by `springline token`, or beside `springline dev` by "
+    "the line that it prints, `source .../env.sh`."
+)
 
 
 def _invalid(message: str, *, field: str, remedy: str, value: Any = None) -> Refused:

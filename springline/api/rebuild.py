@@ -163,7 +163,8 @@ async def cancel(workspace: Operator, deps: FromDeps) -> RebuildView:
             Code.NOT_FOUND,
             "no rebuild of the workspace is running",
             field="rebuild",
-            remedy=f"Nothing needs to be cancelled; GET {PREFIX} tells how the last one ended.",
+            remedy="Nothing needs to be cancelled. "
+            f"`springline rebuild explain`, or GET {PREFIX}, tells how the last one ended.",
         )
     return view
 

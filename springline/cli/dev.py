@@ -72,6 +72,7 @@ def dev(
         stays=not temporary,
         fresh=fresh,
     )
+    hint("starting Temporal, a worker and the API")
     try:
         with signals_unwind(), stack:
             environment = _environment(stack)
@@ -87,14 +88,15 @@ def dev(
                 "source": str(entry),
                 "environment": environment,
             }
-            emit(document)
+            # `env.sh` holds the environment, so that the token need not stand on a screen.
+            emit({name: value for name, value in document.items() if name != "environment" or not sys.stdout.isatty()})
             hint(f"ready; Ctrl-C ends it{_what_ends(stack, store, temporary=temporary, keep=keep)}")
             hint("in another terminal, `springline` and `temporal` find it after this line:")
             print(f"source {shlex.quote(str(entry))}", file=sys.stderr, flush=True)
             watch(stack)
     except ToolMisconfigured as error:
         raise refused(
-            Code.INVALID_REQUEST, str(error), field="stack", value=str(folder), remedy="Correct what is said here."
+            Code.INVALID_REQUEST, error.problem, field="stack", value=str(folder), remedy=error.remedy
         ) from error
     except ToolFailed as error:
         raise refused(

@@ -34,7 +34,7 @@ def page(findings: Sequence[Finding]) -> str:
             continue
         shown.print(Text(group, style="bold"))
         grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True, min_width=9)
+        grid.add_column(no_wrap=True, min_width=11)
         grid.add_column(overflow="fold")
         well = [one for one in of_group if one.state is FindingState.OK]
         for one in of_group:
@@ -58,7 +58,7 @@ def page(findings: Sequence[Finding]) -> str:
 
 def _group(one: Finding) -> str:
     name = one.name
-    if name.startswith("workspace "):
+    if name.startswith(("workspace ", "tables of ")):
         return "workspace"
     if name in ("api", "token", "clock", "profile") or name.startswith("clock against"):
         return "API"

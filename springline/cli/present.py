@@ -27,6 +27,8 @@ _NARROWEST = 12
 """The least width of a column; one that would have to be narrower is left out."""
 _LONGEST_WORD = 40
 """Ids and times are useful only whole: a column whose words are no longer than this is not made narrower at all."""
+_TO_COPY = frozenset({"next"})
+"""Names of values that are commands."""
 _MOST_ITEMS = 20
 _UNLIMITED = 1_000
 _LONGEST_VALUE = 2_000
@@ -67,12 +69,12 @@ def error_text(body: Mapping[str, Any]) -> str:
     shown, collected = console(sys.stderr)
     line = Text()
     line.append(f"{body['code']}: ", style="bold red")
-    line.append(on_one_line(str(body["message"]), _LONGEST_VALUE), style="red")
+    line.append(on_one_line(" ".join(str(body["message"]).split()), _LONGEST_VALUE), style="red")
     if body.get("field"):
         value = "" if body.get("value") is None else f" = {on_one_line(_scalar(body['value'], ''), 200)}"
         line.append(f" [{on_one_line(str(body['field']))}{value}]", style="dim")
     if body.get("remedy"):
-        line.append(f" {on_one_line(str(body['remedy']), _LONGEST_VALUE)}")
+        line.append(f" {on_one_line(' '.join(str(body['remedy']).split()), _LONGEST_VALUE)}")
     if body.get("requestId"):
         line.append(f" (request {on_one_line(str(body['requestId']))})", style="dim")
     shown.print(line, soft_wrap=True)
@@ -91,10 +93,19 @@ def _put(shown: Console, value: Any, indent: int) -> None:
             shown.print(Padding(Text(label, style="bold cyan"), (0, 0, 0, indent)))
             _put(shown, one, indent + _GAP)
             continue
+        text = _valued(one, str(name))
+        if str(name) in _TO_COPY or (
+            " " not in text.plain and cell_len(text.plain) > shown.width - indent - width - _GAP
+        ):
+            # Only the terminal breaks such a line, so that it is copied as one.
+            line = Text(f"{' ' * indent}{label}{' ' * (width - cell_len(label) + _GAP)}", style="cyan")
+            line.append_text(Text(text.plain, style="default"))
+            shown.print(line, soft_wrap=True)
+            continue
         grid = Table.grid(padding=(0, _GAP, 0, 0))
         grid.add_column(width=width, no_wrap=True, style="cyan")
         grid.add_column(overflow="fold")
-        grid.add_row(Text(label), _valued(one, str(name)))
+        grid.add_row(Text(label), text)
         shown.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 

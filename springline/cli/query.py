@@ -43,7 +43,8 @@ def query(
         columns = [{"name": name, "type": kind} for name, (_, kind) in zip(names, answer.columns, strict=True)]
         return {"columns": columns, "rows": rows, "revision": revision.as_json()}
 
-    return Listing(document, names, answer.rows, f"{len(answer.rows)} rows of revision {revision.manifest_id}")
+    rows = "row" if len(answer.rows) == 1 else "rows"
+    return Listing(document, names, answer.rows, f"{len(answer.rows)} {rows} of revision {revision.manifest_id}")
 
 
 async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[QueryAnswer, Revision]:

@@ -237,5 +237,5 @@ def not_found(id_or_name: str) -> Refused:
         f"there is no table {id_or_name!r} in this workspace",
         field="table",
         value=id_or_name,
-        remedy="check the id or name, the tenant and the workspace, or create the table first",
+        remedy="Check the id or name, the tenant and the workspace, or create the table first.",
     )

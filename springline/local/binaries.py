@@ -198,7 +198,7 @@ def _explicit(variable: str) -> Path | None:
         return None
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise ToolMisconfigured(f"{variable}: {value!r} is not an executable file. Correct it or unset it.")
+        raise ToolMisconfigured(f"{variable}: {value!r} is not an executable file", "Correct it or unset it.")
     return path
 
 

@@ -41,8 +41,8 @@ class HomeFolder:
             pid = self._lock.read().strip()
             self._lock.close()
             raise ToolMisconfigured(
-                f"a stack runs in {path} already (process {pid or 'unknown'}). Work with that one (`source "
-                f"{path / 'env.sh'}`), end it, or give another folder with --folder."
+                f"a stack runs in {path} already (process {pid or 'unknown'})",
+                f"Work with that one (`source {path / 'env.sh'}`), end it, or give another folder with --folder.",
             ) from None
         self._lock.seek(0)
         self._lock.truncate()

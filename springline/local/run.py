@@ -20,7 +20,12 @@ class ToolFailed(SpringlineError):
 
 
 class ToolMisconfigured(ToolFailed):
-    """A configured tool or folder is wrong, and trying again would fail again."""
+    """A configured tool or folder is wrong, and trying again would fail again. `remedy`: what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 def run_tool(

@@ -188,7 +188,7 @@ class EmbeddedStack:
             self._run = self._folder_of_run()
         except OSError as error:
             said = f"runs cannot be kept in the folder {self._root}: {error.strerror or error}"
-            raise ToolMisconfigured(f"{said}. Name a folder that can be written.") from error
+            raise ToolMisconfigured(said, "Name a folder that can be written.") from error
         atexit.register(self.stop)
         try:
             self._lay_out(program)

@@ -101,14 +101,16 @@ class Database:
                 if self._timed_out:
                     raise self._too_long(sql)
                 if len(rows) > self._limits.rows:
-                    raise _beyond(f"has more than {self._limits.rows:,} rows", "--max-rows", sql)
+                    raise _beyond(f"has more than {self._limits.rows:,} rows", "--max-rows", self._limits.rows)
             return QueryAnswer(columns, rows)
         except duckdb.InterruptException:
             if self._timed_out:
                 raise self._too_long(sql) from None
             raise
         except duckdb.OutOfMemoryException:
-            raise _beyond(f"needs more than {self._limits.memory_mb:,} MiB of memory", "--memory", sql) from None
+            raise _beyond(
+                f"needs more than {self._limits.memory_mb:,} MiB of memory", "--memory", self._limits.memory_mb
+            ) from None
         except duckdb.Error as error:
             raise _wrong(str(error).strip(), sql) from None
         finally:
@@ -123,7 +125,7 @@ class Database:
         self._connection.close()
 
     def _too_long(self, sql: str) -> Refused:
-        return _beyond(f"took longer than {self._limits.seconds:g} s", "--timeout", sql)
+        return _beyond(f"took longer than {self._limits.seconds:g} s", "--timeout", self._limits.seconds)
 
     def _time_out(self) -> None:
         self._timed_out = True
@@ -185,21 +187,27 @@ def _is_pragma(sql: str) -> bool:
     return False
 
 
+_PLACE = "\n\nLINE"
+
+
 def _wrong(problem: str, sql: str) -> Refused:
     return refused(
         Code.INVALID_REQUEST,
-        f"the query cannot be answered: {problem}",
+        # DuckDB shows the place in the text below a blank line; the text itself is in `value`.
+        f"the query cannot be answered: {' '.join(problem.partition(_PLACE)[0].split())}",
         field="SQL",
         value=sql[:500],
-        remedy=f"Give one SELECT over the tables {', '.join(TABLES)}; `DESCRIBE runs` shows columns.",
+        remedy=f"Give one SELECT over the tables {', '.join(TABLES)}; `DESCRIBE runs` shows columns."
+        if "does not exist" in problem
+        else "Give one SELECT; `SHOW TABLES` shows the tables, `DESCRIBE runs` the columns of one.",
     )
 
 
-def _beyond(problem: str, option: str, sql: str) -> Refused:
+def _beyond(problem: str, option: str, limit: float) -> Refused:
     return refused(
         Code.INVALID_REQUEST,
         f"the query {problem}",
         field=option,
-        value=sql[:500],
+        value=limit,
         remedy=f"Narrow it with WHERE and LIMIT, aggregate in SQL, or give more with {option}.",
     )

@@ -84,7 +84,8 @@ def test_a_document_is_names_and_values(tables: str) -> None:
     code, shown = on_terminal("table", "status", "flights")
     lines = COLOURS.sub("", shown).splitlines()
     assert code == 0
-    assert all(len(line) <= 80 for line in lines)
+    # What has no blank and does not fit is broken by the terminal alone, so that it is copied as one line.
+    assert all(len(line) <= 80 or " " not in line.strip().split("  ", 1)[1].strip() for line in lines)
     assert f"  table_id       {tables}" in lines
     assert "latest_version       0" in lines
     assert re.search(r"^    x +long +yes", COLOURS.sub("", shown), re.MULTILINE)

@@ -193,7 +193,8 @@ def test_a_query_is_printed_as_csv_or_as_a_table(published: Published, cli: Cli)
     assert set(lines[1]) == {"-", " "}
     assert len(lines) == 2 + len(document["rows"])
     assert lines[2].split()[0] == document["rows"][0]["state"]
-    assert table.hints == [f"{len(document['rows'])} rows of revision 00000000000000000003"]
+    shown = "1 row" if len(document["rows"]) == 1 else f"{len(document['rows'])} rows"
+    assert table.hints == [f"{shown} of revision 00000000000000000003"]
 
 
 VALUES = """SELECT 1 AS a, 2 AS a, NULL AS nothing, 1.5::DECIMAL(4,1) AS d, DATE '2025-01-15' AS day, [1, 2] AS list,
@@ -256,7 +257,7 @@ ENDLESS = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.ran
 def test_a_query_is_ended_at_its_limits(published: Published, cli: Cli, sql: str, option: str, value: str) -> None:
     ended = cli("query", sql, option, value, *published.where)
     assert ended.code == 2
-    assert (ended.error["field"], ended.error["value"]) == (option, sql)
+    assert (ended.error["field"], ended.error["value"]) == (option, float(value))
     assert option in ended.error["remedy"]
 
 

@@ -64,9 +64,8 @@ class Lost:
         info = append_payload([], key, [], Identity("append", hashlib.sha256(key.encode()).hexdigest()))
         return await process.stage(info + adding(f"part-{key}.parquet"), key=key, mode=CommitMode.APPEND)
 
-    def damage(self, rnd: Random) -> None:
+    def damage(self, rnd: Random, what: str) -> None:
         """Lose or damage the coordinator, and any markers and staged payloads."""
-        what = rnd.choice(["gone", "truncated", "garbage", "old", "whole"])
         data = self.store.objects[COORDINATOR].data
         if what == "gone":
             self.store.remove(COORDINATOR)
@@ -105,11 +104,12 @@ def scoped(store: MemoryStore) -> ScopedStore:
     return ScopedStore(store, SCOPE)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.randoms(use_true_random=False))
-async def test_whatever_is_lost_every_key_keeps_its_answer(rnd: Random) -> None:
+@pytest.mark.parametrize("what", ["gone", "truncated", "garbage", "old", "whole"])
+@settings(max_examples=8, deadline=None)
+@given(rnd=st.randoms(use_true_random=False))
+async def test_whatever_is_lost_every_key_keeps_its_answer(what: str, rnd: Random) -> None:
     lost = await Lost.make(rnd, rnd.randint(1, 6))
-    lost.damage(rnd)
+    lost.damage(rnd, what)
     report = await recover_table(scoped(lost.store), TABLE_ID, markers=True, damaged=True)
     assert report["findings"] == []
     assert report["after"]["inflight"] is None
@@ -121,9 +121,9 @@ async def test_whatever_is_lost_every_key_keeps_its_answer(rnd: Random) -> None:
     assert (await verify_table(scoped(lost.store), TABLE_ID))["ok"] is True
 
 
-def test_all_kinds_of_damage_were_seen(record_property: Record) -> None:
+def test_enough_damage_was_seen(record_property: Record) -> None:
     record_property("explored", f"tables that lost their protocol objects: {sum(SEEN.values())} recovered")
-    assert len(SEEN) == 5
+    assert min(SEEN.values()) >= 5
 
 
 async def test_verify_changes_nothing_and_names_each_loss() -> None:

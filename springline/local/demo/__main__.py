@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
 from pathlib import Path
@@ -202,11 +203,12 @@ def _summary(chaos: Chaos, lines: list[dict[str, Any]], proof: Proof, took: floa
 def _say_where_to_look(stack: EmbeddedStack, table_id: str, key: str | None = None) -> None:
     workflow = names.commit_workflow_id(SCOPE.tenant, SCOPE.workspace, table_id)
     address = f"--address {stack.temporal_address}"
+    temporal = shlex.quote(str(stack.program))
     lines = [
-        f"Web UI      {stack.web_ui_url}/namespaces/default/workflows",
-        f"API         {stack.api_url}/docs",
-        f"what it is doing      temporal workflow query {address} --type {names.STATUS_QUERY} -w {workflow}",
-        f"what it went through temporal workflow show {address} -w {workflow}",
+        f"Web UI                {stack.web_ui_url}/namespaces/default/workflows",
+        f"API                   {stack.api_url}/docs",
+        f"what it is doing      {temporal} workflow query {address} --type {names.STATUS_QUERY} -w {workflow}",
+        f"what it went through  {temporal} workflow show {address} -w {workflow}",
     ]
     if key is not None:
         lines += [
