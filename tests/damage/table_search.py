@@ -224,6 +224,8 @@ class TableCases:
     def _excused(self, made: Tables, damages: list[Damage], name: str) -> str | None:
         if {one.kind for one in damages} == {"marker", "staged payload"} and name == "recover":
             return "judged as it is staged"
+        if name == "recover" and _lost_log_and_marker(made, damages):
+            return "made anew of a damaged log"
         return next((why for one in damages if (why := _excuse(made, one, name)) is not None), None)
 
     def _is_harmless(self, made: Tables, one: Damage) -> bool:
@@ -253,6 +255,12 @@ def _names_no_key_now(made: Tables, one: Damage, gone: set[ObjectPath]) -> bool:
     }
     mine = {path for path in gone if kind_of(path) == "marker" and _version_of(made, path) == version}
     return one.data is not None and bool(mine - named)
+
+
+def _lost_log_and_marker(made: Tables, damages: list[Damage]) -> bool:
+    """Say whether a log file was damaged together with a marker of it, which had its hash and its request's."""
+    logs = {int(one.path[-25:-5]) for one in damages if one.kind == "log" and one.data is not None}
+    return any(_version_of(made, one.path) in logs for one in damages if one.kind == "marker")
 
 
 def _version_of(made: Tables, marker: ObjectPath) -> int:
@@ -297,7 +305,9 @@ def _excuse_of_delta(made: Tables, one: Damage, name: str) -> str | None:
 
 
 def _names(one: Damage, refusal: str) -> bool:
-    """Say whether a refusal names an object, by the last two parts of its path."""
+    """Say whether a refusal names an object, by the last two parts of its path; a log file also by its version."""
+    if one.kind == "log" and f"version {int(one.path[-25:-5])} " in refusal:
+        return True
     return "/".join(one.path.split("/")[-2:]) in refusal
 
 
