@@ -69,16 +69,21 @@ def error_text(body: Mapping[str, Any]) -> str:
     shown, collected = console(sys.stderr)
     line = Text()
     line.append(f"{body['code']}: ", style="bold red")
-    line.append(on_one_line(" ".join(str(body["message"]).split()), _LONGEST_VALUE), style="red")
+    line.append(_sentences(body["message"]), style="red")
     if body.get("field"):
         value = "" if body.get("value") is None else f" = {on_one_line(_scalar(body['value'], ''), 200)}"
         line.append(f" [{on_one_line(str(body['field']))}{value}]", style="dim")
     if body.get("remedy"):
-        line.append(f" {on_one_line(' '.join(str(body['remedy']).split()), _LONGEST_VALUE)}")
+        line.append(f" {_sentences(body['remedy'])}")
     if body.get("requestId"):
         line.append(f" (request {on_one_line(str(body['requestId']))})", style="dim")
     shown.print(line, soft_wrap=True)
     return collected.getvalue()
+
+
+def _sentences(text: Any) -> str:
+    """Return a message on one line: its line ends are blanks there, and no escapes."""
+    return on_one_line(" ".join(str(text).split()), _LONGEST_VALUE)
 
 
 def _put(shown: Console, value: Any, indent: int) -> None:
@@ -98,9 +103,8 @@ def _put(shown: Console, value: Any, indent: int) -> None:
             " " not in text.plain and cell_len(text.plain) > shown.width - indent - width - _GAP
         ):
             # Only the terminal breaks such a line, so that it is copied as one.
-            line = Text(f"{' ' * indent}{label}{' ' * (width - cell_len(label) + _GAP)}", style="cyan")
-            line.append_text(Text(text.plain, style="default"))
-            shown.print(line, soft_wrap=True)
+            begin = f"{' ' * indent}{label}{' ' * (width - cell_len(label) + _GAP)}"
+            shown.print(Text.assemble((begin, "cyan"), text), soft_wrap=True)
             continue
         grid = Table.grid(padding=(0, _GAP, 0, 0))
         grid.add_column(width=width, no_wrap=True, style="cyan")

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from springline import paths
+from springline.bounds import shown
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.delta.coordinator import Inflight
 from springline.delta.identity import (
@@ -94,7 +95,6 @@ class Marker:
         )
 
 
-_LONGEST_SHOWN = 300
 _MEMBERS = frozenset(Marker.__dataclass_fields__)
 
 
@@ -129,7 +129,7 @@ def decode_marker(data: bytes, path: str, key: str | None, *, root: str) -> Mark
         raise InvariantViolated(f"{path} is not an idempotency marker: {error!r}") from error
     if marker.delta_log_path != expected:
         raise InvariantViolated(
-            f"{path} is not an idempotency marker: it names {str(marker.delta_log_path)[:_LONGEST_SHOWN]!r}, and "
+            f"{path} is not an idempotency marker: it names {shown(marker.delta_log_path)!r}, and "
             f"version {marker.version} of the table lies at {expected}"
         )
     if key is not None and marker.idempotency_key != key:

@@ -99,13 +99,13 @@ class Database:
             while some := cursor.fetchmany(_FETCHED_AT_ONCE):
                 rows += some
                 if self._timed_out:
-                    raise self._too_long(sql)
+                    raise self._too_long()
                 if len(rows) > self._limits.rows:
                     raise _beyond(f"has more than {self._limits.rows:,} rows", "--max-rows", self._limits.rows)
             return QueryAnswer(columns, rows)
         except duckdb.InterruptException:
             if self._timed_out:
-                raise self._too_long(sql) from None
+                raise self._too_long() from None
             raise
         except duckdb.OutOfMemoryException:
             raise _beyond(
@@ -124,7 +124,7 @@ class Database:
         """Free the memory."""
         self._connection.close()
 
-    def _too_long(self, sql: str) -> Refused:
+    def _too_long(self) -> Refused:
         return _beyond(f"took longer than {self._limits.seconds:g} s", "--timeout", self._limits.seconds)
 
     def _time_out(self) -> None:

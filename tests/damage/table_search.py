@@ -25,7 +25,7 @@ from springline.storage.scoped import ScopedStore
 from tests.damage import damages
 from tests.damage.damages import DAMAGES, Damage
 from tests.damage.operations import Named, Wrong
-from tests.damage.tables import CHECKPOINT, OF_DELTA, Tables, kind_of, views_of
+from tests.damage.tables import CHECKPOINT, OF_DELTA, Tables, kind_of, log_version, views_of
 from tests.support.commit_rounds import Rounds
 from tests.support.rows import SCOPE, adding
 
@@ -241,14 +241,14 @@ def _cannot_tell(made: Tables, damages: list[Damage]) -> str | None:
     logs = [one for one in damages if one.kind == "log"]
     if made.has_checkpoint and SCOPE.full(paths.delta_log(made.root, 0)) in gone:
         # Clean-up has begun, so that nobody reads what lies before the checkpoint.
-        logs = [one for one in logs if int(one.path[-25:-5]) >= CHECKPOINT]
+        logs = [one for one in logs if log_version(one.path) >= CHECKPOINT]
     lost = all(_names_no_key_now(made, one, gone) for one in logs)
     return "as another writer's file" if logs and lost else None if logs else "as clean-up leaves it"
 
 
 def _names_no_key_now(made: Tables, one: Damage, gone: set[ObjectPath]) -> bool:
     """Say whether a log file names a commit's key no longer, and the marker of it, which had its hash, is gone."""
-    version = int(one.path[-25:-5])
+    version = log_version(one.path)
     named = {
         SCOPE.full(paths.delta_marker(made.ref.table_id, marker.idempotency_key))
         for marker in markers_from_log(version, one.path, one.data or b"")
@@ -259,7 +259,7 @@ def _names_no_key_now(made: Tables, one: Damage, gone: set[ObjectPath]) -> bool:
 
 def _lost_log_and_marker(made: Tables, damages: list[Damage]) -> bool:
     """Say whether a log file was damaged together with a marker of it, which had its hash and its request's."""
-    logs = {int(one.path[-25:-5]) for one in damages if one.kind == "log" and one.data is not None}
+    logs = {log_version(one.path) for one in damages if one.kind == "log" and one.data is not None}
     return any(_version_of(made, one.path) in logs for one in damages if one.kind == "marker")
 
 
@@ -292,7 +292,7 @@ def _excuse(made: Tables, one: Damage, name: str) -> str | None:
 def _excuse_of_delta(made: Tables, one: Damage, name: str) -> str | None:
     if one.kind != "log":
         return "as Delta readers see it" if name in ("read", "verify") else None
-    version = int(one.path[-25:-5])
+    version = log_version(one.path)
     if version == made.reserved:
         return "as another writer's file"
     if one.how == "removed" and version == 0 and made.has_checkpoint:
@@ -306,7 +306,7 @@ def _excuse_of_delta(made: Tables, one: Damage, name: str) -> str | None:
 
 def _names(one: Damage, refusal: str) -> bool:
     """Say whether a refusal names an object, by the last two parts of its path; a log file also by its version."""
-    if one.kind == "log" and f"version {int(one.path[-25:-5])} " in refusal:
+    if one.kind == "log" and f"version {log_version(one.path)} " in refusal:
         return True
     return "/".join(one.path.split("/")[-2:]) in refusal
 

@@ -60,6 +60,11 @@ def kind_of(path: ObjectPath) -> str:
     return kind
 
 
+def log_version(path: ObjectPath) -> int:
+    """Return the version of a log file, by its full path."""
+    return int(path[-25:-5])
+
+
 class Damageable(MemoryStore):
     """A store whose bytes change under the same token, as those of a bad disk do."""
 
@@ -108,7 +113,7 @@ class Tables:
         """Return the log files there are, by version."""
         prefix = SCOPE.full(paths.delta_log_dir(self.root))
         found = {path: stored.data for path, stored in store.objects.items() if path.startswith(f"{prefix}/0")}
-        return {int(path[-25:-5]): data for path, data in found.items() if path.endswith(".json")}
+        return {log_version(path): data for path, data in found.items() if path.endswith(".json")}
 
     @property
     def staged_in_flight(self) -> set[ObjectPath]:
@@ -221,18 +226,18 @@ async def _workspace() -> Remembering:
     """Return a store with another table, so that there is another object of every kind."""
     store = Remembering()
     entry = await create_rows_table(store, "other", SECOND)
-    other = _Making(store, _ref(SECOND), entry.root)
+    other = _Making(store, ref_of(SECOND), entry.root)
     await other.commits(4)
     return store
 
 
-def _ref(table_id: str) -> TableRef:
+def ref_of(table_id: str) -> TableRef:
     return TableRef(tenant=SCOPE.tenant, workspace=SCOPE.workspace, table_id=table_id)
 
 
 async def _created(store: Remembering) -> _Making:
     entry = await create_rows_table(store, "rows", FIRST)
-    return _Making(store, _ref(FIRST), entry.root)
+    return _Making(store, ref_of(FIRST), entry.root)
 
 
 async def committed() -> Tables:
@@ -242,7 +247,7 @@ async def committed() -> Tables:
     return await making.made("committed", [])
 
 
-def _in_flight(name: str, steps: int, members: int) -> Callable[[], Awaitable[Tables]]:
+def in_flight(name: str, steps: int, members: int) -> Callable[[], Awaitable[Tables]]:
     async def make() -> Tables:
         making = await _created(await _workspace())
         await making.commits(4)
@@ -257,7 +262,7 @@ async def adopted() -> Tables:
     hand_made(store, "lake/rides", {"minReaderVersion": 1, "minWriterVersion": 2})
     scoped = ScopedStore(store, SCOPE)
     entry = await adopt_table(scoped, SCOPE, AdoptTable(name="rides", location="lake/rides"), ADOPTED, 1)
-    making = _Making(store, _ref(ADOPTED), entry.root)
+    making = _Making(store, ref_of(ADOPTED), entry.root)
     await making.commits(5)
     return await making.made("adopted", [])
 
@@ -274,11 +279,11 @@ async def older() -> Tables:
 
 TABLES: list[Callable[[], Awaitable[Tables]]] = [
     committed,
-    _in_flight("reserved, one", 0, 1),
-    _in_flight("reserved, several", 0, 3),
-    _in_flight("logged, one", 1, 1),
-    _in_flight("logged, several", 1, 3),
-    _in_flight("marked, several", 2, 3),
+    in_flight("reserved, one", 0, 1),
+    in_flight("reserved, several", 0, 3),
+    in_flight("logged, one", 1, 1),
+    in_flight("logged, several", 1, 3),
+    in_flight("marked, several", 2, 3),
     adopted,
     older,
 ]

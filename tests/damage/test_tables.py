@@ -14,7 +14,7 @@ from springline.paths import ObjectPath
 from springline.storage.scoped import ScopedStore
 from tests.damage.operations import Named
 from tests.damage.table_search import commit, replay, retry, verify
-from tests.damage.tables import Tables, _in_flight, adopted, committed, older
+from tests.damage.tables import Tables, adopted, committed, in_flight, older
 from tests.support.commit_rounds import Rounds
 from tests.support.rows import SCOPE, adding
 
@@ -72,9 +72,7 @@ async def test_no_version_is_given_twice_where_coordinator_and_a_log_file_are_go
     process = Rounds(store, made.ref, made.root)
     with pytest.raises(Exception, match=gap):
         await process.commit(await process.stage(adding("new.parquet"), read_version=made.latest - 2))
-    assert {path for path in store.objects if path not in before} == {
-        path for path in store.objects if "/staging/" in path and path not in before
-    }
+    assert all("/staging/" in path for path in store.objects.keys() - before.keys())
     store.seed(SCOPE.full(gap), made.objects[SCOPE.full(gap)])
     await commit(made, store)
 
@@ -98,9 +96,9 @@ async def test_a_marker_that_names_a_log_file_elsewhere_is_damaged(root: str) ->
     assert (await process.commit(request))[0].result == result
 
 
-async def test_a_damaged_marker_of_what_is_in_flight_stops_no_table_for_ever() -> None:
+async def test_a_damaged_marker_of_what_isin_flight_stops_no_table_for_ever() -> None:
     for steps in (0, 1, 2):
-        made = await _in_flight("in flight", steps, 3)()
+        made = await in_flight("in flight", steps, 3)()
         store = made.store()
         path = paths.delta_marker(made.ref.table_id, made.pending[1].idempotency_key)
         store.seed(SCOPE.full(path), b"{")
@@ -122,7 +120,7 @@ async def test_a_pointer_to_a_checkpoint_that_never_was_stops_nobody() -> None:
 
 
 async def test_an_older_coordinator_does_not_commit_what_is_in_the_log_once_more() -> None:
-    made = await _in_flight("logged", 1, 1)()
+    made = await in_flight("logged", 1, 1)()
     path = SCOPE.full(paths.delta_coordinator(made.ref.table_id))
     for data in made.older[path]:
         store = made.store()
