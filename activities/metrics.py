@@ -12,6 +12,7 @@ from activities.interceptor import each_heartbeat
 from springline import names
 from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
+from springline.ledger.request import AppendOutcome, RefusedAppend
 from springline.sequencer.messages import (
     AdmitOrder,
     Admitted,
@@ -88,17 +89,24 @@ def _set_lag(workspace: WorkspaceRef, events: int, seconds: float) -> None:
 
 
 def count_admitted(order: AdmitOrder, admitted: Admitted) -> None:
-    """Count the answers to append requests, and the events of those that are refused."""
+    """Count the answers to append requests, and the events that are refused: with their requests, or each by itself."""
     meter = activity.metric_meter()
     requests = meter.create_counter(names.METRIC_LEDGER_REQUESTS, "Append requests answered, by result.")
     refused = meter.create_counter(names.METRIC_LEDGER_REFUSED_EVENTS, _REFUSED_TEXT)
-    count_failed("append", (answer.refusal for answer in admitted.answers))
+    count_failed("append", (one for answer in admitted.answers for one in (answer.refusal, *_newly_refused(answer))))
     for asked, answer in zip(order.requests, admitted.answers, strict=True):
+        for one in _newly_refused(answer):
+            refused.add(1, {"reason": one.code.value})
         if answer.refusal is not None:
             requests.add(1, {"result": "refused"})
             refused.add(len(asked.events), {"reason": answer.refusal.code.value})
         else:
             requests.add(1, {"result": "replayed" if answer.replayed else "accepted"})
+
+
+def _newly_refused(answer: AppendOutcome) -> list[RefusedAppend]:
+    """Return the events that were refused by themselves, once: not those of an answer that is given again."""
+    return [] if answer.replayed else answer.refused
 
 
 def count_foreign(admitted: Admitted) -> None:

@@ -173,6 +173,8 @@ class LedgerStatus(Message):
     appended: int = 0
     replayed: int = 0
     refused: int = 0
+    refused_events: int = 0
+    """Of appended requests whose events are taken each by itself."""
     ingested: int = 0
     setbacks: int = 0
     switched: int = 0
@@ -204,7 +206,8 @@ def check_appends(requests: list[AppendRequest]) -> None:
     """Raise `ValueError` if the answers of these requests might not fit a message."""
     if len(requests) > 1 and not fits_a_message(requests):
         raise ValueError(
-            f"one message may hold {MESSAGE_EVENTS} events and {MESSAGE_BYTES} bytes: send these requests apart"
+            f"one message may hold {MESSAGE_EVENTS} events, or half as many of requests `each`, and {MESSAGE_BYTES} bytes: "
+            "send these requests apart"
         )
 
 
@@ -242,6 +245,8 @@ def describe(workspace: WorkspaceRef, status: LedgerStatus, rows: Iterable[str])
     if status.damaged:
         lines += ["", "**Something else stands at the place of** (an operator must look; nobody else is held up)", ""]
         lines += [f"- `{path}`" for path in status.damaged]
+    if status.refused_events:
+        lines += ["", f"{status.refused_events} event(s) refused by themselves, of requests that were appended."]
     if status.switched:
         lines += ["", f"{status.switched} rebuilt state(s) switched in."]
     if status.setbacks:

@@ -75,6 +75,7 @@ class Progress:
     appended: int = 0
     replayed: int = 0
     refused: int = 0
+    refused_events: int = 0
     ingested: int = 0
     setbacks: int = 0
     switched: int = 0
@@ -114,6 +115,7 @@ class Progress:
             self.replayed += 1
         else:
             self.appended += 1
+            self.refused_events += len(answer.refused)
 
     def note_attempts(self, step: str, number: int | None, attempts: int) -> None:
         """Remember a step that survived a crash or a fault, so that a recovered round explains itself."""

@@ -125,6 +125,7 @@ class Rounds:
             appended=progress.appended,
             replayed=progress.replayed,
             refused=progress.refused,
+            refused_events=progress.refused_events,
             ingested=progress.ingested,
             setbacks=progress.setbacks,
             switched=progress.switched,

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, Operator, Writer, errors
 from springline.api.lists import REVISION_HEADER, FromAsked, RevisionBody, answer
-from springline.control.admission.round import drafts_of
-from springline.errors import Refused
+from springline.control.admission.round import check_count, drafts_of
+from springline.errors import Code, Refused
 from springline.keys import check_key
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
+    AppendMode,
     AppendOutcome,
     AppendRequest,
     IngestOutcome,
@@ -86,21 +87,56 @@ AppendBody = Annotated[
                         },
                     ],
                 },
-            }
+            },
+            "each": {
+                "summary": "Reports of two tasks, each by itself",
+                "value": {
+                    "request_id": "01946b1c-0000-7000-8000-000000000002",
+                    "mode": "each",
+                    "events": [
+                        {
+                            "data": {
+                                "type": "task_started",
+                                "run_id": _RUN,
+                                "task_key": task,
+                                "attempt": 1,
+                                "attempt_id": f"{task}-1",
+                                "worker_id": "worker-1",
+                            }
+                        }
+                        for task in ("raw.a", "mart.b")
+                    ],
+                },
+            },
         }
     ),
 ]
 
 
+class RefusedAppendBody(BaseModel):
+    """Why one event of a request `each` was refused; texts are cut where they are long."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    code: Code = Field(description="As in an error body.")
+    message: str = Field(description="What is wrong, in a sentence.")
+    field: str | None = Field(description="Where it is wrong, such as `events[2].data.attempt`.")
+    value: Any = Field(description="What was found there.")
+    remedy: str | None = Field(description="What to do about it.")
+
+
 class AppendedBody(BaseModel):
-    """What became of a request's events, in order; the same request id gets the same events for ever."""
+    """What became of a request's events, in order; the same request id gets the same answer for ever."""
 
     model_config = ConfigDict(title="AppendedBody")
 
     request_id: str
     events: list[dict[str, Any]] = Field(
-        description="`event_id`, `event_type`, `idempotency_key`, `ledger_path`, `outcome`, and `completed` for "
-        "events that the sequencer added."
+        description="Those taken, in the order of the request: `event_id`, `event_type`, `idempotency_key`, "
+        "`ledger_path`, `outcome`, and `completed` for events that the sequencer added, which come last."
+    )
+    refused: list[RefusedAppendBody] = Field(
+        description="Those that were not taken, in the order of the request, each with its reason; empty for a request "
+        "that is taken whole. All others of the request are in `events`."
     )
     visibility_status: VisibilityStatus
     manifest_id: str | None
@@ -142,10 +178,12 @@ _LATER: dict[str, Any] = {
     responses={202: _LATER, **errors(400, 409, 413, 503)},
 )
 async def append(body: AppendBody, workspace: Writer, deps: FromDeps) -> Response:
-    """Append events, all or none, exactly once per request id.
+    """Append events, all or none or each by itself, exactly once per request id.
 
     Ids, times and idempotency keys are made by the sequencer, which refuses or completes what would lead into a
-    state that can never move. After a lost answer, or 503, send the same request again under the same id.
+    state that can never move. A request in mode `each` is answered with 200 (or 202) whatever became of its events:
+    `refused` names those that were not taken. After a lost answer, or 503, send the same request again under the same
+    id.
     """
     check_request(body)
     outcome = await deps.ledger.append(workspace.scope, body)
@@ -197,10 +235,18 @@ def check_request(request: AppendRequest) -> None:
     """Refuse a request that is wrong by itself, before it goes to the sequencer.
 
     Raises `Refused`: INVALID_KEY for a request id that is not a canonical UUIDv7, INVALID_REQUEST naming a field that
-    an event lacks, that its type does not have, or whose value is not valid.
+    an event lacks, that its type does not have, or whose value is not valid. Events that are taken each by itself are
+    judged by the sequencer alone: what is wrong with one is part of the request's answer, which is kept.
     """
     check_key(request.request_id, field="request_id")
-    drafts_of(request, time.time_ns() // 1_000_000)
+    if request.mode is AppendMode.EACH:
+        check_count(request)
+    else:
+        drafts_of(request, time.time_ns() // 1_000_000)
+
+
+_OF_COMMITS = {"latest_version", "commits_since"}
+"""What refusals of the ledger never have."""
 
 
 def _answered(outcome: AppendOutcome | IngestOutcome, headers: dict[str, str]) -> Response:
@@ -208,7 +254,7 @@ def _answered(outcome: AppendOutcome | IngestOutcome, headers: dict[str, str]) -
     if outcome.manifest_id is not None:
         headers = headers | {REVISION_HEADER: outcome.manifest_id}
     return Response(
-        outcome.model_dump_json(exclude={"refusal"}),
+        outcome.model_dump_json(exclude={"refusal": True, "refused": {"__all__": _OF_COMMITS}}),
         status_code=200 if visible else 202,
         media_type="application/json",
         headers=headers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +12,22 @@ import orjson
 import typer
 import uuid_utils
 
-from springline.cli.documents import Document, DocumentVerdict, hint
+from springline.cli.documents import DocumentVerdict, Listing, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, LEDGER, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, Refused, refused
-from springline.exits import EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN
+from springline.exits import EXIT_BAD_INPUT, EXIT_CONFLICT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.keys import check_key
-from springline.ledger.request import MAX_INGEST_PATHS, MAX_REQUEST_EVENTS
+from springline.ledger.request import (
+    MAX_INGEST_PATHS,
+    MAX_REQUEST_EVENTS,
+    AppendMode,
+    AppendOutcome,
+    RefusedAppend,
+)
 
 _EXAMPLE = '{"type": "run_triggered", "run_id": "r-1", ...}'
+_EACH_COLUMNS = ("event", "type", "outcome", "event_id", "why")
 
 FileOption = Annotated[
     str | None,
@@ -37,6 +44,13 @@ DataOption = Annotated[
 RequestOption = Annotated[
     str | None,
     typer.Option("--request-id", metavar="UUIDv7", help="By default a new one, shown before it is sent."),
+]
+EachOption = Annotated[
+    bool,
+    typer.Option(
+        "--each",
+        help="Take each event by itself: a refused one takes no other with it. A request's `mode` says so too.",
+    ),
 ]
 PathsOption = Annotated[
     str | None,
@@ -55,28 +69,54 @@ def append(
     *,
     file: FileOption = None,
     data: DataOption = None,
+    each: EachOption = False,
     request_id: RequestOption = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
-) -> Document:
-    """Append events, all or none, exactly once. After a lost answer, repeat the command with the request id it showed.
+) -> DocumentVerdict:
+    """Append events, all or none or each by itself, exactly once. After a lost answer, repeat the command with its id.
 
-    Prints the events with their ids, paths and outcomes, and whether readers see them already.
+    Prints the events with their ids, paths and outcomes, and whether readers see them already. With --each it prints
+    what became of every event, and why it was refused.
+
+    Exit code: 0 all were taken. With --each: 3 some were refused because of the state, 2 some are wrong by themselves,
+    4 some met an error of the server (the first of these that applies).
     """
-    events, named = _events(file, data or [])
-    if request_id is not None or named is not None:
-        chosen = check_key(named if request_id is None else request_id, field="--request-id")
-    else:
-        chosen = str(uuid_utils.uuid7())
+    asked = _asked(file, data or [])
+    request_id = asked.request_id if request_id is None else request_id
+    chosen = str(uuid_utils.uuid7()) if request_id is None else check_key(request_id, field="--request-id")
+    mode = AppendMode.EACH.value if each else asked.mode
+    body: dict[str, Any] = {"request_id": chosen, "events": asked.events}
+    if mode is not None:
+        body["mode"] = mode  # The API judges one that comes from a file.
     again = f"run the same command again with --request-id {chosen}"
     hint(f"request id {chosen}; after a lost answer {again}")
     with Api(api, token, wait_s=wait, again=again) as surface:
-        body = {"request_id": chosen, "events": events}
         answer = surface.call("POST", "events", root=LEDGER, body=body)
     if answer.status == 202:
         hint("the events are durable, and readers will see them in a moment")
-    return answer.body
+    if mode != AppendMode.EACH:
+        return DocumentVerdict(answer.body, EXIT_DONE)
+    return _told_by_event(asked.events, answer.body)
+
+
+def _told_by_event(events: list[dict[str, Any]], document: dict[str, Any]) -> DocumentVerdict:
+    """Return what became of each event, in the order of the request, and of those that the sequencer added."""
+    outcome = AppendOutcome.model_validate(document)
+    rows: list[list[Any]] = []
+    for index, (event, one) in enumerate(zip(events, outcome.results, strict=True)):
+        kind = event["data"].get("type")
+        if isinstance(one, RefusedAppend):
+            rows.append([index, kind, "refused", None, f"{one.code}: {one.message}"])
+        else:
+            rows.append([index, kind, one.outcome, one.event_id, None])
+    rows += [[None, one.event_type, "added", one.event_id, None] for one in outcome.events if one.completed]
+    refused = len(outcome.refused)
+    note = f"{len(events) - refused} of {len(events)} event(s) taken, {refused} refused"
+    codes = {one.exit_code for one in outcome.refused}
+    code = next((one for one in (EXIT_CONFLICT, EXIT_BAD_INPUT, EXIT_TRY_AGAIN) if one in codes), EXIT_DONE)
+    return DocumentVerdict(Listing(lambda: document, _EACH_COLUMNS, rows, note=note), code)
 
 
 def ingest(
@@ -150,11 +190,17 @@ def _summed(counts: list[dict[str, int]]) -> dict[str, int]:
     return {name: sum(one.get(name, 0) for one in counts) for name in sorted(names)}
 
 
-def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the events of a request in the API's form, and the request id if the file has one.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The events of a request in the API's form, and its id and mode if a file has them."""
 
-    Raises `Refused` for input that is not events.
-    """
+    events: list[dict[str, Any]]
+    request_id: str | None = None
+    mode: Any = None
+
+
+def _asked(file: str | None, data: list[str]) -> _Asked:
+    """Return what is asked for; raises `Refused` for input that is not events."""
     if (file is None) == (not data):
         raise _wrong(
             "give the events either as --file or as --data",
@@ -162,9 +208,9 @@ def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], st
             file,
             f"Give --file FILE, or --data '{_EXAMPLE}' once for each event.",
         )
-    found, named = ([_parsed(text, "--data") for text in data], None) if file is None else _documents(file)
     field = "--data" if file is None else "--file"
-    events = [_event(one, field) for one in found]
+    found: dict[str, Any] = {"events": [_parsed(text, "--data") for text in data]} if file is None else _documents(file)
+    events = [_event(one, field) for one in found["events"]]
     if not 1 <= len(events) <= MAX_REQUEST_EVENTS:
         raise _wrong(
             f"{len(events)} events are no request",
@@ -172,20 +218,20 @@ def _events(file: str | None, data: list[str]) -> tuple[list[dict[str, Any]], st
             len(events),
             f"Append 1 to {MAX_REQUEST_EVENTS} events together; split them into several commands.",
         )
-    return events, named
+    return _Asked(events, found.get("request_id"), found.get("mode"))
 
 
-def _documents(file: str) -> tuple[list[Any], str | None]:
-    """Return the objects in a file, which is a list, a request with `events`, or lines, and the request's id."""
+def _documents(file: str) -> dict[str, Any]:
+    """Return the request in a file; a file may also be a list of its `events`, or their lines."""
     text = read_bytes(file, "--file")
     try:
         whole = orjson.loads(text)
     except orjson.JSONDecodeError:
         lines = enumerate(text.splitlines(), 1)
-        return [_parsed(line, f"--file, line {number}") for number, line in lines if line.strip()], None
+        return {"events": [_parsed(line, f"--file, line {number}") for number, line in lines if line.strip()]}
     if isinstance(whole, dict) and isinstance(whole.get("events"), list):
-        return list(whole["events"]), whole.get("request_id")
-    return (whole if isinstance(whole, list) else [whole]), None
+        return whole
+    return {"events": whole if isinstance(whole, list) else [whole]}
 
 
 def _event(one: Any, field: str) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import uuid_utils
 
 from springline.client.http import ApiClient
 from springline.keys import check_key
-from springline.ledger.request import AppendOutcome
+from springline.ledger.request import AppendMode, AppendOutcome
 
 _ROOT = "/api/v1"
 _PAGE = 1_000
@@ -24,17 +24,29 @@ class Ledger:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
 
-    def append(self, events: Sequence[Mapping[str, Any]], *, request_id: str | None = None) -> AppendOutcome:
-        """Append events, all or none, exactly once.
+    def append(
+        self,
+        events: Sequence[Mapping[str, Any]],
+        *,
+        request_id: str | None = None,
+        mode: AppendMode | Literal["all", "each"] = AppendMode.ALL,
+    ) -> AppendOutcome:
+        """Append events, all or none or each by itself, exactly once.
 
         `events`: payloads with their `type`, or objects of `data` with `idempotency_key` and `causation_id`.
         `request_id`: a UUIDv7; make it yourself (`springline.client.table.new_key`) and keep it if the append is to
-        be repeated after a crash of this process. Readers see the events when this returns, unless
-        `visibility_status` says `persisted_not_visible`: then they will in a moment.
-        Raises `Refused` (final, says what to do) or `springline.client.http.Unavailable` (repeat with the id).
+        be repeated after a crash of this process; it stands for these events in this mode. Readers see the events when
+        this returns, unless `visibility_status` says `persisted_not_visible`: then they will in a moment.
+
+        With the mode `each` the events are judged in order, and a refused one takes no other with it: `refused` of the
+        answer names those by their `index`, with the reason, and `results` has an entry for each event.
+        Raises `Refused` (final, says what to do; of the whole request) or `springline.client.http.Unavailable` (repeat
+        with the id).
         """
         chosen = str(uuid_utils.uuid7()) if request_id is None else check_key(request_id, field="request_id")
-        body = {"request_id": chosen, "events": [_event(one) for one in events]}
+        body: Json = {"request_id": chosen, "events": [_event(one) for one in events]}
+        if mode != AppendMode.ALL:
+            body["mode"] = mode
         return AppendOutcome.model_validate(self._api.call("POST", "/api/v1/ledger/events", body=body))
 
     def status(self) -> Json:

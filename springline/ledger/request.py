@@ -1,7 +1,7 @@
 """Requests to a workspace's ledger, their answers, and the weights of both.
 
 Every message between a caller and the store has a limit in bytes: Temporal takes 2 MiB a message. A request counts by
-its payloads, or by its answer if that is longer.
+its payloads, or by its answer if that is longer: so what an answer says of a refused event is bounded.
 
 See docs/protocol.md#ledger-rounds, docs/formats.md#ledger-requests.
 """
@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,15 @@ from springline.errors import Code, Refusal
 
 MAX_REQUEST_EVENTS = 500
 MAX_INGEST_PATHS = 5_000
+
+
+class AppendMode(StrEnum):
+    """How the events of a request are taken."""
+
+    ALL = "all"
+    """All or none."""
+    EACH = "each"
+    """Each by itself, as if it came alone: a refused one is answered as refused, and takes no other with it."""
 
 
 class EventOutcome(StrEnum):
@@ -50,6 +59,15 @@ _Id = Annotated[
 ]
 _RequestId = Annotated[
     str, Field(json_schema_extra={"maxLength": bounds.MAX_REQUEST_ID, "pattern": f"^{bounds.KEY_PATTERN}$"})
+]
+_Mode = Annotated[
+    AppendMode,
+    Field(
+        description="all: the events are taken whole or not at all. each: they are judged in order, each by itself, on "
+        "the state after those before it; a refused one takes no other with it. Part of what request_id stands for.",
+        # Left out where it says nothing new: such a message is the same, byte for byte, in every build.
+        exclude_if=lambda mode: mode is AppendMode.ALL,
+    ),
 ]
 _LedgerPath = Annotated[
     str,
@@ -81,11 +99,15 @@ class NewEvent(BaseModel):
 
 
 class AppendRequest(BaseModel):
-    """Events to append together, all or none, under a request id (a canonical UUIDv7) that has one answer for ever."""
+    """Events to append together, under a request id (a canonical UUIDv7) that has one answer for ever.
+
+    `mode`: all or none of them, or each by itself. It is part of what the request id stands for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     request_id: _RequestId
+    mode: _Mode = AppendMode.ALL
     events: Annotated[list[NewEvent], Field(min_length=1, max_length=MAX_REQUEST_EVENTS)]
 
     @cached_property
@@ -115,21 +137,54 @@ class AppendedEvent(BaseModel):
     completed: bool = False
 
 
-class AppendOutcome(BaseModel):
-    """The outcome of one request: `events` (those requested, in order, then completions) or a `refusal`.
+class RefusedAppend(Refusal):
+    """Why one event of a request `each` was refused. `index`: its place in the request, from 0."""
 
-    `replayed`: the request had been answered before, and this is that answer again.
+    index: int
+
+    @classmethod
+    def of(cls, index: int, refusal: Refusal) -> Self:
+        """Return the refusal of the event at `index`, in at most `REFUSED_BYTES` bytes of an answer."""
+        value = refusal.value
+        if not (value is None or isinstance(value, bool | int)):
+            value = _cut(value if isinstance(value, str) else json.dumps(value), _VALUE_BYTES)
+        return cls(
+            index=index,
+            code=refusal.code,
+            message=_cut(refusal.message, _MESSAGE_BYTES),
+            field=None if refusal.field is None else _cut(refusal.field, _FIELD_BYTES),
+            value=value,
+            remedy=None if refusal.remedy is None else _cut(refusal.remedy, _REMEDY_BYTES),
+        )
+
+
+class AppendOutcome(BaseModel):
+    """The outcome of one request: its events, or a `refusal` of the whole.
+
+    `events`: those taken, in the order of the request, then completions. `refused`: those of a request `each` that were
+    not, in its order. `replayed`: the request had been answered before, and this is that answer again.
     """
 
     model_config = ConfigDict(frozen=True)
 
     request_id: str
     events: list[AppendedEvent] = []
+    refused: list[RefusedAppend] = []
     visibility_status: VisibilityStatus | None = None
     manifest_id: str | None = None
     manifest_revision: str | None = None
     replayed: bool = False
     refusal: Refusal | None = None
+
+    @property
+    def results(self) -> list[AppendedEvent | RefusedAppend]:
+        """What became of each requested event, in the order of the request; empty if that was refused as a whole."""
+        refused = {one.index: one for one in self.refused}
+        taken = iter([event for event in self.events if not event.completed])
+        results: list[AppendedEvent | RefusedAppend] = []
+        while (one := refused.get(len(results)) or next(taken, None)) is not None:
+            results.append(one)
+        return results
 
 
 class RefusalReason(StrEnum):
@@ -197,14 +252,26 @@ MAX_ROUND_BYTES = 1 << 20
 
 EVENT_WEIGHT = 512
 """The least weight of an event in bytes, because its part of the answer is about so long."""
+REFUSED_BYTES = 1_024
+"""The most bytes that an answer says of a refused event, and the least weight of an event that is taken by itself."""
+_MESSAGE_BYTES, _FIELD_BYTES, _VALUE_BYTES, _REMEDY_BYTES = 320, 128, 144, 240
+"""The parts of that, as JSON; the names of the fields and the code take the rest."""
 MESSAGE_EVENTS = 2_500
+"""The most events of one message to the sequencer; one that is taken by itself counts for two, as its answer does."""
 MESSAGE_BYTES = MAX_ROUND_BYTES + (1 << 18)
 """The most bytes of one message to the sequencer."""
+
+_EVENT_WEIGHTS: Final = {AppendMode.ALL: EVENT_WEIGHT, AppendMode.EACH: REFUSED_BYTES}
+
+
+def answer_weight(request: AppendRequest) -> int:
+    """Return how long the answer to a request may become, in bytes."""
+    return _EVENT_WEIGHTS[request.mode] * len(request.events)
 
 
 def request_weight(request: AppendRequest) -> int:
     """Return the weight of a request in bytes: its payloads, or its answer if that is longer."""
-    return max(request.payload_bytes, EVENT_WEIGHT * len(request.events))
+    return max(request.payload_bytes, answer_weight(request))
 
 
 def too_heavy(request: AppendRequest) -> Refusal | None:
@@ -238,13 +305,25 @@ def ingest_out_of_bounds(request: IngestRequest) -> Refusal | None:
 
 def fits_a_message(requests: Iterable[AppendRequest]) -> bool:
     """Say whether these requests, and their answers, may travel together."""
-    events = size = 0
+    answers = size = 0
     for request in requests:
-        events += len(request.events)
+        answers += answer_weight(request)
         size += request.payload_bytes
-    return events <= MESSAGE_EVENTS and size <= MESSAGE_BYTES
+    return answers <= MESSAGE_EVENTS * EVENT_WEIGHT and size <= MESSAGE_BYTES
 
 
 def _length(data: dict[str, Any]) -> int:
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _cut(text: str, most: int) -> str:
+    """Return `text`, cut so that it takes at most `most` bytes as JSON."""
+    size, kept = len('""'), 0
+    for place, one in enumerate(text):
+        size += len(json.dumps(one, ensure_ascii=False).encode()) - len('""')
+        if size + len("...") <= most:
+            kept = place + 1
+        elif size > most:
+            return text[:kept] + "..."
+    return text

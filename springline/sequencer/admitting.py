@@ -20,6 +20,7 @@ from springline.published.cached_state import CachedState, OnTop
 from springline.sequencer.messages import AdmitForeignOrder, AdmitOrder, Admitted, Head
 from springline.sequencer.requests import (
     RequestMarker,
+    incomplete,
     key_reused,
     marker_of,
     outcome_of,
@@ -60,7 +61,10 @@ async def admit_requests(
 ) -> tuple[Admitted, StoredRound | None]:
     """Judge append requests on `warm`, and create the record of a round for those that are accepted.
 
-    If a record was created, its events are folded on top of `warm`, else nothing is. Raises the store's errors.
+    A round without events keeps the answers to requests `each` of which all events were refused or had been recorded:
+    only a round has its place in the order of all judgements. A marker by itself could contradict the round of another
+    sequencer that judges the same request on a later state. If a record was created, its events are folded on top of
+    `warm`, else nothing is. Raises the store's errors.
     """
     asked = await _look_up(store, order, markers)
     if asked.unfinished:
@@ -72,9 +76,10 @@ async def admit_requests(
     asked.answers |= dict(zip(judged, verdict.answers, strict=True))
     accepted = [asked.requests[place].request_id for place in judged if asked.answers[place].refusal is None]
     by_id = {asked.requests[place].request_id: asked.answers[place] for place in judged}
-    number = order.round if verdict.events else None
-    answered = [marker_of(one, asked.payloads[one], number, by_id[one].events) for one in accepted]
-    if not verdict.events:
+    needs_round = bool(verdict.events) or any(by_id[one].refused for one in accepted)
+    number = order.round if needs_round else None
+    answered = [marker_of(by_id[one], asked.payloads[one], number) for one in accepted]
+    if not needs_round:
         await _answer_at_once(store, order.head, asked, answered, markers)
         return Admitted(kind="nothing", answers=_in_order(asked)), None
     record = RoundRecord(
@@ -112,9 +117,21 @@ def _judge(warm: CachedState, order: AdmitOrder, requests: Sequence[AppendReques
     )
 
 
-def _failed(request: AppendRequest, error: Exception) -> Refusal:
-    """Return the refusal of a request that met an unforeseen error; raises a foreseen one again."""
-    return refused_alone(error, what="its events were judged", field="request_id", identity=request.request_id)
+def _failed(request: AppendRequest, index: int | None, error: Exception) -> Refusal:
+    """Return the refusal of a request that met an unforeseen error, or of its event at `index` if each is judged alone.
+
+    Raises a foreseen error again.
+    """
+    if index is None:
+        return refused_alone(error, what="its events were judged", field="request_id", identity=request.request_id)
+    field = f"events[{index}]"
+    what = f"{field} was judged"
+    refusal = refused_alone(error, what=what, field=field, identity=request.request_id)
+    message = f"{field} met an error of ours ({type(error).__name__}); it was not recorded, and the others went on"
+    remedy = (
+        f"Report it with {request.request_id}: the log holds the error under it. Send the event again in a new request."
+    )
+    return refusal.model_copy(update={"message": message, "remedy": remedy})
 
 
 async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _Asked:
@@ -128,7 +145,7 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
             asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_malformed(error))
             continue
         except Exception as error:
-            asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_failed(request, error))
+            asked.answers[place] = AppendOutcome(request_id=request.request_id, refusal=_failed(request, None, error))
             continue
         earlier = first.setdefault(request.request_id, place)
         if earlier == place:
@@ -144,14 +161,15 @@ async def _look_up(store: ObjectStore, order: AdmitOrder, markers: Markers) -> _
             known[request_id] = marker
     known |= await read_markers(store, [one for one in asked.payloads if one not in known])
     for request_id, found in known.items():
-        asked.answers[first[request_id]] = _of_marker(found, request_id, asked.payloads[request_id], order.head)
+        place = first[request_id]
+        asked.answers[place] = _of_marker(found, asked.requests[place], asked.payloads[request_id], order.head)
         if isinstance(found, RequestMarker):
             markers.put(request_id, found)
             if found.round is not None and found.round > order.head.rounds_folded:
                 if await find_round(store, found.round) is not None:
                     asked.unfinished = True
                 else:
-                    asked.answers[first[request_id]] = _of_lost_round(request_id, found.round)
+                    asked.answers[place] = _of_lost_round(request_id, found.round)
     return asked
 
 
@@ -171,13 +189,17 @@ def _malformed(error: ValueError) -> Refusal:
     )
 
 
-def _of_marker(found: RequestMarker | Refusal, request_id: str, payload: str, head: Head) -> AppendOutcome:
+def _of_marker(found: RequestMarker | Refusal, request: AppendRequest, payload: str, head: Head) -> AppendOutcome:
     """Answer a request that was answered before."""
+    request_id = request.request_id
     if isinstance(found, Refusal):
         return AppendOutcome(request_id=request_id, refusal=found)
     if found.payload_sha256 != payload:
         return AppendOutcome(request_id=request_id, refusal=key_reused(request_id))
-    return _visible(outcome_of(found, replayed=True), head)
+    outcome = outcome_of(found, replayed=True)
+    if len(outcome.results) != len(request.events):
+        return AppendOutcome(request_id=request_id, refusal=incomplete(request_id))
+    return _visible(outcome, head)
 
 
 def _visible(outcome: AppendOutcome, head: Head) -> AppendOutcome:
@@ -199,7 +221,7 @@ async def _answer_at_once(
         request_id, place = marker.request_id, places[marker.request_id]
         other = conflicts.get(request_id)
         if other is not None:
-            asked.answers[place] = _of_marker(other, request_id, marker.payload_sha256, head)
+            asked.answers[place] = _of_marker(other, asked.requests[place], marker.payload_sha256, head)
         else:
             asked.answers[place] = _visible(asked.answers[place], head)
             if request_id not in conflicts:

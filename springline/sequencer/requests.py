@@ -6,15 +6,24 @@ is written before the round becomes visible; a visible round has all its markers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import Code, InvariantViolated, Refusal
 from springline.ledger.json_text import canonical_json
-from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome
+from springline.ledger.request import (
+    AppendedEvent,
+    AppendMode,
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    RefusedAppend,
+)
 from springline.paths import orchestration_request
 from springline.published.files import checksum_of
 from springline.storage.damage import DamagedObject
@@ -38,10 +47,22 @@ class AnsweredEvent(Struct, frozen=True):
     completed: bool = False
 
 
+class AnsweredRefusal(Struct, frozen=True, omit_defaults=True):
+    """A refused event of an answered request `each`, as `RefusedAppend` has it."""
+
+    index: int
+    code: str
+    message: str
+    field: str | None = None
+    value: Any = None
+    remedy: str | None = None
+
+
 class RequestMarker(Struct, frozen=True, kw_only=True):
     """The stored answer to one request.
 
-    `round`: the round that wrote its events, None if it wrote none because all of its keys had been used before.
+    `round`: the round that answers it, None if all of its keys had been used before and no round was needed. `refused`:
+    only if any was; without it the marker has the bytes that every build gives it.
     """
 
     format: int = FORMAT
@@ -49,6 +70,12 @@ class RequestMarker(Struct, frozen=True, kw_only=True):
     payload_sha256: str
     round: int | None
     events: list[AnsweredEvent]
+    refused: list[AnsweredRefusal] | UnsetType = UNSET
+
+    @property
+    def weight(self) -> int:
+        """How many events it answers for."""
+        return len(self.events) + (0 if self.refused is UNSET else len(self.refused))
 
 
 _decode = msgspec.json.Decoder(RequestMarker).decode
@@ -56,26 +83,47 @@ _MEMBERS = frozenset(RequestMarker.__struct_fields__)
 
 
 def payload_sha256(request: AppendRequest) -> str:
-    """Return the hash of a request's events as canonical JSON, which tells a repeat from another request with its id.
+    """Return the hash of what a request asks for, which tells a repeat from another request with its id.
 
-    Raises `ValueError` if they have none, such as for a number with a fraction.
+    Of a request that is taken whole it is that of its events as canonical JSON. One that is taken `each` may have events
+    that have no canonical JSON: its events are hashed as JSON of any values, and the mode with them. Raises `ValueError`
+    if a whole one has an event without, such as for a number with a fraction.
     """
-    return checksum_of(canonical_json([event.model_dump(exclude_none=True) for event in request.events]))
+    events = [event.model_dump(exclude_none=True) for event in request.events]
+    if request.mode is AppendMode.ALL:
+        return checksum_of(canonical_json(events))
+    asked = {"mode": request.mode.value, "events": events}
+    return checksum_of(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode())
 
 
-def marker_of(request_id: str, payload: str, number: int | None, events: Iterable[AppendedEvent]) -> RequestMarker:
-    """Return the marker of a request whose `payload_sha256` is `payload` and that round `number` answers."""
+def marker_of(outcome: AppendOutcome, payload: str, number: int | None) -> RequestMarker:
+    """Return the marker of a request that is answered so, by round `number`; `payload` is its `payload_sha256`."""
     answered = [
         AnsweredEvent(e.event_id, e.event_type, e.idempotency_key, e.ledger_path, e.outcome, e.completed)
-        for e in events
+        for e in outcome.events
     ]
-    return RequestMarker(request_id=request_id, payload_sha256=payload, round=number, events=answered)
+    refused = [
+        AnsweredRefusal(one.index, one.code.value, one.message, one.field, one.value, one.remedy)
+        for one in outcome.refused
+    ]
+    return RequestMarker(
+        request_id=outcome.request_id,
+        payload_sha256=payload,
+        round=number,
+        events=answered,
+        refused=refused or UNSET,
+    )
 
 
 def outcome_of(marker: RequestMarker, *, replayed: bool) -> AppendOutcome:
     """Return a marker's answer; the caller sets whether it is visible."""
-    events = [AppendedEvent.model_validate(msgspec.structs.asdict(event)) for event in marker.events]
-    return AppendOutcome(request_id=marker.request_id, events=events, replayed=replayed)
+    refused = [] if marker.refused is UNSET else marker.refused
+    return AppendOutcome(
+        request_id=marker.request_id,
+        events=[AppendedEvent.model_validate(msgspec.structs.asdict(event)) for event in marker.events],
+        refused=[RefusedAppend.model_validate(msgspec.structs.asdict(one)) for one in refused],
+        replayed=replayed,
+    )
 
 
 def encode_marker(marker: RequestMarker) -> bytes:
@@ -120,13 +168,28 @@ async def read_markers(store: ObjectStore, request_ids: Sequence[str]) -> dict[s
 
 
 def key_reused(request_id: str) -> Refusal:
-    """Return the refusal of a request whose id belongs to a request with other events."""
+    """Return the refusal of a request whose id belongs to a request with other events or another mode."""
     return Refusal(
         code=Code.KEY_REUSED,
-        message=f"request_id {request_id} already belongs to a request with other events",
+        message=f"request_id {request_id} already belongs to a request with other events or another mode",
         field="request_id",
         value=request_id,
-        remedy="Send the same events to have the first answer again, or use a new UUIDv7.",
+        remedy="Send the same events in the same mode to have the first answer again, or use a new UUIDv7.",
+    )
+
+
+def incomplete(request_id: str) -> Refusal:
+    """Return the refusal of a request whose marker does not answer for all of its events.
+
+    A build that knew no requests `each` wrote it, when it finished the round of a newer one: it left refused events out.
+    """
+    path = orchestration_request(request_id)
+    return Refusal(
+        code=Code.STORED_DAMAGED,
+        message=f"{path} lacks refused events of the request; all others that it asked for are recorded",
+        field="request_id",
+        value=request_id,
+        remedy="Read the state, and send the events that it lacks in a new request.",
     )
 
 

@@ -133,7 +133,7 @@ class Sequencer:
             return Appended(events=0, written=0)
         written = await write_round(self._store, record)
         for marker in written.markers:
-            self._markers.put(marker.request_id, marker, weight=len(marker.events))
+            self._markers.put(marker.request_id, marker, weight=marker.weight)
         return Appended(events=len(record.events), written=written.created, damaged=written.damaged)
 
     async def fold(self, order: FoldOrder) -> Folded:

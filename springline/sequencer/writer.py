@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from springline.errors import InvariantViolated
 from springline.ledger.json_text import canonical_json
 from springline.ledger.request import RefusalReason
@@ -126,10 +128,12 @@ async def _write_own(store: ObjectStore, record: RoundRecord) -> tuple[int, list
 
 def _says_the_same(found: RequestMarker | None, marker: RequestMarker) -> bool:
     """Say whether a marker that was written before gives the answer that this one would."""
-    if found is None:
-        return False
-    ids = [event.event_id for event in found.events]
-    return (found.payload_sha256, ids) == (marker.payload_sha256, [event.event_id for event in marker.events])
+    return found is not None and _said(found) == _said(marker)
+
+
+def _said(marker: RequestMarker) -> tuple[str, list[str], list[int]]:
+    refused = [] if marker.refused is UNSET else [one.index for one in marker.refused]
+    return marker.payload_sha256, [event.event_id for event in marker.events], refused
 
 
 def _same_content(stored: bytes, body: bytes) -> bool:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from springline.control.admission.round import RoundVerdict, judge_round
+from springline.control.admission.round import OnError, RoundVerdict, judge_round
 from springline.errors import Refusal
 from springline.ledger.envelope import Event, compose_event, parse_event, payload_from
-from springline.ledger.request import AppendedEvent, AppendOutcome, AppendRequest, EventOutcome, NewEvent
+from springline.ledger.request import (
+    AppendedEvent,
+    AppendMode,
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    NewEvent,
+)
 from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_all, fold_event
 from springline.projection.schema import TABLES
@@ -22,10 +29,15 @@ Asked = dict[str, Any] | NewEvent
 APPLIED, DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
 
 
-def request(*events: Asked, number: int = 0) -> AppendRequest:
+def request(*events: Asked, number: int = 0, mode: AppendMode = AppendMode.ALL) -> AppendRequest:
     """Return a request of payloads, or of events with more than their payload."""
     listed = [event if isinstance(event, NewEvent) else NewEvent(data=event) for event in events]
-    return AppendRequest(request_id=f"01946b1c-0000-7000-8000-{number:012x}", events=listed)
+    return AppendRequest(request_id=f"01946b1c-0000-7000-8000-{number:012x}", events=listed, mode=mode)
+
+
+def each(*events: Asked, number: int = 0) -> AppendRequest:
+    """Return a request whose events are taken each by itself."""
+    return request(*events, number=number, mode=AppendMode.EACH)
 
 
 class Ledger:
@@ -38,15 +50,18 @@ class Ledger:
         self.now_ms = START_MS
         self.events: list[Event] = []
 
-    def judge(self, requests: Sequence[AppendRequest]) -> RoundVerdict:
+    def judge(
+        self, requests: Sequence[AppendRequest], *, first_event_id: str | None = None, on_error: OnError | None = None
+    ) -> RoundVerdict:
         """Judge a round, and leave its events pending."""
         return judge_round(
             self.state,
             requests,
-            first_event_id=self._next_id(),
+            first_event_id=first_event_id or self._next_id(),
             now_ms=self.now_ms,
             tenant=self.config.tenant,
             workspace=self.config.workspace,
+            on_error=on_error,
         )
 
     def round(self, *requests: AppendRequest) -> list[AppendOutcome]:

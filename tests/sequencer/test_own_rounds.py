@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from springline.errors import Code
-from springline.ledger.request import EventOutcome, VisibilityStatus
+from springline.ledger.request import AppendOutcome, EventOutcome, VisibilityStatus
 from springline.paths import orchestration_request, orchestration_round
 from springline.published import merge
 from springline.published.cached_state import OtherConfiguration
@@ -157,7 +157,7 @@ async def test_a_marker_whose_round_is_gone_refuses_its_own_request_only() -> No
     store = MemoryStore()
     run = Run(store)
     await run.append(ask(1, triggered("r")))
-    ahead = encode_marker(marker_of(request_id(2), "p", 9, []))
+    ahead = encode_marker(marker_of(AppendOutcome(request_id=request_id(2)), "p", 9))
     store.seed(SCOPE.full(orchestration_request(request_id(2))), ahead)
     lost, good = await run.append(ask(2, triggered("s")), ask(3, triggered("t")))
     assert lost.refusal is not None

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from springline.errors import Code, Refusal
-from springline.ledger.request import AppendedEvent, AppendRequest, EventOutcome, NewEvent, RefusalReason
+from springline.ledger.request import (
+    AppendedEvent,
+    AppendOutcome,
+    AppendRequest,
+    EventOutcome,
+    NewEvent,
+    RefusalReason,
+)
 from springline.paths import orchestration_request, orchestration_round
 from springline.sequencer.accepted import LOOK_BEHIND, Hole, last_round, pending_rounds, walk_rounds
 from springline.sequencer.refused import RefusedObject, record_refused
@@ -46,7 +53,8 @@ def marker(number: int = 1, run: str = "r1") -> RequestMarker:
         ledger_path="somewhere",
         outcome=EventOutcome.APPLIED,
     )
-    return marker_of(request_id(number), payload_sha256(ask(number, triggered(run))), number, [event])
+    answer = AppendOutcome(request_id=request_id(number), events=[event])
+    return marker_of(answer, payload_sha256(ask(number, triggered(run))), number)
 
 
 def record(number: int = 1, **more: Any) -> RoundRecord:
@@ -190,7 +198,7 @@ async def test_an_event_that_is_written_out_differently_is_another() -> None:
 async def test_a_marker_with_another_answer_stays_and_is_reported() -> None:
     store = scoped(MemoryStore())
     await write_markers(store, [marker(1)])
-    other = marker_of(request_id(1), "another", 9, [])
+    other = marker_of(AppendOutcome(request_id=request_id(1)), "another", 9)
     assert await write_markers(store, [other, marker(2)]) == {request_id(1): marker(1)}
     assert (await read_markers(store, [request_id(1)]))[request_id(1)] == marker(1)
     assert request_id(2) in await read_markers(store, [request_id(2)])

@@ -7,19 +7,26 @@ from typing import Any
 import uuid_utils
 
 from springline.ledger.envelope import compose_event, payload_from
-from springline.ledger.request import AppendRequest, NewEvent
+from springline.ledger.request import AppendMode, AppendRequest, NewEvent
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
 from springline.storage.port import IfAbsent, ObjectStore, Stored
 from springline.storage.scoped import ScopedStore
 from tests.support.sequencer_world import NOW_MS, planned, started, triggered
 
-__all__ = ["planned", "put_foreign", "request", "run_request", "started", "triggered"]
+__all__ = ["each_request", "planned", "put_foreign", "request", "run_request", "started", "triggered"]
 
 
-def request(*payloads: dict[str, Any], request_id: str | None = None) -> AppendRequest:
+def request(
+    *payloads: dict[str, Any], request_id: str | None = None, mode: AppendMode = AppendMode.ALL
+) -> AppendRequest:
     """Return a request to append these payloads, under a fresh id unless one is given."""
-    events = [NewEvent(data=data) for data in payloads]
-    return AppendRequest(request_id=str(uuid_utils.uuid7()) if request_id is None else request_id, events=events)
+    chosen = str(uuid_utils.uuid7()) if request_id is None else request_id
+    return AppendRequest(request_id=chosen, events=[NewEvent(data=data) for data in payloads], mode=mode)
+
+
+def each_request(*payloads: dict[str, Any], request_id: str | None = None) -> AppendRequest:
+    """Return a request whose payloads are taken each by itself."""
+    return request(*payloads, request_id=request_id, mode=AppendMode.EACH)
 
 
 def run_request(run_id: str, *, request_id: str | None = None) -> AppendRequest:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from springline.ledger.envelope import compose_event, payload_from
-from springline.ledger.request import AppendRequest, NewEvent
+from springline.ledger.request import AppendMode, AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event
 from springline.projection.config import FoldConfig
 from springline.storage.memory import MemoryStore
@@ -89,9 +89,15 @@ def seed_event(store: MemoryStore, body: bytes, ident: str | None = None) -> str
     return path
 
 
-def ask(number: int, *payloads: Mapping[str, Any]) -> AppendRequest:
+def ask(number: int, *payloads: Mapping[str, Any], mode: AppendMode = AppendMode.ALL) -> AppendRequest:
     """Return the append request with this number."""
-    return AppendRequest(request_id=request_id(number), events=[NewEvent(data=dict(p)) for p in payloads])
+    events = [NewEvent(data=dict(p)) for p in payloads]
+    return AppendRequest(request_id=request_id(number), events=events, mode=mode)
+
+
+def ask_each(number: int, *payloads: Mapping[str, Any]) -> AppendRequest:
+    """Return the append request with this number whose events are taken each by itself."""
+    return ask(number, *payloads, mode=AppendMode.EACH)
 
 
 def linear_run(run: str, tasks: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A round of requests: each judged on the state after those before it, each accepted as a whole or refused.
 
-A request's events are first judged by themselves (`drafts_of`), in the API and in the round.
+A request's events are first judged by themselves (`drafts_of`), in the API and in the round. The events of a request
+`each` are judged like requests of one event each.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from springline.control.admission import automation, dispatch, runs, tasks
 from springline.control.admission.cases import (
@@ -35,10 +37,12 @@ from springline.ledger.events import Payload, by_payload, derived_key
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
     AppendedEvent,
+    AppendMode,
     AppendOutcome,
     AppendRequest,
     EventOutcome,
     NewEvent,
+    RefusedAppend,
 )
 from springline.paths import canonical_ledger_event
 from springline.projection.fold.loop import advance_frontier, fold_event
@@ -79,15 +83,25 @@ class RoundVerdict:
     events: list[ComposedEvent] = field(default_factory=list)
 
 
-OnError = Callable[[AppendRequest, Exception], Refusal]
-"""Makes the refusal of the one request that met an unforeseen error, or raises the error again."""
+OnError = Callable[[AppendRequest, int | None, Exception], Refusal]
+"""Makes the refusal of the one request that met an unforeseen error, or raises the error again.
+
+Of a request `each` it is the refusal of the one event at the given place.
+"""
+
+T = TypeVar("T")
+
+
+def check_count(request: AppendRequest) -> None:
+    """Raise `Refused` unless a request has as many events as one may have."""
+    count = len(request.events)
+    if not 1 <= count <= MAX_REQUEST_EVENTS:
+        raise invalid("events", count, f"are {count}", f"Give 1 to {MAX_REQUEST_EVENTS} events.")
 
 
 def drafts_of(request: AppendRequest, now_ms: int) -> list[Draft]:
     """Return a request's events, checked by themselves; raises `Refused` naming the first field that is wrong."""
-    count = len(request.events)
-    if not 1 <= count <= MAX_REQUEST_EVENTS:
-        raise invalid("events", count, f"are {count}", f"Give 1 to {MAX_REQUEST_EVENTS} events.")
+    check_count(request)
     return [_draft(event, f"events[{index}]", now_ms) for index, event in enumerate(request.events)]
 
 
@@ -163,35 +177,76 @@ class _Round:
         self._events: list[ComposedEvent] = []
         self._before = state.last_event_id
         self._on_error = on_error
+        self._frontier_ms = state.frontier_ms
+        """The frontier of retention after the last of the events."""
 
     def judge(self, requests: Sequence[AppendRequest]) -> RoundVerdict:
         """Judge all requests; see `judge_round`."""
         answers = [self._answer(request) for request in requests]
-        if not self._events:
-            self._state.rollback()  # Looking ahead may have advanced the frontier of retention.
+        if not self._events or self._state.frontier_ms != self._frontier_ms:
+            self._fold_again()  # An event that is not written may have moved the frontier of retention.
         return RoundVerdict(answers, self._events)
 
     def _answer(self, request: AppendRequest) -> AppendOutcome:
+        if request.mode is AppendMode.EACH:
+            return self._answer_each(request)
+        taken = self._all_or_none(request, None, lambda: self._take_all(drafts_of(request, self._now_ms)))
+        if isinstance(taken, Refusal):
+            return AppendOutcome(request_id=request.request_id, refusal=taken)
+        asked, behind = taken
+        return AppendOutcome(request_id=request.request_id, events=asked + behind)
+
+    def _answer_each(self, request: AppendRequest) -> AppendOutcome:
+        """Judge each event as if it were the only one of its request: none counts on one that comes behind it."""
+        try:
+            check_count(request)
+        except Refused as error:
+            return AppendOutcome(request_id=request.request_id, refusal=error.refusal)
+        asked: list[AppendedEvent] = []
+        behind: list[AppendedEvent] = []
+        refused: list[RefusedAppend] = []
+        for index, event in enumerate(request.events):
+            taken = self._all_or_none(request, index, partial(self._take_alone, event, f"events[{index}]"))
+            if isinstance(taken, Refusal):
+                refused.append(RefusedAppend.of(index, taken))
+            else:
+                asked.append(taken[0])
+                behind += taken[1]
+        return AppendOutcome(request_id=request.request_id, events=asked + behind, refused=refused)
+
+    def _all_or_none(self, request: AppendRequest, index: int | None, take: Callable[[], T]) -> T | Refusal:
+        """Take events; if one is refused, undo those that were folded for it, and return the refusal."""
         accepted = len(self._events)
         try:
-            drafts = drafts_of(request, self._now_ms)
-            asked: list[AppendedEvent] = []
-            behind: list[AppendedEvent] = []
-            for index, draft in enumerate(drafts):
-                base = f"events[{index}]"
-                told, completions = self._take(draft, f"{base}.data", f"{base}.idempotency_key", drafts[index + 1 :])
-                asked.append(told)
-                behind += self._complete(completions, told.event_id)
+            return take()
         except Refused as error:
             self._take_back_to(accepted)
-            return AppendOutcome(request_id=request.request_id, refusal=error.refusal)
+            return error.refusal
         except Exception as error:
             if self._on_error is None:
                 raise
-            refusal = self._on_error(request, error)
+            refusal = self._on_error(request, index, error)
             self._take_back_to(accepted, surely=True)
-            return AppendOutcome(request_id=request.request_id, refusal=refusal)
-        return AppendOutcome(request_id=request.request_id, events=asked + behind)
+            return refusal
+
+    def _take_all(self, drafts: Sequence[Draft]) -> tuple[list[AppendedEvent], list[AppendedEvent]]:
+        """Take a request's events, and return their answers and those of their completions."""
+        asked: list[AppendedEvent] = []
+        behind: list[AppendedEvent] = []
+        for index, draft in enumerate(drafts):
+            told, completions = self._take_one(draft, f"events[{index}]", drafts[index + 1 :])
+            asked.append(told)
+            behind += completions
+        return asked, behind
+
+    def _take_alone(self, event: NewEvent, at: str) -> tuple[AppendedEvent, list[AppendedEvent]]:
+        """Take an event of a request `each`, checked by itself first, without a look at those behind it."""
+        return self._take_one(_draft(event, at, self._now_ms), at, ())
+
+    def _take_one(self, draft: Draft, at: str, later: Sequence[Draft]) -> tuple[AppendedEvent, list[AppendedEvent]]:
+        """Take an event with its completions, and return their answers; `later`: those that count on being with it."""
+        told, completions = self._take(draft, f"{at}.data", f"{at}.idempotency_key", later)
+        return told, self._complete(completions, told.event_id)
 
     def _complete(self, completions: list[Completion], cause: str) -> list[AppendedEvent]:
         told = []
@@ -234,6 +289,7 @@ class _Round:
         if outcome is not EventOutcome.APPLIED and not ruling.may_be_refused:
             raise conflict(at, None, f"{event.event_type} changes nothing as things stand", "Read the state again.")
         self._events.append(ComposedEvent(event_id, body, sha256(body).hexdigest(), event, outcome))
+        self._frontier_ms = self._state.frontier_ms
         told = self._told(event_id, event.event_type, key, outcome)
         return told, [] if ruling.behind is None else ruling.behind(self._state)
 
@@ -274,15 +330,19 @@ class _Round:
         return _EPOCH + timedelta(milliseconds=recorded_at)
 
     def _take_back_to(self, accepted: int, *, surely: bool = False) -> None:
-        """Undo the folded events of a refused request; events accepted before it are folded again.
+        """Undo the folded events of what was refused; events accepted before it are folded again.
 
-        `surely`: even if the state seems to have none of its events, because one may be folded in part.
+        Nothing is to undo if none was folded: the next event has the same id as the refused one, and finds deleted what
+        that one did. `surely`: even if the state seems to have none of its events, because one may be folded in part.
         """
-        state = self._state
         del self._events[accepted:]
-        untouched = state.last_event_id == (self._events[-1].event_id if self._events else self._before)
-        if untouched and not state.prunes and not surely:
-            return
-        state.rollback()
+        last = self._events[-1].event_id if self._events else self._before
+        if surely or self._state.last_event_id != last:
+            self._fold_again()
+
+    def _fold_again(self) -> None:
+        """Bring the state to exactly the accepted events."""
+        self._state.rollback()
         for one in self._events:
-            fold_event(state, one.event)
+            fold_event(self._state, one.event)
+        self._frontier_ms = self._state.frontier_ms
