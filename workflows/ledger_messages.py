@@ -206,8 +206,8 @@ def check_appends(requests: list[AppendRequest]) -> None:
     """Raise `ValueError` if the answers of these requests might not fit a message."""
     if len(requests) > 1 and not fits_a_message(requests):
         raise ValueError(
-            f"one message may hold {MESSAGE_EVENTS} events, or half as many of requests `each`, and {MESSAGE_BYTES} bytes: "
-            "send these requests apart"
+            f"one message may hold {MESSAGE_EVENTS} events, or half as many if each is taken by itself, and "
+            f"{MESSAGE_BYTES} bytes: send these requests apart"
         )
 
 

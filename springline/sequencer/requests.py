@@ -85,9 +85,9 @@ _MEMBERS = frozenset(RequestMarker.__struct_fields__)
 def payload_sha256(request: AppendRequest) -> str:
     """Return the hash of what a request asks for, which tells a repeat from another request with its id.
 
-    Of a request that is taken whole it is that of its events as canonical JSON. One that is taken `each` may have events
-    that have no canonical JSON: its events are hashed as JSON of any values, and the mode with them. Raises `ValueError`
-    if a whole one has an event without, such as for a number with a fraction.
+    Of a request that is taken whole it is that of its events as canonical JSON. In one `each` an event that has none is
+    refused alone, so they are hashed as JSON of any values, together with the mode. Raises `ValueError` if a request
+    that is taken whole has an event without canonical JSON, such as for a number with a fraction.
     """
     events = [event.model_dump(exclude_none=True) for event in request.events]
     if request.mode is AppendMode.ALL:
@@ -181,7 +181,7 @@ def key_reused(request_id: str) -> Refusal:
 def incomplete(request_id: str) -> Refusal:
     """Return the refusal of a request whose marker does not answer for all of its events.
 
-    A build that knew no requests `each` wrote it, when it finished the round of a newer one: it left refused events out.
+    A build that knew no requests `each` wrote it when it finished the round of a newer one, and left refused events out.
     """
     path = orchestration_request(request_id)
     return Refusal(

@@ -1,4 +1,4 @@
-"""Requests `each`: their events are taken as requests of one event each would be, one after the other in their round."""
+"""Requests `each`: their events are taken as requests of one event would be, one after the other in their round."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def walk(seed: int, seen: Counter[str]) -> None:
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every timer meet an error after its fold, and now and then an event in the midst of what retention deletes."""
+    """Have every timer meet an error after its fold, and now and then an event while retention deletes."""
     calls: WeakKeyDictionary[State, int] = WeakKeyDictionary()
 
     def folding(state: State, event: Any) -> EventOutcome:

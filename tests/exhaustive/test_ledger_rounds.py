@@ -30,6 +30,7 @@ from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import (
     SCOPE,
     ask,
+    ask_each,
     body_of,
     event_id,
     finished,
@@ -48,7 +49,12 @@ REQUESTS = [
     ask(1, triggered("r"), planned("r", "a")),
     ask(2, started("r", "a")),
     ask(3, finished("r", "a")),
+    ask_each(4, triggered("e"), started("e", "x"), planned("e", "x")),
+    ask_each(5, finished("e", "x")),
+    ask(6, started("e", "x")),
 ]
+REFUSED = {3: [1], 4: [0]}
+"""Places of refused events by request; each of them could be taken once all requests are answered."""
 FOREIGN = [body_of(0, triggered("f")), body_of(1, planned("f", "x")), body_of(2, started("f", "x"))]
 THEIRS = body_of(3, finished("f", "x"))
 """What the reference publishes in between: an event that comes late to everything of ours."""
@@ -74,17 +80,24 @@ class Story:
         """Return the requests of ours."""
         return [REQUESTS[step] for step in self.steps if isinstance(step, int)]
 
+    def refused(self) -> list[list[int]]:
+        """Return the places of the events that are refused, by request."""
+        return [REFUSED.get(step, []) for step in self.steps if isinstance(step, int)]
+
     def events(self) -> int:
         """Return how many events the workspace holds in the end."""
         foreign = {place for step in self.steps if isinstance(step, tuple) for place in step}
-        return sum(len(request.events) for request in self.requests()) + len(foreign)
+        asked = sum(len(request.events) for request in self.requests())
+        return asked - sum(map(len, self.refused())) + len(foreign)
 
 
 STORIES = [
     Story("two rounds of ours", (0, 1)),
     Story("ours behind a foreign one", ((0, 1), 0)),
     Story("a late one behind ours", ((1, 2), 0, (0,))),
+    Story("events taken each by itself", (3, 4, 5)),
 ]
+EACH = STORIES[-1]
 
 
 def seeded() -> tuple[MemoryStore, list[str]]:
@@ -99,6 +112,7 @@ async def tell(run: Run, story: Story, paths: list[str]) -> None:
         if isinstance(step, int):
             (answer,) = await run.append(REQUESTS[step])
             assert answer.refusal is None, answer
+            assert [one.index for one in answer.refused] == REFUSED.get(step, [])
         else:
             await run.ingest(*(paths[place] for place in step))
 
@@ -113,9 +127,11 @@ async def check_end(store: MemoryStore, story: Story, *, more: int) -> None:
     bodies = await check_state(store)
     assert len(bodies) == story.events() + more
     last = Run(store, 90)
-    for request in story.requests():
+    for request, refused in zip(story.requests(), story.refused(), strict=True):
         (answer,) = await last.append(request)
         assert answer.replayed, answer
+        assert [one.index for one in answer.refused] == refused
+        assert len(answer.events) == len(request.events) - len(refused)
         assert {event.event_id.encode() for event in answer.events} <= {b for b in map(_id_of, bodies)}
     (fresh,) = await last.append(ask(50, triggered("fresh")))
     assert fresh.refusal is None
@@ -253,15 +269,17 @@ async def takeovers(story: Story, seconds: Callable[[int], Iterable[int | None]]
     return number
 
 
-def test_every_death_at_every_operation(record_property: Record) -> None:
-    explore(record_property, "every death", deaths(STORIES[0]))
+@pytest.mark.parametrize("story", [STORIES[0], EACH], ids=named)
+def test_every_death_at_every_operation(story: Story, record_property: Record) -> None:
+    explore(record_property, "every death", deaths(story))
 
 
-def test_an_old_run_goes_on_after_a_new_one_took_over(record_property: Record) -> None:
-    explore(record_property, "an old run goes on", takeovers(STORIES[0], lambda _: [None]))
+@pytest.mark.parametrize("story", [STORIES[0], EACH], ids=named)
+def test_an_old_run_goes_on_after_a_new_one_took_over(story: Story, record_property: Record) -> None:
+    explore(record_property, "an old run goes on", takeovers(story, lambda _: [None]))
 
 
-@pytest.mark.parametrize("story", STORIES[1:], ids=named)
+@pytest.mark.parametrize("story", STORIES[1:3], ids=named)
 def test_an_old_run_goes_on_among_foreign_events(story: Story, record_property: Record) -> None:
     explore(record_property, "an old run goes on", takeovers(story, lambda _: [None]))
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from springline.checked import with_checksum
 from springline.errors import Code, Refusal
 from springline.ledger.request import (
     AppendedEvent,
+    AppendMode,
     AppendOutcome,
     AppendRequest,
     EventOutcome,
     NewEvent,
     RefusalReason,
+    RefusedAppend,
 )
 from springline.paths import orchestration_request, orchestration_round
 from springline.sequencer.accepted import LOOK_BEHIND, Hole, last_round, pending_rounds, walk_rounds
 from springline.sequencer.refused import RefusedObject, record_refused
 from springline.sequencer.requests import (
     RequestMarker,
+    decode_marker,
     encode_marker,
     marker_of,
     outcome_of,
@@ -42,7 +47,7 @@ from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation
 from springline.storage.port import ObjectStore
-from tests.support.sequencer_world import NOW_MS, SCOPE, ask, body_of, event_id, request_id, scoped, triggered
+from tests.support.sequencer_world import NOW_MS, SCOPE, ask, ask_each, body_of, event_id, request_id, scoped, triggered
 
 
 def marker(number: int = 1, run: str = "r1") -> RequestMarker:
@@ -228,3 +233,66 @@ async def test_a_refusal_is_recorded_once_per_path_reason_and_body() -> None:
     assert first == second[1::-1]
     assert len(inner.objects) == 3
     assert b"accepted_sha256" in inner.objects[SCOPE.full(first[1])].data
+
+
+# Requests `each`.
+
+MARKER = (
+    b'{"format":1,"request_id":"01946b1c-0000-7000-8000-000000000001","payload_sha256":"cf","round":1,"events":'
+    b'[{"event_id":"01J","event_type":"RunTriggered","idempotency_key":"run:r","ledger_path":"p","outcome":"applied",'
+    b'"completed":false}]'
+)
+"""What every build writes of a request of which no event was refused."""
+
+
+def told(**more: Any) -> AppendOutcome:
+    event = AppendedEvent(
+        event_id="01J",
+        event_type="RunTriggered",
+        idempotency_key="run:r",
+        ledger_path="p",
+        outcome=EventOutcome.APPLIED,
+    )
+    return AppendOutcome(request_id=request_id(1), events=[event], **more)
+
+
+def test_a_marker_without_refused_events_has_the_bytes_it_always_had() -> None:
+    assert encode_marker(marker_of(told(), "cf", 1)) == with_checksum(MARKER + b"}")
+    assert outcome_of(decode_marker(with_checksum(MARKER + b"}"), request_id(1)), replayed=False) == told()
+
+
+def test_a_marker_keeps_refused_events() -> None:
+    refusal = Refusal(code=Code.EVENT_CONFLICT, message="no", field="events[1].data", value=7, remedy="Wait.")
+    plain = Refusal(code=Code.INVALID_REQUEST, message="bad")
+    answer = told(refused=[RefusedAppend.of(1, refusal), RefusedAppend.of(2, plain)])
+    data = encode_marker(marker_of(answer, "cf", 1))
+    assert data.startswith(MARKER + b',"refused":[{"index":1,"code":"EVENT_CONFLICT","message":"no",')
+    assert b'{"index":2,"code":"INVALID_REQUEST","message":"bad"}]' in data
+    assert outcome_of(decode_marker(data, request_id(1)), replayed=False) == answer
+
+
+def test_a_refusal_of_a_newer_build_is_told_as_far_as_it_is_known() -> None:
+    data = with_checksum(MARKER + b',"refused":[{"index":1,"code":"BRAND_NEW","message":"no","more":1}],"other":2}')
+    (refused,) = outcome_of(decode_marker(data, request_id(1)), replayed=True).refused
+    assert (refused.index, refused.code, refused.message) == (1, Code.INTERNAL, "BRAND_NEW: no")
+
+
+def test_the_mode_is_part_of_what_a_request_id_stands_for() -> None:
+    payloads = [triggered("r1"), triggered("r2")]
+    whole, by_itself = ask(1, *payloads), ask_each(1, *payloads)
+    assert payload_sha256(whole) != payload_sha256(by_itself)
+    assert payload_sha256(by_itself) == payload_sha256(ask_each(2, *payloads))
+    assert payload_sha256(by_itself) != payload_sha256(ask_each(1, *reversed(payloads)))
+    keyed = NewEvent(data=triggered("r1"), idempotency_key="run:r1")
+    for other in ([keyed], [keyed.model_copy(update={"causation_id": "x"})]):
+        changed = by_itself.model_copy(update={"events": [*other, by_itself.events[1]]})
+        assert payload_sha256(changed) != payload_sha256(by_itself)
+    odd = [{"type": "x", "n": 1.5}, {"n": float("nan")}, {"n": "\ud800"}, {"n": 2**70}]
+    assert len({payload_sha256(ask_each(1, one)) for one in odd}) == len(odd)
+
+
+def test_messages_of_requests_that_are_taken_whole_are_as_they_were() -> None:
+    document = ask(1, triggered("r1")).model_dump_json()
+    assert list(json.loads(document)) == ["request_id", "events"]
+    assert AppendRequest.model_validate_json(document).mode is AppendMode.ALL
+    assert json.loads(ask_each(1, triggered("r1")).model_dump_json())["mode"] == "each"

@@ -27,7 +27,7 @@ from springline.ledger.request import AppendRequest, RefusalReason
 from springline.sequencer.foreign import judge_body
 from springline.sequencer.workspace import Sequencer
 from springline.storage.operations import Decision, Operation, OperationKind
-from tests.support.ledger_events import run_request
+from tests.support.ledger_events import each_request, run_request, triggered
 from tests.support.rows import SCOPE
 from tests.workflows.bench import Bench, versions
 from tests.workflows.ledger_bench import LedgerBench
@@ -120,6 +120,23 @@ async def test_an_error_while_events_are_judged_refuses_that_request(
     monkeypatch.undo()
     await ledger.append_one(bad)
     assert (await ledger.head()).events == 6
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_an_error_while_an_event_is_judged_refuses_it_alone_where_each_is_taken_by_itself(
+    error: Exception, ledger: LedgerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composing(data: Any, **fields: Any) -> bytes:
+        if getattr(data, "run_id", "") == POISON:
+            raise error
+        return compose_event(data, **fields)
+
+    monkeypatch.setattr(round_module, "compose_event", composing)
+    asked = each_request(triggered("one"), triggered(POISON), triggered("two"))
+    outcomes = await ledger.append(asked, run_request("other"))
+    assert refused(outcomes) == [None, None]
+    assert [(one.index, one.code) for one in outcomes[0].refused] == [(1, Code.REQUEST_FAILED)]
+    assert (await ledger.head()).events == 4
 
 
 async def test_an_error_in_the_middle_of_a_fold_takes_back_what_it_did(

@@ -11,9 +11,16 @@ import pytest
 
 from springline import names
 from springline.errors import Code
-from springline.ledger.request import MAX_ROUND_BYTES, MAX_ROUND_EVENTS, AppendRequest, EventOutcome, VisibilityStatus
+from springline.ledger.request import (
+    MAX_ROUND_BYTES,
+    MAX_ROUND_EVENTS,
+    AppendMode,
+    AppendRequest,
+    EventOutcome,
+    VisibilityStatus,
+)
 from springline.ulids import is_canonical_ulid, nth_ulid
-from tests.support.ledger_events import request, run_request, started, triggered
+from tests.support.ledger_events import each_request, planned, request, run_request, started, triggered
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import until
 
@@ -100,6 +107,37 @@ async def test_requests_that_lead_to_no_event_write_nothing_and_the_run_goes_on(
     await ledger.append_one(run_request("run"))
     assert (await ledger.head()).rounds_folded == 1
     assert [(one.number, one.events) for one in await ledger.rounds()] == [(1, 2)]
+
+
+async def test_events_of_a_request_are_taken_each_by_itself(ledger: LedgerBench) -> None:
+    asked = each_request(triggered("run"), started("run", "a"), planned("run", "a"), {"type": "nonsense"})
+    first, answer, last = await ledger.append(run_request("first"), asked, run_request("last"))
+    assert [one.refusal for one in (first, answer, last)] == [None] * 3
+    assert [(one.index, one.code) for one in answer.refused] == [(1, Code.EVENT_CONFLICT), (3, Code.INVALID_REQUEST)]
+    assert [event.event_type for event in answer.events] == ["RunTriggered", "PlanCreated"]
+    assert answer.visibility_status is VisibilityStatus.VISIBLE
+    assert (await ledger.head()).events == 6
+    again = await ledger.append_one(asked)
+    assert again.replayed
+    assert (again.events, again.refused) == (answer.events, answer.refused)
+    (other,) = await ledger.append(asked.model_copy(update={"mode": AppendMode.ALL}))
+    assert other.refusal is not None
+    assert other.refusal.code is Code.KEY_REUSED
+    await ledger.finished()
+    status = await ledger.status(ledger.run_ids[0])
+    assert (status.appended, status.refused, status.refused_events) == (3, 1, 2)
+    assert "2 event(s) refused by themselves" in await ledger.current_details(ledger.run_ids[0])
+
+
+async def test_an_answer_that_refuses_every_event_is_kept_before_it_is_given(ledger: LedgerBench) -> None:
+    asked = each_request(started("run", "a"))
+    answer = await ledger.append_one(asked)
+    assert ([one.index for one in answer.refused], answer.events) == ([0], [])
+    await ledger.append_one(request(triggered("run"), planned("run", "a")))
+    again = await ledger.append_one(asked)
+    assert again.replayed
+    assert (again.events, again.refused) == ([], answer.refused)
+    assert [(one.number, one.events) for one in await ledger.rounds()] == [(1, 0), (2, 2)]
 
 
 async def test_who_comes_during_a_round_shares_the_next(ledger: LedgerBench) -> None:

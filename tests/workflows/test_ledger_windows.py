@@ -12,7 +12,7 @@ import pytest
 
 from springline import names
 from springline.ledger.request import VisibilityStatus
-from tests.support.ledger_events import run_request
+from tests.support.ledger_events import each_request, planned, request, run_request, started, triggered
 from tests.workflows.faults import Step, raises, result_is_lost
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.runs import Attempt
@@ -38,6 +38,28 @@ async def test_window(step: str, failure: str, ledger: LedgerBench) -> None:
 async def test_window_survived_by_another_worker(step: str, ledger: LedgerBench) -> None:
     ledger.faults.cold = True
     await survive(ledger, step, raises)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_window_of_events_that_are_taken_each_by_itself(step: str, ledger: LedgerBench) -> None:
+    """No event that was refused is recorded by a repeat, and none that was recorded is refused."""
+    ledger.faults.cold = True
+    asked = [
+        each_request(triggered("run"), started("run", "a"), planned("run", "a")),
+        each_request(started("other", "a")),
+    ]
+    ledger.faults.after(step, raises)
+    answers = await ledger.append(*asked)
+    assert [[one.index for one in answer.refused] for answer in answers] == [[1], [0]]
+    assert [len(answer.events) for answer in answers] == [2, 0]
+    await ledger.append_one(request(triggered("other"), planned("other", "a")))
+    for one, answer in zip(asked, answers, strict=True):
+        again = await ledger.append_one(one)
+        assert again.replayed
+        assert (again.events, again.refused) == (answer.events, answer.refused)
+    assert (await ledger.head()).events == 4
+    await ledger.finished()
+    assert Attempt(step, 2) in await ledger.attempts()
 
 
 async def test_a_window_of_foreign_events(ledger: LedgerBench) -> None:
