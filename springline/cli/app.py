@@ -52,7 +52,7 @@ _OF_TABLES = {
     ),
 }
 _OF_LEDGER = {
-    "append": Entry("ledger:append", "Append events, all or none, exactly once."),
+    "append": Entry("ledger:append", "Append events, all or none or each by itself, exactly once."),
     "ingest": Entry("ledger:ingest", "Take in events that lie in the ledger though the sequencer did not write them."),
     "restore": Entry(
         "ledger:restore",

@@ -116,7 +116,14 @@ def _told_by_event(events: list[dict[str, Any]], document: dict[str, Any]) -> Do
     note = f"{len(events) - refused} of {len(events)} event(s) taken, {refused} refused"
     codes = {one.exit_code for one in outcome.refused}
     code = next((one for one in (EXIT_CONFLICT, EXIT_BAD_INPUT, EXIT_TRY_AGAIN) if one in codes), EXIT_DONE)
-    return DocumentVerdict(Listing(lambda: document, _EACH_COLUMNS, rows, note=note), code)
+
+    def for_people() -> str:
+        from springline.cli.present import error_text, rows_text  # noqa: PLC0415 - for people only
+
+        table, _ = rows_text(_EACH_COLUMNS[:-1], [row[:-1] for row in rows])
+        return table + "".join(error_text(one.model_dump(), sys.stdout) for one in outcome.refused)
+
+    return DocumentVerdict(Listing(lambda: document, _EACH_COLUMNS, rows, note=note, text=for_people), code)
 
 
 def ingest(

@@ -64,9 +64,9 @@ def rows_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str,
     return _trimmed(collected.getvalue()), left_out
 
 
-def error_text(body: Mapping[str, Any]) -> str:
-    """Return why a command failed in one line: code, field, message and remedy."""
-    shown, collected = console(sys.stderr)
+def error_text(body: Mapping[str, Any], stream: TextIO | None = None) -> str:
+    """Return why something failed in one line for `stream`, standard error: code, field, message and remedy."""
+    shown, collected = console(stream or sys.stderr)
     line = Text()
     line.append(f"{body['code']}: ", style="bold red")
     line.append(_sentences(body["message"]), style="red")

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.ledger import LedgerActivities
 from springline import names
+from springline.control.admission import round as admission_round
 from springline.paths import orchestration_pointer
 from springline.projection.config import FoldConfig
 from springline.published import pointer as publishing
@@ -24,6 +25,7 @@ from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import (
     SCOPE,
     ask,
+    ask_each,
     body_of,
     event_id,
     finished,
@@ -84,6 +86,30 @@ async def test_every_metric_of_the_ledger_is_recorded(metrics: Metrics) -> None:
     steps = {names.OPEN_LEDGER, names.ADMIT, names.ADMIT_FOREIGN, names.APPEND_EVENTS, names.FOLD, names.PUBLISH}
     for step in steps:
         assert metrics.of(names.METRIC_LEDGER_STEP_SECONDS, step=step), step
+
+
+async def test_events_that_are_refused_by_themselves_are_counted_once(metrics: Metrics) -> None:
+    run = run_of(MemoryStore(), metrics)
+    asked = ask_each(1, triggered("r"), finished("r", "a"), finished("r", "b"), {"type": "nonsense"})
+    await run.append(asked)
+    await run.append(asked)
+    assert metrics.of(names.METRIC_LEDGER_REQUESTS, result="accepted") == [1]
+    assert metrics.of(names.METRIC_LEDGER_REQUESTS, result="replayed") == [1]
+    assert metrics.of(names.METRIC_LEDGER_REFUSED_EVENTS, reason="EVENT_CONFLICT") == [1, 1]
+    assert metrics.of(names.METRIC_LEDGER_REFUSED_EVENTS, reason="INVALID_REQUEST") == [1]
+    assert metrics.of(names.METRIC_REQUESTS_FAILED) == []
+
+
+async def test_an_event_that_meets_an_error_of_ours_is_counted(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composing(data: Any, **_: Any) -> bytes:
+        raise KeyError("nobody foresaw this")
+
+    monkeypatch.setattr(admission_round, "compose_event", composing)
+    await run_of(MemoryStore(), metrics).append(ask_each(1, triggered("r"), triggered("s")))
+    assert metrics.of(names.METRIC_REQUESTS_FAILED, kind="append") == [2]
+    assert metrics.of(names.METRIC_LEDGER_REFUSED_EVENTS, reason="REQUEST_FAILED") == [1, 1]
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["judged and folded at once", "folded by another process"])

@@ -76,12 +76,12 @@ class World:
         staged: dict[str, str] = answer.json()
         return staged
 
-    async def append(self, *events: dict[str, Any], request_id: str | None = None) -> httpx.Response:
+    async def append(self, *events: dict[str, Any], request_id: str | None = None, **more: Any) -> httpx.Response:
         """Append payloads, or whole events with `data`."""
         body = {
             "request_id": request_id or new_key(),
             "events": [event if "data" in event else {"data": event} for event in events],
-        }
+        } | more
         return await self.client.post(EVENTS, json=body)
 
     async def appended(self, *events: dict[str, Any]) -> dict[str, Any]:

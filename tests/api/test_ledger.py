@@ -1,4 +1,4 @@
-"""Appending over HTTP: exactly once, all or none, visible when answered; and every kind of bad input once."""
+"""Appending over HTTP: exactly once, all or none or each, visible when answered; every kind of bad input once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from springline.api.app import create_app
-from springline.errors import Code, Refusal, Refused
+from springline.errors import HTTP_STATUS, Code, Refusal, Refused
 from springline.ledger.envelope import compose_event, payload_from
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import ObjectPath, Scope, canonical_ulid_event
@@ -230,6 +230,10 @@ BAD_REQUESTS: list[tuple[str, Json, int, str, str]] = [
 ]
 
 
+NO_CHARACTERS = {"a NUL", "half a character", "a cause with NUL"}
+"""What no field of any request may hold."""
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code", "field"), [one[1:] for one in BAD_REQUESTS], ids=[one[0] for one in BAD_REQUESTS]
 )
@@ -252,6 +256,105 @@ async def test_of_a_request_all_or_nothing_is_written(world: World) -> None:
     answer = await world.append(RUN, PLAN, task("task_started", "run-1", "nope"))
     assert_refused(answer, 409, "EVENT_CONFLICT", "events[2].data.task_key", value="nope")
     assert world.snapshot() == before
+
+
+# Each by itself.
+
+
+async def test_of_a_request_each_every_event_is_told_of(world: World) -> None:
+    nope = task("task_started", "run-1", "nope")
+    answer = await world.append(RUN, nope, PLAN, RUN | {"plan_id": 7}, START, mode="each")
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert [event["event_type"] for event in body["events"]] == ["RunTriggered", "PlanCreated", "TaskStarted"]
+    assert [(one["index"], one["code"], one["field"]) for one in body["refused"]] == [
+        (1, "EVENT_CONFLICT", "events[1].data.task_key"),
+        (3, "INVALID_REQUEST", "events[3].data.plan_id"),
+    ]
+    assert set(body["refused"][0]) == {"index", "code", "message", "field", "value", "remedy"}
+    assert body["refused"][0]["value"] == "nope"
+    assert body["visibility_status"] == "visible"
+    states = [item["state"] for item in (await world.client.get(f"{V1}/tasks")).json()["items"]]
+    assert states == ["RUNNING"]
+
+
+async def test_a_request_that_is_taken_whole_tells_of_no_refused_event(world: World) -> None:
+    for more in ({}, {"mode": "all"}):
+        answer = await world.append(run_triggered(f"run-{len(more)}"), **more)
+        assert (answer.status_code, answer.json()["refused"]) == (200, [])
+
+
+async def test_the_same_request_each_gets_the_same_answer_for_ever(world: World) -> None:
+    request_id = new_key()
+    first = await world.append(START, RUN, request_id=request_id, mode="each")
+    nothing = await world.append(START, request_id=(other_id := new_key()), mode="each")
+    assert (nothing.status_code, nothing.json()["events"]) == (200, [])
+    assert (await world.append(PLAN)).status_code == 200, "now the start could be taken"
+    again = await world.append(START, RUN, request_id=request_id, mode="each")
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert [again.json()[name] for name in ("events", "refused")] == [
+        first.json()[name] for name in ("events", "refused")
+    ]
+    repeated = await world.append(START, request_id=other_id, mode="each")
+    assert repeated.json()["refused"] == nothing.json()["refused"]
+    assert (await world.client.get(f"{V1}/ledger/status")).json()["events"] == 2
+
+
+async def test_one_request_id_stands_for_one_mode(world: World) -> None:
+    request_id = new_key()
+    await world.append(RUN, request_id=request_id, mode="each")
+    for more in ({}, {"mode": "all"}):
+        answer = await world.append(RUN, request_id=request_id, **more)
+        assert_refused(answer, 409, "KEY_REUSED", "request_id", remedy="same mode", value=request_id)
+    assert (await world.append(RUN, request_id=request_id, mode="each")).status_code == 200
+
+
+async def test_what_is_refused_is_told_though_the_rest_is_not_visible_yet(world: World) -> None:
+    world.ledger.holds_back = True
+    answer = await world.append(RUN, START, mode="each")
+    assert answer.status_code == 202
+    assert [one["index"] for one in answer.json()["refused"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "field"),
+    [
+        ({"mode": "some"}, "INVALID_REQUEST", "mode"),
+        ({"mode": None}, "INVALID_REQUEST", "mode"),
+        ({"mode": "EACH"}, "INVALID_REQUEST", "mode"),
+        ({"mode": "each", "request_id": "x"}, "INVALID_KEY", "request_id"),
+        ({"mode": "each", "events": []}, "INVALID_REQUEST", "events"),
+        ({"mode": "each"} | events(*[RUN] * 501), "INVALID_REQUEST", "events"),
+        ({"mode": "each", "events": [{"data": RUN}, {"data": 7}]}, "INVALID_REQUEST", "events.1.data"),
+        ({"mode": "each"} | events(RUN, RUN | {"run_id": "a\0"}), "INVALID_REQUEST", "events[1].data.run_id"),
+        ({"mode": "each"} | events(RUN, RUN | {"x": 2**64}), "INVALID_REQUEST", "events[1].data.x"),
+    ],
+)
+async def test_what_is_wrong_with_the_request_refuses_it_as_a_whole(
+    more: Json, code: str, field: str, world: World
+) -> None:
+    before = world.snapshot()
+    answer = await world.client.post(EVENTS, json={"request_id": new_key()} | events(RUN) | more)
+    assert_refused(answer, 400, code, field)
+    assert world.snapshot() == before
+
+
+OF_EVENTS = [one for one in BAD_REQUESTS if one[4].startswith("events[") and one[0] not in NO_CHARACTERS]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "field"), [one[1:] for one in OF_EVENTS], ids=[one[0] for one in OF_EVENTS]
+)
+async def test_whatever_is_wrong_with_an_event_is_told_of_it_alone(
+    world: World, change: Json, status: int, code: str, field: str
+) -> None:
+    good = {"data": run_triggered("good")}
+    answer = await world.append(*change["events"], good, mode="each")
+    assert answer.status_code == 200, answer.text
+    refused = answer.json()["refused"]
+    assert (refused[-1]["code"], refused[-1]["field"]) == (code, field)
+    assert Code(refused[-1]["code"]) in {one for one, its_status in HTTP_STATUS.items() if its_status == status}
+    assert answer.json()["events"][-1]["idempotency_key"] == "run:good"
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b'"x"', b'{"request_id": "x"', b"\xff"])

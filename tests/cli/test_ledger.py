@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import signal
@@ -24,7 +26,7 @@ from tests.api.test_ledger import foreign
 from tests.cli.conftest import Cli, Ended, Served
 from tests.support.local_api import ACME
 from tests.support.local_ledger import LocalLedger
-from tests.support.pipeline import Json, plan_created, run_triggered, succeeded_run
+from tests.support.pipeline import Json, plan_created, run_triggered, succeeded_run, task
 
 ROOT = Path(__file__).parents[2]
 RUN, PLAN = run_triggered("run-1"), plan_created("run-1", ("a", []))
@@ -75,6 +77,74 @@ def test_a_request_id_makes_the_command_repeatable(api: Served, tmp_path: Path, 
     assert cli("ledger", "append", "--file", str(named)).document["replayed"] is True
     other = cli("ledger", "append", "--data", json.dumps(PLAN), "--request-id", request_id)
     assert (other.code, other.error["code"]) == (3, "KEY_REUSED")
+
+
+START = task("task_started", "run-1", "a")
+EACH = ("ledger", "append", "--each", "--file", "-")
+
+
+def test_events_are_taken_each_by_itself(api: Served, cli: Cli) -> None:
+    ended = cli(*EACH, stdin=lines(START, RUN, PLAN))
+    assert ended.code == 3
+    document = json.loads(ended.stdout)
+    assert [one["index"] for one in document["refused"]] == [0]
+    assert [event["event_type"] for event in document["events"]] == ["RunTriggered", "PlanCreated"]
+    assert document["visibility_status"] == "visible"
+    assert cli(*EACH, stdin=lines(START)).code == 0, "now it is taken"
+
+
+def test_a_request_in_a_file_may_say_how_it_is_taken(api: Served, cli: Cli) -> None:
+    request = {"request_id": new_key(), "mode": "each", "events": [{"data": RUN}, {"data": START}]}
+    first = cli("ledger", "append", "--file", "-", stdin=json.dumps(request))
+    assert first.code == 3
+    again = cli(*EACH, "--request-id", request["request_id"], stdin=lines(RUN, START))
+    assert again.code == 3
+    assert json.loads(again.stdout)["replayed"] is True
+    for mode in ("all", None):
+        ended = cli("ledger", "append", "--file", "-", stdin=json.dumps(request | {"mode": mode}))
+        assert (ended.code, ended.error["code"]) == (3, "KEY_REUSED")
+    forced = cli(*EACH, stdin=json.dumps(request | {"mode": "all"}))
+    assert json.loads(forced.stdout)["replayed"] is True
+    ended = cli("ledger", "append", "--file", "-", stdin=json.dumps(request | {"mode": "some"}))
+    assert (ended.code, ended.error["field"]) == (2, "mode")
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ([RUN, PLAN], 0),
+        ([RUN, RUN], 0),
+        ([START], 3),
+        ([RUN, {"type": "x"}], 2),
+        ([{"type": "x"}, START, RUN], 3),
+    ],
+    ids=["all taken", "one of them known", "the state does not admit it", "wrong by itself", "both"],
+)
+def test_the_exit_code_tells_why_events_were_refused(events: list[Json], code: int, api: Served, cli: Cli) -> None:
+    assert cli(*EACH, stdin=lines(*events)).code == code
+
+
+def test_what_became_of_each_event_is_a_row(api: Served, cli: Cli) -> None:
+    cancelled = {"type": "run_cancel_requested", "run_id": "run-1", "requested_by": "ada"}
+    asked = [RUN, cancelled, {"type": "x"}, START, PLAN, RUN]
+    again = (*EACH, "--request-id", new_key())
+    ended = cli(*again, "-o", "csv", stdin=lines(*asked))
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    assert [(row["event"], row["type"], row["outcome"]) for row in rows] == [
+        ("0", "run_triggered", "applied"),
+        ("1", "run_cancel_requested", "applied"),
+        ("2", "x", "refused"),
+        ("3", "task_started", "refused"),
+        ("4", "plan_created", "applied"),
+        ("5", "run_triggered", "duplicate"),
+        ("", "RunCancelRequested", "added"),
+    ]
+    assert [bool(row["event_id"]) for row in rows] == [True, True, False, False, True, True, True]
+    assert rows[3]["why"].startswith("EVENT_CONFLICT: run 'run-1' has no task 'a'")
+    assert "4 of 6 event(s) taken, 2 refused" in ended.hints[-1]
+    table = cli(*again, "-o", "table", stdin=lines(*asked)).stdout
+    assert "EVENT_CONFLICT: run 'run-1' has no task 'a' [events[3].data.task_key = a] Append the run's plan" in table
+    assert cli(*again, "--field", "refused.0.code", stdin=lines(*asked)).stdout.strip() == "INVALID_REQUEST"
 
 
 BAD: list[tuple[list[str], str | None, int, str]] = [

@@ -9,7 +9,7 @@ import pytest
 from springline.client import Springline
 from springline.client.table import new_key
 from springline.errors import Refused
-from springline.ledger.request import VisibilityStatus
+from springline.ledger.request import AppendMode, AppendOutcome, RefusedAppend, VisibilityStatus
 from tests.cli.conftest import Served, api  # noqa: F401 - a fixture
 from tests.support.pipeline import plan_created, requests, run_triggered, succeeded_run
 
@@ -47,6 +47,30 @@ def test_the_same_request_id_appends_once(lake: Springline) -> None:
     again = lake.ledger.append(succeeded_run("run-1"), request_id=request_id)
     assert again.replayed
     assert [event.event_id for event in again.events] == [event.event_id for event in first.events]
+
+
+def test_events_are_taken_each_by_itself(lake: Springline) -> None:
+    run, plan, start, end = succeeded_run("run-1")
+    request_id, asked = new_key(), [start, run, plan, end]
+    outcome = lake.ledger.append(asked, mode="each", request_id=request_id)
+    assert [(one.index, one.code) for one in outcome.refused] == [(0, "EVENT_CONFLICT"), (3, "EVENT_CONFLICT")]
+    told = [one.field if isinstance(one, RefusedAppend) else one.outcome for one in outcome.results]
+    assert told == ["events[0].data.task_key", "applied", "applied", "events[3].data.attempt"]
+    again = lake.ledger.append(asked, mode=AppendMode.EACH, request_id=request_id)
+    assert again.replayed
+    assert again.results == outcome.results
+    with pytest.raises(Refused, match="another mode"):
+        lake.ledger.append(asked, request_id=request_id)
+    with pytest.raises(Refused) as bad_mode:
+        lake.ledger.append(asked, mode="some")  # type: ignore[arg-type]
+    assert bad_mode.value.refusal.field == "mode"
+
+
+def test_an_answer_of_an_older_api_tells_of_no_refused_event(lake: Springline) -> None:
+    (taken,) = lake.ledger.append([run_triggered("run-1")]).results
+    assert not isinstance(taken, RefusedAppend)
+    older = {"request_id": "x", "events": [taken.model_dump()], "visibility_status": "visible"}
+    assert AppendOutcome.model_validate(older).results == [taken]
 
 
 def test_lists_are_read_page_by_page(lake: Springline, monkeypatch: pytest.MonkeyPatch) -> None:

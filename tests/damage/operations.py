@@ -19,7 +19,7 @@ from springline.rebuild.messages import Compared, RebuildMode, StateSwitched
 from springline.rebuild.restore import DONE, RestoreOutcome, restore_events
 from springline.rebuild.sources import FoundEvents, from_index, from_listing, from_rounds
 from springline.storage.memory import MemoryStore
-from tests.damage.workspaces import Made
+from tests.damage.workspaces import Made, told_by
 from tests.support.rebuild_driver import Incomplete, Rebuild
 from tests.support.sequencer_run import Run, Stuck
 from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
@@ -62,13 +62,13 @@ async def append(made: Made, store: MemoryStore) -> str:
 async def replay(made: Made, store: MemoryStore) -> str:
     """Send a request again that was answered before: the same answer, and nothing is appended."""
     run = Run(store, NEXT)
-    for request, ids in list(made.requests.values())[-2:]:
+    for request, told in list(made.requests.values())[-2:]:
         (answer,) = await _named(run.append(request))
         if answer.refusal is not None:
             raise Named(answer.refusal.message)
-        found = [event.event_id for event in answer.events]
-        if found != ids:
-            raise Wrong(f"the request was answered with {ids}, and now with {found}")
+        found = told_by(answer)
+        if found != told:
+            raise Wrong(f"the request was answered with {told}, and now with {found}")
     return "right"
 
 

@@ -140,6 +140,9 @@ def _is_excused(made: Made, one: Damage, name: str) -> bool:
         return name in ("read", "verify") and one.data == made.older[one.path][-1]
     if kind == "request" and one.how == "removed":
         return name == "replay"  # It was never asked.
+    if kind == "event" and one.how == "removed" and name == "rebuild from listing":
+        # A listing that finds no event says so.
+        return sum(kind_of(path) == "event" for path in made.objects) == 1
     if kind == "round" and one.how == "removed":
         # The record of a round that is not visible: everything newer is gone with it.
         return made.accepted != made.visible and one.path == max(p for p in made.objects if kind_of(p) == "round")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from springline.ledger.request import AppendRequest, RefusalReason
+from springline.ledger.request import AppendMode, AppendOutcome, AppendRequest, RefusalReason
 from springline.paths import ObjectPath, Scope, orchestration_request, orchestration_round
 from springline.rebuild.messages import RebuildMode
 from springline.rebuild.sources import from_listing
@@ -43,8 +43,8 @@ class Made:
     """A workspace: its objects, older versions of them, and the bodies of the events that it has accepted.
 
     `visible`: those that are published. `needed`: objects that the published revision needs, and all that is no file of
-    a revision; `vital` are those of them that the next step needs. `requests`: some that were answered, with the event
-    ids of their answers.
+    a revision; `vital` are those of them that the next step needs. `requests`: some that were answered, with what they
+    were told.
     """
 
     name: str
@@ -64,6 +64,12 @@ class Made:
         return store
 
 
+def told_by(answer: AppendOutcome) -> list[str]:
+    """Return the ids of an answer's events, and what it says of refused ones."""
+    refused = [f"{one.index}: {one.code}, {one.message}" for one in answer.refused]
+    return [*(event.event_id for event in answer.events), *refused]
+
+
 class _Making:
     """A workspace in the making."""
 
@@ -73,12 +79,12 @@ class _Making:
         self.requests: dict[int, tuple[AppendRequest, list[str]]] = {}
         self.number = 0
 
-    async def append(self, *payloads: dict[str, object]) -> None:
+    async def append(self, *payloads: dict[str, object], mode: AppendMode = AppendMode.ALL) -> None:
         self.number += 1
-        request = ask(self.number, *payloads)
+        request = ask(self.number, *payloads, mode=mode)
         (answer,) = await self.run.append(request)
         assert answer.refusal is None
-        self.requests[self.number] = (request, [event.event_id for event in answer.events])
+        self.requests[self.number] = (request, told_by(answer))
 
     async def appends(self, runs: int, first: int = 0) -> None:
         for number in range(first, first + runs):
@@ -138,6 +144,16 @@ async def published() -> Made:
     await making.ingest_late()
     await making.appends(2, 6)
     return await making.made("published")
+
+
+async def by_themselves() -> Made:
+    """Rounds of events that are taken each by itself; two rounds have none, the last one is one of them."""
+    making = _Making()
+    for number in range(2):
+        run, plan, start, end = linear_run(f"r-{number}", ["a"])
+        await making.append(end, run, start, plan, start, mode=AppendMode.EACH)
+        await making.append(run | {"plan_id": 7}, plan | {"plan_id": "other"}, mode=AppendMode.EACH)
+    return await making.made("by themselves")
 
 
 async def young() -> Made:
@@ -235,6 +251,7 @@ REFERENCE_EVENTS = 12
 
 WORKSPACES: list[Callable[[], Awaitable[Made]]] = [
     published,
+    by_themselves,
     young,
     pending_recorded,
     pending_folded,
