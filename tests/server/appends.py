@@ -16,7 +16,14 @@ from entrypoints.connection import connect
 from entrypoints.temporal_ledger import TemporalLedgerGateway
 from springline import names, paths
 from springline.ledger.envelope import parse_event
-from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest, VisibilityStatus
+from springline.ledger.request import (
+    AppendMode,
+    AppendOutcome,
+    AppendRequest,
+    IngestOutcome,
+    IngestRequest,
+    VisibilityStatus,
+)
 from springline.paths import Scope
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
@@ -29,7 +36,7 @@ from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid
 from tests.server.cluster import DEADLINE_S, Cluster
-from tests.support.ledger_events import put_foreign, run_request, triggered
+from tests.support.ledger_events import each_request, planned, put_foreign, run_request, started, triggered
 from tests.support.sequencer_world import NOW_MS
 
 CALLER = "tests.server.ledger_caller"
@@ -70,21 +77,26 @@ class Appends:
         return caller
 
     def request(self) -> AppendRequest:
-        """Return a request that starts and plans a run nobody has started."""
-        return run_request(f"run-{next(self._ids)}")
+        """Return a request that starts and plans a run nobody has started; every other one has an event too early."""
+        number = next(self._ids)
+        run = f"run-{number}"
+        if number % 2 == 0:
+            return run_request(run)
+        return each_request(triggered(run), started(run, "a"), planned(run, "a", "b"))
 
     async def append(self, caller: LedgerCoalescer, request: AppendRequest) -> AppendOutcome:
         """Append events that must become visible, and note the answer."""
         outcome = await caller.append(self.scope, request)
         assert outcome.refusal is None, outcome
         assert outcome.visibility_status is VisibilityStatus.VISIBLE
+        assert [one.index for one in outcome.refused] == ([1] if request.mode is AppendMode.EACH else [])
         self.note(request, outcome)
         return outcome
 
     def note(self, request: AppendRequest, outcome: AppendOutcome) -> None:
         """Take note of an answer, which is the same as every other one to this request."""
         known = self.answers.get(request.request_id)
-        assert known is None or known[1].events == outcome.events
+        assert known is None or known[1].results == outcome.results
         self.answers[request.request_id] = (request, outcome)
 
     async def put_foreign(self, number: int) -> str:
@@ -126,6 +138,7 @@ class Appends:
         again = await asyncio.gather(*(caller.append(self.scope, request) for request, _ in known))
         assert all(outcome.replayed for outcome in again)
         assert [outcome.events for outcome in again] == [outcome.events for _, outcome in known]
+        assert [outcome.refused for outcome in again] == [outcome.refused for _, outcome in known]
 
     def event_files(self) -> dict[str, bytes]:
         """Return every event object of the workspace by its id, from the folder itself."""
