@@ -75,7 +75,9 @@ def append(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> DocumentVerdict:
-    """Append events, all or none or each by itself, exactly once. After a lost answer, repeat the command with its id.
+    """Append events, all or none or each by itself, exactly once.
+
+    After a lost answer, repeat the command with the request id it showed.
 
     Prints the events with their ids, paths and outcomes, and whether readers see them already. With --each it prints
     what became of every event, and why it was refused.

@@ -181,7 +181,7 @@ def key_reused(request_id: str) -> Refusal:
 def incomplete(request_id: str) -> Refusal:
     """Return the refusal of a request whose marker does not answer for all of its events.
 
-    A build that knew no requests `each` wrote it when it finished the round of a newer one, and left refused events out.
+    A build that knew no requests `each` wrote it: it finished the round of a newer one, and left refused events out.
     """
     path = orchestration_request(request_id)
     return Refusal(

@@ -313,7 +313,7 @@ class Twins:
         return new_ulid(self.first.state.last_event_id or None, self.first.now_ms, bits)
 
 
-MORE = [
+MORE: list[dict[str, Any]] = [
     {"type": "something_new"},
     {"type": "task_started", "attempt": 0.5},
     triggered("r:1"),

@@ -48,6 +48,7 @@ from springline.storage.memory import MemoryStore
 from springline.storage.operations import Operation
 from springline.storage.port import ObjectStore
 from tests.support.sequencer_world import NOW_MS, SCOPE, ask, ask_each, body_of, event_id, request_id, scoped, triggered
+from workflows.ledger_messages import AppendBatch
 
 
 def marker(number: int = 1, run: str = "r1") -> RequestMarker:
@@ -287,7 +288,7 @@ def test_the_mode_is_part_of_what_a_request_id_stands_for() -> None:
     for other in ([keyed], [keyed.model_copy(update={"causation_id": "x"})]):
         changed = by_itself.model_copy(update={"events": [*other, by_itself.events[1]]})
         assert payload_sha256(changed) != payload_sha256(by_itself)
-    odd = [{"type": "x", "n": 1.5}, {"n": float("nan")}, {"n": "\ud800"}, {"n": 2**70}]
+    odd: list[dict[str, Any]] = [{"type": "x", "n": 1.5}, {"n": float("nan")}, {"n": "\ud800"}, {"n": 2**70}]
     assert len({payload_sha256(ask_each(1, one)) for one in odd}) == len(odd)
 
 
@@ -295,4 +296,5 @@ def test_messages_of_requests_that_are_taken_whole_are_as_they_were() -> None:
     document = ask(1, triggered("r1")).model_dump_json()
     assert list(json.loads(document)) == ["request_id", "events"]
     assert AppendRequest.model_validate_json(document).mode is AppendMode.ALL
+    assert AppendBatch(requests=[ask(1, triggered("r1"))]).model_dump_json() == f'{{"requests":[{document}]}}'
     assert json.loads(ask_each(1, triggered("r1")).model_dump_json())["mode"] == "each"
