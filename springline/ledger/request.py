@@ -319,11 +319,16 @@ def _length(data: dict[str, Any]) -> int:
 
 def _cut(text: str, most: int) -> str:
     """Return `text`, cut so that it takes at most `most` bytes as JSON."""
-    size, kept = len('""'), 0
-    for place, one in enumerate(text):
-        size += len(json.dumps(one, ensure_ascii=False).encode()) - len('""')
-        if size + len("...") <= most:
-            kept = place + 1
-        elif size > most:
-            return text[:kept] + "..."
-    return text
+    if _json_bytes(text) <= most:
+        return text
+    left, kept = most - _json_bytes("..."), 0
+    for one in text:
+        left -= _json_bytes(one) - _json_bytes("")
+        if left < 0:
+            break
+        kept += 1
+    return text[:kept] + "..."
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())
