@@ -24,17 +24,16 @@ from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import fold_event
 from springline.projection.parquet import arrow_columns, encode_arrow, sorted_by_key
-from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
+from springline.projection.schema import CATALOG_RUN_INDEX, OWN_TABLES, TABLES
 from springline.projection.state import State
-from springline.published.bases import DELETE_CHANNEL_VERSION, encode_buckets
-from springline.published.files import Artifact, EncodedTable, WrittenTable, paths_of, write_file, write_table
+from springline.published.bases import base_of
+from springline.published.files import Artifact, EncodedTable, WrittenTable, write_table
 from springline.published.head import write_manifest
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, extend_index
 from springline.published.manifest import (
     NO_MANIFEST,
     SCHEMA_VERSION,
-    BaseSnapshot,
     ConfigSection,
     DigestSection,
     EventsSection,
@@ -89,32 +88,27 @@ async def publish_workspace(store: ObjectStore, scope: Scope, runs: int, *, seed
     written: list[WrittenTable] = []
     snapshot_id = new_ulid(None, START_MS, 1)
     for name, table in TABLES.items():
+        if name in OWN_TABLES and not digest.rows(name):
+            continue
         data = encode_arrow(table, sorted_by_key(table, pa.concat_tables(tables.pop(name))))
         org = scope.tenant if name == CATALOG_RUN_INDEX.name else None
         written.append(await write_table(store, StateLayer.BASE, snapshot_id, EncodedTable(name, org, data)))
-    buckets = await write_file(
-        store, encode_buckets(digest), lambda name: paths.orchestration_buckets(StateLayer.BASE, snapshot_id, name)
-    )
-    at = format_ms(START_MS + runs * GAP_MS)
+    published_ms = START_MS + runs * GAP_MS
+    base = await base_of(store, snapshot_id, written, digest, published_ms=published_ms)
+    at = format_ms(published_ms)
     template = Manifest(
         manifest_id=NO_MANIFEST,
         schema_version=SCHEMA_VERSION,
         revision_ulid=new_ulid(None, START_MS, 2),
         published_at=at,
         watermarks=Watermarks(last, last, last, canonical_ulid_event(last), at),
-        base_snapshot=BaseSnapshot(
-            snapshot_id=snapshot_id,
-            published_at=at,
-            tables=paths_of(written),
-            delete_channel_version=DELETE_CHANNEL_VERSION,
-            buckets=buckets,
-        ),
+        base_snapshot=base,
         l0_deltas=[],
         l0_count=0,
         l0_limits=limits_for(sum(digest.rows(name) for name in TABLES)),
         springline=SpringlineSection(
             config=ConfigSection(config.fingerprint, config.retention_days),
-            digest=DigestSection(digest.state(), digest.tables()),
+            digest=DigestSection.of(digest.tables()),
             events=EventsSection(index.count, artifact),
             rounds_folded=0,
         ),

@@ -147,7 +147,8 @@ class AppendedBody(BaseModel):
 class DigestBody(BaseModel):
     """The digest of the published state: equal digests mean equal states."""
 
-    digest: str
+    digest: str = Field(description="Of the tables that the reference has, too.")
+    own_digest: str | None = Field(description="Of the tables of our own; null if the revision does not hold them.")
     tables: dict[str, dict[str, Any]] = Field(description="By table: `rows`, and `sum` of the rows' digests.")
     revision: RevisionBody
 
@@ -228,7 +229,7 @@ async def status(asked: FromAsked, deps: FromDeps) -> Response:
 async def digest(asked: FromAsked) -> Response:
     """Return the digest of the published state, and of each table."""
     found = await asked.published.digest(asked.scope)
-    return answer(found.head.revision, {"digest": found.state, "tables": found.tables})
+    return answer(found.head.revision, {"digest": found.state, "own_digest": found.own, "tables": found.tables})
 
 
 def check_request(request: AppendRequest) -> None:

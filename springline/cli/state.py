@@ -30,16 +30,19 @@ def show(
 
     async def work(scoped: Any) -> Document:
         # Reading the state needs Arrow, which takes most of a second to import: so import it only in these commands.
+        from springline.projection.schema import REFERENCE_TABLES  # noqa: PLC0415
         from springline.published.reader import read_digest  # noqa: PLC0415
 
         found = await read_digest(scoped)
+        rows = {name: table["rows"] for name, table in found.tables.items()}
         return {
             "revision": found.head.revision.as_json(),
             "events": found.head.events,
             "rounds_folded": found.head.rounds_folded,
             "watermarks": found.head.watermarks,
-            "rows": {name: table["rows"] for name, table in found.tables.items()},
+            "rows": {name: count for name, count in rows.items() if count or name in REFERENCE_TABLES},
             "digest": found.state,
+            "own_digest": found.own,
         }
 
     if watch:
@@ -54,7 +57,12 @@ def digest(*, tenant: TenantOption, workspace: WorkspaceOption, store: StoreOpti
         from springline.published.reader import read_digest  # noqa: PLC0415 - as above
 
         found = await read_digest(scoped)
-        return {"digest": found.state, "tables": found.tables, "revision": found.head.revision.as_json()}
+        return {
+            "digest": found.state,
+            "own_digest": found.own,
+            "tables": found.tables,
+            "revision": found.head.revision.as_json(),
+        }
 
     return on_store(store, tenant, workspace, work)
 
@@ -109,11 +117,11 @@ def diff(
 
 
 async def _golden(scoped: Any) -> dict[str, Any]:
-    from springline.projection.schema import TABLES  # noqa: PLC0415
+    from springline.projection.schema import REFERENCE_TABLES  # noqa: PLC0415
     from springline.published.golden_state import golden_state  # noqa: PLC0415
     from springline.published.reader import read_published  # noqa: PLC0415
 
-    head, snapshot = await read_published(scoped, tuple(TABLES))
+    head, snapshot = await read_published(scoped, tuple(REFERENCE_TABLES))
     state = golden_state(lambda name: snapshot[name], head.golden_watermarks(), head.golden_manifest())
     return {"state": state, "revision": head.revision.as_json()}
 

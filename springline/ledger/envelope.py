@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from msgspec import DecodeError, Struct, inspect
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from springline.ledger import events as e
 from springline.ledger.json_text import read_json
+from springline.ledger.member import written_member
 from springline.ledger.nested import TIMESTAMP_MARK, U32, Timestamp
 from springline.ledger.shapes import ReadingMode, ShapeError, only, pairs_of, reader_of, struct_reader, tag_of
 from springline.ledger.timestamps import format_ms, parse_timestamp
@@ -208,9 +210,10 @@ def payload_from(data: dict[str, Any]) -> e.Payload:
     """
     try:
         payload: e.Payload = _read_payload(data, "", _WRITING)
+        member = written_member(payload, _WRITING)
     except ShapeError as error:
         raise InvalidPayload(error.path, error.problem) from None
-    return payload
+    return payload if payload.springline is None else replace(payload, springline=member)
 
 
 def compose_event(

@@ -32,6 +32,7 @@ from springline.ledger.nested import (
     PartitionSelector,
     PushSource,
     RunRequest,
+    SensorChange,
     TaskDefinition,
     TaskError,
     TaskMetrics,
@@ -49,8 +50,10 @@ from springline.ledger.nested import (
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 
 
-class _Payload(Struct, omit_defaults=True, gc=False, tag_field="type"):
-    """Payload of an event."""
+class _Payload(Struct, omit_defaults=True, gc=False, tag_field="type", kw_only=True):
+    """Payload of an event. `springline` is what we say beyond the reference's fields (`springline.ledger.member`)."""
+
+    springline: Any = None
 
 
 class RunTriggered(_Payload, tag="run_triggered"):
@@ -286,6 +289,65 @@ class BackfillStateChanged(_Payload, tag="backfill_state_changed"):
     changed_by: Text | None = None
 
 
+# Types of our own (docs/events.md#what-is-ours). The reference keeps their events and folds nothing of them.
+
+
+class HoldChanged(_Payload, tag="springline_hold_changed"):
+    """The workspace is held from here on: nothing new is decided or dispatched; or it is no longer."""
+
+    change_id: Id
+    held: bool
+    changed_by: Text
+    reason: str | None = None
+
+
+class SensorChanged(_Payload, tag="springline_sensor_changed"):
+    """An operator paused or resumed a sensor, reset it to no cursor, or set its cursor."""
+
+    sensor_id: Id
+    change_id: Id
+    change: SensorChange
+    changed_by: Text
+    cursor: str | None = None
+
+
+class SensorMessage(_Payload, tag="springline_sensor_message"):
+    """A message was pushed to a sensor, which has not been evaluated yet."""
+
+    sensor_id: Id
+    message_id: Id
+    payload: Any = None
+
+
+class BackfillChunkEnded(_Payload, tag="springline_backfill_chunk_ended"):
+    """A chunk of a backfill ended: how many partitions are done, and which are not.
+
+    Where the lists of keys are long, they are in an object, named by path and SHA-256.
+    """
+
+    backfill_id: Id
+    chunk_id: Id
+    chunk_index: U32
+    outcome: TaskOutcome
+    done: U32
+    failed: list[Text] | None = None
+    skipped: list[Text] | None = None
+    keys_path: Text | None = None
+    keys_sha256: Id | None = None
+    reason_code: Id | None = None
+
+
+class AttemptNoted(_Payload, tag="springline_attempt_noted"):
+    """Something happened to an attempt that the reference's events cannot say; `note` says what, `detail` more."""
+
+    run_id: Id
+    task_key: Id
+    attempt: U32
+    attempt_id: Id
+    note: Id
+    detail: Any = None
+
+
 Payload = (
     RunTriggered
     | PlanCreated
@@ -307,6 +369,11 @@ Payload = (
     | BackfillCreated
     | BackfillChunkPlanned
     | BackfillStateChanged
+    | HoldChanged
+    | SensorChanged
+    | SensorMessage
+    | BackfillChunkEnded
+    | AttemptNoted
 )
 """Every type's payload. `EVENT_TYPES` has a row for each."""
 
@@ -341,6 +408,7 @@ class EventType(Generic[P]):
         key: returns the part of such a key behind `prefix:`, given a payload.
         owner: the run that its events belong to (docs/protocol.md#rebuild).
         key_names: of what the id is that stands first in `key`; a key that names another run than `owner` is odd.
+        is_ours: the reference does not know the type: its events change tables of our own only.
     """
 
     payload: type[P]
@@ -348,6 +416,7 @@ class EventType(Generic[P]):
     key: Callable[[P], str]
     owner: Owner
     key_names: Owner
+    is_ours: bool = False
 
     @property
     def tag(self) -> str:
@@ -355,7 +424,7 @@ class EventType(Generic[P]):
         return str(self.payload.__struct_config__.tag)
 
 
-def _attempt(data: TaskStarted | TaskHeartbeat | TaskEnd | TaskOutputVisibilityChanged) -> str:
+def _attempt(data: TaskStarted | TaskHeartbeat | TaskEnd | TaskOutputVisibilityChanged | AttemptNoted) -> str:
     return f"{data.run_id}:{data.task_key}:{data.attempt}"
 
 
@@ -414,6 +483,29 @@ _ROWS: Final = (
         _NOBODY,
         _NOBODY,
     ),
+    EventType(HoldChanged, "springline_hold", lambda p: p.change_id, _NOBODY, _NOBODY, is_ours=True),
+    EventType(
+        SensorChanged, "springline_sensor", lambda p: f"{p.sensor_id}:{p.change_id}", _NOBODY, _NOBODY, is_ours=True
+    ),
+    EventType(
+        SensorMessage, "springline_message", lambda p: f"{p.sensor_id}:{p.message_id}", _NOBODY, _NOBODY, is_ours=True
+    ),
+    EventType(
+        BackfillChunkEnded,
+        "springline_chunk",
+        lambda p: f"{p.backfill_id}:{p.chunk_index}",
+        _NOBODY,
+        _NOBODY,
+        is_ours=True,
+    ),
+    EventType(
+        AttemptNoted,
+        "springline_attempt",
+        lambda p: f"{_attempt(p)}:{p.attempt_id}:{p.note}",
+        _RUN,
+        _RUN,
+        is_ours=True,
+    ),
 )
 
 
@@ -453,7 +545,7 @@ KEY_PREFIXES: Final = frozenset(row.prefix for row in EVENT_TYPES.values())
 _LEGACY_TYPES: Final = {
     row.prefix: row.payload.__name__
     for row in reversed(EVENT_TYPES.values())
-    if row.payload is not TaskOutputVisibilityChanged
+    if row.payload is not TaskOutputVisibilityChanged and not row.is_ours
 }
 
 

@@ -28,6 +28,7 @@ Visibility = Literal["pending", "visible", "failed"]
 TimerType = Literal["retry", "heartbeat_check", "cron", "sla_check"]
 BackfillState = Literal["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
 OutputVisibility = Literal["PENDING", "VISIBLE", "FAILED"]
+SensorChange = Literal["paused", "resumed", "reset", "cursor_set"]
 ErrorCategory = Literal["USER_CODE", "DATA_QUALITY", "INFRASTRUCTURE", "CONFIGURATION", "TIMEOUT", "CANCELLED"]
 
 DEFAULT_QUEUE = "default-queue"

@@ -6,17 +6,19 @@ bound as wide as 64 bits, and does not check timestamps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from msgspec import inspect
 
-from springline.ledger.json_text import JsonObject, OtherNumber
+from springline.ledger.json_text import MAX_DEPTH, JsonObject, OtherNumber
 from springline.ledger.nested import TIMESTAMP_MARK
 from springline.ledger.timestamps import format_timestamp, parse_timestamp
 
 _MAX_U64: Final = 2**64 - 1
+_MIN_I64: Final = -(2**63)
 _SHOWN: Final = 80
 
 
@@ -63,6 +65,8 @@ def reader_of(kind: inspect.Type) -> Reader:
         return struct_reader(kind)
     if isinstance(kind, inspect.UnionType):
         return _union_reader(kind)
+    if isinstance(kind, inspect.AnyType):
+        return _anything
     raise TypeError(f"no reader for {kind}")
 
 
@@ -203,6 +207,40 @@ def _boolean(value: Any, path: str, mode: ReadingMode) -> Any:
     if not isinstance(value, bool):
         raise ShapeError(path, f"is {_shown(value)}, not true or false")
     return value
+
+
+def _anything(value: Any, path: str, mode: ReadingMode) -> Any:
+    """Read a value of any shape. One that has no JSON of its own, or none that fits, is None unless it is written."""
+    try:
+        return _plain(value, path, mode, MAX_DEPTH)
+    except ShapeError:
+        if mode.strict:
+            raise
+        return None
+
+
+def _plain(value: Any, path: str, mode: ReadingMode, depth: int) -> Any:
+    if depth == 0:
+        raise ShapeError(path, f"nests deeper than {MAX_DEPTH}")
+    if isinstance(value, JsonObject | Mapping):
+        return {
+            _string(key, path, mode): _plain(item, _join(path, str(key)[:_SHOWN]), mode, depth - 1)
+            for key, item in pairs_of(value, path)
+        }
+    if isinstance(value, list):
+        return [_plain(item, f"{path}[{index}]", mode, depth - 1) for index, item in enumerate(value)]
+    if isinstance(value, str):
+        return _string(value, path, mode)
+    if isinstance(value, OtherNumber | float):
+        number = float(value.text) if isinstance(value, OtherNumber) else value
+        if mode.strict or not math.isfinite(number):
+            raise ShapeError(path, f"is {_shown(value)}, which has no canonical form: give an integer or a string")
+        return number
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and _MIN_I64 <= value <= _MAX_U64:
+        return value
+    raise ShapeError(path, f"is {_shown(value)}, which is no value of JSON")
 
 
 def _timestamp(value: Any, path: str, mode: ReadingMode) -> Any:

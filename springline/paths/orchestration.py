@@ -36,6 +36,16 @@ ORCHESTRATION_TABLES: Final = (
     "schedule_ticks",
     "backfills",
     "backfill_chunks",
+    "x_runs",
+    "x_attempts",
+    "x_notes",
+    "x_run_keys",
+    "x_definitions",
+    "x_sensors",
+    "x_messages",
+    "x_chunks",
+    "x_holds",
+    "x_keys",
 )
 """The tables with one file per base or delta; the catalog index has a file per organisation instead."""
 

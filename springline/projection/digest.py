@@ -3,7 +3,8 @@
     row     BLAKE2b-128 over table name, NUL, canonical JSON of the row in golden form; a number below 2**128
     bucket  sum of its rows modulo 2**128; rows fall into 256 buckets per table by CRC-32 of their key
     table   number of rows, and the sum of its buckets
-    state   BLAKE2b-128 over the canonical JSON of `{table: {"rows": n, "sum": hex}}` for all tables
+    state   BLAKE2b-128 over the canonical JSON of `{table: {"rows": n, "sum": hex}}` for the reference's tables
+    own     the same for the tables of our own
 
 Sums do not depend on order, so that a digest is kept up to date from changes alone, shards are added up, and buckets
 tell where two states differ without reading either.
@@ -20,7 +21,7 @@ import msgspec
 import orjson
 
 from springline.projection.golden import golden_form
-from springline.projection.schema import TABLES, Key, Row
+from springline.projection.schema import OWN_TABLES, REFERENCE_TABLES, TABLES, Key, Row
 
 BUCKETS: Final = 256
 _MASK: Final = (1 << 128) - 1
@@ -123,8 +124,16 @@ class Digest:
         return {name: TableDigest(self._rows[name], f"{sum(self._sums[name]) & _MASK:032x}") for name in TABLES}
 
     def state(self) -> str:
-        """Return the digest of the whole state, 32 hex digits."""
+        """Return the digest of the reference's tables, 32 hex digits."""
         return state_digest(self.tables())
+
+    def own(self) -> str:
+        """Return the digest of the tables of our own, 32 hex digits."""
+        return own_digest(self.tables())
+
+    def whole(self) -> str:
+        """Return both digests, with a colon between them: equal texts mean equal rows in every table."""
+        return f"{self.state()}:{self.own()}"
 
     def accept(self) -> None:
         """Make the current state the one that `buckets_changed` compares with."""
@@ -168,6 +177,15 @@ class Digest:
 
 
 def state_digest(tables: Mapping[str, TableDigest]) -> str:
-    """Return the digest of a state from those of all its tables, 32 hex digits."""
-    document = {name: {"rows": table.rows, "sum": table.sum} for name, table in tables.items()}
+    """Return the digest of the reference's tables from those of all tables, 32 hex digits."""
+    return _digest_of(tables, REFERENCE_TABLES)
+
+
+def own_digest(tables: Mapping[str, TableDigest]) -> str:
+    """Return the digest of the tables of our own from those of all tables, 32 hex digits."""
+    return _digest_of(tables, OWN_TABLES)
+
+
+def _digest_of(tables: Mapping[str, TableDigest], names: Iterable[str]) -> str:
+    document = {name: {"rows": tables[name].rows, "sum": tables[name].sum} for name in names}
     return hashlib.blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=_SIZE).hexdigest()

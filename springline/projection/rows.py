@@ -285,6 +285,129 @@ class ChunkRow(Struct, gc=False, frozen=True):
     row_version: str
 
 
+class OwnRunRow(Struct, gc=False, frozen=True):
+    """What a run's events say beyond the reference (`x_runs`)."""
+
+    run_id: str
+    request_event_id: str | None
+    effects_scope: str | None
+    config: str | None
+    cancel_reason_code: str | None
+    row_version: str
+
+
+class AttemptRow(Struct, gc=False, frozen=True):
+    """An attempt that has ended (`x_attempts`)."""
+
+    run_id: str
+    task_key: str
+    attempt_id: str
+    attempt: int
+    outcome: str
+    category: str | None
+    reason_code: str | None
+    error_message: str | None
+    worker_id: str
+    started_at: int | None
+    ended_at: int
+    true_started_at: int | None
+    true_ended_at: int | None
+    tables: str | None
+    checks: str | None
+    code_version: str | None
+    cpu_time_ms: int | None
+    peak_memory_bytes: int | None
+    row_version: str
+
+
+class NoteRow(Struct, gc=False, frozen=True):
+    """A note on an attempt (`x_notes`)."""
+
+    run_id: str
+    task_key: str
+    attempt_id: str
+    note: str
+    attempt: int
+    detail: str | None
+    noted_at: int
+    row_version: str
+
+
+class FirstRequestRow(Struct, gc=False, frozen=True):
+    """The first request under a run key (`x_run_keys`)."""
+
+    run_key: str
+    run_id: str
+    request_fingerprint: str
+    requested_at: int
+    row_version: str
+
+
+class DefinitionRow(Struct, gc=False, frozen=True):
+    """The current definition of a schedule (`x_definitions`)."""
+
+    kind: str
+    definition_id: str
+    defined_at: int
+    first_defined_at: int
+    code_version: str | None
+    settings: str | None
+    row_version: str
+
+
+class OwnSensorRow(Struct, gc=False, frozen=True):
+    """What operators made of a sensor (`x_sensors`)."""
+
+    sensor_id: str
+    paused: bool
+    cursor: str | None
+    cursor_event_id: str | None
+    changed_by: str
+    changed_at: int
+    row_version: str
+
+
+class MessageRow(Struct, gc=False, frozen=True):
+    """A message that waits for its evaluation (`x_messages`)."""
+
+    sensor_id: str
+    message_id: str
+    payload: str | None
+    received_at: int
+    row_version: str
+
+
+class OwnChunkRow(Struct, gc=False, frozen=True):
+    """A chunk of a backfill, and how it ended (`x_chunks`)."""
+
+    chunk_id: str
+    backfill_id: str
+    chunk_index: int
+    run_key: str
+    partitions: int
+    planned_at: int
+    outcome: str | None
+    done: int | None
+    failed: str | None
+    skipped: str | None
+    keys_path: str | None
+    keys_sha256: str | None
+    reason_code: str | None
+    ended_at: int | None
+    row_version: str
+
+
+class HoldRow(Struct, gc=False, frozen=True):
+    """Whether the workspace is held (`x_holds`)."""
+
+    hold_id: str
+    held: bool
+    reason: str | None
+    changed_by: str
+    changed_at: int
+    row_version: str
+
+
 class UsedKeyRow(Struct, gc=False, frozen=True):
     """The event that used an idempotency key: the columns that are not equal in all rows, without the key."""
 

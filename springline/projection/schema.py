@@ -1,4 +1,7 @@
-"""The 17 projection tables: columns in file order, physical types, keys, enums (docs/formats.md#projection-tables).
+"""The projection tables: columns in file order, physical types, keys, enums (docs/formats.md#projection-tables).
+
+Seventeen are the reference's, and fold to the same rows there. Those whose names begin with `x_` are ours
+(docs/events.md#what-is-ours).
 
 A row is kept, written and digested as a tuple of *stored values*, one per column and in its order:
 
@@ -209,7 +212,7 @@ BACKFILL_CHUNKS: Final = _table(
     "row_version:s",
 )
 
-TABLES: Final[dict[str, Table]] = {
+REFERENCE_TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         RUNS,
@@ -231,7 +234,93 @@ TABLES: Final[dict[str, Table]] = {
         BACKFILL_CHUNKS,
     )
 }
-"""All 17 tables by name, in the order in which they are written and shown."""
+"""The 17 tables of the reference by name, in the order in which they are written and shown."""
+
+# Tables of our own. Every column is required: no other writer has ever left one out.
+
+X_RUNS: Final = _table(
+    "x_runs",
+    "run_id",
+    "run_id:s request_event_id:s? effects_scope:s? config:j? cancel_reason_code:s? row_version:s",
+)
+"""What a run's own events say in their member `springline`; a run without any has no row."""
+X_ATTEMPTS: Final = _table(
+    "x_attempts",
+    "run_id task_key attempt_id",
+    "run_id:s task_key:s attempt_id:s attempt:u outcome:s_ category:s? reason_code:s? error_message:s? worker_id:s "
+    "started_at:t? ended_at:t true_started_at:t? true_ended_at:t? tables:j? checks:j? code_version:s? cpu_time_ms:i? "
+    "peak_memory_bytes:i? row_version:s",
+)
+"""Every attempt that has ended; `tasks` has the last one only."""
+X_NOTES: Final = _table(
+    "x_notes",
+    "run_id task_key attempt_id note",
+    "run_id:s task_key:s attempt_id:s note:s attempt:u detail:j? noted_at:t row_version:s",
+)
+"""What happened to attempts beyond their ends."""
+X_RUN_KEYS: Final = _table(
+    "x_run_keys",
+    "run_key",
+    "run_key:s run_id:s request_fingerprint:s requested_at:t row_version:s",
+)
+"""The first request under each run key. Retention never removes one."""
+X_DEFINITIONS: Final = _table(
+    "x_definitions",
+    "kind definition_id",
+    "kind:s definition_id:s defined_at:t first_defined_at:t code_version:s? settings:j? row_version:s",
+)
+"""The current definition of each schedule with what the reference cannot say. Retention never removes one."""
+X_SENSORS: Final = _table(
+    "x_sensors",
+    "sensor_id",
+    "sensor_id:s paused:b cursor:s? cursor_event_id:s? changed_by:s changed_at:t row_version:s",
+)
+"""What operators made of a sensor; its cursor counts if `cursor_event_id` lies above the last evaluation."""
+X_MESSAGES: Final = _table(
+    "x_messages",
+    "sensor_id message_id",
+    "sensor_id:s message_id:s payload:j? received_at:t row_version:s",
+)
+"""Messages that wait for their evaluation."""
+X_CHUNKS: Final = _table(
+    "x_chunks",
+    "chunk_id",
+    "chunk_id:s backfill_id:s chunk_index:u run_key:s partitions:u planned_at:t outcome:s?_ done:u? failed:j? "
+    "skipped:j? keys_path:s? keys_sha256:s? reason_code:s? ended_at:t? row_version:s",
+)
+"""Chunks of backfills and how they ended. Retention never removes one."""
+X_HOLDS: Final = _table(
+    "x_holds",
+    "hold_id",
+    "hold_id:s held:b reason:s? changed_by:s changed_at:t row_version:s",
+)
+"""Whether the workspace is held."""
+X_KEYS: Final = _table(
+    "x_keys",
+    "idempotency_key",
+    "tenant_id:s workspace_id:s idempotency_key:s event_id:s event_type:s recorded_at:t row_version:s",
+)
+"""Keys that events of our own types have used: the reference records none for a type that it does not know."""
+
+OWN_TABLES: Final[dict[str, Table]] = {
+    table.name: table
+    for table in (
+        X_RUNS,
+        X_ATTEMPTS,
+        X_NOTES,
+        X_RUN_KEYS,
+        X_DEFINITIONS,
+        X_SENSORS,
+        X_MESSAGES,
+        X_CHUNKS,
+        X_HOLDS,
+        X_KEYS,
+    )
+}
+"""The tables of our own by name, in the order in which they are written and shown."""
+
+TABLES: Final[dict[str, Table]] = REFERENCE_TABLES | OWN_TABLES
+"""All tables by name: first the reference's."""
 
 # Values of the enum columns.
 
@@ -259,6 +348,11 @@ CREATED: Final = "CREATED"
 
 SCHEDULED: Final = "SCHEDULED"
 FIRED: Final = "FIRED"
+
+WORKSPACE_HOLD: Final = "workspace"
+"""The id of the one hold that there is."""
+SCHEDULE: Final = "schedule"
+"""The kind of definition that a schedule is."""
 
 _RUN: Final = FINISHED_RUN | {TRIGGERED, RUNNING}
 
@@ -295,6 +389,8 @@ ALLOWED: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("partition_status", "last_attempt_outcome"): FINISHED_TASK,
     ("backfills", "state"): frozenset({"PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"}),
     ("backfill_chunks", "state"): frozenset({"PENDING", "PLANNED", "RUNNING", "SUCCEEDED", "FAILED"}),
+    ("x_attempts", "outcome"): FINISHED_TASK,
+    ("x_chunks", "outcome"): FINISHED_TASK,
 }
 """Allowed texts by table and column."""
 

@@ -36,7 +36,7 @@ _NO_TASKS: Final[Mapping[str, r.TaskRow]] = MappingProxyType({})
 
 
 class State:
-    """The 17 projection tables of a workspace, folded up to `last_event_id`.
+    """The projection tables of a workspace, the reference's and our own, folded up to `last_event_id`.
 
     Rows that look-ups return are live: they show later changes, and the caller must not change them.
 
@@ -69,13 +69,22 @@ class State:
             GroupedTable(conflicts, lambda row: row.run_key, "run_key") if self.expiry else RowTable(conflicts)
         )
         self.partitions = RowTable(Codec(schema.PARTITION_STATUS, r.PartitionRow))
-        keys = UsedKeyCodec(config.tenant, config.workspace)
-        self.keys = AgingTable(keys, lambda row: row.recorded_at, "recorded_at") if self.prunes else RowTable(keys)
+        self.keys = self._used_keys(schema.IDEMPOTENCY_KEYS)
         self.schedules = RowTable(Codec(schema.SCHEDULE_DEFINITIONS, r.ScheduleRow))
         self.schedule_states = RowTable(Codec(schema.SCHEDULE_STATE, r.ScheduleStateRow))
         self.ticks = RowTable(Codec(schema.SCHEDULE_TICKS, r.TickRow))
         self.backfills = RowTable(Codec(schema.BACKFILLS, r.BackfillRow))
         self.chunks = RowTable(Codec(schema.BACKFILL_CHUNKS, r.ChunkRow))
+        self.own_runs = self._by_run(schema.X_RUNS, r.OwnRunRow)
+        self.attempts = self._by_run(schema.X_ATTEMPTS, r.AttemptRow)
+        self.notes = self._by_run(schema.X_NOTES, r.NoteRow)
+        self.first_requests = RowTable(Codec(schema.X_RUN_KEYS, r.FirstRequestRow))
+        self.definitions = RowTable(Codec(schema.X_DEFINITIONS, r.DefinitionRow))
+        self.own_sensors = RowTable(Codec(schema.X_SENSORS, r.OwnSensorRow))
+        self.messages = RowTable(Codec(schema.X_MESSAGES, r.MessageRow))
+        self.own_chunks = RowTable(Codec(schema.X_CHUNKS, r.OwnChunkRow))
+        self.holds = RowTable(Codec(schema.X_HOLDS, r.HoldRow))
+        self.own_keys = self._used_keys(schema.X_KEYS)
         self._plain: dict[str, RowTable[Any]] = {
             schema.TIMERS.name: self.timers,
             schema.DISPATCH_OUTBOX.name: self.outbox,
@@ -90,6 +99,16 @@ class State:
             schema.SCHEDULE_TICKS.name: self.ticks,
             schema.BACKFILLS.name: self.backfills,
             schema.BACKFILL_CHUNKS.name: self.chunks,
+            schema.X_RUNS.name: self.own_runs,
+            schema.X_ATTEMPTS.name: self.attempts,
+            schema.X_NOTES.name: self.notes,
+            schema.X_RUN_KEYS.name: self.first_requests,
+            schema.X_DEFINITIONS.name: self.definitions,
+            schema.X_SENSORS.name: self.own_sensors,
+            schema.X_MESSAGES.name: self.messages,
+            schema.X_CHUNKS.name: self.own_chunks,
+            schema.X_HOLDS.name: self.holds,
+            schema.X_KEYS.name: self.own_keys,
         }
         self._tables: dict[str, StoredTable] = {
             schema.RUNS.name: RunsView(self.families),
@@ -98,7 +117,8 @@ class State:
             schema.DEP_SATISFACTION.name: EdgesView(self.families),
             **self._plain,
         }
-        self.aging = tuple(table for table in (self.evaluations, self.keys) if isinstance(table, AgingTable))
+        aging = (self.evaluations, self.keys, self.own_keys)
+        self.aging = tuple(table for table in aging if isinstance(table, AgingTable))
         self._stored: dict[str, StoredRows] = {}
         self._tracking = False
         self._accepted: tuple[str, int | None] = ("", None)
@@ -106,6 +126,10 @@ class State:
     def _by_run(self, table: Table, kind: type[R]) -> RowTable[R]:
         codec = Codec(table, kind)
         return RowTable(codec) if self.expiry is None else GroupedTable(codec, attrgetter("run_id"), "run_id")
+
+    def _used_keys(self, table: Table) -> RowTable[r.UsedKeyRow]:
+        codec = UsedKeyCodec(table, self.config.tenant, self.config.workspace)
+        return AgingTable(codec, lambda row: row.recorded_at, "recorded_at") if self.prunes else RowTable(codec)
 
     # Stored rows.
 
@@ -131,7 +155,7 @@ class State:
         return sum(stored.read for stored in self._stored.values())
 
     def attach(self, stored: Mapping[str, StoredRows]) -> None:
-        """Begin with stored rows of all 17 tables; they are read when events touch them.
+        """Begin with stored rows of all tables; they are read when events touch them.
 
         Raises `ValueError` for a state that has rows, `DamagedTable` for stored ones that cannot be read.
         """
@@ -254,11 +278,41 @@ class State:
         """Return a timer, or None."""
         return self.timers.rows.get(timer_id)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the workspace is held."""
+        row = self.holds.rows.get(schema.WORKSPACE_HOLD)
+        return row is not None and row.held
+
+    def own_sensor(self, sensor_id: str) -> r.OwnSensorRow | None:
+        """Return what operators made of a sensor, or None."""
+        return self.own_sensors.rows.get(sensor_id)
+
+    def own_chunk(self, chunk_id: str) -> r.OwnChunkRow | None:
+        """Return a chunk with its outcome, or None."""
+        return self.own_chunks.rows.get(chunk_id)
+
+    def message(self, sensor_id: str, message_id: str) -> r.MessageRow | None:
+        """Return a message that waits for its evaluation, or None."""
+        return self.messages.rows.get((sensor_id, message_id))
+
+    def note(self, run_id: str, task_key: str, attempt_id: str, note: str) -> r.NoteRow | None:
+        """Return a note on an attempt, or None."""
+        return self.notes.rows.get((run_id, task_key, attempt_id, note))
+
+    def first_request(self, run_key: str) -> r.FirstRequestRow | None:
+        """Return the first request under a run key, which retention never removes, or None."""
+        return self.first_requests.rows.get(run_key)
+
+    def definition(self, kind: str, definition_id: str) -> r.DefinitionRow | None:
+        """Return the current definition of a schedule with its settings, or None."""
+        return self.definitions.rows.get((kind, definition_id))
+
     def dispatch(self, dispatch_id: str) -> r.DispatchRow | None:
         """Return an attempt to be sent to a worker, or None."""
         return self.outbox.rows.get(dispatch_id)
 
     def event_with_key(self, idempotency_key: str) -> tuple[str, str] | None:
         """Return id and type of the event that used an idempotency key, or None."""
-        used = self.keys.rows.get(idempotency_key)
+        used = self.keys.rows.get(idempotency_key) or self.own_keys.rows.get(idempotency_key)
         return None if used is None else (used.event_id, used.event_type)

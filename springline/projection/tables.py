@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 from springline.projection.layers import Over
 from springline.projection.parquet import GROUP_ROWS, arrow_columns
 from springline.projection.rows import UsedKeyRow
-from springline.projection.schema import IDEMPOTENCY_KEYS, TABLES, Key, Row, Table
+from springline.projection.schema import TABLES, Key, Row, Table
 from springline.projection.stored import StoredAges, StoredGroups, StoredRows
 
 R = TypeVar("R", bound=Struct)
@@ -88,10 +88,10 @@ class Codec(Generic[R]):
 
 
 class UsedKeyCodec(Codec[UsedKeyRow]):
-    """Leaves out columns of `idempotency_keys` that are equal in all rows or derived: there is a row per event."""
+    """Leaves out columns of a table of used keys that are equal in all rows or derived: there is a row per event."""
 
-    def __init__(self, tenant: str, workspace: str) -> None:
-        super().__init__(IDEMPOTENCY_KEYS, UsedKeyRow)
+    def __init__(self, table: Table, tenant: str, workspace: str) -> None:
+        super().__init__(table, UsedKeyRow)
         self._tenant, self._workspace = tenant, workspace
 
     def stored(self, key: Key, row: UsedKeyRow) -> Row:

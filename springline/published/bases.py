@@ -1,4 +1,6 @@
-"""Bases: the whole state as files, one per table even if it is empty, and the digest's buckets.
+"""Bases: the whole state as files, one per table of the reference even if it is empty, and the digest's buckets.
+
+A table of our own has a file if it has rows; ours have buckets of their own, so that older builds read the rest.
 
 See docs/formats.md#table-files, docs/formats.md#digest. A base has all buckets, a delta
 those that it changed:
@@ -11,7 +13,7 @@ zero, a delta holds them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -20,13 +22,13 @@ from msgspec import Meta, Struct
 from springline import paths
 from springline.errors import InvariantViolated
 from springline.ledger.timestamps import format_ms
-from springline.paths import StateLayer
+from springline.paths import ObjectPath, StateLayer
 from springline.projection.digest import BUCKETS, Digest, TableDigest
 from springline.projection.parquet import encode_pieces
-from springline.projection.schema import CATALOG_RUN_INDEX, TABLES
+from springline.projection.schema import CATALOG_RUN_INDEX, OWN_TABLES, REFERENCE_TABLES, TABLES
 from springline.projection.state import State
 from springline.published.files import EncodedTable, WrittenTable, paths_of, write_file, write_table
-from springline.published.manifest import BaseSnapshot
+from springline.published.manifest import BaseSnapshot, OwnFiles
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_turn
 from springline.storage.together import each
@@ -58,18 +60,31 @@ async def write_base(
         org = state.config.tenant if table == CATALOG_RUN_INDEX.name else None
         return await write_table(store, StateLayer.BASE, snapshot_id, EncodedTable(table, org, data))
 
-    written = await each(write, TABLES, concurrency=concurrency)
-    buckets = await write_file(
-        store,
-        encode_buckets(digest),
-        lambda name: paths.orchestration_buckets(StateLayer.BASE, snapshot_id, name),
-    )
+    wanted = [name for name in TABLES if name in REFERENCE_TABLES or digest.rows(name)]
+    written = await each(write, wanted, concurrency=concurrency)
+    return await base_of(store, snapshot_id, written, digest, published_ms=published_ms)
+
+
+async def base_of(
+    store: ObjectStore, snapshot_id: str, written: Sequence[WrittenTable], digest: Digest, *, published_ms: int
+) -> BaseSnapshot:
+    """Write the buckets of a base whose tables are written, and return the base for the manifest; as `write_base`."""
+
+    def name_of(content_hash: str) -> ObjectPath:
+        return paths.orchestration_buckets(StateLayer.BASE, snapshot_id, content_hash)
+
+    own = [one for one in written if one.table in OWN_TABLES]
     return BaseSnapshot(
         snapshot_id=snapshot_id,
         published_at=format_ms(published_ms),
         tables=paths_of(written),
         delete_channel_version=DELETE_CHANNEL_VERSION,
-        buckets=buckets,
+        buckets=await write_file(store, encode_buckets(digest, REFERENCE_TABLES), name_of),
+        springline=OwnFiles(
+            tables={one.table: one.artifact for one in own},
+            rows={one.table: digest.rows(one.table) for one in own},
+            buckets=await write_file(store, encode_buckets(digest, OWN_TABLES), name_of) if own else None,
+        ),
     )
 
 
@@ -91,10 +106,14 @@ class _Document(Struct):
 _DECODER: Final = msgspec.json.Decoder(_Document)
 
 
-def encode_buckets(digest: Digest, only: Mapping[str, set[int]] | None = None) -> bytes:
-    """Return the document of a digest's buckets: of all that are not zero, or of those in `only`, by table."""
+def encode_buckets(
+    digest: Digest, names: Iterable[str] = tuple(TABLES), only: Mapping[str, set[int]] | None = None
+) -> bytes:
+    """Return the document of a digest's buckets for some tables: of all that are not zero, or of those in `only`, by
+    table.
+    """
     tables: dict[str, dict[str, str]] = {}
-    for table in TABLES:
+    for table in names:
         sums = digest.sums(table)
         wanted = (bucket for bucket in range(BUCKETS) if sums[bucket]) if only is None else only.get(table, ())
         values = {str(bucket): f"{sums[bucket]:032x}" for bucket in sorted(wanted)}

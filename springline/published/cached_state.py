@@ -103,6 +103,11 @@ class CachedState:
         return None if self.manifest is None else self.manifest.springline
 
     @property
+    def lacks_own(self) -> bool:
+        """Whether a build that had no tables of its own published this state, which has events."""
+        return self.ours is not None and not self.ours.digest.has_own and self.ours.events.count > 0
+
+    @property
     def rounds_folded(self) -> int:
         """The last round that the published state holds."""
         return 0 if self.ours is None else self.ours.rounds_folded

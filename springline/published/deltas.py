@@ -8,7 +8,7 @@ after. Deletions are applied after the delta's own rows:
 
     {"schema_version": 1, "runs": ["r1"], "tasks": [["r1", "t1"]], "run_key_conflicts": ["conflict:k1:01J..."], ...}
 
-Lists are sorted, and left out when empty.
+Lists are sorted, and left out when empty. Deleted rows of our own tables are in a file of the same form beside it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,20 @@ from springline.errors import InvariantViolated
 from springline.ledger.timestamps import format_ms
 from springline.paths import StateLayer
 from springline.projection.digest import Digest, bucket_of
-from springline.projection.schema import RUN_KEY_CONFLICTS, TABLES, Key, Row, Table
+from springline.projection.schema import (
+    OWN_TABLES,
+    REFERENCE_TABLES,
+    RUN_KEY_CONFLICTS,
+    TABLES,
+    Key,
+    Row,
+    Table,
+)
 from springline.projection.state import State
 from springline.projection.tables import RowChange
 from springline.published.bases import encode_buckets
 from springline.published.files import (
+    Artifact,
     EncodedTable,
     RowCounts,
     WrittenTable,
@@ -39,7 +48,7 @@ from springline.published.files import (
     write_file,
     write_table,
 )
-from springline.published.manifest import Delta, EventRange
+from springline.published.manifest import Delta, EventRange, OwnFiles
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 from springline.storage.together import READS_TOGETHER, each, together
@@ -131,32 +140,70 @@ async def write_delta(
     milliseconds since 1970. Safe to repeat with the same content. Raises `DamagedObject` if other bytes stand at one
     of the names, and the store's errors.
     """
-    tables, deletions, buckets = await in_thread(lambda: _encode(content, digest))
+    encoded = await in_thread(lambda: _encode(content, digest))
 
     def write_tables(encoded: EncodedTable) -> Awaitable[WrittenTable]:
         return write_table(store, StateLayer.L0, delta_id, encoded)
 
-    written, deletions_file, buckets_file = await together(
-        each(write_tables, tables, concurrency=PUTS_TOGETHER),
-        write_file(store, deletions, lambda name: paths.orchestration_deletions(delta_id, name)),
-        write_file(store, buckets, lambda name: paths.orchestration_buckets(StateLayer.L0, delta_id, name)),
+    async def write_deletions(data: bytes | None) -> Artifact | None:
+        if data is None:
+            return None
+        return await write_file(store, data, lambda name: paths.orchestration_deletions(delta_id, name))
+
+    async def write_buckets(data: bytes | None) -> Artifact | None:
+        if data is None:
+            return None
+        return await write_file(store, data, lambda name: paths.orchestration_buckets(StateLayer.L0, delta_id, name))
+
+    written, (deletions, own_deletions), (buckets, own_buckets) = await together(
+        each(write_tables, encoded.tables, concurrency=PUTS_TOGETHER),
+        each(write_deletions, (encoded.deletions, encoded.own_deletions)),
+        each(write_buckets, (encoded.buckets, encoded.own_buckets)),
+    )
+    rows = {name: len(its_rows) for name, its_rows in content.rows.items()}
+    deleted = {name: len(keys) for name, keys in content.deleted.items()}
+    own = OwnFiles(
+        tables={one.table: one.artifact for one in written if one.table in OWN_TABLES},
+        rows={name: count for name, count in rows.items() if name in OWN_TABLES},
+        deletions=own_deletions,
+        deletion_count=sum(count for name, count in deleted.items() if name in OWN_TABLES),
+        buckets=own_buckets,
     )
     return Delta(
         delta_id=delta_id,
         created_at=format_ms(created_ms),
         event_range=events,
         tables=paths_of(written),
-        row_counts=RowCounts(**{name: len(rows) for name, rows in content.rows.items()}),
-        deletions=deletions_file,
-        deletion_count=sum(map(len, content.deleted.values())),
-        buckets=buckets_file,
+        row_counts=RowCounts(**{name: count for name, count in rows.items() if name in REFERENCE_TABLES}),
+        deletions=deletions,
+        deletion_count=sum(count for name, count in deleted.items() if name in REFERENCE_TABLES),
+        buckets=buckets,
+        springline=own if own_buckets is not None else None,
     )
 
 
-def _encode(content: DeltaRows, digest: Digest) -> tuple[list[EncodedTable], bytes, bytes]:
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The files of a delta. Tables of our own have deletions and buckets of their own, if any of their rows changed."""
+
+    tables: list[EncodedTable]
+    deletions: bytes
+    buckets: bytes
+    own_deletions: bytes | None
+    own_buckets: bytes | None
+
+
+def _encode(content: DeltaRows, digest: Digest) -> _Encoded:
     tables = [file for name in TABLES if content.rows.get(name) for file in encode_rows(name, content.rows[name])]
     changed = {name: {bucket_of(key) for key in keys} for name, keys in content.keys().items()}
-    return tables, encode_tombstones(content.deleted), encode_buckets(digest, changed)
+    own_deleted = {name: keys for name, keys in content.deleted.items() if name in OWN_TABLES}
+    return _Encoded(
+        tables,
+        encode_tombstones({name: keys for name, keys in content.deleted.items() if name in REFERENCE_TABLES}),
+        encode_buckets(digest, REFERENCE_TABLES, changed),
+        encode_tombstones(own_deleted) if any(own_deleted.values()) else None,
+        encode_buckets(digest, OWN_TABLES, changed) if changed.keys() & OWN_TABLES.keys() else None,
+    )
 
 
 async def read_delta(
@@ -171,7 +218,7 @@ async def read_delta(
     A delta of the reference may lack the file of deletions; then it has none. Raises `DamagedObject`, and the
     store's errors.
     """
-    files = [file for file in delta.tables.files() if tables is None or file.table in tables]
+    files = [file for file in delta.files() if tables is None or file.table in tables]
     read, deleted = await together(
         each(lambda file: read_table(store, file), files, concurrency=concurrency), _deletions(store, delta)
     )
@@ -182,7 +229,10 @@ async def read_delta(
 
 
 async def _deletions(store: ObjectStore, delta: Delta) -> dict[str, list[Key]]:
-    return {} if delta.deletions is None else await read_file(store, delta.deletions, decode_tombstones)
+    deleted: dict[str, list[Key]] = {}
+    for file in delta.all_deletions():
+        deleted |= await read_file(store, file, decode_tombstones)
+    return deleted
 
 
 FORMAT: Final = 1

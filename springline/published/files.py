@@ -16,7 +16,7 @@ from springline import paths
 from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, StateLayer
 from springline.projection.parquet import decode_table, encode_table
-from springline.projection.schema import CATALOG_RUN_INDEX, TABLES, Row
+from springline.projection.schema import CATALOG_RUN_INDEX, REFERENCE_TABLES, TABLES, Row
 from springline.storage.damage import REBUILD, DamagedObject
 from springline.storage.port import IfVersion, ObjectStore, Stored
 from springline.storage.resolve import Other, put_once
@@ -97,14 +97,14 @@ class TablePaths(Struct, omit_defaults=True, frozen=True):
 
         Raises `ValueError` for a name that is no table with one file.
         """
-        strange = sorted(name for name in tables if name not in TABLES or name == _CATALOG)
+        strange = sorted(name for name in tables if name not in REFERENCE_TABLES or name == _CATALOG)
         if strange:
             raise ValueError(f"{', '.join(strange)}: no table with one file; the catalog index goes by organisation")
         return cls(catalog_run_index_by_org={org: catalog[org] for org in sorted(catalog)}, **tables)
 
     def files(self) -> Iterator[TableFile]:
         """Yield all files, by table in the schema's order and by organisation."""
-        for name in TABLES:
+        for name in REFERENCE_TABLES:
             if name == _CATALOG:
                 for org in sorted(self.catalog_run_index_by_org):
                     yield _file(name, self.catalog_run_index_by_org[org], org)
@@ -149,7 +149,7 @@ class RowCounts(Struct, frozen=True):
     @property
     def total(self) -> int:
         """Rows of all tables together."""
-        return sum(getattr(self, name) for name in TABLES)
+        return sum(getattr(self, name) for name in REFERENCE_TABLES)
 
 
 T = TypeVar("T")
@@ -276,9 +276,9 @@ async def write_table(store: ObjectStore, layer: StateLayer, identity: str, enco
 
 
 def paths_of(written: Sequence[WrittenTable]) -> TablePaths:
-    """Return the files as a manifest names them."""
+    """Return the files of the reference's tables as a manifest names them."""
     return TablePaths.of(
-        {one.table: one.artifact for one in written if one.org is None},
+        {one.table: one.artifact for one in written if one.org is None and one.table in REFERENCE_TABLES},
         {one.org: one.artifact for one in written if one.org is not None},
     )
 

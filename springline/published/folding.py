@@ -39,6 +39,13 @@ def is_late(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
     return bool(events) and last is not None and events[0].event_id < last
 
 
+def must_refold(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
+    """Say whether `events` cannot be folded forward: some are late, or the state lacks the tables of our own, which
+    only the events before them can fill (docs/protocol.md#own-tables).
+    """
+    return is_late(events, warm) or (bool(events) and warm.lacks_own)
+
+
 async def fold_forward(state: State, events: Sequence[AcceptedEvent]) -> tuple[Counter[EventOutcome], float]:
     """Fold events that all lie above the state, ascending by id; in a thread.
 
@@ -191,6 +198,8 @@ async def _load(
         )
     if ours.config.fingerprint != config.fingerprint:
         raise DamagedObject(checkpoint.manifest_path, "was folded under another configuration")
+    if not ours.digest.has_own:
+        raise DamagedObject(checkpoint.manifest_path, "was published by a build that had no tables of its own")
     if (found := await count_through(store, index, checkpoint.watermark, cache=cache)) != checkpoint.events:
         raise DamagedObject(
             checkpoint.manifest_path, f"holds {checkpoint.events} events, but {found} lie up to its watermark"

@@ -1,4 +1,5 @@
-"""A whole state in golden form, as a file that two parties can compare (`state.json.gz`), and how two of them differ.
+"""A whole state of the reference's tables in golden form, as a file that two parties can compare
+(`state.json.gz`), and how two of them differ.
 
     {"format": 1, "manifest": {...}, "row_counts": {...}, "table_sha256": {...}, "tables": {name: [row, ...]},
      "tables_sha256": "...", "watermarks": {...}}
@@ -21,7 +22,7 @@ import orjson
 
 from springline.ledger.json_text import canonical_json
 from springline.projection.golden import golden_form, row_of_golden
-from springline.projection.schema import TABLES, Row
+from springline.projection.schema import REFERENCE_TABLES, TABLES, Row
 from springline.published.manifest import NO_MANIFEST, SCHEMA_VERSION
 
 FORMAT: Final = 1
@@ -51,7 +52,7 @@ def golden_state(
 
     `manifest`: fields of the manifest that the rows were read from.
     """
-    texts = {name: _table(name, rows_of(name)) for name in sorted(TABLES)}
+    texts = {name: _table(name, rows_of(name)) for name in sorted(REFERENCE_TABLES)}
     whole = b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(name), text) for name, (text, _) in texts.items())
     return {
         "format": FORMAT,
@@ -79,7 +80,7 @@ def decode_golden(data: bytes) -> dict[str, Any]:
     tables = content.get("tables") if isinstance(content, dict) else None
     if not isinstance(tables, dict):
         raise InvalidGoldenState("it has no object `tables`")
-    strange = sorted(tables.keys() - TABLES.keys())
+    strange = sorted(tables.keys() - REFERENCE_TABLES.keys())
     if strange:
         raise InvalidGoldenState(f"no table is called {', '.join(strange)}")
     for name, rows in tables.items():
@@ -98,7 +99,9 @@ def stored_rows(state: Mapping[str, Any]) -> dict[str, list[Row]]:
     for name, forms in tables.items():
         if name in hashes and hashes[name] != hashlib.sha256(canonical_json(forms)).hexdigest():
             raise InvalidGoldenState(f"`table_sha256.{name}` is not that of the table")
-    return {name: [row_of_golden(table, form) for form in tables.get(name, ())] for name, table in TABLES.items()}
+    return {
+        name: [row_of_golden(table, form) for form in tables.get(name, ())] for name, table in REFERENCE_TABLES.items()
+    }
 
 
 def _table(name: str, rows: Iterable[Row]) -> tuple[bytes, int]:

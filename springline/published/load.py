@@ -148,20 +148,20 @@ async def read_layers(
         return layer
 
     async def read_deletions(number: int) -> dict[str, list[Key]]:
-        file = manifest.l0_deltas[number].deletions
-        if file is None:
-            return {}
-        found = held.deletions.get(file.path)
-        if found is None:
-            found = await read_file(store, file, _sorted_deletions)
-        kept.deletions[file.path] = found
-        told.files_read += 1
-        return found
+        deleted: dict[str, list[Key]] = {}
+        for file in manifest.l0_deltas[number].all_deletions():
+            found = held.deletions.get(file.path)
+            if found is None:
+                found = await read_file(store, file, _sorted_deletions)
+            kept.deletions[file.path] = found
+            told.files_read += 1
+            deleted |= found
+        return deleted
 
-    base = [file for file in manifest.base_snapshot.tables.files() if file.table in tables]
-    of_deltas = [[one for one in delta.tables.files() if one.table in tables] for delta in manifest.l0_deltas]
+    base = [file for file in manifest.base_snapshot.files() if file.table in tables]
+    of_deltas = [[one for one in delta.files() if one.table in tables] for delta in manifest.l0_deltas]
     every = [*base, *(file for files in of_deltas for file in files)]
-    told.files = len(every) + sum(delta.deletions is not None for delta in manifest.l0_deltas)
+    told.files = len(every) + sum(len(delta.all_deletions()) for delta in manifest.l0_deltas)
     read_files, deletions = await together(
         each(read, every, concurrency=concurrency),
         each(read_deletions, range(len(manifest.l0_deltas)), concurrency=concurrency),
@@ -184,10 +184,13 @@ async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collect
 
     Raises `DamagedObject`, and the store's errors.
     """
-    files = [file for file in delta.tables.files() if file.table in tables]
+    files = [file for file in delta.files() if file.table in tables]
 
     async def deletions() -> dict[str, list[Key]]:
-        return {} if delta.deletions is None else await read_file(store, delta.deletions, _sorted_deletions)
+        deleted: dict[str, list[Key]] = {}
+        for file in delta.all_deletions():
+            deleted |= await read_file(store, file, _sorted_deletions)
+        return deleted
 
     read, deleted = await together(
         each(
@@ -242,7 +245,7 @@ async def read_rows(
     store's errors.
     """
     base: dict[str, list[Row]] = {}
-    files = [file for file in manifest.base_snapshot.tables.files() if file.table in tables]
+    files = [file for file in manifest.base_snapshot.files() if file.table in tables]
     read, deltas = await together(
         each(lambda file: read_table(store, file), files, concurrency=concurrency),
         each(
@@ -274,11 +277,11 @@ def lay_on(state: State, delta: DeltaRows) -> None:
 
 
 async def _read_digest(store: ObjectStore, manifest: Manifest, ours: SpringlineSection) -> Digest:
-    named = [manifest.base_snapshot.buckets, *(delta.buckets for delta in manifest.l0_deltas)]
-    files = [file for file in named if file is not None]
+    files = manifest.base_snapshot.all_buckets()
+    files += [file for delta in manifest.l0_deltas for file in delta.all_buckets()]
     documents = await each(lambda file: read_file(store, file, bytes), files)
     try:
-        return load_digest(documents, ours.digest.tables)
+        return load_digest(documents, ours.digest.all_tables())
     except DamagedBuckets as error:
         raise DamagedObject(_path(manifest), f"does not fit its digest buckets: {error}") from error
 
@@ -327,10 +330,9 @@ async def deltas_between(
 ) -> list[Delta] | None:
     """Return the deltas that lead from the state of `known` to that of `wanted`, oldest first.
 
-    None if there is no such chain: the states are of different lineages, configurations or owners, a base was written
-    without a bridge, or `known` is more than `most` revisions old. Manifests in between are read only where a base was
-    written. Raises
-    `DamagedObject`, and the store's errors.
+    None if there is no such chain: the states are of different lineages, configurations or owners, only one of them
+    has tables of our own, a base was written without a bridge, or `known` is more than `most` revisions old. Manifests
+    in between are read only where a base was written. Raises `DamagedObject`, and the store's errors.
     """
     if known.springline is None or int(wanted.manifest_id) < int(known.manifest_id):
         return None
@@ -342,6 +344,8 @@ async def deltas_between(
     for manifest in reversed(chain):
         ours = manifest.springline
         if ours is None or ours.config != known.springline.config:
+            return None
+        if ours.digest.has_own != known.springline.digest.has_own:
             return None
         seen = {delta.delta_id for delta in at.l0_deltas}
         if _base_of(manifest) != _base_of(at):
@@ -405,7 +409,7 @@ async def advance(store: ObjectStore, state: State, digest: Digest, known: Manif
         state.frontier_ms = ours.retention_frontier_ms
         state.accept()
         digest.accept()
-        return digest.tables() == ours.digest.tables
+        return digest.tables() == ours.digest.all_tables()
 
     return sum(content.size for content in contents) if await in_thread(work) else None
 

@@ -16,7 +16,7 @@ checkpoint is refolded from the empty state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -25,9 +25,9 @@ from msgspec import Meta, Struct, field
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.errors import InvariantViolated
 from springline.paths import orchestration_manifest, orchestration_manifest_id, orchestration_pointer
-from springline.projection.digest import TableDigest
-from springline.projection.schema import TABLES
-from springline.published.files import U32, Artifact, RowCounts, Size, TablePaths, checksum_of
+from springline.projection.digest import TableDigest, own_digest, state_digest
+from springline.projection.schema import OWN_TABLES, REFERENCE_TABLES
+from springline.published.files import U32, Artifact, RowCounts, Size, TableFile, TablePaths, checksum_of
 
 NO_MANIFEST: Final = "0" * 20
 """The manifest id while nothing has been published."""
@@ -90,14 +90,46 @@ class Watermarks(Struct, omit_defaults=True, frozen=True):
     last_processed_at: Instant = field(default_factory=lambda: EPOCH)
 
 
+class OwnFiles(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """The files of a base or delta for the tables of our own; one without rows has no file.
+
+    `rows`: rows of each file. `deletions` lists `deletion_count` keys of deleted rows, in a delta. `buckets`: those of
+    the digest of our tables.
+    """
+
+    tables: dict[str, Artifact] = field(default_factory=dict)
+    rows: dict[str, U32] = field(default_factory=dict)
+    deletions: Artifact | None = None
+    deletion_count: U32 = 0
+    buckets: Artifact | None = None
+
+    def files(self) -> Iterator[TableFile]:
+        """Yield the files of tables, in the schema's order."""
+        for name in OWN_TABLES:
+            artifact = self.tables.get(name)
+            if artifact is not None:
+                yield TableFile(name, artifact.path, artifact.sha256, artifact.byte_size)
+
+
 class BaseSnapshot(Struct, omit_defaults=True, frozen=True):
-    """The merged state below the deltas; without `snapshot_id` there is no base. `buckets` is ours."""
+    """The merged state below the deltas; without `snapshot_id` there is no base. `buckets` and `springline` are
+    ours.
+    """
 
     snapshot_id: str | None = None
     published_at: Instant = field(default_factory=lambda: EPOCH)
     tables: TablePaths = field(default_factory=TablePaths)
     delete_channel_version: U32 = field(default_factory=_zero)
     buckets: Artifact | None = None
+    springline: OwnFiles | None = None
+
+    def files(self) -> Iterator[TableFile]:
+        """Yield the files of all tables."""
+        return _files(self)
+
+    def all_buckets(self) -> list[Artifact]:
+        """Return the files of digest buckets."""
+        return _buckets(self)
 
 
 class EventRange(Struct, frozen=True):
@@ -109,7 +141,7 @@ class EventRange(Struct, frozen=True):
 
 
 class Delta(Struct, omit_defaults=True, frozen=True):
-    """Rows that changed, and deletions that are applied after them. `buckets` is ours."""
+    """Rows that changed, and deletions that are applied after them. `buckets` and `springline` are ours."""
 
     delta_id: str
     created_at: Instant
@@ -119,11 +151,37 @@ class Delta(Struct, omit_defaults=True, frozen=True):
     deletions: Artifact | None = None
     deletion_count: U32 = field(default_factory=_zero)
     buckets: Artifact | None = None
+    springline: OwnFiles | None = None
 
     @property
     def rows(self) -> int:
         """Rows and deletions: what merging this delta costs."""
-        return self.row_counts.total + self.deletion_count
+        own = 0 if self.springline is None else sum(self.springline.rows.values()) + self.springline.deletion_count
+        return self.row_counts.total + self.deletion_count + own
+
+    def files(self) -> Iterator[TableFile]:
+        """Yield the files of all tables."""
+        return _files(self)
+
+    def all_buckets(self) -> list[Artifact]:
+        """Return the files of digest buckets."""
+        return _buckets(self)
+
+    def all_deletions(self) -> list[Artifact]:
+        """Return the files of deleted keys."""
+        own = None if self.springline is None else self.springline.deletions
+        return [one for one in (self.deletions, own) if one is not None]
+
+
+def _files(layer: BaseSnapshot | Delta) -> Iterator[TableFile]:
+    yield from layer.tables.files()
+    if layer.springline is not None:
+        yield from layer.springline.files()
+
+
+def _buckets(layer: BaseSnapshot | Delta) -> list[Artifact]:
+    own = None if layer.springline is None else layer.springline.buckets
+    return [one for one in (layer.buckets, own) if one is not None]
 
 
 class L0Limits(Struct, frozen=True):
@@ -154,11 +212,42 @@ class ConfigSection(Struct, omit_defaults=True, frozen=True):
     retention_days: U32 | None = None
 
 
-class DigestSection(Struct, frozen=True):
-    """Digest of the state and of its tables, in hex."""
+class DigestSection(Struct, omit_defaults=True, frozen=True):
+    """Digest of the reference's tables and of each, in hex; `own` and `own_tables` those of our own.
+
+    A revision of a build that had no tables of its own lacks the latter (docs/protocol.md#own-tables).
+    """
 
     state: str
     tables: dict[str, TableDigest]
+    own: str | None = None
+    own_tables: dict[str, TableDigest] | None = None
+
+    @classmethod
+    def of(cls, tables: Mapping[str, TableDigest], *, has_own: bool = True) -> DigestSection:
+        """Return the section for the digests of all tables; `has_own`: the revision holds the tables of our own."""
+        theirs = {name: tables[name] for name in REFERENCE_TABLES}
+        if not has_own:
+            return cls(state_digest(tables), theirs)
+        return cls(state_digest(tables), theirs, own_digest(tables), {name: tables[name] for name in OWN_TABLES})
+
+    @property
+    def whole(self) -> str:
+        """Both digests, as `Digest.whole` returns them."""
+        return f"{self.state}:{self.own}"
+
+    @property
+    def has_own(self) -> bool:
+        """Whether the revision holds the tables of our own."""
+        return self.own_tables is not None
+
+    def all_tables(self) -> dict[str, TableDigest]:
+        """Return the digests of all tables; those of ours are empty where the revision does not hold them."""
+        own = self.own_tables
+        return self.tables | (dict.fromkeys(OWN_TABLES, _EMPTY) if own is None else own)
+
+
+_EMPTY: Final = TableDigest(0, "0" * 32)
 
 
 class EventsSection(Struct, omit_defaults=True, frozen=True):
@@ -298,8 +387,12 @@ def _check(manifest: Manifest, path: str) -> None:
     deltas = manifest.l0_deltas
     if manifest.l0_count != len(deltas):
         raise DamagedManifest(path, f"`l0_count` is {manifest.l0_count}, but `l0_deltas` has {len(deltas)}")
-    if manifest.springline is not None and manifest.springline.digest.tables.keys() != TABLES.keys():
-        raise DamagedManifest(path, "`springline.digest.tables` does not have exactly the 17 tables")
+    if manifest.springline is not None:
+        digest = manifest.springline.digest
+        if digest.tables.keys() != REFERENCE_TABLES.keys():
+            raise DamagedManifest(path, "`springline.digest.tables` does not have exactly the 17 tables")
+        if digest.own_tables is not None and digest.own_tables.keys() != OWN_TABLES.keys():
+            raise DamagedManifest(path, "`springline.digest.own_tables` has other tables than ours")
     if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
         raise DamagedManifest(path, f"`schema_version` is {manifest.schema_version}; known are 1 and 2")
     if manifest.schema_version < SCHEMA_VERSION:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from springline.projection.schema import (
     BACKFILLS,
+    REFERENCE_TABLES,
     RUN_KEY_CONFLICTS,
     RUN_KEY_INDEX,
     TABLES,
@@ -44,7 +45,7 @@ def _task(row: Row) -> tuple[Any, ...]:
 
 
 _SENIORITY: Final[dict[str, _Seniority]] = {
-    **{name: _by(table, "row_version") for name, table in TABLES.items() if table is not RUN_KEY_CONFLICTS},
+    **{name: _by(table, "row_version") for name, table in REFERENCE_TABLES.items() if table is not RUN_KEY_CONFLICTS},
     TASKS.name: _task,
     BACKFILLS.name: _by(BACKFILLS, "state_version", "row_version"),
 }
@@ -61,7 +62,7 @@ def _wins(table: str, older: Row, newer: Row) -> bool:
 
 
 def base_rows(tables: Mapping[str, Iterable[Row]]) -> Rows:
-    """Return rows by table and key, for all 17 tables; of rows with the same key the last one wins."""
+    """Return rows by table and key, for all tables; of rows with the same key the last one wins."""
     return {name: {table.key_of(row): row for row in tables.get(name, ())} for name, table in TABLES.items()}
 
 

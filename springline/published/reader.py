@@ -19,9 +19,9 @@ import msgspec
 from springline import paths
 from springline.errors import InvariantViolated
 from springline.paths import Scope
-from springline.projection.digest import Digest, TableDigest, state_digest
+from springline.projection.digest import Digest, TableDigest, own_digest, state_digest
 from springline.projection.layers import Layer
-from springline.projection.schema import TABLES
+from springline.projection.schema import REFERENCE_TABLES, TABLES
 from springline.published.head import PublishedHead, read_head, read_head_of
 from springline.published.load import KnownFiles, deltas_between, named, read_delta_layers, read_layers, read_rows
 from springline.published.manifest import NO_MANIFEST, Manifest
@@ -67,10 +67,11 @@ class ReaderHead:
 
 @dataclass(frozen=True, slots=True)
 class StateDigest:
-    """The digest of a revision and of its tables."""
+    """The digest of a revision: of the reference's tables, of our own (None if it does not hold them), and of each."""
 
     head: ReaderHead
     state: str
+    own: str | None
     tables: dict[str, dict[str, Any]]
 
 
@@ -209,9 +210,9 @@ async def read_digest(store: ObjectStore) -> StateDigest:
 async def _digest_at(store: ObjectStore, head: ReaderHead) -> StateDigest:
     if head.manifest is not None and head.manifest.springline is not None:
         recorded = head.manifest.springline.digest
-        return _digest_of(head, recorded.tables)
+        return _digest_of(head, recorded.all_tables(), has_own=recorded.has_own)
     tables = await _loaded(store, head.manifest, TABLES)
-    return _digest_of(head, (await in_thread(lambda: Digest.of(tables))).tables())
+    return _digest_of(head, (await in_thread(lambda: Digest.of(tables))).tables(), has_own=False)
 
 
 def head_of(found: PublishedHead | None) -> ReaderHead:
@@ -275,10 +276,11 @@ def _wrong_counts(manifest: Manifest, tables: dict[str, TableRows]) -> list[str]
     """Return the tables whose row count differs from the one that a manifest of ours records."""
     if manifest.springline is None:
         return []
-    recorded = manifest.springline.digest.tables
+    recorded = manifest.springline.digest.all_tables()
     return [name for name, table in tables.items() if name in recorded and len(table) != recorded[name].rows]
 
 
-def _digest_of(head: ReaderHead, tables: dict[str, TableDigest]) -> StateDigest:
-    shown = {name: {"rows": table.rows, "sum": table.sum} for name, table in tables.items()}
-    return StateDigest(head, state_digest(tables), shown)
+def _digest_of(head: ReaderHead, tables: dict[str, TableDigest], *, has_own: bool) -> StateDigest:
+    names = TABLES if has_own else REFERENCE_TABLES
+    shown = {name: {"rows": tables[name].rows, "sum": tables[name].sum} for name in names}
+    return StateDigest(head, state_digest(tables), own_digest(tables) if has_own else None, shown)

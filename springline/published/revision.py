@@ -106,7 +106,8 @@ async def write_revision(
     """
     changed = await in_thread(lambda: _changed(warm))
     layers, index = await together(_layers(store, succession, events, warm, changed), _index(store, events, warm))
-    written = await _finish(store, config, succession, events, warm, warm.state, layers, index)
+    own = not warm.lacks_own
+    written = await _finish(store, config, succession, events, warm, warm.state, layers, index, has_own=own)
     return WrittenRevision(
         dataclasses.replace(written.revision, rows_changed=changed.content.size), written.sha256, written.is_base
     )
@@ -124,7 +125,7 @@ async def write_refolded(
     state, digest = refolded.state, refolded.digest
     base, index = await together(_base(store, succession, state, digest), _index(store, events, warm))
     layers = _Layers(base, [], _limits(digest), digest, {}, refolded.checkpoints, new_base=True)
-    return await _finish(store, config, succession, events, warm, state, layers, index)
+    return await _finish(store, config, succession, events, warm, state, layers, index, has_own=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +213,13 @@ async def _finish(
     state: State,
     layers: _Layers,
     index: tuple[EventsIndex, Artifact | None],
+    *,
+    has_own: bool,
 ) -> WrittenRevision:
     """Write the manifest under the first id after the head's that is free, or that an earlier attempt has used."""
     section = SpringlineSection(
         config=ConfigSection(config.fingerprint, config.retention_days),
-        digest=DigestSection(layers.digest.state(), layers.digest.tables()),
+        digest=DigestSection.of(layers.digest.tables(), has_own=has_own),
         events=EventsSection(index[0].count, index[1]),
         rounds_folded=succession.rounds_folded,
         retention_frontier_ms=state.frontier_ms,

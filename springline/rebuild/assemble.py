@@ -12,19 +12,17 @@ import msgspec
 from msgspec import Struct
 
 from springline import paths
-from springline.ledger.timestamps import format_ms
 from springline.paths import StateLayer, canonical_ulid_event
 from springline.projection.config import FoldConfig
-from springline.projection.digest import Digest, TableDigest, state_digest
+from springline.projection.digest import Digest, TableDigest
 from springline.projection.parquet import encode_table
-from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, TABLES, Row
+from springline.projection.schema import CATALOG_RUN_INDEX, PARTITION_STATUS, REFERENCE_TABLES, TABLES, Row
 from springline.published import index as events_index
-from springline.published.bases import DELETE_CHANNEL_VERSION, encode_buckets, read_buckets
+from springline.published.bases import base_of, read_buckets
 from springline.published.files import (
     Artifact,
     EncodedTable,
     WrittenTable,
-    paths_of,
     read_file,
     write_file,
     write_table,
@@ -104,24 +102,15 @@ async def assemble(
         return await write_table(store, StateLayer.BASE, order.snapshot_id, EncodedTable(name, org, data))
 
     # The largest first: it takes as long as all others together.
-    largest_first = sorted(TABLES, key=lambda name: -sum(file.byte_size for file in files_of[name]))
+    wanted = [name for name in TABLES if name in REFERENCE_TABLES or files_of[name]]
+    largest_first = sorted(wanted, key=lambda name: -sum(file.byte_size for file in files_of[name]))
     digest, written = await together(
         in_turn(lambda: _digest(shards, partitions)), each(write, largest_first, concurrency=TABLES_TOGETHER)
     )
-    buckets = await write_file(
-        store,
-        encode_buckets(digest),
-        lambda name: paths.orchestration_buckets(StateLayer.BASE, order.snapshot_id, name),
-    )
+    base = await base_of(store, order.snapshot_id, written, digest, published_ms=order.now_ms)
     index = await _write_index(store, parts, repeated=any(shard.duplicates for shard in shards))
     rebuilt = RebuiltBase(
-        base=BaseSnapshot(
-            snapshot_id=order.snapshot_id,
-            published_at=format_ms(order.now_ms),
-            tables=paths_of(written),
-            delete_channel_version=DELETE_CHANNEL_VERSION,
-            buckets=buckets,
-        ),
+        base=base,
         tables=digest.tables(),
         events=sum(shard.events for shard in shards),
         index=index,
@@ -146,7 +135,10 @@ async def read_base(store: ObjectStore, path: str, sha256: str) -> RebuiltBase:
     artifact = Artifact.of(path, stored.data)
     if artifact.sha256 != sha256:
         raise DamagedObject(path, "is not what was written", WORK_AGAIN)
-    return msgspec.json.decode(stored.data, type=RebuiltBase)
+    rebuilt = msgspec.json.decode(stored.data, type=RebuiltBase)
+    if rebuilt.tables.keys() != TABLES.keys():
+        raise DamagedObject(path, "was made by another build, with other tables", WORK_AGAIN)
+    return rebuilt
 
 
 async def _shard(store: ObjectStore, work_id: str, split: str, number: int) -> ShardReceipt:
@@ -259,7 +251,7 @@ def manifest_of(rebuilt: RebuiltBase, config: FoldConfig, succession: Succession
         l0_limits=limits_for(sum(one.rows for one in rebuilt.tables.values())),
         springline=SpringlineSection(
             config=ConfigSection(config.fingerprint, config.retention_days),
-            digest=DigestSection(state_digest(rebuilt.tables), rebuilt.tables),
+            digest=DigestSection.of(rebuilt.tables),
             events=EventsSection(rebuilt.events, rebuilt.index),
             rounds_folded=succession.rounds_folded,
             retention_frontier_ms=rebuilt.frontier_ms,

@@ -14,7 +14,7 @@ from springline.paths import rebuild_report
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest, TableDigest, state_digest
 from springline.projection.golden import golden_row
-from springline.projection.schema import TABLES, Key, Row, Table
+from springline.projection.schema import REFERENCE_TABLES, TABLES, Key, Row, Table
 from springline.published.cached_state import CachedState
 from springline.published.files import read_table
 from springline.published.folding import fold_forward, is_late, refold
@@ -56,7 +56,9 @@ async def compare(store: ObjectStore, config: FoldConfig, manifest_path: str | N
     except DamagedObject as error:
         return Compared(equal=False, problem=str(error), rebuilt_digest=digest)
     published = await in_turn(lambda: Digest.of({name: rows[name].values() for name in TABLES}))
-    differing = [name for name, one in published.tables().items() if one != ours.tables[name]]
+    section = found.manifest.springline
+    named = TABLES if section is not None and section.digest.has_own else REFERENCE_TABLES
+    differing = [name for name, one in published.tables().items() if name in named and one != ours.tables[name]]
     answer = Compared(equal=True, published_digest=published.state(), rebuilt_digest=state_digest(ours.tables))
     if not differing:
         return answer
@@ -116,7 +118,7 @@ async def _later(
 
 
 async def _rebuilt_rows(store: ObjectStore, rebuilt: RebuiltBase, tables: Collection[str]) -> dict[str, list[Row]]:
-    files = [file for file in rebuilt.base.tables.files() if file.table in tables]
+    files = [file for file in rebuilt.base.files() if file.table in tables]
     read = await each(lambda file: read_table(store, file), files)
     rows: dict[str, list[Row]] = {name: [] for name in tables}
     for file, its_rows in zip(files, read, strict=True):

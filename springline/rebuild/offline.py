@@ -103,6 +103,7 @@ class OfflineFold:
             "input_bytes": sum(map(len, bodies.values())),
             "watermark": None if self.growing.last is None else self.growing.last[0],
             "digest": digest.state(),
+            "own_digest": digest.own(),
             "tables": {name: {"rows": table.rows, "sum": table.sum} for name, table in digest.tables().items()},
         }
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
+from springline.projection.schema import TABLES
 from springline.published.head import PublishedHead, read_head
 from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
@@ -66,7 +67,9 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     # Parts are named by their numbers, so another cut must have another work id.
     cut = str([len(one) for one in slices]).encode()
     # A part that was read without accepted hashes is read again once there are some.
-    work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut], config.fingerprint)
+    # What a build that has other tables left of the same work is no part of this one.
+    tables = ",".join(TABLES).encode()
+    work_id = work_id_of([*contents, (floor or "").encode(), accepted_by.encode(), cut, tables], config.fingerprint)
     ours = head.manifest.springline if head is not None else None
     accepted_path = None
     if accepted_by == "rounds":

@@ -23,7 +23,7 @@ from springline.paths import (
 )
 from springline.projection.config import FoldConfig
 from springline.published.cached_state import CachedState, OtherConfiguration, StateCache
-from springline.published.folding import fold_forward, is_late, refold
+from springline.published.folding import fold_forward, must_refold, refold
 from springline.published.head import StoredManifest, read_head, read_manifest, write_manifest
 from springline.published.index import EventsIndex
 from springline.published.index_files import AcceptedEvent, SegmentCache, contains, read_index
@@ -274,9 +274,10 @@ async def _on_top(
     store: ObjectStore, config: FoldConfig, succession: Succession, warm: CachedState, events: Sequence[AcceptedEvent]
 ) -> StoredManifest:
     """Write the revision of a state with more events, ascending by id, late ones included."""
-    if is_late(events, warm) or warm.packs_with(len(events)):
+    refolds = must_refold(events, warm)
+    if refolds or warm.packs_with(len(events)):
         await fill_tail(store, warm)
-    if is_late(events, warm):
+    if refolds:
         refolded = await refold(store, config, warm, events, cache=SegmentCache())
         written = await write_refolded(store, config, succession, events, warm, refolded)
     else:

@@ -20,7 +20,7 @@ from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_round
 from springline.projection.config import FoldConfig
 from springline.published.cached_state import CachedState, OnTop, StateCache
-from springline.published.folding import fold_forward, is_late, refold
+from springline.published.folding import fold_forward, is_late, must_refold, refold
 from springline.published.index_files import AcceptedEvent, SegmentCache, read_index
 from springline.published.manifest import ForeignRevisions
 from springline.published.pointer import PointerMove, PointerWriter, check_written
@@ -147,7 +147,7 @@ class Sequencer:
             warm = await self._at(order.head, keep=stored.sha256, store=store)
             events = stored.accepted()
             _check_next(stored.record, warm, is_late(events, warm))
-            if is_late(events, warm):
+            if must_refold(events, warm):
                 folded = await self._fold_late(store, order, stored, events, warm)
             else:
                 folded = await self._fold_on_top(store, order, stored, events, warm)

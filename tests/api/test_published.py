@@ -274,7 +274,8 @@ async def test_the_digest_is_that_of_the_state(world: World, pipeline: Pipeline)
     body = await get(world, "state/digest")
     assert body["digest"] == pipeline.publisher.digest.state()
     assert body["tables"]["runs"]["rows"] == 3
-    assert len(body["tables"]) == 17
+    assert body["own_digest"] == pipeline.publisher.digest.own()
+    assert len(body["tables"]) == 27
 
 
 async def test_status_tells_how_far_the_state_is(world: World, pipeline: Pipeline) -> None:

@@ -14,6 +14,7 @@ from tests.control.payloads import (
     backfill_state,
     dispatched,
     finished,
+    hold,
     of_chunk,
     planned,
     requested,
@@ -29,6 +30,8 @@ def finish_everything(ledger: Ledger) -> None:
     Fails as soon as an append that has to be possible is refused.
     """
     state = ledger.state
+    if state.is_held:
+        _append(ledger, hold(False, f"at {ledger.now_ms}"))
     _append(ledger, schedule(schedule_id=f"at {ledger.now_ms}"))  # What retention ends by now is gone.
     for chunk in list(state.chunks.rows.values()):
         backfill = state.backfill(chunk.backfill_id)

@@ -168,3 +168,31 @@ def backfill_state(from_state: str, to_state: str, version: int = 2, backfill_id
         "to_state": to_state,
         "state_version": version,
     }
+
+
+def hold(held: bool = True, change_id: str = "h1", **more: Any) -> Payload:
+    return {"type": "springline_hold_changed", "held": held, "change_id": change_id, "changed_by": "ada"} | more
+
+
+def sensor_change(change: str = "paused", change_id: str = "c1", sensor_id: str = "sn", **more: Any) -> Payload:
+    data = {"type": "springline_sensor_changed", "sensor_id": sensor_id, "change_id": change_id, "change": change}
+    return data | {"changed_by": "ada"} | more
+
+
+def message(message_id: str = "m1", sensor_id: str = "sn", **more: Any) -> Payload:
+    return {"type": "springline_sensor_message", "sensor_id": sensor_id, "message_id": message_id} | more
+
+
+def chunk_ended(outcome: str = "succeeded", index: int = 0, backfill_id: str = "b", **more: Any) -> Payload:
+    return {
+        "type": "springline_backfill_chunk_ended",
+        "backfill_id": backfill_id,
+        "chunk_id": identifiers.backfill_chunk_id(backfill_id, index),
+        "chunk_index": index,
+        "outcome": outcome,
+        "done": 1,
+    } | more
+
+
+def noted(note: str = "late_end", task: str = "a", attempt: int = 1, run: str = "r", **more: Any) -> Payload:
+    return _attempt("springline_attempt_noted", run, task, attempt, {"note": note} | more)

@@ -97,6 +97,11 @@ payloads: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(lambda size, request: p.backfill(chunk_size=size, client_request_id=request), st.integers(0, 2), evals),
     st.builds(p.chunk, st.integers(0, 1)) | st.builds(lambda key: p.chunk(run_key=key), run_keys),
     st.builds(p.backfill_state, backfill_states, backfill_states, st.integers(2, 4)),
+    st.builds(p.hold, st.booleans(), evals),
+    st.builds(p.sensor_change, st.sampled_from(("paused", "resumed", "reset", "cursor_set")), evals),
+    st.builds(p.message, st.sampled_from(("m1", "m2", "m3"))),
+    st.builds(p.chunk_ended, outcomes, st.integers(0, 1)),
+    st.builds(p.noted, st.sampled_from(("late_end", "lost")), tasks, attempts, runs),
     st.just({"type": "something_new"}),
 )
 

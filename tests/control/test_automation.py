@@ -11,10 +11,12 @@ from springline.ledger.request import NewEvent
 from springline.projection.config import FoldConfig
 from tests.control.ledger import APPLIED, DUPLICATE, Ledger, outcomes
 from tests.control.payloads import (
+    cancelled,
     chunk,
     evaluated,
     of_sensor,
     of_tick,
+    planned,
     requested,
     run_request,
     schedule,
@@ -105,13 +107,28 @@ def test_the_run_that_a_tick_triggers_is_asked_for_behind_it(ledger: Ledger) -> 
     assert row.run_id == asked_for.run_id
 
 
-def test_a_tick_of_an_older_definition_says_nothing_of_todays_code(ledger: Ledger) -> None:
+def test_a_tick_by_an_older_definition_triggers_nothing(ledger: Ledger) -> None:
+    """Unless a user wants it now; what was skipped or failed is recorded whatever came after."""
     (older,) = ledger.append(schedule(code_version="v1"))
-    ledger.append(schedule(code_version="v2"))
-    ledger.append(tick(definition_version=older.event_id))
+    (newer,) = ledger.append(schedule(code_version="v1", springline={"overlap": "skip"}))
+    assert newer.outcome is APPLIED, "a definition may differ in its member only"
+    (again,) = ledger.append(schedule(code_version="v1", springline={"overlap": "skip"}))
+    assert (again.outcome, again.event_id) == (DUPLICATE, newer.event_id)
+    refusal = ledger.refused(tick(definition_version=older.event_id))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.definition_version")
+    ledger.append(tick(1, definition_version=older.event_id, status={"status": "skipped", "reason": "edited"}))
+    ledger.append(tick(2, definition_version=older.event_id, tick_id="s:manual:2", run_key="sched:s:manual:2"))
     asked = ledger.events[-1].data
     assert isinstance(asked, RunRequested)
-    assert asked.code_version is None
+    assert asked.code_version is None, "another definition says nothing of today's code"
+    ledger.append(tick(definition_version=newer.event_id))
+
+
+def test_a_schedule_that_is_off_triggers_nothing(ledger: Ledger) -> None:
+    (off,) = ledger.append(schedule(False))
+    refusal = ledger.refused(tick(definition_version=off.event_id))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.schedule_id")
+    ledger.append(tick(definition_version=off.event_id, status={"status": "skipped", "reason": "off"}))
 
 
 def test_a_tick_that_comes_with_its_request_gets_no_other(ledger: Ledger) -> None:
@@ -283,3 +300,28 @@ def test_run_keys_of_backfills_are_not_asked_for_by_others(ledger: Ledger) -> No
     assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.run_requests[0].run_key")
     refusal = ledger.refused(tick(run_key=key))
     assert (refusal.code, refusal.field) == (Code.INVALID_REQUEST, "events[0].data.run_key")
+
+
+def test_run_keys_of_schedules_and_reruns_are_asked_for_by_them_alone(ledger: Ledger) -> None:
+    for key in ("sched:s:1", "rerun:r:1"):
+        assert ledger.refused(requested(key)).field == "events[0].data.run_key"
+        assert ledger.refused(evaluated(run_requests=[run_request(key)])).code is Code.INVALID_REQUEST
+    assert ledger.refused(tick(run_key="rerun:r:1")).field == "events[0].data.run_key"
+    ledger.append(requested("rerun:r:1") | {"springline": {"parent_run_id": "r", "rerun": "failed"}})
+    ledger.append(requested("sched:s:1", source=of_tick()))
+
+
+def test_a_run_key_is_used_for_ever() -> None:
+    """Retention removes the run and its key's row; a repeated request gets the old run's, and no second run."""
+    ledger = Ledger(FoldConfig("acme", "prod", retention_days=1))
+    (first,) = ledger.append(requested("k"))
+    run_id = ledger.state.run_key("k").run_id  # type: ignore[union-attr]
+    ledger.append(triggered(run_id, "k"), planned(run_id, a=""), cancelled(run_id))
+    ledger.now_ms += 60 * 86_400_000
+    ledger.append(schedule())
+    assert ledger.state.run_key("k") is None
+    (again,) = ledger.append(requested("k"))
+    assert (again.event_id, again.outcome) == (first.event_id, DUPLICATE)
+    assert ledger.state.run_key("k") is None
+    refusal = ledger.refused(requested("k", "g"))
+    assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")

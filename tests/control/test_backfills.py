@@ -53,7 +53,8 @@ def test_a_backfill_that_could_do_nothing_is_refused(name: str) -> None:
 
 def test_a_chunk_belongs_to_a_backfill_that_goes_on(ledger: Ledger) -> None:
     refused(ledger, chunk(backfill_id="x"), "backfill_id", "there is no backfill 'x'")
-    ledger.append(backfill_state("RUNNING", "PAUSED"), chunk())
+    ledger.append(chunk(), backfill_state("RUNNING", "PAUSED"))
+    refused(ledger, chunk(1), "backfill_id", "is not running: PAUSED")
     ledger.append(backfill_state("PAUSED", "CANCELLED", 3))
     refused(ledger, chunk(1), "backfill_id", "has ended: CANCELLED")
     refused(ledger, requested(RUN_KEY, source=of_chunk()), "trigger_source_ref.backfill_id", "has ended: CANCELLED")

@@ -23,7 +23,7 @@ from tests.damage.workspaces import Made, told_by
 from tests.support.rebuild_driver import Incomplete, Rebuild
 from tests.support.sequencer_run import Run, Stuck
 from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, scoped, triggered
-from tests.support.yardstick import in_order
+from tests.support.yardstick import folded_in_order
 
 T = TypeVar("T")
 
@@ -39,14 +39,14 @@ class Named(Exception):
     """A refusal, with all that it says."""
 
 
-_DIGESTS: dict[tuple[int, tuple[str, ...]], str] = {}
+_DIGESTS: dict[tuple[int, tuple[str, ...]], Digest] = {}
 
 
-def digest_of(bodies: list[bytes]) -> str:
+def digest_of(bodies: list[bytes]) -> Digest:
     """Return the digest of the in-order fold of some events, which is made once."""
     key = (len(bodies), tuple(sorted(hashlib.md5(body).hexdigest() for body in bodies)))
     if key not in _DIGESTS:
-        _DIGESTS[key] = in_order(bodies)
+        _DIGESTS[key] = folded_in_order(bodies)
     return _DIGESTS[key]
 
 
@@ -75,7 +75,7 @@ async def replay(made: Made, store: MemoryStore) -> str:
 async def read(made: Made, store: MemoryStore) -> str:
     """Read all tables of the published state."""
     snapshot = await _named(PublishedReader(store).snapshot(SCOPE, list(TABLES)))
-    found = Digest.of({name: snapshot[name] for name in TABLES}).state()
+    found = Digest.of({name: snapshot[name] for name in TABLES})
     if found != digest_of(made.visible):
         raise Wrong("another state was read")
     return "right"
@@ -89,7 +89,7 @@ async def verify(made: Made, store: MemoryStore) -> str:
     assert isinstance(compared, Compared)
     if not compared.equal:
         raise Named(" ".join([compared.problem or "it differs", *rebuild.found]))
-    if compared.rebuilt_digest != digest_of(made.visible):
+    if compared.rebuilt_digest != digest_of(made.visible).state():
         raise Wrong("another state was verified")
     return "right"
 
@@ -213,5 +213,5 @@ async def _check_published(store: MemoryStore, bodies: list[bytes]) -> None:
     assert head is not None
     ours = head.manifest.springline
     assert ours is not None
-    if ours.events.count != len(bodies) or ours.digest.state != digest_of(bodies):
+    if ours.events.count != len(bodies) or ours.digest.whole != digest_of(bodies).whole():
         raise Wrong(f"{ours.events.count} events were published, and {len(bodies)} are accepted; or another state")

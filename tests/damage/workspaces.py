@@ -22,6 +22,17 @@ from tests.support.rebuild_driver import Rebuild
 from tests.support.sequencer_run import REF, Run
 from tests.support.sequencer_world import CONFIG, NOW_MS, SCOPE, ask, body_of, linear_run, scoped, seed_event, triggered
 
+HOLD: dict[str, object] = {"type": "springline_hold_changed", "change_id": "h1", "held": True, "changed_by": "ada"}
+MESSAGE: dict[str, object] = {"type": "springline_sensor_message", "sensor_id": "s", "message_id": "m"}
+EVALUATED: dict[str, object] = {
+    "type": "sensor_evaluated",
+    "sensor_id": "s",
+    "eval_id": "e",
+    "trigger_source": {"source": "push", "message_id": "m"},
+    "status": {"status": "no_new_data"},
+}
+"""Events of our own types, and one that answers a message: rows of our tables come and go."""
+
 
 class Remembering(MemoryStore):
     """A store that keeps every version of its objects."""
@@ -140,7 +151,10 @@ class _Making:
 async def published() -> Made:
     """Some rounds, one of them with a late event: deltas and bases, packs, segments and nodes."""
     making = _Making()
+    await making.append(MESSAGE)
     await making.appends(6)
+    await making.append(EVALUATED, HOLD)
+    await making.append(HOLD | {"held": False, "change_id": "h2"})
     await making.ingest_late()
     await making.appends(2, 6)
     return await making.made("published")

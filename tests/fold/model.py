@@ -13,6 +13,7 @@ from typing import Any
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.schema import TABLES, Kind, Row
 from tests.fold import model_automation as automation
+from tests.fold import model_ours as ours
 from tests.fold import model_tasks as tasks
 from tests.fold.model_tables import (
     FINISHED_RUN,
@@ -64,11 +65,11 @@ class FoldModel(Tables):
         if key in self.idempotency_keys:
             return False
         data = event["data"]
-        handler = HANDLERS.get(data["type"])
-        if handler is None:
-            return False
         self.event = event
         self.ts = parse_timestamp(event["timestamp"])
+        handler = HANDLERS.get(data["type"])
+        if handler is None:
+            return self._fold_ours(data, key)
         if not handler(self, data, event["event_id"]):
             return False
         if data["type"] in OF_A_RUN:
@@ -81,6 +82,26 @@ class FoldModel(Tables):
             event_type=event["event_type"],
             recorded_at=self.ts,
             row_version=event["event_id"],
+        )
+        effect = ours.EFFECTS.get(data["type"])
+        if effect is not None:
+            effect(self, data, event["event_id"])
+        return True
+
+    def _fold_ours(self, data: Object, key: str) -> bool:
+        """Fold an event that the reference does not know."""
+        handler = ours.HANDLERS.get(data["type"])
+        event_id = self.event["event_id"]
+        if handler is None or key in self.x_keys or not handler(self, data, event_id):
+            return False
+        self.x_keys[key] = row_of(
+            "x_keys",
+            **self.scope(),
+            idempotency_key=key,
+            event_id=event_id,
+            event_type=ours.CLASSES[data["type"]],
+            recorded_at=self.ts,
+            row_version=event_id,
         )
         return True
 
@@ -153,7 +174,12 @@ class FoldModel(Tables):
             return
         self.frontier_ms = now_ms
         limit = now_ms * 10**6 - 30 * DAY_NS
-        for table, column in ((self.sensor_evals, "evaluated_at"), (self.idempotency_keys, "recorded_at")):
+        aging = (
+            (self.sensor_evals, "evaluated_at"),
+            (self.idempotency_keys, "recorded_at"),
+            (self.x_keys, "recorded_at"),
+        )
+        for table, column in aging:
             for key in [key for key, row in table.items() if row[column] < limit]:
                 del table[key]
         if self.retention_days:
@@ -176,6 +202,9 @@ class FoldModel(Tables):
             self.dep_satisfaction,
             self.dispatch_outbox,
             self.timers,
+            self.x_runs,
+            self.x_attempts,
+            self.x_notes,
         )
         for table in tables:
             for key in [key for key, row in table.items() if row["run_id"] in expired]:

@@ -42,6 +42,16 @@ class Tables:
         self.schedule_ticks: dict[str, Object] = {}
         self.backfills: dict[str, Object] = {}
         self.backfill_chunks: dict[str, Object] = {}
+        self.x_runs: dict[str, Object] = {}
+        self.x_attempts: dict[Any, Object] = {}
+        self.x_notes: dict[Any, Object] = {}
+        self.x_run_keys: dict[str, Object] = {}
+        self.x_definitions: dict[Any, Object] = {}
+        self.x_sensors: dict[str, Object] = {}
+        self.x_messages: dict[Any, Object] = {}
+        self.x_chunks: dict[str, Object] = {}
+        self.x_holds: dict[str, Object] = {}
+        self.x_keys: dict[str, Object] = {}
 
     def scope(self) -> Object:
         """Return the scope columns."""

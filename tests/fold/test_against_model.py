@@ -18,7 +18,7 @@ from tests.support.ledgers import Object, adversarial_ledger, bodies_of, ledgers
 MODES = [(None, 0.02), (None, 200.0), (0, 200.0), (5, 200.0), (40, 200.0)]
 """Days of retention, and days of history."""
 
-TYPES = 20
+TYPES = 25
 
 
 @settings(max_examples=60, deadline=None)

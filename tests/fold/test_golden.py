@@ -16,7 +16,7 @@ from springline.ledger.json_text import canonical_json
 from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_all
 from springline.projection.golden import golden_row
-from springline.projection.schema import TABLES
+from springline.projection.schema import REFERENCE_TABLES
 from springline.projection.state import State
 from tests.fold.support import events_of
 from tests.support.event_samples import APPENDIX_A, GOLDEN_DIR, LEDGERS, bodies_of, text_of
@@ -30,7 +30,7 @@ def golden_tables(bodies: list[bytes], secret: bytes = b"") -> dict[str, list[di
     fold_all(state, events_of(bodies))
     return {
         name: [golden_row(table, row) for row in sorted(state.rows(name), key=table.key_of)]
-        for name, table in TABLES.items()
+        for name, table in REFERENCE_TABLES.items()
     }
 
 
@@ -43,7 +43,7 @@ def test_a_golden_ledger_gives_the_references_state(ledger: str) -> None:
     with gzip.open(GOLDEN_DIR / "ledgers" / ledger / "state.json.gz") as text:
         expected = json.load(text)
     tables = golden_tables(bodies_of(ledger))
-    for name in TABLES:
+    for name in REFERENCE_TABLES:
         assert tables[name] == expected["tables"][name], name
     assert {name: len(rows) for name, rows in tables.items()} == expected["row_counts"]
     assert {name: sha256(rows) for name, rows in tables.items()} == expected["table_sha256"]

@@ -9,12 +9,19 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from springline.ledger import events as e
+from springline.ledger.member import MEMBER, member_type
 from springline.ledger.nested import TIMESTAMP_MARK
 from springline.ledger.timestamps import format_timestamp
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TIMESTAMPS = st.integers(0, 4_102_444_800_000_000_000).map(format_timestamp)
 _MAX_U64 = 2**64 - 1
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), _MAX_U64) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+"""Any JSON value."""
 
 
 def of_type(kind: inspect.Type) -> st.SearchStrategy[Any]:
@@ -35,6 +42,8 @@ def of_type(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.dictionaries(TEXT, of_type(kind.value_type), max_size=3)
     if isinstance(kind, inspect.StructType):
         return _of_struct(kind)
+    if isinstance(kind, inspect.AnyType):
+        return ANYTHING
     assert isinstance(kind, inspect.UnionType)
     members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
     return st.one_of(*map(of_type, members))
@@ -42,7 +51,14 @@ def of_type(kind: inspect.Type) -> st.SearchStrategy[Any]:
 
 def _of_struct(kind: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
     required = {field.encode_name: of_type(field.type) for field in kind.fields if field.required}
-    optional = {field.encode_name: of_type(field.type) for field in kind.fields if not field.required}
+    optional = {
+        field.encode_name: of_type(field.type)
+        for field in kind.fields
+        if not field.required and field.encode_name != MEMBER
+    }
+    member = member_type(kind.cls)
+    if member is not None:
+        optional[MEMBER] = of_type(inspect.type_info(member))
     if kind.tag_field is not None:
         required[kind.tag_field] = st.just(kind.tag)
     return st.fixed_dictionaries(required, optional=optional)

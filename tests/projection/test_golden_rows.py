@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from springline.ledger.timestamps import format_ms
 from springline.projection.golden import InvalidGoldenRow, golden_json, golden_row, row_of_golden
-from springline.projection.schema import RUNS, TABLES, TASKS, TIMERS, Kind, Row, Table
+from springline.projection.schema import REFERENCE_TABLES, RUNS, TASKS, TIMERS, Kind, Row, Table
 from springline.published.golden_state import (
     InvalidGoldenState,
     decode_golden,
@@ -110,5 +110,5 @@ def test_instants_are_remembered_truly(ms: int) -> None:
 
 def test_a_table_without_rows_is_an_empty_list() -> None:
     document = decode_golden(encode_golden(golden_state(lambda _: (), {}), compressed=False))
-    assert document["tables"] == {name: [] for name in TABLES}
+    assert document["tables"] == {name: [] for name in REFERENCE_TABLES}
     assert document["table_sha256"]["runs"] == hashlib.sha256(b"[]").hexdigest()

@@ -10,7 +10,7 @@ import pytest
 
 from springline.checked import with_checksum
 from springline.projection.digest import Digest
-from springline.projection.schema import TABLES
+from springline.projection.schema import REFERENCE_TABLES
 from springline.published.files import Artifact, RowCounts, TableFile, TablePaths, checksum_of
 from springline.published.manifest import (
     EPOCH,
@@ -74,7 +74,7 @@ REFERENCE: dict[str, Any] = {
             "created_at": AT,
             "event_range": {"from_event": "a", "to_event": "b", "event_count": 2},
             "tables": {"tasks": ARTIFACT},
-            "row_counts": {name: 0 for name in TABLES} | {"tasks": 5},
+            "row_counts": {name: 0 for name in REFERENCE_TABLES} | {"tasks": 5},
             "deletions": ARTIFACT,
             "deletion_count": 1,
         }
@@ -133,7 +133,7 @@ def ours() -> Manifest:
         publication_witness=PublicationWitness([Witness("p", "sha256:x")]),
         springline=SpringlineSection(
             config=ConfigSection("f", 30),
-            digest=DigestSection(digest.state(), digest.tables()),
+            digest=DigestSection.of(digest.tables()),
             events=EventsSection(2, Artifact.of("i", b"{}")),
             rounds_folded=4,
             retention_frontier_ms=5,
@@ -203,11 +203,13 @@ def test_files_are_listed_by_table_and_organisation() -> None:
 def test_every_table_has_its_place_among_the_files() -> None:
     artifact = Artifact.of("p", b"bytes")
     assert (artifact.checksum_sha256, artifact.byte_size) == (checksum_of(b"bytes"), 5)
-    paths = TablePaths.of({name: artifact for name in TABLES if name != "catalog_run_index"}, {"acme": artifact})
-    assert [file.table for file in paths.files()] == list(TABLES)
-    counts = RowCounts(**{name: number for number, name in enumerate(TABLES)})
+    paths = TablePaths.of(
+        {name: artifact for name in REFERENCE_TABLES if name != "catalog_run_index"}, {"acme": artifact}
+    )
+    assert [file.table for file in paths.files()] == list(REFERENCE_TABLES)
+    counts = RowCounts(**{name: number for number, name in enumerate(REFERENCE_TABLES)})
     assert counts.total == sum(range(17))
-    assert list(orjson.loads(msgspec.json.encode(RowCounts()))) == list(TABLES)
+    assert list(orjson.loads(msgspec.json.encode(RowCounts()))) == list(REFERENCE_TABLES)
     for name in ("catalog_run_index", "walks"):
         with pytest.raises(ValueError, match=name):
             TablePaths.of({name: artifact}, {})

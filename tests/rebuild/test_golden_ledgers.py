@@ -72,4 +72,6 @@ async def test_the_report_counts_and_measures() -> None:
     assert report["input_bytes"] == sum(map(len, given.bodies.values()))
     assert report["watermark"] == given.state["watermarks"]["last_visible_event_id"]
     assert len(report["digest"]) == 32
-    assert {name: table["rows"] for name, table in report["tables"].items()} == given.state["row_counts"]
+    rows = {name: table["rows"] for name, table in report["tables"].items() if not name.startswith("x_")}
+    assert rows == given.state["row_counts"]
+    assert report["tables"]["x_attempts"]["rows"]

@@ -25,7 +25,7 @@ PRUNING = FoldConfig(SCOPE.tenant, SCOPE.workspace, retention_days=0)
 
 
 def digest(growing: GrowingState) -> str:
-    return Digest.of({name: growing.state.rows(name) for name in TABLES}).state()
+    return Digest.of({name: growing.state.rows(name) for name in TABLES}).whole()
 
 
 def in_order(config: FoldConfig, bodies: dict[str, bytes]) -> str:

@@ -135,7 +135,7 @@ class Publisher:
             l0_limits=limits_for(0),
             springline=SpringlineSection(
                 config=ConfigSection(CONFIG.fingerprint),
-                digest=DigestSection(self.digest.state(), self.digest.tables()),
+                digest=DigestSection.of(self.digest.tables()),
                 events=EventsSection(self.index.count, extended.artifact),
                 rounds_folded=self.rounds,
                 checkpoints=checkpoints,

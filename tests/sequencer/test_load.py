@@ -19,7 +19,7 @@ from springline.projection.state import State
 from springline.published.bases import write_base
 from springline.published.files import TablePaths
 from springline.published.load import LoadedState, advance, deltas_between, load_state, read_rows
-from springline.published.manifest import Delta, DigestSection, Manifest
+from springline.published.manifest import BaseSnapshot, Delta, Manifest
 from springline.storage.damage import DamagedObject
 from springline.storage.faults import Decision, FaultyStore, OperationKind, on
 from springline.storage.memory import MemoryStore
@@ -32,12 +32,12 @@ RUN_EVENTS = 6
 
 def files_of(manifest: Manifest) -> Iterator[str]:
     """Yield the paths of all files that loading a manifest reads."""
-    base = manifest.base_snapshot
-    yield from (file.path for file in base.tables.files())
+    layers: list[BaseSnapshot | Delta] = [manifest.base_snapshot, *manifest.l0_deltas]
+    for layer in layers:
+        yield from (file.path for file in layer.files())
+        yield from (file.path for file in layer.all_buckets())
     for delta in manifest.l0_deltas:
-        yield from (file.path for file in delta.tables.files())
-    named = [base.buckets, *(one for delta in manifest.l0_deltas for one in (delta.deletions, delta.buckets))]
-    yield from (one.path for one in named if one is not None)
+        yield from (file.path for file in delta.all_deletions())
 
 
 async def several_revisions(store: ObjectStore) -> Publisher:
@@ -157,11 +157,11 @@ async def test_files_that_give_another_state_than_recorded_are_found() -> None:
     assert ours is not None
     tables = dict(ours.digest.tables)
     tables["runs"] = msgspec.structs.replace(tables["runs"], rows=tables["runs"].rows + 1)
-    wrong = msgspec.structs.replace(ours, digest=DigestSection(ours.digest.state, tables))
+    wrong = msgspec.structs.replace(ours, digest=msgspec.structs.replace(ours.digest, tables=tables))
     with pytest.raises(DamagedObject, match=r"runs has \d+ rows, not \d+"):
         await load_state(store, msgspec.structs.replace(publisher.manifest, springline=wrong), CONFIG)
     tables["runs"] = msgspec.structs.replace(ours.digest.tables["runs"], sum="0" * 32)
-    wrong = msgspec.structs.replace(ours, digest=DigestSection(ours.digest.state, tables))
+    wrong = msgspec.structs.replace(ours, digest=msgspec.structs.replace(ours.digest, tables=tables))
     with pytest.raises(DamagedObject, match="runs do not add up"):
         await load_state(store, msgspec.structs.replace(publisher.manifest, springline=wrong), CONFIG)
 
@@ -221,7 +221,7 @@ async def test_a_state_advances_from_any_revision_to_any_later_one(rounds: list[
             if came:
                 assert golden_rows(loaded.state) == states[end]
                 assert wanted.springline is not None
-                assert loaded.digest.state() == wanted.springline.digest.state
+                assert loaded.digest.whole() == wanted.springline.digest.whole
                 assert loaded.state.last_event_id == wanted.watermarks.last_committed_event_id
 
 
@@ -248,7 +248,7 @@ async def test_advancing_reads_only_what_is_new() -> None:
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, known, publisher.manifest)
     delta = publisher.manifest.l0_deltas[-1]
-    assert store.count() == store.count(OperationKind.GET) == len(list(delta.tables.files())) + 1
+    assert store.count() == store.count(OperationKind.GET) == len(list(delta.files())) + len(delta.all_deletions())
     store.forget()
     assert await advance(scoped(store), loaded.state, loaded.digest, publisher.manifest, publisher.manifest) == 0
     assert store.count() == 0

@@ -12,7 +12,7 @@ from springline.ledger.envelope import parse_event
 from springline.paths import ObjectPath
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import fold_event
-from springline.projection.schema import TABLES, Key
+from springline.projection.schema import OWN_TABLES, REFERENCE_TABLES, TABLES, Key
 from springline.projection.state import State
 from springline.published.bases import write_base
 from springline.published.deltas import (
@@ -68,12 +68,13 @@ async def test_a_delta_says_what_changed(store: ObjectStore) -> None:
     assert {name: sorted(rows, key=TABLES[name].key_of) for name, rows in read.rows.items()} == {
         name: rows for name, rows in golden_rows(state).items() if rows
     }
+    assert delta.springline is not None
     assert {name: len(rows) for name, rows in read.rows.items()} == {
-        name: getattr(delta.row_counts, name) for name in read.rows
-    }
+        name: getattr(delta.row_counts, name) for name in read.rows if name in REFERENCE_TABLES
+    } | delta.springline.rows
     assert delta.rows == sum(digest.rows(name) for name in TABLES)
     assert (delta.deletion_count, delta.event_range, delta.created_at) == (0, RANGE, "2025-01-15T00:13:20Z")
-    assert {file.table for file in delta.tables.files()} == {name for name in TABLES if digest.rows(name)}
+    assert {file.table for file in delta.files()} == {name for name in TABLES if digest.rows(name)}
     only = await read_delta(store, delta, tables=["runs"])
     assert set(only.rows) == {"runs"}
 
@@ -101,12 +102,15 @@ async def test_deletions_travel_with_a_delta(store: ObjectStore) -> None:
 
 async def test_a_base_has_every_table(store: ObjectStore) -> None:
     base = await a_base(store)
-    assert [file.table for file in base.tables.files()] == list(TABLES)
+    state, _ = folded()
+    ours = [name for name in OWN_TABLES if state.count(name)]
+    assert [file.table for file in base.files()] == [*REFERENCE_TABLES, *ours]
+    assert ours
     assert set(base.tables.catalog_run_index_by_org) == {CONFIG.tenant}
     assert (base.snapshot_id, base.delete_channel_version) == (SNAPSHOT_ID, 1)
     empty = await write_base(store, event_id(300), State(CONFIG), Digest(), published_ms=NOW_MS)
-    assert [file.table for file in empty.tables.files()] == list(TABLES)
-    for file in (*base.tables.files(), *empty.tables.files()):
+    assert [file.table for file in empty.files()] == list(REFERENCE_TABLES)
+    for file in (*base.files(), *empty.files()):
         assert await store.get(paths.relative_path(file.path)) is not None
 
 

@@ -132,7 +132,7 @@ class Appends:
         assert set(bodies) == set(answered) | foreign
         assert set(answered.values()) == {1}
         assert ours.events.count == len(bodies)
-        assert ours.digest.state == self.folded(bodies)
+        assert ours.digest.whole == self.folded(bodies)
         caller = self.caller()
         known = list(self.answers.values())
         again = await asyncio.gather(*(caller.append(self.scope, request) for request, _ in known))
@@ -150,7 +150,7 @@ class Appends:
         state = State(FoldConfig(self.scope.tenant, self.scope.workspace))
         for event_id in sorted(bodies):
             fold_event(state, parse_event(bodies[event_id]))
-        return Digest.of({table: state.rows(table) for table in TABLES}).state()
+        return Digest.of({table: state.rows(table) for table in TABLES}).whole()
 
     async def aclose(self) -> None:
         for caller in self._callers:

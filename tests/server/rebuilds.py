@@ -78,7 +78,7 @@ class Rebuilds:
         assert head.manifest.springline is not None
         config = FoldConfig(self.scope.tenant, self.scope.workspace)
         loaded = await load_state(self.appends.scoped, head.manifest, config, verify=True)
-        assert loaded.digest.state() == head.manifest.springline.digest.state
+        assert loaded.digest.whole() == head.manifest.springline.digest.whole
         return loaded.digest.state()
 
     def files(self, *parts: str) -> list[Path]:

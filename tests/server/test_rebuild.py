@@ -151,7 +151,7 @@ async def test_a_compactor_that_fell_behind_is_caught_up_with(events: int, rebui
     by_id = {
         path.rsplit("/", 1)[-1].removesuffix(".json"): body for path, body in zip(event_paths, bodies, strict=True)
     }
-    assert by_catching_up == rebuilds.appends.folded(by_id)
+    assert by_catching_up == rebuilds.appends.folded(by_id).partition(":")[0]
 
 
 KILLS = [

@@ -18,7 +18,7 @@ from springline.projection.digest import Digest
 from springline.projection.fold import loop, tasks
 from springline.projection.fold.loop import fold_all
 from springline.projection.golden import golden_row
-from springline.projection.schema import TABLES
+from springline.projection.schema import REFERENCE_TABLES
 from springline.projection.state import State
 from springline.published import folding, revision
 from springline.published import folding as refold
@@ -161,7 +161,7 @@ def _golden_differences() -> Counter[str]:
     state = State(FoldConfig("acme", "prod"))
     fold_all(state, (events[event_id] for event_id in sorted(events)))
     found: Counter[str] = Counter()
-    for name, table in TABLES.items():
+    for name, table in REFERENCE_TABLES.items():
         rows = [golden_row(table, row) for row in sorted(state.rows(name), key=table.key_of)]
         if rows != expected.get(name, []):
             found[name] += 1

@@ -85,6 +85,11 @@ class _Adversary:
             self._backfill_chunk_planned,
             self._backfill_state_changed,
             self._unknown,
+            self._hold_changed,
+            self._sensor_changed,
+            *[self._sensor_message] * 2,
+            *[self._backfill_chunk_ended] * 2,
+            *[self._attempt_noted] * 2,
         ]
 
     def ledger(self, count: int) -> list[Object]:
@@ -103,8 +108,11 @@ class _Adversary:
         rnd = self._rnd
         data = {name: value for name, value in rnd.choice(self._makers)().items() if value is not None}
         known = data["type"] != "asset_inspected"
-        name = "".join(part.capitalize() for part in data["type"].split("_"))
-        key = derived_key(payload_from(data)) if known else "unknown"
+        name = "".join(part.capitalize() for part in data["type"].removeprefix("springline_").split("_"))
+        named = {name: value for name, value in data.items() if name not in ("payload", "detail")}
+        key = derived_key(payload_from(named)) if known else "unknown"
+        if (member := self._member(data["type"])) is not None:
+            data["springline"] = member
         if rnd.random() < 0.15:
             key = f"{key}:{event_id}"
         elif rnd.random() < 0.05:
@@ -416,6 +424,112 @@ class _Adversary:
 
     def _unknown(self) -> Object:
         return {"type": "asset_inspected", "run_id": "r1"}
+
+    # What is ours.
+
+    def _member(self, kind: str) -> Any:
+        """Return the member of a payload: mostly none, mostly one that its type has, and all that another may write."""
+        rnd = self._rnd
+        if rnd.random() < 0.6:
+            return None
+        odd: tuple[Any, ...] = (
+            "text",
+            7,
+            [],
+            {},
+            {"other": {"a": [None, 0.5]}},
+            {"reason_code": "x" * 17_000},
+            {"reason_code": 7},
+        )
+        fields = MEMBER_FIELDS.get("task_end" if kind in ENDS else kind, {})
+        said = {name: rnd.choice(values) for name, values in fields.items() if rnd.random() < 0.6}
+        return self._odd(0.2, odd, said)
+
+    def _hold_changed(self) -> Object:
+        return {
+            "type": "springline_hold_changed",
+            "change_id": f"h{self._rnd.randrange(9)}",
+            "held": self._rnd.random() < 0.5,
+            "changed_by": "u",
+            "reason": self._maybe("é"),
+        }
+
+    def _sensor_changed(self) -> Object:
+        change = self._rnd.choice(("paused", "resumed", "reset", "cursor_set"))
+        return {
+            "type": "springline_sensor_changed",
+            "sensor_id": self._rnd.choice(("n1", "n2")),
+            "change_id": f"c{self._rnd.randrange(9)}",
+            "change": change,
+            "changed_by": "u",
+            "cursor": self._maybe("c7"),
+        }
+
+    def _sensor_message(self) -> Object:
+        payloads: tuple[Any, ...] = ({"b": 1, "a": [0.5, None, "é"]}, "text", 0, False, [])
+        return {
+            "type": "springline_sensor_message",
+            "sensor_id": self._rnd.choice(("n1", "n2")),
+            "message_id": f"m{self._rnd.randrange(9)}",
+            "payload": self._maybe(self._rnd.choice(payloads)),
+        }
+
+    def _backfill_chunk_ended(self) -> Object:
+        rnd = self._rnd
+        backfill, index = rnd.choice(("bf", "bg")), rnd.randrange(3)
+        return {
+            "type": "springline_backfill_chunk_ended",
+            "backfill_id": backfill,
+            "chunk_id": self._odd(0.2, ("odd", "bf:0"), f"{backfill}:{index}"),
+            "chunk_index": index,
+            "outcome": rnd.choice(("succeeded", "failed", "skipped", "cancelled")),
+            "done": rnd.randrange(3),
+            "failed": self._maybe(PARTITIONS[: rnd.randrange(3)]),
+            "skipped": self._maybe(PARTITIONS[:1]),
+            "keys_path": self._maybe("keys"),
+            "keys_sha256": self._maybe("0"),
+            "reason_code": self._maybe("why"),
+        }
+
+    def _attempt_noted(self) -> Object:
+        return {
+            "type": "springline_attempt_noted",
+            **self._old_attempt(),
+            "note": self._rnd.choice(("late_end", "lost", "")),
+            "detail": self._maybe(self._rnd.choice(({"b": 1, "a": 2}, [1.5], "x", 0))),
+        }
+
+
+ENDS = ("task_finished", "task_completion_recorded")
+_INSTANTS = ("2025-01-15T10:00:00.123456789Z", "2025-01-15T11:00:00+01:00", "never", 5, None)
+_COUNTS = (0, 3, -1, 2**32, 1.0, True, "3")
+MEMBER_FIELDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "run_triggered": {
+        "request_event_id": ("01J", 5),
+        "effects_scope": ("r1", None),
+        "config": ({"b": 0.5, "a": {"é": [1, None]}}, {}, [], "x"),
+    },
+    "run_cancel_requested": {"reason_code": ("user", ["x"])},
+    "task_end": {
+        "started_at": _INSTANTS,
+        "ended_at": _INSTANTS,
+        "reason_code": ("crashed", 1),
+        "tables": ([{"table": "t", "version": 3, "other": 1}], [{"table": "t"}], [], {}),
+        "checks": (
+            [{"name": "n", "severity": "warn", "passed": True, "message": None}, {"name": "m"}],
+            [{"name": "n", "severity": "error", "passed": False, "message": "é"}],
+        ),
+    },
+    "schedule_definition_upserted": {
+        "dialect": ("unix", "reference", "vixie"),
+        "interval_seconds": _COUNTS,
+        "overlap": ("allow", "skip", "queue_one", "maybe"),
+        "max_active_runs": _COUNTS,
+        "jitter_seconds": _COUNTS,
+        "deleted": (True, False, 0),
+    },
+}
+"""Values of the fields of members, right and wrong, by type of event."""
 
 
 def _without_nulls(value: Object) -> Object:

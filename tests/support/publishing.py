@@ -91,7 +91,7 @@ class Publisher:
         last, digest = self.state.last_event_id, self.digest
         section = SpringlineSection(
             config=ConfigSection(self._config.fingerprint),
-            digest=DigestSection(digest.state(), digest.tables()),
+            digest=DigestSection.of(digest.tables()),
             events=EventsSection(self._events),
             rounds_folded=int(self.manifest_id),
             bridge=bridge,

@@ -15,9 +15,10 @@ from springline.control.admission.cases import (
     Write,
     check_addressable,
     invalid,
+    refuse_held,
     repeated,
 )
-from springline.control.admission.runs import BACKFILL_RUN_KEYS
+from springline.control.admission.runs import RERUN_RUN_KEYS, RESERVED_RUN_KEYS, SCHEDULE_RUN_KEYS
 from springline.ledger.events import (
     BackfillChunkPlanned,
     BackfillCreated,
@@ -29,6 +30,7 @@ from springline.ledger.events import (
     derived_key,
 )
 from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key, run_id_of_key
+from springline.ledger.member import RunRequestedMember, member_of
 from springline.ledger.nested import (
     BackfillRef,
     EvalSkippedStaleCursor,
@@ -38,7 +40,9 @@ from springline.ledger.nested import (
     TickTriggered,
 )
 from springline.projection.fold.automation import STALE_STATUS
-from springline.projection.rows import BackfillRow, ScheduleRow, json_or_none
+from springline.projection.fold.ours import settings_of
+from springline.projection.rows import BackfillRow, FirstRequestRow, ScheduleRow, json_or_none
+from springline.projection.schema import SCHEDULE
 from springline.projection.state import State
 
 
@@ -54,7 +58,7 @@ def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ru
     """Admit a definition that says something new."""
     data = case.data
     row = state.schedule(data.schedule_id)
-    if row is None or not _says(row, data):
+    if row is None or not _says(row, data) or not _says_of_ours(state, data):
         return Write(data)
     keys = (definition_key(data, row.row_version), derived_key(data))
     known = next((key for key in keys if _event_of(state, key) == row.row_version), keys[1])
@@ -73,7 +77,7 @@ def check_tick(data: ScheduleTicked, field: str, now_ms: int) -> None:
     for name in ("run_key", "request_fingerprint"):
         if getattr(data, name) is None:
             raise invalid(f"{field}.{name}", None, "is missing in a tick that triggers a run", "Give it.")
-    check_run_key(data.run_key or "", f"{field}.run_key")
+    check_run_key(data.run_key or "", f"{field}.run_key", may_be=SCHEDULE_RUN_KEYS)
 
 
 def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
@@ -82,11 +86,38 @@ def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
     A tick without its request would name for ever a triggered run that never begins.
     """
     data = case.data
+    refuse_held(state, case)
     if state.tick(data.tick_id) is not None:
         raise case.conflict(
             "tick_id", f"tick {data.tick_id!r} was decided on before", "Give each instant one tick, under its own id."
         )
+    if isinstance(data.status, TickTriggered) and not data.tick_id.startswith(f"{data.schedule_id}:manual:"):
+        _check_due(state, case)
     return Write(data, lambda after: _run_request(after, case))
+
+
+def _check_due(state: State, case: Case[ScheduleTicked]) -> None:
+    """Refuse a tick that triggers a run of a schedule that is off, or by a definition that is not the current one.
+
+    Whoever decided on it has not seen the last change. A manual tick, `{schedule}:manual:{epoch}`, is what its user
+    wants now. A schedule that the ledger does not know may be another system's.
+    """
+    data = case.data
+    definition = state.schedule(data.schedule_id)
+    if definition is None:
+        return
+    if not definition.enabled:
+        raise case.conflict(
+            "schedule_id",
+            f"schedule {data.schedule_id!r} is off",
+            "Record the instant as skipped, or trigger by a manual tick.",
+        )
+    if data.definition_version != definition.row_version:
+        raise case.conflict(
+            "definition_version",
+            f"schedule {data.schedule_id!r} was changed by {definition.row_version}",
+            "Read its definition and decide again.",
+        )
 
 
 def _run_request(state: State, case: Case[ScheduleTicked]) -> list[Completion]:
@@ -129,6 +160,11 @@ def _says(row: ScheduleRow, data: ScheduleDefinitionUpserted) -> bool:
     )
 
 
+def _says_of_ours(state: State, data: ScheduleDefinitionUpserted) -> bool:
+    row = state.definition(SCHEDULE, data.schedule_id)
+    return (None if row is None else row.settings) == settings_of(data)
+
+
 def _event_of(state: State, key: str) -> str | None:
     used = state.event_with_key(key)
     return None if used is None else used[0]
@@ -148,10 +184,13 @@ def check_evaluation(data: SensorEvaluated, field: str, now_ms: int) -> None:
         check_run_key(request.run_key, f"{field}.run_requests[{index}].run_key")
 
 
-def check_run_key(run_key: str, field: str) -> None:
-    """Refuse a run key that belongs to a backfill: its chunk would never get its run (docs/events.md#w18)."""
-    if run_key.startswith(BACKFILL_RUN_KEYS):
-        raise invalid(field, run_key, "has the form of a backfill's run key", "Use another run key.")
+def check_run_key(run_key: str, field: str, *, may_be: str = "") -> None:
+    """Refuse a run key with the prefix of another source: its chunk would never get its run (docs/events.md#w18), its
+    tick or its rerun would meet a key that is used. `may_be`: the prefix that this source may use.
+    """
+    for prefix, owner in RESERVED_RUN_KEYS.items():
+        if prefix != may_be and run_key.startswith(prefix):
+            raise invalid(field, run_key, f"has the form of a {owner}'s run key", "Use another run key.")
 
 
 def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
@@ -200,9 +239,14 @@ def _requested(request: RunRequest, source: SensorRef) -> RunRequested:
 
 
 def check_run_request(data: RunRequested, field: str, now_ms: int) -> None:
-    """Refuse a backfill's run key from any other source."""
-    if not isinstance(data.trigger_source_ref, BackfillRef):
-        check_run_key(data.run_key, f"{field}.run_key")
+    """Refuse run keys with the prefix of another source: of a backfill, of a schedule, or of a rerun's parent."""
+    source, said = data.trigger_source_ref, member_of(data, RunRequestedMember)
+    if isinstance(source, BackfillRef):
+        return
+    may_be = SCHEDULE_RUN_KEYS if isinstance(source, ScheduleRef) else ""
+    if said is not None and said.parent_run_id is not None:
+        may_be = RERUN_RUN_KEYS
+    check_run_key(data.run_key, f"{field}.run_key", may_be=may_be)
 
 
 def admit_run_request(state: State, case: Case[RunRequested]) -> Ruling:
@@ -214,8 +258,23 @@ def admit_run_request(state: State, case: Case[RunRequested]) -> Ruling:
         _check_chunk(state, case, source)
     elif isinstance(source, ScheduleRef):
         _check_tick(state, case, source)
+    first = state.first_request(case.data.run_key)
+    if first is not None and state.run_key(case.data.run_key) is None:
+        return _of_old_run(case, first)
     _check_run_can_come(state, case)
     return Write(case.data)
+
+
+def _of_old_run(case: Case[RunRequested], first: FirstRequestRow) -> Ruling:
+    """Answer a request whose run retention has removed with that run's first request: there is no second run."""
+    data = case.data
+    if first.request_fingerprint != data.request_fingerprint:
+        raise case.conflict(
+            "run_key",
+            f"run key {data.run_key!r} was used with another request, by event {first.row_version}",
+            "Use another run key.",
+        )
+    return Repeats(first.row_version, type(data).__name__, case.key)
 
 
 def _check_evaluation(state: State, case: Case[RunRequested], source: SensorRef) -> None:
@@ -321,12 +380,16 @@ def admit_backfill(state: State, case: Case[BackfillCreated]) -> Ruling:
 
 
 def admit_chunk(state: State, case: Case[BackfillChunkPlanned]) -> Ruling:
-    """Admit a new chunk of a backfill that has not ended, under an unused run key."""
+    """Admit a new chunk of a backfill that runs, under an unused run key: a pause is a position in the ledger."""
     data = case.data
+    refuse_held(state, case)
     backfill = _backfill(state, case)
-    if backfill.state in FINISHED_BACKFILL:
+    if backfill.state != "RUNNING":
+        ended = backfill.state in FINISHED_BACKFILL
         raise case.conflict(
-            "backfill_id", f"backfill {data.backfill_id!r} has ended: {backfill.state}", "Plan no more."
+            "backfill_id",
+            f"backfill {data.backfill_id!r} {'has ended' if ended else 'is not running'}: {backfill.state}",
+            "Plan no more." if ended else "Let it run first, by backfill_state_changed to RUNNING.",
         )
     if state.chunk(data.chunk_id) is not None:
         raise case.conflict("chunk_index", f"chunk {data.chunk_id!r} is planned", "Plan each chunk once.")

@@ -141,6 +141,17 @@ def key_in_use(field: str, key: str, message: str) -> Refused:
     return _refused(Code.KEY_REUSED, field, key, message, "Give the event an idempotency_key of its own.")
 
 
+def refuse_held(state: State, case: Case[Any]) -> None:
+    """Refuse an event that begins something while the workspace is held: what runs goes on, and nothing new begins."""
+    if state.is_held:
+        raise conflict(
+            case.field,
+            type(case.data).__name__,
+            f"the workspace is held, and {type(case.data).__name__} would begin something",
+            "Wait until the hold is taken off, or take it off with springline_hold_changed.",
+        )
+
+
 def too_large(field: str, size: int, limit: int) -> Refused:
     """Build the refusal of an event with too many bytes: PAYLOAD_TOO_LARGE."""
     remedy = "Put data of this size into an object of its own, and its path into the event."

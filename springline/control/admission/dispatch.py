@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from springline.control.admission.cases import Case, EventRule, Ruling, Write, invalid
+from springline.control.admission.cases import Case, EventRule, Ruling, Write, invalid, refuse_held
 from springline.control.admission.runs import is_cancelled
 from springline.control.admission.tasks import check_attempt, refuse_finished, task_of
 from springline.ledger.events import DispatchEnqueued, DispatchRequested, TimerEnqueued, TimerFired, TimerRequested
@@ -30,6 +30,7 @@ def admit_dispatch(state: State, case: Case[DispatchRequested]) -> Ruling:
     """
     data, task = case.data, task_of(state, case)
     refuse_finished(case, task)
+    refuse_held(state, case)
     if is_cancelled(state.run(data.run_id)):
         raise case.conflict("run_id", f"run {data.run_id!r} is cancelled", "Do not send its tasks any more.")
     if task.state == BLOCKED:

@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
-from springline.control.admission import automation, dispatch, runs, tasks
+from springline.control.admission import automation, dispatch, ours, runs, tasks
 from springline.control.admission.cases import (
     Case,
     Completion,
@@ -34,6 +34,7 @@ from springline.control.admission.cases import (
 from springline.errors import Refusal, Refused
 from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event, payload_from
 from springline.ledger.events import Payload, by_payload, derived_key
+from springline.ledger.member import MEMBER, typed_member
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
     AppendedEvent,
@@ -53,7 +54,9 @@ from springline.ulids import nth_ulid, ulid_time_ms
 MAX_EVENT_BYTES: Final = 256 * 1024
 """The longest accepted event, in bytes of canonical JSON."""
 
-RULES: Final[dict[type, EventRule[Any]]] = by_payload((*runs.RULES, *tasks.RULES, *dispatch.RULES, *automation.RULES))
+RULES: Final[dict[type, EventRule[Any]]] = by_payload(
+    (*runs.RULES, *tasks.RULES, *dispatch.RULES, *automation.RULES, *ours.RULES)
+)
 """The admission rule of each type of event."""
 
 _RECORDED_AT: Final = IDEMPOTENCY_KEYS.index("recorded_at")
@@ -112,6 +115,9 @@ def _draft(event: NewEvent, field: str, now_ms: int) -> Draft:
         at = f"{field}.data.{error.path}" if error.path else f"{field}.data"
         raise invalid(at, value_at(event.data, error.path), error.problem, "Correct it, or leave it out.") from None
     check_texts(data, f"{field}.data")
+    member = typed_member(data)
+    if member is not None:
+        check_texts(member, f"{field}.data.{MEMBER}")
     check = RULES[type(data)].check
     if check is not None:
         check(data, f"{field}.data", now_ms)

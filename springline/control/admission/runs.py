@@ -15,6 +15,7 @@ from springline.control.admission.cases import (
     Write,
     check_addressable,
     invalid,
+    refuse_held,
     repair_key,
     repeated,
     shown,
@@ -29,7 +30,10 @@ SEQUENCER = "springline"
 """The requester in events that the sequencer adds."""
 
 BACKFILL_RUN_KEYS = "backfill:"
-"""The prefix of backfills' run keys."""
+SCHEDULE_RUN_KEYS = "sched:"
+RERUN_RUN_KEYS = "rerun:"
+RESERVED_RUN_KEYS = {BACKFILL_RUN_KEYS: "backfill", SCHEDULE_RUN_KEYS: "schedule", RERUN_RUN_KEYS: "rerun"}
+"""The prefixes of run keys that only one kind of source may ask for, and which."""
 
 
 def is_cancelled(run: RunRow | None) -> bool:
@@ -56,6 +60,7 @@ def admit_run(state: State, case: Case[RunTriggered]) -> Ruling:
     first = repeated(state, data, key, case.key_field)
     if first is not None:
         return first
+    refuse_held(state, case)
     if state.run(data.run_id) is not None:
         raise case.conflict("run_id", f"run {data.run_id!r} exists already", "Give the new run an id of its own.")
     named = "run_id" if data.run_key is None else "run_key"

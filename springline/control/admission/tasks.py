@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from springline.control.admission.cases import Case, Completion, EventRule, Ruling, Write, invalid, repair_key
 from springline.control.admission.runs import is_cancelled
 from springline.ledger.events import (
+    AttemptNoted,
     DispatchRequested,
     TaskCompletionRecorded,
     TaskFinished,
@@ -32,7 +33,7 @@ AttemptEvent = TaskStarted | TaskHeartbeat | Finish | TaskOutputVisibilityChange
 _OVER = "Stop working on this attempt; what it reports is not taken any more."
 
 
-def check_attempt(data: AttemptEvent | DispatchRequested, field: str, now_ms: int) -> None:
+def check_attempt(data: AttemptEvent | DispatchRequested | AttemptNoted, field: str, now_ms: int) -> None:
     """Refuse attempt 0, which a task has before its first one (docs/events.md#w36)."""
     if data.attempt < 1:
         raise invalid(f"{field}.attempt", data.attempt, "counts from 1", "Give the number of the attempt.")

@@ -24,3 +24,7 @@ class Handler(Generic[P]):
 
     payload: type[P]
     fold: Callable[[State, str, int, P], bool]
+
+
+Effect = Callable[[State, str, int, P], None]
+"""What an event that the first fold applied does to tables of our own; the arguments are those of `Handler.fold`."""

@@ -15,7 +15,7 @@ from springline.ledger.events import EVENT_TYPES, Owner, by_payload
 from springline.ledger.request import EventOutcome
 from springline.ledger.timestamps import NS_PER_MS
 from springline.projection.catalog import refresh_pending
-from springline.projection.fold import Handler, automation, dispatch, runs, tasks, timers
+from springline.projection.fold import Handler, automation, dispatch, ours, runs, tasks, timers
 from springline.projection.rows import NOTHING_PENDING, UsedKeyRow
 from springline.projection.schema import Key
 from springline.projection.state import State
@@ -26,11 +26,13 @@ _APPLIED, _DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
 _NOT_APPLIED, _UNKNOWN = EventOutcome.NOT_APPLIED, EventOutcome.UNKNOWN
 
 HANDLERS: Final[dict[type, Handler[Any]]] = by_payload(
-    (*runs.HANDLERS, *tasks.HANDLERS, *dispatch.HANDLERS, *timers.HANDLERS, *automation.HANDLERS)
+    (*runs.HANDLERS, *tasks.HANDLERS, *dispatch.HANDLERS, *timers.HANDLERS, *automation.HANDLERS, *ours.HANDLERS)
 )
 """The handler of each type of event."""
 
-_FOLDS: Final = {kind: row.fold for kind, row in HANDLERS.items()}
+_FOLDS: Final = {kind: row.fold for kind, row in HANDLERS.items() if not EVENT_TYPES[kind].is_ours}
+_OURS: Final = {kind: row.fold for kind, row in HANDLERS.items() if EVENT_TYPES[kind].is_ours}
+_EFFECTS: Final = ours.EFFECTS
 _OF_A_RUN: Final = frozenset(kind for kind, row in EVENT_TYPES.items() if row.owner is Owner.RUN)
 
 
@@ -59,7 +61,7 @@ def fold_event(state: State, event: Event) -> EventOutcome:
     kind = type(data)
     handler = _FOLDS.get(kind)
     if handler is None:
-        return _UNKNOWN
+        return _fold_ours(state, event, kind)
     at_ms = event.timestamp_ns // NS_PER_MS
     if not handler(state, event_id, at_ms, data):
         return _NOT_APPLIED
@@ -71,6 +73,25 @@ def fold_event(state: State, event: Event) -> EventOutcome:
                 refresh_pending(state.families, family, at_ms)
     event_type = event.event_type
     state.keys.put(key, UsedKeyRow(event_id, _TYPE_NAMES.get(event_type, event_type), at_ms))
+    effect = _EFFECTS.get(kind)
+    if effect is not None:
+        effect(state, event_id, at_ms, data)
+    return _APPLIED
+
+
+def _fold_ours(state: State, event: Event, kind: type) -> EventOutcome:
+    """Fold an event of a type that the reference does not know: one of ours, or of a newer version."""
+    handler = _OURS.get(kind)
+    if handler is None:
+        return _UNKNOWN
+    key = event.idempotency_key
+    if key in state.own_keys.rows:
+        return _DUPLICATE
+    at_ms = event.timestamp_ns // NS_PER_MS
+    data: Any = event.data
+    if not handler(state, event.event_id, at_ms, data):
+        return _NOT_APPLIED
+    state.own_keys.put(key, UsedKeyRow(event.event_id, kind.__name__, at_ms))
     return _APPLIED
 
 
@@ -131,7 +152,7 @@ def _expire(state: State, run_id: str) -> None:
         for conflict in _group(state.conflicts, str(run_key)):
             state.conflicts.remove(conflict)
         state.run_keys.remove(run_key)
-    for table in (state.timers, state.outbox):
+    for table in (state.timers, state.outbox, state.own_runs, state.attempts, state.notes):
         for key in _group(table, run_id):
             table.remove(key)
 

@@ -171,8 +171,7 @@ def files_of(manifest: Manifest) -> set[str]:
 
 
 def _files(layer: BaseSnapshot | Delta) -> Iterator[str]:
-    yield from (file.path for file in layer.tables.files())
-    if layer.buckets is not None:
-        yield layer.buckets.path
-    if isinstance(layer, Delta) and layer.deletions is not None:
-        yield layer.deletions.path
+    yield from (file.path for file in layer.files())
+    yield from (file.path for file in layer.all_buckets())
+    if isinstance(layer, Delta):
+        yield from (file.path for file in layer.all_deletions())
