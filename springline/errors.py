@@ -51,6 +51,8 @@ class Code(StrEnum):
     """The key is committed, and the log file that has its version is gone."""
     EVENT_CONFLICT = "EVENT_CONFLICT"
     """The ledger's state does not admit the event, such as the start of a task that has finished."""
+    DEFINITION_CONFLICT = "DEFINITION_CONFLICT"
+    """Definitions of other code locations do not admit the deployed ones, such as a key that is theirs."""
     REBUILD_MANIFEST_NOT_FOUND = "REBUILD_MANIFEST_NOT_FOUND"
     REBUILD_UNDER_WAY = "REBUILD_UNDER_WAY"
     REBUILD_CANCELLED = "REBUILD_CANCELLED"
@@ -99,6 +101,7 @@ HTTP_STATUS: dict[Code, int] = {
     Code.CONCURRENT_CHANGE: 409,
     Code.VERSION_UNKNOWN: 409,
     Code.EVENT_CONFLICT: 409,
+    Code.DEFINITION_CONFLICT: 409,
     Code.REBUILD_MANIFEST_NOT_FOUND: 404,
     Code.REBUILD_UNDER_WAY: 409,
     Code.REBUILD_CANCELLED: 409,

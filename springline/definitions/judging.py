@@ -1,0 +1,115 @@
+"""Judging assets together: do their dependencies exist, fit and lead nowhere in a circle?
+
+The library judges one pipeline file by these rules, the server a whole workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from springline.definitions.graph import circles
+from springline.definitions.ids import meant, named
+from springline.definitions.mappings import PartitionMapping, effective_mapping
+from springline.definitions.partitions import FieldProblem, Partitions
+
+
+class Edge(Protocol):
+    """A dependency."""
+
+    @property
+    def asset(self) -> str:
+        """The key of the asset that is depended on."""
+
+    @property
+    def mapping(self) -> PartitionMapping | None:
+        """Which of its partitions are needed; None for what the partitions of both suggest."""
+
+
+class Node(Protocol):
+    """An asset in the graph."""
+
+    @property
+    def key(self) -> str:
+        """The asset's key."""
+
+    @property
+    def dependencies(self) -> Sequence[Edge]:
+        """What it depends on."""
+
+    @property
+    def partitions(self) -> Partitions | None:
+        """Its partitions, None if it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionProblem:
+    """What is wrong with an asset. `field` is the part of its definition, `dependency` the other asset if there is one.
+
+    `message` names the value, `remedy` says what to do.
+    """
+
+    asset: str
+    field: str
+    message: str
+    remedy: str
+    dependency: str | None = None
+
+
+def judge_graph(nodes: Mapping[str, Node], *, elsewhere: Collection[str] = ()) -> Iterator[DefinitionProblem]:
+    """Yield everything that is wrong between assets: unknown dependencies, partitions that do not fit, circles.
+
+    `nodes` by key. Keys `elsewhere` are known without being in the graph, such as those of other code locations: how
+    their partitions fit is for whoever sees both.
+    """
+    for node in nodes.values():
+        seen: set[str] = set()
+        for edge in node.dependencies:
+            if edge.asset in seen:
+                yield DefinitionProblem(
+                    node.key, "dependencies", f"depends on {edge.asset} twice", "Name it once.", edge.asset
+                )
+            seen.add(edge.asset)
+            upstream = nodes.get(edge.asset)
+            if upstream is None:
+                if edge.asset not in elsewhere:
+                    yield unknown_dependency(node.key, edge.asset, [*nodes, *elsewhere])
+                continue
+            mapping = effective_mapping(edge.mapping, upstream.partitions, node.partitions)
+            if isinstance(mapping, FieldProblem):
+                said = f"cannot depend on {edge.asset}: {mapping.message}"
+                yield DefinitionProblem(node.key, "dependencies", said, mapping.remedy, edge.asset)
+    yield from _circles(nodes)
+
+
+def unknown_dependency(asset: str, dependency: str, known: Collection[str]) -> DefinitionProblem:
+    """Return the problem of a dependency that no asset is called."""
+    near = meant(dependency, [key for key in known if key != asset])
+    more = (
+        f"There are {named(sorted(set(known) - {asset}))}. "
+        f"An asset of another code location is named by external('{dependency}')."
+    )
+    return DefinitionProblem(
+        asset,
+        "dependencies",
+        f"depends on {dependency!r}, and no asset is called that",
+        near.strip() or more,
+        dependency,
+    )
+
+
+def _circles(nodes: Mapping[str, Node]) -> Iterator[DefinitionProblem]:
+    upstream = {key: [edge.asset for edge in node.dependencies if edge.asset in nodes] for key, node in nodes.items()}
+    for circle in circles(upstream):
+        path = " -> ".join(circle)
+        if len(circle) == 2:
+            yield DefinitionProblem(circle[0], "dependencies", "depends on itself", "Remove it.", circle[0])
+            continue
+        yield DefinitionProblem(
+            circle[0],
+            "dependencies",
+            f"depends on itself, by {path}",
+            "Take one of these dependencies out: no asset can be made before itself.",
+            circle[1],
+        )

@@ -1,0 +1,262 @@
+"""Partitions of an asset: which there are, by what keys, and which span of time each one covers.
+
+A definition is a value, so that a million partitions cost nothing: keys are computed by position. Text in, text out: a
+key is what stands in URLs, tables and logs, such as `2024-01-31`. Of the outside only the tz database is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from springline.definitions.ids import meant
+
+MAX_STATIC_KEYS: Final = 10_000
+MAX_PARTITION_KEY: Final = 200
+"""Characters of a partition's key."""
+MAX_ZONE: Final = 64
+
+FIRST_YEAR: Final = 1000
+LAST_YEAR: Final = 9998
+"""Beyond these years a window may not be an instant that Python can hold."""
+
+
+class PartitionKind(StrEnum):
+    """How an asset is cut into partitions."""
+
+    HOURLY = "hourly"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+    STATIC = "static"
+
+
+_FORMS: Final = {
+    PartitionKind.HOURLY: ("%Y-%m-%dT%H", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}"), "2024-01-31T05"),
+    PartitionKind.DAILY: ("%Y-%m-%d", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "2024-01-31"),
+    PartitionKind.WEEKLY: ("%Y-%m-%d", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "2024-01-29"),
+    PartitionKind.MONTHLY: ("%Y-%m", re.compile(r"[0-9]{4}-[0-9]{2}"), "2024-01"),
+}
+_STEPS: Final = {
+    PartitionKind.HOURLY: timedelta(hours=1),
+    PartitionKind.DAILY: timedelta(days=1),
+    PartitionKind.WEEKLY: timedelta(days=7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong with one field of a definition: `message` names the value, `remedy` says what to do."""
+
+    field: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """The partitions of an asset.
+
+    By time: one for each hour, day, week or month from `start` on, up to and without `end`. Both are keys of the kind.
+    Days, weeks and months are those of `timezone`; hours are those of UTC, because where clocks go back two hours have
+    one name. Weeks begin on the weekday of `start`. Static: `keys`.
+    """
+
+    kind: PartitionKind
+    start: str | None = None
+    end: str | None = None
+    timezone: str | None = None
+    keys: tuple[str, ...] = ()
+
+    @property
+    def by_time(self) -> bool:
+        """Say whether each partition covers a span of time."""
+        return self.kind is not PartitionKind.STATIC
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """Yield what is wrong with the definition. All other methods are for a definition without problems."""
+        if self.kind not in _FORMS:
+            yield from self._problems_of_static()
+            return
+        form = _FORMS[self.kind][2]
+        if self.keys:
+            yield FieldProblem("keys", f"{self.kind} partitions take no keys", "Leave keys out, or use static(...).")
+        wall = self._wall("start", self.start)
+        if isinstance(wall, FieldProblem):
+            yield wall
+        if self.end is not None:
+            last = self._wall("end", self.end)
+            if isinstance(last, FieldProblem):
+                yield last
+            elif isinstance(wall, datetime) and last <= wall:
+                yield FieldProblem(
+                    "end",
+                    f"end {self.end!r} is not after start {self.start!r}",
+                    f"Give the first {self.kind} partition that is no longer part of it, such as {form!r}, or no end.",
+                )
+            elif isinstance(wall, datetime) and self.kind is PartitionKind.WEEKLY and (last - wall).days % 7:
+                yield FieldProblem(
+                    "end",
+                    f"end {self.end!r} is no whole number of weeks after start {self.start!r}",
+                    f"Weeks begin on the weekday of start, {wall:%A}: end on one, too.",
+                )
+        if self.timezone is not None:
+            yield from self._problems_of_zone(self.timezone)
+
+    def _problems_of_static(self) -> Iterator[FieldProblem]:
+        for name in ("start", "end", "timezone"):
+            if getattr(self, name) is not None:
+                yield FieldProblem(name, f"static partitions have no {name}", f"Leave {name} out.")
+        if not self.keys:
+            yield FieldProblem("keys", "there are no keys", "Give at least one, such as static(['eu', 'us']).")
+        if len(self.keys) > MAX_STATIC_KEYS:
+            yield FieldProblem(
+                "keys", f"there are {len(self.keys)} keys, and {MAX_STATIC_KEYS} is the most", "Give fewer keys."
+            )
+        seen: set[str] = set()
+        for key in self.keys:
+            problem = _problem_of_text(key)
+            if problem is None and key in seen:
+                problem = "is there twice"
+            seen.add(key)
+            if problem is not None:
+                yield FieldProblem("keys", f"key {key!r:.220} {problem}", "Give distinct texts of one line.")
+                return
+
+    def _problems_of_zone(self, zone: str) -> Iterator[FieldProblem]:
+        if self.kind is PartitionKind.HOURLY:
+            yield FieldProblem(
+                "timezone",
+                f"hourly partitions are hours of UTC and take no timezone, not {zone!r}",
+                "Leave timezone out: where clocks go back, two hours have one name.",
+            )
+        elif _zone(zone) is None:
+            near = meant(zone, available_timezones())
+            yield FieldProblem(
+                "timezone",
+                f"timezone {zone!r:.80} is not in the tz database",
+                f"{near}Give a name such as 'Europe/Oslo'.",
+            )
+
+    def problem_of_key(self, key: str) -> str | None:
+        """Return why no partition has this key, to go on from the key; None if one has it."""
+        if self.kind is PartitionKind.STATIC:
+            return None if key in self.keys else f"is none of the keys: {meant(key, self.keys)}{_some(self.keys)}"
+        wall = self._wall("key", key)
+        if isinstance(wall, FieldProblem):
+            return f"is no key of {self.kind} partitions, such as {_FORMS[self.kind][2]!r}"
+        if wall < self._first:
+            return f"lies before the first partition, {self.start!r}"
+        if self.end is not None and wall >= self._parsed(self.end):
+            return f"lies at or after the end, {self.end!r}"
+        if self.kind is PartitionKind.WEEKLY and (wall - self._first).days % 7:
+            return f"is no first day of a week: weeks begin on {self._first:%A}"
+        return None
+
+    def position(self, key: str) -> int:
+        """Return where a partition stands, from 0; `key` has no problem."""
+        if self.kind is PartitionKind.STATIC:
+            return self.keys.index(key)
+        wall, first = self._parsed(key), self._first
+        if self.kind is PartitionKind.MONTHLY:
+            return (wall.year - first.year) * 12 + wall.month - first.month
+        return (wall - first) // _STEPS[self.kind]
+
+    def key_at(self, position: int) -> str:
+        """Return the key of the partition at a position, from 0. Raises `IndexError` if there is none."""
+        if self.kind is PartitionKind.STATIC:
+            if not 0 <= position < len(self.keys):
+                raise IndexError(f"there is no partition {position} of {len(self.keys)}")
+            return self.keys[position]
+        wall = self._wall_at(position)
+        if position < 0 or wall.year > LAST_YEAR or (self.end is not None and wall >= self._parsed(self.end)):
+            raise IndexError(f"there is no partition {position}")
+        return wall.strftime(_FORMS[self.kind][0])
+
+    def window(self, key: str) -> tuple[datetime, datetime] | None:
+        """Return begin and end, in UTC, of the time that a partition covers; None for static ones.
+
+        The windows of neighbours touch: a day has 23 or 25 hours where clocks change.
+        """
+        if self.kind is PartitionKind.STATIC:
+            return None
+        at = self.position(key)
+        return self._instant(self._wall_at(at)), self._instant(self._wall_at(at + 1))
+
+    @property
+    def first_weekday(self) -> int:
+        """The weekday on which the first partition begins, Monday is 0."""
+        return self._first.weekday()
+
+    @property
+    def _first(self) -> datetime:
+        assert self.start is not None
+        return self._parsed(self.start)
+
+    def _wall_at(self, position: int) -> datetime:
+        first = self._first
+        if self.kind is PartitionKind.MONTHLY:
+            years, month = divmod(first.month - 1 + position, 12)
+            try:
+                return datetime(first.year + years, month + 1, 1)
+            except ValueError:
+                raise IndexError(f"there is no partition {position}") from None
+        try:
+            return first + position * _STEPS[self.kind]
+        except OverflowError:
+            raise IndexError(f"there is no partition {position}") from None
+
+    def _instant(self, wall: datetime) -> datetime:
+        zone: tzinfo | None = UTC if self.timezone is None else _zone(self.timezone)
+        assert zone is not None
+        # A time that the clocks skip is the end of the gap, and of one that they show twice the first is meant.
+        return wall.replace(tzinfo=zone).astimezone(UTC)
+
+    def _parsed(self, key: str) -> datetime:
+        return datetime.fromisoformat(f"{key}-01" if self.kind is PartitionKind.MONTHLY else key)
+
+    def _wall(self, field: str, text: object) -> datetime | FieldProblem:
+        _, pattern, example = _FORMS[self.kind]
+        remedy = f"Give a key such as {example!r}."
+        if text is None:
+            return FieldProblem(field, f"{self.kind} partitions have no {field}", remedy)
+        if not isinstance(text, str) or not pattern.fullmatch(text):
+            return FieldProblem(field, f"{field} {text!r:.80} is no key of {self.kind} partitions", remedy)
+        try:
+            wall = self._parsed(text)
+        except ValueError:
+            return FieldProblem(field, f"{field} {text!r} is no day of the calendar or hour of the clock", remedy)
+        if not FIRST_YEAR <= wall.year <= LAST_YEAR:
+            years = f"{FIRST_YEAR} to {LAST_YEAR}"
+            return FieldProblem(field, f"{field} {text!r} lies outside the years {years}", f"Use years {years}.")
+        return wall
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        # Not found, no possible name, or a folder of the database.
+        return None
+
+
+def _problem_of_text(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"is a {type(key).__name__} and no text"
+    if not key:
+        return "is empty"
+    if len(key) > MAX_PARTITION_KEY:
+        return f"has {len(key)} characters, and {MAX_PARTITION_KEY} is the most"
+    if not key.isprintable():
+        return "holds a character that cannot be printed"
+    return None
+
+
+def _some(keys: tuple[str, ...]) -> str:
+    shown = ", ".join(keys[:5])
+    return f"there are {shown}{f' and {len(keys) - 5} more' if len(keys) > 5 else ''}"

@@ -1,0 +1,51 @@
+"""Selections of assets, as users write them: `delays`, `*delays`, `raw_flights*`, `*`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from springline.definitions.graph import Upstream, downstream_of, reach
+from springline.definitions.ids import meant, named
+
+
+class BadSelection(ValueError):
+    """A term of a selection that means nothing. `term` is that term, `remedy` what to do."""
+
+    def __init__(self, term: str, message: str, remedy: str) -> None:
+        super().__init__(f"{message} {remedy}")
+        self.term = term
+        self.message = message
+        self.remedy = remedy
+
+
+def select(upstream: Upstream, terms: Iterable[str]) -> set[str]:
+    """Return the assets that at least one of `terms` selects.
+
+    A term is an asset's key; with a star before it, also all that it depends on; with a star behind it, also all that
+    depends on it; `*` alone is every asset. One text may hold several terms, separated by commas or blanks.
+
+    Raises `BadSelection` if a term names no asset, and if there is no term at all.
+    """
+    found: set[str] = set()
+    down: Upstream | None = None
+    single = [one for term in terms for one in term.replace(",", " ").split()]
+    if not single:
+        raise BadSelection("", "the selection is empty.", "Name an asset, or select all with '*'.")
+    for term in single:
+        if term == "*":
+            found |= set(upstream)
+            continue
+        key = term.removeprefix("*").removesuffix("*")
+        if key not in upstream:
+            raise BadSelection(
+                term,
+                f"the selection {term!r} names no asset.",
+                f"{meant(key, upstream)}There are {named(sorted(upstream))}.",
+            )
+        found.add(key)
+        if term.startswith("*"):
+            found |= reach([key], upstream)
+        if term.endswith("*"):
+            down = downstream_of(upstream) if down is None else down
+            found |= reach([key], down)
+    return found

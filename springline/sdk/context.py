@@ -1,0 +1,107 @@
+"""What a function learns about the attempt that it is, and what it tells about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from springline.definitions.ids import task_key
+from springline.definitions.partitions import Partitions
+from springline.sdk.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import logging
+
+
+class Context:
+    """The attempt that a function is; a function that has a parameter `context` gets it.
+
+    In a unit test of one function: `delays(Context(partition_key="2024-01-31"), rows)`.
+
+    Attributes:
+        asset: the asset's key.
+        run_id: the run that this attempt belongs to.
+        attempt: the number of the attempt, from 1.
+        config: what the run was asked with; read only.
+        metadata: what the function has told, for whoever looks at the run.
+    """
+
+    def __init__(
+        self,
+        asset: str = "asset",
+        *,
+        partition_key: str | None = None,
+        partitions: Partitions | None = None,
+        run_id: str = "run",
+        attempt: int = 1,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.asset = asset
+        self.run_id = run_id
+        self.attempt = attempt
+        self.config: Mapping[str, Any] = MappingProxyType(dict(config or {}))
+        self.metadata: dict[str, Any] = {}
+        self._partition_key = partition_key
+        self._partitions = partitions
+        self._progress: tuple[float, str | None] | None = None
+
+    @property
+    def partition_key(self) -> str:
+        """The key of the partition to make; raises `InvalidRequest` for an asset without partitions."""
+        if self._partition_key is None:
+            raise InvalidRequest(f"{self.asset} has no partitions: give it some, or do not ask for partition_key")
+        return self._partition_key
+
+    @property
+    def has_partition(self) -> bool:
+        """Say whether one partition is to be made, and not a whole asset."""
+        return self._partition_key is not None
+
+    @property
+    def time_window(self) -> tuple[datetime, datetime]:
+        """Begin and end, in UTC, of the time that the partition covers; raises `InvalidRequest` if it covers none."""
+        found = None if self._partitions is None else self._partitions.window(self.partition_key)
+        if found is None:
+            raise InvalidRequest(f"{self.asset} has no partitions by time: time_window is for hourly to monthly ones")
+        return found
+
+    @property
+    def task_key(self) -> str:
+        """The key of the task: `asset`, or `asset[partition]`, percent-encoded."""
+        return task_key(self.asset, self._partition_key)
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of the asset, `springline.asset.KEY`."""
+        import logging  # noqa: PLC0415 - importing the library must be quick
+
+        return logging.getLogger(f"springline.asset.{self.asset}")
+
+    def add_metadata(self, **values: Any) -> None:
+        """Tell something about what was made, such as `rows=12`; a name that was told before is told anew.
+
+        Raises `InvalidRequest` for what is no JSON.
+        """
+        import json  # noqa: PLC0415 - as above
+
+        for name, value in values.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidRequest(
+                    f"metadata {name} is no JSON ({error}): give texts, numbers, lists and dicts"
+                ) from None
+        self.metadata.update(values)
+
+    def progress(self, done: float, message: str | None = None) -> None:
+        """Tell how far the attempt is: `done` from 0 to 1. Raises `InvalidRequest` for another number."""
+        if isinstance(done, bool) or not isinstance(done, int | float) or not 0 <= done <= 1:
+            raise InvalidRequest(f"progress {done!r} is no number from 0 to 1: divide what is done by all there is")
+        self._progress = (float(done), message)
+
+    @property
+    def last_progress(self) -> tuple[float, str | None] | None:
+        """What was told last by `progress`; None before."""
+        return self._progress

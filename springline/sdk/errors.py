@@ -1,0 +1,58 @@
+"""Errors of the library.
+
+SdkError
+  InvalidDefinitions   a pipeline is written wrongly; has every problem with its file and line
+  InvalidRequest       a call cannot be meant: an unknown selection, a partition that there is not
+  MaterializeFailed    an asset failed; has the result of all of them
+  NonRetryable         raised by user code: another attempt would fail the same way
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SdkError(Exception):
+    """Base of the library's errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceProblem:
+    """What is wrong with a pipeline file, and where.
+
+    `message` goes on from the asset if there is one. `traceback`: that of the user's own code, if it raised.
+    """
+
+    file: str
+    line: int | None
+    message: str
+    remedy: str
+    asset: str | None = None
+    traceback: str | None = None
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        subject = "" if self.asset is None else f"asset {self.asset} "
+        return f"{where}: {subject}{self.message}. {self.remedy}"
+
+
+class InvalidDefinitions(SdkError):
+    """A pipeline is written wrongly. `problems` is everything that is wrong, in the order of the lines."""
+
+    def __init__(self, problems: Sequence[SourceProblem]) -> None:
+        super().__init__(problems)
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        told = f"{count} problem{'' if count == 1 else 's'} with the pipeline:"
+        return "\n".join([told, *(f"  {one}" for one in self.problems)])
+
+
+class InvalidRequest(SdkError, ValueError):
+    """A call that cannot be meant; the message says what to do."""
+
+
+class NonRetryable(SdkError):
+    """To be raised by user code: the attempt fails, and no other one is made, whatever `retries` says."""

@@ -1,0 +1,227 @@
+"""Loading a pipeline file or module: what it declares, and everything that is wrong with it, at once.
+
+A file is imported as Python imports a script: its own folder is on the path, and the current one behind it. Whatever it
+does while it is imported happens in this process; the command line does it in a process of its own
+(`springline.sdk.describing`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Final
+
+from springline.definitions.ids import meant, problem_of_id
+from springline.sdk.assets import collected_assets
+from springline.sdk.errors import InvalidDefinitions, SourceProblem
+from springline.sdk.resolving import AnyAsset, Pipeline, assets_of, resolve
+
+_OWN: Final = str(Path(__file__).parents[1])
+_STOOD_IN: Final = "springline_pipeline_"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPipeline:
+    """What a file or module declares. `location`: the default name of its code location, after the file."""
+
+    file: str
+    location: str
+    pipeline: Pipeline
+    module: ModuleType | None
+
+    @property
+    def problems(self) -> list[SourceProblem]:
+        """Everything that is wrong."""
+        return self.pipeline.problems
+
+
+def load(target: str | Path) -> LoadedPipeline:
+    """Load a pipeline file, or a module by its dotted name; raises `InvalidDefinitions` if anything is wrong."""
+    loaded = examine(target)
+    if loaded.problems:
+        raise InvalidDefinitions(loaded.problems)
+    return loaded
+
+
+def examine(target: str | Path) -> LoadedPipeline:
+    """Load a pipeline file, or a module by its dotted name, and say what is wrong with it; raises nothing."""
+    text = os.fspath(target)
+    path = Path(text)
+    is_module = not path.exists() and "/" not in text and not text.endswith(".py")
+    location = text.rpartition(".")[2] if is_module else path.stem
+    problem = None if is_module else _problem_of_path(path)
+    if problem is not None:
+        return LoadedPipeline(text, location, Pipeline({}, [problem]), None)
+    imported, declared, raised = _imported(text if is_module else path.resolve())
+    file = str(getattr(imported, "__file__", None) or (text if is_module else path.resolve()))
+    if raised is not None:
+        return LoadedPipeline(file, location, Pipeline({}, [_problem_of_import(raised, file, text)]), None)
+    assert imported is not None
+    # What the file itself declares counts even if a later name has taken its place.
+    own = [one for one in declared if one.file == file]
+    found = {id(one): one for one in (*own, *assets_of(imported))}
+    ordered = sorted(found.values(), key=lambda one: (one.file != file, one.line or 0))
+    pipeline = resolve(ordered)
+    if not ordered:
+        pipeline.problems.append(
+            SourceProblem(
+                file,
+                None,
+                "declares no asset",
+                "Put @asset above a function, or import assets by name: from assets import raw_flights.",
+            )
+        )
+    return LoadedPipeline(file, location, pipeline, imported)
+
+
+def problem_of_location(file: str, location: str) -> SourceProblem | None:
+    """Return what is wrong with the name of a code location; None if nothing is."""
+    problem = problem_of_id(location)
+    if problem is None:
+        return None
+    return SourceProblem(
+        file, None, f"the name of the code location, {location!r}, {problem[0]}", f"{problem[1]} Give --location NAME."
+    )
+
+
+def _problem_of_path(path: Path) -> SourceProblem | None:
+    name = os.fspath(path)
+    if path.is_dir():
+        inside = sorted(one.name for one in path.glob("*.py"))[:5]
+        files = f" such as {name.rstrip('/')}/{inside[0]}" if inside else ""
+        return SourceProblem(name, None, "is a folder", f"Name the pipeline file in it{files}.")
+    if not path.exists():
+        beside = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        return SourceProblem(
+            name, None, "there is no such file", f"{meant(path.name, beside)}Give the path of a pipeline file."
+        )
+    if path.suffix != ".py":
+        return SourceProblem(name, None, "is no Python file", "Name a file that ends in .py, or a module.")
+    return None
+
+
+def _imported(target: str | Path) -> tuple[ModuleType | None, list[AnyAsset], BaseException | None]:
+    """Import a file or module; return it, what was declared meanwhile, and what it raised instead."""
+    folders = [os.getcwd()] if isinstance(target, str) else [str(target.parent), os.getcwd()]  # noqa: PTH109
+    with _on_path(folders), collected_assets() as declared:
+        try:
+            module = importlib.import_module(target) if isinstance(target, str) else _import_file(target)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return None, declared, error
+    return module, declared, None
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = path.stem
+    there = sys.modules.get(name)
+    if not name.isidentifier() or (there is not None and getattr(there, "__file__", None) != str(path)):
+        # A file may be called like a module of Python or of ours: it must not take its place.
+        name = f"{_STOOD_IN}{''.join(one if one.isalnum() else '_' for one in name)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Here before it runs, as for every import: dataclasses and pickles look for the module by its name.
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise
+    return module
+
+
+@contextmanager
+def _on_path(folders: list[str]) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _problem_of_import(error: BaseException, file: str, target: str) -> SourceProblem:
+    own = _own_part(error.__traceback__)
+    if own is not None and file == target:
+        # A module that was asked for by its name: where its file lies is not known otherwise.
+        file = own.tb_frame.f_code.co_filename
+    line = _line_in(own, file)
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return SourceProblem(
+            error.filename,
+            error.lineno,
+            f"is no Python: {error.msg}",
+            "Correct the line.",
+            traceback="".join(traceback.format_exception_only(error)),
+        )
+    told = _told(error, own) if own is not None else None
+    if isinstance(error, SystemExit):
+        return SourceProblem(
+            file,
+            line,
+            f"calls sys.exit({error.code!r}) while it is imported",
+            "Leave that to functions, or put it below if __name__ == '__main__'.",
+            traceback=told,
+        )
+    if isinstance(error, ModuleNotFoundError) and own is None:
+        return SourceProblem(
+            target, None, f"there is no file and no module {error.name}", "Give the path of a pipeline file."
+        )
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    remedy = "Correct it; nothing of the file was read further."
+    if isinstance(error, ModuleNotFoundError):
+        remedy = (
+            f"Install what provides {error.name} beside springline, in the same environment; a module of your own lies "
+            "beside the file or in the current folder."
+        )
+    return SourceProblem(file, line, f"raises {what}", remedy, traceback=told)
+
+
+def _told(error: BaseException, own: TracebackType) -> str:
+    """Return a traceback as Python prints it, without the lines of this library and of the import machinery."""
+    whole = traceback.TracebackException(type(error), error, own)
+    waiting: list[traceback.TracebackException | None] = [whole]
+    while waiting:
+        one = waiting.pop()
+        if one is not None:
+            one.stack = traceback.StackSummary.from_list([line for line in one.stack if not _is_ours(line.filename)])
+            waiting += [one.__cause__, one.__context__]
+    return "".join(whole.format())
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith((_OWN + os.sep, "<frozen ")) or Path(file).parent.name == "importlib"
+
+
+def _own_part(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that begins in the user's code."""
+    while trace is not None:
+        if not _is_ours(trace.tb_frame.f_code.co_filename):
+            return trace
+        trace = trace.tb_next
+    return None
+
+
+def _line_in(trace: TracebackType | None, file: str) -> int | None:
+    """Return the line of the file that the traceback comes to last."""
+    line = None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,91 @@
+"""How pipelines say what their partitions are, and how those of two assets belong together.
+
+Nothing here raises: what is wrong with a definition is told together with everything else that is wrong with its file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from springline.definitions.mappings import MappingKind, PartitionMapping
+from springline.definitions.partitions import PartitionKind, Partitions
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def hourly(start: str | datetime, *, end: str | datetime | None = None) -> Partitions:
+    """Return one partition for each hour of UTC from `start` on, without `end`; keys are such as `2024-01-31T05`."""
+    return _by_time(PartitionKind.HOURLY, start, end, None)
+
+
+def daily(start: str | date, *, end: str | date | None = None, timezone: str = "UTC") -> Partitions:
+    """Return one partition for each day of `timezone` from `start` on, without `end`; keys are such as `2024-01-31`."""
+    return _by_time(PartitionKind.DAILY, start, end, timezone)
+
+
+def weekly(start: str | date, *, end: str | date | None = None, timezone: str = "UTC") -> Partitions:
+    """Return one partition for each week from the day `start` on, without `end`; keys are the first days.
+
+    Weeks begin on the weekday of `start`.
+    """
+    return _by_time(PartitionKind.WEEKLY, start, end, timezone)
+
+
+def monthly(start: str | date, *, end: str | date | None = None, timezone: str = "UTC") -> Partitions:
+    """Return one partition for each month from that of `start` on, without `end`; keys are such as `2024-01`."""
+    return _by_time(PartitionKind.MONTHLY, start, end, timezone)
+
+
+def static(*keys: str | Iterable[str]) -> Partitions:
+    """Return partitions that are listed by key, in this order: `static("eu", "us")` or `static(["eu", "us"])`."""
+    listed: list[Any] = []
+    for one in keys:
+        listed += [one] if isinstance(one, str) or not isinstance(one, Iterable) else list(one)
+    return Partitions(PartitionKind.STATIC, keys=tuple(listed))
+
+
+def identity() -> PartitionMapping:
+    """Need the upstream partition of the same key."""
+    return PartitionMapping(MappingKind.IDENTITY)
+
+
+def all_partitions() -> PartitionMapping:
+    """Need every upstream partition; an argument is a dict of outputs by partition key."""
+    return PartitionMapping(MappingKind.ALL)
+
+
+def latest() -> PartitionMapping:
+    """Need the last upstream partition that has ended."""
+    return PartitionMapping(MappingKind.LATEST)
+
+
+def window(start: int = 0, end: int = 0) -> PartitionMapping:
+    """Need the upstream partitions whose time overlaps, moved by so many upstream partitions at both ends.
+
+    `window(start=-6)` on daily partitions is the day and the six before it. An argument is a dict of outputs by
+    partition key.
+    """
+    return PartitionMapping(MappingKind.WINDOW, start, end)
+
+
+def _by_time(kind: PartitionKind, start: Any, end: Any, timezone: str | None) -> Partitions:
+    return Partitions(kind, _key(kind, start), _key(kind, end), None if timezone == "UTC" else timezone)
+
+
+def _key(kind: PartitionKind, given: Any) -> Any:
+    """Return the key that a date, an instant or a text means; what means none is judged later, as it is."""
+    if isinstance(given, datetime):
+        if kind is PartitionKind.HOURLY:
+            return (given.astimezone(UTC) if given.tzinfo is not None else given).strftime("%Y-%m-%dT%H")
+        given = given.date()
+    if isinstance(given, date):
+        given = given.isoformat()
+    if isinstance(given, str) and _DAY.fullmatch(given):
+        if kind is PartitionKind.HOURLY:
+            return f"{given}T00"
+        if kind is PartitionKind.MONTHLY and given.endswith("-01"):
+            return given[: -len("-01")]
+    return given

@@ -1,0 +1,374 @@
+"""`materialize`: making assets in this process, for tests and for looking at results. No server takes part.
+
+Assets are made one after the other, each behind what it depends on. An asset that fails is tried again as often as it
+says, without a pause; what depends on it is skipped, and everything else is made all the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from springline.definitions.durations import duration_text
+from springline.definitions.graph import topological_order
+from springline.definitions.ids import meant, named
+from springline.definitions.mappings import PartitionMapping, effective_mapping
+from springline.definitions.partitions import FieldProblem
+from springline.definitions.selection import BadSelection, select
+from springline.sdk.assets import Asset, External, is_loading
+from springline.sdk.context import Context
+from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
+from springline.sdk.resolving import Pipeline, ResolvedAsset, ResolvedEdge, assets_of, resolve
+
+if TYPE_CHECKING:
+    import asyncio
+
+AnyAsset = Asset[..., Any]
+
+
+class AssetStatus(StrEnum):
+    """How an asset ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class AssetResult:
+    """What became of one asset.
+
+    Attributes:
+        value: what its function returned, in the attempt that succeeded.
+        error: what the last attempt raised.
+        attempts: how many there were; 0 if it was skipped.
+        duration_s: seconds of all attempts together.
+        skipped_by: the asset that has no output, and that this one needs.
+        metadata: what the last attempt told by `context.add_metadata`.
+        progress: what it told last by `context.progress`.
+    """
+
+    key: str
+    status: AssetStatus
+    partition_key: str | None = None
+    value: Any = None
+    error: BaseException | None = None
+    attempts: int = 0
+    duration_s: float = 0.0
+    skipped_by: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    progress: tuple[float, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializeResult:
+    """What became of every asset that was selected, by key, in the order in which they were made."""
+
+    run_id: str
+    assets: Mapping[str, AssetResult]
+
+    @property
+    def success(self) -> bool:
+        """Say whether every asset succeeded."""
+        return all(one.status is AssetStatus.SUCCEEDED for one in self.assets.values())
+
+    @property
+    def failed(self) -> list[str]:
+        """The keys of the assets that failed."""
+        return [key for key, one in self.assets.items() if one.status is AssetStatus.FAILED]
+
+    @property
+    def skipped(self) -> list[str]:
+        """The keys of the assets that were skipped."""
+        return [key for key, one in self.assets.items() if one.status is AssetStatus.SKIPPED]
+
+    def __getitem__(self, asset: str | AnyAsset) -> AssetResult:
+        """Return what became of an asset, given by key or as an object; raises `KeyError`."""
+        key = asset.key if isinstance(asset, Asset) else asset
+        try:
+            return self.assets[key]
+        except KeyError:
+            raise KeyError(f"{key} was not selected; there are {named(self.assets)}") from None
+
+    def value(self, asset: str | AnyAsset) -> Any:
+        """Return what an asset's function returned; raises its error if it failed, `KeyError` if it has no output."""
+        found = self[asset]
+        if found.error is not None:
+            raise found.error
+        if found.status is not AssetStatus.SUCCEEDED:
+            raise KeyError(f"{found.key} was skipped, because {found.skipped_by} has no output")
+        return found.value
+
+
+class MaterializeFailed(SdkError):
+    """At least one asset failed. `result` has what became of each; the first asset's error is the cause."""
+
+    def __init__(self, result: MaterializeResult) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        lines = []
+        for one in self.result.assets.values():
+            if one.error is not None:
+                lines.append(f"{one.key} failed in attempt {one.attempts}: {_line(one.error)}")
+            elif one.skipped_by is not None:
+                lines.append(f"{one.key} was skipped, because {one.skipped_by} has no output")
+        return "\n".join(lines)
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def materialize(
+    assets: AnyAsset | ModuleType | Iterable[AnyAsset],
+    select: str | AnyAsset | Iterable[str | AnyAsset] = "*",
+    *,
+    partition_key: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    inputs: Mapping[Any, Any] | None = None,
+    run_id: str | None = None,
+    raise_on_error: bool = True,
+) -> MaterializeResult:
+    """Make assets in this process, and return what became of each.
+
+    Works beside a running event loop, too, as in an async test: it then blocks it until the end.
+
+    Args:
+        assets: a module with assets, or assets.
+        select: which of them: keys or assets; `*delays` is it and all that it depends on, `raw_flights*` it and all
+            that depends on it, `*` everything.
+        partition_key: the partition to make of the assets that have some.
+        config: what functions find in `context.config`.
+        inputs: outputs of assets that are not selected, by key or asset, for parameters that take them.
+        run_id: what functions find in `context.run_id`; made up by default.
+        raise_on_error: raise `MaterializeFailed` at the end if an asset failed.
+
+    An async function's attempt is cancelled when its timeout is over. That of a function without `async` runs to its
+    end, because nothing in this process could stop it, and counts as failed then.
+
+    Raises `InvalidDefinitions` for assets that are written wrongly, `InvalidRequest` for arguments that cannot be
+    meant; nothing runs then.
+    """
+    import secrets  # noqa: PLC0415 - importing the library must be quick
+
+    if is_loading():
+        raise InvalidRequest("materialize is called while the file is imported: put it below if __name__ == '__main__'")
+    pipeline = resolve(assets_of(assets if isinstance(assets, ModuleType | Asset) else list(assets)))
+    if pipeline.problems:
+        raise InvalidDefinitions(pipeline.problems)
+    chosen = _selected(pipeline, select)
+    run = _Run(
+        pipeline,
+        {key: one for key, one in pipeline.assets.items() if key in chosen},
+        partition_key,
+        dict(config or {}),
+        _by_key(inputs or {}),
+        run_id or f"run_{secrets.token_hex(16)}",
+    )
+    run.check()
+    result = _outside_of_any_loop(run.make)
+    if raise_on_error and result.failed:
+        raise MaterializeFailed(result) from result[result.failed[0]].error
+    return result
+
+
+def _selected(pipeline: Pipeline, wanted: str | AnyAsset | Iterable[str | AnyAsset]) -> set[str]:
+    terms = [wanted] if isinstance(wanted, str | Asset) else list(wanted)
+    if not pipeline.assets:
+        raise InvalidRequest("there are no assets: give a module that has some, or assets")
+    try:
+        return select(pipeline.upstream, [one.key if isinstance(one, Asset) else one for one in terms])
+    except BadSelection as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def _by_key(inputs: Mapping[Any, Any]) -> dict[str, Any]:
+    return {one.key if isinstance(one, Asset | External) else str(one): value for one, value in inputs.items()}
+
+
+@dataclass(slots=True)
+class _Attempted:
+    value: Any
+    error: BaseException | None
+
+
+class _Run:
+    """The making of the selected assets."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        chosen: Mapping[str, ResolvedAsset],
+        partition_key: str | None,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        run_id: str,
+    ) -> None:
+        self._pipeline = pipeline
+        self._chosen = chosen
+        self._partition_key = partition_key
+        self._config = config
+        self._inputs = inputs
+        self._run_id = run_id
+        self._results: dict[str, AssetResult] = {}
+        self._runner: asyncio.Runner | None = None
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` if the call cannot be meant."""
+        partitioned = [one for one in self._chosen.values() if one.partitions is not None]
+        if self._partition_key is not None and not partitioned:
+            raise InvalidRequest(
+                f"partition_key is {self._partition_key!r}, and {named(self._chosen)} have no partitions: leave it out"
+            )
+        for one in partitioned:
+            assert one.partitions is not None
+            if self._partition_key is None:
+                raise InvalidRequest(f"{one.key} has {one.partitions.kind} partitions: give the partition_key to make")
+            problem = one.partitions.problem_of_key(self._partition_key)
+            if problem is not None:
+                raise InvalidRequest(f"partition_key {self._partition_key!r} {problem} ({one.key})")
+        for one in self._chosen.values():
+            for edge in one.dependencies:
+                if edge.argument is not None and edge.asset not in self._chosen and edge.asset not in self._inputs:
+                    raise InvalidRequest(
+                        f"{one.key} takes the output of {edge.asset}, which is not selected: select it, or give "
+                        f"inputs={{{edge.asset!r}: ...}}"
+                    )
+        known = {edge.asset for one in self._pipeline.assets.values() for edge in one.dependencies}
+        for key in self._inputs:
+            if key in self._chosen:
+                raise InvalidRequest(f"inputs has an output for {key}, which is selected itself: leave out one of them")
+            if key not in known:
+                raise InvalidRequest(f"inputs has an output for {key!r}, which nothing depends on. {meant(key, known)}")
+
+    def make(self) -> MaterializeResult:
+        """Make everything; no event loop is running."""
+        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
+        try:
+            for key in topological_order(upstream):
+                self._results[key] = self._made(self._chosen[key])
+        finally:
+            if self._runner is not None:
+                self._runner.close()
+        return MaterializeResult(self._run_id, dict(self._results))
+
+    def _made(self, one: ResolvedAsset) -> AssetResult:
+        key = one.key
+        partition = None if one.partitions is None else self._partition_key
+        for edge in one.dependencies:
+            before = self._results.get(edge.asset)
+            if before is not None and before.status is not AssetStatus.SUCCEEDED:
+                return AssetResult(key, AssetStatus.SKIPPED, partition, skipped_by=edge.asset)
+        arguments = {edge.argument: self._input(one, edge) for edge in one.dependencies if edge.argument is not None}
+        began = time.perf_counter()
+        number = 0
+        while True:
+            number += 1
+            context = Context(
+                key,
+                partition_key=partition,
+                partitions=one.partitions,
+                run_id=self._run_id,
+                attempt=number,
+                config=self._config,
+            )
+            attempted = self._attempt(one.declared, context, arguments)
+            again = attempted.error is not None and not isinstance(attempted.error, NonRetryable)
+            if not again or number > one.declared.retries:
+                break
+            context.log.warning("attempt %d of %s failed: %r", number, key, attempted.error)
+        return AssetResult(
+            key,
+            AssetStatus.SUCCEEDED if attempted.error is None else AssetStatus.FAILED,
+            partition,
+            attempted.value,
+            attempted.error,
+            number,
+            time.perf_counter() - began,
+            metadata=context.metadata,
+            progress=context.last_progress,
+        )
+
+    def _input(self, one: ResolvedAsset, edge: ResolvedEdge) -> Any:
+        if edge.asset in self._inputs:
+            return self._inputs[edge.asset]
+        upstream = self._results[edge.asset]
+        if upstream.partition_key is None:
+            return upstream.value
+        mapping = effective_mapping(edge.mapping, self._chosen[edge.asset].partitions, one.partitions)
+        assert not isinstance(mapping, FieldProblem)
+        return _shaped(mapping, upstream)
+
+    def _attempt(self, asset: AnyAsset, context: Context, arguments: Mapping[str, Any]) -> _Attempted:
+        given = dict(arguments)
+        if asset.context_argument is not None:
+            given[asset.context_argument] = context
+        limit_s = None if asset.timeout_ms is None else asset.timeout_ms / 1_000
+        began = time.perf_counter()
+        try:
+            value = asset.function(**given)
+            if inspect.isawaitable(value):
+                value = self._run(value, limit_s)
+        except _TimedOut:
+            return _Attempted(None, _too_long(asset))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Also what only ends a program or a task: here it ends an attempt.
+            return _Attempted(None, error)
+        if limit_s is not None and time.perf_counter() - began > limit_s:
+            return _Attempted(None, _too_long(asset))
+        return _Attempted(value, None)
+
+    def _run(self, awaitable: Awaitable[Any], limit_s: float | None) -> Any:
+        import asyncio  # noqa: PLC0415 - functions without async need none of it
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+
+        async def within() -> Any:
+            try:
+                async with asyncio.timeout(limit_s) as limit:
+                    return await awaitable
+            except TimeoutError:
+                if limit.expired():
+                    raise _TimedOut from None
+                raise
+
+        return self._runner.run(within())
+
+
+class _TimedOut(Exception):
+    """An attempt's time is over."""
+
+
+def _too_long(asset: AnyAsset) -> TimeoutError:
+    assert asset.timeout_ms is not None
+    return TimeoutError(f"{asset.key} took longer than its timeout, {duration_text(asset.timeout_ms)}")
+
+
+def _shaped(mapping: PartitionMapping, upstream: AssetResult) -> Any:
+    """Return the output of one partition as a function gets it: a dict by partition key where it may need many."""
+    return {upstream.partition_key: upstream.value} if mapping.many else upstream.value
+
+
+def _outside_of_any_loop(call: Callable[[], MaterializeResult]) -> MaterializeResult:
+    """Call where no event loop is running, so that functions may start one: here, or on a thread of its own."""
+    import asyncio  # noqa: PLC0415 - see above
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    import contextvars  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    with ThreadPoolExecutor(1, "materialize") as threads:
+        return threads.submit(contextvars.copy_context().run, call).result()
