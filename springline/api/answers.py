@@ -101,7 +101,7 @@ def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
         remedy = "Send one JSON object with the header Content-Type: application/json."
     elif kind == "missing":
         message, value, remedy = f"{name} is missing", None, f"Add {name} to the request."
-    elif kind == "extra_forbidden":
+    elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
         message, value = f"{name} is not a field of this request", shown(first.get("input"))
         remedy = f"Remove {name}, or correct its spelling; the API's description is at /docs."
     else:

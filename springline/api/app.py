@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import automation, commits, docs, ledger, rebuild, runs, service, tables
+from springline.api import automation, commits, docs, ledger, manifests, rebuild, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
 from springline.api.context import TOO_SLOW
 from springline.api.described import describe
@@ -21,6 +21,7 @@ from springline.api.ports import Deps
 from springline.api.urls import methods_at, read_url
 from springline.api.workspaces import Workspaces
 from springline.bounds import on_one_line
+from springline.deployed.reading import ManifestReader
 from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.paths import InvalidPath
 from springline.published.reader import PublishedReader
@@ -36,7 +37,8 @@ Commit to Delta tables on object storage, exactly once per idempotency key:
 3. After a lost answer, send the same request again under the same key.
 
 Events of runs, tasks, schedules, sensors and backfills are appended to the workspace's ledger; what they come to is
-read from the published state. Every such answer says which revision it was read from.
+read from the published state. Every such answer says which revision it was read from. Assets and how they are made
+are deployed, one code location at a time.
 
 Every error has the same body: what is wrong, where, and what to do about it.
 """
@@ -54,6 +56,7 @@ def create_app(deps: Deps) -> FastAPI:
             {"name": "ledger", "description": "Append events, take in foreign ones, ask where the ledger stands."},
             {"name": "runs", "description": "Runs, tasks, partitions and timers of the published state."},
             {"name": "automation", "description": "Schedules, sensors and backfills of the published state."},
+            {"name": "definitions", "description": "Deploy code locations; manifests and assets as they are deployed."},
             {"name": "rebuild", "description": "Rebuild the published state from events, watch it, and cancel it."},
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
@@ -66,9 +69,10 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.deps = deps
     app.state.workspaces = Workspaces(deps.store)
     app.state.published = PublishedReader(deps.store)
+    app.state.manifests = ManifestReader()
     app.state.readiness = service.readiness_of(deps)
     deps.metrics.register(ReadsCollector(app.state.published.counts))
-    for module in (tables, commits, ledger, runs, automation, rebuild, service, docs):
+    for module in (tables, commits, ledger, runs, automation, manifests, rebuild, service, docs):
         app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -36,6 +36,11 @@ def latest_manifest_index() -> ObjectPath:
     return ObjectPath(f"{_MANIFESTS}/_index.json")
 
 
+def manifest_deployed_note() -> ObjectPath:
+    """Return the name of the note that a manifest was deployed: without it, a lost index would look like none."""
+    return ObjectPath(f"{_MANIFESTS}/_deployed.json")
+
+
 def deploy_idempotency(key: str) -> ObjectPath:
     """Return the name of the record of a deployment under an idempotency key."""
     return ObjectPath(f"{_MANIFESTS}/idempotency/{encoded_key('idempotency_key', key)}.json")

@@ -183,6 +183,7 @@ SPELLED: list[tuple[str, str]] = [
     # docs/formats.md#reserved-names
     (paths.deployed_manifest(ULID), f"manifests/{ULID}.json"),
     (paths.latest_manifest_index(), "manifests/_index.json"),
+    (paths.manifest_deployed_note(), "manifests/_deployed.json"),
     (
         paths.deploy_idempotency("req:tenant/workspace"),
         "manifests/idempotency/cmVxOnRlbmFudC93b3Jrc3BhY2U.json",
