@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from springline.cli.doctor import TemporalFindings
 
 HELP = """\
-Commit to Delta tables through durable workflows, keep the ledger of pipelines, and look after both.
+Commit to Delta tables through durable workflows, deploy pipelines, keep their ledger, and look after all of it.
 
 On a terminal every command prints a table or names and values, elsewhere one JSON document on standard output
 (`ledger tail` one per event); -o json|table|csv chooses. A command that cannot do its work says so on standard error:
@@ -49,6 +49,13 @@ _OF_TABLES = {
     ),
     "clean-staging": Entry(
         "stores:clean_staging", "Remove staged payloads that are older than 7 days and that no reservation names."
+    ),
+}
+_OF_ASSETS = {
+    "list": Entry("assets:list_assets", "List the assets that are deployed, by key."),
+    "show": Entry(
+        "assets:show",
+        "Show an asset as it is deployed: how it is made, what it depends on, and what depends on it.",
     ),
 }
 _OF_LEDGER = {
@@ -98,6 +105,15 @@ _OF_PROFILES = {
     "remove": Entry("profiles:remove_profile", "Forget a profile.", with_profile=False),
 }
 _OTHERS = {
+    "validate": Entry(
+        "pipelines:validate",
+        "Say everything that is wrong with a pipeline file, each with its line, asset and remedy.",
+        with_profile=False,
+    ),
+    "deploy": Entry(
+        "pipelines:deploy",
+        "Let a workspace know the assets of a pipeline file, in the place of those that it knew of this code location.",
+    ),
     "commit": Entry("commits:commit", "Stage a payload and commit it exactly once."),
     "stage": Entry(
         "commits:stage", "Stage a payload and print the request that commits it, for the Temporal CLI's `--input`."
@@ -119,6 +135,7 @@ _OTHERS = {
 _DOCTOR = "Look at configuration, store, clock, API and Temporal, and say what to run where something is wrong."
 GROUPS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
     "table": ("Create, adopt, look at and recover tables.", _OF_TABLES),
+    "asset": ("Look at the assets that are deployed.", _OF_ASSETS),
     "ledger": ("Append events, take in foreign ones, read them, and restore their objects.", _OF_LEDGER),
     "state": ("Look at the published state, compare states, fold events offline.", _OF_STATE),
     "rebuild": ("Rebuild the published state from its events, and prove it.", _OF_REBUILD),

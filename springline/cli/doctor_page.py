@@ -9,7 +9,7 @@ from rich.text import Text
 
 from springline.bounds import on_one_line
 from springline.cli.findings import Finding, FindingState
-from springline.cli.present import console
+from springline.cli.present import console, trimmed
 
 MOST_FINE = 14
 """Up to this many good findings have a line each; more have one line for each group."""
@@ -53,12 +53,12 @@ def page(findings: Sequence[Finding]) -> str:
     away = sum(one.state is FindingState.UNREACHABLE for one in findings)
     said = [f"{wrong} to correct"] * bool(wrong) + [f"{away} without an answer"] * bool(away)
     shown.print(Text(", ".join(said) if said else "All is well.", style="bold red" if said else "bold green"))
-    return "".join(line.rstrip() + "\n" for line in collected.getvalue().splitlines())
+    return trimmed(collected.getvalue())
 
 
 def _group(one: Finding) -> str:
     name = one.name
-    if name.startswith(("workspace ", "tables of ")):
+    if name.startswith(("workspace ", "tables of ", "definitions of ")):
         return "workspace"
     if name in ("api", "token", "clock", "profile") or name.startswith("clock against"):
         return "API"

@@ -1,4 +1,4 @@
-"""The checks of `springline doctor` in workspaces: the published state, all accepted events, and the tables.
+"""The checks of `springline doctor` in workspaces: the published state, all accepted events, tables, definitions.
 
 Workspaces are found by listing the bucket, skipping the objects under each. `deep` reads all records of accepted events
 and lists the ledger: only so does it find that all newer objects, with pointer and records, have vanished together. It
@@ -13,6 +13,7 @@ from springline.commit.audit import audit, glance
 from springline.commit.inspect import list_tables
 from springline.commit.repair import registry_problems
 from springline.commit.table import CommitTable
+from springline.deployed.reading import read_latest
 from springline.paths import (
     Scope,
     event_id_from_ledger_path,
@@ -71,7 +72,11 @@ async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) ->
     name = f"workspace {scope.tenant}/{scope.workspace}"
     try:
         scoped = ScopedStore(store, scope)
-        return [*await _examine(scoped, name, deep=deep), *await _tables(scoped, scope, deep=deep)]
+        return [
+            *await _examine(scoped, name, deep=deep),
+            *await _tables(scoped, scope, deep=deep),
+            *await _definitions(scoped, scope),
+        ]
     except (StoreRetry, StoreUnknown) as error:
         return [unreachable(name, f"no clear answer: {error}", "Run `springline doctor` again.")]
 
@@ -96,6 +101,20 @@ async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Findi
     if not found and page.tables:
         found.append(fine(name, f"{len(page.tables)} table(s), and nothing is wrong with what was looked at"))
     return found
+
+
+async def _definitions(store: ScopedStore, scope: Scope) -> list[Finding]:
+    """Check the deployed manifest of a workspace; nothing if nothing is deployed."""
+    name = f"definitions of {scope.tenant}/{scope.workspace}"
+    try:
+        found = await read_latest(store)
+    except DamagedObject as error:
+        return [_damaged(name, error)]
+    if found is None:
+        return []
+    manifest = found.manifest
+    what = f"{len(manifest.assets)} asset(s) of {len(manifest.locations)} code location(s)"
+    return [fine(name, f"manifest {manifest.manifest_id} is deployed: {what}")]
 
 
 _RECOVER = "Run `springline table recover --replace-damaged --markers` for it; runbooks/coordinator-lost.md tells more."

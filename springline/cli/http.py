@@ -25,6 +25,8 @@ TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
 TABLES = "/api/v1/delta/tables"
 LEDGER = "/api/v1/ledger"
 REBUILD = "/api/v1/rebuild"
+MANIFESTS = "/api/v1/manifests"
+ASSETS = "/api/v1/assets"
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0

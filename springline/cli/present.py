@@ -53,7 +53,7 @@ def document_text(document: Any) -> str:
     """Return a document as lines of a name and a value; nested values are indented below, lists are tables."""
     shown, collected = console()
     _put(shown, document, 0)
-    return _trimmed(collected.getvalue())
+    return trimmed(collected.getvalue())
 
 
 def rows_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
@@ -61,7 +61,7 @@ def rows_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str,
     shown, collected = console()
     table, left_out = _table(names, rows, shown.width)
     shown.print(table)
-    return _trimmed(collected.getvalue()), left_out
+    return trimmed(collected.getvalue()), left_out
 
 
 def error_text(body: Mapping[str, Any], stream: TextIO | None = None) -> str:
@@ -227,5 +227,6 @@ def _shares(
     ]
 
 
-def _trimmed(text: str) -> str:
+def trimmed(text: str) -> str:
+    """Return text without the blanks with which lines were filled up to the terminal's width."""
     return "".join(line.rstrip() + "\n" for line in text.splitlines())

@@ -9,10 +9,13 @@ import pytest
 
 from springline.cli.doctor_workspace import workspace_findings
 from springline.cli.findings import FindingState
-from springline.paths import ObjectPath, orchestration_pointer, orchestration_round
+from springline.deployed.deploying import deploy
+from springline.paths import ObjectPath, deployed_manifest, orchestration_pointer, orchestration_round
 from springline.storage.faults import FaultyStore, OperationKind
 from springline.storage.memory import MemoryStore
+from springline.storage.scoped import ScopedStore
 from tests.cli.conftest import Cli
+from tests.support.definitions import asset, ids, part
 from tests.support.ledger_workspaces import appended
 from tests.support.sequencer_run import Run
 from tests.support.sequencer_world import SCOPE, ask, triggered
@@ -45,6 +48,22 @@ async def test_nothing_is_listed_but_the_tables_unless_asked() -> None:
     await workspace_findings(watched, SCOPE, deep=False)
     assert watched.count() == watched.count(OperationKind.GET) + watched.count(OperationKind.LIST)
     assert watched.count(OperationKind.LIST) == 1
+
+
+async def test_a_deployed_manifest_is_looked_at() -> None:
+    store = MemoryStore()
+    scoped = ScopedStore(store, SCOPE)
+    outcome = await deploy(scoped, part("flights", asset("raw")), ids())
+    name = "definitions of acme/prod"
+    findings = {one.name: one for one in await workspace_findings(store, SCOPE, deep=False)}
+    assert findings[name].what == f"manifest {outcome.manifest_id} is deployed: 1 asset(s) of 1 code location(s)"
+    assert outcome.manifest_id is not None
+    path = deployed_manifest(outcome.manifest_id)
+    store.remove(SCOPE.full(path))
+    findings = {one.name: one for one in await workspace_findings(store, SCOPE, deep=False)}
+    assert findings[name].state is FindingState.WRONG
+    assert path in findings[name].what
+    assert "deploy every code location again" in str(findings[name].remedy)
 
 
 def _remove(path: ObjectPath) -> Callable[[MemoryStore], None]:

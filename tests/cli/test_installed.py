@@ -102,7 +102,8 @@ def test_the_command_line_says_what_it_is(run: Run) -> None:
 
 
 def test_the_library_loads_nothing_of_the_server_side(run: Run) -> None:
-    rooms = "springline.client, springline.cli.app, springline.api.app, springline.local.stack, springline.published"
+    rooms = "springline.client, springline.sdk, springline.cli.app, springline.api.app, springline.local.stack"
+    rooms += ", springline.published, springline.deployed"
     script = f"import sys, {rooms}; print([one for one in {(*NAMES, 'temporalio')} if one in sys.modules])"
     done = run("python", "-c", script)
     assert (done.stdout, done.stderr) == ("[]\n", "")
@@ -117,6 +118,33 @@ def test_tables_and_ledger_are_reached(run: Run, api: Served, tmp_path: Path) ->
     request.write_text(run_request("run").model_dump_json())
     appended = document(run("springline", "ledger", "append", "--file", str(request)))
     assert len(appended["events"]) == 2
+
+
+PIPELINE = """
+from springline.sdk import asset
+{imports}
+
+@asset
+def raw(): ...
+
+@asset
+def report(raw): ...
+"""
+
+
+def test_a_pipeline_is_validated_and_deployed(run: Run, api: Served, folder: Path) -> None:
+    (folder / "flights.py").write_text(PIPELINE.format(imports=""))
+    assert document(run("springline", "validate", "flights.py"))["ok"]
+    done = document(run("springline", "deploy", "flights.py"))
+    assert done["changes"]["added"] == ["raw", "report"]
+    assert [one["asset"]["key"] for one in document(run("springline", "asset", "list"))["assets"]] == ["raw", "report"]
+    script = "import flights; from springline.sdk import materialize; print(list(materialize(flights).assets))"
+    assert run("python", "-c", script).stdout == "['raw', 'report']\n"
+    # A module of the user's is the user's, whatever it is called.
+    (folder / "theirs.py").write_text(PIPELINE.format(imports="import worker"))
+    ended = run("springline", "validate", "theirs.py")
+    assert ended.returncode == 2
+    assert "worker is not yours" in json.loads(ended.stdout)["problems"][0]["message"]
 
 
 def test_doctor_looks_at_temporal(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""`springline validate | deploy`: pipeline files, judged on this machine and sent to the HTTP API.
+
+A file is imported in a process of its own (`springline.sdk.describing`): what user code prints, breaks or ends is not
+this command. The API never sees code, only definitions, and judges them again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from springline.cli.documents import DocumentVerdict, Listing, write_for_people
+from springline.cli.grid import Format
+from springline.cli.http import DEFAULT_WAIT_SECONDS, MANIFESTS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.session import session
+from springline.errors import Code, refused
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED
+from springline.local.processes import module_command
+
+Json = dict[str, Any]
+
+FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A pipeline file, or a module by its dotted name.")]
+LocationOption = Annotated[
+    str | None,
+    typer.Option("--location", metavar="NAME", help="Name of the code location; default: that of the file."),
+]
+
+
+def validate(file: FileArgument, *, location: LocationOption = None) -> DocumentVerdict:
+    """Say everything that is wrong with a pipeline file, each with its line, asset and remedy.
+
+    The file is imported, and none of its assets is made. Exit code: 0 it is valid, 2 it is not.
+    """
+    found = describe(file, location)
+    return _verdict(found)
+
+
+def deploy(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A pipeline file, or a module by its dotted name.")
+    ] = None,
+    *,
+    location: LocationOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="NAME", help="Instead of FILE: remove this code location.")
+    ] = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> DocumentVerdict:
+    """Let a workspace know the assets of a pipeline file, in the place of those that it knew of this code location.
+
+    Shows first what is added, changed and removed. Other code locations stay as they are. Deploying the same again
+    changes nothing. Exit code: 0 done, 2 the file is not valid and nothing was deployed, 3 another code location stands
+    against it.
+    """
+    if (file is None) == (remove is None) or (remove is not None and location is not None):
+        raise refused(
+            Code.INVALID_REQUEST,
+            "a deploy takes either a pipeline file, or --remove with the code location to remove",
+            field="FILE",
+            value=file,
+            remedy="Give FILE, or --remove NAME alone.",
+        )
+    found: Json = {"file": None, "location": remove, "assets": []} if file is None else describe(file, location)
+    if found.get("problems"):
+        return _verdict(found)
+    body = {"location": found["location"], "assets": found["assets"]}
+    with Api(api, token, wait_s=wait) as surface:
+        planned = surface.call("POST", root=MANIFESTS, body={**body, "dry_run": True}).body
+        if remove is not None and not planned["changes"]["removed"]:
+            raise refused(
+                Code.NOT_FOUND,
+                f"no code location {remove!r} is deployed",
+                field="--remove",
+                value=remove,
+                remedy="`springline asset list` shows the code location of each asset.",
+            )
+        for_people = session().form_here() is Format.TABLE
+        if for_people:
+            from springline.cli.pipelines_page import changes_text  # noqa: PLC0415 - for people only
+
+            write_for_people(changes_text(planned))
+        changes = planned["changes"]
+        done = planned
+        if not dry_run and any(changes.values()):
+            done = surface.call("POST", root=MANIFESTS, body=body).body
+    document = {"file": found["file"], **done}
+    return DocumentVerdict(
+        Listing(lambda: document, _CHANGE_NAMES, _change_rows(done["changes"]), text=lambda: _ended(planned, done)),
+        EXIT_DONE,
+    )
+
+
+_CHANGE_NAMES = ("change", "asset", "field", "from", "to")
+
+
+def _change_rows(changes: Json) -> list[list[Any]]:
+    return [
+        *(["added", key, None, None, None] for key in changes["added"]),
+        *(
+            ["changed", one["key"], name, field["from"], field["to"]]
+            for one in changes["changed"]
+            for name, field in one["fields"].items()
+        ),
+        *(["removed", key, None, None, None] for key in changes["removed"]),
+    ]
+
+
+def _ended(planned: Json, done: Json) -> str:
+    from springline.cli.pipelines_page import changes_text, deployed_text  # noqa: PLC0415 - for people only
+
+    # Somebody else may have deployed the same code location between the two calls.
+    anew = done is not planned and done["changes"] != planned["changes"]
+    return (changes_text(done) if anew else "") + deployed_text(done)
+
+
+def describe(file: str, location: str | None) -> Json:
+    """Import a pipeline file in a process of its own, and return what it declares and what is wrong with it."""
+    command = module_command("springline.sdk.describing", file, *([] if location is None else [location]))
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    try:
+        found: Json = json.loads(done.stdout)
+    except ValueError:
+        problem = {
+            "file": file,
+            "line": None,
+            "asset": None,
+            "message": f"ends the process while it is imported, {_how(done.returncode)}",
+            "remedy": "Leave that to functions; what it printed is above.",
+            "traceback": None,
+        }
+        return {"file": file, "location": location, "keys": [], "assets": [], "problems": [problem]}
+    for one in [found, *found["problems"]]:
+        one["file"] = _near(one["file"])
+    return found
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        return f"by the signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"by the signal {-code}"
+
+
+def _near(path: str) -> str:
+    """Return a path as somebody in the current folder writes it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd().resolve())) if os.path.isabs(path) else path  # noqa: PTH117
+    except ValueError:
+        return path
+
+
+def _verdict(found: Json) -> DocumentVerdict:
+    problems = found["problems"]
+    document = {
+        "ok": not problems,
+        "file": found["file"],
+        "location": found["location"],
+        "assets": found["keys"],
+        "problems": problems,
+    }
+    names = ["file", "line", "asset", "message", "remedy"]
+
+    def text() -> str:
+        from springline.cli.pipelines_page import validity_text  # noqa: PLC0415 - for people only
+
+        return validity_text(document)
+
+    rows = [[one[name] for name in names] for one in problems]
+    return DocumentVerdict(Listing(lambda: document, names, rows, text=text), EXIT_BAD_INPUT if problems else EXIT_DONE)
