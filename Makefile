@@ -21,8 +21,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -q
 # Whole files to each process, in the order of tests/conftest.py: what takes longest first.
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# Right after a run that passed: notes over which code proofs have passed, for `make test` (tests/support/proofs.py).
+PROVED := $(BIN)/python -m tests.support.proofs
 
-.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
+.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -75,7 +77,14 @@ format: $(VENV)/.installed ## Format the sources.
 
 test: setup lint ## Checks and tests, 20 minutes on two cores.
 	$(PYTEST) $(SPREAD) -m "not full"
+	$(PROVED)
 	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
+
+# Mutants and explorations whose outcome depends on code alone. `make test` runs those whose code has changed since they
+# last passed; what it leaves out it names.
+test-proofs: setup ## Mutants and explorations, all of them.
+	$(PYTEST) -n $(JOBS) -m "proof"
+	$(PROVED)
 
 # tests/fast.txt names the tests: all rooms, without what takes long for what it proves.
 test-fast: $(VENV)/.installed ## Tests without binaries, a minute.
@@ -91,6 +100,7 @@ test-replay-cold: setup ## Workflow tests with nothing cached.
 
 test-full: setup lint spark topology ## Everything, long explorations and Spark.
 	$(PYTEST) $(SPREAD)
+	$(PROVED)
 	$(MAKE) test-replay-cold
 
 # Ledgers, scenarios and stores that the reference system left, with what each must come to.

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+from tests.support import proofs
+
 LONGEST_FIRST = (
     "tests/local/",
     "tests/server/",
@@ -31,17 +33,27 @@ LONGEST_FIRST = (
 """Whole files go to the processes of a run, in this order and then the rest: no long file is left for the end."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes longest first."""
+    """Put what takes longest first, and proofs that stand among the long tests."""
 
     def rank(item: pytest.Item) -> int:
         return next((n for n, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)), len(LONGEST_FIRST))
 
     items.sort(key=rank)
+    proofs.leave_out(items)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what explorations counted: tests record it as the property `explored`, "what: N unit, M unit"."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print which proofs stand, and what explorations counted.
+
+    Tests record it as the property `explored`, "what: N unit, M unit".
+    """
+    standing = [file for file in proofs.PROOFS if proofs.stands(file)]
+    if standing and "not full" in config.option.markexpr:
+        terminalreporter.section("proved before, over the same code")
+        for file in standing:
+            terminalreporter.line(f"{file}: {proofs.known()[file]}")
     totals: dict[str, Counter[str]] = {}
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:

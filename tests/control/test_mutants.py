@@ -53,6 +53,7 @@ def everything_goes(state: State, case: Case[Any]) -> Ruling:
     return Write(case.data, may_be_refused=True)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "kind",
     [

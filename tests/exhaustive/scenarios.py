@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from springline.delta.messages import CommitMode
 from springline.storage.memory import MemoryStore
@@ -109,3 +112,31 @@ WITH_EVENTS = [
 ALL = [*ALONE, *ALONE_WITH_EVENTS, *CONTENDERS, *WITH_EVENTS]
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 assert len(BY_NAME) == len(ALL)
+
+SAMPLE = frozenset(
+    {
+        "one append",
+        "one strict",
+        "append, append, strict",
+        "one append of rows",
+        "one append behind a rival",
+        "two appends of one application",
+        "one append, its payload deleted",
+        "same key, append",
+        "same key, strict",
+        "same rows written twice",
+        "same key, other payload, append",
+        "other keys, append",
+        "other keys, strict and append",
+        "two strict behind a rival",
+        "the staged payload is deleted",
+        "a rival commits",
+    }
+)
+"""What is explored at every run of the tests; the others are proofs, explored when the code they use has changed."""
+assert BY_NAME.keys() >= SAMPLE
+
+
+def sampled(scenarios: Sequence[Scenario]) -> list[ParameterSet]:
+    """Return scenarios as parameters of a test: all but the sample are proofs."""
+    return [pytest.param(one, marks=() if one.name in SAMPLE else pytest.mark.proof) for one in scenarios]

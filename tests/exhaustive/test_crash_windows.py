@@ -10,7 +10,7 @@ import pytest
 
 from tests.exhaustive.histories import After, Histories, Plan, Scenario
 from tests.exhaustive.plans import every_fault, every_fault_at_every_instant, every_interleaving
-from tests.exhaustive.scenarios import ALONE, ALONE_WITH_EVENTS, CONTENDERS, WITH_EVENTS
+from tests.exhaustive.scenarios import ALONE, ALONE_WITH_EVENTS, CONTENDERS, WITH_EVENTS, sampled
 from tests.exhaustive.world import World
 from tests.support import virtual_time
 
@@ -40,31 +40,33 @@ def named(scenario: Scenario) -> str:
     return scenario.name.replace(" ", "-").replace(",", "")
 
 
-@pytest.mark.parametrize("scenario", ALONE, ids=named)
+@pytest.mark.parametrize("scenario", sampled(ALONE), ids=named)
 def test_every_fault_of_one_run(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_fault(h, Plan()))
 
 
-@pytest.mark.parametrize("scenario", ALONE, ids=named)
+@pytest.mark.parametrize("scenario", sampled(ALONE), ids=named)
 def test_every_fault_with_reads_the_other_way_round(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_fault(h, Plan(newest_first=True)), content_tokens=True)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("scenario", PAIRS, ids=named)
 def test_every_pair_of_faults(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_fault(h, Plan(), faults=2))
 
 
-@pytest.mark.parametrize("scenario", ALONE_WITH_EVENTS, ids=named)
+@pytest.mark.parametrize("scenario", sampled(ALONE_WITH_EVENTS), ids=named)
 def test_every_fault_around_an_event(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, every_fault_at_every_instant)
 
 
-@pytest.mark.parametrize("scenario", CONTENDERS, ids=named)
+@pytest.mark.parametrize("scenario", sampled(CONTENDERS), ids=named)
 def test_every_fault_of_two_contenders(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_fault(h, Plan()))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("scenario", CONTENDERS[:1], ids=named)
 def test_every_fault_after_every_switch(scenario: Scenario, record_property: Record) -> None:
     explore(

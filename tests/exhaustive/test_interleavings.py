@@ -6,7 +6,7 @@ import pytest
 
 from tests.exhaustive.histories import Histories, Plan, Scenario
 from tests.exhaustive.plans import every_interleaving
-from tests.exhaustive.scenarios import BY_NAME, CONTENDERS, WITH_EVENTS
+from tests.exhaustive.scenarios import BY_NAME, CONTENDERS, WITH_EVENTS, sampled
 from tests.exhaustive.test_crash_windows import Record, explore, named
 from tests.exhaustive.world import World
 from tests.support import virtual_time
@@ -15,23 +15,25 @@ THREE_SWITCHES = [BY_NAME["other keys, append"]]
 """Where leaving out a guard shows after three switches only (see `mutants.py`); elsewhere two are enough."""
 
 
+@pytest.mark.proof
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", THREE_SWITCHES, ids=named)
 def test_three_switches(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=3))
 
 
-@pytest.mark.parametrize("scenario", CONTENDERS, ids=named)
+@pytest.mark.parametrize("scenario", sampled(CONTENDERS), ids=named)
 def test_two_switches_with_reads_the_other_way_round(scenario: Scenario, record_property: Record) -> None:
     plan = Plan(newest_first=True)
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=2, plan=plan), content_tokens=True)
 
 
-@pytest.mark.parametrize("scenario", [s for s in CONTENDERS if s not in THREE_SWITCHES], ids=named)
+@pytest.mark.parametrize("scenario", sampled([s for s in CONTENDERS if s not in THREE_SWITCHES]), ids=named)
 def test_two_switches(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=2))
 
 
-@pytest.mark.parametrize("scenario", WITH_EVENTS, ids=named)
+@pytest.mark.parametrize("scenario", sampled(WITH_EVENTS), ids=named)
 def test_one_switch_and_an_event(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=1))
 

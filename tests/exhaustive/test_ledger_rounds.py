@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -244,9 +244,9 @@ def explore(record: Record, what: str, histories_of: Coroutine[Any, Any, int]) -
     record("explored", f"ledger rounds, {what}: {number} histories checked")
 
 
-async def deaths(story: Story) -> int:
+async def deaths(story: Story, every: int = 1) -> int:
     number = 0
-    for step, decision, after, late_last in histories(await operations(story)):
+    for step, decision, after, late_last in islice(histories(await operations(story)), 0, None, every):
         try:
             await history(story, step, decision, after, late_last=late_last)
         except Exception as error:
@@ -269,9 +269,10 @@ async def takeovers(story: Story, seconds: Callable[[int], Iterable[int | None]]
     return number
 
 
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.proof)])
 @pytest.mark.parametrize("story", [STORIES[0], EACH], ids=named)
-def test_every_death_at_every_operation(story: Story, record_property: Record) -> None:
-    explore(record_property, "every death", deaths(story))
+def test_every_death_at_every_operation(story: Story, every: int, record_property: Record) -> None:
+    explore(record_property, "every death", deaths(story, every))
 
 
 @pytest.mark.parametrize("story", [STORIES[0], EACH], ids=named)
@@ -284,8 +285,11 @@ def test_an_old_run_goes_on_among_foreign_events(story: Story, record_property: 
     explore(record_property, "an old run goes on", takeovers(story, lambda _: [None]))
 
 
-def test_two_runs_interleaved(record_property: Record) -> None:
-    explore(record_property, "two runs interleaved", takeovers(STORIES[0], lambda first: range(first % 7, 60, 7)))
+@pytest.mark.parametrize("apart", [31, pytest.param(7, marks=pytest.mark.proof)])
+def test_two_runs_interleaved(apart: int, record_property: Record) -> None:
+    explore(
+        record_property, "two runs interleaved", takeovers(STORIES[0], lambda first: range(first % apart, 60, apart))
+    )
 
 
 @pytest.mark.full

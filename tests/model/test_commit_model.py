@@ -89,6 +89,7 @@ def assert_clean(scenario: Scenario, record: Record) -> None:
     record("explored", f"commit model: {report.states} states, {report.transitions} transitions")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", CLEAN)
 def test_the_full_protocol_is_clean(name: str, record_property: Record) -> None:
     assert_clean(CLEAN[name], record_property)
@@ -126,6 +127,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("rule", "invariant", "scenario"), BROKEN, ids=lambda v: v if isinstance(v, str) else "")
 def test_without_one_rule_an_invariant_breaks(rule: str, invariant: str, scenario: Scenario) -> None:
     report = explore(replace(scenario, rules=Rules(**{rule: False})), only=frozenset({invariant}))

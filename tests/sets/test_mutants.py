@@ -95,6 +95,7 @@ def refold_without_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(folding, "_merged", only_accepted)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "broken",
     [
@@ -144,6 +145,7 @@ def _class(name: str) -> type:
     return next(kind for kind in loop._FOLDS if kind.__name__ == name)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("broken", [start_anything, keep_outbox, never_ready, no_retry])
 def test_a_broken_rule_of_the_fold_is_noticed(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _golden_differences() == {}
