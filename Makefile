@@ -24,6 +24,9 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Right after a run that passed: notes over which code proofs have passed, for `make test` (tests/support/proofs.py).
 PROVED := $(BIN)/python -m tests.support.proofs
 
+# Where it is set, as in many images, every process that the tests start would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup binaries spark topology lint format test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
 
 help: ## Show what there is.
