@@ -36,6 +36,14 @@ async def appends(cluster: Cluster) -> AsyncIterator[Appends]:
 
 
 @pytest.fixture
+def wiped_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """The module's cluster, whose server a test wipes: for modules in which every test does."""
+    yield cluster
+    while cluster.workers:
+        cluster.workers.pop().stop(5)
+
+
+@pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster that a test may wipe."""
     with Cluster(tmp_path) as cluster:

@@ -60,7 +60,7 @@ class Watched(TemporalCommitGateway):
 async def test_no_caller_ever_sees_the_eleventh_update_nor_a_run_that_rolls_over(server_as_it_comes: Cluster) -> None:
     cluster = server_as_it_comes
     ledger = await cluster.open()
-    await cluster.ready(cluster.start_worker())
+    await cluster.ready(cluster.fork_worker())
     callers = [CommitCoalescer(Watched(ledger.client, checkpoint_interval=0)) for _ in range(PROCESSES)]
     requests = [await ledger.request() for _ in range(PROCESSES * CALLERS_EACH * COMMITS_EACH)]
 

@@ -61,7 +61,7 @@ async def test_the_last_worker_leaves_and_its_commit_waits_in_storage_for_the_ne
     own_cluster.workers.remove(worker)
     assert code == os.EX_OK, worker.log_tail()
     assert not commit.done()
-    own_cluster.start_worker()
+    own_cluster.fork_worker()
     await commit
     await ledger.check()
     await ledger.aclose()

@@ -15,7 +15,7 @@ REQUESTS_EACH = 4
 
 
 async def test_sixty_four_callers_share_rounds(cluster: Cluster, appends: Appends) -> None:
-    await cluster.ready(cluster.start_worker())
+    await cluster.ready(cluster.fork_worker())
     caller = appends.caller()
     seconds: list[float] = []
 
@@ -37,7 +37,7 @@ async def test_sixty_four_callers_share_rounds(cluster: Cluster, appends: Append
 
 async def test_two_processes_append_to_one_ledger(cluster: Cluster, appends: Appends) -> None:
     if not cluster.workers:
-        await cluster.ready(cluster.start_worker())
+        await cluster.ready(cluster.fork_worker())
     callers = [await appends.start_caller(name, callers=16, requests=3) for name in ("one", "two")]
     outputs = await asyncio.gather(*(caller.communicate() for caller in callers))
     assert [caller.returncode for caller in callers] == [0, 0]

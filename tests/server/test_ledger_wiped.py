@@ -25,10 +25,10 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize(("activity", "phase"), WINDOWS)
-async def test_a_round_goes_on_in_an_empty_namespace(activity: str, phase: str, own_cluster: Cluster) -> None:
-    appends = await Appends.open(own_cluster)
-    interrupted = await crash_in(own_cluster, appends, activity, phase)
-    own_cluster.start_worker()
+async def test_a_round_goes_on_in_an_empty_namespace(activity: str, phase: str, wiped_cluster: Cluster) -> None:
+    appends = await Appends.open(wiped_cluster)
+    interrupted = await crash_in(wiped_cluster, appends, activity, phase)
+    wiped_cluster.fork_worker()
     caller = appends.caller()
     # Somebody else comes first, and makes visible what the dead run left; then the interrupted caller asks again.
     new = await appends.append(caller, appends.request())

@@ -16,7 +16,7 @@ from workflows.commit_messages import BatchResult
 
 async def test_a_run_that_is_reset_answers_from_what_is_stored(cluster: Cluster, ledger: Ledger) -> None:
     if not cluster.workers:
-        cluster.start_worker()
+        cluster.fork_worker()
     await cluster.ready(*cluster.workers)
     caller = ledger.caller()
     requests = [

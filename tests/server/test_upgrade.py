@@ -22,7 +22,9 @@ from tests.server.appends import Appends
 from tests.server.cluster import Cluster, Ledger, until
 
 NEWER = "tests.server.newer_worker"
-WRITERS, APPENDERS = 8, 4
+WRITERS, APPENDERS = 4, 2
+PAUSE_S = 0.1
+"""Callers come again after this long: enough of them at any moment, and time for workers to start beside them."""
 LONGEST_PAUSE_S = 6.0
 """Work that waits for a worker that left waits for 10 s: far more than a machine that other tests share adds."""
 LONGEST_ANSWER_S = 10.0
@@ -33,7 +35,7 @@ def build(name: str, **more: str) -> dict[str, str]:
 
 
 class Load:
-    """Writers of one table and appenders of one ledger, each asking again as soon as it is answered."""
+    """Writers of one table and appenders of one ledger, each asking again soon after it is answered."""
 
     def __init__(self, ledger: Ledger, appends: Appends) -> None:
         self._ledger = ledger
@@ -67,6 +69,7 @@ class Load:
             began = time.monotonic()
             await ask()
             self.waits.append((what, time.monotonic(), time.monotonic() - began))
+            await asyncio.sleep(PAUSE_S)
 
     def longest_wait(self) -> float:
         return max(seconds for _, _, seconds in self.waits)
@@ -97,7 +100,7 @@ class Load:
 
 async def replaced(cluster: Cluster, old: Child, *module: str, environment: dict[str, str]) -> Child:
     """Start a worker, and stop an old one when the new one is ready."""
-    new = cluster.start_worker(*module, environment=environment)
+    new = cluster.fork_worker(*module, environment=environment)
     await cluster.ready(new)
     code = await asyncio.to_thread(old.stop, 30)
     cluster.workers.remove(old)
@@ -109,7 +112,7 @@ async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
     own_cluster: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
-    old = [own_cluster.start_worker(environment=build("1.0")) for _ in range(2)]
+    old = [own_cluster.fork_worker(environment=build("1.0")) for _ in range(2)]
     await own_cluster.ready(*old)
     load = Load(ledger, appends)
     async with load.running():
@@ -136,7 +139,7 @@ async def test_without_versions_nobody_hangs_and_doctor_names_the_mistake(
     own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
 ) -> None:
     ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
-    old = [own_cluster.start_worker(environment=build("1.0", VERSIONING="off")) for _ in range(2)]
+    old = [own_cluster.fork_worker(environment=build("1.0", VERSIONING="off")) for _ in range(2)]
     await own_cluster.ready(*old)
     assert await found("worker versions", FindingState.OK)
     load = Load(ledger, appends)
@@ -165,12 +168,12 @@ async def test_a_build_that_replaces_another_at_once_takes_over_its_runs(
     own_cluster: Cluster, at_the_cluster: None, record_property: Callable[[str, object], None]
 ) -> None:
     ledger, appends = await own_cluster.open(), await Appends.open(own_cluster)
-    old = [own_cluster.start_worker(environment=build("1.0")) for _ in range(2)]
+    old = [own_cluster.fork_worker(environment=build("1.0")) for _ in range(2)]
     await own_cluster.ready(*old)
     load = Load(ledger, appends)
     async with load.running():
         await load.goes_on()
-        new = own_cluster.start_worker(NEWER, environment=build("1.1"))
+        new = own_cluster.fork_worker(NEWER, environment=build("1.1"))
         for worker in old:
             worker.kill()
             own_cluster.workers.remove(worker)
@@ -181,7 +184,7 @@ async def test_a_build_that_replaces_another_at_once_takes_over_its_runs(
         # Back again, with the old build: it was current before, and takes over when the new one is gone.
         new.kill()
         own_cluster.workers.remove(new)
-        back = own_cluster.start_worker(environment=build("1.0"))
+        back = own_cluster.fork_worker(environment=build("1.0"))
         await own_cluster.ready(back)
         await load.goes_on()
     told = f"{load.told()}, {1000 * came_back:.0f} ms without any worker"

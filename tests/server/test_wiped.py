@@ -38,11 +38,11 @@ async def crash_in(cluster: Cluster, ledger: Ledger, activity: str, phase: str) 
 
 
 @pytest.mark.parametrize(("activity", "phase"), WINDOWS)
-async def test_commits_go_on_in_an_empty_namespace(activity: str, phase: str, own_cluster: Cluster) -> None:
-    ledger = await own_cluster.open()
-    await crash_in(own_cluster, ledger, activity, phase)
+async def test_commits_go_on_in_an_empty_namespace(activity: str, phase: str, wiped_cluster: Cluster) -> None:
+    ledger = await wiped_cluster.open()
+    await crash_in(wiped_cluster, ledger, activity, phase)
     assert await ledger.is_reserved()
-    own_cluster.start_worker()
+    wiped_cluster.fork_worker()
     caller = ledger.caller()
     # Somebody else comes first, and completes what the dead run left; then the interrupted caller asks again.
     new = await ledger.commit(caller, await ledger.request())
@@ -57,20 +57,20 @@ async def test_commits_go_on_in_an_empty_namespace(activity: str, phase: str, ow
     await ledger.aclose()
 
 
-async def test_the_command_line_recovers_a_table_with_no_temporal_at_all(own_cluster: Cluster) -> None:
-    ledger = await own_cluster.open()
-    await crash_in(own_cluster, ledger, names.WRITE_LOG, "after")
-    own_cluster.stack.kill(TEMPORAL)
+async def test_the_command_line_recovers_a_table_with_no_temporal_at_all(wiped_cluster: Cluster) -> None:
+    ledger = await wiped_cluster.open()
+    await crash_in(wiped_cluster, ledger, names.WRITE_LOG, "after")
+    wiped_cluster.stack.kill(TEMPORAL)
     assert ledger.interrupted is not None
-    report = await recover(own_cluster, ledger)
+    report = await recover(wiped_cluster, ledger)
     (done,) = report["done"]
     assert (done["kind"], done["version"], done["keys"]) == ("completed", 2, [ledger.interrupted.idempotency_key])
     assert report["after"] == {"latest_version": 2, "inflight": None}
     assert await ledger.settle() == []
 
-    own_cluster.stack.start_child(TEMPORAL)
+    wiped_cluster.stack.start_child(TEMPORAL)
     await ledger.reconnect()
-    own_cluster.start_worker()
+    wiped_cluster.fork_worker()
     caller = ledger.caller()
     again = await ledger.commit(caller, ledger.interrupted)
     assert again.replayed

@@ -16,7 +16,7 @@ from pathlib import Path
 from springline.local.processes import Child
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["worker", "springline.client.merging", "springline.storage.local"])
+CONTEXT.set_forkserver_preload(["worker", "entrypoints.api", "springline.client.merging", "springline.storage.local"])
 _PR_SET_PDEATHSIG = 1
 
 
@@ -66,4 +66,6 @@ def _run(command: list[str], env: dict[str, str], folder: str, log: str) -> None
     for stream in (1, 2):
         os.dup2(output, stream)
     sys.argv = command
+    # It is not the module that was preloaded, but the program; `runpy` would warn of both.
+    sys.modules.pop(command[0], None)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)
