@@ -33,7 +33,7 @@ from tests.linearizability.porcupine import porcupine, verdicts
 from tests.linearizability.resolve import resolved
 
 CLIENTS = 12
-KILLS = {worker_name(1): 3, worker_name(2): 3, API: 3}
+VICTIMS = (worker_name(1), worker_name(2), API)
 CHANGES = 30
 TABLE_NAMES = ("one", "two", "quiet")
 LEFT_OPEN = 3
@@ -68,16 +68,16 @@ def create(stack: EmbeddedStack, name: str) -> str:
     return table_id
 
 
-def kill_again_and_again(stack: EmbeddedStack, random: Random) -> Counter[str]:
-    """Kill workers and API at random points; return whom, and how often, when all of them are back."""
-    victims = [name for name, times in KILLS.items() for _ in range(times)]
+def kill_again_and_again(stack: EmbeddedStack, random: Random, kills: int) -> Counter[str]:
+    """Kill workers and API `kills` times each at random points; return the victims when all of them are back."""
+    victims = list(VICTIMS) * kills
     random.shuffle(victims)
     for victim in victims:
         time.sleep(random.uniform(0.1, 1.5))
         stack.kill(victim)
         # Not always waited for: another may be killed meanwhile, or this one while it starts.
         stack.start_child(victim, wait=random.random() < 0.6)
-    for name in KILLS:
+    for name in VICTIMS:
         stack.wait_ready(name)
     return Counter(victims)
 
@@ -148,9 +148,10 @@ def settle_unknown(shared: Shared, asker: Client) -> int:
     return len(open_requests[:LEFT_OPEN])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.full)])
 def test_client_histories_are_linearizable(
-    stack: EmbeddedStack, tmp_path: Path, record_property: Callable[[str, object], None]
+    kills: int, stack: EmbeddedStack, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     seed = int(os.environ.get("SPRINGLINE_TEST_SEED", time.time_ns() % 1_000_000))
     random = Random(seed)
@@ -162,7 +163,7 @@ def test_client_histories_are_linearizable(
     for thread in threads:
         thread.start()
     try:
-        killed = kill_again_and_again(stack, random)
+        killed = kill_again_and_again(stack, random, kills)
         # With everything up again, the clients go on until the system has answered each of them.
         enough = len(shared.history) + 4 * CLIENTS
         while len(shared.history) < enough and not shared.failures:

@@ -21,7 +21,7 @@ from springline.local.cache import CACHE_VARIABLE
 
 MARK = "DEMO_TEST_MARK"
 """Everything that a demo starts inherits it, whatever process group it is in."""
-ROWS = 5000
+ROWS = 2400
 PER_COMMIT = 60
 NIGHTS = 3
 OPTIONS = {"--rows": ROWS, "--per-commit": PER_COMMIT, "--writers": 4, "--every": 1, "--nights": NIGHTS, "--seed": 7}

@@ -28,7 +28,7 @@ PAYLOAD = "payload"
 """Kind of a request that is good in form and names a payload that nothing can come of."""
 TABLE = "flights"
 """The table that the document's examples name: what is bad is sent to the same one as what is good."""
-WRITERS, APPENDERS, POISONERS = 16, 8, 8
+POISONERS = 8
 EXAMPLE_KEY = b"01946b1c-0000-7000-8000-000000000001"
 DOCUMENTED = {(500, "REQUEST_FAILED"), (503, "UNAVAILABLE")}
 """The answers of 500 and more that a request may get although nothing is broken."""
@@ -57,9 +57,10 @@ class Seen:
 class Poison:
     """A cluster with API and worker, one table, one ledger, and the requests that its OpenAPI document describes."""
 
-    def __init__(self, cluster: Cluster, worker: Child) -> None:
+    def __init__(self, cluster: Cluster, worker: Child, writers: int, appenders: int) -> None:
         self.cluster = cluster
         self.worker = worker
+        self._acts = [self.commit] * writers + [self.append] * appenders
         self.seen = Seen()
         self._numbers = itertools.count()
         self._api = httpx.AsyncClient(
@@ -192,8 +193,7 @@ class Poison:
             while not done.is_set():
                 await act()
 
-        acts = [self.commit] * WRITERS + [self.append] * APPENDERS
-        return [asyncio.create_task(work(act)) for act in acts]
+        return [asyncio.create_task(work(act)) for act in self._acts]
 
     # What is left of it.
 

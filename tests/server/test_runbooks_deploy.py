@@ -17,12 +17,14 @@ from tests.server.runbook import RUNBOOKS, SCOPE, follow
 
 PAGE = RUNBOOKS / "deploy.md"
 OLD, NEW = "1.0", "1.1"
+PAUSE_S = 0.2
+"""How long the caller waits between its requests: what is deployed has work at any time, and the time to start."""
 ROWS = pl.DataFrame({"city": ["Oslo"]})
 
 
 @contextmanager
 def appending(stack: EmbeddedStack) -> Iterator[list[str]]:
-    """Append events one request after the other until the block ends; return what was answered in the end."""
+    """Append events, one request soon after the other, until the block ends; return what was answered in the end."""
     answered: list[str] = []
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -39,6 +41,7 @@ def appending(stack: EmbeddedStack) -> Iterator[list[str]]:
             while not stop.is_set():
                 done = lake.ledger.append([run | {"run_id": f"run-{len(answered)}"}])
                 answered.append(done.events[0].event_id)
+                stop.wait(PAUSE_S)
         except BaseException as error:
             failures.append(error)
 
