@@ -20,6 +20,7 @@ from springline.local.binaries import temporal_cli
 from springline.local.ports import free_ports
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
+from tests.support.forked_commands import forked_commands
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "runbooks"
@@ -71,6 +72,8 @@ class Shell:
     programs: Path
     work: Path
     environment: Mapping[str, str]
+    springline: str = f'"{sys.executable}" -m springline.cli'
+    """What the command `springline` runs."""
     timeout_s: float = 120.0
 
     def follow(self, page: Path) -> list[tuple[Block, str]]:
@@ -112,7 +115,7 @@ class Shell:
         (self.programs / "temporal").symlink_to(temporal_cli())
         # A link to the interpreter would lose its virtual environment.
         self._program("python", f'"{sys.executable}"')
-        self._program("springline", f'"{sys.executable}" -m springline.cli')
+        self._program("springline", self.springline)
         path = os.pathsep.join([str(self.programs), self.environment.get("PATH", os.defpath)])
         return {**self.environment, "PATH": path}
 
@@ -138,9 +141,11 @@ def _end_group(shell: subprocess.Popen[bytes]) -> None:
 
 def follow(page: Path, stack: EmbeddedStack, folder: Path, **variables: str) -> dict[str, list[str]]:
     """Do what `page` says; every output must be as it says. Return what was printed, by heading."""
-    shell = Shell(folder / "programs", folder, environment_of(stack) | variables)
+    with forked_commands(folder) as springline:
+        shell = Shell(folder / "programs", folder, environment_of(stack) | variables, springline)
+        followed = shell.follow(page)
     printed: dict[str, list[str]] = {}
-    for block, text in shell.follow(page):
+    for block, text in followed:
         printed.setdefault(block.heading, []).append(text)
         if block.output is not None:
             assert matches(block.output, text), (

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -20,14 +25,17 @@ from springline.commit.table import CommitTable
 from springline.commit.tables import create_table
 from springline.delta.messages import CommitRequest
 from springline.delta.table_request import CreateTable
+from springline.exits import EXIT_INTERRUPTED
 from springline.local.binaries import temporal_cli
+from springline.local.ports import LOOPBACK
 from springline.local.stack import EmbeddedStack
 from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 from tests.cli.conftest import payload
 from tests.judging.committing import order_of
 from tests.server import test_runbooks_deploy, test_runbooks_ledger
-from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow, matches
+from tests.server.runbook import ROOT, RUNBOOKS, SCOPE, blocks_of, follow, matches
+from tests.support.forked_commands import forked_commands
 
 STUCK = RUNBOOKS / "stuck-commit.md"
 TEMPORAL_CLI = RUNBOOKS / "temporal-cli.md"
@@ -152,3 +160,35 @@ def test_a_page_names_only_workflows_and_queues_that_exist() -> None:
 )
 def test_what_a_page_says_is_printed_is_compared(said: str, printed: str, expected: bool) -> None:
     assert matches(said, printed) is expected
+
+
+def test_a_forked_command_is_the_command(tmp_path: Path) -> None:
+    """Pages are followed with it (`tests/support/forked_commands.py`): streams, exit codes, signals are the same."""
+
+    def run(springline: str, arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = f"{springline} {arguments}"
+        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60, **more)
+
+    with forked_commands(tmp_path) as forked:
+        started = f'"{sys.executable}" -m springline.cli'
+        environment = {**environment_without_ours(), "XDG_CONFIG_HOME": str(tmp_path), "SPRINGLINE_TENANT": "acme"}
+        for arguments, given in (
+            ("--version", ""),
+            ("table list", ""),
+            ("stage flights --payload -", "{}"),
+            ("no", ""),
+        ):
+            one, other = (run(how, arguments, input=given, env=environment, cwd=ROOT) for how in (forked, started))
+            assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+        with socket.create_server((LOOPBACK, 0)) as api:
+            url = f"http://{LOOPBACK}:{api.getsockname()[1]}"
+            command = f"exec {forked} table list --api {url} --token x"
+            waiting = subprocess.Popen(["bash", "-c", command], env=environment)
+            # It asks, and nobody answers.
+            api.accept()
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(30) == EXIT_INTERRUPTED
+
+
+def environment_without_ours() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SPRINGLINE_", "TEMPORAL_"))}
