@@ -16,6 +16,7 @@ from springline.api.service import SHARED_S
 from springline.local.stack import API, TEMPORAL, EmbeddedStack
 from springline.paths import Scope
 from tests.api.conftest import TABLES, add, ndjson, new_key
+from tests.support.forked_stack import ForkedStack
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -27,7 +28,7 @@ COLUMNS = [{"name": "x", "type": "long"}]
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
     environment = {"SPRINGLINE_COMMIT_DEADLINE": str(DEADLINE_S)}
     root: Path = tmp_path_factory.mktemp("stack")
-    with EmbeddedStack(root, scope=Scope("acme", "dev"), workers=1, environment=environment) as running:
+    with ForkedStack(root, scope=Scope("acme", "dev"), workers=1, environment=environment) as running:
         yield running
 
 

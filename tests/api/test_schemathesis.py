@@ -123,8 +123,8 @@ def _fill(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("with_token", "seconds", "seed"),
     [
-        pytest.param(True, 8, 1, id="with a token"),
-        pytest.param(False, 5, 1, id="without"),
+        pytest.param(True, 5, 1, id="with a token"),
+        pytest.param(False, 3, 1, id="without"),
         pytest.param(True, 200, None, id="with a token, long", marks=pytest.mark.full),
         pytest.param(False, 60, None, id="without, long", marks=pytest.mark.full),
     ],

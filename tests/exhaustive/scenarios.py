@@ -128,7 +128,6 @@ SAMPLE = frozenset(
         "same key, other payload, append",
         "other keys, append",
         "other keys, strict and append",
-        "two strict behind a rival",
         "the staged payload is deleted",
         "a rival commits",
     }

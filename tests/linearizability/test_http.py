@@ -31,6 +31,7 @@ from tests.linearizability.clients import TABLES, Client, Shared
 from tests.linearizability.history import Operation, to_json
 from tests.linearizability.porcupine import porcupine, verdicts
 from tests.linearizability.resolve import resolved
+from tests.support.forked_stack import ForkedStack
 
 CLIENTS = 12
 VICTIMS = (worker_name(1), worker_name(2), API)
@@ -55,7 +56,7 @@ class Log:
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[EmbeddedStack]:
     environment = {"SPRINGLINE_COMMIT_DEADLINE": "8", "SPRINGLINE_CHECKPOINT_INTERVAL": "20"}
-    with EmbeddedStack(tmp_path, scope=Scope("acme", "dev"), workers=2, environment=environment) as running:
+    with ForkedStack(tmp_path, scope=Scope("acme", "dev"), workers=2, environment=environment) as running:
         yield running
 
 

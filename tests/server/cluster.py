@@ -27,9 +27,10 @@ from springline.config import PREFIX
 from springline.delta.messages import CommitMode, CommitOutcome, CommitRequest
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
-from springline.local.stack import API, WORKER_READY_PATH, EmbeddedStack, Ready
+from springline.local.stack import WORKER_READY_PATH
 from springline.storage.local import LocalStore
 from springline.storage.scoped import ScopedStore
+from tests.support.forked_stack import ForkedStack
 from tests.support.forks import ForkedChild
 from tests.support.rows import SCOPE, create_rows_table, payload_of, read_rows
 
@@ -43,15 +44,6 @@ class _Place(TypedDict):
     env: dict[str, str]
     cwd: Path
     log: Path
-
-
-class Stack(EmbeddedStack):
-    """A stack whose API is forked: many tests kill it, and start it again."""
-
-    def _add(self, name: str, child: Child, ready: Ready) -> None:
-        if name == API:
-            child = ForkedChild(name, "entrypoints.api", [], **self._place(name))
-        super()._add(name, child, ready)
 
 
 class Cluster:
@@ -72,7 +64,7 @@ class Cluster:
         self.store_folder = folder / "store"
         self.orders = folder / "orders"
         self.orders.mkdir()
-        self.stack = Stack(
+        self.stack = ForkedStack(
             folder / "runs",
             scope=SCOPE,
             workers=0,

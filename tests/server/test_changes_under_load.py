@@ -31,7 +31,7 @@ APPENDERS = 3
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path, api=True, environment={"SPRINGLINE_CHECKPOINT_INTERVAL": "10"}) as cluster:
-        asyncio.run(cluster.ready(cluster.start_worker()))
+        asyncio.run(cluster.ready(cluster.fork_worker()))
         yield cluster
 
 

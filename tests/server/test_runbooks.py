@@ -36,6 +36,7 @@ from tests.judging.committing import order_of
 from tests.server import test_runbooks_deploy, test_runbooks_ledger
 from tests.server.runbook import ROOT, RUNBOOKS, SCOPE, blocks_of, follow, matches
 from tests.support.forked_commands import forked_commands
+from tests.support.forked_stack import ForkedStack
 
 STUCK = RUNBOOKS / "stuck-commit.md"
 TEMPORAL_CLI = RUNBOOKS / "temporal-cli.md"
@@ -43,7 +44,7 @@ TEMPORAL_CLI = RUNBOOKS / "temporal-cli.md"
 
 @pytest.fixture
 def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedStack]:
-    with EmbeddedStack(tmp_path / "stack", scope=SCOPE, workers=request.param) as running:
+    with ForkedStack(tmp_path / "stack", scope=SCOPE, workers=request.param) as running:
         yield running
 
 

@@ -28,6 +28,7 @@ from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid
 from tests.server.runbook import RUNBOOKS, SCOPE, blocks_of, follow
 from tests.support.commit_rounds import Rounds
+from tests.support.forked_stack import ForkedStack
 from tests.support.ledger_events import put_foreign
 from tests.support.rows import adding
 from tests.support.sequencer_run import Run
@@ -51,7 +52,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    with EmbeddedStack(tmp_path_factory.mktemp("stack"), scope=SCOPE, workers=1) as running:
+    with ForkedStack(tmp_path_factory.mktemp("stack"), scope=SCOPE, workers=1) as running:
         yield running
 
 
