@@ -14,8 +14,12 @@ from tests.support.golden_ledgers import NAMES, SCOPE, ledger
 CONFIG = FoldConfig(SCOPE.tenant, SCOPE.workspace)
 
 
-@pytest.mark.parametrize("batch", [None, 1, 7, 25, 100, 10_000])
-@pytest.mark.parametrize("order", ["listed", "id", "random:1", "random:2"])
+@pytest.mark.parametrize(
+    "batch", [None, 7, *(pytest.param(size, marks=pytest.mark.proof) for size in (1, 25, 100, 10_000))]
+)
+@pytest.mark.parametrize(
+    "order", ["listed", "random:1", *(pytest.param(order, marks=pytest.mark.proof) for order in ("id", "random:2"))]
+)
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_order_in_any_batches_is_the_in_order_state(name: str, order: str, batch: int | None) -> None:
     given = ledger(name)

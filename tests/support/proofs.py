@@ -28,6 +28,7 @@ PROOFS: Mapping[str, tuple[str, ...]] = {
     "tests/exhaustive/test_ledger_rounds.py": (),
     "tests/exhaustive/test_mutants.py": (),
     "tests/model/test_commit_model.py": (),
+    "tests/rebuild/test_golden_ledgers.py": ("tests/golden/ledgers",),
     "tests/sets/test_mutants.py": ("tests/golden/ledgers/plain",),
 }
 """The files with proofs, and the folders of data that they read."""
