@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import proofs
+
 # How long an example takes says how busy the machine is: no test fails for it.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-
-from tests.support import proofs
 
 LONGEST_FIRST = (
     "tests/local/",
