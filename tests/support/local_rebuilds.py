@@ -31,6 +31,8 @@ class LocalRebuilds:
         self._runs: dict[Scope, list[RebuildView]] = {}
         self.asked: list[RebuildRequest] = []
         self.held = False
+        self.looks: int | None = None
+        """How often a held run is looked at before it ends; None: it is held until it is told otherwise."""
         self.worker = True
         self.outcome: dict[str, Any] = {}
         self.failure: Refusal | None = None
@@ -85,6 +87,9 @@ class LocalRebuilds:
         newest = self._newest(scope)
         if newest is None or run_id not in (None, *(view.run_id for view in self._runs[scope])):
             return None
+        if self.held and self.looks is not None:
+            self.looks -= 1
+            self.held = self.looks >= 0
         return self._end(scope, run_id or newest.run_id) or self._of(scope, run_id or newest.run_id)
 
     async def cancel(self, scope: Scope) -> RebuildView | None:
