@@ -105,7 +105,7 @@ async def test_schedules_and_ticks(world: World, pipeline: Pipeline) -> None:
     (skipped,) = (await get(world, "ticks", status="skipped"))["items"]
     assert skipped["status"] == {"status": "skipped", "reason": "paused"}
     await pipeline.publish(
-        requests()[0][0] | {"schedule_id": "weekly"},
+        requests()[0][-1] | {"schedule_id": "weekly"},
     )
     weekly = (await get(world, "schedules"))["items"][1]
     assert (weekly["schedule_id"], weekly["last"]) == ("weekly", None)

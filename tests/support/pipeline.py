@@ -145,7 +145,8 @@ def requests() -> list[list[Json]]:
         {"type": "run_cancel_requested", "run_id": "run-cancelled", "requested_by": "ada"},
     ]
     return [
-        [definition, ticks[0], run_of_tick, ticks[1]],
+        # The ticks that an older definition owed, then the new one, as who edits a schedule appends them.
+        [ticks[0], run_of_tick, ticks[1], definition],
         [evaluation],
         [backfill, *chunks],
         retried,

@@ -102,19 +102,21 @@ def run_pipeline(
     `progress` is called with the numbers of done and of all requests. Raises `ToolFailed` if it cannot go on.
     """
     history, done = History(stack.scope, seed), LedgerRun()
-    stories = [list(history.night(number)) for number in range(nights)]
-    stories += [list(history.cancelled_run()), list(history.backfill())]
-    total = sum(map(len, stories)) + len(preparation())
     killer = _Killer(stack, every_s, seed)
     began = time.monotonic()
     with Springline(stack.api_url, stack.token(), deadline_s=180) as lake:
+
+        defined = [_append(lake, request, done).events[-1].event_id for request in preparation()]
+        stories = [list(history.night(number, defined[-1])) for number in range(nights)]
+        stories += [list(history.cancelled_run()), list(history.backfill())]
+        total = sum(map(len, stories)) + done.requests
 
         def tell(story: Iterable[Request]) -> None:
             for request in story:
                 _append(lake, request, done)
                 progress(done.requests, total)
 
-        tell(preparation())
+        progress(done.requests, total)
         killer.start()
         try:
             with ThreadPoolExecutor(CALLERS) as callers:
@@ -138,8 +140,8 @@ def ask(stack: EmbeddedStack, sql: str) -> str:
     return _cli(stack, "query", " ".join(sql.split()), *_where(stack), "--format", "table")
 
 
-def _append(lake: Springline, request: Request, done: LedgerRun) -> None:
-    """Append one request under an id of its own; send it again under the same id until the API answers."""
+def _append(lake: Springline, request: Request, done: LedgerRun) -> AppendOutcome:
+    """Append one request under an id of its own; send it again under the same id until the API answers it."""
     request_id = str(uuid_utils.uuid7())
     began = time.monotonic()
     outcome: AppendOutcome = lake.ledger.append(request, request_id=request_id)
@@ -148,6 +150,7 @@ def _append(lake: Springline, request: Request, done: LedgerRun) -> None:
     done.paths += [event.ledger_path for event in outcome.events]
     strange = [event for event in outcome.events if event.outcome != "applied"]
     done.problems += [f"{event.event_type} {event.event_id} was {event.outcome.value}" for event in strange]
+    return outcome
 
 
 def _fold_offline(stack: EmbeddedStack, done: LedgerRun, seed: int) -> None:

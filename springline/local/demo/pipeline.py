@@ -85,8 +85,11 @@ class History:
         self._scope = scope
         self._seed = seed
 
-    def night(self, number: int) -> Iterator[Request]:
-        """Yield the requests of one night: the tick, the run that it asks for, its tasks."""
+    def night(self, number: int, definition: str) -> Iterator[Request]:
+        """Yield the requests of one night: the tick, the run that it asks for, its tasks.
+
+        `definition` is the event that defined the schedule last: a tick by another one is refused.
+        """
         at_ms = FIRST_NIGHT_MS + number * DAY_MS
         epoch = at_ms // 1000
         run_key, tick = schedule_run_key(SCHEDULE, epoch), tick_id(SCHEDULE, epoch)
@@ -95,7 +98,7 @@ class History:
             e.ScheduleTicked(
                 schedule_id=SCHEDULE,
                 tick_id=tick,
-                definition_version="v1",
+                definition_version=definition,
                 scheduled_for=format_ms(at_ms),
                 asset_selection=list(TASKS),
                 status=TickTriggered(),
