@@ -201,7 +201,7 @@ def written_member(data: e.Payload, mode: ReadingMode) -> dict[str, Any] | None:
     value = data.springline
     if value is None:
         return None
-    kind = _MEMBERS.get(type(data))
+    kind = member_type(type(data))
     if kind is None:
         raise ShapeError(MEMBER, f"is no field of {type(data).__name__}: leave it out")
     read: dict[str, Any] = msgspec.to_builtins(_whole_reader(kind)(value, MEMBER, mode))
@@ -213,7 +213,7 @@ def written_member(data: e.Payload, mode: ReadingMode) -> dict[str, Any] | None:
 
 def typed_member(data: e.Payload) -> EventMember | None:
     """Return the member of a payload as its type has it, as `member_of`; None if it has none."""
-    kind = _MEMBERS.get(type(data))
+    kind = member_type(type(data))
     return None if kind is None else member_of(data, kind)
 
 

@@ -105,7 +105,6 @@ def run_pipeline(
     killer = _Killer(stack, every_s, seed)
     began = time.monotonic()
     with Springline(stack.api_url, stack.token(), deadline_s=180) as lake:
-
         defined = [_append(lake, request, done).events[-1].event_id for request in preparation()]
         stories = [list(history.night(number, defined[-1])) for number in range(nights)]
         stories += [list(history.cancelled_run()), list(history.backfill())]
