@@ -78,7 +78,7 @@ format: $(VENV)/.installed ## Format the sources.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup lint ## Checks and tests, 20 minutes on two cores.
+test: setup lint ## Checks and tests, 13 minutes on two cores.
 	$(PYTEST) $(SPREAD) -m "not full"
 	$(PROVED)
 	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
