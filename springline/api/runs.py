@@ -25,7 +25,7 @@ from springline.api.lists import (
 )
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.golden import golden_row
-from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, Table
+from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, X_ATTEMPTS, Table
 from springline.published.lists import between, equals, labelled
 from springline.published.snapshot import Where
 
@@ -91,6 +91,12 @@ class TasksQuery(RunTasksQuery):
     run_id: Id | None = None
 
 
+class AttemptsQuery(PageQuery):
+    """Filters of one run's attempts."""
+
+    task_key: Id | None = None
+
+
 class PartitionsQuery(PageQuery):
     """Filters of partitions."""
 
@@ -150,6 +156,21 @@ async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], 
         raise unknown("run", run_id, snapshot.revision)
     wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
     return await asked.page("tasks", query, wheres, prefix=(run_id,), snapshot=snapshot)
+
+
+@router.get(
+    "/runs/{run_id}/attempts",
+    summary="List the attempts of a run",
+    response_model=ListBody,
+    responses=errors(404, 409, 503),
+)
+async def run_attempts(run_id: RunParam, query: Annotated[AttemptsQuery, Query()], asked: FromAsked) -> Response:
+    """List the attempts of one run that have ended, in the order of their tasks' keys and of their ids."""
+    snapshot = await asked.snapshot("runs", X_ATTEMPTS.name)
+    if await asyncio.to_thread(snapshot["runs"].get, run_id) is None:
+        raise unknown("run", run_id, snapshot.revision)
+    prefix = (run_id,) if query.task_key is None else (run_id, query.task_key)
+    return await asked.page(X_ATTEMPTS.name, query, prefix=prefix, snapshot=snapshot)
 
 
 @router.get("/tasks", summary="List tasks", response_model=ListBody, responses=errors(409, 503))

@@ -71,6 +71,10 @@ class LedgerState:
         """Return a run with its `tasks`, `dependencies` and `catalog`; raises `Refused` (NOT_FOUND)."""
         return self._one("runs", run_id)
 
+    def attempts(self, run_id: str, **filters: Any) -> Iterator[Json]:
+        """Yield the attempts of a run that have ended: filter `task_key`; raises `Refused` (NOT_FOUND)."""
+        return self._rows(f"runs/{quote(run_id, safe='')}/attempts", filters)
+
     def tasks(self, **filters: Any) -> Iterator[Json]:
         """Yield tasks: filters `run_id`, `state`, `asset_key`."""
         return self._rows("tasks", filters)

@@ -162,7 +162,7 @@ ROUTES = [
     ("GET", f"{V1}/ledger/status"),
     ("GET", f"{V1}/state/digest"),
     *[("GET", f"{V1}/{name}") for name in LISTS],
-    *[("GET", f"{V1}/{name}") for name in ("runs/x", "runs/x/tasks", "schedules/x/ticks")],
+    *[("GET", f"{V1}/{name}") for name in ("runs/x", "runs/x/tasks", "runs/x/attempts", "schedules/x/ticks")],
     *[("GET", f"{V1}/{name}") for name in ("sensors/x/evaluations", "backfills/x")],
     ("POST", f"{V1}/manifests"),
     *[("GET", f"{V1}/{name}") for name in ("manifests/latest", f"manifests/{'0' * 26}", "assets", "assets/x")],

@@ -73,6 +73,18 @@ async def test_a_run_is_shown_with_everything_that_belongs_to_it(world: World, p
     assert await ids(world, "runs/run-retried/tasks", "task_key", state="READY") == ["mart.b"]
 
 
+async def test_every_attempt_of_a_run_that_ended_is_listed(world: World, pipeline: Pipeline) -> None:
+    """A task's own row says of the last attempt only."""
+    listed = (await get(world, "runs/run-retried/attempts"))["items"]
+    assert [(one["task_key"], one["attempt"], one["outcome"]) for one in listed] == [
+        ("raw.a", 1, "failed"),
+        ("raw.a", 2, "succeeded"),
+    ]
+    assert (listed[0]["category"], listed[0]["error_message"]) == ("INFRASTRUCTURE", "OOM")
+    assert await ids(world, "runs/run-retried/attempts", "outcome", task_key="raw.a") == ["failed", "succeeded"]
+    assert await ids(world, "runs/run-retried/attempts", "outcome", task_key="raw") == []
+
+
 async def test_tasks_are_listed_across_runs(world: World, pipeline: Pipeline) -> None:
     everything = [(one["run_id"], one["task_key"]) for one in (await get(world, "tasks"))["items"]]
     assert everything == sorted(everything)
@@ -144,7 +156,14 @@ async def test_a_chunks_state_is_told_from_its_run_when_it_is_read(world: World,
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
 @pytest.mark.parametrize(
     ("path", "parameters"),
-    [("runs", {}), ("runs", {"label": "team=sales"}), ("tasks", {}), ("ticks", {}), ("runs/run-retried/tasks", {})],
+    [
+        ("runs", {}),
+        ("runs", {"label": "team=sales"}),
+        ("tasks", {}),
+        ("ticks", {}),
+        ("runs/run-retried/tasks", {}),
+        ("runs/run-retried/attempts", {}),
+    ],
 )
 async def test_pages_give_every_row_once(
     world: World, pipeline: Pipeline, path: str, parameters: dict[str, str], limit: int
@@ -200,6 +219,7 @@ async def test_everybody_sees_his_own_workspace(world: World, pipeline: Pipeline
 UNKNOWN = [
     ("runs/nope", "run_id", "nope"),
     ("runs/nope/tasks", "run_id", "nope"),
+    ("runs/nope/attempts", "run_id", "nope"),
     ("schedules/nope/ticks", "schedule_id", "nope"),
     ("sensors/nope/evaluations", "sensor_id", "nope"),
     ("backfills/nope", "backfill_id", "nope"),
@@ -234,6 +254,7 @@ BAD_QUERIES: list[tuple[str, dict[str, str], str]] = [
     ("tasks", {"asset": "x"}, "asset"),
     ("runs/run-good/tasks", {"run_id": "x"}, "run_id"),
     ("runs/run-good/tasks", {"limit": "-1"}, "limit"),
+    ("runs/run-good/attempts", {"outcome": "x"}, "outcome"),
     ("partitions", {"partition": "x"}, "partition"),
     ("timers", {"state": "FIRING"}, "state.0"),
     ("timers", {"timer_type": "retry"}, "timer_type.0"),

@@ -27,6 +27,7 @@ def test_what_is_appended_is_read_back(lake: Springline) -> None:
     assert [run["run_id"] for run in lake.state.runs(state="SUCCEEDED")] == ["run-good"]
     assert [run["run_id"] for run in lake.state.runs(label=["team=sales"])] == ["run-cancelled", "run-retried"]
     assert lake.state.run("run-good")["run"]["state"] == "SUCCEEDED"
+    assert [one["attempt"] for one in lake.state.attempts("run-retried", task_key="raw.a")] == [1, 2]
     assert [one["task_key"] for one in lake.state.tasks(run_id="run-retried", state=["READY"])] == ["mart.b"]
     assert [one["asset_key"] for one in lake.state.partitions(asset_key="raw.a")] == ["raw.a"]
     assert [one["timer_type"] for one in lake.state.timers(run_id="run-retried")] == ["RETRY"]
