@@ -83,7 +83,8 @@ class CachedState:
 
     `manifest` is ours, or the one of the reference that the state is taken over from. `tail`: bytes of events that
     have objects of their own. `delta_keys`: keys that a delta holds, by its id, where they are kept. `known`: the
-    files that the state was loaded from. `rows_changed`: by all rounds since.
+    files that the state was loaded from. `rows_changed`: by all rounds since. `own_filled`: the tables of our own were
+    folded into the state, although its revision lacks them.
     """
 
     path: str | None
@@ -96,6 +97,7 @@ class CachedState:
     on_top: OnTop | None = None
     known: KnownFiles = field(default_factory=KnownFiles)
     rows_changed: int = 0
+    own_filled: bool = False
 
     @property
     def ours(self) -> SpringlineSection | None:

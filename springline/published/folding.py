@@ -43,7 +43,16 @@ def must_refold(events: Sequence[AcceptedEvent], warm: CachedState) -> bool:
     """Say whether `events` cannot be folded forward: some are late, or the state lacks the tables of our own, which
     only the events before them can fill (docs/protocol.md#own-tables).
     """
-    return is_late(events, warm) or (bool(events) and warm.lacks_own)
+    return is_late(events, warm) or warm.lacks_own
+
+
+async def fill_own(store: ObjectStore, config: FoldConfig, warm: CachedState, *, cache: SegmentCache) -> None:
+    """Fold the tables of our own into a cached state whose revision lacks them, so that events are judged on them.
+
+    The caller has filled `tail`. Nothing is written. Raises as `refold`.
+    """
+    refolded = await refold(store, config, warm, (), cache=cache)
+    warm.state, warm.digest, warm.own_filled = refolded.state, refolded.digest, True
 
 
 async def fold_forward(state: State, events: Sequence[AcceptedEvent]) -> tuple[Counter[EventOutcome], float]:
@@ -72,15 +81,16 @@ class Refolded:
 async def refold(
     store: ObjectStore, config: FoldConfig, warm: CachedState, events: Sequence[AcceptedEvent], *, cache: SegmentCache
 ) -> Refolded:
-    """Fold everything above the newest checkpoint below the least of `events`, these included.
+    """Fold everything above the newest checkpoint below the least of `events`, these included; all, if there are none.
 
     `warm` is not changed; events of the index's tail are taken from its `tail`, if they are there. Raises
     `DamagedObject` if the bytes of an accepted event cannot be found, and the store's errors.
     """
     ours = warm.ours
     if ours is None:
-        raise InvariantViolated(f"{events[0].event_id} comes late to a state that no round of ours has made")
-    point = await load_below(store, ours, warm.index, events[0].event_id, config, cache=cache)
+        raise InvariantViolated("events come late to a state that no round of ours has made")
+    first = events[0].event_id if events else ""
+    point = await load_below(store, ours, warm.index, first, config, cache=cache)
     state, outcomes, count, seconds = point.state, Counter[EventOutcome](), 0, 0.0
     new = {event.event_id for event in events}
     late = [(event.event_id, event.body) for event in events]

@@ -20,7 +20,7 @@ from springline.errors import InvariantViolated
 from springline.paths import ObjectPath, Scope, orchestration_manifest, orchestration_round
 from springline.projection.config import FoldConfig
 from springline.published.cached_state import CachedState, OnTop, StateCache
-from springline.published.folding import fold_forward, is_late, must_refold, refold
+from springline.published.folding import fill_own, fold_forward, is_late, must_refold, refold
 from springline.published.index_files import AcceptedEvent, SegmentCache, read_index
 from springline.published.manifest import ForeignRevisions
 from springline.published.pointer import PointerMove, PointerWriter, check_written
@@ -111,6 +111,9 @@ class Sequencer:
             if order.head.foreign:
                 witnesses = await self._witnesses_of(order.head.foreign)
                 closes = await closed_by(self._store, warm, witnesses, cache=self._segments)
+            if warm.lacks_own and not warm.own_filled:
+                await fill_tail(self._store, warm)
+                await fill_own(self._store, self._config, warm, cache=self._segments)
             admitted, stored = await admit_requests(self._store, warm, order, self._markers, closes)
         return self._admitted(admitted, stored)
 

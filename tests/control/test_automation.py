@@ -159,7 +159,8 @@ def test_a_tick_that_triggers_says_which_run(ledger: Ledger, missing: str) -> No
 
 
 def test_a_tick_whose_run_could_not_come_is_refused_whole(ledger: Ledger) -> None:
-    ledger.append(triggered(run_key="sched:s:1736935200"))
+    assert ledger.refused(triggered(run_key="sched:s:1736935200")).field == "events[0].data.run_key"
+    ledger.foreign(triggered(run_key="sched:s:1736935200"))
     refusal = ledger.refused(tick())
     assert (refusal.code, refusal.field) == (Code.EVENT_CONFLICT, "events[0].data.run_key")
     assert ledger.state.tick("s:1736935200") is None
@@ -320,6 +321,7 @@ def test_a_run_key_is_used_for_ever() -> None:
     ledger.now_ms += 60 * 86_400_000
     ledger.append(schedule())
     assert ledger.state.run_key("k") is None
+    assert ledger.refused(triggered(run_id, "k")).field == "events[0].data.run_key"
     (again,) = ledger.append(requested("k"))
     assert (again.event_id, again.outcome) == (first.event_id, DUPLICATE)
     assert ledger.state.run_key("k") is None

@@ -52,6 +52,9 @@ def test_a_hold_begins_and_ends_once(ledger: Ledger) -> None:
     assert again.outcome is DUPLICATE
     ledger.append(hold(False, "h2"))
     assert not ledger.state.is_held
+    refusal = ledger.refused(hold())
+    assert refusal.code is Code.KEY_REUSED, "a hold that is not in effect is not told to be done"
+    assert "is not held" in refusal.message
 
 
 def test_while_it_is_held_nothing_begins_and_what_runs_goes_on(ledger: Ledger) -> None:
@@ -76,6 +79,9 @@ def test_a_sensor_is_paused_once_and_its_cursor_set_whenever_one_wants(ledger: L
     refused(ledger, sensor_change("cursor_set", "c4"), "cursor", "is missing", Code.INVALID_REQUEST)
     refused(ledger, sensor_change("reset", "c4", cursor="7"), "cursor", "no meaning for reset", Code.INVALID_REQUEST)
     refused(ledger, sensor_change(sensor_id=".."), "sensor_id", "addressed", Code.INVALID_REQUEST)
+    refused(ledger, sensor_change(sensor_id="a:b"), "sensor_id", "holds a colon", Code.INVALID_REQUEST)
+    ledger.append(sensor_change("resumed", "c5"))
+    assert ledger.refused(sensor_change()).code is Code.KEY_REUSED
 
 
 def test_a_message_waits_until_it_is_evaluated_and_never_again(ledger: Ledger) -> None:
@@ -88,6 +94,9 @@ def test_a_message_waits_until_it_is_evaluated_and_never_again(ledger: Ledger) -
     assert waiting.payload == '{"a":[5,null]}'
     ledger.append(evaluated("e0", expected_state_version=9, trigger_source={"source": "push", "message_id": "m1"}))
     assert ledger.state.message("sn", "m1") is not None, "a stale evaluation is to be repeated"
+    refused(ledger, message("m1") | {"sensor_id": "s:n"}, "sensor_id", "holds a colon", Code.INVALID_REQUEST)
+    refusal = ledger.refused(evaluated("e1", **push))
+    assert refusal.code is Code.KEY_REUSED, "the stale one used the key, and the message would wait for ever"
     ledger.append(NewEvent(data=evaluated("e1", **push), idempotency_key="second"))
     assert ledger.state.message("sn", "m1") is None
     ledger.append(evaluated("e2", trigger_source={"source": "push", "message_id": "m2"}))
@@ -114,6 +123,8 @@ def test_an_attempt_of_a_known_run_is_noted_once_for_each_note(ledger: Ledger) -
     (again,) = ledger.append(NewEvent(data=noted(), idempotency_key="mine"))
     assert again.outcome is DUPLICATE
     refused(ledger, noted(attempt=0), "attempt", "counts from 1", Code.INVALID_REQUEST)
+    refused(ledger, noted("a:b"), "note", "holds a colon", Code.INVALID_REQUEST)
+    refused(ledger, noted(attempt_id="2:x"), "attempt_id", "holds a colon", Code.INVALID_REQUEST)
     assert len(ledger.state.notes.rows) == 2
 
 

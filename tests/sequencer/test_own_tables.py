@@ -118,6 +118,29 @@ async def test_the_first_round_on_an_older_builds_revision_fills_our_tables(agai
     await check_state(store)
 
 
+async def test_the_first_round_on_an_older_builds_revision_is_judged_with_our_tables() -> None:
+    """What only they tell: a hold, a note that is there, settings of a definition, a planned chunk."""
+    store = MemoryStore()
+    run = await worked(store)
+    note = {"run_id": "r1", "task_key": "a", "attempt": 1, "attempt_id": "x", "note": "late_end"}
+    noted = {"type": "springline_attempt_noted", **note}
+    await run.append(ask(92, noted))
+    await run.append(ask(93, HOLD))
+    published_by_an_older_build(store)
+    run = Run(store, 50)
+    begun, again, held = await run.append(
+        ask(94, triggered("new")), ask(95, noted), ask(96, HOLD | {"change_id": "h2"})
+    )
+    assert begun.refusal is not None
+    assert "is held" in begun.refusal.message
+    assert [event.outcome for event in again.events] == ["duplicate"]
+    assert held.refusal is not None
+    (off,) = await run.append(ask(97, HOLD | {"change_id": "h3", "held": False}))
+    assert [event.outcome for event in off.events] == ["applied"]
+    assert run.kinds == ["refold"]
+    await check_state(store)
+
+
 async def test_checkpoints_of_an_older_build_are_not_refolded_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "MIN_BASE_ROWS", 8)
     store = MemoryStore()

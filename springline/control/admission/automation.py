@@ -34,6 +34,7 @@ from springline.ledger.member import RunRequestedMember, member_of
 from springline.ledger.nested import (
     BackfillRef,
     EvalSkippedStaleCursor,
+    PushSource,
     RunRequest,
     ScheduleRef,
     SensorRef,
@@ -207,6 +208,14 @@ def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
     if data.cursor_after is None and sensor is not None and sensor.cursor is not None:
         data = replace(data, cursor_after=sensor.cursor)
     return Write(data, lambda after: _run_requests(after, case))
+
+
+def missed_evaluation(state: State, data: SensorEvaluated) -> str | None:
+    """Return why a message waits for an evaluation whose key was used: by one that was stale."""
+    source = data.trigger_source
+    if not isinstance(source, PushSource) or state.message(data.sensor_id, source.message_id) is None:
+        return None
+    return f"message {source.message_id!r} waits: its last evaluation was stale, and used the key of this one"
 
 
 def _run_requests(state: State, case: Case[SensorEvaluated]) -> list[Completion]:
@@ -436,7 +445,7 @@ def _backfill(state: State, case: Case[BackfillChunkPlanned] | Case[BackfillStat
 RULES: Final = (
     EventRule(ScheduleDefinitionUpserted, admit_definition, check=check_definition, missed=None, key=definition_key),
     EventRule(ScheduleTicked, admit_tick, check=check_tick, missed=None),
-    EventRule(SensorEvaluated, admit_evaluation, check=check_evaluation, missed=None),
+    EventRule(SensorEvaluated, admit_evaluation, check=check_evaluation, missed=missed_evaluation),
     EventRule(RunRequested, admit_run_request, check=check_run_request, missed=None),
     EventRule(BackfillCreated, admit_backfill, check=check_backfill, missed=None),
     EventRule(BackfillChunkPlanned, admit_chunk, check=check_chunk, missed=None),

@@ -293,6 +293,12 @@ def check_addressable(text: str, field: str) -> None:
         raise invalid(field, text, "holds a control character and cannot be addressed by a URL", remedy)
 
 
+def check_no_colon(text: str, field: str) -> None:
+    """Raise `Refused` if an id holds the character that joins ids in keys: two events could have one key."""
+    if ":" in text:
+        raise invalid(field, text, "holds a colon, which separates the parts of keys", "Leave it out.")
+
+
 def check_texts(shape: Struct, field: str) -> None:
     """Check every id and text in a payload or a shape within it; raises `Refused` naming the first that is wrong."""
     texts = _texts_of(type(shape))

@@ -10,6 +10,7 @@ from springline.control.admission.cases import (
     Ruling,
     Write,
     check_addressable,
+    check_no_colon,
     invalid,
     repeated,
 )
@@ -36,9 +37,18 @@ def admit_hold(state: State, case: Case[HoldChanged]) -> Ruling:
     return Write(data)
 
 
+def missed_hold(state: State, data: HoldChanged) -> str | None:
+    """Return why a hold whose key was used is not in effect: its caller must not take it for done."""
+    if data.held == state.is_held:
+        return None
+    said = "is" if state.is_held else "is not"
+    return f"the workspace {said} held, and the key of change {data.change_id!r} was used"
+
+
 def check_sensor_change(data: SensorChanged, field: str, now_ms: int) -> None:
-    """Refuse a cursor that is not set, and a change that sets none; ids that cannot be part of a URL."""
+    """Refuse a cursor that is not set, and a change that sets none; ids that cannot be part of a URL or of a key."""
     check_addressable(data.sensor_id, f"{field}.sensor_id")
+    check_no_colon(data.sensor_id, f"{field}.sensor_id")
     if data.change == "cursor_set" and data.cursor is None:
         raise invalid(f"{field}.cursor", None, "is missing in a change that sets it", "Give it, or use `reset`.")
     if data.change != "cursor_set" and data.cursor is not None:
@@ -58,9 +68,20 @@ def admit_sensor_change(state: State, case: Case[SensorChanged]) -> Ruling:
     return Write(data)
 
 
+def missed_sensor_change(state: State, data: SensorChanged) -> str | None:
+    """Return why a pause, or the end of one, whose key was used is not in effect."""
+    row = state.own_sensor(data.sensor_id)
+    paused = row is not None and row.paused
+    if data.change not in ("paused", "resumed") or paused == (data.change == "paused"):
+        return None
+    said = "is" if paused else "is not"
+    return f"sensor {data.sensor_id!r} {said} paused, and the key of change {data.change_id!r} was used"
+
+
 def check_message(data: SensorMessage, field: str, now_ms: int) -> None:
-    """Refuse ids that cannot be part of a URL."""
+    """Refuse ids that cannot be part of a URL or of a key."""
     check_addressable(data.sensor_id, f"{field}.sensor_id")
+    check_no_colon(data.sensor_id, f"{field}.sensor_id")
     check_addressable(data.message_id, f"{field}.message_id")
 
 
@@ -70,8 +91,9 @@ def admit_message(state: State, case: Case[SensorMessage]) -> Ruling:
     first = repeated(state, data, derived_key(data), case.key_field)
     if first is not None:
         return first
-    evaluated = state.event_with_key(f"sensor_eval:{data.sensor_id}:msg:{data.message_id}") is not None
-    if evaluated or state.message(data.sensor_id, data.message_id) is not None:
+    waits = state.message(data.sensor_id, data.message_id) is not None
+    evaluated = not waits and state.event_with_key(f"sensor_eval:{data.sensor_id}:msg:{data.message_id}") is not None
+    if evaluated or waits:
         raise case.conflict(
             "message_id",
             f"sensor {data.sensor_id!r} {'was evaluated for' if evaluated else 'has'} message {data.message_id!r}",
@@ -110,6 +132,13 @@ def admit_chunk_end(state: State, case: Case[BackfillChunkEnded]) -> Ruling:
     return Write(data)
 
 
+def check_note(data: AttemptNoted, field: str, now_ms: int) -> None:
+    """Refuse attempt 0, and an attempt id or note that cannot be part of a key."""
+    check_attempt(data, field, now_ms)
+    check_no_colon(data.attempt_id, f"{field}.attempt_id")
+    check_no_colon(data.note, f"{field}.note")
+
+
 def admit_note(state: State, case: Case[AttemptNoted]) -> Ruling:
     """Admit a note on an attempt of a known run, each note once."""
     data = case.data
@@ -124,9 +153,9 @@ def admit_note(state: State, case: Case[AttemptNoted]) -> Ruling:
 
 
 RULES: Final = (
-    EventRule(HoldChanged, admit_hold, check=None, missed=None),
-    EventRule(SensorChanged, admit_sensor_change, check=check_sensor_change, missed=None),
+    EventRule(HoldChanged, admit_hold, check=None, missed=missed_hold),
+    EventRule(SensorChanged, admit_sensor_change, check=check_sensor_change, missed=missed_sensor_change),
     EventRule(SensorMessage, admit_message, check=check_message, missed=None),
     EventRule(BackfillChunkEnded, admit_chunk_end, check=check_chunk_end, missed=None),
-    EventRule(AttemptNoted, admit_note, check=check_attempt, missed=None),
+    EventRule(AttemptNoted, admit_note, check=check_note, missed=None),
 )

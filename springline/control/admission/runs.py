@@ -72,11 +72,18 @@ def admit_run(state: State, case: Case[RunTriggered]) -> Ruling:
             f"run key {run_key!r} stands for run {requested.run_id!r}, which would never come",
             "Trigger the run with that id.",
         )
-    if requested is None and run_key.startswith(BACKFILL_RUN_KEYS):
+    if requested is not None:
+        return Write(data)
+    for prefix, owner in RESERVED_RUN_KEYS.items():
+        if run_key.startswith(prefix):
+            raise case.conflict(
+                named,
+                f"no run is requested under {run_key!r}, and keys like it belong to a {owner}",
+                f"Append the run_requested of the {owner} first, or use another run key.",
+            )
+    if state.first_request(run_key) is not None:
         raise case.conflict(
-            named,
-            f"no run is requested under {run_key!r}, and keys like it belong to backfills",
-            "Append the run_requested of the backfill's chunk first, or use another run key.",
+            named, f"run key {run_key!r} was used for a run that retention has removed", "Use another run key."
         )
     return Write(data)
 
