@@ -66,6 +66,8 @@ class Filter:
         keys: list[Callable[[Any], Any]] = [lambda value: value]
         if self.kind in ("float", "double"):
             keys += [lambda one: (math.isnan(one), 0.0 if math.isnan(one) else one), _by_bits]
+            # A NaN may get or lose its sign on the way to a file; with it, it is by bits below all numbers.
+            keys += [lambda one: (not math.isnan(one), 0.0 if math.isnan(one) else one)]
         answers = []
         for key in keys if self.compares else keys[:1]:
             found = {place for place, value in enumerate(values) if self._matches(value, key)}
