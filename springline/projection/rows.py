@@ -435,8 +435,8 @@ def json_text(value: object) -> str:
     return _sorted.encode(value).decode()
 
 
-def json_or_none(value: Sized) -> str | None:
-    """Return an object or list of an event as canonical JSON text, None if it is empty."""
+def json_or_none(value: Sized | None) -> str | None:
+    """Return an object or list of an event as canonical JSON text, None if it is absent or empty."""
     return json_text(value) if value else None
 
 

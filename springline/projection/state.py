@@ -288,6 +288,11 @@ class State:
         """Return what operators made of a sensor, or None."""
         return self.own_sensors.rows.get(sensor_id)
 
+    def is_paused(self, sensor_id: str) -> bool:
+        """Say whether operators have paused a sensor."""
+        row = self.own_sensor(sensor_id)
+        return row is not None and row.paused
+
     def own_chunk(self, chunk_id: str) -> r.OwnChunkRow | None:
         """Return a chunk with its outcome, or None."""
         return self.own_chunks.rows.get(chunk_id)

@@ -27,7 +27,7 @@ from springline.projection.digest import BUCKETS, Digest, TableDigest
 from springline.projection.parquet import encode_pieces
 from springline.projection.schema import CATALOG_RUN_INDEX, OWN_TABLES, REFERENCE_TABLES, TABLES
 from springline.projection.state import State
-from springline.published.files import EncodedTable, WrittenTable, paths_of, write_file, write_table
+from springline.published.files import EncodedTable, WrittenTable, paths_of, write_each, write_table
 from springline.published.manifest import BaseSnapshot, OwnFiles
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_turn
@@ -74,16 +74,18 @@ async def base_of(
         return paths.orchestration_buckets(StateLayer.BASE, snapshot_id, content_hash)
 
     own = [one for one in written if one.table in OWN_TABLES]
+    documents = (encode_buckets(digest, REFERENCE_TABLES), encode_buckets(digest, OWN_TABLES) if own else None)
+    buckets, own_buckets = await write_each(store, [(data, name_of) for data in documents])
     return BaseSnapshot(
         snapshot_id=snapshot_id,
         published_at=format_ms(published_ms),
         tables=paths_of(written),
         delete_channel_version=DELETE_CHANNEL_VERSION,
-        buckets=await write_file(store, encode_buckets(digest, REFERENCE_TABLES), name_of),
+        buckets=buckets,
         springline=OwnFiles(
             tables={one.table: one.artifact for one in own},
             rows={one.table: digest.rows(one.table) for one in own},
-            buckets=await write_file(store, encode_buckets(digest, OWN_TABLES), name_of) if own else None,
+            buckets=own_buckets,
         ),
     )
 

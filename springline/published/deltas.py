@@ -13,16 +13,16 @@ Lists are sorted, and left out when empty. Deleted rows of our own tables are in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from springline import paths
 from springline.errors import InvariantViolated
 from springline.ledger.timestamps import format_ms
-from springline.paths import StateLayer
+from springline.paths import ObjectPath, StateLayer
 from springline.projection.digest import Digest, bucket_of
 from springline.projection.schema import (
     OWN_TABLES,
@@ -37,7 +37,6 @@ from springline.projection.state import State
 from springline.projection.tables import RowChange
 from springline.published.bases import encode_buckets
 from springline.published.files import (
-    Artifact,
     EncodedTable,
     RowCounts,
     WrittenTable,
@@ -45,13 +44,15 @@ from springline.published.files import (
     paths_of,
     read_file,
     read_table,
-    write_file,
+    write_each,
     write_table,
 )
 from springline.published.manifest import Delta, EventRange, OwnFiles
 from springline.storage.port import ObjectStore
 from springline.storage.threads import in_thread
 from springline.storage.together import READS_TOGETHER, each, together
+
+T = TypeVar("T")
 
 PUTS_TOGETHER = 16
 _DELTAS_TOGETHER = 2
@@ -145,28 +146,30 @@ async def write_delta(
     def write_tables(encoded: EncodedTable) -> Awaitable[WrittenTable]:
         return write_table(store, StateLayer.L0, delta_id, encoded)
 
-    async def write_deletions(data: bytes | None) -> Artifact | None:
-        if data is None:
-            return None
-        return await write_file(store, data, lambda name: paths.orchestration_deletions(delta_id, name))
+    def deletions_name(content_hash: str) -> ObjectPath:
+        return paths.orchestration_deletions(delta_id, content_hash)
 
-    async def write_buckets(data: bytes | None) -> Artifact | None:
-        if data is None:
-            return None
-        return await write_file(store, data, lambda name: paths.orchestration_buckets(StateLayer.L0, delta_id, name))
+    def buckets_name(content_hash: str) -> ObjectPath:
+        return paths.orchestration_buckets(StateLayer.L0, delta_id, content_hash)
 
-    written, (deletions, own_deletions), (buckets, own_buckets) = await together(
+    written, (deletions, buckets, own_deletions, own_buckets) = await together(
         each(write_tables, encoded.tables, concurrency=PUTS_TOGETHER),
-        each(write_deletions, (encoded.deletions, encoded.own_deletions)),
-        each(write_buckets, (encoded.buckets, encoded.own_buckets)),
+        write_each(
+            store,
+            [
+                (encoded.deletions, deletions_name),
+                (encoded.buckets, buckets_name),
+                (encoded.own_deletions, deletions_name),
+                (encoded.own_buckets, buckets_name),
+            ],
+        ),
     )
     rows = {name: len(its_rows) for name, its_rows in content.rows.items()}
-    deleted = {name: len(keys) for name, keys in content.deleted.items()}
     own = OwnFiles(
         tables={one.table: one.artifact for one in written if one.table in OWN_TABLES},
-        rows={name: count for name, count in rows.items() if name in OWN_TABLES},
+        rows=_of(OWN_TABLES, rows),
         deletions=own_deletions,
-        deletion_count=sum(count for name, count in deleted.items() if name in OWN_TABLES),
+        deletion_count=sum(map(len, _of(OWN_TABLES, content.deleted).values())),
         buckets=own_buckets,
     )
     return Delta(
@@ -174,12 +177,17 @@ async def write_delta(
         created_at=format_ms(created_ms),
         event_range=events,
         tables=paths_of(written),
-        row_counts=RowCounts(**{name: count for name, count in rows.items() if name in REFERENCE_TABLES}),
+        row_counts=RowCounts(**_of(REFERENCE_TABLES, rows)),
         deletions=deletions,
-        deletion_count=sum(count for name, count in deleted.items() if name in REFERENCE_TABLES),
+        deletion_count=sum(map(len, _of(REFERENCE_TABLES, content.deleted).values())),
         buckets=buckets,
         springline=own if own_buckets is not None else None,
     )
+
+
+def _of(tables: Collection[str], values: Mapping[str, T]) -> dict[str, T]:
+    """Return the values of some tables."""
+    return {name: value for name, value in values.items() if name in tables}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +204,10 @@ class _Encoded:
 def _encode(content: DeltaRows, digest: Digest) -> _Encoded:
     tables = [file for name in TABLES if content.rows.get(name) for file in encode_rows(name, content.rows[name])]
     changed = {name: {bucket_of(key) for key in keys} for name, keys in content.keys().items()}
-    own_deleted = {name: keys for name, keys in content.deleted.items() if name in OWN_TABLES}
+    own_deleted = _of(OWN_TABLES, content.deleted)
     return _Encoded(
         tables,
-        encode_tombstones({name: keys for name, keys in content.deleted.items() if name in REFERENCE_TABLES}),
+        encode_tombstones(_of(REFERENCE_TABLES, content.deleted)),
         encode_buckets(digest, REFERENCE_TABLES, changed),
         encode_tombstones(own_deleted) if any(own_deleted.values()) else None,
         encode_buckets(digest, OWN_TABLES, changed) if changed.keys() & OWN_TABLES.keys() else None,
@@ -220,7 +228,7 @@ async def read_delta(
     """
     files = [file for file in delta.files() if tables is None or file.table in tables]
     read, deleted = await together(
-        each(lambda file: read_table(store, file), files, concurrency=concurrency), _deletions(store, delta)
+        each(lambda file: read_table(store, file), files, concurrency=concurrency), read_deletions(store, delta)
     )
     rows: dict[str, list[Row]] = {}
     for file, its_rows in zip(files, read, strict=True):
@@ -228,10 +236,16 @@ async def read_delta(
     return DeltaRows(rows, {name: keys for name, keys in deleted.items() if tables is None or name in tables})
 
 
-async def _deletions(store: ObjectStore, delta: Delta) -> dict[str, list[Key]]:
+async def read_deletions(
+    store: ObjectStore, delta: Delta, decode: Callable[[bytes], dict[str, list[Key]]] | None = None
+) -> dict[str, list[Key]]:
+    """Return the keys of the rows that a delta deletes, by table, as `read_delta`.
+
+    `decode` makes them of a file, in a thread; by default it is `decode_tombstones`.
+    """
     deleted: dict[str, list[Key]] = {}
     for file in delta.all_deletions():
-        deleted |= await read_file(store, file, decode_tombstones)
+        deleted |= await read_file(store, file, decode or decode_tombstones)
     return deleted
 
 

@@ -21,6 +21,7 @@ from springline.storage.damage import REBUILD, DamagedObject
 from springline.storage.port import IfVersion, ObjectStore, Stored
 from springline.storage.resolve import Other, put_once
 from springline.storage.threads import in_thread
+from springline.storage.together import each
 
 U32 = Annotated[int, Meta(ge=0, le=4_294_967_295)]
 Size = Annotated[int, Meta(ge=0)]
@@ -222,6 +223,18 @@ async def write_file(store: ObjectStore, data: bytes, name: Callable[[str], Obje
         if isinstance(await store.put(path, data, IfVersion(found.version)), Stored):
             return Artifact(path, f"sha256:{digest}", len(data))
     raise DamagedObject(path, "holds other bytes than its name says, however often it is replaced", LOOK_FOR_A_WRITER)
+
+
+async def write_each(
+    store: ObjectStore, files: Sequence[tuple[bytes | None, Callable[[str], ObjectPath]]]
+) -> list[Artifact | None]:
+    """Write files at the same time, each as `write_file`; None in the place of one that has no data."""
+
+    async def write(file: tuple[bytes | None, Callable[[str], ObjectPath]]) -> Artifact | None:
+        data, name = file
+        return None if data is None else await write_file(store, data, name)
+
+    return await each(write, files)
 
 
 async def _sha256(data: bytes) -> str:

@@ -26,7 +26,7 @@ from springline.projection.state import State
 from springline.projection.stored import StoredRows
 from springline.projection.tables import RowChange
 from springline.published.bases import DamagedBuckets, load_digest
-from springline.published.deltas import DeltaRows, decode_tombstones, read_delta
+from springline.published.deltas import DeltaRows, decode_tombstones, read_deletions, read_delta
 from springline.published.files import TableFile, read_file, read_table
 from springline.published.head import StoredManifest, read_manifest
 from springline.published.manifest import Delta, Manifest, SpringlineSection
@@ -186,18 +186,12 @@ async def read_delta_layers(store: ObjectStore, delta: Delta, *, tables: Collect
     """
     files = [file for file in delta.files() if file.table in tables]
 
-    async def deletions() -> dict[str, list[Key]]:
-        deleted: dict[str, list[Key]] = {}
-        for file in delta.all_deletions():
-            deleted |= await read_file(store, file, _sorted_deletions)
-        return deleted
-
     read, deleted = await together(
         each(
             lambda file: read_file(store, file, lambda data: Layer(TABLES[file.table], data, file.path)),
             files,
         ),
-        deletions(),
+        read_deletions(store, delta, _sorted_deletions),
     )
     layers: Layers = {name: [] for name in tables}
     for file, layer in zip(files, read, strict=True):

@@ -20,6 +20,7 @@ from springline.control.admission.cases import (
 )
 from springline.control.admission.runs import RERUN_RUN_KEYS, RESERVED_RUN_KEYS, SCHEDULE_RUN_KEYS
 from springline.ledger.events import (
+    BackfillChunkEnded,
     BackfillChunkPlanned,
     BackfillCreated,
     BackfillStateChanged,
@@ -367,12 +368,17 @@ def check_chunk(data: BackfillChunkPlanned, field: str, now_ms: int) -> None:
         raise invalid(
             f"{field}.partition_keys", [], "is empty: the chunk's run would have no tasks", "Name partitions."
         )
-    own_id = backfill_chunk_id(data.backfill_id, data.chunk_index)
-    if data.chunk_id != own_id:
-        raise invalid(f"{field}.chunk_id", data.chunk_id, "is not that of backfill and index", f"Give {own_id}.")
+    check_chunk_id(data, field)
     own_key = backfill_run_key(data.backfill_id, data.chunk_index)
     if data.run_key != own_key:
         raise invalid(f"{field}.run_key", data.run_key, "is not that of backfill and index", f"Give {own_key}.")
+
+
+def check_chunk_id(data: BackfillChunkPlanned | BackfillChunkEnded, field: str) -> None:
+    """Refuse a chunk id that is not that of its backfill and index."""
+    own_id = backfill_chunk_id(data.backfill_id, data.chunk_index)
+    if data.chunk_id != own_id:
+        raise invalid(f"{field}.chunk_id", data.chunk_id, "is not that of backfill and index", f"Give {own_id}.")
 
 
 def admit_backfill(state: State, case: Case[BackfillCreated]) -> Ruling:

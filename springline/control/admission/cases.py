@@ -294,9 +294,9 @@ def check_addressable(text: str, field: str) -> None:
 
 
 def check_no_colon(text: str, field: str) -> None:
-    """Raise `Refused` if an id holds the character that joins ids in keys: two events could have one key."""
+    """Raise `Refused` if an id holds the character that joins ids: in other ids, and in the keys of events."""
     if ":" in text:
-        raise invalid(field, text, "holds a colon, which separates the parts of keys", "Leave it out.")
+        raise invalid(field, text, "holds a colon, which separates the parts of ids", "Leave it out.")
 
 
 def check_texts(shape: Struct, field: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from springline.control.admission.automation import check_chunk_id
 from springline.control.admission.cases import (
     Case,
     EventRule,
@@ -23,7 +24,6 @@ from springline.ledger.events import (
     SensorMessage,
     derived_key,
 )
-from springline.ledger.identifiers import backfill_chunk_id
 from springline.projection.state import State
 
 _AGAIN: Final = "Read its state and decide again."
@@ -45,10 +45,15 @@ def missed_hold(state: State, data: HoldChanged) -> str | None:
     return f"the workspace {said} held, and the key of change {data.change_id!r} was used"
 
 
-def check_sensor_change(data: SensorChanged, field: str, now_ms: int) -> None:
-    """Refuse a cursor that is not set, and a change that sets none; ids that cannot be part of a URL or of a key."""
+def _check_sensor_id(data: SensorChanged | SensorMessage, field: str) -> None:
+    """Refuse the id of a sensor that cannot be part of a URL or of a key."""
     check_addressable(data.sensor_id, f"{field}.sensor_id")
     check_no_colon(data.sensor_id, f"{field}.sensor_id")
+
+
+def check_sensor_change(data: SensorChanged, field: str, now_ms: int) -> None:
+    """Refuse a cursor that is not set, and a change that sets none; ids that cannot be part of a URL or of a key."""
+    _check_sensor_id(data, field)
     if data.change == "cursor_set" and data.cursor is None:
         raise invalid(f"{field}.cursor", None, "is missing in a change that sets it", "Give it, or use `reset`.")
     if data.change != "cursor_set" and data.cursor is not None:
@@ -60,8 +65,7 @@ def check_sensor_change(data: SensorChanged, field: str, now_ms: int) -> None:
 def admit_sensor_change(state: State, case: Case[SensorChanged]) -> Ruling:
     """Admit a change of a sensor: a pause of one that is active, the end of a pause, or another cursor."""
     data = case.data
-    row = state.own_sensor(data.sensor_id)
-    paused = row is not None and row.paused
+    paused = state.is_paused(data.sensor_id)
     if data.change in ("paused", "resumed") and paused == (data.change == "paused"):
         said = "paused" if paused else "not paused"
         raise case.conflict("change", f"sensor {data.sensor_id!r} is {said} already", _AGAIN)
@@ -70,8 +74,7 @@ def admit_sensor_change(state: State, case: Case[SensorChanged]) -> Ruling:
 
 def missed_sensor_change(state: State, data: SensorChanged) -> str | None:
     """Return why a pause, or the end of one, whose key was used is not in effect."""
-    row = state.own_sensor(data.sensor_id)
-    paused = row is not None and row.paused
+    paused = state.is_paused(data.sensor_id)
     if data.change not in ("paused", "resumed") or paused == (data.change == "paused"):
         return None
     said = "is" if paused else "is not"
@@ -80,8 +83,7 @@ def missed_sensor_change(state: State, data: SensorChanged) -> str | None:
 
 def check_message(data: SensorMessage, field: str, now_ms: int) -> None:
     """Refuse ids that cannot be part of a URL or of a key."""
-    check_addressable(data.sensor_id, f"{field}.sensor_id")
-    check_no_colon(data.sensor_id, f"{field}.sensor_id")
+    _check_sensor_id(data, field)
     check_addressable(data.message_id, f"{field}.message_id")
 
 
@@ -104,9 +106,7 @@ def admit_message(state: State, case: Case[SensorMessage]) -> Ruling:
 
 def check_chunk_end(data: BackfillChunkEnded, field: str, now_ms: int) -> None:
     """Refuse the end of a chunk whose id is not its own, and one object of keys that is named by half."""
-    own_id = backfill_chunk_id(data.backfill_id, data.chunk_index)
-    if data.chunk_id != own_id:
-        raise invalid(f"{field}.chunk_id", data.chunk_id, "is not that of backfill and index", f"Give {own_id}.")
+    check_chunk_id(data, field)
     if (data.keys_path is None) != (data.keys_sha256 is None):
         missing = "keys_path" if data.keys_path is None else "keys_sha256"
         raise invalid(f"{field}.{missing}", None, "is missing beside the other", "Name the object by path and SHA-256.")

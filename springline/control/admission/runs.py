@@ -14,6 +14,7 @@ from springline.control.admission.cases import (
     Ruling,
     Write,
     check_addressable,
+    check_no_colon,
     invalid,
     refuse_held,
     repair_key,
@@ -47,10 +48,7 @@ def check_run(data: RunTriggered, field: str, now_ms: int) -> None:
     See docs/events.md#w28.
     """
     check_addressable(data.run_id, f"{field}.run_id")
-    if ":" in data.run_id:
-        raise invalid(
-            f"{field}.run_id", data.run_id, "holds a colon, which separates the parts of ids", "Leave it out."
-        )
+    check_no_colon(data.run_id, f"{field}.run_id")
 
 
 def admit_run(state: State, case: Case[RunTriggered]) -> Ruling:

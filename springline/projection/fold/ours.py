@@ -32,6 +32,7 @@ from springline.ledger.json_text import canonical_json
 from springline.ledger.member import CancelMember, DefinitionMember, EndMember, RunTriggeredMember, member_of
 from springline.ledger.nested import PushSource
 from springline.projection.fold import Effect, Handler
+from springline.projection.fold.tasks import ENDS
 from springline.projection.rows import (
     AttemptRow,
     DefinitionRow,
@@ -42,19 +43,13 @@ from springline.projection.rows import (
     OwnChunkRow,
     OwnRunRow,
     OwnSensorRow,
-    json_text,
+    json_or_none,
     ms_or_none,
 )
 from springline.projection.schema import SCHEDULE, WORKSPACE_HOLD
 from springline.projection.state import State
 
-_OUTCOMES: Final = {"succeeded": "SUCCEEDED", "failed": "FAILED", "skipped": "SKIPPED", "cancelled": "CANCELLED"}
 _MAX_I64: Final = 2**63 - 1
-
-
-def _json(value: Any) -> str | None:
-    """Return a typed value as canonical JSON text, None if it is absent or empty."""
-    return json_text(value) if value else None
 
 
 def _free(value: Any) -> str | None:
@@ -115,10 +110,10 @@ def backfill_chunk_ended(state: State, event_id: str, at_ms: int, data: Backfill
         return False
     row = replace(
         known,
-        outcome=_OUTCOMES[data.outcome],
+        outcome=ENDS[data.outcome],
         done=data.done,
-        failed=_json(data.failed),
-        skipped=_json(data.skipped),
+        failed=json_or_none(data.failed),
+        skipped=json_or_none(data.skipped),
         keys_path=data.keys_path,
         keys_sha256=data.keys_sha256,
         reason_code=data.reason_code,
@@ -172,7 +167,7 @@ def task_ended(state: State, event_id: str, at_ms: int, data: TaskEnd) -> None:
         task_key=data.task_key,
         attempt_id=data.attempt_id,
         attempt=data.attempt,
-        outcome=_OUTCOMES[data.outcome],
+        outcome=ENDS[data.outcome],
         category=error.category if failed and error is not None else None,
         reason_code=said.reason_code,
         error_message=(data.error_message or (None if error is None else error.message)) if failed else None,
@@ -181,8 +176,8 @@ def task_ended(state: State, event_id: str, at_ms: int, data: TaskEnd) -> None:
         ended_at=at_ms,
         true_started_at=ms_or_none(said.started_at),
         true_ended_at=ms_or_none(said.ended_at),
-        tables=_json(said.tables),
-        checks=_json(said.checks),
+        tables=json_or_none(said.tables),
+        checks=json_or_none(said.checks),
         code_version=data.code_version,
         cpu_time_ms=None if metrics is None else _i64(metrics.cpu_time_ms),
         peak_memory_bytes=None if metrics is None else _i64(metrics.peak_memory_bytes),
@@ -217,7 +212,7 @@ def schedule_defined(state: State, event_id: str, at_ms: int, data: ScheduleDefi
 def settings_of(data: ScheduleDefinitionUpserted) -> str | None:
     """Return the settings in the member of a definition as canonical JSON text, None if there are none."""
     said = member_of(data, DefinitionMember)
-    return None if said is None else _json(msgspec.to_builtins(said))
+    return None if said is None else json_or_none(msgspec.to_builtins(said))
 
 
 def sensor_evaluated(state: State, event_id: str, at_ms: int, data: SensorEvaluated) -> None:

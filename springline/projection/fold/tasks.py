@@ -255,12 +255,13 @@ def propagate(
             ended.append((downstream, task.state))
 
 
-_ENDS: Final = {
+ENDS: Final = {
     "succeeded": "SUCCEEDED",
     "failed": "FAILED",
     "skipped": "SKIPPED",
     "cancelled": "CANCELLED",
 }
+"""How tables spell the outcomes of events."""
 
 
 def record_attempt(
@@ -284,7 +285,7 @@ def record_attempt(
         row,
         last_attempt_run_id=task.run_id,
         last_attempt_at=at_ms,
-        last_attempt_outcome=_ENDS[data.outcome],
+        last_attempt_outcome=ENDS[data.outcome],
         row_version=event_id,
     )
     if task.state == SUCCEEDED:
