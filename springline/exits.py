@@ -14,7 +14,9 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 EXIT_DONE = 0
@@ -29,21 +31,53 @@ INTERRUPTED_GRACE_SECONDS = 1.0
 """How long a program may clean up after Ctrl-C."""
 
 
+_LOOK_AGAIN_SECONDS = 0.01
+_IMPORT_SYSTEM = "<frozen importlib."
+
+_interrupted = threading.Event()
+
+
 def ends_at_once() -> None:
     """Make Ctrl-C end this program within a second, without waiting for threads and blocked calls.
 
-    The current work ends by an exception, so that it can clean up. For the main thread.
+    The current work ends by an exception, so that it can clean up; an import that is under way is finished first. For
+    the main thread.
     """
 
-    def end(_number: int, _frame: object) -> None:
+    def end(_number: int, frame: FrameType | None) -> None:
+        # A module in C whose initialization meets an exception may crash, or report another one.
+        if _imports(frame):
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_SECONDS)
+        else:
+            raise KeyboardInterrupt
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
         # A second Ctrl-C changes nothing, so that it does not cut the clean-up short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _interrupted.set()
+        # What is cut short anywhere would be told of: objects half made, coroutines never awaited.
+        sys.unraisablehook = lambda _: None
+        warnings.simplefilter("ignore")
         last = threading.Timer(INTERRUPTED_GRACE_SECONDS, os._exit, (EXIT_INTERRUPTED,))
         last.daemon = True
         last.start()
-        raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, end)
+        end(number, frame)
 
-    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGINT, interrupted)
+
+
+def was_interrupted() -> bool:
+    """Tell whether Ctrl-C ended this program: then whatever its work says after that is no finding."""
+    return _interrupted.is_set()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def leave(code: int) -> NoReturn:
@@ -51,6 +85,7 @@ def leave(code: int) -> NoReturn:
 
     A process that never imported the SDK ends as usual, unless Ctrl-C ended it: then it waits for no thread.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "temporalio" not in sys.modules and code != EXIT_INTERRUPTED:
         sys.exit(code)
     logging.shutdown()
@@ -63,7 +98,8 @@ def leave(code: int) -> NoReturn:
 
 def run_and_leave(main: Callable[[], int | None]) -> NoReturn:
     """Run a program and end the process with the code it returns, or exits with; a fault prints its traceback."""
-    leave(_code_of(main))
+    code = _code_of(main)
+    leave(EXIT_INTERRUPTED if was_interrupted() else code)
 
 
 def _code_of(main: Callable[[], int | None]) -> int:
@@ -77,5 +113,6 @@ def _code_of(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BaseException:
-        traceback.print_exc()
+        if not was_interrupted():
+            traceback.print_exc()
         return EXIT_FAULT

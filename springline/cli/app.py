@@ -14,7 +14,7 @@ import typer
 
 from springline.cli.lazy import COMPLETE_VARIABLE, Entry, LazyGroup, group_of
 from springline.cli.session import begin, session
-from springline.exits import EXIT_INTERRUPTED
+from springline.exits import EXIT_INTERRUPTED, was_interrupted
 
 if TYPE_CHECKING:
     from springline.cli.doctor import TemporalFindings
@@ -172,7 +172,7 @@ class Commands(LazyGroup):
         except Exception as error:
             from springline.cli.failures import failed  # noqa: PLC0415 - comes with the first failure
 
-            known = failed(error)
+            known = EXIT_INTERRUPTED if was_interrupted() else failed(error)
             if known is None:
                 raise
             code = known
