@@ -13,6 +13,8 @@ LEDGER_WORKFLOW = "LedgerWorkflow"
 GARBAGE_WORKFLOW = "GarbageWorkflow"
 REBUILD_WORKFLOW = "RebuildWorkflow"
 
+RUN_LAUNCHER = "RunLauncher"
+RUN_WORKFLOW = "RunWorkflow"
 PROBE_WORKFLOW = "ProbeWorkflow"
 
 # Messages of CommitWorkflow.
@@ -27,6 +29,14 @@ LOADING_SIGNAL = "loading"
 
 # Messages of RebuildWorkflow.
 PROGRESS_QUERY = "progress"
+
+# Messages of RunLauncher.
+LAUNCH_UPDATE = "launch"
+WAKE_SIGNAL = "wake"
+
+# Messages of RunWorkflow (besides `status` and `wake`).
+CANCEL_UPDATE = "cancel"
+ATTEMPTS_STARTED_SIGNAL = "attempts_started"
 
 # Message of ProbeWorkflow.
 PROBED_QUERY = "probed"
@@ -63,6 +73,14 @@ COMPARE = "compare"
 SWITCH_IN = "switch_in"
 WRITE_REPORT = "write_report"
 
+# Activities of runs.
+LAUNCH_RUNS = "launch_runs"
+LOAD_RUN = "load_run"
+APPEND_RUN_EVENTS = "append_run_events"
+WAKE_RUNS = "wake_runs"
+# Activity of users' workers.
+RUN_ATTEMPT = "run_attempt"
+
 # Activity of a probe.
 PROBE = "probe"
 
@@ -71,6 +89,7 @@ COMMIT_QUEUE = "springline-commit"
 MAINTENANCE_QUEUE = "springline-maintenance"
 LEDGER_QUEUE = "springline-ledger"
 REBUILD_QUEUE = "springline-rebuild"
+RUNS_QUEUE = "springline-runs"
 ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE, REBUILD_QUEUE)
 
 # Search attributes.
@@ -135,6 +154,21 @@ METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
 METRIC_REBUILD_STEP_SECONDS = "springline_rebuild_step"  # the exporter adds `_seconds`; label step
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
+
+
+def attempt_queue(tenant: str, workspace: str, location: str, queue: str | None = None) -> str:
+    """Return the task queue from which users' workers take the attempts of a code location, or of one of its queues."""
+    return f"springline-attempts/{tenant}/{workspace}/{location}" + ("" if queue is None else f"/{queue}")
+
+
+def run_workflow_id(tenant: str, workspace: str, run_id: str) -> str:
+    """Return the id that makes Temporal keep one workflow for each run."""
+    return f"run/{tenant}/{workspace}/{run_id}"
+
+
+def run_launcher_id(tenant: str, workspace: str) -> str:
+    """Return the id that makes Temporal keep one launcher of runs for each workspace."""
+    return f"evaluator/runs/{tenant}/{workspace}"
 
 
 def probe_workflow_id(queue: str) -> str:

@@ -1,0 +1,1 @@
+"""Runs over a store: what is asked for, what is planned, where a run stands; and the messages of attempts."""
