@@ -80,8 +80,8 @@ class AttemptsStarted(RunMessage):
 class AttemptEnded(RunMessage):
     """Result of `run_attempt`: how the attempt ended. An error of user code is such an end, not a failed activity.
 
-    `category`, `message`, `stack_trace`, `retryable` and `reason_code` are set unless it succeeded; `retryable` None: as
-    its category has it. `metadata`: what the function told by `context.add_metadata`.
+    `category`, `message`, `stack_trace`, `retryable` and `reason_code` are set unless it succeeded; `retryable` None:
+    as its category has it. `metadata`: what the function told by `context.add_metadata`.
     """
 
     outcome: TaskOutcome
