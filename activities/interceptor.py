@@ -49,6 +49,7 @@ _TIMED = {
     names.METRIC_STEP_SECONDS: "Time of one attempt of a step on a Delta table.",
     names.METRIC_LEDGER_STEP_SECONDS: "Time of one attempt of a ledger step.",
     names.METRIC_REBUILD_STEP_SECONDS: "Time of one attempt of a rebuild's step.",
+    names.METRIC_RUN_STEP_SECONDS: "Time of one attempt of a run's step.",
 }
 
 

@@ -90,13 +90,14 @@ MAINTENANCE_QUEUE = "springline-maintenance"
 LEDGER_QUEUE = "springline-ledger"
 REBUILD_QUEUE = "springline-rebuild"
 RUNS_QUEUE = "springline-runs"
-ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE, REBUILD_QUEUE)
+ALL_QUEUES = (COMMIT_QUEUE, LEDGER_QUEUE, MAINTENANCE_QUEUE, REBUILD_QUEUE, RUNS_QUEUE)
 
 # Search attributes.
 SEARCH_TENANT = "SpringlineTenant"
 SEARCH_WORKSPACE = "SpringlineWorkspace"
 SEARCH_TABLE = "SpringlineTable"
 SEARCH_TABLE_NAME = "SpringlineTableName"
+SEARCH_RUN = "SpringlineRun"
 SEARCH_REBUILD_PHASE = "SpringlineRebuildPhase"
 SEARCH_REBUILD_MODE = "SpringlineRebuildMode"
 SEARCH_FAILURE_CLASS = "SpringlineFailureClass"
@@ -106,6 +107,7 @@ SEARCH_ATTRIBUTES = {
     SEARCH_WORKSPACE: "Keyword",
     SEARCH_TABLE: "Keyword",
     SEARCH_TABLE_NAME: "Keyword",
+    SEARCH_RUN: "Keyword",
     SEARCH_REBUILD_PHASE: "Keyword",
     SEARCH_REBUILD_MODE: "Keyword",
     SEARCH_FAILURE_CLASS: "Keyword",
@@ -116,6 +118,7 @@ SEARCH_ATTRIBUTES = {
 # Types of Temporal application errors.
 ROLLING_OVER = "RollingOver"
 INVALID_REQUEST = "InvalidRequest"
+LEDGER_UNAVAILABLE = "LedgerUnavailable"
 STORE_RETRY = "StoreRetry"
 STORE_UNKNOWN = "StoreUnknown"
 STORE_MISCONFIGURED = "StoreMisconfigured"
@@ -152,6 +155,7 @@ METRIC_LEDGER_FOLD_SECONDS = "springline_ledger_fold"  # the exporter adds `_sec
 METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cause: lost, unknown, store
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
 METRIC_REBUILD_STEP_SECONDS = "springline_rebuild_step"  # the exporter adds `_seconds`; label step
+METRIC_RUN_STEP_SECONDS = "springline_run_step"  # the exporter adds `_seconds`; label step
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
 

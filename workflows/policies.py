@@ -93,3 +93,20 @@ REBUILD_START_TO_CLOSE = timedelta(hours=1)
 
 REBUILD_HEARTBEAT = timedelta(seconds=3)
 """A killed worker is noticed after this long; another worker then runs its parts from their beginning."""
+
+RUN_RETRY = COMMIT_RETRY
+"""The steps of a run are retried without a limit: what an attempt did must be recorded."""
+
+RUN_START_TO_CLOSE = timedelta(minutes=10)
+"""Upper bound of one attempt of a step of a run, such as reading the rows of a large workspace."""
+
+RUN_HEARTBEAT = timedelta(milliseconds=1500)
+"""A killed worker delays a run by this and a retry."""
+
+ATTEMPT_ONCE = RetryPolicy(maximum_attempts=1)
+"""Attempts of tasks are the ledger's: Temporal never tries one again."""
+
+ATTEMPT_LIMIT = timedelta(days=365)
+"""Upper bound of an attempt without a timeout; its heartbeats show that it is alive."""
+ATTEMPT_GRACE = timedelta(minutes=1)
+"""How much longer than its timeout an attempt may take: the worker itself ends it, and says so."""

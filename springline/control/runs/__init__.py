@@ -1,0 +1,1 @@
+"""Decisions about runs, as values: how one is planned, and what it does next."""

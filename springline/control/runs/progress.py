@@ -1,0 +1,601 @@
+"""Where a run stands, and what it does next: decisions over its tasks, without a clock, a store or Temporal.
+
+A run goes ahead of its rows: what its workers tell counts at once, and the events that record it follow. The rows stay
+the truth. Whenever an event was not taken as it was meant, `Progress.overlaid` begins anew from them, with the attempts
+that still run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from springline.control.runs.messages import (
+    AttemptEnded,
+    AttemptOrder,
+    AttemptStarted,
+    CancelAsked,
+    LoadedAsset,
+    LoadedRun,
+    LoadedTask,
+    TakenInput,
+    TakenOutput,
+)
+from springline.ledger.events import (
+    AttemptNoted,
+    DispatchRequested,
+    Payload,
+    RunCancelRequested,
+    TaskCompletionRecorded,
+    TaskHeartbeat,
+    TaskStarted,
+    TimerFired,
+    TimerRequested,
+)
+from springline.ledger.identifiers import dispatch_id, retry_timer_id
+from springline.ledger.nested import CompletionVisibility, TaskError, TaskMetrics, TaskOutput
+from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
+from springline.projection.schema import (
+    BLOCKED,
+    CANCELLED,
+    DISPATCHED,
+    FAILED,
+    FINISHED_TASK,
+    READY,
+    RETRY_WAIT,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+)
+
+INFRASTRUCTURE: Final = "INFRASTRUCTURE"
+_FIRST_DELAY_MS: Final = 30_000
+_LONGEST_DELAY_MS: Final = 900_000
+_MOST_DOUBLINGS: Final = 20
+_MESSAGE_CHARACTERS: Final = 1_000
+_TRACE_CHARACTERS: Final = 8_000
+_UNSEEN_WORKER: Final = "springline"
+"""The worker in events about attempts that no worker has answered for."""
+_BEATS: Final = 3
+"""An attempt of which the ledger has heard nothing for a third of its time limit gets a heartbeat there."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt under way. `started`: its start is recorded, or waits to be. `said_ms`: when the ledger last heard."""
+
+    key: str
+    number: int
+    attempt_id: str
+    said_ms: int
+    worker_id: str | None = None
+    started: bool = False
+
+
+@dataclass(slots=True)
+class _Task:
+    """A task, ahead of its row. `open_needs`: how many of those that it needs have not succeeded."""
+
+    loaded: LoadedTask
+    state: str
+    attempt: int
+    attempt_id: str | None
+    failures: int
+    retry_at_ms: int | None
+    open_needs: int
+    dependents: list[int] = field(default_factory=list)
+
+
+class Progress:
+    """A run under way.
+
+    Args:
+        loaded: the run as its rows have it.
+        writer: makes ids of attempts differ from those of any other workflow of the run.
+
+    Attributes:
+        running: the attempts under way, by task.
+        foreign: tasks with an attempt that another workflow of the run has recorded.
+        outbox: payloads that wait to be appended, in order.
+    """
+
+    def __init__(self, loaded: LoadedRun, writer: str) -> None:
+        self.run_id = loaded.run_id
+        self.cancel_requested = loaded.cancel_requested
+        self.held = loaded.held
+        self.running: dict[str, Attempt] = {}
+        self.foreign: set[str] = set()
+        self.outbox: list[Payload] = []
+        self._loaded = loaded
+        self._writer = writer
+        self._assets = {asset.key: asset for asset in loaded.assets}
+        self._tasks = [
+            _Task(one, one.state, one.attempt, one.attempt_id, one.failures, one.retry_at_ms, 0) for one in loaded.tasks
+        ]
+        self._by_key = {task.loaded.key: task for task in self._tasks}
+        for place, task in enumerate(self._tasks):
+            for need in task.loaded.needs:
+                self._tasks[need].dependents.append(place)
+                task.open_needs += self._tasks[need].state != SUCCEEDED
+        used = {task.loaded.asset for task in self._tasks}
+        self._taken = {argument.asset for key in used for argument in self._assets[key].arguments}
+
+    # What there is to see.
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each state."""
+        return dict(Counter(task.state for task in self._tasks))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every task has ended and every event about them is appended."""
+        return not self.running and not self.outbox and all(task.state in FINISHED_TASK for task in self._tasks)
+
+    def next_ms(self) -> int | None:
+        """Return the instant at which the next retry or heartbeat is due, None if none is."""
+        retries = [] if self.cancel_requested or self.held else self._retries()
+        beats = [one.said_ms + self._beat_ms(one) for one in self.running.values() if one.started]
+        return min([*retries, *beats], default=None)
+
+    def heartbeat_ms(self, key: str) -> int:
+        """Return after how long without a sign of life an attempt of a task counts as lost."""
+        return self._asset_of(key).heartbeat_ms
+
+    def asset_of(self, key: str) -> LoadedAsset:
+        """Return the asset that a task makes."""
+        return self._asset_of(key)
+
+    # What is done.
+
+    def take_up(self, now_ms: int) -> None:
+        """Take over a run that another workflow has left: its attempts under way have ended, as infrastructure has."""
+        for task in self._tasks:
+            if task.state in (DISPATCHED, RUNNING):
+                self._lose(task, "the workflow of the run that had begun this attempt is gone", now_ms)
+
+    def begin(self, now_ms: int, room: int) -> list[AttemptOrder]:
+        """Begin attempts of what is ready, at most `room`; the most urgent first, then as planned."""
+        if self.cancel_requested or self.held or room <= 0:
+            return []
+        self._end_waits(now_ms)
+        ready = [task for task in self._tasks if task.state == READY and task.loaded.key not in self.foreign]
+        ready.sort(key=lambda task: -self._assets[task.loaded.asset].priority)
+        return [self._order(task, now_ms) for task in ready[:room]]
+
+    def started(self, said: AttemptStarted, now_ms: int) -> None:
+        """Note that a worker has begun an attempt; one that has ended, or was never ordered, is passed over."""
+        attempt = self.running.get(said.task_key)
+        if attempt is None or attempt.attempt_id != said.attempt_id or attempt.started:
+            return
+        attempt.started, attempt.worker_id, attempt.said_ms = True, said.worker_id, now_ms
+        self.outbox.append(self._start(attempt, said.started_at_ms))
+
+    def ended(self, key: str, attempt_id: str, said: AttemptEnded, now_ms: int) -> None:
+        """Note how an attempt has ended; one that is not the task's own any more is noted all the same."""
+        attempt = self.running.get(key)
+        task = self._by_key[key]
+        if attempt is None or attempt.attempt_id != attempt_id:
+            self._note(key, task.attempt, attempt_id, said)
+            return
+        del self.running[key]
+        if not attempt.started:
+            attempt.worker_id = said.worker_id
+            self.outbox.append(self._start(attempt, said.started_at_ms))
+        self._end(task, attempt.number, attempt_id, said, now_ms)
+
+    def lost(self, key: str, attempt_id: str, message: str, now_ms: int) -> None:
+        """Note that an attempt ended without a word of its worker."""
+        attempt = self.running.get(key)
+        if attempt is None or attempt.attempt_id != attempt_id:
+            return
+        del self.running[key]
+        self._lose(self._by_key[key], message, now_ms, attempt.worker_id)
+
+    def never_began(self, key: str, attempt_id: str, now_ms: int) -> None:
+        """Note that an attempt was cancelled before a worker took it."""
+        said = AttemptEnded(
+            outcome="cancelled",
+            worker_id=_UNSEEN_WORKER,
+            started_at_ms=now_ms,
+            ended_at_ms=now_ms,
+            category="CANCELLED",
+            message="the run was cancelled before a worker took this attempt",
+        )
+        attempt = self.running.get(key)
+        if attempt is not None and attempt.attempt_id == attempt_id:
+            del self.running[key]
+            self._end(self._by_key[key], attempt.number, attempt_id, said, now_ms)
+
+    def cancel(self, asked: CancelAsked) -> None:
+        """Cancel the run, once: nothing of it begins any more; what runs is for the caller to cancel."""
+        if self.cancel_requested:
+            return
+        self.cancel_requested = True
+        member = None if asked.reason_code is None else {"reason_code": asked.reason_code}
+        self.outbox.append(
+            RunCancelRequested(
+                run_id=self.run_id, requested_by=asked.requested_by, reason=asked.reason, springline=member
+            )
+        )
+        self._cancel_waiting()
+
+    def beat(self, now_ms: int) -> None:
+        """Tell the ledger of attempts that it has not heard of for long."""
+        for one in self.running.values():
+            if one.started and one.said_ms + self._beat_ms(one) <= now_ms:
+                one.said_ms = now_ms
+                self.outbox.append(
+                    TaskHeartbeat(
+                        run_id=self.run_id,
+                        task_key=one.key,
+                        attempt=one.number,
+                        attempt_id=one.attempt_id,
+                        worker_id=one.worker_id or _UNSEEN_WORKER,
+                        heartbeat_at=format_ms(now_ms),
+                    )
+                )
+
+    def overlaid(self, loaded: LoadedRun, not_taken: Sequence[Payload], now_ms: int) -> tuple[Progress, list[Attempt]]:
+        """Begin anew from the rows, with the attempts under way and what waits to be appended.
+
+        Args:
+            loaded: the rows; no append is under way.
+            not_taken: payloads that were refused, or repeated others. The end of an attempt among them becomes a note.
+            now_ms: now.
+
+        Returns: the new progress, and attempts that are the task's own no more: they are to be cancelled.
+        """
+        fresh = Progress(loaded, self._writer)
+        dropped = [one for one in self.running.values() if not fresh._goes_on(one)]
+        ends = {(one.task_key, one.attempt_id): one for one in self.outbox if isinstance(one, TaskCompletionRecorded)}
+        for task in fresh._tasks:
+            key = task.loaded.key
+            if task.state not in (DISPATCHED, RUNNING) or key in fresh.running:
+                continue
+            if task.attempt_id != self.attempt_id_of(key, task.attempt):
+                fresh.foreign.add(key)
+            elif (key, task.attempt_id) not in ends:
+                fresh._lose(task, "the attempt's end was lost", now_ms)
+        for payload in self.outbox:
+            fresh._say_again(payload)
+        for payload in not_taken:
+            if isinstance(payload, TaskCompletionRecorded):
+                fresh._note_end(payload)
+        return fresh, dropped
+
+    def attempt_id_of(self, key: str, number: int) -> str:
+        """Return the id of this workflow's attempt of a task."""
+        text = f"attempt:{dispatch_id(self.run_id, key, number)}:{self._writer}"
+        return f"att_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+    # Steps.
+
+    def _asset_of(self, key: str) -> LoadedAsset:
+        return self._assets[self._by_key[key].loaded.asset]
+
+    def _beat_ms(self, one: Attempt) -> int:
+        return self._asset_of(one.key).heartbeat_ms // _BEATS
+
+    def _retries(self) -> list[int]:
+        return [
+            task.retry_at_ms or 0
+            for task in self._tasks
+            if task.state == RETRY_WAIT and task.loaded.key not in self.foreign
+        ]
+
+    def _end_waits(self, now_ms: int) -> None:
+        for task in self._tasks:
+            if task.state == RETRY_WAIT and (task.retry_at_ms or 0) <= now_ms:
+                if task.retry_at_ms is not None:
+                    self.outbox.append(
+                        TimerFired(
+                            timer_id=self._timer_id(task, task.retry_at_ms),
+                            timer_type="retry",
+                            run_id=self.run_id,
+                            task_key=task.loaded.key,
+                            attempt=task.attempt,
+                        )
+                    )
+                task.state = READY
+
+    def _order(self, task: _Task, now_ms: int) -> AttemptOrder:
+        key, loaded = task.loaded.key, task.loaded
+        asset = self._assets[loaded.asset]
+        number = task.attempt + 1
+        own = self.attempt_id_of(key, number)
+        task.state, task.attempt, task.attempt_id, task.retry_at_ms = RUNNING, number, own, None
+        self.running[key] = Attempt(key, number, own, now_ms)
+        self.outbox.append(
+            DispatchRequested(
+                run_id=self.run_id,
+                task_key=key,
+                attempt=number,
+                attempt_id=own,
+                dispatch_id=dispatch_id(self.run_id, key, number),
+                worker_queue=asset.queue or asset.location,
+                springline={"location": asset.location},
+            )
+        )
+        return AttemptOrder(
+            tenant="",
+            workspace="",
+            run_id=self.run_id,
+            task_key=key,
+            asset_key=loaded.asset,
+            partition_key=loaded.partition,
+            attempt=number,
+            attempt_id=own,
+            scope=self._loaded.scope,
+            manifest_id=self._loaded.manifest_id,
+            location=asset.location,
+            config=self._loaded.config,
+            inputs=self._inputs(task, asset),
+            keeps_output=loaded.asset in self._taken,
+            timeout_ms=asset.timeout_ms,
+        )
+
+    def _inputs(self, task: _Task, asset: LoadedAsset) -> list[TakenInput]:
+        needed = [self._tasks[place] for place in task.loaded.needs]
+        return [
+            TakenInput(
+                argument=one.argument,
+                many=one.many,
+                outputs=[
+                    TakenOutput(
+                        task_key=up.loaded.key,
+                        attempt_id=up.attempt_id,
+                        scope=self._loaded.scope,
+                        partition_key=up.loaded.partition,
+                    )
+                    for up in needed
+                    if up.loaded.asset == one.asset and up.attempt_id is not None
+                ],
+            )
+            for one in asset.arguments
+        ]
+
+    def _start(self, attempt: Attempt, started_at_ms: int) -> TaskStarted:
+        attempt.started = True
+        return TaskStarted(
+            run_id=self.run_id,
+            task_key=attempt.key,
+            attempt=attempt.number,
+            attempt_id=attempt.attempt_id,
+            worker_id=attempt.worker_id or _UNSEEN_WORKER,
+            springline={"started_at": format_ms(started_at_ms), "location": self._asset_of(attempt.key).location},
+        )
+
+    def _lose(self, task: _Task, message: str, now_ms: int, worker_id: str | None = None) -> None:
+        said = AttemptEnded(
+            outcome="failed",
+            worker_id=worker_id or _UNSEEN_WORKER,
+            started_at_ms=now_ms,
+            ended_at_ms=now_ms,
+            category=INFRASTRUCTURE,
+            message=message,
+            reason_code="attempt_lost",
+        )
+        assert task.attempt_id is not None
+        self._end(task, task.attempt, task.attempt_id, said, now_ms, seen=False)
+
+    def _end(
+        self, task: _Task, number: int, attempt_id: str, said: AttemptEnded, now_ms: int, *, seen: bool = True
+    ) -> None:
+        asset = self._assets[task.loaded.asset]
+        failed = said.outcome == "failed"
+        if failed and said.category != INFRASTRUCTURE:
+            task.failures += 1
+        again = failed and self._may_try_again(task, number, said, asset)
+        payload = self._completion(task, number, attempt_id, said, again=again, seen=seen)
+        self.outbox.append(payload)
+        if again and said.category != INFRASTRUCTURE and not self.cancel_requested:
+            task.retry_at_ms = now_ms + _delay_ms(asset, task.failures)
+            self.outbox.append(
+                TimerRequested(
+                    timer_id=self._timer_id(task, task.retry_at_ms),
+                    timer_type="retry",
+                    fire_at=format_ms(task.retry_at_ms),
+                    run_id=self.run_id,
+                    task_key=task.loaded.key,
+                    attempt=number,
+                )
+            )
+        self._settle(task, payload)
+
+    def _may_try_again(self, task: _Task, number: int, said: AttemptEnded, asset: LoadedAsset) -> bool:
+        if number >= task.loaded.max_attempts:
+            return False
+        if said.category == INFRASTRUCTURE:
+            return said.retryable is not False
+        retryable = said.category in ("USER_CODE", "TIMEOUT") if said.retryable is None else said.retryable
+        return retryable and task.failures <= asset.retries
+
+    def _completion(
+        self, task: _Task, number: int, attempt_id: str, said: AttemptEnded, *, again: bool, seen: bool
+    ) -> TaskCompletionRecorded:
+        asset = self._assets[task.loaded.asset]
+        succeeded = said.outcome == "succeeded"
+        message = None if succeeded else _cut(said.message or "no message", _MESSAGE_CHARACTERS)
+        member: dict[str, Any] = {}
+        if seen:
+            member = {"started_at": format_ms(said.started_at_ms), "ended_at": format_ms(said.ended_at_ms)}
+        if said.reason_code is not None:
+            member["reason_code"] = said.reason_code
+        return TaskCompletionRecorded(
+            run_id=self.run_id,
+            task_key=task.loaded.key,
+            attempt=number,
+            attempt_id=attempt_id,
+            worker_id=said.worker_id,
+            outcome=said.outcome,
+            materialization_id=attempt_id if succeeded else None,
+            error_message=message,
+            output=TaskOutput(materialization_id=attempt_id, output_visibility_state="VISIBLE") if succeeded else None,
+            output_visibility=CompletionVisibility(visibility_state="visible") if succeeded else None,
+            error=None
+            if message is None or said.outcome == "skipped"
+            else TaskError(
+                category=said.category or "USER_CODE",
+                message=message,
+                stack_trace=None if said.stack_trace is None else _cut(said.stack_trace, _TRACE_CHARACTERS),
+                retryable=again,
+            ),
+            metrics=None
+            if said.cpu_time_ms is None and said.peak_memory_bytes is None
+            else TaskMetrics(cpu_time_ms=said.cpu_time_ms, peak_memory_bytes=said.peak_memory_bytes),
+            asset_key=task.loaded.asset,
+            partition_key=task.loaded.partition,
+            code_version=asset.code_version,
+            springline=member or None,
+        )
+
+    def _settle(self, task: _Task, end: TaskCompletionRecorded) -> None:
+        """Move a task, and those that wait for it, as the fold will (docs/events.md#fold-tasks)."""
+        if end.outcome == "succeeded":
+            task.state = SUCCEEDED
+            for place in task.dependents:
+                after = self._tasks[place]
+                after.open_needs -= 1
+                if after.open_needs == 0 and after.state == BLOCKED:
+                    after.state = READY
+            return
+        if end.outcome == "failed":
+            again = end.error is not None and end.error.is_retryable
+            if again and not self.cancel_requested:
+                task.state = RETRY_WAIT
+                return
+            task.state = CANCELLED if again else FAILED
+        else:
+            task.state = CANCELLED if end.outcome == "cancelled" else SKIPPED
+        passed_on = CANCELLED if task.state == CANCELLED else SKIPPED
+        waiting = [task]
+        while waiting:
+            for place in waiting.pop().dependents:
+                after = self._tasks[place]
+                if after.state not in FINISHED_TASK:
+                    after.state = passed_on
+                    waiting.append(after)
+
+    def _cancel_waiting(self) -> None:
+        for task in self._tasks:
+            if task.state not in FINISHED_TASK and task.state not in (RUNNING, DISPATCHED):
+                task.state = CANCELLED
+
+    def _timer_id(self, task: _Task, at_ms: int) -> str:
+        return retry_timer_id(self.run_id, task.loaded.key, task.attempt, at_ms // 1_000)
+
+    # Beginning anew.
+
+    def _goes_on(self, one: Attempt) -> bool:
+        """Take an attempt over that is under way; False if it is not the task's own any more."""
+        task = self._by_key[one.key]
+        if task.state in FINISHED_TASK:
+            return False
+        if (task.attempt, task.attempt_id) == (one.number, one.attempt_id):
+            if task.state == RETRY_WAIT:
+                return False
+            one.started = one.started and task.state == RUNNING
+        elif task.attempt < one.number and task.state not in (DISPATCHED, RUNNING) and not self.cancel_requested:
+            # Its dispatch was refused, as while the workspace is held. Its start says it all.
+            task.attempt, task.attempt_id = one.number, one.attempt_id
+            one.started = False
+        else:
+            if task.state in (DISPATCHED, RUNNING):
+                self.foreign.add(one.key)
+            return False
+        task.state, task.retry_at_ms = RUNNING, None
+        self.running[one.key] = one
+        if one.worker_id is not None and not one.started:
+            self.outbox.append(self._start(one, one.said_ms))
+        return True
+
+    def _say_again(self, payload: Payload) -> None:
+        """Take over a payload that waits to be appended, if it still says something."""
+        if isinstance(payload, RunCancelRequested):
+            if not self.cancel_requested:
+                self.cancel_requested = True
+                self.outbox.append(payload)
+                self._cancel_waiting()
+        elif isinstance(payload, DispatchRequested):
+            attempt = self.running.get(payload.task_key)
+            if attempt is not None and attempt.attempt_id == payload.attempt_id and not attempt.started:
+                self.outbox.append(payload)
+        elif isinstance(payload, TaskStarted):
+            attempt = self.running.get(payload.task_key)
+            if attempt is None:
+                self._start_again(payload)
+            elif attempt.attempt_id == payload.attempt_id and not attempt.started:
+                attempt.started = True
+                self.outbox.append(payload)
+        elif isinstance(payload, TaskCompletionRecorded):
+            task = self._by_key[payload.task_key]
+            if task.state in FINISHED_TASK or (task.attempt, task.attempt_id) != (payload.attempt, payload.attempt_id):
+                self._note_end(payload)
+            elif task.state != RETRY_WAIT:
+                self.outbox.append(payload)
+                self._settle(task, payload)
+        elif isinstance(payload, TimerRequested):
+            task = self._by_key[payload.task_key or ""]
+            if task.state == RETRY_WAIT and task.attempt == payload.attempt:
+                task.retry_at_ms = parse_timestamp(payload.fire_at) // NS_PER_MS
+                self.outbox.append(payload)
+        elif isinstance(payload, AttemptNoted):
+            self.outbox.append(payload)
+
+    def _start_again(self, payload: TaskStarted) -> None:
+        """Take over the start of an attempt that has ended since: its end waits behind it."""
+        task = self._by_key[payload.task_key]
+        if task.state in FINISHED_TASK or self.cancel_requested:
+            return
+        if task.attempt < payload.attempt and task.state not in (DISPATCHED, RUNNING):
+            task.attempt, task.attempt_id, task.state = payload.attempt, payload.attempt_id, RUNNING
+            self.outbox.append(payload)
+        elif (task.attempt, task.attempt_id) == (payload.attempt, payload.attempt_id):
+            self.outbox.append(payload)
+
+    def _note_end(self, end: TaskCompletionRecorded) -> None:
+        detail = {"outcome": end.outcome, "worker_id": end.worker_id}
+        if end.error_message is not None:
+            detail["message"] = end.error_message
+        self._append_note(end.task_key, end.attempt, end.attempt_id, detail)
+
+    def _note(self, key: str, number: int, attempt_id: str, said: AttemptEnded) -> None:
+        detail = {"outcome": str(said.outcome), "worker_id": said.worker_id}
+        if said.message is not None:
+            detail["message"] = _cut(said.message, _MESSAGE_CHARACTERS)
+        self._append_note(key, max(number, 1), attempt_id, detail)
+
+    def _append_note(self, key: str, number: int, attempt_id: str, detail: dict[str, Any]) -> None:
+        self.outbox.append(
+            AttemptNoted(
+                run_id=self.run_id,
+                task_key=key,
+                attempt=number,
+                attempt_id=attempt_id,
+                note="ended_apart",
+                detail=detail,
+            )
+        )
+
+
+def as_event(payload: Payload) -> dict[str, Any]:
+    """Return a payload as the data of an event to append."""
+    plain: dict[str, Any] = msgspec.to_builtins(payload)
+    return plain
+
+
+def _delay_ms(asset: LoadedAsset, failures: int) -> int:
+    first = _FIRST_DELAY_MS if asset.retry_delay_ms is None else asset.retry_delay_ms
+    longest = max(first, _LONGEST_DELAY_MS)
+    doublings: int = min(max(failures - 1, 0), _MOST_DOUBLINGS)
+    return min(first << doublings, longest)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

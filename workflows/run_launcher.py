@@ -1,0 +1,128 @@
+"""RunLauncher: from a request for a run to its workflow, for one workspace."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from springline import names
+    from springline.control.runs.messages import LaunchAsked, Launched, LauncherStart, LaunchOrder
+    from springline.sequencer.messages import WorkspaceRef
+    from workflows.failures import ENDS_THE_RUN
+    from workflows.ledger_steps import show_in_search
+    from workflows.policies import BEFORE_RESERVED_RETRY, RUN_HEARTBEAT, RUN_START_TO_CLOSE
+
+MOST_KEYS = 100
+"""Requests of one pass."""
+IDLE = timedelta(seconds=60)
+"""After so long without a wake-up the launcher looks at everything, and ends if nothing waits."""
+PAUSE = timedelta(seconds=2)
+"""Before a pass that failed is repeated."""
+DRAIN_EVENTS = 2_000
+
+
+@workflow.defn(name=names.RUN_LAUNCHER, failure_exception_types=ENDS_THE_RUN)
+class RunLauncher:
+    """Launches the runs of one workspace: triggers and plans what is requested, and starts a workflow for each run.
+
+    It has no state of its own: what waits is what the ledger has requested and not triggered.
+    """
+
+    @workflow.init
+    def __init__(self, start: LauncherStart) -> None:
+        self._start = start
+        self._keys: dict[str, None] = {}
+        self._looks = start.looks
+        self._passes = 0
+        self._waiting = 0
+        self._started = self._refused = 0
+        self._trouble: str | None = None
+
+    @workflow.run
+    async def run(self, start: LauncherStart) -> None:
+        """Work until nothing waits."""
+        show_in_search(WorkspaceRef(tenant=start.tenant, workspace=start.workspace))
+        while True:
+            if self._keys or self._looks:
+                await self._pass()
+                continue
+            if workflow.info().get_current_history_length() >= DRAIN_EVENTS:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(start.model_copy(update={"looks": True}))
+            try:
+                await workflow.wait_condition(
+                    lambda: bool(self._keys) or self._looks, timeout=IDLE, timeout_summary="until it looks by itself"
+                )
+            except asyncio.TimeoutError:
+                self._looks = True
+                await self._pass()
+                if not self._waiting and not self._keys and workflow.all_handlers_finished():
+                    return
+
+    @workflow.update(name=names.LAUNCH_UPDATE, description="Launch requests that have just been recorded")
+    async def launch(self, asked: LaunchAsked) -> None:
+        """Take the requests into the next pass, and wait for its end."""
+        for key in asked.run_keys:
+            self._keys[key] = None
+        await workflow.wait_condition(lambda: not any(key in self._keys for key in asked.run_keys))
+
+    @workflow.signal(name=names.WAKE_SIGNAL, description="Requests were recorded, or a run has ended")
+    def wake(self, asked: LaunchAsked | None = None) -> None:
+        """Look at the requests named; without any, at all that wait, if any does."""
+        if asked is not None and asked.run_keys:
+            for key in asked.run_keys:
+                self._keys[key] = None
+        elif self._waiting or (asked is not None and asked.looks):
+            self._looks = True
+
+    @workflow.query(name=names.STATUS_QUERY, description="What the launcher has launched, and what waits")
+    def status(self) -> dict[str, int | str | None]:
+        """Return counts of this run of the launcher."""
+        return {
+            "passes": self._passes,
+            "started": self._started,
+            "refused": self._refused,
+            "waiting": self._waiting,
+            "trouble": self._trouble,
+        }
+
+    async def _pass(self) -> None:
+        """Launch what waits; a pass that failed is repeated after a pause, and looks at everything then."""
+        keys = None if self._looks else list(self._keys)[:MOST_KEYS]
+        self._looks = False
+        order = LaunchOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys)
+        try:
+            launched: Launched = await workflow.execute_activity(
+                names.LAUNCH_RUNS,
+                order,
+                result_type=Launched,
+                start_to_close_timeout=RUN_START_TO_CLOSE,
+                heartbeat_timeout=RUN_HEARTBEAT,
+                retry_policy=BEFORE_RESERVED_RETRY,
+                summary="look at all requests" if keys is None else f"{len(keys)} request(s)",
+            )
+        except ActivityError as error:
+            self._trouble = str(error.cause or error)
+            workflow.logger.error("a pass failed: %s", self._trouble)
+            self._forget(keys)
+            self._looks = True
+            await workflow.sleep(PAUSE, summary="a pass failed")
+        else:
+            self._trouble = None
+            self._forget(keys)
+            self._waiting = launched.waiting if keys is None else self._waiting + launched.waiting
+            self._started += launched.started
+            self._refused += launched.refused
+        self._passes += 1
+        workflow.set_current_details(
+            f"Runs of `{self._start.tenant}/{self._start.workspace}`: {self._started} started, {self._refused} could "
+            f"not be planned, {self._waiting} wait" + ("" if self._trouble is None else f"\n\n{self._trouble}")
+        )
+
+    def _forget(self, keys: list[str] | None) -> None:
+        for key in list(self._keys) if keys is None else keys:
+            self._keys.pop(key, None)
