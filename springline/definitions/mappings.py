@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -90,6 +92,54 @@ def effective_mapping(
                     "Use all_partitions(), or give both assets partitions by time.",
                 )
             return declared
+
+
+@dataclass(frozen=True, slots=True)
+class SomePartitions:
+    """Some partitions of an asset, such as those that a run makes: their keys in order, and their positions."""
+
+    partitions: Partitions
+    keys: tuple[str, ...]
+    positions: tuple[int, ...]
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, partitions: Partitions, keys: Iterable[str]) -> SomePartitions:
+        """Return the partitions with these keys, which have no problem, each once."""
+        keys = set(keys)
+        if partitions.by_time:
+            placed = sorted((partitions.position(key), key) for key in keys)
+        else:
+            places = {key: number for number, key in enumerate(partitions.keys)}
+            placed = sorted((places[key], key) for key in keys)
+        return cls(partitions, tuple(key for _, key in placed), tuple(at for at, _ in placed), frozenset(keys))
+
+
+def needed_keys(
+    mapping: PartitionMapping, upstream: SomePartitions, downstream: Partitions | None, key: str | None
+) -> tuple[str, ...]:
+    """Return which of some upstream partitions a partition needs by its effective mapping, in order.
+
+    `key` is the partition's; None, as `downstream`, for an asset without partitions. Of `latest` it is the last one of
+    `upstream`, whatever the key.
+    """
+    match mapping.kind:
+        case MappingKind.ALL:
+            return upstream.keys
+        case MappingKind.LATEST:
+            return upstream.keys[-1:]
+        case MappingKind.IDENTITY:
+            assert key is not None
+            return (key,) if key in upstream.known else ()
+        case MappingKind.WINDOW:
+            assert downstream is not None
+            assert key is not None
+            window = downstream.window(key)
+            assert window is not None
+            overlap = upstream.partitions.overlapping(*window)
+            first = bisect_left(upstream.positions, overlap.start + mapping.start_offset)
+            behind = bisect_left(upstream.positions, overlap.stop + mapping.end_offset)
+            return upstream.keys[first:behind]
 
 
 def _default(upstream: Partitions | None, downstream: Partitions | None) -> PartitionMapping | FieldProblem:

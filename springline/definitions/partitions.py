@@ -162,10 +162,7 @@ class Partitions:
         """Return where a partition stands, from 0; `key` has no problem."""
         if self.kind is PartitionKind.STATIC:
             return self.keys.index(key)
-        wall, first = self._parsed(key), self._first
-        if self.kind is PartitionKind.MONTHLY:
-            return (wall.year - first.year) * 12 + wall.month - first.month
-        return (wall - first) // _STEPS[self.kind]
+        return self._position_of(self._parsed(key))
 
     def key_at(self, position: int) -> str:
         """Return the key of the partition at a position, from 0. Raises `IndexError` if there is none."""
@@ -186,7 +183,25 @@ class Partitions:
         if self.kind is PartitionKind.STATIC:
             return None
         at = self.position(key)
-        return self._instant(self._wall_at(at)), self._instant(self._wall_at(at + 1))
+        return self._begin(at), self._begin(at + 1)
+
+    def overlapping(self, begin: datetime, end: datetime) -> range:
+        """Return the positions of the partitions by time that overlap the time from `begin` up to `end`.
+
+        It is as if there were no first partition and no last: positions before the first are negative. So a window
+        that is moved from there does not depend on where the asset starts.
+        """
+        first = self._near(begin)
+        while self._begin(first + 1) > begin:
+            first -= 1
+        while self._begin(first + 1) <= begin:
+            first += 1
+        behind = self._near(end)
+        while self._begin(behind) < end:
+            behind += 1
+        while self._begin(behind - 1) >= end:
+            behind -= 1
+        return range(first, behind)
 
     @property
     def first_weekday(self) -> int:
@@ -197,6 +212,19 @@ class Partitions:
     def _first(self) -> datetime:
         assert self.start is not None
         return self._parsed(self.start)
+
+    def _position_of(self, wall: datetime) -> int:
+        first = self._first
+        if self.kind is PartitionKind.MONTHLY:
+            return (wall.year - first.year) * 12 + wall.month - first.month
+        return (wall - first) // _STEPS[self.kind]
+
+    def _near(self, instant: datetime) -> int:
+        """Return a position whose partition lies near an instant, or holds it."""
+        return self._position_of(instant.astimezone(self._tzinfo).replace(tzinfo=None))
+
+    def _begin(self, position: int) -> datetime:
+        return self._instant(self._wall_at(position))
 
     def _wall_at(self, position: int) -> datetime:
         first = self._first
@@ -211,11 +239,15 @@ class Partitions:
         except OverflowError:
             raise IndexError(f"there is no partition {position}") from None
 
-    def _instant(self, wall: datetime) -> datetime:
+    @property
+    def _tzinfo(self) -> tzinfo:
         zone: tzinfo | None = UTC if self.timezone is None else _zone(self.timezone)
         assert zone is not None
+        return zone
+
+    def _instant(self, wall: datetime) -> datetime:
         # A time that the clocks skip is the end of the gap, and of one that they show twice the first is meant.
-        return wall.replace(tzinfo=zone).astimezone(UTC)
+        return wall.replace(tzinfo=self._tzinfo).astimezone(UTC)
 
     def _parsed(self, key: str) -> datetime:
         return datetime.fromisoformat(f"{key}-01" if self.kind is PartitionKind.MONTHLY else key)

@@ -1,1 +1,1 @@
-"""Decisions about runs, as values: how one is planned, and what it does next."""
+"""Decisions about runs, as values: what is planned, and what a run does next."""
