@@ -32,12 +32,15 @@ from activities.interceptor import StepInterceptor
 from activities.ledger import Configure, LedgerActivities
 from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
+from activities.runs import RunActivities
 from activities.tables import TableActivities
 from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, metrics_runtime
 from entrypoints.deployment import Deployment, deployment_config
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
+from entrypoints.temporal_ledger import TemporalLedgerGateway
+from entrypoints.temporal_run_starts import TemporalRunStarts
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
@@ -45,6 +48,7 @@ from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
+from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
 from springline.storage.identity import store_id
@@ -55,6 +59,8 @@ from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
 from workflows.probe import ProbeWorkflow
 from workflows.rebuild import RebuildWorkflow
+from workflows.run import RunWorkflow
+from workflows.run_launcher import RunLauncher
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
@@ -92,6 +98,7 @@ def build_workers(
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
+    runs = RunActivities(store, LedgerCoalescer(TemporalLedgerGateway(client)), TemporalRunStarts(client))
     build_id = "unversioned" if deployment is None else deployment.version.build_id
     probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
@@ -126,6 +133,10 @@ def build_workers(
                 garbage.mark_garbage,
                 garbage.sweep_garbage,
             ],
+        ),
+        names.RUNS_QUEUE: (
+            [RunLauncher, RunWorkflow],
+            [runs.launch_runs, runs.load_run, runs.append_run_events, runs.wake_runs],
         ),
         names.REBUILD_QUEUE: (
             [RebuildWorkflow],

@@ -1,6 +1,6 @@
 """The activities of runs: launch what is requested, read where a run stands, append what it says, wake who waits.
 
-Each is safe to repeat and to run twice at once: events have the keys that their payloads derive, and workflows their ids.
+Each is safe to repeat and to run twice at once: events have the keys that their payloads derive, workflows their ids.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import Protocol
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.interceptor import step
-from activities.ledger import Configure
 from springline import names
 from springline.control.runs.messages import (
-    LaunchOrder,
     Launched,
+    LaunchOrder,
     LoadedRun,
     LoadOrder,
     NotTaken,
@@ -44,9 +43,8 @@ class Wakes(RunStarts, Protocol):
 class RunActivities:
     """Steps of runs over one store. `store` is the whole bucket; `ledger` appends, `wakes` reaches their workflows."""
 
-    def __init__(self, store: ObjectStore, configure: Configure, ledger: Ledger, wakes: Wakes) -> None:
+    def __init__(self, store: ObjectStore, ledger: Ledger, wakes: Wakes) -> None:
         self._store = store
-        self._configure = configure
         self._ledger = ledger
         self._wakes = wakes
         self._reader = PublishedReader(store)

@@ -1,12 +1,14 @@
 """RunWorkflow: one run of a workspace, from its plan to the end of its last task.
 
-It begins what is ready at once and appends what happened behind it, so that the ledger costs no time between two tasks.
-All decisions are `springline.control.runs.progress`; this module waits, starts activities, and hands over what they say.
+It begins what is ready at once and appends what happened behind it, so that the ledger costs no time between tasks.
+All decisions are in `springline.control.runs.progress`. This module waits, starts activities, and hands over what they
+say.
 """
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 from collections.abc import Callable
 from datetime import timedelta
@@ -94,6 +96,7 @@ class RunWorkflow:
                 SEARCH_RUN_KEY.value_set(start.run_id),
             ]
         )
+        over = False
         while True:
             if self._stale and self._appending is None:
                 ended = await self._read_rows()
@@ -103,9 +106,13 @@ class RunWorkflow:
             assert progress is not None
             self._step(progress)
             if progress.is_over and self._appending is None and not self._said:
+                if over:
+                    self._trouble = "all tasks have ended, and the run's row does not say so"
+                    await workflow.sleep(PAUSE, summary="the run's row is not as its tasks")
                 # Only the rows tell that a run has ended.
-                self._stale = True
+                self._stale = over = True
                 continue
+            over = False
             if self._drains and not progress.running and not progress.outbox and self._appending is None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(start)
@@ -152,16 +159,21 @@ class RunWorkflow:
         self._stale = False
         order = LoadOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_id=self._start.run_id)
         loaded: LoadedRun = await self._insist(names.LOAD_RUN, order, LoadedRun, "where the run stands")
-        if loaded.missing is not None or loaded.state in FINISHED_RUN:
-            if self._progress is None or not self._progress.running:
-                return loaded
-            # What runs is another's, or of a run that is over: it is ended, and noted, first.
-        if self._progress is None:
+        before = self._progress
+        if (loaded.missing is not None or loaded.state in FINISHED_RUN) and (
+            before is None or not (before.running or before.outbox or self._said)
+        ):
+            return loaded
+        if loaded.missing is not None:
+            # What runs is finished first, as it was begun.
+            self._trouble = loaded.missing
+            return None
+        if before is None:
             self._progress = Progress(loaded, self._writer)
             self._progress.take_up(now_ms())
         else:
             not_taken, self._not_taken = self._not_taken, []
-            self._progress, dropped = self._progress.overlaid(loaded, not_taken, now_ms())
+            self._progress, dropped = before.overlaid(loaded, not_taken, now_ms())
             for one in dropped:
                 self._end_attempt(one.attempt_id)
         if loaded.cancel_requested:
@@ -205,7 +217,7 @@ class RunWorkflow:
             return
         try:
             await workflow.wait_condition(something, timeout=timeout, timeout_summary="until something is due")
-        except asyncio.TimeoutError:
+        except builtins.TimeoutError:
             if due_ms is None:
                 self._stale = True
 

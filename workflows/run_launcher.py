@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -57,7 +56,7 @@ class RunLauncher:
                 await workflow.wait_condition(
                     lambda: bool(self._keys) or self._looks, timeout=IDLE, timeout_summary="until it looks by itself"
                 )
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 self._looks = True
                 await self._pass()
                 if not self._waiting and not self._keys and workflow.all_handlers_finished():
@@ -92,7 +91,10 @@ class RunLauncher:
 
     async def _pass(self) -> None:
         """Launch what waits; a pass that failed is repeated after a pause, and looks at everything then."""
-        keys = None if self._looks else list(self._keys)[:MOST_KEYS]
+        taken = list(self._keys)
+        keys = None if self._looks else taken[:MOST_KEYS]
+        if keys is not None:
+            taken = keys
         self._looks = False
         order = LaunchOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys)
         try:
@@ -108,12 +110,12 @@ class RunLauncher:
         except ActivityError as error:
             self._trouble = str(error.cause or error)
             workflow.logger.error("a pass failed: %s", self._trouble)
-            self._forget(keys)
+            self._forget(taken)
             self._looks = True
             await workflow.sleep(PAUSE, summary="a pass failed")
         else:
-            self._trouble = None
-            self._forget(keys)
+            self._trouble = launched.aside[0] if launched.aside else None
+            self._forget(taken)
             self._waiting = launched.waiting if keys is None else self._waiting + launched.waiting
             self._started += launched.started
             self._refused += launched.refused
@@ -123,6 +125,6 @@ class RunLauncher:
             f"not be planned, {self._waiting} wait" + ("" if self._trouble is None else f"\n\n{self._trouble}")
         )
 
-    def _forget(self, keys: list[str] | None) -> None:
-        for key in list(self._keys) if keys is None else keys:
+    def _forget(self, keys: list[str]) -> None:
+        for key in keys:
             self._keys.pop(key, None)

@@ -227,9 +227,13 @@ class CancelAsked(RunMessage):
 
 
 class LaunchAsked(RunMessage):
-    """Argument of the update `launch` of RunLauncher: requests that have just been recorded."""
+    """Argument of the update `launch` and the signal `wake` of RunLauncher: requests that have just been recorded.
 
-    run_keys: list[str]
+    `looks`: there may be others, which only a look at everything finds.
+    """
+
+    run_keys: list[str] = []
+    looks: bool = False
 
 
 class LauncherStart(RunMessage):
@@ -251,12 +255,14 @@ class LaunchOrder(RunMessage):
 class Launched(RunMessage):
     """Answer of `launch_runs`: how many runs were started, and ended at once because they cannot be planned.
 
-    `waiting`: requests that must wait, because the workspace is held or has as many runs as it may have.
+    `waiting`: requests that must wait, because the workspace is held or has as many runs as it may have. `aside`: what
+    is wrong with requests that cannot be read, or are refused; they hold up no others.
     """
 
     started: int = 0
     refused: int = 0
     waiting: int = 0
+    aside: list[str] = []
 
 
 class WakeOrder(RunMessage):

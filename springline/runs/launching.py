@@ -1,0 +1,272 @@
+"""Launching runs: a request becomes a run with a plan, and a workflow that executes it.
+
+What waits is what the ledger has requested and not triggered; so a launch is safe to repeat, and to be made twice at
+once: the sequencer takes one run for a request, and Temporal keeps one workflow for a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+import pyarrow.compute as pc
+import uuid_utils
+
+from springline.control.runs.messages import Launched
+from springline.control.runs.planning import (
+    CannotPlan,
+    PlannedTask,
+    PlanProblem,
+    RunOrigin,
+    plan_events,
+    plan_tasks,
+    refused_run_events,
+)
+from springline.deployed.reading import read_manifest
+from springline.errors import Code, Refusal
+from springline.ledger.envelope import parse_event
+from springline.ledger.events import Payload, RunRequested
+from springline.ledger.member import RunRequestedMember, member_of
+from springline.ledger.nested import (
+    BackfillRef,
+    CronTrigger,
+    ManualTrigger,
+    ScheduleRef,
+    SensorRef,
+    SensorTrigger,
+    Trigger,
+)
+from springline.ledger.request import AppendOutcome, AppendRequest, NewEvent
+from springline.paths import Scope, canonical_ulid_event
+from springline.projection.rows import RunKeyRow, RunRow
+from springline.projection.schema import FINISHED_RUN, RUNNING, RUNS, TRIGGERED, WORKSPACE_HOLD
+from springline.published.lists import equals
+from springline.published.reader import PublishedReader
+from springline.published.snapshot import StateSnapshot, Where
+from springline.runs.loading import is_of_a_manifest
+from springline.storage.damage import DamagedObject
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+from springline.storage.together import each
+
+MAX_ACTIVE_RUNS: Final = 100
+"""Runs of a workspace that are under way at once; the others wait, the most urgent first, then the oldest."""
+PRIORITY_LABEL: Final = "springline/priority"
+_ULID: Final = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+_STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
+_MOST_ASIDE: Final = 20
+_TABLES: Final = ("runs", "run_key_index", "x_holds")
+
+
+class Ledger(Protocol):
+    """Appends to the ledger of a workspace; `springline.sequencer.coalescer.LedgerCoalescer` is one."""
+
+    async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
+        """Return the outcome of the events; raises `Refused` (UNAVAILABLE) if it is unknown."""
+
+
+class RunStarts(Protocol):
+    """Workflows of runs."""
+
+    async def start(self, scope: Scope, run_id: str) -> None:
+        """Start the workflow of a run, unless it is running."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    row: RunKeyRow
+    data: RunRequested
+
+    @property
+    def priority(self) -> int:
+        text = self.data.labels.get(PRIORITY_LABEL, "0")
+        return int(text) if text.removeprefix("-").isdecimal() and len(text) < 10 else 0
+
+
+class _Launch:
+    """One pass over the requests of a workspace."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        reader: PublishedReader,
+        ledger: Ledger,
+        starts: RunStarts,
+        scope: Scope,
+        most: int,
+    ) -> None:
+        self._store = ScopedStore(store, scope)
+        self._reader = reader
+        self._aside: list[str] = []
+        self._ledger = ledger
+        self._starts = starts
+        self._scope = scope
+        self._most = most
+
+    async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None) -> Launched:
+        requested, begun = await asyncio.to_thread(_asked, snapshot, run_keys)
+        await each(self._start, begun)
+        held: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
+        if not requested or (held is not None and held[1]):
+            return Launched(started=len(begun), waiting=len(requested))
+        active = await asyncio.to_thread(_active, snapshot)
+        read = [one for one in await each(self._read_or_aside, requested) if one is not None]
+        read.sort(key=lambda one: (-one.priority, one.row.row_version))
+        may_begin = read[: max(0, self._most - len(active))]
+        done = await each(self._launch, may_begin)
+        return Launched(
+            started=done.count(_STARTED) + len(begun),
+            refused=done.count(_REFUSED),
+            waiting=len(read) - len(may_begin) + done.count(_WAITING),
+            aside=list(self._aside)[:_MOST_ASIDE],
+        )
+
+    async def _start(self, run_id: str) -> None:
+        await self._starts.start(self._scope, run_id)
+
+    async def _read_or_aside(self, row: RunKeyRow) -> _Request | None:
+        """Read the event of a request; one that is damaged is set aside, and holds up nobody."""
+        try:
+            return await self._read(row)
+        except DamagedObject as error:
+            self._aside.append(str(error))
+            return None
+
+    async def _read(self, row: RunKeyRow) -> _Request:
+        """Read the event of a request."""
+        path = canonical_ulid_event(row.row_version)
+        stored = await self._store.get(path)
+        if stored is None:
+            raise DamagedObject(path, "is missing, and run_key_index names it", "restore it from a copy")
+        data = parse_event(stored.data).data
+        if not isinstance(data, RunRequested):
+            raise DamagedObject(path, "is no run_requested, and run_key_index names it", "restore it from a copy")
+        return _Request(row, data)
+
+    async def _launch(self, request: _Request) -> str:
+        """Trigger and plan a run, and start its workflow; say what became of it."""
+        row, data = request.row, request.data
+        said = member_of(data, RunRequestedMember) or RunRequestedMember()
+        origin = RunOrigin(
+            run_id=row.run_id,
+            run_key=row.run_key,
+            trigger=_trigger(data),
+            root_assets=data.asset_selection,
+            manifest_id=data.code_version,
+            request_event_id=row.row_version,
+            labels=data.labels,
+            config=said.config,
+        )
+        try:
+            tasks = await self._planned(data)
+        except CannotPlan as error:
+            message = f"{error.message}. {error.remedy}"
+            refusal = await self._append(refused_run_events(origin, error.reason_code, message))
+            if refusal is None:
+                return _REFUSED
+        else:
+            refusal = await self._append(plan_events(origin, tasks))
+        if refusal is None:
+            await self._start(row.run_id)
+            return _STARTED
+        # Somebody else may have launched or cancelled it meanwhile; or the workspace is held.
+        snapshot = await self._reader.snapshot(self._scope, ("runs",))
+        if snapshot["runs"].get(row.run_id) is None:
+            if refusal.code is not Code.EVENT_CONFLICT:
+                self._aside.append(f"request {row.row_version}: {refusal.message}")
+            return _WAITING
+        await self._start(row.run_id)
+        return _STARTED
+
+    async def _planned(self, data: RunRequested) -> list[PlannedTask]:
+        assert data.code_version is not None
+        manifest = await read_manifest(self._store, data.code_version)
+        if manifest is None:
+            raise CannotPlan(
+                PlanProblem.MANIFEST_UNUSABLE,
+                "manifest",
+                data.code_version,
+                f"manifest {data.code_version} is gone",
+                "Request the run again.",
+            )
+        return await asyncio.to_thread(plan_tasks, manifest.manifest, data.asset_selection, data.partition_selection)
+
+    async def _append(self, events: Sequence[Payload]) -> Refusal | None:
+        request = AppendRequest(
+            request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=msgspec.to_builtins(event)) for event in events]
+        )
+        return (await self._ledger.append(self._scope, request)).refusal
+
+
+async def launch(
+    store: ObjectStore,
+    reader: PublishedReader,
+    ledger: Ledger,
+    starts: RunStarts,
+    scope: Scope,
+    run_keys: list[str] | None,
+    *,
+    most: int = MAX_ACTIVE_RUNS,
+) -> Launched:
+    """Launch what is requested under some keys, None: everything that waits, and runs without an end as well.
+
+    A request that names no deployed manifest is another system's, and left to it. `most`: runs under way at once.
+    Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
+    """
+    snapshot = await reader.snapshot(scope, _TABLES)
+    return await _Launch(store, reader, ledger, starts, scope, most).make(snapshot, run_keys)
+
+
+def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:
+    """Return the requests without a run, and the runs without an end, of the keys given or of all."""
+    index, runs = snapshot["run_key_index"], snapshot["runs"]
+    if run_keys is None:
+        known = [key for key in runs.keys if isinstance(key, str)]
+        waiting = [RunKeyRow(*cast(Any, row)) for row in index.select(_without_run(known))]
+        return waiting, [run.run_id for run in _active(snapshot)]
+    requested, begun = [], []
+    for key in run_keys:
+        row = index.get(key)
+        if row is None:
+            continue
+        request = RunKeyRow(*cast(Any, row))
+        found = runs.get(request.run_id)
+        if found is None and is_of_a_manifest(request.code_version):
+            requested.append(request)
+        elif found is not None:
+            run = RunRow(*cast(Any, found))
+            if run.state not in FINISHED_RUN and is_of_a_manifest(run.code_version):
+                begun.append(run.run_id)
+    return requested, begun
+
+
+def _without_run(known: list[str]) -> Where:
+    def among(table: Any) -> Any:
+        import pyarrow as pa  # noqa: PLC0415
+
+        has_run = pc.is_in(table["run_id"], value_set=pa.array(known, pa.string()))
+        ours = pc.match_substring_regex(pc.fill_null(table["code_version"], ""), _ULID)
+        return pc.and_(ours, pc.invert(has_run))
+
+    return Where(("run_id", "code_version"), among)
+
+
+def _active(snapshot: StateSnapshot) -> list[RunRow]:
+    """Return the runs of deployed manifests that have not ended."""
+    rows = snapshot["runs"].select(equals(RUNS, "state", [TRIGGERED, RUNNING]))
+    runs = [RunRow(*cast(Any, row)) for row in rows]
+    return [run for run in runs if is_of_a_manifest(run.code_version)]
+
+
+def _trigger(data: RunRequested) -> Trigger:
+    source = data.trigger_source_ref
+    if isinstance(source, ScheduleRef):
+        return CronTrigger(schedule_id=source.schedule_id)
+    if isinstance(source, SensorRef):
+        return SensorTrigger(sensor_id=source.sensor_id, cursor="")
+    if isinstance(source, BackfillRef):
+        return ManualTrigger(user_id=f"backfill {source.backfill_id}")
+    return ManualTrigger(user_id=source.user_id)
