@@ -30,7 +30,7 @@ from springline.runs.loading import load_run
 from springline.storage.port import ObjectStore
 
 
-class Wakes(RunStarts, Protocol):
+class RunWakes(RunStarts, Protocol):
     """Workflows of runs, and telling them that something has changed."""
 
     async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
@@ -43,7 +43,7 @@ class Wakes(RunStarts, Protocol):
 class RunActivities:
     """Steps of runs over one store. `store` is the whole bucket; `ledger` appends, `wakes` reaches their workflows."""
 
-    def __init__(self, store: ObjectStore, ledger: Ledger, wakes: Wakes) -> None:
+    def __init__(self, store: ObjectStore, ledger: Ledger, wakes: RunWakes) -> None:
         self._store = store
         self._ledger = ledger
         self._wakes = wakes

@@ -1,4 +1,4 @@
-"""Workflows of runs, started and woken: the port `activities.runs.Wakes` by Temporal."""
+"""Workflows of runs, started and woken: the port `activities.runs.RunWakes` by Temporal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TemporalRunStarts:
         self._client = client
 
     async def start(self, scope: Scope, run_id: str) -> None:
-        """Start the workflow of a run, unless it is running."""
+        """Start the workflow of a run; one that is running reads its rows."""
         attributes = workspace_attributes(scope.tenant, scope.workspace)
         await self._client.start_workflow(
             names.RUN_WORKFLOW,
@@ -39,6 +39,7 @@ class TemporalRunStarts:
                 [*attributes.search_attributes, SearchAttributePair(SEARCH_RUN_KEY, run_id)]
             ),
             static_summary=f"run {run_id} of {scope.tenant}/{scope.workspace}",
+            start_signal=names.WAKE_SIGNAL,
         )
 
     async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:

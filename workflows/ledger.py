@@ -83,6 +83,8 @@ class LedgerWorkflow:
                 self._patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, 2 * (workflow.now() - began)))
             elif await self._somebody_comes():
                 continue
+            elif rounds.wakes:
+                await workflow.wait_condition(lambda: rounds.to_do or not rounds.wakes)
             elif workflow.all_handlers_finished() and not rounds.to_do:
                 break
             else:

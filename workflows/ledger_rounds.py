@@ -57,6 +57,7 @@ with workflow.unsafe.imports_passed_through():
         start_garbage_collection,
         switch_state,
     )
+    from workflows.ledger_wakes import Wakes
     from workflows.lifecycle import fresh_ulid, now_ms
 
 Q = TypeVar("Q")
@@ -83,6 +84,7 @@ class Rounds:
         self.last_head: Head | None = None
         self._workspace = workspace
         self._garbage_interval = garbage_interval
+        self._wakes = Wakes(workspace)
         self._show = show
         self._head: Head | None = None
         self._next_round = 1
@@ -98,6 +100,11 @@ class Rounds:
     def waits(self) -> bool:
         """Whether any request waits."""
         return bool(self.appends) or bool(self.ingests) or bool(self.switches)
+
+    @property
+    def wakes(self) -> bool:
+        """Whether somebody is being told of what visible rounds have changed."""
+        return self._wakes.under_way
 
     @property
     def to_do(self) -> bool:
@@ -316,6 +323,7 @@ class Rounds:
         if self._more_foreign and all(ticket.answer.done() for ticket in self._foreign):
             self._head, self._opened = None, False
         self.phase(f"round {accepted.round.number} is visible and answered")
+        self._wakes.add(accepted)
         await self._collect_garbage_after(before, head)
         return True
 

@@ -110,3 +110,8 @@ ATTEMPT_LIMIT = timedelta(days=365)
 """Upper bound of an attempt without a timeout; its heartbeats show that it is alive."""
 ATTEMPT_GRACE = timedelta(minutes=1)
 """How much longer than its timeout an attempt may take: the worker itself ends it, and says so."""
+
+WAKE_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=20
+)
+"""Whoever was not woken looks by itself a minute later."""

@@ -72,7 +72,7 @@ class RunStarts(Protocol):
     """Workflows of runs."""
 
     async def start(self, scope: Scope, run_id: str) -> None:
-        """Start the workflow of a run, unless it is running."""
+        """Start the workflow of a run; one that is running reads its rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from tests.workflows.faults import Faults
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
+from tests.workflows.runs_bench import RunsBench
 from tests.workflows.shapes import scenario_of_test, scenarios_of_every_shape
 from workflows.failures import ENDS_THE_RUN
 
@@ -172,6 +173,16 @@ async def rebuilds(
     async with kept(rebuilds, request, LEDGER_HISTORIES):
         yield rebuilds
         await rebuilds.note_rebuilds()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def runs(
+    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[RunsBench]:
+    runs = RunsBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    await runs.open()
+    async with kept(runs, request, LEDGER_HISTORIES):
+        yield runs
 
 
 def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:

@@ -1,0 +1,91 @@
+"""Telling launcher and runs what visible rounds have changed for them: off the way of the answers, one at a time.
+
+A wake-up that is lost costs time only: whoever waits looks by itself now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from springline import names
+    from springline.control.runs.messages import WakeOrder
+    from springline.sequencer.messages import WorkspaceRef
+    from workflows.ledger_progress import Accepted
+    from workflows.policies import RUN_HEARTBEAT, RUN_START_TO_CLOSE, WAKE_RETRY
+
+WAKES = "wakes-runs"
+"""The patch that lets runs replay which older code began, and which told nobody."""
+MOST_KEYS = 100
+"""Of one wake-up; where there are more, the launcher looks at everything."""
+_REQUESTED, _CANCELLED, _HELD = "RunRequested", "RunCancelRequested", "HoldChanged"
+_REQUEST_PREFIX, _CANCEL_PREFIX = "runreq:", "cancel_req:"
+_DIGEST = 64
+
+
+class Wakes:
+    """What launcher and runs of a workspace are still to be told."""
+
+    def __init__(self, workspace: WorkspaceRef) -> None:
+        self._workspace = workspace
+        self._keys: dict[str, None] = {}
+        self._runs: dict[str, None] = {}
+        self._looks = False
+        self._telling: asyncio.Task[None] | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a wake-up is on its way."""
+        return self._telling is not None
+
+    def add(self, accepted: Accepted) -> None:
+        """Take in a round that is visible, and tell whom it concerns."""
+        # What another run has accepted is told by nobody else.
+        self._looks = self._looks or (accepted.found_pending and not accepted.round.foreign)
+        for _, answer in accepted.appends:
+            for event in answer.events:
+                self._note(event.event_type, event.idempotency_key)
+        if (self._keys or self._runs or self._looks) and self._telling is None and workflow.patched(WAKES):
+            self._telling = asyncio.create_task(self._tell())
+
+    def _note(self, event_type: str, key: str) -> None:
+        if event_type == _REQUESTED:
+            run_key, separator, digest = key.removeprefix(_REQUEST_PREFIX).rpartition(":")
+            if key.startswith(_REQUEST_PREFIX) and separator and len(digest) == _DIGEST:
+                self._keys[run_key] = None
+            else:
+                self._looks = True
+        elif event_type == _CANCELLED:
+            if key.startswith(_CANCEL_PREFIX):
+                self._runs[key.removeprefix(_CANCEL_PREFIX)] = None
+        elif event_type == _HELD:
+            self._looks = True
+
+    async def _tell(self) -> None:
+        """Tell what is known, until there is nothing new."""
+        while self._keys or self._runs or self._looks:
+            many = len(self._keys) > MOST_KEYS
+            order = WakeOrder(
+                tenant=self._workspace.tenant,
+                workspace=self._workspace.workspace,
+                run_keys=[] if many else list(self._keys),
+                run_ids=list(self._runs),
+                looks=self._looks or many,
+            )
+            self._keys, self._runs, self._looks = {}, {}, False
+            try:
+                await workflow.execute_activity(
+                    names.WAKE_RUNS,
+                    order,
+                    task_queue=names.RUNS_QUEUE,
+                    schedule_to_close_timeout=RUN_START_TO_CLOSE,
+                    heartbeat_timeout=RUN_HEARTBEAT,
+                    retry_policy=WAKE_RETRY,
+                    summary=f"tell of {len(order.run_keys)} request(s), {len(order.run_ids)} cancelled run(s)",
+                )
+            except ActivityError as error:
+                workflow.logger.warning("nobody was told of what changed for runs: %s", error.cause)
+        self._telling = None
