@@ -18,8 +18,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
-    import orjson
-
     from springline import names
     from springline.control.runs.messages import (
         AttemptEnded,
@@ -63,6 +61,8 @@ DRAIN_EVENTS = 8_000
 """History events after which a run begins nothing until all that runs has ended, and continues as new."""
 LOOKS_AGAIN = timedelta(seconds=60)
 """A run reads its rows this often while it has nothing else to do: a lost wake-up costs no more."""
+FOREIGN_PATIENCE = timedelta(minutes=5)
+"""How long rows with attempts of another workflow of the run may stand still; heartbeats of the ledger move them not."""
 PAUSE = timedelta(seconds=5)
 """Before a step that failed for good is tried again."""
 
@@ -85,6 +85,8 @@ class RunWorkflow:
         self._attempts: dict[str, workflow.ActivityHandle[AttemptEnded]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._trouble: str | None = None
+        self._foreign_rows: list[tuple[str, int, str | None]] = []
+        self._foreign_since = workflow.now()
 
     @workflow.run
     async def run(self, start: RunStart) -> RunEnded:
@@ -161,7 +163,7 @@ class RunWorkflow:
         loaded: LoadedRun = await self._insist(names.LOAD_RUN, order, LoadedRun, "where the run stands")
         before = self._progress
         if (loaded.missing is not None or loaded.state in FINISHED_RUN) and (
-            before is None or not (before.running or before.outbox or self._said)
+            before is None or not (before.running or before.outbox or self._said or self._not_taken)
         ):
             return loaded
         if loaded.missing is not None:
@@ -176,9 +178,18 @@ class RunWorkflow:
             self._progress, dropped = before.overlaid(loaded, not_taken, now_ms())
             for one in dropped:
                 self._end_attempt(one.attempt_id)
+            self._watch_foreign(self._progress, loaded)
         if loaded.cancel_requested:
             self._cancel_recorded = True
         return None
+
+    def _watch_foreign(self, progress: Progress, loaded: LoadedRun) -> None:
+        """Take over the attempts of another workflow of the run once its rows have not moved for long."""
+        moved = [(task.state, task.attempt, task.attempt_id) for task in loaded.tasks]
+        if not progress.foreign or moved != self._foreign_rows:
+            self._foreign_rows, self._foreign_since = moved, workflow.now()
+        elif workflow.now() - self._foreign_since >= FOREIGN_PATIENCE:
+            progress.take_up(now_ms())
 
     def _step(self, progress: Progress) -> None:
         """Take in what was said, begin what may begin, and append what is to be recorded."""
@@ -195,8 +206,7 @@ class RunWorkflow:
             for order in progress.begin(now_ms(), MOST_RUNNING - len(progress.running)):
                 self._begin(progress, order)
         if progress.outbox and self._appending is None:
-            batch = _batch(progress.outbox)
-            del progress.outbox[: len(batch)]
+            batch = progress.take_batch(MOST_EVENTS, MOST_BYTES)
             self._appending = asyncio.create_task(self._append(batch))
         workflow.set_current_details(self._described(progress))
 
@@ -369,16 +379,6 @@ class RunWorkflow:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _batch(outbox: list[Payload]) -> list[Payload]:
-    """Return the first payloads that fit one append."""
-    size = 0
-    for number, payload in enumerate(outbox[:MOST_EVENTS]):
-        size += len(orjson.dumps(as_event(payload)))
-        if size > MOST_BYTES and number:
-            return outbox[:number]
-    return outbox[:MOST_EVENTS]
 
 
 def _unanswered(

@@ -111,6 +111,7 @@ class Progress:
         self.running: dict[str, Attempt] = {}
         self.foreign: set[str] = set()
         self.outbox: list[Payload] = []
+        self._told_whole: set[str] = set()
         self._loaded = loaded
         self._writer = writer
         self._assets = {asset.key: asset for asset in loaded.assets}
@@ -155,8 +156,9 @@ class Progress:
 
     def take_up(self, now_ms: int) -> None:
         """Take over a run that another workflow has left: its attempts under way have ended, as infrastructure has."""
+        self.foreign.clear()
         for task in self._tasks:
-            if task.state in (DISPATCHED, RUNNING):
+            if task.state in (DISPATCHED, RUNNING) and task.loaded.key not in self.running:
                 self._lose(task, "the workflow of the run that had begun this attempt is gone", now_ms)
 
     def begin(self, now_ms: int, room: int) -> list[AttemptOrder]:
@@ -192,10 +194,12 @@ class Progress:
     def lost(self, key: str, attempt_id: str, message: str, now_ms: int) -> None:
         """Note that an attempt ended without a word of its worker."""
         attempt = self.running.get(key)
+        task = self._by_key[key]
         if attempt is None or attempt.attempt_id != attempt_id:
+            self._append_note(key, max(task.attempt, 1), attempt_id, {"outcome": "failed", "message": message})
             return
         del self.running[key]
-        self._lose(self._by_key[key], message, now_ms, attempt.worker_id)
+        self._lose(task, message, now_ms, attempt.worker_id)
 
     def never_began(self, key: str, attempt_id: str, now_ms: int) -> None:
         """Note that an attempt was cancelled before a worker took it."""
@@ -241,6 +245,26 @@ class Progress:
                     )
                 )
 
+    def take_batch(self, most_events: int, most_bytes: int) -> list[Payload]:
+        """Take the next payloads to append out of the outbox, as many as fit one append.
+
+        Two attempts of a task are never in one: if the first is another workflow's, the second must not be recorded.
+        """
+        size = 0
+        begun: dict[str, int] = {}
+        batch: list[Payload] = []
+        for payload in self.outbox[:most_events]:
+            if isinstance(payload, DispatchRequested | TaskStarted) and (
+                begun.setdefault(payload.task_key, payload.attempt) != payload.attempt
+            ):
+                break
+            size += len(msgspec.json.encode(payload))
+            if size > most_bytes and batch:
+                break
+            batch.append(payload)
+        del self.outbox[: len(batch)]
+        return batch
+
     def overlaid(self, loaded: LoadedRun, not_taken: Sequence[Payload], now_ms: int) -> tuple[Progress, list[Attempt]]:
         """Begin anew from the rows, with the attempts under way and what waits to be appended.
 
@@ -252,21 +276,20 @@ class Progress:
         Returns: the new progress, and attempts that are the task's own no more: they are to be cancelled.
         """
         fresh = Progress(loaded, self._writer)
-        dropped = [one for one in self.running.values() if not fresh._goes_on(one)]
-        ends = {(one.task_key, one.attempt_id): one for one in self.outbox if isinstance(one, TaskCompletionRecorded)}
-        for task in fresh._tasks:
-            key = task.loaded.key
-            if task.state not in (DISPATCHED, RUNNING) or key in fresh.running:
-                continue
-            if task.attempt_id != self.attempt_id_of(key, task.attempt):
-                fresh.foreign.add(key)
-            elif (key, task.attempt_id) not in ends:
-                fresh._lose(task, "the attempt's end was lost", now_ms)
-        for payload in self.outbox:
-            fresh._say_again(payload)
+        fresh._told_whole = self._told_whole
         for payload in not_taken:
             if isinstance(payload, TaskCompletionRecorded):
-                fresh._note_end(payload)
+                fresh._end_again(payload)
+        for payload in self.outbox:
+            fresh._say_again(payload)
+        dropped = [one for one in self.running.values() if not fresh._goes_on(one)]
+        for task in fresh._tasks:
+            if task.state not in (DISPATCHED, RUNNING) or task.loaded.key in fresh.running:
+                continue
+            if task.attempt_id == self.attempt_id_of(task.loaded.key, task.attempt):
+                fresh._lose(task, "the attempt's end was lost", now_ms)
+            else:
+                fresh.foreign.add(task.loaded.key)
         return fresh, dropped
 
     def attempt_id_of(self, key: str, number: int) -> str:
@@ -492,22 +515,24 @@ class Progress:
 
     # Beginning anew.
 
+    def _is_next(self, task: _Task, number: int) -> bool:
+        """Say whether a task may have an attempt of this number now."""
+        due = task.state in (READY, RETRY_WAIT) and not task.open_needs and not self.cancel_requested
+        return due and number == task.attempt + 1
+
+    def _is_open(self, task: _Task, number: int, attempt_id: str) -> bool:
+        """Say whether an attempt is the task's own, and has not ended."""
+        return task.state in (DISPATCHED, RUNNING) and (task.attempt, task.attempt_id) == (number, attempt_id)
+
     def _goes_on(self, one: Attempt) -> bool:
         """Take an attempt over that is under way; False if it is not the task's own any more."""
         task = self._by_key[one.key]
-        if task.state in FINISHED_TASK:
-            return False
-        if (task.attempt, task.attempt_id) == (one.number, one.attempt_id):
-            if task.state == RETRY_WAIT:
-                return False
-            one.started = one.started and task.state == RUNNING
-        elif task.attempt < one.number and task.state not in (DISPATCHED, RUNNING) and not self.cancel_requested:
+        if self._is_next(task, one.number):
             # Its dispatch was refused, as while the workspace is held. Its start says it all.
-            task.attempt, task.attempt_id = one.number, one.attempt_id
-            one.started = False
+            task.attempt, task.attempt_id, one.started = one.number, one.attempt_id, False
+        elif self._is_open(task, one.number, one.attempt_id):
+            one.started = task.state == RUNNING
         else:
-            if task.state in (DISPATCHED, RUNNING):
-                self.foreign.add(one.key)
             return False
         task.state, task.retry_at_ms = RUNNING, None
         self.running[one.key] = one
@@ -523,23 +548,18 @@ class Progress:
                 self.outbox.append(payload)
                 self._cancel_waiting()
         elif isinstance(payload, DispatchRequested):
-            attempt = self.running.get(payload.task_key)
-            if attempt is not None and attempt.attempt_id == payload.attempt_id and not attempt.started:
+            task = self._by_key[payload.task_key]
+            if self._is_next(task, payload.attempt) and not self.held:
+                task.state, task.attempt, task.attempt_id = DISPATCHED, payload.attempt, payload.attempt_id
                 self.outbox.append(payload)
         elif isinstance(payload, TaskStarted):
-            attempt = self.running.get(payload.task_key)
-            if attempt is None:
-                self._start_again(payload)
-            elif attempt.attempt_id == payload.attempt_id and not attempt.started:
-                attempt.started = True
+            task = self._by_key[payload.task_key]
+            is_next = self._is_next(task, payload.attempt)
+            if is_next or self._is_open(task, payload.attempt, payload.attempt_id):
+                task.state, task.attempt, task.attempt_id = RUNNING, payload.attempt, payload.attempt_id
                 self.outbox.append(payload)
         elif isinstance(payload, TaskCompletionRecorded):
-            task = self._by_key[payload.task_key]
-            if task.state in FINISHED_TASK or (task.attempt, task.attempt_id) != (payload.attempt, payload.attempt_id):
-                self._note_end(payload)
-            elif task.state != RETRY_WAIT:
-                self.outbox.append(payload)
-                self._settle(task, payload)
+            self._end_again(payload)
         elif isinstance(payload, TimerRequested):
             task = self._by_key[payload.task_key or ""]
             if task.state == RETRY_WAIT and task.attempt == payload.attempt:
@@ -548,16 +568,30 @@ class Progress:
         elif isinstance(payload, AttemptNoted):
             self.outbox.append(payload)
 
-    def _start_again(self, payload: TaskStarted) -> None:
-        """Take over the start of an attempt that has ended since: its end waits behind it."""
-        task = self._by_key[payload.task_key]
-        if task.state in FINISHED_TASK or self.cancel_requested:
+    def _end_again(self, end: TaskCompletionRecorded) -> None:
+        """Append an end again: as it is, or behind the start that it lacks, once; else as a note."""
+        task = self._by_key[end.task_key]
+        if end.attempt_id in self._told_whole and task.attempt < end.attempt:
+            self._note_end(end)
             return
-        if task.attempt < payload.attempt and task.state not in (DISPATCHED, RUNNING):
-            task.attempt, task.attempt_id, task.state = payload.attempt, payload.attempt_id, RUNNING
-            self.outbox.append(payload)
-        elif (task.attempt, task.attempt_id) == (payload.attempt, payload.attempt_id):
-            self.outbox.append(payload)
+        if self._is_next(task, end.attempt):
+            self._told_whole.add(end.attempt_id)
+            task.state, task.attempt, task.attempt_id = RUNNING, end.attempt, end.attempt_id
+            self.outbox.append(
+                TaskStarted(
+                    run_id=self.run_id,
+                    task_key=end.task_key,
+                    attempt=end.attempt,
+                    attempt_id=end.attempt_id,
+                    worker_id=end.worker_id,
+                )
+            )
+        if self._is_open(task, end.attempt, end.attempt_id):
+            task.failures += end.outcome == "failed" and (end.error is None or end.error.category != INFRASTRUCTURE)
+            self.outbox.append(end)
+            self._settle(task, end)
+        else:
+            self._note_end(end)
 
     def _note_end(self, end: TaskCompletionRecorded) -> None:
         detail = {"outcome": end.outcome, "worker_id": end.worker_id}
