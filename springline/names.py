@@ -124,6 +124,7 @@ STORE_UNKNOWN = "StoreUnknown"
 STORE_MISCONFIGURED = "StoreMisconfigured"
 INVARIANT_VIOLATED = "InvariantViolated"
 UNFORESEEN = "Unforeseen"
+WORKER_STOPPED = "WorkerStopped"
 
 # Metrics (Prometheus names; counters get `_total` from the exporter).
 METRIC_COMMITS = "springline_delta_commits"  # label result: committed, replayed, refused

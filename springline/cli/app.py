@@ -114,6 +114,10 @@ _OTHERS = {
         "pipelines:deploy",
         "Let a workspace know the assets of a pipeline file, in the place of those that it knew of this code location.",
     ),
+    "work": Entry(
+        "work:work",
+        "Take the attempts of a pipeline file's assets from Temporal and make them on this machine, until Ctrl-C.",
+    ),
     "commit": Entry("commits:commit", "Stage a payload and commit it exactly once."),
     "stage": Entry(
         "commits:stage", "Stage a payload and print the request that commits it, for the Temporal CLI's `--input`."

@@ -38,7 +38,7 @@ def validate(file: FileArgument, *, location: LocationOption = None) -> Document
     The file is imported, and none of its assets is made. Exit code: 0 it is valid, 2 it is not.
     """
     found = describe(file, location)
-    return _verdict(found)
+    return verdict(found)
 
 
 def deploy(
@@ -71,7 +71,7 @@ def deploy(
         )
     found: Json = {"file": None, "location": remove, "assets": []} if file is None else describe(file, location)
     if found.get("problems"):
-        return _verdict(found)
+        return verdict(found)
     body = {"location": found["location"], "assets": found["assets"]}
     with Api(api, token, wait_s=wait) as surface:
         planned = surface.call("POST", root=MANIFESTS, body={**body, "dry_run": True}).body
@@ -162,7 +162,8 @@ def _near(path: str) -> str:
         return path
 
 
-def _verdict(found: Json) -> DocumentVerdict:
+def verdict(found: Json) -> DocumentVerdict:
+    """Return what `springline validate` says of a file that `describe` has looked at."""
     problems = found["problems"]
     document = {
         "ok": not problems,

@@ -16,8 +16,10 @@ from springline.paths.api import (
     parse_deploy_idempotency,
     parse_deployed_manifest,
     parse_run_log,
+    parse_task_output,
     run_key_reservation,
     run_log,
+    task_output,
 )
 from springline.paths.canary import canary_object, store_identity
 from springline.paths.catalog import (
@@ -336,6 +338,7 @@ __all__ = [
     "parse_run_log",
     "parse_shard_segment",
     "parse_table_entry",
+    "parse_task_output",
     "parse_transaction_record",
     "quoted",
     "rebuild_accepted",
@@ -372,6 +375,7 @@ __all__ = [
     "table_entry",
     "table_id",
     "table_roots",
+    "task_output",
     "transaction_idempotency",
     "transaction_record",
     "transaction_repair_lock",

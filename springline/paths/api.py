@@ -1,4 +1,4 @@
-"""Paths that the HTTP API owns: deployed manifests, idempotency records, reservations, run logs.
+"""Paths that the HTTP API and runs own: deployed manifests, idempotency records, reservations, run logs, outputs.
 
 See docs/formats.md#reserved-names.
 """
@@ -17,6 +17,7 @@ _RESERVATION_DIGITS: Final = 40
 _DEPLOYED = re.compile(r"manifests/([^/]+)\.json")
 _DEPLOY_KEY = re.compile(r"manifests/idempotency/([^/]+)\.json")
 _BACKFILL_KEY = re.compile(r"orchestration/backfills/idempotency/([^/]+)\.json")
+_OUTPUT = re.compile(r"outputs/([^/]+)/([^/]+)")
 _RUN_LOG = re.compile(r"logs/([^/]+)/(.+)/attempt-([1-9][0-9]{0,18})\.log", re.DOTALL)
 
 
@@ -80,3 +81,14 @@ def parse_run_log(path: str) -> tuple[str, str, int] | None:
     if match is None or not made_by(path, run_log, match[1], match[2], int(match[3])):
         return None
     return match[1], match[2], int(match[3])
+
+
+def task_output(scope: str, attempt_id: str) -> ObjectPath:
+    """Return the name of the output that an attempt has left for other tasks, under the run `scope`."""
+    return ObjectPath(f"outputs/{segment('scope', scope)}/{segment('attempt_id', attempt_id)}")
+
+
+def parse_task_output(path: str) -> tuple[str, str] | None:
+    """Return scope and attempt id in an output's path, or None for another path."""
+    match = _OUTPUT.fullmatch(path)
+    return (match[1], match[2]) if match is not None and made_by(path, task_output, match[1], match[2]) else None

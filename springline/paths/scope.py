@@ -35,6 +35,7 @@ RESERVED_FOLDERS: Final = frozenset(
         "logs",
         "manifests",
         "orchestration",
+        "outputs",
         "quarantine",
         "receipts",
         "run_keys",

@@ -19,6 +19,7 @@ from springline.definitions.partitions import Partitions
 from springline.sdk.assets import Asset, External, asset, dep, external
 from springline.sdk.context import Context
 from springline.sdk.errors import (
+    Cancelled,
     InvalidDefinitions,
     InvalidRequest,
     NonRetryable,
@@ -42,6 +43,7 @@ __all__ = [
     "Asset",
     "AssetResult",
     "AssetStatus",
+    "Cancelled",
     "Context",
     "External",
     "InvalidDefinitions",

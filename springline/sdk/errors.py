@@ -5,6 +5,7 @@ SdkError
   InvalidRequest       a call cannot be meant: an unknown selection, a partition that there is not
   MaterializeFailed    an asset failed; has the result of all of them
   NonRetryable         raised by user code: another attempt would fail the same way
+Cancelled              raised in user code, whose attempt is to stop; no SdkError and no Exception
 """
 
 from __future__ import annotations
@@ -56,3 +57,12 @@ class InvalidRequest(SdkError, ValueError):
 
 class NonRetryable(SdkError):
     """To be raised by user code: the attempt fails, and no other one is made, whatever `retries` says."""
+
+
+class Cancelled(BaseException):
+    """Raised in a function while it runs on a worker, if its attempt was cancelled or takes longer than its timeout.
+
+    `finally` and `with` clean up as for every exception; a worker ends the process of a function that has not ended
+    within its grace time. No `Exception`, so that `except Exception` does not hold it. In an async function
+    `asyncio.CancelledError` takes its place.
+    """

@@ -23,8 +23,8 @@ from springline.definitions.ids import meant, problem_of_id
 from springline.sdk.assets import collected_assets
 from springline.sdk.errors import InvalidDefinitions, SourceProblem
 from springline.sdk.resolving import AnyAsset, Pipeline, assets_of, resolve
+from springline.sdk.traces import own_part, told
 
-_OWN: Final = str(Path(__file__).parents[1])
 _STOOD_IN: Final = "springline_pipeline_"
 
 
@@ -156,7 +156,7 @@ def _on_path(folders: list[str]) -> Iterator[None]:
 
 
 def _problem_of_import(error: BaseException, file: str, target: str) -> SourceProblem:
-    own = _own_part(error.__traceback__)
+    own = own_part(error.__traceback__)
     if own is not None and file == target:
         # A module that was asked for by its name: where its file lies is not known otherwise.
         file = own.tb_frame.f_code.co_filename
@@ -169,14 +169,14 @@ def _problem_of_import(error: BaseException, file: str, target: str) -> SourcePr
             "Correct the line.",
             traceback="".join(traceback.format_exception_only(error)),
         )
-    told = _told(error, own) if own is not None else None
+    trace = told(error, own) if own is not None else None
     if isinstance(error, SystemExit):
         return SourceProblem(
             file,
             line,
             f"calls sys.exit({error.code!r}) while it is imported",
             "Leave that to functions, or put it below if __name__ == '__main__'.",
-            traceback=told,
+            traceback=trace,
         )
     if isinstance(error, ModuleNotFoundError) and own is None:
         return SourceProblem(
@@ -189,32 +189,7 @@ def _problem_of_import(error: BaseException, file: str, target: str) -> SourcePr
             f"Install what provides {error.name} beside springline, in the same environment; a module of your own lies "
             "beside the file or in the current folder."
         )
-    return SourceProblem(file, line, f"raises {what}", remedy, traceback=told)
-
-
-def _told(error: BaseException, own: TracebackType) -> str:
-    """Return a traceback as Python prints it, without the lines of this library and of the import machinery."""
-    whole = traceback.TracebackException(type(error), error, own)
-    waiting: list[traceback.TracebackException | None] = [whole]
-    while waiting:
-        one = waiting.pop()
-        if one is not None:
-            one.stack = traceback.StackSummary.from_list([line for line in one.stack if not _is_ours(line.filename)])
-            waiting += [one.__cause__, one.__context__]
-    return "".join(whole.format())
-
-
-def _is_ours(file: str) -> bool:
-    return file.startswith((_OWN + os.sep, "<frozen ")) or Path(file).parent.name == "importlib"
-
-
-def _own_part(trace: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback that begins in the user's code."""
-    while trace is not None:
-        if not _is_ours(trace.tb_frame.f_code.co_filename):
-            return trace
-        trace = trace.tb_next
-    return None
+    return SourceProblem(file, line, f"raises {what}", remedy, traceback=trace)
 
 
 def _line_in(trace: TracebackType | None, file: str) -> int | None:

@@ -6,13 +6,12 @@ says, without a pause; what depends on it is skipped, and everything else is mad
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from springline.definitions.durations import duration_text
 from springline.definitions.graph import topological_order
@@ -21,12 +20,10 @@ from springline.definitions.mappings import PartitionMapping, effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select
 from springline.sdk.assets import Asset, External, is_loading
+from springline.sdk.attempting import Attempted, Attempts
 from springline.sdk.context import Context
 from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
 from springline.sdk.resolving import Pipeline, ResolvedAsset, ResolvedEdge, assets_of, resolve
-
-if TYPE_CHECKING:
-    import asyncio
 
 AnyAsset = Asset[..., Any]
 
@@ -193,12 +190,6 @@ def _by_key(inputs: Mapping[Any, Any]) -> dict[str, Any]:
     return {one.key if isinstance(one, Asset | External) else str(one): value for one, value in inputs.items()}
 
 
-@dataclass(slots=True)
-class _Attempted:
-    value: Any
-    error: BaseException | None
-
-
 class _Run:
     """The making of the selected assets."""
 
@@ -218,7 +209,7 @@ class _Run:
         self._inputs = inputs
         self._run_id = run_id
         self._results: dict[str, AssetResult] = {}
-        self._runner: asyncio.Runner | None = None
+        self._attempts = Attempts()
 
     def check(self) -> None:
         """Raise `InvalidRequest` if the call cannot be meant."""
@@ -255,8 +246,7 @@ class _Run:
             for key in topological_order(upstream):
                 self._results[key] = self._made(self._chosen[key])
         finally:
-            if self._runner is not None:
-                self._runner.close()
+            self._attempts.close()
         return MaterializeResult(self._run_id, dict(self._results))
 
     def _made(self, one: ResolvedAsset) -> AssetResult:
@@ -306,47 +296,12 @@ class _Run:
         assert not isinstance(mapping, FieldProblem)
         return _shaped(mapping, upstream)
 
-    def _attempt(self, asset: AnyAsset, context: Context, arguments: Mapping[str, Any]) -> _Attempted:
-        given = dict(arguments)
-        if asset.context_argument is not None:
-            given[asset.context_argument] = context
+    def _attempt(self, asset: AnyAsset, context: Context, arguments: Mapping[str, Any]) -> Attempted:
         limit_s = None if asset.timeout_ms is None else asset.timeout_ms / 1_000
         began = time.perf_counter()
-        try:
-            value = asset.function(**given)
-            if inspect.isawaitable(value):
-                value = self._run(value, limit_s)
-        except _TimedOut:
-            return _Attempted(None, _too_long(asset))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # Also what only ends a program or a task: here it ends an attempt.
-            return _Attempted(None, error)
-        if limit_s is not None and time.perf_counter() - began > limit_s:
-            return _Attempted(None, _too_long(asset))
-        return _Attempted(value, None)
-
-    def _run(self, awaitable: Awaitable[Any], limit_s: float | None) -> Any:
-        import asyncio  # noqa: PLC0415 - functions without async need none of it
-
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-
-        async def within() -> Any:
-            try:
-                async with asyncio.timeout(limit_s) as limit:
-                    return await awaitable
-            except TimeoutError:
-                if limit.expired():
-                    raise _TimedOut from None
-                raise
-
-        return self._runner.run(within())
-
-
-class _TimedOut(Exception):
-    """An attempt's time is over."""
+        made = self._attempts.make(asset, context, arguments, limit_s)
+        late = made.error is None and limit_s is not None and time.perf_counter() - began > limit_s
+        return Attempted(error=_too_long(asset)) if made.timed_out or late else made
 
 
 def _too_long(asset: AnyAsset) -> TimeoutError:

@@ -181,6 +181,7 @@ SPELLED: list[tuple[str, str]] = [
         "events/2025-01-15/iceberg/committed/c1.json",
     ),
     # docs/formats.md#reserved-names
+    (paths.task_output("run_1", "a1"), "outputs/run_1/a1"),
     (paths.deployed_manifest(ULID), f"manifests/{ULID}.json"),
     (paths.latest_manifest_index(), "manifests/_index.json"),
     (paths.manifest_deployed_note(), "manifests/_deployed.json"),

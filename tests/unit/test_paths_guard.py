@@ -33,7 +33,7 @@ UNMISTAKABLE = re.compile(
 NAMESPACES = re.compile(
     r"(?:\A|[\s'\"`(]|(?<=\{\})/|(?:\A|[\s'\"`(])/(?=tables/))"
     r"(?:delta/(?:coordinator|staging|idempotency|tables|roots|names|\{\}|\Z)|ledger/|locks/|tables/|uc/delta_preview"
-    r"|receipts/|canary/|events/(?!s\b)|manifests/|orchestration/|run_keys/|logs/[^/]+/|transactions/|commits/|sequence/|quarantine/"
+    r"|receipts/|canary/|events/(?!s\b)|manifests/|orchestration/|run_keys/|logs/[^/]+/|outputs/|transactions/|commits/|sequence/|quarantine/"
     r"|snapshots/|state/)"
 )
 """The namespaces of the layout, where a relative path begins; a web route has them after other segments."""

@@ -231,6 +231,8 @@ REFUSALS = [
     *cases("commit_key", BAD_SEGMENTS, lambda v: paths.iceberg_receipt(DAY, paths.ReceiptState.PENDING, v)),
     *cases("day", ["x"], lambda v: paths.iceberg_receipt(v, paths.ReceiptState.PENDING, "c")),
     *cases("manifest_id", BAD_ULIDS, paths.deployed_manifest),
+    *cases("scope", [*BAD_SEGMENTS, None], lambda v: paths.task_output(v, "a1")),
+    *cases("attempt_id", [*BAD_SEGMENTS, None], lambda v: paths.task_output("run_1", v)),
     *cases("idempotency_key", ["", None, "\ud800"], paths.deploy_idempotency),
     *cases("idempotency_key", ["", None, "\ud800"], paths.backfill_idempotency),
     *cases("run_key", [None, "\ud800"], paths.run_key_reservation),

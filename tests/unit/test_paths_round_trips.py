@@ -219,6 +219,11 @@ def test_run_log_round_trip(run: str, task: str, attempt: int) -> None:
     assert paths.parse_run_log(paths.run_log(run, task, attempt)) == (run, task, attempt)
 
 
+@given(segments, segments)
+def test_output_round_trip(scope: str, attempt: str) -> None:
+    assert paths.parse_task_output(paths.task_output(scope, attempt)) == (scope, attempt)
+
+
 @given(st.sampled_from(list(paths.TransactionDomain)), segments)
 def test_transaction_round_trip(domain: paths.TransactionDomain, tx_id: str) -> None:
     assume(not tx_id.endswith(".manifest"))
@@ -303,6 +308,8 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
         (paths.parse_deployed_manifest, "manifests/catalog.pointer.json"),
         (paths.parse_deploy_idempotency, "manifests/idempotency/a=.json"),
         (paths.parse_run_log, "logs/r/t/attempt-0.log"),
+        (paths.parse_task_output, "outputs/r/../a"),
+        (paths.parse_task_output, "outputs/r/.."),
         (paths.parse_catalog_event, "ledger/orchestration/x.json"),
         (paths.parse_catalog_state, f"state/search/snapshot_v01_{ULID}.parquet"),
         (paths.parse_handle_step, f"transactions/handles/hdl_{ULID}/mutations/00000000000000000000.json"),

@@ -1,0 +1,223 @@
+"""`python -m entrypoints.work FILE`: a users' worker, which `springline work` becomes.
+
+It takes the attempts of one code location from Temporal until SIGTERM or SIGINT, and makes each in a process of its own
+(`springline.work`). Configuration is by environment, as for `worker.py`; what is asked for on the command line of
+`springline work` comes as one JSON document (`WorkRequest`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
+
+from pydantic import ValidationError
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.attempts import AttemptActivities, StartSignals, signals_by
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect
+from entrypoints.logs import configure_logging
+from springline import names
+from springline.config import ConfigurationError, Settings, load_settings
+from springline.definitions.composing import changes_between
+from springline.definitions.ids import meant
+from springline.definitions.manifest import AssetDefinition, as_stored
+from springline.deployed.reading import read_latest
+from springline.errors import InvariantViolated
+from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_TRY_AGAIN, leave, run_and_leave
+from springline.paths import InvalidPath, Scope
+from springline.storage.canary import canary
+from springline.storage.damage import DamagedObject
+from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
+from springline.storage.scoped import ScopedStore
+from springline.storage.together import together
+from springline.storage.url import open_store
+from springline.work.attempts import AttemptMaker
+from springline.work.pool import PipelineNotLoaded, ProcessPool
+from springline.work.request import DEFAULT_QUEUE, WorkRequest
+
+logger = logging.getLogger("springline.work")
+
+MOST_BETWEEN_HEARTBEATS: Final = timedelta(seconds=1)
+"""The SDK would keep heartbeats, and with them the news of a cancellation, back for 80 % of their time limit."""
+
+
+class BadRequest(Exception):
+    """What was asked for cannot be done; the message has a remedy."""
+
+
+def queues_of(assets: Sequence[AssetDefinition], wanted: Sequence[str]) -> list[str | None]:
+    """Return the queues to take attempts from, None for the default one: those of the assets, or those `wanted`.
+
+    Raises `BadRequest` for one that no asset is on.
+    """
+    on: dict[str, list[str | None]] = {DEFAULT_QUEUE: [None]}
+    for name in sorted({one.queue for one in assets if one.queue is not None}):
+        on.setdefault(name, []).append(name)
+    for name in wanted:
+        if name not in on:
+            there = f"{meant(name, on)}There are {', '.join(on)}."
+            raise BadRequest(f"no asset of the file is on the queue {name!r}. {there}")
+    chosen = list(dict.fromkeys(wanted)) or list(on)
+    return [queue for name in chosen for queue in on[name]]
+
+
+async def differences(store: ObjectStore, scope: Scope, location: str, assets: Sequence[AssetDefinition]) -> list[str]:
+    """Return what differs between a file and what is deployed of its code location, a sentence each."""
+    try:
+        current = await read_latest(ScopedStore(store, scope))
+    except DamagedObject as error:
+        return [f"what is deployed cannot be read: {error}"]
+    deployed = [] if current is None else [one for one in current.plain["assets"] if one["location"] == location]
+    if not deployed:
+        return [f"nothing of code location {location} is deployed in {scope.tenant}/{scope.workspace}: deploy the file"]
+    changes = changes_between(deployed, [as_stored(one, location) for one in assets])
+    return [
+        *(f"asset {key} is not deployed: deploy the file" for key in changes.added),
+        *(
+            f"asset {one.key} differs from what is deployed ({', '.join(one.fields)}): deploy the file"
+            for one in changes.changed
+        ),
+        *(f"asset {key} is deployed, and the file lacks it: its attempts fail here" for key in changes.removed),
+    ]
+
+
+def build_workers(
+    client: Client,
+    activities: AttemptActivities,
+    queues: Sequence[str],
+    *,
+    concurrency: int,
+    grace_s: float,
+) -> list[Worker]:
+    """Return the workers of task queues, ready to run: unversioned, as code of users is."""
+    return [
+        Worker(
+            client,
+            task_queue=queue,
+            activities=[activities.run_attempt],
+            max_concurrent_activities=concurrency,
+            max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
+            default_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
+            graceful_shutdown_timeout=timedelta(seconds=grace_s),
+        )
+        for queue in queues
+    ]
+
+
+async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) -> None:
+    """Work until `stop` is set, then let attempts finish within the shutdown's grace time.
+
+    Raises `PipelineNotLoaded`, `BadRequest`, `InvalidPath` for an invalid tenant or workspace, and the errors of store
+    and Temporal.
+    """
+    scope = Scope(request.tenant, request.workspace)
+    async with AsyncExitStack() as stack:
+        pool = ProcessPool(request.file, request.concurrency, lambda line: logger.info("%s: %s", request.file, line))
+        stack.push_async_callback(pool.aclose)
+        described = await pool.open()
+        location = request.location or str(described["location"])
+        assets = [AssetDefinition.model_validate(one) for one in described["assets"]]
+        queues = queues_of(assets, request.queues)
+        store = open_store(settings.store_url)
+        stack.push_async_callback(store.aclose)
+        await store.prepare()
+        await canary(store, str(uuid.uuid4()))
+        for sentence in await differences(store, scope, location, assets):
+            logger.warning("%s", sentence)
+        client = await connect(hooks=settings.temporal_hooks)
+        starts = StartSignals(signals_by(client))
+        stack.push_async_callback(starts.aclose)
+        maker = AttemptMaker(
+            pool,
+            store,
+            location=location,
+            assets={one.key for one in assets},
+            worker_id=client.identity,
+            grace_s=request.grace_s,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        taken = [names.attempt_queue(scope.tenant, scope.workspace, location, queue) for queue in queues]
+        workers = build_workers(
+            client,
+            AttemptActivities(maker, starts, client.identity),
+            taken,
+            concurrency=request.concurrency,
+            grace_s=settings.shutdown_grace,
+        )
+        await _run(workers, stop, f"{location}, {request.concurrency} attempts at once, from {', '.join(taken)}")
+    logger.info("stopped")
+
+
+async def _run(workers: Sequence[Worker], stop: asyncio.Event, ready: str) -> None:
+    """Run all workers until `stop` is set, or one of them fails; they drain at the same time."""
+
+    async def run(worker: Worker) -> None:
+        try:
+            async with worker:
+                await stop.wait()
+                logger.info("draining %s", worker.task_queue)
+        finally:
+            stop.set()
+
+    logger.info("worker ready: %s", ready)
+    await together(*(run(worker) for worker in workers))
+
+
+async def _main(arguments: Sequence[str]) -> int:
+    try:
+        request = WorkRequest.model_validate_json(arguments[0] if arguments else "")
+        settings = load_settings()
+    except (ConfigurationError, ValidationError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_INPUT
+    configure_logging(settings)
+    stop = asyncio.Event()
+
+    def end() -> None:
+        if stop.is_set():
+            # Asked for once more: whoever waits no longer loses what is under way, and other workers make it anew.
+            logger.warning("ending at once")
+            leave(EXIT_INTERRUPTED)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        await work(settings, request, stop)
+    except PipelineNotLoaded as error:
+        sys.stderr.write(_told(error))
+        return EXIT_BAD_INPUT
+    except (
+        *(ConfigurationError, BadRequest, InvalidPath, ValidationError),
+        *(StoreMisconfigured, TemporalMisconfigured, InvariantViolated),
+    ) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_INPUT
+    except (StoreError, TemporalUnreachable, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_TRY_AGAIN
+    return EXIT_DONE
+
+
+def _told(error: PipelineNotLoaded) -> str:
+    lines = [f"{one['file']}:{one['line'] or 1}: {one['message']}. {one['remedy']}" for one in error.problems]
+    return "\n".join([*(lines or [str(error)]), ""])
+
+
+def main() -> None:
+    """Run the worker and exit: 0 after a signal, 2 for bad input, 4 for what may work later."""
+    run_and_leave(lambda: asyncio.run(_main(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

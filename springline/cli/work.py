@@ -1,0 +1,86 @@
+"""`springline work`: a worker for the attempts of a pipeline file. This command becomes its process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from springline.cli.documents import DocumentVerdict, hint
+from springline.cli.pipelines import FileArgument, LocationOption, describe, verdict
+from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, checked_store_url
+from springline.config import PREFIX
+from springline.local.processes import module_command, module_path
+from springline.paths import Scope
+from springline.work.request import DEFAULT_GRACE_S, DEFAULT_QUEUE, MOST_CONCURRENCY, WorkRequest
+
+_MODULE = "entrypoints.work"
+
+
+def work(
+    file: FileArgument,
+    *,
+    tenant: TenantOption,
+    workspace: WorkspaceOption,
+    store: StoreOption = None,
+    location: LocationOption = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            min=1,
+            max=MOST_CONCURRENCY,
+            help="How many attempts at once; default: as many as there are processors.",
+        ),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            metavar="NAME",
+            help=f"Take attempts from this queue only; {DEFAULT_QUEUE} is that of assets without one. May be given "
+            "several times; by default from all of the file.",
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace",
+            metavar="SECONDS",
+            min=0,
+            help="How long a function may take to end that is cancelled or took too long; then its process is killed.",
+        ),
+    ] = DEFAULT_GRACE_S,
+) -> DocumentVerdict:
+    """Take the attempts of a pipeline file's assets from Temporal and make them on this machine, until Ctrl-C.
+
+    Each attempt runs in a process of its own. TEMPORAL_ADDRESS and the other variables of the Temporal CLI say where
+    Temporal is. Whoever reaches it can have this worker run the functions of the file. Exit code: 0 after a signal, 2
+    the file is not valid, 4 Temporal or the store does not answer.
+    """
+    Scope(tenant, workspace)
+    url = checked_store_url(store)
+    found = describe(file, location)
+    if found["problems"]:
+        return verdict(found)
+    request = WorkRequest(
+        file=file,
+        tenant=tenant,
+        workspace=workspace,
+        location=found["location"],
+        concurrency=concurrency or os.cpu_count() or 1,
+        queues=queue or [],
+        grace_s=grace,
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": module_path(os.environ.get("PYTHONPATH")),
+        f"{PREFIX}STORE_URL": url,
+    }
+    hint(f"starting a worker for {len(found['keys'])} asset{'' if len(found['keys']) == 1 else 's'}; Ctrl-C ends it")
+    sys.stderr.flush()
+    command = module_command(_MODULE, request.model_dump_json())
+    os.execve(command[0], command, environment)

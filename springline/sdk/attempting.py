@@ -1,0 +1,117 @@
+"""One attempt: a function called with its context and its inputs, whatever comes of it.
+
+`materialize` and the processes of `springline work` make attempts by this module alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from springline.sdk.assets import Asset
+from springline.sdk.context import Context
+from springline.sdk.errors import Cancelled
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """How an attempt ended: `value` is what the function returned, unless it raised `error`.
+
+    Attributes:
+        interrupted: it was told to stop while it ran.
+        timed_out: an async function was stopped because its time was over; there is no error then.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    interrupted: bool = False
+    timed_out: bool = False
+
+
+class Attempts:
+    """Makes attempts one after the other in this thread; async functions share an event loop. `close` ends it."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._inside = False
+        self._interrupted = False
+
+    def make(
+        self, asset: Asset[..., Any], context: Context, arguments: Mapping[str, Any], limit_s: float | None = None
+    ) -> Attempted:
+        """Call the asset's function with `arguments`, and with `context` if it takes one.
+
+        An async function is cancelled after `limit_s` seconds. Raises only `KeyboardInterrupt`, if the function does:
+        what else ends a program or a task ends an attempt here.
+        """
+        given = dict(arguments)
+        if asset.context_argument is not None:
+            given[asset.context_argument] = context
+        self._interrupted = False
+        try:
+            try:
+                self._inside = True
+                value = asset.function(**given)
+                if inspect.isawaitable(value):
+                    value = self._run(value, limit_s)
+            finally:
+                # From here on `interrupt` raises nothing, so that only these lines can be cut short.
+                self._inside = False
+                self._task = None
+        except _TimedOut:
+            return Attempted(timed_out=True, interrupted=self._interrupted)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return Attempted(error=error, interrupted=self._interrupted)
+        return Attempted(value, interrupted=self._interrupted)
+
+    def interrupt(self) -> None:
+        """Stop the attempt that is under way: to be called by a signal handler of the thread that makes it.
+
+        An async function's task is cancelled; in any other one `Cancelled` is raised, once. Without an attempt nothing
+        happens.
+        """
+        if not self._inside or self._interrupted:
+            return
+        self._interrupted = True
+        task = self._task
+        if task is None:
+            raise Cancelled("the attempt is to stop")
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def close(self) -> None:
+        """End the event loop, if there is one."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _run(self, awaitable: Awaitable[Any], limit_s: float | None) -> Any:
+        import asyncio  # noqa: PLC0415 - functions without async need none of it
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+
+        async def within() -> Any:
+            self._task = asyncio.current_task()
+            try:
+                async with asyncio.timeout(limit_s) as limit:
+                    return await awaitable
+            except TimeoutError:
+                if limit.expired():
+                    raise _TimedOut from None
+                raise
+            finally:
+                self._task = None
+
+        return self._runner.run(within())
+
+
+class _TimedOut(Exception):
+    """An attempt's time is over."""

@@ -1,0 +1,331 @@
+"""`python -m springline.work.child`: a process that makes attempts for the worker that has started it, one by one.
+
+It loads the pipeline once. Worker and process speak over a socket of their own, so that user code may print what it
+likes. The process ends with its worker, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from springline.local.processes import peak_memory_bytes
+from springline.sdk.attempting import Attempted, Attempts
+from springline.sdk.context import Context
+from springline.sdk.describing import described
+from springline.sdk.errors import NonRetryable
+from springline.sdk.loading import LoadedPipeline, examine
+from springline.sdk.traces import own_part, told
+from springline.work.frames import Job, Json, Made, Say, ValueForm, frame, head_of_made, job_of, receive
+from springline.work.values import REMEDY, NotReadable, NotStorable, decoded, encoded
+
+_PR_SET_PDEATHSIG: Final = 1
+_LOOKS_S: Final = 0.5
+"""How often progress is looked at."""
+_MOST_MESSAGE: Final = 4_000
+_MOST_TRACE: Final = 32_000
+_MOST_METADATA_BYTES: Final = 64 * 1024
+
+
+class _Refused(Exception):
+    """Why an attempt fails without user code being to blame."""
+
+    def __init__(self, message: str, reason_code: str) -> None:
+        super().__init__(message)
+        self.reason_code = reason_code
+
+
+class _Process:
+    """This process: the main thread makes attempts, one thread listens to the worker, one tells of progress."""
+
+    def __init__(self, connection: socket.socket, mark: str, loaded: LoadedPipeline) -> None:
+        self._connection = connection
+        self._mark = f"{mark}\n".encode()
+        self._loaded = loaded
+        self._sending = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[Job, list[bytes]]] = queue.SimpleQueue()
+        self._attempts = Attempts()
+        self._folder = Path.cwd()
+        self._pid = os.getpid()
+        self._context: Context | None = None
+        self._number = 0
+        """The attempt that is under way, 0 for none."""
+        self._to_stop = 0
+        """The last attempt that was to stop."""
+
+    def say(self, head: Json, bodies: Sequence[bytes] = ()) -> None:
+        """Send a frame. Never called within user code, whose interruption would cut it in half."""
+        with self._sending:
+            for part in frame(head, bodies):
+                self._connection.sendall(part)
+
+    def serve(self) -> None:
+        """Make what the worker asks for, for ever: the process ends when the worker hangs up."""
+        threading.Thread(target=self._listen, name="springline-worker", daemon=True).start()
+        threading.Thread(target=self._watch, name="springline-progress", daemon=True).start()
+        while True:
+            job, bodies = self._jobs.get()
+            # User code of an earlier attempt may have changed both.
+            signal.signal(signal.SIGTERM, self._on_signal)
+            os.chdir(self._folder)
+            self._make(job, bodies)
+
+    def _make(self, job: Job, bodies: list[bytes]) -> None:
+        _forget_peak_memory()
+        began = _cpu_s()
+        form: ValueForm | None = None
+        output: list[bytes] = []
+        error: Json = {}
+        interrupted = False
+        context: Context | None = None
+        try:
+            asset, context, arguments = self._prepared(job, bodies)
+            self._context, self._number = context, job.number
+            if self._to_stop == job.number:
+                interrupted = True
+                error = {"category": "CANCELLED", "message": "it was to stop before its function was called"}
+            else:
+                made = self._called(asset, context, arguments)
+                interrupted = made.interrupted
+                if made.error is not None:
+                    error = _error_of(made.error)
+                elif job.keeps_output:
+                    form, data = _output(job, made.value)
+                    output = [data]
+                _check_metadata(job, context)
+        except _Refused as refusal:
+            form, output = None, []
+            error = {
+                "category": "CONFIGURATION",
+                "message": _shortened(str(refusal), _MOST_MESSAGE),
+                "retryable": False,
+                "reason_code": refusal.reason_code,
+            }
+        finally:
+            self._number, self._context = 0, None
+        told_metadata = context is not None and error.get("reason_code") != "metadata_too_large"
+        end = Made(
+            job.number,
+            interrupted=interrupted,
+            metadata=dict(context.metadata) if context is not None and told_metadata else {},
+            cpu_time_ms=round((_cpu_s() - began) * 1_000),
+            peak_memory_bytes=peak_memory_bytes(),
+            form=form,
+            **error,
+        )
+        self._end_of_lines()
+        self.say(head_of_made(end), output)
+
+    def _prepared(self, job: Job, bodies: list[bytes]) -> tuple[Any, Context, dict[str, Any]]:
+        resolved = self._loaded.pipeline.assets[job.asset_key]
+        arguments: dict[str, Any] = {}
+        waiting = iter(bodies)
+        for one in job.inputs:
+            values: dict[str | None, Any] = {}
+            for key, form in zip(one.keys, one.forms, strict=True):
+                try:
+                    values[key] = decoded(form, next(waiting))
+                except NotReadable as error:
+                    raise _Refused(
+                        f"the output for the parameter {one.argument} of {job.asset_key} cannot be read: {error}",
+                        "input_unreadable",
+                    ) from error
+            arguments[one.argument] = values if one.many else values[one.keys[0]]
+        context = Context(
+            job.asset_key,
+            partition_key=job.partition_key,
+            partitions=resolved.partitions,
+            run_id=job.run_id,
+            attempt=job.attempt,
+            config=job.config,
+        )
+        return resolved.declared, context, arguments
+
+    def _called(self, asset: Any, context: Context, arguments: dict[str, Any]) -> Attempted:
+        try:
+            return self._attempts.make(asset, context, arguments)
+        except KeyboardInterrupt as error:
+            return Attempted(error=error)
+
+    def _end_of_lines(self) -> None:
+        """Write out what user code has printed, and a mark behind it: what follows belongs to another attempt."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        with contextlib.suppress(OSError):
+            os.write(1, self._mark)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # One that comes from elsewhere, as from a service manager that tells all processes, is the worker's affair.
+        if self._number and self._to_stop == self._number:
+            self._attempts.interrupt()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                head, bodies = receive(self._connection)
+                if head["say"] == Say.MAKE:
+                    self._jobs.put((job_of(head), bodies))
+                elif head["say"] == Say.STOP:
+                    self._to_stop = head["number"]
+                    self._interrupt()
+        except (EOFError, OSError):
+            _end_all()
+
+    def _interrupt(self) -> None:
+        ident = threading.main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGTERM)
+
+    def _watch(self) -> None:
+        said: tuple[int, tuple[float, str | None] | None] = (0, None)
+        pause = threading.Event()
+        while not pause.wait(_LOOKS_S):
+            number, context = self._number, self._context
+            if not number or context is None:
+                continue
+            if self._to_stop == number:
+                # The first one may have come a moment before the function was called.
+                self._interrupt()
+            progress = context.last_progress
+            if progress is not None and (number, progress) != said:
+                said = (number, progress)
+                with contextlib.suppress(OSError):
+                    self.say(
+                        {
+                            "say": Say.PROGRESS,
+                            "number": number,
+                            "done": progress[0],
+                            "message": None if progress[1] is None else _shortened(str(progress[1]), 500),
+                        }
+                    )
+
+
+def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
+    try:
+        return encoded(value)
+    except NotStorable as error:
+        raise _Refused(
+            f"other assets take the output of {job.asset_key}, and its output {error}: {REMEDY}", "output_not_storable"
+        ) from error
+
+
+def _check_metadata(job: Job, context: Context) -> None:
+    import json  # noqa: PLC0415 - most attempts tell nothing
+
+    size = len(json.dumps(context.metadata)) if context.metadata else 0
+    if size > _MOST_METADATA_BYTES:
+        raise _Refused(
+            f"the metadata of {job.asset_key} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}: tell less, or "
+            "write a table",
+            "metadata_too_large",
+        )
+
+
+def _error_of(error: BaseException) -> Json:
+    own = own_part(error.__traceback__)
+    said = f"{type(error).__name__}: {_text_of(error)}".removesuffix(": ")
+    return {
+        "category": "USER_CODE",
+        "message": _shortened(said, _MOST_MESSAGE),
+        "stack_trace": None if own is None else _shortened(told(error, own), _MOST_TRACE),
+        "retryable": False if isinstance(error, NonRetryable) else None,
+    }
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as raised:
+        return f"(its text raises {type(raised).__name__})"
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters that UTF-8 can encode: begin and end, if it is longer."""
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]}\n...\n{text[-half:]}"
+
+
+def _cpu_s() -> float:
+    """Return the processor time of this process and of those that it has waited for."""
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+
+
+def _forget_peak_memory() -> None:
+    """Let the peak memory begin anew, where the kernel can do that: else it is the greatest of all attempts here."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _mind_no_signal() -> None:
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_all() -> None:
+    """End this process and what it has started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the worker ends (Linux): also a loop in C that lets no thread run then ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _stay_on_path(target: str) -> None:
+    """Find what functions import when they are called where the file's own imports were found."""
+    path = Path(target)
+    folders = [str(path.resolve().parent)] if path.exists() else []
+    sys.path[:0] = [one for one in [*folders, str(Path.cwd())] if one not in sys.path]
+
+
+def main() -> None:
+    """Load a pipeline and make attempts of it: arguments are the socket's descriptor, the worker's id, a mark, FILE."""
+    descriptor, parent, mark, target = sys.argv[1:]
+    _die_with(int(parent))
+    os.set_inheritable(int(descriptor), False)
+    connection = socket.socket(fileno=int(descriptor))
+    sys.argv[1:] = []
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    # A handler, and not SIG_IGN, which programs that user code starts would inherit.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    # In a process that user code forks, the signal means what it always does.
+    os.register_at_fork(after_in_child=_mind_no_signal)
+    loaded = examine(target)
+    _stay_on_path(target)
+    # Behind the import: a file that configures logging has its way.
+    logging.basicConfig(
+        level=os.environ.get("SPRINGLINE_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
+    )
+    process = _Process(connection, mark, loaded)
+    try:
+        process.say({"say": Say.READY, "described": described(loaded)})
+        process.serve()
+    except OSError:
+        _end_all()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The processes of a worker that make attempts: started when they are needed, kept warm, at most so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from springline.work.process import AttemptProcess, ProcessEnded
+
+ATTEMPTS_EACH: Final = 100
+"""Attempts after which a process is replaced: what user code leaves behind in it does not grow for ever."""
+LOAD_S: Final = 300.0
+"""How long a process may take to load the pipeline."""
+
+Json = dict[str, Any]
+
+
+class PipelineNotLoaded(Exception):
+    """A process cannot load the pipeline. `problems`: those of the file, if it is written wrongly."""
+
+    def __init__(self, message: str, problems: list[Json] | None = None) -> None:
+        super().__init__(message)
+        self.problems = problems or []
+
+
+class ProcessPool:
+    """At most `concurrency` processes that have loaded the pipeline file or module `target`.
+
+    A process is used again for following attempts, `attempts_each` times at most, and never after an attempt that ended
+    it or was stopped. `printed` gets lines that belong to no attempt.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        concurrency: int,
+        printed: Callable[[str], None],
+        *,
+        attempts_each: int = ATTEMPTS_EACH,
+        load_s: float = LOAD_S,
+    ) -> None:
+        self._target = target
+        self._printed = printed
+        self._attempts_each = attempts_each
+        self._load_s = load_s
+        self._free = asyncio.Semaphore(concurrency)
+        self._idle: list[AttemptProcess] = []
+        self._all: set[AttemptProcess] = set()
+
+    async def open(self) -> Json:
+        """Start the first process and return what the pipeline declares, as `springline validate` has it.
+
+        Raises `PipelineNotLoaded`.
+        """
+        async with self.process() as first:
+            return first.described
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[AttemptProcess]:
+        """Wait for a process, have it alone, and give it back. Raises `PipelineNotLoaded`."""
+        async with self._free:
+            found = self._idle.pop() if self._idle else None
+            if found is not None and not found.alive:
+                await self._dismiss(found)
+                found = None
+            used = found or await self._started()
+            try:
+                yield used
+            finally:
+                if used.fresh and used.alive and used.jobs < self._attempts_each:
+                    self._idle.append(used)
+                else:
+                    await self._dismiss(used)
+
+    async def _started(self) -> AttemptProcess:
+        try:
+            async with asyncio.timeout(self._load_s):
+                started = await AttemptProcess.start(self._target, self._printed)
+        except TimeoutError:
+            raise PipelineNotLoaded(
+                f"{self._target} was not imported within {self._load_s:g} s: leave what takes so long to functions"
+            ) from None
+        except ProcessEnded as ended:
+            raise PipelineNotLoaded(
+                f"the process that imports {self._target} {ended}: leave that to functions; what it printed is in the "
+                "worker's log"
+            ) from ended
+        except OSError as error:
+            raise PipelineNotLoaded(f"no process can be started for {self._target}: {error}") from error
+        problems = started.described["problems"]
+        if problems:
+            await started.close()
+            raise PipelineNotLoaded(f"{self._target} is not valid: {_first(problems)}", problems)
+        self._all.add(started)
+        return started
+
+    async def _dismiss(self, process: AttemptProcess) -> None:
+        self._all.discard(process)
+        await (process.close() if process.fresh else process.kill())
+
+    async def aclose(self) -> None:
+        """End all processes; to be called when no attempt is under way."""
+        await asyncio.gather(*(self._dismiss(one) for one in list(self._all)))
+        self._idle.clear()
+
+
+def _first(problems: list[Json]) -> str:
+    one = problems[0]
+    where = one["file"] if one["line"] is None else f"{one['file']}:{one['line']}"
+    subject = "" if one["asset"] is None else f"asset {one['asset']} "
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{where}: {subject}{one['message']}. {one['remedy']}{more}"

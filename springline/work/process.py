@@ -1,0 +1,286 @@
+"""One process that makes attempts, as its worker sees it: starting it, giving it jobs, stopping and ending it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from springline.local.processes import module_command
+from springline.work.frames import Job, Json, Made, Say, frame, head_of_job, made_of, read_frame
+
+_MODULE: Final = "springline.work.child"
+_READ_BYTES: Final = 64 * 1024
+_MOST_LINE: Final = 16 * 1024
+"""Bytes of a printed line; a longer one becomes several."""
+_LAST_LINES_S: Final = 0.5
+"""How long a worker waits for what an attempt has printed last."""
+_GOODBYE_S: Final = 2.0
+"""How long a process may take to end when its worker hangs up."""
+
+Printed = Callable[[str], None]
+Told = Callable[[float, str | None], None]
+
+
+class ProcessEnded(Exception):
+    """The process has ended by itself; `code` as `subprocess` has it: minus the signal's number for a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        try:
+            return f"was ended by the signal {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"was ended by the signal {-self.code}"
+
+
+class StopReason(StrEnum):
+    """Why a worker stops an attempt."""
+
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended: as its process told (`made`), or with that process (`ended`).
+
+    `stopped`: why the worker told it to stop, None if it did not; `killed`: the worker ended the process.
+    """
+
+    made: Made | None
+    output: bytes | None = None
+    ended: ProcessEnded | None = None
+    stopped: StopReason | None = None
+    killed: bool = False
+
+
+class AttemptProcess:
+    """A process that has loaded a pipeline. Belongs to the event loop that has started it.
+
+    Attributes:
+        described: what the pipeline declares, as `springline validate` has it, with `problems`.
+        jobs: how many jobs it was given.
+        fresh: it can be given another job: it lives, and no job was stopped or ended it.
+    """
+
+    def __init__(
+        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mark: str, printed: Printed
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._mark = mark.encode()
+        self._printed = printed
+        self._marks = asyncio.Semaphore(0)
+        self._inbox: asyncio.Queue[tuple[Json, list[bytes]] | ProcessEnded] = asyncio.Queue()
+        self._reading = [asyncio.create_task(self._listen()), asyncio.create_task(self._read_lines())]
+        self.described: Json = {}
+        self.jobs = 0
+        self.fresh = True
+
+    @classmethod
+    async def start(cls, target: str, printed: Printed) -> AttemptProcess:
+        """Start a process and wait until it has loaded the pipeline file or module `target`.
+
+        `printed` gets every line that it writes. Raises `ProcessEnded` if it ends before, and `OSError` if it cannot
+        be started.
+        """
+        ours, theirs = socket.socketpair()
+        mark = f"\x1e{secrets.token_hex(16)}"
+        try:
+            # From the loop's own thread: on Linux the process ends with the thread that has started it.
+            process = await asyncio.create_subprocess_exec(
+                *module_command(_MODULE, str(theirs.fileno()), str(os.getpid()), mark, target),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        started = cls(process, reader, writer, mark, printed)
+        try:
+            started.described = await started._ready()
+        except BaseException:
+            await started.kill()
+            raise
+        return started
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there: an idle one may have been ended by somebody else."""
+        return self._process.returncode is None
+
+    async def make(
+        self,
+        job: Job,
+        bodies: Sequence[bytes],
+        *,
+        stop: asyncio.Event,
+        timeout_s: float | None,
+        grace_s: float,
+        told: Told,
+        printed: Printed,
+    ) -> JobEnd:
+        """Give it a job and wait for its end; one at a time.
+
+        When `stop` is set or `timeout_s` seconds are over, its function is told to stop, and `grace_s` seconds later
+        the process is killed. `told` gets progress, `printed` the lines that it writes meanwhile.
+        """
+        self.jobs += 1
+        before, self._printed = self._printed, printed
+        try:
+            end = await self._made(job, bodies, stop, timeout_s, grace_s, told)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_LINES_S):
+                    # All lines were written before the end was told, but come another way.
+                    await (self._marks.acquire() if end.made is not None else self._reading[1])
+        except BaseException:
+            self.fresh = False
+            await self.kill()
+            raise
+        finally:
+            self._printed = before
+        self.fresh = end.made is not None and end.stopped is None
+        return end
+
+    async def _made(
+        self,
+        job: Job,
+        bodies: Sequence[bytes],
+        stop: asyncio.Event,
+        timeout_s: float | None,
+        grace_s: float,
+        told: Told,
+    ) -> JobEnd:
+        loop = asyncio.get_running_loop()
+        stopped: StopReason | None = None
+        killed = False
+        saying = [asyncio.create_task(self._send(head_of_job(job), bodies))]
+        stopping = asyncio.create_task(stop.wait())
+        coming: asyncio.Task[tuple[Json, list[bytes]] | ProcessEnded] | None = None
+        due = None if timeout_s is None else loop.time() + timeout_s
+        try:
+            while True:
+                coming = coming or asyncio.create_task(self._inbox.get())
+                waiting = {coming} if stopped is not None else {coming, stopping}
+                left = None if due is None else max(0.0, due - loop.time())
+                await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    message, coming = coming.result(), None
+                    if isinstance(message, ProcessEnded):
+                        return JobEnd(None, ended=message, stopped=stopped, killed=killed)
+                    head, output = message
+                    if head["say"] == Say.MADE:
+                        return JobEnd(made_of(head), output[0] if output else None, None, stopped, killed)
+                    if head["say"] == Say.PROGRESS and head["number"] == job.number:
+                        told(head["done"], head["message"])
+                    continue
+                late = due is not None and loop.time() >= due
+                if stopped is None and (stopping.done() or late):
+                    stopped = StopReason.CANCELLED if stopping.done() else StopReason.TIMEOUT
+                    due = loop.time() + grace_s
+                    # Behind the job in the writer's buffer, even if the process is too busy to read either.
+                    saying.append(asyncio.create_task(self._send({"say": Say.STOP, "number": job.number})))
+                elif stopped is not None and late:
+                    killed, due = True, None
+                    self._signal(signal.SIGKILL)
+        finally:
+            for task in (*saying, stopping, coming):
+                if task is not None:
+                    task.cancel()
+
+    async def _ready(self) -> Json:
+        first = await self._inbox.get()
+        if isinstance(first, ProcessEnded):
+            raise first
+        described: Json = first[0]["described"]
+        return described
+
+    async def _send(self, head: Json, bodies: Sequence[bytes] = ()) -> None:
+        # Whoever has ended reads nothing more: `_listen` tells of that.
+        with contextlib.suppress(OSError):
+            self._writer.writelines(frame(head, bodies))
+            await self._writer.drain()
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._inbox.put_nowait(await read_frame(self._reader))
+        code = await self._process.wait()
+        # What it has started must not outlive it.
+        self._signal(signal.SIGKILL)
+        self._inbox.put_nowait(ProcessEnded(code))
+
+    async def _read_lines(self) -> None:
+        assert self._process.stdout is not None
+        rest = b""
+        while data := await self._process.stdout.read(_READ_BYTES):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._line(line)
+            while len(rest) > _MOST_LINE:
+                self._line(rest[:_MOST_LINE])
+                rest = rest[_MOST_LINE:]
+        if rest:
+            self._line(rest)
+
+    def _line(self, line: bytes) -> None:
+        marked = line.endswith(self._mark)
+        text = line.removesuffix(self._mark) if marked else line
+        if text or not marked:
+            self._printed(text.decode(errors="replace").rstrip("\r"))
+        if marked:
+            self._marks.release()
+
+    def _signal(self, number: int) -> None:
+        # Its own process group, which outlives it while something that it has started lives.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    async def kill(self) -> None:
+        """End it at once, with all that it has started."""
+        self.fresh = False
+        self._signal(signal.SIGKILL)
+        await self._gone()
+
+    async def close(self) -> None:
+        """Hang up, upon which it ends; one that does not is killed."""
+        self.fresh = False
+        self._writer.close()
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+        await self._gone()
+
+    async def _gone(self) -> None:
+        await self._process.wait()
+        self._writer.close()
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)

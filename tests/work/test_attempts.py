@@ -1,0 +1,364 @@
+"""Attempts in processes: their ends, whatever user code does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from springline.work.pool import PipelineNotLoaded
+from tests.work.conftest import Open, order
+
+FLOW = """
+import asyncio, ctypes, os, signal, sys, time
+from pathlib import Path
+from springline.sdk import Cancelled, Context, NonRetryable, asset, daily
+
+HERE = Path(__file__).parent
+
+@asset(partitions=daily("2024-01-01"))
+def good(context: Context) -> dict:
+    print("hello from", context.partition_key)
+    context.log.info("logged %d", 7)
+    context.add_metadata(rows=12, config=context.config["day"], attempt=context.attempt, run=context.run_id)
+    return {"pid": os.getpid()}
+
+@asset
+async def later(context: Context) -> None:
+    await asyncio.sleep(0)
+    context.add_metadata(pid=os.getpid())
+
+@asset
+def bad() -> None:
+    inner()
+
+def inner():
+    raise ValueError("no rows")
+
+@asset
+def final() -> None:
+    raise NonRetryable("the file is damaged")
+
+@asset
+def leaves() -> None:
+    sys.exit("I am off")
+
+@asset
+def ends() -> None:
+    print("before the end", flush=True)
+    os._exit(3)
+
+@asset
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@asset
+def crashes() -> None:
+    ctypes.string_at(0)
+
+@asset
+def noisy() -> None:
+    os.write(1, b"\\x00\\xff{}\\n" * 3)
+    os.write(2, b"x" * 70_000)
+    sys.stdout.write("no newline")
+    sys.__stdout__.write("!")
+    sys.stdout = None
+
+@asset
+def sleeps() -> None:
+    began()
+    try:
+        time.sleep(60)
+    except Exception:
+        pass
+    finally:
+        (HERE / "cleaned").write_text("yes")
+
+@asset
+async def dozes() -> None:
+    began()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        (HERE / "cleaned").write_text("yes")
+        raise
+
+@asset
+def deaf() -> None:
+    began()
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+@asset
+def swallows() -> None:
+    began()
+    try:
+        time.sleep(60)
+    except Cancelled:
+        pass
+
+@asset
+def grinds() -> None:
+    began()
+    sum(range(10**12))
+
+@asset
+def tells(context: Context) -> None:
+    context.progress(0.25, "a quarter")
+    time.sleep(0.8)
+    context.progress(0.5)
+    time.sleep(0.8)
+
+@asset
+def talks(context: Context) -> None:
+    context.add_metadata(text="x" * 70_000)
+
+@asset
+def imports() -> None:
+    import beside
+    assert beside.ANSWER == 42
+
+def began() -> None:
+    (HERE / "began").write_text(str(os.getpid()))
+"""
+
+
+async def begun(folder: Path) -> int:
+    """Wait until a function has begun, and return its process's id."""
+    while True:
+        said = (folder / "began").read_text() if (folder / "began").exists() else ""
+        if said:
+            return int(said)
+        await asyncio.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+async def test_a_function_gets_its_context_and_its_end_is_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("good", partition_key="2024-01-31", attempt=2, config={"day": "x"})
+    assert (end.outcome, end.category, end.message, end.retryable) == ("succeeded", None, None, None)
+    assert end.metadata == {"rows": 12, "config": "x", "attempt": 2, "run": "run_1"}
+    assert worker.started == [end.started_at_ms]
+    assert end.started_at_ms < end.ended_at_ms
+    assert end.worker_id == "w1"
+    assert end.cpu_time_ms is not None
+    assert end.peak_memory_bytes is not None
+    assert 5_000_000 < end.peak_memory_bytes < 500_000_000
+    told = [one.getMessage() for one in caplog.records]
+    assert "run_1 good[2024-01-31]#2: hello from 2024-01-31" in told
+    assert "run_1 good[2024-01-31]#2: INFO springline.asset.good: logged 7" in told
+    # One process makes one attempt after the other, async ones too, until it was used often enough.
+    pids = [(await worker.make("later")).metadata["pid"] for _ in range(2)]
+    assert len(set(pids)) == 1
+
+
+async def test_a_process_is_replaced_after_so_many_attempts(opened: Open) -> None:
+    worker = await opened(FLOW, attempts_each=2)
+    pids = [(await worker.make("later")).metadata["pid"] for _ in range(5)]
+    assert (pids[0], pids[2]) == (pids[1], pids[3])
+    assert len(set(pids)) == 3
+    assert gone(pids[0])
+
+
+async def test_an_error_of_user_code_is_told_with_its_own_lines(opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("bad")
+    assert (end.outcome, end.category, end.message, end.retryable) == (
+        "failed",
+        "USER_CODE",
+        "ValueError: no rows",
+        None,
+    )
+    assert end.stack_trace is not None
+    assert end.stack_trace.splitlines()[1].startswith(f'  File "{tmp_path / "flow.py"}"')
+    assert "in inner" in end.stack_trace
+    assert "springline/" not in end.stack_trace
+    final = await worker.make("final")
+    assert (final.message, final.retryable) == ("NonRetryable: the file is damaged", False)
+    assert (await worker.make("leaves")).message == "SystemExit: I am off"
+    assert (await worker.make("imports")).message == "ModuleNotFoundError: No module named 'beside'"
+    (tmp_path / "beside.py").write_text("ANSWER = 42")
+    assert (await worker.make("imports")).outcome == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("asset", "category", "said"),
+    [
+        ("ends", "USER_CODE", "the process of ends ended with exit code 3 while its function ran"),
+        ("crashes", "USER_CODE", "the process of crashes was ended by the signal SIGSEGV while"),
+        ("killed", "INFRASTRUCTURE", "the process of killed was ended by the signal SIGKILL from outside"),
+    ],
+)
+async def test_a_process_that_ends_is_an_end_and_is_replaced(
+    asset: str, category: str, said: str, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make(asset)
+    assert (end.outcome, end.category) == ("failed", category)
+    assert end.message is not None
+    assert end.message.startswith(said)
+    assert (await worker.make("later")).outcome == "succeeded"
+    if asset == "ends":
+        assert "run_1 ends#1: before the end" in [one.getMessage() for one in caplog.records]
+
+
+async def test_what_user_code_prints_breaks_nothing(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    worker = await opened(FLOW)
+    assert (await worker.make("noisy")).outcome == "succeeded"
+    assert (await worker.make("later", attempt=2)).outcome == "succeeded"
+    told = [one.getMessage() for one in caplog.records if "noisy" in one.getMessage()]
+    assert sum(len(one.replace("run_1 noisy#1: ", "")) for one in told) > 70_000
+    assert told[-1].endswith("no newline!")
+
+
+async def test_progress_is_told(opened: Open) -> None:
+    worker = await opened(FLOW)
+    assert (await worker.make("tells")).outcome == "succeeded"
+    assert worker.told == [(0.25, "a quarter"), (0.5, None)]
+
+
+async def test_metadata_without_bounds_fail_the_attempt(opened: Open) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("talks")
+    assert (end.category, end.retryable, end.reason_code, end.metadata) == (
+        "CONFIGURATION",
+        False,
+        "metadata_too_large",
+        {},
+    )
+
+
+@pytest.mark.parametrize("asset", ["sleeps", "dozes"])
+@pytest.mark.parametrize("why", ["cancelled", "timeout"])
+async def test_a_function_that_is_stopped_can_clean_up(asset: str, why: str, opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW)
+    making = asyncio.create_task(worker.make(asset, timeout_ms=300 if why == "timeout" else None))
+    pid = await begun(tmp_path)
+    if why == "cancelled":
+        worker.stop.set()
+    end = await asyncio.wait_for(making, 5)
+    if why == "cancelled":
+        assert (end.outcome, end.category, end.retryable) == ("cancelled", "CANCELLED", False)
+    else:
+        assert (end.outcome, end.category, end.retryable) == ("failed", "TIMEOUT", None)
+        assert end.message == f"{asset} took longer than its timeout, 300ms"
+    assert (tmp_path / "cleaned").read_text() == "yes"
+    assert gone(pid)
+
+
+@pytest.mark.parametrize("asset", ["deaf", "grinds"])
+@pytest.mark.parametrize("why", ["cancelled", "timeout"])
+async def test_a_function_that_does_not_stop_is_killed(asset: str, why: str, opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW, grace_s=0.3)
+    making = asyncio.create_task(worker.make(asset, timeout_ms=300 if why == "timeout" else None))
+    pid = await begun(tmp_path)
+    if why == "cancelled":
+        worker.stop.set()
+    end = await asyncio.wait_for(making, 5)
+    assert (end.outcome, end.category) == (("cancelled", "CANCELLED") if why == "cancelled" else ("failed", "TIMEOUT"))
+    if why == "timeout":
+        assert end.message is not None
+        assert "did not end within 0.3 s" in end.message
+    assert gone(pid)
+    worker.stop.clear()
+    assert (await worker.make("later")).outcome == "succeeded"
+
+
+async def test_a_function_that_ends_well_though_it_was_cancelled_has_made_its_asset(
+    opened: Open, tmp_path: Path
+) -> None:
+    worker = await opened(FLOW)
+    making = asyncio.create_task(worker.make("swallows"))
+    await begun(tmp_path)
+    worker.stop.set()
+    assert (await making).outcome == "succeeded"
+
+
+async def test_a_signal_from_elsewhere_stops_nothing(opened: Open) -> None:
+    worker = await opened(FLOW)
+    async with worker.pool.process() as process:
+        pid = process.pid
+    making = asyncio.create_task(worker.make("tells"))
+    await worker.has_told.wait()
+    os.kill(pid, signal.SIGTERM)
+    assert (await making).outcome == "succeeded"
+
+
+async def test_what_was_to_stop_before_it_began_does_not_begin(opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW)
+    worker.stop.set()
+    end = await worker.make("sleeps")
+    assert (end.outcome, worker.started) == ("cancelled", [])
+    assert not (tmp_path / "began").exists()
+
+
+@pytest.mark.parametrize("fields", [{"asset": "missing"}, {"asset": "bad", "location": "other"}])
+async def test_an_asset_that_the_file_lacks_is_handed_back(fields: dict[str, str], opened: Open) -> None:
+    worker = await opened(FLOW)
+    asset = fields.pop("asset")
+    end = await worker.make(order(asset, **fields))
+    assert (end.outcome, end.category, end.reason_code) == ("failed", "INFRASTRUCTURE", "asset_missing")
+    assert end.message is not None
+    assert f"lacks the asset {asset}" in end.message
+    assert "deploy and start workers of the same file" in end.message
+    assert worker.started == []
+
+
+async def test_attempts_run_side_by_side_up_to_the_bound(opened: Open) -> None:
+    source = """
+    import os, time
+    from pathlib import Path
+    from springline.sdk import Context, asset
+    HERE = Path(__file__).parent
+
+    @asset
+    def meets(context: Context) -> None:
+        mine = HERE / f"here-{context.attempt}"
+        mine.touch()
+        deadline = time.monotonic() + 10
+        while not (HERE / f"here-{context.attempt ^ 1}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    @asset
+    def alone() -> None:
+        place = HERE / "place"
+        place.mkdir()
+        time.sleep(0.05)
+        place.rmdir()
+    """
+    worker = await opened(source, concurrency=2)
+    pair = await asyncio.gather(*(worker.make("meets", attempt=number) for number in (2, 3)))
+    assert [one.outcome for one in pair] == ["succeeded"] * 2
+    single = await opened(source, concurrency=1)
+    ends = await asyncio.gather(*(single.make("alone", attempt=number) for number in range(1, 4)))
+    assert [one.outcome for one in ends] == ["succeeded"] * 3
+
+
+async def test_a_file_that_cannot_be_loaded_is_told(opened: Open) -> None:
+    with pytest.raises(PipelineNotLoaded, match=r"flow.py:2: raises ZeroDivisionError") as wrong:
+        await opened("\n1 / 0\n")
+    assert len(wrong.value.problems) == 1
+    with pytest.raises(PipelineNotLoaded, match="ended with exit code 9"):
+        await opened("import os\nos._exit(9)\n")
+
+
+async def test_a_file_that_broke_later_fails_attempts_for_another_worker(opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW, attempts_each=1)
+    assert (await worker.make("later")).outcome == "succeeded"
+    (tmp_path / "flow.py").write_text("1 / 0")
+    end = await worker.make("later", attempt=2)
+    assert (end.outcome, end.category, end.reason_code) == ("failed", "INFRASTRUCTURE", "pipeline_not_loaded")
