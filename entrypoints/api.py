@@ -26,6 +26,7 @@ from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
+from entrypoints.temporal_runs import TemporalRuns
 from entrypoints.temporal_tables import TemporalTables
 from springline.api.app import create_app
 from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
@@ -100,6 +101,7 @@ def build_deps(
         sequencers=TemporalCommitGateway(client),
         ledger=ledger,
         rebuilds=TemporalRebuilds(client),
+        runs=TemporalRuns(client),
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import automation, commits, docs, ledger, manifests, rebuild, runs, service, tables
+from springline.api import automation, commits, docs, ledger, manifests, rebuild, run_requests, runs, service, tables
 from springline.api.answers import refusal_response, validation_refusal
 from springline.api.context import TOO_SLOW
 from springline.api.described import describe
@@ -54,7 +54,10 @@ def create_app(deps: Deps) -> FastAPI:
             {"name": "tables", "description": "Create, adopt and look at tables."},
             {"name": "commits", "description": "Stage, commit, and ask what became of a key."},
             {"name": "ledger", "description": "Append events, take in foreign ones, ask where the ledger stands."},
-            {"name": "runs", "description": "Runs, tasks, partitions and timers of the published state."},
+            {
+                "name": "runs",
+                "description": "Start, repeat, cancel runs; runs, tasks, partitions, timers.",
+            },
             {"name": "automation", "description": "Schedules, sensors and backfills of the published state."},
             {"name": "definitions", "description": "Deploy code locations; manifests and assets as they are deployed."},
             {"name": "rebuild", "description": "Rebuild the published state from events, watch it, and cancel it."},
@@ -72,7 +75,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.manifests = ManifestReader()
     app.state.readiness = service.readiness_of(deps)
     deps.metrics.register(ReadsCollector(app.state.published.counts))
-    for module in (tables, commits, ledger, runs, automation, manifests, rebuild, service, docs):
+    for module in (tables, commits, ledger, run_requests, runs, automation, manifests, rebuild, service, docs):
         app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -25,15 +25,21 @@ def deps_of(request: Request) -> Deps:
     return cast(Deps, request.app.state.deps)
 
 
+def principal_of(request: Request) -> Principal:
+    """Return the bearer of the request's token."""
+    return cast(Principal, request.state.principal)
+
+
 def workspace_of(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Workspace:
     """Return the workspace of the bearer; raises `Refused` (FORBIDDEN) without the scopes that the route needs."""
-    principal = cast(Principal, request.state.principal)
+    principal = principal_of(request)
     for scope in needed.scopes:
         principal.require(scope)
     return cast(Workspaces, request.app.state.workspaces).of(principal.scope)
 
 
 FromDeps = Annotated[Deps, Depends(deps_of)]
+FromPrincipal = Annotated[Principal, Depends(principal_of)]
 Reader = Annotated[Workspace, Security(workspace_of, scopes=[READ])]
 Writer = Annotated[Workspace, Security(workspace_of, scopes=[WRITE])]
 Operator = Annotated[Workspace, Security(workspace_of, scopes=[OPERATE])]

@@ -181,12 +181,7 @@ async def latest(workspace: Reader, manifests: FromManifests) -> DeployedManifes
     """Return all definitions of the workspace, as they were deployed last."""
     found = await manifests.latest(workspace.store, workspace.scope)
     if found is None:
-        raise refused(
-            Code.NOT_FOUND,
-            "nothing is deployed in this workspace",
-            field="manifest",
-            remedy="Deploy a pipeline file first: `springline deploy FILE`.",
-        )
+        raise nothing_deployed()
     return found.manifest
 
 
@@ -259,6 +254,16 @@ async def one_asset(key: KeyParam, workspace: Reader, manifests: FromManifests) 
         mappings=mappings,
         dependents=_dependents(found)[key],
         manifest_id=found.manifest.manifest_id,
+    )
+
+
+def nothing_deployed() -> Refused:
+    """Return the refusal of a request that needs definitions in a workspace that has none."""
+    return refused(
+        Code.NOT_FOUND,
+        "nothing is deployed in this workspace",
+        field="manifest",
+        remedy="Deploy a pipeline file first: `springline deploy FILE`.",
     )
 
 

@@ -73,6 +73,16 @@ class Rebuilds(Protocol):
         """Cancel the run that is under way, and return it; None if there is none."""
 
 
+class Runs(Protocol):
+    """The workflows of runs. Neither method raises: what is recorded in the ledger is done sooner or later."""
+
+    async def launch(self, scope: Scope, run_key: str) -> None:
+        """Let a run that is requested begin, and wait for that a moment; whatever fails, the launcher looks again."""
+
+    async def cancel(self, scope: Scope, run_id: str, requested_by: str, reason: str | None) -> bool:
+        """Let a run cancel itself; False if it does not answer, and the cancellation is the caller's to record."""
+
+
 Probe = Callable[[], Awaitable[None]]
 """Returns if the part that it checks works; raises otherwise."""
 
@@ -92,6 +102,7 @@ class Deps:
     sequencers: Sequencers
     ledger: Ledgers
     rebuilds: Rebuilds
+    runs: Runs
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]
     new_name: Callable[[], str]

@@ -103,7 +103,7 @@ def backfill_fingerprint(
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTask:
+class FingerprintedTask:
     """A task of a plan, for its fingerprint; `key` as `plan_task_key` makes it."""
 
     key: str
@@ -120,7 +120,7 @@ def plan_task_key(namespace: str, name: str, *, operation: str, partition: str |
     return f"{namespace}/{name}{bracket}:{operation}"
 
 
-def plan_fingerprint(tenant: str, workspace: str, tasks: Iterable[PlannedTask]) -> str:
+def plan_fingerprint(tenant: str, workspace: str, tasks: Iterable[FingerprintedTask]) -> str:
     """Return the fingerprint of a plan's structure; the order of the tasks does not matter."""
     plan = {
         "version": 1,

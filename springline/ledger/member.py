@@ -123,11 +123,12 @@ class EvaluationMember(EventMember):
 
 
 class RunRequestedMember(EventMember):
-    """Of a request for a run: its configuration, and the run that it repeats in part."""
+    """Of a request for a run: its configuration, and the run that it repeats in part: of a subset, which tasks."""
 
     config: dict[str, Any] | None = None
     parent_run_id: Id | None = None
     rerun: Literal["failed", "subset"] | None = None
+    tasks: list[Text] | None = None
 
 
 class BackfillMember(EventMember):

@@ -21,6 +21,8 @@ from springline.control.runs.planning import (
     PlannedTask,
     PlanProblem,
     RunOrigin,
+    left_to_do,
+    plan_again,
     plan_events,
     plan_tasks,
     refused_run_events,
@@ -41,7 +43,7 @@ from springline.ledger.nested import (
 )
 from springline.ledger.request import AppendOutcome, AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event
-from springline.projection.rows import RunKeyRow, RunRow
+from springline.projection.rows import OwnRunRow, RunKeyRow, RunRow, TaskRow
 from springline.projection.schema import FINISHED_RUN, RUNNING, RUNS, TRIGGERED, WORKSPACE_HOLD
 from springline.published.lists import equals
 from springline.published.reader import PublishedReader
@@ -159,9 +161,10 @@ class _Launch:
             request_event_id=row.row_version,
             labels=data.labels,
             config=said.config,
+            effects_scope=await self._effects_scope(said),
         )
         try:
-            tasks = await self._planned(data)
+            tasks = await self._planned(data, said)
         except CannotPlan as error:
             message = f"{error.message}. {error.remedy}"
             refusal = await self._append(refused_run_events(origin, error.reason_code, message))
@@ -181,7 +184,15 @@ class _Launch:
         await self._start(row.run_id)
         return _STARTED
 
-    async def _planned(self, data: RunRequested) -> list[PlannedTask]:
+    async def _effects_scope(self, said: RunRequestedMember) -> str | None:
+        """Return the run whose sealed write sets a rerun of what failed goes on with; None for the run's own."""
+        if said.parent_run_id is None or said.rerun != "failed":
+            return None
+        snapshot = await self._reader.snapshot(self._scope, ("x_runs",))
+        found: Any = await asyncio.to_thread(snapshot["x_runs"].get, said.parent_run_id)
+        return (None if found is None else OwnRunRow(*found).effects_scope) or said.parent_run_id
+
+    async def _planned(self, data: RunRequested, said: RunRequestedMember) -> list[PlannedTask]:
         assert data.code_version is not None
         manifest = await read_manifest(self._store, data.code_version)
         if manifest is None:
@@ -192,7 +203,15 @@ class _Launch:
                 f"manifest {data.code_version} is gone",
                 "Request the run again.",
             )
-        return await asyncio.to_thread(plan_tasks, manifest.manifest, data.asset_selection, data.partition_selection)
+        if said.parent_run_id is None:
+            return await asyncio.to_thread(
+                plan_tasks, manifest.manifest, data.asset_selection, data.partition_selection
+            )
+        snapshot = await self._reader.snapshot(self._scope, ("tasks",))
+        rows: Any = await asyncio.to_thread(snapshot["tasks"].below, (said.parent_run_id,))
+        states = {task.task_key: task.state for task in (TaskRow(*row) for row in rows)}
+        again = left_to_do(states) if said.tasks is None else said.tasks
+        return await asyncio.to_thread(plan_again, manifest.manifest, states, again)
 
     async def _append(self, events: Sequence[Payload]) -> Refusal | None:
         request = AppendRequest(

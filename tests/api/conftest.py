@@ -21,6 +21,7 @@ from springline.storage.memory import MemoryStore
 from tests.support.local_api import ACME, SECRET, local_deps
 from tests.support.local_ledger import LocalLedger
 from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_runs import LocalRuns
 from tests.support.local_sequencer import LocalSequencer
 
 TABLES = "/api/v1/delta/tables"
@@ -53,6 +54,7 @@ class World:
     sequencer: LocalSequencer
     ledger: LocalLedger
     rebuilds: LocalRebuilds
+    runs: LocalRuns
 
     def token(self, scope: Scope = ACME, **options: Any) -> str:
         return make_token(SECRET, scope, **({"subject": "tester"} | options))
@@ -103,12 +105,13 @@ async def world() -> AsyncIterator[World]:
     sequencer = LocalSequencer(store)
     ledger = LocalLedger(store)
     rebuilds = LocalRebuilds(store)
+    runs = LocalRuns(store, ledger)
     coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
-    deps = replace(local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds)
+    deps = replace(local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds, runs=runs)
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-        made = World(store, deps, client, sequencer, ledger, rebuilds)
+        made = World(store, deps, client, sequencer, ledger, rebuilds, runs)
         client.headers.update(made.bearer())
         yield made
     await coalescer.aclose()
@@ -164,6 +167,7 @@ ROUTES = [
     *[("GET", f"{V1}/{name}") for name in LISTS],
     *[("GET", f"{V1}/{name}") for name in ("runs/x", "runs/x/tasks", "runs/x/attempts", "schedules/x/ticks")],
     *[("GET", f"{V1}/{name}") for name in ("sensors/x/evaluations", "backfills/x")],
+    *[("POST", f"{V1}/{name}") for name in ("runs", "runs/x/cancel", "runs/x/rerun")],
     ("POST", f"{V1}/manifests"),
     *[("GET", f"{V1}/{name}") for name in ("manifests/latest", f"manifests/{'0' * 26}", "assets", "assets/x")],
     ("GET", "/api/v1/nothing"),

@@ -18,7 +18,7 @@ from springline.ledger import events as e
 from springline.ledger.envelope import compose_event, parse_event, payload_from
 from springline.ledger.events import correlation_of, derived_key
 from springline.ledger.fingerprints import (
-    PlannedTask,
+    FingerprintedTask,
     RerunKind,
     backfill_fingerprint,
     chunk_fingerprint,
@@ -315,10 +315,10 @@ def test_backfill_fingerprints() -> None:
 
 
 def test_plan_fingerprint() -> None:
-    task = PlannedTask(plan_task_key("raw", "events", operation="materialize"))
+    task = FingerprintedTask(plan_task_key("raw", "events", operation="materialize"))
     golden = "sha256:6fb2d2adcd8cbe9af2dc86d711da22766ab78362cf6a20941a3f1b75c59af6a8"
     assert plan_fingerprint("acme", "production", [task]) == golden
-    other = PlannedTask(plan_task_key("raw", "b", operation="check", partition="p"), (task.key,))
+    other = FingerprintedTask(plan_task_key("raw", "b", operation="check", partition="p"), (task.key,))
     assert other.key == "raw/b[p]:check"
     both = plan_fingerprint("acme", "production", [task, other])
     assert both == plan_fingerprint("acme", "production", [other, task]) != golden

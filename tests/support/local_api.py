@@ -21,6 +21,7 @@ from springline.paths import Scope
 from springline.storage.port import ObjectStore
 from tests.support.local_ledger import LocalLedger
 from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_runs import LocalRuns
 from tests.support.local_sequencer import LocalSequencer, LocalTables, new_name
 
 SECRET = "a secret of the tests, 32 bytes or more"
@@ -32,13 +33,15 @@ def local_deps(
     store: ObjectStore, sequencer: LocalSequencer, coalescer: CommitCoalescer, *, url: str = "memory://lake"
 ) -> Deps:
     """Return the dependencies of an API over a store, which clients reach by `url`."""
+    ledger = LocalLedger(store)
     return Deps(
         store=store,
         tables=LocalTables(store),
         commits=coalescer,
         sequencers=sequencer,
-        ledger=LocalLedger(store),
+        ledger=ledger,
         rebuilds=LocalRebuilds(store),
+        runs=LocalRuns(store, ledger),
         verifier=TokenVerifier(SharedSecret(SECRET)),
         location=lambda scope, root: table_location(url, scope, root),
         new_name=new_name,

@@ -26,6 +26,7 @@ from springline.ledger.events import PlanCreated, RunCancelRequested, RunTrigger
 from springline.ledger.identifiers import plan_id_of_run
 from springline.ledger.member import CancelMember, EventMember, PlanCreatedMember, RunTriggeredMember
 from springline.ledger.nested import TaskDefinition, Trigger
+from springline.projection.schema import SUCCEEDED
 
 MAX_TASKS: Final = 10_000
 MAX_PLAN_BYTES: Final = 224 * 1024
@@ -156,6 +157,11 @@ def plan_again(manifest: DeployedManifest, parent: Iterable[str], again: Collect
             )
     # A task that has left the definitions is no input any more, and only those that are made again must be there.
     return _plan(_Made(known, _keys_of(known, before, again)), _Made(known, _keys_of(known, again, again)))
+
+
+def left_to_do(states: Mapping[str, str]) -> list[str]:
+    """Return the keys of the tasks that a rerun of what failed makes: of all that did not succeed, in order."""
+    return sorted(key for key, state in states.items() if state != SUCCEEDED)
 
 
 _Keys = Mapping[str, Sequence[str] | None]

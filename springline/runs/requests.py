@@ -1,0 +1,404 @@
+"""Requests for runs: what users ask for, judged, planned on trial, and made into the event that records it.
+
+A request has a run key, and a key stands for one request for ever. Whether two requests are the same is a matter of
+what was asked for, never of the definitions at the time: asked again after a deploy, a request is the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+from springline import bounds
+from springline.control.admission.automation import check_run_key
+from springline.control.admission.cases import check_text, invalid
+from springline.control.runs.planning import (
+    CannotPlan,
+    PlannedTask,
+    PlanProblem,
+    left_to_do,
+    plan_again,
+    plan_tasks,
+)
+from springline.definitions.ids import parse_task_key
+from springline.definitions.manifest import DeployedManifest
+from springline.definitions.partitions import MAX_PARTITION_KEY
+from springline.definitions.selection import BadSelection, select
+from springline.errors import Code, Refused, refused
+from springline.ledger.events import RunRequested
+from springline.ledger.fingerprints import RerunKind, rerun_run_key
+from springline.ledger.json_text import canonical_json
+from springline.ledger.member import RunRequestedMember
+from springline.ledger.nested import ManualRef
+from springline.runs.launching import PRIORITY_LABEL
+
+OWN_RUN_KEYS: Final = "api:"
+"""What keys begin with that the server made, for requests without a key."""
+USER_REQUEST: Final = "USER_REQUEST"
+"""The reason code of a cancellation that a user asked for."""
+OWN_LABELS: Final = "springline/"
+"""What labels begin with that the server sets."""
+
+PARENT_LABEL: Final = f"{OWN_LABELS}parent_run_id"
+
+MAX_TERMS: Final = 1_000
+MAX_TERM: Final = 1_000
+MAX_PARTITIONS: Final = 10_000
+MAX_LABELS: Final = 64
+MAX_LABEL_NAME: Final = 128
+MAX_LABEL_VALUE: Final = 256
+MAX_LABELS_BYTES: Final = 8 * 1024
+"""Names and values of a run's labels together."""
+MAX_CONFIG_BYTES: Final = 12 * 1024
+"""A run's configuration as JSON: it is part of the run's events."""
+MAX_CONFIG_DEPTH: Final = 50
+MAX_TASKS_BYTES: Final = 3 * 1024
+"""The keys of tasks that a rerun names, together."""
+MAX_PRIORITY: Final = 100
+
+Json = dict[str, Any]
+
+
+def _label_name(text: str) -> str:
+    bounds.check_line(text)
+    if "=" in text:
+        raise ValueError(f"{bounds.shown(text, 120)!r} holds an equals sign, which ends a label's name")
+    if text.startswith(OWN_LABELS):
+        raise ValueError(f"{bounds.shown(text, 120)!r} begins with {OWN_LABELS}, as labels do that the server sets")
+    return text
+
+
+_LabelName = Annotated[
+    StrictStr,
+    Field(
+        min_length=1,
+        max_length=MAX_LABEL_NAME,
+        json_schema_extra=bounds.judged(f"One line that can be printed, without '=', not below {OWN_LABELS}."),
+    ),
+    AfterValidator(_label_name),
+]
+_LabelValue = Annotated[
+    StrictStr,
+    Field(max_length=MAX_LABEL_VALUE, json_schema_extra=bounds.judged("One line of characters that can be printed.")),
+    AfterValidator(lambda text: text if text == "" else bounds.check_line(text)),
+]
+
+
+class RunAsked(BaseModel):
+    """A run that is asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    select: Annotated[list[Annotated[StrictStr, Field(max_length=MAX_TERM)]], Field(max_length=MAX_TERMS)] = Field(
+        description="Assets: `delays`; `*delays` with all that it depends on; `raw_flights*` with all that depends on "
+        "it; `*` for every asset.",
+        json_schema_extra=bounds.judged("At least one, of assets that are deployed and can be made together."),
+    )
+    partitions: Annotated[
+        list[Annotated[StrictStr, Field(max_length=MAX_PARTITION_KEY)]], Field(max_length=MAX_PARTITIONS)
+    ] = Field(
+        default_factory=list,
+        description="Keys of partitions: each is made of every selected asset that has it.",
+        json_schema_extra=bounds.judged("Each is a partition of a selected asset; each asset with partitions has one."),
+    )
+    run_key: Annotated[StrictStr, Field(max_length=bounds.MAX_ID)] | None = Field(
+        default=None,
+        description="What the run is asked for under: the same request under the same key is the same run, for ever. "
+        "Without a key, every request is a new run.",
+        json_schema_extra=bounds.judged("Not empty, and without the prefixes sched:, backfill:, rerun: and api:."),
+    )
+    config: Json = Field(
+        default_factory=dict,
+        max_length=bounds.MAX_EVENT_FIELDS,
+        description="What the functions find in `context.config`.",
+        json_schema_extra=bounds.judged(f"Numbers are whole; at most {MAX_CONFIG_BYTES // 1024} KiB as JSON."),
+    )
+    labels: dict[_LabelName, _LabelValue] = Field(
+        default_factory=dict,
+        max_length=MAX_LABELS,
+        description="Texts by name, to find the run by.",
+        json_schema_extra=bounds.judged(f"At most {MAX_LABELS_BYTES // 1024} KiB together."),
+    )
+    priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = Field(
+        default=0, description="Of what waits, the greater is first."
+    )
+
+
+class RerunAsked(BaseModel):
+    """The part of a run that is to be made again: what failed, or the tasks named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    part: Literal["failed"] | None = Field(
+        default=None,
+        alias="from",
+        description="failed: every task that did not succeed.",
+        json_schema_extra=bounds.judged("Given, or else tasks."),
+    )
+    tasks: (
+        Annotated[
+            list[Annotated[StrictStr, Field(max_length=bounds.MAX_ID)]], Field(min_length=1, max_length=MAX_TERMS)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Keys of the run's tasks, such as `delays` or `raw_flights[2024-01-31]`.",
+        json_schema_extra=bounds.judged(f"Tasks of the run, with at most {MAX_TASKS_BYTES // 1024} KiB of keys."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and by which request of the API."""
+
+    user_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRun:
+    """A run that has ended, as the state has it: its labels, its configuration, and the states of its tasks by key."""
+
+    run_id: str
+    state: str
+    labels: Mapping[str, str]
+    config: Mapping[str, Any]
+    tasks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request that is judged by itself: its key, its fingerprint, and what makes its event from a manifest.
+
+    `compile` plans on trial and raises `Refused`; nothing of the manifest is part of the fingerprint.
+    """
+
+    run_key: str
+    fingerprint: str
+    compile: Callable[[DeployedManifest], tuple[RunRequested, list[PlannedTask]]]
+
+
+def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> KeyedRequest:
+    """Return a request for a run, judged by itself. Raises `Refused`.
+
+    `new_name` makes a ULID: of it is the key of a request that has none.
+    """
+    run_key = _checked_key(asked.run_key) if asked.run_key is not None else f"{OWN_RUN_KEYS}{new_name()}"
+    config = _checked_config(asked.config)
+    labels = _checked_labels(asked.labels)
+    if asked.priority:
+        labels[PRIORITY_LABEL] = str(asked.priority)
+    terms = sorted({term for text in asked.select for term in text.replace(",", " ").split()})
+    partitions = sorted(set(asked.partitions))
+    fingerprint = _sha256({"select": terms, "partitions": partitions, "config": config, "labels": labels})
+
+    def compiled(manifest: DeployedManifest) -> tuple[RunRequested, list[PlannedTask]]:
+        assets = _selected(manifest, asked.select)
+        try:
+            tasks = plan_tasks(manifest, assets, partitions)
+        except CannotPlan as error:
+            raise _unplannable(error) from error
+        event = RunRequested(
+            run_key=run_key,
+            request_fingerprint=fingerprint,
+            asset_selection=assets,
+            trigger_source_ref=ManualRef(asker.user_id, asker.request_id),
+            partition_selection=partitions or None,
+            labels=labels,
+            code_version=manifest.manifest_id,
+            springline=_member(RunRequestedMember(config=config or None)),
+        )
+        return event, tasks
+
+    return KeyedRequest(run_key, fingerprint, compiled)
+
+
+def rerun_request(asked: RerunAsked, parent: ParentRun, asker: Asker) -> KeyedRequest:
+    """Return a request for the part of a run that is to be made again. Raises `Refused`.
+
+    Its key follows from the parent and the tasks: asked for again, it is the same rerun.
+    """
+    if (asked.part is None) == (asked.tasks is None):
+        raise invalid(
+            "from",
+            asked.part,
+            "and tasks say which part of the run is made again, and one of them must be given, not both",
+            "Give from: failed, or the keys of tasks.",
+        )
+    if asked.tasks is None:
+        kind, again = RerunKind.FROM_FAILURE, left_to_do(parent.tasks)
+        if not again:
+            raise refused(
+                Code.EVENT_CONFLICT,
+                f"no task of run {parent.run_id} is left to do: it is {parent.state}, "
+                f"and {len(parent.tasks)} of its tasks succeeded",
+                field="from",
+                value="failed",
+                remedy="Name the tasks that are to be made again by `tasks`, or start a new run.",
+            )
+    else:
+        kind, again = RerunKind.SUBSET, sorted(set(asked.tasks))
+        _check_tasks(again, parent)
+    named = again if kind is RerunKind.SUBSET else None
+    part: Literal["failed", "subset"] = "failed" if named is None else "subset"
+    run_key = rerun_run_key(parent.run_id, kind, again, ())
+    labels = {**parent.labels, PARENT_LABEL: parent.run_id}
+    fingerprint = _sha256({"parent_run_id": parent.run_id, "rerun": part, "tasks": again})
+
+    def compiled(manifest: DeployedManifest) -> tuple[RunRequested, list[PlannedTask]]:
+        try:
+            tasks = plan_again(manifest, parent.tasks, again)
+        except CannotPlan as error:
+            raise _unplannable(error, of_parent=parent.run_id) from error
+        assets, partitions = _made_by(again)
+        event = RunRequested(
+            run_key=run_key,
+            request_fingerprint=fingerprint,
+            asset_selection=assets,
+            trigger_source_ref=ManualRef(asker.user_id, asker.request_id),
+            partition_selection=partitions or None,
+            labels=labels,
+            code_version=manifest.manifest_id,
+            springline=_member(
+                RunRequestedMember(
+                    config=dict(parent.config) or None, parent_run_id=parent.run_id, rerun=part, tasks=named
+                )
+            ),
+        )
+        return event, tasks
+
+    return KeyedRequest(run_key, fingerprint, compiled)
+
+
+def key_reused(run_key: str, known: str) -> Refused:
+    """Return the refusal of another request under a used run key; `known`: the run it stands for."""
+    return refused(
+        Code.KEY_REUSED,
+        f"the run key {bounds.shown(run_key, 120)!r} stands for run {known}, which was asked for in another way",
+        field="run_key",
+        value=run_key,
+        remedy="Ask for what was asked for then, or use another run key.",
+    )
+
+
+def _selected(manifest: DeployedManifest, terms: Sequence[str]) -> list[str]:
+    upstream = {asset.key: [one.asset for one in asset.dependencies] for asset in manifest.assets}
+    try:
+        return sorted(select(upstream, terms))
+    except BadSelection as error:
+        message = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}"
+        raise refused(Code.INVALID_REQUEST, message, field="select", value=error.term, remedy=error.remedy) from error
+
+
+def _checked_key(run_key: str) -> str:
+    check_text(run_key, "run_key")
+    try:
+        bounds.check_line(run_key)
+    except ValueError as error:
+        raise invalid("run_key", run_key, f"cannot be one: {error}", "Use one line that can be printed.") from None
+    check_run_key(run_key, "run_key")
+    if run_key.startswith(OWN_RUN_KEYS):
+        raise invalid(
+            "run_key", run_key, "has the form of a key that the server makes", "Use another run key, or none."
+        )
+    return run_key
+
+
+def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in labels.items())
+    if size > MAX_LABELS_BYTES:
+        raise invalid(
+            "labels", len(labels), f"have {size} bytes, at most {MAX_LABELS_BYTES} are taken", "Use shorter labels."
+        )
+    return dict(sorted(labels.items()))
+
+
+def _checked_config(config: Json) -> Json:
+    found = next(_unfit(config, "config", 1), None)
+    if found is not None:
+        raise invalid(*found)
+    size = len(canonical_json(config))
+    if size > MAX_CONFIG_BYTES:
+        raise invalid(
+            "config",
+            size,
+            f"has {size} bytes, at most {MAX_CONFIG_BYTES} are taken",
+            "Put more into an object of its own, and its path into config.",
+        )
+    return config
+
+
+def _unfit(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str, str]]:
+    """Yield values that no event can hold: each with its place, what is wrong, and the remedy."""
+    if isinstance(value, float):
+        remedy = f"Write it as a text, such as '{value!r}', or as a whole number in a smaller unit."
+        yield path, value, "is a number with a fraction, and events hold whole numbers only", remedy
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        yield path, value, "is a number that does not fit into 64 bits", "Write it as a text."
+    elif isinstance(value, dict | list):
+        if depth > MAX_CONFIG_DEPTH:
+            yield path, None, f"lies more than {MAX_CONFIG_DEPTH} objects and arrays deep", "Use fewer levels."
+            return
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, one in inner:
+            yield from _unfit(one, f"{path}[{name}]" if isinstance(value, list) else f"{path}.{name}", depth + 1)
+
+
+def _check_tasks(again: Sequence[str], parent: ParentRun) -> None:
+    size = sum(len(key.encode()) for key in again)
+    if size > MAX_TASKS_BYTES:
+        raise invalid(
+            "tasks",
+            len(again),
+            f"are keys of {size} bytes together, at most {MAX_TASKS_BYTES} are taken",
+            "Name fewer tasks, or make everything again that did not succeed by `from`.",
+        )
+    for key in again:
+        if key not in parent.tasks:
+            raise invalid(
+                "tasks", key, f"names no task of run {parent.run_id}: {bounds.shown(key, 120)!r}", "See GET .../tasks."
+            )
+
+
+def _made_by(tasks: Iterable[str]) -> tuple[list[str], list[str]]:
+    assets: set[str] = set()
+    partitions: set[str] = set()
+    for key in tasks:
+        parsed = parse_task_key(key)
+        # `plan_again` has planned them all.
+        assert parsed is not None
+        assets.add(parsed[0])
+        if parsed[1] is not None:
+            partitions.add(parsed[1])
+    return sorted(assets), sorted(partitions)
+
+
+def _unplannable(error: CannotPlan, *, of_parent: str | None = None) -> Refused:
+    if error.reason_code is PlanProblem.MANIFEST_UNUSABLE:
+        return refused(
+            Code.DEFINITION_CONFLICT, error.message, field="manifest", value=error.value, remedy=error.remedy
+        )
+    field = "select" if error.field == "assets" else error.field
+    if of_parent is not None:
+        return refused(
+            Code.DEFINITION_CONFLICT,
+            f"run {of_parent} cannot be made again: {error.message}",
+            field=field,
+            value=error.value,
+            remedy=error.remedy,
+        )
+    return refused(Code.INVALID_REQUEST, error.message, field=field, value=error.value, remedy=error.remedy)
+
+
+def _member(member: RunRequestedMember) -> Json | None:
+    plain: Json = msgspec.to_builtins(member)
+    return plain or None
+
+
+def _sha256(asked: Json) -> str:
+    return hashlib.sha256(canonical_json(asked)).hexdigest()

@@ -1,0 +1,43 @@
+"""The workflows of runs without Temporal: requests are launched by the real step, and nothing executes a task."""
+
+from __future__ import annotations
+
+from msgspec import to_builtins
+from uuid_utils import uuid7
+
+from springline.api.ports import Ledgers
+from springline.ledger.events import RunCancelRequested
+from springline.ledger.request import AppendRequest, NewEvent
+from springline.paths import Scope
+from springline.published.reader import PublishedReader
+from springline.runs.launching import launch
+from springline.storage.port import ObjectStore
+
+
+class LocalRuns:
+    """The port `Runs`. `launches`: whether the launcher is there; `answers`: whether runs cancel themselves."""
+
+    def __init__(self, store: ObjectStore, ledger: Ledgers) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._reader = PublishedReader(store)
+        self.launches = True
+        self.answers = False
+        self.asked: list[str] = []
+        self.started: list[str] = []
+        self.cancelled: list[tuple[str, str, str | None]] = []
+
+    async def launch(self, scope: Scope, run_key: str) -> None:
+        self.asked.append(run_key)
+        if self.launches:
+            await launch(self._store, self._reader, self._ledger, self, scope, [run_key])
+
+    async def start(self, scope: Scope, run_id: str) -> None:
+        self.started.append(run_id)
+
+    async def cancel(self, scope: Scope, run_id: str, requested_by: str, reason: str | None) -> bool:
+        self.cancelled.append((run_id, requested_by, reason))
+        if self.answers:
+            event = NewEvent(data=to_builtins(RunCancelRequested(run_id, requested_by, reason)))
+            await self._ledger.append(scope, AppendRequest(request_id=str(uuid7()), events=[event]))
+        return self.answers
