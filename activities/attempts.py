@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
-from springline.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
+from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
 from springline.work.attempts import AttemptMaker, Watching
 
 logger = logging.getLogger("springline.work")

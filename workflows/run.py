@@ -62,7 +62,7 @@ DRAIN_EVENTS = 8_000
 LOOKS_AGAIN = timedelta(seconds=60)
 """A run reads its rows this often while it has nothing else to do: a lost wake-up costs no more."""
 FOREIGN_PATIENCE = timedelta(minutes=5)
-"""How long rows with attempts of another workflow of the run may stand still; heartbeats of the ledger move them not."""
+"""How long rows with attempts of another workflow of the run may stand still before this one takes them over."""
 PAUSE = timedelta(seconds=5)
 """Before a step that failed for good is tried again."""
 

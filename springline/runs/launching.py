@@ -17,6 +17,7 @@ import uuid_utils
 
 from springline.control.runs.messages import Launched
 from springline.control.runs.planning import (
+    PRIORITY_LABEL,
     CannotPlan,
     PlannedTask,
     PlanProblem,
@@ -56,7 +57,6 @@ from springline.storage.together import each
 
 MAX_ACTIVE_RUNS: Final = 100
 """Runs of a workspace that are under way at once; the others wait, the most urgent first, then the oldest."""
-PRIORITY_LABEL: Final = "springline/priority"
 _ULID: Final = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 _STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
 _MOST_ASIDE: Final = 20

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, cast
 
-from springline.control.runs.messages import LoadedRun
+import orjson
+
+from springline.control.runs.messages import LoadedRun, TakenOutput
+from springline.control.runs.planning import PARENT_LABEL
 from springline.control.runs.standing import standing
 from springline.definitions.composing import CurrentManifest
 from springline.deployed.reading import read_manifest
 from springline.paths import Scope
 from springline.projection.rows import AttemptRow, EdgeRow, OwnRunRow, RunRow, TaskRow
-from springline.projection.schema import WORKSPACE_HOLD
+from springline.projection.schema import SUCCEEDED, WORKSPACE_HOLD
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import is_canonical_ulid
 
+MAX_PARENTS: Final = 50
+"""How many reruns of reruns inherit from each other."""
 _OF_A_RUN: Final = ("tasks", "dep_satisfaction", "x_attempts")
 _TABLES: Final = (*_OF_A_RUN, "runs", "x_runs", "x_holds")
 
@@ -59,4 +64,29 @@ def _loaded(snapshot: StateSnapshot, run: RunRow, manifest: CurrentManifest) -> 
         None if own is None else OwnRunRow(*own),
         manifest.manifest,
         held=held is not None and bool(held[1]),
+        before=_outputs_before(snapshot, run),
     )
+
+
+def _outputs_before(snapshot: StateSnapshot, run: RunRow) -> dict[str, TakenOutput]:
+    """Return the outputs of the runs that a rerun repeats in part, the latest of each task; those that are left."""
+    found: dict[str, TakenOutput] = {}
+    for _ in range(MAX_PARENTS):
+        labels: dict[str, str] = {} if run.labels is None else orjson.loads(run.labels)
+        parent: Any = snapshot["runs"].get(labels.get(PARENT_LABEL, ""))
+        if parent is None:
+            break
+        run = RunRow(*parent)
+        own: Any = snapshot["x_runs"].get(run.run_id)
+        scope = (None if own is None else OwnRunRow(*own).effects_scope) or run.run_id
+        rows: Any = snapshot["tasks"].below((run.run_id,))
+        for task in (TaskRow(*row) for row in rows):
+            if task.state == SUCCEEDED and task.attempt_id is not None:
+                output = TakenOutput(
+                    task_key=task.task_key,
+                    attempt_id=task.attempt_id,
+                    scope=scope,
+                    partition_key=task.partition_key,
+                )
+                found.setdefault(task.task_key, output)
+    return found

@@ -18,6 +18,9 @@ from springline import bounds
 from springline.control.admission.automation import check_run_key
 from springline.control.admission.cases import check_text, invalid
 from springline.control.runs.planning import (
+    OWN_LABELS,
+    PARENT_LABEL,
+    PRIORITY_LABEL,
     CannotPlan,
     PlannedTask,
     PlanProblem,
@@ -35,17 +38,11 @@ from springline.ledger.fingerprints import RerunKind, rerun_run_key
 from springline.ledger.json_text import canonical_json
 from springline.ledger.member import RunRequestedMember
 from springline.ledger.nested import ManualRef
-from springline.runs.launching import PRIORITY_LABEL
 
 OWN_RUN_KEYS: Final = "api:"
 """What keys begin with that the server made, for requests without a key."""
 USER_REQUEST: Final = "USER_REQUEST"
 """The reason code of a cancellation that a user asked for."""
-OWN_LABELS: Final = "springline/"
-"""What labels begin with that the server sets."""
-
-PARENT_LABEL: Final = f"{OWN_LABELS}parent_run_id"
-
 MAX_TERMS: Final = 1_000
 MAX_TERM: Final = 1_000
 MAX_PARTITIONS: Final = 10_000

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
+from springline.control.runs.messages import AttemptEnded, AttemptOrder
 from springline.definitions.durations import duration_text
 from springline.ledger.nested import ErrorCategory, TaskOutcome
 from springline.paths import Scope
-from springline.runs.messages import AttemptEnded, AttemptOrder
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore, StoreError
 from springline.storage.scoped import ScopedStore

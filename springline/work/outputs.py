@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from springline.control.runs.messages import AttemptOrder, TakenOutput
 from springline.paths import task_output
-from springline.runs.messages import AttemptOrder, TakenOutput
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore, StoreRetry, StoreUnknown
 from springline.storage.resolve import put_once

@@ -20,9 +20,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from entrypoints.connection import connect
 from springline import names
+from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.local.processes import module_command
-from springline.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted
 from tests.server.cluster import Cluster
 from tests.work.conftest import order
 from tests.work.test_attempts import begun, gone

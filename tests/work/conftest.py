@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from springline.runs.messages import AttemptEnded, AttemptOrder, TakenInput, TakenOutput
+from springline.control.runs.messages import AttemptEnded, AttemptOrder, TakenInput, TakenOutput
 from springline.storage.memory import MemoryStore
 from springline.work.attempts import AttemptMaker, Watching
 from springline.work.pool import ProcessPool

@@ -14,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import attempts
 from activities.attempts import AttemptActivities, StartSignals
 from springline import names
-from springline.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
+from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
 from tests.work.conftest import Open, Worker, order
 from tests.work.test_attempts import FLOW, begun, gone
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from springline.control.runs.messages import TakenOutput
 from springline.paths import ObjectPath
-from springline.runs.messages import TakenOutput
 from springline.storage.damage import DamagedObject
 from springline.storage.port import IfVersion, Precondition, PutResult, StoreRetry
 from springline.work import values

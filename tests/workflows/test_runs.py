@@ -31,7 +31,7 @@ async def test_a_failed_attempt_is_tried_again_as_often_as_its_asset_says(runs: 
     async def act(order: AttemptOrder) -> AttemptEnded:
         return failed() if order.attempt < 3 else succeeded()
 
-    await runs.deploy(asset("raw", retries=2), asset("clean", "raw"))
+    await runs.deploy(asset("raw", retries=2, retry_delay_ms=50), asset("clean", "raw"))
     runs.acts["raw"] = act
     run_id = await runs.launch("k", "raw", "clean")
     ended = await runs.run_ended(run_id)
@@ -49,7 +49,7 @@ async def test_the_budget_of_retries_ends_the_run_and_skips_what_needs_the_task(
     async def act(order: AttemptOrder) -> AttemptEnded:
         return failed()
 
-    await runs.deploy(asset("raw", retries=1), asset("clean", "raw"), asset("stats", "clean"), asset("other"))
+    await runs.deploy(asset("raw", retries=1, retry_delay_ms=50), asset("clean", "raw"), asset("stats", "clean"), asset("other"))
     runs.acts["raw"] = act
     run_id = await runs.launch("k", "raw", "clean", "stats", "other")
     ended = await runs.run_ended(run_id)

@@ -175,6 +175,8 @@ class LoadedTask(RunMessage):
     max_attempts: int
     failures: int = 0
     retry_at_ms: int | None = None
+    inherited: list[TakenInput] = []
+    """Of a rerun: what its parameters take from runs before, beside what tasks of this run make."""
 
 
 class LoadedRun(RunMessage):

@@ -28,6 +28,10 @@ from springline.ledger.member import CancelMember, EventMember, PlanCreatedMembe
 from springline.ledger.nested import TaskDefinition, Trigger
 from springline.projection.schema import SUCCEEDED
 
+OWN_LABELS: Final = "springline/"
+"""What labels of runs begin with that the server sets."""
+PRIORITY_LABEL: Final = f"{OWN_LABELS}priority"
+PARENT_LABEL: Final = f"{OWN_LABELS}parent_run_id"
 MAX_TASKS: Final = 10_000
 MAX_PLAN_BYTES: Final = 224 * 1024
 """The tasks of a plan as JSON: they are in one event, beside its other fields (`admission.round.MAX_EVENT_BYTES`)."""

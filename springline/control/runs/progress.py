@@ -365,6 +365,7 @@ class Progress:
 
     def _inputs(self, task: _Task, asset: LoadedAsset) -> list[TakenInput]:
         needed = [self._tasks[place] for place in task.loaded.needs]
+        before = {one.argument: one.outputs for one in task.loaded.inherited}
         return [
             TakenInput(
                 argument=one.argument,
@@ -378,7 +379,8 @@ class Progress:
                     )
                     for up in needed
                     if up.loaded.asset == one.asset and up.attempt_id is not None
-                ],
+                ]
+                + before.get(one.argument, []),
             )
             for one in asset.arguments
         ]

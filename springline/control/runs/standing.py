@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import orjson
 
-from springline.control.runs.messages import LoadedArgument, LoadedAsset, LoadedRun, LoadedTask
+from springline.control.runs.messages import (
+    LoadedArgument,
+    LoadedAsset,
+    LoadedRun,
+    LoadedTask,
+    TakenInput,
+    TakenOutput,
+)
+from springline.control.runs.planning import plan_again
 from springline.control.runs.progress import INFRASTRUCTURE
 from springline.definitions.manifest import DeployedAsset, DeployedManifest
 from springline.definitions.mappings import effective_mapping
@@ -28,10 +36,12 @@ def standing(
     manifest: DeployedManifest,
     *,
     held: bool,
+    before: Mapping[str, TakenOutput] | None = None,
 ) -> LoadedRun:
     """Return where a run stands, from its rows of each table and the manifest that it names.
 
-    `held`: whether its workspace is held. If the manifest lacks one of its assets, `missing` says so.
+    `held`: whether its workspace is held. `before`: of a rerun, the outputs of its parents by the keys of their tasks.
+    If the manifest lacks one of its assets, `missing` says so.
     """
     by_key = {asset.key: asset for asset in manifest.assets}
     unknown = sorted({str(task.asset_key) for task in tasks if task.asset_key not in by_key})
@@ -49,6 +59,7 @@ def standing(
             failures[attempt.task_key] = failures.get(attempt.task_key, 0) + 1
         elif attempt.category == INFRASTRUCTURE:
             lost.add((attempt.task_key, attempt.attempt_id))
+    inherited = _inherited(manifest, place, before) if before else {}
     return LoadedRun(
         run_id=run.run_id,
         state=run.state,
@@ -68,6 +79,7 @@ def standing(
                 attempt_id=task.attempt_id,
                 max_attempts=task.max_attempts,
                 failures=failures.get(task.task_key, 0),
+                inherited=inherited.get(task.task_key, []),
                 # What infrastructure has lost is tried again at once, and not when the fold would have it.
                 retry_at_ms=task.retry_not_before
                 if task.state == RETRY_WAIT and (task.task_key, task.attempt_id) not in lost
@@ -77,6 +89,21 @@ def standing(
         ],
         held=held,
     )
+
+
+def _inherited(
+    manifest: DeployedManifest, made: Collection[str], before: Mapping[str, TakenOutput]
+) -> dict[str, list[TakenInput]]:
+    """Return by task what its parameters take of tasks that the run does not make."""
+    planned = plan_again(manifest, {*before, *made}, made)
+    return {
+        task.key: [
+            TakenInput(argument=one.argument, many=one.many, outputs=outputs)
+            for one in task.inputs
+            if (outputs := [before[key] for key in one.task_keys if key not in made and key in before])
+        ]
+        for task in planned
+    }
 
 
 def _asset(asset: DeployedAsset, by_key: dict[str, DeployedAsset]) -> LoadedAsset:
@@ -94,6 +121,7 @@ def _asset(asset: DeployedAsset, by_key: dict[str, DeployedAsset]) -> LoadedAsse
         queue=asset.queue,
         priority=asset.priority,
         retries=asset.retries,
+        retry_delay_ms=asset.retry_delay_ms,
         timeout_ms=asset.timeout_ms,
         heartbeat_ms=asset.heartbeat_ms or DEFAULT_HEARTBEAT_MS,
         code_version=asset.code_version,
