@@ -102,8 +102,9 @@ def _for_people(found: Json) -> Json:
         "dependents": found["dependents"],
         "retries": asset["retries"],
     }
-    for name in ("timeout_ms", "heartbeat_ms"):
-        if asset[name] is not None:
+    for name in ("retry_delay_ms", "timeout_ms", "heartbeat_ms"):
+        # An older API does not know all of them.
+        if asset.get(name) is not None:
             told[name.removesuffix("_ms")] = duration_text(asset[name])
     for name in ("queue", "pool", "priority", "code_version", "tags", "owners"):
         if asset[name]:

@@ -134,6 +134,9 @@ class AssetDefinition(_Strict):
     retries: Annotated[StrictInt, Field(ge=0, le=MAX_RETRIES)] = Field(
         default=0, description="How often a failed attempt is followed by another."
     )
+    retry_delay_ms: _Duration | None = Field(
+        default=None, description="The pause before another attempt; null: 30 s, doubled each time up to 15 min."
+    )
     timeout_ms: _Duration | None = Field(default=None, description="How long an attempt may take.")
     heartbeat_ms: (
         Annotated[

@@ -90,6 +90,7 @@ class Asset(Generic[P, R]):
         self.deps: list[Dep] = []
         self.partitions: Partitions | None = None
         self.retries: int = 0
+        self.retry_delay_ms: int | None = None
         self.timeout_ms: int | None = None
         self.heartbeat_ms: int | None = None
         self.queue: str | None = None
@@ -286,6 +287,7 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "deps": ("deps", _deps),
     "partitions": ("partitions", _partitions),
     "retries": ("retries", _whole(0, MAX_RETRIES)),
+    "retry_delay": ("retry_delay_ms", _duration),
     "timeout": ("timeout_ms", _duration),
     "heartbeat": ("heartbeat_ms", _duration),
     "queue": ("queue", _id),
@@ -305,7 +307,10 @@ _OTHER_NAMES: Final = {
     "inputs": "deps",
     "partitions_def": "partitions",
     "max_retries": "retries",
+    "retry": "retries",
     "retry_policy": "retries",
+    "delay": "retry_delay",
+    "retry_delay_seconds": "retry_delay",
     "timeout_seconds": "timeout",
     "version": "code_version",
     "owner": "owners",
@@ -342,6 +347,7 @@ def asset(
     deps: Sequence[Asset[..., Any] | External | Dep | str] | None = None,
     partitions: Partitions | None = None,
     retries: int | None = None,
+    retry_delay: str | timedelta | None = None,
     timeout: str | timedelta | None = None,
     heartbeat: str | timedelta | None = None,
     queue: str | None = None,
@@ -363,6 +369,8 @@ def asset(function: Any = None, /, **options: Any) -> Any:
         deps: further assets that must be made before, by object or by name; `dep(...)` says which partitions.
         partitions: `hourly`, `daily`, `weekly`, `monthly` or `static`.
         retries: how often a failed attempt is followed by another.
+        retry_delay: how long a run waits before it makes another, such as "30s"; by default 30 s, doubled each time up
+            to 15 min. `materialize` does not wait.
         timeout: how long an attempt may take, such as "10m".
         heartbeat: after how long without a sign of life a worker's attempt counts as lost.
         queue: where workers take it from.

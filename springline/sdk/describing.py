@@ -50,6 +50,7 @@ def definition_of(one: ResolvedAsset) -> dict[str, Any]:
         ],
         "partitions": None if one.partitions is None else asdict(one.partitions),
         "retries": declared.retries,
+        "retry_delay_ms": declared.retry_delay_ms,
         "timeout_ms": declared.timeout_ms,
         "heartbeat_ms": declared.heartbeat_ms,
         "queue": declared.queue,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import json
 import logging
 import os
 import queue
@@ -88,8 +90,8 @@ class _Process:
         form: ValueForm | None = None
         output: list[bytes] = []
         error: Json = {}
+        metadata: Json = {}
         interrupted = False
-        context: Context | None = None
         try:
             asset, context, arguments = self._prepared(job, bodies)
             self._context, self._number = context, job.number
@@ -104,10 +106,11 @@ class _Process:
                 elif job.keeps_output:
                     form, data = _output(job, made.value)
                     output = [data]
-                _check_metadata(job, context)
+            metadata = _metadata_of(job, context)
         except _Refused as refusal:
             form, output = None, []
-            error = {
+            # What the function has raised says more.
+            error = error or {
                 "category": "CONFIGURATION",
                 "message": _shortened(str(refusal), _MOST_MESSAGE),
                 "retryable": False,
@@ -115,11 +118,10 @@ class _Process:
             }
         finally:
             self._number, self._context = 0, None
-        told_metadata = context is not None and error.get("reason_code") != "metadata_too_large"
         end = Made(
             job.number,
             interrupted=interrupted,
-            metadata=dict(context.metadata) if context is not None and told_metadata else {},
+            metadata=metadata,
             cpu_time_ms=round((_cpu_s() - began) * 1_000),
             peak_memory_bytes=peak_memory_bytes(),
             form=form,
@@ -181,8 +183,10 @@ class _Process:
                 elif head["say"] == Say.STOP:
                     self._to_stop = head["number"]
                     self._interrupt()
-        except (EOFError, OSError):
+        except EOFError:
             _end_all()
+        except OSError as error:
+            _end_after(error)
 
     def _interrupt(self) -> None:
         ident = threading.main_thread().ident
@@ -222,16 +226,20 @@ def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
         ) from error
 
 
-def _check_metadata(job: Job, context: Context) -> None:
-    import json  # noqa: PLC0415 - most attempts tell nothing
-
-    size = len(json.dumps(context.metadata)) if context.metadata else 0
+def _metadata_of(job: Job, context: Context) -> Json:
+    try:
+        size = len(json.dumps(context.metadata, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _Refused(
+            f"the metadata of {job.asset_key} is no JSON ({error}): use context.add_metadata", "metadata_not_json"
+        ) from error
     if size > _MOST_METADATA_BYTES:
         raise _Refused(
             f"the metadata of {job.asset_key} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}: tell less, or "
             "write a table",
             "metadata_too_large",
         )
+    return dict(context.metadata)
 
 
 def _error_of(error: BaseException) -> Json:
@@ -285,6 +293,14 @@ def _end_all() -> None:
     os._exit(1)
 
 
+def _end_after(error: OSError) -> None:
+    """End this process, whose connection is broken."""
+    if error.errno == errno.EBADF:
+        # User code has closed it, with all else: that is no loss of the worker.
+        os._exit(1)
+    _end_all()
+
+
 def _die_with(parent: int) -> None:
     """Ask the kernel for SIGKILL when the worker ends (Linux): also a loop in C that lets no thread run then ends."""
     if sys.platform == "linux":
@@ -323,8 +339,8 @@ def main() -> None:
     try:
         process.say({"say": Say.READY, "described": described(loaded)})
         process.serve()
-    except OSError:
-        _end_all()
+    except OSError as error:
+        _end_after(error)
 
 
 if __name__ == "__main__":

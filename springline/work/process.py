@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import socket
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +23,8 @@ _MOST_LINE: Final = 16 * 1024
 """Bytes of a printed line; a longer one becomes several."""
 _LAST_LINES_S: Final = 0.5
 """How long a worker waits for what an attempt has printed last."""
+_LAST_FRAMES_S: Final = 1.0
+"""How long a worker waits for what a process that has ended said last."""
 _GOODBYE_S: Final = 2.0
 """How long a process may take to end when its worker hangs up."""
 
@@ -77,16 +79,27 @@ class AttemptProcess:
     """
 
     def __init__(
-        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mark: str, printed: Printed
+        self,
+        process: Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        lines: asyncio.StreamReader,
+        printing: asyncio.BaseTransport,
+        mark: str,
+        printed: Printed,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._lines = lines
+        self._printing = printing
         self._mark = mark.encode()
         self._printed = printed
         self._marks = asyncio.Semaphore(0)
         self._inbox: asyncio.Queue[tuple[Json, list[bytes]] | ProcessEnded] = asyncio.Queue()
-        self._reading = [asyncio.create_task(self._listen()), asyncio.create_task(self._read_lines())]
+        self._listening = asyncio.create_task(self._listen())
+        self._reading = asyncio.create_task(self._read_lines())
+        self._ending = asyncio.create_task(self._end())
         self.described: Json = {}
         self.jobs = 0
         self.fresh = True
@@ -99,24 +112,32 @@ class AttemptProcess:
         be started.
         """
         ours, theirs = socket.socketpair()
+        printing, prints = os.pipe()
         mark = f"\x1e{secrets.token_hex(16)}"
         try:
             # From the loop's own thread: on Linux the process ends with the thread that has started it.
             process = await asyncio.create_subprocess_exec(
                 *module_command(_MODULE, str(theirs.fileno()), str(os.getpid()), mark, target),
                 stdin=DEVNULL,
-                stdout=PIPE,
+                stdout=prints,
                 stderr=STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
         except BaseException:
             ours.close()
+            os.close(printing)
             raise
         finally:
             theirs.close()
+            os.close(prints)
         reader, writer = await asyncio.open_connection(sock=ours)
-        started = cls(process, reader, writer, mark, printed)
+        # A pipe of ours: asyncio would wait for the end of its own, and what the process has started may hold it.
+        lines = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(printing, "rb", 0)
+        )
+        started = cls(process, reader, writer, lines, transport, mark, printed)
         try:
             started.described = await started._ready()
         except BaseException:
@@ -154,17 +175,20 @@ class AttemptProcess:
         before, self._printed = self._printed, printed
         try:
             end = await self._made(job, bodies, stop, timeout_s, grace_s, told)
-            with contextlib.suppress(TimeoutError):
+            complete = True
+            try:
                 async with asyncio.timeout(_LAST_LINES_S):
                     # All lines were written before the end was told, but come another way.
-                    await (self._marks.acquire() if end.made is not None else self._reading[1])
+                    await (self._marks.acquire() if end.made is not None else asyncio.shield(self._reading))
+            except TimeoutError:
+                # Its output is closed, or held by somebody: what comes later would be taken for the next attempt's.
+                complete = False
         except BaseException:
-            self.fresh = False
             await self.kill()
             raise
         finally:
             self._printed = before
-        self.fresh = end.made is not None and end.stopped is None
+        self.fresh = end.made is not None and end.stopped is None and complete
         return end
 
     async def _made(
@@ -230,15 +254,17 @@ class AttemptProcess:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 self._inbox.put_nowait(await read_frame(self._reader))
+
+    async def _end(self) -> None:
         code = await self._process.wait()
-        # What it has started must not outlive it.
+        # What it has started must not outlive it, and holds the other ends.
         self._signal(signal.SIGKILL)
+        await asyncio.wait([self._listening], timeout=_LAST_FRAMES_S)
         self._inbox.put_nowait(ProcessEnded(code))
 
     async def _read_lines(self) -> None:
-        assert self._process.stdout is not None
         rest = b""
-        while data := await self._process.stdout.read(_READ_BYTES):
+        while data := await self._lines.read(_READ_BYTES):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._line(line)
@@ -281,6 +307,8 @@ class AttemptProcess:
     async def _gone(self) -> None:
         await self._process.wait()
         self._writer.close()
-        for task in self._reading:
+        tasks = (self._listening, self._reading, self._ending)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._reading, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._printing.close()

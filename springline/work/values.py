@@ -38,7 +38,8 @@ def encoded(value: Any) -> tuple[ValueForm, bytes]:
         data = _json(value) if library is None else _WRITERS[library](value)
     except NotStorable:
         raise
-    except Exception as error:
+    except BaseException as error:
+        # Also a panic of polars, which is no Exception.
         raise NotStorable(f"of type {_type_name(value)} cannot be written ({type(error).__name__}: {error})") from error
     if len(data) > MOST_BYTES:
         raise NotStorable(f"of type {_type_name(value)} takes {len(data):,} bytes, more than {MOST_BYTES:,}")
@@ -56,6 +57,8 @@ def decoded(form: ValueForm, data: bytes) -> Any:
         return reader(data)
     except ImportError as error:
         raise NotReadable(f"it is a frame of {form.library}, and {error.name} is not installed here") from error
+    except Exception as error:
+        raise NotReadable(f"{form.library} refuses it: {type(error).__name__}: {error}") from error
 
 
 def _type_name(value: Any) -> str:
@@ -114,9 +117,18 @@ def _read_pyarrow(data: bytes) -> Any:
 
 
 def _write_polars(frame: Any) -> bytes:
+    for name, kind in frame.schema.items():
+        if _holds_objects(kind):
+            # Polars would write where they lie in this process's memory.
+            raise NotStorable(f"of type {_type_name(frame)} holds Python objects in its column {name}")
     sink = io.BytesIO()
     frame.write_ipc_stream(sink)
     return sink.getvalue()
+
+
+def _holds_objects(kind: Any) -> bool:
+    inner = [getattr(kind, "inner", None), *(one.dtype for one in getattr(kind, "fields", None) or ())]
+    return str(kind) == "Object" or any(_holds_objects(one) for one in inner if one is not None)
 
 
 def _read_polars(data: bytes) -> Any:

@@ -176,6 +176,7 @@ def test_a_workspace_has_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 VALUES: dict[str, Any] = {
     "retries": st.integers(0, 100),
+    "retry_delay_ms": st.none() | st.integers(1, 10_000_000),
     "timeout_ms": st.none() | st.integers(10_000, 10_000_000),
     "heartbeat_ms": st.none() | st.integers(1_000, 10_000),
     "queue": st.none() | st.sampled_from(["gpu", "default"]),
@@ -231,6 +232,8 @@ def test_changes_are_the_differences(old: list[dict[str, Any]], new: list[dict[s
         {"key": "a", "retries": True},
         {"key": "a", "retries": 1.0},
         {"key": "a", "timeout_ms": 0},
+        {"key": "a", "retry_delay_ms": 0},
+        {"key": "a", "retry_delay_ms": "30s"},
         {"key": "a", "timeout_ms": 5_000, "heartbeat_ms": 6_000},
         {"key": "a", "heartbeat_ms": 999},
         {"key": "a", "queue": "a b"},

@@ -40,6 +40,7 @@ def test_every_option() -> None:
         deps=[plain, "raw", external("shop.orders"), dep("other", latest())],
         partitions=daily("2024-01-01"),
         retries=3,
+        retry_delay="1m30s",
         timeout="10m",
         heartbeat=timedelta(seconds=30),
         queue="gpu",
@@ -55,6 +56,7 @@ def test_every_option() -> None:
 
     assert delays.problems == []
     assert (delays.key, delays.retries, delays.timeout_ms, delays.heartbeat_ms) == ("mart.delays", 3, 600_000, 30_000)
+    assert delays.retry_delay_ms == 90_000
     assert (delays.queue, delays.pool, delays.priority, delays.code_version) == ("gpu", "warehouse", -5, "v2")
     assert (delays.tags, delays.owners) == ({"team": "flights"}, ["ada@example.com"])
     assert delays.deps[3] == Dep("other", latest())
@@ -123,6 +125,9 @@ WRONG: list[tuple[Options, str, str]] = [
     ({"timeout": 600}, "does not say its unit", "10m"),
     ({"timeout": "10 minutes"}, "is no duration", "10m"),
     ({"timeout": timedelta(0)}, "not above zero", "10m"),
+    ({"retry_delay": 30}, "retry_delay 30, which does not say its unit", "10m"),
+    ({"retry_delay": "0s"}, "not above zero", "10m"),
+    ({"retry_delay": "31d"}, "longer than 30d, the most", "10m"),
     ({"heartbeat": "10ms"}, "heartbeat '10ms', which is below 1s", "another"),
     ({"heartbeat": "2m", "timeout": "1m"}, "longer than the timeout, 1m", "another"),
     ({"queue": "a b"}, "queue 'a b', which holds ' '", "letters"),

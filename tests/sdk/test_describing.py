@@ -19,7 +19,8 @@ FLIGHTS = """
 from springline.sdk import *
 orders = external("shop.orders")
 
-@asset(partitions=daily("2024-01-01", timezone="Europe/Oslo"), retries=3, timeout="10m", heartbeat="30s", pool="disk")
+@asset(partitions=daily("2024-01-01", timezone="Europe/Oslo"), retries=3, timeout="10m", heartbeat="30s", pool="disk",
+       retry_delay="5s")
 def raw(context): ...
 
 @asset(key="mart.delays", deps=[dep(raw, window(start=-6))], partitions=monthly("2024-01"), tags={"a": "b"})
@@ -50,6 +51,7 @@ def test_what_is_deployed(tmp_path: Path) -> None:
     part = CodeLocation.model_validate({"location": "flights", "assets": document["assets"]})
     raw, delays = part.assets
     assert (raw.retries, raw.timeout_ms, raw.heartbeat_ms, raw.pool) == (3, 600_000, 30_000, "disk")
+    assert (raw.retry_delay_ms, delays.retry_delay_ms) == (5_000, None)
     assert raw.partitions is not None
     assert raw.partitions.timezone == "Europe/Oslo"
     assert delays.description == "How late."

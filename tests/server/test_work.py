@@ -171,7 +171,7 @@ async def test_a_worker_that_goes_down_lets_others_have_its_attempts(cluster: Cl
     assert isinstance(failed.value.cause, ActivityError)
     assert isinstance(failed.value.cause.cause, ApplicationError)
     assert failed.value.cause.cause.type == names.WORKER_STOPPED
-    assert gone(pid)
+    assert await gone(pid)
     assert (tmp_path / "cleaned").exists()
 
 

@@ -107,7 +107,7 @@ async def test_a_cancelled_activity_stops_its_function_and_says_so(
     end = await making
     assert (end.outcome, end.category) == ("cancelled", "CANCELLED")
     assert (tmp_path / "cleaned").exists()
-    assert gone(pid)
+    assert await gone(pid)
 
 
 async def test_a_worker_that_goes_down_hands_the_attempt_back(opened: Open, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_a_worker_that_goes_down_hands_the_attempt_back(opened: Open, tmp_
     with pytest.raises(ApplicationError, match="worker w1 was told to end, and has stopped deaf, attempt 1") as stopped:
         await making
     assert (stopped.value.type, stopped.value.non_retryable) == (names.WORKER_STOPPED, False)
-    assert gone(pid)
+    assert await gone(pid)
 
 
 async def test_a_function_that_ends_while_its_worker_goes_down_has_ended(opened: Open, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from springline.work.pool import PipelineNotLoaded
 from tests.work.conftest import Open, order
 
 FLOW = """
-import asyncio, ctypes, os, signal, sys, time
+import asyncio, ctypes, multiprocessing, os, signal, subprocess, sys, time
 from pathlib import Path
 from springline.sdk import Cancelled, Context, NonRetryable, asset, daily
 
@@ -120,6 +120,38 @@ def talks(context: Context) -> None:
     context.add_metadata(text="x" * 70_000)
 
 @asset
+def odd(context: Context) -> None:
+    context.metadata["what"] = {1, 2}
+
+@asset
+def raises_oddly(context: Context) -> None:
+    context.metadata["what"] = {1, 2}
+    raise ValueError("mine")
+
+@asset
+def forks() -> None:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(abs, [-1]) == [1]
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    assert child.wait() == -signal.SIGTERM
+
+@asset
+def orphans() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    (HERE / "began").write_text(str(child.pid))
+    os._exit(4)
+
+@asset
+def closes(context: Context) -> None:
+    os.close(1)
+    os.close(2)
+
+@asset
+def closes_all() -> None:
+    os.closerange(0, 100)
+
+@asset
 def imports() -> None:
     import beside
     assert beside.ANSWER == 42
@@ -138,12 +170,16 @@ async def begun(folder: Path) -> int:
         await asyncio.sleep(0.02)
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+async def gone(pid: int) -> bool:
+    """Say whether a process has ended; one that was killed just now may need a moment."""
+    for _ in range(250):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        await asyncio.sleep(0.02)
+    return False
 
 
 async def test_a_function_gets_its_context_and_its_end_is_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,7 +206,7 @@ async def test_a_process_is_replaced_after_so_many_attempts(opened: Open) -> Non
     pids = [(await worker.make("later")).metadata["pid"] for _ in range(5)]
     assert (pids[0], pids[2]) == (pids[1], pids[3])
     assert len(set(pids)) == 3
-    assert gone(pids[0])
+    assert await gone(pids[0])
 
 
 async def test_an_error_of_user_code_is_told_with_its_own_lines(opened: Open, tmp_path: Path) -> None:
@@ -241,6 +277,31 @@ async def test_metadata_without_bounds_fail_the_attempt(opened: Open) -> None:
     )
 
 
+async def test_metadata_that_are_no_json_fail_the_attempt_unless_it_has_failed_anyway(opened: Open) -> None:
+    worker = await opened(FLOW)
+    odd = await worker.make("odd")
+    assert (odd.category, odd.retryable, odd.reason_code) == ("CONFIGURATION", False, "metadata_not_json")
+    assert (await worker.make("raises_oddly")).message == "ValueError: mine"
+
+
+async def test_what_user_code_starts_minds_signals_and_ends_with_its_process(opened: Open, tmp_path: Path) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("forks")
+    assert end.outcome == "succeeded", end.stack_trace
+    end = await asyncio.wait_for(worker.make("orphans"), 5)
+    assert (end.category, end.reason_code) == ("USER_CODE", "process_ended")
+    assert await gone(await begun(tmp_path))
+
+
+async def test_a_process_whose_output_is_closed_is_replaced(opened: Open) -> None:
+    worker = await opened(FLOW)
+    before = (await worker.make("later")).metadata["pid"]
+    assert (await worker.make("closes")).outcome == "succeeded"
+    assert (await worker.make("later", attempt=2)).metadata["pid"] != before
+    end = await worker.make("closes_all")
+    assert (end.category, end.reason_code) == ("USER_CODE", "process_ended")
+
+
 @pytest.mark.parametrize("asset", ["sleeps", "dozes"])
 @pytest.mark.parametrize("why", ["cancelled", "timeout"])
 async def test_a_function_that_is_stopped_can_clean_up(asset: str, why: str, opened: Open, tmp_path: Path) -> None:
@@ -256,7 +317,7 @@ async def test_a_function_that_is_stopped_can_clean_up(asset: str, why: str, ope
         assert (end.outcome, end.category, end.retryable) == ("failed", "TIMEOUT", None)
         assert end.message == f"{asset} took longer than its timeout, 300ms"
     assert (tmp_path / "cleaned").read_text() == "yes"
-    assert gone(pid)
+    assert await gone(pid)
 
 
 @pytest.mark.parametrize("asset", ["deaf", "grinds"])
@@ -272,7 +333,7 @@ async def test_a_function_that_does_not_stop_is_killed(asset: str, why: str, ope
     if why == "timeout":
         assert end.message is not None
         assert "did not end within 0.3 s" in end.message
-    assert gone(pid)
+    assert await gone(pid)
     worker.stop.clear()
     assert (await worker.make("later")).outcome == "succeeded"
 

@@ -43,7 +43,7 @@ def arrow():
 @asset
 def polar():
     import polars as pl
-    return pl.DataFrame({"a": [1, 2], "c": pl.Series(["x", "y"], dtype=pl.Categorical)})
+    return pl.DataFrame({"a": [[1], [2]], "s": [{"Object": 1}] * 2, "c": pl.Series(["x", "y"], dtype=pl.Categorical)})
 
 @asset
 def panda():
@@ -200,6 +200,7 @@ def test_json_comes_back_equal(value: Any) -> None:
         (pl.Series([1]), "of type polars.series.series.Series is no JSON"),
         (pl.LazyFrame({"a": [1]}), "LazyFrame is no JSON"),
         (pd.Series([1]), "of type pandas.Series is no JSON"),
+        (pl.DataFrame({"a": [object()]}), "frame.DataFrame holds Python objects in its column a"),
         (pd.DataFrame({"a": [1, "x"]}), "of type pandas.DataFrame cannot be written"),
     ],
 )
@@ -228,6 +229,8 @@ def test_the_size_is_that_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_form_that_this_build_does_not_know_is_told() -> None:
     with pytest.raises(NotReadable, match="which this build does not know"):
         decoded(ValueForm("arrow", "spark"), b"")
+    with pytest.raises(NotReadable, match="pyarrow refuses it: Arrow"):
+        decoded(ValueForm("arrow", "pyarrow"), b"x")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
