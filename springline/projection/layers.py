@@ -38,6 +38,8 @@ T = TypeVar("T")
 MAX_GROUP_ROWS: Final = 4 * GROUP_ROWS
 """A file with larger row groups, as older versions wrote them, is cut into smaller ones before it is used."""
 CACHE_BYTES: Final = 192 * 1024 * 1024
+_KEY_BYTES: Final = 90
+"""What a text of a key takes in memory, about."""
 SOME_ROWS: Final = 64
 """Up to this many rows are decoded value by value; more, column by column."""
 FEW_ROWS: Final = 20_000
@@ -71,6 +73,17 @@ class GroupCache:
                 _, (_, gone) = self._held.popitem(last=False)
                 self._bytes -= gone
         return content
+
+
+class GroupKeys:
+    """The keys of a row group, in order."""
+
+    def __init__(self, keys: list[Key]) -> None:
+        self.keys = keys
+
+    def get_total_buffer_size(self) -> int:
+        """Return the bytes that they take, about."""
+        return sum(_KEY_BYTES * (1 if isinstance(key, str) else 1 + len(key)) for key in self.keys)
 
 
 _CACHE: Final = GroupCache(CACHE_BYTES)
@@ -176,20 +189,21 @@ class Layer:
         group = bisect_right(range(self.groups), key, key=self._first_key) - 1
         if group < 0:
             return 0
-        columns = self.group(group, self.table.key)
-        start, stop = 0, len(columns)
-        while start < stop:
-            middle = (start + stop) // 2
-            if keys_of(self.table, columns.slice(middle, 1))[0] < key:  # type: ignore[operator]
-                start = middle + 1
-            else:
-                stop = middle
-        return self._starts[group] + start
+        return self._starts[group] + bisect_left(self._group_keys(group), key)
 
     def find(self, key: Key) -> int | None:
         """Return the place of the row with `key`, None if there is none."""
-        place = self.position(key)
-        return place if place < len(self) and self.keys(place, place + 1)[0] == key else None
+        group = bisect_right(range(self.groups), key, key=self._first_key) - 1
+        if group < 0:
+            return None
+        keys = self._group_keys(group)
+        place = bisect_left(keys, key)
+        return self._starts[group] + place if place < len(keys) and keys[place] == key else None
+
+    def _group_keys(self, group: int) -> list[Key]:
+        """Return the keys of a row group, decoded once: a look-up compares about twelve of them."""
+        name = (self._serial, group, "keys")
+        return _CACHE.get(name, lambda: GroupKeys(keys_of(self.table, self.group(group, self.table.key)))).keys
 
     def _first_key(self, group: int) -> Key:
         key = self._first_keys.get(group)

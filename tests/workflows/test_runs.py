@@ -49,7 +49,9 @@ async def test_the_budget_of_retries_ends_the_run_and_skips_what_needs_the_task(
     async def act(order: AttemptOrder) -> AttemptEnded:
         return failed()
 
-    await runs.deploy(asset("raw", retries=1, retry_delay_ms=50), asset("clean", "raw"), asset("stats", "clean"), asset("other"))
+    await runs.deploy(
+        asset("raw", retries=1, retry_delay_ms=50), asset("clean", "raw"), asset("stats", "clean"), asset("other")
+    )
     runs.acts["raw"] = act
     run_id = await runs.launch("k", "raw", "clean", "stats", "other")
     ended = await runs.run_ended(run_id)
