@@ -21,6 +21,7 @@ from springline.control.runs.messages import (
     RecordOrder,
     WakeOrder,
 )
+from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refused
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
@@ -48,17 +49,21 @@ class RunActivities:
         self._ledger = ledger
         self._wakes = wakes
         self._reader = PublishedReader(store)
+        self._manifests = ManifestReader()
 
     @step(names.LAUNCH_RUNS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
     async def launch_runs(self, order: LaunchOrder) -> Launched:
         """Trigger and plan the runs that are requested and may begin, and start their workflows."""
         scope = Scope(order.tenant, order.workspace)
-        return await launch(self._store, self._reader, self._ledger, self._wakes, scope, order.run_keys)
+        return await launch(
+            self._store, self._reader, self._manifests, self._ledger, self._wakes, scope, order.run_keys
+        )
 
     @step(names.LOAD_RUN, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
     async def load_run(self, order: LoadOrder) -> LoadedRun:
         """Read where a run stands."""
-        return await load_run(self._store, self._reader, Scope(order.tenant, order.workspace), order.run_id)
+        scope = Scope(order.tenant, order.workspace)
+        return await load_run(self._store, self._reader, self._manifests, scope, order.run_id)
 
     @step(names.APPEND_RUN_EVENTS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
     async def append_run_events(self, order: RecordOrder) -> Recorded:

@@ -12,7 +12,7 @@ from temporalio.common import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
-from springline.control.runs.messages import LaunchAsked, LauncherStart, RunStart
+from springline.control.runs.messages import LaunchAsked, LauncherStart, LoadedRun, RunStart
 from springline.paths import Scope
 from workflows.lifecycle import SEARCH_RUN_KEY, workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
@@ -24,12 +24,12 @@ class TemporalRunStarts:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def start(self, scope: Scope, run_id: str) -> None:
-        """Start the workflow of a run; one that is running reads its rows."""
+    async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
+        """Start the workflow of a run; one that is running reads its rows. `loaded`: where it stands, if known."""
         attributes = workspace_attributes(scope.tenant, scope.workspace)
         await self._client.start_workflow(
             names.RUN_WORKFLOW,
-            RunStart(tenant=scope.tenant, workspace=scope.workspace, run_id=run_id),
+            RunStart(tenant=scope.tenant, workspace=scope.workspace, run_id=run_id, loaded=loaded),
             id=names.run_workflow_id(scope.tenant, scope.workspace, run_id),
             task_queue=names.RUNS_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -39,7 +39,7 @@ class TemporalRunStarts:
                 [*attributes.search_attributes, SearchAttributePair(SEARCH_RUN_KEY, run_id)]
             ),
             static_summary=f"run {run_id} of {scope.tenant}/{scope.workspace}",
-            start_signal=names.WAKE_SIGNAL,
+            start_signal=None if loaded is not None else names.WAKE_SIGNAL,
         )
 
     async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:

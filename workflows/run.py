@@ -59,7 +59,7 @@ MOST_EVENTS, MOST_BYTES = 200, 256 * 1024
 """Of one append."""
 DRAIN_EVENTS = 8_000
 """History events after which a run begins nothing until all that runs has ended, and continues as new."""
-LOOKS_AGAIN = timedelta(seconds=60)
+LOOKS_AGAIN_MS = 60_000
 """A run reads its rows this often while it has nothing else to do: a lost wake-up costs no more."""
 FOREIGN_PATIENCE = timedelta(minutes=5)
 """How long rows with attempts of another workflow of the run may stand still before this one takes them over."""
@@ -87,6 +87,9 @@ class RunWorkflow:
         self._trouble: str | None = None
         self._foreign_rows: list[tuple[str, int, str | None]] = []
         self._foreign_since = workflow.now()
+        self._news_ms = now_ms()
+        self._alarm_ms: int | None = None
+        self._rang = False
 
     @workflow.run
     async def run(self, start: RunStart) -> RunEnded:
@@ -98,26 +101,22 @@ class RunWorkflow:
                 SEARCH_RUN_KEY.value_set(start.run_id),
             ]
         )
-        over = False
+        if start.loaded is not None:
+            self._progress, self._stale = Progress(start.loaded, self._writer), False
         while True:
             if self._stale and self._appending is None:
                 ended = await self._read_rows()
                 if ended is not None:
-                    return await self._end(ended)
+                    return await self._end_with_rows(ended)
             progress = self._progress
             assert progress is not None
             self._step(progress)
-            if progress.is_over and self._appending is None and not self._said:
-                if over:
-                    self._trouble = "all tasks have ended, and the run's row does not say so"
-                    await workflow.sleep(PAUSE, summary="the run's row is not as its tasks")
-                # Only the rows tell that a run has ended.
-                self._stale = over = True
-                continue
-            over = False
+            if progress.is_over and self._appending is None and not self._said and not self._stale:
+                # Every event was applied as it was meant: the run's row is as its tasks are.
+                return await self._end(progress.final_state, progress.counts)
             if self._drains and not progress.running and not progress.outbox and self._appending is None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(start)
+                workflow.continue_as_new(start.model_copy(update={"loaded": None}))
             await self._wait(progress)
 
     @workflow.signal(name=names.ATTEMPTS_STARTED_SIGNAL, description="A worker has begun attempts")
@@ -213,23 +212,38 @@ class RunWorkflow:
     async def _wait(self, progress: Progress) -> None:
         """Wait until something is said, or due."""
         began_with = self._appending
-
-        def something() -> bool:
-            return (
-                bool(self._said)
-                or (self._appending is None and (began_with is not None or self._stale or bool(progress.outbox)))
-                or (self._cancel is not None and not progress.cancel_requested)
+        if self._said or began_with is not None:
+            self._news_ms = now_ms()
+        due_ms = self._news_ms + LOOKS_AGAIN_MS
+        next_ms = None if self._drains else progress.next_ms()
+        if next_ms is not None:
+            due_ms = min(due_ms, next_ms)
+        if due_ms > now_ms():
+            self._set_alarm(due_ms)
+            await workflow.wait_condition(
+                lambda: (
+                    self._rang
+                    or bool(self._said)
+                    or (self._appending is None and (began_with is not None or self._stale or bool(progress.outbox)))
+                    or (self._cancel is not None and not progress.cancel_requested)
+                )
             )
+        self._rang = False
+        if now_ms() >= self._news_ms + LOOKS_AGAIN_MS:
+            self._news_ms, self._stale = now_ms(), True
 
-        due_ms = progress.next_ms()
-        timeout = LOOKS_AGAIN if due_ms is None else min(LOOKS_AGAIN, timedelta(milliseconds=due_ms - now_ms()))
-        if timeout <= timedelta(0):
+    def _set_alarm(self, at_ms: int) -> None:
+        """Have the run look up at an instant. No alarm is taken back: each would be two events of the history."""
+        if self._alarm_ms is not None and self._alarm_ms <= at_ms:
             return
-        try:
-            await workflow.wait_condition(something, timeout=timeout, timeout_summary="until something is due")
-        except builtins.TimeoutError:
-            if due_ms is None:
-                self._stale = True
+        self._alarm_ms = at_ms
+        self._keep(asyncio.create_task(self._ring(at_ms)))
+
+    async def _ring(self, at_ms: int) -> None:
+        await workflow.sleep(timedelta(milliseconds=at_ms - now_ms()), summary="until something is due")
+        self._rang = True
+        if self._alarm_ms == at_ms:
+            self._alarm_ms = None
 
     def _begin(self, progress: Progress, order: AttemptOrder) -> None:
         order = order.model_copy(update={"tenant": self._start.tenant, "workspace": self._start.workspace})
@@ -316,30 +330,37 @@ class RunWorkflow:
                 self._trouble = None
                 return result
 
-    async def _end(self, loaded: LoadedRun) -> RunEnded:
-        """End with the run, or with what keeps it from being executed."""
-        self._cancel_recorded = True
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        if loaded.missing is not None and loaded.state not in FINISHED_RUN and loaded.state:
+    async def _end_with_rows(self, loaded: LoadedRun) -> RunEnded:
+        """End with the run as its rows have it, or with what keeps it from being executed."""
+        if loaded.missing is not None and loaded.state not in FINISHED_RUN:
             self._trouble = f"the run cannot be executed: {loaded.missing}"
+            if not loaded.state:
+                raise ApplicationError(f"there is no run {loaded.run_id}: {loaded.missing}", non_retryable=True)
             cancel = RunCancelRequested(
                 run_id=loaded.run_id,
                 requested_by="springline",
                 reason=self._trouble,
-                springline={"reason_code": "cannot_be_executed"},
+                springline={"reason_code": "CANNOT_BE_EXECUTED"},
             )
             await self._append([cancel])
+        counts: dict[str, int] = {}
+        for task in loaded.tasks:
+            counts[task.state] = counts.get(task.state, 0) + 1
+        return await self._end(loaded.state, counts)
+
+    async def _end(self, state: str, counts: dict[str, int]) -> RunEnded:
+        self._cancel_recorded = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
         launcher = names.run_launcher_id(self._start.tenant, self._start.workspace)
         with contextlib.suppress(ApplicationError):
             # One that does not run has nobody waiting.
             await workflow.get_external_workflow_handle(launcher).signal(names.WAKE_SIGNAL)
-        if loaded.missing is not None and not loaded.state:
-            raise ApplicationError(f"there is no run {loaded.run_id}: {loaded.missing}", non_retryable=True)
-        counts: dict[str, int] = {}
-        for task in loaded.tasks:
-            counts[task.state] = counts.get(task.state, 0) + 1
-        workflow.set_current_details(_ended(loaded, counts))
-        return RunEnded(run_id=loaded.run_id, state=loaded.state, tasks=counts)
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        workflow.set_current_details(
+            f"Run **{self._start.run_id}**: {state}\n\n{told}"
+            + ("" if self._trouble is None else f"\n\n{self._trouble}")
+        )
+        return RunEnded(run_id=self._start.run_id, state=state, tasks=counts)
 
     # What is shown.
 
@@ -394,10 +415,3 @@ def _unanswered(
     else:
         message = f"its worker could not finish it: {cause}"
     return lambda progress: progress.lost(key, attempt_id, message, now_ms())
-
-
-def _ended(loaded: LoadedRun, counts: dict[str, int]) -> str:
-    if loaded.missing is not None:
-        return f"Run **{loaded.run_id}** was not executed: {loaded.missing}"
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"Run **{loaded.run_id}**: {loaded.state}\n\n{told or 'no tasks'}"

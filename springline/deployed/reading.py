@@ -143,3 +143,16 @@ class ManifestReader:
             assert held is not None
             self._held.put(name, held, weight=_WEIGHT * len(orjson.dumps(held.plain)))
         return held
+
+    async def named(self, store: ObjectStore, owner: Hashable, manifest_id: str) -> CurrentManifest | None:
+        """Return a manifest by its id, None if there is none; its hash is not known from elsewhere.
+
+        Raises `DamagedObject`, and `springline.paths.InvalidPath` for what is no manifest's id.
+        """
+        name = (owner, manifest_id, None)
+        held = self._held.get(name)
+        if held is None:
+            held = await read_manifest(store, manifest_id)
+            if held is not None:
+                self._held.put(name, held, weight=_WEIGHT * len(orjson.dumps(held.plain)))
+        return held

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow.compute as pc
 import uuid_utils
 
-from springline.control.runs.messages import Launched
+from springline.control.runs.messages import Launched, LoadedRun
 from springline.control.runs.planning import (
     PRIORITY_LABEL,
     CannotPlan,
@@ -28,7 +28,9 @@ from springline.control.runs.planning import (
     plan_tasks,
     refused_run_events,
 )
-from springline.deployed.reading import read_manifest
+from springline.control.runs.standing import at_its_beginning
+from springline.definitions.manifest import DeployedManifest
+from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal
 from springline.ledger.envelope import parse_event
 from springline.ledger.events import Payload, RunRequested
@@ -58,6 +60,8 @@ from springline.storage.together import each
 MAX_ACTIVE_RUNS: Final = 100
 """Runs of a workspace that are under way at once; the others wait, the most urgent first, then the oldest."""
 _ULID: Final = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+MOST_TOLD: Final = 500
+"""Tasks of a run whose workflow is told them; of a larger one it reads the rows."""
 _STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
 _MOST_ASIDE: Final = 20
 _TABLES: Final = ("runs", "run_key_index", "x_holds")
@@ -73,8 +77,8 @@ class Ledger(Protocol):
 class RunStarts(Protocol):
     """Workflows of runs."""
 
-    async def start(self, scope: Scope, run_id: str) -> None:
-        """Start the workflow of a run; one that is running reads its rows."""
+    async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
+        """Start the workflow of a run; one that is running reads its rows. `loaded`: where it stands, if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class _Launch:
         self,
         store: ObjectStore,
         reader: PublishedReader,
+        manifests: ManifestReader,
         ledger: Ledger,
         starts: RunStarts,
         scope: Scope,
@@ -102,6 +107,7 @@ class _Launch:
     ) -> None:
         self._store = ScopedStore(store, scope)
         self._reader = reader
+        self._manifests = manifests
         self._aside: list[str] = []
         self._ledger = ledger
         self._starts = starts
@@ -164,7 +170,8 @@ class _Launch:
             effects_scope=await self._effects_scope(said),
         )
         try:
-            tasks = await self._planned(data, said)
+            manifest = await self._manifest(data)
+            tasks = await self._planned(data, said, manifest)
         except CannotPlan as error:
             message = f"{error.message}. {error.remedy}"
             refusal = await self._append(refused_run_events(origin, error.reason_code, message))
@@ -172,9 +179,10 @@ class _Launch:
                 return _REFUSED
         else:
             refusal = await self._append(plan_events(origin, tasks))
-        if refusal is None:
-            await self._start(row.run_id)
-            return _STARTED
+            if refusal is None:
+                fresh = at_its_beginning(origin, manifest, tasks) if _fits_a_start(said, tasks) else None
+                await self._starts.start(self._scope, row.run_id, fresh)
+                return _STARTED
         # Somebody else may have launched or cancelled it meanwhile; or the workspace is held.
         snapshot = await self._reader.snapshot(self._scope, ("runs",))
         if snapshot["runs"].get(row.run_id) is None:
@@ -192,10 +200,10 @@ class _Launch:
         found: Any = await asyncio.to_thread(snapshot["x_runs"].get, said.parent_run_id)
         return (None if found is None else OwnRunRow(*found).effects_scope) or said.parent_run_id
 
-    async def _planned(self, data: RunRequested, said: RunRequestedMember) -> list[PlannedTask]:
+    async def _manifest(self, data: RunRequested) -> DeployedManifest:
         assert data.code_version is not None
-        manifest = await read_manifest(self._store, data.code_version)
-        if manifest is None:
+        found = await self._manifests.named(self._store, self._scope, data.code_version)
+        if found is None:
             raise CannotPlan(
                 PlanProblem.MANIFEST_UNUSABLE,
                 "manifest",
@@ -203,15 +211,18 @@ class _Launch:
                 f"manifest {data.code_version} is gone",
                 "Request the run again.",
             )
+        return found.manifest
+
+    async def _planned(
+        self, data: RunRequested, said: RunRequestedMember, manifest: DeployedManifest
+    ) -> list[PlannedTask]:
         if said.parent_run_id is None:
-            return await asyncio.to_thread(
-                plan_tasks, manifest.manifest, data.asset_selection, data.partition_selection
-            )
+            return await asyncio.to_thread(plan_tasks, manifest, data.asset_selection, data.partition_selection)
         snapshot = await self._reader.snapshot(self._scope, ("tasks",))
         rows: Any = await asyncio.to_thread(snapshot["tasks"].below, (said.parent_run_id,))
         states = {task.task_key: task.state for task in (TaskRow(*row) for row in rows)}
         again = left_to_do(states) if said.tasks is None else said.tasks
-        return await asyncio.to_thread(plan_again, manifest.manifest, states, again)
+        return await asyncio.to_thread(plan_again, manifest, states, again)
 
     async def _append(self, events: Sequence[Payload]) -> Refusal | None:
         request = AppendRequest(
@@ -223,6 +234,7 @@ class _Launch:
 async def launch(
     store: ObjectStore,
     reader: PublishedReader,
+    manifests: ManifestReader,
     ledger: Ledger,
     starts: RunStarts,
     scope: Scope,
@@ -236,7 +248,7 @@ async def launch(
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, _TABLES)
-    return await _Launch(store, reader, ledger, starts, scope, most).make(snapshot, run_keys)
+    return await _Launch(store, reader, manifests, ledger, starts, scope, most).make(snapshot, run_keys)
 
 
 def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:
@@ -278,6 +290,11 @@ def _active(snapshot: StateSnapshot) -> list[RunRow]:
     rows = snapshot["runs"].select(equals(RUNS, "state", [TRIGGERED, RUNNING]))
     runs = [RunRow(*cast(Any, row)) for row in rows]
     return [run for run in runs if is_of_a_manifest(run.code_version)]
+
+
+def _fits_a_start(said: RunRequestedMember, tasks: Sequence[PlannedTask]) -> bool:
+    """Say whether a run's beginning can be told to its workflow; a rerun's needs the rows of its parents."""
+    return said.parent_run_id is None and len(tasks) <= MOST_TOLD
 
 
 def _trigger(data: RunRequested) -> Trigger:

@@ -11,7 +11,7 @@ from springline.control.runs.messages import LoadedRun, TakenOutput
 from springline.control.runs.planning import PARENT_LABEL
 from springline.control.runs.standing import standing
 from springline.definitions.composing import CurrentManifest
-from springline.deployed.reading import read_manifest
+from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
 from springline.projection.rows import AttemptRow, EdgeRow, OwnRunRow, RunRow, TaskRow
 from springline.projection.schema import SUCCEEDED, WORKSPACE_HOLD
@@ -32,7 +32,9 @@ def is_of_a_manifest(code_version: str | None) -> bool:
     return code_version is not None and is_canonical_ulid(code_version)
 
 
-async def load_run(store: ObjectStore, reader: PublishedReader, scope: Scope, run_id: str) -> LoadedRun:
+async def load_run(
+    store: ObjectStore, reader: PublishedReader, manifests: ManifestReader, scope: Scope, run_id: str
+) -> LoadedRun:
     """Return a run as its rows have it; without a row, or if it cannot be executed, `missing` says why.
 
     `store` is the whole store. Raises `DamagedObject`, and the store's errors.
@@ -45,7 +47,7 @@ async def load_run(store: ObjectStore, reader: PublishedReader, scope: Scope, ru
     if not is_of_a_manifest(row.code_version):
         return LoadedRun(run_id=run_id, state=row.state, missing="no deployed manifest is named by it")
     assert row.code_version is not None
-    manifest = await read_manifest(ScopedStore(store, scope), row.code_version)
+    manifest = await manifests.named(ScopedStore(store, scope), scope, row.code_version)
     if manifest is None:
         gone = f"its manifest {row.code_version} is gone"
         return LoadedRun(run_id=run_id, state=row.state, cancel_requested=row.cancel_requested, missing=gone)

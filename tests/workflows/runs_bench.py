@@ -153,8 +153,14 @@ class RunsBench(LedgerBench):
             return False
 
         await until(is_there, f"run {run_id} has a workflow")
-        async with asyncio.timeout(60):
-            ended: RunEnded = await self.run_handle(run_id).result()
+
+        async def has_ended() -> bool:
+            described = await self.run_handle(run_id).describe()
+            return described.close_time is not None
+
+        # The test server answers a long poll of 20 s without an event.
+        await until(has_ended, f"run {run_id} has ended")
+        ended: RunEnded = await self.run_handle(run_id).result()
         return ended
 
     async def rows(self, table: str, *prefix: str) -> list[dict[str, Any]]:

@@ -98,14 +98,6 @@ class AttemptEnded(RunMessage):
     peak_memory_bytes: int | None = None
 
 
-class RunStart(RunMessage):
-    """Input of RunWorkflow: the run to execute. Its tasks and where they stand are read from the workspace's tables."""
-
-    tenant: str
-    workspace: str
-    run_id: str
-
-
 class RunEnded(RunMessage):
     """Result of RunWorkflow: the run's state and how many of its tasks ended how."""
 
@@ -195,6 +187,18 @@ class LoadedRun(RunMessage):
     tasks: list[LoadedTask] = []
     held: bool = False
     missing: str | None = None
+
+
+class RunStart(RunMessage):
+    """Input of RunWorkflow: the run to execute.
+
+    `loaded`: where it stands, if whoever starts it knows, as of a run that it has just planned. Else its rows are read.
+    """
+
+    tenant: str
+    workspace: str
+    run_id: str
+    loaded: LoadedRun | None = None
 
 
 class RecordOrder(RunMessage):

@@ -138,6 +138,12 @@ class Progress:
         """Whether every task has ended and every event about them is appended."""
         return not self.running and not self.outbox and all(task.state in FINISHED_TASK for task in self._tasks)
 
+    @property
+    def final_state(self) -> str:
+        """The run's state once every task has ended (docs/events.md#fold-run-counters)."""
+        states = {task.state for task in self._tasks}
+        return CANCELLED if CANCELLED in states else FAILED if FAILED in states else SUCCEEDED
+
     def next_ms(self) -> int | None:
         """Return the instant at which the next retry or heartbeat is due, None if none is."""
         retries = [] if self.cancel_requested or self.held else self._retries()
@@ -163,9 +169,11 @@ class Progress:
 
     def begin(self, now_ms: int, room: int) -> list[AttemptOrder]:
         """Begin attempts of what is ready, at most `room`; the most urgent first, then as planned."""
-        if self.cancel_requested or self.held or room <= 0:
+        if self.cancel_requested or self.held:
             return []
         self._end_waits(now_ms)
+        if room <= 0:
+            return []
         ready = [task for task in self._tasks if task.state == READY and task.loaded.key not in self.foreign]
         ready.sort(key=lambda task: -self._assets[task.loaded.asset].priority)
         return [self._order(task, now_ms) for task in ready[:room]]

@@ -15,13 +15,13 @@ from springline.control.runs.messages import (
     TakenInput,
     TakenOutput,
 )
-from springline.control.runs.planning import plan_again
+from springline.control.runs.planning import PlannedTask, RunOrigin, plan_again, task_definition
 from springline.control.runs.progress import INFRASTRUCTURE
 from springline.definitions.manifest import DeployedAsset, DeployedManifest
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.projection.rows import AttemptRow, EdgeRow, OwnRunRow, RunRow, TaskRow
-from springline.projection.schema import FAILED, RETRY_WAIT
+from springline.projection.schema import BLOCKED, FAILED, READY, RETRY_WAIT, RUNNING
 
 DEFAULT_HEARTBEAT_MS: Final = 10_000
 """How long an attempt may give no sign of life, where its asset says nothing."""
@@ -88,6 +88,31 @@ def standing(
             for task in tasks
         ],
         held=held,
+    )
+
+
+def at_its_beginning(origin: RunOrigin, manifest: DeployedManifest, tasks: Sequence[PlannedTask]) -> LoadedRun:
+    """Return where a run stands that has just been planned, and is no rerun."""
+    by_key = {asset.key: asset for asset in manifest.assets}
+    place = {task.key: number for number, task in enumerate(tasks)}
+    return LoadedRun(
+        run_id=origin.run_id,
+        state=RUNNING,
+        manifest_id=manifest.manifest_id,
+        scope=origin.effects_scope or origin.run_id,
+        config=dict(origin.config or {}),
+        assets=[_asset(by_key[key], by_key) for key in sorted({task.asset.key for task in tasks})],
+        tasks=[
+            LoadedTask(
+                key=task.key,
+                asset=task.asset.key,
+                partition=task.partition_key,
+                needs=[place[key] for key in task.depends_on],
+                state=BLOCKED if task.depends_on else READY,
+                max_attempts=task_definition(task).max_attempts,
+            )
+            for task in tasks
+        ],
     )
 
 
