@@ -16,15 +16,16 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from activities.attempts import AttemptActivities, StartSignals, signals_by
 from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect
 from entrypoints.logs import configure_logging
+from entrypoints.slots import SharedSlots
 from springline import names
 from springline.config import ConfigurationError, Settings, load_settings
 from springline.definitions.composing import changes_between
@@ -98,13 +99,23 @@ def build_workers(
     concurrency: int,
     grace_s: float,
 ) -> list[Worker]:
-    """Return the workers of task queues, ready to run: unversioned, as code of users is."""
+    """Return the workers of task queues, ready to run: unversioned, as code of users is.
+
+    Together they take `concurrency` attempts, which are at least as many as there are queues.
+    """
+    shared: dict[str, Any] = {"max_concurrent_activities": concurrency}
+    if len(queues) > 1:
+        one, slots = FixedSizeSlotSupplier(1), SharedSlots(concurrency)
+        tuner = WorkerTuner.create_composite(
+            workflow_supplier=one, activity_supplier=slots, local_activity_supplier=one, nexus_supplier=one
+        )
+        shared = {"tuner": tuner, "max_concurrent_activity_task_polls": 1}
     return [
         Worker(
             client,
             task_queue=queue,
             activities=[activities.run_attempt],
-            max_concurrent_activities=concurrency,
+            **shared,
             max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
             default_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
             graceful_shutdown_timeout=timedelta(seconds=grace_s),
@@ -127,6 +138,13 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
         location = request.location or str(described["location"])
         assets = [AssetDefinition.model_validate(one) for one in described["assets"]]
         queues = queues_of(assets, request.queues)
+        if len(queues) > pool.concurrency:
+            told = ", ".join(queue or DEFAULT_QUEUE for queue in queues)
+            logger.warning(
+                "%d attempts at once instead of %d, one for each queue (%s): choose fewer by --queue",
+                *(len(queues), pool.concurrency, told),
+            )
+            pool.grow(len(queues))
         store = open_store(settings.store_url)
         stack.push_async_callback(store.aclose)
         await store.prepare()
@@ -150,10 +168,10 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
             client,
             AttemptActivities(maker, starts, client.identity),
             taken,
-            concurrency=request.concurrency,
+            concurrency=pool.concurrency,
             grace_s=settings.shutdown_grace,
         )
-        await _run(workers, stop, f"{location}, {request.concurrency} attempts at once, from {', '.join(taken)}")
+        await _run(workers, stop, f"{location}, {pool.concurrency} attempts at once, from {', '.join(taken)}")
     logger.info("stopped")
 
 

@@ -33,7 +33,7 @@ def work(
             metavar="N",
             min=1,
             max=MOST_CONCURRENCY,
-            help="How many attempts at once; default: as many as there are processors.",
+            help="How many attempts at once, at least one for each queue; default: as many as there are processors.",
         ),
     ] = None,
     queue: Annotated[

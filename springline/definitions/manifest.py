@@ -135,7 +135,7 @@ class AssetDefinition(_Strict):
         default=0, description="How often a failed attempt is followed by another."
     )
     retry_delay_ms: _Duration | None = Field(
-        default=None, description="The pause before another attempt; null: 30 s, doubled each time up to 15 min."
+        default=None, description="The pause before another attempt, doubled each time up to 15 min; null: 30 s."
     )
     timeout_ms: _Duration | None = Field(default=None, description="How long an attempt may take.")
     heartbeat_ms: (

@@ -369,8 +369,8 @@ def asset(function: Any = None, /, **options: Any) -> Any:
         deps: further assets that must be made before, by object or by name; `dep(...)` says which partitions.
         partitions: `hourly`, `daily`, `weekly`, `monthly` or `static`.
         retries: how often a failed attempt is followed by another.
-        retry_delay: how long a run waits before it makes another, such as "30s"; by default 30 s, doubled each time up
-            to 15 min. `materialize` does not wait.
+        retry_delay: how long a run waits before it makes another, such as "5s", doubled each time up to 15 min; by
+            default 30 s. `materialize` does not wait.
         timeout: how long an attempt may take, such as "10m".
         heartbeat: after how long without a sign of life a worker's attempt counts as lost.
         queue: where workers take it from.

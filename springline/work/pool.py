@@ -41,6 +41,7 @@ class ProcessPool:
         attempts_each: int = ATTEMPTS_EACH,
         load_s: float = LOAD_S,
     ) -> None:
+        self.concurrency = concurrency
         self._target = target
         self._printed = printed
         self._attempts_each = attempts_each
@@ -56,6 +57,12 @@ class ProcessPool:
         """
         async with self.process() as first:
             return first.described
+
+    def grow(self, concurrency: int) -> None:
+        """Allow `concurrency` processes, if those are more than before."""
+        while self.concurrency < concurrency:
+            self.concurrency += 1
+            self._free.release()
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[AttemptProcess]:

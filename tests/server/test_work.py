@@ -43,6 +43,19 @@ def quick(context: Context) -> None:
 def far() -> None: ...
 
 @asset
+def crowded(context: Context) -> None:
+    place = HERE / f"place-{context.attempt}"
+    place.touch()
+    deadline = time.monotonic() + 20
+    while not (HERE / "met").exists() and time.monotonic() < deadline:
+        if len(list(HERE.glob("place-*"))) == 2:
+            (HERE / "met").touch()
+    time.sleep(0.1)
+    if len(list(HERE.glob("place-*"))) > 2:
+        (HERE / "too-many").touch()
+    place.unlink()
+
+@asset
 def sleeps() -> None:
     (HERE / "began").write_text(str(os.getpid()))
     try:
@@ -173,6 +186,23 @@ async def test_a_worker_that_goes_down_lets_others_have_its_attempts(cluster: Cl
     assert failed.value.cause.cause.type == names.WORKER_STOPPED
     assert await gone(pid)
     assert (tmp_path / "cleaned").exists()
+
+
+async def test_workers_of_several_queues_take_no_more_than_they_can_make(cluster: Cluster, tmp_path: Path) -> None:
+    client = await connect(address=cluster.stack.temporal_address)
+    with working(tmp_path, environment_of(cluster), "--concurrency", "3", "--location", "crowd") as (_process, log):
+        async with runs(client):
+            made = [
+                await run_of(client, order("crowded", run_id=f"run_c{number}", attempt=number, location="crowd"))
+                for number in range(6)
+            ]
+            ends = await asyncio.gather(*(one.result() for one in made))
+            far = await run_of(client, order("far", run_id="run_far", location="crowd"), "gpu")
+            ends.append(await asyncio.wait_for(far.result(), 10))
+    assert [one.outcome for one in ends] == ["succeeded"] * 7
+    assert (tmp_path / "met").exists(), "two at once: one slot is the other queue's"
+    assert not (tmp_path / "too-many").exists()
+    assert "3 attempts at once" in log.read_text()
 
 
 @pytest.mark.parametrize(

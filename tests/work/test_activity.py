@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,17 @@ async def test_heartbeats_carry_the_progress(opened: Open, monkeypatch: pytest.M
     assert beats[0] == ()
     assert ({"progress": 0.25, "message": "a quarter"},) in beats
     assert beats[-1] == ({"progress": 0.5, "message": None},)
+
+
+async def test_an_asset_with_little_patience_gets_heartbeats_in_time(opened: Open) -> None:
+    worker = await opened(FLOW)
+    activity, _ = activities_of(worker, Told())
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(environment.info, heartbeat_timeout=timedelta(milliseconds=400))
+    beats: list[float] = []
+    environment.on_heartbeat = lambda *_: beats.append(time.monotonic())
+    assert (await begin(environment, activity, order("tells"))).outcome == "succeeded"
+    assert len(beats) > 8, "1.6 s, ten each second"
 
 
 @pytest.mark.parametrize(

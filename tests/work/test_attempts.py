@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from springline.work.pool import PipelineNotLoaded
@@ -174,9 +175,9 @@ async def gone(pid: int) -> bool:
     """Say whether a process has ended; one that was killed just now may need a moment."""
     for _ in range(250):
         try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
                 return True
-        except (FileNotFoundError, ProcessLookupError):
+        except psutil.NoSuchProcess:
             return True
         await asyncio.sleep(0.02)
     return False
