@@ -58,6 +58,18 @@ _OF_ASSETS = {
         "Show an asset as it is deployed: how it is made, what it depends on, and what depends on it.",
     ),
 }
+_OF_RUNS = {
+    "start": Entry("runs:start", "Start a run of assets, once for each key."),
+    "list": Entry("runs:list_runs", "List the runs of the workspace, in the order of their ids."),
+    "show": Entry("runs:show", "Show a run and its tasks: states, attempts, durations, errors."),
+    "cancel": Entry(
+        "runs:cancel", "Cancel a run: no task of it begins any more, and attempts under way are told to end."
+    ),
+    "rerun": Entry(
+        "runs:rerun",
+        "Make tasks of a run that has ended again, in a run of their own: what failed, or the tasks named.",
+    ),
+}
 _OF_LEDGER = {
     "append": Entry("ledger:append", "Append events, all or none or each by itself, exactly once."),
     "ingest": Entry("ledger:ingest", "Take in events that lie in the ledger though the sequencer did not write them."),
@@ -140,6 +152,7 @@ _DOCTOR = "Look at configuration, store, clock, API and Temporal, and say what t
 GROUPS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
     "table": ("Create, adopt, look at and recover tables.", _OF_TABLES),
     "asset": ("Look at the assets that are deployed.", _OF_ASSETS),
+    "run": ("Start, watch, cancel and repeat runs.", _OF_RUNS),
     "ledger": ("Append events, take in foreign ones, read them, and restore their objects.", _OF_LEDGER),
     "state": ("Look at the published state, compare states, fold events offline.", _OF_STATE),
     "rebuild": ("Rebuild the published state from its events, and prove it.", _OF_REBUILD),

@@ -27,6 +27,7 @@ LEDGER = "/api/v1/ledger"
 REBUILD = "/api/v1/rebuild"
 MANIFESTS = "/api/v1/manifests"
 ASSETS = "/api/v1/assets"
+RUNS = "/api/v1/runs"
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
@@ -102,7 +103,7 @@ class Api:
         root: str = TABLES,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str | float] | None = None,
+        params: Mapping[str, str | float | list[str]] | None = None,
     ) -> Answer:
         """Call the API at the route `root` and the segments of `path` below it; `params` go into the query.
 

@@ -60,7 +60,7 @@ def create(
         "name": name,
         "columns": parse_schema(schema),
         "partition_columns": parse_list("--partition-by", partition_by or []),
-        "properties": parse_properties(properties or []),
+        "properties": parse_pairs("--property", properties or []),
     }
     if description is not None:
         body["description"] = description
@@ -223,18 +223,18 @@ def parse_list(field: str, values: list[str]) -> list[str]:
     return parts
 
 
-def parse_properties(values: list[str]) -> dict[str, str]:
-    """Return properties from `KEY=VALUE` texts; raises `Refused` for other texts and for a key given twice."""
+def parse_pairs(field: str, values: list[str]) -> dict[str, str]:
+    """Return values by key from `KEY=VALUE` texts; raises `Refused` for other texts and for a key given twice."""
     properties: dict[str, str] = {}
     for value in values:
         key, separator, content = value.partition("=")
         if not separator or not key.strip() or key in properties:
             raise refused(
                 Code.INVALID_REQUEST,
-                f"property {key!r} is given twice" if key in properties else f"{value!r} is not KEY=VALUE",
-                field="--property",
+                f"{field.strip('-')} {key!r} is given twice" if key in properties else f"{value!r} is not KEY=VALUE",
+                field=field,
                 value=value,
-                remedy="Give each property once, as --property KEY=VALUE.",
+                remedy=f"Give each {field.strip('-')} once, as {field} KEY=VALUE.",
             )
         properties[key] = content
     return properties

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel
 
-from springline.cli.documents import Document, emit
+from springline.cli.documents import Document, emit, hint
 from springline.cli.grid import Format
 from springline.cli.session import session
 
@@ -27,6 +28,52 @@ def watched(look: Callable[[], Document], *, pause: Callable[[float], object] = 
     if session().form_here() is Format.TABLE:
         _in_place(look, pause)
     _as_documents(look, pause)
+
+
+D = TypeVar("D")
+
+
+def watched_until(
+    look: Callable[[], D],
+    *,
+    text: Callable[[D], str],
+    line: Callable[[D], str],
+    is_over: Callable[[D], bool],
+    interrupted: str,
+) -> D:
+    """Look until what is seen is over, and return it; raises the errors of `look`.
+
+    On a terminal its `text` is updated in place and gone in the end; elsewhere its `line` is a hint for each change.
+    `interrupted`: the hint after Ctrl-C.
+    """
+    try:
+        if session().form_here() is Format.TABLE and sys.stdout.isatty():
+            return _in_place_until(look, text, is_over)
+        last = ""
+        while True:
+            seen = look()
+            if (said := line(seen)) != last:
+                hint(said)
+                last = said
+            if is_over(seen):
+                return seen
+            time.sleep(EVERY_SECONDS)
+    except KeyboardInterrupt:
+        hint(interrupted)
+        raise
+
+
+def _in_place_until(look: Callable[[], D], text: Callable[[D], str], is_over: Callable[[D], bool]) -> D:
+    from rich.live import Live  # noqa: PLC0415 - for people only
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(auto_refresh=False, transient=True, vertical_overflow="ellipsis") as live:
+        while True:
+            seen = look()
+            if is_over(seen):
+                return seen
+            live.update(Text.from_ansi(text(seen)), refresh=True)
+            time.sleep(EVERY_SECONDS)
 
 
 def _as_documents(look: Callable[[], Document], pause: Callable[[float], object]) -> NoReturn:

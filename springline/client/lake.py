@@ -11,6 +11,7 @@ from typing import Any
 from springline.client.http import ApiClient
 from springline.client.ledger import Ledger, LedgerState
 from springline.client.loop import Stores
+from springline.client.runs import RunsOfWorkspace
 from springline.client.schemas import delta_columns
 from springline.client.sources import schema_of
 from springline.client.table import DeltaTable
@@ -47,6 +48,8 @@ class Springline:
         self._store_url = store_url
         self.ledger = Ledger(self._api)
         """The events of the workspace, to append to."""
+        self.runs = RunsOfWorkspace(self._api)
+        """The runs of the workspace: to start, cancel and repeat."""
         self.state = LedgerState(self._api)
         """The state folded from the events: runs, tasks, schedules, sensors, backfills."""
 

@@ -1,0 +1,242 @@
+"""`springline run start | list | show | cancel | rerun`: documents for programs, pages for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from springline.cli.http import Answer, Api
+from springline.client.table import new_key
+from tests.cli.conftest import Cli, Served
+from tests.control.payloads import finished, started
+
+PIPELINE = """
+from springline.sdk import asset, daily
+
+@asset(partitions=daily(start="2024-01-01"))
+def raw(context): ...
+
+@asset
+def names(): ...
+
+@asset(deps=[raw, names])
+def report(): ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def deployed(api: Served, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("flights.py").write_text(PIPELINE)
+    assert cli("deploy", "flights.py").code == 0
+
+
+def append(api: Served, *events: dict[str, Any]) -> None:
+    """Append events as another process does: a command may be under way here."""
+    headers = {"Authorization": f"Bearer {os.environ['SPRINGLINE_TOKEN']}"}
+    body = {"request_id": new_key(), "events": [{"data": one} for one in events]}
+    assert httpx.post(f"{api.url}/api/v1/ledger/events", json=body, headers=headers).status_code == 200
+
+
+def end(api: Served, run: str, task: str, outcome: str = "succeeded") -> None:
+    error = {"error": {"category": "USER_CODE", "message": "no rows", "retryable": False}}
+    more = error | {"error_message": "no rows"} if outcome == "failed" else {}
+    append(api, started(task, 1, run), finished(outcome, task, 1, run, **more))
+
+
+def test_a_run_is_started_and_the_next_command_is_told(cli: Cli) -> None:
+    ended = cli("run", "start", "*report", "--partition", "2024-01-01", "--partition", "2024-01-02", "--priority", "5")
+    found = ended.document
+    assert (found["state"], found["tasks"]) == ("RUNNING", 4)
+    assert found["run_key"].startswith("cli:")
+    assert ended.hints == [f"`springline run show {found['run_id']} --watch` shows how far it is"]
+    other = cli("run", "start", "names", "--field", "run_id").stdout.strip()
+    assert other != found["run_id"]
+
+
+def test_the_same_command_under_a_key_is_the_same_run(cli: Cli) -> None:
+    command = ("run", "start", "names", "--key", "nightly:2024", "--label", "team=x", "--config", '{"rows": 3}')
+    first = cli(*command).document
+    again = cli(*command)
+    assert again.document == first
+    assert again.hints[0] == f"this was asked for before: run {first['run_id']}"
+    ended = cli("run", "start", "names", "--key", "nightly:2024")
+    assert (ended.code, ended.error["code"]) == (3, "KEY_REUSED")
+    Path("config.json").write_text('{"rows": 3}')
+    assert cli(*command[:-1], "config.json").document == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "said"),
+    [
+        (["nmes"], "select", "names no asset"),
+        (["raw"], "partitions", "none is asked for"),
+        (["raw", "--partition", "2023-12-31"], "partitions", "before the first"),
+        (["names", "--config", "[]"], "--config", "cannot be read"),
+        (["names", "--config", "{"], "--config", "not json"),
+        (["names", "--config", '{"a": 0.5}'], "config.a", "fraction"),
+        (["names", "--label", "x"], "--label", "KEY=VALUE"),
+        (["names", "--label", "x=1", "--label", "x=2"], "--label", "twice"),
+        (["names", "--priority", "101"], "--priority", "less than"),
+        (["names", "--key", "sched:a"], "run_key", "schedule"),
+        ([], "selection", "missing"),
+    ],
+)
+def test_what_cannot_be_started(api: Served, cli: Cli, arguments: list[str], field: str, said: str) -> None:
+    before = api.paths()
+    ended = cli("run", "start", *arguments)
+    assert ended.code == 2
+    assert ended.error["field"] == field
+    assert said in ended.error["message"].lower().replace("key=value", "KEY=VALUE")
+    assert api.paths() == before
+
+
+def test_a_run_is_shown_with_its_tasks(api: Served, cli: Cli) -> None:
+    run = cli("run", "start", "raw", "names", "--partition", "2024-01-01", "--label", "team=x").document["run_id"]
+    end(api, run, "names", "failed")
+    found = cli("run", "show", run).document
+    assert {task["task_key"]: task["state"] for task in found["tasks"]} == {
+        "names": "FAILED",
+        "raw[2024-01-01]": "READY",
+    }
+    table = cli("run", "show", run, "-o", "csv").stdout.splitlines()
+    assert table[0] == "task,state,attempt,started,duration,error"
+    assert table[1].startswith("names,FAILED,1,20")
+    assert table[1].endswith("s,no rows")
+    page = cli("run", "show", run, "-o", "table").stdout
+    assert "1 of 2 tasks have ended: 1 failed" in page
+    assert "no rows" in page
+    assert "team" in page
+    ended = cli("run", "show", "run_x")
+    assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "NOT_FOUND", "run_id")
+    for odd in ("..", "a/b", ""):
+        assert cli("run", "show", odd).error["field"] == "RUN_ID"
+
+
+def test_runs_are_listed_by_state_and_label(api: Served, cli: Cli) -> None:
+    first = cli("run", "start", "names", "--label", "team=x").document["run_id"]
+    second = cli("run", "start", "names").document["run_id"]
+    end(api, first, "names")
+    found = cli("run", "list").document
+    assert {one["run_id"] for one in found["runs"]} == {first, second}
+    assert found["more"] is False
+    assert [one["run_id"] for one in cli("run", "list", "--state", "succeeded").document["runs"]] == [first]
+    assert len(cli("run", "list", "--state", "SUCCEEDED", "--state", "RUNNING").document["runs"]) == 2
+    assert [one["run_id"] for one in cli("run", "list", "--label", "team=x").document["runs"]] == [first]
+    assert cli("run", "list", "--limit", "1").document["more"] is True
+    assert cli("run", "list", "--state", "DONE").error["field"].startswith("state")
+    table = cli("run", "list", "-o", "csv").stdout.splitlines()
+    assert table[0] == "run_id,state,tasks,done,failed,triggered,duration,run_key"
+    assert any(line.startswith(f"{first},SUCCEEDED,1,1,0,") for line in table)
+
+
+def test_a_run_is_cancelled_once(api: Served, cli: Cli) -> None:
+    run = cli("run", "start", "names").document["run_id"]
+    append(api, started("names", 1, run))
+    ended = cli("run", "cancel", run, "--reason", "wrong day")
+    assert ended.document == {"run_id": run, "state": "RUNNING", "cancel_requested": True}
+    assert "--watch" in ended.hints[0]
+    assert "RUNNING, to be cancelled" in cli("run", "list", "-o", "csv").stdout
+    append(api, finished("cancelled", "names", 1, run))
+    ended = cli("run", "cancel", run)
+    assert (ended.code, ended.error["code"]) == (3, "EVENT_CONFLICT")
+    assert cli("run", "cancel", "run_x").code == 2
+
+
+def test_part_of_a_run_is_made_again(api: Served, cli: Cli) -> None:
+    run = cli("run", "start", "raw", "names", "--partition", "2024-01-01").document["run_id"]
+    assert cli("run", "rerun", run, "--failed").code == 3
+    end(api, run, "raw[2024-01-01]")
+    end(api, run, "names", "failed")
+    found = cli("run", "rerun", run, "--failed").document
+    assert [task["task_key"] for task in cli("run", "show", found["run_id"]).document["tasks"]] == ["names"]
+    again = cli("run", "rerun", run, "--failed")
+    assert again.document["run_id"] == found["run_id"]
+    assert "asked for before" in again.hints[0]
+    subset = cli("run", "rerun", run, "--task", "raw[2024-01-01]").document
+    assert subset["run_key"].startswith(f"rerun:{run}:subset:")
+    for wrong in ([], ["--failed", "--task", "names"]):
+        assert cli("run", "rerun", run, *wrong).error["field"] == "--failed"
+    assert cli("run", "rerun", run, "--task", "x").error["field"] == "tasks"
+
+
+SLEEP = "springline.cli.watching.time.sleep"
+
+
+def looks_at(monkeypatch: pytest.MonkeyPatch, *, first_is_early: bool = False) -> list[str]:
+    """Return the runs that commands look at, as they do; the first look may come before the run has begun."""
+    real = Api.call
+    looks: list[str] = []
+
+    def call(self: Api, method: str, *path: str, **more: Any) -> Answer:
+        if method == "GET" and path:
+            looks.append(path[0])
+            if first_is_early and len(looks) == 1:
+                path = ("run_that_is_not_there",)
+        return real(self, method, *path, **more)
+
+    monkeypatch.setattr(Api, "call", call)
+    return looks
+
+
+def test_watching_ends_with_the_run_and_tells_by_the_exit_code(
+    api: Served, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = iter(["succeeded", "failed"])
+    looked = looks_at(monkeypatch)
+    monkeypatch.setattr(SLEEP, lambda _: end(api, looked[-1], "names", next(outcomes)))
+    ended = cli("run", "start", "names", "--watch")
+    assert ended.document["run"]["state"] == "SUCCEEDED"
+    run = ended.document["run"]["run_id"]
+    assert ended.hints == [
+        f"run {run} is RUNNING: 0 of 1 tasks have ended",
+        f"run {run} is SUCCEEDED: 1 of 1 tasks have ended: 1 succeeded",
+    ]
+    ended = cli("run", "start", "names", "--watch")
+    assert ended.code == 3
+    assert json.loads(ended.stdout)["run"]["state"] == "FAILED"
+    # A run that has ended is shown at once.
+    assert cli("run", "show", run, "--watch").document["run"]["state"] == "SUCCEEDED"
+
+
+def test_a_run_that_has_not_begun_is_waited_for(api: Served, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = looks_at(monkeypatch, first_is_early=True)
+    monkeypatch.setattr(SLEEP, lambda _: end(api, looks[0], "names"))
+    ended = cli("run", "start", "names", "--watch")
+    assert ended.document["run"]["state"] == "SUCCEEDED"
+    assert ended.hints[0] == f"run {looks[0]} is REQUESTED"
+    # One that was never asked for is unknown, and not waited for.
+    looks.clear()
+    assert cli("run", "show", ended.document["run"]["run_id"], "--watch").code == 2
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SLEEP, interrupted)
+    ended = cli("run", "start", "names", "--watch")
+    assert ended.code == 130
+    assert "goes on" in ended.hints[-1]
+
+
+def test_a_lost_answer_starts_one_run_all_the_same(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = httpx.Client.request
+    lost: list[str] = []
+
+    def request(self: httpx.Client, method: str, url: Any, **more: Any) -> httpx.Response:
+        answer = real(self, method, url, **more)
+        if method == "POST" and not lost:
+            lost.append(str(url))
+            raise httpx.ReadError("the connection broke")
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "request", request)
+    found = cli("run", "start", "names").document
+    assert lost
+    assert [one["run_id"] for one in cli("run", "list").document["runs"]] == [found["run_id"]]
