@@ -8,7 +8,6 @@ say.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 from collections.abc import Callable
 from datetime import timedelta

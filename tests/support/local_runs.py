@@ -6,6 +6,8 @@ from msgspec import to_builtins
 from uuid_utils import uuid7
 
 from springline.api.ports import Ledgers
+from springline.control.runs.messages import LoadedRun
+from springline.deployed.reading import ManifestReader
 from springline.ledger.events import RunCancelRequested
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import Scope
@@ -21,6 +23,7 @@ class LocalRuns:
         self._store = store
         self._ledger = ledger
         self._reader = PublishedReader(store)
+        self._manifests = ManifestReader()
         self.launches = True
         self.answers = False
         self.asked: list[str] = []
@@ -30,9 +33,9 @@ class LocalRuns:
     async def launch(self, scope: Scope, run_key: str) -> None:
         self.asked.append(run_key)
         if self.launches:
-            await launch(self._store, self._reader, self._ledger, self, scope, [run_key])
+            await launch(self._store, self._reader, self._manifests, self._ledger, self, scope, [run_key])
 
-    async def start(self, scope: Scope, run_id: str) -> None:
+    async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
         self.started.append(run_id)
 
     async def cancel(self, scope: Scope, run_id: str, requested_by: str, reason: str | None) -> bool:
