@@ -132,7 +132,12 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
     """
     scope = Scope(request.tenant, request.workspace)
     async with AsyncExitStack() as stack:
-        pool = ProcessPool(request.file, request.concurrency, lambda line: logger.info("%s: %s", request.file, line))
+        pool = ProcessPool(
+            request.file,
+            request.concurrency,
+            lambda line: logger.info("%s: %s", request.file, line),
+            python_path=request.python_path,
+        )
         stack.push_async_callback(pool.aclose)
         described = await pool.open()
         location = request.location or str(described["location"])

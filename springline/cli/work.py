@@ -74,6 +74,7 @@ def work(
         concurrency=concurrency or os.cpu_count() or 1,
         queues=queue or [],
         grace_s=grace,
+        python_path=os.environ.get("PYTHONPATH"),
     )
     environment = {
         **os.environ,

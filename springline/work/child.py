@@ -317,12 +317,19 @@ def _stay_on_path(target: str) -> None:
 
 
 def main() -> None:
-    """Load a pipeline and make attempts of it: arguments are the socket's descriptor, the worker's id, a mark, FILE."""
-    descriptor, parent, mark, target = sys.argv[1:]
+    """Load a pipeline and make attempts of it.
+
+    Arguments: the socket's descriptor, the worker's process id, a mark, FILE, and the PYTHONPATH of programs that user
+    code starts, if they are to have one.
+    """
+    descriptor, parent, mark, target, *python_path = sys.argv[1:]
     _die_with(int(parent))
     os.set_inheritable(int(descriptor), False)
     connection = socket.socket(fileno=int(descriptor))
     sys.argv[1:] = []
+    os.environ.pop("PYTHONPATH", None)
+    if python_path:
+        os.environ["PYTHONPATH"] = python_path[0]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     # A handler, and not SIG_IGN, which programs that user code starts would inherit.

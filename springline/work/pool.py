@@ -29,7 +29,8 @@ class ProcessPool:
     """At most `concurrency` processes that have loaded the pipeline file or module `target`.
 
     A process is used again for following attempts, `attempts_each` times at most, and never after an attempt that ended
-    it or was stopped. `printed` gets lines that belong to no attempt.
+    it or was stopped. `printed` gets lines that belong to no attempt. `python_path` is the PYTHONPATH that user code
+    sees, None for none.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class ProcessPool:
         concurrency: int,
         printed: Callable[[str], None],
         *,
+        python_path: str | None = None,
         attempts_each: int = ATTEMPTS_EACH,
         load_s: float = LOAD_S,
     ) -> None:
         self.concurrency = concurrency
         self._target = target
         self._printed = printed
+        self._python_path = python_path
         self._attempts_each = attempts_each
         self._load_s = load_s
         self._free = asyncio.Semaphore(concurrency)
@@ -84,7 +87,7 @@ class ProcessPool:
     async def _started(self) -> AttemptProcess:
         try:
             async with asyncio.timeout(self._load_s):
-                started = await AttemptProcess.start(self._target, self._printed)
+                started = await AttemptProcess.start(self._target, self._printed, self._python_path)
         except TimeoutError:
             raise PipelineNotLoaded(
                 f"{self._target} was not imported within {self._load_s:g} s: leave what takes so long to functions"

@@ -105,11 +105,11 @@ class AttemptProcess:
         self.fresh = True
 
     @classmethod
-    async def start(cls, target: str, printed: Printed) -> AttemptProcess:
+    async def start(cls, target: str, printed: Printed, python_path: str | None = None) -> AttemptProcess:
         """Start a process and wait until it has loaded the pipeline file or module `target`.
 
-        `printed` gets every line that it writes. Raises `ProcessEnded` if it ends before, and `OSError` if it cannot
-        be started.
+        `printed` gets every line that it writes; `python_path` is the PYTHONPATH of what it starts. Raises
+        `ProcessEnded` if it ends before, and `OSError` if it cannot be started.
         """
         ours, theirs = socket.socketpair()
         printing, prints = os.pipe()
@@ -117,7 +117,11 @@ class AttemptProcess:
         try:
             # From the loop's own thread: on Linux the process ends with the thread that has started it.
             process = await asyncio.create_subprocess_exec(
-                *module_command(_MODULE, str(theirs.fileno()), str(os.getpid()), mark, target),
+                *module_command(
+                    _MODULE,
+                    *(str(theirs.fileno()), str(os.getpid()), mark, target),
+                    *([] if python_path is None else [python_path]),
+                ),
                 stdin=DEVNULL,
                 stdout=prints,
                 stderr=STDOUT,

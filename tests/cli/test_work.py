@@ -50,7 +50,13 @@ def test_it_becomes_a_worker_with_the_settings_in_its_environment(
     (program, command, environment) = became[0]
     assert (program, command[:4]) == (sys.executable, [sys.executable, "-P", "-m", "entrypoints.work"])
     assert WorkRequest.model_validate_json(command[4]) == WorkRequest(
-        file="flow.py", tenant="acme", workspace="dev", location="flow", concurrency=3, queues=["gpu", "default"]
+        file="flow.py",
+        tenant="acme",
+        workspace="dev",
+        location="flow",
+        concurrency=3,
+        queues=["gpu", "default"],
+        python_path="/theirs",
     )
     assert environment["SPRINGLINE_STORE_URL"] == store
     assert environment["PYTHONPATH"].endswith(":/theirs")

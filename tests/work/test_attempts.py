@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from springline.local.processes import module_path
 from springline.work.pool import PipelineNotLoaded
 from tests.work.conftest import Open, order
 
@@ -136,6 +137,11 @@ def forks() -> None:
     child = subprocess.Popen(["sleep", "60"])
     child.terminate()
     assert child.wait() == -signal.SIGTERM
+
+@asset
+def path(context: Context) -> None:
+    said = subprocess.run(["sh", "-c", "echo ${PYTHONPATH-none}"], capture_output=True, text=True).stdout
+    context.add_metadata(path=said.strip())
 
 @asset
 def orphans() -> None:
@@ -283,6 +289,15 @@ async def test_metadata_that_are_no_json_fail_the_attempt_unless_it_has_failed_a
     odd = await worker.make("odd")
     assert (odd.category, odd.retryable, odd.reason_code) == ("CONFIGURATION", False, "metadata_not_json")
     assert (await worker.make("raises_oddly")).message == "ValueError: mine"
+
+
+@pytest.mark.parametrize("python_path", [None, "/theirs"])
+async def test_what_user_code_starts_has_the_path_that_it_would_have_without_a_worker(
+    python_path: str | None, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", module_path(python_path))
+    worker = await opened(FLOW, python_path=python_path)
+    assert (await worker.make("path")).metadata == {"path": python_path or "none"}
 
 
 async def test_what_user_code_starts_minds_signals_and_ends_with_its_process(opened: Open, tmp_path: Path) -> None:
