@@ -195,7 +195,7 @@ def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> K
     fingerprint = _sha256({"select": terms, "partitions": partitions, "config": config, "labels": labels})
 
     def compiled(manifest: DeployedManifest) -> tuple[RunRequested, list[PlannedTask]]:
-        assets = _selected(manifest, asked.select)
+        assets = _selected(manifest, terms)
         try:
             tasks = plan_tasks(manifest, assets, partitions)
         except CannotPlan as error:
