@@ -180,7 +180,7 @@ async def test_keys_may_hold_colons_and_slashes(world: World, key: str) -> None:
 
 async def test_priority_is_a_label_of_the_run(world: World) -> None:
     await deployed(world, PIPELINE)
-    found = await start(world, select=["names"], priority=-7)
+    found = await start(world, select=["names"], priority=-7.0)
     assert (await shown(world, found["run_id"]))["run"]["labels"] == {"springline/priority": "-7"}
 
 
@@ -243,6 +243,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"select": ["names"], "labels": {"a": 1}}, "labels.a", "string"),
     ({"select": ["names"], "labels": {"springline/priority": "1"}}, "labels", "server sets"),
     ({"select": ["names"], "priority": 101}, "priority", "100"),
+    ({"select": ["names"], "priority": 0.5}, "priority", "integer"),
     ({"select": ["names"], "priority": "1"}, "priority", "integer"),
     ({"select": ["names"], "when": "now"}, "when", "not a field"),
     ([], "body", "object"),
