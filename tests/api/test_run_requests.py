@@ -341,6 +341,10 @@ async def test_what_cannot_be_cancelled(world: World) -> None:
     path = f"{RUNS}/{found['run_id']}/cancel"
     assert_refused(await world.client.post(path, json={"reason": "x" * 1_001}), 400, "INVALID_REQUEST", "reason")
     assert_refused(await world.client.post(path, json={"why": "x"}), 400, "INVALID_REQUEST", "why")
+    world.runs.launches = False
+    waiting = (await start(world, select=["names"]))["run_id"]
+    answer = await world.client.post(f"{RUNS}/{waiting}/cancel")
+    assert_refused(answer, 409, "EVENT_CONFLICT", "run_id", value=waiting, remedy="when it has begun")
     theirs = await world.client.post(path, headers=world.bearer(RIVAL))
     assert_refused(theirs, 404, "NOT_FOUND", "run_id")
     assert (await shown(world, found["run_id"]))["run"]["cancel_requested"] is False
