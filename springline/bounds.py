@@ -210,6 +210,11 @@ def problem_of_bounded(text: str, most: int, *, in_bytes: bool = False) -> tuple
     return problem
 
 
+def whole(value: Any) -> Any:
+    """Return a whole number as an integer in any JSON form: 6.0 is 6."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def check_line(text: str) -> str:
     """Return `text` if it is one line of characters that can be printed; raises `ValueError` otherwise."""
     problem = problem_of_bounded(text, len(text))

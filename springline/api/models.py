@@ -22,13 +22,8 @@ _ADD = (
 )
 
 
-def _whole(value: Any) -> Any:
-    """Return a whole number as an integer in any JSON form: 6.0 is 6."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
-ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(_whole)]
+Version = Annotated[StrictInt, Field(ge=0, le=bounds.MAX_VERSION), BeforeValidator(bounds.whole)]
+ReadVersion = Annotated[StrictInt, Field(ge=-1, le=bounds.MAX_VERSION), BeforeValidator(bounds.whole)]
 Key = Annotated[str, Field(max_length=bounds.MAX_KEY, json_schema_extra={"pattern": f"^{bounds.KEY_PATTERN}$"})]
 StagedPath = Annotated[
     str,

@@ -28,6 +28,7 @@ from springline.ledger.request import AppendOutcome, AppendRequest, NewEvent
 from springline.paths import Scope
 from springline.projection.golden import golden_row
 from springline.projection.schema import FINISHED_RUN, RUN_KEY_INDEX, RUNS, TASKS, X_RUN_KEYS, X_RUNS
+from springline.published.lists import equals
 from springline.runs.requests import (
     USER_REQUEST,
     Asker,
@@ -223,6 +224,7 @@ async def cancel(
 ) -> Response:
     """Cancel a run. Safe to repeat until it has ended."""
     ask = reading(request, workspace)
+    await _check_begun(ask, run_id)
     _not_ended(await _run(ask, run_id))
     reason = None if body is None else body.reason
     if not await deps.runs.cancel(workspace.scope, run_id, principal.subject, reason):
@@ -351,6 +353,24 @@ async def _run(ask: Asked, run_id: str) -> dict[str, Any]:
     if row is None:
         raise unknown("run", run_id, snapshot.revision)
     return golden_row(RUNS, row)
+
+
+async def _check_begun(ask: Asked, run_id: str) -> None:
+    """Raise `Refused` if a run is asked for and has not begun: no event can be about it."""
+    snapshot = await ask.snapshot(RUNS.name, RUN_KEY_INDEX.name)
+
+    def waits() -> bool:
+        asked_for = equals(RUN_KEY_INDEX, "run_id", [run_id])
+        return snapshot[RUNS.name].get(run_id) is None and bool(snapshot[RUN_KEY_INDEX.name].select(asked_for))
+
+    if await asyncio.to_thread(waits):
+        raise refused(
+            Code.EVENT_CONFLICT,
+            f"run {run_id!r} is asked for and has not begun",
+            field="run_id",
+            value=run_id,
+            remedy="Cancel it again when it has begun; it waits for its turn, or for the end of a hold.",
+        )
 
 
 def _not_ended(row: dict[str, Any]) -> None:

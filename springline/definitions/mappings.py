@@ -165,7 +165,8 @@ def _why_not_identical(upstream: Partitions | None, downstream: Partitions | Non
             "Use a window for two kinds of time, else all_partitions().",
         )
     if not upstream.by_time:
-        missing = [key for key in downstream.keys if key not in set(upstream.keys)]
+        there = set(upstream.keys)
+        missing = [key for key in downstream.keys if key not in there]
         if missing:
             return _bad(
                 f"partition {missing[0]!r} is not one of the upstream's keys",

@@ -27,7 +27,8 @@ def select(upstream: Upstream, terms: Iterable[str]) -> set[str]:
     Raises `BadSelection` if a term names no asset, and if there is no term at all.
     """
     found: set[str] = set()
-    down: Upstream | None = None
+    before: set[str] = set()
+    behind: set[str] = set()
     single = [one for term in terms for one in term.replace(",", " ").split()]
     if not single:
         raise BadSelection("", "the selection is empty.", "Name an asset, or select all with '*'.")
@@ -44,8 +45,9 @@ def select(upstream: Upstream, terms: Iterable[str]) -> set[str]:
             )
         found.add(key)
         if term.startswith("*"):
-            found |= reach([key], upstream)
+            before.add(key)
         if term.endswith("*"):
-            down = downstream_of(upstream) if down is None else down
-            found |= reach([key], down)
-    return found
+            behind.add(key)
+    # Together: the graph is walked once, and not for each of many terms.
+    found |= reach(before, upstream)
+    return found | reach(behind, downstream_of(upstream)) if behind else found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from springline import bounds
 from springline.control.admission.automation import check_run_key
@@ -121,7 +121,7 @@ class RunAsked(BaseModel):
         description="Texts by name, to find the run by.",
         json_schema_extra=bounds.judged(f"At most {MAX_LABELS_BYTES // 1024} KiB together."),
     )
-    priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = Field(
+    priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY), BeforeValidator(bounds.whole)] = Field(
         default=0, description="Of what waits, the greater is first."
     )
 
@@ -195,7 +195,7 @@ def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> K
     fingerprint = _sha256({"select": terms, "partitions": partitions, "config": config, "labels": labels})
 
     def compiled(manifest: DeployedManifest) -> tuple[RunRequested, list[PlannedTask]]:
-        assets = _selected(manifest, asked.select)
+        assets = _selected(manifest, terms)
         try:
             tasks = plan_tasks(manifest, assets, partitions)
         except CannotPlan as error:
@@ -334,7 +334,7 @@ def _unfit(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str, s
     """Yield values that no event can hold: each with its place, what is wrong, and the remedy."""
     if isinstance(value, float):
         remedy = f"Write it as a text, such as '{value!r}', or as a whole number in a smaller unit."
-        yield path, value, "is a number with a fraction, and events hold whole numbers only", remedy
+        yield path, value, "is written with a fraction, and events hold whole numbers only", remedy
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         yield path, value, "is a number that does not fit into 64 bits", "Write it as a text."
     elif isinstance(value, dict | list):

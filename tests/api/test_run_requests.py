@@ -180,7 +180,7 @@ async def test_keys_may_hold_colons_and_slashes(world: World, key: str) -> None:
 
 async def test_priority_is_a_label_of_the_run(world: World) -> None:
     await deployed(world, PIPELINE)
-    found = await start(world, select=["names"], priority=-7)
+    found = await start(world, select=["names"], priority=-7.0)
     assert (await shown(world, found["run_id"]))["run"]["labels"] == {"springline/priority": "-7"}
 
 
@@ -243,6 +243,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"select": ["names"], "labels": {"a": 1}}, "labels.a", "string"),
     ({"select": ["names"], "labels": {"springline/priority": "1"}}, "labels", "server sets"),
     ({"select": ["names"], "priority": 101}, "priority", "100"),
+    ({"select": ["names"], "priority": 0.5}, "priority", "integer"),
     ({"select": ["names"], "priority": "1"}, "priority", "integer"),
     ({"select": ["names"], "when": "now"}, "when", "not a field"),
     ([], "body", "object"),
@@ -340,6 +341,10 @@ async def test_what_cannot_be_cancelled(world: World) -> None:
     path = f"{RUNS}/{found['run_id']}/cancel"
     assert_refused(await world.client.post(path, json={"reason": "x" * 1_001}), 400, "INVALID_REQUEST", "reason")
     assert_refused(await world.client.post(path, json={"why": "x"}), 400, "INVALID_REQUEST", "why")
+    world.runs.launches = False
+    waiting = (await start(world, select=["names"]))["run_id"]
+    answer = await world.client.post(f"{RUNS}/{waiting}/cancel")
+    assert_refused(answer, 409, "EVENT_CONFLICT", "run_id", value=waiting, remedy="when it has begun")
     theirs = await world.client.post(path, headers=world.bearer(RIVAL))
     assert_refused(theirs, 404, "NOT_FOUND", "run_id")
     assert (await shown(world, found["run_id"]))["run"]["cancel_requested"] is False

@@ -21,7 +21,7 @@ from springline.definitions.graph import topological_order
 from springline.definitions.ids import meant, named, parse_task_key, task_key
 from springline.definitions.manifest import DeployedAsset, DeployedManifest
 from springline.definitions.mappings import SomePartitions, effective_mapping, needed_keys
-from springline.definitions.partitions import FieldProblem
+from springline.definitions.partitions import FieldProblem, Partitions
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
 from springline.ledger.identifiers import plan_id_of_run
 from springline.ledger.member import CancelMember, EventMember, PlanCreatedMember, RunTriggeredMember
@@ -202,8 +202,13 @@ def _partitions_of(chosen: Sequence[DeployedAsset], asked: Sequence[str]) -> _Ke
     keys: dict[str, list[str] | None] = {asset.key: None for asset in chosen if asset.partitions is None}
     total = len(keys)
     used: set[str] = set()
+    # Many assets have the same partitions: thousands of keys are judged once for all of them.
+    valid: dict[Partitions, list[str]] = {}
     for asset in cut:
-        found = keys[asset.key] = _valid(asset, asked)
+        assert asset.partitions is not None
+        if asset.partitions not in valid:
+            valid[asset.partitions] = _valid(asset.partitions, asked)
+        found = keys[asset.key] = valid[asset.partitions]
         used.update(found)
         total += len(found)
         if total > MAX_TASKS:
@@ -230,12 +235,11 @@ def _partitions_of(chosen: Sequence[DeployedAsset], asked: Sequence[str]) -> _Ke
     return keys
 
 
-def _valid(asset: DeployedAsset, asked: Sequence[str]) -> list[str]:
-    assert asset.partitions is not None
-    if not asset.partitions.by_time:
-        there = set(asset.partitions.keys)
+def _valid(partitions: Partitions, asked: Sequence[str]) -> list[str]:
+    if not partitions.by_time:
+        there = set(partitions.keys)
         return [key for key in asked if key in there]
-    return [key for key in asked if asset.partitions.problem_of_key(key) is None]
+    return [key for key in asked if partitions.problem_of_key(key) is None]
 
 
 def _keys_of(known: Mapping[str, DeployedAsset], tasks: Iterable[str], again: Collection[str]) -> _Keys:
