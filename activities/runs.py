@@ -26,7 +26,7 @@ from springline.errors import Code, Refused
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
 from springline.published.reader import PublishedReader
-from springline.runs.launching import Ledger, RunStarts, launch
+from springline.runs.launching import RunLedger, RunStarts, launch
 from springline.runs.loading import load_run
 from springline.storage.port import ObjectStore
 
@@ -44,7 +44,7 @@ class RunWakes(RunStarts, Protocol):
 class RunActivities:
     """Steps of runs over one store. `store` is the whole bucket; `ledger` appends, `wakes` reaches their workflows."""
 
-    def __init__(self, store: ObjectStore, ledger: Ledger, wakes: RunWakes) -> None:
+    def __init__(self, store: ObjectStore, ledger: RunLedger, wakes: RunWakes) -> None:
         self._store = store
         self._ledger = ledger
         self._wakes = wakes

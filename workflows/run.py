@@ -28,11 +28,11 @@ with workflow.unsafe.imports_passed_through():
         NotTaken,
         Recorded,
         RecordOrder,
+        RunDoing,
         RunEnded,
         RunStart,
-        RunStatus,
     )
-    from springline.control.runs.progress import Progress, as_event
+    from springline.control.runs.progress import RunProgress, as_event
     from springline.ledger.events import Payload, RunCancelRequested
     from springline.projection.schema import FINISHED_RUN
     from workflows.failures import ENDS_THE_RUN
@@ -74,8 +74,8 @@ class RunWorkflow:
     def __init__(self, start: RunStart) -> None:
         self._start = start
         self._writer = new_uuid7()
-        self._progress: Progress | None = None
-        self._said: list[Callable[[Progress], None]] = []
+        self._progress: RunProgress | None = None
+        self._said: list[Callable[[RunProgress], None]] = []
         self._cancel: CancelAsked | None = None
         self._cancel_recorded = False
         self._stale = True
@@ -101,7 +101,7 @@ class RunWorkflow:
             ]
         )
         if start.loaded is not None:
-            self._progress, self._stale = Progress(start.loaded, self._writer), False
+            self._progress, self._stale = RunProgress(start.loaded, self._writer), False
         while True:
             if self._stale and self._appending is None:
                 ended = await self._read_rows()
@@ -137,12 +137,12 @@ class RunWorkflow:
         await workflow.wait_condition(lambda: self._cancel_recorded)
 
     @workflow.query(name=names.STATUS_QUERY, description="What the run is doing, and what it waits for")
-    def status(self) -> RunStatus:
+    def status(self) -> RunDoing:
         """Return tasks by state, what runs, and what is wrong."""
         progress = self._progress
         if progress is None:
-            return RunStatus(run_id=self._start.run_id, phase="reading its rows", trouble=self._trouble)
-        return RunStatus(
+            return RunDoing(run_id=self._start.run_id, phase="reading its rows", trouble=self._trouble)
+        return RunDoing(
             run_id=self._start.run_id,
             phase=self._phase(progress),
             tasks=progress.counts,
@@ -169,7 +169,7 @@ class RunWorkflow:
             self._trouble = loaded.missing
             return None
         if before is None:
-            self._progress = Progress(loaded, self._writer)
+            self._progress = RunProgress(loaded, self._writer)
             self._progress.take_up(now_ms())
         else:
             not_taken, self._not_taken = self._not_taken, []
@@ -181,7 +181,7 @@ class RunWorkflow:
             self._cancel_recorded = True
         return None
 
-    def _watch_foreign(self, progress: Progress, loaded: LoadedRun) -> None:
+    def _watch_foreign(self, progress: RunProgress, loaded: LoadedRun) -> None:
         """Take over the attempts of another workflow of the run once its rows have not moved for long."""
         moved = [(task.state, task.attempt, task.attempt_id) for task in loaded.tasks]
         if not progress.foreign or moved != self._foreign_rows:
@@ -189,7 +189,7 @@ class RunWorkflow:
         elif workflow.now() - self._foreign_since >= FOREIGN_PATIENCE:
             progress.take_up(now_ms())
 
-    def _step(self, progress: Progress) -> None:
+    def _step(self, progress: RunProgress) -> None:
         """Take in what was said, begin what may begin, and append what is to be recorded."""
         said, self._said = self._said, []
         for note in said:
@@ -208,7 +208,7 @@ class RunWorkflow:
             self._appending = asyncio.create_task(self._append(batch))
         workflow.set_current_details(self._described(progress))
 
-    async def _wait(self, progress: Progress) -> None:
+    async def _wait(self, progress: RunProgress) -> None:
         """Wait until something is said, or due."""
         began_with = self._appending
         if self._said or began_with is not None:
@@ -244,7 +244,7 @@ class RunWorkflow:
         if self._alarm_ms == at_ms:
             self._alarm_ms = None
 
-    def _begin(self, progress: Progress, order: AttemptOrder) -> None:
+    def _begin(self, progress: RunProgress, order: AttemptOrder) -> None:
         order = order.model_copy(update={"tenant": self._start.tenant, "workspace": self._start.workspace})
         asset = progress.asset_of(order.task_key)
         limit = ATTEMPT_LIMIT
@@ -368,7 +368,7 @@ class RunWorkflow:
         info = workflow.info()
         return info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
 
-    def _phase(self, progress: Progress) -> str:
+    def _phase(self, progress: RunProgress) -> str:
         if self._trouble is not None:
             return "in trouble"
         if progress.cancel_requested:
@@ -381,7 +381,7 @@ class RunWorkflow:
             return "continuing as new as soon as nothing runs"
         return "running" if progress.running else "waiting"
 
-    def _described(self, progress: Progress) -> str:
+    def _described(self, progress: RunProgress) -> str:
         counts = progress.counts
         lines = [
             f"Run **{self._start.run_id}** of `{self._start.tenant}/{self._start.workspace}`: {self._phase(progress)}",
@@ -403,7 +403,7 @@ class RunWorkflow:
 
 def _unanswered(
     key: str, attempt_id: str, cause: BaseException | None, heartbeat_ms: int
-) -> Callable[[Progress], None]:
+) -> Callable[[RunProgress], None]:
     """Return what the end of an activity says of its attempt, where its worker said nothing."""
     if isinstance(cause, CancelledError):
         return lambda progress: progress.never_began(key, attempt_id, now_ms())

@@ -67,7 +67,7 @@ _MOST_ASIDE: Final = 20
 _TABLES: Final = ("runs", "run_key_index", "x_holds")
 
 
-class Ledger(Protocol):
+class RunLedger(Protocol):
     """Appends to the ledger of a workspace; `springline.sequencer.coalescer.LedgerCoalescer` is one."""
 
     async def append(self, scope: Scope, request: AppendRequest) -> AppendOutcome:
@@ -100,7 +100,7 @@ class _Launch:
         store: ObjectStore,
         reader: PublishedReader,
         manifests: ManifestReader,
-        ledger: Ledger,
+        ledger: RunLedger,
         starts: RunStarts,
         scope: Scope,
         most: int,
@@ -235,7 +235,7 @@ async def launch(
     store: ObjectStore,
     reader: PublishedReader,
     manifests: ManifestReader,
-    ledger: Ledger,
+    ledger: RunLedger,
     starts: RunStarts,
     scope: Scope,
     run_keys: list[str] | None,

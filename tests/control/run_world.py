@@ -15,7 +15,7 @@ from typing import Any
 
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptStarted, CancelAsked, LoadedRun
 from springline.control.runs.planning import RunOrigin, plan_events, plan_tasks
-from springline.control.runs.progress import Progress, as_event
+from springline.control.runs.progress import RunProgress, as_event
 from springline.control.runs.standing import standing
 from springline.definitions.manifest import DeployedManifest
 from springline.ledger.events import Payload, TaskStarted
@@ -55,7 +55,7 @@ class Workflow:
 
     world: World
     writer: str
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     stale: bool = True
     append: Append | None = None
     not_taken: list[Payload] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Workflow:
             self.done = True
             return
         if before is None:
-            self.progress = Progress(loaded, self.writer)
+            self.progress = RunProgress(loaded, self.writer)
             self.progress.take_up(self.world.now_ms)
         else:
             not_taken, self.not_taken = self.not_taken, []

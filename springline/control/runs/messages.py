@@ -106,7 +106,7 @@ class RunEnded(RunMessage):
     tasks: dict[str, int] = {}
 
 
-class RunStatus(RunMessage):
+class RunDoing(RunMessage):
     """Answer of the query `status` of RunWorkflow.
 
     `unrecorded`: events that wait to be appended. `trouble`: why the run does not go on as it should, None if it does.

@@ -1,8 +1,8 @@
 """Where a run stands, and what it does next: decisions over its tasks, without a clock, a store or Temporal.
 
 A run goes ahead of its rows: what its workers tell counts at once, and the events that record it follow. The rows stay
-the truth. Whenever an event was not taken as it was meant, `Progress.overlaid` begins anew from them, with the attempts
-that still run.
+the truth. Whenever an event was not taken as it was meant, `RunProgress.overlaid` begins anew from them, with the
+attempts that still run.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ INFRASTRUCTURE: Final = "INFRASTRUCTURE"
 _FIRST_DELAY_MS: Final = 30_000
 _LONGEST_DELAY_MS: Final = 900_000
 _MOST_DOUBLINGS: Final = 20
+_LOSSES_AT_ONCE: Final = 3
+"""So many attempts of a task that were lost with their workers are followed by another at once."""
+_FIRST_LOSS_DELAY_MS: Final = 1_000
+_LONGEST_LOSS_DELAY_MS: Final = 60_000
 _MESSAGE_CHARACTERS: Final = 1_000
 _TRACE_CHARACTERS: Final = 8_000
 _UNSEEN_WORKER: Final = "springline"
@@ -91,7 +95,7 @@ class _Task:
     dependents: list[int] = field(default_factory=list)
 
 
-class Progress:
+class RunProgress:
     """A run under way.
 
     Args:
@@ -273,7 +277,9 @@ class Progress:
         del self.outbox[: len(batch)]
         return batch
 
-    def overlaid(self, loaded: LoadedRun, not_taken: Sequence[Payload], now_ms: int) -> tuple[Progress, list[Attempt]]:
+    def overlaid(
+        self, loaded: LoadedRun, not_taken: Sequence[Payload], now_ms: int
+    ) -> tuple[RunProgress, list[Attempt]]:
         """Begin anew from the rows, with the attempts under way and what waits to be appended.
 
         Args:
@@ -283,7 +289,7 @@ class Progress:
 
         Returns: the new progress, and attempts that are the task's own no more: they are to be cancelled.
         """
-        fresh = Progress(loaded, self._writer)
+        fresh = RunProgress(loaded, self._writer)
         fresh._told_whole = self._told_whole
         for payload in not_taken:
             if isinstance(payload, TaskCompletionRecorded):
@@ -425,10 +431,14 @@ class Progress:
         if failed and said.category != INFRASTRUCTURE:
             task.failures += 1
         again = failed and self._may_try_again(task, number, said, asset)
+        task.retry_at_ms = None
         payload = self._completion(task, number, attempt_id, said, again=again, seen=seen)
         self.outbox.append(payload)
-        if again and said.category != INFRASTRUCTURE and not self.cancel_requested:
-            task.retry_at_ms = now_ms + _delay_ms(asset, task.failures)
+        if again and not self.cancel_requested:
+            lost = said.category == INFRASTRUCTURE
+            delay_ms = _loss_delay_ms(number - task.failures) if lost else _delay_ms(asset, task.failures)
+            task.retry_at_ms = now_ms + delay_ms if delay_ms else None
+        if task.retry_at_ms is not None:
             self.outbox.append(
                 TimerRequested(
                     timer_id=self._timer_id(task, task.retry_at_ms),
@@ -639,6 +649,13 @@ def _delay_ms(asset: LoadedAsset, failures: int) -> int:
     longest = max(first, _LONGEST_DELAY_MS)
     doublings: int = min(max(failures - 1, 0), _MOST_DOUBLINGS)
     return min(first << doublings, longest)
+
+
+def _loss_delay_ms(losses: int) -> int:
+    """Return the pause behind a loss: none at first, and longer ones where a task is lost again and again."""
+    if losses <= _LOSSES_AT_ONCE:
+        return 0
+    return min(_FIRST_LOSS_DELAY_MS << (losses - _LOSSES_AT_ONCE - 1), _LONGEST_LOSS_DELAY_MS)
 
 
 def _cut(text: str, most: int) -> str:
