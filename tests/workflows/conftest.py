@@ -40,7 +40,6 @@ from workflows.failures import ENDS_THE_RUN
 IDENTITY = "springline-test"
 HERE = Path(__file__).parent
 LEDGER_HISTORIES = f"{names.LEDGER_WORKFLOW}--"
-REBUILD_HISTORIES = f"{names.REBUILD_WORKFLOW}--"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -183,6 +182,7 @@ async def runs(
     await runs.open()
     async with kept(runs, request, LEDGER_HISTORIES):
         yield runs
+        await runs.note_histories()
 
 
 def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:
@@ -215,5 +215,6 @@ async def record(bench: WorkflowBench, folder: Path, test: str, prefix: str) -> 
         file = folder / f"{name}--{number}.json"
         file.write_text(scrubbed(await bench.history(run_id)) + "\n")
     for number, history in enumerate(bench.other_histories, start=1):
-        file = folder / f"{REBUILD_HISTORIES}{name.removeprefix(prefix)}--{number}.json"
+        kind = history.events[0].workflow_execution_started_event_attributes.workflow_type.name
+        file = folder / f"{kind}--{name.removeprefix(prefix)}--{number}.json"
         file.write_text(scrubbed(history) + "\n")

@@ -15,7 +15,15 @@ from temporalio.worker import Worker
 
 from entrypoints.temporal_run_starts import TemporalRunStarts
 from springline import names
-from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted, RunEnded
+from springline.control.runs.messages import (
+    AttemptEnded,
+    AttemptOrder,
+    AttemptsStarted,
+    AttemptStarted,
+    CancelAsked,
+    RunDoing,
+    RunEnded,
+)
 from springline.deployed.deploying import deploy
 from springline.ledger.identifiers import run_id_of_key
 from springline.ledger.request import AppendRequest, NewEvent
@@ -101,6 +109,12 @@ class RunsBench(LedgerBench):
         handle = self.run_handle(order.run_id)
         await handle.signal(names.ATTEMPTS_STARTED_SIGNAL, AttemptsStarted(attempts=[started]))
 
+    async def note_histories(self) -> None:
+        """Remember the histories of launcher and runs, so that they can be recorded."""
+        for handle in (self.client.get_workflow_handle(self.launcher_id), *map(self.run_handle, sorted(self._started))):
+            with contextlib.suppress(RPCError):
+                self.other_histories.append(await handle.fetch_history())
+
     # Definitions and requests.
 
     async def deploy(self, *assets: dict[str, Any]) -> None:
@@ -161,6 +175,30 @@ class RunsBench(LedgerBench):
         await until(has_ended, f"run {run_id} has ended")
         ended: RunEnded = await self.run_handle(run_id).result()
         return ended
+
+    async def hold(self, held: bool) -> None:
+        """Hold the workspace, or let it go on."""
+        data = {
+            "type": "springline_hold_changed",
+            "change_id": str(uuid_utils.uuid7()),
+            "held": held,
+            "changed_by": "tester",
+        }
+        await self.append_one(AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=data)]))
+
+    async def cancel(self, run_id: str) -> None:
+        """Cancel a run, as the API does first."""
+        asked = CancelAsked(requested_by="tester", reason="enough")
+        await self.run_handle(run_id).execute_update(names.CANCEL_UPDATE, asked)
+
+    async def doing(self, run_id: str) -> RunDoing:
+        """Return what a run says of itself."""
+        status: RunDoing = await self.run_handle(run_id).query(names.STATUS_QUERY, result_type=RunDoing)
+        return status
+
+    async def run_state(self, run_id: str) -> str | None:
+        """Return the state of a run's row, None without one."""
+        return next((str(run["state"]) for run in await self.rows("runs") if run["run_id"] == run_id), None)
 
     async def rows(self, table: str, *prefix: str) -> list[dict[str, Any]]:
         """Return rows of the published state by column."""

@@ -43,7 +43,7 @@ def _scenario_of_file(file: Path) -> str:
     name, _, number = file.stem.rpartition("--")
     name = name if number.isdecimal() else file.stem
     kind, separator, scenario = name.partition("--")
-    return scenario if separator and kind.endswith("Workflow") else name
+    return scenario if separator and kind.endswith(("Workflow", "Launcher")) else name
 
 
 def _steps(history: dict[str, list[dict[str, object]]]) -> set[Step]:

@@ -21,6 +21,8 @@ from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
 from workflows.rebuild import RebuildWorkflow
+from workflows.run import RunWorkflow
+from workflows.run_launcher import RunLauncher
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 pytestmark = [pytest.mark.replays, pytest.mark.usefixtures("strict_replay")]
@@ -36,6 +38,8 @@ def replayer() -> Replayer:
             LedgerWorkflow,
             GarbageWorkflow,
             RebuildWorkflow,
+            RunLauncher,
+            RunWorkflow,
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
@@ -66,6 +70,10 @@ def test_every_way_a_round_can_go_is_saved() -> None:
         '"name":"sweep_garbage"',
         '"name":"LedgerWorkflow"',
         '"name":"RebuildWorkflow"',
+        '"name":"RunWorkflow"',
+        '"name":"RunLauncher"',
+        '"name":"wake_runs"',
+        '"name":"load_run"',
         '"name":"switch_state"',
         '"name":"compare"',
         "EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED",

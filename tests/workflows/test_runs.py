@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
+import pytest
+import uuid_utils
+from temporalio import activity
+
+import workflows.run as run_module
 from springline.control.runs.messages import AttemptEnded, AttemptOrder
+from springline.ledger.request import AppendRequest, NewEvent
 from tests.support.definitions import asset
+from tests.workflows.runs import until
 from tests.workflows.runs_bench import RunsBench, failed, succeeded
+
+# A ledger that rests between two appends of a run would set a timer that fires while they come (see conftest.py).
+pytestmark = pytest.mark.usefixtures("long_patience")
 
 
 async def test_a_run_makes_its_tasks_in_order_and_its_rows_say_so(runs: RunsBench) -> None:
@@ -72,49 +83,189 @@ async def test_what_a_worker_loses_costs_no_retry_and_begins_again_at_once(runs:
     assert attempts == [(1, "INFRASTRUCTURE"), (2, None)]
 
 
-async def test_a_cancellation_ends_what_runs_and_begins_nothing(runs: RunsBench) -> None:
-    began = asyncio.Event()
+class Waits:
+    """An attempt that goes on until it is let go, or cancelled; then it says so."""
 
-    async def act(order: AttemptOrder) -> AttemptEnded:
-        await runs.say_started(order)
-        began.set()
+    def __init__(self, runs: RunsBench, *, announced: bool = True) -> None:
+        self.runs = runs
+        self.announced = announced
+        self.began = asyncio.Event()
+        self.release = asyncio.Event()
+        self.calls = 0
+
+    async def __call__(self, order: AttemptOrder) -> AttemptEnded:
+        self.calls += 1
+        if self.announced:
+            await self.runs.say_started(order)
+        self.began.set()
         try:
-            while True:
-                from temporalio import activity
-
+            while not self.release.is_set():
                 activity.heartbeat()
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.05)
         except asyncio.CancelledError:
-            now = succeeded()
-            return now.model_copy(update={"outcome": "cancelled", "category": "CANCELLED", "message": "stopped"})
+            return succeeded().model_copy(
+                update={"outcome": "cancelled", "category": "CANCELLED", "message": "stopped"}
+            )
+        return succeeded()
 
+
+async def test_a_cancellation_ends_what_runs_and_begins_nothing(runs: RunsBench) -> None:
     await runs.deploy(asset("raw", heartbeat_ms=1_000), asset("clean", "raw"))
-    runs.acts["raw"] = act
+    runs.acts["raw"] = waits = Waits(runs)
     run_id = await runs.launch("k", "raw", "clean")
-    await began.wait()
-    from springline import names
-    from springline.control.runs.messages import CancelAsked
-
-    await runs.run_handle(run_id).execute_update(
-        names.CANCEL_UPDATE, CancelAsked(requested_by="tester", reason="enough")
-    )
+    await waits.began.wait()
+    await runs.cancel(run_id)
     ended = await runs.run_ended(run_id)
     assert (ended.state, ended.tasks) == ("CANCELLED", {"CANCELLED": 2})
     (run,) = await runs.rows("runs")
     assert run["cancel_requested"]
+    assert [order.task_key for order in runs.orders] == ["raw"]
+
+
+async def test_a_cancellation_that_only_the_ledger_has_reaches_the_run(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw", heartbeat_ms=1_000))
+    runs.acts["raw"] = waits = Waits(runs)
+    run_id = await runs.launch("k", "raw")
+    await waits.began.wait()
+    await until(lambda: _is(runs, run_id, "RUNNING", "raw"), "the attempt is on record")
+    data = {"type": "run_cancel_requested", "run_id": run_id, "requested_by": "somebody"}
+    await runs.append_one(AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=data)]))
+    assert (await runs.run_ended(run_id)).state == "CANCELLED"
+
+
+async def _is(runs: RunsBench, run_id: str, state: str, task: str) -> bool:
+    return [one["state"] for one in await runs.rows("tasks", run_id) if one["task_key"] == task] == [state]
+
+
+async def test_a_cancelled_run_ends_though_no_worker_is_there(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw", queue="nobody-polls"))
+    run_id = await runs.launch("k", "raw")
+    await until(lambda: _is(runs, run_id, "DISPATCHED", "raw"), "the task waits for a worker")
+    assert "raw" in (await runs.doing(run_id)).running
+    await runs.cancel(run_id)
+    assert (await runs.run_ended(run_id)).state == "CANCELLED"
 
 
 async def test_a_request_that_cannot_be_planned_is_a_cancelled_run_with_its_reason(runs: RunsBench) -> None:
     await runs.deploy(asset("raw"))
-    await runs.launch("k", "gone")
+    run_id = await runs.launch("k", "gone")
 
-    async def is_there() -> bool:
-        return bool(await runs.rows("runs"))
+    async def is_cancelled() -> bool:
+        return await runs.run_state(run_id) == "CANCELLED"
 
-    from tests.workflows.runs import until
-
-    await until(is_there, "the run is there")
-    (run,) = await runs.rows("runs")
-    assert run["state"] == "CANCELLED"
+    await until(is_cancelled, "the run is cancelled")
     (own,) = await runs.rows("x_runs")
     assert own["cancel_reason_code"] == "UNKNOWN_ASSET"
+
+
+async def test_a_run_whose_workflow_is_gone_is_taken_up_from_its_rows(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw"), asset("clean", "raw", heartbeat_ms=1_000), asset("stats", "clean"))
+    runs.acts["clean"] = waits = Waits(runs)
+    run_id = await runs.launch("k", "raw", "clean", "stats")
+    await waits.began.wait()
+    await until(lambda: _is(runs, run_id, "RUNNING", "clean"), "the attempt is on record")
+    await runs.run_handle(run_id).terminate("by hand")
+    waits.release.set()
+    await runs.starts.wake_launcher(runs.scope, [], looks=True)
+
+    async def has_ended() -> bool:
+        return await runs.run_state(run_id) == "SUCCEEDED"
+
+    await until(has_ended, "the run ends all the same")
+    attempts = await runs.rows("x_attempts", run_id)
+    assert [(one["task_key"], one["attempt"], one["category"]) for one in attempts if one["outcome"] == "FAILED"] == [
+        ("clean", 1, "INFRASTRUCTURE")
+    ]
+    assert {one["task_key"] for one in attempts if one["outcome"] == "SUCCEEDED"} == {"raw", "clean", "stats"}
+    assert [order.task_key for order in runs.orders].count("raw") == 1
+
+
+async def test_a_held_workspace_begins_nothing_until_it_goes_on(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw", heartbeat_ms=1_000), asset("clean", "raw"))
+    runs.acts["raw"] = waits = Waits(runs)
+    running = await runs.launch("k", "raw", "clean")
+    await waits.began.wait()
+    await runs.hold(True)
+    waiting = await runs.launch("later", "raw")
+    await runs.starts.wake_run(runs.scope, running)
+    waits.release.set()
+    await until(lambda: _is(runs, running, "SUCCEEDED", "raw"), "what ran is on record")
+
+    async def is_held() -> bool:
+        return (await runs.doing(running)).phase.startswith("held")
+
+    await until(is_held, "the run says that it is held")
+    assert await runs.run_state(waiting) is None
+    await runs.hold(False)
+    assert (await runs.run_ended(running)).state == "SUCCEEDED"
+    assert (await runs.run_ended(waiting)).state == "SUCCEEDED"
+
+
+async def test_a_parameter_takes_the_output_of_the_attempt_that_succeeded(runs: RunsBench) -> None:
+    async def act(order: AttemptOrder) -> AttemptEnded:
+        return failed() if order.attempt == 1 else succeeded()
+
+    taking = asset("clean")
+    taking["dependencies"] = [{"asset": "raw", "argument": "raw"}]
+    await runs.deploy(asset("raw", retries=1, retry_delay_ms=10), taking)
+    runs.acts["raw"] = act
+    run_id = await runs.launch("k", "raw", "clean")
+    assert (await runs.run_ended(run_id)).state == "SUCCEEDED"
+    raws = [order for order in runs.orders if order.task_key == "raw"]
+    (clean,) = [order for order in runs.orders if order.task_key == "clean"]
+    assert [order.keeps_output for order in raws] == [True, True]
+    (taken,) = clean.inputs
+    assert (taken.argument, taken.many) == ("raw", False)
+    assert [(one.task_key, one.attempt_id, one.scope) for one in taken.outputs] == [("raw", raws[1].attempt_id, run_id)]
+
+
+async def test_a_worker_that_falls_silent_loses_its_attempt(runs: RunsBench) -> None:
+    async def act(order: AttemptOrder) -> AttemptEnded:
+        if order.attempt == 1:
+            activity.raise_complete_async()
+        return succeeded()
+
+    await runs.deploy(asset("raw", heartbeat_ms=1_000))
+    runs.acts["raw"] = act
+    run_id = await runs.launch("k", "raw")
+    assert (await runs.run_ended(run_id)).state == "SUCCEEDED"
+    lost = [one for one in await runs.rows("x_attempts", run_id) if one["outcome"] == "FAILED"]
+    assert [(one["category"], one["reason_code"]) for one in lost] == [("INFRASTRUCTURE", "attempt_lost")]
+
+
+async def test_a_run_with_a_long_history_continues_as_new(runs: RunsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "DRAIN_EVENTS", 40)
+    keys = [f"t{number}" for number in range(6)]
+    await runs.deploy(asset("t0"), *(asset(key, before) for before, key in itertools.pairwise(keys)))
+    run_id = await runs.launch("k", *keys)
+
+    async def has_ended() -> bool:
+        return await runs.run_state(run_id) == "SUCCEEDED"
+
+    await until(has_ended, "the run ends")
+    assert [order.task_key for order in runs.orders] == keys
+    assert {one["attempt"] for one in await runs.rows("x_attempts", run_id)} == {1}
+
+
+async def test_a_run_whose_manifest_is_gone_is_cancelled(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw"))
+    runs.manifest_id = "01JHMPDTN0000AQKFF00000001"
+    run_id = await runs.launch("k", "raw")
+
+    async def is_cancelled() -> bool:
+        return await runs.run_state(run_id) == "CANCELLED"
+
+    await until(is_cancelled, "the run is cancelled")
+    (own,) = await runs.rows("x_runs")
+    assert own["cancel_reason_code"] == "MANIFEST_UNUSABLE"
+
+
+async def test_a_request_of_another_system_is_left_to_it(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw"))
+    runs.manifest_id = "git-abc"
+    foreign = await runs.request("theirs", "raw")
+    await runs.starts.wake_launcher(runs.scope, ["theirs"], looks=True)
+    await runs.deploy(asset("raw"), asset("other"))
+    run_id = await runs.launch("ours", "raw")
+    await runs.run_ended(run_id)
+    assert await runs.run_state(foreign) is None
