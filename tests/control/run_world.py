@@ -148,6 +148,8 @@ class World:
         )
 
     def begin(self, workflow: Workflow, order: AttemptOrder) -> None:
+        assert not workflow.progress.cancel_requested, "begun in a cancelled run"  # type: ignore[union-attr]
+        assert not workflow.progress.held, "begun in a held workspace"  # type: ignore[union-attr]
         states = {task.loaded.key: task.state for task in workflow.progress._tasks}  # type: ignore[union-attr]
         needed = next(task.depends_on for task in self.tasks if task.key == order.task_key)
         assert all(states[key] == "SUCCEEDED" for key in needed), "begun before what it needs"

@@ -23,6 +23,7 @@ FILE = ROOT / "tests/proofs.txt"
 PACKAGES = ("springline", "workflows", "activities", "entrypoints", "bench", "tests")
 PROOFS: Mapping[str, tuple[str, ...]] = {
     "tests/control/test_mutants.py": (),
+    "tests/control/test_run_world.py": (),
     "tests/exhaustive/test_crash_windows.py": (),
     "tests/exhaustive/test_interleavings.py": (),
     "tests/exhaustive/test_ledger_rounds.py": (),
