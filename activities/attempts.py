@@ -50,9 +50,16 @@ class StartSignals:
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
+    def ended(self, workflow_id: str, attempt_id: str) -> None:
+        """Tell nobody of a start that the end has overtaken: the end says it, too."""
+        waiting = self._waiting.get(workflow_id, [])
+        waiting[:] = [one for one in waiting if one.attempt_id != attempt_id]
+
     async def _tell_soon(self, workflow_id: str) -> None:
         await asyncio.sleep(self._grouped_s)
         started = AttemptsStarted(attempts=self._waiting.pop(workflow_id))
+        if not started.attempts:
+            return
         try:
             await self._tell(workflow_id, started)
         except RPCError as error:
@@ -89,12 +96,13 @@ class AttemptActivities:
         Cancelled by its run, or given up by Temporal, it tells its function to stop, and waits for that. Raises
         `ApplicationError` (WORKER_STOPPED) if this worker is going down and has ended it: another one may make it.
         """
+        workflow_id = names.run_workflow_id(order.tenant, order.workspace, order.run_id)
         stop = asyncio.Event()
         progress: dict[str, float | str | None] = {}
 
         def started(at_ms: int) -> None:
             self._starts.add(
-                names.run_workflow_id(order.tenant, order.workspace, order.run_id),
+                workflow_id,
                 AttemptStarted(
                     task_key=order.task_key,
                     attempt=order.attempt,
@@ -118,6 +126,7 @@ class AttemptActivities:
                         raise
                     stop.set()
             ended = making.result()
+            self._starts.ended(workflow_id, order.attempt_id)
         finally:
             beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -51,15 +51,27 @@ def begin(
     return asyncio.create_task(run())
 
 
-async def test_what_begins_together_is_told_to_each_run_at_once(opened: Open) -> None:
+def start_of(attempt_id: str) -> AttemptStarted:
+    return AttemptStarted(task_key="a", attempt=1, attempt_id=attempt_id, worker_id="w", started_at_ms=1)
+
+
+async def test_what_begins_together_is_told_to_each_run_at_once() -> None:
+    told = Told()
+    starts = StartSignals(told)
+    for workflow_id, attempt_id in (("run/1", "a1"), ("run/1", "a2"), ("run/2", "b1")):
+        starts.add(workflow_id, start_of(attempt_id))
+    await starts.aclose()
+    assert told.signals == [("run/1", ["a1", "a2"]), ("run/2", ["b1"])]
+
+
+async def test_a_start_is_told_if_its_attempt_goes_on_and_else_left_to_the_end(opened: Open) -> None:
     worker, told = await opened(FLOW), Told()
     activity, starts = activities_of(worker, told)
     environment = ActivityEnvironment()
-    for wanted in (order("later"), order("later", attempt=2), order("later", run_id="run_2", attempt_id="b1")):
+    for wanted in (order("later"), order("tells")):
         assert (await begin(environment, activity, wanted)).outcome == "succeeded"
     await starts.aclose()
-    other = names.run_workflow_id("acme", "dev", "run_2")
-    assert told.signals == [(RUN_WORKFLOW, ["a-later-1", "a-later-2"]), (other, ["b1"])]
+    assert told.signals == [(RUN_WORKFLOW, ["a-tells-1"])]
 
 
 @pytest.mark.parametrize("fault", [RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE])
@@ -69,14 +81,10 @@ async def test_a_run_that_cannot_be_told_takes_nothing_with_it(
     told = Told()
     told.fault = fault
     starts = StartSignals(told, grouped_s=0)
-
-    def began(attempt_id: str) -> AttemptStarted:
-        return AttemptStarted(task_key="a", attempt=1, attempt_id=attempt_id, worker_id="w", started_at_ms=1)
-
-    starts.add("run/1", began("a1"))
+    starts.add("run/1", start_of("a1"))
     await starts.aclose()
     told.fault = None
-    starts.add("run/1", began("a2"))
+    starts.add("run/1", start_of("a2"))
     await starts.aclose()
     assert told.signals == [("run/1", ["a1"]), ("run/1", ["a2"])]
     assert ("run/1 was not told of 1 starts" in caplog.text) is (fault is RPCStatusCode.UNAVAILABLE)
