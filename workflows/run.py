@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -56,14 +56,16 @@ MOST_RUNNING = 500
 """Attempts of a run that are under way at once."""
 MOST_EVENTS, MOST_BYTES = 200, 256 * 1024
 """Of one append."""
-DRAIN_EVENTS = 8_000
-"""History events after which a run begins nothing until all that runs has ended, and continues as new."""
+DRAIN_EVENTS, MOST_HISTORY_EVENTS = 4_000, 15_000
+"""History events after which a run begins nothing until all that runs has ended, and continues as new. If that takes
+longer than `DRAIN_PATIENCE`, because something long runs, it goes on up to the second limit."""
+DRAIN_PATIENCE = timedelta(seconds=60)
 LOOKS_AGAIN_MS = 60_000
 """A run reads its rows this often while it has nothing else to do: a lost wake-up costs no more."""
 FOREIGN_PATIENCE = timedelta(minutes=5)
 """How long rows with attempts of another workflow of the run may stand still before this one takes them over."""
-PAUSE = timedelta(seconds=5)
-"""Before a step that failed for good is tried again."""
+PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+"""Before a step that failed for good is tried again, twice as long each time."""
 
 
 @workflow.defn(name=names.RUN_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -89,6 +91,7 @@ class RunWorkflow:
         self._news_ms = now_ms()
         self._alarm_ms: int | None = None
         self._rang = False
+        self._drains_since: datetime | None = None
 
     @workflow.run
     async def run(self, start: RunStart) -> RunEnded:
@@ -113,7 +116,7 @@ class RunWorkflow:
             if progress.is_over and self._appending is None and not self._said and not self._stale:
                 # Every event was applied as it was meant: the run's row is as its tasks are.
                 return await self._end(progress.final_state, progress.counts)
-            if self._drains and not progress.running and not progress.outbox and self._appending is None:
+            if self._is_long and not progress.running and not progress.outbox and self._appending is None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(start.model_copy(update={"loaded": None}))
             await self._wait(progress)
@@ -214,6 +217,9 @@ class RunWorkflow:
         if self._said or began_with is not None:
             self._news_ms = now_ms()
         due_ms = self._news_ms + LOOKS_AGAIN_MS
+        if self._drains_since is not None:
+            ends_ms = int((self._drains_since + DRAIN_PATIENCE).timestamp() * 1_000)
+            due_ms = min(due_ms, ends_ms) if ends_ms > now_ms() else due_ms
         next_ms = None if self._drains else progress.next_ms()
         if next_ms is not None:
             due_ms = min(due_ms, next_ms)
@@ -309,6 +315,7 @@ class RunWorkflow:
 
     async def _insist(self, name: str, order: Any, result_type: Any, summary: str) -> Any:
         """Run a step until it succeeds; what makes it fail for good is shown meanwhile."""
+        pause = PAUSE
         while True:
             try:
                 result = await workflow.execute_activity(
@@ -324,7 +331,8 @@ class RunWorkflow:
             except ActivityError as error:
                 self._trouble = f"{name} failed: {error.cause or error}"
                 workflow.logger.error("%s", self._trouble)
-                await workflow.sleep(PAUSE, summary=f"{name} is tried again")
+                await workflow.sleep(pause, summary=f"{name} is tried again")
+                pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 self._trouble = None
                 return result
@@ -364,9 +372,17 @@ class RunWorkflow:
     # What is shown.
 
     @property
+    def _is_long(self) -> bool:
+        return workflow.info().get_current_history_length() >= DRAIN_EVENTS
+
+    @property
     def _drains(self) -> bool:
-        info = workflow.info()
-        return info.is_continue_as_new_suggested() or info.get_current_history_length() >= DRAIN_EVENTS
+        length = workflow.info().get_current_history_length()
+        if length < DRAIN_EVENTS:
+            return False
+        if self._drains_since is None:
+            self._drains_since = workflow.now()
+        return length >= MOST_HISTORY_EVENTS or workflow.now() - self._drains_since < DRAIN_PATIENCE
 
     def _phase(self, progress: RunProgress) -> str:
         if self._trouble is not None:

@@ -14,6 +14,7 @@ from springline.control.admission.cases import Draft
 from springline.control.admission.round import MAX_EVENT_BYTES, drafts_of
 from springline.control.admission.runs import check_plan
 from springline.control.runs.planning import (
+    LEAST_HEARTBEAT_SEC,
     LOST_ATTEMPTS,
     MAX_PLAN_BYTES,
     MAX_TASKS,
@@ -241,8 +242,8 @@ def test_the_longest_plan_fits_into_its_event() -> None:
 def test_tasks_in_a_plan_have_attempts_to_lose_and_a_heartbeat() -> None:
     graph = manifest(asset("a", retries=2, timeout_ms=60_000, heartbeat_ms=1_500), asset("b"))
     first, second = (task_definition(task) for task in plan_tasks(graph, ["a", "b"], None))
-    assert (first.max_attempts, first.heartbeat_timeout_sec) == (3 + LOST_ATTEMPTS, 2)
-    assert (second.max_attempts, second.heartbeat_timeout_sec) == (1 + LOST_ATTEMPTS, 10)
+    assert (first.max_attempts, first.heartbeat_timeout_sec) == (3 + LOST_ATTEMPTS, LEAST_HEARTBEAT_SEC)
+    assert (second.max_attempts, second.heartbeat_timeout_sec) == (1 + LOST_ATTEMPTS, LEAST_HEARTBEAT_SEC)
     assert (second.key, second.asset_key, second.partition_key) == ("b", "b", None)
 
 

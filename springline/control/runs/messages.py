@@ -165,6 +165,8 @@ class LoadedTask(RunMessage):
     attempt: int = 0
     attempt_id: str | None = None
     max_attempts: int
+    heartbeat_sec: int = 300
+    """After how long without an event the ledger's readers may think an attempt dead."""
     failures: int = 0
     retry_at_ms: int | None = None
     inherited: list[TakenInput] = []

@@ -37,7 +37,11 @@ MAX_PLAN_BYTES: Final = 224 * 1024
 """The tasks of a plan as JSON: they are in one event, beside its other fields (`admission.round.MAX_EVENT_BYTES`)."""
 LOST_ATTEMPTS: Final = 20
 """How many attempts of a task may be lost with their workers beside those that its `retries` allow."""
-DEFAULT_HEARTBEAT_SEC: Final = 10
+LEAST_HEARTBEAT_SEC: Final = 300
+"""After how long without an event of a task a reader of the ledger may think it dead, at least.
+
+Its run sees by Temporal, and sooner, whether a worker is alive; it tells the ledger a third of this apart.
+"""
 _SHOWN: Final = 120
 
 
@@ -363,14 +367,14 @@ def task_definition(task: PlannedTask) -> TaskDefinition:
     Its attempts are more than its retries allow: an attempt that is lost with its worker is no try of the user's. The
     run ends those that are, by an error that is not retryable.
     """
-    heartbeat_ms = task.asset.heartbeat_ms
+    heartbeat_ms = task.asset.heartbeat_ms or 0
     return TaskDefinition(
         key=task.key,
         depends_on=list(task.depends_on),
         asset_key=task.asset.key,
         partition_key=task.partition_key,
         max_attempts=task.asset.retries + 1 + LOST_ATTEMPTS,
-        heartbeat_timeout_sec=DEFAULT_HEARTBEAT_SEC if heartbeat_ms is None else -(-heartbeat_ms // 1_000),
+        heartbeat_timeout_sec=max(LEAST_HEARTBEAT_SEC, -(-heartbeat_ms // 1_000)),
     )
 
 

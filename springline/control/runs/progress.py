@@ -317,7 +317,7 @@ class RunProgress:
         return self._assets[self._by_key[key].loaded.asset]
 
     def _beat_ms(self, one: Attempt) -> int:
-        return self._asset_of(one.key).heartbeat_ms // _BEATS
+        return self._by_key[one.key].loaded.heartbeat_sec * 1_000 // _BEATS
 
     def _retries(self) -> list[int]:
         return [

@@ -78,6 +78,7 @@ def standing(
                 attempt=task.attempt,
                 attempt_id=task.attempt_id,
                 max_attempts=task.max_attempts,
+                heartbeat_sec=task.heartbeat_timeout_sec,
                 failures=failures.get(task.task_key, 0),
                 inherited=inherited.get(task.task_key, []),
                 # What infrastructure has lost is tried again at once, and not when the fold would have it.
@@ -110,6 +111,7 @@ def at_its_beginning(origin: RunOrigin, manifest: DeployedManifest, tasks: Seque
                 needs=[place[key] for key in task.depends_on],
                 state=BLOCKED if task.depends_on else READY,
                 max_attempts=task_definition(task).max_attempts,
+                heartbeat_sec=task_definition(task).heartbeat_timeout_sec,
             )
             for task in tasks
         ],
