@@ -48,6 +48,7 @@ from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
+from springline.runs.launching import MAX_ACTIVE_RUNS
 from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
@@ -85,12 +86,14 @@ def build_workers(
     configure: Configure = FoldConfig,
     max_cached_workflows: int = 1000,
     grace_s: float = 20,
+    max_active_runs: int = MAX_ACTIVE_RUNS,
     deployment: WorkerDeploymentConfig | None = None,
 ) -> list[Worker]:
     """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration.
 
-    `deployment` is the version of which they are, None for none (a test server knows no versions). `configure` says
-    under which rules a workspace's ledger is folded, by default those without secret and retention.
+    `max_active_runs`: of a workspace, at once. `deployment` is the version of which they are, None for none (a test
+    server knows no versions). `configure` says under which rules a workspace's ledger is folded, by default those
+    without secret and retention.
     """
     runner = workflow_runner(PASSED_THROUGH, client.data_converter)
     commits = CommitActivities(store)
@@ -98,7 +101,9 @@ def build_workers(
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
-    runs = RunActivities(store, LedgerCoalescer(TemporalLedgerGateway(client)), TemporalRunStarts(client))
+    runs = RunActivities(
+        store, LedgerCoalescer(TemporalLedgerGateway(client)), TemporalRunStarts(client), max_active_runs
+    )
     build_id = "unversioned" if deployment is None else deployment.version.build_id
     probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
@@ -200,6 +205,7 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
             configure=partial(fold_config, settings),
             max_cached_workflows=settings.max_cached_workflows,
             grace_s=settings.shutdown_grace,
+            max_active_runs=settings.max_active_runs,
             deployment=deployed,
         )
         for worker in workers:

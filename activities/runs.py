@@ -26,7 +26,7 @@ from springline.errors import Code, Refused
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
 from springline.published.reader import PublishedReader
-from springline.runs.launching import RunLedger, RunStarts, launch
+from springline.runs.launching import MAX_ACTIVE_RUNS, RunLedger, RunStarts, launch
 from springline.runs.loading import load_run
 from springline.storage.port import ObjectStore
 
@@ -44,8 +44,11 @@ class RunWakes(RunStarts, Protocol):
 class RunActivities:
     """Steps of runs over one store. `store` is the whole bucket; `ledger` appends, `wakes` reaches their workflows."""
 
-    def __init__(self, store: ObjectStore, ledger: RunLedger, wakes: RunWakes) -> None:
+    def __init__(
+        self, store: ObjectStore, ledger: RunLedger, wakes: RunWakes, max_active_runs: int = MAX_ACTIVE_RUNS
+    ) -> None:
         self._store = store
+        self._max_active_runs = max_active_runs
         self._ledger = ledger
         self._wakes = wakes
         self._reader = PublishedReader(store)
@@ -56,7 +59,14 @@ class RunActivities:
         """Trigger and plan the runs that are requested and may begin, and start their workflows."""
         scope = Scope(order.tenant, order.workspace)
         return await launch(
-            self._store, self._reader, self._manifests, self._ledger, self._wakes, scope, order.run_keys
+            self._store,
+            self._reader,
+            self._manifests,
+            self._ledger,
+            self._wakes,
+            scope,
+            order.run_keys,
+            most=self._max_active_runs,
         )
 
     @step(names.LOAD_RUN, names.METRIC_RUN_STEP_SECONDS, outlasts=True)

@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     checkpoint_interval: Annotated[int, Field(ge=1)] = Field(
         default=100, description="Versions between two checkpoints of a table."
     )
+    max_active_runs: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=100, description="Runs of a workspace under way at once; the others wait, the most urgent first."
+    )
     shutdown_grace: Seconds = Field(
         default=20.0, description="How long a process may finish its work after SIGTERM, in seconds."
     )

@@ -50,9 +50,14 @@ class WorkflowBench:
         self._max_cached = max_cached_workflows
         self._workers = AsyncExitStack()
 
-    async def start_worker(self) -> None:
+    async def start_worker(self, **settings: Any) -> None:
         workers: Sequence[Worker] = build_workers(
-            self.client, self.faulty, queues=names.ALL_QUEUES, max_cached_workflows=self._max_cached, grace_s=1
+            self.client,
+            self.faulty,
+            queues=names.ALL_QUEUES,
+            max_cached_workflows=self._max_cached,
+            grace_s=1,
+            **settings,
         )
         for worker in workers:
             await self._workers.enter_async_context(worker)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 import uuid_utils
 from temporalio import activity
 
 import workflows.run as run_module
+from springline import names
 from springline.control.runs.messages import AttemptEnded, AttemptOrder
+from springline.control.runs.planning import PRIORITY_LABEL
 from springline.ledger.request import AppendRequest, NewEvent
 from tests.support.definitions import asset
 from tests.workflows.runs import until
@@ -269,3 +272,28 @@ async def test_a_request_of_another_system_is_left_to_it(runs: RunsBench) -> Non
     run_id = await runs.launch("ours", "raw")
     await runs.run_ended(run_id)
     assert await runs.run_state(foreign) is None
+
+
+async def test_runs_beyond_the_limit_wait_the_most_urgent_first(
+    runs: RunsBench,
+) -> None:
+    await runs.stop_worker()
+    await runs.start_worker(max_active_runs=1)
+    await runs.deploy(asset("raw", heartbeat_ms=1_000))
+    runs.acts["raw"] = waits = Waits(runs)
+    first = await runs.launch("first", "raw")
+    await waits.began.wait()
+    usual = await runs.launch("usual", "raw")
+    urgent = await runs.launch("urgent", "raw", labels={PRIORITY_LABEL: "5"})
+    await until(lambda: _waits(runs, 2), "two requests wait")
+    assert [await runs.run_state(run_id) for run_id in (usual, urgent)] == [None, None]
+    waits.release.set()
+    for run_id in (first, urgent, usual):
+        assert (await runs.run_ended(run_id)).state == "SUCCEEDED"
+    assert [order.run_id for order in runs.orders] == [first, urgent, usual]
+
+
+async def _waits(runs: RunsBench, count: int) -> bool:
+    launcher = runs.client.get_workflow_handle(runs.launcher_id)
+    status: dict[str, Any] = await launcher.query(names.STATUS_QUERY)
+    return bool(status["waiting"] == count)
