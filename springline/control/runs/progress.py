@@ -66,7 +66,8 @@ _TRACE_CHARACTERS: Final = 8_000
 _UNSEEN_WORKER: Final = "springline"
 """The worker in events about attempts that no worker has answered for."""
 _BEATS: Final = 3
-"""An attempt of which the ledger has heard nothing for a third of its time limit gets a heartbeat there."""
+LEDGER_BEAT_MS: Final = 30_000
+"""An attempt of which the ledger has heard nothing for so long, or a third of its time limit, has a heartbeat there."""
 
 
 @dataclass(slots=True)
@@ -317,7 +318,7 @@ class RunProgress:
         return self._assets[self._by_key[key].loaded.asset]
 
     def _beat_ms(self, one: Attempt) -> int:
-        return self._by_key[one.key].loaded.heartbeat_sec * 1_000 // _BEATS
+        return min(self._by_key[one.key].loaded.heartbeat_sec * 1_000 // _BEATS, LEDGER_BEAT_MS)
 
     def _retries(self) -> list[int]:
         return [
