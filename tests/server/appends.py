@@ -45,10 +45,10 @@ CALLER = "tests.server.ledger_caller"
 class Appends:
     """A workspace of its own, its callers, and the answers they got."""
 
-    def __init__(self, cluster: Cluster, client: Client) -> None:
+    def __init__(self, cluster: Cluster, client: Client, scope: Scope | None = None) -> None:
         self.cluster = cluster
         self.client = client
-        self.scope = Scope("acme", f"w-{uuid_utils.uuid7()}")
+        self.scope = scope or Scope("acme", f"w-{uuid_utils.uuid7()}")
         self.store = LocalStore(cluster.store_folder, fsync=False)
         self.scoped = ScopedStore(self.store, self.scope)
         self.answers: dict[str, tuple[AppendRequest, AppendOutcome]] = {}
@@ -58,9 +58,9 @@ class Appends:
         self._callers: list[LedgerCoalescer] = []
 
     @classmethod
-    async def open(cls, cluster: Cluster) -> Appends:
+    async def open(cls, cluster: Cluster, scope: Scope | None = None) -> Appends:
         client = await connect(address=cluster.stack.temporal_address)
-        return cls(cluster, client)
+        return cls(cluster, client, scope)
 
     async def reconnect(self) -> None:
         """Connect to the server that is there now."""
