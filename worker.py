@@ -34,8 +34,9 @@ from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
 from activities.runs import RunActivities
 from activities.tables import TableActivities
-from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, metrics_runtime
+from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, metrics_runtime, namespace_id
 from entrypoints.deployment import Deployment, deployment_config
+from entrypoints.existence import Existence
 from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
@@ -213,6 +214,9 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
         deployment = Deployment(client, deployed.version, queues, makes_current=settings.versioning == "auto")
         if deployed.use_worker_versioning:
             await stack.enter_async_context(deployment.kept())
+        if names.RUNS_QUEUE in queues:
+            existence = Existence(store, TemporalRunStarts(client), partial(namespace_id, client))
+            await stack.enter_async_context(existence.kept())
         health.ready()
         build_id = deployed.version.build_id
         logger.info("worker ready: build %s, queues %s, store %s", build_id, ", ".join(queues), settings.store_url)

@@ -136,9 +136,17 @@ async def connect(
 
 async def check_namespace(client: Client) -> None:
     """Return if Temporal answers and has the client's namespace; raises `RPCError` or `RuntimeError` otherwise."""
-    await client.workflow_service.describe_namespace(
+    await namespace_id(client)
+
+
+async def namespace_id(client: Client) -> str:
+    """Return the id of the client's namespace: one that is made anew under its name has another. Raises as
+    `check_namespace`.
+    """
+    described = await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=client.namespace), timeout=QUERY_TIMEOUT
     )
+    return described.namespace_info.id
 
 
 def metrics_runtime(settings: Settings) -> Runtime:

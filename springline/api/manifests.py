@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
@@ -18,6 +19,7 @@ from springline.definitions.manifest import CodeLocation, DefinedMapping, Defini
 from springline.definitions.mappings import PartitionMapping, effective_mapping
 from springline.deployed.deploying import deploy
 from springline.deployed.reading import ManifestReader, read_manifest
+from springline.deployed.register import register
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, deployed_manifest
 from springline.published.lists import cursor_for, key_of_cursor
@@ -160,7 +162,13 @@ async def deploy_location(body: DeployBody, workspace: Operator, deps: FromDeps,
 
     Everything is judged again: unknown dependencies, circles, partitions that do not fit, keys of other code locations.
     """
-    outcome = await deploy(workspace.store, body, deps.new_name, dry_run=body.dry_run)
+    outcome = await deploy(
+        workspace.store,
+        body,
+        deps.new_name,
+        dry_run=body.dry_run,
+        register=partial(register, deps.store, workspace.scope),
+    )
     if not outcome.deployed:
         response.status_code = 200
     if outcome.manifest_id is not None:

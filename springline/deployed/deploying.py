@@ -55,6 +55,7 @@ async def deploy(
     new_id: Callable[[], str],
     *,
     dry_run: bool = False,
+    register: Callable[[], Awaitable[None]] | None = None,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> DeployOutcome:
     """Put the definitions of one code location in the place of those before; all others stay.
@@ -66,6 +67,8 @@ async def deploy(
         part: the definitions; without assets, the code location is removed.
         new_id: makes ULIDs that are never used twice; the time of a deploy is that of its id.
         dry_run: compare and judge only.
+        register: enters the workspace into the register of those in which something is deployed
+            (`springline.deployed.register`); called before anything is. None: the store has no register.
         pause: waits so many seconds, for tests.
 
     Raises `Refused`: INVALID_REQUEST and DEFINITION_CONFLICT as `compose` does, UNAVAILABLE if others deployed or the
@@ -87,7 +90,9 @@ async def deploy(
         if dry_run or not composition.changes:
             if latest is not None and not dry_run:
                 await _note(store)
+                await _enter(register)
             return _outcome(composition, latest, deployed=False)
+        await _enter(register)
         manifest_id = new_id()
         data = await _write(store, composition, part, manifest_id)
         if data is not None:
@@ -143,6 +148,12 @@ async def _write(store: ObjectStore, composition: Composition, part: CodeLocatio
         manifestSha256=hashlib.sha256(data).hexdigest(),
     )
     return with_checksum(orjson.dumps(index.model_dump()), latest_manifest_index())
+
+
+async def _enter(register: Callable[[], Awaitable[None]] | None) -> None:
+    """Have the workspace registered before the swap: what could have runs must be found after Temporal was lost."""
+    if register is not None:
+        await register()
 
 
 async def _note(store: ObjectStore) -> None:

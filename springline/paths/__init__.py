@@ -21,7 +21,13 @@ from springline.paths.api import (
     run_log,
     task_output,
 )
-from springline.paths.canary import canary_object, store_identity
+from springline.paths.canary import (
+    canary_object,
+    parse_workspace_entry,
+    store_identity,
+    workspace_entries_prefix,
+    workspace_entry,
+)
 from springline.paths.catalog import (
     CatalogDomain,
     catalog_anti_entropy_cursor,
@@ -340,6 +346,7 @@ __all__ = [
     "parse_table_entry",
     "parse_task_output",
     "parse_transaction_record",
+    "parse_workspace_entry",
     "quoted",
     "rebuild_accepted",
     "rebuild_base",
@@ -380,5 +387,7 @@ __all__ = [
     "transaction_record",
     "transaction_repair_lock",
     "unity_preview",
+    "workspace_entries_prefix",
+    "workspace_entry",
     "workspace_path",
 ]

@@ -12,7 +12,6 @@ import os
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -35,7 +34,7 @@ from tests.support.rows import SCOPE
 
 EXECUTIONS = "executions"
 TASKS = 12
-FLOW = '''
+FLOW = """
 import os, time
 from pathlib import Path
 from springline.sdk import Context, asset
@@ -114,7 +113,7 @@ def by_day(context: Context, delays: int) -> int:
 def report(context: Context, by_airport: int, by_day: int) -> None:
     begin(context)
     assert by_airport + by_day == 19
-'''
+"""
 
 
 class RunChaos:
@@ -234,6 +233,12 @@ class RunChaos:
         self.disowned.add(run_id)
         handle = self.appends.client.get_workflow_handle(names.run_workflow_id(SCOPE.tenant, SCOPE.workspace, run_id))
         await self._insist(lambda: handle.terminate("by mistake"))
+
+    async def wipe(self) -> None:
+        """Have Temporal lose everything, while all that works goes on working."""
+        self.disowned.update(self.runs)
+        await asyncio.to_thread(self.cluster.stack.wipe_temporal)
+        await self.appends.reconnect()
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Call the Temporal server until it answers: it may be away for a moment."""

@@ -6,7 +6,8 @@ Every run ends, nothing is lost or doubled, and everything that ran is on record
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ async def test_a_few_runs_under_kills(tmp_path: Path, record_property: Record) -
     await chaos(tmp_path, seed=1, runs=4, seconds=12, every_s=1.5, record=record_property)
 
 
+async def test_runs_come_back_after_temporal_has_lost_everything(tmp_path: Path) -> None:
+    async with pipeline(tmp_path, seed=2) as chaos:
+        first, second = await chaos.start(0), await chaos.start(1)
+        await asyncio.gather(chaos.begun(first, executions=4), chaos.begun(second, executions=4))
+        await chaos.wipe()
+        took = await chaos.ended(within_s=60)
+        print(f"2 runs of {TASKS} tasks ended {took:.1f} s after Temporal had lost everything in the middle of them")
+        await chaos.check()
+        assert {row["state"] for row in await chaos.rows("runs")} == {"SUCCEEDED"}
+
+
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(10, 15))
@@ -28,25 +40,30 @@ async def test_many_runs_under_kills(seed: int, tmp_path: Path, record_property:
     await chaos(tmp_path, seed=seed, runs=40, seconds=240, every_s=4, record=record_property)
 
 
-async def chaos(
-    folder: Path, *, seed: int, runs: int, seconds: float, every_s: float, record: Record
-) -> None:
+async def chaos(folder: Path, *, seed: int, runs: int, seconds: float, every_s: float, record: Record) -> None:
     """Start runs one after the other while everything is killed; cancel every fourth, take another's workflow away."""
+    async with pipeline(folder, seed) as chaos:
+        killing = asyncio.create_task(chaos.kill_at_random(seconds, every_s))
+        asking = asyncio.create_task(ask(chaos, runs, seconds / 2))
+        await asyncio.gather(killing, asking)
+        took = await chaos.ended(within_s=120 + 5 * runs)
+        executions = len(chaos.executions())
+        print(
+            f"{runs} runs of {TASKS} tasks under {chaos.kills.total()} kills ({dict(chaos.kills)}): {executions} "
+            f"executions, all ended {took:.1f} s after the last kill"
+        )
+        record("explored", f"runs under kills: {chaos.kills.total()} kills, {executions} executions")
+        assert chaos.kills.total() >= seconds / every_s / 3
+        await chaos.check()
+
+
+@asynccontextmanager
+async def pipeline(folder: Path, seed: int) -> AsyncIterator[RunChaos]:
+    """Run a cluster with the API, and the pipeline on it."""
     with Cluster(folder, api=True) as cluster:
         chaos = await RunChaos.open(cluster, seed)
         try:
-            killing = asyncio.create_task(chaos.kill_at_random(seconds, every_s))
-            asking = asyncio.create_task(ask(chaos, runs, seconds / 2))
-            await asyncio.gather(killing, asking)
-            took = await chaos.ended(within_s=120 + 5 * runs)
-            executions = len(chaos.executions())
-            print(
-                f"{runs} runs of {TASKS} tasks under {chaos.kills.total()} kills ({dict(chaos.kills)}): {executions} "
-                f"executions, all ended {took:.1f} s after the last kill"
-            )
-            record("explored", f"runs under kills: {chaos.kills.total()} kills, {executions} executions")
-            assert chaos.kills.total() >= seconds / every_s / 3
-            await chaos.check()
+            yield chaos
         finally:
             await chaos.aclose()
 
