@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         RunEnded,
         RunStart,
     )
+    from springline.control.runs.patience import Patience
     from springline.control.runs.progress import RunProgress, as_event
     from springline.ledger.events import Payload, RunCancelRequested
     from springline.projection.schema import FINISHED_RUN
@@ -62,8 +63,8 @@ longer than `DRAIN_PATIENCE`, because something long runs, it goes on up to the 
 DRAIN_PATIENCE = timedelta(seconds=60)
 LOOKS_AGAIN_MS = 60_000
 """A run reads its rows this often while it has nothing else to do: a lost wake-up costs no more."""
-FOREIGN_PATIENCE = timedelta(minutes=5)
-"""How long rows with attempts of another workflow of the run may stand still before this one takes them over."""
+FOREIGN_LOOKS_MS = 5_000
+"""And this often, whatever else it does, while there are attempts of another workflow of it."""
 PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
 """Before a step that failed for good is tried again, twice as long each time."""
 
@@ -86,9 +87,8 @@ class RunWorkflow:
         self._attempts: dict[str, workflow.ActivityHandle[AttemptEnded]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._trouble: str | None = None
-        self._foreign_rows: list[tuple[str, int, str | None]] = []
-        self._foreign_since = workflow.now()
-        self._news_ms = now_ms()
+        self._patience = Patience()
+        self._news_ms = self._looked_ms = now_ms()
         self._alarm_ms: int | None = None
         self._rang = False
         self._drains_since: datetime | None = None
@@ -159,7 +159,7 @@ class RunWorkflow:
 
     async def _read_rows(self) -> LoadedRun | None:
         """Read where the run stands, and go on from there; return the rows if the run has ended, or cannot go on."""
-        self._stale = False
+        self._stale, self._looked_ms = False, now_ms()
         order = LoadOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_id=self._start.run_id)
         loaded: LoadedRun = await self._insist(names.LOAD_RUN, order, LoadedRun, "where the run stands")
         before = self._progress
@@ -179,18 +179,12 @@ class RunWorkflow:
             self._progress, dropped = before.overlaid(loaded, not_taken, now_ms())
             for one in dropped:
                 self._end_attempt(one.attempt_id)
-            self._watch_foreign(self._progress, loaded)
+            gone = self._patience.exhausted(self._progress.foreign, loaded, now_ms())
+            if gone:
+                self._progress.take_up(now_ms(), gone)
         if loaded.cancel_requested:
             self._cancel_recorded = True
         return None
-
-    def _watch_foreign(self, progress: RunProgress, loaded: LoadedRun) -> None:
-        """Take over the attempts of another workflow of the run once its rows have not moved for long."""
-        moved = [(task.state, task.attempt, task.attempt_id) for task in loaded.tasks]
-        if not progress.foreign or moved != self._foreign_rows:
-            self._foreign_rows, self._foreign_since = moved, workflow.now()
-        elif workflow.now() - self._foreign_since >= FOREIGN_PATIENCE:
-            progress.take_up(now_ms())
 
     def _step(self, progress: RunProgress) -> None:
         """Take in what was said, begin what may begin, and append what is to be recorded."""
@@ -216,7 +210,7 @@ class RunWorkflow:
         began_with = self._appending
         if self._said or began_with is not None:
             self._news_ms = now_ms()
-        due_ms = self._news_ms + LOOKS_AGAIN_MS
+        due_ms = self._looks_ms(progress)
         if self._drains_since is not None:
             ends_ms = int((self._drains_since + DRAIN_PATIENCE).timestamp() * 1_000)
             due_ms = min(due_ms, ends_ms) if ends_ms > now_ms() else due_ms
@@ -234,8 +228,14 @@ class RunWorkflow:
                 )
             )
         self._rang = False
-        if now_ms() >= self._news_ms + LOOKS_AGAIN_MS:
-            self._news_ms, self._stale = now_ms(), True
+        if now_ms() >= self._looks_ms(progress):
+            self._news_ms = self._looked_ms = now_ms()
+            self._stale = True
+
+    def _looks_ms(self, progress: RunProgress) -> int:
+        """Return when the rows are to be read though nobody has said that they changed."""
+        quiet_ms = self._news_ms + LOOKS_AGAIN_MS
+        return min(quiet_ms, self._looked_ms + FOREIGN_LOOKS_MS) if progress.foreign else quiet_ms
 
     def _set_alarm(self, at_ms: int) -> None:
         """Have the run look up at an instant. No alarm is taken back: each would be two events of the history."""

@@ -11,8 +11,8 @@ from typing import Final
 from springline.paths.components import made_by
 from springline.paths.scope import InvalidPath, ObjectPath, Scope, segment
 
-_REGISTER: Final = "workspaces"
-_ENTRY = re.compile(r"workspaces/([^/]+)/([^/]+)\.json")
+_REGISTER: Final = "orchestration/workspaces"
+_ENTRY = re.compile(r"orchestration/workspaces/([^/]+)/([^/]+)\.json")
 
 
 def canary_object(name: str) -> ObjectPath:
@@ -26,7 +26,7 @@ def store_identity() -> ObjectPath:
 
 
 def workspace_entry(scope: Scope) -> ObjectPath:
-    """Return the name of the object that says that something is deployed in a workspace; it lies outside every scope."""
+    """Return the name of the entry of a workspace in the register; it lies outside every scope."""
     return ObjectPath(f"{_REGISTER}/{scope.tenant}/{scope.workspace}.json")
 
 

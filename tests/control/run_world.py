@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptStarted, CancelAsked, LoadedRun
+from springline.control.runs.patience import Patience
 from springline.control.runs.planning import RunOrigin, plan_events, plan_tasks
 from springline.control.runs.progress import RunProgress, as_event
 from springline.control.runs.standing import standing
@@ -31,11 +32,12 @@ MANIFEST = "01JHMPDTN0000AQKFF00000001"
 
 @dataclass(eq=False)
 class Execution:
-    """User code that a worker runs."""
+    """User code that a worker runs, once it has taken the order."""
 
     order: AttemptOrder
     workflow: Workflow
     began_ms: int
+    taken: bool = False
     cancelled: bool = False
     finished: AttemptEnded | None = None
 
@@ -60,6 +62,7 @@ class Workflow:
     append: Append | None = None
     not_taken: list[Payload] = field(default_factory=list)
     done: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     def step(self) -> None:
         world = self.world
@@ -96,9 +99,10 @@ class Workflow:
             self.progress, dropped = before.overlaid(loaded, not_taken, self.world.now_ms)
             for one in dropped:
                 self.world.cancel_attempt(self, one.key, one.attempt_id)
-            if self.progress.foreign and self.world.calm and self.world.only(self):
-                # Nobody else is left who could end them.
-                self.progress.take_up(self.world.now_ms)
+            gone = self.patience.exhausted(self.progress.foreign, loaded, self.world.now_ms)
+            if gone:
+                self.world.taken_over += len(gone)
+                self.progress.take_up(self.world.now_ms, gone)
 
 
 class World:
@@ -118,6 +122,8 @@ class World:
         """Attempts whose workflow was lost before it could say their end."""
         self.cancel_seen: dict[str, int] = {}
         self.steps = 0
+        self.taken_over = 0
+        """Attempts that a workflow took from another, which may have been at work."""
         self._writers = 0
         self._requests = 0
         self._answers: dict[str, list[int]] = {}
@@ -168,9 +174,6 @@ class World:
             mode=AppendMode.EACH,
             events=[NewEvent(data=as_event(payload)) for payload in batch],
         )
-
-    def only(self, workflow: Workflow) -> bool:
-        return self.workflows == [workflow]
 
     # What happens.
 
@@ -242,6 +245,14 @@ class World:
         one = self.dice.choice(self.executions)
         workflow, order = one.workflow, one.order
         there = workflow in self.workflows and not workflow.done and workflow.progress is not None
+        if one.cancelled and not one.taken:
+            self.executions.remove(one)
+            if there:
+                workflow.progress.never_began(order.task_key, order.attempt_id, self.now_ms)  # type: ignore[union-attr]
+            else:
+                self.lost.add(order.attempt_id)
+            return
+        one.taken = True
         if self.dice.random() < 0.4:
             if there:
                 said = AttemptStarted(
@@ -333,8 +344,9 @@ class World:
         self.ledger.round(AppendRequest(request_id=request_id, events=[NewEvent(data=data)]))
 
     def pass_time(self) -> None:
-        dues = [one.progress.next_ms() for one in self.workflows if one.progress is not None and one.append is None]
-        known = [due for due in dues if due is not None]
+        quiet = [one.progress for one in self.workflows if one.progress is not None and one.append is None]
+        known = [due for one in quiet if (due := one.next_ms()) is not None]
+        known += [self.now_ms + 5_000 for one in quiet if one.foreign]
         if known:
             self.ledger.now_ms = max(self.ledger.now_ms, min(known))
         if self.calm or self.dice.random() < 0.3:

@@ -166,8 +166,8 @@ SPELLED: list[tuple[str, str]] = [
     (paths.name_claim("flights"), f"delta/names/{hashlib.sha256(b'flights').hexdigest()}.json"),
     (paths.canary_object("c1-race"), "canary/c1-race"),
     (paths.store_identity(), "canary/store-id.json"),
-    (paths.workspace_entry(SCOPE), "workspaces/acme/prod.json"),
-    (paths.workspace_entries_prefix(), "workspaces"),
+    (paths.workspace_entry(SCOPE), "orchestration/workspaces/acme/prod.json"),
+    (paths.workspace_entries_prefix(), "orchestration/workspaces"),
     (paths.unity_preview(TABLE), f"uc/delta_preview/{TABLE}.json"),
     # docs/formats.md#reserved-names
     (paths.iceberg_pointer(TABLE), f"_catalog/iceberg_pointers/{TABLE}.json"),

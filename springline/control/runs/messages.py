@@ -154,7 +154,8 @@ class LoadedAsset(RunMessage):
 
 class LoadedTask(RunMessage):
     """A task's row. `needs`: places in the list of tasks that it depends on. `failures` of its attempts so far count
-    against the user's budget. `retry_at_ms`: when it may be tried again.
+    against the user's budget. `retry_at_ms`: when it may be tried again. `heard_ms`: the last sign of life of
+    its attempt.
     """
 
     key: str
@@ -169,6 +170,7 @@ class LoadedTask(RunMessage):
     """After how long without an event the ledger's readers may think an attempt dead."""
     failures: int = 0
     retry_at_ms: int | None = None
+    heard_ms: int | None = None
     inherited: list[TakenInput] = []
     """Of a rerun: what its parameters take from runs before, beside what tasks of this run make."""
 

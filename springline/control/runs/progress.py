@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -117,6 +117,7 @@ class RunProgress:
         self.foreign: set[str] = set()
         self.outbox: list[Payload] = []
         self._told_whole: set[str] = set()
+        self._dropped: dict[str, int] = {}
         self._loaded = loaded
         self._writer = writer
         self._assets = {asset.key: asset for asset in loaded.assets}
@@ -165,10 +166,15 @@ class RunProgress:
 
     # What is done.
 
-    def take_up(self, now_ms: int) -> None:
-        """Take over a run that another workflow has left: its attempts under way have ended, as infrastructure has."""
-        self.foreign.clear()
+    def take_up(self, now_ms: int, keys: Collection[str] | None = None) -> None:
+        """Take over a run that another workflow has left: its attempts under way have ended, as infrastructure has.
+
+        `keys`: take over the attempts of these tasks only.
+        """
         for task in self._tasks:
+            if keys is not None and task.loaded.key not in keys:
+                continue
+            self.foreign.discard(task.loaded.key)
             if task.state in (DISPATCHED, RUNNING) and task.loaded.key not in self.running:
                 self._lose(task, "the workflow of the run that had begun this attempt is gone", now_ms)
 
@@ -196,7 +202,7 @@ class RunProgress:
         attempt = self.running.get(key)
         task = self._by_key[key]
         if attempt is None or attempt.attempt_id != attempt_id:
-            self._note(key, task.attempt, attempt_id, said)
+            self._note(key, attempt_id, said)
             return
         del self.running[key]
         if not attempt.started:
@@ -209,7 +215,9 @@ class RunProgress:
         attempt = self.running.get(key)
         task = self._by_key[key]
         if attempt is None or attempt.attempt_id != attempt_id:
-            self._append_note(key, max(task.attempt, 1), attempt_id, {"outcome": "failed", "message": message})
+            self._append_note(
+                key, self._number_of(key, attempt_id), attempt_id, {"outcome": "failed", "message": message}
+            )
             return
         del self.running[key]
         self._lose(task, message, now_ms, attempt.worker_id)
@@ -225,9 +233,12 @@ class RunProgress:
             message="the run was cancelled before a worker took this attempt",
         )
         attempt = self.running.get(key)
-        if attempt is not None and attempt.attempt_id == attempt_id:
-            del self.running[key]
-            self._end(self._by_key[key], attempt.number, attempt_id, said, now_ms)
+        if attempt is None or attempt.attempt_id != attempt_id:
+            # Its dispatch may be recorded: nobody should have to wonder what became of it.
+            self._note(key, attempt_id, said)
+            return
+        del self.running[key]
+        self._end(self._by_key[key], attempt.number, attempt_id, said, now_ms)
 
     def cancel(self, asked: CancelAsked) -> None:
         """Cancel the run, once: nothing of it begins any more; what runs is for the caller to cancel."""
@@ -298,6 +309,7 @@ class RunProgress:
         for payload in self.outbox:
             fresh._say_again(payload)
         dropped = [one for one in self.running.values() if not fresh._goes_on(one)]
+        fresh._dropped = self._dropped | {one.attempt_id: one.number for one in dropped}
         for task in fresh._tasks:
             if task.state not in (DISPATCHED, RUNNING) or task.loaded.key in fresh.running:
                 continue
@@ -620,11 +632,15 @@ class RunProgress:
             detail["message"] = end.error_message
         self._append_note(end.task_key, end.attempt, end.attempt_id, detail)
 
-    def _note(self, key: str, number: int, attempt_id: str, said: AttemptEnded) -> None:
+    def _note(self, key: str, attempt_id: str, said: AttemptEnded) -> None:
         detail = {"outcome": str(said.outcome), "worker_id": said.worker_id}
         if said.message is not None:
             detail["message"] = _cut(said.message, _MESSAGE_CHARACTERS)
-        self._append_note(key, max(number, 1), attempt_id, detail)
+        self._append_note(key, self._number_of(key, attempt_id), attempt_id, detail)
+
+    def _number_of(self, key: str, attempt_id: str) -> int:
+        """Return the number of an attempt that is not the task's own any more; that of the task if it is not known."""
+        return self._dropped.pop(attempt_id, max(self._by_key[key].attempt, 1))
 
     def _append_note(self, key: str, number: int, attempt_id: str, detail: dict[str, Any]) -> None:
         self.outbox.append(

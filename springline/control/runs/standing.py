@@ -80,6 +80,7 @@ def standing(
                 max_attempts=task.max_attempts,
                 heartbeat_sec=task.heartbeat_timeout_sec,
                 failures=failures.get(task.task_key, 0),
+                heard_ms=task.last_heartbeat_at,
                 inherited=inherited.get(task.task_key, []),
                 # What infrastructure has lost is tried again at once, and not when the fold would have it.
                 retry_at_ms=task.retry_not_before

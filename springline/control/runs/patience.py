@@ -1,0 +1,51 @@
+"""How long a run waits for attempts that another workflow of it has recorded, before it takes them over.
+
+Such a workflow may be at work: on another cluster with the same store. Then its attempts are heard of, for it tells the
+ledger of each that runs, three times within the time limit of its heartbeats. Or it is gone, and what it had sent came
+late. No clock of anybody else is looked at, only whether rows change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from springline.control.runs.messages import LoadedRun, LoadedTask
+from springline.projection.schema import RUNNING
+
+FIRST_MS: Final = 15_000
+"""For the first attempt of a task."""
+MOST_DOUBLINGS: Final = 8
+"""It doubles with each attempt of the task that was lost: two clusters without a worker must not use them all up."""
+
+_Row = tuple[str, int, str | None, int | None]
+
+
+class Patience:
+    """What a run has seen of the tasks with attempts of others, and since when they have stood still."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[_Row, int]] = {}
+
+    def exhausted(self, foreign: Collection[str], loaded: LoadedRun, now_ms: int) -> list[str]:
+        """Note the rows, and return those tasks among `foreign` that have stood still for too long."""
+        seen: dict[str, tuple[_Row, int]] = {}
+        gone: list[str] = []
+        heartbeats = {asset.key: asset.heartbeat_ms for asset in loaded.assets}
+        for task in loaded.tasks:
+            if task.key not in foreign:
+                continue
+            row = (task.state, task.attempt, task.attempt_id, task.heard_ms)
+            known = self._seen.get(task.key)
+            since_ms = now_ms if known is None or known[0] != row else known[1]
+            seen[task.key] = row, since_ms
+            if now_ms - since_ms >= _patience_ms(task, heartbeats[task.asset]):
+                gone.append(task.key)
+        self._seen = seen
+        return gone
+
+
+def _patience_ms(task: LoadedTask, heartbeat_ms: int) -> int:
+    lost = max(0, task.attempt - 1 - task.failures)
+    patience_ms = FIRST_MS << min(lost, MOST_DOUBLINGS)
+    return max(patience_ms, 2 * heartbeat_ms) if task.state == RUNNING else patience_ms
