@@ -6,14 +6,12 @@ Every run ends, nothing is lost or doubled, and everything that ran is on record
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.server.cluster import Cluster
-from tests.server.run_chaos import TASKS, RunChaos
+from tests.server.run_chaos import TASKS, RunChaos, pipeline
 
 Record = Callable[[str, object], None]
 
@@ -55,17 +53,6 @@ async def chaos(folder: Path, *, seed: int, runs: int, seconds: float, every_s: 
         record("explored", f"runs under kills: {chaos.kills.total()} kills, {executions} executions")
         assert chaos.kills.total() >= seconds / every_s / 3
         await chaos.check()
-
-
-@asynccontextmanager
-async def pipeline(folder: Path, seed: int) -> AsyncIterator[RunChaos]:
-    """Run a cluster with the API, and the pipeline on it."""
-    with Cluster(folder, api=True) as cluster:
-        chaos = await RunChaos.open(cluster, seed)
-        try:
-            yield chaos
-        finally:
-            await chaos.aclose()
 
 
 async def ask(chaos: RunChaos, runs: int, seconds: float) -> None:

@@ -92,6 +92,17 @@ def test_scope_round_trip(first: str, second: str) -> None:
         assert scope.relative(scope.full(path)) == path
 
 
+names = st.text("abz09_-", min_size=1, max_size=8)
+
+
+@given(names, names)
+def test_workspace_entry_round_trip(tenant: str, workspace: str) -> None:
+    scope = Scope(tenant, workspace)
+    assert paths.parse_workspace_entry(paths.workspace_entry(scope)) == scope
+    assert paths.parse_workspace_entry(scope.full(paths.workspace_entry(scope))) is None
+    assert paths.parse_workspace_entry(paths.workspace_entry(scope).upper()) is None
+
+
 @given(days, segments)
 def test_ledger_event_round_trip(day: date, event_id: str) -> None:
     path = paths.ledger_event(day, event_id)
