@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from springline import names
@@ -317,18 +317,23 @@ class RunChaos:
         """Return what is known of runs that have not ended."""
         states = {row["run_id"]: row["state"] for row in await self.rows("runs")}
         tasks = await self.rows("tasks")
-        told: dict[str, Any] = {}
+        launcher = self.appends.client.get_workflow_handle(names.run_launcher_id(SCOPE.tenant, SCOPE.workspace))
+        told: dict[str, Any] = {"launcher": await self._status(launcher)}
         for run_id in self.runs:
             if states.get(run_id) in FINISHED_RUN and run_id not in await self.open_workflows():
                 continue
             workflow_id = names.run_workflow_id(SCOPE.tenant, SCOPE.workspace, run_id)
-            status: Any = None
-            with contextlib.suppress(Exception):
-                handle = self.appends.client.get_workflow_handle(workflow_id)
-                status = (await handle.describe()).status, await handle.query(names.STATUS_QUERY)
+            status = await self._status(self.appends.client.get_workflow_handle(workflow_id))
             own = {row["task_key"]: (row["state"], row["attempt"]) for row in tasks if row["run_id"] == run_id}
             told[run_id] = {"state": states.get(run_id), "workflow": status, "tasks": own}
         return told
+
+    @staticmethod
+    async def _status(handle: WorkflowHandle[Any, Any]) -> Any:
+        with contextlib.suppress(RPCError):
+            described = await handle.describe()
+            return described.status, described.start_time, described.close_time, await handle.query(names.STATUS_QUERY)
+        return None
 
     async def check(self) -> None:
         """Check that nothing was lost, nothing doubled, and that everything that ran is on record."""

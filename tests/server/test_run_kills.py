@@ -1,6 +1,6 @@
 """Runs while workers of users, our workers, the API and the Temporal server are killed again and again.
 
-Every run ends, nothing is lost or doubled, and everything that ran is on record (docs/protocol.md#runs).
+Every run ends, nothing is lost or doubled, and everything that ran is on record (docs/protocol.md#run-existence).
 """
 
 from __future__ import annotations

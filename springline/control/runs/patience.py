@@ -2,7 +2,8 @@
 
 Such a workflow may be at work: on another cluster with the same store. Then its attempts are heard of, for it tells the
 ledger of each that runs, three times within the time limit of its heartbeats. Or it is gone, and what it had sent came
-late. No clock of anybody else is looked at, only whether rows change.
+late. No clock of anybody else is looked at, only whether rows change
+(see docs/protocol.md#run-existence).
 """
 
 from __future__ import annotations
