@@ -39,7 +39,8 @@ def dev(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE...]", help="Pipeline files, or modules by their dotted names: each is deployed, with a worker."
+            metavar="[FILE...]",
+            help="Pipeline files, or modules by their dotted names: each is deployed, with a worker.",
         ),
     ] = None,
     *,
@@ -174,7 +175,8 @@ def watch(
     """Restart every process that dies, for ever; raises `ToolFailed` for one that ends repeatedly before it is ready.
 
     Of `pipelines` it deploys files that change, and starts their workers anew; a worker that cannot load its file waits
-    for the next change of it, and any other is started for ever. `pause` waits so many seconds; `clock` returns monotonic seconds.
+    for the next change of it, and any other is started for ever. `pause` waits so many seconds; `clock` returns
+    monotonic seconds.
     """
     pipelines = pipelines or DevPipelines()
     tended: dict[str, _Tended] = {}
