@@ -6,10 +6,12 @@ Only what is for people alone imports the library for tables, which quick comman
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from springline.bounds import on_one_line
+from springline.definitions.graph import topological_order
 
 Json = Mapping[str, Any]
 
@@ -44,7 +46,8 @@ def run_text(found: Json, now: datetime | None = None) -> str:
         "manifest_id": run.get("code_version"),
     }
     parts = [document_text({name: value for name, value in told.items() if value is not None})]
-    tasks = sorted(found["tasks"], key=lambda one: (one.get("started_at") or "~", one["task_key"]))
+    place = _places(found)
+    tasks = sorted(found["tasks"], key=lambda one: (one.get("started_at") or "~", place[one["task_key"]]))
     if tasks:
         parts.append(_tasks_text(tasks, run["triggered_at"], now))
     parts += filter(None, [_errors_text(tasks), _waiting_text(tasks, now)])
@@ -109,6 +112,17 @@ def _took(start: str | None, end: str | None, now: datetime | None) -> str | Non
 def _instant(text: str) -> str:
     """Return an instant in RFC 3339 without the fraction of its second."""
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _places(found: Json) -> dict[str, int]:
+    """Return where each task stands in an order in which every task is behind those that it waits for."""
+    keys = sorted(one["task_key"] for one in found["tasks"])
+    needs: dict[str, list[str]] = {key: [] for key in keys}
+    for edge in found["dependencies"]:
+        needs.setdefault(edge["downstream_task_key"], []).append(edge["upstream_task_key"])
+    with suppress(ValueError):  # A plan of another system may go in a circle.
+        keys = topological_order(needs)
+    return {key: place for place, key in enumerate(keys)}
 
 
 def _tasks_text(tasks: Sequence[Json], triggered: str, now: datetime) -> str:

@@ -255,7 +255,9 @@ def row(key: str, state: str, started: str | None = None, **more: Any) -> dict[s
 def page(state: str, *tasks: dict[str, Any], **more: Any) -> str:
     counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
     run = {"run_id": "run_a", "state": state, "triggered_at": "2026-01-01T10:00:00.5Z", "run_key": "mine"} | counts
-    return run_text({"run": run | more, "tasks": list(tasks)}, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
+    needs = [{"downstream_task_key": "a", "upstream_task_key": "b"}]
+    found = {"run": run | more, "tasks": list(tasks), "dependencies": needs}
+    return run_text(found, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
 
 
 def test_a_page_shows_tasks_as_they_began_with_errors_and_what_is_next() -> None:
@@ -264,11 +266,11 @@ def test_a_page_shows_tasks_as_they_began_with_errors_and_what_is_next() -> None
         "FAILED",
         row("after", "SKIPPED"),
         row("b", "FAILED", "02", completed_at="2026-01-01T10:00:03Z", error_message=error),
-        row("a", "SUCCEEDED", "04", completed_at="2026-01-01T10:00:04Z"),
+        row("a", "SUCCEEDED", "02", completed_at="2026-01-01T10:00:04Z"),
         completed_at="2026-01-01T10:00:05.5Z",
     )
     assert re.findall(r"^(b|a|after) .*?(\S+) +(\S+)$", shown, re.MULTILINE) == [
-        *(("b", "+1.5s", "1.0s"), ("a", "+3.5s", "0.0s"), ("after", "-", "-"))
+        *(("b", "+1.5s", "1.0s"), ("a", "+1.5s", "2.0s"), ("after", "-", "-"))
     ]
     assert "duration   5.0s\n" in shown
     assert "run_key    mine\n" in shown
