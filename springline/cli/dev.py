@@ -240,8 +240,10 @@ def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
     command = f'{path} exec {shlex.join(module_command("springline.cli"))} "$@"'
     _write_anew(programs / "springline", f"#!/bin/sh\n{command}\n", 0o700)
     temporal = programs / "temporal"
+    # Of a shell that has sourced this file, the program on the path is the link itself.
+    program = stack.program.resolve()
     temporal.unlink(missing_ok=True)
-    temporal.symlink_to(stack.program)
+    temporal.symlink_to(program)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     # A file that is sourced twice adds itself to the path once.
     place = shlex.quote(str(programs))

@@ -152,7 +152,9 @@ def _errors_text(tasks: Sequence[Json]) -> str:
     failed = [one for one in tasks if one.get("error_message") and one["state"] != "SUCCEEDED"]
     lines: list[tuple[str, str, int]] = []
     for one in failed[:_MOST_ERRORS]:
-        head = f"{one['task_key']}, attempt {one['attempt']}"
+        # What is under way has the error of the attempt before.
+        goes_on = one["state"] in ("READY", "DISPATCHED", "RUNNING")
+        head = f"{one['task_key']}, " + ("last failure" if goes_on else f"attempt {one['attempt']}")
         if one["state"] == "RETRY_WAIT" and one.get("retry_not_before") is not None:
             head += f", again at {_instant(one['retry_not_before'])}"
         lines += [(head, "bold red", 0), (one["error_message"], "", 2)]

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from springline.cli.dev import watch
+from springline.cli.dev import _write_entry, watch
 from springline.cli.dev_pipelines import DevPipeline, DevPipelines
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK
@@ -253,6 +253,20 @@ def test_what_is_killed_while_the_stack_comes_up_is_started_again(tmp_path: Path
 class _Dead:
     def log_tail(self) -> str:
         return "why it died"
+
+
+def test_the_link_to_a_program_is_never_to_itself(tmp_path: Path) -> None:
+    """Whoever has sourced what a stack wrote, and starts the next one there, has that link on the path."""
+    home = HomeFolder(tmp_path / "run", print)
+    real = tmp_path / "temporal"
+    real.touch()
+    stack = Stub(tmp_path, [])
+    stack._run = home
+    link = home.path / "bin" / "temporal"
+    for stack.program in (real, link):
+        _write_entry(stack, {"X": "y"})
+        assert link.resolve() == real.resolve()
+    home.close(keep=False)
 
 
 def test_a_program_that_is_not_there_is_bad_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

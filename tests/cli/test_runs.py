@@ -284,11 +284,12 @@ def test_a_page_says_what_waits_and_for_how_long() -> None:
         "RUNNING",
         row("runs", "RUNNING", "30"),
         row("here", "DISPATCHED"),
-        row("there", "DISPATCHED"),
+        row("there", "DISPATCHED", error_message="its worker was lost"),
         row("again", "RETRY_WAIT", "01", error_message="no", retry_not_before="2026-01-01T10:02:00.25Z"),
     )
     assert "30.0s so far" in shown
     assert "No worker has begun here and 1 more yet: all are busy, or none runs. `springline work FILE` starts" in shown
+    assert "there, last failure\n  its worker was lost\n" in shown
     assert "again, attempt 1, again at 2026-01-01T10:02:00Z\n  no\n" in shown
     assert "next" not in shown
     assert "No worker" not in page("RUNNING", row("here", "DISPATCHED", ready_at="2026-01-01T10:00:55Z"))
