@@ -215,6 +215,11 @@ def _asked(surface: Api, answer: Answer, *, watch: bool) -> DocumentVerdict:
         hint(f"the request is recorded and will be seen in a moment; its key is {body['run_key']}")
     elif watch:
         return _watched(surface, run_id, is_asked_for=True)
+    elif body["state"] == _REQUESTED:
+        hint(
+            f"run {run_id} has not begun: others are under way, or the workspace is held; `springline run list` shows it "
+            "when it has"
+        )
     elif body["state"] not in OVER:
         hint(f"`springline run show {run_id} --watch` shows how far it is")
     return DocumentVerdict(body, EXIT_DONE)

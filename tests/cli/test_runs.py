@@ -63,6 +63,13 @@ def test_a_run_is_started_and_the_next_command_is_told(cli: Cli) -> None:
     assert other != found["run_id"]
 
 
+def test_a_run_that_has_to_wait_is_told_of(api: Served, cli: Cli) -> None:
+    append(api, {"type": "springline_hold_changed", "change_id": "stop", "held": True, "changed_by": "ada"})
+    ended = cli("run", "start", "names")
+    assert ended.document["state"] == "REQUESTED"
+    assert "has not begun: others are under way, or the workspace is held" in ended.hints[0]
+
+
 def test_the_same_command_under_a_key_is_the_same_run(cli: Cli) -> None:
     command = ("run", "start", "names", "--key", "nightly:2024", "--label", "team=x", "--config", '{"rows": 3}')
     first = cli(*command).document
