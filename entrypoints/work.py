@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -176,12 +178,16 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
             concurrency=pool.concurrency,
             grace_s=settings.shutdown_grace,
         )
-        await _run(workers, stop, f"{location}, {pool.concurrency} attempts at once, from {', '.join(taken)}")
+        ready = f"{location}, {pool.concurrency} attempts at once, from {', '.join(taken)}"
+        await _run(workers, stop, ready, request.ready_file)
     logger.info("stopped")
 
 
-async def _run(workers: Sequence[Worker], stop: asyncio.Event, ready: str) -> None:
-    """Run all workers until `stop` is set, or one of them fails; they drain at the same time."""
+async def _run(workers: Sequence[Worker], stop: asyncio.Event, ready: str, ready_file: str | None) -> None:
+    """Run all workers until `stop` is set, or one of them fails; they drain at the same time.
+
+    `ready` says what is ready; `ready_file` gets this process's id.
+    """
 
     async def run(worker: Worker) -> None:
         try:
@@ -191,6 +197,8 @@ async def _run(workers: Sequence[Worker], stop: asyncio.Event, ready: str) -> No
         finally:
             stop.set()
 
+    if ready_file is not None:
+        await asyncio.to_thread(Path(ready_file).write_text, str(os.getpid()))
     logger.info("worker ready: %s", ready)
     await together(*(run(worker) for worker in workers))
 

@@ -14,27 +14,51 @@ from typing import Annotated
 
 import typer
 
-from springline.cli.documents import emit, hint
+from springline.cli.dev_pipelines import DevPipelines, read_pipelines
+from springline.cli.documents import DocumentVerdict, emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
+from springline.exits import EXIT_BAD_INPUT
 from springline.local.processes import SOURCES, module_command, signals_unwind
 from springline.local.run import ToolFailed, ToolMisconfigured
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
+from springline.work.request import MOST_CONCURRENCY
 
 FOLDER = Path(".springline/dev")
 _WATCH_SECONDS = 0.5
 _PAUSES_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """The pause before a process is started again, by how often in a row it ended before it was ready."""
+_RESTART_SECONDS = 10.0
+"""How long a worker of a pipeline file may take to end before it is killed and started anew."""
 _ENDED_BY_OPERATOR = frozenset(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
 def dev(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE...]",
+            help="Pipeline files, or modules by their dotted names: each is deployed, with a worker.",
+        ),
+    ] = None,
     *,
     tenant: Annotated[str, typer.Option("--tenant", metavar="T", help="Tenant of the workspace.")] = "acme",
     workspace: Annotated[str, typer.Option("--workspace", metavar="W", help="Name of the workspace.")] = "dev",
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="How many workers.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=16, help="How many workers, those of files aside.")
+    ] = 1,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            min=1,
+            max=MOST_CONCURRENCY,
+            help="With FILE: how many attempts its worker makes at once; default: as many as there are processors.",
+        ),
+    ] = None,
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Where the tables go; default: below the folder.")
     ] = None,
@@ -46,11 +70,15 @@ def dev(
         bool, typer.Option("--temporary", help="Keep everything in a new folder below it, removed at the end.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="With --temporary: leave the files behind.")] = False,
-) -> None:
+) -> DocumentVerdict:
     """Run Temporal, workers and the API on this machine until Ctrl-C, with a token.
 
     Prints the addresses and the token as soon as everything is ready. The next start in the same folder goes on with
     the same tables, runs, ports and token. A process of the stack that dies is started again: kill a worker and watch.
+
+    With FILE, deploys it as `springline deploy` does, and makes its attempts as `springline work` does. When FILE
+    changes, it is deployed again and its worker started anew; a file that it imports is not looked at. Exit code: 2 a
+    file is not valid, and nothing was started.
     """
     if fresh and temporary:
         raise refused(
@@ -63,6 +91,18 @@ def dev(
     if store is not None:
         # Check here, or the stack's processes would fail one after the other.
         load_settings({"store_url": store})
+    if concurrency is not None and not files:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "--concurrency is how many attempts of a pipeline file are made at once, and no file is given",
+            field="--concurrency",
+            value=concurrency,
+            remedy="Give the FILE, or leave the option out.",
+        )
+    read = read_pipelines(files or [])
+    if isinstance(read, DocumentVerdict):
+        return read
+    pipelines = DevPipelines(read, concurrency or os.cpu_count() or 1)
     stack = EmbeddedStack(
         folder.absolute(),
         scope=Scope(tenant, workspace),
@@ -77,6 +117,7 @@ def dev(
         with signals_unwind(), stack:
             environment = _environment(stack)
             entry = _write_entry(stack, environment)
+            begun = pipelines.begin(stack, environment)
             document = {
                 "api": stack.api_url,
                 "web_ui": stack.web_ui_url,
@@ -86,6 +127,7 @@ def dev(
                 "workspace": workspace,
                 "folder": str(stack.folder),
                 "source": str(entry),
+                **({"pipelines": begun} if begun else {}),
                 "environment": environment,
             }
             # `env.sh` holds the environment, so that the token need not stand on a screen.
@@ -93,7 +135,7 @@ def dev(
             hint(f"ready; Ctrl-C ends it{_what_ends(stack, store, temporary=temporary, keep=keep)}")
             hint("in another terminal, `springline` and `temporal` find it after this line:")
             print(f"source {shlex.quote(str(entry))}", file=sys.stderr, flush=True)
-            watch(stack)
+            watch(stack, pipelines)
     except ToolMisconfigured as error:
         raise refused(
             Code.INVALID_REQUEST, error.problem, field="stack", value=str(folder), remedy=error.remedy
@@ -119,37 +161,59 @@ class _Tended:
     ready: bool = True
     failures: int = 0
     due: float | None = None
+    killed_at: float | None = None
+    """When it is killed, if it was told to end and start anew, and does not."""
 
 
 def watch(
     stack: EmbeddedStack,
+    pipelines: DevPipelines | None = None,
     *,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Restart every process that dies, for ever; raises `ToolFailed` for one that ends repeatedly before it is ready.
 
-    `pause` waits so many seconds; `clock` returns monotonic seconds.
+    Of `pipelines` it deploys files that change, and starts their workers anew; a worker that cannot load its file waits
+    for the next change of it, and any other is started for ever. `pause` waits so many seconds; `clock` returns
+    monotonic seconds.
     """
+    pipelines = pipelines or DevPipelines()
     tended: dict[str, _Tended] = {}
     while True:
+        for name in pipelines.renewed():
+            tended[name] = _Tended(ready=False, killed_at=clock() + _RESTART_SECONDS)
+            stack.child(name).signal(signal.SIGTERM)
         dead = stack.dead_children()
         for name, code in dead.items():
             one = tended.setdefault(name, _Tended())
+            pipeline = pipelines.of_child(name)
+            if pipeline is not None and pipeline.waits:
+                continue
+            if one.killed_at is not None:
+                one.killed_at, one.due = None, clock()
             if one.due is None:
                 one.failures = 0 if one.ready else one.failures + 1
                 one.ready = False
-                if one.failures >= len(_PAUSES_SECONDS):
+                if pipeline is not None and code == EXIT_BAD_INPUT:
+                    pipeline.waits = True
+                    hint(f"{name} cannot work as it is, and is started again when its file changes:")
+                    hint(stack.child(name).log_tail())
+                    continue
+                if pipeline is None and one.failures >= len(_PAUSES_SECONDS):
                     said = f"{name} ended with code {code}, {one.failures} times in a row before it was ready"
                     raise ToolFailed(f"{said}:\n{stack.child(name).log_tail()}")
-                wait_s = _PAUSES_SECONDS[one.failures]
+                wait_s = _PAUSES_SECONDS[min(one.failures, len(_PAUSES_SECONDS) - 1)]
                 hint(f"{name} ended with code {code}; starting it again{f' in {wait_s:g} s' if wait_s else ''}")
                 one.due = clock() + wait_s
             if clock() >= one.due:
                 one.due = None
                 stack.start_child(name, wait=False)
         for name, one in tended.items():
-            if not one.ready and one.due is None and name not in dead and stack.lacks(name) is None:
+            if one.killed_at is not None:
+                if clock() >= one.killed_at:
+                    stack.kill(name)
+            elif not one.ready and one.due is None and name not in dead and stack.lacks(name) is None:
                 one.ready, one.failures = True, 0
                 hint(f"{name} is ready again")
         pause(_WATCH_SECONDS)
@@ -176,8 +240,10 @@ def _write_entry(stack: EmbeddedStack, environment: Mapping[str, str]) -> Path:
     command = f'{path} exec {shlex.join(module_command("springline.cli"))} "$@"'
     _write_anew(programs / "springline", f"#!/bin/sh\n{command}\n", 0o700)
     temporal = programs / "temporal"
+    # Of a shell that has sourced this file, the program on the path is the link itself.
+    program = stack.program.resolve()
     temporal.unlink(missing_ok=True)
-    temporal.symlink_to(stack.program)
+    temporal.symlink_to(program)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     # A file that is sourced twice adds itself to the path once.
     place = shlex.quote(str(programs))

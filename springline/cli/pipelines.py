@@ -72,7 +72,7 @@ def deploy(
     found: Json = {"file": None, "location": remove, "assets": []} if file is None else describe(file, location)
     if found.get("problems"):
         return verdict(found)
-    body = {"location": found["location"], "assets": found["assets"]}
+    body = body_of(found)
     with Api(api, token, wait_s=wait) as surface:
         planned = surface.call("POST", root=MANIFESTS, body={**body, "dry_run": True}).body
         if remove is not None and not planned["changes"]["removed"]:
@@ -120,6 +120,11 @@ def _ended(planned: Json, done: Json) -> str:
     # Somebody else may have deployed the same code location between the two calls.
     anew = done is not planned and done["changes"] != planned["changes"]
     return (changes_text(done) if anew else "") + deployed_text(done)
+
+
+def body_of(found: Json) -> Json:
+    """Return the request that deploys what `describe` has found."""
+    return {"location": found["location"], "assets": found["assets"]}
 
 
 def describe(file: str, location: str | None) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +11,7 @@ import uuid_utils
 
 from springline.cli.documents import Document, DocumentVerdict, Listing, hint
 from springline.cli.http import DEFAULT_WAIT_SECONDS, RUNS, Answer, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.runs_page import OVER, counts_of, duration_of, run_text, runs_text, state_of
 from springline.cli.tables import parse_pairs, read_text
 from springline.cli.watching import watched_until
 from springline.errors import Code, Refused, refused
@@ -20,9 +20,7 @@ from springline.exits import EXIT_CONFLICT, EXIT_DONE
 Json = dict[str, Any]
 
 _PAGE: Final = 1_000
-_OVER: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
 _REQUESTED: Final = "REQUESTED"
-_DONE: Final = ("succeeded", "failed", "skipped", "cancelled")
 _REPLAYED: Final = 200
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id, as `springline run list` shows it.")]
@@ -99,7 +97,10 @@ def list_runs(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
-    """List the runs of the workspace, in the order of their ids."""
+    """List the runs of the workspace, in the order of their ids.
+
+    For people the latest is first.
+    """
     found: list[Json] = []
     parameters: dict[str, str | float | list[str]] = {}
     if states:
@@ -118,18 +119,18 @@ def list_runs(
     rows = [
         [
             one["run_id"],
-            _state(one),
+            state_of(one),
             one["tasks_total"],
             one["tasks_completed"],
             one["tasks_failed"],
             one["triggered_at"],
-            _duration(one["triggered_at"], one.get("completed_at")),
+            duration_of(one["triggered_at"], one.get("completed_at")),
             one.get("run_key"),
         ]
         for one in found
     ]
     document = {"runs": found, "more": page["next_cursor"] is not None, "revision": page["revision"]}
-    return Listing(lambda: document, names, rows)
+    return Listing(lambda: document, names, rows, text=lambda: runs_text(found))
 
 
 def show(
@@ -166,7 +167,7 @@ def cancel(
     _check_run(run_id)
     with Api(api, token, wait_s=wait) as surface:
         found = surface.call("POST", run_id, "cancel", root=RUNS, body={} if reason is None else {"reason": reason})
-    if found.body["state"] not in _OVER:
+    if found.body["state"] not in OVER:
         hint(f"attempts under way end now; `springline run show {run_id} --watch` shows when the run has ended")
     return found.body
 
@@ -214,7 +215,12 @@ def _asked(surface: Api, answer: Answer, *, watch: bool) -> DocumentVerdict:
         hint(f"the request is recorded and will be seen in a moment; its key is {body['run_key']}")
     elif watch:
         return _watched(surface, run_id, is_asked_for=True)
-    elif body["state"] not in _OVER:
+    elif body["state"] == _REQUESTED:
+        hint(
+            f"run {run_id} has not begun: others are under way, or the workspace is held; `springline run list` shows it "
+            "when it has"
+        )
+    elif body["state"] not in OVER:
         hint(f"`springline run show {run_id} --watch` shows how far it is")
     return DocumentVerdict(body, EXIT_DONE)
 
@@ -232,9 +238,9 @@ def _watched(surface: Api, run_id: str, *, is_asked_for: bool = False) -> Docume
 
     found = watched_until(
         look,
-        text=lambda one: f"run {run_id} is {_REQUESTED}\n" if one is None else _page(one),
+        text=lambda one: f"run {run_id} is {_REQUESTED}\n" if one is None else run_text(one),
         line=lambda one: f"run {run_id} is {_REQUESTED}" if one is None else _progress(one),
-        is_over=lambda one: one is not None and one["run"]["state"] in _OVER,
+        is_over=lambda one: one is not None and one["run"]["state"] in OVER,
         interrupted=f"run {run_id} goes on; `springline run show {run_id} --watch` shows it, "
         f"`springline run cancel {run_id}` ends it",
     )
@@ -244,7 +250,7 @@ def _watched(surface: Api, run_id: str, *, is_asked_for: bool = False) -> Docume
 
 def _shown(found: Json) -> Listing:
     names = ["task", "state", "attempt", "started", "duration", "error"]
-    return Listing(lambda: found, names, _rows(found), text=lambda: _page(found))
+    return Listing(lambda: found, names, _rows(found), text=lambda: run_text(found))
 
 
 def _rows(found: Json) -> list[list[Any]]:
@@ -254,61 +260,16 @@ def _rows(found: Json) -> list[list[Any]]:
             one["state"],
             one["attempt"],
             one.get("started_at"),
-            _duration(one.get("started_at"), one.get("completed_at")),
+            duration_of(one.get("started_at"), one.get("completed_at")),
             one.get("error_message"),
         ]
         for one in found["tasks"]
     ]
 
 
-def _page(found: Json) -> str:
-    from springline.cli.present import document_text, rows_text  # noqa: PLC0415 - for people only
-
-    run = found["run"]
-    told: Json = {
-        "run": run["run_id"],
-        "state": _state(run),
-        "tasks": _counts(run),
-        "triggered": run["triggered_at"],
-        "duration": _duration(run["triggered_at"], run.get("completed_at")),
-        "run_key": run.get("run_key"),
-        "labels": run.get("labels") or None,
-        "manifest_id": run.get("code_version"),
-    }
-    rows = _rows(found)
-    text = document_text({name: value for name, value in told.items() if value is not None})
-    if not rows:
-        return text
-    table, _ = rows_text(["task", "state", "attempt", "started", "duration", "error"], rows)
-    return f"{text}\n{table}"
-
-
 def _progress(found: Json) -> str:
     run = found["run"]
-    return f"run {run['run_id']} is {_state(run)}: {_counts(run)}"
-
-
-def _state(run: Json) -> str:
-    asked = run.get("cancel_requested") and run["state"] not in _OVER
-    return f"{run['state']}, to be cancelled" if asked else str(run["state"])
-
-
-def _counts(run: Json) -> str:
-    ended = [f"{run[f'tasks_{name}']} {name}" for name in _DONE if run[f"tasks_{name}"]]
-    done = f"{run['tasks_completed']} of {run['tasks_total']} tasks have ended"
-    return f"{done}: {', '.join(ended)}" if ended else done
-
-
-def _duration(start: str | None, end: str | None) -> str | None:
-    """Return how long something took, from two instants in RFC 3339; None unless both are known."""
-    if start is None or end is None:
-        return None
-    seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if hours:
-        return f"{hours}h{minutes:02}m{int(rest):02}s"
-    return f"{minutes}m{int(rest):02}s" if minutes else f"{rest:.1f}s"
+    return f"run {run['run_id']} is {state_of(run)}: {counts_of(run)}"
 
 
 def _parsed_config(text: str) -> Any:

@@ -50,6 +50,7 @@ class Child:
         self._env = dict(env)
         self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +72,7 @@ class Child:
         if self.running:
             raise ToolFailed(f"{self.name} is already running (pid {self.pid})")
         command = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *self._command]
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
 
         def spawn() -> subprocess.Popen[bytes]:
             with self.log.open("ab") as output:
@@ -118,10 +120,10 @@ class Child:
         return None if self._process is None else self._process.wait(timeout_s)
 
     def log_tail(self) -> str:
-        """Return the end of the log, for an error message."""
+        """Return the end of what the program has written since its last start, for an error message."""
         try:
             with self.log.open("rb") as handle:
-                handle.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+                handle.seek(max(self._log_begins, self.log.stat().st_size - _TAIL_BYTES))
                 return handle.read().decode(errors="replace").strip()
         except OSError:
             return ""

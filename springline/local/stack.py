@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
@@ -211,8 +211,9 @@ class EmbeddedStack:
         if self._run is None:
             return {}
         codes: dict[str, int | None] = {}
-        # The API, which sends requests, ends first; Temporal last, so that workers can report what they finished.
-        for together in ([API], self.worker_names):
+        # What sends requests ends first; Temporal last, so that workers can report what they finished.
+        asking = [name for name in self._children if name not in (TEMPORAL, *self.worker_names)]
+        for together in (asking, self.worker_names):
             children = [self._children[name] for name in together if name in self._children]
             for child in children:
                 child.signal(signal.SIGTERM)
@@ -247,6 +248,27 @@ class EmbeddedStack:
     ) -> None:
         """Stop, off the event loop."""
         await asyncio.to_thread(self.stop)
+
+    def add_child(self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+        """Make another program a child of the running stack, to be started by `start_child`; it ends with the stack.
+
+        It is ready when it has written its process id into `ready_file(name)`. Its output goes to `log(name)`.
+        """
+        file = self.ready_file(name)
+
+        def ready() -> str | None:
+            try:
+                written = file.read_text()
+            except OSError:
+                written = ""
+            # What an earlier process has left there has another id.
+            return None if written == str(self._children[name].pid) else "is not ready yet"
+
+        self._add(name, Child(name, command, env=env, cwd=cwd, log=self.log(name)), ready)
+
+    def ready_file(self, name: str) -> Path:
+        """Return the file into which a child of `add_child` writes its process id when it is ready."""
+        return self.folder / "logs" / f"{name}.ready"
 
     # One child at a time, for chaos tests.
 

@@ -20,6 +20,7 @@ class WorkRequest(BaseModel):
     `file`: a pipeline file, or a module by its dotted name. `queues`: those to take attempts from, empty: all of the
     file. `grace_s`: how long a function may take to end when it is told to stop. `python_path`: the PYTHONPATH of what
     user code starts, None for none: the worker's own names where our modules are, and may not fit another Python.
+    `ready_file`: where the worker writes its process id as soon as it takes attempts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,4 +32,5 @@ class WorkRequest(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=MOST_CONCURRENCY)]
     queues: list[str] = []
     python_path: str | None = None
+    ready_file: str | None = None
     grace_s: Annotated[float, Field(ge=0)] = DEFAULT_GRACE_S

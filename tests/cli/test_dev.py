@@ -17,7 +17,8 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from springline.cli.dev import watch
+from springline.cli.dev import _write_entry, watch
+from springline.cli.dev_pipelines import DevPipeline, DevPipelines
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK
 from springline.local.run import ToolFailed, ToolMisconfigured
@@ -254,6 +255,20 @@ class _Dead:
         return "why it died"
 
 
+def test_the_link_to_a_program_is_never_to_itself(tmp_path: Path) -> None:
+    """Whoever has sourced what a stack wrote, and starts the next one there, has that link on the path."""
+    home = HomeFolder(tmp_path / "run", print)
+    real = tmp_path / "temporal"
+    real.touch()
+    stack = Stub(tmp_path, [])
+    stack._run = home
+    link = home.path / "bin" / "temporal"
+    for stack.program in (real, link):
+        _write_entry(stack, {"X": "y"})
+        assert link.resolve() == real.resolve()
+    home.close(keep=False)
+
+
 def test_a_program_that_is_not_there_is_bad_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINGLINE_TEMPORAL_CLI", str(tmp_path / "missing"))
     ended = cli("dev", "--folder", str(tmp_path / "run"))
@@ -265,3 +280,134 @@ def test_a_program_that_is_not_there_is_bad_input(cli: Cli, tmp_path: Path, monk
 def test_bad_options_are_bad_input(arguments: list[str], field: str, cli: Cli) -> None:
     ended = cli("dev", *arguments)
     assert (ended.code, ended.error["field"]) == (2, field)
+
+
+PIPELINE = """
+from springline.sdk import asset
+
+@asset
+def numbers() -> int:
+    return 20
+
+@asset
+def doubled(context, numbers: int) -> None:
+    print(f"made {numbers * 2}")
+"""
+
+
+def test_files_are_deployed_worked_and_followed(tmp_path: Path) -> None:
+    file = tmp_path / "flow.py"
+    file.write_text(PIPELINE)
+    with Dev(tmp_path, "only", "--temporary", "--concurrency", "1", str(file), cwd=tmp_path) as dev:
+        document = dev.ready()
+        (pipeline,) = document["pipelines"]
+        assert (pipeline["location"], pipeline["assets"]) == ("flow", ["numbers", "doubled"])
+        log = Path(pipeline["log"])
+        made = shell(document, "springline run start '*doubled' --watch --field run.state")
+        assert (made.returncode, made.stdout) == (0, "SUCCEEDED\n"), made.stderr
+        assert "made 40" in log.read_text()
+
+        file.write_text(f"{PIPELINE}\nraise RuntimeError('half')\n")
+        dev.says("cannot be deployed as it is now; what was deployed before stays, and its worker goes on")
+        assert "half" in dev.log.read_text()
+        os.kill(dev.children(document["folder"])["work-flow"]["pid"], signal.SIGKILL)
+        dev.says("work-flow cannot work as it is, and is started again when its file changes:")
+
+        file.write_text(f"{PIPELINE.replace('20', '30')}\n@asset\ndef more(): ...\n")
+        dev.says("flow.py is deployed: 3 assets (1 added)")
+        dev.says("work-flow is ready again")
+        # Its processes run in the folder of whoever has started it, and find the stack.
+        made = shell(document, "springline run start '*doubled' more --watch --field run.state")
+        assert (made.returncode, made.stdout) == (0, "SUCCEEDED\n"), made.stderr
+        assert "made 60" in log.read_text()
+        children = dev.children(document["folder"])
+        dev.end()
+    assert start_mark(children["work-flow"]["pid"]) != children["work-flow"]["started"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.py": "import nope"}, "nope"),
+        ({"a.py": PIPELINE, "b.py": "x = "}, "invalid syntax"),
+        ({"a.py": PIPELINE, "x/a.py": PIPELINE}, "two files are called a"),
+    ],
+)
+def test_wrong_files_start_nothing(
+    files: dict[str, str], said: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    ended = cli("dev", *files)
+    assert ended.code == 2
+    assert said in ended.stdout + ended.stderr
+    assert not Path(".springline").exists()
+
+
+def test_concurrency_is_that_of_files(cli: Cli) -> None:
+    ended = cli("dev", "--concurrency", "2")
+    assert (ended.code, ended.error["field"]) == (2, "--concurrency")
+
+
+class Flow(DevPipelines):
+    """One file whose worker is `worker-1`, and which changes at the given moments."""
+
+    def __init__(self, stack: Stub, changes: list[float]) -> None:
+        one = DevPipeline("flow.py", {"file": "flow.py", "location": "flow", "keys": []}, None)
+        super().__init__([one])
+        self.one, self.stack, self.changes = one, stack, changes
+
+    def of_child(self, name: str) -> DevPipeline | None:
+        return self.one
+
+    def renewed(self) -> list[str]:
+        if not self.changes or self.stack.now < self.changes[0]:
+            return []
+        self.changes.pop(0)
+        self.one.waits = False
+        return ["worker-1"]
+
+
+class Stubborn(Stub):
+    """A stack whose worker ends with `code`, and when it is killed; it heeds no other signal."""
+
+    code = -9
+
+    def dead_children(self) -> dict[str, int]:
+        return dict.fromkeys(super().dead_children(), self.code)
+
+    def child(self, name: str) -> Any:
+        return self
+
+    def signal(self, number: int) -> None:
+        assert number == signal.SIGTERM
+
+    def kill(self, name: str) -> None:
+        self.dead = True
+
+    def log_tail(self) -> str:
+        return "why it died"
+
+
+def test_a_worker_of_a_file_that_cannot_be_loaded_waits_for_a_change(tmp_path: Path) -> None:
+    stack = Stubborn(tmp_path, [2.0, 60.0])
+    stack.code = 2
+    with pytest.raises(KeyboardInterrupt):
+        watch(stack, Flow(stack, [20.0]), pause=stack.pause, clock=lambda: stack.now)
+    assert stack.starts == [20.0]
+
+
+def test_a_worker_of_a_file_is_started_for_ever(tmp_path: Path) -> None:
+    stack = Stubborn(tmp_path, [float(second) for second in range(2, 200)], takes=1_000.0)
+    with pytest.raises(KeyboardInterrupt):
+        watch(stack, Flow(stack, []), pause=stack.pause, clock=lambda: stack.now)
+    assert len(stack.starts) > 10
+
+
+def test_a_worker_that_does_not_end_for_a_change_is_killed(tmp_path: Path) -> None:
+    stack = Stubborn(tmp_path, [])
+    with pytest.raises(KeyboardInterrupt):
+        watch(stack, Flow(stack, [20.0]), pause=stack.pause, clock=lambda: stack.now)
+    assert stack.starts == [30.5]

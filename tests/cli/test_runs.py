@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import httpx
 import pytest
 
 from springline.cli.http import Answer, Api
+from springline.cli.runs_page import run_text
 from springline.client.table import new_key
 from tests.cli.conftest import Cli, Served
+from tests.cli.test_output import COLOURS, on_terminal
 from tests.control.payloads import finished, started
 
 PIPELINE = """
@@ -57,6 +61,13 @@ def test_a_run_is_started_and_the_next_command_is_told(cli: Cli) -> None:
     assert ended.hints == [f"`springline run show {found['run_id']} --watch` shows how far it is"]
     other = cli("run", "start", "names", "--field", "run_id").stdout.strip()
     assert other != found["run_id"]
+
+
+def test_a_run_that_has_to_wait_is_told_of(api: Served, cli: Cli) -> None:
+    append(api, {"type": "springline_hold_changed", "change_id": "stop", "held": True, "changed_by": "ada"})
+    ended = cli("run", "start", "names")
+    assert ended.document["state"] == "REQUESTED"
+    assert "has not begun: others are under way, or the workspace is held" in ended.hints[0]
 
 
 def test_the_same_command_under_a_key_is_the_same_run(cli: Cli) -> None:
@@ -110,8 +121,9 @@ def test_a_run_is_shown_with_its_tasks(api: Served, cli: Cli) -> None:
     assert table[1].endswith("s,no rows")
     page = cli("run", "show", run, "-o", "table").stdout
     assert "1 of 2 tasks have ended: 1 failed" in page
-    assert "no rows" in page
+    assert "names, attempt 1\n  no rows\n" in page
     assert "team" in page
+    assert "run_key" not in page, "nobody has chosen it"
     ended = cli("run", "show", "run_x")
     assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "NOT_FOUND", "run_id")
     for odd in ("..", "a/b", ""):
@@ -240,3 +252,72 @@ def test_a_lost_answer_starts_one_run_all_the_same(cli: Cli, monkeypatch: pytest
     found = cli("run", "start", "names").document
     assert lost
     assert [one["run_id"] for one in cli("run", "list").document["runs"]] == [found["run_id"]]
+
+
+def row(key: str, state: str, started: str | None = None, **more: Any) -> dict[str, Any]:
+    at = None if started is None else f"2026-01-01T10:00:{started}Z"
+    return {"task_key": key, "state": state, "attempt": 1, "started_at": at, "ready_at": "2026-01-01T10:00:00Z"} | more
+
+
+def page(state: str, *tasks: dict[str, Any], **more: Any) -> str:
+    counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
+    run = {"run_id": "run_a", "state": state, "triggered_at": "2026-01-01T10:00:00.5Z", "run_key": "mine"} | counts
+    needs = [{"downstream_task_key": "a", "upstream_task_key": "b"}]
+    found = {"run": run | more, "tasks": list(tasks), "dependencies": needs}
+    return run_text(found, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
+
+
+def test_a_page_shows_tasks_as_they_began_with_errors_and_what_is_next() -> None:
+    error = "ValueError: " + "the source answers 503, and this line is longer than eighty columns; " * 3
+    shown = page(
+        "FAILED",
+        row("after", "SKIPPED"),
+        row("b", "FAILED", "02", completed_at="2026-01-01T10:00:03Z", error_message=error),
+        row("a", "SUCCEEDED", "02", completed_at="2026-01-01T10:00:04Z"),
+        completed_at="2026-01-01T10:00:05.5Z",
+    )
+    assert re.findall(r"^(b|a|after) .*?(\S+) +(\S+)$", shown, re.MULTILINE) == [
+        *(("b", "+1.5s", "1.0s"), ("a", "+1.5s", "2.0s"), ("after", "-", "-"))
+    ]
+    assert "duration   5.0s\n" in shown
+    assert "run_key    mine\n" in shown
+    assert f"b, attempt 1\n  {error.strip()}" in shown
+    assert shown.endswith("next  springline run rerun run_a --failed\n")
+    assert "next" not in page("SUCCEEDED", row("a", "SUCCEEDED", "04"))
+
+
+def test_a_page_says_what_waits_and_for_how_long() -> None:
+    shown = page(
+        "RUNNING",
+        row("runs", "RUNNING", "30"),
+        row("here", "DISPATCHED"),
+        row("there", "DISPATCHED", error_message="its worker was lost"),
+        row("again", "RETRY_WAIT", "01", error_message="no", retry_not_before="2026-01-01T10:02:00.25Z"),
+    )
+    assert "30.0s so far" in shown
+    assert "No worker has begun here and 1 more yet: all are busy, or none runs. `springline work FILE` starts" in shown
+    assert "there, last failure\n  its worker was lost\n" in shown
+    assert "again, attempt 1, again at 2026-01-01T10:02:00Z\n  no\n" in shown
+    assert "next" not in shown
+    assert "No worker" not in page("RUNNING", row("here", "DISPATCHED", ready_at="2026-01-01T10:00:55Z"))
+
+
+def test_of_many_tasks_those_that_succeeded_are_left_out() -> None:
+    many = [row(f"ok{number}", "SUCCEEDED", "01") for number in range(70)]
+    shown = page("FAILED", *many, *(row(f"no{number}", "FAILED", "02", error_message="x") for number in range(12)))
+    assert "ok1" not in shown
+    assert "no11 " in shown
+    assert "... and 70 more tasks; -o json shows all" in shown
+    assert "... and 2 more errors" in shown
+    assert "... and 70 more tasks" in page("SUCCEEDED", *many)
+
+
+def test_a_page_fits_a_window_of_80_columns(api: Served, cli: Cli) -> None:
+    run = cli("run", "start", "raw", "names", "--partition", "2024-01-01").document["run_id"]
+    end(api, run, "names", "failed")
+    for arguments in (("run", "show", run), ("run", "list")):
+        code, shown = on_terminal(*arguments)
+        assert code == 0
+        assert all(len(line) <= 80 for line in COLOURS.sub("", shown).splitlines())
+        assert "took" in shown
+        assert "no room" not in shown

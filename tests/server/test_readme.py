@@ -1,4 +1,4 @@
-"""The README's examples, as they stand: its Python and its commands, in order, on an embedded stack."""
+"""The README's examples, as they stand: its Python and its commands, in order, on the stack that it has one start."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import os
 import re
 from pathlib import Path
 
-from springline.local.stack import EmbeddedStack
-from springline.paths import Scope
 from tests.server.runbook import FENCED, ROOT, Block, Shell, matches
 
 README = ROOT / "README.md"
-SCOPE = Scope("acme", "dev")
-STARTS_SOMETHING = re.compile(r"^(make |source \.venv/bin/activate)|docker compose", re.MULTILINE)
-"""Commands that set up or start what this test stands in for."""
+LEFT_OUT = re.compile(r"^(make |source \.venv/bin/activate)|docker compose", re.MULTILINE)
+"""Commands that set up what is there already, or start what is tested elsewhere."""
+TERMINAL = re.compile(r"^springline dev .*$", re.MULTILINE)
+"""What runs in the foreground, in a terminal of its own."""
+WITH_A_STACK = """{command} > dev.json 2> dev.log &
+until grep -q ^source dev.log; do kill -0 $!; sleep 0.1; done
+$(grep ^source dev.log)"""
+BESIDE_A_STACK = """springline deploy pipeline.py > deployed.json
+springline work pipeline.py --tenant acme --workspace dev > work.log 2>&1 &"""
+"""What a page runs in its place where there is a stack."""
 
 
-def runnable(folder: Path) -> str:
-    """Return a page with the README's examples: Python becomes a command, pictures and set-up are left out."""
+def runnable(folder: Path, in_a_terminal: str = WITH_A_STACK) -> str:
+    """Return a page with the README's examples: Python becomes a command, pictures and set-up are left out.
+
+    `in_a_terminal` stands for a command that goes on.
+    """
     left_out = False
     blocks = [f"# Set-up\n\n```sh\ncd '{folder}'\n```\n"]
     for match in re.finditer(rf"{FENCED.pattern}|^```\n.*?^```$", README.read_text("utf-8"), FENCED.flags):
@@ -28,8 +36,9 @@ def runnable(folder: Path) -> str:
         elif language == "text" and left_out:
             continue
         elif language is not None:
-            left_out = STARTS_SOMETHING.search(content) is not None
-            blocks += [] if left_out else [match[0] + "\n"]
+            left_out = LEFT_OUT.search(content) is not None
+            shown = TERMINAL.sub(lambda line: in_a_terminal.format(command=line[0]), match[0])
+            blocks += [] if left_out else [f"{shown}\n"]
     return "\n".join(blocks)
 
 
@@ -38,14 +47,25 @@ def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
     work.mkdir()
     page = tmp_path / "README.md"
     page.write_text(runnable(work))
-    with EmbeddedStack(tmp_path / "stack", scope=SCOPE) as stack:
-        environment = stack.child_environment() | {
-            "SPRINGLINE_API_URL": stack.api_url,
-            "SPRINGLINE_TOKEN": stack.token(),
-            "PATH": os.environ.get("PATH", os.defpath),
-            "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        }
+    # The same for whoever runs the tests, except for where the programs are.
+    kept = ("SPRINGLINE_TEMPORAL_CLI", "SPRINGLINE_CACHE_DIR")
+    environment = {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name in kept or not name.startswith(("TEMPORAL_", "SPRINGLINE_"))
+        },
+        "PATH": os.environ.get("PATH", os.defpath),
+        # The page goes into a folder of its own.
+        "PYTHONPATH": str(ROOT),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
+    try:
         printed = Shell(tmp_path / "programs", tmp_path, environment).follow(page)
+    except AssertionError as error:
+        log = work / "dev.log"
+        error.add_note(log.read_text("utf-8") if log.exists() else "no stack was started")
+        raise
     check(printed)
 
 

@@ -33,7 +33,7 @@ from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 from tests.cli.conftest import payload
 from tests.judging.committing import order_of
-from tests.server import test_runbooks_deploy, test_runbooks_ledger
+from tests.server import test_runbooks_deploy, test_runbooks_ledger, test_runbooks_runs
 from tests.server.runbook import ROOT, RUNBOOKS, SCOPE, blocks_of, follow, matches
 from tests.support.forked_commands import forked_commands
 from tests.support.forked_stack import ForkedStack
@@ -125,7 +125,10 @@ def test_the_temporal_cli_does_all_that_its_page_says(stack: EmbeddedStack, tmp_
 
 
 def test_every_runbook_is_followed_by_a_test() -> None:
-    followed = {STUCK, TEMPORAL_CLI, test_runbooks_deploy.PAGE, *test_runbooks_ledger.PAGES.values()}
+    followed = {
+        *(STUCK, TEMPORAL_CLI, test_runbooks_deploy.PAGE, test_runbooks_runs.PAGE),
+        *test_runbooks_ledger.PAGES.values(),
+    }
     assert set(RUNBOOKS.glob("*.md")) == {*followed, RUNBOOKS / "README.md"}
     for page in followed:
         assert blocks_of(page)

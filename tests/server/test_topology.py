@@ -31,7 +31,7 @@ from springline.storage.port import StoreError
 from tests.server.cluster import DEADLINE_S
 from tests.server.operations import rows_of
 from tests.server.runbook import FENCED, Shell
-from tests.server.test_readme import README, check, runnable
+from tests.server.test_readme import BESIDE_A_STACK, README, check, runnable
 from tests.server.topology import Topology
 from tests.support.rows import rows
 from tests.support.sequencer_world import planned, triggered
@@ -209,7 +209,8 @@ def test_the_examples_of_the_readme_run_on_the_host(topology: Topology, tmp_path
     (programs / "docker").chmod(0o755)
     (first,) = (match for match in FENCED.finditer(README.read_text("utf-8")) if "docker compose exec" in match[2])
     page = tmp_path / "README.md"
-    page.write_text(topology.published(f"# Token\n\n{first[0]}\n```text\ntrue\n```\n{runnable(work)}"))
+    examples = runnable(work, BESIDE_A_STACK)
+    page.write_text(topology.published(f"# Token\n\n{first[0]}\n```text\ntrue\n```\n{examples}"))
     check(Shell(programs, tmp_path, {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(tmp_path)}).follow(page))
 
 

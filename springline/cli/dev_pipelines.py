@@ -1,0 +1,189 @@
+"""The pipeline files of `springline dev`: deployed into its workspace, and a worker for each among its processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from springline.cli.documents import DocumentVerdict, hint
+from springline.cli.http import API_VARIABLE, MANIFESTS, TOKEN_VARIABLE, Api
+from springline.cli.pipelines import Json, body_of, describe, verdict
+from springline.config import PREFIX
+from springline.errors import Code, Refused, refused
+from springline.local.processes import module_command, module_path
+from springline.local.stack import EmbeddedStack
+from springline.work.request import WorkRequest
+
+_MODULE: Final = "entrypoints.work"
+_DRAIN_SECONDS: Final = 5.0
+"""How long attempts under way may go on when their worker is told to end."""
+_API_SECONDS: Final = 5.0
+_Mark = tuple[int, int]
+"""Time of change in nanoseconds, and size."""
+
+
+@dataclass(slots=True)
+class DevPipeline:
+    """One file: what it declared when it was read last, and how it looked on disk before that.
+
+    `waits`: its worker is not started before the file changes, because it cannot be loaded as it is.
+    """
+
+    target: str
+    found: Json
+    mark: _Mark | None
+    waits: bool = False
+
+    @property
+    def child(self) -> str:
+        """The name of its worker among the stack's processes."""
+        return f"work-{self.found['location']}"
+
+
+class DevPipelines:
+    """The pipeline files of one stack. `concurrency`: how many attempts each worker makes at once."""
+
+    def __init__(self, pipelines: Sequence[DevPipeline] = (), concurrency: int = 1) -> None:
+        self._pipelines = list(pipelines)
+        self._concurrency = concurrency
+        self._environment: Mapping[str, str] = {}
+
+    def of_child(self, name: str) -> DevPipeline | None:
+        """Return the file whose worker has this name among the stack's processes, None for any other process."""
+        return next((one for one in self._pipelines if one.child == name), None)
+
+    def begin(self, stack: EmbeddedStack, environment: Mapping[str, str]) -> list[Json]:
+        """Deploy every file and start its worker; return what the document of `springline dev` says of them.
+
+        `environment` has the variables by which users' code finds the stack. Raises `Refused` if a file cannot be
+        deployed, and `ToolFailed` if a worker does not become ready.
+        """
+        self._environment = environment
+        for one in self._pipelines:
+            self._deploy(one)
+            self._add_worker(stack, one)
+        for one in self._pipelines:
+            stack.start_child(one.child, wait=False)
+        for one in self._pipelines:
+            stack.wait_through_kills(one.child)
+        return [
+            {
+                "file": one.found["file"],
+                "location": one.found["location"],
+                "assets": one.found["keys"],
+                "log": str(stack.log(one.child)),
+            }
+            for one in self._pipelines
+        ]
+
+    def renewed(self) -> list[str]:
+        """Deploy the files that have changed on disk; return the names of the workers that are to be started anew.
+
+        A file that is wrong now is told of, and changes nothing. Blocks while such a file is imported.
+        """
+        return [one.child for one in self._pipelines if self._has_changed(one) and self._is_deployed_again(one)]
+
+    def _has_changed(self, one: DevPipeline) -> bool:
+        mark = mark_of(one.found["file"])
+        # An editor may take a file away for a moment to put another one into its place.
+        if mark is None or mark == one.mark:
+            return False
+        one.mark = mark
+        return True
+
+    def _is_deployed_again(self, one: DevPipeline) -> bool:
+        file = one.found["file"]
+        hint(f"{file} has changed: deploying it")
+        found = describe(one.target, None)
+        if found["problems"]:
+            _tell(found["problems"])
+            hint(f"{file} cannot be deployed as it is now; what was deployed before stays, and its worker goes on")
+            return False
+        before, one.found = one.found, found
+        try:
+            self._deploy(one)
+        except Refused as error:
+            one.found = before
+            refusal = error.refusal
+            hint(f"{refusal.message}. {refusal.remedy}")
+            if refusal.code is Code.UNAVAILABLE:
+                # The API may be starting again: the next look tries once more.
+                one.mark = None
+            hint(f"{file} was not deployed; what was deployed before stays, and its worker goes on")
+            return False
+        one.waits = False
+        return True
+
+    def _deploy(self, one: DevPipeline) -> None:
+        with Api(self._environment[API_VARIABLE], self._environment[TOKEN_VARIABLE], wait_s=_API_SECONDS) as api:
+            answer = api.call("POST", root=MANIFESTS, body=body_of(one.found)).body
+        told = [f"{len(keys)} {kind}" for kind, keys in answer["changes"].items() if keys]
+        size = len(one.found["keys"])
+        what = f"{size} asset{'' if size == 1 else 's'} ({', '.join(told) or 'nothing changes'})"
+        hint(f"{one.found['file']} is deployed: {what}")
+
+    def _add_worker(self, stack: EmbeddedStack, one: DevPipeline) -> None:
+        theirs = os.environ.get("PYTHONPATH")
+        request = WorkRequest(
+            file=one.target,
+            tenant=stack.scope.tenant,
+            workspace=stack.scope.workspace,
+            location=one.found["location"],
+            concurrency=self._concurrency,
+            python_path=theirs,
+            ready_file=str(stack.ready_file(one.child)),
+        )
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", PREFIX))}
+        environment = {
+            **kept,
+            **self._environment,
+            f"{PREFIX}SHUTDOWN_GRACE": f"{_DRAIN_SECONDS:g}",
+            "PYTHONPATH": module_path(theirs),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = module_command(_MODULE, request.model_dump_json())
+        # Users' code finds files beside it from here, as it does under `springline work`.
+        stack.add_child(one.child, command, env=environment, cwd=Path.cwd())
+
+
+def read_pipelines(files: Sequence[str]) -> list[DevPipeline] | DocumentVerdict:
+    """Return what files declare, or everything that is wrong with them. Raises `Refused` for two of one name."""
+    marks = [mark_of(file) for file in files]
+    read = [DevPipeline(file, describe(file, None), mark) for file, mark in zip(files, marks, strict=True)]
+    wrong = [one.found for one in read if one.found["problems"]]
+    if wrong:
+        problems = [problem for found in wrong for problem in found["problems"]]
+        return verdict({**wrong[0], "file": ", ".join(found["file"] for found in wrong), "problems": problems})
+    for place, one in enumerate(read):
+        if any(one.child == other.child for other in read[:place]):
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"two files are called {one.found['location']}, and each would take the other's place in the workspace",
+                field="FILE",
+                value=one.target,
+                remedy="Give one of them another name, or each file once.",
+            )
+    for one in read:
+        # Of a module by its dotted name, the file is known only now.
+        one.mark = one.mark or mark_of(one.found["file"])
+    return read
+
+
+def mark_of(file: str) -> _Mark | None:
+    """Return by what a change of a file is seen, None if it is not there."""
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _tell(problems: Sequence[Mapping[str, Any]]) -> None:
+    for one in problems:
+        for line in (one["traceback"] or "").splitlines():
+            hint(f"    {line}")
+        asset = f"asset {one['asset']} " if one["asset"] else ""
+        hint(f"{one['file']}:{one['line'] or 1}: {asset}{one['message']}. {one['remedy']}")
