@@ -99,5 +99,3 @@ def springline_side(folder: Path, sizes: Sizes, concurrency: int) -> Iterator[Sp
 
 def _seconds(timestamp: str) -> float:
     return parse_timestamp(timestamp) / 1e9
-
-
