@@ -217,8 +217,8 @@ def _asked(surface: Api, answer: Answer, *, watch: bool) -> DocumentVerdict:
         return _watched(surface, run_id, is_asked_for=True)
     elif body["state"] == _REQUESTED:
         hint(
-            f"run {run_id} has not begun: others are under way, or the workspace is held; `springline run list` shows it "
-            "when it has"
+            f"run {run_id} has not begun: others are under way, or the workspace is held; `springline run list` shows "
+            "it when it has"
         )
     elif body["state"] not in OVER:
         hint(f"`springline run show {run_id} --watch` shows how far it is")
