@@ -32,8 +32,8 @@ async def no_pause(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-async def deployed(store: ObjectStore, one: CodeLocation, first_id: int = 0, **more: bool) -> DeployOutcome:
-    return await deploy(store, one, ids(first_id), pause=no_pause, **more)
+async def deployed(store: ObjectStore, one: CodeLocation, first_id: int = 0, *, dry_run: bool = False) -> DeployOutcome:
+    return await deploy(store, one, ids(first_id), pause=no_pause, dry_run=dry_run)
 
 
 async def keys(store: ObjectStore) -> dict[str, str]:
