@@ -113,10 +113,11 @@ class RunWorkflow:
             progress = self._progress
             assert progress is not None
             self._step(progress)
-            if progress.is_over and self._appending is None and not self._said and not self._stale:
+            quiet = self._appending is None and not self._attempts
+            if progress.is_over and quiet and not self._said and not self._stale:
                 # Every event was applied as it was meant: the run's row is as its tasks are.
                 return await self._end(progress.final_state, progress.counts)
-            if self._is_long and not progress.running and not progress.outbox and self._appending is None:
+            if self._is_long and not progress.running and not progress.outbox and quiet:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(start.model_copy(update={"loaded": None}))
             await self._wait(progress)
@@ -164,7 +165,7 @@ class RunWorkflow:
         loaded: LoadedRun = await self._insist(names.LOAD_RUN, order, LoadedRun, "where the run stands")
         before = self._progress
         if (loaded.missing is not None or loaded.state in FINISHED_RUN) and (
-            before is None or not (before.running or before.outbox or self._said or self._not_taken)
+            before is None or not (before.outbox or self._attempts or self._said or self._not_taken)
         ):
             return loaded
         if loaded.missing is not None:

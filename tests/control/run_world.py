@@ -88,7 +88,8 @@ class Workflow:
         self.stale = False
         loaded = self.world.loaded()
         before = self.progress
-        if loaded.state in FINISHED_RUN and (before is None or not (before.running or before.outbox or self.not_taken)):
+        busy = any(one.workflow is self for one in self.world.executions)
+        if loaded.state in FINISHED_RUN and (before is None or not (busy or before.outbox or self.not_taken)):
             self.done = True
             return
         if before is None:
@@ -266,6 +267,7 @@ class World:
             return
         self.executions.remove(one)
         if not there:
+            assert not workflow.done, "a run has ended before its attempts"
             self.lost.add(order.attempt_id)
             return
         workflow.progress.ended(order.task_key, order.attempt_id, self._end(one), self.now_ms)  # type: ignore[union-attr]

@@ -1,9 +1,8 @@
 """How long a run waits for attempts that another workflow of it has recorded, before it takes them over.
 
 Such a workflow may be at work: on another cluster with the same store. Then its attempts are heard of, for it tells the
-ledger of each that runs, three times within the time limit of its heartbeats. Or it is gone, and what it had sent came
-late. No clock of anybody else is looked at, only whether rows change
-(see docs/protocol.md#run-existence).
+ledger now and then of each that runs. Or it is gone, and what it had sent came late. No clock of anybody else is looked
+at, only whether rows change (docs/protocol.md#run-existence).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from springline.control.runs.messages import LoadedRun, LoadedTask
+from springline.control.runs.progress import LEDGER_BEAT_MS
 from springline.projection.schema import RUNNING
 
 FIRST_MS: Final = 15_000
@@ -32,7 +32,6 @@ class Patience:
         """Note the rows, and return those tasks among `foreign` that have stood still for too long."""
         seen: dict[str, tuple[_Row, int]] = {}
         gone: list[str] = []
-        heartbeats = {asset.key: asset.heartbeat_ms for asset in loaded.assets}
         for task in loaded.tasks:
             if task.key not in foreign:
                 continue
@@ -40,13 +39,13 @@ class Patience:
             known = self._seen.get(task.key)
             since_ms = now_ms if known is None or known[0] != row else known[1]
             seen[task.key] = row, since_ms
-            if now_ms - since_ms >= _patience_ms(task, heartbeats[task.asset]):
+            if now_ms - since_ms >= _patience_ms(task):
                 gone.append(task.key)
         self._seen = seen
         return gone
 
 
-def _patience_ms(task: LoadedTask, heartbeat_ms: int) -> int:
+def _patience_ms(task: LoadedTask) -> int:
     lost = max(0, task.attempt - 1 - task.failures)
     patience_ms = FIRST_MS << min(lost, MOST_DOUBLINGS)
-    return max(patience_ms, 2 * heartbeat_ms) if task.state == RUNNING else patience_ms
+    return max(patience_ms, 2 * LEDGER_BEAT_MS) if task.state == RUNNING else patience_ms
