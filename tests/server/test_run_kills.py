@@ -44,6 +44,8 @@ async def chaos(folder: Path, *, seed: int, runs: int, seconds: float, every_s: 
         killing = asyncio.create_task(chaos.kill_at_random(seconds, every_s))
         asking = asyncio.create_task(ask(chaos, runs, seconds / 2))
         await asyncio.gather(killing, asking)
+        # A new worker looks for runs without a workflow, as all of them do every few minutes.
+        await asyncio.to_thread(chaos.kill, "worker")
         took = await chaos.ended(within_s=120 + 5 * runs)
         executions = len(chaos.executions())
         print(
