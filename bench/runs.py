@@ -47,7 +47,7 @@ OURS: Final = "springline"
 WIDTH: Final = 130
 TASKS: Final = 20
 PEER_SIZES: Final = Sizes(runs=4, tasks=TASKS, single=100, chain=10, idle=3)
-SLOW_SIZES: Final = Sizes(runs=0, tasks=TASKS, single=8, chain=4, idle=1)
+SLOW_SIZES: Final = Sizes(runs=0, tasks=TASKS, single=6, chain=3, idle=1)
 """For an executor that starts a process for each task."""
 EXPLAINED: Final = """\
 runs: tasks a second from the first of so many requests at once to the end of the last run, as the orchestrator's own \
