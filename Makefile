@@ -27,7 +27,7 @@ PROVED := $(BIN)/python -m tests.support.proofs
 # Where it is set, as in many images, every process that the tests start would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold lock clean
+.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -133,6 +133,9 @@ bench-rebuild: setup ## Rebuilds, beside orjson.
 
 bench-cold: setup ## Cold starts on large workspaces.
 	$(BIN)/python -m bench.cold $(BENCH)
+
+bench-runs: setup ## Runs, beside Dagster and Prefect.
+	$(BIN)/python -m bench.runs $(BENCH)
 
 lock: ## Write the lock files anew (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \

@@ -6,7 +6,7 @@
 Each orchestrator runs by itself, all of its processes on this machine: ours is the embedded stack with a users' worker.
 Peers are installed from the Python package index, once, and do fewer of the same runs, because they are slow. Exit
 code 0 if all of our runs succeeded with each task made once, targets met or not; 1 if not; 2 for bad options; 4 if a
-peer cannot be installed or started.
+peer cannot be installed, does not start or does not end its runs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import fnmatch
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import httpx
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +47,7 @@ OURS: Final = "springline"
 WIDTH: Final = 130
 TASKS: Final = 20
 PEER_SIZES: Final = Sizes(runs=4, tasks=TASKS, single=100, chain=10, idle=3)
-SLOW_SIZES: Final = Sizes(runs=0, tasks=TASKS, single=8, chain=4, idle=1)
+SLOW_SIZES: Final = Sizes(runs=0, tasks=TASKS, single=6, chain=3, idle=1)
 """For an executor that starts a process for each task."""
 EXPLAINED: Final = """\
 runs: tasks a second from the first of so many requests at once to the end of the last run, as the orchestrator's own \
@@ -119,30 +120,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"no such orchestrator; there are {', '.join(known)}", style="red")
         return 2
     results: dict[str, Figures] = {}
-    try:
-        with signals_unwind(), tempfile.TemporaryDirectory(prefix="springline-bench-") as folder:
-            results.update(_measured(console, chosen, Path(folder)))
-    except Wrong as error:
-        console.print(str(error), style="bold red", markup=False)
-        return 1
-    except ToolFailed as error:
-        console.print(str(error), style="bold red", markup=False)
-        return 4
+    failed: dict[str, str] = {}
+    with signals_unwind(), tempfile.TemporaryDirectory(prefix="springline-bench-") as folder:
+        for number, (name, contender) in enumerate(chosen.items()):
+            try:
+                results[name] = _measured(console, name, contender, Path(folder) / str(number))
+            except (Wrong, ToolFailed, httpx.HTTPError) as error:
+                failed[name] = f"{type(error).__name__}: {error}"
+                console.print(f"{name}: {failed[name]}", style="bold red", markup=False)
     _print(console, results)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({name: asdict(one) for name, one in results.items()}, indent=2) + "\n")
     console.print(f"written to {options.out}", style="dim", highlight=False, soft_wrap=True)
-    return 1 if OURS in results and results[OURS].problems else 0
+    if OURS in failed or (OURS in results and results[OURS].problems):
+        return 1
+    return 4 if failed else 0
 
 
-def _measured(console: Console, chosen: Mapping[str, Contender], folder: Path) -> Iterator[tuple[str, Figures]]:
-    for number, (name, contender) in enumerate(chosen.items()):
+def _measured(console: Console, name: str, contender: Contender, folder: Path) -> Figures:
+    def say(line: str) -> None:
+        console.print(f"{name}: {line}", style="dim", highlight=False, markup=False)
 
-        def say(line: str, name: str = name) -> None:
-            console.print(f"{name}: {line}", style="dim", highlight=False, markup=False)
-
-        with console.status(name), contender.run(folder / str(number)) as side:
-            yield name, Measuring(side, contender.sizes, say).figures()
+    with console.status(name), contender.run(folder) as side:
+        return Measuring(side, contender.sizes, say).figures()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

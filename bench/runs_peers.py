@@ -9,6 +9,7 @@ import datetime
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ PREFECT: Final = ("prefect==3.9.1",)
 IN_PROCESS: Final = "in_process"
 MULTIPROCESS: Final = "multiprocess"
 
-START_MOST_S: Final = 180.0
+START_MOST_S: Final = 90.0
 STOP_MOST_S: Final = 10.0
 RUNS_AT_ONCE: Final = 4
 ANSWER_MOST_S: Final = 60.0
@@ -70,13 +71,17 @@ def graph(flow, tasks):
     )
 
 
+graphs = [graph(flow, tasks) for flow, tasks in {flows}.items()]
 defs = Definitions(
     jobs=[
-        graph(flow, tasks).to_job(name=f"{{flow}}_{{name}}", executor_def=executor)
-        for flow, tasks in {flows}.items()
+        one.to_job(name=f"{{one.name}}_{{name}}", executor_def=executor)
+        for one in graphs
         for name, executor in EXECUTORS.items()
     ]
 )
+"""
+_DAGSTER_LOADED: Final = """\
+query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }
 """
 _DAGSTER_LAUNCH: Final = """\
 mutation ($asked: ExecutionParams!) {
@@ -175,6 +180,10 @@ class DagsterSide:
         self._http = http
         self._executor = executor
 
+    def loaded(self) -> bool:
+        """Tell whether the jobs are known: the webserver answers before the code server does."""
+        return bool(self._asked(_DAGSTER_LOADED)["repositoriesOrError"].get("nodes"))
+
     def start(self, flow: str) -> str:
         """Put a run into the queue and return its id."""
         where = {"repositoryLocationName": "flow.py", "repositoryName": "__repository__"}
@@ -216,7 +225,7 @@ class PrefectSide:
 
     def start(self, flow: str) -> str:
         """Schedule a run for now and return its id."""
-        asked = {"state": {"type": "SCHEDULED"}}
+        asked = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid.uuid4())}
         return str(self._posted(f"/deployments/{self._deployments[flow]}/create_flow_run", asked)["id"])
 
     def over(self, run_ids: Sequence[str]) -> bool:
@@ -244,7 +253,13 @@ class PrefectSide:
         return self._http.get(f"/api{path}").raise_for_status().json()
 
     def _posted(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._http.post(f"/api{path}", json=body).raise_for_status().json()
+        """Return the answer; asked again while the server says "not now", as Prefect's own client does."""
+        deadline = time.monotonic() + ANSWER_MOST_S
+        while (answer := self._http.post(f"/api{path}", json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        return answer.raise_for_status().json()
 
 
 @contextmanager
@@ -261,8 +276,9 @@ def dagster_side(folder: Path, sizes: Sizes, python: Path, executor: str) -> Ite
         _running(Child("dagster", command, env=environment, cwd=folder, log=folder / "dagster.log")) as child,
         httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=ANSWER_MOST_S) as http,
     ):
-        _until_ready(child, lambda: http.get("/server_info").is_success)
-        yield DagsterSide(http, executor)
+        side = DagsterSide(http, executor)
+        _until_ready(child, side.loaded)
+        yield side
 
 
 @contextmanager
