@@ -1,7 +1,7 @@
 """`make bench-runs`: from a request for a run to its end, for tasks that do nothing, beside Dagster and Prefect.
 
-    python -m bench.runs [--runs N] [--single N] [--chain N] [--idle N] [--concurrency N] [--without-peers]
-                         [--only NAME ...] [--out FILE]
+    python -m bench.runs [--quick] [--runs N] [--single N] [--chain N] [--idle N] [--concurrency N]
+                         [--without-peers] [--only NAME ...] [--out FILE]
 
 Each orchestrator runs by itself, all of its processes on this machine: ours is the embedded stack with a users' worker.
 Peers are installed from the Python package index, once, and do fewer of the same runs, because they are slow. Exit
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -46,9 +46,15 @@ RESULTS: Final = Path(__file__).parent / "results" / "runs.json"
 OURS: Final = "springline"
 WIDTH: Final = 130
 TASKS: Final = 20
+OUR_SIZES: Final = Sizes(runs=50, tasks=TASKS, single=500, chain=50, idle=20)
 PEER_SIZES: Final = Sizes(runs=4, tasks=TASKS, single=100, chain=10, idle=3)
 SLOW_SIZES: Final = Sizes(runs=0, tasks=TASKS, single=6, chain=3, idle=1)
 """For an executor that starts a process for each task."""
+QUICK: Final[Mapping[Sizes, Sizes]] = {
+    OUR_SIZES: Sizes(runs=10, tasks=TASKS, single=100, chain=10, idle=5),
+    PEER_SIZES: Sizes(runs=2, tasks=TASKS, single=50, chain=5, idle=1),
+    SLOW_SIZES: Sizes(runs=0, tasks=TASKS, single=3, chain=2, idle=0),
+}
 EXPLAINED: Final = """\
 runs: tasks a second from the first of so many requests at once to the end of the last run, as the orchestrator's own \
 records tell it. cpu: processor time a task of all processes, server and database included, what measures left out. \
@@ -91,19 +97,18 @@ class Contender:
     run: Callable[[Path], AbstractContextManager[Side]]
 
 
-def contenders(sizes: Sizes, concurrency: int, cache: Cache) -> dict[str, Contender]:
-    """Return all orchestrators by name, ours first; whoever runs a peer installs it first."""
+def contenders(sizes: Sizes, concurrency: int, cache: Cache, *, quick: bool) -> dict[str, Contender]:
+    """Return all orchestrators by name, ours first, with its sizes; whoever runs a peer installs it first."""
+    few, fewest = ((QUICK[one] if quick else one) for one in (PEER_SIZES, SLOW_SIZES))
 
     def dagster(executor: str, sizes: Sizes) -> Contender:
         return Contender(sizes, lambda folder: dagster_side(folder, sizes, environment_of(DAGSTER, cache), executor))
 
     return {
         OURS: Contender(sizes, lambda folder: springline_side(folder, sizes, concurrency)),
-        "dagster in process": dagster(IN_PROCESS, PEER_SIZES),
-        "dagster multiprocess": dagster(MULTIPROCESS, SLOW_SIZES),
-        "prefect": Contender(
-            PEER_SIZES, lambda folder: prefect_side(folder, PEER_SIZES, environment_of(PREFECT, cache))
-        ),
+        "dagster in process": dagster(IN_PROCESS, few),
+        "dagster multiprocess": dagster(MULTIPROCESS, fewest),
+        "prefect": Contender(few, lambda folder: prefect_side(folder, few, environment_of(PREFECT, cache))),
     }
 
 
@@ -112,8 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     console = Console(width=max(Console().width, WIDTH))
     cache = Cache(cache_root())
-    sizes = Sizes(runs=options.runs, tasks=TASKS, single=options.single, chain=options.chain, idle=options.idle)
-    known = contenders(sizes, options.concurrency, cache)
+    sizes = QUICK[OUR_SIZES] if options.quick else OUR_SIZES
+    given = {name: getattr(options, name) for name in ("runs", "single", "chain", "idle")}
+    sizes = replace(sizes, **{name: size for name, size in given.items() if size is not None})
+    known = contenders(sizes, options.concurrency, cache, quick=options.quick)
     wanted = [OURS] if options.without_peers else options.only or list(known)
     chosen = {name: one for name, one in known.items() if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)}
     if not chosen:
@@ -147,10 +154,11 @@ def _measured(console: Console, name: str, contender: Contender, folder: Path) -
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.runs", description="Measure runs.")
-    parser.add_argument("--runs", type=_size(1_000), default=50, metavar="N", help=f"runs of {TASKS} tasks at once")
-    parser.add_argument("--single", type=_size(5_000), default=500, metavar="N", help="tasks of the one run")
-    parser.add_argument("--chain", type=_size(500), default=50, metavar="N", help="tasks of the chain")
-    parser.add_argument("--idle", type=_size(1_000), default=20, metavar="N", help="runs of one task, one by one")
+    parser.add_argument("--quick", action="store_true", help="little of everything: an impression, not a result")
+    parser.add_argument("--runs", type=_size(1_000), metavar="N", help=f"runs of {TASKS} tasks at once")
+    parser.add_argument("--single", type=_size(5_000), metavar="N", help="tasks of the one run")
+    parser.add_argument("--chain", type=_size(500), metavar="N", help="tasks of the chain")
+    parser.add_argument("--idle", type=_size(1_000), metavar="N", help="runs of one task, one by one")
     parser.add_argument("--concurrency", type=_size(64, least=1), default=4, metavar="N", help="attempts at once")
     peers = parser.add_mutually_exclusive_group()
     peers.add_argument("--without-peers", action="store_true", help="Springline alone")

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from bench.runs_side import CHAIN, ONE, SINGLE, WIDE, Ended, Sizes, Span
+from bench.runs_side import CHAIN, ONE, SINGLE, WIDE, Ended, Sizes, Span, until_ready
 from springline.local.cache import Cache
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
@@ -29,7 +29,6 @@ PREFECT: Final = ("prefect==3.9.1",)
 IN_PROCESS: Final = "in_process"
 MULTIPROCESS: Final = "multiprocess"
 
-START_MOST_S: Final = 90.0
 STOP_MOST_S: Final = 10.0
 RUNS_AT_ONCE: Final = 4
 ANSWER_MOST_S: Final = 60.0
@@ -277,7 +276,7 @@ def dagster_side(folder: Path, sizes: Sizes, python: Path, executor: str) -> Ite
         httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=ANSWER_MOST_S) as http,
     ):
         side = DagsterSide(http, executor)
-        _until_ready(child, side.loaded)
+        until_ready(child, side.loaded)
         yield side
 
 
@@ -305,7 +304,7 @@ def prefect_side(folder: Path, sizes: Sizes, python: Path) -> Iterator[PrefectSi
         serving = child("server", "server", "start", "--host", LOOPBACK, "--port", str(port))
         server = stack.enter_context(_running(serving))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=ANSWER_MOST_S))
-        _until_ready(server, lambda: http.get("/api/health").is_success)
+        until_ready(server, lambda: http.get("/api/health").is_success)
         pool: list[str | Path] = [*prefect, "work-pool", "create", "bench", "--type", "process"]
         deploy: list[str | Path] = [python, "deploy.py", folder, WIDE, SINGLE, CHAIN, ONE]
         for command in (pool, deploy):
@@ -329,17 +328,6 @@ def _running(child: Child) -> Iterator[Child]:
         for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-
-
-def _until_ready(child: Child, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_MOST_S
-    while True:
-        with suppress(httpx.TransportError):
-            if ready():
-                return
-        if not child.running or time.monotonic() > deadline:
-            raise ToolFailed(f"{child.name} is not ready after {START_MOST_S:.0f} s:\n{child.log_tail()}")
-        time.sleep(0.25)
 
 
 def _own_environment(own: Mapping[str, str]) -> dict[str, str]:

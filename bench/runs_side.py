@@ -8,10 +8,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import httpx
 import psutil
+
+from springline.local.processes import Child
+from springline.local.run import ToolFailed
 
 WIDE: Final = "wide"
 SINGLE: Final = "single"
@@ -23,6 +28,7 @@ POLL_S: Final = 1.0
 IDLE_POLL_S: Final = 0.25
 """The same where one run of one task is under way, and processor time is not measured."""
 END_MOST_S: Final = 900.0
+START_MOST_S: Final = 90.0
 RECORDED_MOST_S: Final = 10.0
 STARTS_AT_ONCE: Final = 8
 
@@ -203,6 +209,18 @@ def problem_of(ended: Ended, tasks: int) -> str | None:
     if len(made) != tasks or len(ended.tasks) != tasks:
         return f"has {len(ended.tasks)} attempts of {len(made)} tasks on record instead of {tasks}"
     return None
+
+
+def until_ready(child: Child, ready: Callable[[], bool]) -> None:
+    """Return when a program is ready; raises `ToolFailed`, with the end of its log, if it ends or takes too long."""
+    deadline = time.monotonic() + START_MOST_S
+    while True:
+        with suppress(httpx.TransportError):
+            if ready():
+                return
+        if not child.running or time.monotonic() > deadline:
+            raise ToolFailed(f"{child.name} is not ready after {START_MOST_S:.0f} s:\n{child.log_tail()}")
+        time.sleep(0.25)
 
 
 def children_cpu_seconds() -> float:

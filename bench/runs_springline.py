@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.runs_side import CHAIN, SINGLE, WIDE, Ended, Sizes, Span
+from bench.runs_side import CHAIN, SINGLE, WIDE, Ended, Sizes, Span, until_ready
 from springline.client import Springline
 from springline.ledger.timestamps import parse_timestamp
 from springline.local.processes import Child, module_command
+from springline.local.run import run_tool
 from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
 
 SCOPE: Final = Scope("bench", "runs")
 GRACE_S: Final = 10.0
+READY: Final = "worker ready"
+"""What a users' worker says in its log when it takes attempts."""
 OVER: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
 _FLOW: Final = '''\
 """Assets that do nothing."""
@@ -80,18 +82,13 @@ def springline_side(folder: Path, sizes: Sizes, concurrency: int) -> Iterator[Sp
             "SPRINGLINE_TENANT": SCOPE.tenant,
             "SPRINGLINE_WORKSPACE": SCOPE.workspace,
         }
-        subprocess.run(
-            module_command("springline.cli", "deploy", "flow.py"),
-            cwd=folder,
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        deploy = module_command("springline.cli", "deploy", "flow.py")
+        run_tool(deploy, what="deploying to Springline", say=lambda _line: None, env=environment, cwd=folder)
         command = module_command("springline.cli", "work", "flow.py", "--concurrency", str(concurrency))
         worker = Child("work", command, env=environment, cwd=folder, log=folder / "work.log")
         worker.start()
         try:
+            until_ready(worker, lambda: READY in worker.log.read_text())
             yield SpringlineSide(lake, sizes)
         finally:
             worker.stop(GRACE_S)
