@@ -84,7 +84,9 @@ class Wakes:
                     schedule_to_close_timeout=RUN_START_TO_CLOSE,
                     heartbeat_timeout=RUN_HEARTBEAT,
                     retry_policy=WAKE_RETRY,
-                    summary=f"tell of {len(order.run_keys)} request(s), {len(order.run_ids)} cancelled run(s)",
+                    summary="tell the launcher of runs to look at everything"
+                    if order.looks
+                    else f"tell of {len(order.run_keys)} request(s), {len(order.run_ids)} cancelled run(s)",
                 )
             except ActivityError as error:
                 workflow.logger.warning("nobody was told of what changed for runs: %s", error.cause)

@@ -12,7 +12,7 @@ import pytest
 
 from springline.api.app import create_app
 from springline.definitions.limits import MAX_ASSETS
-from springline.paths import ObjectPath, deployed_manifest, latest_manifest_index
+from springline.paths import ObjectPath, deployed_manifest, latest_manifest_index, workspace_entry
 from tests.api.conftest import V1, World, assert_refused, fresh
 from tests.support.definitions import asset
 from tests.support.local_api import ACME, RIVAL
@@ -48,7 +48,8 @@ async def test_a_code_location_is_deployed_once(world: World) -> None:
     assert again.status_code == 200
     assert again.json() == first | {"deployed": False, "changes": {"added": [], "changed": [], "removed": []}}
     assert world.snapshot() == before
-    assert all(path.startswith(f"{ACME.prefix}/manifests/") for path in before)
+    register = workspace_entry(ACME)
+    assert all(path == register or path.startswith(f"{ACME.prefix}/manifests/") for path in before)
 
 
 async def test_a_dry_run_tells_what_a_deploy_would_do(world: World) -> None:

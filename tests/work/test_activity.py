@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -78,6 +79,8 @@ async def test_a_start_is_told_if_its_attempt_goes_on_and_else_left_to_the_end(o
 async def test_a_run_that_cannot_be_told_takes_nothing_with_it(
     fault: RPCStatusCode, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Other tests of this process may have made our logs quieter.
+    caplog.set_level(logging.WARNING, logger="springline.work")
     told = Told()
     told.fault = fault
     starts = StartSignals(told, grouped_s=0)

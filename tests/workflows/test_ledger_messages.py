@@ -190,6 +190,7 @@ async def test_each_activity_says_what_it_is_for(ledger: LedgerBench) -> None:
         "round 1: fold 2 event(s)",
         "round 1: publish",
         "round 2: judge 1 request(s) of 2 event(s); once the record stands, they are kept",
+        "tell the launcher of runs to look at everything",
         "round 2: write 2 event(s)",
         "round 2: fold 2 event(s)",
         "round 2: publish",
