@@ -41,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         SEARCH_RUN_KEY,
         SEARCH_TENANT_KEY,
         SEARCH_WORKSPACE_KEY,
+        finish_though_cancelled,
         new_uuid7,
         now_ms,
     )
@@ -95,7 +96,16 @@ class RunWorkflow:
 
     @workflow.run
     async def run(self, start: RunStart) -> RunEnded:
-        """Work until every task has ended and the rows say so."""
+        """Work until every task has ended and the rows say so. To cancel the workflow is to cancel the run."""
+        return await finish_though_cancelled(asyncio.create_task(self._work(start)), self._cancel_by_temporal)
+
+    def _cancel_by_temporal(self) -> None:
+        if self._cancel is None:
+            self._cancel = CancelAsked(
+                requested_by="temporal", reason="its workflow was cancelled", reason_code="WORKFLOW_CANCELLED"
+            )
+
+    async def _work(self, start: RunStart) -> RunEnded:
         workflow.upsert_search_attributes(
             [
                 SEARCH_TENANT_KEY.value_set(start.tenant),

@@ -140,6 +140,19 @@ async def _is(runs: RunsBench, run_id: str, state: str, task: str) -> bool:
     return [one["state"] for one in await runs.rows("tasks", run_id) if one["task_key"] == task] == [state]
 
 
+async def test_to_cancel_the_workflow_is_to_cancel_the_run(runs: RunsBench) -> None:
+    await runs.deploy(asset("raw", heartbeat_ms=1_000), asset("clean", "raw"))
+    runs.acts["raw"] = waits = Waits(runs)
+    run_id = await runs.launch("k", "raw", "clean")
+    await waits.began.wait()
+    await runs.run_handle(run_id).cancel()
+    ended = await runs.run_ended(run_id)
+    assert (ended.state, ended.tasks) == ("CANCELLED", {"CANCELLED": 2})
+    (own,) = await runs.rows("x_runs")
+    assert own["cancel_reason_code"] == "WORKFLOW_CANCELLED"
+    assert {task["state"] for task in await runs.rows("tasks", run_id)} == {"CANCELLED"}
+
+
 async def test_a_cancelled_run_ends_though_no_worker_is_there(runs: RunsBench) -> None:
     await runs.deploy(asset("raw", queue="nobody-polls"))
     run_id = await runs.launch("k", "raw")
