@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +37,14 @@ LONGEST_FIRST = (
 
 
 @pytest.hookimpl(tryfirst=True)
+@pytest.fixture(autouse=True)
+def as_loud_as_before() -> Iterator[None]:
+    """Give the logs their level back: a command that is run in this process sets it for all that come after it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest first, and proofs that stand among the long tests."""
 

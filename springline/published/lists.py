@@ -79,6 +79,16 @@ def all_of(wheres: Sequence[Where]) -> Where | None:
 _I64 = 1 << 63
 
 
+def unlike(table: Table, column: str, values: Collection[str], other: str, holds: Callable[[str], bool]) -> Where:
+    """Return the filter of rows whose `column` has none of `values`, and whose text in `other` is one that `holds`."""
+    text = _by_text(table, other, holds)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        return pc.and_(pc.invert(_is_in(_column(rows, column), list(values))), text.among(rows))
+
+    return Where((column, *text.columns), among)
+
+
 def _compared(times: pa.ChunkedArray, ms: int, compare: Callable[..., pa.ChunkedArray]) -> pa.ChunkedArray:
     # A time beyond the greatest or least instant compares as that one does.
     return compare(times, pa.scalar(min(max(ms, -_I64), _I64 - 1), pa.int64()))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import msgspec
-import pyarrow.compute as pc
 import uuid_utils
 
 from springline.control.runs.messages import Launched, LoadedRun
@@ -48,9 +47,9 @@ from springline.ledger.request import AppendOutcome, AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event
 from springline.projection.rows import OwnRunRow, RunKeyRow, RunRow, TaskRow
 from springline.projection.schema import FINISHED_RUN, RUNNING, RUNS, TRIGGERED, WORKSPACE_HOLD
-from springline.published.lists import equals
+from springline.published.lists import equals, unlike
 from springline.published.reader import PublishedReader
-from springline.published.snapshot import StateSnapshot, Where
+from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import is_of_a_manifest
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
@@ -59,7 +58,6 @@ from springline.storage.together import each
 
 MAX_ACTIVE_RUNS: Final = 100
 """Runs of a workspace that are under way at once; the others wait, the most urgent first, then the oldest."""
-_ULID: Final = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 MOST_TOLD: Final = 500
 """Tasks of a run whose workflow is told them; of a larger one it reads the rows."""
 _STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
@@ -256,7 +254,10 @@ def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[Ru
     index, runs = snapshot["run_key_index"], snapshot["runs"]
     if run_keys is None:
         known = [key for key in runs.keys if isinstance(key, str)]
-        waiting = [RunKeyRow(*cast(Any, row)) for row in index.select(_without_run(known))]
+        waiting = [
+            RunKeyRow(*cast(Any, row))
+            for row in index.select(unlike(index.table, "run_id", known, "code_version", is_of_a_manifest))
+        ]
         return waiting, [run.run_id for run in _active(snapshot)]
     requested, begun = [], []
     for key in run_keys:
@@ -272,17 +273,6 @@ def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[Ru
             if run.state not in FINISHED_RUN and is_of_a_manifest(run.code_version):
                 begun.append(run.run_id)
     return requested, begun
-
-
-def _without_run(known: list[str]) -> Where:
-    def among(table: Any) -> Any:
-        import pyarrow as pa  # noqa: PLC0415
-
-        has_run = pc.is_in(table["run_id"], value_set=pa.array(known, pa.string()))
-        ours = pc.match_substring_regex(pc.fill_null(table["code_version"], ""), _ULID)
-        return pc.and_(ours, pc.invert(has_run))
-
-    return Where(("run_id", "code_version"), among)
 
 
 def _active(snapshot: StateSnapshot) -> list[RunRow]:

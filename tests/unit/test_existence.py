@@ -129,8 +129,9 @@ async def test_it_goes_on_beside_the_block_whatever_fails(world: World, caplog: 
     await register(world.store, PROD)
     world.reachable = False
     async with world.existence().kept():
-        while "could not be seen to" not in caplog.text:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while "could not be seen to" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0)
         assert world.launchers.told == []
         world.reachable = True
         async with asyncio.timeout(10):
