@@ -41,7 +41,7 @@ from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_ledger import TemporalLedgerGateway
-from entrypoints.temporal_run_starts import TemporalRunStarts
+from entrypoints.temporal_runs import TemporalRunStarts
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings

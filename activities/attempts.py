@@ -6,7 +6,6 @@ It heartbeats by itself and raises no errors of user code, so it does without `a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -18,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
+from springline.storage.together import beside
 from springline.work.attempts import AttemptMaker, Watching
 
 logger = logging.getLogger("springline.work")
@@ -115,9 +115,8 @@ class AttemptActivities:
         def told(done: float, message: str | None) -> None:
             progress.update(progress=done, message=message)
 
-        beating = asyncio.create_task(_beat(progress))
-        making = asyncio.create_task(self._maker.make(order, stop, Watching(started, told)))
-        try:
+        async with beside(_beat(progress)):
+            making = asyncio.create_task(self._maker.make(order, stop, Watching(started, told)))
             while not making.done():
                 try:
                     await asyncio.shield(making)
@@ -127,10 +126,6 @@ class AttemptActivities:
                     stop.set()
             ended = making.result()
             self._starts.ended(workflow_id, order.attempt_id)
-        finally:
-            beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
         details = activity.cancellation_details()
         if ended.outcome == "cancelled" and details is not None and details.worker_shutdown:
             raise ApplicationError(

@@ -7,7 +7,6 @@ beside their names, by `step`. `worker.build_workers` gives the interceptor to e
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +32,7 @@ from springline.errors import Code, InvariantViolated, Refusal, Refused
 from springline.paths import InvalidPath
 from springline.storage.port import StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.threads import long_job
+from springline.storage.together import beside
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -162,13 +162,8 @@ class _Heartbeats(ActivityOutboundInterceptor):
     async def beating(self) -> AsyncIterator[None]:
         """Heartbeat every `HEARTBEAT_S` seconds while the block runs."""
         _running.set(self)
-        task = asyncio.create_task(self._beat())
-        try:
+        async with beside(self._beat()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _beat(self) -> None:
         while True:

@@ -41,6 +41,7 @@ from entrypoints.runs import is_unserved
 from entrypoints.wedged import end_if_wedged
 from springline import names
 from springline.config import Settings
+from springline.storage.together import beside
 
 CALL_TIMEOUT = timedelta(seconds=5)
 SETTLING_S = 0.3
@@ -118,13 +119,8 @@ class Deployment:
             async with asyncio.timeout(STARTING_S):
                 while not await self._look(self._settle):  # noqa: ASYNC110 - Temporal tells nobody
                     await asyncio.sleep(SETTLING_S)
-        watch = asyncio.create_task(self._watch())
-        try:
+        async with beside(self._watch()):
             yield
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
 
     async def drained(self, within_s: float) -> None:
         """Return when no run of this build is left, or after `within_s` seconds; at once if the build is current."""

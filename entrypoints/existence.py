@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 from springline.deployed.register import registered
 from springline.paths import Scope
 from springline.storage.port import ObjectStore, StoreError
-from springline.storage.together import each
+from springline.storage.together import beside, each
 
 EVERY_S: Final = 300.0
 """Seconds between two looks of a worker, half of that to one and a half, so that workers do not look together."""
@@ -33,7 +33,7 @@ _log = logging.getLogger("springline.existence")
 
 
 class Launchers(Protocol):
-    """The launchers of workspaces; `entrypoints.temporal_run_starts.TemporalRunStarts` reaches them."""
+    """The launchers of workspaces; `entrypoints.temporal_runs.TemporalRunStarts` reaches them."""
 
     async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
         """Tell the launcher of a workspace, and start it if it does not run."""
@@ -71,13 +71,8 @@ class Existence:
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Look again and again during the block, beside it: its beginning waits for nothing."""
-        task = asyncio.create_task(self._keep())
-        try:
+        async with beside(self._keep()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def check(self) -> None:
         """Look if it is time to, or the server is another one; else try again what failed in the last look.

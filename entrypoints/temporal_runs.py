@@ -1,4 +1,4 @@
-"""Runs through RunLauncher and RunWorkflow: let one begin, let one cancel itself."""
+"""RunLauncher and RunWorkflow by Temporal: what the API asks of them, and how they are started and woken."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from springline import names
-from springline.control.runs.messages import CancelAsked, LaunchAsked, LauncherStart
+from springline.control.runs.messages import CancelAsked, LaunchAsked, LauncherStart, LoadedRun, RunStart
 from springline.paths import Scope
 from springline.runs.requests import USER_REQUEST
-from workflows.lifecycle import workspace_attributes
+from workflows.lifecycle import SEARCH_RUN_KEY, workspace_attributes
 from workflows.policies import WORKFLOW_TASK_TIMEOUT
 
 LAUNCH_S = 3.0
@@ -58,7 +63,7 @@ class TemporalRuns:
                 await self._client.execute_update_with_start_workflow(
                     names.LAUNCH_UPDATE,
                     LaunchAsked(run_keys=[run_key]),
-                    start_workflow_operation=launcher_of(scope),
+                    start_workflow_operation=WithStartWorkflowOperation(names.RUN_LAUNCHER, **_launcher_of(scope)),
                     rpc_timeout=timedelta(seconds=self._launch_s),
                 )
         except _NO_ANSWER as error:
@@ -80,18 +85,61 @@ class TemporalRuns:
         return True
 
 
-def launcher_of(scope: Scope) -> WithStartWorkflowOperation[Any, Any]:
-    """Return the start half of an update-with-start of a workspace's RunLauncher; it can be used once."""
-    return WithStartWorkflowOperation(
-        names.RUN_LAUNCHER,
-        LauncherStart(tenant=scope.tenant, workspace=scope.workspace),
-        id=names.run_launcher_id(scope.tenant, scope.workspace),
-        task_queue=names.RUNS_QUEUE,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=workspace_attributes(scope.tenant, scope.workspace),
-        task_timeout=WORKFLOW_TASK_TIMEOUT,
-        static_summary=f"launcher of runs of {scope.tenant}/{scope.workspace}",
-    )
+class TemporalRunStarts:
+    """The port `activities.runs.RunWakes`: starts and wakes launchers and runs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
+        """Start the workflow of a run; one that is running reads its rows. `loaded`: where it stands, if known."""
+        attributes = workspace_attributes(scope.tenant, scope.workspace)
+        await self._client.start_workflow(
+            names.RUN_WORKFLOW,
+            RunStart(tenant=scope.tenant, workspace=scope.workspace, run_id=run_id, loaded=loaded),
+            id=names.run_workflow_id(scope.tenant, scope.workspace, run_id),
+            task_queue=names.RUNS_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            task_timeout=WORKFLOW_TASK_TIMEOUT,
+            search_attributes=TypedSearchAttributes(
+                [*attributes.search_attributes, SearchAttributePair(SEARCH_RUN_KEY, run_id)]
+            ),
+            static_summary=f"run {run_id} of {scope.tenant}/{scope.workspace}",
+            start_signal=None if loaded is not None else names.WAKE_SIGNAL,
+        )
+
+    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
+        """Tell the launcher of a workspace of requests, and start it if it does not run."""
+        await self._client.start_workflow(
+            names.RUN_LAUNCHER,
+            **_launcher_of(scope),
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal=names.WAKE_SIGNAL,
+            start_signal_args=[LaunchAsked(run_keys=run_keys, looks=looks)],
+        )
+
+    async def wake_run(self, scope: Scope, run_id: str) -> None:
+        """Tell a run's workflow that its rows have changed; one that does not run is not started."""
+        handle = self._client.get_workflow_handle(names.run_workflow_id(scope.tenant, scope.workspace, run_id))
+        try:
+            await handle.signal(names.WAKE_SIGNAL)
+        except RPCError as error:
+            if not _is_gone(error):
+                raise
+
+
+def _launcher_of(scope: Scope) -> dict[str, Any]:
+    """Return how a workspace's RunLauncher is started, or found running."""
+    return {
+        "arg": LauncherStart(tenant=scope.tenant, workspace=scope.workspace),
+        "id": names.run_launcher_id(scope.tenant, scope.workspace),
+        "task_queue": names.RUNS_QUEUE,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "search_attributes": workspace_attributes(scope.tenant, scope.workspace),
+        "task_timeout": WORKFLOW_TASK_TIMEOUT,
+        "static_summary": f"launcher of runs of {scope.tenant}/{scope.workspace}",
+    }
 
 
 def _is_gone(error: Exception) -> bool:

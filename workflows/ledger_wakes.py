@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from springline import names
     from springline.control.runs.messages import WakeOrder
+    from springline.ledger.events import EVENT_TYPES, HoldChanged, RunCancelRequested, RunRequested
     from springline.sequencer.messages import WorkspaceRef
     from workflows.ledger_progress import Accepted
     from workflows.policies import RUN_HEARTBEAT, RUN_START_TO_CLOSE, WAKE_RETRY
@@ -21,9 +22,10 @@ WAKES = "wakes-runs"
 """The patch that lets runs replay which older code began, and which told nobody."""
 MOST_KEYS = 100
 """Of one wake-up; where there are more, the launcher looks at everything."""
-_REQUESTED, _CANCELLED, _HELD = "RunRequested", "RunCancelRequested", "HoldChanged"
-_REQUEST_PREFIX, _CANCEL_PREFIX = "runreq:", "cancel_req:"
+_REQUEST_PREFIX = f"{EVENT_TYPES[RunRequested].prefix}:"
+_CANCEL_PREFIX = f"{EVENT_TYPES[RunCancelRequested].prefix}:"
 _DIGEST = 64
+"""Characters of the digest that ends the key of a request."""
 
 
 class Wakes:
@@ -52,16 +54,16 @@ class Wakes:
             self._telling = asyncio.create_task(self._tell())
 
     def _note(self, event_type: str, key: str) -> None:
-        if event_type == _REQUESTED:
+        if event_type == RunRequested.__name__:
             run_key, separator, digest = key.removeprefix(_REQUEST_PREFIX).rpartition(":")
             if key.startswith(_REQUEST_PREFIX) and separator and len(digest) == _DIGEST:
                 self._keys[run_key] = None
             else:
                 self._looks = True
-        elif event_type == _CANCELLED:
+        elif event_type == RunCancelRequested.__name__:
             if key.startswith(_CANCEL_PREFIX):
                 self._runs[key.removeprefix(_CANCEL_PREFIX)] = None
-        elif event_type == _HELD:
+        elif event_type == HoldChanged.__name__:
             self._looks = True
 
     async def _tell(self) -> None:

@@ -114,7 +114,7 @@ class RunWorkflow:
             ]
         )
         if start.loaded is not None:
-            self._progress, self._stale = RunProgress(start.loaded, self._writer), False
+            self._progress, self._stale = self._begun(start.loaded), False
         while True:
             if self._stale and self._appending is None:
                 ended = await self._read_rows()
@@ -183,7 +183,7 @@ class RunWorkflow:
             self._trouble = loaded.missing
             return None
         if before is None:
-            self._progress = RunProgress(loaded, self._writer)
+            self._progress = self._begun(loaded)
             self._progress.take_up(now_ms())
         else:
             not_taken, self._not_taken = self._not_taken, []
@@ -196,6 +196,9 @@ class RunWorkflow:
         if loaded.cancel_requested:
             self._cancel_recorded = True
         return None
+
+    def _begun(self, loaded: LoadedRun) -> RunProgress:
+        return RunProgress(loaded, self._start.tenant, self._start.workspace, self._writer)
 
     def _step(self, progress: RunProgress) -> None:
         """Take in what was said, begin what may begin, and append what is to be recorded."""
@@ -262,7 +265,6 @@ class RunWorkflow:
             self._alarm_ms = None
 
     def _begin(self, progress: RunProgress, order: AttemptOrder) -> None:
-        order = order.model_copy(update={"tenant": self._start.tenant, "workspace": self._start.workspace})
         asset = progress.asset_of(order.task_key)
         limit = ATTEMPT_LIMIT
         if order.timeout_ms is not None:

@@ -19,6 +19,7 @@ from springline.api.manifests import FromManifests, nothing_deployed
 from springline.api.ports import Deps
 from springline.api.runs import RunParam
 from springline.api.workspaces import Workspace
+from springline.control.runs.progress import as_event
 from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refused, refused
@@ -386,8 +387,7 @@ def _not_ended(row: dict[str, Any]) -> None:
 
 async def _append(deps: Deps, scope: Scope, event: Payload) -> AppendOutcome:
     """Append an event and return its outcome; raises `Refused`, naming the field of the route's own request."""
-    data: dict[str, Any] = msgspec.to_builtins(event)
-    request = AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=data)])
+    request = AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=as_event(event))])
     outcome = await deps.ledger.append(scope, request)
     if outcome.refusal is not None:
         field = (outcome.refusal.field or "").removeprefix("events[0].data.") or None

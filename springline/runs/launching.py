@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
-import msgspec
 import uuid_utils
 
 from springline.control.runs.messages import Launched, LoadedRun
@@ -27,7 +26,8 @@ from springline.control.runs.planning import (
     plan_tasks,
     refused_run_events,
 )
-from springline.control.runs.standing import at_its_beginning
+from springline.control.runs.progress import as_event
+from springline.control.runs.standing import at_its_beginning, effects_scope
 from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal
@@ -45,12 +45,12 @@ from springline.ledger.nested import (
 )
 from springline.ledger.request import AppendOutcome, AppendRequest, NewEvent
 from springline.paths import Scope, canonical_ulid_event
-from springline.projection.rows import OwnRunRow, RunKeyRow, RunRow, TaskRow
-from springline.projection.schema import FINISHED_RUN, RUNNING, RUNS, TRIGGERED, WORKSPACE_HOLD
+from springline.projection.rows import RunKeyRow, RunRow, TaskRow
+from springline.projection.schema import FINISHED_RUN, RUNNING, RUNS, TRIGGERED
 from springline.published.lists import equals, unlike
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
-from springline.runs.loading import is_of_a_manifest
+from springline.runs.loading import is_held, is_of_a_manifest, own_row
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
@@ -90,61 +90,51 @@ class _Request:
         return int(text) if text.removeprefix("-").isdecimal() and len(text) < 10 else 0
 
 
+@dataclass(slots=True)
 class _Launch:
-    """One pass over the requests of a workspace."""
+    """One pass over the requests of a workspace; `store` is its part of the store."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        reader: PublishedReader,
-        manifests: ManifestReader,
-        ledger: RunLedger,
-        starts: RunStarts,
-        scope: Scope,
-        most: int,
-    ) -> None:
-        self._store = ScopedStore(store, scope)
-        self._reader = reader
-        self._manifests = manifests
-        self._aside: list[str] = []
-        self._ledger = ledger
-        self._starts = starts
-        self._scope = scope
-        self._most = most
+    store: ObjectStore
+    reader: PublishedReader
+    manifests: ManifestReader
+    ledger: RunLedger
+    starts: RunStarts
+    scope: Scope
+    most: int
+    aside: list[str] = field(default_factory=list)
 
     async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None) -> Launched:
         requested, begun = await asyncio.to_thread(_asked, snapshot, run_keys)
         await each(self._start, begun)
-        held: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
-        if not requested or (held is not None and held[1]):
+        if not requested or is_held(snapshot):
             return Launched(started=len(begun), waiting=len(requested))
         active = await asyncio.to_thread(_active, snapshot)
         read = [one for one in await each(self._read_or_aside, requested) if one is not None]
         read.sort(key=lambda one: (-one.priority, one.row.row_version))
-        may_begin = read[: max(0, self._most - len(active))]
+        may_begin = read[: max(0, self.most - len(active))]
         done = await each(self._launch, may_begin)
         return Launched(
             started=done.count(_STARTED) + len(begun),
             refused=done.count(_REFUSED),
             waiting=len(read) - len(may_begin) + done.count(_WAITING),
-            aside=list(self._aside)[:_MOST_ASIDE],
+            aside=self.aside[:_MOST_ASIDE],
         )
 
     async def _start(self, run_id: str) -> None:
-        await self._starts.start(self._scope, run_id)
+        await self.starts.start(self.scope, run_id)
 
     async def _read_or_aside(self, row: RunKeyRow) -> _Request | None:
         """Read the event of a request; one that is damaged is set aside, and holds up nobody."""
         try:
             return await self._read(row)
         except DamagedObject as error:
-            self._aside.append(str(error))
+            self.aside.append(str(error))
             return None
 
     async def _read(self, row: RunKeyRow) -> _Request:
         """Read the event of a request."""
         path = canonical_ulid_event(row.row_version)
-        stored = await self._store.get(path)
+        stored = await self.store.get(path)
         if stored is None:
             raise DamagedObject(path, "is missing, and run_key_index names it", "restore it from a copy")
         data = parse_event(stored.data).data
@@ -179,13 +169,13 @@ class _Launch:
             refusal = await self._append(plan_events(origin, tasks))
             if refusal is None:
                 fresh = at_its_beginning(origin, manifest, tasks) if _fits_a_start(said, tasks) else None
-                await self._starts.start(self._scope, row.run_id, fresh)
+                await self.starts.start(self.scope, row.run_id, fresh)
                 return _STARTED
         # Somebody else may have launched or cancelled it meanwhile; or the workspace is held.
-        snapshot = await self._reader.snapshot(self._scope, ("runs",))
+        snapshot = await self.reader.snapshot(self.scope, ("runs",))
         if snapshot["runs"].get(row.run_id) is None:
             if refusal.code is not Code.EVENT_CONFLICT:
-                self._aside.append(f"request {row.row_version}: {refusal.message}")
+                self.aside.append(f"request {row.row_version}: {refusal.message}")
             return _WAITING
         await self._start(row.run_id)
         return _STARTED
@@ -194,13 +184,13 @@ class _Launch:
         """Return the run whose sealed write sets a rerun of what failed goes on with; None for the run's own."""
         if said.parent_run_id is None or said.rerun != "failed":
             return None
-        snapshot = await self._reader.snapshot(self._scope, ("x_runs",))
-        found: Any = await asyncio.to_thread(snapshot["x_runs"].get, said.parent_run_id)
-        return (None if found is None else OwnRunRow(*found).effects_scope) or said.parent_run_id
+        snapshot = await self.reader.snapshot(self.scope, ("x_runs",))
+        own = await asyncio.to_thread(own_row, snapshot, said.parent_run_id)
+        return effects_scope(said.parent_run_id, own)
 
     async def _manifest(self, data: RunRequested) -> DeployedManifest:
         assert data.code_version is not None
-        found = await self._manifests.named(self._store, self._scope, data.code_version)
+        found = await self.manifests.named(self.store, self.scope, data.code_version)
         if found is None:
             raise CannotPlan(
                 PlanProblem.MANIFEST_UNUSABLE,
@@ -216,7 +206,7 @@ class _Launch:
     ) -> list[PlannedTask]:
         if said.parent_run_id is None:
             return await asyncio.to_thread(plan_tasks, manifest, data.asset_selection, data.partition_selection)
-        snapshot = await self._reader.snapshot(self._scope, ("tasks",))
+        snapshot = await self.reader.snapshot(self.scope, ("tasks",))
         rows: Any = await asyncio.to_thread(snapshot["tasks"].below, (said.parent_run_id,))
         states = {task.task_key: task.state for task in (TaskRow(*row) for row in rows)}
         again = left_to_do(states) if said.tasks is None else said.tasks
@@ -224,9 +214,9 @@ class _Launch:
 
     async def _append(self, events: Sequence[Payload]) -> Refusal | None:
         request = AppendRequest(
-            request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=msgspec.to_builtins(event)) for event in events]
+            request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=as_event(event)) for event in events]
         )
-        return (await self._ledger.append(self._scope, request)).refusal
+        return (await self.ledger.append(self.scope, request)).refusal
 
 
 async def launch(
@@ -246,7 +236,8 @@ async def launch(
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, _TABLES)
-    return await _Launch(store, reader, manifests, ledger, starts, scope, most).make(snapshot, run_keys)
+    launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most)
+    return await launching.make(snapshot, run_keys)
 
 
 def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:

@@ -9,11 +9,11 @@ import orjson
 
 from springline.control.runs.messages import LoadedRun, TakenOutput
 from springline.control.runs.planning import PARENT_LABEL
-from springline.control.runs.standing import standing
+from springline.control.runs.standing import effects_scope, standing
 from springline.definitions.composing import CurrentManifest
 from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
-from springline.projection.rows import AttemptRow, EdgeRow, OwnRunRow, RunRow, TaskRow
+from springline.projection.rows import AttemptRow, EdgeRow, HoldRow, OwnRunRow, RunRow, TaskRow
 from springline.projection.schema import SUCCEEDED, WORKSPACE_HOLD
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
@@ -30,6 +30,18 @@ _TABLES: Final = (*_OF_A_RUN, "runs", "x_runs", "x_holds")
 def is_of_a_manifest(code_version: str | None) -> bool:
     """Say whether a run, or a request for one, names a deployed manifest: others are executed by others."""
     return code_version is not None and is_canonical_ulid(code_version)
+
+
+def own_row(snapshot: StateSnapshot, run_id: str) -> OwnRunRow | None:
+    """Return a run's row in `x_runs`, None if it has none."""
+    row: Any = snapshot["x_runs"].get(run_id)
+    return None if row is None else OwnRunRow(*row)
+
+
+def is_held(snapshot: StateSnapshot) -> bool:
+    """Say whether the workspace is held, by the table `x_holds`."""
+    row: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
+    return row is not None and HoldRow(*row).held
 
 
 async def load_run(
@@ -56,16 +68,14 @@ async def load_run(
 
 def _loaded(snapshot: StateSnapshot, run: RunRow, manifest: CurrentManifest) -> LoadedRun:
     below: dict[str, Any] = {name: snapshot[name].below((run.run_id,)) for name in _OF_A_RUN}
-    own: Any = snapshot["x_runs"].get(run.run_id)
-    held: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
     return standing(
         run,
         [TaskRow(*row) for row in below["tasks"]],
         [EdgeRow(*row) for row in below["dep_satisfaction"]],
         [AttemptRow(*row) for row in below["x_attempts"]],
-        None if own is None else OwnRunRow(*own),
+        own_row(snapshot, run.run_id),
         manifest.manifest,
-        held=held is not None and bool(held[1]),
+        held=is_held(snapshot),
         before=_outputs_before(snapshot, run),
     )
 
@@ -79,8 +89,7 @@ def _outputs_before(snapshot: StateSnapshot, run: RunRow) -> dict[str, TakenOutp
         if parent is None:
             break
         run = RunRow(*parent)
-        own: Any = snapshot["x_runs"].get(run.run_id)
-        scope = (None if own is None else OwnRunRow(*own).effects_scope) or run.run_id
+        scope = effects_scope(run.run_id, own_row(snapshot, run.run_id))
         rows: Any = snapshot["tasks"].below((run.run_id,))
         for task in (TaskRow(*row) for row in rows):
             if task.state == SUCCEEDED and task.attempt_id is not None:

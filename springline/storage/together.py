@@ -1,9 +1,10 @@
-"""Concurrent calls, all at once or a bounded number, and batches of a listing."""
+"""Concurrent calls, all at once, a bounded number, or beside a block; and batches of a listing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -55,6 +56,18 @@ async def _all_ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` during the block, whose beginning does not wait for it; at the end of the block it is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def in_batches(items: AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:

@@ -93,7 +93,7 @@ class Workflow:
             self.done = True
             return
         if before is None:
-            self.progress = RunProgress(loaded, self.writer)
+            self.progress = RunProgress(loaded, "acme", "prod", self.writer)
             self.progress.take_up(self.world.now_ms)
         else:
             not_taken, self.not_taken = self.not_taken, []

@@ -192,6 +192,9 @@ async def test_workers_of_several_queues_take_no_more_than_they_can_make(cluster
     client = await connect(address=cluster.stack.temporal_address)
     with working(tmp_path, environment_of(cluster), "--concurrency", "3", "--location", "crowd") as (_process, log):
         async with runs(client):
+            # Since it has had an attempt, the other queue holds the slot for its next one.
+            first = await run_of(client, order("far", run_id="run_first", location="crowd"), "gpu")
+            assert (await first.result()).outcome == "succeeded"
             made = [
                 await run_of(client, order("crowded", run_id=f"run_c{number}", attempt=number, location="crowd"))
                 for number in range(6)

@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from entrypoints.temporal_run_starts import TemporalRunStarts
+from entrypoints.temporal_runs import TemporalRunStarts
 from springline import names
 from springline.control.runs.messages import (
     AttemptEnded,

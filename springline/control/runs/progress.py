@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from springline.control.runs.ends import completion, short_message
 from springline.control.runs.messages import (
     AttemptEnded,
     AttemptOrder,
@@ -26,6 +27,7 @@ from springline.control.runs.messages import (
     TakenInput,
     TakenOutput,
 )
+from springline.control.runs.retries import INFRASTRUCTURE, may_try_again, pause_ms
 from springline.ledger.events import (
     AttemptNoted,
     DispatchRequested,
@@ -38,7 +40,6 @@ from springline.ledger.events import (
     TimerRequested,
 )
 from springline.ledger.identifiers import dispatch_id, retry_timer_id
-from springline.ledger.nested import CompletionVisibility, TaskError, TaskMetrics, TaskOutput
 from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
 from springline.projection.schema import (
     BLOCKED,
@@ -53,16 +54,6 @@ from springline.projection.schema import (
     SUCCEEDED,
 )
 
-INFRASTRUCTURE: Final = "INFRASTRUCTURE"
-_FIRST_DELAY_MS: Final = 30_000
-_LONGEST_DELAY_MS: Final = 900_000
-_MOST_DOUBLINGS: Final = 20
-_LOSSES_AT_ONCE: Final = 3
-"""So many attempts of a task that were lost with their workers are followed by another at once."""
-_FIRST_LOSS_DELAY_MS: Final = 1_000
-_LONGEST_LOSS_DELAY_MS: Final = 60_000
-_MESSAGE_CHARACTERS: Final = 1_000
-_TRACE_CHARACTERS: Final = 8_000
 _UNSEEN_WORKER: Final = "springline"
 """The worker in events about attempts that no worker has answered for."""
 _BEATS: Final = 3
@@ -101,6 +92,8 @@ class RunProgress:
 
     Args:
         loaded: the run as its rows have it.
+        tenant: the run's tenant.
+        workspace: its workspace.
         writer: makes ids of attempts differ from those of any other workflow of the run.
 
     Attributes:
@@ -109,7 +102,7 @@ class RunProgress:
         outbox: payloads that wait to be appended, in order.
     """
 
-    def __init__(self, loaded: LoadedRun, writer: str) -> None:
+    def __init__(self, loaded: LoadedRun, tenant: str, workspace: str, writer: str) -> None:
         self.run_id = loaded.run_id
         self.cancel_requested = loaded.cancel_requested
         self.held = loaded.held
@@ -119,6 +112,7 @@ class RunProgress:
         self._told_whole: set[str] = set()
         self._dropped: dict[str, int] = {}
         self._loaded = loaded
+        self._tenant, self._workspace = tenant, workspace
         self._writer = writer
         self._assets = {asset.key: asset for asset in loaded.assets}
         self._tasks = [
@@ -156,13 +150,9 @@ class RunProgress:
         beats = [one.said_ms + self._beat_ms(one) for one in self.running.values() if one.started]
         return min([*retries, *beats], default=None)
 
-    def heartbeat_ms(self, key: str) -> int:
-        """Return after how long without a sign of life an attempt of a task counts as lost."""
-        return self._asset_of(key).heartbeat_ms
-
     def asset_of(self, key: str) -> LoadedAsset:
         """Return the asset that a task makes."""
-        return self._asset_of(key)
+        return self._assets[self._by_key[key].loaded.asset]
 
     # What is done.
 
@@ -199,28 +189,23 @@ class RunProgress:
 
     def ended(self, key: str, attempt_id: str, said: AttemptEnded, now_ms: int) -> None:
         """Note how an attempt has ended; one that is not the task's own any more is noted all the same."""
-        attempt = self.running.get(key)
-        task = self._by_key[key]
-        if attempt is None or attempt.attempt_id != attempt_id:
+        attempt = self._taken_off(key, attempt_id)
+        if attempt is None:
             self._note(key, attempt_id, said)
             return
-        del self.running[key]
         if not attempt.started:
             attempt.worker_id = said.worker_id
             self.outbox.append(self._start(attempt, said.started_at_ms))
-        self._end(task, attempt.number, attempt_id, said, now_ms)
+        self._end(self._by_key[key], attempt.number, attempt_id, said, now_ms)
 
     def lost(self, key: str, attempt_id: str, message: str, now_ms: int) -> None:
         """Note that an attempt ended without a word of its worker."""
-        attempt = self.running.get(key)
-        task = self._by_key[key]
-        if attempt is None or attempt.attempt_id != attempt_id:
-            self._append_note(
-                key, self._number_of(key, attempt_id), attempt_id, {"outcome": "failed", "message": message}
-            )
+        attempt = self._taken_off(key, attempt_id)
+        if attempt is None:
+            number = self._number_of(key, attempt_id)
+            self._append_note(key, number, attempt_id, {"outcome": "failed", "message": message})
             return
-        del self.running[key]
-        self._lose(task, message, now_ms, attempt.worker_id)
+        self._lose(self._by_key[key], message, now_ms, attempt.worker_id)
 
     def never_began(self, key: str, attempt_id: str, now_ms: int) -> None:
         """Note that an attempt was cancelled before a worker took it."""
@@ -232,12 +217,11 @@ class RunProgress:
             category="CANCELLED",
             message="the run was cancelled before a worker took this attempt",
         )
-        attempt = self.running.get(key)
-        if attempt is None or attempt.attempt_id != attempt_id:
+        attempt = self._taken_off(key, attempt_id)
+        if attempt is None:
             # Its dispatch may be recorded: nobody should have to wonder what became of it.
             self._note(key, attempt_id, said)
             return
-        del self.running[key]
         self._end(self._by_key[key], attempt.number, attempt_id, said, now_ms)
 
     def cancel(self, asked: CancelAsked) -> None:
@@ -301,7 +285,7 @@ class RunProgress:
 
         Returns: the new progress, and attempts that are the task's own no more: they are to be cancelled.
         """
-        fresh = RunProgress(loaded, self._writer)
+        fresh = RunProgress(loaded, self._tenant, self._workspace, self._writer)
         fresh._told_whole = self._told_whole
         for payload in not_taken:
             if isinstance(payload, TaskCompletionRecorded):
@@ -326,8 +310,12 @@ class RunProgress:
 
     # Steps.
 
-    def _asset_of(self, key: str) -> LoadedAsset:
-        return self._assets[self._by_key[key].loaded.asset]
+    def _taken_off(self, key: str, attempt_id: str) -> Attempt | None:
+        """Take an attempt off those under way; None if it is not the task's own any more."""
+        attempt = self.running.get(key)
+        if attempt is None or attempt.attempt_id != attempt_id:
+            return None
+        return self.running.pop(key)
 
     def _beat_ms(self, one: Attempt) -> int:
         return min(self._by_key[one.key].loaded.heartbeat_sec * 1_000 // _BEATS, LEDGER_BEAT_MS)
@@ -373,8 +361,8 @@ class RunProgress:
             )
         )
         return AttemptOrder(
-            tenant="",
-            workspace="",
+            tenant=self._tenant,
+            workspace=self._workspace,
             run_id=self.run_id,
             task_key=key,
             asset_key=loaded.asset,
@@ -420,7 +408,7 @@ class RunProgress:
             attempt=attempt.number,
             attempt_id=attempt.attempt_id,
             worker_id=attempt.worker_id or _UNSEEN_WORKER,
-            springline={"started_at": format_ms(started_at_ms), "location": self._asset_of(attempt.key).location},
+            springline={"started_at": format_ms(started_at_ms), "location": self.asset_of(attempt.key).location},
         )
 
     def _lose(self, task: _Task, message: str, now_ms: int, worker_id: str | None = None) -> None:
@@ -445,11 +433,25 @@ class RunProgress:
             task.failures += 1
         again = failed and self._may_try_again(task, number, said, asset)
         task.retry_at_ms = None
-        payload = self._completion(task, number, attempt_id, said, again=again, seen=seen)
+        payload = completion(
+            TaskCompletionRecorded(
+                run_id=self.run_id,
+                task_key=task.loaded.key,
+                attempt=number,
+                attempt_id=attempt_id,
+                worker_id=said.worker_id,
+                outcome=said.outcome,
+                asset_key=task.loaded.asset,
+                partition_key=task.loaded.partition,
+                code_version=asset.code_version,
+            ),
+            said,
+            again=again,
+            seen=seen,
+        )
         self.outbox.append(payload)
         if again and not self.cancel_requested:
-            lost = said.category == INFRASTRUCTURE
-            delay_ms = _loss_delay_ms(number - task.failures) if lost else _delay_ms(asset, task.failures)
+            delay_ms = pause_ms(said, number - task.failures, task.failures, asset.retry_delay_ms)
             task.retry_at_ms = now_ms + delay_ms if delay_ms else None
         if task.retry_at_ms is not None:
             self.outbox.append(
@@ -465,51 +467,7 @@ class RunProgress:
         self._settle(task, payload)
 
     def _may_try_again(self, task: _Task, number: int, said: AttemptEnded, asset: LoadedAsset) -> bool:
-        if number >= task.loaded.max_attempts:
-            return False
-        if said.category == INFRASTRUCTURE:
-            return said.retryable is not False
-        retryable = said.category in ("USER_CODE", "TIMEOUT") if said.retryable is None else said.retryable
-        return retryable and task.failures <= asset.retries
-
-    def _completion(
-        self, task: _Task, number: int, attempt_id: str, said: AttemptEnded, *, again: bool, seen: bool
-    ) -> TaskCompletionRecorded:
-        asset = self._assets[task.loaded.asset]
-        succeeded = said.outcome == "succeeded"
-        message = None if succeeded else _cut(said.message or "no message", _MESSAGE_CHARACTERS)
-        member: dict[str, Any] = {}
-        if seen:
-            member = {"started_at": format_ms(said.started_at_ms), "ended_at": format_ms(said.ended_at_ms)}
-        if said.reason_code is not None:
-            member["reason_code"] = said.reason_code
-        return TaskCompletionRecorded(
-            run_id=self.run_id,
-            task_key=task.loaded.key,
-            attempt=number,
-            attempt_id=attempt_id,
-            worker_id=said.worker_id,
-            outcome=said.outcome,
-            materialization_id=attempt_id if succeeded else None,
-            error_message=message,
-            output=TaskOutput(materialization_id=attempt_id, output_visibility_state="VISIBLE") if succeeded else None,
-            output_visibility=CompletionVisibility(visibility_state="visible") if succeeded else None,
-            error=None
-            if message is None or said.outcome == "skipped"
-            else TaskError(
-                category=said.category or "USER_CODE",
-                message=message,
-                stack_trace=None if said.stack_trace is None else _cut(said.stack_trace, _TRACE_CHARACTERS),
-                retryable=again,
-            ),
-            metrics=None
-            if said.cpu_time_ms is None and said.peak_memory_bytes is None
-            else TaskMetrics(cpu_time_ms=said.cpu_time_ms, peak_memory_bytes=said.peak_memory_bytes),
-            asset_key=task.loaded.asset,
-            partition_key=task.loaded.partition,
-            code_version=asset.code_version,
-            springline=member or None,
-        )
+        return number < task.loaded.max_attempts and may_try_again(said, task.failures, asset.retries)
 
     def _settle(self, task: _Task, end: TaskCompletionRecorded) -> None:
         """Move a task, and those that wait for it, as the fold will (docs/events.md#fold-tasks)."""
@@ -635,7 +593,7 @@ class RunProgress:
     def _note(self, key: str, attempt_id: str, said: AttemptEnded) -> None:
         detail = {"outcome": str(said.outcome), "worker_id": said.worker_id}
         if said.message is not None:
-            detail["message"] = _cut(said.message, _MESSAGE_CHARACTERS)
+            detail["message"] = short_message(said.message)
         self._append_note(key, self._number_of(key, attempt_id), attempt_id, detail)
 
     def _number_of(self, key: str, attempt_id: str) -> int:
@@ -659,21 +617,3 @@ def as_event(payload: Payload) -> dict[str, Any]:
     """Return a payload as the data of an event to append."""
     plain: dict[str, Any] = msgspec.to_builtins(payload)
     return plain
-
-
-def _delay_ms(asset: LoadedAsset, failures: int) -> int:
-    first = _FIRST_DELAY_MS if asset.retry_delay_ms is None else asset.retry_delay_ms
-    longest = max(first, _LONGEST_DELAY_MS)
-    doublings: int = min(max(failures - 1, 0), _MOST_DOUBLINGS)
-    return min(first << doublings, longest)
-
-
-def _loss_delay_ms(losses: int) -> int:
-    """Return the pause behind a loss: none at first, and longer ones where a task is lost again and again."""
-    if losses <= _LOSSES_AT_ONCE:
-        return 0
-    return min(_FIRST_LOSS_DELAY_MS << (losses - _LOSSES_AT_ONCE - 1), _LONGEST_LOSS_DELAY_MS)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."

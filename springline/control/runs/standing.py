@@ -16,7 +16,7 @@ from springline.control.runs.messages import (
     TakenOutput,
 )
 from springline.control.runs.planning import PlannedTask, RunOrigin, plan_again, task_definition
-from springline.control.runs.progress import INFRASTRUCTURE
+from springline.control.runs.retries import INFRASTRUCTURE
 from springline.definitions.manifest import DeployedAsset, DeployedManifest
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
@@ -25,6 +25,14 @@ from springline.projection.schema import BLOCKED, FAILED, READY, RETRY_WAIT, RUN
 
 DEFAULT_HEARTBEAT_MS: Final = 10_000
 """How long an attempt may give no sign of life, where its asset says nothing."""
+
+
+def effects_scope(run_id: str, own: OwnRunRow | None) -> str:
+    """Return the run under which a run keeps its outputs: its own, or the one whose failures it makes again.
+
+    `own`: its row of our own, None if it has none.
+    """
+    return (None if own is None else own.effects_scope) or run_id
 
 
 def standing(
@@ -65,7 +73,7 @@ def standing(
         state=run.state,
         cancel_requested=run.cancel_requested,
         manifest_id=manifest.manifest_id,
-        scope=(None if own is None else own.effects_scope) or run.run_id,
+        scope=effects_scope(run.run_id, own),
         config={} if own is None or own.config is None else orjson.loads(own.config),
         assets=[_asset(by_key[key], by_key) for key in sorted({str(task.asset_key) for task in tasks})],
         tasks=[
