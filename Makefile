@@ -27,7 +27,7 @@ PROVED := $(BIN)/python -m tests.support.proofs
 # Where it is set, as in many images, every process that the tests start would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup binaries spark topology lint format test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs lock clean
+.PHONY: help setup binaries spark topology lint format collected test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs bench-evaluators bench-failover lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -62,7 +62,7 @@ $(VENV)/.spark: $(VENV)/.installed requirements/spark.txt
 	@touch $@
 
 topology: $(VENV)/.installed binaries ## Get what the test of the topology runs.
-	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres
+	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres promtool
 
 # Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
 binaries: $(VENV)/.installed
@@ -78,10 +78,15 @@ format: $(VENV)/.installed ## Format the sources.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup lint ## Checks and tests, 13 minutes on two cores.
-	$(PYTEST) $(SPREAD) -m "not full"
+test: setup ## Checks and tests, about 20 minutes on two cores.
+	$(MAKE) --no-print-directory -j 2 lint collected
+	SPRINGLINE_SHAPES=others $(PYTEST) $(SPREAD) -m "not full"
 	$(PROVED)
-	SPRINGLINE_ONLY_SHAPES=1 $(MAKE) test-replay-cold
+	SPRINGLINE_SHAPES=only $(MAKE) test-replay-cold
+
+# Beside the types, which take one core: otherwise each of the test processes would compile all tests for itself.
+collected: $(VENV)/.installed
+	@$(PYTEST) --collect-only -m "not full" > $(VENV)/collected || { cat $(VENV)/collected; exit 1; }
 
 # Mutants and explorations whose outcome depends on code alone. `make test` runs those whose code has changed since they
 # last passed; what it leaves out it names.
@@ -97,9 +102,9 @@ test-unit: $(VENV)/.installed ## Tests of the smallest parts, seconds.
 	$(PYTEST) -n $(JOBS) -m "not full" tests/unit
 
 # Replaying at every workflow task finds non-determinism that a cached workflow hides. `make test` does it with one test
-# for each shape of history, `make test-full` with all.
+# for each shape of history, which it runs only so, `make test-full` with all. Nobody waits here: two processes fill two cores.
 test-replay-cold: setup ## Workflow tests with nothing cached.
-	SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n $(JOBS) --dist load -m "not full" tests/workflows
+	SPRINGLINE_MAX_CACHED_WORKFLOWS=0 $(PYTEST) -n 2 --dist load --timeout 600 -m "not full" tests/workflows
 
 test-full: setup lint spark topology ## Everything, long explorations and Spark.
 	$(PYTEST) $(SPREAD)
@@ -116,8 +121,8 @@ golden: $(VENV)/.installed ## Fold the golden ledgers and compare.
 record-histories: setup ## Save histories of new workflow tests.
 	$(BIN)/python -m tests.workflows.record_histories
 
-demo: setup ## Eight writers, a worker that is killed.
-	$(BIN)/python -m springline.local.demo $(DEMO)
+demo: setup ## Writers, and a pipeline, under kills.
+	$(BIN)/python -m springline.demo $(DEMO)
 
 bench: setup ## Commits a second and latency.
 	$(BIN)/python -m bench.commit $(BENCH)
@@ -136,6 +141,12 @@ bench-cold: setup ## Cold starts on large workspaces.
 
 bench-runs: setup ## Runs, beside Dagster and Prefect.
 	$(BIN)/python -m bench.runs $(BENCH)
+
+bench-evaluators: setup ## Schedules, against thresholds.
+	$(BIN)/python -m bench.evaluators $(BENCH)
+
+bench-failover: setup ## Kills of the evaluator's worker.
+	$(BIN)/python -m bench.failover $(BENCH)
 
 lock: ## Write the lock files anew (needs uv).
 	compile="uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --constraint requirements/constraints.txt --custom-compile-command 'make lock'"; \

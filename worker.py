@@ -13,6 +13,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -26,13 +27,17 @@ import entrypoints.memory  # noqa: F401
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
+from activities.backfills import BackfillActivities
 from activities.commit import CommitActivities
 from activities.garbage import GarbageActivities
 from activities.interceptor import StepInterceptor
 from activities.ledger import Configure, LedgerActivities
 from activities.probe import ProbeActivities
 from activities.rebuild import RebuildActivities
+from activities.repair import RepairActivities
 from activities.runs import RunActivities
+from activities.schedules import ScheduleActivities
+from activities.sensors import SensorActivities
 from activities.tables import TableActivities
 from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, metrics_runtime, namespace_id
 from entrypoints.deployment import Deployment, deployment_config
@@ -41,28 +46,39 @@ from entrypoints.health import HealthServer
 from entrypoints.logs import configure_logging
 from entrypoints.sandbox import workflow_runner
 from entrypoints.temporal_ledger import TemporalLedgerGateway
-from entrypoints.temporal_runs import TemporalRunStarts
+from entrypoints.temporal_repair import TemporalRepaired
 from entrypoints.temporal_switch import TemporalSwitches
 from springline import names
 from springline.config import ConfigurationError, Settings, fold_config, load_settings
+from springline.definitions.urls import AllowedUrls
 from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.projection.config import FoldConfig
 from springline.projection.parquet import load_codec
 from springline.runs.launching import MAX_ACTIVE_RUNS
+from springline.runs.posting import AttemptPoster
+from springline.runs.task_tokens import TaskTokens
 from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.canary import canary
 from springline.storage.counted import CountedStore
 from springline.storage.identity import store_id
 from springline.storage.port import ObjectStore, StoreError, StoreMisconfigured
 from springline.storage.url import open_store
+from workflows.backfill_evaluator import BackfillEvaluator
 from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
+from workflows.pool import PoolWorkflow
 from workflows.probe import ProbeWorkflow
 from workflows.rebuild import RebuildWorkflow
+from workflows.repair import Repair
+from workflows.request_backfill import RequestBackfillWorkflow
+from workflows.request_run import RequestRunWorkflow
 from workflows.run import RunWorkflow
 from workflows.run_launcher import RunLauncher
+from workflows.run_shard import RunShardWorkflow
+from workflows.schedule_evaluator import ScheduleEvaluator
+from workflows.sensor import SensorWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 logger = logging.getLogger("springline.worker")
@@ -75,7 +91,7 @@ MOST_BETWEEN_HEARTBEATS = timedelta(milliseconds=300)
 REBUILD_PARTS = 3
 """Parts of rebuilds that a worker has in hand: one keeps the processor busy, the others wait for the store. More would
 only take memory, and parts that another worker could do."""
-PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785")
+PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785", "msgspec")
 """Modules the sandbox need not load anew for each run: they are import-clean and hold no workflow state."""
 
 
@@ -88,13 +104,14 @@ def build_workers(
     max_cached_workflows: int = 1000,
     grace_s: float = 20,
     max_active_runs: int = MAX_ACTIVE_RUNS,
+    poster: AttemptPoster | None = None,
     deployment: WorkerDeploymentConfig | None = None,
 ) -> list[Worker]:
     """Return the workers of `queues`, ready to run; tests and benchmarks use the same registration.
 
-    `max_active_runs`: of a workspace, at once. `deployment` is the version of which they are, None for none (a test
-    server knows no versions). `configure` says under which rules a workspace's ledger is folded, by default those
-    without secret and retention.
+    `max_active_runs`: of a workspace, at once. `poster` reaches workers over HTTP, None: none. `deployment` is the
+    version of which they are, None for none (a test server knows no versions). `configure` says under which rules a
+    workspace's ledger is folded, by default those without secret and retention.
     """
     runner = workflow_runner(PASSED_THROUGH, client.data_converter)
     commits = CommitActivities(store)
@@ -102,9 +119,19 @@ def build_workers(
     tables = TableActivities(store)
     garbage = GarbageActivities(store)
     rebuild = RebuildActivities(store, configure, TemporalSwitches(client))
+    appends = LedgerCoalescer(TemporalLedgerGateway(client))
+    repaired = TemporalRepaired(client)
     runs = RunActivities(
-        store, LedgerCoalescer(TemporalLedgerGateway(client)), TemporalRunStarts(client), max_active_runs
+        store,
+        appends,
+        repaired,
+        poster or AttemptPoster(AllowedUrls(), None, None, time.time),
+        max_active_runs,
     )
+    repair = RepairActivities(store, repaired, max_active_runs)
+    sensors = SensorActivities(store, appends)
+    backfills = BackfillActivities(store, appends)
+    schedules = ScheduleActivities(store, appends, client.identity)
     build_id = "unversioned" if deployment is None else deployment.version.build_id
     probe = ProbeActivities(store, build_id, client.identity)
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
@@ -141,8 +168,27 @@ def build_workers(
             ],
         ),
         names.RUNS_QUEUE: (
-            [RunLauncher, RunWorkflow],
-            [runs.launch_runs, runs.load_run, runs.append_run_events, runs.wake_runs],
+            [
+                *(RunLauncher, RunWorkflow, RunShardWorkflow, PoolWorkflow, Repair, RequestRunWorkflow),
+                *(ScheduleEvaluator, SensorWorkflow, BackfillEvaluator, RequestBackfillWorkflow),
+            ],
+            [
+                runs.launch_runs,
+                runs.load_run,
+                runs.append_run_events,
+                runs.wake_runs,
+                runs.ask_pools,
+                runs.read_pool,
+                runs.request_run,
+                repair.look_for_repairs,
+                repair.make_repairs,
+                runs.post_attempt,
+                schedules.evaluate_schedules,
+                sensors.look_at_sensor,
+                sensors.record_evaluation,
+                backfills.evaluate_backfill,
+                backfills.request_backfill,
+            ],
         ),
         names.REBUILD_QUEUE: (
             [RebuildWorkflow],
@@ -180,6 +226,17 @@ def build_workers(
     ]
 
 
+def attempt_poster(settings: Settings) -> AttemptPoster:
+    """Return what posts attempts to workers over HTTP, as far as that is configured."""
+    secret = settings.task_secret
+    return AttemptPoster(
+        AllowedUrls.parsed(settings.http_workers),
+        None if secret is None else TaskTokens(secret.get_secret_value()),
+        settings.callback_url,
+        time.time,
+    )
+
+
 async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: no new work, and what is under way may finish within the grace time."""
     async with AsyncExitStack() as stack:
@@ -207,15 +264,22 @@ async def run_worker(settings: Settings, queues: Sequence[str], stop: asyncio.Ev
             max_cached_workflows=settings.max_cached_workflows,
             grace_s=settings.shutdown_grace,
             max_active_runs=settings.max_active_runs,
+            poster=attempt_poster(settings),
             deployment=deployed,
         )
         for worker in workers:
             await stack.enter_async_context(worker)
-        deployment = Deployment(client, deployed.version, queues, makes_current=settings.versioning == "auto")
+        deployment = Deployment(
+            client,
+            deployed.version,
+            queues,
+            makes_current=settings.versioning == "auto",
+            follow=TemporalRepaired(client).follow,
+        )
         if deployed.use_worker_versioning:
             await stack.enter_async_context(deployment.kept())
         if names.RUNS_QUEUE in queues:
-            existence = Existence(store, TemporalRunStarts(client), partial(namespace_id, client))
+            existence = Existence(store, TemporalRepaired(client), partial(namespace_id, client))
             await stack.enter_async_context(existence.kept())
         health.ready()
         build_id = deployed.version.build_id

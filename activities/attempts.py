@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from temporalio import activity
 from temporalio.client import Client
@@ -26,6 +26,7 @@ HEARTBEAT_S: Final = 1.0
 GROUPED_S: Final = 0.25
 """For how long a worker gathers what it has begun for one run, before it tells the run."""
 
+R = TypeVar("R")
 Tell = Callable[[str, AttemptsStarted], Awaitable[None]]
 """Tells a run, by its workflow id, what was begun."""
 
@@ -109,6 +110,7 @@ class AttemptActivities:
                     attempt_id=order.attempt_id,
                     worker_id=self._worker_id,
                     started_at_ms=at_ms,
+                    grace_ms=int(self._maker.grace_s * 1_000),
                 ),
             )
 
@@ -116,15 +118,7 @@ class AttemptActivities:
             progress.update(progress=done, message=message)
 
         async with beside(_beat(progress)):
-            making = asyncio.create_task(self._maker.make(order, stop, Watching(started, told)))
-            while not making.done():
-                try:
-                    await asyncio.shield(making)
-                except asyncio.CancelledError:
-                    if making.cancelled():
-                        raise
-                    stop.set()
-            ended = making.result()
+            ended = await told_to_stop(self._maker.make(order, stop, Watching(started, told)), stop)
             self._starts.ended(workflow_id, order.attempt_id)
         details = activity.cancellation_details()
         if ended.outcome == "cancelled" and details is not None and details.worker_shutdown:
@@ -133,6 +127,19 @@ class AttemptActivities:
                 type=names.WORKER_STOPPED,
             )
         return ended
+
+
+async def told_to_stop(work: Coroutine[Any, Any, R], stop: asyncio.Event) -> R:
+    """Return what user code's work comes to; a cancellation of the activity sets `stop`, and does not cancel it."""
+    making = asyncio.create_task(work)
+    while not making.done():
+        try:
+            await asyncio.shield(making)
+        except asyncio.CancelledError:
+            if making.cancelled():
+                raise
+            stop.set()
+    return making.result()
 
 
 async def _beat(progress: dict[str, float | str | None]) -> None:

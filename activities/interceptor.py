@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -93,6 +93,19 @@ def step(
 
 
 _DECLARED = "__springline_step__"
+
+
+@contextmanager
+def ledger_asked() -> Iterator[None]:
+    """Around a call of the ledger: one that does not answer now is asked again by Temporal, as a passing fault."""
+    try:
+        yield
+    except Refused as error:
+        if error.refusal.code is not Code.UNAVAILABLE:
+            raise
+        raise ApplicationError(
+            error.refusal.message, type=names.LEDGER_UNAVAILABLE, category=ApplicationErrorCategory.BENIGN
+        ) from error
 
 
 def step_of(function: Callable[..., Any]) -> Step:

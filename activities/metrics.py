@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
+import msgspec
 from temporalio import activity
 
 from activities.interceptor import each_heartbeat
 from springline import names
+from springline.control.backfills.messages import EvaluatedBackfill
+from springline.control.repair import RepairLook, RepairLookOrder, RepairOrder, SeenAutomation
+from springline.control.runs.messages import Launched, LaunchOrder, NotTaken, RecordOrder
+from springline.control.schedules.messages import EvaluateOrder
+from springline.control.sensors.messages import SensorDecision
 from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
+from springline.ledger.events import ScheduleTicked
+from springline.ledger.member import TickMember, member_of
+from springline.ledger.nested import TickTriggered
 from springline.ledger.request import AppendOutcome, RefusedAppend
+from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.sequencer.messages import (
     AdmitOrder,
     Admitted,
@@ -26,6 +38,8 @@ from springline.sequencer.messages import (
 from springline.storage.port import StoreError, StoreUnknown
 from springline.ulids import ulid_time_ms
 
+RUNS_TEXT = "Runs, by the state that they have come to."
+_ENDED = "task_completion_recorded"
 _REFUSED_TEXT = "Events refused, by reason."
 
 
@@ -47,6 +61,93 @@ def count_committed(members: int, mode: str) -> None:
     meter.create_counter(names.METRIC_COMMITS, "Requests answered, by result.").add(members, {"result": "committed"})
     meter.create_counter(names.METRIC_ROUNDS, "Versions committed.").add(1, {"mode": mode})
     meter.create_histogram(names.METRIC_ROUND_MEMBERS, "Requests that shared a version.").record(members)
+
+
+def count_ticks(ticks: Iterable[ScheduleTicked], now_ms: int) -> None:
+    """Count ticks of schedules that were recorded, and by how much those were late that asked for a run."""
+    meter = activity.metric_meter()
+    counter = meter.create_counter(names.METRIC_SCHEDULE_TICKS, "Ticks of schedules recorded, by what became of them.")
+    late = meter.create_histogram_timedelta(
+        names.METRIC_SCHEDULE_LATE_SECONDS, "How long after its instant a run was asked for."
+    )
+    for tick in ticks:
+        said = member_of(tick, TickMember)
+        reason = (said.reason_code if said is not None else None) or ""
+        status = str(msgspec.to_builtins(tick.status)["status"])
+        counter.add(1, {"status": status, "reason": reason})
+        if isinstance(tick.status, TickTriggered):
+            due_ms = parse_timestamp(tick.scheduled_for) // NS_PER_MS
+            late.record(timedelta(milliseconds=max(0, now_ms - due_ms)))
+
+
+def count_evaluation(decision: SensorDecision) -> None:
+    """Count an evaluation of a sensor, and by how much it was late."""
+    meter = activity.metric_meter()
+    counter = meter.create_counter(names.METRIC_SENSOR_EVALUATIONS, "Evaluations of sensors, by what became of them.")
+    counter.add(1, {"outcome": str(decision.outcome)})
+    if decision.late_ms is not None:
+        late = meter.create_histogram_timedelta(
+            names.METRIC_SENSOR_LATE_SECONDS, "How long after it was due an evaluation of a sensor began."
+        )
+        late.record(timedelta(milliseconds=decision.late_ms))
+
+
+def note_pass(order: EvaluateOrder, worker: str) -> None:
+    """Note that schedules were evaluated now; count it as a takeover if somebody else made the pass before."""
+    meter, labels = activity.metric_meter(), {"tenant": order.tenant, "workspace": order.workspace}
+    gauge = meter.create_gauge_float(names.METRIC_SCHEDULE_LAST_PASS, "When schedules were evaluated last.")
+    gauge.set(time.time(), labels)
+    cause = "start" if order.worker is None else "worker" if order.worker not in ("", worker) else None
+    if cause is not None:
+        counter = meter.create_counter(names.METRIC_TAKEOVERS, "Passes behind one of somebody else, or none, by cause.")
+        counter.add(1, {"workflow": names.SCHEDULE_EVALUATOR, "cause": cause})
+
+
+def count_chunks(done: EvaluatedBackfill) -> None:
+    """Count the chunks of a backfill that a pass has planned, and those whose ends it has recorded."""
+    counter = activity.metric_meter().create_counter(
+        names.METRIC_BACKFILL_CHUNKS, "Chunks of backfills that were planned, and that ended, by outcome."
+    )
+    for what, count in {"planned": done.planned, **done.outcomes}.items():
+        if count:
+            counter.add(count, {"step": what})
+
+
+def show_automation(order: RepairLookOrder, seen: SeenAutomation) -> None:
+    """Show how the backfills and sensors of a workspace get on.
+
+    Times are instants that only ever grow, so that of several workers the greatest is that of the last look.
+    """
+    meter = activity.metric_meter()
+    labels: dict[str, str | int | float | bool] = {"tenant": order.tenant, "workspace": order.workspace}
+    for name, text, count in (
+        (
+            names.METRIC_BACKFILL_OPEN_CHUNKS,
+            "Chunks of backfills that are planned and have not ended.",
+            seen.open_chunks,
+        ),
+        (names.METRIC_SENSOR_MESSAGES, "Messages that wait for their evaluation.", seen.messages),
+    ):
+        meter.create_gauge(name, text).set(count, labels)
+    for name, text, at_ms in (
+        (names.METRIC_BACKFILL_OLDEST_CHUNK, "When the oldest open chunk was planned.", seen.oldest_chunk_ms),
+        (names.METRIC_BACKFILL_MOVED, "Up to when no backfill that should go on stood still.", seen.moved_ms),
+        (names.METRIC_SENSOR_OLDEST_MESSAGE, "When the oldest message that waits came.", seen.oldest_message_ms),
+        (names.METRIC_SENSOR_ON_TIME, "Up to when no sensor was late.", seen.on_time_ms),
+    ):
+        if at_ms is not None:
+            meter.create_gauge_float(name, text).set(at_ms / 1_000, labels)
+
+
+def count_findings(order: RepairLookOrder, look: RepairLook) -> None:
+    """Note that a workspace was looked at now, and count what was found."""
+    show_automation(order, look.automation)
+    meter = activity.metric_meter()
+    gauge = meter.create_gauge_float(names.METRIC_REPAIR_LAST_PASS, "When a workspace was looked at last.")
+    gauge.set(time.time(), {"tenant": order.tenant, "workspace": order.workspace})
+    counter = meter.create_counter(names.METRIC_REPAIR_FINDINGS, "What looks have found, by kind: once for each look.")
+    for finding in look.findings:
+        counter.add(1, {"kind": finding.kind.value})
 
 
 def count_failed(kind: str, refusals: Iterable[Refusal | None]) -> None:
@@ -181,6 +282,46 @@ def _count_garbage(counts: dict[str, int]) -> None:
     )
     for step, count in counts.items():
         counter.add(count, {"step": step})
+
+
+def count_launched(order: LaunchOrder, launched: Launched) -> None:
+    """Count the runs that a pass has started, and those that cannot be planned; show the requests that wait."""
+    meter = activity.metric_meter()
+    runs = meter.create_counter(names.METRIC_RUNS, RUNS_TEXT)
+    for state, count in (("STARTED", launched.planned), ("REFUSED", launched.refused)):
+        if count:
+            runs.add(count, {"state": state})
+    if order.run_keys is None:
+        labels: dict[str, str | int | float | bool] = {"tenant": order.tenant, "workspace": order.workspace}
+        meter.create_gauge(names.METRIC_REQUESTS_WAITING, "Requests without a run.").set(launched.waiting, labels)
+
+
+def record_launch(requested_ms: int) -> None:
+    """Record how long a run has waited that begins now. `requested_ms`: when it was requested, ms since 1970."""
+    seconds = max(0.0, time.time() - requested_ms / 1e3)
+    activity.metric_meter().create_histogram_timedelta(
+        names.METRIC_LAUNCH_SECONDS, "Time from a request to its run."
+    ).record(timedelta(seconds=seconds))
+
+
+def count_attempts(order: RecordOrder, not_taken: Sequence[NotTaken]) -> None:
+    """Count the ends of attempts that were recorded now, by outcome; those whose worker said nothing are lost."""
+    ends: Counter[str] = Counter()
+    missed = {one.index for one in not_taken}
+    for index, event in enumerate(order.events):
+        if event["type"] == _ENDED and index not in missed:
+            is_lost = (event.get("springline") or {}).get("reason_code") == "attempt_lost"
+            ends["lost" if is_lost else event["outcome"]] += 1
+    counter = activity.metric_meter().create_counter(names.METRIC_ATTEMPTS, "Attempts that have ended, by outcome.")
+    for outcome, count in ends.items():
+        counter.add(count, {"outcome": outcome})
+
+
+def count_repairs(order: RepairOrder, failed: Mapping[int, str]) -> None:
+    """Count the repairs of an order by kind; `failed`: by their place, those that could not be made."""
+    counter = activity.metric_meter().create_counter(names.METRIC_REPAIRS, "Repairs of workspaces, by kind.")
+    for place, one in enumerate(order.repairs):
+        counter.add(1, {"kind": one.finding.kind.value, "outcome": "failed" if place in failed else "made"})
 
 
 def _labels(workspace: WorkspaceRef) -> dict[str, str | int | float | bool]:

@@ -33,10 +33,10 @@ from springline.ledger.nested import (
     CompletionVisibility,
     CronTrigger,
     EvalTriggered,
+    EvaluationRun,
     ExplicitSelector,
     ManualTrigger,
     PushSource,
-    RunRequest,
     ScheduleRef,
     SensorRef,
     SensorTrigger,
@@ -154,7 +154,7 @@ class _Workload:
         sensor = f"sensor-{self._random.randrange(5)}"
         self._evaluations += 1
         message = f"m-{self._evaluations}"
-        request = RunRequest(
+        request = EvaluationRun(
             run_key=f"sensor:{sensor}:msg:{message}", request_fingerprint=f"fp:{message}", asset_selection=["raw.a"]
         )
         evaluation = e.SensorEvaluated(

@@ -75,13 +75,7 @@ def springline_side(folder: Path, sizes: Sizes, concurrency: int) -> Iterator[Sp
         EmbeddedStack(folder / "stack", scope=SCOPE, say=lambda _line: None) as stack,
         Springline(stack.api_url, stack.token(), deadline_s=300) as lake,
     ):
-        environment = {
-            **stack.child_environment(),
-            "SPRINGLINE_API_URL": stack.api_url,
-            "SPRINGLINE_TOKEN": stack.token(),
-            "SPRINGLINE_TENANT": SCOPE.tenant,
-            "SPRINGLINE_WORKSPACE": SCOPE.workspace,
-        }
+        environment = stack.user_environment()
         deploy = module_command("springline.cli", "deploy", "flow.py")
         run_tool(deploy, what="deploying to Springline", say=lambda _line: None, env=environment, cwd=folder)
         command = module_command("springline.cli", "work", "flow.py", "--concurrency", str(concurrency))

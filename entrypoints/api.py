@@ -26,7 +26,9 @@ from entrypoints.table_names import names_by_registry
 from entrypoints.temporal import TemporalCommitGateway
 from entrypoints.temporal_ledger import TemporalLedgerGateway
 from entrypoints.temporal_rebuild import TemporalRebuilds
+from entrypoints.temporal_repair import TemporalRepairs
 from entrypoints.temporal_runs import TemporalRuns
+from entrypoints.temporal_sensors import TemporalSensors
 from entrypoints.temporal_tables import TemporalTables
 from springline.api.app import create_app
 from springline.api.auth import KeySet, KeySource, SharedSecret, TokenVerifier
@@ -36,9 +38,11 @@ from springline.api.ports import Deps
 from springline.caches import Brief
 from springline.commit.coalescer import CommitCoalescer
 from springline.config import PREFIX, ConfigurationError, Problem, Settings, load_settings
+from springline.definitions.urls import AllowedUrls
 from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN, run_and_leave
 from springline.paths import canary_object
+from springline.runs.task_tokens import TaskTokens
 from springline.sequencer.coalescer import LedgerCoalescer
 from springline.storage.canary import canary
 from springline.storage.identity import store_id
@@ -102,6 +106,8 @@ def build_deps(
         ledger=ledger,
         rebuilds=TemporalRebuilds(client),
         runs=TemporalRuns(client),
+        repairs=TemporalRepairs(client),
+        sensors=TemporalSensors(client),
         verifier=verifier,
         location=lambda scope, root: table_location(settings.store_url, scope, root),
         new_name=lambda: str(ULID()),
@@ -112,6 +118,8 @@ def build_deps(
         },
         warnings={"runs": readiness.runs},
         store_id=lambda: identity.get(""),
+        task_tokens=None if settings.task_secret is None else TaskTokens(settings.task_secret.get_secret_value()),
+        http_workers=AllowedUrls.parsed(settings.http_workers),
         metrics=metrics,
     )
 

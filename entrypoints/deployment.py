@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -41,7 +41,9 @@ from entrypoints.runs import is_unserved
 from entrypoints.wedged import end_if_wedged
 from springline import names
 from springline.config import Settings
+from springline.paths import Scope
 from springline.storage.together import beside
+from workflows.lifecycle import SEARCH_TENANT_KEY, SEARCH_WORKSPACE_KEY
 
 CALL_TIMEOUT = timedelta(seconds=5)
 SETTLING_S = 0.3
@@ -57,7 +59,11 @@ STARTING_S = 60.0
 LOOKED_AT = 200
 """Runs of other builds that one check handles."""
 
-_SEQUENCERS = (names.COMMIT_WORKFLOW, names.LEDGER_WORKFLOW)
+_SEQUENCERS = (names.COMMIT_WORKFLOW, names.LEDGER_WORKFLOW, names.REPAIR_WORKFLOW)
+_FOLLOWED = (names.REPAIR_WORKFLOW, names.SCHEDULE_EVALUATOR)
+"""Workflows that nobody's next request starts again: their successors are started here."""
+_STATELESS = (names.SCHEDULE_EVALUATOR,)
+"""Of these a successor takes the place at once."""
 _BOTH = {TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY}
 _log = logging.getLogger("springline.deployment")
 
@@ -96,17 +102,25 @@ class Deployment:
 
     With `makes_current` it makes its version current once `queues` are polled: a build that never was, over any
     other; one that was before (an operator has deployed or rolled back since) only if no worker of the current one
-    answers.
+    answers. `follow` starts the successor of a workflow that looks after a workspace: given its type and workspace.
     """
 
     def __init__(
-        self, client: Client, version: WorkerDeploymentVersion, queues: Sequence[str], *, makes_current: bool
+        self,
+        client: Client,
+        version: WorkerDeploymentVersion,
+        queues: Sequence[str],
+        *,
+        makes_current: bool,
+        follow: Callable[[str, Scope], Awaitable[None]],
     ) -> None:
         self._client = client
         self._version = version
         self._queues = queues
         self._makes_current = makes_current
+        self._follow = follow
         self._cancelled: set[str] = set()
+        self._followed: dict[str, tuple[str, Scope]] = {}
         self._said: str | None = None
 
     @contextlib.asynccontextmanager
@@ -176,6 +190,9 @@ class Deployment:
             found.add(run.run_id)
             await self._end_or_take_over(run)
         self._cancelled &= found
+        for run_id in [one for one in self._followed if one not in found]:
+            await self._follow(*self._followed[run_id])
+            del self._followed[run_id]
         return bool(found)
 
     async def _has_runs_to_end(self) -> bool:
@@ -251,8 +268,18 @@ class Deployment:
         """Ask a sequencer of another build to end, once; move any run that no worker serves to this build."""
         handle = self._client.get_workflow_handle(run.id, run_id=run.run_id)
         try:
+            if run.workflow_type in _STATELESS and run.run_id not in self._cancelled:
+                scope = _workspace_of(run)
+                if scope is not None:
+                    await self._follow(run.workflow_type, scope)
+                    # The index of Temporal has it for a moment longer.
+                    self._cancelled.add(run.run_id)
+                    return
             if run.workflow_type in _SEQUENCERS and run.run_id not in self._cancelled:
                 self._cancelled.add(run.run_id)
+                scope = _workspace_of(run)
+                if run.workflow_type in _FOLLOWED and scope is not None:
+                    self._followed[run.run_id] = run.workflow_type, scope
                 await handle.cancel(rpc_timeout=CALL_TIMEOUT)
             described = await self._client.workflow_service.describe_workflow_execution(
                 DescribeWorkflowExecutionRequest(
@@ -291,6 +318,12 @@ class Deployment:
         if line != self._said:
             self._said = line
             _log.log(level, "%s", line)
+
+
+def _workspace_of(run: WorkflowExecution) -> Scope | None:
+    tenant = run.typed_search_attributes.get(SEARCH_TENANT_KEY)
+    workspace = run.typed_search_attributes.get(SEARCH_WORKSPACE_KEY)
+    return None if tenant is None or workspace is None else Scope(tenant, workspace)
 
 
 def _is_handed_over(described: DescribeWorkflowExecutionResponse) -> bool:

@@ -24,7 +24,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.messages import Probed
 from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect, connect_config
 from entrypoints.probes import PROBE_S, probe
-from entrypoints.runs import RECENTLY, UNSERVED, Trouble, broken_runs, troubled_runs
+from entrypoints.runs import (
+    RECENTLY,
+    UNSERVED,
+    Trouble,
+    WaitingQueue,
+    broken_runs,
+    pipeline_troubles,
+    troubled_runs,
+)
 from springline import names
 from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
 from springline.config import ConfigurationError
@@ -40,6 +48,7 @@ _CHECKS = (
     "worker versions",
     "workers' store",
     "workflow runs",
+    "pipeline runs",
 )
 _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 
@@ -84,6 +93,7 @@ async def _of_namespace(client: Client, address: str, namespace: str, store_id: 
         *await _of_search_attributes(client, address, namespace),
         *await _of_workers(client, namespace, store_id),
         await _of_runs(client),
+        *await _of_pipelines(client),
     ]
 
 
@@ -297,15 +307,54 @@ async def _of_runs(client: Client) -> Finding:
     return run_finding(stuck, broken)
 
 
-def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
+async def _of_pipelines(client: Client) -> list[Finding]:
+    """Look at the workflows of pipelines' runs, and at the queues in which their attempts wait."""
+    try:
+        stuck, waiting = await pipeline_troubles(client)
+        polled = await asyncio.gather(*(_is_polled(client, one.queue) for one in waiting))
+    except RPCError as error:
+        return [unreachable(_CHECKS[6], f"no clear answer: {error.message}", "Run `springline doctor` again.")]
+    found = queue_findings(list(zip(waiting, polled, strict=True)))
+    if stuck:
+        found.append(run_finding(stuck, [], name=_CHECKS[6]))
+    return found or [fine(_CHECKS[6], "none is stuck, and no attempt waits for a worker that is not there")]
+
+
+async def _is_polled(client: Client, queue: str) -> bool:
+    """Say whether a worker of users has polled a queue lately."""
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        ),
+        timeout=CALL_TIMEOUT,
+    )
+    return any(time.time() - poller.last_access_time.seconds < POLLED_WITHIN_SECONDS for poller in answer.pollers)
+
+
+def queue_findings(waiting: Sequence[tuple[WaitingQueue, bool]]) -> list[Finding]:
+    """Judge the queues in which attempts wait, each with whether a worker polls it. Busy workers are no mistake."""
+    return [
+        unreachable(
+            f"{_CHECKS[6]} {one.queue}",
+            f"{one.attempts} attempt(s) have waited for up to {one.oldest_s:.0f} s, and no worker polls {one.queue}",
+            "Start one: `springline work FILE --tenant T --workspace W`; runbooks/run-stuck.md, step 4.",
+        )
+        for one, is_polled in waiting
+        if not is_polled
+    ]
+
+
+def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble], *, name: str = _CHECKS[5]) -> Finding:
     """Judge the runs that do not move, and those that failed lately because the code did not fit them."""
     if stuck:
         first = next((one for one in stuck if one.why != UNSERVED), stuck[0])
         told = f"{len(stuck)} run(s) do not move; {first.workflow_id}, run {first.run_id}: {first.why}"
         if first.why == UNSERVED:
-            return unreachable(_CHECKS[5], told, "Start workers for its queue, of its build: runbooks/deploy.md.")
+            return unreachable(name, told, "Start workers for its queue, of its build: runbooks/deploy.md.")
         return wrong(
-            _CHECKS[5],
+            name,
             told,
             f"See `temporal workflow describe --workflow-id {first.workflow_id}` and the workers' logs, then "
             "runbooks/deploy.md, a wedged workflow.",
@@ -313,12 +362,12 @@ def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble]) -> Finding:
     if broken:
         first = broken[0]
         return wrong(
-            _CHECKS[5],
+            name,
             f"{len(broken)} run(s) ended in the last {int(RECENTLY.total_seconds() // 60)} minutes because "
             f"a worker's code does not fit their history, and began anew; {first.workflow_id}, run {first.run_id}",
             "Have all workers of one build, or deploy by versions: runbooks/deploy.md. Nothing was lost.",
         )
-    return fine(_CHECKS[5], "no run is stuck, and none failed for its code in the last ten minutes")
+    return fine(name, "no run is stuck, and none failed for its code in the last ten minutes")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Seeing to it that every run without an end has its workflow, whatever Temporal has lost.
+"""Seeing to it that every workspace has its Repair and the evaluator of its schedules, whatever Temporal has lost.
 
 Each worker that executes runs looks at its start, as soon as it finds itself on another Temporal server than before
-(a namespace that was made anew has another id), and every few minutes. A look tells the launcher of each workspace in
-the register to look at everything, which starts the workflows that are missing. Several workers may do it at once: one
-workflow exists for each id, and a run that has one reads its rows, no more.
+(a namespace that was made anew has another id), and every few minutes. A look wakes the Repair of each workspace in the
+register, and starts it if it does not run; Repair starts all other workflows that are missing. It wakes the evaluator
+of schedules likewise, which ends at once where there are none. Several workers may do it at once: one workflow exists
+for each id.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ EVERY_S: Final = 300.0
 WATCH_S: Final = 5.0
 """Seconds between two checks of which server answers, and before what failed is tried again; spread likewise."""
 AT_ONCE: Final = 8
-"""Launchers that one worker tells at the same time."""
+"""Workspaces whose Repair one worker wakes at the same time."""
 
 _log = logging.getLogger("springline.existence")
 
 
-class Launchers(Protocol):
-    """The launchers of workspaces; `entrypoints.temporal_runs.TemporalRunStarts` reaches them."""
+class RepairWakes(Protocol):
+    """The Repair of workspaces; `entrypoints.temporal_repair.TemporalRepaired` reaches it."""
 
-    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
-        """Tell the launcher of a workspace, and start it if it does not run."""
+    async def wake_repair(self, scope: Scope) -> None:
+        """Have a workspace looked at, now and from then on."""
+
+    async def wake_evaluator(self, scope: Scope) -> None:
+        """Tell the evaluator of a workspace's schedules, and start it if it does not run."""
 
 
 class Existence:
@@ -44,7 +48,7 @@ class Existence:
 
     Args:
         store: the whole store.
-        launchers: whom a look tells.
+        repairs: whom a look wakes.
         server: returns what tells the Temporal server from one that has lost everything.
         every_s: about how many seconds lie between two looks.
         watch_s: about how many between two checks of the server.
@@ -53,14 +57,14 @@ class Existence:
     def __init__(
         self,
         store: ObjectStore,
-        launchers: Launchers,
+        repairs: RepairWakes,
         server: Callable[[], Awaitable[str]],
         *,
         every_s: float = EVERY_S,
         watch_s: float = WATCH_S,
     ) -> None:
         self._store = store
-        self._launchers = launchers
+        self._repairs = repairs
         self._server = server
         self._every_s = every_s
         self._watch_s = watch_s
@@ -83,21 +87,22 @@ class Existence:
         server = await self._server()
         if server != self._known or now >= self._due:
             if self._known is not None and server != self._known:
-                _log.warning("Temporal has lost everything: runs are brought back from the store")
+                _log.warning("Temporal has lost everything: workspaces are brought back from the store")
             self._left = await registered(self._store)
             self._known, self._due = server, now + self._spread(self._every_s)
         self._left = await self._tell(self._left)
 
     async def _tell(self, scopes: Sequence[Scope]) -> list[Scope]:
-        """Tell launchers to look at everything; return the workspaces of those that could not be told."""
+        """Have workspaces looked at; return those whose Repair could not be woken."""
         told = await each(self._told, scopes, concurrency=AT_ONCE)
         return [scope for scope, done in zip(scopes, told, strict=True) if not done]
 
     async def _told(self, scope: Scope) -> bool:
         try:
-            await self._launchers.wake_launcher(scope, [], looks=True)
+            await self._repairs.wake_repair(scope)
+            await self._repairs.wake_evaluator(scope)
         except (RPCError, RuntimeError, OSError) as error:
-            _log.warning("the launcher of %s/%s could not be told: %s", scope.tenant, scope.workspace, error)
+            _log.warning("Repair or evaluator of %s/%s could not be woken: %s", scope.tenant, scope.workspace, error)
             return False
         return True
 
@@ -106,7 +111,7 @@ class Existence:
             try:
                 await self.check()
             except (RPCError, RuntimeError, OSError, StoreError) as error:
-                _log.warning("whether every run has its workflow could not be seen to: %s", error)
+                _log.warning("whether every workspace has its Repair could not be seen to: %s", error)
             await asyncio.sleep(self._spread(self._watch_s))
 
     @staticmethod

@@ -98,17 +98,21 @@ class TemporalLedgerGateway:
 
 def start_of(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> WithStartWorkflowOperation[Any, Any]:
     """Return the start half of an update-with-start of a workspace's LedgerWorkflow; it can be used once."""
-    return WithStartWorkflowOperation(
-        names.LEDGER_WORKFLOW,
-        LedgerStart(tenant=scope.tenant, workspace=scope.workspace, garbage_interval=garbage_interval),
-        id=names.ledger_workflow_id(scope.tenant, scope.workspace),
-        task_queue=names.LEDGER_QUEUE,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        search_attributes=workspace_attributes(scope.tenant, scope.workspace),
-        task_timeout=WORKFLOW_TASK_TIMEOUT,
-        static_summary=f"ledger of {scope.tenant}/{scope.workspace}",
-        static_details=ABOUT,
-    )
+    return WithStartWorkflowOperation(names.LEDGER_WORKFLOW, **sequencing(scope, garbage_interval=garbage_interval))
+
+
+def sequencing(scope: Scope, *, garbage_interval: int = GARBAGE_INTERVAL) -> dict[str, Any]:
+    """Return how a workspace's LedgerWorkflow is started, or found running."""
+    return {
+        "arg": LedgerStart(tenant=scope.tenant, workspace=scope.workspace, garbage_interval=garbage_interval),
+        "id": names.ledger_workflow_id(scope.tenant, scope.workspace),
+        "task_queue": names.LEDGER_QUEUE,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "search_attributes": workspace_attributes(scope.tenant, scope.workspace),
+        "task_timeout": WORKFLOW_TASK_TIMEOUT,
+        "static_summary": f"ledger of {scope.tenant}/{scope.workspace}",
+        "static_details": ABOUT,
+    }
 
 
 def lane_of(scope: Scope) -> Lane:

@@ -25,6 +25,7 @@ from temporalio.client import Client
 from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from activities.attempts import AttemptActivities, StartSignals, signals_by
+from activities.sensors import EvaluationActivities
 from entrypoints.connection import TemporalMisconfigured, TemporalUnreachable, connect
 from entrypoints.logs import configure_logging
 from entrypoints.slots import SharedSlots
@@ -32,7 +33,9 @@ from springline import names
 from springline.config import ConfigurationError, Settings, load_settings
 from springline.definitions.composing import changes_between
 from springline.definitions.ids import meant
-from springline.definitions.manifest import AssetDefinition, as_stored
+from springline.definitions.manifest import TASKS, as_stored
+from springline.definitions.nodes import AssetDefinition, DefinedTask, NodeDefinition
+from springline.definitions.sensors import OF_CODE
 from springline.deployed.reading import read_latest
 from springline.errors import InvariantViolated
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_TRY_AGAIN, leave, run_and_leave
@@ -44,6 +47,7 @@ from springline.storage.scoped import ScopedStore
 from springline.storage.together import together
 from springline.storage.url import open_store
 from springline.work.attempts import AttemptMaker
+from springline.work.evaluations import MOST_PROCESSES, EvaluationMaker
 from springline.work.pool import PipelineNotLoaded, ProcessPool
 from springline.work.request import DEFAULT_QUEUE, WorkRequest
 
@@ -57,13 +61,14 @@ class BadRequest(Exception):
     """What was asked for cannot be done; the message has a remedy."""
 
 
-def queues_of(assets: Sequence[AssetDefinition], wanted: Sequence[str]) -> list[str | None]:
-    """Return the queues to take attempts from, None for the default one: those of the assets, or those `wanted`.
+def queues_of(nodes: Sequence[NodeDefinition], wanted: Sequence[str]) -> list[str | None]:
+    """Return the queues to take attempts from, None for the default one: those of assets and tasks, or those
+    `wanted`.
 
-    Raises `BadRequest` for one that no asset is on.
+    Raises `BadRequest` for one that none is on.
     """
     on: dict[str, list[str | None]] = {DEFAULT_QUEUE: [None]}
-    for name in sorted({one.queue for one in assets if one.queue is not None}):
+    for name in sorted({one.queue for one in nodes if one.queue is not None}):
         on.setdefault(name, []).append(name)
     for name in wanted:
         if name not in on:
@@ -73,23 +78,27 @@ def queues_of(assets: Sequence[AssetDefinition], wanted: Sequence[str]) -> list[
     return [queue for name in chosen for queue in on[name]]
 
 
-async def differences(store: ObjectStore, scope: Scope, location: str, assets: Sequence[AssetDefinition]) -> list[str]:
+async def differences(store: ObjectStore, scope: Scope, location: str, nodes: Sequence[NodeDefinition]) -> list[str]:
     """Return what differs between a file and what is deployed of its code location, a sentence each."""
     try:
         current = await read_latest(ScopedStore(store, scope))
     except DamagedObject as error:
         return [f"what is deployed cannot be read: {error}"]
-    deployed = [] if current is None else [one for one in current.plain["assets"] if one["location"] == location]
+    plain = {} if current is None else current.plain
+    deployed = [one for one in (*plain.get("assets", ()), *plain.get(TASKS, ())) if one["location"] == location]
     if not deployed:
         return [f"nothing of code location {location} is deployed in {scope.tenant}/{scope.workspace}: deploy the file"]
-    changes = changes_between(deployed, [as_stored(one, location) for one in assets])
+    changes = changes_between(deployed, [as_stored(one, location) for one in nodes])
+    tasks = {one.key for one in nodes if isinstance(one, DefinedTask)} | {one["key"] for one in plain.get(TASKS, ())}
+    kinds = {one["key"]: "task" if one["key"] in tasks else "asset" for one in deployed}
+    kinds |= {one.key: "task" if one.key in tasks else "asset" for one in nodes}
     return [
-        *(f"asset {key} is not deployed: deploy the file" for key in changes.added),
+        *(f"{kinds[key]} {key} is not deployed: deploy the file" for key in changes.added),
         *(
-            f"asset {one.key} differs from what is deployed ({', '.join(one.fields)}): deploy the file"
+            f"{kinds[one.key]} {one.key} differs from what is deployed ({', '.join(one.fields)}): deploy the file"
             for one in changes.changed
         ),
-        *(f"asset {key} is deployed, and the file lacks it: its attempts fail here" for key in changes.removed),
+        *(f"{kinds[key]} {key} is deployed, and the file lacks it: its attempts fail here" for key in changes.removed),
     ]
 
 
@@ -143,8 +152,11 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
         stack.push_async_callback(pool.aclose)
         described = await pool.open()
         location = request.location or str(described["location"])
-        assets = [AssetDefinition.model_validate(one) for one in described["assets"]]
-        queues = queues_of(assets, request.queues)
+        nodes = [
+            *(AssetDefinition.model_validate(one) for one in described["assets"]),
+            *(DefinedTask.model_validate(one) for one in described[TASKS]),
+        ]
+        queues = queues_of(nodes, request.queues)
         if len(queues) > pool.concurrency:
             told = ", ".join(queue or DEFAULT_QUEUE for queue in queues)
             logger.warning(
@@ -156,7 +168,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
         stack.push_async_callback(store.aclose)
         await store.prepare()
         await canary(store, str(uuid.uuid4()))
-        for sentence in await differences(store, scope, location, assets):
+        for sentence in await differences(store, scope, location, nodes):
             logger.warning("%s", sentence)
         client = await connect(hooks=settings.temporal_hooks)
         starts = StartSignals(signals_by(client))
@@ -165,7 +177,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
             pool,
             store,
             location=location,
-            assets={one.key for one in assets},
+            assets={one.key for one in nodes},
             worker_id=client.identity,
             grace_s=request.grace_s,
             now_ms=lambda: time.time_ns() // 1_000_000,
@@ -178,6 +190,30 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
             concurrency=pool.concurrency,
             grace_s=settings.shutdown_grace,
         )
+        sensors = {str(one["sensor_id"]) for one in described["sensors"] if one["kind"] in OF_CODE}
+        if sensors:
+            evaluating = ProcessPool(
+                request.file,
+                min(len(sensors), MOST_PROCESSES),
+                lambda line: logger.info("%s: %s", request.file, line),
+                python_path=request.python_path,
+            )
+            stack.push_async_callback(evaluating.aclose)
+            workers.append(
+                Worker(
+                    client,
+                    task_queue=names.sensor_queue(scope.tenant, scope.workspace, location),
+                    activities=[
+                        EvaluationActivities(
+                            EvaluationMaker(evaluating, location=location, sensors=sensors)
+                        ).evaluate_sensor
+                    ],
+                    max_concurrent_activities=evaluating.concurrency,
+                    max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
+                    default_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
+                    graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace),
+                )
+            )
         ready = f"{location}, {pool.concurrency} attempts at once, from {', '.join(taken)}"
         await _run(workers, stop, ready, request.ready_file)
     logger.info("stopped")

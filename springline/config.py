@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from springline.definitions.urls import AllowedUrls
 from springline.errors import SpringlineError
 from springline.projection.config import FoldConfig
 
@@ -84,6 +85,11 @@ def _web_url(url: str) -> str:
     return url
 
 
+def _allowed_urls(text: str) -> str:
+    AllowedUrls.parsed(text)
+    return text
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -93,7 +99,7 @@ def _is_loopback(host: str) -> bool:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-_SECRETS = ("jwt_secret", "run_id_secret")
+_SECRETS = ("jwt_secret", "run_id_secret", "task_secret")
 
 
 class Settings(BaseSettings):
@@ -125,6 +131,17 @@ class Settings(BaseSettings):
     )
     jwt_audience: str = Field(default="springline", min_length=1, description="The `aud` a token must carry.")
     jwt_issuer: str | None = Field(default=None, description="The `iss` a token must carry, if set.")
+
+    http_workers: Annotated[str, AfterValidator(_allowed_urls)] = Field(
+        default="",
+        description="Beginnings of the URLs to which attempts may be posted, separated by commas; unset: none.",
+    )
+    task_secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+        default=None, description="HS256 secret of the tokens of attempts over HTTP, 32 bytes or more."
+    )
+    callback_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        default=None, description="URL of the HTTP API, as workers over HTTP reach it."
+    )
 
     api_host: str = Field(default="127.0.0.1", description="Address the HTTP API listens on.")
     api_port: Port = Field(default=8080, description="Port of the HTTP API.")

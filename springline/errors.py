@@ -53,6 +53,16 @@ class Code(StrEnum):
     """The ledger's state does not admit the event, such as the start of a task that has finished."""
     DEFINITION_CONFLICT = "DEFINITION_CONFLICT"
     """Definitions of other code locations do not admit the deployed ones, such as a key that is theirs."""
+    TASK_ALREADY_TERMINAL = "TASK_ALREADY_TERMINAL"
+    """A worker over HTTP called back about a task that has ended, or of a run that is cancelled."""
+    TASK_EXPIRED = "TASK_EXPIRED"
+    """Likewise, with a heartbeat."""
+    ATTEMPT_ALREADY_COMPLETED = "ATTEMPT_ALREADY_COMPLETED"
+    """Its attempt has ended, and another one follows."""
+    ATTEMPT_MISMATCH = "ATTEMPT_MISMATCH"
+    ATTEMPT_ID_MISMATCH = "ATTEMPT_ID_MISMATCH"
+    ATTEMPT_TAKEN = "ATTEMPT_TAKEN"
+    """Another worker has started the attempt, and it is that one's."""
     REBUILD_MANIFEST_NOT_FOUND = "REBUILD_MANIFEST_NOT_FOUND"
     REBUILD_UNDER_WAY = "REBUILD_UNDER_WAY"
     REBUILD_CANCELLED = "REBUILD_CANCELLED"
@@ -102,6 +112,12 @@ HTTP_STATUS: dict[Code, int] = {
     Code.VERSION_UNKNOWN: 409,
     Code.EVENT_CONFLICT: 409,
     Code.DEFINITION_CONFLICT: 409,
+    Code.TASK_ALREADY_TERMINAL: 409,
+    Code.TASK_EXPIRED: 410,
+    Code.ATTEMPT_ALREADY_COMPLETED: 409,
+    Code.ATTEMPT_MISMATCH: 409,
+    Code.ATTEMPT_ID_MISMATCH: 409,
+    Code.ATTEMPT_TAKEN: 409,
     Code.REBUILD_MANIFEST_NOT_FOUND: 404,
     Code.REBUILD_UNDER_WAY: 409,
     Code.REBUILD_CANCELLED: 409,
@@ -134,11 +150,22 @@ class CommitSince(BaseModel):
     key: Annotated[str | None, AfterValidator(lambda text: shown(text, 100))] = None
 
 
+class AttemptStanding(BaseModel):
+    """Where the task of a refused callback stands, and which attempt called."""
+
+    state: str
+    expectedAttempt: int
+    receivedAttempt: int
+    expectedAttemptId: str | None
+    receivedAttemptId: str
+
+
 class Refusal(BaseModel):
     """Why a request was refused: the body of a 4xx answer.
 
     A refusal is always short and can be encoded: texts are cut, and characters that UTF-8 cannot encode are
-    escaped. `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts.
+    escaped. `latest_version` and `commits_since` (at most 100, oldest first) are set on version conflicts, `attempt` on
+    those of callbacks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -150,6 +177,7 @@ class Refusal(BaseModel):
     remedy: Annotated[str | None, AfterValidator(shortened)] = None
     latest_version: int | None = None
     commits_since: list[CommitSince] | None = Field(default=None, max_length=100)
+    attempt: AttemptStanding | None = Field(default=None, exclude_if=lambda one: one is None)
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ _REMEDY = (
 )
 _TEXT_REMEDY = (
     "The Python client and the CLI also take any other text as a key, such as airflow/load/2026-01-01, and send the "
-    "UUIDv7 that it stands for; `springline explain TABLE TEXT` tells which one that is."
+    "UUIDv7 that it stands for; `springline explain commit TABLE TEXT` tells which one that is."
 )
 
 HEADER_FIELD = "Idempotency-Key"

@@ -15,6 +15,14 @@ REBUILD_WORKFLOW = "RebuildWorkflow"
 
 RUN_LAUNCHER = "RunLauncher"
 RUN_WORKFLOW = "RunWorkflow"
+RUN_SHARD_WORKFLOW = "RunShardWorkflow"
+SCHEDULE_EVALUATOR = "ScheduleEvaluator"
+POOL_WORKFLOW = "PoolWorkflow"
+SENSOR_WORKFLOW = "SensorWorkflow"
+REQUEST_RUN_WORKFLOW = "RequestRunWorkflow"
+BACKFILL_EVALUATOR = "BackfillEvaluator"
+REQUEST_BACKFILL_WORKFLOW = "RequestBackfillWorkflow"
+REPAIR_WORKFLOW = "Repair"
 PROBE_WORKFLOW = "ProbeWorkflow"
 
 # Messages of CommitWorkflow.
@@ -37,6 +45,22 @@ WAKE_SIGNAL = "wake"
 # Messages of RunWorkflow (besides `status` and `wake`).
 CANCEL_UPDATE = "cancel"
 ATTEMPTS_STARTED_SIGNAL = "attempts_started"
+ATTEMPTS_ENDED_SIGNAL = "attempts_ended"
+SHARD_WAITS_SIGNAL = "shard_waits"
+SLOTS_GRANTED_SIGNAL = "slots_granted"
+
+# Messages of RunShardWorkflow.
+BEGIN_ATTEMPTS_SIGNAL = "begin_attempts"
+END_ATTEMPTS_SIGNAL = "end_attempts"
+
+# Message of PoolWorkflow (besides `status`).
+SLOTS_ASKED_SIGNAL = "slots_asked"
+
+# Message of SensorWorkflow (besides `status` and `wake`).
+EVALUATE_UPDATE = "evaluate"
+
+# Message of Repair (besides `status` and `wake`).
+REPAIR_UPDATE = "repair"
 
 # Message of ProbeWorkflow.
 PROBED_QUERY = "probed"
@@ -78,8 +102,24 @@ LAUNCH_RUNS = "launch_runs"
 LOAD_RUN = "load_run"
 APPEND_RUN_EVENTS = "append_run_events"
 WAKE_RUNS = "wake_runs"
-# Activity of users' workers.
+ASK_POOLS = "ask_pools"
+READ_POOL = "read_pool"
+REQUEST_RUN = "request_run"
+POST_ATTEMPT = "post_attempt"
+# Activities of repairs.
+LOOK_FOR_REPAIRS = "look_for_repairs"
+MAKE_REPAIRS = "make_repairs"
+# Activity of schedules.
+EVALUATE_SCHEDULES = "evaluate_schedules"
+# Activities of sensors.
+LOOK_AT_SENSOR = "look_at_sensor"
+RECORD_EVALUATION = "record_evaluation"
+# Activities of backfills.
+EVALUATE_BACKFILL = "evaluate_backfill"
+REQUEST_BACKFILL = "request_backfill"
+# Activities of users' workers.
 RUN_ATTEMPT = "run_attempt"
+EVALUATE_SENSOR = "evaluate_sensor"
 
 # Activity of a probe.
 PROBE = "probe"
@@ -125,6 +165,7 @@ STORE_MISCONFIGURED = "StoreMisconfigured"
 INVARIANT_VIOLATED = "InvariantViolated"
 UNFORESEEN = "Unforeseen"
 WORKER_STOPPED = "WorkerStopped"
+WORKER_NOT_READY = "WorkerNotReady"
 
 # Metrics (Prometheus names; counters get `_total` from the exporter).
 METRIC_COMMITS = "springline_delta_commits"  # label result: committed, replayed, refused
@@ -157,6 +198,27 @@ METRIC_LEDGER_PUBLISH_RETRIES = "springline_ledger_publish_retries"  # label cau
 METRIC_LEDGER_REFOLDED_EVENTS = "springline_ledger_refolded_events"
 METRIC_REBUILD_STEP_SECONDS = "springline_rebuild_step"  # the exporter adds `_seconds`; label step
 METRIC_RUN_STEP_SECONDS = "springline_run_step"  # the exporter adds `_seconds`; label step
+METRIC_SCHEDULE_TICKS = "springline_schedule_ticks"  # labels status; reason: a `TickReason`, empty for runs
+METRIC_SCHEDULE_LATE_SECONDS = "springline_schedule_late"  # the exporter adds `_seconds`
+METRIC_SENSOR_EVALUATIONS = "springline_sensor_evaluations"  # label outcome: an `EvaluationOutcome`
+METRIC_SENSOR_LATE_SECONDS = "springline_sensor_late"  # the exporter adds `_seconds`
+METRIC_SENSOR_MESSAGES = "springline_sensor_messages"  # gauge, labels tenant and workspace: those that wait
+METRIC_SENSOR_OLDEST_MESSAGE = "springline_sensor_oldest_message_timestamp_seconds"  # gauge, likewise
+METRIC_SENSOR_ON_TIME = "springline_sensor_on_time_timestamp_seconds"  # gauge, likewise: up to when no sensor is late
+METRIC_BACKFILL_CHUNKS = "springline_backfill_chunks"  # label step: planned, succeeded, failed, cancelled
+METRIC_BACKFILL_OPEN_CHUNKS = "springline_backfill_open_chunks"  # gauge, labels tenant and workspace
+METRIC_BACKFILL_OLDEST_CHUNK = "springline_backfill_oldest_chunk_timestamp_seconds"  # gauge, likewise: of open ones
+METRIC_BACKFILL_MOVED = "springline_backfill_moved_timestamp_seconds"  # gauge, likewise: up to when none stood still
+METRIC_SCHEDULE_LAST_PASS = "springline_schedule_last_pass_timestamp_seconds"  # gauge, labels tenant and workspace
+METRIC_TAKEOVERS = "springline_takeovers"  # labels workflow: its type; cause: worker, start
+METRIC_REPAIR_LAST_PASS = "springline_repair_last_pass_timestamp_seconds"  # gauge, labels tenant and workspace
+METRIC_REPAIR_FINDINGS = "springline_repair_findings"  # label kind: a `RepairKind`; once for each look
+METRIC_RUNS = "springline_runs"  # label state: STARTED, REFUSED (not to be planned), or that of its end
+METRIC_ATTEMPTS = "springline_run_attempts"  # label outcome: succeeded, failed, cancelled, lost
+METRIC_LAUNCH_SECONDS = "springline_run_launch"  # the exporter adds `_seconds`: from the request to the run
+METRIC_ATTEMPT_WAIT_SECONDS = "springline_run_attempt_wait"  # the exporter adds `_seconds`: until a worker begins it
+METRIC_REQUESTS_WAITING = "springline_run_requests_waiting"  # gauge, labels tenant and workspace
+METRIC_REPAIRS = "springline_repairs"  # labels kind: a `RepairKind`; outcome: made, failed
 METRIC_PUBLISHED_READS = "springline_published_reads"  # label how: held, advanced, loaded
 METRIC_LEDGER_GARBAGE_OBJECTS = "springline_ledger_garbage_objects"  # label step: marked, deleted, emptied, kept
 
@@ -166,14 +228,49 @@ def attempt_queue(tenant: str, workspace: str, location: str, queue: str | None 
     return f"springline-attempts/{tenant}/{workspace}/{location}" + ("" if queue is None else f"/{queue}")
 
 
+def sensor_queue(tenant: str, workspace: str, location: str) -> str:
+    """Return the task queue from which users' workers take the evaluations of a code location's sensors."""
+    return f"springline-sensors/{tenant}/{workspace}/{location}"
+
+
+def sensor_workflow_id(tenant: str, workspace: str, sensor_id: str) -> str:
+    """Return the id that makes Temporal keep one workflow for each sensor."""
+    return f"evaluator/sensor/{tenant}/{workspace}/{sensor_id}"
+
+
 def run_workflow_id(tenant: str, workspace: str, run_id: str) -> str:
     """Return the id that makes Temporal keep one workflow for each run."""
     return f"run/{tenant}/{workspace}/{run_id}"
 
 
+def run_shard_id(tenant: str, workspace: str, run_id: str, writer: str, number: int) -> str:
+    """Return the id of a shard of a large run. `writer` is that of its run, `number` counts its shards from 1."""
+    return f"{run_workflow_id(tenant, workspace, run_id)}/{writer}/{number}"
+
+
+def pool_workflow_id(tenant: str, workspace: str, pool: str) -> str:
+    """Return the id that makes Temporal keep one workflow for each pool of slots."""
+    return f"pool/{tenant}/{workspace}/{pool}"
+
+
 def run_launcher_id(tenant: str, workspace: str) -> str:
     """Return the id that makes Temporal keep one launcher of runs for each workspace."""
     return f"evaluator/runs/{tenant}/{workspace}"
+
+
+def schedule_evaluator_id(tenant: str, workspace: str) -> str:
+    """Return the id that makes Temporal keep one evaluator of schedules for each workspace."""
+    return f"evaluator/schedules/{tenant}/{workspace}"
+
+
+def backfill_evaluator_id(tenant: str, workspace: str, backfill_id: str) -> str:
+    """Return the id that makes Temporal keep one evaluator for each backfill."""
+    return f"evaluator/backfill/{tenant}/{workspace}/{backfill_id}"
+
+
+def repair_workflow_id(tenant: str, workspace: str) -> str:
+    """Return the id that makes Temporal keep one workflow that repairs for each workspace."""
+    return f"evaluator/repair/{tenant}/{workspace}"
 
 
 def probe_workflow_id(queue: str) -> str:

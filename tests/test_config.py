@@ -65,6 +65,9 @@ def test_a_missing_variable_is_named_with_its_remedy() -> None:
         ("SPRINGLINE_JWT_JWKS_URL", "https:keys", "URL"),
         ("SPRINGLINE_JWT_JWKS_URL", "file:///etc/keys", "URL"),
         ("SPRINGLINE_JWT_JWKS_URL", "http://[fe80::1]/keys", "https://"),
+        ("SPRINGLINE_HTTP_WORKERS", "workers.example.com", "no plain http or https URL"),
+        ("SPRINGLINE_HTTP_WORKERS", "https://a.example.com,https://*.example.com", "https://*.example.com"),
+        ("SPRINGLINE_CALLBACK_URL", "http://springline.example.com", "https://"),
         ("SPRINGLINE_RETENTION_DAYS", "-1", "greater than or equal to 0"),
         ("SPRINGLINE_RETENTION_DAYS", "1.5", "integer"),
     ],
@@ -98,14 +101,15 @@ def test_published_keys_come_by_tls_or_from_this_machine(monkeypatch: pytest.Mon
     assert load_settings().jwt_jwks_url == url
 
 
-def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", ["SPRINGLINE_JWT_SECRET", "SPRINGLINE_TASK_SECRET"])
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("SPRINGLINE_STORE_URL", "file:///data")
-    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", "hunter2")
+    monkeypatch.setenv(variable, "hunter2")
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
-    assert "SPRINGLINE_JWT_SECRET" in str(caught.value)
-    monkeypatch.setenv("SPRINGLINE_JWT_SECRET", SECRET)
+    assert variable in str(caught.value)
+    monkeypatch.setenv(variable, SECRET)
     assert SECRET not in repr(load_settings())
 
 

@@ -1,10 +1,11 @@
-"""Functions for all workflows: ids and times, search attributes, and cancellation."""
+"""Functions for all workflows: ids and times, sleeping, search attributes, and cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -46,6 +47,17 @@ def fresh_ulid(after: str | None = None) -> str:
     return new_ulid(after, now_ms(), workflow.random().getrandbits(RANDOM_BITS))
 
 
+# Sleeping.
+
+
+async def sleep_until(woken: Callable[[], bool], pause: timedelta, summary: str) -> None:
+    """Sleep so long, or until `woken` says so; `summary` is what the Web UI shows of the timer."""
+    try:
+        await workflow.wait_condition(woken, timeout=pause, timeout_summary=summary)
+    except TimeoutError:
+        return
+
+
 # Search attributes.
 
 SEARCH_TENANT_KEY = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
@@ -64,6 +76,12 @@ def workspace_attributes(tenant: str, workspace: str) -> TypedSearchAttributes:
     return TypedSearchAttributes(
         [SearchAttributePair(SEARCH_TENANT_KEY, tenant), SearchAttributePair(SEARCH_WORKSPACE_KEY, workspace)]
     )
+
+
+def run_attributes(tenant: str, workspace: str, run_id: str) -> TypedSearchAttributes:
+    """Return the search attributes of a workflow that works on one run."""
+    of_workspace = workspace_attributes(tenant, workspace).search_attributes
+    return TypedSearchAttributes([*of_workspace, SearchAttributePair(SEARCH_RUN_KEY, run_id)])
 
 
 def table_attributes(tenant: str, workspace: str, table: str, name: str | None = None) -> TypedSearchAttributes:

@@ -111,6 +111,17 @@ ATTEMPT_LIMIT = timedelta(days=365)
 ATTEMPT_GRACE = timedelta(minutes=1)
 """How much longer than its timeout an attempt may take: the worker itself ends it, and says so."""
 
+POST_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=0,
+    non_retryable_error_types=FINAL_ERRORS,
+)
+"""An attempt waits for its worker over HTTP for however long, as one on a queue does."""
+POST_START_TO_CLOSE = timedelta(minutes=1)
+"""Upper bound of one try to post an attempt, which gives up by itself after half of that."""
+
 WAKE_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=20
 )

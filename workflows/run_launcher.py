@@ -9,11 +9,12 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
-    from springline.control.runs.messages import LaunchAsked, Launched, LauncherStart, LaunchOrder
+    from springline.control.runs.messages import LaunchAsked, Launched, LaunchedRun, LauncherStart, LaunchOrder
     from springline.sequencer.messages import WorkspaceRef
+    from workflows.evaluator_messages import MOST_KEPT, launcher_text
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
-    from workflows.policies import BEFORE_RESERVED_RETRY, RUN_HEARTBEAT, RUN_START_TO_CLOSE
+    from workflows.run_steps import run_step
 
 MOST_KEYS = 100
 """Requests of one pass."""
@@ -40,6 +41,9 @@ class RunLauncher:
         self._waiting = 0
         self._started = self._refused = 0
         self._trouble: str | None = None
+        self._failed: str | None = None
+        self._aside: list[str] = []
+        self._told: list[LaunchedRun] = []
 
     @workflow.run
     async def run(self, start: LauncherStart) -> None:
@@ -98,32 +102,33 @@ class RunLauncher:
         self._looks = False
         order = LaunchOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys)
         try:
-            launched: Launched = await workflow.execute_activity(
-                names.LAUNCH_RUNS,
-                order,
-                result_type=Launched,
-                start_to_close_timeout=RUN_START_TO_CLOSE,
-                heartbeat_timeout=RUN_HEARTBEAT,
-                retry_policy=BEFORE_RESERVED_RETRY,
-                summary="look at all requests" if keys is None else f"{len(keys)} request(s)",
-            )
+            summary = "look at all requests" if keys is None else f"{len(keys)} request(s)"
+            launched = await run_step(names.LAUNCH_RUNS, order, Launched, summary)
         except ActivityError as error:
-            self._trouble = str(error.cause or error)
+            self._trouble = self._failed = str(error.cause or error)
             workflow.logger.error("a pass failed: %s", self._trouble)
             self._forget(taken)
             self._looks = True
+            self._describe()
             await workflow.sleep(PAUSE, summary="a pass failed")
         else:
             self._trouble = launched.aside[0] if launched.aside else None
+            self._failed, self._aside = None, launched.aside
+            self._told = [*reversed(launched.told), *self._told][:MOST_KEPT]
             self._forget(taken)
             self._waiting = launched.waiting if keys is None else self._waiting + launched.waiting
             self._started += launched.started
             self._refused += launched.refused
         self._passes += 1
-        workflow.set_current_details(
-            f"Runs of `{self._start.tenant}/{self._start.workspace}`: {self._started} started, {self._refused} could "
-            f"not be planned, {self._waiting} wait" + ("" if self._trouble is None else f"\n\n{self._trouble}")
+        self._describe()
+
+    def _describe(self) -> None:
+        counts = (
+            f"{self._started} started, {self._refused} could not be planned, since this run began; {self._passes} "
+            f"passes, the last at {workflow.now():%Y-%m-%d %H:%M:%S} UTC."
         )
+        where = f"{self._start.tenant}/{self._start.workspace}"
+        workflow.set_current_details(launcher_text(where, counts, self._waiting, self._told, self._aside, self._failed))
 
     def _forget(self, keys: list[str]) -> None:
         for key in keys:

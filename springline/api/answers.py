@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from springline.bounds import on_one_line, shown
 from springline.errors import Code, CommitSince, Refusal
+from springline.misfits import field_of, misfit
 
 RETRY_AFTER_S = 2
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -51,8 +51,56 @@ class ErrorBody(BaseModel):
     requestId: str = Field(description="The request's id, also in the header X-Request-Id and in the logs.")
 
 
-def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer for `refusal`, with the headers that its status needs."""
+class CallbackErrorBody(ErrorBody):
+    """What a refused callback of a worker is told: beside the usual, in the words of other implementations."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "code": "ATTEMPT_MISMATCH",
+                    "error": "attempt_mismatch",
+                    "message": "attempt 2 of the task has begun",
+                    "field": "attempt",
+                    "value": 1,
+                    "remedy": "Stop working on this attempt; what it reports is not taken any more.",
+                    "state": "RUNNING",
+                    "expectedAttempt": 2,
+                    "receivedAttempt": 1,
+                    "expectedAttemptId": "att_c41ebb8f97fc52406977fe2c",
+                    "receivedAttemptId": "att_0d91c1f8b9f1f0a9d7d2c0de",
+                    "requestId": "01JHMP8000000000000000000A",
+                }
+            ]
+        }
+    )
+
+    error: str = Field(description="The code in lower case; `invalid_argument`, `task_not_found`, `invalid_token`.")
+    state: str | None = Field(default=None, description="On conflicts: the task's state.")
+    expectedAttempt: int | None = Field(default=None, description="On conflicts: the task's latest attempt.")
+    receivedAttempt: int | None = Field(default=None, description="On conflicts: the attempt that called.")
+    expectedAttemptId: str | None = Field(default=None, description="On conflicts: the id of the latest attempt.")
+    receivedAttemptId: str | None = Field(default=None, description="On conflicts: the id of the attempt that called.")
+
+
+CALLBACKS_PREFIX = "/api/v1/tasks/"
+"""Paths that workers over HTTP call back, with tokens of attempts."""
+_CALLBACK_WORDS = {
+    Code.INVALID_REQUEST: "invalid_argument",
+    Code.NOT_FOUND: "task_not_found",
+    Code.MISSING_TOKEN: "invalid_token",
+}
+
+
+def is_callback(path: str) -> bool:
+    """Say whether a path is one that workers over HTTP call back."""
+    return path.startswith(CALLBACKS_PREFIX)
+
+
+def refusal_response(
+    refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None, *, path: str = ""
+) -> Response:
+    """Return the answer for `refusal`, with the headers that its status needs. `path`: that was asked for."""
     body: dict[str, Any] = {
         "code": refusal.code.value,
         "message": refusal.message,
@@ -64,6 +112,10 @@ def refusal_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
         body["latest_version"] = refusal.latest_version
     if refusal.commits_since is not None:
         body["commits_since"] = [since.model_dump() for since in refusal.commits_since]
+    if is_callback(path):
+        body["error"] = _CALLBACK_WORDS.get(refusal.code, refusal.code.value.lower())
+    if refusal.attempt is not None:
+        body |= refusal.attempt.model_dump()
     body["requestId"] = request_id
     extra = dict(headers or {})
     if refusal.status == 401:
@@ -86,9 +138,9 @@ def internal_refusal() -> Refusal:
 def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     """Return the refusal for the first of FastAPI's validation `errors`."""
     first = errors[0]
-    kind = first["type"]
-    name = _field_of(first["loc"])
-    if kind == "json_invalid":
+    # Without the part of the request.
+    name = field_of(first["loc"][1:]) or str(first["loc"][0])
+    if first["type"] == "json_invalid":
         return Refusal(
             code=Code.INVALID_REQUEST,
             message=f"the body is not JSON: {first.get('ctx', {}).get('error', 'it cannot be parsed')}",
@@ -97,21 +149,10 @@ def validation_refusal(errors: Sequence[Mapping[str, Any]]) -> Refusal:
             remedy="Send one JSON object with the header Content-Type: application/json.",
         )
     if name == "body":
-        message, value = "the body is not a JSON object", None
-        remedy = "Send one JSON object with the header Content-Type: application/json."
-    elif kind == "missing":
-        message, value, remedy = f"{name} is missing", None, f"Add {name} to the request."
-    elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        message, value = f"{name} is not a field of this request", shown(first.get("input"))
-        remedy = f"Remove {name}, or correct its spelling; the API's description is at /docs."
-    else:
-        said = str(first["msg"]).removeprefix("Value error, ")
-        message, value = f"{name}: {said[:1].lower()}{said[1:]}", shown(first.get("input"))
-        remedy = f"Correct {name}; the API's description is at /docs."
-    return Refusal(code=Code.INVALID_REQUEST, message=message, field=name, value=value, remedy=remedy)
-
-
-def _field_of(location: Sequence[str | int]) -> str:
-    """Return a dotted name, without the part of the request and the names of a union's alternatives."""
-    parts = [str(part) for part in location[1:] if isinstance(part, int) or part.isidentifier()]
-    return on_one_line(".".join(parts)) or str(location[0])
+        return Refusal(
+            code=Code.INVALID_REQUEST,
+            message="the body is not a JSON object",
+            field=name,
+            remedy="Send one JSON object with the header Content-Type: application/json.",
+        )
+    return misfit(first, name, "the API's description is at /docs")

@@ -10,7 +10,30 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from springline.api import automation, commits, docs, ledger, manifests, rebuild, run_requests, runs, service, tables
+from springline.api import (
+    automation,
+    backfills,
+    callbacks,
+    commits,
+    docs,
+    explain,
+    hold,
+    ledger,
+    lineage,
+    manifests,
+    pools,
+    rebuild,
+    repair,
+    report,
+    run_logs,
+    run_requests,
+    runs,
+    schedules,
+    sensors,
+    service,
+    staleness,
+    tables,
+)
 from springline.api.answers import refusal_response, validation_refusal
 from springline.api.context import TOO_SLOW
 from springline.api.described import describe
@@ -58,9 +81,15 @@ def create_app(deps: Deps) -> FastAPI:
                 "name": "runs",
                 "description": "Start, repeat, cancel runs; runs, tasks, partitions, timers.",
             },
-            {"name": "automation", "description": "Schedules, sensors and backfills of the published state."},
+            {"name": "pools", "description": "How many attempts run at once: sizes, who has slots, who waits."},
+            {"name": "hold", "description": "Let nothing new begin in the workspace, and let it go on."},
+            {"name": "callbacks", "description": "What workers over HTTP call back, with tokens of attempts; timers."},
+            {"name": "sensors", "description": "Sensors: push to them, evaluate, pause, resume, reset, set cursors."},
+            {"name": "automation", "description": "Schedules, sensors and backfills."},
+            {"name": "explain", "description": "Why something ran, did not run, or waits; who decided what and when."},
             {"name": "definitions", "description": "Deploy code locations; manifests and assets as they are deployed."},
             {"name": "rebuild", "description": "Rebuild the published state from events, watch it, and cancel it."},
+            {"name": "repair", "description": "What stands still in the workspace, and having it looked at now."},
             {"name": "service", "description": "Health, readiness, version, metrics; no token needed."},
         ],
         redirect_slashes=False,
@@ -75,7 +104,22 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.manifests = ManifestReader()
     app.state.readiness = service.readiness_of(deps)
     deps.metrics.register(ReadsCollector(app.state.published.counts))
-    for module in (tables, commits, ledger, run_requests, runs, automation, manifests, rebuild, service, docs):
+    of_runs = (run_requests, runs, run_logs, pools, hold, callbacks)
+    of_evaluators = (automation, schedules, sensors, backfills, explain)
+    of_assets = (manifests, lineage, staleness)
+    for module in (
+        tables,
+        commits,
+        ledger,
+        *of_runs,
+        *of_evaluators,
+        *of_assets,
+        rebuild,
+        repair,
+        report,
+        service,
+        docs,
+    ):
         app.include_router(module.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -85,7 +129,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_exception_handler(InvalidPath, _no_path)
     # The last one added is the outermost.
     app.add_middleware(BoundedBody)
-    app.add_middleware(Authentication, verifier=deps.verifier)
+    app.add_middleware(Authentication, verifier=deps.verifier, task_tokens=deps.task_tokens)
     app.add_middleware(BoundedHead)
     app.add_middleware(RequestContext, metrics=HttpMetrics(deps.metrics), new_id=deps.new_name)
     _complete_the_document(app)
@@ -93,7 +137,7 @@ def create_app(deps: Deps) -> FastAPI:
 
 
 def _answer(request: Request, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
-    return refusal_response(refusal, request.state.request_id, headers)
+    return refusal_response(refusal, request.state.request_id, headers, path=request.url.path)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

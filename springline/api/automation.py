@@ -1,12 +1,14 @@
-"""Routes that read schedules, sensors and backfills of the published state."""
+"""Routes that read schedules, evaluations of sensors and backfills of the published state."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
@@ -25,25 +27,39 @@ from springline.api.lists import (
     unknown,
 )
 from springline.api.runs import filled, milliseconds
+from springline.backfills.reading import counted, known_backfill, progress_of
+from springline.definitions.instants import BadTiming
+from springline.ledger.identifiers import backfill_chunk_id
+from springline.ledger.timestamps import format_ms
 from springline.projection.golden import golden_row
 from springline.projection.schema import (
     BACKFILL_CHUNKS,
     BACKFILLS,
     RUNS,
+    SCHEDULE,
     SCHEDULE_DEFINITIONS,
     SCHEDULE_STATE,
     SCHEDULE_TICKS,
     SENSOR_EVALS,
-    SENSOR_STATE,
+    X_CHUNKS,
+    X_DEFINITIONS,
     Row,
     Table,
 )
 from springline.published.lists import between, equals, status_of
 from springline.published.snapshot import StateSnapshot, Where
+from springline.runs.backfilled import TABLES as BACKFILL_TABLES
+from springline.schedules.overdue import overdue_since_ms
+from springline.schedules.reading import TABLES as SCHEDULE_TABLES
+from springline.schedules.reading import KnownSchedule, known_schedule
+from springline.ulids import ulid_time_ms
 
 router = APIRouter(prefix="/api/v1", tags=["automation"])
 
 BackfillState = Literal["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
+MOST_CHUNKS = 200
+"""Chunks that the answer about a backfill holds: the latest."""
+_OF_THE_END = ("outcome", "done", "failed", "skipped", "reason_code", "planned_at", "ended_at")
 TickStatus = Literal["triggered", "skipped", "failed"]
 EvalStatus = Literal["triggered", "no_new_data", "error", "skipped_stale_cursor"]
 ScheduleParam = Annotated[str, Path(max_length=bounds.MAX_ID, description="The schedule's id.", examples=["daily-etl"])]
@@ -93,9 +109,20 @@ class BackfillsQuery(PageQuery):
 
 @router.get("/schedules", summary="List schedules", response_model=ListBody, responses=errors(409, 503))
 async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked) -> Response:
-    """List definitions of schedules; `last` is the latest tick decided on, null before the first."""
+    """List definitions of schedules.
+
+    `last` is the latest tick decided on, null before the first; `settings` is what only we know of a definition;
+    `next_due_at` the next instant, and `overdue_since` the one that has come and is not decided on yet, null if there
+    is none.
+    """
+    now_ms = time.time_ns() // 1_000_000
     wheres = filled(SCHEDULE_DEFINITIONS, enabled=query.enabled)
-    return await asked.page("schedule_definitions", query, wheres, also=["schedule_state"], dress=_with_last_tick)
+
+    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
+        return shown_schedule(snapshot, row, now_ms)
+
+    also = [one for one in SCHEDULE_TABLES if one != "schedule_definitions"]
+    return await asked.page("schedule_definitions", query, wheres, also=also, dress=dress)
 
 
 @router.get(
@@ -107,26 +134,21 @@ async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked)
 async def schedule_ticks(
     schedule_id: ScheduleParam, query: Annotated[OfScheduleQuery, Query()], asked: FromAsked
 ) -> Response:
-    """List one schedule's ticks in the order of their ids."""
+    """List one schedule's ticks in the order of their ids; `late_ms`: how long after its instant it was decided on."""
     snapshot = await asked.snapshot("schedule_definitions", "schedule_state", "schedule_ticks")
     if all(snapshot[table].get(schedule_id) is None for table in ("schedule_definitions", "schedule_state")):
         raise unknown("schedule", schedule_id, snapshot.revision)
     of_schedule = equals(SCHEDULE_TICKS, "schedule_id", [schedule_id])
     wheres = [of_schedule, *_spans(SCHEDULE_TICKS, "scheduled_for", query)]
-    return await asked.page("schedule_ticks", query, wheres, snapshot=snapshot)
+    return await asked.page("schedule_ticks", query, wheres, snapshot=snapshot, dress=_with_lateness)
 
 
 @router.get("/ticks", summary="List ticks", response_model=ListBody, responses=errors(409, 503))
 async def ticks(query: Annotated[TicksQuery, Query()], asked: FromAsked) -> Response:
     """List ticks of all schedules in the order of their ids."""
     wheres = filled(SCHEDULE_TICKS, schedule_id=query.schedule_id)
-    return await asked.page("schedule_ticks", query, wheres + _spans(SCHEDULE_TICKS, "scheduled_for", query))
-
-
-@router.get("/sensors", summary="List sensors", response_model=ListBody, responses=errors(409, 503))
-async def sensors(query: Annotated[PageQuery, Query()], asked: FromAsked) -> Response:
-    """List where sensors stand: cursor, version of their state, last evaluation."""
-    return await asked.page(SENSOR_STATE.name, query)
+    spans = _spans(SCHEDULE_TICKS, "scheduled_for", query)
+    return await asked.page("schedule_ticks", query, wheres + spans, dress=_with_lateness)
 
 
 @router.get(
@@ -156,32 +178,72 @@ async def evaluations(query: Annotated[EvaluationsQuery, Query()], asked: FromAs
 
 @router.get("/backfills", summary="List backfills", response_model=ListBody, responses=errors(409, 503))
 async def backfills(query: Annotated[BackfillsQuery, Query()], asked: FromAsked) -> Response:
-    """List backfills in the order of their ids."""
-    return await asked.page("backfills", query, filled(BACKFILLS, state=query.state))
+    """List backfills in the order of their ids; `progress` is null of those that another system has made."""
+    now_ms = time.time_ns() // 1_000_000
+
+    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
+        name = str(shown["backfill_id"])
+        known = known_backfill(snapshot, name)
+        if known is None:
+            return shown | {"progress": None}
+        return shown | {"progress": progress_of(known, counted(snapshot, name, now_ms), now_ms).model_dump()}
+
+    also = [one for one in BACKFILL_TABLES if one != "backfills"]
+    return await asked.page("backfills", query, filled(BACKFILLS, state=query.state), also=also, dress=dress)
 
 
 @router.get(
     "/backfills/{backfill_id}", summary="A backfill", response_model=BackfillBody, responses=errors(404, 409, 503)
 )
 async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
-    """Show a backfill with its chunks in order, and the states of their runs as they are now."""
-    snapshot = await asked.snapshot("backfills", "backfill_chunks", "runs")
+    """Show a backfill: how far it is, its latest chunks in order, and the states of their runs as they are now.
+
+    `GET /backfills/{id}/chunks` lists all chunks.
+    """
+    snapshot = await asked.snapshot(*BACKFILL_TABLES, "runs")
+    now_ms = time.time_ns() // 1_000_000
 
     def read() -> Response:
         row = snapshot["backfills"].get(backfill_id)
         if row is None:
             raise unknown("backfill", backfill_id, snapshot.revision)
-        of_backfill = sorted(
-            snapshot["backfill_chunks"].select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id])),
-            key=itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id")),
-        )
-        chunks = [_with_run_state(snapshot, chunk) for chunk in of_backfill]
-        states = Counter(chunk["run_state"] or "NONE" for chunk in chunks)
-        body: dict[str, Any] = {"backfill": golden_row(BACKFILLS, row), "chunks": chunks, "run_states": states}
+        known = known_backfill(snapshot, backfill_id)
+        counts = counted(snapshot, backfill_id, now_ms)
+        found = _latest_chunks(snapshot, backfill_id, counts.planned)
+        chunks = [shown_chunk(snapshot, str(one[BACKFILL_CHUNKS.index("chunk_id")])) for one in found]
+        states = dict(sorted(Counter(one["run_state"] or "NONE" for one in chunks).items()))
+        body: dict[str, Any] = {
+            "backfill": golden_row(BACKFILLS, row),
+            "chunks": chunks,
+            "run_states": states,
+            "settings": None if known is None else msgspec.to_builtins(known.member),
+            "progress": None if known is None else progress_of(known, counts, now_ms).model_dump(),
+        }
         return answer(snapshot.revision, body)
 
-    # Off the event loop, because it decodes parts of files.
     return await asyncio.to_thread(read)
+
+
+def _latest_chunks(snapshot: StateSnapshot, backfill_id: str, planned: int) -> list[Row]:
+    """Return the latest chunks of a backfill, in order."""
+    rows = snapshot["backfill_chunks"]
+    if planned > MOST_CHUNKS:
+        names = (backfill_chunk_id(backfill_id, index) for index in range(planned - MOST_CHUNKS, planned))
+        return [row for name in names if (row := rows.get(name)) is not None]
+    found = rows.select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id]))
+    return sorted(found, key=itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id")))
+
+
+def shown_chunk(snapshot: StateSnapshot, chunk_id: str, ended: Json | None = None) -> Json:
+    """Return a chunk as answers show it, with its end and the state of its run; `ended`: its end, if it was read."""
+    row = snapshot["backfill_chunks"].get(chunk_id)
+    own = snapshot["x_chunks"].get(chunk_id)
+    end = ended if ended is not None else {} if own is None else golden_row(X_CHUNKS, own)
+    shown = {} if row is None else golden_row(BACKFILL_CHUNKS, row)
+    run_id = shown.get("run_id")
+    run = None if not isinstance(run_id, str) else snapshot["runs"].get(run_id)
+    told = {name: end[name] for name in _OF_THE_END if name in end}
+    return shown | told | {"run_state": None if run is None else run[RUNS.index("state")]}
 
 
 def _spans(table: Table, column: str, query: OfScheduleQuery | OfSensorQuery) -> list[Where]:
@@ -193,12 +255,36 @@ def _spans(table: Table, column: str, query: OfScheduleQuery | OfSensorQuery) ->
     return wheres
 
 
-def _with_last_tick(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
-    last = snapshot["schedule_state"].get(SCHEDULE_DEFINITIONS.key_of(row))
-    return shown | {"last": None if last is None else golden_row(SCHEDULE_STATE, last)}
+def shown_schedule(snapshot: StateSnapshot, row: Row, now_ms: int) -> Json:
+    """Return a schedule with its settings, its last tick, and when it is due next."""
+    schedule_id = str(SCHEDULE_DEFINITIONS.key_of(row))
+    last = snapshot["schedule_state"].get(schedule_id)
+    own = snapshot["x_definitions"].get((SCHEDULE, schedule_id))
+    settings = None if own is None else golden_row(X_DEFINITIONS, own).get("settings")
+    known = known_schedule(snapshot, schedule_id)
+    late_ms = None if known is None else overdue_since_ms(snapshot, known.view, now_ms)
+    return golden_row(SCHEDULE_DEFINITIONS, row) | {
+        "last": None if last is None else golden_row(SCHEDULE_STATE, last),
+        "settings": settings or {},
+        "next_due_at": next_due_at(known, now_ms),
+        "overdue_since": None if late_ms is None else format_ms(late_ms),
+    }
 
 
-def _with_run_state(snapshot: StateSnapshot, chunk: Row) -> Json:
-    run_id = chunk[BACKFILL_CHUNKS.index("run_id")]
-    run = snapshot["runs"].get(run_id) if isinstance(run_id, str) else None
-    return golden_row(BACKFILL_CHUNKS, chunk) | {"run_state": None if run is None else run[RUNS.index("state")]}
+def next_due_at(known: KnownSchedule | None, now_ms: int) -> str | None:
+    """Return the next instant of a schedule; None if there is none, it is off, or another system's."""
+    if known is None or not known.view.enabled or known.view.deleted:
+        return None
+    try:
+        upcoming = next(known.view.timing().after(max(known.view.evaluated_to, now_ms // 1_000)), None)
+    except BadTiming:
+        return None
+    return None if upcoming is None else format_ms(upcoming * 1_000)
+
+
+def _with_lateness(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
+    decided = ulid_time_ms(str(row[SCHEDULE_TICKS.index("row_version")]))
+    due: Any = row[SCHEDULE_TICKS.index("scheduled_for")]
+    if decided is None or due is None:
+        return shown
+    return shown | {"decided_at": format_ms(decided), "late_ms": decided - due}

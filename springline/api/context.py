@@ -7,11 +7,12 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 
-from springline.api.answers import ErrorBody
+from springline.api.answers import CallbackErrorBody, ErrorBody
 from springline.api.auth import Principal
 from springline.api.ports import Deps
 from springline.api.tokens import OPERATE, READ, WRITE
 from springline.api.workspaces import Workspace, Workspaces
+from springline.published.reader import PublishedReader
 
 bearer = HTTPBearer(
     bearerFormat="JWT",
@@ -38,8 +39,16 @@ def workspace_of(request: Request, needed: SecurityScopes, _: Annotated[object, 
     return cast(Workspaces, request.app.state.workspaces).of(principal.scope)
 
 
+def published_of(request: Request) -> PublishedReader:
+    """Return the reader of what is published, with what it has read before."""
+    return cast(PublishedReader, request.app.state.published)
+
+
 FromDeps = Annotated[Deps, Depends(deps_of)]
 FromPrincipal = Annotated[Principal, Depends(principal_of)]
+FromPublished = Annotated[PublishedReader, Depends(published_of)]
+FromWorkspace = Annotated[Workspace, Depends(workspace_of)]
+"""For what a route depends on by `Security`, with the scopes that it names there."""
 Reader = Annotated[Workspace, Security(workspace_of, scopes=[READ])]
 Writer = Annotated[Workspace, Security(workspace_of, scopes=[WRITE])]
 Operator = Annotated[Workspace, Security(workspace_of, scopes=[OPERATE])]
@@ -51,6 +60,7 @@ _MEANINGS = {
     404: "No such thing in the workspace of the token.",
     408: "The body did not arrive within 60 seconds; nothing was done.",
     409: "A conflict with what is stored, or a stored object that is damaged (STORED_DAMAGED); nothing was written.",
+    410: "The attempt is over: its worker stops; nothing was written.",
     413: "The body is larger than 5 MiB.",
     500: "A fault of the server, met by this request alone (REQUEST_FAILED) or not (INTERNAL); the same request may be "
     "sent again under the same key. A store that is misconfigured (STORE_MISCONFIGURED) stays so until an operator "
@@ -70,3 +80,9 @@ TOO_SLOW: dict[str, Any] = {
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the error answers of a route for the OpenAPI document, including those of every route."""
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({*_ALWAYS, *statuses})}
+
+
+def callback_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error answers of a callback for the OpenAPI document, including those of every callback."""
+    told = sorted({400, 401, 404, 409, 413, 500, 503, *statuses})
+    return {status: {"model": CallbackErrorBody, "description": _MEANINGS[status]} for status in told}

@@ -55,7 +55,7 @@ class BoundedHead:
         headers = {"Connection": "close", "Allow": ", ".join(sorted(METHODS))}
         if refusal.code is not Code.METHOD_NOT_ALLOWED:
             del headers["Allow"]
-        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
+        await refusal_response(refusal, scope["state"]["request_id"], headers, path=scope["path"])(scope, receive, send)
 
 
 class BoundedBody:
@@ -107,7 +107,7 @@ class BoundedBody:
             else:
                 refusal = refusal_of_body(body)
             if refusal is not None:
-                await refusal_response(refusal, scope["state"]["request_id"])(scope, receive, send)
+                await refusal_response(refusal, scope["state"]["request_id"], path=scope["path"])(scope, receive, send)
                 return
 
         async def replay() -> Message:
@@ -139,7 +139,7 @@ class BoundedBody:
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"Connection": "close"}
         await self._discard(receive)
-        await refusal_response(refusal, scope["state"]["request_id"], headers)(scope, receive, send)
+        await refusal_response(refusal, scope["state"]["request_id"], headers, path=scope["path"])(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:
         """Read and drop the rest for a while: closing the connection on a sender would lose the answer."""

@@ -22,6 +22,7 @@ from springline.ledger.request import (
     AppendMode,
     AppendOutcome,
     AppendRequest,
+    EventData,
     IngestOutcome,
     IngestRequest,
     NewEvent,
@@ -39,6 +40,8 @@ class EventAsked(NewEvent):
     """An event as a caller sends it: here, and only here, an unknown field is refused."""
 
     model_config = ConfigDict(extra="forbid", title="NewEvent")
+
+    data: EventData
 
 
 class AppendAsked(AppendRequest):

@@ -113,14 +113,25 @@ class RunBody(BaseModel):
     tasks: list[Json]
     dependencies: list[Json]
     catalog: list[Json]
+    writes: list[Json] = Field(
+        description="What tasks have written: `task_key`, `attempt`, and `tables` in order, each with `table`, "
+        "`version`, `idempotency_key`, `operation` and `rows`."
+    )
+    waits_for: dict[str, str] = Field(description="Of tasks that wait for a slot of a pool: by their keys, in words.")
     revision: RevisionBody
 
 
 class BackfillBody(BaseModel):
-    """A backfill with its chunks; `run_state` of a chunk is its run's, null while there is none."""
+    """A backfill with its latest chunks; `run_state` of a chunk is its run's, null while there is none."""
 
     backfill: Json
     chunks: list[Json]
+    settings: Json | None = Field(default=None, description="Null if another system has made it, as is `progress`.")
+    progress: Json | None = Field(
+        default=None,
+        description="Partitions by what became of them; chunks; partitions of the last minute and the last five, for "
+        "each second times 1,000; the estimate in ms; since when the oldest chunk runs; the last event.",
+    )
     run_states: dict[str, int] = Field(description="How many chunks there are by the state of their run.")
     revision: RevisionBody
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, cast
@@ -15,14 +17,17 @@ from springline.api.lists import PageQuery
 from springline.definitions.composing import CurrentManifest
 from springline.definitions.graph import downstream_of
 from springline.definitions.ids import meant
-from springline.definitions.manifest import CodeLocation, DefinedMapping, DefinitionId, DeployedAsset, DeployedManifest
+from springline.definitions.manifest import CodeLocation, DeployedAsset, DeployedManifest, DeployedNode
 from springline.definitions.mappings import PartitionMapping, effective_mapping
+from springline.definitions.nodes import DefinedMapping, DefinitionId
 from springline.deployed.deploying import deploy
 from springline.deployed.reading import ManifestReader, read_manifest
 from springline.deployed.register import register
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, deployed_manifest
 from springline.published.lists import cursor_for, key_of_cursor
+from springline.runs.requesting import nothing_deployed
+from springline.schedules.changing import Schedules
 
 PREFIX = "/api/v1/manifests"
 _ULID_PATTERN = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
@@ -45,12 +50,21 @@ class AssetChangeBody(BaseModel):
     fields: dict[str, dict[str, Any]] = Field(description="For each that differs `from` and `to`; null: not set.")
 
 
+class PoolChangeBody(BaseModel):
+    """A pool of which the code location declares other slots than before; null: it declared, or declares, none."""
+
+    name: str
+    before: int | None
+    after: int | None
+
+
 class ChangesBody(BaseModel):
     """The changes that a deploy makes, by key."""
 
     added: list[str]
     changed: list[AssetChangeBody]
     removed: list[str]
+    pools: list[PoolChangeBody]
 
 
 class DeployedBody(BaseModel):
@@ -65,6 +79,9 @@ class DeployedBody(BaseModel):
     deployed: bool = Field(description="Whether a manifest was written: not by a dry run, nor if nothing changed.")
     dry_run: bool
     changes: ChangesBody
+    tasks: ChangesBody = Field(description="The changes of tasks between assets, by key.")
+    schedules: ChangesBody = Field(description="The changes of schedules, by id.")
+    sensors: ChangesBody = Field(description="The changes of sensors, by id.")
 
 
 class AssetBody(BaseModel):
@@ -74,7 +91,7 @@ class AssetBody(BaseModel):
     mappings: dict[str, DefinedMapping] = Field(
         description="By dependency: which of its partitions a partition needs, also where the definition says nothing."
     )
-    dependents: list[str] = Field(description="The assets that depend on it.")
+    dependents: list[str] = Field(description="The assets and tasks that depend on it.")
     manifest_id: str
 
 
@@ -82,7 +99,7 @@ class ListedAsset(BaseModel):
     """An asset in a list."""
 
     asset: DeployedAsset
-    dependents: list[str] = Field(description="The assets that depend on it.")
+    dependents: list[str] = Field(description="The assets and tasks that depend on it.")
 
 
 class AssetsBody(BaseModel):
@@ -157,11 +174,37 @@ FromManifests = Annotated[ManifestReader, Depends(reader_of)]
         **errors(400, 409, 413, 503),
     },
 )
-async def deploy_location(body: DeployBody, workspace: Operator, deps: FromDeps, response: Response) -> DeployedBody:
+async def deploy_location(
+    body: DeployBody,
+    workspace: Operator,
+    deps: FromDeps,
+    manifests: FromManifests,
+    request: Request,
+    response: Response,
+) -> DeployedBody:
     """Put the definitions of one code location in the place of those before; those of others stay. Safe to repeat.
 
     Everything is judged again: unknown dependencies, circles, partitions that do not fit, keys of other code locations.
+    Schedules are recorded behind: changed ones as events, and what left the file is off. Whether one is on stays what
+    operators made it.
     """
+    for number, asset in enumerate(body.assets):
+        if asset.url is None:
+            continue
+        problem = deps.http_workers.problem(asset.url)
+        if deps.task_tokens is None:
+            problem = (
+                "nothing could be posted to: there is no secret for tokens of attempts",
+                "Have an operator set SPRINGLINE_TASK_SECRET of API and workers.",
+            )
+        if problem is not None:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"asset {asset.key} has the url {asset.url}, which {problem[0]}",
+                field=f"assets[{number}].url",
+                value=asset.url,
+                remedy=problem[1],
+            )
     outcome = await deploy(
         workspace.store,
         body,
@@ -169,6 +212,16 @@ async def deploy_location(body: DeployBody, workspace: Operator, deps: FromDeps,
         dry_run=body.dry_run,
         register=partial(register, deps.store, workspace.scope),
     )
+    if not body.dry_run:
+        current = await manifests.latest(workspace.store, workspace.scope)
+        if current is not None:
+            schedules = Schedules(
+                request.app.state.published, deps.ledger, workspace.scope, lambda: time.time_ns() // 1_000_000
+            )
+            await schedules.deployed(body.location, current.manifest)
+            woken = [*(one.sensor_id for one in body.sensors), *outcome.sensors.removed]
+            if woken:
+                await deps.sensors.wake(workspace.scope, woken)
     if not outcome.deployed:
         response.status_code = 200
     if outcome.manifest_id is not None:
@@ -181,6 +234,9 @@ async def deploy_location(body: DeployBody, workspace: Operator, deps: FromDeps,
         deployed=outcome.deployed,
         dry_run=body.dry_run,
         changes=ChangesBody.model_validate(asdict(outcome.changes)),
+        tasks=ChangesBody.model_validate(asdict(outcome.tasks)),
+        schedules=ChangesBody.model_validate(asdict(outcome.schedules)),
+        sensors=ChangesBody.model_validate(asdict(outcome.sensors)),
     )
 
 
@@ -247,10 +303,10 @@ async def list_assets(
 async def one_asset(key: KeyParam, workspace: Reader, manifests: FromManifests) -> AssetBody:
     """Return an asset of the latest manifest, with what depends on it."""
     found = await manifests.latest(workspace.store, workspace.scope)
-    by_key = {} if found is None else {one.key: one for one in found.manifest.assets}
+    by_key: Mapping[str, DeployedNode] = {} if found is None else found.manifest.nodes
     asset = by_key.get(key)
-    if found is None or asset is None:
-        raise _unknown(key, by_key)
+    if found is None or not isinstance(asset, DeployedAsset):
+        raise unknown_asset(key, by_key)
     mappings = {}
     for one in asset.dependencies:
         upstream = by_key.get(one.asset)
@@ -265,22 +321,22 @@ async def one_asset(key: KeyParam, workspace: Reader, manifests: FromManifests) 
     )
 
 
-def nothing_deployed() -> Refused:
-    """Return the refusal of a request that needs definitions in a workspace that has none."""
-    return refused(
-        Code.NOT_FOUND,
-        "nothing is deployed in this workspace",
-        field="manifest",
-        remedy="Deploy a pipeline file first: `springline deploy FILE`.",
-    )
-
-
 def _dependents(found: CurrentManifest) -> dict[str, list[str]]:
-    return downstream_of({one.key: [edge.asset for edge in one.dependencies] for one in found.manifest.assets})
+    nodes = found.manifest.nodes
+    return downstream_of({key: [edge.asset for edge in one.dependencies] for key, one in nodes.items()})
 
 
-def _unknown(key: str, by_key: dict[str, DeployedAsset]) -> Refused:
-    near = meant(key, by_key)
+def unknown_asset(key: str, by_key: Mapping[str, DeployedNode]) -> Refused:
+    """Return the refusal of an asset that is not among those that are deployed."""
+    if key in by_key:
+        return refused(
+            Code.NOT_FOUND,
+            f"{bounds.on_one_line(key)!r} is a task and makes no asset",
+            field="key",
+            value=key,
+            remedy=f"GET {PREFIX}/latest has its definition under tasks; GET /api/v1/assets lists the assets.",
+        )
+    near = meant(key, [one.key for one in by_key.values() if one.asset_key is not None])
     return refused(
         Code.NOT_FOUND,
         f"no asset {bounds.on_one_line(key)!r} is deployed in this workspace",

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from springline.api.answers import REQUEST_ID_HEADER, internal_refusal, refusal_response
+from springline.api.answers import REQUEST_ID_HEADER, internal_refusal, is_callback, refusal_response
 from springline.api.auth import TokenVerifier
 from springline.api.metrics import HttpMetrics
 from springline.bounds import on_one_line
-from springline.errors import Refused
+from springline.errors import Code, Refused, refused
+from springline.runs.task_tokens import TaskClaims, TaskTokens
 
 PROTECTED_PREFIX = "/api/"
-PROTECTED_PATHS = frozenset({"/rebuild"})
+PROTECTED_PATHS = frozenset({"/rebuild", "/report", "/internal/timers/fired"})
 """Paths outside the API's prefix that need a token, too."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -65,7 +66,7 @@ class RequestContext:
             _log.exception("request %s %s %s failed", request_id, method, path)
             if status:
                 raise
-            await refusal_response(internal_refusal(), request_id)(scope, receive, send_with_id)
+            await refusal_response(internal_refusal(), request_id, path=path)(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - began
@@ -74,22 +75,41 @@ class RequestContext:
 
 
 class Authentication:
-    """Refuses requests without a valid token on protected paths; sets `request.state.principal` to the bearer."""
+    """Refuses requests without a valid token on protected paths.
 
-    def __init__(self, app: ASGIApp, *, verifier: TokenVerifier) -> None:
+    Sets `request.state.principal` to the bearer; on callbacks of workers, which have tokens of attempts,
+    `request.state.attempt` to the attempt.
+    """
+
+    def __init__(self, app: ASGIApp, *, verifier: TokenVerifier, task_tokens: TaskTokens | None = None) -> None:
         self._app = app
         self._verifier = verifier
+        self._task_tokens = task_tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
         if scope["type"] == "http" and is_protected(scope["path"]):
+            authorization = Headers(scope=scope).get("Authorization")
             try:
-                principal = await self._verifier.verify(Headers(scope=scope).get("Authorization"))
+                if is_callback(scope["path"]):
+                    scope["state"]["attempt"] = self._attempt_of(authorization)
+                else:
+                    scope["state"]["principal"] = await self._verifier.verify(authorization)
             except Refused as error:
-                await refusal_response(error.refusal, scope["state"]["request_id"])(scope, receive, send)
+                answer = refusal_response(error.refusal, scope["state"]["request_id"], path=scope["path"])
+                await answer(scope, receive, send)
                 return
-            scope["state"]["principal"] = principal
         await self._app(scope, receive, send)
+
+    def _attempt_of(self, authorization: str | None) -> TaskClaims:
+        if self._task_tokens is None:
+            raise refused(
+                Code.INVALID_TOKEN,
+                "this API takes no callbacks of workers: it has no secret for tokens of attempts",
+                field="SPRINGLINE_TASK_SECRET",
+                remedy="Have an operator set it for API and workers alike.",
+            )
+        return self._task_tokens.verify(authorization)
 
 
 def is_protected(path: str) -> bool:

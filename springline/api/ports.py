@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
 from springline.api.auth import TokenVerifier
+from springline.control.repair import RepairReport, RepairStatus
+from springline.control.runs.messages import RunDoing
+from springline.control.sensors.messages import SensorAsked, SensorDecision, SensorDoing
+from springline.definitions.urls import AllowedUrls
 from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
 from springline.ledger.request import AppendOutcome, AppendRequest, IngestOutcome, IngestRequest
 from springline.paths import Scope
 from springline.rebuild.messages import RebuildRequest, RebuildView
+from springline.runs.task_tokens import TaskTokens
 from springline.storage.port import ObjectStore
 
 
@@ -74,13 +79,42 @@ class Rebuilds(Protocol):
 
 
 class Runs(Protocol):
-    """The workflows of runs. Neither method raises: what is recorded in the ledger is done sooner or later."""
+    """The workflows of runs. No method raises: what is recorded in the ledger is done sooner or later."""
 
     async def launch(self, scope: Scope, run_key: str) -> None:
         """Let a run that is requested begin, and wait for that a moment; whatever fails, the launcher looks again."""
 
     async def cancel(self, scope: Scope, run_id: str, requested_by: str, reason: str | None) -> bool:
         """Let a run cancel itself; False if it does not answer, and the cancellation is the caller's to record."""
+
+    async def wake(self, scope: Scope, run_id: str) -> None:
+        """Tell a run that its rows have changed; one that is not told looks by itself."""
+
+    async def status(self, scope: Scope, run_id: str) -> RunDoing | None:
+        """Return what a run is doing and waits for; None if no workflow executes it, or it does not answer now."""
+
+
+class Repairs(Protocol):
+    """The workflow that repairs what stands still in a workspace."""
+
+    async def run(self, scope: Scope, *, dry_run: bool) -> RepairReport:
+        """Have the workspace looked at now, and repaired unless `dry_run`; raises `Refused` (UNAVAILABLE)."""
+
+    async def status(self, scope: Scope) -> RepairStatus | None:
+        """Return what it has found and done; None if it does not run, or does not answer now."""
+
+
+class SensorWorkflows(Protocol):
+    """The workflows of sensors."""
+
+    async def status(self, scope: Scope, sensor_id: str) -> SensorDoing | None:
+        """Return what a sensor is doing and has decided; None if no workflow of it runs, or it does not answer now."""
+
+    async def evaluate(self, scope: Scope, sensor_id: str, asked: SensorAsked) -> SensorDecision:
+        """Evaluate a sensor now; raises `Refused`: EVENT_CONFLICT if it cannot be, UNAVAILABLE without an answer."""
+
+    async def wake(self, scope: Scope, sensor_ids: Sequence[str]) -> None:
+        """Tell sensors that they were deployed, and start their workflows; whatever fails, Repair starts them."""
 
 
 Probe = Callable[[], Awaitable[None]]
@@ -93,7 +127,8 @@ class Deps:
 
     `store` is the whole store, of all workspaces; `location(scope, root)` is the URL by which readers open a table;
     `new_name` makes names of staged payloads and ids of requests that are never used twice; `/ready` runs the `probes`,
-    by name; it reports failed `warnings` and is ready all the same. `store_id` is the store's id.
+    by name; it reports failed `warnings` and is ready all the same. `store_id` is the store's id. `task_tokens`
+    verifies callbacks of workers over HTTP, None: there are none. `http_workers`: the URLs that operators allow them.
     """
 
     store: ObjectStore
@@ -103,10 +138,14 @@ class Deps:
     ledger: Ledgers
     rebuilds: Rebuilds
     runs: Runs
+    repairs: Repairs
+    sensors: SensorWorkflows
     verifier: TokenVerifier
     location: Callable[[Scope, str], str]
     new_name: Callable[[], str]
     probes: Mapping[str, Probe] = field(default_factory=dict)
     warnings: Mapping[str, Probe] = field(default_factory=dict)
     store_id: Callable[[], Awaitable[str]] | None = None
+    task_tokens: TaskTokens | None = None
+    http_workers: AllowedUrls = field(default_factory=AllowedUrls)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)

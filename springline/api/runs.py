@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, Field
 
 from springline import bounds
-from springline.api.context import errors
+from springline.api.context import FromDeps, errors
 from springline.api.lists import (
     ANY_OF,
     FromAsked,
     Id,
     Instant,
+    Json,
     ListBody,
     PageQuery,
     RunBody,
@@ -23,11 +24,14 @@ from springline.api.lists import (
     shown_rows,
     unknown,
 )
+from springline.api.manifests import FromManifests
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.golden import golden_row
-from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, X_ATTEMPTS, Table
+from springline.projection.rows import RunRow, TaskRow
+from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, X_ATTEMPTS, Row, Table
 from springline.published.lists import between, equals, labelled
 from springline.published.snapshot import Where
+from springline.runs.pools import waits_of_run
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
@@ -123,27 +127,42 @@ async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Respon
 
 
 @router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(404, 409, 503))
-async def run(run_id: RunParam, asked: FromAsked) -> Response:
-    """Show a run with its tasks, what they wait for, and its entries of the catalog."""
-    snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index")
+async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: FromManifests) -> Response:
+    """Show a run with its tasks, what they wait for, its entries of the catalog, what its tasks have written, and what
+    the checks of it have found.
+    """
+    snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index", X_ATTEMPTS.name)
     of_catalog = (asked.scope.tenant, asked.scope.workspace, run_id)
 
-    def read() -> Response:
+    def read() -> tuple[Row, list[Row], dict[str, Any]]:
         row = snapshot["runs"].get(run_id)
         if row is None:
             raise unknown("run", run_id, snapshot.revision)
-        return answer(
-            snapshot.revision,
-            {
-                "run": golden_row(RUNS, row),
-                "tasks": shown_rows("tasks", snapshot["tasks"].below((run_id,))),
-                "dependencies": shown_rows("dep_satisfaction", snapshot["dep_satisfaction"].below((run_id,))),
-                "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
-            },
-        )
+        tasks = snapshot["tasks"].below((run_id,))
+        attempts = shown_rows(X_ATTEMPTS.name, snapshot[X_ATTEMPTS.name].below((run_id,)))
+        shown = {
+            "run": golden_row(RUNS, row),
+            "tasks": shown_rows("tasks", tasks),
+            "dependencies": shown_rows("dep_satisfaction", snapshot["dep_satisfaction"].below((run_id,))),
+            "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
+            "writes": _told(attempts, "tables"),
+            "checks": _told(attempts, "checks"),
+        }
+        return row, tasks, shown
 
     # Off the event loop, because it decodes parts of files.
-    return await asyncio.to_thread(read)
+    row, tasks, shown = await asyncio.to_thread(read)
+    found = RunRow(*cast(Any, row)), [TaskRow(*cast(Any, task)) for task in tasks]
+    waits_for = await waits_of_run(deps.store, asked.published, manifests, asked.scope, *found)
+    return answer(snapshot.revision, {**shown, "waits_for": waits_for})
+
+
+def _told(attempts: Sequence[Json], column: str) -> list[Json]:
+    """Return what attempts have written (`tables`), or what their checks have found (`checks`).
+
+    One that found its task sealed tells what the one before it has sealed.
+    """
+    return [{name: one[name] for name in ("task_key", "attempt", column)} for one in attempts if one.get(column)]
 
 
 @router.get(

@@ -52,16 +52,29 @@ _OF_TABLES = {
     ),
 }
 _OF_ASSETS = {
-    "list": Entry("assets:list_assets", "List the assets that are deployed, by key."),
+    "list": Entry(
+        "assets:list_assets",
+        "List the assets that are deployed, by key, with how many of their latest partitions are stale.",
+    ),
     "show": Entry(
         "assets:show",
-        "Show an asset as it is deployed: how it is made, what it depends on, and what depends on it.",
+        "Show an asset: how it is made, what it depends on, what depends on it, and how its partitions stand.",
+    ),
+    "lineage": Entry(
+        "lineage:lineage",
+        "Show how an asset was made each time: the run, its code, the versions it wrote, and those it was made from.",
     ),
 }
 _OF_RUNS = {
-    "start": Entry("runs:start", "Start a run of assets, once for each key."),
+    "start": Entry(
+        "runs:start", "Start a run of assets, once for each key; with --stale, of what is stale among them."
+    ),
     "list": Entry("runs:list_runs", "List the runs of the workspace, in the order of their ids."),
     "show": Entry("runs:show", "Show a run and its tasks: states, attempts, durations, errors."),
+    "logs": Entry(
+        "run_logs:logs",
+        "Show what the functions of a run have printed and logged, and the errors that have ended them.",
+    ),
     "cancel": Entry(
         "runs:cancel", "Cancel a run: no task of it begins any more, and attempts under way are told to end."
     ),
@@ -69,6 +82,57 @@ _OF_RUNS = {
         "runs:rerun",
         "Make tasks of a run that has ended again, in a run of their own: what failed, or the tasks named.",
     ),
+}
+_OF_SCHEDULES = {
+    "list": Entry(
+        "schedules:list_schedules",
+        "List the schedules of the workspace: when each is due, whether it is on, its next and its last instant.",
+    ),
+    "show": Entry(
+        "schedules:show", "Show a schedule: its definition, its next instants, and what became of the last ones."
+    ),
+    "preview": Entry(
+        "schedules:preview",
+        "Show the next instants of a schedule in UTC and in its zone, and which partitions its runs would make.",
+    ),
+    "history": Entry(
+        "schedules:history",
+        "Show what became of a schedule's instants: run, skipped and why, and how late that was decided.",
+    ),
+    "pause": Entry(
+        "schedules:pause", "Let a schedule ask for no run any more, until it is resumed; runs under way go on."
+    ),
+    "resume": Entry(
+        "schedules:resume",
+        "Let a schedule ask for runs again, from now on; the instants of the pause are on record as skipped.",
+    ),
+    "trigger": Entry("schedules:trigger", "Ask for a run of a schedule now, paused or not."),
+}
+_OF_BACKFILLS = {
+    "create": Entry(
+        "backfills:create", "Start a backfill: make partitions of assets, some in each run, until all are done."
+    ),
+    "list": Entry("backfills:list_backfills", "List the backfills of the workspace, and how far each is."),
+    "show": Entry("backfills:show", "Show a backfill: how far it is, what is left, and which chunks run or failed."),
+    "watch": Entry("backfills:watch", "Show how far a backfill is until it has ended."),
+    "pause": Entry("backfills:pause", "Let a backfill ask for no more runs; those under way go on."),
+    "resume": Entry("backfills:resume", "Let a paused backfill go on from where it stands."),
+    "cancel": Entry("backfills:cancel", "End a backfill, and cancel its runs."),
+    "retry-failed": Entry(
+        "backfills:retry_failed", "Start a backfill of exactly the partitions of another one that are not done."
+    ),
+}
+_OF_POOLS = {
+    "list": Entry("pools:list_pools", "List the pools of the workspace: sizes, slots taken, runs that wait."),
+    "show": Entry("pools:show", "Show a pool: who has its slots, since when, and which runs wait."),
+    "set": Entry("pools:set_size", "Set how many attempts of a pool run at once, whatever pipeline files declare."),
+}
+_OF_HOLD = {
+    "show": Entry("hold:show", "Show whether the workspace is held, who said so, when and why."),
+    "set": Entry(
+        "hold:set_hold", "Let nothing new begin in the workspace until the hold is taken off; what runs goes on."
+    ),
+    "release": Entry("hold:release", "Let the workspace go on; what has waited begins within seconds."),
 }
 _OF_LEDGER = {
     "append": Entry("ledger:append", "Append events, all or none or each by itself, exactly once."),
@@ -89,6 +153,42 @@ _OF_STATE = {
     "diff": Entry("state:diff", "Compare two states, by table, key and column."),
     "fold": Entry("fold:fold", "Fold events at explicit paths without Temporal."),
 }
+_OF_SENSORS = {
+    "list": Entry(
+        "sensors:list_sensors",
+        "List the sensors of the workspace: what each watches, whether it is paused, its cursor, messages that wait.",
+    ),
+    "show": Entry(
+        "sensors:show", "Show a sensor: its cursor, its backlog and lag, what it is doing, and its last decisions."
+    ),
+    "history": Entry(
+        "sensors:history",
+        "Show what a sensor's evaluations came to.",
+    ),
+    "pause": Entry(
+        "sensors:pause",
+        "Let a sensor be evaluated no more, until it is resumed; messages wait, runs under way go on.",
+    ),
+    "resume": Entry(
+        "sensors:resume", "Let a sensor be evaluated again, from its cursor; messages that waited come first."
+    ),
+    "reset": Entry(
+        "sensors:reset",
+        "Let a sensor begin without a cursor; runs that it has asked for under a run key are not made again.",
+    ),
+    "set-cursor": Entry(
+        "sensors:set_cursor",
+        "Let a sensor go on from another cursor; an evaluation that is under way is not recorded.",
+    ),
+    "evaluate": Entry(
+        "sensors:evaluate", "Evaluate a sensor now, without waiting for its interval, and show what that came to."
+    ),
+    "dry-run": Entry(
+        "sensors:dry_run",
+        "Show what an evaluation of a sensor would ask for, also of a paused one; nothing is recorded.",
+    ),
+    "push": Entry("sensors:push", "Push a message to a sensor; it is in the ledger when this returns."),
+}
 _OF_REBUILD = {
     "plan": Entry("rebuild_plan:plan", "Write the list of events that a rebuild is to read."),
     "start": Entry("rebuild:start", "Start a rebuild and watch it."),
@@ -104,6 +204,33 @@ _OF_REBUILD = {
         "Tell what a rebuild has done, what it found missing, damaged or different, and what to do next.",
     ),
     "cancel": Entry("rebuild:cancel", "Cancel the rebuild that runs."),
+}
+_OF_REPAIR = {
+    "run": Entry("repair:run", "Look now for what stands still in the workspace, and repair it."),
+    "show": Entry("repair:show", "Show what the last look found and did, and how often what was repaired."),
+}
+_OF_EXPLAIN = {
+    "schedule": Entry(
+        "explain:schedule", "Tell why a schedule did or did not run at an instant, or what it waits for now."
+    ),
+    "run": Entry("explain:run", "Tell why a run has not begun, what it waits for, or how it ended."),
+    "task": Entry("explain:task", "Tell why a task of a run has not begun, what it waits for, or how it ended."),
+    "attempt": Entry("explain:attempt", "Tell why there was an attempt of a task, who made it, and how it ended."),
+    "sensor": Entry("explain:sensor", "Tell why a sensor asks for nothing, what it waits for, and who paused it."),
+    "evaluation": Entry(
+        "explain:evaluation", "Tell which runs an evaluation of a sensor asked for, or why it asked for none."
+    ),
+    "backfill": Entry(
+        "explain:backfill", "Tell what a backfill waits for, which partitions are not done, and who halted it."
+    ),
+    "chunk": Entry(
+        "explain:chunk", "Tell why a chunk of a backfill is not planned, what it waits for, or how it ended."
+    ),
+    "partition": Entry("explain:partition", "Tell why a partition is not there or is stale, and who makes it now."),
+    "commit": Entry(
+        "commits:explain",
+        "Tell what became of an idempotency key: committed, in flight, or (exit code 2) not known to the table.",
+    ),
 }
 _OF_PROFILES = {
     "set": Entry(
@@ -122,9 +249,14 @@ _OTHERS = {
         "Say everything that is wrong with a pipeline file, each with its line, asset and remedy.",
         with_profile=False,
     ),
+    "materialize": Entry(
+        "materialize:materialize",
+        "Make assets of a pipeline file once, in a process on this machine, without any server.",
+        with_profile=False,
+    ),
     "deploy": Entry(
         "pipelines:deploy",
-        "Let a workspace know the assets of a pipeline file, in the place of those that it knew of this code location.",
+        "Let a workspace know the assets, tasks and schedules of a file, in the place of those of this code location.",
     ),
     "work": Entry(
         "work:work",
@@ -134,10 +266,7 @@ _OTHERS = {
     "stage": Entry(
         "commits:stage", "Stage a payload and print the request that commits it, for the Temporal CLI's `--input`."
     ),
-    "explain": Entry(
-        "commits:explain",
-        "Tell what became of an idempotency key: committed, in flight, or (exit code 2) not known to the table.",
-    ),
+    "report": Entry("report:report", "Write what happened in the workspace and what is wrong now as one HTML file."),
     "query": Entry("query:query", "Ask the published state in SQL (DuckDB)."),
     "token": Entry("service:token", "Make a bearer token with the secret in SPRINGLINE_JWT_SECRET."),
     "dev": Entry(
@@ -153,9 +282,16 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
     "table": ("Create, adopt, look at and recover tables.", _OF_TABLES),
     "asset": ("Look at the assets that are deployed.", _OF_ASSETS),
     "run": ("Start, watch, cancel and repeat runs.", _OF_RUNS),
+    "pool": ("Look at pools, and set how many attempts run at once.", _OF_POOLS),
+    "hold": ("Let nothing new begin in the workspace, and let it go on.", _OF_HOLD),
+    "schedule": ("Look at schedules, pause and resume them, trigger them now.", _OF_SCHEDULES),
+    "sensor": ("Look at sensors, push to them, pause, resume and evaluate them.", _OF_SENSORS),
+    "backfill": ("Make many partitions, watch, pause, resume, cancel that, and repeat what failed.", _OF_BACKFILLS),
     "ledger": ("Append events, take in foreign ones, read them, and restore their objects.", _OF_LEDGER),
     "state": ("Look at the published state, compare states, fold events offline.", _OF_STATE),
     "rebuild": ("Rebuild the published state from its events, and prove it.", _OF_REBUILD),
+    "explain": ("Tell why something ran, did not run, or waits; who decided what and when.", _OF_EXPLAIN),
+    "repair": ("Find what stands still though it should go on, and repair it.", _OF_REPAIR),
     "profile": ("Keep API, token, store, tenant and workspace under names.", _OF_PROFILES),
 }
 

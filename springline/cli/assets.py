@@ -1,4 +1,4 @@
-"""`springline asset list | show`: assets as they are deployed, through the HTTP API."""
+"""`springline asset list | show`: assets as they are deployed and how they stand, through the HTTP API."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from springline.cli.documents import Listing
-from springline.cli.http import ASSETS, DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import ASSETS, DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption, check_id
+from springline.cli.partitions_page import asset_text, stale_text
+from springline.cli.staleness import counts_of_assets, latest_partitions
 from springline.definitions.durations import duration_text
-from springline.definitions.ids import problem_of_id
-from springline.errors import Code, refused
 
 Json = dict[str, Any]
-
-_PAGE = 1_000
 
 
 def list_assets(
@@ -27,24 +25,23 @@ def list_assets(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
-    """List the assets that are deployed, by key."""
+    """List the assets that are deployed, by key, with how many of their latest partitions are stale."""
     found: list[Json] = []
-    parameters: dict[str, str | float] = {} if location is None else {"location": location}
+    parameters: dict[str, str | float | list[str]] = {} if location is None else {"location": location}
     with Api(api, token, wait_s=wait) as surface:
-        while True:
-            parameters["limit"] = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            page = surface.call("GET", root=ASSETS, params=parameters).body
+        for page in surface.pages(root=ASSETS, params=parameters, limit=limit):
             found += page["items"]
-            if page["next_cursor"] is None or (limit is not None and len(found) >= limit):
-                break
-            parameters["cursor"] = page["next_cursor"]
+        counts = counts_of_assets(surface, [one["asset"]["key"] for one in found])
+    for one in found:
+        one["staleness"] = counts.get(one["asset"]["key"])
     document = {"assets": found, "more": page["next_cursor"] is not None, "manifest_id": page["manifest_id"]}
-    names = ["key", "location", "partitions", "depends_on", "dependents"]
+    names = ["key", "location", "partitions", "stale", "depends_on", "dependents"]
     rows = [
         [
             one["asset"]["key"],
             one["asset"]["location"],
             partitions_text(one["asset"]["partitions"]),
+            stale_text(one["staleness"]),
             " ".join(edge["asset"] for edge in one["asset"]["dependencies"]) or None,
             " ".join(one["dependents"]) or None,
         ]
@@ -61,26 +58,16 @@ def show(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
-    """Show an asset as it is deployed: how it is made, what it depends on, and what depends on it."""
-    problem = problem_of_id(key)
-    if problem is not None:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{key!r} is no asset's key: it {problem[0]}",
-            field="KEY",
-            value=key,
-            remedy="`springline asset list` shows them.",
-        )
+    """Show an asset: how it is made, what it depends on, what depends on it, and how its partitions stand."""
+    check_id(key, "asset's key", field="KEY", lister="asset list")
     with Api(api, token, wait_s=wait) as surface:
         found = surface.call("GET", key, root=ASSETS).body
+        partitions = latest_partitions(surface, key)
+    document = {**found, "partitions": partitions}
     told = _for_people(found)
-
-    def text() -> str:
-        from springline.cli.present import document_text  # noqa: PLC0415 - for people only
-
-        return document_text(told)
-
-    return Listing(lambda: found, ["name", "value"], [[name, value] for name, value in told.items()], text=text)
+    names = ["name", "value"]
+    rows = [[name, value] for name, value in told.items()]
+    return Listing(lambda: document, names, rows, text=lambda: asset_text(told, partitions))
 
 
 def _for_people(found: Json) -> Json:
@@ -102,13 +89,17 @@ def _for_people(found: Json) -> Json:
         "dependents": found["dependents"],
         "retries": asset["retries"],
     }
-    for name in ("retry_delay_ms", "timeout_ms", "heartbeat_ms"):
+    for name in ("retry_delay_ms", "timeout_ms", "heartbeat_ms", "freshness_ms"):
         # An older API does not know all of them.
         if asset.get(name) is not None:
             told[name.removesuffix("_ms")] = duration_text(asset[name])
-    for name in ("queue", "pool", "priority", "code_version", "tags", "owners"):
-        if asset[name]:
+    for name in ("queue", "url", "pool", "priority", "code_version", "tags", "owners"):
+        if asset.get(name):
             told[name] = asset[name]
+    if asset.get("checks"):
+        told["checks"] = [
+            {"check": one["name"], "severity": one["severity"], "table": one.get("table")} for one in asset["checks"]
+        ]
     told["manifest_id"] = found["manifest_id"]
     return told
 
@@ -117,6 +108,8 @@ def partitions_text(partitions: Json | None) -> str | None:
     """Return partitions in a few words; None for none."""
     if partitions is None:
         return None
+    if partitions.get("dimensions"):
+        return "; ".join(f"{one['name']} {partitions_text(one['partitions'])}" for one in partitions["dimensions"])
     if partitions["kind"] == "static":
         return f"static: {len(partitions['keys'])}"
     until = f" until {partitions['end']}" if partitions["end"] else ""

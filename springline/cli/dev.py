@@ -76,9 +76,9 @@ def dev(
     Prints the addresses and the token as soon as everything is ready. The next start in the same folder goes on with
     the same tables, runs, ports and token. A process of the stack that dies is started again: kill a worker and watch.
 
-    With FILE, deploys it as `springline deploy` does, and makes its attempts as `springline work` does. When FILE
-    changes, it is deployed again and its worker started anew; a file that it imports is not looked at. Exit code: 2 a
-    file is not valid, and nothing was started.
+    With FILE, deploys it as `springline deploy` does, and makes its attempts as `springline work` does. When FILE or a
+    module of yours that it imports changes, it is deployed again and its worker started anew. Exit code: 2 a file is
+    not valid, and nothing was started.
     """
     if fresh and temporary:
         raise refused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +29,15 @@ _Mark = tuple[int, int]
 class DevPipeline:
     """One file: what it declared when it was read last, and how it looked on disk before that.
 
-    `waits`: its worker is not started before the file changes, because it cannot be loaded as it is.
+    `waits`: its worker is not started before the file changes, because it cannot be loaded as it is. `imports`: how the
+    user's own modules looked that it imports.
     """
 
     target: str
     found: Json
     mark: _Mark | None
     waits: bool = False
+    imports: dict[str, _Mark | None] = field(default_factory=dict)
 
     @property
     def child(self) -> str:
@@ -88,10 +90,11 @@ class DevPipelines:
 
     def _has_changed(self, one: DevPipeline) -> bool:
         mark = mark_of(one.found["file"])
+        imports = {file: mark_of(file) for file in one.imports}
         # An editor may take a file away for a moment to put another one into its place.
-        if mark is None or mark == one.mark:
+        if mark is None or None in imports.values() or (mark, imports) == (one.mark, one.imports):
             return False
-        one.mark = mark
+        one.mark, one.imports = mark, imports
         return True
 
     def _is_deployed_again(self, one: DevPipeline) -> bool:
@@ -103,6 +106,7 @@ class DevPipelines:
             hint(f"{file} cannot be deployed as it is now; what was deployed before stays, and its worker goes on")
             return False
         before, one.found = one.found, found
+        one.imports = {file: one.imports.get(file) or mark_of(file) for file in found.get("imports", ())}
         try:
             self._deploy(one)
         except Refused as error:
@@ -120,9 +124,17 @@ class DevPipelines:
     def _deploy(self, one: DevPipeline) -> None:
         with Api(self._environment[API_VARIABLE], self._environment[TOKEN_VARIABLE], wait_s=_API_SECONDS) as api:
             answer = api.call("POST", root=MANIFESTS, body=body_of(one.found)).body
-        told = [f"{len(keys)} {kind}" for kind, keys in answer["changes"].items() if keys]
+        counts = {
+            kind: len(keys) + sum(len(answer[name][kind]) for name in ("tasks", "schedules", "sensors"))
+            for kind, keys in answer["changes"].items()
+        }
+        told = [f"{count} {kind}" for kind, count in counts.items() if count]
         size = len(one.found["keys"])
-        what = f"{size} asset{'' if size == 1 else 's'} ({', '.join(told) or 'nothing changes'})"
+        steps = len(one.found.get("tasks", ()))
+        tasks = f", {steps} task{'' if steps == 1 else 's'}" if steps else ""
+        due = len(one.found.get("schedules", ()))
+        schedules = f", {due} schedule{'' if due == 1 else 's'}" if due else ""
+        what = f"{size} asset{'' if size == 1 else 's'}{tasks}{schedules} ({', '.join(told) or 'nothing changes'})"
         hint(f"{one.found['file']} is deployed: {what}")
 
     def _add_worker(self, stack: EmbeddedStack, one: DevPipeline) -> None:
@@ -169,6 +181,7 @@ def read_pipelines(files: Sequence[str]) -> list[DevPipeline] | DocumentVerdict:
     for one in read:
         # Of a module by its dotted name, the file is known only now.
         one.mark = one.mark or mark_of(one.found["file"])
+        one.imports = {file: mark_of(file) for file in one.found.get("imports", ())}
     return read
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from springline.cli.doctor_runs import runs_findings
 from springline.cli.findings import Finding, FindingState, fine, skipped, unreachable, wrong
 from springline.cli.grid import instant
 from springline.cli.http import TABLES, TOKEN_VARIABLE
@@ -75,13 +76,14 @@ async def examine(
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
     ours = await _store_id(url) if url is not None else None
-    store_part, clock_part, api_part, temporal_part = await asyncio.gather(
+    store_part, clock_part, api_part, runs_part, temporal_part = await asyncio.gather(
         examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
         clocks(url, api_url),
         api_findings(api_url, token, ours, scope),
+        runs_findings(api_url, token),
         temporal(ours, None if settings is None else settings.temporal_hooks),
     )
-    return [*findings, *store_part, *clock_part, *api_part, *temporal_part]
+    return [*findings, *store_part, *clock_part, *api_part, *runs_part, *temporal_part]
 
 
 async def temporal_findings(store_id: str | None, hooks_name: str | None) -> list[Finding]:

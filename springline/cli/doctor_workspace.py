@@ -113,7 +113,8 @@ async def _definitions(store: ScopedStore, scope: Scope) -> list[Finding]:
     if found is None:
         return []
     manifest = found.manifest
-    what = f"{len(manifest.assets)} asset(s) of {len(manifest.locations)} code location(s)"
+    tasks = f" and {len(manifest.tasks)} task(s)" if manifest.tasks else ""
+    what = f"{len(manifest.assets)} asset(s){tasks} of {len(manifest.locations)} code location(s)"
     return [fine(name, f"manifest {manifest.manifest_id} is deployed: {what}")]
 
 

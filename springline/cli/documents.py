@@ -32,6 +32,17 @@ class Listing:
     text: Callable[[], str] | None = None
 
 
+def described(document: Document, told: Mapping[str, Any]) -> Listing:
+    """Return one thing as a document for programs, and what is `told` of it for people."""
+
+    def text() -> str:
+        from springline.cli.present import document_text  # noqa: PLC0415 - for people only
+
+        return document_text(told)
+
+    return Listing(lambda: document, ["name", "value"], [[name, value] for name, value in told.items()], text=text)
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentVerdict:
     """The document of a command that did its work and tells its finding by the exit code, such as "they differ"."""

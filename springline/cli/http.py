@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit
@@ -18,6 +18,7 @@ import typer
 from pydantic import ValidationError
 
 from springline.cli.documents import hint
+from springline.definitions.ids import problem_of_id
 from springline.errors import NOT_NOW, Code, Refusal, Refused, refused
 
 API_VARIABLE = "SPRINGLINE_API_URL"
@@ -27,11 +28,21 @@ LEDGER = "/api/v1/ledger"
 REBUILD = "/api/v1/rebuild"
 MANIFESTS = "/api/v1/manifests"
 ASSETS = "/api/v1/assets"
+STALENESS = "/api/v1/staleness"
 RUNS = "/api/v1/runs"
+SCHEDULES = "/api/v1/schedules"
+SENSORS = "/api/v1/sensors"
+BACKFILLS = "/api/v1/backfills"
+POOLS = "/api/v1/pools"
+REPAIR = "/api/v1/repair"
+EXPLAIN = "/api/v1/explain"
+HOLD = "/api/v1/hold"
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
 """Longer than the API itself keeps trying to commit."""
+PAGE = 1_000
+"""Items of a list that one call returns."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -70,6 +81,19 @@ class Answer:
     status: int = 200
 
 
+def check_id(text: str, what: str, *, field: str, lister: str) -> None:
+    """Refuse an id that can be in no URL, as the API would; `lister` is the command that shows those that there are."""
+    problem = problem_of_id(text)
+    if problem is not None:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"{text!r} is no {what}: it {problem[0]}",
+            field=field,
+            value=text,
+            remedy=f"`springline {lister}` shows them.",
+        )
+
+
 class Api:
     """One API and one token. Raises `Refused` (INVALID_REQUEST, MISSING_TOKEN) for unusable ones.
 
@@ -96,6 +120,21 @@ class Api:
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
         )
 
+    def pages(
+        self, *path: str, root: str, params: Mapping[str, str | float | list[str]], limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list, until it ends or has given `limit` items; at least one. Raises as `call`."""
+        parameters = dict(params)
+        given = 0
+        while True:
+            parameters["limit"] = PAGE if limit is None else min(PAGE, limit - given)
+            page = self.call("GET", *path, root=root, params=parameters).body
+            yield page
+            given += len(page["items"])
+            if page["next_cursor"] is None or (limit is not None and given >= limit):
+                return
+            parameters["cursor"] = page["next_cursor"]
+
     def call(
         self,
         method: str,
@@ -109,7 +148,23 @@ class Api:
 
         Raises `ApiRefused` for a definite no, `Refused` (UNAVAILABLE) if there is no answer within the wait.
         """
-        route = "/".join([root, *(quote(one, safe="") for one in path)])
+        response = self._answered(
+            method, "/".join([root, *(quote(one, safe="") for one in path)]), body, headers, params
+        )
+        return Answer(response.json(), response.headers, response.status_code)
+
+    def text(self, route: str, params: Mapping[str, str | float | list[str]]) -> str:
+        """Return what a route answers that is no JSON; raises as `call`."""
+        return self._answered("GET", route, None, None, params).text
+
+    def _answered(
+        self,
+        method: str,
+        route: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str | float | list[str]] | None,
+    ) -> httpx.Response:
         deadline = time.monotonic() + self._wait_s
         ceiling, told = FIRST_PAUSE_SECONDS, False
         while True:
@@ -119,7 +174,7 @@ class Api:
                 failure = self._unreachable(error)
             else:
                 if response.is_success:
-                    return Answer(response.json(), response.headers, response.status_code)
+                    return response
                 failure = _refused_by(response)
                 if response.status_code not in NOT_NOW:
                     raise failure

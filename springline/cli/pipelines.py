@@ -55,7 +55,7 @@ def deploy(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> DocumentVerdict:
-    """Let a workspace know the assets of a pipeline file, in the place of those that it knew of this code location.
+    """Let a workspace know the assets, tasks and schedules of a file, in the place of those of this code location.
 
     Shows first what is added, changed and removed. Other code locations stay as they are. Deploying the same again
     changes nothing. Exit code: 0 done, 2 the file is not valid and nothing was deployed, 3 another code location stands
@@ -75,7 +75,7 @@ def deploy(
     body = body_of(found)
     with Api(api, token, wait_s=wait) as surface:
         planned = surface.call("POST", root=MANIFESTS, body={**body, "dry_run": True}).body
-        if remove is not None and not planned["changes"]["removed"]:
+        if remove is not None and not any(one.get("removed") for one in _parts(planned).values()):
             raise refused(
                 Code.NOT_FOUND,
                 f"no code location {remove!r} is deployed",
@@ -88,13 +88,19 @@ def deploy(
             from springline.cli.pipelines_page import changes_text  # noqa: PLC0415 - for people only
 
             write_for_people(changes_text(planned))
-        changes = planned["changes"]
         done = planned
-        if not dry_run and any(changes.values()):
+        changes = any(any(one.values()) for one in _parts(planned).values())
+        # Schedules are events, too: what a deploy that was cut off has left to append, this one appends.
+        if not dry_run and (changes or body.get("schedules")):
             done = surface.call("POST", root=MANIFESTS, body=body).body
     document = {"file": found["file"], **done}
     return DocumentVerdict(
-        Listing(lambda: document, _CHANGE_NAMES, _change_rows(done["changes"]), text=lambda: _ended(planned, done)),
+        Listing(
+            lambda: document,
+            _CHANGE_NAMES,
+            [row for changes in _parts(done).values() for row in _change_rows(changes)],
+            text=lambda: _ended(planned, done),
+        ),
         EXIT_DONE,
     )
 
@@ -102,52 +108,79 @@ def deploy(
 _CHANGE_NAMES = ("change", "asset", "field", "from", "to")
 
 
+def _parts(answer: Json) -> Json:
+    """Return the changes of each kind of definition; an older API tells no changes of tasks."""
+    return {name: answer.get(name) or {} for name in ("changes", "tasks", "schedules", "sensors")}
+
+
 def _change_rows(changes: Json) -> list[list[Any]]:
     return [
-        *(["added", key, None, None, None] for key in changes["added"]),
+        *(["added", key, None, None, None] for key in changes.get("added", ())),
         *(
             ["changed", one["key"], name, field["from"], field["to"]]
-            for one in changes["changed"]
+            for one in changes.get("changed", ())
             for name, field in one["fields"].items()
         ),
-        *(["removed", key, None, None, None] for key in changes["removed"]),
+        *(["removed", key, None, None, None] for key in changes.get("removed", ())),
+        *(
+            [_kind(one), f"pool {one['name']}", "slots", one["before"], one["after"]]
+            for one in changes.get("pools", [])
+        ),
     ]
+
+
+def _kind(pool: Json) -> str:
+    return "added" if pool["before"] is None else "removed" if pool["after"] is None else "changed"
 
 
 def _ended(planned: Json, done: Json) -> str:
     from springline.cli.pipelines_page import changes_text, deployed_text  # noqa: PLC0415 - for people only
 
     # Somebody else may have deployed the same code location between the two calls.
-    anew = done is not planned and done["changes"] != planned["changes"]
+    anew = done is not planned and _parts(done) != _parts(planned)
     return (changes_text(done) if anew else "") + deployed_text(done)
 
 
 def body_of(found: Json) -> Json:
     """Return the request that deploys what `describe` has found."""
-    return {"location": found["location"], "assets": found["assets"]}
+    # Without pools and schedules it is as it was before there were any: an older API takes it, too.
+    more = {name: found[name] for name in ("tasks", "pools", "schedules", "sensors") if found.get(name)}
+    return {"location": found["location"], "assets": found["assets"], **more}
 
 
 def describe(file: str, location: str | None) -> Json:
     """Import a pipeline file in a process of its own, and return what it declares and what is wrong with it."""
-    command = module_command("springline.sdk.describing", file, *([] if location is None else [location]))
+    found = document_of_process("springline.sdk.describing", file, *([] if location is None else [location]))
+    return ended_while_imported(file, location, found) if isinstance(found, int) else found
+
+
+def document_of_process(module: str, *arguments: str) -> Json | int:
+    """Return the document of a module that answers by `springline.sdk.answering`, its exit code if it has none."""
+    command = module_command(module, *arguments)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     if done.returncode == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     try:
         found: Json = json.loads(done.stdout)
     except ValueError:
-        problem = {
-            "file": file,
-            "line": None,
-            "asset": None,
-            "message": f"ends the process while it is imported, {_how(done.returncode)}",
-            "remedy": "Leave that to functions; what it printed is above.",
-            "traceback": None,
-        }
-        return {"file": file, "location": location, "keys": [], "assets": [], "problems": [problem]}
+        return done.returncode
     for one in [found, *found["problems"]]:
-        one["file"] = _near(one["file"])
+        one["file"] = near(one["file"])
     return found
+
+
+def ended_while_imported(file: str, location: str | None, code: int, when: str = "while it is imported") -> Json:
+    """Return what is told of a file whose code has ended the process, with this exit code, before it could answer."""
+    problem = {
+        "file": file,
+        "line": None,
+        "asset": None,
+        "kind": "asset",
+        "message": f"ends the process {when}, {_how(code)}",
+        "remedy": "Leave that to functions; what it printed is above.",
+        "traceback": None,
+    }
+    return {"file": file, "location": location, "keys": [], "assets": [], "problems": [problem]}
 
 
 def _how(code: int) -> str:
@@ -159,7 +192,7 @@ def _how(code: int) -> str:
         return f"by the signal {-code}"
 
 
-def _near(path: str) -> str:
+def near(path: str) -> str:
     """Return a path as somebody in the current folder writes it."""
     try:
         return str(Path(path).relative_to(Path.cwd().resolve())) if os.path.isabs(path) else path  # noqa: PTH117
@@ -175,6 +208,7 @@ def verdict(found: Json) -> DocumentVerdict:
         "file": found["file"],
         "location": found["location"],
         "assets": found["keys"],
+        "tasks": found.get("task_keys", []),
         "problems": problems,
     }
     names = ["file", "line", "asset", "message", "remedy"]

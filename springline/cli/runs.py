@@ -10,8 +10,11 @@ import typer
 import uuid_utils
 
 from springline.cli.documents import Document, DocumentVerdict, Listing, hint
+from springline.cli.grid import Format
 from springline.cli.http import DEFAULT_WAIT_SECONDS, RUNS, Answer, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.runs_page import OVER, counts_of, duration_of, run_text, runs_text, state_of
+from springline.cli.session import session
+from springline.cli.staleness import stale_selection
 from springline.cli.tables import parse_pairs, read_text
 from springline.cli.watching import watched_until
 from springline.errors import Code, Refused, refused
@@ -19,7 +22,6 @@ from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
 Json = dict[str, Any]
 
-_PAGE: Final = 1_000
 _REQUESTED: Final = "REQUESTED"
 _REPLAYED: Final = 200
 
@@ -27,6 +29,11 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id
 WatchOption = Annotated[
     bool,
     typer.Option("--watch", help="Wait for the run's end, and show how far it is; Ctrl-C ends the watching alone."),
+]
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="JSON|FILE", help="An object that functions find in context.config."),
 ]
 
 
@@ -44,10 +51,7 @@ def start(
         list[str] | None,
         typer.Option("--partition", metavar="KEY", help="A partition, such as 2024-01-31; may be repeated."),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", metavar="JSON|FILE", help="An object that functions find in context.config."),
-    ] = None,
+    config: ConfigOption = None,
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; may be repeated.")
     ] = None,
@@ -58,12 +62,25 @@ def start(
     priority: Annotated[
         int, typer.Option("--priority", metavar="N", min=-100, max=100, help="Of what waits, the greater is first.")
     ] = 0,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale", help="Of the selection only assets that are stale, and of those the stale partitions."),
+    ] = False,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(
+            "--max-concurrent", metavar="N", min=1, max=500, help="Most tasks of the run at once; default: 500."
+        ),
+    ] = None,
     watch: WatchOption = False,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> DocumentVerdict:
-    """Start a run of assets, once for each key.
+    """Start a run of assets, once for each key; with --stale, of what is stale among them.
+
+    A run makes each of its partitions of each of its assets that has it, and what their parameters take: with --stale
+    it may also make some that are current, and says how many. If nothing is stale, nothing is asked for.
 
     Exit code: 0 it is asked for, or with --watch it has succeeded; 2 it cannot be planned as asked; 3 the key stands
     for another run, or with --watch the run has failed or was cancelled; 4 there is no answer.
@@ -73,12 +90,23 @@ def start(
         "partitions": partitions or [],
         # With a key of its own a call can be repeated after a lost answer, and starts one run all the same.
         "run_key": f"cli:{uuid_utils.uuid7()}" if key is None else key,
-        "config": {} if config is None else _parsed_config(config),
+        "config": {} if config is None else parsed_config(config),
         "labels": parse_pairs("--label", labels or []),
         "priority": priority,
     }
+    if max_concurrent is not None:
+        body["max_concurrent_tasks"] = max_concurrent
     with Api(api, token, wait_s=wait) as surface:
+        if stale:
+            _check_alone(partitions)
+            found = stale_selection(surface, selection)
+            if found is None:
+                hint("nothing of the selection is stale: no run is asked for")
+                return DocumentVerdict({"stale": 0, "run_id": None}, EXIT_DONE)
+            body |= {"select": found.select, "partitions": found.partitions}
         answer = surface.call("POST", root=RUNS, body=body)
+        if stale and found is not None and answer.status != _REPLAYED:
+            hint(found.told(answer.body["tasks"]))
         return _asked(surface, answer, watch=watch)
 
 
@@ -108,13 +136,8 @@ def list_runs(
     if labels:
         parameters["label"] = labels
     with Api(api, token, wait_s=wait) as surface:
-        while True:
-            parameters["limit"] = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            page = surface.call("GET", root=RUNS, params=parameters).body
+        for page in surface.pages(root=RUNS, params=parameters, limit=limit):
             found += page["items"]
-            if page["next_cursor"] is None or (limit is not None and len(found) >= limit):
-                break
-            parameters["cursor"] = page["next_cursor"]
     names = ["run_id", "state", "tasks", "done", "failed", "triggered", "duration", "run_key"]
     rows = [
         [
@@ -145,11 +168,12 @@ def show(
 
     Exit code: 0, or with --watch 3 if the run has failed or was cancelled.
     """
-    _check_run(run_id)
+    check_run(run_id)
     with Api(api, token, wait_s=wait) as surface:
         if watch:
             return _watched(surface, run_id)
-        return DocumentVerdict(_shown(surface.call("GET", run_id, root=RUNS).body), EXIT_DONE)
+        found = surface.call("GET", run_id, root=RUNS).body
+        return DocumentVerdict(_shown(found, _doing(surface, found)), EXIT_DONE)
 
 
 def cancel(
@@ -164,7 +188,7 @@ def cancel(
 
     Exit code: 0 it is recorded, 2 there is no such run, 3 it has ended already.
     """
-    _check_run(run_id)
+    check_run(run_id)
     with Api(api, token, wait_s=wait) as surface:
         found = surface.call("POST", run_id, "cancel", root=RUNS, body={} if reason is None else {"reason": reason})
     if found.body["state"] not in OVER:
@@ -190,7 +214,7 @@ def rerun(
     The same command again is the same rerun: to repeat that one, name it. Exit code as `run start`; 3 also if the run
     goes on, or nothing is left to do.
     """
-    _check_run(run_id)
+    check_run(run_id)
     if failed == bool(tasks):
         raise refused(
             Code.INVALID_REQUEST,
@@ -248,9 +272,21 @@ def _watched(surface: Api, run_id: str, *, is_asked_for: bool = False) -> Docume
     return DocumentVerdict(_shown(found), EXIT_DONE if found["run"]["state"] == "SUCCEEDED" else EXIT_CONFLICT)
 
 
-def _shown(found: Json) -> Listing:
+def _doing(surface: Api, found: Json) -> Json | None:
+    """Return what a run that goes on says of itself; for people only, to whom rows alone do not tell it all."""
+    if found["run"]["state"] in OVER or session().form_here() is not Format.TABLE:
+        return None
+    try:
+        doing: Json | None = surface.call("GET", found["run"]["run_id"], "doing", root=RUNS).body["doing"]
+    except Refused as error:
+        hint(f"{error.refusal.message}; the run is shown without what it says of itself")
+        return None
+    return doing
+
+
+def _shown(found: Json, doing: Json | None = None) -> Listing:
     names = ["task", "state", "attempt", "started", "duration", "error"]
-    return Listing(lambda: found, names, _rows(found), text=lambda: run_text(found))
+    return Listing(lambda: found, names, _rows(found), text=lambda: run_text(found, doing=doing))
 
 
 def _rows(found: Json) -> list[list[Any]]:
@@ -267,12 +303,23 @@ def _rows(found: Json) -> list[list[Any]]:
     ]
 
 
+def _check_alone(partitions: list[str] | None) -> None:
+    if partitions:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "the partitions are named, and --stale finds them",
+            field="--partition",
+            value=partitions,
+            remedy="Leave --partition or --stale out.",
+        )
+
+
 def _progress(found: Json) -> str:
     run = found["run"]
     return f"run {run['run_id']} is {state_of(run)}: {counts_of(run)}"
 
 
-def _parsed_config(text: str) -> Any:
+def parsed_config(text: str) -> Any:
     """Return the object in the option's text, or in the file that it names; raises `Refused`."""
     source = "the option's text"
     if not text.lstrip().startswith("{"):
@@ -292,7 +339,8 @@ def _no_config(message: str, text: str) -> Refused:
     return refused(Code.INVALID_REQUEST, message, field="--config", value=text[:200], remedy=remedy)
 
 
-def _check_run(run_id: str) -> None:
+def check_run(run_id: str) -> None:
+    """Refuse what can be no run's id."""
     if run_id.strip(".") == "" or "/" in run_id:
         raise refused(
             Code.INVALID_REQUEST,

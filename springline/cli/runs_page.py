@@ -21,15 +21,17 @@ _MADE_KEYS: Final = ("cli:", "api:")
 """What run keys begin with that nobody has chosen."""
 _MOST_TASKS: Final = 50
 _MOST_ERRORS: Final = 10
+_MOST_WAITING: Final = 5
 _LONGEST: Final = 1_000
 _WAITS_S: Final = 10.0
 """An attempt that no worker has begun after this long is worth a word."""
 
 
-def run_text(found: Json, now: datetime | None = None) -> str:
+def run_text(found: Json, now: datetime | None = None, *, doing: Json | None = None) -> str:
     """Return a run and its tasks: counts, a line each in the order of their starts, errors in full, and what is next.
 
     Of a run of many tasks those that succeeded are left out first. `now`: for how long what is under way has taken.
+    `doing`: what its workflow says, if it was asked.
     """
     from springline.cli.present import document_text  # noqa: PLC0415
 
@@ -50,7 +52,14 @@ def run_text(found: Json, now: datetime | None = None) -> str:
     tasks = sorted(found["tasks"], key=lambda one: (one.get("started_at") or "~", place[one["task_key"]]))
     if tasks:
         parts.append(_tasks_text(tasks, run["triggered_at"], now))
-    parts += filter(None, [_errors_text(tasks), _waiting_text(tasks, now)])
+    waits_for = found.get("waits_for") or {}
+    # An older API does not tell what was written.
+    parts += filter(None, [_writes_text(found.get("writes", [])), _checks_text(found.get("checks", []))])
+    parts += filter(None, [_errors_text(tasks)])
+    if doing is None:
+        parts += filter(None, [_pools_text(waits_for), _waiting_text(tasks, waits_for, now)])
+    else:
+        parts += filter(None, [_doing_text(doing)])
     if run["state"] in OVER and any(one["state"] != "SUCCEEDED" for one in tasks):
         parts.append(document_text({"next": f"springline run rerun {run['run_id']} --failed"}))
     return "\n".join(parts)
@@ -148,6 +157,45 @@ def _tasks_text(tasks: Sequence[Json], triggered: str, now: datetime) -> str:
     return f"{text if shown else ''}... and {left_out:,} more tasks; -o json shows all\n"
 
 
+def _writes_text(writes: Sequence[Json]) -> str:
+    """Return a line for each write of tasks: the table's version, and how many rows it wrote or changed."""
+    from springline.cli.present import rows_text  # noqa: PLC0415
+
+    rows = [
+        [one["task_key"], table["table"], table["version"], table.get("operation"), table.get("rows")]
+        for one in writes
+        for table in one["tables"]
+    ]
+    if not rows:
+        return ""
+    text, _ = rows_text(["written by", "table", "version", "operation", "rows"], rows[:_MOST_TASKS])
+    left_out = len(rows) - _MOST_TASKS
+    return text if left_out <= 0 else f"{text}... and {left_out:,} more writes; -o json shows all\n"
+
+
+def _checks_text(checks: Sequence[Json]) -> str:
+    """Return a line for each check of tasks, those that do not hold first."""
+    from springline.cli.present import rows_text  # noqa: PLC0415
+
+    found = [(one["task_key"], one["attempt"], check) for one in checks for check in one["checks"]]
+    if not found:
+        return ""
+    found.sort(key=lambda one: (one[2]["passed"], one[2]["severity"] == "warn"))
+    rows = [
+        [task, attempt, check["name"], _check_state(check), on_one_line(check.get("message") or "", _LONGEST)]
+        for task, attempt, check in found[:_MOST_TASKS]
+    ]
+    text, _ = rows_text(["checked", "attempt", "check", "holds", "found"], rows)
+    left_out = len(found) - _MOST_TASKS
+    return text if left_out <= 0 else f"{text}... and {left_out:,} more checks; -o json shows all\n"
+
+
+def _check_state(check: Json) -> str:
+    if check["passed"]:
+        return "yes"
+    return "warns" if check["severity"] == "warn" else "FAILED"
+
+
 def _errors_text(tasks: Sequence[Json]) -> str:
     failed = [one for one in tasks if one.get("error_message") and one["state"] != "SUCCEEDED"]
     lines: list[tuple[str, str, int]] = []
@@ -163,17 +211,34 @@ def _errors_text(tasks: Sequence[Json]) -> str:
     return _lines_text(lines)
 
 
-def _waiting_text(tasks: Sequence[Json], now: datetime) -> str:
+def _pools_text(waits_for: Mapping[str, str]) -> str:
+    lines = [(f"{key} {waits_for[key]}", "yellow", 0) for key in sorted(waits_for)[:_MOST_WAITING]]
+    if len(waits_for) > _MOST_WAITING:
+        lines.append((f"... and {len(waits_for) - _MOST_WAITING:,} more wait; -o json shows all", "dim", 0))
+    return _lines_text(lines)
+
+
+def _waiting_text(tasks: Sequence[Json], waits_for: Mapping[str, str], now: datetime) -> str:
     waiting = [
         one["task_key"]
         for one in tasks
-        if one["state"] == "DISPATCHED" and (now - datetime.fromisoformat(one["ready_at"])).total_seconds() > _WAITS_S
+        if one["state"] == "DISPATCHED"
+        and one["task_key"] not in waits_for
+        and (now - datetime.fromisoformat(one["ready_at"])).total_seconds() > _WAITS_S
     ]
     if not waiting:
         return ""
     more = f" and {len(waiting) - 1:,} more" if len(waiting) > 1 else ""
     said = f"No worker has begun {waiting[0]}{more} yet: all are busy, or none runs. `springline work FILE` starts one."
     return _lines_text([(said, "yellow", 0)])
+
+
+def _doing_text(doing: Json) -> str:
+    """Return what a run says of itself and its rows do not: what it waits for, and what is wrong."""
+    lines = [(f"waits: {line}", "yellow", 0) for line in doing["waits_for"]]
+    if doing["trouble"] is not None:
+        lines.append((f"trouble: {doing['trouble']}", "bold red", 0))
+    return _lines_text(lines)
 
 
 def _lines_text(lines: Sequence[tuple[str, str, int]]) -> str:

@@ -11,11 +11,9 @@ import typer
 
 from springline.cli.documents import Document, Listing, hint
 from springline.cli.grid import instant
-from springline.cli.http import DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import DEFAULT_WAIT_SECONDS, TABLES, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.watching import WatchOption, watched
 from springline.errors import Code, refused
-
-_PAGE = 1_000
 
 Json = dict[str, Any]
 
@@ -153,17 +151,10 @@ def _pages(
     surface: Api, path: tuple[str, ...], limit: int | None, filters: dict[str, str]
 ) -> tuple[list[Json], list[Json], bool]:
     """Return the items of a list, its damaged entries, and whether there are more than `limit`."""
-    items: list[Json] = []
-    damaged: list[Json] = []
-    parameters: dict[str, str | float] = {**filters}
-    while True:
-        parameters["limit"] = _PAGE if limit is None else min(_PAGE, limit - len(items))
-        page = surface.call("GET", *path, params=parameters).body
-        items += page["items"]
-        damaged += page.get("damaged", [])
-        if page["next_cursor"] is None or (limit is not None and len(items) >= limit):
-            return items, damaged, page["next_cursor"] is not None
-        parameters["cursor"] = page["next_cursor"]
+    pages = list(surface.pages(*path, root=TABLES, params=dict(filters), limit=limit))
+    items = [one for page in pages for one in page["items"]]
+    damaged = [one for page in pages for one in page.get("damaged", [])]
+    return items, damaged, pages[-1]["next_cursor"] is not None
 
 
 def check_table(table: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from springline.cli.documents import DocumentVerdict, hint
+from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE, ApiOption, TokenOption
 from springline.cli.pipelines import FileArgument, LocationOption, describe, verdict
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, checked_store_url
 from springline.config import PREFIX
@@ -26,6 +27,8 @@ def work(
     workspace: WorkspaceOption,
     store: StoreOption = None,
     location: LocationOption = None,
+    api: ApiOption = None,
+    token: TokenOption = None,
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -57,9 +60,10 @@ def work(
 ) -> DocumentVerdict:
     """Take the attempts of a pipeline file's assets from Temporal and make them on this machine, until Ctrl-C.
 
-    Each attempt runs in a process of its own. TEMPORAL_ADDRESS and the other variables of the Temporal CLI say where
-    Temporal is. Whoever reaches it can have this worker run the functions of the file. Exit code: 0 after a signal, 2
-    the file is not valid, 4 Temporal or the store does not answer.
+    Each attempt runs in a process of its own. Functions that use context.table need --api and --token.
+    TEMPORAL_ADDRESS and the other variables of the Temporal CLI say where Temporal is. Whoever reaches it can have this
+    worker run the functions of the file. Exit code: 0 after a signal, 2 the file is not valid, 4 Temporal or the store
+    does not answer.
     """
     Scope(tenant, workspace)
     url = checked_store_url(store)
@@ -80,6 +84,8 @@ def work(
         **os.environ,
         "PYTHONPATH": module_path(os.environ.get("PYTHONPATH")),
         f"{PREFIX}STORE_URL": url,
+        # What the functions' tables need, as context.table: it may come from an option or a profile.
+        **{name: value for name, value in ((API_VARIABLE, api), (TOKEN_VARIABLE, token)) if value},
     }
     hint(f"starting a worker for {len(found['keys'])} asset{'' if len(found['keys']) == 1 else 's'}; Ctrl-C ends it")
     sys.stderr.flush()

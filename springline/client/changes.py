@@ -93,8 +93,9 @@ Metrics = dict[str, Any]
 class Commit:
     """The identity in an operation's commit: its key as a `txn`, and the request."""
 
-    def __init__(self, key: str, operation: str, fingerprint: str) -> None:
+    def __init__(self, key: str, operation: str, fingerprint: str, task: Mapping[str, str] | None = None) -> None:
         self.key = key
+        self._task = {} if task is None else {"task": dict(task)}
         self._request = {"operation": operation, "fingerprint": fingerprint}
 
     def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
@@ -102,7 +103,7 @@ class Commit:
         from deltalake import CommitProperties, Transaction  # noqa: PLC0415
 
         request = self._request if changed else self._request | {"changed": False}
-        metadata: dict[str, Any] = {"txnId": self.key, "springline": {"request": request}}
+        metadata: dict[str, Any] = {"txnId": self.key, "springline": {"request": request, **self._task}}
         if metrics is not None:
             metadata["operationMetrics"] = metrics
         return CommitProperties(
@@ -299,6 +300,14 @@ class Changer:
         """
         return _Doing(self._reached, change, key).result()
 
+    def check(self, change: TableOperation) -> None:
+        """Raise the refusal of a change that the table, as it is now, does not allow."""
+        table = self._reached.delta_table()
+        schema = pa.schema(table.schema().to_arrow())
+        _require_writable(table, self._reached.name, change)
+        change.check(table, schema)
+        _require_partitions(table, schema, change)
+
 
 @dataclass(slots=True)
 class _Doing:
@@ -380,7 +389,7 @@ class _Doing:
 
         before = table.version()
         try:
-            commit = Commit(self.key, self.change.operation, self.fingerprint)
+            commit = Commit(self.key, self.change.operation, self.fingerprint, self.reached.task)
             metrics = self.change.run(table, commit)
             if table.version() == before:
                 if self.given is None:

@@ -68,6 +68,21 @@ class ApiClient:
 
         Raises `Refused` for a definite no, `Unavailable` if the deadline passed without an answer.
         """
+        answer: dict[str, Any] = self._answered(method, path, body, headers, params).json()
+        return answer
+
+    def text(self, path: str, params: Mapping[str, Any]) -> str:
+        """Return what a route answers that is no JSON; raises as `call`."""
+        return self._answered("GET", path, None, None, params).text
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, Any] | None,
+    ) -> httpx.Response:
         deadline = time.monotonic() + self._deadline_s
         wait = FIRST_WAIT_S
         while True:
@@ -77,8 +92,7 @@ class ApiClient:
                 problem, asked = f"{type(error).__name__}: {error}", 0.0
             else:
                 if response.is_success:
-                    answer: dict[str, Any] = response.json()
-                    return answer
+                    return response
                 if response.status_code not in NOT_NOW:
                     raise Refused(_refusal(response))
                 problem = f"HTTP {response.status_code}: {_refusal(response).message}"

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import uuid_utils
+
+from springline.client.backfills import BackfillsOfWorkspace
 from springline.client.http import ApiClient
 from springline.client.ledger import Ledger, LedgerState
 from springline.client.loop import Stores
-from springline.client.runs import RunsOfWorkspace
+from springline.client.runs import RunsOfWorkspace, StartedRun
+from springline.client.schedules import SchedulesOfWorkspace
 from springline.client.schemas import delta_columns
+from springline.client.sensors import SensorsOfWorkspace
 from springline.client.sources import schema_of
 from springline.client.table import DeltaTable
 from springline.errors import Code, refused
@@ -20,6 +26,7 @@ from springline.errors import Code, refused
 logger = logging.getLogger("springline.client")
 
 _PAGE = 1_000
+_SEEN_SOON_S = 0.2
 
 
 class Springline:
@@ -50,8 +57,27 @@ class Springline:
         """The events of the workspace, to append to."""
         self.runs = RunsOfWorkspace(self._api)
         """The runs of the workspace: to start, cancel and repeat."""
+        self.sensors = SensorsOfWorkspace(self._api)
+        """The sensors of the workspace: to push to, evaluate, pause and resume."""
+        self.backfills = BackfillsOfWorkspace(self._api)
+        """The backfills of the workspace: to create, watch, pause, resume, cancel, and repeat what failed."""
+        self.schedules = SchedulesOfWorkspace(self._api)
+        """The schedules of the workspace: to define, pause, resume and trigger."""
         self.state = LedgerState(self._api)
         """The state folded from the events: runs, tasks, schedules, sensors, backfills."""
+
+    def run(self, select: str | Iterable[str], partitions: Iterable[str] = (), **options: Any) -> StartedRun:
+        """Start a run of assets, to wait for: `lake.run("*delays", "2026-01-31").wait()`.
+
+        Arguments and errors are those of `lake.runs.start`.
+        """
+        options.setdefault("run_key", f"client:{uuid_utils.uuid7()}")
+        asked = self.runs.start(select, partitions, **options)
+        while asked["run_id"] is None:
+            # It is recorded, and its id is known as soon as it can be seen: the same key answers then.
+            time.sleep(_SEEN_SOON_S)
+            asked = self.runs.start(select, partitions, **options)
+        return StartedRun(self.runs, asked["run_id"])
 
     def table(self, name_or_id: str) -> DeltaTable:
         """Return a table by name or id; nothing is read until it is used."""

@@ -111,9 +111,35 @@ class LedgerState:
         """Return a backfill with its `chunks` and the states of their runs; raises `Refused` (NOT_FOUND)."""
         return self._one("backfills", backfill_id)
 
+    def asset_partitions(self, asset: str, **filters: Any) -> Iterator[Json]:
+        """Yield how the partitions of an asset stand: filters `stale`, `latest` (the last one first).
+
+        Each has its `state`: CURRENT, OPEN, or why it is stale. Raises `Refused` (NOT_FOUND) if it is not deployed.
+        """
+        return self._rows(f"assets/{quote(asset, safe='')}/partitions", filters)
+
+    def staleness(self, **filters: Any) -> Iterator[Json]:
+        """Yield how many partitions of each asset are stale: filters `select`, `last` (so many of the latest)."""
+        return self._rows("staleness", filters)
+
+    def report(self, **time: Any) -> str:
+        """Return the HTML page of what happened and what is wrong now: `since`, `until`, or `hours`, by default 24."""
+        return self._api.text("/report", {name: value for name, value in time.items() if value is not None})
+
     def digest(self) -> Json:
         """Return the digest of the state: equal digests mean equal states."""
         return self._api.call("GET", "/api/v1/state/digest")
+
+    def explain(self, subject: str, identity: str, **about: Any) -> Json:
+        """Return why something ran, did not run, or waits: `verdict`, `answer`, `waits_for`, `decisions`, `next_steps`.
+
+        `subject`: `schedule` (with `at`, an instant in RFC 3339, or as it stands now), `run` (by id, or by the key that
+        it was asked for under), `task` (of a run, with `task`), `attempt` (with `task` and `attempt`), `sensor`,
+        `evaluation` (of a sensor), `backfill`, `chunk` (of a backfill, with `chunk`, from 0), `partition` (of an asset,
+        with `partition`). `since` and `until`: the time whose events are read. Raises `Refused` (NOT_FOUND).
+        """
+        route = f"{_ROOT}/explain/{quote(subject, safe='')}/{quote(identity, safe='')}"
+        return self._api.call("GET", route, params={name: value for name, value in about.items() if value is not None})
 
     def _one(self, route: str, identity: str) -> Json:
         return self._api.call("GET", f"{_ROOT}/{route}/{quote(identity, safe='')}")

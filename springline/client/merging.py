@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from springline.client.changes import Changer, ChangeResult, Commit, Metrics, TableOperation
+from springline.client.changes import Commit, Metrics, TableOperation
 from springline.client.comparing import quoted
 from springline.client.expressions import (
     Expression,
@@ -25,6 +25,8 @@ from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+R = TypeVar("R")
 
 SOURCE = "source"
 
@@ -58,7 +60,7 @@ class _Judged:
     clauses: list[tuple[_Clause, Expression | None, dict[str, str]]]
 
 
-class Merge:
+class Merge(Generic[R]):
     """A builder of a merge; `execute()` does it, exactly once under its key.
 
     Clauses are tried in the order they were given, and the first whose condition holds counts for a row. Expressions
@@ -66,9 +68,16 @@ class Merge:
     """
 
     def __init__(
-        self, changer: Changer, rows: MergeRows, on: str, *, key: str | None, target: str, source: str
+        self,
+        do: Callable[[TableOperation, str | None], R],
+        rows: MergeRows,
+        on: str,
+        *,
+        key: str | None,
+        target: str,
+        source: str,
     ) -> None:
-        self._changer = changer
+        self._do = do
         self._rows = rows
         self._on = on
         self._key = key
@@ -107,8 +116,14 @@ class Merge:
         """Delete a target row that no source row matches."""
         return self._with(_Clause("when_not_matched_by_source_delete", None, predicate))
 
-    def execute(self) -> ChangeResult:
-        """Do the merge, and return its result; raises as `Changer.do`."""
+    def with_clauses(self, known: Sequence[Sequence[Any]]) -> Self:
+        """Add clauses in the form that the arguments of a merge's operation have them in."""
+        for method, set_, predicate, everything, except_columns in known:
+            self._with(_Clause(method, set_, predicate, everything, tuple(except_columns)))
+        return self
+
+    def execute(self) -> R:
+        """Do the merge, and return its result; raises as `springline.client.changes.Changer.do`."""
         if not self._clauses:
             raise _bad(
                 "clauses", [], "are none, so that the merge does nothing", "Add a clause, as when_matched_update."
@@ -122,7 +137,7 @@ class Merge:
             "clauses": [clause.known for clause in self._clauses],
         }
         change = TableOperation("merge", arguments, self._check, self._run, field="on", blamed=self._blamed)
-        return self._changer.do(change, self._key)
+        return self._do(change, self._key)
 
     def _with(self, clause: _Clause) -> Self:
         if clause.set is not None and not clause.set and not clause.everything:

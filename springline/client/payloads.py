@@ -33,8 +33,12 @@ def commit_info(
     metrics: Mapping[str, int] | None = None,
     blind: bool = False,
     operation: str = "WRITE",
+    task: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return a `commitInfo` action of now. It has the key as `txnId`, so that a lost coordinator can be rebuilt."""
+    """Return a `commitInfo` action of now. It has the key as `txnId`, so that a lost coordinator can be rebuilt.
+
+    `task`: the task of a run that has written it.
+    """
     info: dict[str, Any] = {
         "timestamp": time.time_ns() // 1_000_000,
         "operation": operation,
@@ -45,9 +49,13 @@ def commit_info(
     }
     if metrics is not None:
         info["operationMetrics"] = {name: str(value) for name, value in metrics.items()}
+    ours: dict[str, Any] = {}
     if identity is not None:
-        request = {"operation": identity.operation, "fingerprint": identity.fingerprint}
-        info["springline"] = {"request": request}
+        ours["request"] = {"operation": identity.operation, "fingerprint": identity.fingerprint}
+    if task is not None:
+        ours["task"] = dict(task)
+    if ours:
+        info["springline"] = ours
     return {"commitInfo": info}
 
 
@@ -62,8 +70,9 @@ def append_payload(
     partition_by: Sequence[str],
     identity: Identity | None = None,
     metrics: Mapping[str, int] | None = None,
+    task: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the payload of a blind append of these files."""
     parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(partition_by)).decode()}
-    info = commit_info(key, parameters, identity, metrics=metrics, blind=True)
+    info = commit_info(key, parameters, identity, metrics=metrics, blind=True, task=task)
     return payload_of([info, *({"add": add} for add in adds)])

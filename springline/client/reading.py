@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
@@ -57,6 +57,8 @@ class Reached:
     name: str
     place: Place
     latest_version: int
+    task: Mapping[str, str] | None = None
+    """The task that a change is made for."""
 
     def delta_table(self, version: int | None = None) -> DeltaTable:
         """Open the table by delta-rs, at its latest version or another."""

@@ -42,6 +42,11 @@ class DeltaTable:
         """Return the URL that Delta readers open the table by."""
         return self._table.layout().place.location
 
+    @property
+    def writable(self) -> WritableTable:
+        """The table for its writers in this library."""
+        return self._table
+
     def status(self) -> dict[str, Any]:
         """Return the table's status as the API tells it."""
         return self._table.status()
@@ -120,7 +125,7 @@ class DeltaTable:
         if rows.table.num_rows == 0:
             return ChangeResult(version=self._reached().latest_version, changed=False)
         condition = on_columns(rows, on)
-        merge = Merge(Changer(self._reached()), rows, condition, key=key, target=TARGET, source=SOURCE)
+        merge = Merge(Changer(self._reached()).do, rows, condition, key=key, target=TARGET, source=SOURCE)
         return merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def merge(
@@ -131,13 +136,13 @@ class DeltaTable:
         key: str | None = None,
         target_alias: str = TARGET,
         source_alias: str = SOURCE,
-    ) -> Merge:
+    ) -> Merge[ChangeResult]:
         """Begin a merge of `source` on a SQL condition such as `"target.id = source.id"`.
 
         Add clauses, then `execute()`. `key` as in `delete`.
         """
         rows = MergeRows(source)
-        return Merge(Changer(self._reached()), rows, on, key=key, target=target_alias, source=source_alias)
+        return Merge(Changer(self._reached()).do, rows, on, key=key, target=target_alias, source=source_alias)
 
     def optimize(
         self, *, z_order: Sequence[str] = (), target_size: int | None = None, key: str | None = None

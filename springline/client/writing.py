@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -176,6 +176,89 @@ class _Plan:
 
 def append(table: WritableTable, data: Any, *, key: str | None = None, schema_mode: str | None = None) -> WriteResult:
     """Append rows exactly once; see `DeltaTable.append`."""
+    plan = _append_plan(data, key, schema_mode)
+    if plan.first is None:
+        return _nothing(table, plan.key)
+    return _Write(table, plan, _append_way(plan, schema_mode)).run()
+
+
+def overwrite(table: WritableTable, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
+    """Replace rows exactly once; see `DeltaTable.overwrite`."""
+    plan = _overwrite_plan(data, where, key)
+    return _Write(table, plan, _Overwrite(table, plan.key, where)).run()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWrite:
+    """An append or overwrite whose files are written and which no commit names: what its commit needs, in any process.
+
+    `target`: the schema of the files' rows, partition columns included; `merged_from`: as in an append that may add
+    columns; `replaces`: an overwrite, of what `where` says.
+    """
+
+    files: Files
+    fingerprint: str
+    target: pa.Schema
+    partition_by: tuple[str, ...]
+    replaces: bool = False
+    where: str | None = None
+    merged_from: pa.Schema | None = None
+
+
+def prepare_append(
+    table: WritableTable, data: Any, *, key: str, schema_mode: str | None, opened: Callable[[pa.Schema], None]
+) -> PreparedWrite | None:
+    """Write the files of an append that `commit_prepared` may commit; None without rows.
+
+    `opened` hears of the rows' schema before the table is looked at. Raises as `append`.
+    """
+    plan = _append_plan(data, key, schema_mode)
+    if plan.first is None:
+        return None
+    opened(plan.first.schema)
+    merged_from = plan.first.schema if schema_mode == "merge" else None
+    return _Write(table, plan, _append_way(plan, schema_mode)).prepared(merged_from=merged_from)
+
+
+def prepare_overwrite(
+    table: WritableTable, data: Any, *, key: str, where: str | None, opened: Callable[[pa.Schema | None], None]
+) -> PreparedWrite:
+    """Write the files of an overwrite that `commit_prepared` may commit; as `prepare_append`."""
+    plan = _overwrite_plan(data, where, key)
+    opened(None if plan.first is None else plan.first.schema)
+    return _Write(table, plan, _Overwrite(table, plan.key, where)).prepared(replaces=True, where=where)
+
+
+def commit_prepared(
+    table: WritableTable, prepared: PreparedWrite, key: str, task: Mapping[str, str] | None = None
+) -> WriteResult:
+    """Commit what was prepared, exactly once under its key, whatever others have committed meanwhile.
+
+    `task` is told in the commit. Raises as `append`. The files stay, whatever comes of it: another process may be
+    committing them.
+    """
+    how: _Append | _Overwrite = _Append(key, prepared.merged_from, task)
+    if prepared.replaces:
+        how = _Overwrite(table, key, prepared.where, task)
+    identity = _identity(prepared.fingerprint, replaces=prepared.replaces, where=prepared.where)
+    try:
+        answer = _committed(table, how, key, prepared, identity, table.layout(), checked=False)
+    except Refused as error:
+        # Committed before, it counts, whatever has become of the table since.
+        answer = _answered_before(table, key, identity, error)
+    return WriteResult(answer["version"], answer["delta_log_path"], key, prepared.files.rows)
+
+
+def _answered_before(table: WritableTable, key: str, identity: Identity, error: Refused) -> dict[str, Any]:
+    try:
+        return _same_by(table, key, identity, error)
+    except Refused as another:
+        if another.refusal.code is Code.KEY_NOT_FOUND:
+            raise error from None
+        raise
+
+
+def _append_plan(data: Any, key: str | None, schema_mode: str | None) -> _Plan:
     if schema_mode not in (None, "merge"):
         raise refused(
             Code.INVALID_REQUEST,
@@ -184,14 +267,15 @@ def append(table: WritableTable, data: Any, *, key: str | None = None, schema_mo
             value=schema_mode,
             remedy="Leave it out, or pass 'merge' to add the columns that the table does not have.",
         )
-    plan = _plan(data, key, lambda rows: Identity("append", rows))
-    if plan.first is None:
-        return _nothing(table, plan.key)
-    return _Write(table, plan, _Append(table, plan, merge=schema_mode == "merge")).run()
+    return _plan(data, key, lambda rows: _identity(rows, replaces=False))
 
 
-def overwrite(table: WritableTable, data: Any, *, where: str | None = None, key: str | None = None) -> WriteResult:
-    """Replace rows exactly once; see `DeltaTable.overwrite`."""
+def _append_way(plan: _Plan, schema_mode: str | None) -> _Append:
+    assert plan.first is not None
+    return _Append(plan.key, plan.first.schema if schema_mode == "merge" else None)
+
+
+def _overwrite_plan(data: Any, where: str | None, key: str | None) -> _Plan:
     if where is not None and not _is_sql_text(where):
         raise refused(
             Code.INVALID_REQUEST,
@@ -200,8 +284,14 @@ def overwrite(table: WritableTable, data: Any, *, where: str | None = None, key:
             value=repr(where)[:200],
             remedy="Write SQL over the partition columns, such as day = '2024-01-01', or leave it out.",
         )
-    plan = _plan(data, key, lambda rows: Identity("overwrite", combined([rows, "" if where is None else where])))
-    return _Write(table, plan, _Overwrite(table, plan, where)).run()
+    return _plan(data, key, lambda rows: _identity(rows, replaces=True, where=where))
+
+
+def _identity(rows: str, *, replaces: bool, where: str | None = None) -> Identity:
+    """Return what a key of an append or overwrite stands for, given the fingerprint of its rows."""
+    if not replaces:
+        return Identity("append", rows)
+    return Identity("overwrite", combined([rows, "" if where is None else where]))
 
 
 def _is_sql_text(text: object) -> bool:
@@ -224,18 +314,18 @@ def _nothing(table: WritableTable, key: str) -> WriteResult:
 
 
 class _Append:
-    """How an append is committed: blind, or strict if it adds columns."""
+    """How an append is committed: blind, or strict if it adds columns. `merged_from`: the schema that may add some."""
 
-    def __init__(self, table: WritableTable, plan: _Plan, *, merge: bool) -> None:
-        self._table = table
-        self._plan = plan
-        self._merge = merge
+    def __init__(self, key: str, merged_from: pa.Schema | None, task: Mapping[str, str] | None = None) -> None:
+        self._key = key
+        self._task = task
+        self._merged_from = merged_from
 
     def target(self, layout: Layout) -> tuple[pa.Schema, dict[str, Any] | None]:
         """Return the schema to write, and the table's new columns if the append adds some."""
-        if not self._merge or self._plan.first is None:
+        if self._merged_from is None:
             return layout.schema, None
-        merged = merged_columns(layout.columns, self._plan.first.schema)
+        merged = merged_columns(layout.columns, self._merged_from)
         if merged is None:
             return layout.schema, None
         schema = arrow_schema(merged)
@@ -250,12 +340,12 @@ class _Append:
 
     def payload(self, layout: Layout, files: Files, identity: Identity, merged: dict[str, Any] | None) -> _Commit:
         metrics = {"numFiles": len(files.adds), "numOutputRows": files.rows, "numOutputBytes": files.bytes}
-        key = self._plan.key
+        key = self._key
         if merged is None:
-            payload = append_payload(files.adds, key, layout.partition_by, identity, metrics)
+            payload = append_payload(files.adds, key, layout.partition_by, identity, metrics, self._task)
             return _Commit(payload, CommitMode.APPEND)
         parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(layout.partition_by)).decode()}
-        info = commit_info(key, parameters, identity, metrics=metrics)
+        info = commit_info(key, parameters, identity, metrics=metrics, task=self._task)
         metadata = layout.metadata | {"schemaString": orjson.dumps(merged).decode()}
         adds = [{"add": add} for add in files.adds]
         return _Commit(payload_of([info, {"metaData": metadata}, *adds]), CommitMode.STRICT)
@@ -264,9 +354,12 @@ class _Append:
 class _Overwrite:
     """How an overwrite is committed: strict, with a remove for each replaced file of the version it was computed on."""
 
-    def __init__(self, table: WritableTable, plan: _Plan, where: str | None) -> None:
+    def __init__(
+        self, table: WritableTable, key: str, where: str | None, task: Mapping[str, str] | None = None
+    ) -> None:
+        self._task = task
         self._table = table
-        self._plan = plan
+        self._key = key
         self._where = where
 
     def target(self, layout: Layout) -> tuple[pa.Schema, dict[str, Any] | None]:
@@ -333,7 +426,7 @@ class _Overwrite:
             "numRemovedFiles": len(removes),
             "numRemovedBytes": sum(size for _, size in replaced),
         }
-        info = commit_info(self._plan.key, parameters, identity, metrics=metrics)
+        info = commit_info(self._key, parameters, identity, metrics=metrics, task=self._task)
         return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
 
     def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
@@ -374,8 +467,27 @@ class _Write:
             answered = self._answered()
             if answered is not None:
                 return answered
+        scratch, layout, prepared = self._written()
+        try:
+            identity = self._plan.identify(prepared.fingerprint)
+            answer = _committed(self._table, self._how, self._plan.key, prepared, identity, layout, checked=True)
+        except Unavailable:
+            # It is unknown whether a commit names these files, so they must stay.
+            raise
+        except Exception:
+            scratch.discard()
+            raise
+        return WriteResult(answer["version"], answer["delta_log_path"], self._plan.key, prepared.files.rows)
+
+    def prepared(self, **fields: Any) -> PreparedWrite:
+        """Write the files alone; `fields` are those of the commit to come."""
+        check_process()
+        _, _, prepared = self._written()
+        return replace(prepared, **fields)
+
+    def _written(self) -> tuple[Scratch, Layout, PreparedWrite]:
         layout = self._table.layout()
-        target, merged = self._how.target(layout)
+        target, _ = self._how.target(layout)
         rows = _Rows(self._plan.rows, target, layout.partition_by, self._how.watch(layout))
         scratch = Scratch(layout.place, self._table.stores, self._plan.key)
         files = Files()
@@ -383,48 +495,10 @@ class _Write:
             files = scratch.write(rows.schema, rows.stream(), layout.partition_by, layout.properties)
         try:
             self._how.check(layout, rows.seen)
-            identity = self._plan.identify(rows.fingerprint())
-            answer = self._commit(layout, target, files, identity, merged)
-        except Unavailable:
-            # It is unknown whether a commit names these files, so they must stay.
-            raise
         except Exception:
             scratch.discard()
             raise
-        if merged is not None:
-            self._table.forget()
-        return WriteResult(answer["version"], answer["delta_log_path"], self._plan.key, rows.rows)
-
-    def _commit(
-        self, layout: Layout, target: pa.Schema, files: Files, identity: Identity, merged: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        """Commit; compute the commit again while the table changes meanwhile."""
-        for tries in range(1, TRIES + 1):
-            commit = self._how.payload(layout, files, identity, merged)
-            try:
-                return self._table.commit(commit.payload, self._plan.key, commit.mode, layout.version)
-            except Refused as error:
-                code = error.refusal.code
-                if code is Code.KEY_REUSED:
-                    return self._same_by(identity, error)
-                if code not in _MOVED:
-                    raise
-                self._table.forget()
-                if tries == TRIES:
-                    raise
-            if tries > 1:
-                time.sleep(random.uniform(0, 0.05 * tries))
-            before, layout = layout, self._table.refresh()
-            wanted, merged = self._how.target(layout)
-            _check_fits(before, layout, target, wanted)
-        raise AssertionError("unreachable: the last pass returns or raises")
-
-    def _same_by(self, identity: Identity, error: Refused) -> dict[str, Any]:
-        """Answer a key that the same rows used in another mode, before or after they added columns; else refuse."""
-        view = self._table.explain(self._plan.key)
-        if view.get("fingerprint") != identity.text:
-            raise error
-        return view
+        return scratch, layout, PreparedWrite(files, rows.fingerprint(), target, layout.partition_by)
 
     def _answered(self) -> WriteResult | None:
         """Return the answer of a key that is committed already, without writing a file; None if it is not."""
@@ -444,6 +518,55 @@ class _Write:
         if view.get("fingerprint") != identity.text:
             raise _reused(self._plan.key, view["version"], known=view.get("fingerprint") is not None)
         return WriteResult(view["version"], view["delta_log_path"], self._plan.key, digest.rows)
+
+
+def _committed(
+    table: WritableTable,
+    how: _Append | _Overwrite,
+    key: str,
+    prepared: PreparedWrite,
+    identity: Identity,
+    layout: Layout,
+    *,
+    checked: bool,
+) -> dict[str, Any]:
+    """Commit; compute the commit again while the table changes meanwhile.
+
+    `checked`: the files were written for the table as it is in `layout`.
+    """
+    for tries in range(1, TRIES + 1):
+        wanted, merged = how.target(layout)
+        if not checked:
+            _check_fits(prepared.partition_by, layout, prepared.target, wanted)
+        checked = False
+        commit = how.payload(layout, prepared.files, identity, merged)
+        try:
+            answer = table.commit(commit.payload, key, commit.mode, layout.version)
+        except Refused as error:
+            code = error.refusal.code
+            if code is Code.KEY_REUSED:
+                return _same_by(table, key, identity, error)
+            if code not in _MOVED:
+                raise
+            table.forget()
+            if tries == TRIES:
+                raise
+        else:
+            if merged is not None:
+                table.forget()
+            return answer
+        if tries > 1:
+            time.sleep(random.uniform(0, 0.05 * tries))
+        layout = table.refresh()
+    raise AssertionError("unreachable: the last pass returns or raises")
+
+
+def _same_by(table: WritableTable, key: str, identity: Identity, error: Refused) -> dict[str, Any]:
+    """Answer a key that the same rows used in another mode, before or after they added columns; else refuse."""
+    view = table.explain(key)
+    if view["fate"] != "committed" or view.get("fingerprint") != identity.text:
+        raise error
+    return view
 
 
 class _Rows:
@@ -542,9 +665,9 @@ def _check_known_types(layout: Layout, schema: pa.Schema) -> None:
             )
 
 
-def _check_fits(before: Layout, after: Layout, target: pa.Schema, wanted: pa.Schema) -> None:
+def _check_fits(partition_by: tuple[str, ...], after: Layout, target: pa.Schema, wanted: pa.Schema) -> None:
     """Refuse to commit files that no longer fit, because the table's columns changed while they were written."""
-    if before.partition_by == after.partition_by and _fields_fit(list(target), list(wanted)):
+    if partition_by == after.partition_by and _fields_fit(list(target), list(wanted)):
         return
     raise refused(
         Code.METADATA_CHANGED,

@@ -26,13 +26,17 @@ class Edge(Protocol):
     def mapping(self) -> PartitionMapping | None:
         """Which of its partitions are needed; None for what the partitions of both suggest."""
 
+    @property
+    def argument(self) -> str | None:
+        """The parameter that takes its output, None if none does."""
+
 
 class Node(Protocol):
-    """An asset in the graph."""
+    """An asset or a task in the graph."""
 
     @property
     def key(self) -> str:
-        """The asset's key."""
+        """Its key."""
 
     @property
     def dependencies(self) -> Sequence[Edge]:
@@ -41,6 +45,14 @@ class Node(Protocol):
     @property
     def partitions(self) -> Partitions | None:
         """Its partitions, None if it has none."""
+
+    @property
+    def asset_key(self) -> str | None:
+        """Its key if it is an asset, None for a task."""
+
+    @property
+    def url(self) -> str | None:
+        """Where it is made over HTTP, None if workers of its code location make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,11 @@ class DefinitionProblem:
     message: str
     remedy: str
     dependency: str | None = None
+
+
+def kind_of(node: Node) -> str:
+    """Return what a node is, for a message."""
+    return "task" if node.asset_key is None else "asset"
 
 
 def judge_graph(nodes: Mapping[str, Node], *, elsewhere: Collection[str] = ()) -> Iterator[DefinitionProblem]:
@@ -76,6 +93,15 @@ def judge_graph(nodes: Mapping[str, Node], *, elsewhere: Collection[str] = ()) -
                 if edge.asset not in elsewhere:
                     yield unknown_dependency(node.key, edge.asset, [*nodes, *elsewhere])
                 continue
+            if edge.argument is not None and upstream.url is not None:
+                yield DefinitionProblem(
+                    node.key,
+                    "dependencies",
+                    f"takes the output of {edge.asset} as {edge.argument}, and an asset that is made over HTTP hands "
+                    "none over",
+                    f"Name it as a dependency only, deps=['{edge.asset}'], and read what it has written.",
+                    edge.asset,
+                )
             mapping = effective_mapping(edge.mapping, upstream.partitions, node.partitions)
             if isinstance(mapping, FieldProblem):
                 said = f"cannot depend on {edge.asset}: {mapping.message}"
@@ -96,6 +122,16 @@ def unknown_dependency(asset: str, dependency: str, known: Collection[str]) -> D
         f"depends on {dependency!r}, and no asset is called that",
         near.strip() or more,
         dependency,
+    )
+
+
+def undeclared_pool(pool: str, declared: Collection[str]) -> FieldProblem:
+    """Return the problem of an asset whose pool is not declared beside it."""
+    near = meant(pool, list(declared))
+    return FieldProblem(
+        "pool",
+        f"names the pool {pool!r}, which is not declared",
+        f"{near}Declare it in the pipeline file: pool({pool!r}, slots=3); or take pool={pool!r} out.",
     )
 
 

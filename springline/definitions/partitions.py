@@ -7,14 +7,14 @@ key is what stands in URLs, tables and logs, such as `2024-01-31`. Of the outsid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from springline.definitions.ids import meant
+from springline.definitions.ids import meant, problem_of_id
 
 MAX_STATIC_KEYS: Final = 10_000
 MAX_PARTITION_KEY: Final = 200
@@ -34,6 +34,13 @@ class PartitionKind(StrEnum):
     WEEKLY = "weekly"
     MONTHLY = "monthly"
     STATIC = "static"
+    MULTI = "multi"
+    """In two dimensions: one by time and one static, or two static ones."""
+
+
+DIMENSIONS: Final = 2
+"""How many dimensions there are, where there is more than one."""
+_BETWEEN: Final = "|"
 
 
 _FORMS: Final = {
@@ -42,6 +49,7 @@ _FORMS: Final = {
     PartitionKind.WEEKLY: ("%Y-%m-%d", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "2024-01-29"),
     PartitionKind.MONTHLY: ("%Y-%m", re.compile(r"[0-9]{4}-[0-9]{2}"), "2024-01"),
 }
+_FORMS_LONGEST: Final = "2024-01-31T05"
 _STEPS: Final = {
     PartitionKind.HOURLY: timedelta(hours=1),
     PartitionKind.DAILY: timedelta(days=1),
@@ -64,7 +72,8 @@ class Partitions:
 
     By time: one for each hour, day, week or month from `start` on, up to and without `end`. Both are keys of the kind.
     Days, weeks and months are those of `timezone`; hours are those of UTC, because where clocks go back two hours have
-    one name. Weeks begin on the weekday of `start`. Static: `keys`.
+    one name. Weeks begin on the weekday of `start`. Static: `keys`. In two dimensions: one for each pair of keys of its
+    `dimensions`, `2024-01-31|eu`; all of a day lie beside each other.
     """
 
     kind: PartitionKind
@@ -72,14 +81,26 @@ class Partitions:
     end: str | None = None
     timezone: str | None = None
     keys: tuple[str, ...] = ()
+    dimensions: tuple[Dimension, ...] | None = None
 
     @property
     def by_time(self) -> bool:
-        """Say whether each partition covers a span of time."""
-        return self.kind is not PartitionKind.STATIC
+        """Say whether each partition is a span of time, and nothing else: those in two dimensions are not."""
+        return self.kind in _FORMS
+
+    @property
+    def time(self) -> Partitions | None:
+        """The partitions by time that these are, or that are their first dimension; None if there are none."""
+        first = self if self.dimensions is None else self.dimensions[0].partitions
+        return first if first.by_time else None
 
     def problems(self) -> Iterator[FieldProblem]:
         """Yield what is wrong with the definition. All other methods are for a definition without problems."""
+        if self.kind is PartitionKind.MULTI:
+            yield from self._problems_of_multi()
+            return
+        if self.dimensions is not None:
+            yield FieldProblem("dimensions", f"{self.kind} partitions have no dimensions", "Leave dimensions out.")
         if self.kind not in _FORMS:
             yield from self._problems_of_static()
             return
@@ -107,6 +128,50 @@ class Partitions:
                 )
         if self.timezone is not None:
             yield from self._problems_of_zone(self.timezone)
+
+    def _problems_of_multi(self) -> Iterator[FieldProblem]:
+        example = "Give two, such as multi_partitions(day=daily('2024-01-01'), region=static('eu', 'us'))."
+        for name in ("start", "end", "timezone"):
+            if getattr(self, name) is not None:
+                yield FieldProblem(name, f"partitions in two dimensions have no {name}", f"Give {name} to a dimension.")
+        if self.keys:
+            yield FieldProblem("keys", "partitions in two dimensions have no keys", "Give keys to a dimension.")
+        found = self.dimensions or ()
+        if len(found) != DIMENSIONS or len({one.name for one in found}) != DIMENSIONS:
+            yield FieldProblem("dimensions", f"there are {len({one.name for one in found})} dimensions", example)
+            return
+        for one in found:
+            wrong = problem_of_id(one.name)
+            if wrong is not None:
+                yield FieldProblem("dimensions", f"the dimension {one.name!r:.120} {wrong[0]}", wrong[1])
+            if one.partitions.kind is PartitionKind.MULTI:
+                yield FieldProblem("dimensions", f"the dimension {one.name} has dimensions itself", example)
+                return
+            for problem in one.partitions.problems():
+                yield FieldProblem("dimensions", f"the dimension {one.name}: {problem.message}", problem.remedy)
+                return
+        first, second = (one.partitions for one in found)
+        if second.by_time:
+            what = f"both are by time, {found[0].name} and" if first.by_time else "time is in the second place,"
+            yield FieldProblem(
+                "dimensions",
+                f"{what} {found[1].name}",
+                "Put the one dimension by time first, and a static one behind it.",
+            )
+            return
+        if not first.by_time and len(first.keys) * len(second.keys) > MAX_STATIC_KEYS:
+            yield FieldProblem(
+                "dimensions",
+                f"there are {len(first.keys) * len(second.keys)} pairs of keys, and {MAX_STATIC_KEYS} is the most",
+                "Give fewer keys.",
+            )
+        longest = sum(max(map(len, _quoted(one))) for one in (first.keys or (_FORMS_LONGEST,), second.keys)) + 1
+        if longest > MAX_PARTITION_KEY:
+            yield FieldProblem(
+                "dimensions",
+                f"the longest pair of keys has {longest} characters, and {MAX_PARTITION_KEY} is the most",
+                "Give shorter keys.",
+            )
 
     def _problems_of_static(self) -> Iterator[FieldProblem]:
         for name in ("start", "end", "timezone"):
@@ -145,6 +210,15 @@ class Partitions:
 
     def problem_of_key(self, key: str) -> str | None:
         """Return why no partition has this key, to go on from the key; None if one has it."""
+        if self.dimensions is not None:
+            parts = split_key(key)
+            if parts is None:
+                return f"is no pair of keys, such as {self.key_at(0)!r}"
+            for one, part in zip(self.dimensions, parts, strict=True):
+                problem = one.partitions.problem_of_key(part)
+                if problem is not None:
+                    return f"has the {one.name} {part!r:.200}, which {problem}"
+            return None
         if self.kind is PartitionKind.STATIC:
             return None if key in self.keys else f"is none of the keys: {meant(key, self.keys)}{_some(self.keys)}"
         wall = self._wall("key", key)
@@ -160,12 +234,21 @@ class Partitions:
 
     def position(self, key: str) -> int:
         """Return where a partition stands, from 0; `key` has no problem."""
+        if self.dimensions is not None:
+            first, second = self.dimensions
+            parts = split_key(key)
+            assert parts is not None
+            return first.partitions.position(parts[0]) * self.across + second.partitions.position(parts[1])
         if self.kind is PartitionKind.STATIC:
             return self.keys.index(key)
         return self._position_of(self._parsed(key))
 
     def key_at(self, position: int) -> str:
         """Return the key of the partition at a position, from 0. Raises `IndexError` if there is none."""
+        if self.dimensions is not None:
+            along, across = divmod(position, self.across)
+            first, second = self.dimensions
+            return join_keys((first.partitions.key_at(along), second.partitions.key_at(across)))
         if self.kind is PartitionKind.STATIC:
             if not 0 <= position < len(self.keys):
                 raise IndexError(f"there is no partition {position} of {len(self.keys)}")
@@ -180,6 +263,10 @@ class Partitions:
 
         The windows of neighbours touch: a day has 23 or 25 hours where clocks change.
         """
+        if self.dimensions is not None:
+            parts = split_key(key)
+            assert parts is not None
+            return self.dimensions[0].partitions.window(parts[0])
         if self.kind is PartitionKind.STATIC:
             return None
         at = self.position(key)
@@ -202,6 +289,46 @@ class Partitions:
         while self._begin(behind - 1) >= end:
             behind -= 1
         return range(first, behind)
+
+    def ended_by(self, instant: datetime) -> int:
+        """Return how many partitions have ended at an instant: those are the first ones. Of static ones all have."""
+        return self._before(instant, 0)
+
+    def begun_by(self, instant: datetime) -> int:
+        """Return how many partitions have begun at an instant: those are the first ones. Of static ones all have."""
+        return self._before(instant, 1)
+
+    def _before(self, instant: datetime, behind: int) -> int:
+        """Return how many partitions lie before the one that holds an instant, and `behind` more."""
+        if self.dimensions is not None:
+            return self.dimensions[0].partitions._before(instant, behind) * self.across
+        if self.kind is PartitionKind.STATIC:
+            return len(self.keys)
+        (holding, *_) = self.overlapping(instant, instant + timedelta(microseconds=1))
+        count = holding + behind
+        if self.end is not None:
+            count = min(count, self._position_of(self._parsed(self.end)))
+        return max(0, count)
+
+    def parts(self, key: str) -> dict[str, str]:
+        """Return the keys that a key in two dimensions is made of, by dimension; of other partitions none."""
+        parts = split_key(key) if self.dimensions is not None else None
+        return {} if parts is None else {one.name: part for one, part in zip(self.dimensions or (), parts, strict=True)}
+
+    def keys_at_time(self, key: str | None = None) -> list[str]:
+        """Return the keys of a span of time: `key` of partitions by time, all pairs with it of those in two dimensions.
+
+        Without `key`, of partitions without time: all.
+        """
+        if self.dimensions is None:
+            return list(self.keys) if key is None else [key]
+        first, second = (one.partitions for one in self.dimensions)
+        return [join_keys((one, other)) for one in (first.keys if key is None else (key,)) for other in second.keys]
+
+    @property
+    def across(self) -> int:
+        """How many keys the second dimension has; 1 without one."""
+        return 1 if self.dimensions is None else len(self.dimensions[1].partitions.keys)
 
     @property
     def first_weekday(self) -> int:
@@ -267,6 +394,34 @@ class Partitions:
             years = f"{FIRST_YEAR} to {LAST_YEAR}"
             return FieldProblem(field, f"{field} {text!r} lies outside the years {years}", f"Use years {years}.")
         return wall
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One of two dimensions of partitions: its name, and how it is cut."""
+
+    name: str
+    partitions: Partitions
+
+
+def join_keys(keys: Iterable[str]) -> str:
+    """Return the key of a partition in two dimensions: the key in each, with a bar between.
+
+    A bar within a key is written as `%7C`, and a percent sign as `%25`: two pairs never share a key.
+    """
+    return _BETWEEN.join(_quoted(keys))
+
+
+def split_key(key: str) -> tuple[str, str] | None:
+    """Return the two keys that `join_keys` has made a key of, None if it has not."""
+    parts = [one.replace("%7C", _BETWEEN).replace("%25", "%") for one in key.split(_BETWEEN)]
+    if len(parts) != DIMENSIONS or join_keys(parts) != key:
+        return None
+    return parts[0], parts[1]
+
+
+def _quoted(keys: Iterable[str]) -> list[str]:
+    return [one.replace("%", "%25").replace(_BETWEEN, "%7C") for one in keys]
 
 
 def _zone(name: str) -> ZoneInfo | None:

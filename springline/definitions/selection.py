@@ -1,8 +1,12 @@
-"""Selections of assets, as users write them: `delays`, `*delays`, `raw_flights*`, `*`."""
+"""Selections of assets and tasks, as users write them: `delays`, `*delays`, `raw_flights*`, `*`.
+
+A task leaves nothing that a later run could take as it is. So it is selected with what needs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from springline.definitions.graph import Upstream, downstream_of, reach
 from springline.definitions.ids import meant, named
@@ -16,6 +20,39 @@ class BadSelection(ValueError):
         self.term = term
         self.message = message
         self.remedy = remedy
+
+
+class _Edge(Protocol):
+    @property
+    def asset(self) -> str:
+        """The key of what is needed."""
+
+
+class Selected(Protocol):
+    """What selecting has to know of an asset or a task."""
+
+    @property
+    def asset_key(self) -> str | None:
+        """Its key if it is an asset, None for a task."""
+
+    @property
+    def dependencies(self) -> Sequence[_Edge]:
+        """What it needs."""
+
+
+def select_nodes(nodes: Mapping[str, Selected], terms: Iterable[str]) -> set[str]:
+    """Return the assets and tasks that `select` selects, with the tasks that they need. Raises `BadSelection`."""
+    upstream = {key: [one.asset for one in node.dependencies if one.asset in nodes] for key, node in nodes.items()}
+    return with_tasks(nodes, select(upstream, terms))
+
+
+def with_tasks(nodes: Mapping[str, Selected], chosen: Collection[str]) -> set[str]:
+    """Return nodes with the tasks that they need, and those that these need: up to the next assets."""
+    to_tasks = {
+        key: [one.asset for one in node.dependencies if one.asset in nodes and nodes[one.asset].asset_key is None]
+        for key, node in nodes.items()
+    }
+    return reach(chosen, to_tasks)
 
 
 def select(upstream: Upstream, terms: Iterable[str]) -> set[str]:

@@ -45,6 +45,9 @@ class DeployOutcome:
     fingerprint: str
     assets: int
     changes: Changes
+    tasks: Changes
+    schedules: Changes
+    sensors: Changes
     deployed: bool
     """Whether a manifest was written: not by a dry run, nor if nothing changed."""
 
@@ -87,7 +90,8 @@ async def deploy(
             return _outcome(tried[arrived], arrived, deployed=True)
         bases.add(latest)
         composition = await asyncio.to_thread(compose, current, part)
-        if dry_run or not composition.changes:
+        changed = (composition.changes, composition.tasks, composition.schedules, composition.sensors)
+        if dry_run or not any(changed):
             if latest is not None and not dry_run:
                 await _note(store)
                 await _enter(register)
@@ -128,7 +132,14 @@ class _Patience:
 
 def _outcome(composition: Composition, manifest_id: str | None, *, deployed: bool) -> DeployOutcome:
     return DeployOutcome(
-        manifest_id, composition.fingerprint, composition.assets, composition.changes, deployed=deployed
+        manifest_id,
+        composition.fingerprint,
+        composition.assets,
+        composition.changes,
+        composition.tasks,
+        composition.schedules,
+        composition.sensors,
+        deployed=deployed,
     )
 
 

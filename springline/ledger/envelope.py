@@ -9,7 +9,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
-from msgspec import DecodeError, Struct, inspect
+from msgspec import DecodeError, Struct, inspect, to_builtins
 from msgspec.json import Decoder, Encoder
 from msgspec.structs import replace
 
@@ -214,6 +214,12 @@ def payload_from(data: dict[str, Any]) -> e.Payload:
     except ShapeError as error:
         raise InvalidPayload(error.path, error.problem) from None
     return payload if payload.springline is None else replace(payload, springline=member)
+
+
+def as_event(payload: e.Payload) -> dict[str, Any]:
+    """Return a payload as the `data` that `payload_from` reads."""
+    plain: dict[str, Any] = to_builtins(payload)
+    return plain
 
 
 def compose_event(

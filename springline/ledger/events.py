@@ -28,10 +28,10 @@ from springline.ledger.nested import (
     BackfillState,
     CompletionVisibility,
     EvalStatus,
+    EvaluationRun,
     Id,
     PartitionSelector,
     PushSource,
-    RunRequest,
     SensorChange,
     TaskDefinition,
     TaskError,
@@ -239,7 +239,7 @@ class SensorEvaluated(_Payload, tag="sensor_evaluated"):
     cursor_before: str | None = None
     cursor_after: str | None = None
     expected_state_version: U32 | None = None
-    run_requests: list[RunRequest] = field(default_factory=list)
+    run_requests: list[EvaluationRun] = field(default_factory=list)
 
 
 class RunRequested(_Payload, tag="run_requested"):

@@ -81,6 +81,26 @@ def manual_tick_id(schedule_id: str, epoch: int) -> str:
     return f"{schedule_id}:manual:{epoch}"
 
 
+def range_tick_id(schedule_id: str, first: int, last: int) -> str:
+    """Return the id of the tick of many instants of a schedule, from the first scheduled second to the last."""
+    return f"{schedule_id}:{first}-{last}"
+
+
+def tick_note_id(schedule_id: str, version: str) -> str:
+    """Return the id of the tick that notes that a definition cannot be read: there is one for each definition."""
+    return f"{schedule_id}:failed:{version}"
+
+
+def is_manual_tick(schedule_id: str, name: str) -> bool:
+    """Say whether a tick is one that a user triggered by hand."""
+    return name.startswith(f"{schedule_id}:manual:")
+
+
+def is_tick_note(schedule_id: str, name: str) -> bool:
+    """Say whether a tick is the note that a definition cannot be read: it stands for no instant."""
+    return name.startswith(f"{schedule_id}:failed:")
+
+
 def schedule_run_key(schedule_id: str, epoch: int) -> str:
     """Return the run key of a schedule's tick."""
     return f"sched:{schedule_id}:{epoch}"
@@ -89,6 +109,11 @@ def schedule_run_key(schedule_id: str, epoch: int) -> str:
 def manual_schedule_run_key(schedule_id: str, epoch: int) -> str:
     """Return the run key of a tick that a user triggered by hand."""
     return f"sched:{schedule_id}:manual:{epoch}"
+
+
+def backfill_id_of(client_request_id: str) -> str:
+    """Return the id of the backfill that is asked for by a request: the same request is the same backfill, for ever."""
+    return f"bf_{_base32(hashlib.sha256(client_request_id.encode()).digest()[:16])}"
 
 
 def backfill_chunk_id(backfill_id: str, chunk_index: int) -> str:
@@ -104,6 +129,20 @@ def backfill_run_key(backfill_id: str, chunk_index: int) -> str:
 def sensor_eval_id(sensor_id: str, ulid: str) -> str:
     """Return the id of a sensor's evaluation, made unique by a ULID."""
     return f"eval_{sensor_id}_{ulid}"
+
+
+def own_evaluation_id(sensor_id: str, state_version: int, content: str) -> str:
+    """Return the id of an evaluation that we make: of the state it was made on, and of the digest of what it says."""
+    return f"eval_{sensor_id}_{state_version}_{content[:32]}"
+
+
+def sensor_run_key(sensor_id: str, run_key: str) -> str:
+    """Return the key under which a sensor asks for a run that it calls `run_key`: no two sensors share one."""
+    return f"{SENSOR_RUN_KEYS}{sensor_id}:{run_key}"
+
+
+SENSOR_RUN_KEYS: Final = "sensor:"
+"""What the run keys of sensors begin with."""
 
 
 def run_key_conflict_id(run_key: str, event_id: str) -> str:

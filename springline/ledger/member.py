@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, inspect
 
 from springline.ledger import events as e
-from springline.ledger.nested import U32, Id, Text, Timestamp
+from springline.ledger.nested import I64, U32, U64, Id, Text, Timestamp
 from springline.ledger.shapes import ReadingMode, ShapeError, reader_of, struct_reader
 
 MEMBER: Final = "springline"
@@ -31,11 +31,13 @@ class EventMember(Struct, omit_defaults=True, gc=False, kw_only=True):
 
 
 class TableWrite(Struct, omit_defaults=True, gc=False):
-    """A table that a task wrote, with the version and the key of its commit."""
+    """A table that a task wrote, with the version and the key of its commit, and what was done to how many rows."""
 
     table: Text
     version: U32
     idempotency_key: Text | None = None
+    operation: Text | None = None
+    rows: U64 | None = None
 
 
 class CheckResult(Struct, omit_defaults=True, gc=False):
@@ -94,7 +96,9 @@ class DefinitionMember(EventMember):
     """Of a schedule's definition: what a cron line and a switch cannot say.
 
     `dialect` is that of the cron expression; without it, the reference's. `interval_seconds` replaces the expression.
-    `deleted`: the definition has left its file.
+    `deleted`: the definition has left its file. `location`: the code location whose file declares it. Of the instants
+    up to `effective_from` the definition before decides, of those behind it this one; `replaces` is that one's
+    event.
     """
 
     dialect: Literal["unix", "reference"] | None = None
@@ -103,6 +107,9 @@ class DefinitionMember(EventMember):
     max_active_runs: U32 | None = None
     jitter_seconds: U32 | None = None
     deleted: bool | None = None
+    location: Id | None = None
+    effective_from: Timestamp | None = None
+    replaces: Id | None = None
 
 
 class TickMember(EventMember):
@@ -116,10 +123,16 @@ class TickMember(EventMember):
 
 
 class EvaluationMember(EventMember):
-    """Of an evaluation: its reason for programs, and how many polls without a finding it sums up."""
+    """Of an evaluation: its reason for programs, and how many polls without a finding it sums up.
+
+    `seen_version`: the version of the sensor's state that it was made on, and `seen_change` the last change by
+    operators, empty for none. An evaluation that names them is refused if either is another one by now.
+    """
 
     reason_code: Id | None = None
     polls: U32 | None = None
+    seen_version: U32 | None = None
+    seen_change: Text | None = None
 
 
 class RunRequestedMember(EventMember):
@@ -134,10 +147,13 @@ class RunRequestedMember(EventMember):
 class BackfillMember(EventMember):
     """Of a backfill: the order of its partitions, its priority, one task for each partition or one with the list, and
     the object that lists its partitions.
+
+    `request_fingerprint`: what was asked for under its request id.
     """
 
     order: Literal["oldest_first", "newest_first"] | None = None
-    priority: U32 | None = None
+    priority: I64 | None = None
+    request_fingerprint: Id | None = None
     mode: Literal["task_for_each", "task_with_list"] | None = None
     keys_path: Text | None = None
     keys_sha256: Id | None = None

@@ -198,7 +198,7 @@ class EvalSkippedStaleCursor(_Shape, tag_field="status", tag="skipped_stale_curs
 EvalStatus = EvalTriggered | EvalNoNewData | EvalError | EvalSkippedStaleCursor
 
 
-class RunRequest(_Shape):
+class EvaluationRun(_Shape):
     """A run that an evaluation asks for."""
 
     run_key: Id

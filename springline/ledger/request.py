@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from springline import bounds
 from springline.errors import Code, Refusal
+from springline.packing import PACKED, packed_length
 
 MAX_REQUEST_EVENTS = 500
 MAX_INGEST_PATHS = 5_000
@@ -77,6 +78,14 @@ _LedgerPath = Annotated[
 ]
 
 
+_DATA: Final = Field(
+    json_schema_extra=bounds.judged(
+        "The fields of an event of its `type`, and ids that can be addressed.", maxProperties=bounds.MAX_EVENT_FIELDS
+    )
+)
+EventData = Annotated[dict[str, Any], _DATA]
+
+
 class NewEvent(BaseModel):
     """One event to append. `data` is the payload with its `type`; the key is derived from it unless given.
 
@@ -85,15 +94,7 @@ class NewEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    data: Annotated[
-        dict[str, Any],
-        Field(
-            json_schema_extra=bounds.judged(
-                "The fields of an event of its `type`, and ids that can be addressed.",
-                maxProperties=bounds.MAX_EVENT_FIELDS,
-            )
-        ),
-    ]
+    data: Annotated[dict[str, Any], _DATA, *PACKED]
     idempotency_key: _Id | None = None
     causation_id: _Id | None = None
 
@@ -112,9 +113,9 @@ class AppendRequest(BaseModel):
 
     @cached_property
     def payload_bytes(self) -> int:
-        """Bytes that its events have as compact JSON, with their keys."""
+        """Bytes that its events have as compact JSON, with their keys; of a long one, what it weighs in a round."""
         return sum(
-            _length(event.data) + len(event.idempotency_key or "") + len(event.causation_id or "")
+            _weight(event.data) + len(event.idempotency_key or "") + len(event.causation_id or "")
             for event in self.events
         )
 
@@ -250,6 +251,8 @@ MAX_ROUND_EVENTS = 1_000
 MAX_ROUND_BYTES = 1 << 20
 """The most weight of a round's requests, and of a single one."""
 
+_UNPACKED_TO_ROUND = 8
+"""Bytes of a packed event for each byte of a round's weight: a round with a plan of the most bytes has no other."""
 EVENT_WEIGHT = 512
 """The least weight of an event in bytes, because its part of the answer is about so long."""
 REFUSED_BYTES = 1_024
@@ -310,6 +313,12 @@ def fits_a_message(requests: Iterable[AppendRequest]) -> bool:
         answers += answer_weight(request)
         size += request.payload_bytes
     return answers <= MESSAGE_EVENTS * EVENT_WEIGHT and size <= MESSAGE_BYTES
+
+
+def _weight(data: dict[str, Any]) -> int:
+    """Return what an event weighs in a round; a long plan travels packed, and its round holds it as it is."""
+    packed = packed_length(data)
+    return _length(data) if packed is None else max(packed, _length(data) // _UNPACKED_TO_ROUND)
 
 
 def _length(data: dict[str, Any]) -> int:

@@ -48,6 +48,7 @@ DELTA_SPARK_VERSION = "4.0.0"
 TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
 FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
 TEST_SERVER_VARIABLE = "SPRINGLINE_TEST_SERVER"
+PROMTOOL_VARIABLE = "SPRINGLINE_PROMTOOL"
 
 _PINNED_SERVER = Path(__file__).parent / "pins" / "temporal-server"
 _EMULATOR_SOURCES = Path(springline.__file__).parents[1] / "ops" / "gcs"
@@ -175,6 +176,15 @@ def postgres(cache: Cache | None = None) -> Path:
     raise ToolFailed(f"no PostgreSQL with {', '.join(_POSTGRES_PROGRAMS)} here; on Debian: apt-get install postgresql")
 
 
+def promtool(cache: Cache | None = None) -> Path:
+    """Return the checker of Prometheus' alert rules, from PATH. Raises `ToolFailed`."""
+    chosen = _explicit(PROMTOOL_VARIABLE)
+    found = shutil.which("promtool") if chosen is None else str(chosen)
+    if found is None:
+        raise ToolFailed("no promtool on PATH; on Debian: apt-get install prometheus")
+    return Path(found)
+
+
 PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
     "temporal": temporal_cli,
     "fake-gcs-server": fake_gcs_server,
@@ -288,6 +298,7 @@ FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {
     "temporal-server": temporal_server,
     "gcs-emulator": gcs_emulator,
     "postgres": postgres,
+    "promtool": promtool,
 }
 """Programs that only the long tests need: fetched only by name."""
 

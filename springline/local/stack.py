@@ -37,8 +37,8 @@ WORKER_READY_PATH = "/readyz"
 API_READY_PATH = "/ready"
 API_HEALTH_PATH = "/health"
 
-START_SECONDS = 60.0
-"""How long a child may take to become ready; a cold machine imports slowly."""
+START_SECONDS = 180.0
+"""How long a child may take to become ready: on a machine busy with other things more than a minute was seen."""
 _POLL_SECONDS = 0.05
 _TEMPORAL_GRACE_SECONDS = 5.0
 _DAY_SECONDS = 24 * 3600
@@ -169,11 +169,23 @@ class EmbeddedStack:
             "TEMPORAL_CONFIG_FILE": str(self.folder / "temporal.toml"),
             f"{PREFIX}STORE_URL": self.store_url,
             f"{PREFIX}JWT_SECRET": self._secret,
+            f"{PREFIX}TASK_SECRET": self._secret,
+            f"{PREFIX}HTTP_WORKERS": f"http://{LOOPBACK}:*,http://localhost:*",
+            f"{PREFIX}CALLBACK_URL": self.api_url,
             f"{PREFIX}API_HOST": LOOPBACK,
             f"{PREFIX}API_PORT": str(self._ports["api"]),
             "PYTHONPATH": module_path(inherited.get("PYTHONPATH")),
             "PYTHONUNBUFFERED": "1",
             **self._extra,
+        }
+
+    def user_environment(self) -> dict[str, str]:
+        """Return `child_environment` with what else users' commands and workers need: API, token and workspace."""
+        return self.child_environment() | {
+            f"{PREFIX}API_URL": self.api_url,
+            f"{PREFIX}TOKEN": self.token(),
+            f"{PREFIX}TENANT": self.scope.tenant,
+            f"{PREFIX}WORKSPACE": self.scope.workspace,
         }
 
     # Start and stop.

@@ -29,6 +29,7 @@ RESERVED_FOLDERS: Final = frozenset(
         "canary",
         "commits",
         "delta",
+        "effects",
         "events",
         "ledger",
         "locks",

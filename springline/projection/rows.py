@@ -344,7 +344,7 @@ class FirstRequestRow(Struct, gc=False, frozen=True):
 
 
 class DefinitionRow(Struct, gc=False, frozen=True):
-    """The current definition of a schedule (`x_definitions`)."""
+    """The current definition of a schedule, or the settings of a backfill (`x_definitions`)."""
 
     kind: str
     definition_id: str
@@ -353,6 +353,7 @@ class DefinitionRow(Struct, gc=False, frozen=True):
     code_version: str | None
     settings: str | None
     row_version: str
+    decided_to: int | None
 
 
 class OwnSensorRow(Struct, gc=False, frozen=True):

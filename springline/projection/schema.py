@@ -267,9 +267,13 @@ X_RUN_KEYS: Final = _table(
 X_DEFINITIONS: Final = _table(
     "x_definitions",
     "kind definition_id",
-    "kind:s definition_id:s defined_at:t first_defined_at:t code_version:s? settings:j? row_version:s",
+    "kind:s definition_id:s defined_at:t first_defined_at:t code_version:s? settings:j? row_version:s decided_to:t?~+",
 )
-"""The current definition of each schedule with what the reference cannot say. Retention never removes one."""
+"""The current definition of each schedule, and the settings of each backfill, with what the reference cannot say.
+Retention never removes one.
+
+`decided_to`: the greatest instant that a tick stands for, manual ones apart; null where no tick came since the
+column is there."""
 X_SENSORS: Final = _table(
     "x_sensors",
     "sensor_id",
@@ -353,6 +357,8 @@ WORKSPACE_HOLD: Final = "workspace"
 """The id of the one hold that there is."""
 SCHEDULE: Final = "schedule"
 """The kind of definition that a schedule is."""
+BACKFILL: Final = "backfill"
+"""And that the settings of a backfill are."""
 
 _RUN: Final = FINISHED_RUN | {TRIGGERED, RUNNING}
 

@@ -44,6 +44,37 @@ def between(table: Table, column: str, since_ms: int | None, until_ms: int | Non
     return Where((column,), among)
 
 
+def open_at(table: Table, column: str, since_ms: int) -> Where:
+    """Want rows whose `column` of times holds none, or one at or after `since_ms`."""
+    table.index(column)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        times = _column(rows, column)
+        return pc.fill_null(_compared(times, since_ms, pc.greater_equal), True)
+
+    return Where((column,), among)
+
+
+def known(table: Table, column: str) -> Where:
+    """Want rows that have a value in `column`."""
+    table.index(column)
+    return Where((column,), lambda rows: pc.is_valid(_column(rows, column)))
+
+
+def later(table: Table, column: str, version: str) -> Where:
+    """Want rows whose `column` of event ids holds one at or above `version`."""
+    table.index(column)
+    return Where((column,), lambda rows: pc.fill_null(pc.greater_equal(_column(rows, column), version), False))
+
+
+def matching(table: Table, column: str, pattern: str) -> Where:
+    """Want rows whose `column` of texts holds a match of a regular expression (RE2)."""
+    table.index(column)
+    return Where(
+        (column,), lambda rows: pc.fill_null(pc.match_substring_regex(_column(rows, column), pattern=pattern), False)
+    )
+
+
 def labelled(table: Table, column: str, labels: Mapping[str, str]) -> Where:
     """Want rows whose `column` of labels holds all of `labels`."""
     wanted = dict(labels)
@@ -53,6 +84,17 @@ def labelled(table: Table, column: str, labels: Mapping[str, str]) -> Where:
         return all(held.get(name) == value for name, value in wanted.items())
 
     return _by_text(table, column, holds)
+
+
+def above(table: Table, column: str, text: str) -> Where:
+    """Want rows whose `column` of texts comes behind `text`."""
+    table.index(column)
+
+    def among(rows: pa.Table) -> pa.ChunkedArray:
+        texts = _column(rows, column)
+        return pc.fill_null(pc.greater(texts, pa.scalar(text, texts.type)), False)
+
+    return Where((column,), among)
 
 
 def status_of(table: Table, column: str, statuses: Collection[str]) -> Where:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -94,6 +94,27 @@ class TableRows:
                 return layer.rows(place, place + 1)[0] if isinstance(layer, Layer) else None
         return None
 
+    def keys_where(self, where: Where) -> list[Key]:
+        """Return the keys of all rows that `where` wants, in order, without decoding the rows."""
+        columns = tuple(dict.fromkeys((*self.table.key, *where.columns)))
+        pieces = merged(self.table, self.layers, columns=columns)
+        return [key for piece in pieces for key in keys_in(self.table, piece.filter(where.among(piece)))]
+
+    def texts(self, column: str, *, after: str, before: str, most: int) -> list[tuple[str, str]]:
+        """Return the first `most` keys between two texts, both excluded, each with the text of a column.
+
+        Only of a table whose key is one column: no other column is decoded.
+        """
+        (key,) = self.table.key
+        found: list[tuple[str, str]] = []
+        start = after + "\0"
+        for piece in merged(self.table, self.layers, columns=(key, column), start=start, before=before):
+            part = piece.slice(0, most - len(found))
+            found += zip(part.column(key).to_pylist(), part.column(column).to_pylist(), strict=True)
+            if len(found) >= most:
+                break
+        return found
+
     @property
     def keys(self) -> list[Key]:
         """The keys in ascending order, bytewise."""
@@ -130,17 +151,50 @@ class TableRows:
         """Return all rows whose key of several columns begins with `prefix`, in order."""
         return self._first(None, None, prefix, None)
 
+    def among(self, first: Key, last: Key) -> list[Row]:
+        """Return the rows whose keys lie from `first` to `last`, both included, in order."""
+        pieces = merged(self.table, self.layers, start=first, before=_behind(last))
+        return [row for piece in pieces for row in rows_of(self.table, piece)]
+
+    def scan(self, columns: Sequence[str], *, first: Key | None = None, last: Key | None = None) -> Iterator[pa.Table]:
+        """Yield columns of all rows, or of those whose keys lie from `first` to `last`: a piece at a time, in order.
+
+        The columns of the key are there too. What a file has as a dictionary of texts comes as one.
+        """
+        wanted = tuple(dict.fromkeys((*self.table.key, *columns)))
+        before = None if last is None else _behind(last)
+        yield from merged(self.table, self.layers, columns=wanted, start=first, before=before)
+
+    def values(self, names: Sequence[str], where: Where | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yield some columns of all rows, or of those that `where` wants: in order, without reading the others."""
+        for piece in self.scan((*names, *(() if where is None else where.columns))):
+            rows = piece if where is None else piece.filter(where.among(piece))
+            if len(rows):
+                yield from zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+
     def select(self, where: Where) -> list[Row]:
         """Return all rows that `where` wants, in order."""
         return self._first(None, None, (), where)
+
+    def columns(self, names: tuple[str, ...], *, start: Key, before: Key, where: Where) -> pa.Table:
+        """Return columns of the rows that `where` wants, of those from key `start` on, before `before`, in order.
+
+        Counting many rows costs no Python value for each.
+        """
+        wanted = tuple(dict.fromkeys((*self.table.key, *names, *where.columns)))
+        pieces = [
+            piece.filter(where.among(piece))
+            for piece in merged(self.table, self.layers, columns=wanted, start=start, before=before)
+        ]
+        plain = [pa.table({name: _plain(piece.column(name)) for name in names}) for piece in pieces if piece.num_rows]
+        return pa.concat_tables(plain) if plain else pa.table({name: pa.array([], pa.null()) for name in names})
 
     def _first(self, most: int | None, after: Key | None, prefix: tuple[str, ...], where: Where | None) -> list[Row]:
         """Return the first rows, `most` of them, None for all."""
         start: Key | None = prefix or None
         if after is not None and (start is None or after > start):  # type: ignore[operator]
             start = after
-        # The least key above all that begin with the prefix: its last value with the least character appended.
-        before = (*prefix[:-1], prefix[-1] + "\0") if prefix else None
+        before = _behind(prefix) if prefix else None
         if start is not None and before is not None and start >= before:  # type: ignore[operator]
             return []
         columns = None if where is None else tuple(dict.fromkeys((*self.table.key, *where.columns)))
@@ -157,6 +211,15 @@ class TableRows:
             if most is not None and len(found) >= most:
                 return found[:most]
         return found
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _behind(key: Key) -> Key:
+    """Return the least key above a key and all that begin with it: its last value with the least character appended."""
+    return key + "\0" if isinstance(key, str) else (*key[:-1], key[-1] + "\0")
 
 
 def _layer(table: Table, rows: Iterable[Row]) -> Layer:

@@ -7,15 +7,15 @@ once: the sequencer takes one run for a request, and Temporal keeps one workflow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 import uuid_utils
 
-from springline.control.runs.messages import Launched, LoadedRun
+from springline.control.admission.runs import BACKFILL_RUN_KEYS
+from springline.control.runs.messages import Launched, LaunchedRun, LoadedRun
 from springline.control.runs.planning import (
-    PRIORITY_LABEL,
     CannotPlan,
     PlannedTask,
     PlanProblem,
@@ -24,14 +24,14 @@ from springline.control.runs.planning import (
     plan_again,
     plan_events,
     plan_tasks,
-    refused_run_events,
+    priority_of,
+    unplanned_run_events,
 )
-from springline.control.runs.progress import as_event
 from springline.control.runs.standing import at_its_beginning, effects_scope
 from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal
-from springline.ledger.envelope import parse_event
+from springline.ledger.envelope import as_event, parse_event
 from springline.ledger.events import Payload, RunRequested
 from springline.ledger.member import RunRequestedMember, member_of
 from springline.ledger.nested import (
@@ -58,10 +58,14 @@ from springline.storage.together import each
 
 MAX_ACTIVE_RUNS: Final = 100
 """Runs of a workspace that are under way at once; the others wait, the most urgent first, then the oldest."""
+FREE_SHARE: Final = 5
+"""One in so many of these is kept from backfills: a long one does not hold up what is asked for meanwhile."""
 MOST_TOLD: Final = 500
 """Tasks of a run whose workflow is told them; of a larger one it reads the rows."""
 _STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
 _MOST_ASIDE: Final = 20
+_MOST_SHOWN: Final = 12
+"""Requests that people are shown."""
 _TABLES: Final = ("runs", "run_key_index", "x_holds")
 
 
@@ -86,8 +90,7 @@ class _Request:
 
     @property
     def priority(self) -> int:
-        text = self.data.labels.get(PRIORITY_LABEL, "0")
-        return int(text) if text.removeprefix("-").isdecimal() and len(text) < 10 else 0
+        return priority_of(self.data.labels)
 
 
 @dataclass(slots=True)
@@ -101,23 +104,32 @@ class _Launch:
     starts: RunStarts
     scope: Scope
     most: int
+    begun: Callable[[RunKeyRow], None]
+    planned: int = 0
+    backfills: set[str] = field(default_factory=set)
     aside: list[str] = field(default_factory=list)
 
     async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None) -> Launched:
-        requested, begun = await asyncio.to_thread(_asked, snapshot, run_keys)
+        requested, begun = await asyncio.to_thread(asked_for, snapshot, run_keys)
         await each(self._start, begun)
         if not requested or is_held(snapshot):
             return Launched(started=len(begun), waiting=len(requested))
-        active = await asyncio.to_thread(_active, snapshot)
+        active = await asyncio.to_thread(active_runs, snapshot)
         read = [one for one in await each(self._read_or_aside, requested) if one is not None]
         read.sort(key=lambda one: (-one.priority, one.row.row_version))
-        may_begin = read[: max(0, self.most - len(active))]
+        may_begin = _allowed(read, self.most, self.most - len(active))
         done = await each(self._launch, may_begin)
         return Launched(
             started=done.count(_STARTED) + len(begun),
             refused=done.count(_REFUSED),
+            planned=self.planned,
             waiting=len(read) - len(may_begin) + done.count(_WAITING),
             aside=self.aside[:_MOST_ASIDE],
+            backfills=sorted(self.backfills),
+            told=[
+                LaunchedRun(run_key=one.row.run_key, run_id=one.row.run_id, outcome=outcome)
+                for one, outcome in zip(may_begin[-_MOST_SHOWN:], done[-_MOST_SHOWN:], strict=True)
+            ],
         )
 
     async def _start(self, run_id: str) -> None:
@@ -126,50 +138,34 @@ class _Launch:
     async def _read_or_aside(self, row: RunKeyRow) -> _Request | None:
         """Read the event of a request; one that is damaged is set aside, and holds up nobody."""
         try:
-            return await self._read(row)
+            return _Request(row, await read_request(self.store, row))
         except DamagedObject as error:
             self.aside.append(str(error))
             return None
-
-    async def _read(self, row: RunKeyRow) -> _Request:
-        """Read the event of a request."""
-        path = canonical_ulid_event(row.row_version)
-        stored = await self.store.get(path)
-        if stored is None:
-            raise DamagedObject(path, "is missing, and run_key_index names it", "restore it from a copy")
-        data = parse_event(stored.data).data
-        if not isinstance(data, RunRequested):
-            raise DamagedObject(path, "is no run_requested, and run_key_index names it", "restore it from a copy")
-        return _Request(row, data)
 
     async def _launch(self, request: _Request) -> str:
         """Trigger and plan a run, and start its workflow; say what became of it."""
         row, data = request.row, request.data
         said = member_of(data, RunRequestedMember) or RunRequestedMember()
-        origin = RunOrigin(
-            run_id=row.run_id,
-            run_key=row.run_key,
-            trigger=_trigger(data),
-            root_assets=data.asset_selection,
-            manifest_id=data.code_version,
-            request_event_id=row.row_version,
-            labels=data.labels,
-            config=said.config,
-            effects_scope=await self._effects_scope(said),
-        )
+        origin = await origin_of(self.reader, self.scope, row, data)
         try:
             manifest = await self._manifest(data)
             tasks = await self._planned(data, said, manifest)
         except CannotPlan as error:
             message = f"{error.message}. {error.remedy}"
-            refusal = await self._append(refused_run_events(origin, error.reason_code, message))
+            refusal = await self._append(unplanned_run_events(origin, error.reason_code, message))
             if refusal is None:
+                if isinstance(data.trigger_source_ref, BackfillRef):
+                    # No workflow of the run will tell its backfill.
+                    self.backfills.add(data.trigger_source_ref.backfill_id)
                 return _REFUSED
         else:
             refusal = await self._append(plan_events(origin, tasks))
             if refusal is None:
                 fresh = at_its_beginning(origin, manifest, tasks) if _fits_a_start(said, tasks) else None
                 await self.starts.start(self.scope, row.run_id, fresh)
+                self.planned += 1
+                self.begun(row)
                 return _STARTED
         # Somebody else may have launched or cancelled it meanwhile; or the workspace is held.
         snapshot = await self.reader.snapshot(self.scope, ("runs",))
@@ -179,14 +175,6 @@ class _Launch:
             return _WAITING
         await self._start(row.run_id)
         return _STARTED
-
-    async def _effects_scope(self, said: RunRequestedMember) -> str | None:
-        """Return the run whose sealed write sets a rerun of what failed goes on with; None for the run's own."""
-        if said.parent_run_id is None or said.rerun != "failed":
-            return None
-        snapshot = await self.reader.snapshot(self.scope, ("x_runs",))
-        own = await asyncio.to_thread(own_row, snapshot, said.parent_run_id)
-        return effects_scope(said.parent_run_id, own)
 
     async def _manifest(self, data: RunRequested) -> DeployedManifest:
         assert data.code_version is not None
@@ -229,18 +217,20 @@ async def launch(
     run_keys: list[str] | None,
     *,
     most: int = MAX_ACTIVE_RUNS,
+    begun: Callable[[RunKeyRow], None] = lambda _: None,
 ) -> Launched:
     """Launch what is requested under some keys, None: everything that waits, and runs without an end as well.
 
     A request that names no deployed manifest is another system's, and left to it. `most`: runs under way at once.
+    `begun` is called with each request whose run has begun.
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, _TABLES)
-    launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most)
+    launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most, begun)
     return await launching.make(snapshot, run_keys)
 
 
-def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:
+def asked_for(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:
     """Return the requests without a run, and the runs without an end, of the keys given or of all."""
     index, runs = snapshot["run_key_index"], snapshot["runs"]
     if run_keys is None:
@@ -249,7 +239,7 @@ def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[Ru
             RunKeyRow(*cast(Any, row))
             for row in index.select(unlike(index.table, "run_id", known, "code_version", is_of_a_manifest))
         ]
-        return waiting, [run.run_id for run in _active(snapshot)]
+        return waiting, [run.run_id for run in active_runs(snapshot)]
     requested, begun = [], []
     for key in run_keys:
         row = index.get(key)
@@ -266,11 +256,69 @@ def _asked(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[Ru
     return requested, begun
 
 
-def _active(snapshot: StateSnapshot) -> list[RunRow]:
+def kept_free(most: int) -> int:
+    """Return how many of the runs that may be under way at once are kept from backfills, for what is asked for now."""
+    return most // FREE_SHARE
+
+
+def is_of_a_backfill(row: RunKeyRow) -> bool:
+    """Say whether a request is one of a backfill's."""
+    return row.run_key.startswith(BACKFILL_RUN_KEYS)
+
+
+def _allowed(waiting: Sequence[_Request], most: int, room: int) -> list[_Request]:
+    """Return the requests whose runs may begin, of those that wait in their order, where `room` is left."""
+    found: list[_Request] = []
+    for request in waiting:
+        if len(found) >= room:
+            break
+        if not is_of_a_backfill(request.row) or room - len(found) > kept_free(most):
+            found.append(request)
+    return found
+
+
+def active_runs(snapshot: StateSnapshot) -> list[RunRow]:
     """Return the runs of deployed manifests that have not ended."""
     rows = snapshot["runs"].select(equals(RUNS, "state", [TRIGGERED, RUNNING]))
     runs = [RunRow(*cast(Any, row)) for row in rows]
     return [run for run in runs if is_of_a_manifest(run.code_version)]
+
+
+async def read_request(store: ObjectStore, row: RunKeyRow) -> RunRequested:
+    """Return the request that a row names; `store` is the workspace's part. Raises `DamagedObject`."""
+    path = canonical_ulid_event(row.row_version)
+    stored = await store.get(path)
+    if stored is None:
+        raise DamagedObject(path, "is missing, and run_key_index names it", "restore it from a copy")
+    data = parse_event(stored.data).data
+    if not isinstance(data, RunRequested):
+        raise DamagedObject(path, "is no run_requested, and run_key_index names it", "restore it from a copy")
+    return data
+
+
+async def origin_of(reader: PublishedReader, scope: Scope, row: RunKeyRow, data: RunRequested) -> RunOrigin:
+    """Return where a run comes from that is requested by an event."""
+    said = member_of(data, RunRequestedMember) or RunRequestedMember()
+    return RunOrigin(
+        run_id=row.run_id,
+        run_key=row.run_key,
+        trigger=_trigger(data),
+        root_assets=data.asset_selection,
+        manifest_id=data.code_version,
+        request_event_id=row.row_version,
+        labels=data.labels,
+        config=said.config,
+        effects_scope=await _effects_scope(reader, scope, said),
+    )
+
+
+async def _effects_scope(reader: PublishedReader, scope: Scope, said: RunRequestedMember) -> str | None:
+    """Return the run whose sealed write sets a rerun of what failed goes on with; None for the run's own."""
+    if said.parent_run_id is None or said.rerun != "failed":
+        return None
+    snapshot = await reader.snapshot(scope, ("x_runs",))
+    own = await asyncio.to_thread(own_row, snapshot, said.parent_run_id)
+    return effects_scope(said.parent_run_id, own)
 
 
 def _fits_a_start(said: RunRequestedMember, tasks: Sequence[PlannedTask]) -> bool:

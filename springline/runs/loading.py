@@ -38,10 +38,16 @@ def own_row(snapshot: StateSnapshot, run_id: str) -> OwnRunRow | None:
     return None if row is None else OwnRunRow(*row)
 
 
+def hold_row(snapshot: StateSnapshot) -> HoldRow | None:
+    """Return the last change of the workspace's hold, None if there never was one; needs the table `x_holds`."""
+    row: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
+    return None if row is None else HoldRow(*row)
+
+
 def is_held(snapshot: StateSnapshot) -> bool:
     """Say whether the workspace is held, by the table `x_holds`."""
-    row: Any = snapshot["x_holds"].get(WORKSPACE_HOLD)
-    return row is not None and HoldRow(*row).held
+    row = hold_row(snapshot)
+    return row is not None and row.held
 
 
 async def load_run(

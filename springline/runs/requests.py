@@ -12,12 +12,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from springline import bounds
 from springline.control.admission.automation import check_run_key
 from springline.control.admission.cases import check_text, invalid
 from springline.control.runs.planning import (
+    MOST_RUNNING_LABEL,
     OWN_LABELS,
     PARENT_LABEL,
     PRIORITY_LABEL,
@@ -31,13 +41,14 @@ from springline.control.runs.planning import (
 from springline.definitions.ids import parse_task_key
 from springline.definitions.manifest import DeployedManifest
 from springline.definitions.partitions import MAX_PARTITION_KEY
-from springline.definitions.selection import BadSelection, select
+from springline.definitions.selection import BadSelection, select_nodes
 from springline.errors import Code, Refused, refused
 from springline.ledger.events import RunRequested
 from springline.ledger.fingerprints import RerunKind, rerun_run_key
 from springline.ledger.json_text import canonical_json
 from springline.ledger.member import RunRequestedMember
 from springline.ledger.nested import ManualRef
+from springline.misfits import field_of, misfit
 
 OWN_RUN_KEYS: Final = "api:"
 """What keys begin with that the server made, for requests without a key."""
@@ -57,6 +68,9 @@ MAX_CONFIG_DEPTH: Final = 50
 MAX_TASKS_BYTES: Final = 3 * 1024
 """The keys of tasks that a rerun names, together."""
 MAX_PRIORITY: Final = 100
+
+MAX_CONCURRENT_TASKS: Final = 500
+"""Tasks of a run that may be under way at once, whatever the request says (`workflows.run.MOST_RUNNING`)."""
 
 Json = dict[str, Any]
 
@@ -124,6 +138,9 @@ class RunAsked(BaseModel):
     priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY), BeforeValidator(bounds.whole)] = Field(
         default=0, description="Of what waits, the greater is first."
     )
+    max_concurrent_tasks: (
+        Annotated[StrictInt, Field(ge=1, le=MAX_CONCURRENT_TASKS), BeforeValidator(bounds.whole)] | None
+    ) = Field(default=None, description="How many tasks of the run may be under way at once; null: 500.")
 
 
 class RerunAsked(BaseModel):
@@ -180,6 +197,16 @@ class KeyedRequest:
     compile: Callable[[DeployedManifest], tuple[RunRequested, list[PlannedTask]]]
 
 
+def parsed_request(asked: Mapping[str, Any]) -> RunAsked:
+    """Return a request from its plain form; raises `Refused`, naming the first field that does not fit."""
+    try:
+        return RunAsked.model_validate(asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        described = "GET /docs of the API, at POST /api/v1/runs, describes a request"
+        raise Refused(misfit(first, field_of(first["loc"]) or "request", described)) from None
+
+
 def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> KeyedRequest:
     """Return a request for a run, judged by itself. Raises `Refused`.
 
@@ -190,6 +217,8 @@ def run_request(asked: RunAsked, asker: Asker, new_name: Callable[[], str]) -> K
     labels = _checked_labels(asked.labels)
     if asked.priority:
         labels[PRIORITY_LABEL] = str(asked.priority)
+    if asked.max_concurrent_tasks is not None:
+        labels[MOST_RUNNING_LABEL] = str(asked.max_concurrent_tasks)
     terms = sorted({term for text in asked.select for term in text.replace(",", " ").split()})
     partitions = sorted(set(asked.partitions))
     fingerprint = _sha256({"select": terms, "partitions": partitions, "config": config, "labels": labels})
@@ -284,9 +313,8 @@ def key_reused(run_key: str, known: str) -> Refused:
 
 
 def _selected(manifest: DeployedManifest, terms: Sequence[str]) -> list[str]:
-    upstream = {asset.key: [one.asset for one in asset.dependencies] for asset in manifest.assets}
     try:
-        return sorted(select(upstream, terms))
+        return sorted(select_nodes(manifest.nodes, terms))
     except BadSelection as error:
         message = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}"
         raise refused(Code.INVALID_REQUEST, message, field="select", value=error.term, remedy=error.remedy) from error

@@ -1,341 +1,30 @@
-"""`@asset`: declaring what a function makes, what it needs, and how it is run.
-
-A declaration never raises. What is wrong with it is kept, and told with everything else that is wrong when the file is
-validated, deployed or run.
-"""
+"""`@asset`: declaring what a function makes, what it needs, and how it is run."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from types import FrameType
-from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, overload
 
-from springline.definitions.durations import duration_ms, problem_of_heartbeat
-from springline.definitions.ids import meant, problem_of_id
-from springline.definitions.limits import (
-    MAX_CODE_VERSION,
-    MAX_DEPENDENCIES,
-    MAX_DESCRIPTION,
-    MAX_OWNERS,
-    MAX_PRIORITY,
-    MAX_RETRIES,
-    MAX_TAG,
-    MAX_TAGS,
-)
-from springline.definitions.mappings import MappingKind, PartitionMapping
 from springline.definitions.partitions import Partitions
-from springline.sdk.errors import SourceProblem
+from springline.sdk.checks import Check
+from springline.sdk.declaring import OPTIONS, DeclaredNode, Dep, External, P, R, checked_url, declared_by
+from springline.sdk.errors import NonRetryable
+from springline.sdk.pools import Pool
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-CONTEXT: Final = "context"
-
-
-@dataclass(frozen=True, slots=True)
-class External:
-    """An asset that another code location deploys. `external` makes one."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dep:
-    """A dependency with the mapping of its partitions. `dep` makes one."""
-
-    target: Any
-    mapping: Any = None
-
-
-def external(key: str) -> External:
-    """Name an asset of another code location, to depend on it.
-
-    With `orders = external("shop.orders")`, a parameter `orders` takes its output.
-    """
-    return External(key)
-
-
-def dep(target: Asset[..., Any] | External | str, partitions: PartitionMapping | None = None) -> Dep:
-    """Name a dependency, and which of its partitions a partition needs, such as `dep(raw_flights, latest())`."""
-    return Dep(target, partitions)
-
-
-class Asset(Generic[P, R]):
-    """A function that makes an asset; calling it calls the function.
-
-    Attributes:
-        key: unique in the workspace.
-        file, line: where it is declared.
-        deps: what it depends on, as declared, without what its parameters name.
-        arguments: parameters that take outputs of other assets.
-        context_argument: the parameter that takes the `Context`, None if there is none.
-        problems: what is wrong with the declaration by itself.
-    """
-
-    __name__: str
-
-    def __init__(self, function: Callable[P, R], options: Mapping[str, Any], frame: FrameType | None) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
-        self.file = "<unknown>" if frame is None else frame.f_code.co_filename
-        self.line = None if frame is None else frame.f_lineno
-        self.key: str = getattr(function, "__name__", type(function).__name__)
-        self._problems: list[tuple[str, str]] = []
-        self.deps: list[Dep] = []
-        self.partitions: Partitions | None = None
-        self.retries: int = 0
-        self.retry_delay_ms: int | None = None
-        self.timeout_ms: int | None = None
-        self.heartbeat_ms: int | None = None
-        self.queue: str | None = None
-        self.pool: str | None = None
-        self.priority: int = 0
-        self.code_version: str | None = None
-        self.description: str | None = None
-        self.tags: dict[str, str] = {}
-        self.owners: list[str] = []
-        self._read_options(options)
-        self.arguments, self.context_argument = self._read_function(function)
-        for collected in _collecting:
-            collected.append(self)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, as if it had no decorator."""
-        return self.function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<asset {self.key}>"
-
-    @property
-    def problems(self) -> list[SourceProblem]:
-        """What is wrong with the declaration by itself."""
-        return [self.problem(message, remedy) for message, remedy in self._problems]
-
-    def problem(self, message: str, remedy: str) -> SourceProblem:
-        """Return a problem of this asset, at its place."""
-        return SourceProblem(self.file, self.line, message, remedy, asset=self.key)
-
-    def _read_options(self, options: Mapping[str, Any]) -> None:
-        for name, value in options.items():
-            if name not in OPTIONS:
-                instead = _OTHER_NAMES.get(name)
-                near = f"Did you mean {instead}? " if instead else meant(name, OPTIONS)
-                self._problems.append((f"has the unknown option {name}", f"{near}There are {', '.join(OPTIONS)}."))
-                continue
-            if value is None:
-                continue
-            attribute, checked = OPTIONS[name]
-            try:
-                setattr(self, attribute, checked(value))
-            except _Wrong as wrong:
-                subject = wrong.subject or f"{name} {_short(value)}, which"
-                self._problems.append((f"has {subject} {wrong.message}", wrong.remedy))
-        if "key" not in options:
-            problem = problem_of_id(self.key)
-            if problem is not None:
-                self._problems.append((f"has a name that {problem[0]}", "Give it a key: @asset(key='raw_flights')."))
-        problem_of_time = problem_of_heartbeat(self.heartbeat_ms, self.timeout_ms)
-        if problem_of_time is not None:
-            self._problems.append(
-                (f"has heartbeat {_short(options['heartbeat'])}, which {problem_of_time}", "Give another duration.")
-            )
-        if self.key == CONTEXT:
-            self._problems.append(("has the name of a function's Context", "Choose another name or key."))
-        if self.description is None:
-            self.description = _first_paragraph(self.function)
-
-    def _read_function(self, function: Any) -> tuple[list[str], str | None]:
-        if isinstance(function, Asset):
-            self._problems.append(("is declared twice", "Use @asset once for each function."))
-            return [], None
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            self._problems.append(
-                ("yields, and what it yields could be read once only", "Return a list or another value instead.")
-            )
-        try:
-            parameters = _signature(function).parameters.values()
-        except (TypeError, ValueError):
-            self._problems.append(("is no function whose parameters can be read", "Write a function with def."))
-            return [], None
-        arguments: list[str] = []
-        context: str | None = None
-        for one in parameters:
-            if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD, one.POSITIONAL_ONLY):
-                stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
-                what = "takes any number of arguments" if stars else "cannot be given by name"
-                self._problems.append(
-                    (f"has the parameter {stars}{one.name}, which {what}", "Name each asset that it takes.")
-                )
-            elif one.name == CONTEXT or _is_context(one.annotation):
-                context = one.name
-            elif one.default is one.empty:
-                arguments.append(one.name)
-        return arguments, context
-
-
-class _Wrong(Exception):
-    """A value that an option does not take; `message` goes on from it, or from `subject`."""
-
-    def __init__(self, message: str, remedy: str, subject: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.subject = subject
-
-
-def _id(value: Any) -> str:
-    problem = problem_of_id(value)
-    if problem is not None:
-        raise _Wrong(*problem)
-    return str(value)
-
-
-def _duration(value: Any) -> int:
-    try:
-        return duration_ms(value)
-    except ValueError as error:
-        raise _Wrong(str(error), "Give a duration such as '10m'.") from None
-
-
-def _whole(least: int, most: int) -> Callable[[Any], int]:
-    def checked(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _Wrong("is no whole number", f"Give a number from {least} to {most}.")
-        if not least <= value <= most:
-            raise _Wrong("is out of range", f"Give a number from {least} to {most}.")
-        return value
-
-    return checked
-
-
-def _text(most: int, *, lines: bool = False) -> Callable[[Any], str]:
-    def checked(value: Any) -> str:
-        if not isinstance(value, str) or not value:
-            raise _Wrong("is no text", f"Give a text of at most {most} characters.")
-        if len(value) > most:
-            raise _Wrong(f"has {len(value)} characters", f"Give at most {most} characters.")
-        printable = value.replace("\n", "").replace("\t", "") if lines else value
-        if not printable.isprintable():
-            raise _Wrong("holds a character that cannot be printed", "Leave it out.")
-        return value
-
-    return checked
-
-
-def _partitions(value: Any) -> Partitions:
-    if not isinstance(value, Partitions):
-        call = " You wrote it without its parentheses." if callable(value) else ""
-        raise _Wrong("are no partitions", f"Give for example daily(start='2024-01-01').{call}")
-    for problem in value.problems():
-        raise _Wrong(problem.message, problem.remedy, "partitions that cannot be:")
-    return value
-
-
-def _deps(value: Any) -> list[Dep]:
-    remedy = "Give a list of assets or names: deps=[raw_flights, 'airports']."
-    if isinstance(value, str | Asset | External | Dep) or not isinstance(value, Iterable):
-        raise _Wrong("is no list", remedy)
-    found: list[Dep] = []
-    for one in value:
-        declared = one if isinstance(one, Dep) else Dep(one)
-        target = declared.target
-        if not isinstance(target, Asset | External | str):
-            if callable(target):
-                name = getattr(target, "__name__", "it")
-                raise _Wrong(f"holds the function {name}, which is no asset", f"Put @asset above {name}.")
-            raise _Wrong(f"holds {_short(target)}, which is no asset", remedy)
-        key = target if isinstance(target, str) else target.key
-        problem = problem_of_id(key)
-        if problem is not None and not isinstance(target, Asset):
-            raise _Wrong(f"holds {key!r}, which {problem[0]}", problem[1])
-        mapping = declared.mapping
-        if mapping is not None and not isinstance(mapping, PartitionMapping):
-            raise _Wrong(
-                f"maps {key} by {_short(mapping)}, which is no mapping",
-                f"Use one of identity(), {', '.join(_MAPPINGS)}, such as dep({key}, latest()).",
-            )
-        wrong = None if mapping is None else mapping.problem()
-        if wrong is not None:
-            raise _Wrong(wrong.message, wrong.remedy, f"deps that map {key} to what cannot be:")
-        found.append(declared)
-    if len(found) > MAX_DEPENDENCIES:
-        raise _Wrong(f"are {len(found)}", f"Give at most {MAX_DEPENDENCIES}.", "deps that")
-    return found
-
-
-def _tags(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or len(value) > MAX_TAGS:
-        raise _Wrong("is no dict of texts", f"Give at most {MAX_TAGS} tags: tags={{'team': 'flights'}}.")
-    checked = _text(MAX_TAG)
-    return {checked(name): checked(one) for name, one in value.items()}
-
-
-def _owners(value: Any) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MAX_OWNERS:
-        raise _Wrong("is no list of texts", f"Give at most {MAX_OWNERS} owners: owners=['ada@example.com'].")
-    return [_text(MAX_TAG)(one) for one in value]
-
-
-OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
-    "key": ("key", _id),
-    "deps": ("deps", _deps),
-    "partitions": ("partitions", _partitions),
-    "retries": ("retries", _whole(0, MAX_RETRIES)),
-    "retry_delay": ("retry_delay_ms", _duration),
-    "timeout": ("timeout_ms", _duration),
-    "heartbeat": ("heartbeat_ms", _duration),
-    "queue": ("queue", _id),
-    "pool": ("pool", _id),
-    "priority": ("priority", _whole(-MAX_PRIORITY, MAX_PRIORITY)),
-    "code_version": ("code_version", _text(MAX_CODE_VERSION)),
-    "description": ("description", _text(MAX_DESCRIPTION, lines=True)),
-    "tags": ("tags", _tags),
-    "owners": ("owners", _owners),
+_HTTP_OPTIONS: Final = {name: OPTIONS[name] for name in OPTIONS if name not in ("key", "queue", "pool", "checks")} | {
+    "key": OPTIONS["key"],
+    "url": ("url", checked_url),
 }
-"""By option: the attribute that it sets, and what checks its value."""
-
-_OTHER_NAMES: Final = {
-    "name": "key",
-    "depends_on": "deps",
-    "upstream": "deps",
-    "inputs": "deps",
-    "partitions_def": "partitions",
-    "max_retries": "retries",
-    "retry": "retries",
-    "retry_policy": "retries",
-    "delay": "retry_delay",
-    "retry_delay_seconds": "retry_delay",
-    "timeout_seconds": "timeout",
-    "version": "code_version",
-    "owner": "owners",
-}
-"""What other tools call it."""
-_MAPPINGS: Final = tuple(f"{name}()" for name in ("all_partitions", "latest", "window"))
-assert len(_MAPPINGS) + 1 == len(MappingKind)
-
-_collecting: Final[list[list[Asset[..., Any]]]] = []
+"""Likewise, of an asset that is made over HTTP: no queue, for no worker takes it from one, no pool yet, and no checks,
+for its rows are nowhere that we see."""
 
 
-@contextmanager
-def collected_assets() -> Iterator[list[Asset[..., Any]]]:
-    """Give a list to which every asset is added that is declared meanwhile."""
-    found: list[Asset[..., Any]] = []
-    _collecting.append(found)
-    try:
-        yield found
-    finally:
-        _collecting.remove(found)
+class Asset(DeclaredNode[P, R], Generic[P, R]):
+    """A function that makes an asset; calling it calls the function."""
 
-
-def is_loading() -> bool:
-    """Say whether a pipeline file is being imported just now to find its assets."""
-    return bool(_collecting)
+    kind: ClassVar[str] = "asset"
 
 
 @overload
@@ -344,81 +33,104 @@ def asset(function: Callable[P, R], /) -> Asset[P, R]: ...
 def asset(
     *,
     key: str | None = None,
-    deps: Sequence[Asset[..., Any] | External | Dep | str] | None = None,
+    deps: Sequence[DeclaredNode[..., Any] | External | Dep | str] | None = None,
     partitions: Partitions | None = None,
     retries: int | None = None,
     retry_delay: str | timedelta | None = None,
     timeout: str | timedelta | None = None,
     heartbeat: str | timedelta | None = None,
+    freshness: str | timedelta | None = None,
     queue: str | None = None,
-    pool: str | None = None,
+    pool: str | Pool | None = None,
     priority: int | None = None,
     code_version: str | None = None,
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     owners: Sequence[str] | None = None,
+    checks: Sequence[Check] | None = None,
 ) -> Callable[[Callable[P, R]], Asset[P, R]]: ...
 def asset(function: Any = None, /, **options: Any) -> Any:
     """Declare that a function makes an asset. Nothing runs; wrong options are told when the file is validated.
 
-    A parameter that names another asset takes its output; one called `context` takes the `Context`; one with a default
-    is left alone. Functions may be `async`.
+    A parameter that names another asset, or a task, takes its output; one called `context` takes the `Context`; one
+    with a default is left alone. Functions may be `async`.
 
     Args:
         key: unique in the workspace; by default the function's name.
-        deps: further assets that must be made before, by object or by name; `dep(...)` says which partitions.
-        partitions: `hourly`, `daily`, `weekly`, `monthly` or `static`.
+        deps: further assets and tasks that come before, by object or by name; `dep(...)` says which partitions.
+        partitions: `hourly`, `daily`, `weekly`, `monthly`, `static`, or two of them by `multi_partitions`.
         retries: how often a failed attempt is followed by another.
         retry_delay: how long a run waits before it makes another, such as "5s", doubled each time up to 15 min; by
             default 30 s. `materialize` does not wait.
         timeout: how long an attempt may take, such as "10m".
         heartbeat: after how long without a sign of life a worker's attempt counts as lost.
+        freshness: how old it may be before it counts as stale; of partitions by time, those that were made before their
+            time had ended.
         queue: where workers take it from.
-        pool: whose slots bound how many run at once.
+        pool: whose slots bound how many run at once, over all runs: `pool("warehouse", slots=3)`, or its name.
         priority: of what waits, the greater is first.
         code_version: what you call this version of the code.
         description: for people; by default the first paragraph of the docstring.
         tags, owners: for people, and for filters.
+        checks: what must hold of the rows that it makes, before anybody sees them (`springline.sdk.checks`).
     """
-    frame = sys._getframe(1)
-    if isinstance(function, str):
-        # @asset("raw_flights"): what is meant is clear, and told with everything else.
-        return functools.partial(_declared, {**options, "key": options.get("key", function)}, True)
-    if function is None or not callable(function):
-        return functools.partial(_declared, options, function is not None)
-    return Asset(function, options, frame)
+    return declared_by(Asset, function, options, sys._getframe(1))
 
 
-def _declared(options: Mapping[str, Any], positional: bool, function: Any) -> Asset[..., Any]:
-    made: Asset[..., Any] = Asset(function, options, sys._getframe(1))
-    if positional:
-        made._problems.append(("has an option without a name", "Give options by name: @asset(key='raw_flights')."))
+def http_asset(
+    key: str,
+    *,
+    url: str,
+    deps: Sequence[DeclaredNode[..., Any] | External | Dep | str] | None = None,
+    partitions: Partitions | None = None,
+    retries: int | None = None,
+    retry_delay: str | timedelta | None = None,
+    timeout: str | timedelta | None = None,
+    heartbeat: str | timedelta | None = None,
+    freshness: str | timedelta | None = None,
+    priority: int | None = None,
+    code_version: str | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    owners: Sequence[str] | None = None,
+    **unknown: Any,
+) -> Asset[[], None]:
+    """Declare an asset that a program of any language makes: its attempts are posted to `url`.
+
+    The program calls back when it starts, now and then while it works, and at the end. What it hands to nobody is its
+    output: other assets depend on it by `deps`, and read what it has written. Operators say which URLs are allowed.
+
+    Args:
+        key: unique in the workspace.
+        url: http or https, without query. It gets each attempt at least once.
+        timeout: how long an attempt may take from its start; by default a day.
+        heartbeat: after how long without a callback an attempt counts as lost; by default a minute.
+        deps, partitions, retries, retry_delay, freshness, priority, code_version, description, tags, owners: as `asset`
+            has them.
+    """
+
+    def elsewhere() -> None:
+        raise NonRetryable(f"{key} is made over HTTP, at {url}: materialize makes what Python functions make")
+
+    elsewhere.__name__ = str(key)
+    given = {
+        "key": key,
+        "url": url,
+        "deps": deps,
+        "partitions": partitions,
+        "retries": retries,
+        "retry_delay": retry_delay,
+        "timeout": timeout,
+        "heartbeat": heartbeat,
+        "freshness": freshness,
+        "priority": priority,
+        "code_version": code_version,
+        "description": description,
+        "tags": tags,
+        "owners": owners,
+    }
+    made = Asset(elsewhere, {**given, **unknown}, sys._getframe(1), _HTTP_OPTIONS)
+    for name, value in (("key", key), ("url", url)):
+        if value is None:
+            made._problems.append((f"has no {name}", "Give one: http_asset('prices', url='https://...')."))
     return made
-
-
-def _signature(function: Any) -> inspect.Signature:
-    if sys.version_info >= (3, 14):
-        # Names of annotations that only type checkers know are not looked up.
-        from annotationlib import Format  # noqa: PLC0415 - from that version on
-
-        return inspect.signature(function, annotation_format=Format.FORWARDREF)
-    return inspect.signature(function)
-
-
-def _is_context(annotation: Any) -> bool:
-    annotation = getattr(annotation, "__forward_arg__", annotation)
-    if isinstance(annotation, str):
-        return annotation.rpartition(".")[2] == "Context"
-    return getattr(annotation, "__name__", None) == "Context" and str(annotation.__module__).startswith("springline.")
-
-
-def _first_paragraph(function: Any) -> str | None:
-    said = inspect.getdoc(function) if inspect.isfunction(function) else None
-    first = " ".join((said or "").split("\n\n")[0].split())
-    first = "".join(one if one.isprintable() else " " for one in first)
-    return first[:MAX_DESCRIPTION] or None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from springline.sdk.assets import Asset
+from springline.sdk.checking import CheckFailed, checked
+from springline.sdk.checks import CheckOutcome
 from springline.sdk.context import Context
+from springline.sdk.declaring import DeclaredNode
 from springline.sdk.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -25,12 +28,14 @@ class Attempted:
     Attributes:
         interrupted: it was told to stop while it ran.
         timed_out: an async function was stopped because its time was over; there is no error then.
+        checks: what the asset's checks have found, once the function had returned.
     """
 
     value: Any = None
     error: BaseException | None = None
     interrupted: bool = False
     timed_out: bool = False
+    checks: Sequence[CheckOutcome] = ()
 
 
 class Attempts:
@@ -43,9 +48,13 @@ class Attempts:
         self._interrupted = False
 
     def make(
-        self, asset: Asset[..., Any], context: Context, arguments: Mapping[str, Any], limit_s: float | None = None
+        self,
+        asset: DeclaredNode[..., Any],
+        context: Context,
+        arguments: Mapping[str, Any],
+        limit_s: float | None = None,
     ) -> Attempted:
-        """Call the asset's function with `arguments`, and with `context` if it takes one.
+        """Call the asset's function with `arguments`, and with `context` if it takes one, then make its checks.
 
         An async function is cancelled after `limit_s` seconds. Raises only `KeyboardInterrupt`, if the function does:
         what else ends a program or a task ends an attempt here.
@@ -53,13 +62,26 @@ class Attempts:
         given = dict(arguments)
         if asset.context_argument is not None:
             given[asset.context_argument] = context
+        checks = partial(checked, asset.key, asset.checks, context=context) if asset.checks else None
+        return self.call(partial(asset.function, **given), limit_s, checks)
+
+    def call(
+        self,
+        function: Callable[[], Any],
+        limit_s: float | None = None,
+        checks: Callable[[Any], Sequence[CheckOutcome]] | None = None,
+    ) -> Attempted:
+        """Call a function as `make` calls that of an asset; `checks` look at what it returns."""
         self._interrupted = False
+        found: Sequence[CheckOutcome] = ()
         try:
             try:
                 self._inside = True
-                value = asset.function(**given)
+                value = function()
                 if inspect.isawaitable(value):
                     value = self._run(value, limit_s)
+                if checks is not None:
+                    found = checks(value)
             finally:
                 # From here on `interrupt` raises nothing, so that only these lines can be cut short.
                 self._inside = False
@@ -68,9 +90,11 @@ class Attempts:
             return Attempted(timed_out=True, interrupted=self._interrupted)
         except KeyboardInterrupt:
             raise
+        except CheckFailed as error:
+            return Attempted(error=error, interrupted=self._interrupted, checks=error.outcomes)
         except BaseException as error:
             return Attempted(error=error, interrupted=self._interrupted)
-        return Attempted(value, interrupted=self._interrupted)
+        return Attempted(value, interrupted=self._interrupted, checks=found)
 
     def interrupt(self) -> None:
         """Stop the attempt that is under way: to be called by a signal handler of the thread that makes it.

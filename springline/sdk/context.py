@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from springline.sdk.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import logging
+
+    from springline.sdk.tables import TablesOfTask, TaskTable
 
 
 class Context:
@@ -37,6 +39,7 @@ class Context:
         run_id: str = "run",
         attempt: int = 1,
         config: Mapping[str, Any] | None = None,
+        tables: TablesOfTask | None = None,
     ) -> None:
         self.asset = asset
         self.run_id = run_id
@@ -46,6 +49,7 @@ class Context:
         self._partition_key = partition_key
         self._partitions = partitions
         self._progress: tuple[float, str | None] | None = None
+        self._tables = tables
 
     @property
     def partition_key(self) -> str:
@@ -53,6 +57,20 @@ class Context:
         if self._partition_key is None:
             raise InvalidRequest(f"{self.asset} has no partitions: give it some, or do not ask for partition_key")
         return self._partition_key
+
+    @property
+    def partition_keys(self) -> Mapping[str, str]:
+        """The key of the partition in each of its two dimensions, by their names; raises `InvalidRequest` for others.
+
+        Of `multi_partitions(day=daily(...), region=static(...))`: `context.partition_keys["region"]`.
+        """
+        found = {} if self._partitions is None else self._partitions.parts(self.partition_key)
+        if not found:
+            raise InvalidRequest(
+                f"{self.asset} has no partitions in two dimensions: partition_keys is for multi_partitions, "
+                "partition_key for all"
+            )
+        return MappingProxyType(found)
 
     @property
     def has_partition(self) -> bool:
@@ -71,6 +89,29 @@ class Context:
     def task_key(self) -> str:
         """The key of the task: `asset`, or `asset[partition]`, percent-encoded."""
         return task_key(self.asset, self._partition_key)
+
+    def table(self, name: str, *, schema: Any = None, partition_by: str | Sequence[str] = ()) -> TaskTable:
+        """Return a table of the lake, by name, to read and to write.
+
+        What is written counts once, and nobody sees it before the function has returned: then it is committed in the
+        order in which it was asked for, all of one attempt or none (`springline.sdk.TaskTable`). A table that does not
+        exist is created when it is first written, or first read if there is a `schema`: with that, an Arrow schema or a
+        frame with the columns, or else with the columns of the first rows, and partitioned by the columns
+        `partition_by`.
+
+        Raises `InvalidRequest` if the attempt has no tables, as in a test of the function alone.
+        """
+        if self._tables is None:
+            raise InvalidRequest(
+                f"context.table({name!r}): this attempt has no tables. Under `springline dev` and `springline work` it "
+                "has; in a test give materialize(..., tables=FOLDER)"
+            )
+        by = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+        return self._tables.table(name, schema=schema, partition_by=by)
+
+    def rows_written(self) -> Mapping[str, Any]:
+        """Return the rows that the function has asked to write, by table, as checks see them."""
+        return {} if self._tables is None else self._tables.rows_written
 
     @property
     def log(self) -> logging.Logger:

@@ -6,20 +6,25 @@ standard output is kept for the document; what user code prints goes to standard
 
 from __future__ import annotations
 
-import json
-import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from springline.definitions.partitions import Partitions
+from springline.sdk.answering import answer_and_end
 from springline.sdk.loading import LoadedPipeline, examine, problem_of_location
-from springline.sdk.resolving import ResolvedAsset
+from springline.sdk.resolving import ResolvedNode
+from springline.sdk.schedules import Schedule
+from springline.sdk.sensors import Sensor
 
 
 def described(loaded: LoadedPipeline, location: str | None = None) -> dict[str, Any]:
-    """Return what a file declares: `file`, `location`, `assets` as they are deployed, and `problems`.
+    """Return what a file declares: `file`, `location`, its definitions as they are deployed, and `problems`.
 
-    `location`: the name of the code location, by default after the file. Assets are left out while there are problems.
+    `location`: the name of the code location, by default after the file. Definitions are left out while there are
+    problems.
     """
     name = loaded.location if location is None else location
     problems = list(loaded.problems)
@@ -30,13 +35,18 @@ def described(loaded: LoadedPipeline, location: str | None = None) -> dict[str, 
         "file": loaded.file,
         "location": name,
         "keys": list(loaded.pipeline.assets),
+        "task_keys": list(loaded.pipeline.tasks),
         "assets": [] if problems else [definition_of(one) for one in loaded.pipeline.assets.values()],
+        "tasks": [] if problems else [definition_of(one) for one in loaded.pipeline.tasks.values()],
+        "schedules": [] if problems else [schedule_definition(one) for one in loaded.pipeline.schedules],
+        "sensors": [] if problems else [sensor_definition(one) for one in loaded.pipeline.sensors],
+        "pools": [] if problems else [{"name": name, "slots": slots} for name, slots in loaded.pipeline.pools.items()],
         "problems": [asdict(one) for one in problems],
     }
 
 
-def definition_of(one: ResolvedAsset) -> dict[str, Any]:
-    """Return an asset as it is deployed (docs/formats.md#deployed-manifest)."""
+def definition_of(one: ResolvedNode) -> dict[str, Any]:
+    """Return an asset or a task as it is deployed (docs/formats.md#deployed-manifest)."""
     declared = one.declared
     definition = {
         "key": one.key,
@@ -48,39 +58,100 @@ def definition_of(one: ResolvedAsset) -> dict[str, Any]:
             }
             for edge in one.dependencies
         ],
-        "partitions": None if one.partitions is None else asdict(one.partitions),
+        "partitions": None if one.partitions is None else _partitions(one.partitions),
         "retries": declared.retries,
         "retry_delay_ms": declared.retry_delay_ms,
         "timeout_ms": declared.timeout_ms,
         "heartbeat_ms": declared.heartbeat_ms,
+        "freshness_ms": declared.freshness_ms,
         "queue": declared.queue,
+        "url": declared.url,
         "pool": declared.pool,
         "priority": declared.priority,
         "code_version": declared.code_version,
         "description": declared.description,
         "tags": declared.tags,
         "owners": declared.owners,
+        "checks": [
+            {"name": one.name, "kind": one.kind.value, "severity": one.severity, "table": one.table}
+            for one in declared.checks
+        ],
     }
     return {name: value for name, value in definition.items() if value not in (None, [], {})}
 
 
+def _partitions(partitions: Partitions) -> dict[str, Any]:
+    plain = asdict(partitions)
+    for one in (plain, *(dimension["partitions"] for dimension in plain["dimensions"] or ())):
+        # An older API knows of no dimensions: what has none is sent as it was.
+        if one["dimensions"] is None:
+            del one["dimensions"]
+    return plain
+
+
+def schedule_definition(one: Schedule) -> dict[str, Any]:
+    """Return a schedule as it is deployed."""
+    definition = {
+        "schedule_id": one.schedule_id,
+        "cron": one.cron,
+        "interval_seconds": one.interval_seconds,
+        "timezone": one.timezone,
+        "select": one.select,
+        "catchup_window_minutes": one.catchup_window_minutes,
+        "max_catchup_ticks": one.max_catchup_ticks,
+        "overlap": one.overlap,
+        "max_active_runs": one.max_active_runs,
+        "jitter_seconds": one.jitter_seconds,
+    }
+    return {name: value for name, value in definition.items() if value is not None}
+
+
+def sensor_definition(one: Sensor) -> dict[str, Any]:
+    """Return a sensor as it is deployed."""
+    definition = {
+        "sensor_id": one.sensor_id,
+        "kind": one.kind,
+        "interval_seconds": one.interval_seconds,
+        "timeout_seconds": one.timeout_seconds,
+        "select": one.select,
+        "table": one.table,
+        "asset": one.asset,
+        "prefix": one.prefix,
+        "ends": one.ends,
+    }
+    return {name: value for name, value in definition.items() if value not in (None, [])}
+
+
+def imports_of(file: str, before: Iterable[str]) -> list[str]:
+    """Return the files of the user's own modules that a pipeline file has imported: from its folder or the current one.
+
+    `before`: the names of the modules that were there before it was.
+    """
+    folders = [Path(file).resolve().parent, Path.cwd()]
+    # What is installed is no code that somebody changes meanwhile.
+    installed = [Path(sys.prefix), Path(__file__).parents[2] / "springline"]
+    found: set[str] = set()
+    for name in set(sys.modules) - set(before):
+        origin = getattr(sys.modules[name], "__file__", None)
+        path = None if origin is None else Path(origin).resolve()
+        if path is None or path == Path(file).resolve() or "site-packages" in path.parts:
+            continue
+        if any(map(path.is_relative_to, folders)) and not any(map(path.is_relative_to, installed)):
+            found.add(str(path))
+    return sorted(found)
+
+
 def main() -> None:
     """Describe the file that the command line names, on standard output."""
-    file, *rest = sys.argv[1:]
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # Also for what writes to the descriptor itself, such as programs that user code starts.
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    sys.argv[1:] = []
-    try:
-        document = described(examine(file), rest[0] if rest else None)
-    except KeyboardInterrupt:
-        os._exit(130)
-    with answer:
-        json.dump(document, answer)
-    # Threads that user code has started, and what it does at the interpreter's end, keep nobody waiting.
-    sys.stderr.flush()
-    os._exit(0)
+
+    def document_of(arguments: list[str]) -> dict[str, Any]:
+        file, *rest = arguments
+        before = list(sys.modules)
+        loaded = examine(file)
+        document = described(loaded, rest[0] if rest else None)
+        return {**document, "imports": imports_of(loaded.file, before)}
+
+    answer_and_end(document_of)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class SdkError(Exception):
 class SourceProblem:
     """What is wrong with a pipeline file, and where.
 
-    `message` goes on from the asset if there is one. `traceback`: that of the user's own code, if it raised.
+    `message` goes on from the asset if there is one; `kind` is "task" where `asset` is the key of a task. `traceback`:
+    that of the user's own code, if it raised.
     """
 
     file: str
@@ -31,10 +32,11 @@ class SourceProblem:
     remedy: str
     asset: str | None = None
     traceback: str | None = None
+    kind: str = "asset"
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        subject = "" if self.asset is None else f"asset {self.asset} "
+        subject = "" if self.asset is None else f"{self.kind} {self.asset} "
         return f"{where}: {subject}{self.message}. {self.remedy}"
 
 

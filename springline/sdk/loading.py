@@ -14,15 +14,19 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Final
 
 from springline.definitions.ids import meant, problem_of_id
-from springline.sdk.assets import collected_assets
+from springline.sdk.declaring import DECLARED_NODES
 from springline.sdk.errors import InvalidDefinitions, SourceProblem
-from springline.sdk.resolving import AnyAsset, Pipeline, assets_of, resolve
+from springline.sdk.pools import DECLARED_POOLS, Pool, judged
+from springline.sdk.resolving import AnyNode, Pipeline, assets_of, resolve, schedules_of, sensors_of
+from springline.sdk.schedules import DECLARED_SCHEDULES, Schedule
+from springline.sdk.sensors import DECLARED_SENSORS, Sensor
 from springline.sdk.traces import own_part, told
 
 _STOOD_IN: Final = "springline_pipeline_"
@@ -60,7 +64,8 @@ def examine(target: str | Path) -> LoadedPipeline:
     problem = None if is_module else _problem_of_path(path)
     if problem is not None:
         return LoadedPipeline(text, location, Pipeline({}, [problem]), None)
-    imported, declared, raised = _imported(text if is_module else path.resolve())
+    imported, found_in, raised = _imported(text if is_module else path.resolve())
+    declared, due, pools, watching = found_in.assets, found_in.schedules, found_in.pools, found_in.sensors
     file = str(getattr(imported, "__file__", None) or (text if is_module else path.resolve()))
     if raised is not None:
         return LoadedPipeline(file, location, Pipeline({}, [_problem_of_import(raised, file, text)]), None)
@@ -69,17 +74,32 @@ def examine(target: str | Path) -> LoadedPipeline:
     own = [one for one in declared if one.file == file]
     found = {id(one): one for one in (*own, *assets_of(imported))}
     ordered = sorted(found.values(), key=lambda one: (one.file != file, one.line or 0))
-    pipeline = resolve(ordered)
+    schedules = {id(one): one for one in (*(one for one in due if one.file == file), *schedules_of(imported))}
+    ordered_due = sorted(schedules.values(), key=lambda one: (one.file != file, one.line or 0))
+    sensors = {id(one): one for one in (*(one for one in watching if one.file == file), *sensors_of(imported))}
+    ordered_sensors = sorted(sensors.values(), key=lambda one: (one.file != file, one.line or 0))
+    pipeline = _with_pools(resolve(ordered, ordered_due, ordered_sensors), imported, pools)
     if not ordered:
         pipeline.problems.append(
             SourceProblem(
                 file,
                 None,
-                "declares no asset",
+                "declares no asset and no task",
                 "Put @asset above a function, or import assets by name: from assets import raw_flights.",
             )
         )
     return LoadedPipeline(file, location, pipeline, imported)
+
+
+def _with_pools(pipeline: Pipeline, module: ModuleType, declared: list[Pool]) -> Pipeline:
+    """Return a pipeline with the pools that were declared, that names in the module mean, or that assets name."""
+    assets = [one.declared for one in pipeline.nodes.values()]
+    of_names = [one for one in vars(module).values() if isinstance(one, Pool)]
+    of_assets = [one.pool_of for one in assets if isinstance(one.pool_of, Pool)]
+    pools = {id(one): one for one in (*declared, *of_names, *of_assets)}
+    slots, problems = judged(pools.values(), [(one, one.pool) for one in assets if one.pool is not None])
+    found = sorted([*pipeline.problems, *problems], key=lambda one: (one.file, one.line or 0))
+    return replace(pipeline, problems=found, pools=slots)
 
 
 def problem_of_location(file: str, location: str) -> SourceProblem | None:
@@ -108,17 +128,45 @@ def _problem_of_path(path: Path) -> SourceProblem | None:
     return None
 
 
-def _imported(target: str | Path) -> tuple[ModuleType | None, list[AnyAsset], BaseException | None]:
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What was declared while a file was imported."""
+
+    assets: list[AnyNode]
+    schedules: list[Schedule]
+    pools: list[Pool]
+    sensors: list[Sensor]
+
+
+def _imported(target: str | Path) -> tuple[ModuleType | None, _Declared, BaseException | None]:
     """Import a file or module; return it, what was declared meanwhile, and what it raised instead."""
     folders = [os.getcwd()] if isinstance(target, str) else [str(target.parent), os.getcwd()]  # noqa: PTH109
-    with _on_path(folders), collected_assets() as declared:
+    with (
+        _on_path(folders),
+        DECLARED_NODES.collected() as declared,
+        DECLARED_SCHEDULES.collected() as due,
+        DECLARED_POOLS.collected() as pools,
+        DECLARED_SENSORS.collected() as watching,
+    ):
+        found = _Declared(declared, due, pools, watching)
         try:
             module = importlib.import_module(target) if isinstance(target, str) else _import_file(target)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            return None, declared, error
-    return module, declared, None
+            return None, found, error
+    return module, found, None
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles a file each time: byte code counts as current by the second and the length of its source.
+
+    A file that is saved twice within a second, with another digit, would be what it was.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the file as it is now."""
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -127,7 +175,7 @@ def _import_file(path: Path) -> ModuleType:
     if not name.isidentifier() or (there is not None and getattr(there, "__file__", None) != str(path)):
         # A file may be called like a module of Python or of ours: it must not take its place.
         name = f"{_STOOD_IN}{''.join(one if one.isalnum() else '_' for one in name)}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from springline.definitions.mappings import MappingKind, PartitionMapping
-from springline.definitions.partitions import PartitionKind, Partitions
+from springline.definitions.partitions import Dimension, PartitionKind, Partitions
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -47,8 +47,20 @@ def static(*keys: str | Iterable[str]) -> Partitions:
     return Partitions(PartitionKind.STATIC, keys=tuple(listed))
 
 
+def multi_partitions(**dimensions: Partitions) -> Partitions:
+    """Return partitions in two dimensions: `multi_partitions(day=daily("2024-01-01"), region=static("eu", "us"))`.
+
+    One is by time and comes first, the other static; or both are static. Keys are such as `2024-01-31|eu`; a function
+    finds each part in `context.partition_keys`.
+    """
+    found = [Dimension(name, one) for name, one in dimensions.items()]
+    # Whoever writes them the other way round means the same.
+    found.sort(key=lambda one: not (isinstance(one.partitions, Partitions) and one.partitions.by_time))
+    return Partitions(PartitionKind.MULTI, dimensions=tuple(found))
+
+
 def identity() -> PartitionMapping:
-    """Need the upstream partition of the same key."""
+    """Need the upstream partition of the same key; of partitions in two dimensions the same in each that both have."""
     return PartitionMapping(MappingKind.IDENTITY)
 
 
@@ -58,7 +70,7 @@ def all_partitions() -> PartitionMapping:
 
 
 def latest() -> PartitionMapping:
-    """Need the last upstream partition that has ended."""
+    """Need the last upstream partition that has ended; in two dimensions, that of the same key in the other one."""
     return PartitionMapping(MappingKind.LATEST)
 
 
@@ -66,7 +78,7 @@ def window(start: int = 0, end: int = 0) -> PartitionMapping:
     """Need the upstream partitions whose time overlaps, moved by so many upstream partitions at both ends.
 
     `window(start=-6)` on daily partitions is the day and the six before it. An argument is a dict of outputs by
-    partition key.
+    partition key. In two dimensions it moves in time, within the same key of the other one.
     """
     return PartitionMapping(MappingKind.WINDOW, start, end)
 

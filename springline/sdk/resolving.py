@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from springline.definitions.ids import meant, named
 from springline.definitions.judging import judge_graph, unknown_dependency
-from springline.definitions.limits import MAX_ASSETS
+from springline.definitions.limits import MAX_ASSETS, MAX_SCHEDULES, MAX_SENSORS
 from springline.definitions.mappings import PartitionMapping
 from springline.definitions.partitions import Partitions
-from springline.sdk.assets import Asset, Dep, External
+from springline.definitions.schedules import selection_problem
+from springline.sdk.declaring import DeclaredNode, Dep, External
 from springline.sdk.errors import SourceProblem
+from springline.sdk.schedules import Schedule
+from springline.sdk.sensors import Sensor
+from springline.sdk.tasks import Task
 
-AnyAsset = Asset[..., Any]
+AnyNode = DeclaredNode[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,54 +33,88 @@ class ResolvedEdge:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedAsset:
-    """An asset whose dependencies are known."""
+class ResolvedNode:
+    """An asset or a task whose dependencies are known."""
 
-    declared: AnyAsset
+    declared: AnyNode
     dependencies: tuple[ResolvedEdge, ...]
 
     @property
     def key(self) -> str:
-        """The asset's key."""
+        """Its key."""
         return self.declared.key
+
+    @property
+    def asset_key(self) -> str | None:
+        """Its key if it is an asset, None for a task."""
+        return None if isinstance(self.declared, Task) else self.declared.key
 
     @property
     def partitions(self) -> Partitions | None:
         """Its partitions, None if it has none."""
         return self.declared.partitions
 
+    @property
+    def url(self) -> str | None:
+        """Where it is made over HTTP, None if a function makes it."""
+        return self.declared.url
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Assets by key, in the order of their declaration, and what is wrong with them."""
+    """Assets and tasks by key, and schedules, in the order of their declaration, and what is wrong with them."""
 
-    assets: Mapping[str, ResolvedAsset]
+    nodes: Mapping[str, ResolvedNode]
     problems: list[SourceProblem]
+    schedules: Sequence[Schedule] = ()
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Slots of the pools that the file declares, by name."""
+    sensors: Sequence[Sensor] = ()
+
+    @property
+    def assets(self) -> dict[str, ResolvedNode]:
+        """The assets alone, by key."""
+        return {key: one for key, one in self.nodes.items() if one.asset_key is not None}
+
+    @property
+    def tasks(self) -> dict[str, ResolvedNode]:
+        """The tasks alone, by key."""
+        return {key: one for key, one in self.nodes.items() if one.asset_key is None}
 
     @property
     def upstream(self) -> dict[str, list[str]]:
-        """For each asset those of the pipeline that it depends on."""
+        """For each asset and task those of the pipeline that it depends on."""
         return {
-            key: [edge.asset for edge in one.dependencies if edge.asset in self.assets]
-            for key, one in self.assets.items()
+            key: [edge.asset for edge in one.dependencies if edge.asset in self.nodes]
+            for key, one in self.nodes.items()
         }
 
 
-def assets_of(source: Any) -> list[AnyAsset]:
-    """Return the assets of a module, or of anything that holds assets, in order; each once.
+def assets_of(source: Any) -> list[AnyNode]:
+    """Return the assets and tasks of a module, or of anything that holds some, in order; each once.
 
     Of a module: what is bound to a name in it, alone or in a list, tuple or dict, imported assets included.
     """
     if isinstance(source, ModuleType):
         source = list(vars(source).values())
-    found: dict[int, AnyAsset] = {}
+    found: dict[int, AnyNode] = {}
     for one in _flat(source, 0):
         found.setdefault(id(one), one)
     return list(found.values())
 
 
-def _flat(source: Any, depth: int) -> Iterable[AnyAsset]:
-    if isinstance(source, Asset):
+def schedules_of(module: ModuleType) -> list[Schedule]:
+    """Return the schedules that are bound to names in a module, in order; each once."""
+    return list({id(one): one for one in vars(module).values() if isinstance(one, Schedule)}.values())
+
+
+def sensors_of(module: ModuleType) -> list[Sensor]:
+    """Return the sensors that are bound to names in a module, in order; each once."""
+    return list({id(one): one for one in vars(module).values() if isinstance(one, Sensor)}.values())
+
+
+def _flat(source: Any, depth: int) -> Iterable[AnyNode]:
+    if isinstance(source, DeclaredNode):
         yield source
     elif depth < 3 and isinstance(source, dict):
         for one in list(source.values()):
@@ -86,17 +124,19 @@ def _flat(source: Any, depth: int) -> Iterable[AnyAsset]:
             yield from _flat(one, depth + 1)
 
 
-def resolve(declared: Iterable[AnyAsset]) -> Pipeline:
-    """Return the graph of assets, and all problems: with each asset by itself, and between them."""
+def resolve(
+    declared: Iterable[AnyNode], schedules: Sequence[Schedule] = (), sensors: Sequence[Sensor] = ()
+) -> Pipeline:
+    """Return the graph of assets, and all problems: with each declaration by itself, and between them."""
     problems: list[SourceProblem] = []
-    by_key: dict[str, AnyAsset] = {}
+    by_key: dict[str, AnyNode] = {}
     universe = list(declared)
     for one in universe:
         problems += one.problems
         first = by_key.setdefault(one.key, one)
         if first is not one:
             where = f"{Path(first.file).name}:{first.line}"
-            problems.append(one.problem(f"has the key of the asset at {where}", "Give each a key of its own."))
+            problems.append(one.problem(f"has the key of the {first.kind} at {where}", "Give each a key of its own."))
     if len(by_key) > MAX_ASSETS:
         first = universe[0]
         problems.append(
@@ -105,20 +145,52 @@ def resolve(declared: Iterable[AnyAsset]) -> Pipeline:
             )
         )
     names = _Names(by_key)
-    resolved = {key: ResolvedAsset(one, _edges(one, names, problems)) for key, one in by_key.items()}
-    graph = Pipeline(resolved, problems)
+    resolved = {key: ResolvedNode(one, _edges(one, names, problems)) for key, one in by_key.items()}
+    graph = Pipeline(resolved, problems, schedules, sensors=sensors)
     problems += [
         resolved[one.asset].declared.problem(one.message, one.remedy)
         for one in judge_graph(resolved, elsewhere=names.elsewhere)
     ]
+    ids = [one.schedule_id for one in schedules]
+    problems += _problems_of_selecting("schedule", schedules, ids, MAX_SCHEDULES, resolved, names.elsewhere)
+    ids = [one.sensor_id for one in sensors]
+    problems += _problems_of_selecting("sensor", sensors, ids, MAX_SENSORS, resolved, names.elsewhere)
     problems.sort(key=lambda one: (one.file, one.line or 0))
     return graph
+
+
+def _problems_of_selecting(
+    kind: str,
+    declared: Sequence[Schedule | Sensor],
+    ids: Sequence[str],
+    most: int,
+    assets: Mapping[str, ResolvedNode],
+    elsewhere: Collection[str],
+) -> Iterable[SourceProblem]:
+    """Yield what is wrong with schedules, or with sensors: by themselves, their ids, what they select, how many."""
+    by_id: dict[str, Schedule | Sensor] = {}
+    for one, its_id in zip(declared, ids, strict=True):
+        yield from one.problems
+        first = by_id.setdefault(its_id, one)
+        if first is not one:
+            where = f"{Path(first.file).name}:{first.line}"
+            yield one.problem(f"has the id of the {kind} at {where}", "Give each an id of its own.")
+        own = [term for term in one.select if term.strip("*") not in elsewhere]
+        problem = selection_problem(assets, own) if own else None
+        if problem is not None:
+            yield one.problem(f"cannot be: {problem.message}", problem.remedy)
+        watched = assets.get(one.asset or "") if isinstance(one, Sensor) else None
+        if watched is not None and watched.asset_key is None:
+            said = f"watches {watched.key}, which is a task and is never materialized"
+            yield one.problem(said, "Watch an asset; or watch runs, by run_sensor.")
+    if len(declared) > most:
+        yield declared[0].problem(f"is one of {len(declared)}, and {most} is the most", f"Use fewer {kind}s.")
 
 
 class _Names:
     """What the names of a pipeline mean."""
 
-    def __init__(self, by_key: Mapping[str, AnyAsset]) -> None:
+    def __init__(self, by_key: Mapping[str, AnyNode]) -> None:
         self.by_key = by_key
         self.members = {id(one) for one in by_key.values()}
         self.elsewhere: set[str] = set()
@@ -126,7 +198,7 @@ class _Names:
         for key, one in by_key.items():
             self._by_function.setdefault(getattr(one.function, "__name__", key), []).append(key)
 
-    def of_argument(self, asset: AnyAsset, argument: str) -> list[str]:
+    def of_argument(self, asset: AnyNode, argument: str) -> list[str]:
         """Return the keys that a parameter may mean: one if it is clear, none if it means nothing."""
         keys = [one.target if isinstance(one.target, str) else one.target.key for one in asset.deps]
         own = [key for key in keys if argument in (key, key.rpartition(".")[2])]
@@ -141,10 +213,10 @@ class _Names:
         if isinstance(bound, External):
             self.elsewhere.add(bound.key)
             return [bound.key]
-        return [bound.key] if isinstance(bound, Asset) and id(bound) in self.members else []
+        return [bound.key] if isinstance(bound, DeclaredNode) and id(bound) in self.members else []
 
 
-def _edges(asset: AnyAsset, names: _Names, problems: list[SourceProblem]) -> tuple[ResolvedEdge, ...]:
+def _edges(asset: AnyNode, names: _Names, problems: list[SourceProblem]) -> tuple[ResolvedEdge, ...]:
     found: dict[str, ResolvedEdge] = {}
     for one in asset.deps:
         key = _key_of(asset, one, names, problems)
@@ -176,7 +248,7 @@ def _edges(asset: AnyAsset, names: _Names, problems: list[SourceProblem]) -> tup
     return tuple(found.values())
 
 
-def _no_meaning(asset: AnyAsset, argument: str, names: _Names) -> SourceProblem:
+def _no_meaning(asset: AnyNode, argument: str, names: _Names) -> SourceProblem:
     others = [key for key in names.by_key if key != asset.key]
     near = meant(argument, others)
     more = (
@@ -186,13 +258,13 @@ def _no_meaning(asset: AnyAsset, argument: str, names: _Names) -> SourceProblem:
     return asset.problem(f"has the parameter {argument}, and no asset is called that", near.strip() or more)
 
 
-def _key_of(asset: AnyAsset, one: Dep, names: _Names, problems: list[SourceProblem]) -> str | None:
+def _key_of(asset: AnyNode, one: Dep, names: _Names, problems: list[SourceProblem]) -> str | None:
     """Return the key of a dependency, None if it is a problem."""
     target = one.target
     if isinstance(target, External):
         names.elsewhere.add(target.key)
         return target.key
-    if isinstance(target, Asset):
+    if isinstance(target, DeclaredNode):
         if id(target) in names.members:
             return target.key
         if target.key in names.by_key:

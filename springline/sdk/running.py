@@ -7,25 +7,28 @@ says, without a pause; what depends on it is skipped, and everything else is mad
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from os import PathLike
 from types import ModuleType
 from typing import Any
 
 from springline.definitions.durations import duration_text
 from springline.definitions.graph import topological_order
-from springline.definitions.ids import meant, named
-from springline.definitions.mappings import PartitionMapping, effective_mapping
+from springline.definitions.ids import meant, named, task_key
+from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
-from springline.definitions.selection import BadSelection, select
-from springline.sdk.assets import Asset, External, is_loading
+from springline.definitions.selection import BadSelection, select_nodes
 from springline.sdk.attempting import Attempted, Attempts
+from springline.sdk.checks import CheckOutcome
 from springline.sdk.context import Context
+from springline.sdk.declaring import DECLARED_NODES, DeclaredNode, External
 from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
-from springline.sdk.resolving import Pipeline, ResolvedAsset, ResolvedEdge, assets_of, resolve
+from springline.sdk.resolving import Pipeline, ResolvedEdge, ResolvedNode, assets_of, resolve
+from springline.sdk.tables import TablesOfAttempt, TablesOfRun, WriteHandle
 
-AnyAsset = Asset[..., Any]
+AnyNode = DeclaredNode[..., Any]
 
 
 class AssetStatus(StrEnum):
@@ -38,9 +41,10 @@ class AssetStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AssetResult:
-    """What became of one asset.
+    """What became of one asset, or of one task.
 
     Attributes:
+        kind: "asset" or "task".
         value: what its function returned, in the attempt that succeeded.
         error: what the last attempt raised.
         attempts: how many there were; 0 if it was skipped.
@@ -48,6 +52,8 @@ class AssetResult:
         skipped_by: the asset that has no output, and that this one needs.
         metadata: what the last attempt told by `context.add_metadata`.
         progress: what it told last by `context.progress`.
+        writes: what it has written to tables, in order, with the versions.
+        checks: what its checks have found in the last attempt, in order.
     """
 
     key: str
@@ -60,11 +66,17 @@ class AssetResult:
     skipped_by: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     progress: tuple[float, str | None] | None = None
+    writes: Sequence[WriteHandle] = ()
+    checks: Sequence[CheckOutcome] = ()
+    kind: str = "asset"
 
 
 @dataclass(frozen=True, slots=True)
 class MaterializeResult:
-    """What became of every asset that was selected, by key, in the order in which they were made."""
+    """What became of every asset that was selected, and of the tasks among them, by key, in the order of their turns.
+
+    `assets` has them all; `kind` says which are tasks.
+    """
 
     run_id: str
     assets: Mapping[str, AssetResult]
@@ -84,15 +96,15 @@ class MaterializeResult:
         """The keys of the assets that were skipped."""
         return [key for key, one in self.assets.items() if one.status is AssetStatus.SKIPPED]
 
-    def __getitem__(self, asset: str | AnyAsset) -> AssetResult:
+    def __getitem__(self, asset: str | AnyNode) -> AssetResult:
         """Return what became of an asset, given by key or as an object; raises `KeyError`."""
-        key = asset.key if isinstance(asset, Asset) else asset
+        key = asset.key if isinstance(asset, DeclaredNode) else asset
         try:
             return self.assets[key]
         except KeyError:
             raise KeyError(f"{key} was not selected; there are {named(self.assets)}") from None
 
-    def value(self, asset: str | AnyAsset) -> Any:
+    def value(self, asset: str | AnyNode) -> Any:
         """Return what an asset's function returned; raises its error if it failed, `KeyError` if it has no output."""
         found = self[asset]
         if found.error is not None:
@@ -124,13 +136,14 @@ def _line(error: BaseException) -> str:
 
 
 def materialize(
-    assets: AnyAsset | ModuleType | Iterable[AnyAsset],
-    select: str | AnyAsset | Iterable[str | AnyAsset] = "*",
+    assets: AnyNode | ModuleType | Iterable[AnyNode],
+    select: str | AnyNode | Iterable[str | AnyNode] = "*",
     *,
     partition_key: str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Mapping[Any, Any] | None = None,
     run_id: str | None = None,
+    tables: str | PathLike[str] | None = None,
     raise_on_error: bool = True,
 ) -> MaterializeResult:
     """Make assets in this process, and return what became of each.
@@ -138,13 +151,16 @@ def materialize(
     Works beside a running event loop, too, as in an async test: it then blocks it until the end.
 
     Args:
-        assets: a module with assets, or assets.
+        assets: a module with assets and tasks, or these.
         select: which of them: keys or assets; `*delays` is it and all that it depends on, `raw_flights*` it and all
-            that depends on it, `*` everything.
+            that depends on it, `*` everything. The tasks that they need run with them.
         partition_key: the partition to make of the assets that have some.
         config: what functions find in `context.config`.
         inputs: outputs of assets that are not selected, by key or asset, for parameters that take them.
         run_id: what functions find in `context.run_id`; made up by default.
+        tables: a folder for what functions write and read by `context.table`. Each table is a Delta folder in it,
+            `FOLDER/NAME`, which stays. A task's writes are there as soon as its function has returned, as in the lake;
+            an attempt that fails has written nothing.
         raise_on_error: raise `MaterializeFailed` at the end if an asset failed.
 
     An async function's attempt is cancelled when its timeout is over. That of a function without `async` runs to its
@@ -155,39 +171,45 @@ def materialize(
     """
     import secrets  # noqa: PLC0415 - importing the library must be quick
 
-    if is_loading():
+    if DECLARED_NODES.are_collected:
         raise InvalidRequest("materialize is called while the file is imported: put it below if __name__ == '__main__'")
-    pipeline = resolve(assets_of(assets if isinstance(assets, ModuleType | Asset) else list(assets)))
+    pipeline = resolve(assets_of(assets if isinstance(assets, ModuleType | DeclaredNode) else list(assets)))
     if pipeline.problems:
         raise InvalidDefinitions(pipeline.problems)
     chosen = _selected(pipeline, select)
+    lake = None if tables is None else _lake_of(tables)
     run = _Run(
         pipeline,
-        {key: one for key, one in pipeline.assets.items() if key in chosen},
+        {key: one for key, one in pipeline.nodes.items() if key in chosen},
         partition_key,
         dict(config or {}),
         _by_key(inputs or {}),
         run_id or f"run_{secrets.token_hex(16)}",
+        lake,
     )
     run.check()
-    result = _outside_of_any_loop(run.make)
+    try:
+        result = _outside_of_any_loop(run.make)
+    finally:
+        if lake is not None:
+            lake.close()
     if raise_on_error and result.failed:
         raise MaterializeFailed(result) from result[result.failed[0]].error
     return result
 
 
-def _selected(pipeline: Pipeline, wanted: str | AnyAsset | Iterable[str | AnyAsset]) -> set[str]:
-    terms = [wanted] if isinstance(wanted, str | Asset) else list(wanted)
-    if not pipeline.assets:
+def _selected(pipeline: Pipeline, wanted: str | AnyNode | Iterable[str | AnyNode]) -> set[str]:
+    terms = [wanted] if isinstance(wanted, str | DeclaredNode) else list(wanted)
+    if not pipeline.nodes:
         raise InvalidRequest("there are no assets: give a module that has some, or assets")
     try:
-        return select(pipeline.upstream, [one.key if isinstance(one, Asset) else one for one in terms])
+        return select_nodes(pipeline.nodes, [one.key if isinstance(one, DeclaredNode) else one for one in terms])
     except BadSelection as error:
         raise InvalidRequest(str(error)) from None
 
 
 def _by_key(inputs: Mapping[Any, Any]) -> dict[str, Any]:
-    return {one.key if isinstance(one, Asset | External) else str(one): value for one, value in inputs.items()}
+    return {one.key if isinstance(one, DeclaredNode | External) else str(one): value for one, value in inputs.items()}
 
 
 class _Run:
@@ -196,12 +218,14 @@ class _Run:
     def __init__(
         self,
         pipeline: Pipeline,
-        chosen: Mapping[str, ResolvedAsset],
+        chosen: Mapping[str, ResolvedNode],
         partition_key: str | None,
         config: Mapping[str, Any],
         inputs: Mapping[str, Any],
         run_id: str,
+        lake: TablesOfRun | None,
     ) -> None:
+        self._lake = lake
         self._pipeline = pipeline
         self._chosen = chosen
         self._partition_key = partition_key
@@ -232,7 +256,7 @@ class _Run:
                         f"{one.key} takes the output of {edge.asset}, which is not selected: select it, or give "
                         f"inputs={{{edge.asset!r}: ...}}"
                     )
-        known = {edge.asset for one in self._pipeline.assets.values() for edge in one.dependencies}
+        known = {edge.asset for one in self._pipeline.nodes.values() for edge in one.dependencies}
         for key in self._inputs:
             if key in self._chosen:
                 raise InvalidRequest(f"inputs has an output for {key}, which is selected itself: leave out one of them")
@@ -249,18 +273,19 @@ class _Run:
             self._attempts.close()
         return MaterializeResult(self._run_id, dict(self._results))
 
-    def _made(self, one: ResolvedAsset) -> AssetResult:
+    def _made(self, one: ResolvedNode) -> AssetResult:
         key = one.key
         partition = None if one.partitions is None else self._partition_key
         for edge in one.dependencies:
             before = self._results.get(edge.asset)
             if before is not None and before.status is not AssetStatus.SUCCEEDED:
-                return AssetResult(key, AssetStatus.SKIPPED, partition, skipped_by=edge.asset)
+                return AssetResult(key, AssetStatus.SKIPPED, partition, skipped_by=edge.asset, kind=one.declared.kind)
         arguments = {edge.argument: self._input(one, edge) for edge in one.dependencies if edge.argument is not None}
         began = time.perf_counter()
         number = 0
         while True:
             number += 1
+            tables = None if self._lake is None else self._lake.of_attempt(self._run_id, task_key(key, partition))
             context = Context(
                 key,
                 partition_key=partition,
@@ -268,8 +293,9 @@ class _Run:
                 run_id=self._run_id,
                 attempt=number,
                 config=self._config,
+                tables=tables,
             )
-            attempted = self._attempt(one.declared, context, arguments)
+            attempted = self._attempt(one.declared, context, arguments, tables)
             again = attempted.error is not None and not isinstance(attempted.error, NonRetryable)
             if not again or number > one.declared.retries:
                 break
@@ -284,34 +310,55 @@ class _Run:
             time.perf_counter() - began,
             metadata=context.metadata,
             progress=context.last_progress,
+            writes=[] if tables is None else tables.handles,
+            checks=attempted.checks,
+            kind=one.declared.kind,
         )
 
-    def _input(self, one: ResolvedAsset, edge: ResolvedEdge) -> Any:
+    def _input(self, one: ResolvedNode, edge: ResolvedEdge) -> Any:
         if edge.asset in self._inputs:
             return self._inputs[edge.asset]
         upstream = self._results[edge.asset]
         if upstream.partition_key is None:
             return upstream.value
-        mapping = effective_mapping(edge.mapping, self._chosen[edge.asset].partitions, one.partitions)
+        above = self._chosen[edge.asset].partitions
+        mapping = effective_mapping(edge.mapping, above, one.partitions)
+        assert above is not None
         assert not isinstance(mapping, FieldProblem)
-        return _shaped(mapping, upstream)
+        # As a function gets it where it may need many: a dict by partition key.
+        many = mapping.many(above, one.partitions)
+        return {upstream.partition_key: upstream.value} if many else upstream.value
 
-    def _attempt(self, asset: AnyAsset, context: Context, arguments: Mapping[str, Any]) -> Attempted:
+    def _attempt(
+        self, asset: AnyNode, context: Context, arguments: Mapping[str, Any], tables: TablesOfAttempt | None
+    ) -> Attempted:
         limit_s = None if asset.timeout_ms is None else asset.timeout_ms / 1_000
         began = time.perf_counter()
         made = self._attempts.make(asset, context, arguments, limit_s)
         late = made.error is None and limit_s is not None and time.perf_counter() - began > limit_s
-        return Attempted(error=_too_long(asset)) if made.timed_out or late else made
+        if made.timed_out or late:
+            made = Attempted(error=_too_long(asset))
+        if tables is None:
+            return made
+        if made.error is not None:
+            tables.discard()
+            return made
+        try:
+            tables.commit()
+        except Exception as error:
+            return Attempted(error=error)
+        return made
 
 
-def _too_long(asset: AnyAsset) -> TimeoutError:
+def _lake_of(folder: str | PathLike[str]) -> TablesOfRun:
+    from springline.client.task_tables import FolderTables  # noqa: PLC0415 - only who uses tables waits for its import
+
+    return FolderTables(folder)
+
+
+def _too_long(asset: AnyNode) -> TimeoutError:
     assert asset.timeout_ms is not None
     return TimeoutError(f"{asset.key} took longer than its timeout, {duration_text(asset.timeout_ms)}")
-
-
-def _shaped(mapping: PartitionMapping, upstream: AssetResult) -> Any:
-    """Return the output of one partition as a function gets it: a dict by partition key where it may need many."""
-    return {upstream.partition_key: upstream.value} if mapping.many else upstream.value
 
 
 def _outside_of_any_loop(call: Callable[[], MaterializeResult]) -> MaterializeResult:
@@ -321,6 +368,11 @@ def _outside_of_any_loop(call: Callable[[], MaterializeResult]) -> MaterializeRe
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        runs_here = True
+    else:
+        runs_here = False
+    if runs_here:
+        # Behind the handler: what functions raise is not told as raised while another error was handled.
         return call()
     import contextvars  # noqa: PLC0415
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415

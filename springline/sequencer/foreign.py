@@ -18,7 +18,7 @@ from springline.ulids import is_canonical_ulid, ulid_time_ms
 
 MAX_AHEAD_MS = 5 * 60 * 1000
 """An event whose id lies further ahead is deferred (docs/formats.md#event-ids)."""
-MAX_EVENT_BYTES = 4 * 1024 * 1024
+MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Larger objects are refused: they would not fit into a round record."""
 
 

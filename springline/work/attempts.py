@@ -1,4 +1,8 @@
-"""From an order to the end of its attempt: inputs from the store, a process for the function, its output kept."""
+"""From an order to the end of its attempt: inputs from the store, a process for the function, its output kept.
+
+What the function writes to tables counts once (docs/protocol.md#write-sets): an attempt reads the seal of its task
+before anything else, and seals its own writes before any of them is committed.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
 
-from springline.control.runs.messages import AttemptEnded, AttemptOrder
+from springline.control.runs.messages import AttemptEnded, AttemptOrder, FoundByCheck, TakenOutput, WrittenVersion
 from springline.definitions.durations import duration_text
 from springline.ledger.nested import ErrorCategory, TaskOutcome
 from springline.paths import Scope
@@ -18,15 +22,19 @@ from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore, StoreError
 from springline.storage.scoped import ScopedStore
 from springline.work.frames import Job, JobInput, Made
+from springline.work.log_keeper import LogKeeper
 from springline.work.outputs import Output, read_output, store_output
 from springline.work.pool import PipelineNotLoaded, ProcessPool
-from springline.work.process import AttemptProcess, JobEnd, ProcessEnded, StopReason, Told
+from springline.work.process import AttemptProcess, JobEnd, ProcessEnded, StopReason, Told, WritesSettled
+from springline.work.seals import Seal, read_seal, seal, seal_of
 
 T = TypeVar("T")
 
 log = logging.getLogger("springline.attempt")
 
 _SIGKILL = -9
+_MOST_SETTLING = 3
+"""Processes that one attempt has commit what is sealed, if they end before they have done it."""
 
 
 class _Failed(Exception):
@@ -43,6 +51,18 @@ class _Failed(Exception):
 
 class _Stopped(Exception):
     """The attempt was to stop before its function was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """An attempt whose function has returned, and whose task is sealed: by `seal`, its own or another one's.
+
+    `settled`: what its process has made of the commits, None if the process has ended meanwhile.
+    """
+
+    made: Made
+    seal: Seal
+    settled: WritesSettled | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +99,48 @@ class AttemptMaker:
         self._grace_s = grace_s
         self._now_ms = now_ms
         self._numbers = count(1)
+        self._logs: dict[str, LogKeeper] = {}
+        """Of the attempts under way."""
+
+    @property
+    def grace_s(self) -> float:
+        """How long a function may take to end when it is told to stop."""
+        return self._grace_s
 
     async def make(self, order: AttemptOrder, stop: asyncio.Event, watching: Watching) -> AttemptEnded:
         """Make an attempt; raises nothing that comes of it. It ends early when `stop` is set."""
         began = self._now_ms()
+        # Runs that began under older builds may not say so: it is the run then.
+        order = order if order.scope else order.model_copy(update={"scope": order.run_id})
+        store = ScopedStore(self._store, Scope(order.tenant, order.workspace))
+        kept = self._logs[order.attempt_id] = LogKeeper(store, order, self._worker_id, self._now_ms)
+        try:
+            ended = await self._ended(order, store, stop, watching, began)
+            for line in (ended.stack_trace or ended.message or "").splitlines():
+                kept.line(line)
+            return ended
+        finally:
+            self._logs.pop(order.attempt_id, None)
+            await kept.aclose()
+
+    async def _ended(
+        self, order: AttemptOrder, store: ObjectStore, stop: asyncio.Event, watching: Watching, began: int
+    ) -> AttemptEnded:
         try:
             self._check(order)
+            found = await self._seal(order, read_seal(store, order.scope, order.task_key))
+            if found is not None:
+                # Even if it is to stop: what is sealed is to be committed, whoever has sealed it.
+                watching.started(began)
+                return await self._finished(order, store, began, found)
             async with self._process(stop) as process:
                 _go_on_unless(stop)
                 began = self._now_ms()
                 watching.started(began)
-                return await self._made(order, process, stop, watching, began)
+                made = await self._made(order, store, process, stop, watching, began)
+            if isinstance(made, AttemptEnded):
+                return made
+            return await self._finished(order, store, began, made.seal, made)
         except _Stopped:
             return self._end(order, began, "cancelled", message="it was to stop before its function was called")
         except _Failed as failed:
@@ -120,9 +171,14 @@ class AttemptMaker:
             await manager.__aexit__(None, None, None)
 
     async def _made(
-        self, order: AttemptOrder, process: AttemptProcess, stop: asyncio.Event, watching: Watching, began: int
-    ) -> AttemptEnded:
-        store = ScopedStore(self._store, Scope(order.tenant, order.workspace))
+        self,
+        order: AttemptOrder,
+        store: ObjectStore,
+        process: AttemptProcess,
+        stop: asyncio.Event,
+        watching: Watching,
+        began: int,
+    ) -> AttemptEnded | _Sealed:
         inputs, bodies = await _unless(stop, self._inputs(store, order))
         job = Job(
             next(self._numbers),
@@ -133,8 +189,9 @@ class AttemptMaker:
             order.config,
             order.keeps_output,
             inputs,
+            order.scope,
+            order.task_key,
         )
-        prefix = f"{order.run_id} {order.task_key}#{order.attempt}: "
         end = await process.make(
             job,
             bodies,
@@ -142,16 +199,21 @@ class AttemptMaker:
             timeout_s=None if order.timeout_ms is None else order.timeout_ms / 1_000,
             grace_s=self._grace_s,
             told=watching.progress,
-            printed=lambda line: log.info("%s%s", prefix, line),
+            printed=self._printed(order),
         )
         made = end.made
         problem = _problem_of(order, end, self._grace_s)
-        if problem is None and made is not None and made.form is not None:
+        returned = problem is None and made is not None and made.category is None
+        if returned and made is not None and made.form is not None:
             assert end.output is not None
+            # Which attempt's output counts is decided with its writes: until then it has another name.
+            kept = order if not made.writes else _before_seal(order)
             try:
-                await store_output(store, order, Output(made.form, end.output))
+                await store_output(store, kept, Output(made.form, end.output))
             except StoreError as error:
                 problem = _Failed(f"the output cannot be stored: {error}", "INFRASTRUCTURE", "store")
+        if problem is None and returned and made is not None and made.writes:
+            return await self._sealing(order, store, process, made)
         if problem is not None:
             return self._failed(order, began, problem, made)
         if made is None or (made.interrupted and made.category is not None):
@@ -177,6 +239,98 @@ class AttemptMaker:
             )
         return self._end(order, began, "succeeded", made)
 
+    async def _sealing(self, order: AttemptOrder, store: ObjectStore, process: AttemptProcess, made: Made) -> _Sealed:
+        """Seal what a function has staged, and commit what counts."""
+        wanted = seal_of(
+            order,
+            made.writes,
+            worker_id=self._worker_id,
+            sealed_at_ms=self._now_ms(),
+            output=made.form is not None,
+            metadata=made.metadata,
+            checks=made.checks,
+        )
+        counts = await self._seal(order, seal(store, wanted))
+        assert counts is not None
+        ours = counts.attempt_id == wanted.attempt_id
+        if not ours:
+            log.info("%s %s is sealed by attempt %d already", order.run_id, order.task_key, counts.attempt)
+        return _Sealed(made, counts, await self._settled(order, process, counts, ours=ours))
+
+    async def _seal(self, order: AttemptOrder, work: Awaitable[Seal | None]) -> Seal | None:
+        try:
+            return await work
+        except DamagedObject as error:
+            raise _Failed(str(error), "CONFIGURATION", "seal_damaged", retryable=False) from error
+        except StoreError as error:
+            told = f"whether the writes of {order.task_key} are sealed cannot be known: {error}"
+            raise _Failed(told, "INFRASTRUCTURE", "store") from error
+
+    async def _settled(
+        self, order: AttemptOrder, process: AttemptProcess, found: Seal, *, ours: bool
+    ) -> WritesSettled | None:
+        """Have a process commit what is sealed; None if it has ended before it was done."""
+        writes = [one.model_dump() for one in found.writes]
+        settled = await process.settle(writes, ours=ours, printed=self._printed(order))
+        if isinstance(settled, WritesSettled):
+            return settled
+        log.warning("%s %s: the process %s while it committed", order.run_id, order.task_key, settled)
+        return None
+
+    async def _finished(
+        self, order: AttemptOrder, store: ObjectStore, began: int, found: Seal, own: _Sealed | None = None
+    ) -> AttemptEnded:
+        """Commit what a task has sealed, to the end, and succeed with what the attempt told that has sealed it."""
+        settled = None if own is None else own.settled
+        for _ in range(_MOST_SETTLING):
+            if settled is not None:
+                break
+            async with self._pool.process() as process:
+                settled = await self._settled(order, process, found, ours=False)
+        checks = [one.model_dump() for one in found.checks]
+        made = replace(Made(0) if own is None else own.made, metadata=found.metadata, checks=checks)
+        if settled is None:
+            problem = _Failed(
+                f"the writes of {order.task_key} are sealed, and the processes ended that were to commit them: mostly "
+                "memory runs out. Give the worker more of it; the next attempt goes on",
+                "INFRASTRUCTURE",
+                "write_waits",
+            )
+            return self._failed(order, began, problem, made)
+        if settled.error is not None:
+            return self._failed(order, began, _unsettled(settled.error), made)
+        if order.keeps_output:
+            await self._take_output(order, store, found)
+        tables = [
+            WrittenVersion(
+                table=one.table,
+                version=done["version"],
+                idempotency_key=one.key,
+                operation=one.operation,
+                rows=done["rows"],
+            )
+            for one, done in zip(found.writes, settled.done, strict=True)
+        ]
+        return self._end(order, began, "succeeded", made, tables=tables)
+
+    async def _take_output(self, order: AttemptOrder, store: ObjectStore, found: Seal) -> None:
+        """Keep the output of the attempt that counts as that of this one."""
+        if not found.output:
+            raise _Failed(
+                f"other tasks take the output of {order.task_key}, and the attempt that has sealed its writes has left "
+                f"none: `springline run rerun {order.run_id} --task '{order.task_key}'` calls the function again",
+                "CONFIGURATION",
+                "output_missing",
+                retryable=False,
+            )
+        before = TakenOutput(task_key=order.task_key, attempt_id=_name_before(found.attempt_id), scope=order.scope)
+        try:
+            await store_output(store, order, await read_output(store, before))
+        except DamagedObject as error:
+            raise _Failed(str(error), "CONFIGURATION", "output_missing", retryable=False) from error
+        except StoreError as error:
+            raise _Failed(f"the output cannot be stored: {error}", "INFRASTRUCTURE", "store") from error
+
     async def _inputs(self, store: ObjectStore, order: AttemptOrder) -> tuple[list[JobInput], list[bytes]]:
         inputs: list[JobInput] = []
         bodies: list[bytes] = []
@@ -199,6 +353,17 @@ class AttemptMaker:
             inputs.append(JobInput(one.argument, one.many, keys, [output.form for output in found]))
             bodies += [output.data for output in found]
         return inputs, bodies
+
+    def _printed(self, order: AttemptOrder) -> Callable[[str], None]:
+        prefix = f"{order.run_id} {order.task_key}#{order.attempt}: "
+        kept = self._logs.get(order.attempt_id)
+
+        def printed(line: str) -> None:
+            log.info("%s%s", prefix, line)
+            if kept is not None:
+                kept.line(line)
+
+        return printed
 
     def _failed(self, order: AttemptOrder, began: int, failed: _Failed, made: Made | None = None) -> AttemptEnded:
         return self._end(
@@ -226,10 +391,32 @@ class AttemptMaker:
             started_at_ms=began,
             ended_at_ms=max(began, self._now_ms()),
             metadata={} if made is None else made.metadata,
+            checks=[] if made is None else [FoundByCheck(**one) for one in made.checks],
             cpu_time_ms=None if made is None else made.cpu_time_ms,
             peak_memory_bytes=None if made is None else made.peak_memory_bytes,
             **fields,
         )
+
+
+def _name_before(attempt_id: str) -> str:
+    """Return the name under which an attempt's output lies until its task is sealed."""
+    return f"{attempt_id}-sealed"
+
+
+def _before_seal(order: AttemptOrder) -> AttemptOrder:
+    return order.model_copy(update={"attempt_id": _name_before(order.attempt_id)})
+
+
+def _unsettled(error: dict[str, Any]) -> _Failed:
+    """Return why a task fails whose writes are sealed, and not all committed."""
+    if error["again"]:
+        told = f"{error['message']}. It is sealed, and the next attempt goes on with it"
+        return _Failed(told, "INFRASTRUCTURE", error["reason_code"])
+    told = (
+        f"{error['message']} It is sealed: when the table allows it, a rerun of what failed goes on with it; a rerun "
+        "that names the task calls its function again"
+    )
+    return _Failed(told, "CONFIGURATION", error["reason_code"], retryable=False)
 
 
 def _problem_of(order: AttemptOrder, end: JobEnd, grace_s: float) -> _Failed | None:
@@ -256,7 +443,8 @@ def _problem_of_crash(order: AttemptOrder, ended: ProcessEnded) -> _Failed:
             "process_killed",
         )
     return _Failed(
-        f"the process of {order.asset_key} {ended} while its function ran; what it printed is in the worker's log",
+        f"the process of {order.asset_key} {ended} while its function ran; what it printed last is in "
+        f"`springline run logs {order.run_id}`",
         "USER_CODE",
         "process_ended",
     )

@@ -19,19 +19,36 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from springline.local.processes import peak_memory_bytes
 from springline.sdk.attempting import Attempted, Attempts
+from springline.sdk.checking import CheckFailed
 from springline.sdk.context import Context
 from springline.sdk.describing import described
 from springline.sdk.errors import NonRetryable
+from springline.sdk.evaluating import BadResult, called, plain_result
 from springline.sdk.loading import LoadedPipeline, examine
+from springline.sdk.sensors import PushedMessage, SensorContext, at_instant
 from springline.sdk.traces import own_part, told
-from springline.work.frames import Job, Json, Made, Say, ValueForm, frame, head_of_made, job_of, receive
+from springline.work.frames import (
+    Evaluation,
+    Job,
+    Json,
+    Made,
+    Say,
+    ValueForm,
+    evaluation_of,
+    frame,
+    head_of_made,
+    job_of,
+    receive,
+)
 from springline.work.values import REMEDY, NotReadable, NotStorable, decoded, encoded
+from springline.work.writes import AttemptTables, Lake, is_passing
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOOKS_S: Final = 0.5
@@ -57,7 +74,7 @@ class _Process:
         self._mark = f"{mark}\n".encode()
         self._loaded = loaded
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Job, list[bytes]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Json, list[bytes]]] = queue.SimpleQueue()
         self._attempts = Attempts()
         self._folder = Path.cwd()
         self._pid = os.getpid()
@@ -66,6 +83,9 @@ class _Process:
         """The attempt that is under way, 0 for none."""
         self._to_stop = 0
         """The last attempt that was to stop."""
+        self._lake = Lake()
+        self._staged: AttemptTables | None = None
+        """What the last attempt has staged, until it is known whether that is sealed."""
 
     def say(self, head: Json, bodies: Sequence[bytes] = ()) -> None:
         """Send a frame. Never called within user code, whose interruption would cut it in half."""
@@ -78,11 +98,16 @@ class _Process:
         threading.Thread(target=self._listen, name="springline-worker", daemon=True).start()
         threading.Thread(target=self._watch, name="springline-progress", daemon=True).start()
         while True:
-            job, bodies = self._jobs.get()
+            head, bodies = self._jobs.get()
             # User code of an earlier attempt may have changed both.
             signal.signal(signal.SIGTERM, self._on_signal)
             os.chdir(self._folder)
-            self._make(job, bodies)
+            if head["say"] == Say.SETTLE:
+                self._settle(head)
+            elif head["say"] == Say.EVALUATE:
+                self._evaluate(evaluation_of(head))
+            else:
+                self._make(job_of(head), bodies)
 
     def _make(self, job: Job, bodies: list[bytes]) -> None:
         _forget_peak_memory()
@@ -91,9 +116,13 @@ class _Process:
         output: list[bytes] = []
         error: Json = {}
         metadata: Json = {}
+        checks: list[Json] = []
         interrupted = False
+        # Not discarded: whether the attempt before was sealed is the worker's to say, and it has not said so.
+        self._staged = None
+        tables = AttemptTables(self._lake, job.scope, job.task_key)
         try:
-            asset, context, arguments = self._prepared(job, bodies)
+            asset, context, arguments = self._prepared(job, bodies, tables)
             self._context, self._number = context, job.number
             if self._to_stop == job.number:
                 interrupted = True
@@ -101,6 +130,7 @@ class _Process:
             else:
                 made = self._called(asset, context, arguments)
                 interrupted = made.interrupted
+                checks = [asdict(one) for one in made.checks]
                 if made.error is not None:
                     error = _error_of(made.error)
                 elif job.keeps_output:
@@ -118,6 +148,11 @@ class _Process:
             }
         finally:
             self._number, self._context = 0, None
+        writes = tables.ended()
+        if error:
+            tables.discard()
+            writes = []
+        self._staged = tables
         end = Made(
             job.number,
             interrupted=interrupted,
@@ -125,13 +160,61 @@ class _Process:
             cpu_time_ms=round((_cpu_s() - began) * 1_000),
             peak_memory_bytes=peak_memory_bytes(),
             form=form,
+            writes=writes,
+            checks=checks,
             **error,
         )
         self._end_of_lines()
         self.say(head_of_made(end), output)
 
-    def _prepared(self, job: Job, bodies: list[bytes]) -> tuple[Any, Context, dict[str, Any]]:
-        resolved = self._loaded.pipeline.assets[job.asset_key]
+    def _evaluate(self, asked: Evaluation) -> None:
+        """Call a sensor's function, and tell its result as JSON."""
+        began, self._staged = _cpu_s(), None
+        error: Json = {}
+        output: list[bytes] = []
+        interrupted = False
+        sensors = {one.sensor_id: one for one in self._loaded.pipeline.sensors}
+        try:
+            self._number = asked.number
+            if self._to_stop == asked.number:
+                interrupted, error = True, {"category": "CANCELLED", "message": "it was to stop before it was called"}
+            else:
+                one = sensors[asked.sensor_id]
+                context = _sensor_context(asked)
+                made = self._attempts.call(lambda: called(one, context))
+                interrupted = made.interrupted
+                if made.error is not None:
+                    error = _error_of(made.error)
+                else:
+                    output = [json.dumps(plain_result(made.value, asked.sensor_id)).encode()]
+        except KeyboardInterrupt as raised:
+            error = _error_of(raised)
+        except BadResult as bad:
+            error = {
+                "category": "USER_CODE",
+                "message": _shortened(str(bad), _MOST_MESSAGE),
+                "reason_code": bad.reason_code,
+            }
+        finally:
+            self._number = 0
+        cpu_ms = round((_cpu_s() - began) * 1_000)
+        form = ValueForm("json") if output else None
+        end = Made(asked.number, interrupted=interrupted, cpu_time_ms=cpu_ms, form=form, **error)
+        self._end_of_lines()
+        self.say(head_of_made(end), output)
+
+    def _settle(self, head: Json) -> None:
+        """Commit what a task has sealed; remove what the last attempt has staged in vain."""
+        staged, self._staged = self._staged, None
+        done: list[Json] = []
+        error = self._lake.commit(head["writes"], done)
+        if staged is not None and not head["ours"]:
+            staged.discard()
+        self._end_of_lines()
+        self.say({"say": Say.SETTLED, "done": done, "error": error})
+
+    def _prepared(self, job: Job, bodies: list[bytes], tables: AttemptTables) -> tuple[Any, Context, dict[str, Any]]:
+        resolved = self._loaded.pipeline.nodes[job.asset_key]
         arguments: dict[str, Any] = {}
         waiting = iter(bodies)
         for one in job.inputs:
@@ -152,6 +235,7 @@ class _Process:
             run_id=job.run_id,
             attempt=job.attempt,
             config=job.config,
+            tables=tables,
         )
         return resolved.declared, context, arguments
 
@@ -178,8 +262,8 @@ class _Process:
         try:
             while True:
                 head, bodies = receive(self._connection)
-                if head["say"] == Say.MAKE:
-                    self._jobs.put((job_of(head), bodies))
+                if head["say"] in (Say.MAKE, Say.SETTLE, Say.EVALUATE):
+                    self._jobs.put((head, bodies))
                 elif head["say"] == Say.STOP:
                     self._to_stop = head["number"]
                     self._interrupt()
@@ -217,6 +301,15 @@ class _Process:
                     )
 
 
+def _sensor_context(asked: Evaluation) -> SensorContext:
+    message = asked.message
+    pushed = None
+    if message is not None:
+        pushed = PushedMessage(message["message_id"], message["payload"], at_instant(message["received_ms"]))
+    last = None if asked.evaluated_ms is None else at_instant(asked.evaluated_ms)
+    return SensorContext(asked.sensor_id, cursor=asked.cursor, last_evaluated_at=last, message=pushed)
+
+
 def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
     try:
         return encoded(value)
@@ -245,15 +338,24 @@ def _metadata_of(job: Job, context: Context) -> Json:
 def _error_of(error: BaseException) -> Json:
     own = own_part(error.__traceback__)
     said = f"{type(error).__name__}: {_text_of(error)}".removesuffix(": ")
-    return {
+    plain: Json = {
         "category": "USER_CODE",
         "message": _shortened(said, _MOST_MESSAGE),
         "stack_trace": None if own is None else _shortened(told(error, own), _MOST_TRACE),
         "retryable": False if isinstance(error, NonRetryable) else None,
     }
+    if isinstance(error, CheckFailed):
+        # Its lines are ours, and the message says it all.
+        plain |= {"category": "DATA_QUALITY", "reason_code": "check_failed", "stack_trace": None}
+    elif is_passing(error):
+        plain |= {"category": "INFRASTRUCTURE", "reason_code": "lake_unavailable"}
+    return plain
 
 
 def _text_of(error: BaseException) -> str:
+    refusal = getattr(error, "refusal", None)
+    if refusal is not None and type(error).__module__ == "springline.errors":
+        return f"{refusal.message}. {refusal.remedy}"
     try:
         return str(error)
     except Exception as raised:
@@ -342,6 +444,8 @@ def main() -> None:
     logging.basicConfig(
         level=os.environ.get("SPRINGLINE_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"
     )
+    # The library for tables says each of its requests at the level of what functions log.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     process = _Process(connection, mark, loaded)
     try:
         process.say({"say": Say.READY, "described": described(loaded)})

@@ -28,12 +28,18 @@ class Say(StrEnum):
     """The pipeline is loaded; `described` has it, with `problems` if it is of no use."""
     MAKE = "make"
     """Make an attempt: a `Job`, with the values of its inputs as bodies."""
+    EVALUATE = "evaluate"
+    """Evaluate a sensor: an `Evaluation`. It ends as an attempt does, with the result as JSON for its output."""
     STOP = "stop"
     """Stop attempt `number`."""
     PROGRESS = "progress"
     """The function has told how far attempt `number` is: `done` from 0 to 1, and `message`."""
     MADE = "made"
     """Attempt `number` has ended: a `Made`, with the output as body if there is one."""
+    SETTLE = "settle"
+    """Commit the sealed `writes` of a task, in order; `ours` if the last attempt of the process has sealed them."""
+    SETTLED = "settled"
+    """The writes are committed: `done` has a version and rows of each; or `error` says why they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class JobInput:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a process needs to know to make an attempt."""
+    """What a process needs to know to make an attempt. `scope`: the run under which the task's writes are sealed."""
 
     number: int
     asset_key: str
@@ -69,6 +75,22 @@ class Job:
     config: Json
     keeps_output: bool
     inputs: list[JobInput] = field(default_factory=list)
+    scope: str = ""
+    task_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a process needs to know to evaluate a sensor. Times in ms since 1970.
+
+    `message`: `message_id`, `payload` and `received_ms` of what was pushed, None for a poll.
+    """
+
+    number: int
+    sensor_id: str
+    cursor: str | None = None
+    evaluated_ms: int | None = None
+    message: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +98,8 @@ class Made:
     """How an attempt ended in its process. All fields of an error are None if the function returned.
 
     `interrupted`: it was told to stop while it ran. `form`: that of the output in the body, None if there is none.
+    `writes`: what it has staged, to be sealed (`springline.client.staging.StagedWrite`). `checks`: what its checks have
+    found (`springline.control.runs.messages.FoundByCheck`).
     """
 
     number: int
@@ -89,6 +113,8 @@ class Made:
     cpu_time_ms: int | None = None
     peak_memory_bytes: int | None = None
     form: ValueForm | None = None
+    writes: list[Json] = field(default_factory=list)
+    checks: list[Json] = field(default_factory=list)
 
 
 def job_of(head: Json) -> Job:
@@ -103,6 +129,16 @@ def made_of(head: Json) -> Made:
     plain = dict(head["made"])
     form = plain["form"]
     return Made(**{**plain, "form": None if form is None else ValueForm(**form)})
+
+
+def head_of_evaluation(evaluation: Evaluation) -> Json:
+    """Return the head of an `EVALUATE` message."""
+    return {"say": Say.EVALUATE, "evaluation": asdict(evaluation)}
+
+
+def evaluation_of(head: Json) -> Evaluation:
+    """Return the evaluation of an `EVALUATE` head."""
+    return Evaluation(**head["evaluation"])
 
 
 def head_of_job(job: Job) -> Json:

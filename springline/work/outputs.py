@@ -10,20 +10,17 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from springline.control.runs.messages import AttemptOrder, TakenOutput
 from springline.paths import task_output
 from springline.storage.damage import DamagedObject
-from springline.storage.port import ObjectStore, StoreRetry, StoreUnknown
+from springline.storage.patience import patient
+from springline.storage.port import ObjectStore
 from springline.storage.resolve import put_once
 from springline.work.frames import ValueForm
 
-T = TypeVar("T")
-
 _MAGIC: Final = b"springline-output 1 "
-_MOST_TRIES: Final = 6
-_FIRST_PAUSE_S: Final = 0.25
 _REMEDY: Final = "run the task again that makes it, or restore the object from a copy"
 _FORMATS: Final = ("json", "arrow")
 
@@ -76,7 +73,7 @@ async def store_output(
     store's errors.
     """
     data = await asyncio.to_thread(as_object, output, order)
-    await _patient(lambda: put_once(store, task_output(order.scope, order.attempt_id), data), pause)
+    await patient(lambda: put_once(store, task_output(order.scope, order.attempt_id), data), pause)
 
 
 async def read_output(
@@ -84,17 +81,7 @@ async def read_output(
 ) -> Output:
     """Read an output that an attempt has left. Raises `DamagedObject`, also if it is missing, and as `store_output`."""
     path = task_output(taken.scope, taken.attempt_id)
-    stored = await _patient(lambda: store.get(path), pause)
+    stored = await patient(lambda: store.get(path), pause)
     if stored is None:
         raise DamagedObject(path, f"is missing, the output of {taken.task_key}", _REMEDY)
     return await asyncio.to_thread(of_object, stored.data, taken)
-
-
-async def _patient(call: Callable[[], Awaitable[T]], pause: Callable[[float], Awaitable[object]]) -> T:
-    for number in range(_MOST_TRIES - 1):
-        try:
-            return await call()
-        except (StoreRetry, StoreUnknown):
-            # Both reads and create-only writes of one content may be repeated.
-            await pause(_FIRST_PAUSE_S * 2**number)
-    return await call()

@@ -15,7 +15,18 @@ from enum import StrEnum
 from typing import Final
 
 from springline.local.processes import module_command
-from springline.work.frames import Job, Json, Made, Say, frame, head_of_job, made_of, read_frame
+from springline.work.frames import (
+    Evaluation,
+    Job,
+    Json,
+    Made,
+    Say,
+    frame,
+    head_of_evaluation,
+    head_of_job,
+    made_of,
+    read_frame,
+)
 
 _MODULE: Final = "springline.work.child"
 _READ_BYTES: Final = 64 * 1024
@@ -25,6 +36,8 @@ _LAST_LINES_S: Final = 0.5
 """How long a worker waits for what an attempt has printed last."""
 _LAST_FRAMES_S: Final = 1.0
 """How long a worker waits for what a process that has ended said last."""
+SETTLE_S: Final = 3_600.0
+"""How long a process may take to commit what a task has sealed: a merge into a large table takes a while."""
 _GOODBYE_S: Final = 2.0
 """How long a process may take to end when its worker hangs up."""
 
@@ -67,6 +80,14 @@ class JobEnd:
     ended: ProcessEnded | None = None
     stopped: StopReason | None = None
     killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WritesSettled:
+    """What became of sealed writes: `done` of those that are committed, in order; `error` if some are not."""
+
+    done: list[Json]
+    error: Json | None
 
 
 class AttemptProcess:
@@ -175,18 +196,31 @@ class AttemptProcess:
         When `stop` is set or `timeout_s` seconds are over, its function is told to stop, and `grace_s` seconds later
         the process is killed. `told` gets progress, `printed` the lines that it writes meanwhile.
         """
+        return await self._one(job.number, head_of_job(job), bodies, stop, timeout_s, grace_s, told, printed)
+
+    async def evaluate(
+        self, evaluation: Evaluation, *, stop: asyncio.Event, timeout_s: float, grace_s: float, printed: Printed
+    ) -> JobEnd:
+        """Have it evaluate a sensor, as `make` has it make an attempt."""
+        head = head_of_evaluation(evaluation)
+        return await self._one(evaluation.number, head, (), stop, timeout_s, grace_s, _untold, printed)
+
+    async def _one(
+        self,
+        number: int,
+        head: Json,
+        bodies: Sequence[bytes],
+        stop: asyncio.Event,
+        timeout_s: float | None,
+        grace_s: float,
+        told: Told,
+        printed: Printed,
+    ) -> JobEnd:
         self.jobs += 1
         before, self._printed = self._printed, printed
         try:
-            end = await self._made(job, bodies, stop, timeout_s, grace_s, told)
-            complete = True
-            try:
-                async with asyncio.timeout(_LAST_LINES_S):
-                    # All lines were written before the end was told, but come another way.
-                    await (self._marks.acquire() if end.made is not None else asyncio.shield(self._reading))
-            except TimeoutError:
-                # Its output is closed, or held by somebody: what comes later would be taken for the next attempt's.
-                complete = False
+            end = await self._made(number, head, bodies, stop, timeout_s, grace_s, told)
+            complete = await self._lines_until_mark(ended=end.made is None)
         except BaseException:
             await self.kill()
             raise
@@ -195,9 +229,51 @@ class AttemptProcess:
         self.fresh = end.made is not None and end.stopped is None and complete
         return end
 
+    async def settle(
+        self, writes: Sequence[Json], *, ours: bool, printed: Printed, limit_s: float = SETTLE_S
+    ) -> WritesSettled | ProcessEnded:
+        """Have it commit the sealed writes of a task; tell how, or that the process ended.
+
+        `ours`: what it has staged last is what was sealed. No cancellation stops it: what is sealed is to be committed.
+        A process that takes longer than `limit_s` seconds is killed.
+        """
+        before, self._printed = self._printed, printed
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._send({"say": Say.SETTLE, "writes": list(writes), "ours": ours})
+                while True:
+                    message = await self._inbox.get()
+                    if isinstance(message, ProcessEnded):
+                        self.fresh = False
+                        return message
+                    head, _ = message
+                    if head["say"] == Say.SETTLED:
+                        break
+            await self._lines_until_mark()
+            return WritesSettled(head["done"], head["error"])
+        except TimeoutError:
+            await self.kill()
+            return ProcessEnded(-signal.SIGKILL)
+        except BaseException:
+            await self.kill()
+            raise
+        finally:
+            self._printed = before
+
+    async def _lines_until_mark(self, *, ended: bool = False) -> bool:
+        """Wait for all lines that were written before an end was told, which come another way; False if some lack."""
+        try:
+            async with asyncio.timeout(_LAST_LINES_S):
+                await (asyncio.shield(self._reading) if ended else self._marks.acquire())
+        except TimeoutError:
+            # Its output is closed, or held by somebody: what comes later would be taken for the next attempt's.
+            return False
+        return True
+
     async def _made(
         self,
-        job: Job,
+        number: int,
+        asked: Json,
         bodies: Sequence[bytes],
         stop: asyncio.Event,
         timeout_s: float | None,
@@ -207,7 +283,7 @@ class AttemptProcess:
         loop = asyncio.get_running_loop()
         stopped: StopReason | None = None
         killed = False
-        saying = [asyncio.create_task(self._send(head_of_job(job), bodies))]
+        saying = [asyncio.create_task(self._send(asked, bodies))]
         stopping = asyncio.create_task(stop.wait())
         coming: asyncio.Task[tuple[Json, list[bytes]] | ProcessEnded] | None = None
         due = None if timeout_s is None else loop.time() + timeout_s
@@ -224,7 +300,7 @@ class AttemptProcess:
                     head, output = message
                     if head["say"] == Say.MADE:
                         return JobEnd(made_of(head), output[0] if output else None, None, stopped, killed)
-                    if head["say"] == Say.PROGRESS and head["number"] == job.number:
+                    if head["say"] == Say.PROGRESS and head["number"] == number:
                         told(head["done"], head["message"])
                     continue
                 late = due is not None and loop.time() >= due
@@ -232,7 +308,7 @@ class AttemptProcess:
                     stopped = StopReason.CANCELLED if stopping.done() else StopReason.TIMEOUT
                     due = loop.time() + grace_s
                     # Behind the job in the writer's buffer, even if the process is too busy to read either.
-                    saying.append(asyncio.create_task(self._send({"say": Say.STOP, "number": job.number})))
+                    saying.append(asyncio.create_task(self._send({"say": Say.STOP, "number": number})))
                 elif stopped is not None and late:
                     killed, due = True, None
                     self._signal(signal.SIGKILL)
@@ -316,3 +392,7 @@ class AttemptProcess:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._printing.close()
+
+
+def _untold(_done: float, _message: str | None) -> None:
+    """Sensors tell no progress."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from springline.definitions.manifest import DefinitionId
+from springline.definitions.nodes import DefinitionId
 
 DEFAULT_QUEUE: Final = "default"
 """What the command line calls the queue of assets that name none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,18 +10,22 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from uuid_utils import uuid7
 
+from springline.api.answers import is_callback
 from springline.api.app import create_app
 from springline.api.ports import Deps
 from springline.api.tokens import make_token
 from springline.commit.coalescer import CommitCoalescer
 from springline.paths import ObjectPath, Scope
+from springline.runs.task_tokens import TaskClaims
 from springline.storage.memory import MemoryStore
-from tests.support.local_api import ACME, SECRET, local_deps
+from tests.support.local_api import ACME, SECRET, TASK_TOKENS, local_deps
 from tests.support.local_ledger import LocalLedger
 from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_repairs import LocalRepairs
 from tests.support.local_runs import LocalRuns
 from tests.support.local_sequencer import LocalSequencer
 
@@ -55,12 +60,22 @@ class World:
     ledger: LocalLedger
     rebuilds: LocalRebuilds
     runs: LocalRuns
+    repairs: LocalRepairs
+    app: FastAPI
 
     def token(self, scope: Scope = ACME, **options: Any) -> str:
         return make_token(SECRET, scope, **({"subject": "tester"} | options))
 
     def bearer(self, scope: Scope = ACME, **options: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(scope, **options)}"}
+
+    def bearer_for(self, path: str) -> dict[str, str]:
+        """Return a token that opens a path: workers call back with tokens of attempts."""
+        if not is_callback(path):
+            return self.bearer()
+        now_s = int(time.time())
+        claims = TaskClaims(ACME, "ct1_x", "r", 1, "att_x")
+        return {"Authorization": f"Bearer {TASK_TOKENS.make(claims, now_s=now_s, expires_s=now_s + 600)}"}
 
     def snapshot(self) -> dict[ObjectPath, str]:
         return {path: stored.version for path, stored in self.store.objects.items()}
@@ -106,12 +121,15 @@ async def world() -> AsyncIterator[World]:
     ledger = LocalLedger(store)
     rebuilds = LocalRebuilds(store)
     runs = LocalRuns(store, ledger)
+    repairs = LocalRepairs(store, runs)
     coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
-    deps = replace(local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds, runs=runs)
+    deps = replace(
+        local_deps(store, sequencer, coalescer), ledger=ledger, rebuilds=rebuilds, runs=runs, repairs=repairs
+    )
     app = create_app(deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-        made = World(store, deps, client, sequencer, ledger, rebuilds, runs)
+        made = World(store, deps, client, sequencer, ledger, rebuilds, runs, repairs, app)
         client.headers.update(made.bearer())
         yield made
     await coalescer.aclose()
@@ -140,6 +158,7 @@ def assert_refused(
         "latest_version",
         "commits_since",
         "requestId",
+        *(["error"] if is_callback(answer.request.url.path) else []),
     }
     return body
 
@@ -165,10 +184,15 @@ ROUTES = [
     ("GET", f"{V1}/ledger/status"),
     ("GET", f"{V1}/state/digest"),
     *[("GET", f"{V1}/{name}") for name in LISTS],
-    *[("GET", f"{V1}/{name}") for name in ("runs/x", "runs/x/tasks", "runs/x/attempts", "schedules/x/ticks")],
+    *[
+        ("GET", f"{V1}/{name}")
+        for name in ("runs/x", "runs/x/doing", "runs/x/tasks", "runs/x/attempts", "schedules/x/ticks")
+    ],
     *[("GET", f"{V1}/{name}") for name in ("sensors/x/evaluations", "backfills/x")],
     *[("POST", f"{V1}/{name}") for name in ("runs", "runs/x/cancel", "runs/x/rerun")],
     ("POST", f"{V1}/manifests"),
     *[("GET", f"{V1}/{name}") for name in ("manifests/latest", f"manifests/{'0' * 26}", "assets", "assets/x")],
+    *[(method, f"{V1}/repair") for method in ("GET", "POST")],
+    ("POST", "/internal/timers/fired"),
     ("GET", "/api/v1/nothing"),
 ]

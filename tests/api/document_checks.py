@@ -36,9 +36,12 @@ def _judged(document: Schema, operation: Schema) -> Iterator[str]:
         if _has_a_rule(document, parameter["schema"]):
             yield parameter["name"]
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        for name, schema in _resolved(document, content["schema"])["properties"].items():
-            if _has_a_rule(document, schema):
-                yield name
+        schema = _resolved(document, content["schema"])
+        # A body that may be left out is one of two.
+        for one in schema.get("anyOf", [schema]):
+            for name, of_field in _resolved(document, one).get("properties", {}).items():
+                if _has_a_rule(document, of_field):
+                    yield name
 
 
 def _has_a_rule(document: Schema, schema: Any) -> bool:

@@ -123,11 +123,18 @@ async def test_a_body_is_not_read_before_its_sender_is_known(world: World) -> No
             ("GET", f"{V1}/state/digest", "read"),
             ("GET", f"{V1}/runs", "read"),
             ("GET", f"{V1}/backfills/x", "read"),
+            ("POST", f"{V1}/backfills/x/pause", "write"),
+            ("GET", f"{V1}/hold", "read"),
+            ("PUT", f"{V1}/hold", "operate"),
+            ("POST", f"{V1}/sensors/x/pause", "operate"),
+            ("POST", f"{V1}/sensors/x/messages", "write"),
         )
     ],
 )
 async def test_scopes(world: World, scopes: tuple[str, ...], method: str, path: str, needed: str) -> None:
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
+        f"{V1}/hold": {"held": False},
+        f"{V1}/sensors/x/messages": {"message_id": "m", "payload": {}},
         TABLES: {"name": "other", "columns": [{"name": "x", "type": "long"}]},
         f"{TABLES}/adopt": {"name": "other", "location": "nothing/here"},
         f"{TABLES}/flights/commits/stage": {"payload": ndjson(add("a"))},

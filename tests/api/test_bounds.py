@@ -107,16 +107,15 @@ async def test_what_the_document_bounds_is_refused_beyond_it(world: World) -> No
     sent = [one for operation in operations_of(document) for one in beyond_bounds(operation, document)]
     assert len(sent) > 60
     for one in sent:
-        answer = await ask(world.client, one)
+        answer = await ask(world, one)
         assert answer.status_code in (400, 404, 409, 413), (one.what, answer.text)
         assert answer.status_code != 404 or one.where == "path", (one.what, answer.text)
         assert len(answer.content) < 4_000, one.what
 
 
-async def ask(client: httpx.AsyncClient, sent: Sent) -> httpx.Response:
-    return await client.request(
-        sent.method, sent.url, content=sent.content, headers={"Content-Type": "application/json"} | sent.headers
-    )
+async def ask(world: World, sent: Sent) -> httpx.Response:
+    headers = world.bearer_for(sent.url) | {"Content-Type": "application/json"} | sent.headers
+    return await world.client.request(sent.method, sent.url, content=sent.content, headers=headers)
 
 
 DEEP = b"[" * 100_000
@@ -292,7 +291,7 @@ async def test_wrong_forms_are_refused_on_every_route_and_no_route_fails(world: 
         for kind in KINDS:
             for number in range(1):
                 one = mutated(operation, document, kind, Random(f"{kind}{number}"))
-                answer = await ask(world.client, one)
+                answer = await ask(world, one)
                 count += 1
                 assert answer.status_code < 500, (one.what, answer.text)
                 assert len(answer.content) < 100_000, one.what

@@ -36,17 +36,20 @@ async def deployed(world: World, what: dict[str, Any], **more: Any) -> dict[str,
     return found
 
 
+NOTHING: dict[str, Any] = {"added": [], "changed": [], "removed": [], "pools": []}
+
+
 async def test_a_code_location_is_deployed_once(world: World) -> None:
     answer = await world.client.post(MANIFESTS, json=FLIGHTS)
     assert answer.status_code == 201
     first = answer.json()
     assert answer.headers["Location"] == f"{MANIFESTS}/{first['manifest_id']}"
-    assert first["changes"] == {"added": ["delays", "raw"], "changed": [], "removed": []}
+    assert first["changes"] == {"added": ["delays", "raw"], "changed": [], "removed": [], "pools": []}
     assert (first["deployed"], first["dry_run"], first["assets"]) == (True, False, 2)
     before = world.snapshot()
     again = await world.client.post(MANIFESTS, json=FLIGHTS)
     assert again.status_code == 200
-    assert again.json() == first | {"deployed": False, "changes": {"added": [], "changed": [], "removed": []}}
+    assert again.json() == first | {"deployed": False, "changes": NOTHING}
     assert world.snapshot() == before
     register = workspace_entry(ACME)
     assert all(path == register or path.startswith(f"{ACME.prefix}/manifests/") for path in before)
@@ -64,6 +67,7 @@ async def test_a_dry_run_tells_what_a_deploy_would_do(world: World) -> None:
         "added": [],
         "changed": [{"key": "raw", "fields": {"retries": {"from": 3, "to": 4}}}],
         "removed": ["delays"],
+        "pools": [],
     }
     assert planned["manifest_id"] == done["manifest_id"]
 
@@ -148,14 +152,39 @@ BAD: list[tuple[Any, str, str]] = [
     (body("a", asset("x", retries="3")), "assets.0.retries", "integer"),
     (body("a", asset("x", retires=3)), "assets.0.retires", "not a field"),
     (body("a", asset("x", location="b")), "assets.0.location", "not a field"),
+    (body("a", asset("x", url="ftp://workers.example.com/")), "assets.0.url", "no plain http or https URL"),
+    (body("a", asset("x", url="https://workers.example.com/tasks/%2e%2e")), "assets.0.url", "no plain http"),
+    (body("a", asset("x", url="https://workers.example.com/tasks", queue="q")), "assets.0", "no meaning beside a url"),
+    (
+        body(
+            "a",
+            asset("x"),
+            {"key": "y", "url": "https://workers.example.com/tasks", "dependencies": [{"asset": "x", "argument": "x"}]},
+        ),
+        "assets.1",
+        "has no parameters",
+    ),
+    (
+        body(
+            "a",
+            asset("x", url="https://workers.example.com/tasks"),
+            {"key": "y", "dependencies": [{"asset": "x", "argument": "x"}]},
+        ),
+        "assets[1].dependencies",
+        "takes the output of x as x, and an asset that is made over HTTP hands none over",
+    ),
     (body("a", asset("x", timeout_ms=0)), "assets.0.timeout_ms", "greater"),
     (body("a", asset("x", timeout_ms=5_000, heartbeat_ms=9_000)), "assets.0", "longer than the timeout"),
+    (body("a", asset("x", freshness_ms=0)), "assets.0.freshness_ms", "greater"),
     (body("a", asset("x", partitions={"kind": "daily"})), "assets.0.partitions", "have no start"),
     (body("a", asset("x", partitions={"kind": "yearly"})), "assets.0.partitions.kind", "'hourly', 'daily'"),
     (body("a", asset("x", partitions=DAILY | {"step": 2})), "assets.0.partitions.step", "not a field"),
     (body("a", asset("x", tags={"a": "\u0007"})), "assets.0.tags.a", "printed"),
     (body("a", asset("x", tags={str(n): "x" for n in range(51)})), "assets.0.tags", "at most 50"),
     (body("a", asset("x"), asset("x")), "assets[1].key", "both called x"),
+    (body("a", asset("x"), tasks=[asset("x")]), "tasks[0].key", "an asset and a task are both called x"),
+    (body("a", asset("x"), tasks=[asset("y", "z")]), "tasks[0].dependencies", "'z', and no asset"),
+    (body("a", asset("x"), tasks=[asset("y", freshness_ms=5)]), "tasks.0.freshness_ms", "not a field"),
     (body("a", asset("x", "x")), "assets[0].dependencies", "depends on itself"),
     (body("a", asset("x", "y"), asset("y", "z"), asset("z", "x")), "assets[0].dependencies", "x -> y -> z -> x"),
     (body("a", asset("x", "nowhere")), "assets[0].dependencies", "'nowhere', and no asset"),
@@ -292,3 +321,55 @@ async def test_a_thousand_assets_are_deployed_and_listed(world: World) -> None:
     assert (await deployed(world, many))["assets"] == 1_000
     page = (await world.client.get(ASSETS, params={"limit": 1_000})).json()
     assert len(page["items"]) == 1_000
+
+
+async def test_tasks_are_deployed_beside_assets_and_are_none(world: World) -> None:
+    tasks = [{"key": "scaled", "dependencies": [{"asset": "raw"}], "retries": 2}, {"key": "tell"}]
+    await deployed(world, body("flights", asset("raw"), tasks=tasks))
+    done = await deployed(world, body("mart", asset("report", "scaled")))
+    latest = (await world.client.get(f"{MANIFESTS}/latest")).json()
+    assert (latest["format"], [one["key"] for one in latest["tasks"]]) == (2, ["scaled", "tell"])
+    listed = (await world.client.get(ASSETS)).json()
+    assert [one["asset"]["key"] for one in listed["items"]] == ["raw", "report"]
+    assert listed["items"][0]["dependents"] == ["scaled"]
+    report = (await world.client.get(f"{ASSETS}/report")).json()
+    assert {name: one["kind"] for name, one in report["mappings"].items()} == {"scaled": "all"}
+    for path in (f"{ASSETS}/scaled", f"{ASSETS}/scaled/partitions"):
+        found = assert_refused(await world.client.get(path), 404, "NOT_FOUND", "key", remedy="under tasks")
+        assert found["message"] == "'scaled' is a task and makes no asset"
+    found = assert_refused(await world.client.get(f"{ASSETS}/scald"), 404, "NOT_FOUND", "key")
+    assert "Did you mean" not in found["remedy"]
+    stale = (await world.client.get(f"{V1}/staleness", params={"select": "*report"})).json()
+    assert [one["asset"] for one in stale["items"]] == ["raw", "report"]
+    changed = await deployed(world, body("flights", asset("raw"), tasks=tasks[:1]))
+    assert changed["tasks"] == NOTHING | {"removed": ["tell"]}
+    assert changed["changes"] == NOTHING
+    assert changed["manifest_id"] != done["manifest_id"]
+
+
+REGIONS = {"name": "region", "partitions": {"kind": "static", "keys": ["eu", "us"]}}
+BOTH = {"kind": "multi", "dimensions": [{"name": "day", "partitions": DAILY}, REGIONS]}
+
+
+async def test_partitions_in_two_dimensions_are_deployed_shown_and_counted(world: World) -> None:
+    await deployed(world, body("flights", asset("raw", partitions=BOTH), asset("mart", "raw", partitions=DAILY)))
+    assert (await world.client.get(f"{MANIFESTS}/latest")).json()["format"] == 2
+    raw = (await world.client.get(f"{ASSETS}/raw")).json()["asset"]["partitions"]
+    assert [one["name"] for one in raw["dimensions"]] == ["day", "region"]
+    assert (await world.client.get(f"{ASSETS}/mart")).json()["mappings"]["raw"]["kind"] == "identity"
+    found = (await world.client.get(f"{ASSETS}/raw/partitions", params={"limit": 3})).json()
+    assert [one["partition_key"] for one in found["items"]] == ["2024-01-01|eu", "2024-01-01|us", "2024-01-02|eu"]
+    more = {"limit": 2, "cursor": found["next_cursor"]}
+    assert [
+        one["partition_key"]
+        for one in (await world.client.get(f"{ASSETS}/raw/partitions", params=more)).json()["items"]
+    ] == [
+        "2024-01-02|us",
+        "2024-01-03|eu",
+    ]
+    swapped = {"kind": "multi", "dimensions": BOTH["dimensions"][::-1]}
+    answer = await world.client.post(MANIFESTS, json=body("flights", asset("raw", partitions=swapped)))
+    assert (
+        "time is in the second place"
+        in assert_refused(answer, 400, "INVALID_REQUEST", "assets.0.partitions")["message"]
+    )

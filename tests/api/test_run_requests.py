@@ -7,13 +7,17 @@ from typing import Any
 import httpx
 import pytest
 
-from springline.ledger.request import AppendRequest
-from springline.paths import deployed_manifest
+from springline.control.runs.messages import RunDoing
+from springline.deployed.reading import ManifestReader
+from springline.ledger.identifiers import run_id_of_key
+from springline.ledger.request import AppendOutcome, AppendRequest
+from springline.paths import Scope, deployed_manifest
 from springline.runs.requests import MAX_CONFIG_BYTES, MAX_LABELS
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
-from tests.control.payloads import finished, started
+from tests.control.payloads import finished, hold, started
+from tests.control.payloads import requested as requested_by_other
 from tests.support.definitions import asset
 from tests.support.local_api import ACME, RIVAL
 
@@ -287,6 +291,7 @@ async def test_a_workspace_without_definitions_has_no_runs(world: World) -> None
 async def test_a_manifest_that_is_gone_is_named(world: World) -> None:
     done = await deployed(world, PIPELINE)
     world.store.remove(ACME.full(deployed_manifest(done["manifest_id"])))
+    world.app.state.manifests = ManifestReader()  # Of a process that has not read it yet.
     before = world.snapshot()
     answer = await world.client.post(RUNS, json={"select": ["names"]})
     assert_refused(answer, 409, "STORED_DAMAGED", "stored object", value=deployed_manifest(done["manifest_id"]))
@@ -341,13 +346,64 @@ async def test_what_cannot_be_cancelled(world: World) -> None:
     path = f"{RUNS}/{found['run_id']}/cancel"
     assert_refused(await world.client.post(path, json={"reason": "x" * 1_001}), 400, "INVALID_REQUEST", "reason")
     assert_refused(await world.client.post(path, json={"why": "x"}), 400, "INVALID_REQUEST", "why")
-    world.runs.launches = False
-    waiting = (await start(world, select=["names"]))["run_id"]
-    answer = await world.client.post(f"{RUNS}/{waiting}/cancel")
-    assert_refused(answer, 409, "EVENT_CONFLICT", "run_id", value=waiting, remedy="when it has begun")
     theirs = await world.client.post(path, headers=world.bearer(RIVAL))
     assert_refused(theirs, 404, "NOT_FOUND", "run_id")
     assert (await shown(world, found["run_id"]))["run"]["cancel_requested"] is False
+
+
+async def test_a_run_that_waits_for_its_turn_is_withdrawn(world: World) -> None:
+    await deployed(world, PIPELINE)
+    world.runs.launches = False
+    waiting = await start(world, select=["names"], run_key="k")
+    answer = await world.client.post(f"{RUNS}/{waiting['run_id']}/cancel", json={"reason": "wrong day"})
+    assert answer.status_code == 200
+    assert answer.json() == {"run_id": waiting["run_id"], "state": "CANCELLED", "cancel_requested": True}
+    assert world.runs.cancelled == []
+    world.runs.launches = True
+    again = await start(world, 200, select=["names"], run_key="k")
+    assert (again["run_id"], again["state"]) == (waiting["run_id"], "CANCELLED")
+    run = await shown(world, waiting["run_id"])
+    assert (run["run"]["cancel_requested"], run["run"]["tasks_total"], run["tasks"]) == (True, 0, [])
+    assert (await world.client.post(f"{RUNS}/{waiting['run_id']}/cancel")).status_code == 409
+
+
+async def test_a_run_that_begins_while_it_is_withdrawn_is_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deployed(world, PIPELINE)
+    world.runs.launches = False
+    waiting = await start(world, select=["names"], run_key="k")
+    append = world.ledger.append
+
+    async def faster(scope: Scope, request: AppendRequest) -> AppendOutcome:
+        monkeypatch.undo()
+        world.runs.launches = True
+        await start(world, 200, select=["names"], run_key="k")
+        return await append(scope, request)
+
+    monkeypatch.setattr(world.ledger, "append", faster)
+    answer = await world.client.post(f"{RUNS}/{waiting['run_id']}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "CANCELLED")
+    assert len(begun(world)) == 2
+    assert (await shown(world, waiting["run_id"]))["run"]["tasks_total"] == 1
+
+
+async def test_a_hold_keeps_what_waits_as_it_is(world: World) -> None:
+    await deployed(world, PIPELINE)
+    world.runs.launches = False
+    waiting = (await start(world, select=["names"]))["run_id"]
+    await world.appended(hold(True, "h1"))
+    answer = await world.client.post(f"{RUNS}/{waiting}/cancel")
+    assert_refused(answer, 409, "EVENT_CONFLICT", "run_id", value=waiting, remedy="hold is taken off")
+    await world.appended(hold(False, "h2"))
+    assert (await world.client.post(f"{RUNS}/{waiting}/cancel")).status_code == 200
+
+
+async def test_what_another_system_asked_for_is_left_to_it(world: World) -> None:
+    await world.appended(requested_by_other("theirs"))
+    found = run_id_of_key(ACME.tenant, ACME.workspace, "theirs", b"")
+    answer = await world.client.post(f"{RUNS}/{found}/cancel")
+    assert_refused(answer, 409, "EVENT_CONFLICT", "run_id", value=found, remedy="Cancel it there")
 
 
 # Making part of a run again.
@@ -473,3 +529,49 @@ async def test_the_examples_of_the_document_can_be_asked_for(world: World) -> No
     for value in examples(RUNS):
         answer: httpx.Response = await world.client.post(RUNS, json=value)
         assert answer.status_code == 201, answer.text
+
+
+async def test_a_run_says_what_it_is_doing_while_it_goes_on(world: World) -> None:
+    await deployed(world, PIPELINE)
+    run_id = (await start(world, select=["names"]))["run_id"]
+    path = f"{RUNS}/{run_id}/doing"
+    assert (await world.client.get(path)).json() == {"run_id": run_id, "state": "RUNNING", "doing": None}
+    world.runs.doing[run_id] = RunDoing(run_id=run_id, phase="running", waits_for=["names: no worker"])
+    assert (await world.client.get(path)).json()["doing"]["waits_for"] == ["names: no worker"]
+    await world.client.post(f"{RUNS}/{run_id}/cancel")
+    assert (await world.client.get(path)).json() == {"run_id": run_id, "state": "CANCELLED", "doing": None}
+    assert_refused(await world.client.get(f"{RUNS}/nothing/doing"), 404, "NOT_FOUND", "run_id")
+
+
+async def test_a_run_takes_the_tasks_that_its_assets_need_and_the_ledger_has_no_asset_for_them(world: World) -> None:
+    dimensions = [
+        {"name": "day", "partitions": DAYS},
+        {"name": "region", "partitions": {"kind": "static", "keys": ["eu", "us"]}},
+    ]
+    both = {"kind": "multi", "dimensions": dimensions}
+    await deployed(
+        world,
+        location(
+            "flights",
+            asset("raw", "ready", partitions=both),
+            tasks=[asset("ready"), asset("tell", "raw", partitions=both)],
+        ),
+    )
+    found = await start(world, select=["raw"], partitions=["2024-01-01|eu", "2024-01-02|us"])
+    run = await shown(world, found["run_id"])
+    tasks = {one["task_key"]: (one.get("asset_key"), one.get("partition_key")) for one in run["tasks"]}
+    assert tasks == {
+        "ready": (None, None),
+        "raw[2024-01-01%7Ceu]": ("raw", "2024-01-01|eu"),
+        "raw[2024-01-02%7Cus]": ("raw", "2024-01-02|us"),
+    }
+    (event,) = requested(world)
+    assert event["asset_selection"] == ["raw", "ready"]
+    told = await start(world, select=["tell"], partitions=["2024-01-01|eu"])
+    assert told["tasks"] == 1
+    answer = await world.client.post(RUNS, json={"select": ["raw"], "partitions": ["2024-01-01|no"]})
+    assert "has the region 'no'" in assert_refused(answer, 400, "INVALID_REQUEST", "partitions")["message"]
+    body = {"select": ["raw"], "start": "2024-01-01", "end": "2024-01-03", "match": "*|us"}
+    created = await world.client.post(f"{V1}/backfills", json=body)
+    assert created.status_code == 201, created.text
+    assert created.json()["total_partitions"] == 3

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,16 @@ from entrypoints.serving import Server, server_of
 from springline.api.app import create_app
 from springline.api.tokens import make_token
 from springline.commit.coalescer import CommitCoalescer
+from springline.ledger.identifiers import callback_task_id
 from springline.local.ports import LOOPBACK
+from springline.runs.task_tokens import TaskClaims
 from springline.storage.memory import MemoryStore
 from tests.api import document_checks
 from tests.api.conftest import EVENTS, TABLES, new_key
-from tests.support.local_api import ACME, SECRET, local_deps
+from tests.support.local_api import ACME, SECRET, TASK_TOKENS, local_deps
 from tests.support.local_sequencer import LocalSequencer
 
+RUN = "run_j6jvo6bdv773wa242jsrxjtwti"
 CONFIGURATION = f"""
 hooks = "{document_checks.__file__}"
 
@@ -36,7 +40,17 @@ database = "none"
 # What of a form that fits is refused is judged by `refused_for_a_documented_rule`.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "429", "5xx"]
+
+# What is too long for its field may be too large for us before it is that.
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
 """
+OF_WORKERS = """
+[[operations]]
+include-path-regex = "^/api/v1/tasks/.+"
+headers = {{ Authorization = "Bearer {token}" }}
+"""
+"""Workers call back with the token of an attempt: that of the document's examples."""
 FINITE = 300
 """Seconds for phases that end by themselves: as long as a slow machine may need."""
 PHASES = (("Examples", "Coverage"), ("Fuzzing",), ("Stateful",))
@@ -48,6 +62,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 class Served:
     url: str
     token: str
+    task_token: str
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +77,9 @@ def served() -> Iterator[Served]:
     token = make_token(SECRET, ACME, subject="tester")
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
         _fill(client)
-    yield Served(url, token)
+    now_s = int(time.time())
+    claims = TaskClaims(ACME, callback_task_id(RUN, "raw.a"), RUN, 1, "att_c41ebb8f97fc52406977fe2c")
+    yield Served(url, token, TASK_TOKENS.make(claims, now_s=now_s, expires_s=now_s + 7_200))
     loop.call_soon_threadsafe(setattr, server, "should_exit", True)
     thread.join(30)
     assert not thread.is_alive()
@@ -138,7 +155,7 @@ def test_answers_are_as_the_document_says(
     record_property: Callable[[str, object], None],
 ) -> None:
     configuration = tmp_path / "schemathesis.toml"
-    configuration.write_text(CONFIGURATION)
+    configuration.write_text(CONFIGURATION + (OF_WORKERS.format(token=served.task_token) if with_token else ""))
     options = [
         *(() if seed is None else ("--seed", str(seed))),
         *(("--header", f"Authorization: Bearer {served.token}") if with_token else ()),
@@ -153,7 +170,9 @@ def test_answers_are_as_the_document_says(
         ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=limit + 300, check=False)
         said = ESCAPES.sub("", done.stdout)
-        assert done.returncode == 0, said[-20_000:] + done.stderr[-2_000:]
+        # A request's body may be long: what was wrong with the answer must not be cut off for it.
+        told = "\n".join(line[:500] for line in said.splitlines())
+        assert done.returncode == 0, told[-20_000:] + done.stderr[-2_000:]
         for phase in phases:
             assert re.search(rf"✅\s+{phase}", said), f"phase {phase} did not run: {said[-3_000:]}"
         cases = re.search(r"([0-9,]+) generated", said)

@@ -248,7 +248,7 @@ async def test_query_parameters_are_known_and_hold_or_are_refused(world: World) 
     paths = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
     for method, template in [*paths, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/docs/start.js")]:
         path = re.sub(r"\{\w+\}", "x", template)
-        answer = await world.client.request(method, f"{path}?no_such=1", json={})
+        answer = await world.client.request(method, f"{path}?no_such=1", json={}, headers=world.bearer_for(path))
         assert_refused(answer, 400, "INVALID_REQUEST", "no_such", remedy="takes")
         parameters = document["paths"].get(template, {}).get(method.lower(), {}).get("parameters", ())
         for one in parameters:

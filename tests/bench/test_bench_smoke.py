@@ -38,7 +38,7 @@ def test_every_kind_of_cell_runs_is_verified_and_is_written_down(tmp_path: Path)
         assert cell["versions"] > 0, cell
         assert "versions" in cell["verified"], cell
     shared = cells["5ms-16"]
-    assert shared["commits"] > shared["members_per_round"] > 1
+    assert shared["commits"] >= shared["members_per_round"] > 1
     assert shared["p50_ms"] > shared["p50_unstaged_ms"] > 5 * 5, "five calls one after the other, at least"
     assert shared["store_calls"]["put log"] > 0
 

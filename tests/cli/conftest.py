@@ -17,9 +17,11 @@ from springline.api.tokens import make_token
 from springline.cli.app import build_app
 from springline.cli.doctor import TemporalFindings
 from springline.cli.findings import Finding, fine
+from springline.cli.session import begin
 from springline.storage.memory import MemoryStore
 from tests.support.local_api import ACME, SECRET, serving
 from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_repairs import LocalRepairs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "delta"
 GOLDEN_TABLE = "01946b1c-0000-7000-8000-0000000000aa"
@@ -73,7 +75,11 @@ def invoke(*arguments: str, stdin: str | bytes | None = None, temporal: Temporal
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever the person who runs the tests has set, or keeps in profiles, must not reach the commands."""
+    """Whatever the person who runs the tests has set, or keeps in profiles, must not reach the commands.
+
+    Nor does what a test has chosen reach the next.
+    """
+    begin()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     for name in os.environ:
         if name.startswith("TEMPORAL_") or (name.startswith("SPRINGLINE_") and not name.startswith(_TOOLS)):
@@ -100,6 +106,7 @@ class Served:
     url: str
     store: MemoryStore
     rebuilds: LocalRebuilds
+    repairs: LocalRepairs
 
     def paths(self) -> set[str]:
         return set(self.store.objects)
@@ -110,10 +117,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Serve the HTTP surface over a store in memory, and let the environment name it and a good token."""
     store = MemoryStore(name="lake")
     rebuilds = LocalRebuilds(store)
-    with serving(store, rebuilds=rebuilds) as url:
+    repairs = LocalRepairs(store)
+    with serving(store, rebuilds=rebuilds, repairs=repairs) as url:
         monkeypatch.setenv("SPRINGLINE_API_URL", url)
         monkeypatch.setenv("SPRINGLINE_TOKEN", make_token(SECRET, ACME, subject="tester"))
-        yield Served(url, store, rebuilds)
+        yield Served(url, store, rebuilds, repairs)
 
 
 @pytest.fixture

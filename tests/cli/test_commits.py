@@ -116,12 +116,12 @@ def test_when_nobody_answers_the_key_to_repeat_with_is_told(cli: Cli, actions: s
 
 def test_what_became_of_a_key_is_told(cli: Cli, flights: str, actions: str) -> None:
     key = new_key()
-    unknown = cli("explain", "flights", key)
+    unknown = cli("explain", "commit", "flights", key)
     assert (unknown.code, unknown.error["code"], unknown.error["value"]) == (2, "KEY_NOT_FOUND", key)
     cli("commit", "flights", "--payload", actions, "--read-version", "0", "--key", key)
-    view = cli("explain", "flights", key).document
+    view = cli("explain", "commit", "flights", key).document
     assert (view["fate"], view["version"], view["idempotency_key"]) == ("committed", 1, key)
-    assert "version 1" in cli("explain", flights, key, "--field", "meaning").stdout
+    assert "version 1" in cli("explain", "commit", flights, key, "--field", "meaning").stdout
 
 
 @pytest.mark.parametrize("text", ["airflow/load/2026-01-01", "a b?c#d%2F/../é", "x" * 500])
@@ -135,21 +135,21 @@ def test_a_text_is_a_key_and_is_shown_with_the_uuid_it_stands_for(
     assert first.hints[0] == said
     assert first.document["idempotency_key"] == key
     assert cli(*arguments, "--key", key).document == first.document | {"replayed": True}
-    ended = cli("explain", "flights", text)
+    ended = cli("explain", "commit", "flights", text)
     assert ended.hints == [said]
     assert (ended.document["key"], ended.document["idempotency_key"]) == (text, key)
     assert (ended.document["fate"], ended.document["version"]) == ("committed", 1)
-    assert cli("explain", "flights", key).document == {
+    assert cli("explain", "commit", "flights", key).document == {
         name: value for name, value in ended.document.items() if name != "key"
     }
-    unknown = cli("explain", "flights", "another text")
+    unknown = cli("explain", "commit", "flights", "another text")
     assert (unknown.code, unknown.error["code"]) == (2, "KEY_NOT_FOUND")
     assert idempotency_key("another text") in unknown.hints[0]
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 501])
 def test_a_text_that_can_be_no_key_is_refused(cli: Cli, flights: str, actions: str, bad: str) -> None:
-    ended = cli("explain", "flights", bad)
+    ended = cli("explain", "commit", "flights", bad)
     assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "INVALID_KEY", "key")
     ended = cli("commit", "flights", "--payload", actions, "--read-version", "0", "--key", bad)
     assert (ended.code, ended.error["code"], ended.error["field"]) == (2, "INVALID_KEY", "--key")

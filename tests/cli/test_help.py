@@ -100,7 +100,7 @@ def complete(line: str) -> list[str]:
 
 
 def test_shells_complete_commands_and_options(tmp_path: Path) -> None:
-    assert complete("springline re") == ["rebuild"]
+    assert complete("springline reb") == ["rebuild"]
     assert complete("springline table cl") == ["clean-staging"]
     assert complete("springline table list --name") == ["--name-prefix"]
     assert complete("springline table list -o c") == ["csv"]

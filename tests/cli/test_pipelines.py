@@ -10,6 +10,7 @@ import pytest
 
 from springline.api.tokens import make_token
 from springline.cli import pipelines_page
+from springline.cli.dev_pipelines import DevPipelines, read_pipelines
 from tests.cli.conftest import Cli, Served
 from tests.support.local_api import ACME, SECRET
 
@@ -57,6 +58,7 @@ def test_a_valid_file(cli: Cli) -> None:
         "file": "flights.py",
         "location": "flights",
         "assets": ["raw_flights", "delays"],
+        "tasks": [],
         "problems": [],
     }
     assert cli("validate", "flights.py", "--location", "sky").document["location"] == "sky"
@@ -115,7 +117,7 @@ def test_for_people_problems_are_lines_with_remedies(cli: Cli) -> None:
 def test_a_file_is_deployed_and_the_same_again_changes_nothing(api: Served, cli: Cli) -> None:
     done = cli("deploy", "flights.py").document
     assert (done["file"], done["location"], done["deployed"], done["dry_run"]) == ("flights.py", "flights", True, False)
-    assert done["changes"] == {"added": ["delays", "raw_flights"], "changed": [], "removed": []}
+    assert done["changes"] == {"added": ["delays", "raw_flights"], "changed": [], "removed": [], "pools": []}
     before = api.paths()
     again = cli("deploy", "flights.py").document
     assert (again["deployed"], again["manifest_id"]) == (False, done["manifest_id"])
@@ -132,6 +134,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(api: Served, cli: Cl
         "added": ["lateness"],
         "changed": [{"key": "raw_flights", "fields": {"retries": {"from": 3, "to": 5}}}],
         "removed": ["delays"],
+        "pools": [],
     }
     said = cli("deploy", "flights.py", "--dry-run", "-o", "table").stdout
     assert said.splitlines() == [
@@ -225,9 +228,11 @@ def test_assets_for_people(api: Served, cli: Cli) -> None:
     assert ended.hints == ["nothing is deployed: `springline deploy FILE`"]
     cli("deploy", "flights.py")
     lines = cli("asset", "list", "-o", "table").stdout.splitlines()
-    assert lines[0].split() == ["key", "location", "partitions", "depends_on", "dependents"]
-    assert lines[2].split() == ["delays", "flights", "raw_flights"]
-    assert lines[3].split() == ["raw_flights", "flights", "daily", "from", "2024-01-01", "Europe/Oslo", "delays"]
+    assert lines[0].split() == ["key", "location", "partitions", "stale", "depends_on", "dependents"]
+    assert lines[2].split() == ["delays", "flights", "never", "made", "raw_flights"]
+    assert " ".join(lines[3].split()) == (
+        "raw_flights flights daily from 2024-01-01 Europe/Oslo 999 of the last 1000 delays"
+    )
 
 
 @pytest.mark.parametrize("key", ["a:b", "..", "", "a/b"])
@@ -267,3 +272,62 @@ def test_a_pipeline_file_that_is_called_like_a_module_of_ours(api: Served, cli: 
     for name in ("workflows", "activities", "worker", "entrypoints", "springline", "json"):
         Path(f"{name}.py").write_text("from springline.sdk import asset\n\n@asset\ndef only(): ...\n")
         assert cli("validate", f"{name}.py").document["assets"] == ["only"]
+
+
+def test_a_file_counts_as_changed_when_a_module_of_the_users_own_that_it_imports_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "activities.py").write_text("import json\nDAYS = 1\n")
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake/__init__.py").touch()
+    (tmp_path / "workflows.py").write_text(
+        "import activities, lake, polars\nfrom springline.sdk import asset\n\n@asset\ndef a(): ...\n"
+    )
+    read = read_pipelines(["workflows.py"])
+    assert isinstance(read, list)
+    (one,) = read
+    assert sorted(Path(file).name for file in one.imports) == ["__init__.py", "activities.py"]
+    pipelines = DevPipelines([one])
+    assert not pipelines._has_changed(one)
+    (tmp_path / "activities.py").write_text("import json\nDAYS = 12\n")
+    assert pipelines._has_changed(one)
+    assert not pipelines._has_changed(one), "it is told once"
+    (tmp_path / "activities.py").unlink()
+    assert not pipelines._has_changed(one), "an editor may put another file into its place in a moment"
+
+
+TASKS = """
+from springline.sdk import asset, task
+
+@task
+def prepare(): ...
+
+@asset(deps=[prepare])
+def raw(): ...
+
+@task(retries=2, deps=[raw])
+def tell(): ...
+"""
+
+
+def test_tasks_are_validated_deployed_and_told_apart_from_assets(api: Served, cli: Cli) -> None:
+    Path("steps.py").write_text(TASKS)
+    valid = cli("validate", "steps.py").document
+    assert (valid["ok"], valid["assets"], valid["tasks"]) == (True, ["raw"], ["prepare", "tell"])
+    assert "1 asset and 2 tasks of code location steps" in cli("validate", "steps.py", "-o", "table").stdout
+    said = cli("deploy", "steps.py", "-o", "table").stdout
+    assert "+ raw" in said
+    assert "+ task prepare" in said
+    Path("steps.py").write_text(TASKS.replace("retries=2", "retries=3"))
+    changed = cli("deploy", "steps.py").document
+    assert changed["deployed"]
+    assert changed["tasks"]["changed"] == [{"key": "tell", "fields": {"retries": {"from": 2, "to": 3}}}]
+    assert [one["asset"]["key"] for one in cli("asset", "list").document["assets"]] == ["raw"]
+    ended = cli("asset", "show", "tell")
+    assert (ended.code, ended.error["message"]) == (2, "'tell' is a task and makes no asset")
+    Path("steps.py").write_text(TASKS.replace("retries=2", "checks=[]"))
+    assert "task tell has the option checks" in cli("validate", "steps.py", "-o", "table").stdout
+    Path("steps.py").write_text("from springline.sdk import task\n\n@task\ndef sweep(): ...\n")
+    assert cli("deploy", "steps.py").document["tasks"]["added"] == ["sweep"]
+    assert cli("deploy", "--remove", "steps").document["tasks"]["removed"] == ["sweep"]

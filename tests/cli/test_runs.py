@@ -263,7 +263,8 @@ def page(state: str, *tasks: dict[str, Any], **more: Any) -> str:
     counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
     run = {"run_id": "run_a", "state": state, "triggered_at": "2026-01-01T10:00:00.5Z", "run_key": "mine"} | counts
     needs = [{"downstream_task_key": "a", "upstream_task_key": "b"}]
-    found = {"run": run | more, "tasks": list(tasks), "dependencies": needs}
+    written = {name: more.pop(name) for name in ("writes", "checks") if name in more}
+    found = {"run": run | more, "tasks": list(tasks), "dependencies": needs} | written
     return run_text(found, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
 
 
@@ -284,6 +285,38 @@ def test_a_page_shows_tasks_as_they_began_with_errors_and_what_is_next() -> None
     assert f"b, attempt 1\n  {error.strip()}" in shown
     assert shown.endswith("next  springline run rerun run_a --failed\n")
     assert "next" not in page("SUCCEEDED", row("a", "SUCCEEDED", "04"))
+
+
+def test_a_page_tells_what_checks_have_found() -> None:
+    checks = [
+        {"name": "row_count", "severity": "error", "passed": True, "message": "3 rows"},
+        {"name": "unique(n)", "severity": "error", "passed": False, "message": "n=1\x1b 2 times"},
+        {"name": "odd", "severity": "warn", "passed": False, "message": "too odd"},
+    ]
+    shown = page("FAILED", row("a", "FAILED", "02"), checks=[{"task_key": "a", "attempt": 1, "checks": checks}])
+    lines = [line.split() for line in shown.splitlines()]
+    places = [
+        [one[2] for one in lines if one[:2] == ["a", "1"]].index(name) for name in ("unique(n)", "odd", "row_count")
+    ]
+    assert places == [0, 1, 2], "those that do not hold come first"
+    assert ["a", "1", "odd", "warns", "too", "odd"] in lines
+    assert "\x1b" not in shown
+
+
+def test_a_page_tells_what_was_written() -> None:
+    tables = [
+        {"table": "raw", "version": 3, "operation": "append", "rows": 1200, "idempotency_key": "k"},
+        {"table": "days", "version": 7},
+    ]
+    told = {"task_key": "a", "attempt": 2, "tables": tables}
+    shown = page("SUCCEEDED", row("a", "SUCCEEDED", "02"), writes=[told])
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["written", "by", "table", "version", "operation", "rows"] in lines
+    assert ["a", "raw", "3", "append", "1200"] in lines
+    assert ["a", "days", "7", "-", "-"] in lines
+    assert "written by" not in page("SUCCEEDED", row("a", "SUCCEEDED", "02"))
+    many = {"task_key": "a", "attempt": 1, "tables": tables * 40}
+    assert "... and 30 more writes; -o json shows all" in page("SUCCEEDED", writes=[many])
 
 
 def test_a_page_says_what_waits_and_for_how_long() -> None:
@@ -321,3 +354,14 @@ def test_a_page_fits_a_window_of_80_columns(api: Served, cli: Cli) -> None:
         assert all(len(line) <= 80 for line in COLOURS.sub("", shown).splitlines())
         assert "took" in shown
         assert "no room" not in shown
+
+
+def test_a_run_that_goes_on_is_shown_with_what_it_says_of_itself(api: Served, cli: Cli) -> None:
+    run = cli("run", "start", "names", "--field", "run_id").stdout.strip()
+    shown = cli("run", "show", run).document
+    doing = {"waits_for": ["names: no worker of code location flights"], "trouble": "load_run failed: no store"}
+    text = run_text(shown, doing=doing)
+    assert "waits: names: no worker of code location flights" in text
+    assert "trouble: load_run failed: no store" in text
+    # Nobody executes runs here, and the page does without.
+    assert "waits:" not in cli("run", "show", run, "-o", "table").stdout

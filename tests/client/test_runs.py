@@ -27,10 +27,15 @@ def lake() -> Iterator[Springline]:
 
 def test_a_run_is_started_followed_and_cancelled(lake: Springline) -> None:
     more: dict[str, Any] = {"run_key": "k", "config": {"rows": 3}, "labels": {"team": "x"}, "priority": 3}
+    more["max_concurrent_tasks"] = 2
     made = lake.runs.start("*", ["2024-01-01"], **more)
     assert (made["state"], made["tasks"], made["run_key"]) == ("RUNNING", 2, "k")
     assert lake.runs.start(["*"], "2024-01-01", **more) == made
-    assert lake.runs.get(made["run_id"])["run"]["labels"] == {"team": "x", "springline/priority": "3"}
+    assert lake.runs.get(made["run_id"])["run"]["labels"] == {
+        "team": "x",
+        "springline/priority": "3",
+        "springline/max_concurrent_tasks": "2",
+    }
     assert [one["run_id"] for one in lake.state.runs(label="team=x")] == [made["run_id"]]
     assert lake.runs.cancel(made["run_id"], "wrong day")["state"] == "CANCELLED"
     with pytest.raises(Refused) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from springline.control.admission.round import OnError, RoundVerdict, judge_round
@@ -18,12 +18,15 @@ from springline.ledger.request import (
 )
 from springline.projection.config import FoldConfig
 from springline.projection.fold.loop import fold_all, fold_event
-from springline.projection.schema import TABLES
+from springline.projection.schema import TABLES, Row
 from springline.projection.state import State
+from springline.published.snapshot import Revision, StateSnapshot, TableRows
 from springline.ulids import new_ulid
 
 START_MS = 1_736_935_200_000
 """2025-01-15T10:00:00Z."""
+
+_NO_REVISION = Revision("", "", None, None)
 
 Asked = dict[str, Any] | NewEvent
 APPLIED, DUPLICATE = EventOutcome.APPLIED, EventOutcome.DUPLICATE
@@ -49,6 +52,7 @@ class Ledger:
         self.state.tracking = True
         self.now_ms = START_MS
         self.events: list[Event] = []
+        self._tables: dict[str, tuple[list[Row], TableRows]] = {}
 
     def judge(
         self, requests: Sequence[AppendRequest], *, first_event_id: str | None = None, on_error: OnError | None = None
@@ -113,6 +117,17 @@ class Ledger:
 
     def _next_id(self) -> str:
         return new_ulid(self.state.last_event_id or None, self.now_ms, 7)
+
+    def published(self, names: Iterable[str]) -> StateSnapshot:
+        """Return tables as those who read what is published have them: the product's own, not a likeness of them."""
+        return StateSnapshot(_NO_REVISION, {name: self._table(name) for name in names})
+
+    def _table(self, name: str) -> TableRows:
+        rows = list(self.state.rows(name))
+        known = self._tables.get(name)
+        if known is None or known[0] != rows:
+            known = self._tables[name] = rows, TableRows.of(TABLES[name], rows)
+        return known[1]
 
     def task(self, key: str = "a", run: str = "r") -> str:
         """Return the state of a task."""

@@ -2,32 +2,50 @@
 
 One step at a time, a die chooses what happens next: a worker begins, ends or dies, a message comes late, twice or
 never, an append is made and its answer lost, the run's workflow is lost and another takes the run up, two of them work
-at once, somebody cancels the run or holds the workspace, time passes. Then the misfortunes end, and the run has to.
+at once, somebody cancels the run or holds the workspace, time passes. Assets may share a pool, which is lost, too, and
+an observer counts what runs of it. Then the misfortunes end, and the run has to.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptStarted, CancelAsked, LoadedRun
+from springline.control.runs.messages import (
+    AttemptEnded,
+    AttemptOrder,
+    AttemptStarted,
+    CancelAsked,
+    CarriedRun,
+    LoadedRun,
+    PoolRows,
+    SlotClaim,
+    SlotHolder,
+    SlotsGranted,
+)
 from springline.control.runs.patience import Patience
 from springline.control.runs.planning import RunOrigin, plan_events, plan_tasks
-from springline.control.runs.progress import RunProgress, as_event
-from springline.control.runs.standing import standing
+from springline.control.runs.pools import PoolSlots, may_begin
+from springline.control.runs.progress import RunProgress
+from springline.control.runs.standing import node_of, standing
 from springline.definitions.manifest import DeployedManifest
-from springline.ledger.events import Payload, TaskStarted
+from springline.ledger.envelope import as_event
+from springline.ledger.events import Payload, RunCancelRequested, TaskStarted
 from springline.ledger.nested import ManualTrigger
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.projection.rows import AttemptRow, EdgeRow, TaskRow
-from springline.projection.schema import FINISHED_RUN, FINISHED_TASK
+from springline.projection.schema import DISPATCHED, FINISHED_RUN, FINISHED_TASK, READY, RUNNING
+from tests.control.http_world import HttpWorkers, Post
 from tests.control.ledger import Ledger
 
 RUN = "run_1"
 MANIFEST = "01JHMPDTN0000AQKFF00000001"
+POOL = "warehouse"
+NOTICED_MS = 12_000
+"""A worker has ended an attempt so long after its workflow was lost: its heartbeat is refused, then comes the grace."""
 
 
 @dataclass(eq=False)
@@ -40,15 +58,19 @@ class Execution:
     taken: bool = False
     cancelled: bool = False
     finished: AttemptEnded | None = None
+    apart: bool = False
+    """Somebody who cannot know that it runs has ended it on record: a cancellation past its workflow, a take-over."""
 
 
 @dataclass(eq=False)
 class Append:
-    """An append under way: `made` when the sequencer has had it; its answer may still be on its way."""
+    """An append under way: of nothing, if only claims are looked at; its answer may still be on its way."""
 
-    request: AppendRequest
+    request: AppendRequest | None
     payloads: list[Payload]
-    answer: list[int] | None = None
+    claims: list[SlotClaim] = field(default_factory=list)
+    may_begin: list[str] = field(default_factory=list)
+    by: Workflow | None = None
 
 
 @dataclass(eq=False)
@@ -63,9 +85,13 @@ class Workflow:
     not_taken: list[Payload] = field(default_factory=list)
     done: bool = False
     patience: Patience = field(default_factory=Patience)
+    gone_ms: int | None = None
+    claimed_ms: int = 0
 
     def step(self) -> None:
         world = self.world
+        word_ms = None if self.progress is None else self.progress.look_ms()
+        self.stale = self.stale or (word_ms is not None and word_ms <= world.now_ms)
         if self.stale and self.append is None:
             self._read()
             if self.done:
@@ -74,13 +100,24 @@ class Workflow:
         assert progress is not None
         if progress.cancel_requested:
             for one in list(progress.running.values()):
-                world.cancel_attempt(self, one.key, one.attempt_id)
+                if one.order is not None:
+                    progress.never_began(one.key, one.attempt_id, world.now_ms)
+                else:
+                    world.cancel_attempt(self, one.key, one.attempt_id)
         progress.beat(world.now_ms)
         for order in progress.begin(world.now_ms, 3):
             world.begin(self, order)
-        if progress.outbox and self.append is None:
+        for order in progress.posts():
+            assert not progress.cancel_requested, "posted in a cancelled run"
+            world.http.posts.append(Post(order, self))
+        for asked in progress.asks(world.now_ms, 3):
+            world.post(lambda asked=asked: world.pool.ask(asked, world.now_ms))  # type: ignore[misc]
+        claims = progress.claims()
+        claims_due = bool(claims) and world.now_ms >= self.claimed_ms + 2_000
+        if (progress.outbox or claims_due) and self.append is None:
             batch = progress.take_batch(world.dice.randint(1, 8), 100_000)
-            self.append = Append(world.request(batch), batch)
+            self.claimed_ms = world.now_ms
+            self.append = Append(world.request(batch) if batch else None, batch, claims, by=self)
         if progress.is_over and self.append is None:
             self.stale = True
 
@@ -89,7 +126,9 @@ class Workflow:
         loaded = self.world.loaded()
         before = self.progress
         busy = any(one.workflow is self for one in self.world.executions)
-        if loaded.state in FINISHED_RUN and (before is None or not (busy or before.outbox or self.not_taken)):
+        if loaded.state in FINISHED_RUN and (
+            before is None or not (busy or before.outbox or before.claims() or self.not_taken)
+        ):
             self.done = True
             return
         if before is None:
@@ -98,11 +137,16 @@ class Workflow:
         else:
             not_taken, self.not_taken = self.not_taken, []
             self.progress, dropped = before.overlaid(loaded, not_taken, self.world.now_ms)
-            for one in dropped:
-                self.world.cancel_attempt(self, one.key, one.attempt_id)
+            begun = [one for one in self.progress.running.values() if one.remote is not None and one.started]
+            for one in (*dropped, *begun):
+                if one.order is not None:
+                    self.progress.never_began(one.key, one.attempt_id, self.world.now_ms)
+                else:
+                    self.world.cancel_attempt(self, one.key, one.attempt_id)
             gone = self.patience.exhausted(self.progress.foreign, loaded, self.world.now_ms)
             if gone:
                 self.world.taken_over += len(gone)
+                self.world.ended_apart(gone)
                 self.progress.take_up(self.world.now_ms, gone)
 
 
@@ -111,6 +155,10 @@ class World:
 
     def __init__(self, manifest: DeployedManifest, dice: random.Random) -> None:
         self.dice = dice
+        self.pooled = {key for key, node in manifest.nodes.items() if node.pool is not None}
+        self.slots = dice.randint(1, 2) if self.pooled else 0
+        self.pool = PoolSlots(POOL)
+        self.mail: list[Callable[[], None]] = []
         self.manifest = manifest
         self.ledger = Ledger()
         self.calm = False
@@ -119,6 +167,7 @@ class World:
         self.zombies: list[Append] = []
         """Appends of workflows that are gone: the sequencer may still get them."""
         self.begun: list[AttemptOrder] = []
+        self.http = HttpWorkers(self)
         self.lost: set[str] = set()
         """Attempts whose workflow was lost before it could say their end."""
         self.cancel_seen: dict[str, int] = {}
@@ -126,9 +175,9 @@ class World:
         self.taken_over = 0
         """Attempts that a workflow took from another, which may have been at work."""
         self._writers = 0
-        self._requests = 0
+        self.requests = 0
         self._answers: dict[str, list[int]] = {}
-        self.tasks = plan_tasks(manifest, [asset.key for asset in manifest.assets], None)
+        self.tasks = plan_tasks(manifest, list(manifest.nodes), None)
         origin = RunOrigin(RUN, "k", ManualTrigger(user_id="u"), ["*"], MANIFEST)
         self.ledger.append(*(as_event(event) for event in plan_events(origin, self.tasks)))
         self.new_workflow()
@@ -136,6 +185,10 @@ class World:
     @property
     def now_ms(self) -> int:
         return self.ledger.now_ms
+
+    @property
+    def has_http(self) -> bool:
+        return any(asset.url is not None for asset in self.manifest.assets)
 
     # What workflows do.
 
@@ -157,21 +210,54 @@ class World:
     def begin(self, workflow: Workflow, order: AttemptOrder) -> None:
         assert not workflow.progress.cancel_requested, "begun in a cancelled run"  # type: ignore[union-attr]
         assert not workflow.progress.held, "begun in a held workspace"  # type: ignore[union-attr]
-        states = {task.loaded.key: task.state for task in workflow.progress._tasks}  # type: ignore[union-attr]
+        states = {task.key: task.state for task in workflow.progress._graph.tasks}  # type: ignore[union-attr]
         needed = next(task.depends_on for task in self.tasks if task.key == order.task_key)
         assert all(states[key] == "SUCCEEDED" for key in needed), "begun before what it needs"
         self.begun.append(order)
         self.executions.append(Execution(order, workflow, self.now_ms))
+        if order.asset_key in self.pooled:
+            row = self.ledger.state.tasks_of(RUN)[order.task_key]
+            assert row.attempt >= order.attempt, "begun before its dispatch is on record"
+        running = [one for one in self.executions if one.order.asset_key in self.pooled and not one.apart]
+        assert len(running) <= self.slots, "more run than the pool has slots"
+
+    def ended_apart(self, keys: Sequence[str]) -> None:
+        """Note that the attempts of these tasks end on record, whatever they do."""
+        for one in self.executions:
+            if one.order.task_key in keys:
+                one.apart = True
+
+    def post(self, message: Callable[[], None]) -> None:
+        """Send a message between a run and the pool: it may be lost, or come twice."""
+        if self.calm or self.dice.random() < 0.8:
+            self.mail.append(message)
+        if not self.calm and self.dice.random() < 0.2:
+            self.mail.append(message)
+
+    def holders(self) -> list[SlotHolder]:
+        return [
+            SlotHolder(
+                run_id=RUN,
+                task_key=key,
+                attempt=task.attempt,
+                attempt_id=task.attempt_id or "",
+                state=task.state,
+                version=task.row_version,
+            )
+            for key, task in self.ledger.state.tasks_of(RUN).items()
+            if node_of(task) in self.pooled and task.state in (DISPATCHED, RUNNING)
+        ]
 
     def cancel_attempt(self, workflow: Workflow, key: str, attempt_id: str) -> None:
+        self.http.cancel(workflow, attempt_id)
         for one in self.executions:
             if one.workflow is workflow and one.order.attempt_id == attempt_id:
                 one.cancelled = True
 
     def request(self, batch: Sequence[Payload]) -> AppendRequest:
-        self._requests += 1
+        self.requests += 1
         return AppendRequest(
-            request_id=f"01946b1c-0000-7000-8000-{self._requests:012x}",
+            request_id=f"01946b1c-0000-7000-8000-{self.requests:012x}",
             mode=AppendMode.EACH,
             events=[NewEvent(data=as_event(payload)) for payload in batch],
         )
@@ -186,7 +272,16 @@ class World:
         """Let one thing happen."""
         self.steps += 1
         self.ledger.now_ms += self.dice.choice((1, 5, 200))
+        self.notice()
         actions: list[tuple[float, Any]] = [(6, self.workflow_step), (4, self.append_step), (5, self.worker_step)]
+        if self.pooled:
+            actions += [(2, self.pool_step), (3, self.deliver)]
+            if not self.calm:
+                actions.append((0.1, self.lose_pool))
+        if self.has_http:
+            actions += [(4, self.http.post_step), (5, self.http.work_step), (0.5, self.http.late_step)]
+        if self.has_http and not self.calm:
+            actions.append((0.5, self.http.lose_worker))
         if not self.calm:
             actions += [
                 (0.3, self.lose_workflow),
@@ -194,6 +289,7 @@ class World:
                 (0.5, self.lose_worker),
                 (0.4, self.zombie_append),
                 (0.3, self.wake),
+                (0.3, self.hand_over),
                 (0.05, self.cancel_by_run),
                 (0.04, self.cancel_by_api),
                 (0.1, self.hold),
@@ -217,18 +313,30 @@ class World:
         append = workflow.append
         assert append is not None
         answer = self._sequence(append)
+        if append.claims and not append.may_begin:
+            append.may_begin = may_begin([one.attempt_id for one in append.claims], self.holders(), self.slots)
         if not self.calm and self.dice.random() < 0.2:
             return  # The answer is lost: the activity asks again, under the same id.
         workflow.append = None
+        progress = workflow.progress
+        assert progress is not None
+        if progress.recorded([one for index, one in enumerate(append.payloads) if index not in answer]):
+            workflow.stale = True
+        for order in progress.confirmed(append.may_begin):
+            self.begin(workflow, order)
         if answer:
             workflow.stale = True
             workflow.not_taken += [append.payloads[index] for index in answer]
 
     def _sequence(self, append: Append) -> list[int]:
         request = append.request
+        if request is None:
+            return []
         known = self._answers.get(request.request_id)
         if known is not None:
             return known
+        if any(isinstance(payload, RunCancelRequested) for payload in append.payloads):
+            self.cancelled_past(append.by)
         (outcome,) = self.ledger.round(request)
         assert outcome.refusal is None, outcome.refusal
         answer = [
@@ -295,7 +403,9 @@ class World:
     def lose_workflow(self) -> None:
         """Temporal forgets a workflow; its append may still come, and its workers learn it sooner or later."""
         gone = self.dice.choice(self.workflows)
+        gone.gone_ms = self.now_ms
         self.workflows.remove(gone)
+        self.http.workflow_lost(gone)
         if gone.append is not None:
             self.zombies.append(gone.append)
         unsaid = [*gone.not_taken, *([] if gone.append is None else gone.append.payloads)]
@@ -303,6 +413,47 @@ class World:
         self.lost |= {getattr(payload, "attempt_id", "") for payload in unsaid}
         if not self.workflows:
             self.new_workflow()
+
+    def notice(self) -> None:
+        """Workers end the attempts of workflows that are gone, at the latest now."""
+        for one in list(self.executions):
+            gone_ms = one.workflow.gone_ms
+            if gone_ms is not None and self.now_ms - gone_ms >= NOTICED_MS:
+                self.executions.remove(one)
+                self.lost.add(one.order.attempt_id)
+
+    def cancelled_past(self, by: Workflow | None) -> None:
+        """What is dispatched is cancelled on record, though it may run: only its own workflow could have known."""
+        tasks = self.ledger.state.tasks_of(RUN)
+        self.ended_apart(
+            [
+                one.order.task_key
+                for one in self.executions
+                if one.workflow is not by and tasks[one.order.task_key].state == DISPATCHED
+            ]
+        )
+
+    def pool_step(self) -> None:
+        ready = any(
+            task.state == READY and node_of(task) in self.pooled for task in self.ledger.state.tasks_of(RUN).values()
+        )
+        over = [RUN] if self.over else []
+        rows = PoolRows(slots=self.slots, holders=self.holders(), ready=[RUN] if ready else [], over=over)
+        for told in self.pool.look(rows, self.now_ms).values():
+            self.post(lambda told=told: self.granted(told))  # type: ignore[misc]
+
+    def granted(self, told: SlotsGranted) -> None:
+        """One workflow has the id to which the pool sends."""
+        for one in self.workflows[-1:]:
+            if one.progress is not None and not one.done:
+                one.progress.granted(told)
+
+    def deliver(self) -> None:
+        if self.mail:
+            self.mail.pop(self.dice.randrange(len(self.mail)))()
+
+    def lose_pool(self) -> None:
+        self.pool = PoolSlots(POOL)
 
     def second_workflow(self) -> None:
         if len(self.workflows) < 2 and not self.over:
@@ -315,6 +466,22 @@ class World:
     def wake(self) -> None:
         self.dice.choice(self.workflows).stale = True
 
+    def hand_over(self) -> None:
+        """A large run continues as new: its attempts go on, and all else that its workflow knows is in a message."""
+        workflow = self.dice.choice(self.workflows)
+        progress = workflow.progress
+        if progress is None or workflow.done or workflow.append is not None or workflow.stale or workflow.not_taken:
+            return
+        self.http.workflow_lost(workflow)
+        message = progress.carried({one.attempt_id: "shard" for one in progress.running.values()}).model_dump_json()
+        carried = CarriedRun.model_validate_json(message)
+        workflow.progress, dropped = RunProgress.going_on(self.loaded(), "acme", "prod", carried, now_ms=self.now_ms)
+        for one in dropped:
+            if one.order is not None:
+                workflow.progress.never_began(one.key, one.attempt_id, self.now_ms)
+            else:
+                self.cancel_attempt(workflow, one.key, one.attempt_id)
+
     def cancel_by_run(self) -> None:
         workflow = self.dice.choice(self.workflows)
         if workflow.progress is not None and not workflow.done:
@@ -322,9 +489,10 @@ class World:
 
     def cancel_by_api(self) -> None:
         data = {"type": "run_cancel_requested", "run_id": RUN, "requested_by": "api"}
-        self._requests += 1
+        self.cancelled_past(None)
+        self.requests += 1
         self.ledger.round(
-            AppendRequest(request_id=f"01946b1c-0000-7000-8000-{self._requests:012x}", events=[NewEvent(data=data)])
+            AppendRequest(request_id=f"01946b1c-0000-7000-8000-{self.requests:012x}", events=[NewEvent(data=data)])
         )
         for one in self.workflows:
             one.stale = True
@@ -335,22 +503,27 @@ class World:
         self._set_hold(not held)
 
     def _set_hold(self, held: bool) -> None:
-        self._requests += 1
+        self.requests += 1
         data = {
             "type": "springline_hold_changed",
-            "change_id": f"c{self._requests}",
+            "change_id": f"c{self.requests}",
             "held": held,
             "changed_by": "u",
         }
-        request_id = f"01946b1c-0000-7000-8000-{self._requests:012x}"
+        request_id = f"01946b1c-0000-7000-8000-{self.requests:012x}"
         self.ledger.round(AppendRequest(request_id=request_id, events=[NewEvent(data=data)]))
 
     def pass_time(self) -> None:
         quiet = [one.progress for one in self.workflows if one.progress is not None and one.append is None]
         known = [due for one in quiet if (due := one.next_ms()) is not None]
         known += [self.now_ms + 5_000 for one in quiet if one.foreign]
+        known += [self.now_ms + 2_000 for one in quiet if one.claims()]
+        if not self.calm or not (self.http.works or self.http.posts):
+            # Workers that are well give signs of life in time.
+            known += [due for one in quiet if (due := one.look_ms()) is not None]
         if known:
             self.ledger.now_ms = max(self.ledger.now_ms, min(known))
+            self.notice()
         if self.calm or self.dice.random() < 0.3:
             for one in self.workflows:
                 one.stale = True
@@ -403,7 +576,8 @@ class World:
         for row in state.rows("x_attempts"):
             attempt = AttemptRow(*row)  # type: ignore[arg-type]
             ended[attempt.task_key].append(attempt)
-        retries = {asset.key: asset.retries for asset in self.manifest.assets}
+        retries = {key: node.retries for key, node in self.manifest.nodes.items()}
+        over_http = {asset.key for asset in self.manifest.assets if asset.url is not None}
         notes = {str(row[2]) for row in state.rows("x_notes")}
         for key, task in tasks.items():
             assert task.state in FINISHED_TASK
@@ -411,16 +585,28 @@ class World:
             numbers = [one.attempt for one in attempts]
             # A cancellation ends a task whose attempt is not known to have begun; a note tells what came of it.
             told = numbers[-1:] == [task.attempt] or task.attempt_id not in notes | self.lost
+            if task.asset_key in over_http and task.attempt_id not in self.http.owners:
+                # A cancellation ends an attempt that no worker has started, and nothing is to be said of it.
+                told = numbers[-1:] == [task.attempt]
             apart = task.state == "CANCELLED" and not told
             assert numbers == list(range(1, task.attempt + (not apart))), "attempts without a gap"
             assert Counter(one.outcome for one in attempts)["SUCCEEDED"] <= 1
             if any(one.outcome == "SUCCEEDED" for one in attempts):
                 assert attempts[-1].outcome == task.state == "SUCCEEDED"
             mine = [one for one in attempts if one.outcome == "FAILED" and one.category != "INFRASTRUCTURE"]
-            assert len(mine) <= retries[str(task.asset_key)] + 1, "more failures than the budget"
+            assert len(mine) <= retries[node_of(task)] + 1, "more failures than the budget"
         recorded = {one.attempt_id for attempts in ended.values() for one in attempts}
         for order in self.begun:
             assert order.attempt_id in recorded | notes | self.lost, f"{order.task_key} ran without a trace"
+        for attempt_id in self.http.owners:
+            assert attempt_id in recorded, "a worker over HTTP began, and nothing says how that ended"
+        succeeded = {one.attempt_id for many in ended.values() for one in many if one.outcome == "SUCCEEDED"}
+        assert self.http.acknowledged <= succeeded, "a success was acknowledged and is not on record"
+        over = {task.task_key for task in tasks.values() if task.asset_key in over_http}
+        kinds = Counter(
+            type(one.data).__name__ for one in self.ledger.events if getattr(one.data, "task_key", "") in over
+        )
+        assert kinds["AttemptNoted"] == 0, "of attempts over HTTP everything is said by their ends"
         run = state.run(RUN)
         assert run is not None
         states = Counter(task.state for task in tasks.values())

@@ -39,6 +39,12 @@ def test_what_came_late_from_a_workflow_that_is_gone_is_taken_over_soon() -> Non
     assert waited(rows("RUNNING", heard_ms=1)) == 2 * LEDGER_BEAT_MS
 
 
+def test_an_attempt_of_a_pool_is_given_the_time_of_one_that_runs() -> None:
+    loaded = rows()
+    pooled = loaded.model_copy(update={"assets": [loaded.assets[0].model_copy(update={"pool": "warehouse"})]})
+    assert waited(pooled) == 2 * LEDGER_BEAT_MS
+
+
 def test_an_attempt_that_is_heard_of_is_never_taken_over() -> None:
     patience = Patience()
     for now_ms in range(0, DAY_MS, STEP_MS):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from springline.control.admission.cases import Draft
-from springline.control.admission.round import MAX_EVENT_BYTES, drafts_of
+from springline.control.admission.round import MAX_EVENT_BYTES, MAX_PLAN_EVENT_BYTES, drafts_of
 from springline.control.admission.runs import check_plan
 from springline.control.runs.planning import (
     LEAST_HEARTBEAT_SEC,
@@ -26,16 +27,17 @@ from springline.control.runs.planning import (
     plan_again,
     plan_events,
     plan_tasks,
-    refused_run_events,
     task_definition,
+    unplanned_run_events,
 )
 from springline.definitions.ids import task_key
 from springline.definitions.manifest import DeployedManifest
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
+from springline.ledger.envelope import as_event
 from springline.ledger.member import PlanCreatedMember, RunTriggeredMember, member_of
 from springline.ledger.nested import ManualTrigger
-from springline.ledger.request import AppendRequest, NewEvent
+from springline.ledger.request import MESSAGE_BYTES, AppendRequest, NewEvent, too_heavy
 from tests.support.definitions import NOW_MS, asset
 
 DAYS = {"kind": "daily", "start": "2024-01-01"}
@@ -206,10 +208,10 @@ def test_a_plan_has_a_most_of_tasks_and_of_bytes() -> None:
     found = refusal(manifest(asset("a", partitions=cut), asset("b", partitions=cut)), ["a", "b"], keys[:5_001])
     assert found.reason_code is PlanProblem.TOO_MANY_TASKS
     assert found.value == 2 * 5_001 > MAX_TASKS
-    assert refusal(manifest(asset("a", partitions=cut)), ["a"], keys).reason_code is PlanProblem.PLAN_TOO_LARGE
+    assert len(plan_tasks(manifest(asset("a", partitions=cut)), ["a"], keys)) == MAX_TASKS
     # Every partition needs every other: few tasks, many dependencies.
     dense = manifest(asset("a", partitions=cut), {"key": "b", "dependencies": [needs("a", "all")], "partitions": cut})
-    assert refusal(dense, ["a", "b"], keys[:600]).reason_code is PlanProblem.PLAN_TOO_LARGE
+    assert refusal(dense, ["a", "b"], keys[:1_000]).reason_code is PlanProblem.PLAN_TOO_LARGE
 
 
 def test_many_keys_for_many_assets_are_judged_in_no_time() -> None:
@@ -222,21 +224,28 @@ def test_many_keys_for_many_assets_are_judged_in_no_time() -> None:
     assert time.process_time() - began < 5
 
 
-def test_the_longest_plan_fits_into_its_event() -> None:
+def test_the_longest_plan_fits_into_its_event_and_into_a_message() -> None:
     keys = [f"{number:05}" for number in range(10_000)]
-    graph = manifest(asset("a", partitions={"kind": "static", "keys": keys}))
+    cut = {"kind": "static", "keys": keys}
+    dense = manifest(asset("a", partitions=cut), {"key": "b", "dependencies": [needs("a", "all")], "partitions": cut})
     most = 0
-    for step in (4_096, 2_048, 1_024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
+    for step in (640, 64, 32, 16):
         try:
-            plan_tasks(graph, ["a"], keys[: most + step])
+            plan_tasks(dense, ["a", "b"], keys[: most + step])
         except CannotPlan:
             continue
         most += step
-    assert most > 1_000
-    _, plan = plan_events(ORIGIN, plan_tasks(graph, ["a"], keys[:most]))
+    assert most > 500
+    _, plan = plan_events(ORIGIN, plan_tasks(dense, ["a", "b"], keys[:most]))
     (draft,) = drafted(plan)
     assert draft.data == plan
-    assert MAX_PLAN_BYTES < MAX_EVENT_BYTES
+    request = AppendRequest(request_id="01946b1c-0000-7000-8000-000000000001", events=[NewEvent(data=as_event(plan))])
+    assert too_heavy(request) is None
+    message = request.model_dump_json()
+    assert len(message) < MESSAGE_BYTES
+    assert AppendRequest.model_validate_json(message) == request
+    length = len(msgspec.json.encode(plan))
+    assert MAX_PLAN_BYTES // 2 < length < MAX_PLAN_EVENT_BYTES - 2 * MAX_EVENT_BYTES
 
 
 def test_tasks_in_a_plan_have_attempts_to_lose_and_a_heartbeat() -> None:
@@ -267,7 +276,7 @@ def test_the_events_of_a_plan_say_where_it_comes_from() -> None:
 
 
 def test_a_run_that_cannot_be_planned_is_cancelled_for_a_reason() -> None:
-    triggered, cancel = refused_run_events(ORIGIN, PlanProblem.UNKNOWN_ASSET, "there is no asset 'a'")
+    triggered, cancel = unplanned_run_events(ORIGIN, PlanProblem.UNKNOWN_ASSET, "there is no asset 'a'")
     assert triggered.run_id == cancel.run_id == "run_1"
     assert cancel.requested_by == "springline"
     assert cancel.reason == "there is no asset 'a'"
@@ -371,3 +380,76 @@ def test_any_plan_is_admitted_and_the_same_whatever_the_order(graph: DeployedMan
         if one is None or known[key].partitions.problem_of_key(one) is None  # type: ignore[union-attr]
     }
     assert set(place) == wanted
+
+
+def with_tasks(assets: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> DeployedManifest:
+    plain = manifest(*assets).model_dump(mode="json") | {"tasks": [{**one, "location": "here"} for one in tasks]}
+    return DeployedManifest.model_validate(plain)
+
+
+def test_a_task_of_the_pipeline_is_planned_without_an_asset() -> None:
+    known = with_tasks(
+        [
+            {"key": "raw", "partitions": DAYS},
+            {"key": "mart", "partitions": DAYS, "dependencies": [needs("scaled", argument="scaled")]},
+        ],
+        [{"key": "scaled", "partitions": DAYS, "retries": 2, "dependencies": [needs("raw")]}, {"key": "tell"}],
+    )
+    planned = plan_tasks(known, ["mart", "raw", "tell"], ["2024-01-01"])
+    assert [(one.key, one.depends_on) for one in planned] == [
+        ("raw[2024-01-01]", ()),
+        ("scaled[2024-01-01]", ("raw[2024-01-01]",)),
+        ("mart[2024-01-01]", ("scaled[2024-01-01]",)),
+        ("tell", ()),
+    ]
+    defined = [task_definition(one) for one in planned]
+    assert [(one.asset_key, one.partition_key) for one in defined] == [
+        ("raw", "2024-01-01"),
+        (None, "2024-01-01"),
+        ("mart", "2024-01-01"),
+        (None, None),
+    ]
+    assert defined[1].max_attempts == 3 + LOST_ATTEMPTS
+    # Its event is admitted as any plan is.
+    check_plan(plan_events(ORIGIN, planned)[1], "events[1].data", NOW_MS)
+
+
+def test_a_task_comes_along_and_what_it_takes_must_be_asked_for() -> None:
+    known = with_tasks(
+        [{"key": "raw"}, {"key": "mart", "dependencies": [needs("scaled")]}],
+        [{"key": "scaled", "dependencies": [needs("prepare"), needs("raw", argument="raw")]}, {"key": "prepare"}],
+    )
+    with pytest.raises(CannotPlan, match="scaled takes the output of raw as raw, and raw is not selected"):
+        plan_tasks(known, ["mart"], None)
+    assert [one.key for one in plan_tasks(known, ["mart", "raw"], None)] == ["prepare", "raw", "scaled", "mart"]
+    # A rerun takes what the task has returned before, and runs it only where it is named.
+    (again,) = plan_again(known, ["prepare", "raw", "scaled", "mart"], ["mart"])
+    assert (again.key, again.depends_on) == ("mart", ())
+
+
+BOTH = {
+    "kind": "multi",
+    "dimensions": [{"name": "day", "partitions": DAYS}, {"name": "region", "partitions": AREAS}],
+}
+
+
+def test_partitions_in_two_dimensions_are_planned_dimension_by_dimension() -> None:
+    known = manifest(
+        {"key": "raw", "partitions": BOTH},
+        {"key": "clean", "partitions": BOTH, "dependencies": [needs("raw", argument="raw")]},
+        {"key": "mart", "partitions": DAYS, "dependencies": [needs("clean", argument="clean")]},
+    )
+    asked = ["2024-01-02|eu", "2024-01-02|us", "2024-01-01|us", "2024-01-02"]
+    planned = {one.key: one for one in plan_tasks(known, ["raw", "clean", "mart"], asked)}
+    check_plan(plan_events(ORIGIN, list(planned.values()))[1], "events[1].data", NOW_MS)
+    assert drafted(*plan_events(ORIGIN, list(planned.values())))
+    assert list(planned) == [
+        *(f"raw[{one}]" for one in ("2024-01-01%7Cus", "2024-01-02%7Ceu", "2024-01-02%7Cus")),
+        *(f"clean[{one}]" for one in ("2024-01-01%7Cus", "2024-01-02%7Ceu", "2024-01-02%7Cus")),
+        "mart[2024-01-02]",
+    ]
+    assert planned["clean[2024-01-02%7Cus]"].inputs == (PlannedInput("raw", False, ("raw[2024-01-02%7Cus]",)),)
+    regions = ("clean[2024-01-02%7Ceu]", "clean[2024-01-02%7Cus]")
+    assert planned["mart[2024-01-02]"].inputs == (PlannedInput("clean", True, regions),)
+    with pytest.raises(CannotPlan, match=r"partition '2024-01-01\|xx' has the region 'xx', which is none of the keys"):
+        plan_tasks(known, ["raw"], ["2024-01-01|xx"])

@@ -56,6 +56,7 @@ def _record(record_property: Record, what: str, counts: Counter[str]) -> None:
     assert counts["named"]
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(900)
 async def test_any_object_damaged_in_any_way(record_property: Record) -> None:
     _record(record_property, "damaged objects", await search(Random(1), {True: 1, False: 1}))
@@ -63,7 +64,7 @@ async def test_any_object_damaged_in_any_way(record_property: Record) -> None:
 
 @pytest.mark.timeout(900)
 async def test_any_two_objects_damaged(record_property: Record) -> None:
-    _record(record_property, "pairs of damaged objects", await search_pairs(Random(2), 250))
+    _record(record_property, "pairs of damaged objects", await search_pairs(Random(2), 150))
 
 
 FLIPS = 50

@@ -18,14 +18,8 @@ from springline.definitions.composing import (
     compose,
     named_manifest,
 )
-from springline.definitions.manifest import (
-    AssetDefinition,
-    CodeLocation,
-    DeployedManifest,
-    as_stored,
-    fingerprint_of,
-    read_model,
-)
+from springline.definitions.manifest import CodeLocation, DeployedManifest, as_stored, fingerprint_of, read_model
+from springline.definitions.nodes import AssetDefinition
 from springline.errors import Code, Refused
 from springline.ledger.json_text import canonical_json
 from tests.support.definitions import asset, part

@@ -132,7 +132,7 @@ Change = Callable[[dict[str, object]], object]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda plain: plain.update(format=2), "newer|at least as new"),
+        (lambda plain: plain.update(format=3), "newer|at least as new"),
         (lambda plain: plain.update(format="1"), "cannot be read"),
         (lambda plain: plain.pop("assets"), "cannot be read"),
         (lambda plain: plain.update(assets=[{"key": "a:b", "location": "a"}]), "cannot be read"),

@@ -19,7 +19,9 @@ def test_everything_that_is_named_exists() -> None:
 
 def test_the_targets_of_the_contributing_guide_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"make ([a-z-]+)", "\n".join(Path(ROOT / page).read_text() for page in _PAGES)))
+    named = set(
+        re.findall(r"(?:^|`)make ([a-z-]+)", "\n".join(Path(ROOT / page).read_text() for page in _PAGES), re.MULTILINE)
+    )
     assert {target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
 
 

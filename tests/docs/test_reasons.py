@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from springline.control.runs.planning import PlanProblem
+from springline.control.schedules.deciding import TickReason
 from springline.runs.requests import USER_REQUEST
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (
     *("springline/control/runs/progress.py", "springline/work/attempts.py", "springline/work/child.py"),
-    "workflows/run.py",
+    *("springline/work/writes.py", "workflows/run.py", "springline/control/sensors/deciding.py"),
+    *("springline/sensors/ready_made.py", "springline/work/evaluations.py", "springline/sdk/evaluating.py"),
+    "workflows/sensor.py",
 )
-PLACES = {"_Failed": 2, "_Refused": 1}
+PLACES = {"_Failed": 2, "_Refused": 1, "_Unfit": 0, "BadResult": 0, "_failure": 1, "_error": 1}
 """Where these errors take the code."""
 
 
@@ -36,8 +39,11 @@ def codes_in(source: str) -> Iterator[str]:
 def test_every_reason_code_is_on_the_page() -> None:
     _, _, page = (ROOT / "docs/events.md").read_text().partition('<a id="reason-codes"></a>')
     page, _, _ = page.partition("**Tables of our own.**")
-    told = set(re.findall(r"`(\w+)`", page)) - {"reason_code", "run_cancel_requested", "task_completion_recorded"}
-    written = {USER_REQUEST, *map(str, PlanProblem)}
+    told = set(re.findall(r"`(\w+)`", page)) - {
+        *("reason_code", "run_cancel_requested", "task_completion_recorded", "schedule_ticked", "sensor_evaluated"),
+    }
+    # What a function raises has its category for a reason.
+    written = {USER_REQUEST, "USER_CODE", *map(str, PlanProblem), *map(str, TickReason)}
     for file in SOURCES:
         written |= set(codes_in((ROOT / file).read_text()))
     assert written == told

@@ -22,7 +22,8 @@ def test_three_switches(scenario: Scenario, record_property: Record) -> None:
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=3))
 
 
-@pytest.mark.parametrize("scenario", sampled(CONTENDERS), ids=named)
+@pytest.mark.proof
+@pytest.mark.parametrize("scenario", CONTENDERS, ids=named)
 def test_two_switches_with_reads_the_other_way_round(scenario: Scenario, record_property: Record) -> None:
     plan = Plan(newest_first=True)
     explore(scenario, record_property, lambda h: every_interleaving(h, switches=2, plan=plan), content_tokens=True)

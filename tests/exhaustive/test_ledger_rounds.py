@@ -275,17 +275,19 @@ def test_every_death_at_every_operation(story: Story, every: int, record_propert
     explore(record_property, "every death", deaths(story, every))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("story", [STORIES[0], EACH], ids=named)
 def test_an_old_run_goes_on_after_a_new_one_took_over(story: Story, record_property: Record) -> None:
     explore(record_property, "an old run goes on", takeovers(story, lambda _: [None]))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("story", STORIES[1:3], ids=named)
 def test_an_old_run_goes_on_among_foreign_events(story: Story, record_property: Record) -> None:
     explore(record_property, "an old run goes on", takeovers(story, lambda _: [None]))
 
 
-@pytest.mark.parametrize("apart", [31, pytest.param(7, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("apart", [97, pytest.param(7, marks=pytest.mark.proof)])
 def test_two_runs_interleaved(apart: int, record_property: Record) -> None:
     explore(
         record_property, "two runs interleaved", takeovers(STORIES[0], lambda first: range(first % apart, 60, apart))

@@ -26,6 +26,10 @@ def _is_u32(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**32
 
 
+def _is_u64(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**64
+
+
 def _is_instant(value: Any) -> bool:
     try:
         parse_timestamp(value)
@@ -61,7 +65,10 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "started_at": _is_instant,
         "ended_at": _is_instant,
         "reason_code": _is_text,
-        "tables": _list_of({"table": _is_text, "version": _is_u32}, {"idempotency_key": _is_text}),
+        "tables": _list_of(
+            {"table": _is_text, "version": _is_u32},
+            {"idempotency_key": _is_text, "operation": _is_text, "rows": _is_u64},
+        ),
         "checks": _list_of(
             {"name": _is_text, "severity": _one_of("warn", "error"), "passed": lambda one: isinstance(one, bool)},
             {"message": _is_text},
@@ -74,6 +81,11 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "max_active_runs": _is_u32,
         "jitter_seconds": _is_u32,
         "deleted": lambda value: isinstance(value, bool),
+    },
+    "backfill_created": {
+        "order": _one_of("oldest_first", "newest_first"),
+        "priority": lambda value: type(value) is int and -(2**63) <= value < 2**63,
+        "request_fingerprint": _is_text,
     },
 }
 
@@ -256,7 +268,7 @@ def _i64(number: int | None) -> int | None:
 
 
 def _present(rows: list[Object] | None) -> list[Object] | None:
-    known = ("table", "version", "idempotency_key", "name", "severity", "passed", "message")
+    known = ("table", "version", "idempotency_key", "operation", "rows", "name", "severity", "passed", "message")
     return None if rows is None else [{n: v for n, v in row.items() if v is not None and n in known} for row in rows]
 
 
@@ -284,7 +296,17 @@ def schedule_defined(m: Tables, data: Object, ev: str) -> None:
         code_version=data.get("code_version"),
         settings=_json(member(data, "schedule_definition_upserted")),
         row_version=ev,
+        decided_to=None if old is None else old["decided_to"],
     )
+
+
+def schedule_ticked(m: Tables, data: Object, ev: str) -> None:
+    """The greatest instant, those by hand and notes apart."""
+    row = m.x_definitions.get(("schedule", data["schedule_id"]))
+    kind = data["tick_id"].removeprefix(data["schedule_id"])
+    if row is not None and not kind.startswith((":manual:", ":failed:")):
+        at = parse_timestamp(data["scheduled_for"])
+        row["decided_to"] = at if row["decided_to"] is None else max(row["decided_to"], at)
 
 
 def sensor_evaluated(m: Tables, data: Object, ev: str) -> None:
@@ -292,6 +314,22 @@ def sensor_evaluated(m: Tables, data: Object, ev: str) -> None:
     source = data["trigger_source"]
     if source["source"] == "push" and m.sensor_state[data["sensor_id"]]["row_version"] == ev:
         m.x_messages.pop((data["sensor_id"], source["message_id"]), None)
+
+
+def backfill_created(m: Tables, data: Object, ev: str) -> None:
+    """With a fingerprint."""
+    said = member(data, "backfill_created")
+    if "request_fingerprint" in said:
+        m.x_definitions["backfill", data["backfill_id"]] = row_of(
+            "x_definitions",
+            kind="backfill",
+            definition_id=data["backfill_id"],
+            defined_at=m.ts,
+            first_defined_at=m.ts,
+            code_version=data.get("code_version"),
+            settings=_json(said),
+            row_version=ev,
+        )
 
 
 def chunk_planned(m: Tables, data: Object, ev: str) -> None:
@@ -322,6 +360,8 @@ EFFECTS = {
     "task_completion_recorded": task_ended,
     "run_requested": run_requested,
     "schedule_definition_upserted": schedule_defined,
+    "schedule_ticked": schedule_ticked,
     "sensor_evaluated": sensor_evaluated,
+    "backfill_created": backfill_created,
     "backfill_chunk_planned": chunk_planned,
 }

@@ -11,7 +11,7 @@ import pytest
 
 import springline.sdk
 from springline.sdk import Asset, Context, InvalidRequest, asset, daily, dep, external, latest, static, window
-from springline.sdk.assets import OPTIONS, Dep
+from springline.sdk.declaring import OPTIONS, Dep
 
 
 @asset
@@ -43,6 +43,7 @@ def test_every_option() -> None:
         retry_delay="1m30s",
         timeout="10m",
         heartbeat=timedelta(seconds=30),
+        freshness="6h",
         queue="gpu",
         pool="warehouse",
         priority=-5,
@@ -56,7 +57,7 @@ def test_every_option() -> None:
 
     assert delays.problems == []
     assert (delays.key, delays.retries, delays.timeout_ms, delays.heartbeat_ms) == ("mart.delays", 3, 600_000, 30_000)
-    assert delays.retry_delay_ms == 90_000
+    assert (delays.retry_delay_ms, delays.freshness_ms) == (90_000, 6 * 3_600_000)
     assert (delays.queue, delays.pool, delays.priority, delays.code_version) == ("gpu", "warehouse", -5, "v2")
     assert (delays.tags, delays.owners) == ({"team": "flights"}, ["ada@example.com"])
     assert delays.deps[3] == Dep("other", latest())
@@ -129,6 +130,7 @@ WRONG: list[tuple[Options, str, str]] = [
     ({"retry_delay": "0s"}, "not above zero", "10m"),
     ({"retry_delay": "31d"}, "longer than 30d, the most", "10m"),
     ({"heartbeat": "10ms"}, "heartbeat '10ms', which is below 1s", "another"),
+    ({"freshness": "soon"}, "freshness 'soon'", "duration"),
     ({"heartbeat": "2m", "timeout": "1m"}, "longer than the timeout, 1m", "another"),
     ({"queue": "a b"}, "queue 'a b', which holds ' '", "letters"),
     ({"pool": "*"}, "pool '*'", "letters"),
@@ -163,6 +165,7 @@ WRONG: list[tuple[Options, str, str]] = [
     ({"max_retries": 3}, "unknown option max_retries", "Did you mean retries?"),
     ({"depends_on": []}, "unknown option depends_on", "Did you mean deps?"),
     ({"cron": "* * * * *"}, "unknown option cron", "There are key, deps,"),
+    ({"checks": [len]}, "holds the function len, which is no check", "checks.custom(len)"),
 ]
 
 

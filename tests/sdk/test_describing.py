@@ -18,6 +18,7 @@ from springline.sdk.loading import examine
 FLIGHTS = """
 from springline.sdk import *
 orders = external("shop.orders")
+disk = pool("disk", slots=2)
 
 @asset(partitions=daily("2024-01-01", timezone="Europe/Oslo"), retries=3, timeout="10m", heartbeat="30s", pool="disk",
        retry_delay="5s")
@@ -44,11 +45,14 @@ def test_what_is_deployed(tmp_path: Path) -> None:
     file = tmp_path / "flights.py"
     file.write_text(FLIGHTS)
     _, document = run(file)
-    assert document == json.loads(json.dumps(described(examine(file))))
+    assert document == json.loads(json.dumps(described(examine(file)))) | {"imports": []}
     assert (document["file"], document["location"]) == (str(file), "flights")
     assert document["keys"] == ["raw", "mart.delays"]
     assert document["problems"] == []
-    part = CodeLocation.model_validate({"location": "flights", "assets": document["assets"]})
+    part = CodeLocation.model_validate(
+        {"location": "flights", "assets": document["assets"], "pools": document["pools"]}
+    )
+    assert [(one.name, one.slots) for one in part.pools] == [("disk", 2)]
     raw, delays = part.assets
     assert (raw.retries, raw.timeout_ms, raw.heartbeat_ms, raw.pool) == (3, 600_000, 30_000, "disk")
     assert (raw.retry_delay_ms, delays.retry_delay_ms) == (5_000, None)

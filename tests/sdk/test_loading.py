@@ -59,6 +59,15 @@ def test_a_file_is_loaded() -> None:
     assert loaded.pipeline.assets["delays"].declared.line == 7
 
 
+def test_a_file_that_is_saved_twice_within_a_second_is_what_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for retries in (1, 2):
+        file = write("flights.py", f"@asset(retries={retries})\ndef raw(): ...")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        assert load(file).pipeline.assets["raw"].declared.retries == retries
+        sys.modules.pop("flights")
+
+
 def test_modules_beside_the_file_and_in_the_current_folder_are_found_and_the_path_is_left_as_it_was() -> None:
     write("pipelines/shared.py", "LIMIT = 3\n")
     write("helpers/__init__.py", "NAME = 'raw'\n")
@@ -228,7 +237,7 @@ def test_a_file_that_cannot_be_read_as_text() -> None:
 
 def test_a_file_without_assets_is_told() -> None:
     problem = only(examine(write("flights.py", "import math\n")))
-    assert problem.message == "declares no asset"
+    assert problem.message == "declares no asset and no task"
 
 
 def test_a_broken_file_leaves_no_module_behind() -> None:

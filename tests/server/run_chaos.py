@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from springline import names
-from springline.cli.pipelines import describe
+from springline.cli.pipelines import body_of, describe
+from springline.client.backfills import BackfillsOfWorkspace
 from springline.client.http import ApiClient
 from springline.client.runs import RunsOfWorkspace
 from springline.errors import Code, Refused
@@ -149,8 +150,9 @@ class RunChaos:
         self._random = Random(seed)
         self._reader = PublishedReader(appends.store)
         self._users: list[Child] = []
-        self._api = ApiClient(cluster.stack.api_url, cluster.stack.token(), deadline_s=60)
+        self._api = ApiClient(cluster.stack.api_url, cluster.stack.token(), deadline_s=180)
         self._asked = RunsOfWorkspace(self._api)
+        self.backfills = BackfillsOfWorkspace(self._api)
 
     @classmethod
     async def open(cls, cluster: Cluster, seed: int, flow: str = FLOW, users: int = 2) -> RunChaos:
@@ -172,7 +174,11 @@ class RunChaos:
         """Deploy the pipeline through the API."""
         found = describe(str(self.flow), None)
         assert not found["problems"], found["problems"]
-        self._api.call("POST", "/api/v1/manifests", body={"location": found["location"], "assets": found["assets"]})
+        self._api.call("POST", "/api/v1/manifests", body=body_of(found))
+
+    def post(self, route: str, body: Mapping[str, Any] | None = None) -> None:
+        """Ask the API for something, however often it dies meanwhile."""
+        self._api.call("POST", route, body=body)
 
     # Workers.
 
@@ -194,14 +200,10 @@ class RunChaos:
 
     def start_user_worker(self) -> Child:
         """Start `springline work` on the pipeline."""
-        environment = self.cluster.stack.child_environment() | {
-            "SPRINGLINE_TENANT": SCOPE.tenant,
-            "SPRINGLINE_WORKSPACE": SCOPE.workspace,
-        }
         child = Child(
             f"user-{len(self._users)}",
             module_command("springline.cli", "work", self.flow.name, "--concurrency", "4"),
-            env=environment,
+            env=self.cluster.stack.user_environment(),
             cwd=self.folder,
             log=self.folder / "users.log",
         )
@@ -259,6 +261,7 @@ class RunChaos:
         """Have Temporal lose everything, while all that works goes on working."""
         self.disowned.update(self.runs)
         await asyncio.to_thread(self.cluster.stack.wipe_temporal)
+        self.disowned.update(one.run_id for one in self.executions())
         await self.appends.reconnect()
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:

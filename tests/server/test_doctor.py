@@ -102,6 +102,7 @@ async def test_a_server_out_of_reach_means_try_again(environment: pytest.MonkeyP
         "worker versions": FindingState.SKIPPED,
         "workers' store": FindingState.SKIPPED,
         "workflow runs": FindingState.SKIPPED,
+        "pipeline runs": FindingState.SKIPPED,
     }
     assert f"temporal operator cluster health --address {LOOPBACK}:{port}" in (findings[0].remedy or "")
 
@@ -130,6 +131,7 @@ async def test_what_it_says_to_run_puts_a_bare_server_right(bare_server: str, en
         **{f"temporal pollers {queue}": FindingState.UNREACHABLE for queue in names.ALL_QUEUES},
         "worker versions": FindingState.OK,
         "workflow runs": FindingState.OK,
+        "pipeline runs": FindingState.OK,
     }
     assert exit_code(findings) == 2
     for finding in findings:

@@ -21,14 +21,15 @@ springline work pipeline.py --tenant acme --workspace dev > work.log 2>&1 &"""
 """What a page runs in its place where there is a stack."""
 
 
-def runnable(folder: Path, in_a_terminal: str = WITH_A_STACK) -> str:
-    """Return a page with the README's examples: Python becomes a command, pictures and set-up are left out.
+def runnable(folder: Path, in_a_terminal: str = WITH_A_STACK, page: Path = README) -> str:
+    """Return a page with the examples of another, by default the README.
 
+    Python becomes a command, pictures and set-up are left out.
     `in_a_terminal` stands for a command that goes on.
     """
     left_out = False
     blocks = [f"# Set-up\n\n```sh\ncd '{folder}'\n```\n"]
-    for match in re.finditer(rf"{FENCED.pattern}|^```\n.*?^```$", README.read_text("utf-8"), FENCED.flags):
+    for match in re.finditer(rf"{FENCED.pattern}|^```\n.*?^```$", page.read_text("utf-8"), FENCED.flags):
         language, content = match[1], match[2]
         if language == "python":
             left_out = False

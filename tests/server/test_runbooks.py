@@ -33,7 +33,16 @@ from springline.storage.scoped import ScopedStore
 from springline.storage.url import open_store
 from tests.cli.conftest import payload
 from tests.judging.committing import order_of
-from tests.server import test_runbooks_deploy, test_runbooks_ledger, test_runbooks_runs
+from tests.server import (
+    test_runbooks_backfills,
+    test_runbooks_deploy,
+    test_runbooks_failover,
+    test_runbooks_ledger,
+    test_runbooks_repair,
+    test_runbooks_runs,
+    test_runbooks_schedules,
+    test_runbooks_sensors,
+)
 from tests.server.runbook import ROOT, RUNBOOKS, SCOPE, blocks_of, follow, matches
 from tests.support.forked_commands import forked_commands
 from tests.support.forked_stack import ForkedStack
@@ -121,12 +130,18 @@ def temporal(stack: EmbeddedStack, *arguments: str) -> str:
 def test_the_temporal_cli_does_all_that_its_page_says(stack: EmbeddedStack, tmp_path: Path) -> None:
     folder = tmp_path / "operator"
     folder.mkdir()
-    follow(TEMPORAL_CLI, stack, folder)
+    file = folder / "report.py"
+    file.write_text("from springline.sdk import asset\n\n@asset\ndef report() -> None: ...\n")
+    test_runbooks_runs.springline(stack, "deploy", str(file))
+    follow(TEMPORAL_CLI, stack, folder, SELECTION="*report")
 
 
 def test_every_runbook_is_followed_by_a_test() -> None:
     followed = {
-        *(STUCK, TEMPORAL_CLI, test_runbooks_deploy.PAGE, test_runbooks_runs.PAGE),
+        *(STUCK, TEMPORAL_CLI, test_runbooks_deploy.PAGE, test_runbooks_runs.PAGE, test_runbooks_repair.PAGE),
+        test_runbooks_schedules.PAGE,
+        *(test_runbooks_sensors.PAGE, test_runbooks_failover.LAG, test_runbooks_failover.FAILOVER),
+        test_runbooks_backfills.PAGE,
         *test_runbooks_ledger.PAGES.values(),
     }
     assert set(RUNBOOKS.glob("*.md")) == {*followed, RUNBOOKS / "README.md"}
@@ -141,6 +156,8 @@ def test_a_page_names_only_workflows_and_queues_that_exist() -> None:
         names.COMMIT_WORKFLOW,
         names.CREATE_TABLE_WORKFLOW,
         names.CHECKPOINT_WORKFLOW,
+        names.REQUEST_RUN_WORKFLOW,
+        names.RUNS_QUEUE,
         names.COMMIT_QUEUE,
         names.MAINTENANCE_QUEUE,
         *names.SEARCH_ATTRIBUTES,

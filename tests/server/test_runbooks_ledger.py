@@ -254,7 +254,9 @@ def test_pages_name_what_exists() -> None:
 def test_links_lead_to_pages_and_the_index_has_them_all() -> None:
     for page in RUNBOOKS.glob("*.md"):
         for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
-            assert (RUNBOOKS / link).is_file(), f"{page.name}: {link}"
+            target, _, anchor = link.partition("#")
+            assert (RUNBOOKS / target).is_file(), f"{page.name}: {link}"
+            assert not anchor or f'<a id="{anchor}"></a>' in (RUNBOOKS / target).read_text("utf-8"), link
     index = (RUNBOOKS / "README.md").read_text("utf-8")
     for page in RUNBOOKS.glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index

@@ -52,7 +52,10 @@ def test_a_run_that_does_not_go_on_is_brought_to_its_end(tmp_path: Path) -> None
         unwanted = springline(stack, "run", "start", "old")["run_id"]
         wait_until(lambda: "DISPATCHED" in json.dumps(springline(stack, "run", "show", run)))
         workflow = names.run_workflow_id(SCOPE.tenant, SCOPE.workspace, run)
-        temporal(stack, "workflow", "terminate", "--workflow-id", workflow)
+        # Repair would bring it back while the page is read.
+        repair = names.repair_workflow_id(SCOPE.tenant, SCOPE.workspace)
+        for one in (repair, workflow):
+            temporal(stack, "workflow", "terminate", "--workflow-id", one)
         query = f"WorkflowId = '{workflow}' AND ExecutionStatus = 'Running'"
         wait_until(lambda: "Total: 0" in temporal(stack, "workflow", "count", "--query", query))
         printed = follow(PAGE, stack, folder, RUN=run, UNWANTED=unwanted, FILE=str(folder / "flights.py"))
@@ -62,8 +65,7 @@ def test_a_run_that_does_not_go_on_is_brought_to_its_end(tmp_path: Path) -> None
 
 def test_its_names_are_ours() -> None:
     text = PAGE.read_text("utf-8")
-    for name in (names.RUN_LAUNCHER, names.RUNS_QUEUE, f"--signal-name {names.WAKE_SIGNAL}"):
-        assert name in text
+    assert names.RUNS_QUEUE in text
     assert names.run_launcher_id("$TENANT", "$WORKSPACE") in text
     assert names.run_workflow_id("$TENANT", "$WORKSPACE", "$RUN") in text
     assert names.attempt_queue("$TENANT", "$WORKSPACE", "$LOCATION", None) in text

@@ -10,16 +10,25 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+import uuid_utils
+from temporalio.client import WorkflowExecutionStatus
 
 from entrypoints.doctor import temporal_findings
+from entrypoints.temporal_repair import TemporalRepaired
+from springline import names
 from springline.cli.findings import FindingState
 from springline.config import PREFIX
+from springline.ledger.request import AppendRequest, NewEvent
 from springline.local.processes import Child
+from springline.ulids import new_ulid
+from tests.control.payloads import schedule
 from tests.server.appends import Appends
 from tests.server.cluster import Cluster, Ledger, until
+from tests.support.sequencer_world import NOW_MS
 
 NEWER = "tests.server.newer_worker"
 WRITERS, APPENDERS = 4, 2
@@ -115,11 +124,15 @@ async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
     old = [own_cluster.fork_worker(environment=build("1.0")) for _ in range(2)]
     await own_cluster.ready(*old)
     load = Load(ledger, appends)
+    looks_after = await looked_after(appends)
     async with load.running():
         await load.goes_on()
+        assert {await build_of(appends, one) for one in looks_after} == {"1.0"}
         for worker in old:
             await replaced(own_cluster, worker, NEWER, environment=build("1.1"))
             await load.goes_on()
+        for one in looks_after:
+            await until(partial(is_of, appends, one, "1.1"), f"{one} has a successor of the new build")
     record_property("explored", f"a rolling upgrade under load: {load.told()}")
     await ledger.check()
     await appends.check()
@@ -127,6 +140,33 @@ async def test_workers_of_a_new_build_replace_the_old_ones_and_nobody_notices(
     assert load.longest_wait() < LONGEST_ANSWER_S
     await appends.aclose()
     await ledger.aclose()
+
+
+async def looked_after(appends: Appends) -> list[str]:
+    """Give a workspace a schedule, and return the ids of the workflows that look after it."""
+    yearly = schedule(cron_expression="0 0 1 1 *", code_version=new_ulid(None, NOW_MS, 1))
+    request = AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=yearly)])
+    outcome = await appends.caller().append(appends.scope, request)
+    assert outcome.refusal is None, outcome
+    appends.note(request, outcome)
+    wakes = TemporalRepaired(appends.client)
+    await wakes.wake_repair(appends.scope)
+    await wakes.wake_evaluator(appends.scope)
+    of_workspace = appends.scope.tenant, appends.scope.workspace
+    return [names.repair_workflow_id(*of_workspace), names.schedule_evaluator_id(*of_workspace)]
+
+
+async def build_of(appends: Appends, workflow_id: str) -> str | None:
+    """Return of which build a running workflow is, None if it does not run."""
+    described = await appends.client.get_workflow_handle(workflow_id).describe()
+    if described.status is not WorkflowExecutionStatus.RUNNING:
+        return None
+    version: str = described.raw_info.versioning_info.deployment_version.build_id
+    return version
+
+
+async def is_of(appends: Appends, workflow_id: str, build_id: str) -> bool:
+    return await build_of(appends, workflow_id) == build_id
 
 
 async def found(name: str, state: FindingState) -> str:

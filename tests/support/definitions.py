@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from springline.definitions.manifest import CodeLocation
@@ -17,9 +17,24 @@ def asset(key: str, *needs: str, **more: Any) -> dict[str, Any]:
     return {"key": key, "dependencies": [{"asset": one} for one in needs], **more}
 
 
-def part(location: str, *assets: dict[str, Any]) -> CodeLocation:
-    """Return a code location with these assets."""
-    return CodeLocation.model_validate({"location": location, "assets": list(assets)})
+def part(
+    location: str,
+    *assets: dict[str, Any],
+    pools: dict[str, int] | None = None,
+    sensors: Sequence[dict[str, Any]] = (),
+    tasks: Sequence[dict[str, Any]] = (),
+) -> CodeLocation:
+    """Return a code location with these assets, sensors and tasks, and the slots of its pools by name."""
+    declared = [{"name": name, "slots": slots} for name, slots in (pools or {}).items()]
+    return CodeLocation.model_validate(
+        {
+            "location": location,
+            "assets": list(assets),
+            "pools": declared,
+            "sensors": list(sensors),
+            "tasks": list(tasks),
+        }
+    )
 
 
 def ids(first: int = 0) -> Callable[[], str]:

@@ -514,7 +514,12 @@ MEMBER_FIELDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "started_at": _INSTANTS,
         "ended_at": _INSTANTS,
         "reason_code": ("crashed", 1),
-        "tables": ([{"table": "t", "version": 3, "other": 1}], [{"table": "t"}], [], {}),
+        "tables": (
+            [{"table": "t", "version": 3, "operation": "append", "rows": 2**40, "other": 1}],
+            [{"table": "t"}],
+            [],
+            {},
+        ),
         "checks": (
             [{"name": "n", "severity": "warn", "passed": True, "message": None}, {"name": "m"}],
             [{"name": "n", "severity": "error", "passed": False, "message": "é"}],
@@ -527,6 +532,11 @@ MEMBER_FIELDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "max_active_runs": _COUNTS,
         "jitter_seconds": _COUNTS,
         "deleted": (True, False, 0),
+    },
+    "backfill_created": {
+        "order": ("oldest_first", "newest_first", "any"),
+        "priority": (-10, 0, 2**63, 1.0, True, "3"),
+        "request_fingerprint": ("f" * 64, "g", 5),
     },
 }
 """Values of the fields of members, right and wrong, by type of event."""

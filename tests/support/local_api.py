@@ -16,15 +16,22 @@ from springline.api.auth import SharedSecret, TokenVerifier
 from springline.api.location import table_location
 from springline.api.ports import Deps
 from springline.commit.coalescer import CommitCoalescer
+from springline.definitions.urls import AllowedUrls
 from springline.local.ports import LOOPBACK, free_ports
 from springline.paths import Scope
+from springline.runs.task_tokens import TaskTokens
 from springline.storage.port import ObjectStore
 from tests.support.local_ledger import LocalLedger
 from tests.support.local_rebuilds import LocalRebuilds
+from tests.support.local_repairs import LocalRepairs
 from tests.support.local_runs import LocalRuns
+from tests.support.local_sensors import LocalSensors
 from tests.support.local_sequencer import LocalSequencer, LocalTables, new_name
 
 SECRET = "a secret of the tests, 32 bytes or more"
+TASK_TOKENS = TaskTokens(SECRET)
+WORKERS = "https://workers.example.com/tasks"
+"""Below this URL, attempts may be posted."""
 ACME = Scope("acme", "prod")
 RIVAL = Scope("rival", "prod")
 
@@ -34,6 +41,7 @@ def local_deps(
 ) -> Deps:
     """Return the dependencies of an API over a store, which clients reach by `url`."""
     ledger = LocalLedger(store)
+    runs = LocalRuns(store, ledger)
     return Deps(
         store=store,
         tables=LocalTables(store),
@@ -41,10 +49,14 @@ def local_deps(
         sequencers=sequencer,
         ledger=ledger,
         rebuilds=LocalRebuilds(store),
-        runs=LocalRuns(store, ledger),
+        runs=runs,
+        repairs=LocalRepairs(store, runs),
+        sensors=LocalSensors(store, ledger),
         verifier=TokenVerifier(SharedSecret(SECRET)),
         location=lambda scope, root: table_location(url, scope, root),
         new_name=new_name,
+        task_tokens=TASK_TOKENS,
+        http_workers=AllowedUrls([WORKERS]),
     )
 
 
@@ -54,6 +66,7 @@ def serving(
     *,
     url: str = "memory://lake",
     rebuilds: LocalRebuilds | None = None,
+    repairs: LocalRepairs | None = None,
     calls: list[str] | None = None,
 ) -> Iterator[str]:
     """Serve the HTTP surface on a thread; give its address. `calls` gets the method and path of every request."""
@@ -65,7 +78,7 @@ def serving(
         sequencer = LocalSequencer(store)
         coalescer = CommitCoalescer(sequencer, deadline_s=5.0)
         deps = local_deps(store, sequencer, coalescer, url=url)
-        app = create_app(deps if rebuilds is None else replace(deps, rebuilds=rebuilds))
+        app = create_app(replace(deps, rebuilds=rebuilds or deps.rebuilds, repairs=repairs or deps.repairs))
 
         async def noted(scope, receive, send):  # type: ignore[no-untyped-def]
             if calls is not None and scope["type"] == "http":

@@ -6,7 +6,7 @@ from msgspec import to_builtins
 from uuid_utils import uuid7
 
 from springline.api.ports import Ledgers
-from springline.control.runs.messages import LoadedRun
+from springline.control.runs.messages import LoadedRun, RunDoing
 from springline.deployed.reading import ManifestReader
 from springline.ledger.events import RunCancelRequested
 from springline.ledger.request import AppendRequest, NewEvent
@@ -17,7 +17,8 @@ from springline.storage.port import ObjectStore
 
 
 class LocalRuns:
-    """The port `Runs`. `launches`: whether the launcher is there; `answers`: whether runs cancel themselves."""
+    """The port `Runs`. `launches`: whether the launcher is there; `answers`: whether runs cancel themselves;
+    `doing`: what they say of themselves."""
 
     def __init__(self, store: ObjectStore, ledger: Ledgers) -> None:
         self._store = store
@@ -28,6 +29,8 @@ class LocalRuns:
         self.answers = False
         self.asked: list[str] = []
         self.started: list[str] = []
+        self.doing: dict[str, RunDoing] = {}
+        self.woken: list[str] = []
         self.cancelled: list[tuple[str, str, str | None]] = []
 
     async def launch(self, scope: Scope, run_key: str) -> None:
@@ -44,3 +47,9 @@ class LocalRuns:
             event = NewEvent(data=to_builtins(RunCancelRequested(run_id, requested_by, reason)))
             await self._ledger.append(scope, AppendRequest(request_id=str(uuid7()), events=[event]))
         return self.answers
+
+    async def status(self, scope: Scope, run_id: str) -> RunDoing | None:
+        return self.doing.get(run_id)
+
+    async def wake(self, scope: Scope, run_id: str) -> None:
+        self.woken.append(run_id)

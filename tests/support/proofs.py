@@ -22,8 +22,12 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "tests/proofs.txt"
 PACKAGES = ("springline", "workflows", "activities", "entrypoints", "bench", "tests")
 PROOFS: Mapping[str, tuple[str, ...]] = {
+    "tests/control/test_backfill_world.py": (),
     "tests/control/test_mutants.py": (),
     "tests/control/test_run_world.py": (),
+    "tests/control/test_schedule_world.py": (),
+    "tests/control/test_sensor_world.py": (),
+    "tests/damage/test_search.py": (),
     "tests/exhaustive/test_crash_windows.py": (),
     "tests/exhaustive/test_interleavings.py": (),
     "tests/exhaustive/test_ledger_rounds.py": (),
@@ -31,6 +35,8 @@ PROOFS: Mapping[str, tuple[str, ...]] = {
     "tests/model/test_commit_model.py": (),
     "tests/rebuild/test_golden_ledgers.py": ("tests/golden/ledgers",),
     "tests/sets/test_mutants.py": ("tests/golden/ledgers/plain",),
+    "tests/work/test_write_sets.py": (),
+    "tests/work/test_write_sets_real.py": (),
 }
 """The files with proofs, and the folders of data that they read."""
 REQUIREMENTS = "requirements/test.txt"

@@ -17,6 +17,7 @@ LATER_ULID = "01JHMP8000000000000000000B"
 H12 = "5ff35106357c"
 DAY = date(2025, 1, 15)
 DIGEST = hashlib.sha256(b"key").hexdigest()
+DAYS_TASK = hashlib.sha256(b"days[2024-01-31]").hexdigest()
 SCOPE = Scope("acme", "prod")
 STAGING = f"delta/staging/{TABLE}"
 WORK = "0123456789abcdef0123456789"
@@ -184,9 +185,12 @@ SPELLED: list[tuple[str, str]] = [
     ),
     # docs/formats.md#reserved-names
     (paths.task_output("run_1", "a1"), "outputs/run_1/a1"),
+    (paths.write_seal("run_1", "days[2024-01-31]"), f"effects/run_1/{DAYS_TASK}.json"),
+    (paths.staged_write("run_1", "days[2024-01-31]", "0" * 64), f"effects/run_1/{DAYS_TASK}/{'0' * 64}"),
     (paths.deployed_manifest(ULID), f"manifests/{ULID}.json"),
     (paths.latest_manifest_index(), "manifests/_index.json"),
     (paths.manifest_deployed_note(), "manifests/_deployed.json"),
+    (paths.pool_settings(), "manifests/_pools.json"),
     (
         paths.deploy_idempotency("req:tenant/workspace"),
         "manifests/idempotency/cmVxOnRlbmFudC93b3Jrc3BhY2U.json",
@@ -195,11 +199,13 @@ SPELLED: list[tuple[str, str]] = [
         paths.backfill_idempotency("req:tenant/workspace"),
         "orchestration/backfills/idempotency/cmVxOnRlbmFudC93b3Jrc3BhY2U.json",
     ),
+    (paths.backfill_keys("ab" * 32), f"orchestration/backfills/keys/{'ab' * 32}.json"),
     (
         paths.run_key_reservation("daily-etl:2025-01-15"),
         "run_keys/e8a1600e00f163438872a247a4eadd3373e13896.json",
     ),
     (paths.run_log("r1", "raw.a", 1), "logs/r1/raw.a/attempt-1.log"),
+    (paths.log_chunk("r1", "key", 2, 3), f"logs/r1/{DIGEST}/attempt-2/000003.log"),
     # docs/formats.md#reserved-names
     (
         paths.transaction_idempotency(paths.TransactionDomain.ROOT, "key"),

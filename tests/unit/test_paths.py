@@ -397,3 +397,7 @@ def test_legacy_domains(name: str, domain: str) -> None:
 
 def test_content_hash() -> None:
     assert paths.content_hash12(b"key") == DIGEST[:12]
+
+
+def test_what_a_sensor_watches_is_a_place_of_users() -> None:
+    assert paths.watched_objects("incoming/a") == "incoming/a"

@@ -34,7 +34,7 @@ NAMESPACES = re.compile(
     r"(?:\A|[\s'\"`(]|(?<=\{\})/|(?:\A|[\s'\"`(])/(?=tables/))"
     r"(?:delta/(?:coordinator|staging|idempotency|tables|roots|names|\{\}|\Z)|ledger/|locks/|tables/|uc/delta_preview"
     r"|receipts/|canary/|events/(?!s\b)|manifests/|orchestration/|run_keys/|logs/[^/]+/|outputs/|transactions/|commits/|sequence/|quarantine/"
-    r"|snapshots/|state/)"
+    r"|snapshots/|state/|effects/)"
 )
 """The namespaces of the layout, where a relative path begins; a web route has them after other segments."""
 

@@ -230,6 +230,23 @@ def test_run_log_round_trip(run: str, task: str, attempt: int) -> None:
     assert paths.parse_run_log(paths.run_log(run, task, attempt)) == (run, task, attempt)
 
 
+@given(segments, st.text(st.characters(exclude_categories=["Cs"])), st.binary())
+def test_write_round_trips(scope: str, task: str, content: bytes) -> None:
+    named, digest = hashlib.sha256(task.encode()).hexdigest(), hashlib.sha256(content).hexdigest()
+    assert paths.parse_write_seal(paths.write_seal(scope, task)) == (scope, named)
+    assert paths.parse_staged_write(paths.staged_write(scope, task, digest)) == (scope, named, digest)
+
+
+@given(
+    segments, st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 2**53 - 1), st.integers(1, 2**53 - 1)
+)
+def test_log_chunk_round_trip(run: str, task: str, attempt: int, number: int) -> None:
+    named = hashlib.sha256(task.encode()).hexdigest()
+    path = paths.log_chunk(run, task, attempt, number)
+    assert paths.parse_log_chunk(path) == (run, named, attempt, number)
+    assert paths.parse_run_log(path) is None
+
+
 @given(segments, segments)
 def test_output_round_trip(scope: str, attempt: str) -> None:
     assert paths.parse_task_output(paths.task_output(scope, attempt)) == (scope, attempt)
@@ -319,8 +336,15 @@ def test_parsers_answer_or_say_none_for_anything(text: str, data: st.DataObject)
         (paths.parse_deployed_manifest, "manifests/catalog.pointer.json"),
         (paths.parse_deploy_idempotency, "manifests/idempotency/a=.json"),
         (paths.parse_run_log, "logs/r/t/attempt-0.log"),
+        (paths.parse_log_chunk, f"logs/r/{'0' * 64}/attempt-1/000000.log"),
+        (paths.parse_log_chunk, f"logs/r/{'0' * 64}/attempt-1/0000001.log"),
+        (paths.parse_log_chunk, f"logs/../{'0' * 64}/attempt-1/000001.log"),
         (paths.parse_task_output, "outputs/r/../a"),
         (paths.parse_task_output, "outputs/r/.."),
+        (paths.parse_write_seal, "effects/r/t.json"),
+        (paths.parse_write_seal, f"effects/../{'0' * 64}.json"),
+        (paths.parse_staged_write, f"effects/r/{'0' * 64}/x"),
+        (paths.parse_staged_write, f"effects/../{'0' * 64}/{'0' * 64}"),
         (paths.parse_catalog_event, "ledger/orchestration/x.json"),
         (paths.parse_catalog_state, f"state/search/snapshot_v01_{ULID}.parquet"),
         (paths.parse_handle_step, f"transactions/handles/hdl_{ULID}/mutations/00000000000000000000.json"),

@@ -88,7 +88,7 @@ async def opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncItera
             pool,
             store,
             location="flow",
-            assets=set(described["keys"]),
+            assets={*described["keys"], *described["task_keys"]},
             worker_id="w1",
             grace_s=grace_s,
             now_ms=iter(range(1_000, 10**9)).__next__,

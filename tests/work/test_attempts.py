@@ -12,12 +12,12 @@ import pytest
 
 from springline.local.processes import module_path
 from springline.work.pool import PipelineNotLoaded
-from tests.work.conftest import Open, order
+from tests.work.conftest import Open, order, takes
 
 FLOW = """
 import asyncio, ctypes, multiprocessing, os, signal, subprocess, sys, time
 from pathlib import Path
-from springline.sdk import Cancelled, Context, NonRetryable, asset, daily
+from springline.sdk import Cancelled, Context, NonRetryable, asset, checks, daily
 
 HERE = Path(__file__).parent
 
@@ -27,6 +27,10 @@ def good(context: Context) -> dict:
     context.log.info("logged %d", 7)
     context.add_metadata(rows=12, config=context.config["day"], attempt=context.attempt, run=context.run_id)
     return {"pid": os.getpid()}
+
+@asset(checks=[checks.unique("n"), checks.row_count(2, severity="warn")])
+def doubled(context: Context) -> list:
+    return [{"n": 1}] * context.config["rows"]
 
 @asset
 async def later(context: Context) -> None:
@@ -206,6 +210,24 @@ async def test_a_function_gets_its_context_and_its_end_is_told(opened: Open, cap
     # One process makes one attempt after the other, async ones too, until it was used often enough.
     pids = [(await worker.make("later")).metadata["pid"] for _ in range(2)]
     assert len(set(pids)) == 1
+
+
+async def test_checks_are_made_before_the_end_is_told(opened: Open) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("doubled", config={"rows": 1})
+    assert (end.outcome, [(one.name, one.passed) for one in end.checks]) == (
+        "succeeded",
+        [("unique(n)", True), ("row_count", False)],
+    )
+    end = await worker.make("doubled", config={"rows": 2})
+    assert (end.outcome, end.category, end.reason_code, end.retryable) == (
+        *("failed", "DATA_QUALITY", "check_failed"),
+        False,
+    )
+    assert end.message is not None
+    assert end.message.endswith("of it was written: unique(n): 1 key is there more than once, such as n=1 2 times")
+    assert [(one.severity, one.passed) for one in end.checks] == [("error", False), ("warn", True)]
+    assert end.stack_trace is None
 
 
 async def test_a_process_is_replaced_after_so_many_attempts(opened: Open) -> None:
@@ -439,3 +461,24 @@ async def test_a_file_that_broke_later_fails_attempts_for_another_worker(opened:
     (tmp_path / "flow.py").write_text("1 / 0")
     end = await worker.make("later", attempt=2)
     assert (end.outcome, end.category, end.reason_code) == ("failed", "INFRASTRUCTURE", "pipeline_not_loaded")
+
+
+async def test_a_task_runs_and_hands_its_output_on(opened: Open) -> None:
+    flow = """
+    from springline.sdk import Context, asset, task
+
+    @task(retries=1)
+    def prepare(context: Context) -> list:
+        context.add_metadata(asset=context.asset, task=context.task_key)
+        return [1, 2]
+
+    @asset
+    def total(prepare: list) -> int:
+        assert prepare == [1, 2]
+        return sum(prepare)
+    """
+    worker = await opened(flow)
+    first = order("prepare", keeps_output=True)
+    made = await worker.make(first)
+    assert (made.outcome, made.metadata) == ("succeeded", {"asset": "prepare", "task": "prepare"})
+    assert (await worker.make(order("total", inputs=takes("prepare", first)))).outcome == "succeeded"

@@ -1,7 +1,7 @@
 """The time-skipping test server, a client that identifies nobody's machine, and a bench for each test.
 
 `SPRINGLINE_MAX_CACHED_WORKFLOWS=0` runs the suite with a replay at every workflow task.
-`SPRINGLINE_ONLY_SHAPES=1` leaves out the tests whose histories are like those of others (`shapes.py`).
+`SPRINGLINE_SHAPES=only` leaves out the tests whose histories are like those of others (`shapes.py`), `others` the rest.
 `SPRINGLINE_RECORD_HISTORIES` names a folder that gets the history of every run (`record_histories.py`).
 """
 
@@ -24,12 +24,16 @@ from temporalio.workflow import NondeterminismError
 
 import workflows.commit as commit_module
 import workflows.ledger as ledger_module
+import workflows.run as run_module
+import workflows.run_shards as shards_module
+from entrypoints import temporal_runs
 from entrypoints.connection import NO_HOOKS
 from springline import names
 from springline.local.binaries import test_server as find_test_server
 from springline.names import SEARCH_ATTRIBUTES
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults
+from tests.workflows.http_bench import HttpBench
 from tests.workflows.ledger_bench import LedgerBench
 from tests.workflows.rebuild_bench import RebuildBench
 from tests.workflows.runs import WorkflowBench, scrubbed
@@ -44,9 +48,11 @@ LEDGER_HISTORIES = f"{names.LEDGER_WORKFLOW}--"
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run this folder's tests on one loop: the server and its client live on it."""
-    if os.environ.get("SPRINGLINE_ONLY_SHAPES"):
+    shapes = os.environ.get("SPRINGLINE_SHAPES")
+    if shapes:
         chosen = scenarios_of_every_shape()
-        left_out = [item for item in items if HERE in item.path.parents and scenario_of_test(item.name) not in chosen]
+        mine = [item for item in items if HERE in item.path.parents]
+        left_out = [item for item in mine if (scenario_of_test(item.name) in chosen) != (shapes == "only")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     for item in items:
@@ -92,11 +98,12 @@ async def serving(program: Path) -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-PATIENCE = timedelta(milliseconds=200)
-"""Runs wait for callers no longer than a test needs to send what it has at hand."""
+PATIENCE = timedelta(seconds=1)
+"""Runs wait for callers no longer than a test needs to send what it has at hand, and longer than a task takes on a
+loaded machine: this server leaves a run stuck for good that cancels a timer which fired while its task was with the
+worker (temporalio/sdk-java#3088)."""
 PATIENCE_WITHOUT_CACHE = timedelta(seconds=3)
-"""Longer than a task takes that is replayed from the start: this server leaves a run stuck for good that cancels a
-timer which fired while its task was with the worker (temporalio/sdk-java#3088)."""
+"""Longer than a task takes that is replayed from the start."""
 LONG_PATIENCE = timedelta(seconds=30)
 """For tests whose runs have long histories, or outlast what the test does between its requests."""
 
@@ -116,6 +123,16 @@ def wait_for_callers(monkeypatch: pytest.MonkeyPatch, patience: timedelta) -> No
     for name in ("LEAST_PATIENCE", "MOST_PATIENCE"):
         for module in (commit_module, ledger_module):
             monkeypatch.setattr(module, name, patience)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of six tasks are large, shards take five orders, and a history is long after fifty events."""
+    monkeypatch.setattr(temporal_runs, "SHARDS_FROM", 6)
+    monkeypatch.setattr(run_module, "DRAIN_EVENTS", 50)
+    monkeypatch.setattr(shards_module, "MOST_ORDERS", 5)
+    monkeypatch.setattr(shards_module, "MOST_TOGETHER", 3)
+    monkeypatch.setattr(shards_module, "ASKS_AFTER_MS", 1_000)
 
 
 @pytest.fixture
@@ -183,6 +200,17 @@ async def runs(
     async with kept(runs, request, LEDGER_HISTORIES):
         yield runs
         await runs.note_histories()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(
+    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+) -> AsyncIterator[HttpBench]:
+    http = HttpBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    await http.open()
+    async with kept(http, request, LEDGER_HISTORIES):
+        yield http
+        await http.note_histories()
 
 
 def faulty_client(environment: WorkflowEnvironment, faults: Faults) -> Client:

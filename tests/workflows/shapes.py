@@ -26,7 +26,8 @@ def scenarios_of_every_shape() -> frozenset[str]:
     """Return the scenarios whose histories together hold every step of all saved histories."""
     steps: dict[str, set[Step]] = {}
     for file in sorted(FOLDER.glob("*.json")):
-        steps.setdefault(_scenario_of_file(file), set()).update(_steps(json.loads(file.read_text())))
+        history = json.loads(file.read_text())
+        steps.setdefault(_scenario_of_file(file, _kind_of_workflow(history)), set()).update(_steps(history))
     return frozenset(_cover(steps))
 
 
@@ -38,23 +39,21 @@ def _cover(steps: Mapping[str, set[Step]]) -> Iterator[str]:
         yield best
 
 
-def _scenario_of_file(file: Path) -> str:
+def _scenario_of_file(file: Path, kind: str) -> str:
     """Return the scenario of a history: its name without the kind of workflow and the number of the run."""
     name, _, number = file.stem.rpartition("--")
-    name = name if number.isdecimal() else file.stem
-    kind, separator, scenario = name.partition("--")
-    return scenario if separator and kind.endswith(("Workflow", "Launcher")) else name
+    return (name if number.isdecimal() else file.stem).removeprefix(f"{kind}--")
 
 
 def _steps(history: dict[str, list[dict[str, object]]]) -> set[Step]:
     kinds = ["", *(kind for event in history["events"] if "WORKFLOW_TASK" not in (kind := _kind(event))), ""]
-    return {(_of_workflow(history) + before, after) for before, after in itertools.pairwise(kinds)}
+    return {(f"{_kind_of_workflow(history)}: {before}", after) for before, after in itertools.pairwise(kinds)}
 
 
-def _of_workflow(history: dict[str, list[dict[str, object]]]) -> str:
+def _kind_of_workflow(history: dict[str, list[dict[str, object]]]) -> str:
     started = history["events"][0]["workflowExecutionStartedEventAttributes"]
     assert isinstance(started, dict)
-    return f"{started['workflowType']['name']}: "
+    return str(started["workflowType"]["name"])
 
 
 def _kind(event: dict[str, object]) -> str:

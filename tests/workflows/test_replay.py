@@ -17,12 +17,20 @@ from temporalio.workflow import NondeterminismError
 from springline.sequencer.messages import Appended, Folded
 from tests.workflows.record_histories import FOLDER
 from worker import PASSED_THROUGH
+from workflows.backfill_evaluator import BackfillEvaluator
 from workflows.commit import CommitWorkflow
 from workflows.garbage import GarbageWorkflow
 from workflows.ledger import LedgerWorkflow
+from workflows.pool import PoolWorkflow
 from workflows.rebuild import RebuildWorkflow
+from workflows.repair import Repair
+from workflows.request_backfill import RequestBackfillWorkflow
+from workflows.request_run import RequestRunWorkflow
 from workflows.run import RunWorkflow
 from workflows.run_launcher import RunLauncher
+from workflows.run_shard import RunShardWorkflow
+from workflows.schedule_evaluator import ScheduleEvaluator
+from workflows.sensor import SensorWorkflow
 from workflows.tables import CheckpointWorkflow, CreateTableWorkflow
 
 pytestmark = [pytest.mark.replays, pytest.mark.usefixtures("strict_replay")]
@@ -40,6 +48,14 @@ def replayer() -> Replayer:
             RebuildWorkflow,
             RunLauncher,
             RunWorkflow,
+            RunShardWorkflow,
+            ScheduleEvaluator,
+            SensorWorkflow,
+            BackfillEvaluator,
+            RequestBackfillWorkflow,
+            PoolWorkflow,
+            RequestRunWorkflow,
+            Repair,
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
@@ -72,8 +88,15 @@ def test_every_way_a_round_can_go_is_saved() -> None:
         '"name":"RebuildWorkflow"',
         '"name":"RunWorkflow"',
         '"name":"RunLauncher"',
+        '"name":"ScheduleEvaluator"',
+        '"name":"PoolWorkflow"',
         '"name":"wake_runs"',
+        '"name":"ask_pools"',
+        '"name":"read_pool"',
         '"name":"load_run"',
+        '"name":"Repair"',
+        '"name":"make_repairs"',
+        '"name":"request_run"',
         '"name":"switch_state"',
         '"name":"compare"',
         "EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED",

@@ -30,20 +30,35 @@ from springline.ledger.events import (
     SensorEvaluated,
     derived_key,
 )
-from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key, run_id_of_key
-from springline.ledger.member import RunRequestedMember, member_of
+from springline.ledger.identifiers import (
+    backfill_chunk_id,
+    backfill_run_key,
+    is_manual_tick,
+    is_tick_note,
+    run_id_of_key,
+)
+from springline.ledger.member import DefinitionMember, EvaluationMember, RunRequestedMember, TickMember, member_of
 from springline.ledger.nested import (
     BackfillRef,
     EvalSkippedStaleCursor,
+    EvaluationRun,
     PushSource,
-    RunRequest,
     ScheduleRef,
     SensorRef,
     TickTriggered,
 )
+from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
 from springline.projection.fold.automation import STALE_STATUS
 from springline.projection.fold.ours import settings_of
-from springline.projection.rows import BackfillRow, FirstRequestRow, ScheduleRow, json_or_none
+from springline.projection.rows import (
+    BackfillRow,
+    FirstRequestRow,
+    OwnSensorRow,
+    ScheduleRow,
+    SensorRow,
+    json_or_none,
+    json_text,
+)
 from springline.projection.schema import SCHEDULE
 from springline.projection.state import State
 
@@ -60,11 +75,29 @@ def admit_definition(state: State, case: Case[ScheduleDefinitionUpserted]) -> Ru
     """Admit a definition that says something new."""
     data = case.data
     row = state.schedule(data.schedule_id)
+    _check_replaced(case, row)
     if row is None or not _says(row, data) or not _says_of_ours(state, data):
         return Write(data)
     keys = (definition_key(data, row.row_version), derived_key(data))
     known = next((key for key in keys if _event_of(state, key) == row.row_version), keys[1])
     return Repeats(row.row_version, type(data).__name__, known)
+
+
+def _check_replaced(case: Case[ScheduleDefinitionUpserted], row: ScheduleRow | None) -> None:
+    """Refuse a definition that says from when it holds, unless it replaces the one that there is.
+
+    Whoever made it has decided what that other one owed, and knows nothing of a later one.
+    """
+    said = member_of(case.data, DefinitionMember)
+    current = None if row is None else row.row_version
+    if said is not None and said.effective_from is not None and said.replaces != current:
+        raise case.conflict(
+            "springline",
+            f"schedule {case.data.schedule_id!r} was changed by {current}"
+            if current is not None
+            else f"schedule {case.data.schedule_id!r} is not defined",
+            "Read its definition and decide again.",
+        )
 
 
 def check_definition(data: ScheduleDefinitionUpserted, field: str, now_ms: int) -> None:
@@ -93,22 +126,42 @@ def admit_tick(state: State, case: Case[ScheduleTicked]) -> Ruling:
         raise case.conflict(
             "tick_id", f"tick {data.tick_id!r} was decided on before", "Give each instant one tick, under its own id."
         )
-    if isinstance(data.status, TickTriggered) and not data.tick_id.startswith(f"{data.schedule_id}:manual:"):
+    is_decided = member_of(data, TickMember) is not None
+    if (is_decided or isinstance(data.status, TickTriggered)) and not is_manual_tick(data.schedule_id, data.tick_id):
         _check_due(state, case)
+        _check_order(state, case)
     return Write(data, lambda after: _run_request(after, case))
+
+
+def _check_order(state: State, case: Case[ScheduleTicked]) -> None:
+    """Refuse a tick of our evaluator for an instant that lies within what is decided on.
+
+    Its identity is not enough: a range of instants that was skipped as one has another.
+    """
+    data, said = case.data, member_of(case.data, TickMember)
+    known = state.definition(SCHEDULE, data.schedule_id)
+    if said is None or known is None or known.decided_to is None or is_tick_note(data.schedule_id, data.tick_id):
+        return
+    if parse_timestamp(said.range_from or data.scheduled_for) // NS_PER_MS <= known.decided_to:
+        raise case.conflict(
+            "scheduled_for",
+            f"schedule {data.schedule_id!r} is decided on up to {format_ms(known.decided_to)}",
+            "Read its ticks and decide again.",
+        )
 
 
 def _check_due(state: State, case: Case[ScheduleTicked]) -> None:
     """Refuse a tick that triggers a run of a schedule that is off, or by a definition that is not the current one.
 
-    Whoever decided on it has not seen the last change. A manual tick, `{schedule}:manual:{epoch}`, is what its user
-    wants now. A schedule that the ledger does not know may be another system's.
+    Whoever decided on it has not seen the last change; of our evaluator a skipped tick is refused likewise. A manual
+    tick, `{schedule}:manual:{epoch}`, is what its user wants now. A schedule that the ledger does not know may be
+    another system's.
     """
     data = case.data
     definition = state.schedule(data.schedule_id)
     if definition is None:
         return
-    if not definition.enabled:
+    if not definition.enabled and isinstance(data.status, TickTriggered):
         raise case.conflict(
             "schedule_id",
             f"schedule {data.schedule_id!r} is off",
@@ -198,17 +251,51 @@ def check_run_key(run_key: str, field: str, *, may_be: str = "") -> None:
 def admit_evaluation(state: State, case: Case[SensorEvaluated]) -> Ruling:
     """Admit an evaluation; it keeps the cursor unless it sets another, and its run requests follow it.
 
-    One that was made on an older state of its sensor is recorded as stale, and asks for nothing.
+    One that was made on an older state of its sensor is recorded as stale, and asks for nothing. One of ours says what
+    it has seen of the sensor and is refused instead, so that it uses up no key (docs/protocol.md#sensors).
     """
     data = case.data
+    said = member_of(data, EvaluationMember)
+    if said is not None and said.seen_version is not None:
+        _check_seen(state, case, said)
     if state.evaluation(data.eval_id) is not None:
         raise case.conflict(
             "eval_id", f"evaluation {data.eval_id!r} exists already", "Give each evaluation its own id."
         )
-    sensor = state.sensor(data.sensor_id)
-    if data.cursor_after is None and sensor is not None and sensor.cursor is not None:
-        data = replace(data, cursor_after=sensor.cursor)
+    cursor = sensor_cursor(state.sensor(data.sensor_id), state.own_sensor(data.sensor_id))
+    if data.cursor_after is None and cursor is not None:
+        data = replace(data, cursor_after=cursor)
     return Write(data, lambda after: _run_requests(after, case))
+
+
+def sensor_cursor(sensor: SensorRow | None, own: OwnSensorRow | None) -> str | None:
+    """Return the cursor of a sensor: of its last evaluation, or of operators who have set or reset it since then."""
+    evaluated = "" if sensor is None else sensor.row_version
+    if own is not None and own.cursor_event_id is not None and own.cursor_event_id > evaluated:
+        return own.cursor
+    return None if sensor is None else sensor.cursor
+
+
+def _check_seen(state: State, case: Case[SensorEvaluated], said: EvaluationMember) -> None:
+    """Refuse an evaluation of ours that was made on another state of its sensor than the one there is."""
+    refuse_held(state, case)
+    sensor_id = case.data.sensor_id
+    sensor, own = state.sensor(sensor_id), state.own_sensor(sensor_id)
+    version = 0 if sensor is None else sensor.state_version
+    if version != said.seen_version:
+        raise case.conflict(
+            "sensor_id",
+            f"sensor {sensor_id!r} has state version {version}: it was evaluated meanwhile",
+            "Read its state and evaluate it again.",
+        )
+    if (said.seen_change or "") != ("" if own is None else own.row_version):
+        raise case.conflict(
+            "sensor_id",
+            f"operators have changed sensor {sensor_id!r} meanwhile",
+            "Read its state and evaluate it again.",
+        )
+    if own is not None and own.paused:
+        raise case.conflict("sensor_id", f"sensor {sensor_id!r} is paused", "Resume it first.")
 
 
 def missed_evaluation(state: State, data: SensorEvaluated) -> str | None:
@@ -237,7 +324,7 @@ def _run_requests(state: State, case: Case[SensorEvaluated]) -> list[Completion]
     ]
 
 
-def _requested(request: RunRequest, source: SensorRef) -> RunRequested:
+def _requested(request: EvaluationRun, source: SensorRef) -> RunRequested:
     return RunRequested(
         run_key=request.run_key,
         request_fingerprint=request.request_fingerprint,
@@ -324,7 +411,16 @@ def _check_chunk(state: State, case: Case[RunRequested], source: BackfillRef) ->
 
 def _check_tick(state: State, case: Case[RunRequested], source: ScheduleRef) -> None:
     tick = state.tick(source.tick_id)
-    if tick is not None and tick.run_key not in (None, case.data.run_key):
+    if tick is None:
+        return
+    if tick.status != _TRIGGERED:
+        # Its key may stand for a tick that was decided on otherwise: who asks has not seen that.
+        raise case.conflict(
+            "trigger_source_ref.tick_id",
+            f"tick {source.tick_id!r} asked for no run",
+            "Trigger the schedule by a manual tick, if a run is wanted all the same.",
+        )
+    if tick.run_key not in (None, case.data.run_key):
         raise case.conflict("run_key", f"tick {source.tick_id!r} has run key {tick.run_key!r}", "Give this one.")
 
 
@@ -344,6 +440,7 @@ def _check_run_can_come(state: State, case: Case[RunRequested]) -> None:
         )
 
 
+_TRIGGERED: Final = json_text(TickTriggered())
 FINISHED_BACKFILL: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """Terminal states of a backfill."""
 

@@ -148,7 +148,7 @@ def refuse_held(state: State, case: Case[Any]) -> None:
             case.field,
             type(case.data).__name__,
             f"the workspace is held, and {type(case.data).__name__} would begin something",
-            "Wait until the hold is taken off, or take it off with springline_hold_changed.",
+            "Wait until the hold is taken off, or take it off: springline hold release.",
         )
 
 

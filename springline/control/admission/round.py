@@ -33,7 +33,7 @@ from springline.control.admission.cases import (
 )
 from springline.errors import Refusal, Refused
 from springline.ledger.envelope import Event, InvalidPayload, compose_event, parse_event, payload_from
-from springline.ledger.events import Payload, by_payload, derived_key
+from springline.ledger.events import Payload, PlanCreated, by_payload, derived_key
 from springline.ledger.member import MEMBER, typed_member
 from springline.ledger.request import (
     MAX_REQUEST_EVENTS,
@@ -53,6 +53,8 @@ from springline.ulids import nth_ulid, ulid_time_ms
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """The longest accepted event, in bytes of canonical JSON."""
+MAX_PLAN_EVENT_BYTES: Final = 8 * 1024 * 1024
+"""The longest accepted plan: it is the one event that grows with its run."""
 
 RULES: Final[dict[type, EventRule[Any]]] = by_payload(
     (*runs.RULES, *tasks.RULES, *dispatch.RULES, *automation.RULES, *ours.RULES)
@@ -313,8 +315,9 @@ class _Round:
             )
         except InvalidPayload as error:
             raise invalid(at, None, error.problem, "Correct it.") from None
-        if len(body) > MAX_EVENT_BYTES:
-            raise too_large(at, len(body), MAX_EVENT_BYTES)
+        most = MAX_PLAN_EVENT_BYTES if isinstance(data, PlanCreated) else MAX_EVENT_BYTES
+        if len(body) > most:
+            raise too_large(at, len(body), most)
         return body
 
     def _told_again(self, first: Repeats) -> AppendedEvent:

@@ -30,6 +30,7 @@ class Patience:
 
     def exhausted(self, foreign: Collection[str], loaded: LoadedRun, now_ms: int) -> list[str]:
         """Note the rows, and return those tasks among `foreign` that have stood still for too long."""
+        pooled = {asset.key for asset in loaded.assets if asset.pool is not None}
         seen: dict[str, tuple[_Row, int]] = {}
         gone: list[str] = []
         for task in loaded.tasks:
@@ -39,13 +40,15 @@ class Patience:
             known = self._seen.get(task.key)
             since_ms = now_ms if known is None or known[0] != row else known[1]
             seen[task.key] = row, since_ms
-            if now_ms - since_ms >= _patience_ms(task):
+            # One of a pool has its slot until it cannot be at work any more, whether anybody has told that it began.
+            runs = task.state == RUNNING or task.asset in pooled
+            if now_ms - since_ms >= _patience_ms(task, runs=runs):
                 gone.append(task.key)
         self._seen = seen
         return gone
 
 
-def _patience_ms(task: LoadedTask) -> int:
+def _patience_ms(task: LoadedTask, *, runs: bool) -> int:
     lost = max(0, task.attempt - 1 - task.failures)
     patience_ms = FIRST_MS << min(lost, MOST_DOUBLINGS)
-    return max(patience_ms, 2 * LEDGER_BEAT_MS) if task.state == RUNNING else patience_ms
+    return max(patience_ms, 2 * LEDGER_BEAT_MS) if runs else patience_ms

@@ -1,9 +1,10 @@
 """From a selection of assets and partitions to the tasks of a run, and to the events that begin it.
 
-A plan is a function of a manifest and of what was asked for: made twice, it is equal. A task makes an asset, or one of
-its partitions. It waits for the tasks of the same plan that make what it needs, by the mapping of each dependency
-(`springline.definitions.mappings`). What is not planned is taken as it is, and waited for by nobody. So of `latest`
-it is the last partition that is planned, and an asset between two selected ones does not connect them.
+A plan is a function of a manifest and of what was asked for: made twice, it is equal. A task of a plan makes an asset,
+or one of its partitions, or runs a task of the pipeline. It waits for the tasks of the same plan that make what it
+needs, by the mapping of each dependency (`springline.definitions.mappings`). What is not planned is taken as it is, and
+waited for by nobody; but what a pipeline's task does nobody can take later, so it is planned with what needs it. So of
+`latest` it is the last partition that is planned, and an asset between two selected ones does not connect them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from springline.bounds import shown
 from springline.control.admission.runs import SEQUENCER
 from springline.definitions.graph import topological_order
 from springline.definitions.ids import meant, named, parse_task_key, task_key
-from springline.definitions.manifest import DeployedAsset, DeployedManifest
+from springline.definitions.manifest import DeployedManifest, DeployedNode
 from springline.definitions.mappings import SomePartitions, effective_mapping, needed_keys
-from springline.definitions.partitions import FieldProblem, Partitions
+from springline.definitions.partitions import FieldProblem, PartitionKind, Partitions
+from springline.definitions.selection import with_tasks
 from springline.ledger.events import PlanCreated, RunCancelRequested, RunTriggered
 from springline.ledger.identifiers import plan_id_of_run
 from springline.ledger.member import CancelMember, EventMember, PlanCreatedMember, RunTriggeredMember
@@ -32,9 +34,11 @@ OWN_LABELS: Final = "springline/"
 """What labels of runs begin with that the server sets."""
 PRIORITY_LABEL: Final = f"{OWN_LABELS}priority"
 PARENT_LABEL: Final = f"{OWN_LABELS}parent_run_id"
+BACKFILL_LABEL: Final = f"{OWN_LABELS}backfill_id"
+MOST_RUNNING_LABEL: Final = f"{OWN_LABELS}max_concurrent_tasks"
 MAX_TASKS: Final = 10_000
-MAX_PLAN_BYTES: Final = 224 * 1024
-"""The tasks of a plan as JSON: they are in one event, beside its other fields (`admission.round.MAX_EVENT_BYTES`)."""
+MAX_PLAN_BYTES: Final = 7 * 1024 * 1024
+"""The tasks of a plan as JSON: one event has them and its other fields (`admission.round.MAX_PLAN_EVENT_BYTES`)."""
 LOST_ATTEMPTS: Final = 20
 """How many attempts of a task may be lost with their workers beside those that its `retries` allow."""
 LEAST_HEARTBEAT_SEC: Final = 300
@@ -43,6 +47,18 @@ LEAST_HEARTBEAT_SEC: Final = 300
 Its run sees by Temporal, and sooner, whether a worker is alive; it tells the ledger a third of this apart.
 """
 _SHOWN: Final = 120
+
+
+def priority_of(labels: Mapping[str, str] | None) -> int:
+    """Return the priority of a run, by its labels."""
+    text = (labels or {}).get(PRIORITY_LABEL, "0")
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 10 else 0
+
+
+def most_running_of(labels: Mapping[str, str] | None) -> int | None:
+    """Return how many attempts of a run may be under way at once, by its labels; None where they do not say."""
+    text = (labels or {}).get(MOST_RUNNING_LABEL, "")
+    return int(text) if text.isdecimal() and 0 < len(text) < 10 and int(text) > 0 else None
 
 
 class PlanProblem(StrEnum):
@@ -95,10 +111,13 @@ class PlannedInput:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task: the asset that it makes, the partition of it, the tasks it waits for, and what its parameters take."""
+    """A task: the asset that it makes, the partition of it, the tasks it waits for, and what its parameters take.
+
+    `asset` may be a task of the pipeline instead, which is run.
+    """
 
     key: str
-    asset: DeployedAsset
+    asset: DeployedNode
     partition_key: str | None
     depends_on: tuple[str, ...]
     inputs: tuple[PlannedInput, ...] = ()
@@ -111,12 +130,12 @@ def plan_tasks(
 
     Args:
         manifest: the definitions.
-        assets: keys of assets. Whatever their order, the plan is the same.
+        assets: keys of assets and tasks. Whatever their order, the plan is the same. Tasks that they need come along.
         partitions: keys of partitions: each is made of every asset that has it. None or empty for assets without.
 
     Raises `CannotPlan`.
     """
-    known = {asset.key: asset for asset in manifest.assets}
+    known = manifest.nodes
     if not assets:
         raise CannotPlan(
             PlanProblem.EMPTY_SELECTION, "assets", [], "no asset is selected", "Select at least one, such as '*'."
@@ -124,8 +143,8 @@ def plan_tasks(
     for key in assets:
         if key not in known:
             raise _unknown_asset(key, known)
-    wanted = set(assets)
-    chosen = [asset for asset in manifest.assets if asset.key in wanted]
+    wanted = with_tasks(known, assets)
+    chosen = [asset for asset in known.values() if asset.key in wanted]
     for asset in chosen:
         for one in asset.dependencies:
             if one.argument is not None and one.asset not in wanted:
@@ -150,7 +169,7 @@ def plan_again(manifest: DeployedManifest, parent: Iterable[str], again: Collect
 
     Raises `CannotPlan`.
     """
-    known = {asset.key: asset for asset in manifest.assets}
+    known = manifest.nodes
     before = set(parent)
     if not again:
         raise CannotPlan(PlanProblem.EMPTY_SELECTION, "tasks", [], "no task is to be made", "Name at least one task.")
@@ -179,7 +198,7 @@ _Keys = Mapping[str, Sequence[str] | None]
 class _Made:
     """Assets and partitions that are made, ready to be looked up."""
 
-    def __init__(self, known: Mapping[str, DeployedAsset], keys: _Keys) -> None:
+    def __init__(self, known: Mapping[str, DeployedNode], keys: _Keys) -> None:
         self.assets = {key: asset for key, asset in known.items() if key in keys}
         self.partitions: dict[str, SomePartitions | None] = {}
         for key, asset in self.assets.items():
@@ -192,7 +211,7 @@ class _Made:
         return (None,) if some is None else some.keys
 
 
-def _partitions_of(chosen: Sequence[DeployedAsset], asked: Sequence[str]) -> _Keys:
+def _partitions_of(chosen: Sequence[DeployedNode], asked: Sequence[str]) -> _Keys:
     """Return which of the partitions asked for each asset has. Raises `CannotPlan`."""
     cut = [asset for asset in chosen if asset.partitions is not None]
     if asked and not cut:
@@ -240,13 +259,13 @@ def _partitions_of(chosen: Sequence[DeployedAsset], asked: Sequence[str]) -> _Ke
 
 
 def _valid(partitions: Partitions, asked: Sequence[str]) -> list[str]:
-    if not partitions.by_time:
+    if partitions.kind is PartitionKind.STATIC:
         there = set(partitions.keys)
         return [key for key in asked if key in there]
     return [key for key in asked if partitions.problem_of_key(key) is None]
 
 
-def _keys_of(known: Mapping[str, DeployedAsset], tasks: Iterable[str], again: Collection[str]) -> _Keys:
+def _keys_of(known: Mapping[str, DeployedNode], tasks: Iterable[str], again: Collection[str]) -> _Keys:
     """Return the assets and partitions that tasks make, of those that are defined; all of `again` must be."""
     keys: dict[str, list[str] | None] = {}
     for task in sorted(tasks):
@@ -311,7 +330,7 @@ def _plan(known: _Made, made: _Made) -> list[PlannedTask]:
 class _Edge:
     """A dependency of an asset on another one: which tasks each of its partitions needs."""
 
-    def __init__(self, asset: DeployedAsset, number: int, known: _Made, made: _Made) -> None:
+    def __init__(self, asset: DeployedNode, number: int, known: _Made, made: _Made) -> None:
         one = asset.dependencies[number]
         self.upstream = one.asset
         self.argument = one.argument
@@ -325,7 +344,7 @@ class _Edge:
             if isinstance(mapping, FieldProblem):
                 raise _unusable(f"{asset.key} cannot depend on {one.asset}: {mapping.message}")
             self._mapping = mapping
-            self.many = mapping.many and self._some is not None
+            self.many = self._some is not None and mapping.many(self._some.partitions, asset.partitions)
 
     def needed(self, partition: str | None) -> tuple[str, ...]:
         """Return the keys of the tasks that a partition needs."""
@@ -339,7 +358,7 @@ class _Edge:
         return tuple(key for key in needed if key in self._made)
 
 
-def _task(asset: DeployedAsset, partition: str | None, edges: Sequence[_Edge]) -> PlannedTask:
+def _task(asset: DeployedNode, partition: str | None, edges: Sequence[_Edge]) -> PlannedTask:
     depends_on: list[str] = []
     inputs: list[PlannedInput] = []
     for edge in edges:
@@ -371,7 +390,7 @@ def task_definition(task: PlannedTask) -> TaskDefinition:
     return TaskDefinition(
         key=task.key,
         depends_on=list(task.depends_on),
-        asset_key=task.asset.key,
+        asset_key=task.asset.asset_key,
         partition_key=task.partition_key,
         max_attempts=task.asset.retries + 1 + LOST_ATTEMPTS,
         heartbeat_timeout_sec=max(LEAST_HEARTBEAT_SEC, -(-heartbeat_ms // 1_000)),
@@ -407,11 +426,13 @@ def plan_events(origin: RunOrigin, tasks: Sequence[PlannedTask]) -> tuple[RunTri
     return _triggered(origin), plan
 
 
-def refused_run_events(origin: RunOrigin, reason_code: str, message: str) -> tuple[RunTriggered, RunCancelRequested]:
-    """Return the events of a run that cannot be planned: it exists, and it is cancelled, for a reason."""
+def unplanned_run_events(
+    origin: RunOrigin, reason_code: str, message: str | None, requested_by: str = SEQUENCER
+) -> tuple[RunTriggered, RunCancelRequested]:
+    """Return the events of a run that gets no plan: it exists, and it is cancelled, for a reason."""
     cancel = RunCancelRequested(
         run_id=origin.run_id,
-        requested_by=SEQUENCER,
+        requested_by=requested_by,
         reason=message,
         springline=_plain(CancelMember(reason_code=reason_code)),
     )
@@ -441,7 +462,7 @@ def _plain(member: EventMember) -> dict[str, Any] | None:
     return plain or None
 
 
-def _unknown_asset(key: str, known: Mapping[str, DeployedAsset], field: PlanField = "assets") -> CannotPlan:
+def _unknown_asset(key: str, known: Mapping[str, DeployedNode], field: PlanField = "assets") -> CannotPlan:
     return CannotPlan(
         PlanProblem.UNKNOWN_ASSET,
         field,
@@ -451,7 +472,7 @@ def _unknown_asset(key: str, known: Mapping[str, DeployedAsset], field: PlanFiel
     )
 
 
-def _partition_missing(asset: DeployedAsset, asked: Sequence[str]) -> CannotPlan:
+def _partition_missing(asset: DeployedNode, asked: Sequence[str]) -> CannotPlan:
     assert asset.partitions is not None
     example = asset.partitions.key_at(0)
     if not asked:

@@ -15,9 +15,19 @@ from springline.control.runs.messages import (
     TakenInput,
     TakenOutput,
 )
-from springline.control.runs.planning import PlannedTask, RunOrigin, plan_again, task_definition
+from springline.control.runs.planning import (
+    BACKFILL_LABEL,
+    PlannedTask,
+    RunOrigin,
+    most_running_of,
+    plan_again,
+    priority_of,
+    task_definition,
+)
+from springline.control.runs.remote import DEFAULT_HTTP_HEARTBEAT_MS, DEFAULT_HTTP_TIMEOUT_MS
 from springline.control.runs.retries import INFRASTRUCTURE
-from springline.definitions.manifest import DeployedAsset, DeployedManifest
+from springline.definitions.ids import parse_task_key
+from springline.definitions.manifest import DeployedManifest, DeployedNode
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.projection.rows import AttemptRow, EdgeRow, OwnRunRow, RunRow, TaskRow
@@ -33,6 +43,14 @@ def effects_scope(run_id: str, own: OwnRunRow | None) -> str:
     `own`: its row of our own, None if it has none.
     """
     return (None if own is None else own.effects_scope) or run_id
+
+
+def node_of(task: TaskRow) -> str:
+    """Return the key of the asset that a task makes; of a task of the pipeline, whose row names no asset, its own."""
+    if task.asset_key is not None:
+        return task.asset_key
+    parsed = parse_task_key(task.task_key)
+    return task.task_key if parsed is None else parsed[0]
 
 
 def standing(
@@ -51,8 +69,9 @@ def standing(
     `held`: whether its workspace is held. `before`: of a rerun, the outputs of its parents by the keys of their tasks.
     If the manifest lacks one of its assets, `missing` says so.
     """
-    by_key = {asset.key: asset for asset in manifest.assets}
-    unknown = sorted({str(task.asset_key) for task in tasks if task.asset_key not in by_key})
+    by_key = manifest.nodes
+    made = {task.task_key: node_of(task) for task in tasks}
+    unknown = sorted({name for name in made.values() if name not in by_key})
     if unknown:
         missing = f"manifest {manifest.manifest_id} has no asset {', '.join(unknown[:5])}"
         return LoadedRun(run_id=run.run_id, state=run.state, cancel_requested=run.cancel_requested, missing=missing)
@@ -68,6 +87,7 @@ def standing(
         elif attempt.category == INFRASTRUCTURE:
             lost.add((attempt.task_key, attempt.attempt_id))
     inherited = _inherited(manifest, place, before) if before else {}
+    labels: dict[str, str] = {} if run.labels is None else orjson.loads(run.labels)
     return LoadedRun(
         run_id=run.run_id,
         state=run.state,
@@ -75,11 +95,11 @@ def standing(
         manifest_id=manifest.manifest_id,
         scope=effects_scope(run.run_id, own),
         config={} if own is None or own.config is None else orjson.loads(own.config),
-        assets=[_asset(by_key[key], by_key) for key in sorted({str(task.asset_key) for task in tasks})],
+        assets=[_asset(by_key[key], by_key) for key in sorted(set(made.values()))],
         tasks=[
             LoadedTask(
                 key=task.task_key,
-                asset=str(task.asset_key),
+                asset=made[task.task_key],
                 partition=task.partition_key,
                 needs=needs[task.task_key],
                 state=task.state,
@@ -89,7 +109,9 @@ def standing(
                 heartbeat_sec=task.heartbeat_timeout_sec,
                 failures=failures.get(task.task_key, 0),
                 heard_ms=task.last_heartbeat_at,
+                started_ms=task.started_at,
                 inherited=inherited.get(task.task_key, []),
+                ready_ms=task.ready_at,
                 # What infrastructure has lost is tried again at once, and not when the fold would have it.
                 retry_at_ms=task.retry_not_before
                 if task.state == RETRY_WAIT and (task.task_key, task.attempt_id) not in lost
@@ -98,12 +120,15 @@ def standing(
             for task in tasks
         ],
         held=held,
+        priority=priority_of(labels),
+        most_running=most_running_of(labels),
+        backfill_id=labels.get(BACKFILL_LABEL),
     )
 
 
 def at_its_beginning(origin: RunOrigin, manifest: DeployedManifest, tasks: Sequence[PlannedTask]) -> LoadedRun:
     """Return where a run stands that has just been planned, and is no rerun."""
-    by_key = {asset.key: asset for asset in manifest.assets}
+    by_key = manifest.nodes
     place = {task.key: number for number, task in enumerate(tasks)}
     return LoadedRun(
         run_id=origin.run_id,
@@ -124,6 +149,9 @@ def at_its_beginning(origin: RunOrigin, manifest: DeployedManifest, tasks: Seque
             )
             for task in tasks
         ],
+        priority=priority_of(origin.labels),
+        most_running=most_running_of(origin.labels),
+        backfill_id=(origin.labels or {}).get(BACKFILL_LABEL),
     )
 
 
@@ -142,14 +170,14 @@ def _inherited(
     }
 
 
-def _asset(asset: DeployedAsset, by_key: dict[str, DeployedAsset]) -> LoadedAsset:
+def _asset(asset: DeployedNode, by_key: Mapping[str, DeployedNode]) -> LoadedAsset:
     arguments = []
     for edge in asset.dependencies:
         if edge.argument is None or edge.asset not in by_key:
             continue
-        mapping = effective_mapping(edge.mapping, by_key[edge.asset].partitions, asset.partitions)
-        partitioned = by_key[edge.asset].partitions is not None
-        many = partitioned and not isinstance(mapping, FieldProblem) and mapping.many
+        above = by_key[edge.asset].partitions
+        mapping = effective_mapping(edge.mapping, above, asset.partitions)
+        many = above is not None and not isinstance(mapping, FieldProblem) and mapping.many(above, asset.partitions)
         arguments.append(LoadedArgument(argument=edge.argument, asset=edge.asset, many=many))
     return LoadedAsset(
         key=asset.key,
@@ -158,8 +186,11 @@ def _asset(asset: DeployedAsset, by_key: dict[str, DeployedAsset]) -> LoadedAsse
         priority=asset.priority,
         retries=asset.retries,
         retry_delay_ms=asset.retry_delay_ms,
-        timeout_ms=asset.timeout_ms,
-        heartbeat_ms=asset.heartbeat_ms or DEFAULT_HEARTBEAT_MS,
+        timeout_ms=asset.timeout_ms if asset.url is None else asset.timeout_ms or DEFAULT_HTTP_TIMEOUT_MS,
+        heartbeat_ms=asset.heartbeat_ms or (DEFAULT_HEARTBEAT_MS if asset.url is None else DEFAULT_HTTP_HEARTBEAT_MS),
         code_version=asset.code_version,
         arguments=arguments,
+        pool=asset.pool,
+        url=asset.url,
+        is_task=asset.asset_key is None,
     )

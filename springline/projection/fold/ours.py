@@ -16,11 +16,13 @@ from springline.ledger.events import (
     AttemptNoted,
     BackfillChunkEnded,
     BackfillChunkPlanned,
+    BackfillCreated,
     HoldChanged,
     RunCancelRequested,
     RunRequested,
     RunTriggered,
     ScheduleDefinitionUpserted,
+    ScheduleTicked,
     SensorChanged,
     SensorEvaluated,
     SensorMessage,
@@ -28,9 +30,18 @@ from springline.ledger.events import (
     TaskEnd,
     TaskFinished,
 )
+from springline.ledger.identifiers import is_manual_tick, is_tick_note
 from springline.ledger.json_text import canonical_json
-from springline.ledger.member import CancelMember, DefinitionMember, EndMember, RunTriggeredMember, member_of
+from springline.ledger.member import (
+    BackfillMember,
+    CancelMember,
+    DefinitionMember,
+    EndMember,
+    RunTriggeredMember,
+    member_of,
+)
 from springline.ledger.nested import PushSource
+from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.fold import Effect, Handler
 from springline.projection.fold.tasks import ENDS
 from springline.projection.rows import (
@@ -46,7 +57,7 @@ from springline.projection.rows import (
     json_or_none,
     ms_or_none,
 )
-from springline.projection.schema import SCHEDULE, WORKSPACE_HOLD
+from springline.projection.schema import BACKFILL, SCHEDULE, WORKSPACE_HOLD
 from springline.projection.state import State
 
 _MAX_I64: Final = 2**63 - 1
@@ -206,7 +217,19 @@ def schedule_defined(state: State, event_id: str, at_ms: int, data: ScheduleDefi
     known = state.definitions.rows.get(key)
     settings = settings_of(data)
     first = at_ms if known is None else known.first_defined_at
-    state.definitions.put(key, DefinitionRow(*key, at_ms, first, data.code_version, settings, event_id))
+    decided_to = None if known is None else known.decided_to
+    state.definitions.put(key, DefinitionRow(*key, at_ms, first, data.code_version, settings, event_id, decided_to))
+
+
+def schedule_ticked(state: State, event_id: str, at_ms: int, data: ScheduleTicked) -> None:
+    """Keep up to which instant a schedule is decided on: `last_scheduled_for` is that of the last event instead."""
+    key = (SCHEDULE, data.schedule_id)
+    known = state.definitions.rows.get(key)
+    if known is None or is_manual_tick(data.schedule_id, data.tick_id) or is_tick_note(data.schedule_id, data.tick_id):
+        return
+    decided_to = parse_timestamp(data.scheduled_for) // NS_PER_MS
+    if known.decided_to is None or decided_to > known.decided_to:
+        state.definitions.put(key, replace(known, decided_to=decided_to))
 
 
 def settings_of(data: ScheduleDefinitionUpserted) -> str | None:
@@ -224,6 +247,16 @@ def sensor_evaluated(state: State, event_id: str, at_ms: int, data: SensorEvalua
     sensor = state.sensors.rows.get(data.sensor_id)
     if key in state.messages.rows and sensor is not None and sensor.row_version == event_id:
         state.messages.remove(key)
+
+
+def backfill_created(state: State, event_id: str, at_ms: int, data: BackfillCreated) -> None:
+    """Keep what the member says of a backfill that was asked for here: of others there is no row."""
+    key = (BACKFILL, data.backfill_id)
+    said = member_of(data, BackfillMember)
+    if said is None or said.request_fingerprint is None:
+        return
+    settings = json_or_none(msgspec.to_builtins(said))
+    state.definitions.put(key, DefinitionRow(*key, at_ms, at_ms, data.code_version, settings, event_id, None))
 
 
 def chunk_planned(state: State, event_id: str, at_ms: int, data: BackfillChunkPlanned) -> None:
@@ -263,7 +296,9 @@ EFFECTS: Final[dict[type, Effect[Any]]] = {
     TaskCompletionRecorded: task_ended,
     RunRequested: run_requested,
     ScheduleDefinitionUpserted: schedule_defined,
+    ScheduleTicked: schedule_ticked,
     SensorEvaluated: sensor_evaluated,
+    BackfillCreated: backfill_created,
     BackfillChunkPlanned: chunk_planned,
 }
 """The effects on tables of our own, by type of event."""

@@ -1,0 +1,253 @@
+"""Routes of backfills: create, dry run, chunks, pause, resume, cancel, retry what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Body, Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+
+from springline import bounds
+from springline.api.automation import BackfillParam, shown_chunk
+from springline.api.commits import REPLAYED_HEADER
+from springline.api.context import FromDeps, FromPrincipal, FromPublished, Writer, errors
+from springline.api.lists import ANY_OF, FromAsked, Json, ListBody, PageQuery, unknown
+from springline.api.manifests import FromManifests
+from springline.backfills.changing import Backfills, ChangedBackfill
+from springline.backfills.requests import MAX_REQUEST_ID, BackfillAsked, Wanted
+from springline.definitions.backfills import MAX_PARTITIONS
+from springline.ledger.identifiers import backfill_id_of
+from springline.projection.schema import X_CHUNKS, Row
+from springline.published.lists import equals
+from springline.published.snapshot import StateSnapshot
+
+router = APIRouter(prefix="/api/v1", tags=["automation"])
+
+ChunkOutcome = Literal["succeeded", "failed", "cancelled"]
+PREFIX: Final = "/api/v1/backfills"
+
+
+def _written(workspace: Writer, deps: FromDeps, manifests: FromManifests, published: FromPublished) -> Backfills:
+    return Backfills(deps.store, published, manifests, deps.ledger, workspace.scope, _now_ms)
+
+
+FromBackfills = Annotated[Backfills, Depends(_written)]
+
+_RequestId = Annotated[
+    StrictStr,
+    Field(max_length=MAX_REQUEST_ID, json_schema_extra=bounds.judged("One line of characters that can be printed.")),
+]
+
+
+class BackfillStartBody(BackfillAsked):
+    """A backfill that is asked for."""
+
+    model_config = ConfigDict(title="BackfillStartBody", frozen=True, extra="forbid")
+
+    request_id: _RequestId | None = Field(
+        default=None,
+        description="The same request under the same id is the same backfill, for ever. "
+        "Without an id, every request is a new backfill.",
+    )
+    dry_run: StrictBool = Field(default=False, description="Only say what the backfill would be.")
+
+
+class RetryBody(BaseModel):
+    """A request to make again what failed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    request_id: _RequestId | None = Field(default=None, description="As in `POST /backfills`.")
+
+
+class BackfillAskedBody(BaseModel):
+    """A backfill that was asked for or changed, as it is then."""
+
+    backfill_id: str | None = Field(description="Null for a dry run without a request id.")
+    state: str = Field(description="Of the backfill; PLANNED for a dry run.")
+    total_partitions: Annotated[int, Field(ge=0, le=MAX_PARTITIONS)]
+    chunks: int = Field(description="How many runs it takes.")
+    first: list[str] = Field(default_factory=list, description="Of a dry run: the partitions that come first.")
+
+
+class ChunksQuery(PageQuery):
+    """Filters of a backfill's chunks."""
+
+    outcome: Annotated[list[ChunkOutcome], ANY_OF] = []
+
+
+_Start = Annotated[
+    BackfillStartBody,
+    Body(
+        openapi_examples={
+            "range": {
+                "summary": "A year of an asset, ten days in a run, four runs at once",
+                "value": {
+                    "select": ["raw_flights"],
+                    "start": "2023-01-01",
+                    "end": "2023-12-31",
+                    "max_concurrent_runs": 4,
+                },
+            },
+            "filter": {
+                "summary": "The first day of each month, the newest first",
+                "value": {
+                    "select": ["raw_flights"],
+                    "start": "2023-01-01",
+                    "match": "*-01",
+                    "order": "newest_first",
+                },
+            },
+            "all": {"summary": "Every complete partition", "value": {"select": ["*delays"], "all": True}},
+        }
+    ),
+]
+_KNOWN: dict[str, Any] = {
+    "model": BackfillAskedBody,
+    "description": "The same request was made before under this id, or it was a dry run: nothing was written.",
+}
+
+
+@router.post(
+    "/backfills",
+    status_code=201,
+    summary="Start a backfill",
+    response_model=BackfillAskedBody,
+    response_description="The backfill runs.",
+    responses={200: _KNOWN, **errors(404, 409, 413, 503)},
+)
+async def start(
+    body: _Start,
+    backfills: FromBackfills,
+    deps: FromDeps,
+) -> Response:
+    """Make partitions of assets, some in each run and some runs at a time, until all are done.
+
+    The definitions are those that are deployed now. With a `request_id` the request may be repeated, after a lost
+    answer or 503 too.
+    """
+    asked = BackfillAsked.model_validate(body.model_dump(by_alias=True, exclude={"request_id", "dry_run"}))
+    if body.dry_run:
+        return _json(200, _would_be(await backfills.planned(asked), body.request_id), {})
+    name = deps.new_name() if body.request_id is None else body.request_id
+    return _told(await backfills.create(asked, name), is_new=True)
+
+
+@router.get(
+    "/backfills/{backfill_id}/chunks",
+    summary="List the chunks of a backfill",
+    response_model=ListBody,
+    responses=errors(404, 409, 503),
+)
+async def chunks(backfill_id: BackfillParam, query: Annotated[ChunksQuery, Query()], asked: FromAsked) -> Response:
+    """List one backfill's chunks by id: their partitions, their runs, and how they ended."""
+    snapshot = await asked.snapshot("backfills", "x_chunks", "backfill_chunks", "runs")
+    if await asyncio.to_thread(snapshot["backfills"].get, backfill_id) is None:
+        raise unknown("backfill", backfill_id, snapshot.revision)
+    wheres = [equals(X_CHUNKS, "backfill_id", [backfill_id])]
+    if query.outcome:
+        wheres.append(equals(X_CHUNKS, "outcome", [one.upper() for one in query.outcome]))
+
+    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
+        return shown_chunk(snapshot, str(shown["chunk_id"]), shown)
+
+    return await asked.page("x_chunks", query, wheres, snapshot=snapshot, dress=dress)
+
+
+@router.post(
+    "/backfills/{backfill_id}/pause",
+    summary="Pause a backfill",
+    response_model=BackfillAskedBody,
+    responses=errors(404, 409, 503),
+)
+async def pause(
+    backfill_id: BackfillParam,
+    backfills: FromBackfills,
+    principal: FromPrincipal,
+) -> Response:
+    """Let a backfill ask for no more runs; those that are asked for go on. Safe to repeat."""
+    return _told(await backfills.pause(backfill_id, principal.subject))
+
+
+@router.post(
+    "/backfills/{backfill_id}/resume",
+    summary="Resume a backfill",
+    response_model=BackfillAskedBody,
+    responses=errors(404, 409, 503),
+)
+async def resume(
+    backfill_id: BackfillParam,
+    backfills: FromBackfills,
+    principal: FromPrincipal,
+) -> Response:
+    """Let a paused backfill go on from where it stands. Safe to repeat."""
+    return _told(await backfills.resume(backfill_id, principal.subject))
+
+
+@router.post(
+    "/backfills/{backfill_id}/cancel",
+    summary="Cancel a backfill",
+    response_model=BackfillAskedBody,
+    responses=errors(404, 409, 503),
+)
+async def cancel(
+    backfill_id: BackfillParam,
+    backfills: FromBackfills,
+    principal: FromPrincipal,
+) -> Response:
+    """End a backfill: it asks for no more runs, and those that it asked for are cancelled. Safe to repeat."""
+    return _told(await backfills.cancel(backfill_id, principal.subject))
+
+
+@router.post(
+    "/backfills/{backfill_id}/retry-failed",
+    status_code=201,
+    summary="Make again what failed in a backfill",
+    response_model=BackfillAskedBody,
+    response_description="A new backfill, of exactly the partitions that are not done.",
+    responses={200: _KNOWN, **errors(404, 409, 503)},
+)
+async def retry_failed(
+    backfill_id: BackfillParam,
+    backfills: FromBackfills,
+    deps: FromDeps,
+    body: RetryBody | None = None,
+) -> Response:
+    """Start a backfill of the partitions that failed, or were skipped, in one that has failed or was cancelled.
+
+    The definitions are those that are deployed now, chunk size, limit, order and priority those of the other one.
+    """
+    name = body.request_id if body is not None and body.request_id is not None else deps.new_name()
+    found = await backfills.retry_failed(backfill_id, name)
+    return _told(found, is_new=True)
+
+
+def _would_be(wanted: Wanted, request_id: str | None) -> BackfillAskedBody:
+    return BackfillAskedBody(
+        backfill_id=None if request_id is None else backfill_id_of(request_id),
+        state="PLANNED",
+        total_partitions=wanted.total,
+        chunks=wanted.chunks,
+        first=wanted.examples,
+    )
+
+
+def _told(found: ChangedBackfill, *, is_new: bool = False) -> Response:
+    body = BackfillAskedBody(
+        backfill_id=found.backfill_id, state=found.state, total_partitions=found.total, chunks=found.chunks
+    )
+    headers = {
+        "Location": f"{PREFIX}/{found.backfill_id}",
+        REPLAYED_HEADER: "true" if found.replayed else "false",
+    }
+    return _json(201 if is_new and not found.replayed else 200, body, headers)
+
+
+def _json(status: int, body: BaseModel, headers: dict[str, str]) -> Response:
+    return Response(body.model_dump_json(), status_code=status, media_type="application/json", headers=headers)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,88 @@
+"""The route of lineage: which versions of tables came from which run and code, and from which versions before them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from springline import bounds
+from springline.api.context import errors
+from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, shown_rows
+from springline.projection.golden import golden_row
+from springline.projection.rows import TaskRow
+from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, Row
+from springline.published.lists import equals
+from springline.published.snapshot import StateSnapshot
+
+router = APIRouter(prefix="/api/v1", tags=["definitions"])
+
+KeyOfAsset = Annotated[str, Path(max_length=bounds.MAX_ID, description="The asset's key.", examples=["delays"])]
+
+
+class LineageQuery(PageQuery):
+    """Which makings of an asset."""
+
+    partition_key: Annotated[Id | None, Field(description="Of this partition only.")] = None
+
+
+@router.get(
+    "/assets/{key}/lineage",
+    summary="How an asset was made",
+    response_model=ListBody,
+    responses=errors(409, 503),
+)
+async def lineage(key: KeyOfAsset, query: Annotated[LineageQuery, Query()], asked: FromAsked) -> Response:
+    """List each time that an asset was made, in the order of runs: attempt, code, what was written, and from what.
+
+    `upstream` has the tasks of the same run that it took from, with what they have written there. What it read besides
+    nobody has recorded.
+    """
+    wheres = [equals(TASKS, "asset_key", [key]), equals(TASKS, "state", ["SUCCEEDED"])]
+    if query.partition_key is not None:
+        wheres.append(equals(TASKS, "partition_key", [query.partition_key]))
+    also = ("runs", "dep_satisfaction", X_ATTEMPTS.name)
+    return await asked.page("tasks", query, wheres, also=also, dress=_dress())
+
+
+def _dress() -> Dress:
+    """Return what adds to a task how it was made; what it needs of a run is read once for a page."""
+    needs: dict[str, dict[str, list[str]]] = {}
+
+    def needs_of(held: StateSnapshot, run_id: str) -> dict[str, list[str]]:
+        if run_id not in needs:
+            found: dict[str, list[str]] = defaultdict(list)
+            for one in shown_rows("dep_satisfaction", held["dep_satisfaction"].below((run_id,))):
+                found[one["downstream_task_key"]].append(one["upstream_task_key"])
+            needs[run_id] = found
+        return needs[run_id]
+
+    def dress(held: StateSnapshot, row: Row, _shown: Json) -> Json:
+        task = TaskRow(*cast(Any, row))
+        run_row = held["runs"].get(task.run_id)
+        run = {} if run_row is None else golden_row(RUNS, run_row)
+        own = _attempt_that_counts(held, task.run_id, task.task_key)
+        return {
+            "run_id": task.run_id,
+            "task_key": task.task_key,
+            "partition_key": task.partition_key,
+            "attempt": own.get("attempt"),
+            "made_at": own.get("ended_at"),
+            "code_version": own.get("code_version"),
+            "manifest_id": run.get("code_version"),
+            "tables": own.get("tables") or [],
+            "upstream": [
+                {"task_key": one, "tables": _attempt_that_counts(held, task.run_id, one).get("tables") or []}
+                for one in needs_of(held, task.run_id).get(task.task_key, [])
+            ],
+        }
+
+    return dress
+
+
+def _attempt_that_counts(held: StateSnapshot, run_id: str, task_key: str) -> Json:
+    """Return the attempt of a task that succeeded, empty if none has."""
+    found = shown_rows(X_ATTEMPTS.name, held[X_ATTEMPTS.name].below((run_id, task_key)))
+    return next((one for one in found if one["outcome"] == "succeeded"), {})

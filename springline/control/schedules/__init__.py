@@ -1,0 +1,1 @@
+"""Decisions about schedules: which instants are due, and what becomes of each."""

@@ -1,0 +1,203 @@
+"""Pools as the rows have them: which attempts have slots, who waits, and how large each pool is.
+
+Which pool a task has follows from the manifest of its run, so that no row has to say it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from springline.control.runs.messages import PoolRows, SlotClaim, SlotHolder
+from springline.control.runs.pools import has_slot, may_begin, waiting_words
+from springline.control.runs.standing import node_of
+from springline.definitions.manifest import DeployedManifest
+from springline.deployed.pools import PoolSize, pool_sizes
+from springline.deployed.reading import ManifestReader
+from springline.paths import Scope
+from springline.projection.rows import RunRow, TaskRow
+from springline.projection.schema import CANCELLED, DISPATCHED, FINISHED_RUN, READY, RUNNING, TASKS
+from springline.published.lists import all_of, equals, later
+from springline.published.reader import PublishedReader
+from springline.published.snapshot import StateSnapshot
+from springline.runs.loading import is_of_a_manifest
+from springline.storage.port import ObjectStore
+from springline.storage.scoped import ScopedStore
+from springline.ulids import new_ulid, ulid_time_ms
+
+ENDING_MS: Final = 60_000
+"""A task that was cancelled before its attempt had told that it runs keeps its slot until that one's end is on record,
+or so long: an attempt that has not begun tells nothing, and its worker may be gone."""
+_TABLES: Final = ("runs", "tasks", "x_attempts", "x_notes")
+_HAVE_SLOTS: Final = (DISPATCHED, RUNNING)
+
+
+async def read_pools(
+    store: ObjectStore, reader: PublishedReader, manifests: ManifestReader, scope: Scope
+) -> dict[str, tuple[PoolSize, PoolRows]]:
+    """Return every pool of a workspace by name: its size, and who has its slots and waits.
+
+    `store` is the whole store. Raises `DamagedObject`, and the store's errors.
+    """
+    sizes = await pool_sizes(ScopedStore(store, scope), scope, manifests)
+    found = await _tasks_by_pool(store, reader, manifests, scope, (*_HAVE_SLOTS, READY), ())
+    return {name: (size, _rows(size, found.tasks.get(name, ()))) for name, size in sizes.items()}
+
+
+async def read_pool(
+    store: ObjectStore,
+    reader: PublishedReader,
+    manifests: ManifestReader,
+    scope: Scope,
+    pool: str,
+    asking: Sequence[str],
+) -> PoolRows:
+    """Return who has the slots of a pool, who waits by the rows, and which of the runs `asking` have ended.
+
+    `store` is the whole store. Raises `DamagedObject`, and the store's errors.
+    """
+    sizes = await pool_sizes(ScopedStore(store, scope), scope, manifests)
+    found = await _tasks_by_pool(store, reader, manifests, scope, (*_HAVE_SLOTS, READY), asking)
+    rows = _rows(sizes.get(pool, PoolSize(pool)), found.tasks.get(pool, ()))
+    over = [run_id for run_id in asking if (run := found.runs.get(run_id)) is not None and run.state in FINISHED_RUN]
+    return rows.model_copy(update={"over": over})
+
+
+async def slots_of_claims(
+    store: ObjectStore,
+    reader: PublishedReader,
+    manifests: ManifestReader,
+    scope: Scope,
+    claims: Sequence[SlotClaim],
+) -> list[str]:
+    """Return the ids of those attempts that have their slots (`springline.control.runs.pools.has_slot`).
+
+    The sizes are read before the rows: what is under way by a larger size goes on, whoever comes later finds the new
+    one. `store` is the whole store. Raises `DamagedObject`, and the store's errors.
+    """
+    sizes = await pool_sizes(ScopedStore(store, scope), scope, manifests)
+    found = await _tasks_by_pool(store, reader, manifests, scope, _HAVE_SLOTS, ())
+    begins: list[str] = []
+    for pool in dict.fromkeys(claim.pool for claim in claims):
+        rows = _rows(sizes.get(pool, PoolSize(pool)), found.tasks.get(pool, ()))
+        begins += may_begin([one.attempt_id for one in claims if one.pool == pool], rows.holders, rows.slots)
+    return begins
+
+
+async def waits_of_run(
+    store: ObjectStore,
+    reader: PublishedReader,
+    manifests: ManifestReader,
+    scope: Scope,
+    run: RunRow,
+    tasks: Sequence[TaskRow],
+) -> dict[str, str]:
+    """Return what tasks of a run wait for that have no slot of their pool, in words, by their keys.
+
+    `store` is the whole store. Raises `DamagedObject`, and the store's errors.
+    """
+    if run.state in FINISHED_RUN or not is_of_a_manifest(run.code_version):
+        return {}
+    assert run.code_version is not None
+    manifest = await manifests.named(ScopedStore(store, scope), scope, run.code_version)
+    pools = {} if manifest is None else _pools_of(manifest.manifest)
+    waiting = [task for task in tasks if node_of(task) in pools and task.state in (READY, DISPATCHED)]
+    if not waiting:
+        return {}
+    found = await read_pools(store, reader, manifests, scope)
+    waits: dict[str, str] = {}
+    for task in waiting:
+        pool = pools[node_of(task)]
+        rows = found[pool][1] if pool in found else PoolRows()
+        in_line = task.state == DISPATCHED and not has_slot(task.attempt_id or "", rows.holders, rows.slots)
+        if in_line or (task.state == READY and rows.slots is not None):
+            waits[task.task_key] = waiting_words(pool, rows.slots, len(rows.holders))
+    return waits
+
+
+def _pools_of(manifest: DeployedManifest) -> dict[str, str]:
+    return {key: node.pool for key, node in manifest.nodes.items() if node.pool is not None}
+
+
+class _Found:
+    """Tasks by the name of their pool, and the rows of runs."""
+
+    def __init__(self, tasks: Mapping[str, Sequence[TaskRow]], runs: Mapping[str, RunRow]) -> None:
+        self.tasks = tasks
+        self.runs = runs
+
+
+async def _tasks_by_pool(
+    store: ObjectStore,
+    reader: PublishedReader,
+    manifests: ManifestReader,
+    scope: Scope,
+    states: Collection[str],
+    asking: Iterable[str],
+) -> _Found:
+    snapshot = await reader.snapshot(scope, _TABLES)
+    tasks, runs = await asyncio.to_thread(_selected, snapshot, states, asking)
+    named: dict[str, DeployedManifest] = {}
+    for manifest_id in {run.code_version for run in runs.values()}:
+        if manifest_id is not None and is_of_a_manifest(manifest_id):
+            found = await manifests.named(ScopedStore(store, scope), scope, manifest_id)
+            if found is not None:
+                named[manifest_id] = found.manifest
+    pools = {manifest_id: _pools_of(manifest) for manifest_id, manifest in named.items()}
+    by_pool: dict[str, list[TaskRow]] = {}
+    for task in tasks:
+        run = runs.get(task.run_id)
+        pool = None if run is None else pools.get(run.code_version or "", {}).get(node_of(task))
+        if pool is not None:
+            by_pool.setdefault(pool, []).append(task)
+    return _Found(by_pool, runs)
+
+
+def _selected(
+    snapshot: StateSnapshot, states: Collection[str], asking: Iterable[str]
+) -> tuple[list[TaskRow], dict[str, RunRow]]:
+    tasks = [TaskRow(*cast(Any, row)) for row in snapshot["tasks"].select(equals(TASKS, "state", list(states)))]
+    tasks += _ending(snapshot)
+    runs: dict[str, RunRow] = {}
+    for run_id in dict.fromkeys([*(task.run_id for task in tasks), *asking]):
+        row = snapshot["runs"].get(run_id)
+        if row is not None:
+            runs[run_id] = RunRow(*cast(Any, row))
+    return tasks, runs
+
+
+def _ending(snapshot: StateSnapshot) -> list[TaskRow]:
+    """Return the tasks that were cancelled just now and of whose attempt no end is on record: it may run."""
+    since = new_ulid(None, max(0, int(time.time() * 1_000) - ENDING_MS), 0)
+    wanted = all_of([equals(TASKS, "state", [CANCELLED]), later(TASKS, "row_version", since)])
+    assert wanted is not None
+    found = [TaskRow(*cast(Any, row)) for row in snapshot["tasks"].select(wanted)]
+    return [task for task in found if task.attempt_id is not None and not _is_told(snapshot, task)]
+
+
+def _is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:
+    assert task.attempt_id is not None
+    key = (task.run_id, task.task_key, task.attempt_id)
+    return snapshot["x_attempts"].get(key) is not None or bool(snapshot["x_notes"].below(key))
+
+
+def _rows(size: PoolSize, tasks: Sequence[TaskRow]) -> PoolRows:
+    return PoolRows(
+        slots=size.slots,
+        holders=[
+            SlotHolder(
+                run_id=task.run_id,
+                task_key=task.task_key,
+                attempt=task.attempt,
+                attempt_id=task.attempt_id or "",
+                state=task.state,
+                version=task.row_version,
+                since_ms=task.started_at if task.state == RUNNING else ulid_time_ms(task.row_version),
+            )
+            for task in tasks
+            if task.state != READY
+        ],
+        ready=sorted({task.run_id for task in tasks if task.state == READY}),
+    )

@@ -1,0 +1,1 @@
+"""Schedules over a store: reading where they stand, evaluating them, changing them (docs/protocol.md#schedules)."""

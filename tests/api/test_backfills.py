@@ -1,0 +1,106 @@
+"""Backfills over HTTP: asked for, tried, changed, listed, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import V1, World, assert_refused
+from tests.api.test_manifests import body as location
+from tests.api.test_manifests import deployed
+from tests.support.definitions import asset
+from tests.support.local_api import RIVAL
+
+BACKFILLS = f"{V1}/backfills"
+DAYS = {"kind": "daily", "start": "2024-01-01"}
+PIPELINE = location("flights", asset("raw", partitions=DAYS), asset("whole"))
+RANGE: dict[str, Any] = {"select": ["raw"], "start": "2024-01-01", "end": "2024-01-25", "request_id": "r1"}
+
+
+async def post(world: World, path: str = "", status: int = 200, **body: Any) -> dict[str, Any]:
+    answer = await world.client.post(f"{BACKFILLS}{path}", json=body or None)
+    assert answer.status_code == status, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_backfill_is_asked_for_once_and_found(world: World) -> None:
+    await deployed(world, PIPELINE)
+    answer = await world.client.post(BACKFILLS, json=RANGE)
+    assert answer.status_code == 201
+    made = answer.json()
+    assert made == {
+        "backfill_id": made["backfill_id"],
+        "state": "RUNNING",
+        "total_partitions": 25,
+        "chunks": 3,
+        "first": [],
+    }
+    assert answer.headers["Location"] == f"{BACKFILLS}/{made['backfill_id']}"
+    again = await world.client.post(BACKFILLS, json=RANGE)
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+    assert again.json()["backfill_id"] == made["backfill_id"]
+    other = await world.client.post(BACKFILLS, json=RANGE | {"end": "2024-01-26"})
+    assert_refused(other, 409, "KEY_REUSED", "request_id")
+    shown = (await world.client.get(answer.headers["Location"])).json()
+    assert shown["settings"]["order"] == "oldest_first"
+    assert (shown["progress"]["total"], shown["progress"]["waiting"], shown["chunks"]) == (25, 25, [])
+    (listed,) = (await world.client.get(BACKFILLS)).json()["items"]
+    assert listed["progress"]["chunks"] == 3
+    chunks = await world.client.get(f"{BACKFILLS}/{made['backfill_id']}/chunks", params={"outcome": "failed"})
+    assert chunks.json()["items"] == []
+
+
+async def test_a_dry_run_writes_nothing(world: World) -> None:
+    await deployed(world, PIPELINE)
+    found = await post(world, **RANGE, dry_run=True, order="newest_first")
+    assert (found["state"], found["total_partitions"], found["chunks"]) == ("PLANNED", 25, 3)
+    assert found["first"][0] == "2024-01-25"
+    assert (await world.client.get(BACKFILLS)).json()["items"] == []
+
+
+async def test_it_is_paused_resumed_and_cancelled_and_nothing_failed_in_it(world: World) -> None:
+    await deployed(world, PIPELINE)
+    name = (await post(world, "", 201, **RANGE))["backfill_id"]
+    assert_refused(await world.client.post(f"{BACKFILLS}/{name}/retry-failed"), 409, "EVENT_CONFLICT", "backfill_id")
+    assert (await post(world, f"/{name}/pause"))["state"] == "PAUSED"
+    assert (await post(world, f"/{name}/pause"))["state"] == "PAUSED"
+    assert (await post(world, f"/{name}/resume"))["state"] == "RUNNING"
+    assert (await post(world, f"/{name}/cancel"))["state"] == "CANCELLED"
+    assert_refused(await world.client.post(f"{BACKFILLS}/{name}/resume"), 409, "EVENT_CONFLICT", "backfill_id")
+    assert_refused(await world.client.post(f"{BACKFILLS}/{name}/retry-failed"), 409, "EVENT_CONFLICT", "backfill_id")
+    for verb in ("pause", "resume", "cancel", "retry-failed"):
+        assert_refused(await world.client.post(f"{BACKFILLS}/nobody/{verb}"), 404, "NOT_FOUND", "backfill_id")
+    assert (await world.client.get(f"{BACKFILLS}/nobody/chunks")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"select": ["whole"], "all": True}, "select"),
+        ({"select": ["raw"]}, "partitions"),
+        ({"select": ["raw"], "partitions": ["1999-01-01"]}, "partitions"),
+        ({"select": ["raw"], "start": "2024-01-01", "end": "9998-01-01"}, "end"),
+        ({"select": ["raw"], "all": True, "chunk_size": 0}, "chunk_size"),
+        ({"select": ["raw"], "all": True, "request_id": "a\nb"}, "request_id"),
+        ({"select": ["raw"], "all": True, "request_id": ""}, "request_id"),
+        ({"select": ["raw"], "all": "yes"}, "all"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_field(world: World, asked: dict[str, Any], field: str) -> None:
+    await deployed(world, PIPELINE)
+    answer = await world.client.post(BACKFILLS, json=asked)
+    assert_refused(answer, 400, "INVALID_REQUEST", field)
+    assert (await world.client.get(BACKFILLS)).json()["items"] == []
+
+
+async def test_nobody_sees_or_changes_the_backfill_of_another_tenant(world: World) -> None:
+    await deployed(world, PIPELINE)
+    name = (await post(world, "", 201, **RANGE))["backfill_id"]
+    rival = world.bearer(RIVAL)
+    assert (await world.client.get(f"{BACKFILLS}/{name}", headers=rival)).status_code == 404
+    assert (await world.client.post(f"{BACKFILLS}/{name}/cancel", headers=rival)).status_code == 404
+    reading = world.bearer(scopes=["read"])
+    assert (await world.client.post(f"{BACKFILLS}/{name}/pause", headers=reading)).status_code == 403
+    assert (await world.client.get(f"{BACKFILLS}/{name}", headers=reading)).status_code == 200

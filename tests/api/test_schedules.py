@@ -1,0 +1,201 @@
+"""Schedules over HTTP: defined, deployed, paused, resumed, triggered, previewed, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from springline.ledger.request import AppendRequest
+from tests.api.conftest import V1, World, assert_refused
+from tests.api.test_manifests import body as location
+from tests.api.test_manifests import deployed
+from tests.support.definitions import asset
+
+SCHEDULES = f"{V1}/schedules"
+DAYS = {"kind": "daily", "start": "2024-01-01"}
+NIGHTLY = {"schedule_id": "nightly", "cron": "0 4 * * *", "timezone": "Europe/Oslo", "select": ["*report"]}
+PIPELINE = location("flights", asset("raw", partitions=DAYS), asset("report", "raw")) | {"schedules": [NIGHTLY]}
+HOURLY: dict[str, Any] = {"cron": "0 * * * *", "select": ["report"]}
+
+
+async def call(world: World, method: str, path: str, status: int = 200, **body: Any) -> dict[str, Any]:
+    answer = await world.client.request(method, f"{SCHEDULES}/{path}", json=body or None)
+    assert answer.status_code == status, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def definitions(world: World) -> list[dict[str, Any]]:
+    """Return the definitions of schedules that went to the ledger."""
+    return [
+        event.data
+        for request in world.ledger.requests
+        if isinstance(request, AppendRequest)
+        for event in request.events
+        if event.data["type"] == "schedule_definition_upserted"
+    ]
+
+
+async def test_a_deploy_records_its_schedules_and_the_same_again_records_nothing(world: World) -> None:
+    done = await deployed(world, PIPELINE)
+    assert done["schedules"]["added"] == ["nightly"]
+    (event,) = definitions(world)
+    assert (event["cron_expression"], event["timezone"], event["enabled"]) == ("0 4 * * *", "Europe/Oslo", True)
+    assert event["code_version"] == done["manifest_id"]
+    assert (event["springline"]["dialect"], event["springline"]["location"]) == ("unix", "flights")
+    again = await world.client.post(f"{V1}/manifests", json=PIPELINE)
+    assert again.status_code == 200
+    assert len(definitions(world)) == 1
+    shown = (await call(world, "GET", "nightly"))["schedule"]
+    assert (shown["enabled"], shown["settings"]["location"], shown["last"]) == (True, "flights", None)
+    assert shown["next_due_at"].endswith("Z")
+
+
+async def test_what_left_its_file_is_off_and_comes_back_on(world: World) -> None:
+    await deployed(world, PIPELINE)
+    without = await deployed(world, PIPELINE | {"schedules": []})
+    assert without["schedules"]["removed"] == ["nightly"]
+    assert definitions(world)[-1]["enabled"] is False
+    assert definitions(world)[-1]["springline"]["deleted"] is True
+    assert (await call(world, "GET", "nightly/preview", 404))["code"] == "NOT_FOUND"
+    await deployed(world, PIPELINE)
+    assert definitions(world)[-1]["enabled"] is True
+
+
+async def test_whether_it_is_on_stays_what_operators_made_it(world: World) -> None:
+    await deployed(world, PIPELINE)
+    paused = await call(world, "POST", "nightly/pause")
+    assert (paused["changed"], paused["enabled"], paused["next_due_at"]) == (True, False, None)
+    assert (await call(world, "POST", "nightly/pause"))["changed"] is False
+    await deployed(world, PIPELINE | {"schedules": [NIGHTLY | {"cron": "0 5 * * *"}]})
+    assert definitions(world)[-1]["cron_expression"] == "0 5 * * *"
+    assert definitions(world)[-1]["enabled"] is False
+    resumed = await call(world, "POST", "nightly/resume")
+    assert (resumed["enabled"], resumed["next_due_at"] is None) == (True, False)
+
+
+async def test_a_schedule_is_defined_changed_and_left_as_it_is(world: World) -> None:
+    await deployed(world, PIPELINE)
+    made = await call(world, "PUT", "hourly", 201, **HOURLY)
+    assert (made["changed"], made["enabled"], made["ticks"]) == (True, True, 0)
+    assert (await call(world, "PUT", "hourly", **HOURLY))["changed"] is False
+    changed = await call(world, "PUT", "hourly", **HOURLY, overlap="skip", enabled=False)
+    assert (changed["changed"], changed["enabled"]) == (True, False)
+    assert definitions(world)[-1]["springline"]["replaces"] is not None
+    kept = await call(world, "PUT", "hourly", interval_seconds=900, select=["report"])
+    assert kept["enabled"] is False
+    listed = (await world.client.get(SCHEDULES)).json()["items"]
+    assert [one["schedule_id"] for one in listed] == ["hourly", "nightly"]
+
+
+async def test_a_deploy_leaves_what_was_defined_over_http(world: World) -> None:
+    await deployed(world, PIPELINE)
+    await call(world, "PUT", "hourly", 201, **HOURLY)
+    await deployed(world, PIPELINE | {"schedules": []})
+    assert (await call(world, "GET", "hourly"))["schedule"]["enabled"] is True
+
+
+async def test_triggering_asks_for_a_run_now_paused_or_not(world: World) -> None:
+    await deployed(world, PIPELINE)
+    await call(world, "POST", "nightly/pause")
+    found = await call(world, "POST", "nightly/trigger", 201)
+    assert found["run_key"].startswith("sched:nightly:manual:")
+    run = (await world.client.get(f"{V1}/runs/{found['run_id']}")).json()["run"]
+    assert (run["run_key"], run["tasks_total"]) == (found["run_key"], 2)
+    (tick,) = (await call(world, "GET", "nightly/ticks"))["items"]
+    assert (tick["status"], tick["run_id"]) == ({"status": "triggered"}, found["run_id"])
+    assert tick["late_ms"] >= 0
+
+
+async def test_a_preview_shows_local_times_and_partitions(world: World) -> None:
+    await deployed(world, PIPELINE)
+    found = await call(world, "GET", "nightly/preview?count=2&after=2025-03-29T12:00:00Z")
+    assert [(one["due_at"], one["local"]) for one in found["items"]] == [
+        ("2025-03-30T02:00:00Z", "2025-03-30T04:00:00+02:00"),
+        ("2025-03-31T02:00:00Z", "2025-03-31T04:00:00+02:00"),
+    ]
+    assert found["items"][0] | {"local": ""} == {
+        "due_at": "2025-03-30T02:00:00Z",
+        "local": "",
+        "assets": ["raw", "report"],
+        "partitions": ["2025-03-29"],
+        "problem": None,
+    }
+    early = await call(world, "GET", "nightly/preview?count=1&after=2023-05-01T00:00:00Z")
+    assert "no partition of raw" in early["items"][0]["problem"]
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"select": ["report"]}, "cron"),
+    ({**HOURLY, "interval_seconds": 60}, "cron"),
+    ({**HOURLY, "cron": "0 25 * * *"}, "cron"),
+    ({**HOURLY, "cron": "0 0 30 2 *"}, "cron"),
+    ({**HOURLY, "timezone": "Mars/Base"}, "timezone"),
+    ({**HOURLY, "select": []}, "select"),
+    ({**HOURLY, "select": ["nope"]}, "select"),
+    ({**HOURLY, "catchup_window_minutes": 0}, "catchup_window_minutes"),
+    ({**HOURLY, "catchup_window_minutes": -5}, "catchup_window_minutes"),
+    ({**HOURLY, "max_catchup_ticks": 10_000}, "max_catchup_ticks"),
+    ({**HOURLY, "max_catchup_ticks": 0}, "max_catchup_ticks"),
+    ({**HOURLY, "overlap": "never"}, "overlap"),
+    ({**HOURLY, "max_active_runs": 0}, "max_active_runs"),
+    ({**HOURLY, "jitter_seconds": 1_000_000}, "jitter_seconds"),
+    ({**HOURLY, "cron": 5}, "cron"),
+    ({**HOURLY, "crn": "x"}, "crn"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD)
+async def test_what_cannot_be_is_refused_by_its_field_and_changes_nothing(
+    world: World, body: dict[str, Any], field: str
+) -> None:
+    await deployed(world, PIPELINE)
+    answer = await world.client.put(f"{SCHEDULES}/hourly", json=body)
+    assert_refused(answer, 400, "INVALID_REQUEST", field)
+    assert len(definitions(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "field"),
+    [
+        ("GET", "nope", 404, "schedule_id"),
+        ("GET", "nope/preview", 404, "schedule_id"),
+        ("POST", "nope/pause", 404, "schedule_id"),
+        ("POST", "nope/resume", 404, "schedule_id"),
+        ("POST", "nope/trigger", 404, "schedule_id"),
+    ],
+)
+async def test_there_is_no_such_schedule(world: World, method: str, path: str, status: int, field: str) -> None:
+    await deployed(world, PIPELINE)
+    answer = await world.client.request(method, f"{SCHEDULES}/{path}")
+    assert_refused(answer, status, "NOT_FOUND", field)
+
+
+async def test_a_schedule_of_a_file_is_changed_in_its_file(world: World) -> None:
+    await deployed(world, PIPELINE)
+    answer = await world.client.put(f"{SCHEDULES}/nightly", json=HOURLY)
+    assert_refused(answer, 409, "DEFINITION_CONFLICT", "schedule_id")
+    bad_id = await world.client.put(f"{SCHEDULES}/a%20b", json=HOURLY)
+    assert_refused(bad_id, 400, "INVALID_REQUEST", "schedule_id")
+
+
+async def test_two_locations_have_no_schedule_in_common(world: World) -> None:
+    await deployed(world, PIPELINE)
+    mart = location("mart", asset("sales")) | {"schedules": [NIGHTLY | {"select": ["sales"]}]}
+    answer = await world.client.post(f"{V1}/manifests", json=mart)
+    assert_refused(answer, 409, "DEFINITION_CONFLICT", "schedules[0].schedule_id")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"select": ["nope"]}, "schedules[0].select"),
+        ({"cron": "0 25 * * *"}, "schedules.0"),
+        ({"schedule_id": "a/b"}, "schedules.0.schedule_id"),
+    ],
+)
+async def test_a_deploy_judges_schedules(world: World, change: dict[str, Any], field: str) -> None:
+    answer = await world.client.post(f"{V1}/manifests", json=PIPELINE | {"schedules": [NIGHTLY | change]})
+    assert_refused(answer, 400, "INVALID_REQUEST", field)
+    assert definitions(world) == []

@@ -1,0 +1,1 @@
+"""Backfills over a store, with the real ledger in this process."""

@@ -1,0 +1,65 @@
+"""`springline asset lineage` and its route: how an asset was made each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli, Served
+from tests.cli.test_runs import append
+from tests.control.payloads import completed, started
+
+FLOW = """
+from springline.sdk import asset, daily
+days = daily("2026-01-01")
+
+@asset(partitions=days, code_version="v1")
+def raw(context): ...
+
+@asset(partitions=days, deps=[raw])
+def clean(context): ...
+"""
+
+
+def made(api: Served, run: str, task: str, *tables: dict[str, Any], attempt: int = 1, **more: Any) -> None:
+    member = {"springline": {"tables": list(tables)}} if tables else {}
+    append(api, started(task, attempt, run), completed("succeeded", task, attempt, run, **member, **more))
+
+
+@pytest.fixture
+def runs(api: Served, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    Path("flow.py").write_text(FLOW)
+    assert cli("deploy", "flow.py").code == 0
+    found: list[str] = []
+    for number, day in enumerate(("2026-01-01", "2026-01-02"), 1):
+        run = cli("run", "start", "*clean", "--partition", day).document["run_id"]
+        made(api, run, f"raw[{day}]", {"table": "raw", "version": number}, code_version="v1")
+        written = {"table": "clean", "version": 10 * number, "operation": "append", "rows": 3}
+        made(api, run, f"clean[{day}]", written, {"table": "log", "version": 7})
+        found.append(run)
+    return found
+
+
+def test_each_making_tells_run_code_versions_and_what_it_was_made_from(cli: Cli, runs: list[str]) -> None:
+    document = cli("asset", "lineage", "clean").document
+    by_run = {one["run_id"]: one for one in document["made"]}
+    assert set(by_run) == set(runs)
+    first = by_run[runs[0]]
+    assert (first["task_key"], first["partition_key"], first["attempt"]) == ("clean[2026-01-01]", "2026-01-01", 1)
+    assert [(one["table"], one["version"]) for one in first["tables"]] == [("clean", 10), ("log", 7)]
+    assert first["upstream"] == [{"task_key": "raw[2026-01-01]", "tables": [{"table": "raw", "version": 1}]}]
+    assert first["manifest_id"] == cli("asset", "show", "clean").document["manifest_id"]
+    (raw,) = cli("asset", "lineage", "raw", "--partition", "2026-01-02").document["made"]
+    assert (raw["run_id"], raw["code_version"], raw["upstream"]) == (runs[1], "v1", [])
+
+
+def test_it_is_shown_in_a_line_each(cli: Cli, runs: list[str]) -> None:
+    lines = cli("asset", "lineage", "clean", "--partition", "2026-01-01", "-o", "csv").stdout.splitlines()
+    assert lines[0] == "made_at,partition,run,attempt,code,manifest_id,wrote,from"
+    assert f",2026-01-01,{runs[0]},1," in lines[1]
+    assert lines[1].endswith(',"clean@10, log@7",raw[2026-01-01] (raw@1)')
+    ended = cli("asset", "lineage", "none", "-o", "table")
+    assert "no run has made none" in ended.hints

@@ -1,0 +1,87 @@
+"""`springline materialize`: assets of a file made once, without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import deltalake
+import pytest
+
+from tests.cli.conftest import Cli
+
+FLOW = """
+from springline.sdk import Context, asset, checks, daily
+print("imported")
+days = daily("2026-01-01")
+
+@asset(partitions=days, checks=[checks.unique("flight"), checks.row_count(3, severity="warn")])
+def raw(context: Context) -> None:
+    rows = {"flight": ["a", context.config.get("second", "b")]}
+    context.table("raw").append(rows)
+
+@asset(deps=[raw], partitions=days)
+def count(context: Context) -> int:
+    context.add_metadata(day=context.partition_key)
+    return context.table("raw").to_arrow().num_rows
+
+@asset
+def leaves() -> None:
+    raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flow.py").write_text(FLOW)
+    return tmp_path
+
+
+def test_assets_are_made_once_and_what_became_of_them_is_told(cli: Cli, here: Path) -> None:
+    document = cli("materialize", "flow.py", "*count", "--partition", "2026-01-31").document
+    assert document["ok"]
+    raw, count = document["assets"]
+    assert raw["writes"] == [{"table": "raw", "operation": "append", "version": 1, "rows": 2}]
+    assert [(one["name"], one["passed"]) for one in raw["checks"]] == [("unique(flight)", True), ("row_count", False)]
+    assert (count["output"], count["metadata"]) == (2, {"day": "2026-01-31"})
+    assert deltalake.DeltaTable(str(here / ".springline/tables/raw")).version() == 1
+
+
+def test_a_failure_is_an_exit_code_and_leaves_no_rows(cli: Cli, here: Path) -> None:
+    config = '{"second": "a"}'
+    said = cli("materialize", "flow.py", "raw", "--partition", "2026-01-31", "--config", config, "--tables", "t")
+    assert said.code == 3
+    (raw,) = json.loads(said.stdout)["assets"]
+    assert raw["error"].startswith(
+        "CheckFailed: a check does not hold of raw, and nothing of it was written: unique(flight)"
+    )
+    assert not list((here / "t").rglob("*.parquet"))
+    said = cli("materialize", "flow.py", "leaves")
+    assert json.loads(said.stdout)["assets"][0]["error"] == "SystemExit: 3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "said"),
+    [
+        (["raw"], "--partition", "raw has daily partitions: say which one to make"),
+        (["raw", "--partition", "31-01-2026"], "--partition", "partition_key '31-01-2026'"),
+        (["leaves", "--partition", "2026-01-31"], "--partition", "have no partitions"),
+        (["rwa"], "SELECTION", "rwa"),
+        (["leaves", "--config", "{"], "--config", "is not JSON"),
+    ],
+)
+def test_what_cannot_be_meant_makes_nothing(cli: Cli, here: Path, arguments: list[str], field: str, said: str) -> None:
+    refusal = cli("materialize", "flow.py", *arguments).error
+    assert refusal["field"] == field
+    assert said in refusal["message"]
+    assert refusal["remedy"]
+
+
+def test_a_wrong_file_is_told_as_validate_tells_it(cli: Cli, here: Path) -> None:
+    (here / "flow.py").write_text("from springline.sdk import asset\n\n@asset(retires=3)\ndef raw(): ...\n")
+    said = cli("materialize", "flow.py")
+    assert said.code == 2
+    document = json.loads(said.stdout)
+    assert [(one["line"], one["asset"]) for one in document["problems"]] == [(3, "raw")]
+    assert document == json.loads(cli("validate", "flow.py").stdout)

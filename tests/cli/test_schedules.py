@@ -1,0 +1,121 @@
+"""`springline schedule ...` and deploys with schedules: documents for programs, tables for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from springline.cli.schedules_page import duration_text
+from tests.cli.conftest import Cli, Served
+
+PIPELINE = """
+from springline.sdk import asset, daily, schedule
+
+@asset(partitions=daily(start="2024-01-01"))
+def raw(context): ...
+
+@asset(deps=[raw])
+def report(): ...
+
+nightly = schedule("nightly", "0 4 * * *", timezone="Europe/Oslo", select="*report")
+often = schedule("often", every="15m", select=raw, overlap="skip", jitter="30s")
+"""
+
+
+@pytest.fixture(autouse=True)
+def deployed(api: Served, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("flights.py").write_text(PIPELINE)
+    assert cli("deploy", "flights.py").code == 0
+
+
+def test_a_deploy_tells_of_schedules(cli: Cli) -> None:
+    Path("flights.py").write_text(PIPELINE.replace("0 4 * * *", "0 5 * * *").replace("often = ", "# often = "))
+    page = cli("deploy", "flights.py", "-o", "table", "--dry-run").stdout
+    assert "~ schedule nightly" in page
+    assert "cron: 0 4 * * * -> 0 5 * * *" in page
+    assert "- schedule often" in page
+    found = cli("deploy", "flights.py").document
+    assert found["schedules"]["removed"] == ["often"]
+    assert cli("deploy", "flights.py").document["deployed"] is False
+
+
+def test_schedules_are_listed_and_shown(cli: Cli) -> None:
+    found = cli("schedule", "list").document["schedules"]
+    assert [one["schedule_id"] for one in found] == ["nightly", "often"]
+    table = cli("schedule", "list", "-o", "table").stdout
+    assert "every 15m" in table
+    assert "0 4 * * *" in table
+    page = cli("schedule", "show", "often", "-o", "table").stdout
+    for said in ("every 15m", "skip", "30s", "flights", "the last 10 of 1440 min"):
+        assert said in page
+    assert len(cli("schedule", "show", "nightly").document["upcoming"]) == 3
+
+
+def test_what_left_its_file_is_listed_on_demand(cli: Cli) -> None:
+    Path("flights.py").write_text(PIPELINE.replace("often = ", "# often = "))
+    cli("deploy", "flights.py")
+    assert [one["schedule_id"] for one in cli("schedule", "list").document["schedules"]] == ["nightly"]
+    assert "gone" in cli("schedule", "list", "--all", "-o", "csv").stdout
+
+
+def test_a_schedule_is_paused_triggered_and_resumed(cli: Cli) -> None:
+    assert cli("schedule", "pause", "nightly").document["enabled"] is False
+    assert "paused" in cli("schedule", "list", "-o", "table").stdout
+    run = cli("schedule", "trigger", "nightly")
+    assert run.document["tasks"] == 2
+    assert "springline run show" in run.hints[0]
+    assert cli("schedule", "resume", "nightly").document["enabled"] is True
+    (tick,) = cli("schedule", "history", "nightly").document["ticks"]
+    assert tick["run_id"] == run.document["run_id"]
+    assert cli("schedule", "history", "nightly", "--status", "skipped").document["ticks"] == []
+    assert "triggered" in cli("schedule", "history", "nightly", "-o", "table").stdout
+
+
+def test_a_preview_is_of_a_schedule_or_of_a_line(cli: Cli) -> None:
+    found = cli("schedule", "preview", "nightly", "-n", "1", "--after", "2025-03-29T12:00:00Z").document
+    assert found["items"][0]["local"] == "2025-03-30T04:00:00+02:00"
+    assert found["items"][0]["partitions"] == ["2025-03-29"]
+    line = cli("schedule", "preview", "--cron", "30 2 * * *", "--timezone", "Europe/Oslo", "-n", "3").document
+    assert len(line["items"]) == 3
+    assert "+0" in cli("schedule", "preview", "--cron", "@daily", "--timezone", "Europe/Oslo", "-o", "table").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["preview"], "SCHEDULE"),
+        (["preview", "nightly", "--cron", "@daily"], "SCHEDULE"),
+        (["preview", "--cron", "0 25 * * *"], "--cron"),
+        (["preview", "--cron", "@daily", "--timezone", "Mars"], "--timezone"),
+        (["preview", "nightly", "-n", "0"], "--count"),
+        (["preview", "nightly", "--after", "yesterday"], "after"),
+        (["show", "nope"], "schedule_id"),
+        (["history", "nope"], "schedule_id"),
+        (["pause", "nope"], "schedule_id"),
+        (["trigger", "a/b"], "SCHEDULE"),
+        (["history", "nightly", "--status", "odd"], "status"),
+    ],
+)
+def test_bad_input_is_refused_by_its_field(cli: Cli, arguments: list[str], field: str) -> None:
+    ended = cli("schedule", *arguments)
+    assert ended.code == 2
+    assert ended.error["field"].startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (None, None),
+        (12, "12ms"),
+        (1_500, "1.5s"),
+        (30_000, "30s"),
+        (61_000, "1m1s"),
+        (900_000, "15m"),
+        (5_400_000, "90m"),
+        (86_400_000, "1d"),
+    ],
+)
+def test_durations_are_short(ms: int | None, text: str | None) -> None:
+    assert duration_text(ms) == text

@@ -1,0 +1,159 @@
+"""What other systems got wrong about sensors, by the report that tells of it: none of it happens here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from springline.control.sensors.deciding import Concluded, conclude, next_evaluation
+from springline.control.sensors.messages import AskedRun, EvaluationAnswer, SensorMemory, SensorView
+from springline.errors import Refusal
+from springline.ledger.envelope import as_event
+from springline.ledger.events import Payload, RunRequested
+from springline.ledger.request import AppendRequest, NewEvent
+from springline.sensors.reading import TABLES, sensor_view
+from tests.control.ledger import Ledger
+from tests.control.sensor_world import deployed, select
+
+
+class Watched:
+    """A workspace with one sensor, and evaluators that look, conclude and append."""
+
+    def __init__(self, kind: str = "poll") -> None:
+        self.ledger = Ledger()
+        self.deployed = deployed("files", kind)
+        self._requests = 0
+
+    def view(self) -> SensorView:
+        return sensor_view(self.ledger.published(TABLES), self.deployed)
+
+    def conclude(self, view: SensorView, *run_keys: str | None, cursor: str | None = None) -> Concluded:
+        answer = EvaluationAnswer(requests=[AskedRun(run_key=key) for key in run_keys], cursor=cursor)
+        return conclude(view, answer, SensorMemory(), self.ledger.now_ms, select)
+
+    def append(self, events: Sequence[Payload]) -> Refusal | None:
+        return self.send(*(as_event(event) for event in events))
+
+    def send(self, *events: dict[str, Any]) -> Refusal | None:
+        self._requests += 1
+        request_id = f"01946b1c-0000-7000-8000-{self._requests:012x}"
+        listed = [NewEvent(data=one) for one in events]
+        (outcome,) = self.ledger.round(AppendRequest(request_id=request_id, events=listed))
+        return outcome.refusal
+
+    def keys(self) -> Counter[str]:
+        return Counter(event.data.run_key for event in self.ledger.events if isinstance(event.data, RunRequested))
+
+
+def test_dagster_33962_two_daemons_after_a_rollout_fire_once() -> None:
+    watched = Watched()
+    old, new = watched.view(), watched.view()
+    first = watched.conclude(old, None, None, cursor="2")
+    second = watched.conclude(new, None, None, None, cursor="3")
+    assert watched.append(first.events) is None
+    refusal = watched.append(second.events)
+    assert refusal is None or refusal.code == "EVENT_CONFLICT"
+    assert len(watched.keys()) == 2, "the second daemon, who saw more, asks for the third alone, and later"
+    assert watched.view().cursor == "2"
+    assert watched.append(watched.conclude(watched.view(), None, cursor="3").events) is None
+    assert len(watched.keys()) == 3
+
+
+def test_dagster_9360_and_27990_one_run_key_is_one_run_in_one_evaluation_and_over_all() -> None:
+    watched = Watched()
+    assert watched.append(watched.conclude(watched.view(), "k", "k", cursor="1").events) is None
+    assert watched.append(watched.conclude(watched.view(), "k", cursor="2").events) is None
+    assert len(watched.ledger.state.run_keys.rows) == 1
+    assert not list(watched.ledger.state.rows("run_key_conflicts"))
+
+
+def test_dagster_15155_an_evaluation_of_many_counts_whole_after_a_crash_at_its_middle() -> None:
+    watched = Watched()
+    found = watched.conclude(watched.view(), *(str(number) for number in range(60)), cursor="60")
+    # Whoever was to append is gone: nothing counts, and the next one asks for the same, once.
+    again = watched.conclude(watched.view(), *(str(number) for number in range(60)), cursor="60")
+    assert again.events == found.events
+    assert watched.append(again.events) is None
+    assert watched.append(found.events) is None
+    assert set(watched.keys().values()) == {1}
+    assert len(watched.keys()) == 60
+
+
+def test_dagster_11631_a_failed_sensor_is_resumed_without_deleting_anything() -> None:
+    watched = Watched()
+    failed = conclude(watched.view(), EvaluationAnswer(error="no luck"), SensorMemory(), 0, select)
+    assert watched.append(failed.events) is None
+    watched.send(changed("paused"))
+    assert next_evaluation(watched.view(), SensorMemory(), watched.ledger.now_ms).due_ms is None
+    watched.send(changed("resumed"))
+    assert next_evaluation(watched.view(), SensorMemory(), watched.ledger.now_ms).due_ms is not None
+    assert watched.append(watched.conclude(watched.view(), "k", cursor="1").events) is None
+    assert watched.keys() == {"sensor:files:k": 1}
+
+
+def test_dagster_17080_a_backlog_is_visible() -> None:
+    watched = Watched("push")
+    for number in range(12):
+        message = {"type": "springline_sensor_message", "sensor_id": "files", "message_id": f"m-{number:02}"}
+        assert watched.send(message) is None
+        watched.ledger.now_ms += 1_000
+    view = watched.view()
+    assert view.backlog == 12
+    assert view.message is not None
+    assert view.message.message_id == "m-00", "the oldest is first"
+    assert view.oldest_ms is not None
+    assert watched.ledger.now_ms - view.oldest_ms >= 12_000
+
+
+def test_temporal_11162_a_full_buffer_skips_nothing_and_reports_no_success() -> None:
+    watched = Watched()
+    too_many = watched.conclude(watched.view(), *(str(number) for number in range(501)), cursor="501")
+    assert watched.append(too_many.events) is None
+    assert watched.view().cursor is None, "nothing of it counts, and the cursor stays"
+    assert watched.keys() == {}
+    assert too_many.decision.reason_code == "TOO_MANY_RUNS"
+
+
+def test_prefect_3629_a_run_key_never_expires() -> None:
+    watched = Watched()
+    assert watched.append(watched.conclude(watched.view(), "k", cursor="1").events) is None
+    watched.ledger.now_ms += 400 * 86_400_000
+    watched.send(changed("reset"))
+    assert watched.append(watched.conclude(watched.view(), "k", cursor="1").events) is None
+    assert len(watched.ledger.state.run_keys.rows) == 1
+
+
+def test_a_cursor_that_goes_backwards_makes_no_run_again() -> None:
+    watched = Watched()
+    for cursor, keys in (("b", ["a", "b"]), ("a", ["b"]), ("b", ["b", "c"])):
+        assert watched.append(watched.conclude(watched.view(), *keys, cursor=cursor).events) is None
+    assert sorted(watched.ledger.state.run_keys.rows) == ["sensor:files:a", "sensor:files:b", "sensor:files:c"]
+    assert watched.view().cursor == "b"
+
+
+def test_an_evaluation_that_was_under_way_does_not_undo_an_operators_cursor() -> None:
+    watched = Watched()
+    assert watched.append(watched.conclude(watched.view(), "a", cursor="1").events) is None
+    under_way = watched.conclude(watched.view(), "b", cursor="2")
+    watched.send(changed("cursor_set", cursor="9"))
+    refusal = watched.append(under_way.events)
+    assert refusal is not None
+    assert refusal.code == "EVENT_CONFLICT"
+    assert watched.view().cursor == "9"
+    # An evaluation that says nothing of a cursor keeps the operator's, and after a reset none.
+    assert watched.append(watched.conclude(watched.view(), "c").events) is None
+    assert watched.view().cursor == "9"
+    watched.send(changed("reset"))
+    assert watched.append(watched.conclude(watched.view(), "d").events) is None
+    assert watched.view().cursor is None
+
+
+def changed(change: str, **more: Any) -> dict[str, Any]:
+    changed.count += 1  # type: ignore[attr-defined]
+    name = f"c{changed.count}"  # type: ignore[attr-defined]
+    plain = {"type": "springline_sensor_changed", "sensor_id": "files", "change_id": name, "changed_by": "u"}
+    return {**plain, "change": change, **more}
+
+
+changed.count = 0  # type: ignore[attr-defined]

@@ -1,0 +1,204 @@
+"""Decisions about sensors: when one is due, and what becomes of what an evaluation found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from springline.control.sensors.deciding import (
+    LONGEST_PAUSE_MS,
+    MESSAGE_TRIES,
+    SUMMARY_MS,
+    conclude,
+    next_evaluation,
+    owes_summary,
+    summarised,
+)
+from springline.control.sensors.messages import (
+    AskedRun,
+    EvaluationAnswer,
+    EvaluationOutcome,
+    SensorMemory,
+    SensorView,
+    WaitingMessage,
+)
+from springline.definitions.selection import BadSelection
+from springline.ledger.events import RunRequested, SensorEvaluated
+from springline.ledger.nested import EvalError, PollSource, PushSource
+from tests.control.sensor_world import MANIFEST, select
+
+NOW = 1_736_935_200_000
+
+
+def view(**more: Any) -> SensorView:
+    plain: dict[str, Any] = {
+        "sensor_id": "files",
+        "kind": "poll",
+        "location": "flights",
+        "interval_ms": 30_000,
+        "timeout_ms": 60_000,
+        "select": ["a"],
+        "manifest_id": MANIFEST,
+    }
+    return SensorView.model_validate(plain | more)
+
+
+def message(name: str = "m-1", **more: Any) -> WaitingMessage:
+    return WaitingMessage(message_id=name, received_ms=NOW - 5_000, **more)
+
+
+def concluded(answer: EvaluationAnswer, memory: SensorMemory | None = None, **more: Any) -> Any:
+    return conclude(view(**more), answer, memory or SensorMemory(), NOW, select)
+
+
+def test_a_poll_is_due_at_first_and_then_after_its_interval() -> None:
+    assert next_evaluation(view(), SensorMemory(), NOW).is_due(NOW)
+    assert next_evaluation(view(), SensorMemory(last_ms=NOW), NOW).due_ms == NOW + 30_000
+    assert next_evaluation(view(evaluated_ms=NOW - 10_000), SensorMemory(), NOW).due_ms == NOW + 20_000
+    assert next_evaluation(view(), SensorMemory(last_ms=NOW, more=True), NOW).due_ms == NOW
+    # A clock that was set back delays it by one interval at most.
+    assert next_evaluation(view(evaluated_ms=NOW + 10**9), SensorMemory(), NOW).due_ms == NOW + 30_000
+
+
+def test_a_failing_sensor_is_evaluated_later_and_later() -> None:
+    pauses = [
+        (next_evaluation(view(), SensorMemory(last_ms=NOW, failures=count), NOW).due_ms or 0) - NOW
+        for count in (1, 2, 3, 20, 10_000)
+    ]
+    assert pauses == [60_000, 120_000, 240_000, LONGEST_PAUSE_MS, LONGEST_PAUSE_MS]
+    slow = view(interval_ms=3_600_000)
+    assert next_evaluation(slow, SensorMemory(last_ms=NOW, failures=5), NOW).due_ms == NOW + 3_600_000
+    # What was forgotten is on record: the last evaluation failed.
+    assert next_evaluation(view(evaluated_ms=NOW, failed=True), SensorMemory(), NOW).due_ms == NOW + 60_000
+
+
+@pytest.mark.parametrize("what", ["paused", "held"])
+def test_a_pause_and_a_hold_stop_polls_and_messages(what: str) -> None:
+    for more in ({}, {"message": message()}):
+        found = next_evaluation(view(**{what: True}, **more), SensorMemory(), NOW)
+        assert (found.due_ms, found.waits is None) == (None, False)
+
+
+def test_a_message_is_due_at_once_and_one_that_failed_a_little_later() -> None:
+    assert next_evaluation(view(kind="push"), SensorMemory(), NOW).due_ms is None
+    waiting = view(kind="push", message=message())
+    assert next_evaluation(waiting, SensorMemory(last_ms=NOW), NOW).is_due(NOW)
+    tried = SensorMemory(last_ms=NOW, trying="m-1", tries=1, failures=1)
+    assert next_evaluation(waiting, tried, NOW).due_ms == NOW + 2_000
+    assert next_evaluation(view(kind="push", message=message("m-2")), tried, NOW).is_due(NOW)
+
+
+def test_a_poll_that_finds_nothing_is_no_event_and_an_hour_of_them_is_one() -> None:
+    found = concluded(EvaluationAnswer(), cursor="c")
+    assert (found.events, found.decision.outcome) == ([], EvaluationOutcome.NOTHING)
+    assert concluded(EvaluationAnswer(cursor="c"), cursor="c").events == []
+    memory = found.memory
+    assert (memory.polls, memory.polls_since_ms) == (1, NOW)
+    assert not owes_summary(view(), memory, NOW + SUMMARY_MS - 1)
+    assert owes_summary(view(), memory, NOW + SUMMARY_MS)
+    (event,) = summarised(view(cursor="c"), memory, NOW).events
+    assert isinstance(event, SensorEvaluated)
+    assert (event.cursor_after, event.springline["polls"]) == ("c", 1)
+
+
+def test_an_evaluation_is_one_event_that_names_what_it_was_made_on() -> None:
+    answer = EvaluationAnswer(requests=[AskedRun(run_key="k", partitions=["b", "a", "a"])], cursor="d")
+    found = concluded(answer, cursor="c", state_version=7, change_id="01X")
+    (event,) = found.events
+    assert isinstance(event, SensorEvaluated)
+    assert event.trigger_source == PollSource(7)
+    assert (event.cursor_before, event.cursor_after, event.expected_state_version) == ("c", "d", 7)
+    assert event.springline == {"seen_version": 7, "seen_change": "01X"}
+    (request,) = event.run_requests
+    assert (request.run_key, request.asset_selection, request.partition_selection, request.code_version) == (
+        "sensor:files:k",
+        ["a"],
+        ["a", "b"],
+        MANIFEST,
+    )
+    assert concluded(answer, cursor="c", state_version=7, change_id="01X").events == found.events
+    other = EvaluationAnswer(requests=[AskedRun(run_key="other")], cursor="d")
+    (second,) = concluded(other, cursor="c", state_version=7, change_id="01X").events
+    assert second.eval_id != event.eval_id
+
+
+def test_an_absent_cursor_keeps_it() -> None:
+    (event,) = concluded(EvaluationAnswer(requests=[AskedRun(run_key="k")]), cursor="c").events
+    assert event.cursor_after == "c"
+
+
+def test_a_request_with_a_config_follows_its_evaluation() -> None:
+    answer = EvaluationAnswer(requests=[AskedRun(run_key="k", config={"rows": 3}), AskedRun(run_key="l")])
+    evaluation, request = concluded(answer).events
+    assert isinstance(request, RunRequested)
+    assert (request.run_key, request.springline) == ("sensor:files:k", {"config": {"rows": 3}})
+    assert request.request_fingerprint == evaluation.run_requests[0].request_fingerprint
+
+
+def failing(terms: Any) -> list[str]:
+    raise BadSelection("zzz", "the selection 'zzz' names no asset.", "There are a.")
+
+
+BAD: list[tuple[str, EvaluationAnswer]] = [
+    ("TOO_MANY_RUNS", EvaluationAnswer(requests=[AskedRun(run_key=str(number)) for number in range(100_000)])),
+    ("CURSOR_TOO_LARGE", EvaluationAnswer(cursor="x" * 16_385)),
+    ("CURSOR_TOO_LARGE", EvaluationAnswer(cursor="\u00e4" * 9_000)),
+    ("TOO_MANY_RUNS", EvaluationAnswer(requests=[AskedRun(run_key=str(n), config={"n": n}) for n in range(500)])),
+    ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="k", config={"share": 0.5})])),
+    ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="k", config={"text": "x" * 20_000})])),
+    ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="a\nb")])),
+    ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="x" * 600)])),
+    ("BAD_RESULT", EvaluationAnswer(requests=[AskedRun(run_key="k"), AskedRun(run_key="k", partitions=["p"])])),
+    ("TIMEOUT", EvaluationAnswer(error="it took longer than its timeout, 60 s", reason_code="TIMEOUT")),
+]
+
+
+@pytest.mark.parametrize(("reason", "answer"), BAD)
+def test_what_cannot_be_is_an_error_on_record_that_asks_for_nothing(reason: str, answer: EvaluationAnswer) -> None:
+    found = concluded(answer, cursor="c", state_version=3)
+    (event,) = found.events
+    assert isinstance(event.status, EvalError)
+    assert (event.cursor_after, event.run_requests) == ("c", [])
+    assert event.springline["reason_code"] == reason
+    assert (found.decision.outcome, found.decision.reason_code) == (EvaluationOutcome.ERROR, reason)
+    assert found.memory.failures == 1
+
+
+def test_a_selection_of_nothing_is_an_error_for_the_whole_evaluation() -> None:
+    answer = EvaluationAnswer(requests=[AskedRun(run_key="k", select=["zzz"])], cursor="d")
+    found = conclude(view(cursor="c"), answer, SensorMemory(), NOW, failing)
+    assert (found.decision.reason_code, found.decision.cursor_after) == ("CANNOT_SELECT", "c")
+    nothing = conclude(view(select=[]), EvaluationAnswer(requests=[AskedRun()]), SensorMemory(), NOW, select)
+    assert nothing.decision.reason_code == "CANNOT_SELECT"
+
+
+def test_a_message_is_tried_again_and_then_given_up_with_its_reason() -> None:
+    memory = SensorMemory()
+    for number in range(1, MESSAGE_TRIES):
+        found = concluded(EvaluationAnswer(error="no luck"), memory, kind="push", message=message())
+        (event,) = found.events
+        # Its own key stays free: the message goes on waiting.
+        assert isinstance(event.trigger_source, PollSource)
+        memory = found.memory
+        assert (memory.trying, memory.tries) == ("m-1", number)
+    found = concluded(EvaluationAnswer(error="no luck"), memory, kind="push", message=message())
+    (event,) = found.events
+    assert event.trigger_source == PushSource("m-1")
+    assert f"given up after {MESSAGE_TRIES} tries" in event.status.message
+    assert found.memory == SensorMemory(last_ms=NOW)
+
+
+def test_a_lost_worker_costs_a_message_no_try() -> None:
+    memory = SensorMemory()
+    for _ in range(20):
+        found = concluded(EvaluationAnswer(error="gone", counts=False), memory, kind="push", message=message())
+        memory = found.memory
+        assert isinstance(found.events[0].trigger_source, PollSource)
+    assert memory.tries == 0
+
+
+def test_what_is_told_of_an_evaluation_is_json() -> None:
+    found = concluded(EvaluationAnswer(requests=[AskedRun(run_key="k")]))
+    assert json.loads(found.decision.model_dump_json())["run_count"] == 1

@@ -1,0 +1,1 @@
+"""Schedules over a store in memory, with the real sequencer's steps and no Temporal."""

@@ -1,0 +1,256 @@
+"""Sensors by Temporal: from what is new to runs, once each, and everything that interrupts them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import uuid_utils
+from temporalio import activity
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+import workflows.sensor as sensor_module
+from springline import names
+from springline.control.sensors.messages import (
+    AskedRun,
+    EvaluationAnswer,
+    EvaluationOrder,
+    EvaluationOutcome,
+    SensorAsked,
+    SensorDecision,
+    SensorDoing,
+)
+from springline.deployed.deploying import deploy
+from springline.ledger.request import AppendRequest, NewEvent
+from springline.ulids import new_ulid
+from tests.support.definitions import asset, part
+from tests.workflows.runs import until
+from tests.workflows.runs_bench import LOCATION, RunsBench, now_ms
+
+pytestmark = pytest.mark.usefixtures("long_patience")
+
+Evaluate = Callable[[EvaluationOrder], Awaitable[EvaluationAnswer]]
+
+
+class SensorBench:
+    """Sensors of a bench, and a worker of users that evaluates them as it is told."""
+
+    def __init__(self, runs: RunsBench) -> None:
+        self.runs = runs
+        self.acts: dict[str, Evaluate] = {}
+        self.orders: list[EvaluationOrder] = []
+        self.known: set[str] = set()
+        self._deploys = 0
+
+    @activity.defn(name=names.EVALUATE_SENSOR)
+    async def evaluate_sensor(self, order: EvaluationOrder) -> EvaluationAnswer:
+        self.orders.append(order)
+        act = self.acts.get(order.sensor_id)
+        return EvaluationAnswer() if act is None else await act(order)
+
+    async def deploy(self, *sensors: dict[str, Any]) -> None:
+        self._deploys += 1
+        wanted = part(LOCATION, asset("raw"), sensors=list(sensors))
+        outcome = await deploy(self.runs.store, wanted, lambda: new_ulid(None, now_ms(), self._deploys))
+        assert outcome.manifest_id is not None
+        for one in sensors:
+            self.known.add(one["sensor_id"])
+            await self.runs.starts.wake_sensor(self.runs.scope, one["sensor_id"])
+
+    def handle(self, sensor_id: str) -> Any:
+        scope = self.runs.scope
+        return self.runs.client.get_workflow_handle(names.sensor_workflow_id(scope.tenant, scope.workspace, sensor_id))
+
+    async def status(self, sensor_id: str) -> SensorDoing:
+        found: SensorDoing = await self.handle(sensor_id).query(names.STATUS_QUERY, result_type=SensorDoing)
+        return found
+
+    async def evaluate(self, sensor_id: str, **asked: Any) -> SensorDecision:
+        decision: SensorDecision = await self.handle(sensor_id).execute_update(
+            names.EVALUATE_UPDATE, SensorAsked(**asked), result_type=SensorDecision
+        )
+        return decision
+
+    async def append(self, **data: Any) -> None:
+        request = AppendRequest(request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=data)])
+        await self.runs.append_one(request)
+
+    async def change(self, sensor_id: str, change: str, **more: Any) -> None:
+        await self.append(
+            type="springline_sensor_changed",
+            sensor_id=sensor_id,
+            change_id=str(uuid_utils.uuid7()),
+            change=change,
+            changed_by="tester",
+            **more,
+        )
+
+    async def push(self, sensor_id: str, message_id: str, payload: Any = None) -> None:
+        await self.append(type="springline_sensor_message", sensor_id=sensor_id, message_id=message_id, payload=payload)
+
+    async def evaluations(self) -> list[dict[str, Any]]:
+        return await self.runs.rows("sensor_evals")
+
+    async def keys(self) -> list[str]:
+        return sorted(str(row["run_key"]) for row in await self.runs.rows("run_key_index"))
+
+    async def asked_for(self, *keys: str) -> None:
+        async def there() -> bool:
+            return await self.keys() == sorted(keys)
+
+        await until(there, f"runs {keys} are asked for")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def sensors(runs: RunsBench) -> AsyncIterator[SensorBench]:
+    bench = SensorBench(runs)
+    queue = names.sensor_queue(runs.scope.tenant, runs.scope.workspace, LOCATION)
+    async with Worker(runs.client, task_queue=queue, activities=[bench.evaluate_sensor]):
+        yield bench
+        for name in bench.known:
+            with contextlib.suppress(RPCError):
+                runs.other_histories.append(await bench.handle(name).fetch_history())
+                await bench.handle(name).terminate("the test has ended")
+
+
+def poll(sensor_id: str, **more: Any) -> dict[str, Any]:
+    return {"sensor_id": sensor_id, "kind": "poll", "interval_seconds": 1, "select": ["raw"], **more}
+
+
+def counting(most: int) -> Evaluate:
+    """Return a function that asks for one run at a time, up to a number that its cursor counts to."""
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        at = int(order.cursor or 0)
+        if at >= most:
+            return EvaluationAnswer()
+        return EvaluationAnswer(requests=[AskedRun(run_key=f"k{at + 1}")], cursor=str(at + 1))
+
+    return act
+
+
+async def test_a_sensor_asks_once_for_what_is_new(sensors: SensorBench) -> None:
+    sensors.acts["files"] = counting(3)
+    await sensors.deploy(poll("files"))
+    await sensors.asked_for("sensor:files:k1", "sensor:files:k2", "sensor:files:k3")
+
+    async def is_quiet() -> bool:
+        return (await sensors.status("files")).polls >= 2
+
+    await until(is_quiet, "it finds nothing any more")
+    assert len(await sensors.evaluations()) == 3, "a poll that finds nothing is no event"
+    (state,) = await sensors.runs.rows("sensor_state")
+    assert (state["cursor"], state["state_version"]) == ("3", 3)
+
+
+async def test_a_pause_lasts_and_a_cursor_is_set_and_reset(sensors: SensorBench) -> None:
+    sensors.acts["files"] = counting(2)
+    await sensors.deploy(poll("files"))
+    await sensors.asked_for("sensor:files:k1", "sensor:files:k2")
+    await sensors.change("files", "paused")
+
+    async def is_paused() -> bool:
+        return (await sensors.status("files")).waits == "it is paused"
+
+    await until(is_paused, "it knows of the pause")
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await sensors.evaluate("files")
+    assert "it is paused" in str(refused.value.cause)
+    tried = await sensors.evaluate("files", dry_run=True, cursor="0")
+    assert (tried.outcome, tried.recorded, tried.cursor_after) == (EvaluationOutcome.TRIGGERED, False, "1")
+    assert [one["run_key"] for one in tried.runs] == ["sensor:files:k1"]
+    await sensors.change("files", "reset")
+    sensors.acts["files"] = counting(3)
+    await sensors.change("files", "resumed")
+    # Back at the beginning it asks for the same keys: those runs are not made again.
+    await sensors.asked_for("sensor:files:k1", "sensor:files:k2", "sensor:files:k3")
+    await sensors.change("files", "cursor_set", cursor="1")
+
+    async def has_read_again() -> bool:
+        (state,) = await sensors.runs.rows("sensor_state")
+        return bool(state["cursor"] == "3" and state["state_version"] == 7)
+
+    await until(has_read_again, "it has read again from its new cursor")
+    assert await sensors.keys() == ["sensor:files:k1", "sensor:files:k2", "sensor:files:k3"]
+
+
+async def test_a_message_is_evaluated_once_and_a_failing_one_is_tried_again(sensors: SensorBench) -> None:
+    tries = []
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        assert order.message is not None
+        tries.append(order.message.message_id)
+        if len(tries) < 3:
+            return EvaluationAnswer(error="ValueError: no luck", category="USER_CODE")
+        return EvaluationAnswer(requests=[AskedRun(run_key=str(order.message.payload["file"]))])
+
+    sensors.acts["hook"] = act
+    await sensors.deploy({"sensor_id": "hook", "kind": "push", "select": ["raw"]})
+    await sensors.push("hook", "m-1", {"file": "a.csv"})
+    await sensors.asked_for("sensor:hook:a.csv")
+    assert tries == ["m-1"] * 3
+    assert await sensors.runs.rows("x_messages") == []
+    statuses = [row["status"] for row in await sensors.evaluations()]
+    assert sum("no luck" in one for one in statuses) == 2
+
+
+async def test_a_failing_sensor_is_backed_off_and_holds_up_nobody(sensors: SensorBench) -> None:
+    async def bad(order: EvaluationOrder) -> EvaluationAnswer:
+        return EvaluationAnswer(error="ValueError: no luck", category="USER_CODE", reason_code="USER_CODE")
+
+    sensors.acts |= {"bad": bad, "good": counting(2)}
+    await sensors.deploy(poll("bad"), poll("good"))
+    await sensors.asked_for("sensor:good:k1", "sensor:good:k2")
+
+    async def is_backed_off() -> bool:
+        doing = await sensors.status("bad")
+        return doing.failures >= 2 and doing.next_ms is not None
+
+    await until(is_backed_off, "it has failed twice")
+    doing = await sensors.status("bad")
+    assert doing.decisions[-1].reason_code == "USER_CODE"
+    assert doing.decisions[-1].cursor_after is None
+
+
+async def test_a_ready_made_sensor_asks_for_each_new_object(sensors: SensorBench) -> None:
+    from springline.paths import ObjectPath
+    from springline.storage.port import IfAbsent
+
+    for name in ("incoming/a", "incoming/b"):
+        await sensors.runs.store.put(ObjectPath(name), b"x", IfAbsent())
+    watch = {"sensor_id": "landed", "kind": "objects", "prefix": "incoming/", "interval_seconds": 1, "select": ["raw"]}
+    await sensors.deploy(watch)
+    await sensors.asked_for("sensor:landed:incoming/a", "sensor:landed:incoming/b")
+    await sensors.runs.store.put(ObjectPath("incoming/c"), b"x", IfAbsent())
+    await sensors.asked_for("sensor:landed:incoming/a", "sensor:landed:incoming/b", "sensor:landed:incoming/c")
+
+
+async def test_a_sensor_goes_on_as_another_run_and_ends_with_its_file(
+    sensors: SensorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor_module, "DRAIN_EVENTS", 30)
+    sensors.acts["files"] = counting(6)
+    await sensors.deploy(poll("files"))
+    first = (await sensors.handle("files").describe()).run_id
+    await sensors.asked_for(*(f"sensor:files:k{number}" for number in range(1, 7)))
+
+    async def is_another() -> bool:
+        return bool((await sensors.handle("files").describe()).run_id != first)
+
+    await until(is_another, "it is another run")
+
+    async def has_counted() -> bool:
+        return (await sensors.status("files")).evaluations >= 6
+
+    await until(has_counted, "it has gone on counting")
+    await sensors.deploy()
+
+    async def has_ended() -> bool:
+        return (await sensors.handle("files").describe()).close_time is not None
+
+    await until(has_ended, "its workflow has ended")

@@ -1,0 +1,291 @@
+"""SensorWorkflow: one sensor, evaluated one time after the other.
+
+    wake, message, update "evaluate", or time
+        --> look_at_sensor: rows, what is due; a ready-made sensor is evaluated there
+        --> evaluate_sensor on the code location's queue, for a function of users
+        --> record_evaluation: whole or not at all
+
+All decisions are in `springline.control.sensors`, and what is decided is in the ledger: a workflow that is lost costs
+an early poll at most (docs/protocol.md#sensors). A slow, crashing or hanging function holds up its own sensor alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import TimeoutError as ActivityTimeout
+
+with workflow.unsafe.imports_passed_through():
+    from springline import names
+    from springline.control.sensors.messages import (
+        MOST_DECISIONS,
+        EvaluationAnswer,
+        EvaluationOutcome,
+        SensorAsked,
+        SensorDecision,
+        SensorDoing,
+        SensorDone,
+        SensorLook,
+        SensorLookOrder,
+        SensorRecordOrder,
+        SensorStart,
+    )
+    from springline.sequencer.messages import WorkspaceRef
+    from workflows.failures import ENDS_THE_RUN
+    from workflows.ledger_steps import show_in_search
+    from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
+    from workflows.policies import ATTEMPT_ONCE
+    from workflows.run_steps import run_step
+
+LONGEST = timedelta(minutes=5)
+"""After so long the sensor looks by itself: a wake-up that was lost costs no more than that."""
+HELD_LOOKS = timedelta(minutes=1)
+"""While the workspace is held: a wake-up at its end that was lost costs no more than that."""
+PAUSE = timedelta(seconds=2)
+"""Before a pass that failed is repeated."""
+GRACE = timedelta(seconds=30)
+"""How much longer than its timeout an evaluation may take: the worker itself ends it, and says so."""
+WORKER_SILENT = timedelta(seconds=10)
+"""A worker of users that gives no sign of life for so long is gone."""
+NOBODY_TAKES = timedelta(minutes=1)
+"""An evaluation that no worker takes for so long is asked for anew, on what the rows say then."""
+DRAIN_EVENTS = 2_000
+DRAIN_BYTES = 4 * 1024 * 1024
+MOST_ASKING = 20
+"""Callers that wait for evaluations at once."""
+
+
+@workflow.defn(name=names.SENSOR_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
+class SensorWorkflow:
+    """Evaluates one sensor; its id keeps one workflow for each."""
+
+    @workflow.init
+    def __init__(self, start: SensorStart) -> None:
+        self._start = start
+        self._memory = start.memory
+        self._decisions = list(start.decisions)
+        self._evaluations = start.evaluations
+        self._asked: list[tuple[SensorAsked, asyncio.Future[SensorDecision]]] = []
+        self._woken = True
+        self._cancelled = False
+        self._look = SensorLook()
+        self._began_ms: int | None = None
+        self._behind: int | None = None
+        self._lag_ms: int | None = None
+        self._nobody = False
+        self._trouble: str | None = None
+
+    @workflow.run
+    async def run(self, start: SensorStart) -> None:
+        """Evaluate until the sensor has left its file. A cancellation ends it, after what is under way."""
+        show_in_search(WorkspaceRef(tenant=start.tenant, workspace=start.workspace))
+        await finish_though_cancelled(asyncio.create_task(self._work()), self._drain)
+
+    async def _work(self) -> None:
+        while not self._cancelled or self._asked:
+            if self._asked:
+                await self._answer()
+            elif not await self._pass():
+                return
+            else:
+                info = workflow.info()
+                is_long = info.get_current_history_length() >= DRAIN_EVENTS
+                if is_long or info.get_current_history_size() >= DRAIN_BYTES:
+                    await workflow.wait_condition(workflow.all_handlers_finished)
+                    if not self._asked:
+                        workflow.continue_as_new(self._handed_on())
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal(name=names.WAKE_SIGNAL, description="The sensor was changed, deployed, or got a message")
+    def wake(self) -> None:
+        """Look at the rows now."""
+        self._woken = True
+
+    @workflow.update(name=names.EVALUATE_UPDATE, description="Evaluate now, or say what an evaluation would come to")
+    async def evaluate(self, asked: SensorAsked) -> SensorDecision:
+        """Evaluate the sensor now; answered with what that came to, or with `dry_run` would."""
+        answer: asyncio.Future[SensorDecision] = asyncio.get_running_loop().create_future()
+        self._asked.append((asked, answer))
+        return await answer
+
+    @evaluate.validator
+    def _may_ask(self, asked: SensorAsked) -> None:
+        if self._cancelled or len(self._asked) >= MOST_ASKING:
+            raise ApplicationError("it ends, or many wait already; ask again in a moment", type=names.ROLLING_OVER)
+
+    @workflow.query(name=names.STATUS_QUERY, description="What the sensor is doing, and what it has decided")
+    def status(self) -> SensorDoing:
+        """Return counts, what it waits for, and the last decisions."""
+        view = self._look.view
+        return SensorDoing(
+            sensor_id=self._start.sensor_id,
+            evaluations=self._evaluations,
+            next_ms=self._look.next_ms,
+            evaluating_since_ms=self._began_ms,
+            waits=self._waits(),
+            failures=self._memory.failures,
+            polls=self._memory.polls,
+            backlog=0 if view is None else view.backlog,
+            behind=self._behind,
+            lag_ms=self._lag_ms,
+            decisions=self._decisions,
+            trouble=self._trouble,
+        )
+
+    async def _pass(self) -> bool:
+        """Look once, evaluate if that is due, and sleep else; False if there is no such sensor."""
+        self._woken = False
+        try:
+            look = await self._looked(None)
+            if look.view is None:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                return bool(self._asked or self._woken)
+            if look.due or look.done is not None:
+                await self._evaluated(look, dry_run=False)
+                return True
+        except ActivityError as error:
+            self._trouble = str(error.cause or error)
+            workflow.logger.error("a pass failed: %s", self._trouble)
+            await self._sleep(PAUSE)
+            return True
+        self._trouble = None
+        self._show()
+        await self._sleep(self._pause())
+        return True
+
+    async def _answer(self) -> None:
+        asked, answer = self._asked.pop(0)
+        try:
+            look = await self._looked(asked)
+            if look.view is None or not look.due:
+                why = look.gone or look.waits or "there is nothing to evaluate"
+                answer.set_exception(ApplicationError(why, type=names.INVALID_REQUEST, non_retryable=True))
+                return
+            answer.set_result(await self._evaluated(look, dry_run=asked.dry_run))
+        except ActivityError as error:
+            answer.set_exception(ApplicationError(str(error.cause or error), non_retryable=True))
+
+    async def _looked(self, asked: SensorAsked | None) -> SensorLook:
+        start = self._start
+        order = SensorLookOrder(
+            tenant=start.tenant,
+            workspace=start.workspace,
+            sensor_id=start.sensor_id,
+            now_ms=now_ms(),
+            memory=self._memory,
+            asked=asked,
+        )
+        look = await run_step(names.LOOK_AT_SENSOR, order, SensorLook, "read where the sensor stands")
+        if asked is None or not asked.dry_run:
+            self._look = look
+            oldest = None if look.view is None else look.view.oldest_ms
+            if oldest is not None:
+                self._lag_ms = max(0, now_ms() - oldest)
+        return look
+
+    async def _evaluated(self, look: SensorLook, *, dry_run: bool) -> SensorDecision:
+        """Evaluate and record; return what that came to. Raises `ActivityError` of our own steps."""
+        done = look.done if look.done is not None else await self._of_code(look, dry_run=dry_run)
+        if dry_run:
+            return done.decision
+        decision = done.decision
+        self._memory, self._behind = done.memory, done.behind
+        self._nobody = decision.outcome is EvaluationOutcome.NO_WORKER
+        self._evaluations += 1
+        if decision.late_ms is not None and not (look.view is not None and look.view.backlog):
+            self._lag_ms = decision.late_ms
+        if decision.outcome not in (EvaluationOutcome.NOTHING, EvaluationOutcome.NO_WORKER):
+            self._decisions = [*self._decisions, decision][-MOST_DECISIONS:]
+        self._trouble = None
+        self._show()
+        if decision.outcome is EvaluationOutcome.CHANGED:
+            # Somebody else has evaluated or changed it; if the rows do not say so yet, they will in a moment.
+            await self._sleep(timedelta(milliseconds=500))
+        return decision
+
+    async def _of_code(self, look: SensorLook, *, dry_run: bool) -> SensorDone:
+        """Have the function called by a worker of its code location, and record what it found."""
+        order, view = look.order, look.view
+        assert order is not None
+        assert view is not None
+        assert look.task_queue is not None
+        self._began_ms = began_ms = now_ms()
+        try:
+            answer = await workflow.execute_activity(
+                names.EVALUATE_SENSOR,
+                order,
+                task_queue=look.task_queue,
+                result_type=EvaluationAnswer,
+                schedule_to_start_timeout=NOBODY_TAKES,
+                start_to_close_timeout=timedelta(milliseconds=order.timeout_ms) + GRACE,
+                heartbeat_timeout=WORKER_SILENT,
+                retry_policy=ATTEMPT_ONCE,
+                summary="call its function" + (" (dry run)" if dry_run else ""),
+            )
+        except ActivityError as error:
+            cause = error.cause
+            if isinstance(cause, ActivityTimeout) and cause.type is TimeoutType.SCHEDULE_TO_START:
+                message = f"no worker of code location {view.location} has taken it: start one, `springline work FILE`"
+                nobody = SensorDecision(at_ms=began_ms, outcome=EvaluationOutcome.NO_WORKER, message=message)
+                return SensorDone(decision=nobody, memory=self._memory)
+            answer = EvaluationAnswer(
+                error=f"the worker that evaluated it is gone: {cause or error}",
+                category="INFRASTRUCTURE",
+                reason_code="WORKER_LOST",
+                counts=False,
+            )
+        finally:
+            self._began_ms = None
+        record = SensorRecordOrder(
+            tenant=self._start.tenant,
+            workspace=self._start.workspace,
+            view=view,
+            answer=answer,
+            began_ms=began_ms,
+            now_ms=now_ms(),
+            due_ms=look.due_ms,
+            memory=self._memory,
+            dry_run=dry_run,
+        )
+        return await run_step(names.RECORD_EVALUATION, record, SensorDone, "record what it found")
+
+    def _pause(self) -> timedelta:
+        look = self._look
+        pause = HELD_LOOKS if look.view is not None and look.view.held else LONGEST
+        if look.next_ms is None:
+            return pause
+        return min(pause, timedelta(milliseconds=max(1, look.next_ms - now_ms())))
+
+    async def _sleep(self, pause: timedelta) -> None:
+        await sleep_until(
+            lambda: self._woken or self._cancelled or bool(self._asked), pause, "until the next evaluation"
+        )
+
+    def _handed_on(self) -> SensorStart:
+        return self._start.model_copy(
+            update={"memory": self._memory, "decisions": self._decisions, "evaluations": self._evaluations}
+        )
+
+    def _drain(self) -> None:
+        self._cancelled = True
+
+    def _waits(self) -> str | None:
+        if self._nobody:
+            return "no worker of its code location takes evaluations"
+        return self._look.waits
+
+    def _show(self) -> None:
+        start, view, memory = self._start, self._look.view, self._memory
+        lines = [f"Sensor `{start.sensor_id}` of `{start.tenant}/{start.workspace}`: {self._evaluations} evaluations"]
+        if view is not None:
+            lines.append(f"- cursor `{view.cursor}`" if view.cursor is not None else "- no cursor")
+            lines.append(f"- {view.backlog} message(s) wait" if view.backlog else "- nothing waits")
+        if self._waits() is not None:
+            lines.append(f"- {self._waits()}")
+        if memory.failures:
+            lines.append(f"- {memory.failures} evaluation(s) in a row have failed")
+        lines += [f"- {one.outcome}: {one.run_count} run(s) {one.message or ''}" for one in self._decisions[-5:]]
+        workflow.set_current_details("\n".join(line[:500] for line in lines))
