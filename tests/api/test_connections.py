@@ -18,6 +18,8 @@ from springline.local.ports import LOOPBACK
 
 LARGE = 64 << 20
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+MOST_S = 15.0
+"""A server that waits for its usual limits closes nothing for a minute."""
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -67,7 +69,7 @@ async def served(
 async def seconds_to_end(reader: asyncio.StreamReader) -> tuple[float, bytes]:
     """Read until the other side closes; return how long that took and what it said."""
     began = time.monotonic()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         try:
             said = await reader.read()
         except ConnectionError:
@@ -85,7 +87,7 @@ async def test_forty_idle_connections_are_closed() -> None:
     async with served() as connect:
         opened = [await connect() for _ in range(40)]
         ends = await asyncio.gather(*(seconds_to_end(reader) for reader, _ in opened))
-    assert all(0.3 < seconds < 3 and said == b"" for seconds, said in ends)
+    assert all(0.3 < seconds < MOST_S and said == b"" for seconds, said in ends)
 
 
 async def test_a_connection_that_had_its_answer_is_closed_when_it_is_idle() -> None:
@@ -96,7 +98,7 @@ async def test_a_connection_that_had_its_answer_is_closed_when_it_is_idle() -> N
             await reader.readuntil(b"ok")
             await asyncio.sleep(0.3)
         seconds, said = await seconds_to_end(reader)
-    assert (seconds < 3, said) == (True, b"")
+    assert (seconds < MOST_S, said) == (True, b"")
 
 
 async def test_a_head_that_comes_byte_by_byte_is_refused_in_time() -> None:
@@ -112,7 +114,7 @@ async def test_a_head_that_comes_byte_by_byte_is_refused_in_time() -> None:
         dripping = asyncio.create_task(drip())
         seconds, said = await seconds_to_end(reader)
         dripping.cancel()
-    assert 0.3 < seconds < 3
+    assert 0.3 < seconds < MOST_S
     if said != b"(reset)":
         status, body = refusal_of(said)
         assert (status, body["code"], body["field"]) == (408, "REQUEST_TIMEOUT", "headers")

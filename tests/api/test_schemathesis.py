@@ -72,7 +72,7 @@ def served() -> Iterator[Served]:
     ready = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(started, ready)), daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     url, server, loop = started[0]
     token = make_token(SECRET, ACME, subject="tester")
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:

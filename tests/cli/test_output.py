@@ -222,8 +222,8 @@ def test_ctrl_c_ends_anything_at_once_and_leaves_nothing(command: list[str], aft
     time.sleep(after_s)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
-    assert time.monotonic() - began < 2
+    assert process.wait(60) == 130
+    assert time.monotonic() - began < 10
     assert process.stderr is not None
     said = process.stderr.read().decode()
     process.communicate()

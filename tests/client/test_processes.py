@@ -60,7 +60,7 @@ def test_a_forked_process_works_or_is_refused_at_once(
         [sys.executable, "-c", program, folder.url, folder.token, name, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr

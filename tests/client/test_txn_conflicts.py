@@ -197,9 +197,9 @@ def test_processes_that_commit_one_application_at_once(rounds: int, template: Pa
     committed = 0
     for number in range(rounds):
         folder = tmp_path / f"table-{number}"
-        ready.wait(60)
+        ready.wait(240)
         appends(folder)
-        done.wait(60)
+        done.wait(240)
         table = DeltaTable(folder)
         logs = [(folder / "_delta_log" / f"{version:020}.json").read_text() for version in range(table.version() + 1)]
         assert sum(APP in log for log in logs) == 1
@@ -214,10 +214,10 @@ def contend(where: str, names: list[str], rounds: int, number: int, ready: Any, 
     for at in range(rounds):
         table = DeltaTable(Path(where) / f"table-{at}")
         operation = OPERATIONS[names[(at + number) % len(names)]]
-        ready.wait(60)
+        ready.wait(240)
         with contextlib.suppress(DeltaError):
             operation(table, number % 3)
-        done.wait(60)
+        done.wait(240)
 
 
 def test_the_hook_behind_a_commit_does_not_hide_it(tmp_path: Path) -> None:

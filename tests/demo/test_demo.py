@@ -41,12 +41,12 @@ BESIDE = FILES + 12
 """Tasks of the sensor's runs and the backfill's."""
 FAILURES = 3
 """The first attempt of every fourth month to be loaded does not succeed."""
-SOON_S = 10.0
-UNDER_WAY_S = 90.0
-WHOLE_RUN_S = 480.0
+SOON_S = 60.0
+UNDER_WAY_S = 300.0
+WHOLE_RUN_S = 900.0
 
 pytestmark = [
-    pytest.mark.timeout(700),
+    pytest.mark.timeout(1_200),
     pytest.mark.skipif(sys.platform != "linux", reason="a dead parent takes its children along on Linux only"),
 ]
 

@@ -72,7 +72,7 @@ async def test_a_case(case: dict[str, Any], tmp_path: Path) -> None:
     assert {name: data for name, data in bed.objects().items() if name not in before or before[name] != data} == {
         name: data for name, data in bed.objects().items() if "/staging/" in name and name not in before
     }
-    assert took < 2.0
+    assert took < 20.0
     # Somebody else's commit goes on.
     name = next(iter(case["table"]["partition_by"]), None)
     good = {

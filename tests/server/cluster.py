@@ -34,7 +34,7 @@ from tests.support.forked_stack import ForkedStack
 from tests.support.forks import ForkedChild
 from tests.support.rows import SCOPE, create_rows_table, payload_of, read_rows
 
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0
 POLL_S = 0.01
 WORKER = "worker"
 KILLABLE = "tests.server.killable_worker"

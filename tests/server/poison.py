@@ -66,7 +66,7 @@ class Poison:
         self._api = httpx.AsyncClient(
             base_url=cluster.stack.api_url,
             headers={"Authorization": f"Bearer {cluster.stack.token()}"},
-            timeout=90,
+            timeout=240,
             limits=httpx.Limits(max_connections=200),
         )
 

@@ -25,7 +25,7 @@ from springline.storage.port import IfAbsent
 from tests.server.appends import Appends
 from tests.support.ledger_events import request, run_request, started
 
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 
 
 class Rebuilds:
@@ -142,7 +142,7 @@ class Rebuilds:
             text=True,
             check=False,
             env=self.appends.cluster.stack.child_environment(),
-            timeout=60,
+            timeout=240,
         )
 
     def start_by_hand(self, **fields: Any) -> tuple[str, subprocess.CompletedProcess[str]]:

@@ -74,7 +74,7 @@ class Shell:
     environment: Mapping[str, str]
     springline: str = f'"{sys.executable}" -m springline.cli'
     """What the command `springline` runs."""
-    timeout_s: float = 120.0
+    timeout_s: float = 420.0
 
     def follow(self, page: Path) -> list[tuple[Block, str]]:
         """Run every block of `page`, and return each with what it printed; raises `AssertionError` if one fails.
@@ -128,7 +128,7 @@ class Shell:
 def _end_group(shell: subprocess.Popen[bytes]) -> None:
     """End the shell and what it started in the background: asked first, so that a worker can drain."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         try:
             os.killpg(shell.pid, number)
             while time.monotonic() < deadline:

@@ -32,10 +32,10 @@ async def test_each_number_message_file_and_day_is_made_once_under_kills(
         asked = await world.backfill(keys, chunk_size=CHUNK_SIZE)
         await asyncio.gather(world.put_files(6, 1), world.push_messages(6, 0.5), chaos.kill_at_random(10, 2.5))
         chaos.revive()
-        await world.settled(within_s=120)
+        await world.settled(within_s=300)
         world.break_days([])
         await world.retry(asked)
-        await world.settled(within_s=60)
+        await world.settled(within_s=300)
         await finish(world, 1, keys[4:5], record_property)
 
 
@@ -87,7 +87,7 @@ async def finish(world: EvaluatorChaos, counters: int, broken: list[str], record
     chaos = world.chaos
     for place in range(counters):
         await asyncio.to_thread(chaos.post, f"/api/v1/sensors/counter-{place}/pause")
-    await runs_have_ended(chaos, within_s=120)
+    await runs_have_ended(chaos, within_s=300)
     told = await world.check(broken)
     await chaos.check()
     print(told)
@@ -97,5 +97,5 @@ async def finish(world: EvaluatorChaos, counters: int, broken: list[str], record
 async def evaluations_of(chaos: RunChaos, *, at_least: int) -> None:
     watch = Stopwatch()
     while len(found := await chaos.rows("sensor_evals")) < at_least:
-        assert watch.seconds < 60, f"{len(found)} evaluations after a minute"
+        assert watch.seconds < 300, f"{len(found)} evaluations"
         await asyncio.sleep(0.1)

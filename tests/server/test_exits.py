@@ -156,7 +156,7 @@ def test_an_api_that_is_told_to_end_is_done(environment: Mapping[str, str]) -> N
             if "serving" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == DONE
+        assert process.wait(120) == DONE
 
 
 @pytest.mark.timeout(900)

@@ -44,7 +44,7 @@ INTERVAL = 4
 WRITERS = 4
 REPLAYS = 12
 DEATHS = ((names.WRITE_LOG, "after"), (names.WRITE_MARKER, "before"), (names.FINALIZE_AND_RESERVE, "after"))
-CHECKPOINT_WITHIN_S = 30.0
+CHECKPOINT_WITHIN_S = 120.0
 
 
 @pytest.fixture
@@ -80,7 +80,6 @@ class Told:
         return rows([self.rows[key]], "ours")
 
 
-@pytest.mark.timeout(240)
 def test_the_whole_way_over_a_bucket(cluster: Cluster) -> None:
     two_workers(cluster)
     told = Told()
@@ -230,7 +229,7 @@ def recover(cluster: Cluster, table: str) -> dict[str, Any]:
     """Run the command line as an operator does who has nothing but the bucket."""
     where = ["--tenant", SCOPE.tenant, "--workspace", SCOPE.workspace, "--store", cluster.stack.store_url]
     command = [sys.executable, "-m", "springline.cli", "table", "recover", *where, table]
-    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report

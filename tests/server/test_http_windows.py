@@ -30,7 +30,7 @@ async def test_window_over_http(window: str, cluster: Cluster, ledger: Ledger) -
     async with httpx.AsyncClient(
         base_url=f"{cluster.stack.api_url}/api/v1/delta/tables",
         headers={"Authorization": f"Bearer {cluster.stack.token()}"},
-        timeout=60,
+        timeout=240,
     ) as api:
         await http_window(window, cluster, ledger, api)
 

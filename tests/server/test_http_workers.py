@@ -24,11 +24,9 @@ from tests.api.conftest import V1
 from tests.support.definitions import asset
 from tests.support.forked_stack import ForkedStack
 
-pytestmark = pytest.mark.timeout(180)
-
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/worker.py"
 RUNS = f"{V1}/runs"
-DEADLINE_S = 60
+DEADLINE_S = 240
 Json = dict[str, Any]
 
 
@@ -44,7 +42,7 @@ class User:
 
     def __init__(self, stack: EmbeddedStack) -> None:
         self.client = httpx.Client(
-            base_url=stack.api_url, headers={"Authorization": f"Bearer {stack.token()}"}, timeout=60
+            base_url=stack.api_url, headers={"Authorization": f"Bearer {stack.token()}"}, timeout=240
         )
 
     def deploy(self, location: str, *assets: Json) -> None:
@@ -88,7 +86,7 @@ class User:
             f"{envelope['callbackBaseUrl']}{V1}/tasks/{envelope['taskId']}/{what}",
             json=who | more,
             headers={"Authorization": f"Bearer {envelope['taskToken']}"},
-            timeout=60,
+            timeout=240,
         )
 
 

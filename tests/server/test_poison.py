@@ -11,9 +11,11 @@ from tests.server.cluster import Cluster
 from tests.server.poison import PAYLOAD, Poison, p99
 from tests.support.document_requests import KINDS
 
-MOST_SECONDS = 3.0
+MOST_SECONDS = 60.0
+"""What a good request takes at most: how long it takes on a quiet machine is for the long test."""
+USUAL_SECONDS = 3.0
 """What 99 of 100 good requests take at most."""
-MOST_TIMES = 4.0
+USUAL_TIMES = 4.0
 """On a machine so busy that good requests alone take long: how many times as long they may take beside bad ones."""
 ALONE_S = 2.0
 MOST_GROWTH_MIB = 250.0
@@ -34,10 +36,15 @@ async def test_bad_requests_hurt_nobody(cluster: Cluster) -> None:
 @pytest.mark.full
 @pytest.mark.timeout(3 * 3600)
 async def test_a_thousand_bad_requests_of_each_kind_hurt_nobody(cluster: Cluster) -> None:
-    await poisoned(cluster, each=1_000, writers=16, appenders=8)
+    alone, beside = await poisoned(cluster, each=1_000, writers=16, appenders=8)
+    for name, seconds in beside.items():
+        assert seconds < max(USUAL_SECONDS, USUAL_TIMES * alone[name]), name
 
 
-async def poisoned(cluster: Cluster, each: int, *, writers: int, appenders: int) -> None:
+async def poisoned(
+    cluster: Cluster, each: int, *, writers: int, appenders: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Send bad requests beside good ones; return what 99 of 100 good ones take at most in seconds, alone and beside."""
     worker = cluster.start_worker()
     await cluster.ready(worker)
     poison = Poison(cluster, worker, writers, appenders)
@@ -68,6 +75,7 @@ async def poisoned(cluster: Cluster, each: int, *, writers: int, appenders: int)
             assert series_after[name] - count < MOST_NEW_SERIES, name
         await poison.check()
         for name, seconds in (("commits", seen.commits), ("appends", seen.appends)):
-            assert p99(seconds) < max(MOST_SECONDS, MOST_TIMES * alone[name]), name
+            assert max(seconds) < MOST_SECONDS, name
+        return alone, {"commits": p99(seen.commits), "appends": p99(seen.appends)}
     finally:
         await poison.aclose()

@@ -43,7 +43,7 @@ async def test_a_run_that_is_reset_answers_from_what_is_stored(cluster: Cluster,
         )
     )
     again = ledger.client.get_workflow_handle(ledger.workflow_id, run_id=reset.run_id, result_type=BatchResult)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         await again.result()
     assert await ledger.latest() == latest
     await ledger.check()

@@ -19,7 +19,7 @@ CHAIN = 30
 HEARTBEAT_S = 3.0
 WORKER_COSTS_S = 3.0
 """The most that a dead worker of ours costs, on a quiet machine."""
-BUSY = 2.0
+BUSY = 3.0
 """How much longer it may take beside other tests."""
 
 
@@ -62,7 +62,7 @@ async def test_a_killed_worker_of_ours_delays_a_run_by_seconds(kills: int, tmp_p
             f"a hop takes {usual[len(usual) // 2]:.2f} s; {kills} kills of one of two workers delay a run by "
             f"{delays[len(delays) // 2]:.2f} s (median), {delays[-1]:.2f} s at most"
         )
-        await chaos.ended(within_s=30)
+        await chaos.ended(within_s=240)
         await chaos.check()
     assert delays[-1] < WORKER_COSTS_S * BUSY
 
@@ -93,6 +93,6 @@ async def test_the_task_of_a_killed_worker_of_users_starts_again(tmp_path: Path)
         await chaos.begun(run_id, executions=2)
         took = chaos.executions()[-1].at_s - killed_s
         print(f"a task with a heartbeat of {HEARTBEAT_S:g} s started again {took:.2f} s after its worker was killed")
-        await chaos.ended(within_s=30)
+        await chaos.ended(within_s=240)
         await chaos.check()
-    assert took < (HEARTBEAT_S + 3) * BUSY
+    assert took < (HEARTBEAT_S + 5) * BUSY

@@ -110,7 +110,7 @@ def start_the_callers_workflow(stack: EmbeddedStack, table_id: str, request: Com
         *("workflow", "start", "--type", names.COMMIT_WORKFLOW, "--task-queue", names.COMMIT_QUEUE),
         *("--workflow-id", workflow_id, "--input", orjson.dumps(start).decode()),
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "Total: 1" not in temporal(stack, "workflow", "count", "--query", f"WorkflowId = '{workflow_id}'"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -188,7 +188,7 @@ def test_a_forked_command_is_the_command(tmp_path: Path) -> None:
 
     def run(springline: str, arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         command = f"{springline} {arguments}"
-        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60, **more)
+        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=240, **more)
 
     with forked_commands(tmp_path) as forked:
         started = f'"{sys.executable}" -m springline.cli'
@@ -208,7 +208,7 @@ def test_a_forked_command_is_the_command(tmp_path: Path) -> None:
             # It asks, and nobody answers.
             api.accept()
             waiting.send_signal(signal.SIGINT)
-            assert waiting.wait(30) == EXIT_INTERRUPTED
+            assert waiting.wait(120) == EXIT_INTERRUPTED
 
 
 def environment_without_ours() -> dict[str, str]:

@@ -73,7 +73,7 @@ class Lake:
             json=body,
             params=parameters,
             headers={"Authorization": f"Bearer {self.token}"},
-            timeout=90,
+            timeout=240,
         )
         assert answer.is_success, answer.text
         found: dict[str, Any] = answer.json()

@@ -99,7 +99,7 @@ def working(stack: EmbeddedStack, file: Path, log: Path) -> Iterator[None]:
         yield
     finally:
         worker.terminate()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         worker.kill()

@@ -84,7 +84,7 @@ def temporal(stack: EmbeddedStack, *arguments: str) -> str:
 
 
 def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -55,7 +55,7 @@ async def beats(folder: Path, *, seed: int, seconds: float, every_s: float, reco
         chaos.revive()
         await asyncio.to_thread(chaos.post, "/api/v1/schedules/every_second/pause")
         ticks = await ticks_of(chaos, at_least=2)
-        runs = await runs_have_ended(chaos, within_s=120)
+        runs = await runs_have_ended(chaos, within_s=300)
         instants: Counter[int] = Counter()
         for tick in ticks:
             instants.update(covered(tick))
@@ -81,7 +81,7 @@ def covered(tick: dict[str, Any]) -> range:
 async def ticks_of(chaos: RunChaos, *, at_least: int) -> list[dict[str, Any]]:
     watch = Stopwatch()
     while len(found := await chaos.rows("schedule_ticks")) < at_least:
-        assert watch.seconds < 60, f"{len(found)} ticks after a minute"
+        assert watch.seconds < 300, f"{len(found)} ticks"
         await asyncio.sleep(0.1)
     return found
 

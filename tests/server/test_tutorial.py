@@ -28,7 +28,7 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
     try:
-        printed = Shell(tmp_path / "programs", tmp_path, environment, timeout_s=300).follow(page)
+        printed = Shell(tmp_path / "programs", tmp_path, environment).follow(page)
     except AssertionError as error:
         log = work / "dev.log"
         error.add_note(log.read_text("utf-8") if log.exists() else "no stack was started")

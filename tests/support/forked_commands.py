@@ -53,7 +53,7 @@ def forked_commands(folder: Path) -> Iterator[str]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path.with_name("ready")))
             listener.listen()
-            listener.settimeout(60)
+            listener.settimeout(240)
             child.start()
             try:
                 listener.accept()[0].close()

@@ -97,7 +97,7 @@ def serving(
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     yield f"http://{LOOPBACK}:{port}"
     stop[0]()
     thread.join(30)

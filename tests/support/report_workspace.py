@@ -581,7 +581,7 @@ def photograph(chromium: str, page: Path, to: Path, width: int, dark: bool) -> N
             ],
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=300,
         )
     print(to)
 

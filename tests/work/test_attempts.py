@@ -326,7 +326,7 @@ async def test_what_user_code_starts_minds_signals_and_ends_with_its_process(ope
     worker = await opened(FLOW)
     end = await worker.make("forks")
     assert end.outcome == "succeeded", end.stack_trace
-    end = await asyncio.wait_for(worker.make("orphans"), 5)
+    end = await asyncio.wait_for(worker.make("orphans"), 60)
     assert (end.category, end.reason_code) == ("USER_CODE", "process_ended")
     assert await gone(await begun(tmp_path))
 
@@ -348,7 +348,7 @@ async def test_a_function_that_is_stopped_can_clean_up(asset: str, why: str, ope
     pid = await begun(tmp_path)
     if why == "cancelled":
         worker.stop.set()
-    end = await asyncio.wait_for(making, 5)
+    end = await asyncio.wait_for(making, 60)
     if why == "cancelled":
         assert (end.outcome, end.category, end.retryable) == ("cancelled", "CANCELLED", False)
     else:
@@ -366,7 +366,7 @@ async def test_a_function_that_does_not_stop_is_killed(asset: str, why: str, ope
     pid = await begun(tmp_path)
     if why == "cancelled":
         worker.stop.set()
-    end = await asyncio.wait_for(making, 5)
+    end = await asyncio.wait_for(making, 60)
     assert (end.outcome, end.category) == (("cancelled", "CANCELLED") if why == "cancelled" else ("failed", "TIMEOUT"))
     if why == "timeout":
         assert end.message is not None
@@ -427,7 +427,7 @@ async def test_attempts_run_side_by_side_up_to_the_bound(opened: Open) -> None:
     def meets(context: Context) -> None:
         mine = HERE / f"here-{context.attempt}"
         mine.touch()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not (HERE / f"here-{context.attempt ^ 1}").exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)

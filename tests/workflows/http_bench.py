@@ -73,7 +73,7 @@ class HttpBench(RunsBench):
     async def posted(self, number: int) -> Envelope:
         """Wait for the envelope of this number, from 1, and return it."""
         async with self._news:
-            await asyncio.wait_for(self._news.wait_for(lambda: len(self.envelopes) >= number), 60)
+            await asyncio.wait_for(self._news.wait_for(lambda: len(self.envelopes) >= number), 240)
         return self.envelopes[number - 1]
 
     async def call(self, envelope: Envelope, what: str, **more: Any) -> httpx.Response:

@@ -23,7 +23,7 @@ from springline.storage.memory import MemoryStore
 from tests.workflows.faults import Faults
 from worker import build_workers
 
-DEADLINE_S = 60.0 if os.environ.get("SPRINGLINE_MAX_CACHED_WORKFLOWS") != "0" else 400.0
+DEADLINE_S = 240.0 if os.environ.get("SPRINGLINE_MAX_CACHED_WORKFLOWS") != "0" else 400.0
 """Longer where every task of a workflow is replayed from its beginning."""
 POLL_S = 0.01
 

@@ -265,7 +265,7 @@ async def test_before_a_version_is_reserved_callers_are_told_in_time_and_the_tab
     monkeypatch.setattr(interceptor, "PATIENCE", timedelta(milliseconds=300))
     bench.faulty.hook = Failing(paths.delta_coordinator(bench.table_id))
     first = await bench.stage("first")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         (outcome,) = await bench.commit(first)
     assert outcome.refusal is not None
     assert outcome.refusal.code is Code.UNAVAILABLE
@@ -381,7 +381,7 @@ async def test_before_a_round_is_recorded_callers_are_told_in_time_and_the_ledge
         where, (OperationKind.PUT,) if where == "rounds" else (OperationKind.GET, OperationKind.PUT, OperationKind.HEAD)
     )
     asked = run_request("run")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         (outcome,) = await ledger.append(asked)
     assert outcome.refusal is not None
     assert outcome.refusal.code is Code.UNAVAILABLE

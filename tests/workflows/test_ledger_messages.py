@@ -32,7 +32,7 @@ async def start_by_hand(ledger: LedgerBench, document: dict[str, Any]) -> Any:
         names.LEDGER_WORKFLOW, document, id=ledger.workflow_id, task_queue=names.LEDGER_QUEUE
     )
     ledger.run_ids.append(handle.first_execution_run_id)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         return await handle.result()
 
 

@@ -41,7 +41,7 @@ async def start_by_hand(bench: Bench, document: dict[str, Any]) -> Any:
         names.COMMIT_WORKFLOW, document, id=bench.workflow_id, task_queue=names.COMMIT_QUEUE
     )
     bench.run_ids.append(handle.first_execution_run_id)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         return await handle.result()
 
 
@@ -263,7 +263,7 @@ async def test_a_checkpoint_starts_at_the_interval_and_is_nobodys_burden(bench: 
     child = bench.client.get_workflow_handle(
         names.checkpoint_workflow_id(SCOPE.tenant, SCOPE.workspace, bench.table_id)
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         result = await child.result()
     assert result["kind"] == "written"
     assert result["version"] in (2, 3)
@@ -296,7 +296,7 @@ async def test_a_tables_own_checkpoint_interval_goes_before_the_services(
         child = bench.client.get_workflow_handle(
             names.checkpoint_workflow_id(SCOPE.tenant, SCOPE.workspace, bench.table_id)
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(240):
             result = await child.result()
         assert result["kind"] == "written"
         assert await bench.store.get(paths.delta_checkpoint(bench.table.root, result["version"])) is not None
@@ -312,7 +312,7 @@ async def test_a_table_is_found_by_its_name_and_so_is_its_checkpoint(bench: Benc
     child = bench.client.get_workflow_handle(
         names.checkpoint_workflow_id(SCOPE.tenant, SCOPE.workspace, bench.table_id)
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         await child.result()
     run = bench.client.get_workflow_handle(bench.workflow_id)
     assert "**flights** `" in str(await run.query("__temporal_workflow_metadata"))

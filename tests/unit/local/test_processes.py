@@ -35,7 +35,7 @@ def child(tmp_path: Path) -> Iterator[Callable[[str], Child]]:
         one.kill()
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -47,7 +47,7 @@ def test_a_child_gets_its_environment_folder_and_log(child: Callable[[str], Chil
     assert one.pid is None
     assert one.exit_code is None
     one.start()
-    assert one.wait(20) == 0
+    assert one.wait(120) == 0
     assert one.log_tail() == f"said {tmp_path} True"
 
 
@@ -140,5 +140,5 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_reported_by_its_exit_code(tmp_path: Path) -> None:
     one = Child("thing", ["/nowhere/program"], env=os.environ, cwd=tmp_path, log=tmp_path / "log")
     one.start()
-    assert one.wait(20) == 1
+    assert one.wait(120) == 1
     assert "FileNotFoundError" in one.log_tail()

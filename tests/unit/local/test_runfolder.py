@@ -48,7 +48,7 @@ def test_a_new_run_ends_what_a_dead_one_left(tmp_path: Path, sleeper: subprocess
     folder = abandoned(tmp_path, {"worker-1": {"pid": sleeper.pid, "started": start_mark(sleeper.pid)}})
     said: list[str] = []
     run = RunFolder(tmp_path, said.append)
-    assert sleeper.wait(20) == -signal.SIGKILL
+    assert sleeper.wait(120) == -signal.SIGKILL
     assert not folder.exists()
     assert any("worker-1" in line for line in said)
     run.close(keep=False)
