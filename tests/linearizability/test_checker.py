@@ -205,8 +205,6 @@ def test_porcupine_agrees(tmp_path: Path, record_property: Callable[[str, object
             history = disturbed(history, random)
             histories.append(history)
     program = porcupine(tmp_path)
-    if program is None:
-        pytest.skip("no Go here to build Porcupine with")
     theirs = verdicts(program, histories)
     ours = [not check(history) for history in histories]
     differing = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]

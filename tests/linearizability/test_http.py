@@ -184,18 +184,18 @@ def test_client_histories_are_linearizable(
     sharpness = share_rejected(shared.history, random)
     program = porcupine(tmp_path)
     began = time.monotonic()
-    theirs = None if program is None else verdicts(program, [resolved(shared.history)])[0]
+    (theirs,) = verdicts(program, [resolved(shared.history)])
     print(f"seed {seed}; {len(shared.history)} operations in {ran:.1f} s, killed: {dict(killed)}")
     print(f"versions: {[log.latest for log in logs.values()]}; without an answer for ever: {left_open}")
     print("\n".join(f"  {count:5} {outcome}" for outcome, count in sorted(shared.outcomes.items())))
     print(f"our checker: {not violations} after {ours:.1f} s; of changed answers it rejects {sharpness:.0%}")
-    print(f"Porcupine: {'no Go here' if theirs is None else theirs} after {time.monotonic() - began:.1f} s")
+    print(f"Porcupine: {theirs} after {time.monotonic() - began:.1f} s")
     record_property(
         "explored", f"HTTP histories: {len(shared.history)} operations, {killed.total()} kills, 1 linearizable history"
     )
     assert not shared.failures, shared.failures[:3]
     assert not violations, "\n".join(explained(violation) for violation in violations)
-    assert theirs in (None, True), f"Porcupine finds no order of {tmp_path / 'history.json'}"
+    assert theirs is not False, f"Porcupine finds no order of {tmp_path / 'history.json'}"
     assert sharpness > 0.5, "a history that allows anything shows nothing"
     for table, log in logs.items():
         check_log(log, shared, table)
