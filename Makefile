@@ -27,7 +27,7 @@ PROVED := $(BIN)/python -m tests.support.proofs
 # Where it is set, as in many images, every process that the tests start would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup binaries spark topology lint format collected test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs bench-evaluators bench-failover lock clean
+.PHONY: help setup binaries spark topology lint format collected test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs bench-pipelines bench-evaluators bench-failover lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -141,6 +141,9 @@ bench-cold: setup ## Cold starts on large workspaces.
 
 bench-runs: setup ## Runs, beside Dagster and Prefect.
 	$(BIN)/python -m bench.runs $(BENCH)
+
+bench-pipelines: setup ## A pipeline, beside Dagster and Prefect.
+	$(BIN)/python -m bench.pipelines $(BENCH)
 
 bench-evaluators: setup ## Schedules, against thresholds.
 	$(BIN)/python -m bench.evaluators $(BENCH)

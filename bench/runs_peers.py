@@ -33,12 +33,12 @@ STOP_MOST_S: Final = 10.0
 RUNS_AT_ONCE: Final = 4
 ANSWER_MOST_S: Final = 60.0
 
-_DAGSTER_SETTINGS: Final = f"""\
+_DAGSTER_SETTINGS: Final = """\
 telemetry: {{enabled: false}}
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
-  config: {{max_concurrent_runs: {RUNS_AT_ONCE}, dequeue_interval_seconds: 1}}
+  config: {{max_concurrent_runs: {at_once}, dequeue_interval_seconds: 1}}
 """
 _DAGSTER_FLOW: Final = """\
 from dagster import (
@@ -160,7 +160,8 @@ def environment_of(packages: Sequence[str], cache: Cache) -> Path:
 
     Raises `ToolFailed` if they cannot be installed.
     """
-    name = f"bench-{packages[0].replace('==', '-')}-py{sys.version_info.major}.{sys.version_info.minor}"
+    what = "-".join(one.replace("==", "-") for one in packages)
+    name = f"bench-{what}-py{sys.version_info.major}.{sys.version_info.minor}"
 
     def build(folder: Path) -> None:
         cache.say(f"installing {' and '.join(packages)} for comparison, about a minute")
@@ -173,7 +174,7 @@ def environment_of(packages: Sequence[str], cache: Cache) -> Path:
 
 
 class DagsterSide:
-    """A webserver, a daemon with a queue of runs and a code server; jobs with one of the two executors."""
+    """A webserver, a daemon with a queue of runs and a code server; jobs, each with one of the two executors."""
 
     def __init__(self, http: httpx.Client, executor: str) -> None:
         self._http = http
@@ -183,10 +184,15 @@ class DagsterSide:
         """Tell whether the jobs are known: the webserver answers before the code server does."""
         return bool(self._asked(_DAGSTER_LOADED)["repositoriesOrError"].get("nodes"))
 
-    def start(self, flow: str) -> str:
-        """Put a run into the queue and return its id."""
+    def start(self, flow: str, partition: str | None = None) -> str:
+        """Put a run, of a partition if one is given, into the queue and return its id."""
         where = {"repositoryLocationName": "flow.py", "repositoryName": "__repository__"}
-        asked = {"selector": {**where, "pipelineName": f"{flow}_{self._executor}"}, "mode": "default"}
+        asked: dict[str, Any] = {
+            "selector": {**where, "pipelineName": f"{flow}_{self._executor}"},
+            "mode": "default",
+        }
+        if partition is not None:
+            asked["executionMetadata"] = {"tags": [{"key": "dagster/partition", "value": partition}]}
         answer = self._asked(_DAGSTER_LAUNCH, asked=asked)["launchRun"]
         if "run" not in answer:
             raise ToolFailed(f"Dagster launches no run of {flow}: {answer}")
@@ -222,9 +228,9 @@ class PrefectSide:
         self._http = http
         self._deployments = {flow: str(self._got(f"/deployments/name/{flow}/bench")["id"]) for flow in flows}
 
-    def start(self, flow: str) -> str:
+    def start(self, flow: str, **parameters: str) -> str:
         """Schedule a run for now and return its id."""
-        asked = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid.uuid4())}
+        asked = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid.uuid4()), "parameters": parameters}
         return str(self._posted(f"/deployments/{self._deployments[flow]}/create_flow_run", asked)["id"])
 
     def over(self, run_ids: Sequence[str]) -> bool:
@@ -263,11 +269,22 @@ class PrefectSide:
 
 @contextmanager
 def dagster_side(folder: Path, sizes: Sizes, python: Path, executor: str) -> Iterator[DagsterSide]:
-    """Run Dagster as `dagster dev` does, with its default storage (SQLite); end all of its processes at the end."""
+    """Run Dagster with the four flows of a bench of runs."""
+    flow = _DAGSTER_FLOW.format(cores=os.cpu_count() or 1, flows=dict(sizes.flows))
+    with dagster(folder, flow, python, executor, RUNS_AT_ONCE) as side:
+        yield side
+
+
+@contextmanager
+def dagster(folder: Path, flow: str, python: Path, executor: str, at_once: int) -> Iterator[DagsterSide]:
+    """Run Dagster as `dagster dev` does, with its default storage (SQLite); end all of its processes at the end.
+
+    `flow` is the text of its definitions; so many runs are under way `at_once`.
+    """
     home = folder / "home"
     home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(_DAGSTER_SETTINGS)
-    (folder / "flow.py").write_text(_DAGSTER_FLOW.format(cores=os.cpu_count() or 1, flows=dict(sizes.flows)))
+    (home / "dagster.yaml").write_text(_DAGSTER_SETTINGS.format(at_once=at_once))
+    (folder / "flow.py").write_text(flow)
     (port,) = free_ports(1)
     environment = _own_environment({"DAGSTER_HOME": str(home)})
     command: list[str | Path] = [python, "-m", "dagster", "dev", "-h", LOOPBACK, "-p", str(port), "-f", "flow.py"]
@@ -282,9 +299,19 @@ def dagster_side(folder: Path, sizes: Sizes, python: Path, executor: str) -> Ite
 
 @contextmanager
 def prefect_side(folder: Path, sizes: Sizes, python: Path) -> Iterator[PrefectSide]:
-    """Run Prefect's server, deploy the flows and run a worker; end all of its processes at the end."""
+    """Run Prefect with the four flows of a bench of runs."""
+    with prefect(folder, _PREFECT_FLOW.format(**sizes.flows), python, [WIDE, SINGLE, CHAIN, ONE], RUNS_AT_ONCE) as side:
+        yield side
+
+
+@contextmanager
+def prefect(folder: Path, flow: str, python: Path, flows: Sequence[str], at_once: int) -> Iterator[PrefectSide]:
+    """Run Prefect's server, deploy the flows and run a worker; end all of its processes at the end.
+
+    `flow` is the text of its flows, whose names are `flows`; so many runs are under way `at_once`.
+    """
     folder.mkdir()
-    (folder / "flow.py").write_text(_PREFECT_FLOW.format(**sizes.flows))
+    (folder / "flow.py").write_text(flow)
     (folder / "deploy.py").write_text(_PREFECT_DEPLOY)
     (port,) = free_ports(1)
     url = f"http://{LOOPBACK}:{port}"
@@ -295,23 +322,23 @@ def prefect_side(folder: Path, sizes: Sizes, python: Path) -> Iterator[PrefectSi
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     environment = _own_environment(own)
-    prefect: list[str | Path] = [python, "-m", "prefect"]
+    program: list[str | Path] = [python, "-m", "prefect"]
 
     def child(name: str, *arguments: str) -> Child:
-        return Child(name, [*prefect, *arguments], env=environment, cwd=folder, log=folder / f"{name}.log")
+        return Child(name, [*program, *arguments], env=environment, cwd=folder, log=folder / f"{name}.log")
 
     with ExitStack() as stack:
         serving = child("server", "server", "start", "--host", LOOPBACK, "--port", str(port))
         server = stack.enter_context(_running(serving))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=ANSWER_MOST_S))
         until_ready(server, lambda: http.get("/api/health").is_success)
-        pool: list[str | Path] = [*prefect, "work-pool", "create", "bench", "--type", "process"]
-        deploy: list[str | Path] = [python, "deploy.py", folder, WIDE, SINGLE, CHAIN, ONE]
+        pool: list[str | Path] = [*program, "work-pool", "create", "bench", "--type", "process"]
+        deploy: list[str | Path] = [python, "deploy.py", folder, *flows]
         for command in (pool, deploy):
             run_tool(command, what="deploying to Prefect", say=lambda _line: None, env=environment, cwd=folder)
-        limit = ("--type", "process", "--limit", str(RUNS_AT_ONCE))
+        limit = ("--type", "process", "--limit", str(at_once))
         stack.enter_context(_running(child("worker", "worker", "start", "--pool", "bench", *limit)))
-        yield PrefectSide(http, list(sizes.flows))
+        yield PrefectSide(http, flows)
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import httpx
 import psutil
@@ -27,6 +28,7 @@ POLL_S: Final = 1.0
 """Between two questions whether all is over: what measures must not cost what is measured."""
 IDLE_POLL_S: Final = 0.25
 """The same where one run of one task is under way, and processor time is not measured."""
+MEMORY_POLL_S: Final = 1.0
 END_MOST_S: Final = 900.0
 START_MOST_S: Final = 90.0
 RECORDED_MOST_S: Final = 10.0
@@ -238,3 +240,36 @@ def children_cpu_seconds() -> float:
             continue
         total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+class Meter:
+    """A context in which the processes below this one are measured: their processor seconds, and memory at its peak.
+
+    `peak_mib` is the most resident memory of all of them together at one moment of those looked at, shared pages
+    counted for each.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+        self.peak_mib = 0.0
+        self._ended = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="meter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.cpu_s = -children_cpu_seconds()
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._looking.join()
+        self.cpu_s += children_cpu_seconds()
+
+    def _look(self) -> None:
+        here = psutil.Process()
+        while not self._ended.wait(MEMORY_POLL_S):
+            resident = 0
+            for process in here.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    resident += process.memory_info().rss
+            self.peak_mib = max(self.peak_mib, resident / 2**20)
