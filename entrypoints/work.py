@@ -48,6 +48,7 @@ from springline.storage.together import together
 from springline.storage.url import open_store
 from springline.work.attempts import AttemptMaker
 from springline.work.evaluations import MOST_PROCESSES, EvaluationMaker
+from springline.work.memory import CAN_BE_WATCHED
 from springline.work.pool import PipelineNotLoaded, ProcessPool
 from springline.work.request import DEFAULT_QUEUE, WorkRequest
 
@@ -170,6 +171,8 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
         await canary(store, str(uuid.uuid4()))
         for sentence in await differences(store, scope, location, nodes):
             logger.warning("%s", sentence)
+        if not CAN_BE_WATCHED and any((request.memory_bytes, *(one.memory_bytes for one in nodes))):
+            logger.warning("limits of memory do not hold on this system, only on Linux")
         client = await connect(hooks=settings.temporal_hooks)
         starts = StartSignals(signals_by(client))
         stack.push_async_callback(starts.aclose)
@@ -181,6 +184,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
             worker_id=client.identity,
             grace_s=request.grace_s,
             now_ms=lambda: time.time_ns() // 1_000_000,
+            memory_bytes=request.memory_bytes,
         )
         taken = [names.attempt_queue(scope.tenant, scope.workspace, location, queue) for queue in queues]
         workers = build_workers(

@@ -11,6 +11,7 @@ from springline.cli.http import ASSETS, DEFAULT_WAIT_SECONDS, Api, ApiOption, To
 from springline.cli.partitions_page import asset_text, stale_text
 from springline.cli.staleness import counts_of_assets, latest_partitions
 from springline.definitions.durations import duration_text
+from springline.definitions.sizes import size_text
 
 Json = dict[str, Any]
 
@@ -93,6 +94,8 @@ def _for_people(found: Json) -> Json:
         # An older API does not know all of them.
         if asset.get(name) is not None:
             told[name.removesuffix("_ms")] = duration_text(asset[name])
+    if asset.get("memory_bytes") is not None:
+        told["memory"] = size_text(asset["memory_bytes"])
     for name in ("queue", "url", "pool", "priority", "code_version", "tags", "owners"):
         if asset.get(name):
             told[name] = asset[name]

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from springline.config import PREFIX, Settings
 
 _OF_COMMANDS = frozenset(
-    {"API_URL", "TOKEN", "TOKEN_FILE", "PROFILE", "TENANT", "WORKSPACE", "CACHE_DIR", "TEMPORAL_CLI"}
+    {"API_URL", "TOKEN", "TOKEN_FILE", "PROFILE", "TENANT", "WORKSPACE", "CACHE_DIR", "TEMPORAL_CLI", "MEMORY_LIMIT"}
 )
 _OF_TESTS = frozenset({"TEST_SERVER", "TEST_SEED", "FAKE_GCS_SERVER", "RECORD_HISTORIES", "MAX_CACHED_WORKFLOWS"})
 KNOWN = frozenset(

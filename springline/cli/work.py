@@ -13,6 +13,8 @@ from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE, ApiOption, TokenOp
 from springline.cli.pipelines import FileArgument, LocationOption, describe, verdict
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, checked_store_url
 from springline.config import PREFIX
+from springline.definitions.sizes import memory_bytes
+from springline.errors import Code, refused
 from springline.local.processes import module_command, module_path
 from springline.paths import Scope
 from springline.work.request import DEFAULT_GRACE_S, DEFAULT_QUEUE, MOST_CONCURRENCY, WorkRequest
@@ -57,6 +59,16 @@ def work(
             help="How long a function may take to end that is cancelled or took too long; then its process is killed.",
         ),
     ] = DEFAULT_GRACE_S,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            envvar="SPRINGLINE_MEMORY_LIMIT",
+            help="How much memory an attempt may use whose asset has no memory=..., such as 2GiB; beyond it, the "
+            "attempt fails and its process is killed. By default any.",
+        ),
+    ] = None,
 ) -> DocumentVerdict:
     """Take the attempts of a pipeline file's assets from Temporal and make them on this machine, until Ctrl-C.
 
@@ -67,6 +79,7 @@ def work(
     """
     Scope(tenant, workspace)
     url = checked_store_url(store)
+    memory = _checked_limit(memory_limit)
     found = describe(file, location)
     if found["problems"]:
         return verdict(found)
@@ -78,6 +91,7 @@ def work(
         concurrency=concurrency or os.cpu_count() or 1,
         queues=queue or [],
         grace_s=grace,
+        memory_bytes=memory,
         python_path=os.environ.get("PYTHONPATH"),
     )
     environment = {
@@ -91,3 +105,19 @@ def work(
     sys.stderr.flush()
     command = module_command(_MODULE, request.model_dump_json())
     os.execve(command[0], command, environment)
+
+
+def _checked_limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return memory_bytes(text)
+    except ValueError as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"--memory-limit {text!r} {error}",
+            field="--memory-limit",
+            value=text,
+            remedy="Give a size such as 512MiB or 2GiB. Without the option and SPRINGLINE_MEMORY_LIMIT, only assets "
+            "with memory=... have a limit.",
+        ) from None

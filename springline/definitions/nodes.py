@@ -31,6 +31,7 @@ from springline.definitions.partitions import (
     Dimension,
     Partitions,
 )
+from springline.definitions.sizes import LEAST_MEMORY_BYTES, MAX_MEMORY_BYTES
 from springline.definitions.urls import MAX_URL, URL_PATTERN, URL_RULE, problem_of_url
 
 
@@ -210,6 +211,9 @@ class NodeDefinition(StrictDefinition):
         ]
         | None
     ) = Field(default=None, description="After how long without a sign of life an attempt counts as lost.")
+    memory_bytes: Annotated[StrictInt, Field(ge=LEAST_MEMORY_BYTES, le=MAX_MEMORY_BYTES)] | None = Field(
+        default=None, description="How much memory an attempt may use; null: as the worker has it."
+    )
     queue: DefinitionId | None = Field(default=None, description="Where workers take it from; null: the default queue.")
     pool: DefinitionId | None = Field(default=None, description="Whose slots bound how many run at once.")
     priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = Field(
@@ -258,6 +262,11 @@ class AssetDefinition(NodeDefinition):
     def _made_somewhere(self) -> Self:
         if self.url is not None and self.queue is not None:
             raise ValueError(f"queue {self.queue} has no meaning beside a url: leave one of them out")
+        if self.url is not None and self.memory_bytes is not None:
+            raise ValueError(
+                f"memory_bytes {self.memory_bytes} has no meaning beside a url, whose program nobody of ours watches: "
+                "leave one of them out"
+            )
         if self.url is not None and self.checks is not None:
             raise ValueError(
                 "an asset with a url has no checks, which workers of the code location make: leave them out"

@@ -13,12 +13,13 @@ from springline.sdk.declaring import OPTIONS, DeclaredNode, Dep, External, P, R,
 from springline.sdk.errors import NonRetryable
 from springline.sdk.pools import Pool
 
-_HTTP_OPTIONS: Final = {name: OPTIONS[name] for name in OPTIONS if name not in ("key", "queue", "pool", "checks")} | {
+_OF_WORKERS: Final = ("key", "memory", "queue", "pool", "checks")
+_HTTP_OPTIONS: Final = {name: OPTIONS[name] for name in OPTIONS if name not in _OF_WORKERS} | {
     "key": OPTIONS["key"],
     "url": ("url", checked_url),
 }
-"""Likewise, of an asset that is made over HTTP: no queue, for no worker takes it from one, no pool yet, and no checks,
-for its rows are nowhere that we see."""
+"""Likewise, of an asset that is made over HTTP: no queue, for no worker takes it from one, no pool yet, and no checks
+and no memory, for neither its rows nor its process are anywhere that we see."""
 
 
 class Asset(DeclaredNode[P, R], Generic[P, R]):
@@ -39,6 +40,7 @@ def asset(
     retry_delay: str | timedelta | None = None,
     timeout: str | timedelta | None = None,
     heartbeat: str | timedelta | None = None,
+    memory: str | None = None,
     freshness: str | timedelta | None = None,
     queue: str | None = None,
     pool: str | Pool | None = None,
@@ -64,6 +66,9 @@ def asset(function: Any = None, /, **options: Any) -> Any:
             default 30 s. `materialize` does not wait.
         timeout: how long an attempt may take, such as "10m".
         heartbeat: after how long without a sign of life a worker's attempt counts as lost.
+        memory: how much memory an attempt may use, its process and what that has started, such as "512MiB"; beyond it
+            the attempt fails. By default as the worker has it (`springline work --memory-limit`). `materialize` has no
+            limit.
         freshness: how old it may be before it counts as stale; of partitions by time, those that were made before their
             time had ended.
         queue: where workers take it from.

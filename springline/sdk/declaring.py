@@ -29,6 +29,7 @@ from springline.definitions.limits import (
 )
 from springline.definitions.mappings import MappingKind, PartitionMapping
 from springline.definitions.partitions import Partitions
+from springline.definitions.sizes import memory_bytes
 from springline.definitions.urls import problem_of_url
 from springline.sdk.checks import Check
 from springline.sdk.collecting import Declarations
@@ -106,6 +107,7 @@ class DeclaredNode(Generic[P, R]):
         self.retry_delay_ms: int | None = None
         self.timeout_ms: int | None = None
         self.heartbeat_ms: int | None = None
+        self.memory_bytes: int | None = None
         self.freshness_ms: int | None = None
         self.queue: str | None = None
         self.pool_of: str | Pool | None = None
@@ -238,6 +240,13 @@ def _duration(value: Any) -> int:
         raise _Wrong(str(error), "Give a duration such as '10m'.") from None
 
 
+def _memory(value: Any) -> int:
+    try:
+        return memory_bytes(value)
+    except ValueError as error:
+        raise _Wrong(str(error), "Give a size such as '512MiB'.") from None
+
+
 def _whole(least: int, most: int) -> Callable[[Any], int]:
     def checked(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -354,6 +363,7 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "retry_delay": ("retry_delay_ms", _duration),
     "timeout": ("timeout_ms", _duration),
     "heartbeat": ("heartbeat_ms", _duration),
+    "memory": ("memory_bytes", _memory),
     "freshness": ("freshness_ms", _duration),
     "queue": ("queue", _id),
     "pool": ("pool_of", _pool),
@@ -378,6 +388,9 @@ _OTHER_NAMES: Final = {
     "delay": "retry_delay",
     "retry_delay_seconds": "retry_delay",
     "timeout_seconds": "timeout",
+    "memory_limit": "memory",
+    "memory_mib": "memory",
+    "max_memory": "memory",
     "version": "code_version",
     "owner": "owners",
     "check": "checks",

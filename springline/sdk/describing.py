@@ -63,6 +63,7 @@ def definition_of(one: ResolvedNode) -> dict[str, Any]:
         "retry_delay_ms": declared.retry_delay_ms,
         "timeout_ms": declared.timeout_ms,
         "heartbeat_ms": declared.heartbeat_ms,
+        "memory_bytes": declared.memory_bytes,
         "freshness_ms": declared.freshness_ms,
         "queue": declared.queue,
         "url": declared.url,

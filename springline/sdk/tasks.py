@@ -46,6 +46,7 @@ def task(
     retry_delay: str | timedelta | None = None,
     timeout: str | timedelta | None = None,
     heartbeat: str | timedelta | None = None,
+    memory: str | None = None,
     queue: str | None = None,
     pool: str | Pool | None = None,
     priority: int | None = None,
@@ -62,7 +63,7 @@ def task(function: Any = None, /, **options: Any) -> Any:
     can take it as it is. So it runs in each run that makes an asset which needs it, and whenever it is selected.
 
     Args:
-        key, deps, partitions, retries, retry_delay, timeout, heartbeat, queue, pool, priority, code_version,
-            description, tags, owners: as `asset` has them.
+        key, deps, partitions, retries, retry_delay, timeout, heartbeat, memory, queue, pool, priority,
+            code_version, description, tags, owners: as `asset` has them.
     """
     return declared_by(Task, function, options, sys._getframe(1))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, FoundByCheck, TakenOutput, WrittenVersion
 from springline.definitions.durations import duration_text
+from springline.definitions.sizes import rough_size_text, size_text
 from springline.ledger.nested import ErrorCategory, TaskOutcome
 from springline.paths import Scope
 from springline.storage.damage import DamagedObject
@@ -23,6 +24,7 @@ from springline.storage.port import ObjectStore, StoreError
 from springline.storage.scoped import ScopedStore
 from springline.work.frames import Job, JobInput, Made
 from springline.work.log_keeper import LogKeeper
+from springline.work.memory import MemoryOverrun
 from springline.work.outputs import Output, read_output, store_output
 from springline.work.pool import PipelineNotLoaded, ProcessPool
 from springline.work.process import AttemptProcess, JobEnd, ProcessEnded, StopReason, Told, WritesSettled
@@ -77,7 +79,8 @@ class AttemptMaker:
     """Makes the attempts of one code location.
 
     `store` is the whole one; `now_ms` reads the clock; `grace_s` is how long a function may take to end when it is told
-    to stop; `location` and `assets` say what the pipeline declares, as `pool` has loaded it.
+    to stop; `location` and `assets` say what the pipeline declares, as `pool` has loaded it. `memory_bytes` is how much
+    memory an attempt may use whose asset does not say it, None for any.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class AttemptMaker:
         worker_id: str,
         grace_s: float,
         now_ms: Callable[[], int],
+        memory_bytes: int | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -98,6 +102,7 @@ class AttemptMaker:
         self._worker_id = worker_id
         self._grace_s = grace_s
         self._now_ms = now_ms
+        self._memory_bytes = memory_bytes
         self._numbers = count(1)
         self._logs: dict[str, LogKeeper] = {}
         """Of the attempts under way."""
@@ -133,7 +138,7 @@ class AttemptMaker:
                 # Even if it is to stop: what is sealed is to be committed, whoever has sealed it.
                 watching.started(began)
                 return await self._finished(order, store, began, found)
-            async with self._process(stop) as process:
+            async with self._process(order, stop) as process:
                 _go_on_unless(stop)
                 began = self._now_ms()
                 watching.started(began)
@@ -161,14 +166,17 @@ class AttemptMaker:
             )
 
     @asynccontextmanager
-    async def _process(self, stop: asyncio.Event) -> AsyncIterator[AttemptProcess]:
-        manager = self._pool.process()
+    async def _process(self, order: AttemptOrder, stop: asyncio.Event) -> AsyncIterator[AttemptProcess]:
+        manager = self._pool.process(self._memory_of(order))
         process = await _unless(stop, manager.__aenter__())
         try:
             yield process
         finally:
             # What the block raises is told as the attempt's end; the pool looks at the process alone.
             await manager.__aexit__(None, None, None)
+
+    def _memory_of(self, order: AttemptOrder) -> int | None:
+        return self._memory_bytes if order.memory_bytes is None else order.memory_bytes
 
     async def _made(
         self,
@@ -200,6 +208,7 @@ class AttemptMaker:
             grace_s=self._grace_s,
             told=watching.progress,
             printed=self._printed(order),
+            memory_bytes=self._memory_of(order),
         )
         made = end.made
         problem = _problem_of(order, end, self._grace_s)
@@ -215,6 +224,8 @@ class AttemptMaker:
         if problem is None and returned and made is not None and made.writes:
             return await self._sealing(order, store, process, made)
         if problem is not None:
+            if made is None and end.overrun is not None:
+                made = Made(job.number, peak_memory_bytes=end.overrun.used_bytes)
             return self._failed(order, began, problem, made)
         if made is None or (made.interrupted and made.category is not None):
             return self._end(
@@ -423,15 +434,39 @@ def _problem_of(order: AttemptOrder, end: JobEnd, grace_s: float) -> _Failed | N
     """Return why an attempt has failed whose process has not told the reason, or was stopped for its time."""
     if end.stopped is StopReason.TIMEOUT and (end.made is None or end.made.interrupted):
         assert order.timeout_ms is not None
-        killed = f", and did not end within {grace_s:g} s when it was told to" if end.killed else ""
+        killed = (
+            f", and did not end within {grace_s:g} s when it was told to" if end.killed and end.overrun is None else ""
+        )
         return _Failed(
             f"{order.asset_key} took longer than its timeout, {duration_text(order.timeout_ms)}{killed}",
             "TIMEOUT",
             "timeout",
         )
+    if end.stopped is StopReason.MEMORY and (end.made is None or end.made.interrupted):
+        assert end.overrun is not None
+        return _problem_of_memory(order, end.overrun)
     if end.ended is None or end.stopped is not None:
         return None
     return _problem_of_crash(order, end.ended)
+
+
+def _problem_of_memory(order: AttemptOrder, beyond: MemoryOverrun) -> _Failed:
+    others = beyond.processes - 1
+    those = "" if not others else f" with the process{'' if others == 1 else 'es'} that it has started"
+    if order.memory_bytes is None:
+        whose, remedy = (
+            "the limit of its worker",
+            "give it a memory=... of its own, or raise the worker's --memory-limit",
+        )
+    else:
+        whose, remedy = "its limit", "raise its memory=..."
+    return _Failed(
+        f"{order.asset_key} used {rough_size_text(beyond.used_bytes)} of memory{those}, more than {whose}, "
+        f"{size_text(beyond.limit_bytes)}, and its process was ended; {rough_size_text(beyond.before_bytes)} were used "
+        f"before its function was called. Let it work on less at once, or {remedy}",
+        "USER_CODE",
+        "memory_limit",
+    )
 
 
 def _problem_of_crash(order: AttemptOrder, ended: ProcessEnded) -> _Failed:

@@ -11,6 +11,8 @@ from springline.work.process import AttemptProcess, ProcessEnded
 
 ATTEMPTS_EACH: Final = 100
 """Attempts after which a process is replaced: what user code leaves behind in it does not grow for ever."""
+LEFT_PART: Final = 8
+"""Attempts before may have left one part in so many of an attempt's memory in its process."""
 LOAD_S: Final = 300.0
 """How long a process may take to load the pipeline."""
 
@@ -68,11 +70,15 @@ class ProcessPool:
             self._free.release()
 
     @asynccontextmanager
-    async def process(self) -> AsyncIterator[AttemptProcess]:
-        """Wait for a process, have it alone, and give it back. Raises `PipelineNotLoaded`."""
+    async def process(self, memory_bytes: int | None = None) -> AsyncIterator[AttemptProcess]:
+        """Wait for a process, have it alone, and give it back. Raises `PipelineNotLoaded`.
+
+        `memory_bytes`: the limit of the attempt that it is for. What attempts before have left in a process would count
+        against that, so one in which they have left much of it is replaced.
+        """
         async with self._free:
             found = self._idle.pop() if self._idle else None
-            if found is not None and not found.alive:
+            if found is not None and not (found.alive and _has_room(found, memory_bytes)):
                 await self._dismiss(found)
                 found = None
             used = found or await self._started()
@@ -114,6 +120,10 @@ class ProcessPool:
         """End all processes; to be called when no attempt is under way."""
         await asyncio.gather(*(self._dismiss(one) for one in list(self._all)))
         self._idle.clear()
+
+
+def _has_room(process: AttemptProcess, memory_bytes: int | None) -> bool:
+    return memory_bytes is None or process.left_bytes() * LEFT_PART <= memory_bytes
 
 
 def _first(problems: list[Json]) -> str:

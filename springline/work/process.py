@@ -12,7 +12,7 @@ from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from springline.local.processes import module_command
 from springline.work.frames import (
@@ -27,6 +27,7 @@ from springline.work.frames import (
     made_of,
     read_frame,
 )
+from springline.work.memory import CAN_BE_WATCHED, MemoryOverrun, overrun, processes_of, resident_bytes
 
 _MODULE: Final = "springline.work.child"
 _READ_BYTES: Final = 64 * 1024
@@ -66,13 +67,15 @@ class StopReason(StrEnum):
 
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended: as its process told (`made`), or with that process (`ended`).
 
-    `stopped`: why the worker told it to stop, None if it did not; `killed`: the worker ended the process.
+    `stopped`: why the worker told it to stop, None if it did not; `killed`: the worker ended the process; `overrun`:
+    it did so because of its memory.
     """
 
     made: Made | None
@@ -80,6 +83,7 @@ class JobEnd:
     ended: ProcessEnded | None = None
     stopped: StopReason | None = None
     killed: bool = False
+    overrun: MemoryOverrun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class AttemptProcess:
     Attributes:
         described: what the pipeline declares, as `springline validate` has it, with `problems`.
         jobs: how many jobs it was given.
+        loaded_bytes: how much memory it used when it had loaded the pipeline.
         fresh: it can be given another job: it lives, and no job was stopped or ended it.
     """
 
@@ -123,6 +128,7 @@ class AttemptProcess:
         self._ending = asyncio.create_task(self._end())
         self.described: Json = {}
         self.jobs = 0
+        self.loaded_bytes = 0
         self.fresh = True
 
     @classmethod
@@ -165,6 +171,7 @@ class AttemptProcess:
         started = cls(process, reader, writer, lines, transport, mark, printed)
         try:
             started.described = await started._ready()
+            started.loaded_bytes = resident_bytes([started.pid])
         except BaseException:
             await started.kill()
             raise
@@ -180,6 +187,10 @@ class AttemptProcess:
         """Whether it is there: an idle one may have been ended by somebody else."""
         return self._process.returncode is None
 
+    def left_bytes(self) -> int:
+        """Return how much more memory it uses than when it had loaded the pipeline: left by earlier jobs, if idle."""
+        return max(0, resident_bytes(processes_of(self.pid)) - self.loaded_bytes)
+
     async def make(
         self,
         job: Job,
@@ -190,13 +201,17 @@ class AttemptProcess:
         grace_s: float,
         told: Told,
         printed: Printed,
+        memory_bytes: int | None = None,
     ) -> JobEnd:
         """Give it a job and wait for its end; one at a time.
 
         When `stop` is set or `timeout_s` seconds are over, its function is told to stop, and `grace_s` seconds later
-        the process is killed. `told` gets progress, `printed` the lines that it writes meanwhile.
+        the process is killed; at once if it uses more than `memory_bytes` with what it has started. `told` gets
+        progress, `printed` the lines that it writes meanwhile.
         """
-        return await self._one(job.number, head_of_job(job), bodies, stop, timeout_s, grace_s, told, printed)
+        return await self._one(
+            job.number, head_of_job(job), bodies, stop, timeout_s, grace_s, told, printed, memory_bytes
+        )
 
     async def evaluate(
         self, evaluation: Evaluation, *, stop: asyncio.Event, timeout_s: float, grace_s: float, printed: Printed
@@ -215,11 +230,12 @@ class AttemptProcess:
         grace_s: float,
         told: Told,
         printed: Printed,
+        memory_bytes: int | None = None,
     ) -> JobEnd:
         self.jobs += 1
         before, self._printed = self._printed, printed
         try:
-            end = await self._made(number, head, bodies, stop, timeout_s, grace_s, told)
+            end = await self._made(number, head, bodies, stop, timeout_s, grace_s, told, memory_bytes)
             complete = await self._lines_until_mark(ended=end.made is None)
         except BaseException:
             await self.kill()
@@ -279,29 +295,43 @@ class AttemptProcess:
         timeout_s: float | None,
         grace_s: float,
         told: Told,
+        memory_bytes: int | None,
     ) -> JobEnd:
         loop = asyncio.get_running_loop()
         stopped: StopReason | None = None
         killed = False
+        beyond: MemoryOverrun | None = None
         saying = [asyncio.create_task(self._send(asked, bodies))]
         stopping = asyncio.create_task(stop.wait())
+        watching: asyncio.Task[MemoryOverrun] | None = None
+        if memory_bytes is not None and CAN_BE_WATCHED:
+            watching = asyncio.create_task(overrun(self.pid, memory_bytes))
         coming: asyncio.Task[tuple[Json, list[bytes]] | ProcessEnded] | None = None
         due = None if timeout_s is None else loop.time() + timeout_s
         try:
             while True:
                 coming = coming or asyncio.create_task(self._inbox.get())
-                waiting = {coming} if stopped is not None else {coming, stopping}
+                waiting: set[asyncio.Task[Any]] = {coming} if stopped is not None else {coming, stopping}
+                if watching is not None and beyond is None:
+                    waiting.add(watching)
                 left = None if due is None else max(0.0, due - loop.time())
                 await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if coming.done():
                     message, coming = coming.result(), None
                     if isinstance(message, ProcessEnded):
-                        return JobEnd(None, ended=message, stopped=stopped, killed=killed)
+                        return JobEnd(None, ended=message, stopped=stopped, killed=killed, overrun=beyond)
                     head, output = message
                     if head["say"] == Say.MADE:
-                        return JobEnd(made_of(head), output[0] if output else None, None, stopped, killed)
+                        return JobEnd(made_of(head), output[0] if output else None, None, stopped, killed, beyond)
                     if head["say"] == Say.PROGRESS and head["number"] == number:
                         told(head["done"], head["message"])
+                    continue
+                if beyond is None and watching is not None and watching.done():
+                    # At once: it would not wait with what it takes until its function has cleaned up.
+                    beyond = watching.result()
+                    stopped = stopped or StopReason.MEMORY
+                    killed, due = True, None
+                    self._kill_all()
                     continue
                 late = due is not None and loop.time() >= due
                 if stopped is None and (stopping.done() or late):
@@ -313,7 +343,7 @@ class AttemptProcess:
                     killed, due = True, None
                     self._signal(signal.SIGKILL)
         finally:
-            for task in (*saying, stopping, coming):
+            for task in (*saying, stopping, watching, coming):
                 if task is not None:
                     task.cancel()
 
@@ -366,6 +396,14 @@ class AttemptProcess:
         # Its own process group, which outlives it while something that it has started lives.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+    def _kill_all(self) -> None:
+        """Kill it with what it has started, also what has left its process group."""
+        others = processes_of(self.pid)[1:]
+        self._signal(signal.SIGKILL)
+        for one in others:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
 
     async def kill(self) -> None:
         """End it at once, with all that it has started."""

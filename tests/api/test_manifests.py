@@ -175,6 +175,12 @@ BAD: list[tuple[Any, str, str]] = [
     ),
     (body("a", asset("x", timeout_ms=0)), "assets.0.timeout_ms", "greater"),
     (body("a", asset("x", timeout_ms=5_000, heartbeat_ms=9_000)), "assets.0", "longer than the timeout"),
+    (body("a", asset("x", memory_bytes=512)), "assets.0.memory_bytes", "67108864"),
+    (
+        body("a", asset("x", memory_bytes=2**29, url="https://workers.example.com/tasks")),
+        "assets.0",
+        "memory_bytes 536870912 has no meaning beside a url",
+    ),
     (body("a", asset("x", freshness_ms=0)), "assets.0.freshness_ms", "greater"),
     (body("a", asset("x", partitions={"kind": "daily"})), "assets.0.partitions", "have no start"),
     (body("a", asset("x", partitions={"kind": "yearly"})), "assets.0.partitions.kind", "'hourly', 'daily'"),

@@ -19,7 +19,7 @@ from springline.sdk import asset, daily
 print("imported")
 
 @asset(partitions=daily(start="2024-01-01", timezone="Europe/Oslo"), retries=3, timeout="10m", tags={"team": "sky"},
-       retry_delay="5s")
+       retry_delay="5s", memory="1.5GiB")
 def raw_flights(context):
     '''Flights of a day.'''
 
@@ -217,7 +217,7 @@ def test_an_asset_is_shown_with_what_it_needs_and_what_needs_it(api: Served, cli
     told = dict(line.split(maxsplit=1) for line in said.splitlines() if len(line.split()) > 1)
     assert told["partitions"] == "daily from 2024-01-01 Europe/Oslo"
     assert (told["description"], told["timeout"], told["retries"]) == ("Flights of a day.", "10m", "3")
-    assert told["retry_delay"] == "5s"
+    assert (told["retry_delay"], told["memory"]) == ("5s", "1536MiB")
     assert told["dependents"] == "delays"
     said = cli("asset", "show", "delays", "-o", "table").stdout
     assert "raw_flights  all         raw_flights" in said

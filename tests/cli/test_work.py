@@ -67,6 +67,25 @@ def test_by_default_it_makes_as_many_attempts_at_once_as_there_are_processors(be
         cli("work", "flow.py", *SCOPE, "--store", "file:///lake", "--location", "mart", "--grace", "2.5")
     request = WorkRequest.model_validate_json(became[0][1][4])
     assert (request.concurrency, request.location, request.grace_s) == (os.cpu_count(), "mart", 2.5)
+    assert request.memory_bytes is None
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_attempts_have_a_limit_of_memory_if_it_says_one(
+    by: str, became: list[Any], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPRINGLINE_MEMORY_LIMIT", "2GiB" if by == "variable" else "3GiB")
+    with pytest.raises(Became):
+        cli("work", "flow.py", *SCOPE, "--store", "file:///lake", *(["--memory-limit", "2GiB"] * (by == "option")))
+    assert WorkRequest.model_validate_json(became[0][1][4]).memory_bytes == 2**31
+
+
+def test_a_limit_of_memory_that_is_none_is_refused_with_the_remedy(became: list[Any], cli: Cli) -> None:
+    ended = cli("work", "flow.py", *SCOPE, "--store", "file:///lake", "--memory-limit", "2048")
+    assert (ended.code, ended.error["field"], ended.error["value"]) == (2, "--memory-limit", "2048")
+    assert ended.error["message"] == "--memory-limit '2048' does not say its unit: write '512MiB' or '2GiB'"
+    assert "512MiB" in ended.error["remedy"]
+    assert became == []
 
 
 def test_a_file_that_is_not_valid_is_told_as_by_validate(became: list[Any], cli: Cli) -> None:

@@ -173,6 +173,7 @@ VALUES: dict[str, Any] = {
     "retry_delay_ms": st.none() | st.integers(1, 10_000_000),
     "timeout_ms": st.none() | st.integers(10_000, 10_000_000),
     "heartbeat_ms": st.none() | st.integers(1_000, 10_000),
+    "memory_bytes": st.none() | st.sampled_from([2**26, 2**44]),
     "queue": st.none() | st.sampled_from(["gpu", "default"]),
     "priority": st.integers(-5, 5),
     "code_version": st.none() | st.sampled_from(["1", "2"]),
@@ -230,6 +231,10 @@ def test_changes_are_the_differences(old: list[dict[str, Any]], new: list[dict[s
         {"key": "a", "retry_delay_ms": "30s"},
         {"key": "a", "timeout_ms": 5_000, "heartbeat_ms": 6_000},
         {"key": "a", "heartbeat_ms": 999},
+        {"key": "a", "memory_bytes": 2**26 - 1},
+        {"key": "a", "memory_bytes": 2**44 + 1},
+        {"key": "a", "memory_bytes": "512MiB"},
+        {"key": "a", "memory_bytes": 2**26, "url": "https://workers.example.com/tasks"},
         {"key": "a", "queue": "a b"},
         {"key": "a", "pool": "../x"},
         {"key": "a", "priority": 1_001},
@@ -252,6 +257,16 @@ def test_changes_are_the_differences(old: list[dict[str, Any]], new: list[dict[s
 def test_what_is_no_definition_is_refused(odd: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         AssetDefinition.model_validate(odd)
+
+
+def test_a_limit_of_memory_is_stored_where_there_is_one() -> None:
+    plain, limited = asset("a"), asset("a", memory_bytes=2**29)
+    before, then = after(None, part("x", plain)), after(None, part("x", limited))
+    assert "memory_bytes" not in before.plain["assets"][0]
+    assert then.plain["assets"][0] == before.plain["assets"][0] | {"memory_bytes": 2**29}
+    assert before.manifest.fingerprint != then.manifest.fingerprint
+    # Builds that do not know of it make the same attempts, without a limit.
+    assert before.manifest.format == then.manifest.format == 1
 
 
 def test_unknown_fields_are_passed_over_when_read_and_refused_when_written() -> None:

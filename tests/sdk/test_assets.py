@@ -43,6 +43,7 @@ def test_every_option() -> None:
         retry_delay="1m30s",
         timeout="10m",
         heartbeat=timedelta(seconds=30),
+        memory="1.5GiB",
         freshness="6h",
         queue="gpu",
         pool="warehouse",
@@ -58,6 +59,7 @@ def test_every_option() -> None:
     assert delays.problems == []
     assert (delays.key, delays.retries, delays.timeout_ms, delays.heartbeat_ms) == ("mart.delays", 3, 600_000, 30_000)
     assert (delays.retry_delay_ms, delays.freshness_ms) == (90_000, 6 * 3_600_000)
+    assert delays.memory_bytes == 1536 * 1024 * 1024
     assert (delays.queue, delays.pool, delays.priority, delays.code_version) == ("gpu", "warehouse", -5, "v2")
     assert (delays.tags, delays.owners) == ({"team": "flights"}, ["ada@example.com"])
     assert delays.deps[3] == Dep("other", latest())
@@ -130,6 +132,10 @@ WRONG: list[tuple[Options, str, str]] = [
     ({"retry_delay": "0s"}, "not above zero", "10m"),
     ({"retry_delay": "31d"}, "longer than 30d, the most", "10m"),
     ({"heartbeat": "10ms"}, "heartbeat '10ms', which is below 1s", "another"),
+    ({"memory": 512}, "memory 512, which does not say its unit", "'512MiB'"),
+    ({"memory": "512Mi"}, "memory '512Mi', which is no size", "'512MiB'"),
+    ({"memory": "1MiB"}, "memory '1MiB', which is below 64MiB, the least", "'512MiB'"),
+    ({"memory_limit": "1GiB"}, "unknown option memory_limit", "Did you mean memory?"),
     ({"freshness": "soon"}, "freshness 'soon'", "duration"),
     ({"heartbeat": "2m", "timeout": "1m"}, "longer than the timeout, 1m", "another"),
     ({"queue": "a b"}, "queue 'a b', which holds ' '", "letters"),

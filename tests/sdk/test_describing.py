@@ -21,7 +21,7 @@ orders = external("shop.orders")
 disk = pool("disk", slots=2)
 
 @asset(partitions=daily("2024-01-01", timezone="Europe/Oslo"), retries=3, timeout="10m", heartbeat="30s", pool="disk",
-       retry_delay="5s")
+       retry_delay="5s", memory="512MiB")
 def raw(context): ...
 
 @asset(key="mart.delays", deps=[dep(raw, window(start=-6))], partitions=monthly("2024-01"), tags={"a": "b"})
@@ -56,6 +56,8 @@ def test_what_is_deployed(tmp_path: Path) -> None:
     raw, delays = part.assets
     assert (raw.retries, raw.timeout_ms, raw.heartbeat_ms, raw.pool) == (3, 600_000, 30_000, "disk")
     assert (raw.retry_delay_ms, delays.retry_delay_ms) == (5_000, None)
+    assert (raw.memory_bytes, delays.memory_bytes) == (512 * 1024 * 1024, None)
+    assert ["memory_bytes" in one for one in document["assets"]] == [True, False]
     assert raw.partitions is not None
     assert raw.partitions.timezone == "Europe/Oslo"
     assert delays.description == "How late."

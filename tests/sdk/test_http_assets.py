@@ -55,7 +55,7 @@ def test_every_option() -> None:
     assert made.problems == []
     assert (made.key, made.url, made.retries, made.timeout_ms) == ("mart.prices", URL, 3, 600_000)
     assert (made.file, made.arguments, made.context_argument) == (__file__, [], None)
-    assert set(_HTTP_OPTIONS) == set(OPTIONS) - {"queue", "pool", "checks"} | {"url"}
+    assert set(_HTTP_OPTIONS) == set(OPTIONS) - {"memory", "queue", "pool", "checks"} | {"url"}
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
@@ -63,6 +63,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"url": None}, "has no url", "https://"),
     ({"key": "a/b"}, "holds '/'", "letters"),
     ({"queue": "gpu"}, "unknown option queue", "url"),
+    ({"memory": "1GiB"}, "unknown option memory", "url"),
     ({"pool": "warehouse"}, "unknown option pool", "url"),
     ({"timeout_seconds": 3}, "unknown option timeout_seconds", "timeout"),
     ({"heartbeat": "20s", "timeout": "10s"}, "longer than the timeout", "another"),

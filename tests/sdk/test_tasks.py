@@ -47,6 +47,7 @@ def test_a_task_is_declared_as_an_asset_is_and_is_none() -> None:
         retry_delay="5s",
         timeout="10m",
         heartbeat="30s",
+        memory="256MiB",
         queue="mail",
         pool="smtp",
         priority=4,
@@ -62,6 +63,7 @@ def test_a_task_is_declared_as_an_asset_is_and_is_none() -> None:
     assert (str(prepare), prepare.file) == ("<task prepare>", __file__)
     assert prepare.problems == tell.problems == []
     assert (tell.key, tell.retries, tell.retry_delay_ms, tell.timeout_ms) == ("tell.all", 3, 5_000, 600_000)
+    assert tell.memory_bytes == 256 * 1024 * 1024
     assert (tell.heartbeat_ms, tell.queue, tell.pool, tell.priority, tell.code_version) == (
         *(30_000, "mail", "smtp"),
         *(4, "v2"),

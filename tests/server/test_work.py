@@ -24,8 +24,8 @@ from springline.control.runs.messages import AttemptEnded, AttemptOrder, Attempt
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 from springline.local.processes import module_command
 from tests.server.cluster import Cluster
-from tests.work.conftest import order
-from tests.work.test_attempts import begun, gone
+from tests.work.conftest import gone, order
+from tests.work.test_attempts import begun
 
 FLOW = """
 import os, time

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, TakenInput, TakenOutput
@@ -48,6 +49,18 @@ def takes(argument: str, *outputs: AttemptOrder, many: bool = False) -> list[Tak
     return [TakenInput(argument=argument, many=many, outputs=[taken(one) for one in outputs])]
 
 
+async def gone(pid: int) -> bool:
+    """Say whether a process has ended; one that was killed just now may need a moment."""
+    for _ in range(250):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
 @dataclass
 class Worker:
     pool: ProcessPool
@@ -76,7 +89,9 @@ Open = Callable[..., Awaitable[Worker]]
 async def opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Open]:
     pools: list[ProcessPool] = []
 
-    async def worker(source: str, *, concurrency: int = 1, grace_s: float = 10, **options: Any) -> Worker:
+    async def worker(
+        source: str, *, concurrency: int = 1, grace_s: float = 10, memory_bytes: int | None = None, **options: Any
+    ) -> Worker:
         file = tmp_path / "flow.py"
         file.write_text(textwrap.dedent(source))
         lines: list[str] = []
@@ -92,6 +107,7 @@ async def opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncItera
             worker_id="w1",
             grace_s=grace_s,
             now_ms=iter(range(1_000, 10**9)).__next__,
+            memory_bytes=memory_bytes,
         )
         return Worker(pool, maker, store, lines)
 

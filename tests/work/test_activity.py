@@ -19,8 +19,8 @@ from activities import attempts
 from activities.attempts import AttemptActivities, StartSignals
 from springline import names
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, AttemptsStarted, AttemptStarted
-from tests.work.conftest import Open, Worker, order
-from tests.work.test_attempts import FLOW, begun, gone
+from tests.work.conftest import Open, Worker, gone, order
+from tests.work.test_attempts import FLOW, begun
 
 RUN_WORKFLOW = names.run_workflow_id("acme", "dev", "run_1")
 

@@ -7,12 +7,11 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from springline.local.processes import module_path
 from springline.work.pool import PipelineNotLoaded
-from tests.work.conftest import Open, order, takes
+from tests.work.conftest import Open, gone, order, takes
 
 FLOW = """
 import asyncio, ctypes, multiprocessing, os, signal, subprocess, sys, time
@@ -179,18 +178,6 @@ async def begun(folder: Path) -> int:
         if said:
             return int(said)
         await asyncio.sleep(0.02)
-
-
-async def gone(pid: int) -> bool:
-    """Say whether a process has ended; one that was killed just now may need a moment."""
-    for _ in range(250):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        await asyncio.sleep(0.02)
-    return False
 
 
 async def test_a_function_gets_its_context_and_its_end_is_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:

@@ -45,7 +45,8 @@ class AttemptOrder(RunMessage):
     """Input of `run_attempt`: make one asset, or one partition of it.
 
     `scope`: the run under which its output is stored, and its write set sealed. `keeps_output`: a parameter of another
-    task takes the output. `timeout_ms`: how long the function may take, None: as long as it likes.
+    task takes the output. `timeout_ms`: how long the function may take, None: as long as it likes. `memory_bytes`:
+    how much memory its process may use, None: as the worker has it.
     """
 
     tenant: str
@@ -67,6 +68,7 @@ class AttemptOrder(RunMessage):
     """Of an attempt over HTTP: where it is posted to. Then it is the input of `post_attempt`."""
     heartbeat_ms: int | None = None
     code_version: str | None = None
+    memory_bytes: int | None = None
 
 
 class Posted(RunMessage):
@@ -320,6 +322,7 @@ class LoadedAsset(RunMessage):
     pool: str | None = None
     url: str | None = None
     is_task: bool = False
+    memory_bytes: int | None = None
 
 
 class LoadedTask(RunMessage):

@@ -567,6 +567,7 @@ class RunProgress:
             url=asset.url,
             heartbeat_ms=None if asset.url is None else asset.heartbeat_ms,
             code_version=None if asset.url is None else asset.code_version,
+            memory_bytes=asset.memory_bytes,
         )
 
     def _start(self, attempt: Attempt, started_at_ms: int) -> TaskStarted:

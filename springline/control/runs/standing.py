@@ -193,4 +193,5 @@ def _asset(asset: DeployedNode, by_key: Mapping[str, DeployedNode]) -> LoadedAss
         pool=asset.pool,
         url=asset.url,
         is_task=asset.asset_key is None,
+        memory_bytes=asset.memory_bytes,
     )
