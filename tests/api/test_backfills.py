@@ -35,6 +35,8 @@ async def test_a_backfill_is_asked_for_once_and_found(world: World) -> None:
         "state": "RUNNING",
         "total_partitions": 25,
         "chunks": 3,
+        "assets": ["raw"],
+        "stale": None,
         "first": [],
     }
     assert answer.headers["Location"] == f"{BACKFILLS}/{made['backfill_id']}"
