@@ -1,4 +1,4 @@
-"""What of a selection a backfill makes so that nothing of it is stale: keys, assets, and what cannot be one backfill."""
+"""What of a selection a backfill makes so that nothing of it is stale: keys, assets, what cannot be one backfill."""
 
 from __future__ import annotations
 
