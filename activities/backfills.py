@@ -57,7 +57,7 @@ class BackfillActivities:
         found = await self._done(backfills, order)
         if isinstance(found, NothingStale):
             return BackfillRequestAnswer(
-                backfill_id=None,
+                backfill_id="",
                 state=NOTHING_STALE,
                 total_partitions=0,
                 chunks=0,

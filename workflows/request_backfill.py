@@ -39,7 +39,7 @@ class RequestBackfillWorkflow:
         except ActivityError as error:
             workflow.set_current_details(f"`{start.verb}` of a backfill of {place} was refused: {error.cause or error}")
             fail_with_cause(error)
-        if found.backfill_id is None:
+        if not found.backfill_id:
             workflow.set_current_details(f"Nothing of the selection is stale in {place}: there is no backfill")
             return found
         workflow.set_current_details(

@@ -104,11 +104,11 @@ def chosen_stale(
             counts.append(found)
     if not counts:
         return StaleChoice()
-    counts.sort(key=lambda one: (_depth(nodes, one.asset), one.asset))
-    cut = _one_cut(stands, terms, counts)
-    alike = [key for key in selected if stands.assets[key].partitions == cut]
+    counts = _upstream_first(nodes, counts)
+    of_all = _one_cut(stands, terms, counts)
+    alike = [key for key in selected if stands.assets[key].partitions == of_all]
     assets, _ = backfilled_assets(nodes, sorted(_with_what_follows(manifest, alike, [one.asset for one in counts])))
-    return StaleChoice(assets, _keys_at(cut, sorted(stale_places[cut])), tuple(counts))
+    return StaleChoice(assets, _keys_at(of_all, sorted(stale_places[of_all])), tuple(counts))
 
 
 def _places(
@@ -177,13 +177,13 @@ def _one_cut(stands: AssetStands, terms: Sequence[str], counts: Sequence[StaleCo
     """Return how all that is stale is cut into partitions; raises `BadChoice` if one backfill cannot make it."""
     steps: list[tuple[Partitions | None, list[StaleCount]]] = []
     for one in counts:
-        cut = stands.assets[one.asset].partitions
-        if not steps or steps[-1][0] != cut:
-            steps.append((cut, []))
+        of_asset = stands.assets[one.asset].partitions
+        if not steps or steps[-1][0] != of_asset:
+            steps.append((of_asset, []))
         steps[-1][1].append(one)
-    cut = steps[0][0]
-    if cut is not None and len({one for one, _ in steps}) == 1:
-        return cut
+    first = steps[0][0]
+    if first is not None and len(steps) == 1:
+        return first
     if len(steps) == 1:
         said = f"{_stale_text(counts)} stale, and without partitions: a backfill goes from partition to partition"
     else:
@@ -203,9 +203,10 @@ def _stale_text(counts: Sequence[StaleCount]) -> str:
     return f"{names} {'is' if len(counts) == 1 else 'are'}"
 
 
-def _depth(nodes: Mapping[str, DeployedNode], key: str) -> int:
-    """Return of how many others an asset is downstream: more than any of them."""
-    return len(reach([key], {name: [edge.asset for edge in node.dependencies] for name, node in nodes.items()}))
+def _upstream_first(nodes: Mapping[str, DeployedNode], counts: Iterable[StaleCount]) -> list[StaleCount]:
+    upstream = {key: [edge.asset for edge in node.dependencies] for key, node in nodes.items()}
+    # What is downstream of an asset has all above it that the asset has, and the asset.
+    return sorted(counts, key=lambda one: (len(reach([one.asset], upstream)), one.asset))
 
 
 def _with_what_follows(manifest: DeployedManifest, selected: Sequence[str], stale: Collection[str]) -> set[str]:

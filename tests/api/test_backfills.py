@@ -14,8 +14,8 @@ from tests.support.definitions import asset
 from tests.support.local_api import RIVAL
 
 BACKFILLS = f"{V1}/backfills"
-DAYS = {"kind": "daily", "start": "2024-01-01"}
-PIPELINE = location("flights", asset("raw", partitions=DAYS), asset("whole"))
+DAILY = {"kind": "daily", "start": "2024-01-01"}
+PIPELINE = location("flights", asset("raw", partitions=DAILY), asset("whole"))
 RANGE: dict[str, Any] = {"select": ["raw"], "start": "2024-01-01", "end": "2024-01-25", "request_id": "r1"}
 
 

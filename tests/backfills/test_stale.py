@@ -12,8 +12,14 @@ from springline.backfills.changing import ChangedBackfill, NothingStale
 from springline.backfills.requests import fingerprint_of, parsed_backfill
 from springline.control.backfills.messages import NOTHING_STALE, BackfillRequestAnswer, BackfillRequestOrder
 from springline.errors import Code, Refused
+from springline.ledger.member import BackfillMember
+from springline.projection.rows import BackfillRow, DefinitionRow
+from springline.projection.schema import TABLES
+from springline.published.snapshot import StateSnapshot, TableRows
+from springline.runs.backfilled import settings_of
 from tests.activities.metrics import Metrics
 from tests.backfills.place import Place, place_with
+from tests.staleness.test_reading import REVISION, row_of
 from tests.support.definitions import asset
 from tests.support.local_api import ACME
 from tests.support.local_ledger import now_ms
@@ -148,6 +154,16 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
     assert place.ledger.requests == []
 
 
+def test_what_a_newer_build_says_of_a_backfill_is_passed_over() -> None:
+    said = '{"order":"oldest_first","later":1}'
+    of_it = {"kind": "backfill", "definition_id": "bf", "defined_at": 1, "first_defined_at": 1, "settings": said}
+    own = row_of(DefinitionRow, **of_it)
+    row = BackfillRow(*row_of(BackfillRow, backfill_id="bf", code_version="01JHMPFQ6G000AQKFF00000004", chunk_size=1))
+    definitions = TableRows.of(TABLES["x_definitions"], [own])
+    found = settings_of(StateSnapshot(REVISION, {"x_definitions": definitions}), row)
+    assert found == BackfillMember(order="oldest_first")
+
+
 @pytest.mark.parametrize(
     ("asked", "fingerprint"),
     [
@@ -179,8 +195,7 @@ async def test_who_has_the_temporal_cli_asks_for_the_same(place: Place) -> None:
 
     first = await answer("one")
     assert (first.state, first.total_partitions, first.stale_partitions) == ("RUNNING", 7, 7)
-    assert first.backfill_id is not None
     assert (await recorded(place, first.backfill_id))["settings"]["asked_by"] == "temporal"
     await place.finish(first.backfill_id)
     none = await answer("two")
-    assert (none.backfill_id, none.state, none.stale_partitions) == (None, NOTHING_STALE, 0)
+    assert (none.backfill_id, none.state, none.stale_partitions) == ("", NOTHING_STALE, 0)

@@ -120,10 +120,10 @@ class BackfillRequestAnswer(BackfillMessage):
     """Answer of `request_backfill`: the backfill, and its state then. `replayed`: nothing was written.
 
     Of a backfill of what was stale: how many partitions were, counted for each asset, and by which revision of the
-    published state. If nothing was, there is no backfill, and `state` is NOTHING_STALE.
+    published state. If nothing was, there is no backfill: `backfill_id` is empty, and `state` NOTHING_STALE.
     """
 
-    backfill_id: str | None
+    backfill_id: str
     state: str
     total_partitions: int
     chunks: int
