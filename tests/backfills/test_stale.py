@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -19,7 +19,7 @@ from springline.published.snapshot import StateSnapshot, TableRows
 from springline.runs.backfilled import settings_of
 from tests.activities.metrics import Metrics
 from tests.backfills.place import Place, place_with
-from tests.staleness.test_reading import REVISION, row_of
+from tests.staleness.test_reading import REVISION
 from tests.support.definitions import asset
 from tests.support.local_api import ACME
 from tests.support.local_ledger import now_ms
@@ -156,9 +156,17 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
 
 def test_what_a_newer_build_says_of_a_backfill_is_passed_over() -> None:
     said = '{"order":"oldest_first","later":1}'
-    of_it = {"kind": "backfill", "definition_id": "bf", "defined_at": 1, "first_defined_at": 1, "settings": said}
-    own = row_of(DefinitionRow, **of_it)
-    row = BackfillRow(*row_of(BackfillRow, backfill_id="bf", code_version="01JHMPFQ6G000AQKFF00000004", chunk_size=1))
+    of_it = {
+        "kind": "backfill",
+        "definition_id": "bf",
+        "defined_at": 1,
+        "first_defined_at": 1,
+        "settings": said,
+        "row_version": "",
+    }
+    own = tuple((dict.fromkeys(DefinitionRow.__struct_fields__) | of_it).values())
+    fields = dict.fromkeys(BackfillRow.__struct_fields__) | {"backfill_id": "bf", "chunk_size": 1}
+    row = BackfillRow(**cast(Any, fields | {"code_version": "01JHMPFQ6G000AQKFF00000004"}))
     definitions = TableRows.of(TABLES["x_definitions"], [own])
     found = settings_of(StateSnapshot(REVISION, {"x_definitions": definitions}), row)
     assert found == BackfillMember(order="oldest_first")
