@@ -10,12 +10,13 @@ from activities.interceptor import ledger_asked, step
 from activities.metrics import count_chunks
 from activities.runs import OPERATOR
 from springline import names
-from springline.backfills.changing import Backfills, ChangedBackfill
+from springline.backfills.changing import Backfills, ChangedBackfill, NothingStale
 from springline.backfills.evaluating import BackfillPasses
 from springline.backfills.keys import KeyLists
 from springline.backfills.requests import parsed_backfill
 from springline.control.admission.cases import invalid
 from springline.control.backfills.messages import (
+    NOTHING_STALE,
     BackfillRequestAnswer,
     BackfillRequestOrder,
     EvaluateBackfillOrder,
@@ -54,19 +55,30 @@ class BackfillActivities:
             self._store, self._reader, self._manifests, self._ledger, scope, now_ms=lambda: order.now_ms
         )
         found = await self._done(backfills, order)
+        if isinstance(found, NothingStale):
+            return BackfillRequestAnswer(
+                backfill_id="",
+                state=NOTHING_STALE,
+                total_partitions=0,
+                chunks=0,
+                stale_revision=found.stale.revision,
+                stale_partitions=0,
+            )
         return BackfillRequestAnswer(
             backfill_id=found.backfill_id,
             state=found.state,
             total_partitions=found.total,
             chunks=found.chunks,
             replayed=found.replayed,
+            stale_revision=None if found.stale is None else found.stale.revision,
+            stale_partitions=None if found.stale is None else found.stale.partitions,
         )
 
     @staticmethod
-    async def _done(backfills: Backfills, order: BackfillRequestOrder) -> ChangedBackfill:
+    async def _done(backfills: Backfills, order: BackfillRequestOrder) -> ChangedBackfill | NothingStale:
         request_id = order.name if order.request_id is None else order.request_id
         if order.verb == "create":
-            return await backfills.create(parsed_backfill(order.asked), request_id)
+            return await backfills.create(parsed_backfill(order.asked), request_id, OPERATOR)
         if not order.backfill_id:
             raise invalid("backfill_id", order.backfill_id, f"must be given to {order.verb}", "Name the backfill.")
         match order.verb:
@@ -77,4 +89,4 @@ class BackfillActivities:
             case "cancel":
                 return await backfills.cancel(order.backfill_id, OPERATOR)
             case "retry-failed":
-                return await backfills.retry_failed(order.backfill_id, request_id)
+                return await backfills.retry_failed(order.backfill_id, request_id, OPERATOR)

@@ -39,6 +39,9 @@ class RequestBackfillWorkflow:
         except ActivityError as error:
             workflow.set_current_details(f"`{start.verb}` of a backfill of {place} was refused: {error.cause or error}")
             fail_with_cause(error)
+        if not found.backfill_id:
+            workflow.set_current_details(f"Nothing of the selection is stale in {place}: there is no backfill")
+            return found
         workflow.set_current_details(
             f"Backfill **{found.backfill_id}** of {place}: {found.state}\n\n"
             f"- {found.total_partitions} partitions, {found.chunks} runs"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -20,6 +20,7 @@ from springline.backfills.reading import KnownBackfill, counted, known_backfill,
 from springline.backfills.requests import (
     BackfillAsked,
     BackfillSettings,
+    StaleJudged,
     Wanted,
     checked_request_id,
     created_event,
@@ -28,7 +29,9 @@ from springline.backfills.requests import (
     retry_fingerprint,
     settings_of,
     wanted_backfill,
+    wanted_stale,
 )
+from springline.control.admission.cases import invalid
 from springline.control.backfills.deciding import state_change
 from springline.definitions.backfills import PartitionsAsked
 from springline.deployed.reading import ManifestReader
@@ -43,6 +46,7 @@ from springline.published.reader import PublishedReader
 from springline.runs.backfilled import TABLES
 from springline.runs.launching import RunLedger
 from springline.runs.requesting import what_is_deployed
+from springline.staleness.reading import TABLES as OF_PARTITIONS
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 
@@ -59,13 +63,25 @@ _DOES: Final = {"PAUSED": "pause", "RUNNING": "resume", "CANCELLED": "cancel"}
 
 @dataclass(frozen=True, slots=True)
 class ChangedBackfill:
-    """A backfill, as it is after a request. `replayed`: it was that before, and nothing was written."""
+    """A backfill, as it is after a request. `replayed`: it was that before, and nothing was written.
+
+    `stale`: what it was chosen by, None if it is not one of what was stale.
+    """
 
     backfill_id: str
     state: str
     total: int
     chunks: int
     replayed: bool
+    assets: tuple[str, ...] = ()
+    stale: StaleJudged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NothingStale:
+    """The answer to a request for what is stale of a selection, of which nothing is: there is no backfill."""
+
+    stale: StaleJudged
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +101,28 @@ class Backfills:
 
     async def planned(self, asked: BackfillAsked) -> Wanted:
         """Return the backfill that is asked for, and write nothing."""
+        if asked.stale:
+            return await self._wanted_stale(asked)
+        if asked.reasons:
+            raise invalid("reasons", asked.reasons, "are of what is stale", "Give stale, too, or leave reasons out.")
         return await self._wanted(asked.select, asked.chosen, settings_of(asked))
 
-    async def create(self, asked: BackfillAsked, request_id: str) -> ChangedBackfill:
-        """Create the backfill that is asked for, once for each request id."""
+    async def create(
+        self, asked: BackfillAsked, request_id: str, asked_by: str | None = None
+    ) -> ChangedBackfill | NothingStale:
+        """Create the backfill that is asked for, once for each request id; `asked_by`: the user who asks.
+
+        What is stale is found now, and part of what is recorded. A request that finds nothing leaves its id free.
+        """
         fingerprint = fingerprint_of(asked)
         name = checked_request_id(request_id)
         known = await self._known_request(name, fingerprint)
         if known is not None:
             return known
-        return await self._created(await self.planned(asked), name, fingerprint, None)
+        wanted = await self.planned(asked)
+        if wanted.stale is not None and not wanted.total:
+            return NothingStale(wanted.stale)
+        return await self._created(wanted, name, fingerprint, None, asked_by)
 
     async def pause(self, backfill_id: str, changed_by: str) -> ChangedBackfill:
         """Let a backfill plan no more chunks; the runs of those that are planned go on."""
@@ -108,10 +136,10 @@ class Backfills:
         """Cancel a backfill: no more chunks are planned, and the runs of those that are planned are cancelled."""
         return await self._change(backfill_id, "CANCELLED", changed_by)
 
-    async def retry_failed(self, backfill_id: str, request_id: str) -> ChangedBackfill:
+    async def retry_failed(self, backfill_id: str, request_id: str, asked_by: str | None = None) -> ChangedBackfill:
         """Create a backfill of exactly the partitions of another one that were not done, once for each request id.
 
-        It is made by the definitions that are deployed now.
+        It is made by the definitions that are deployed now. `asked_by`: the user who asks.
         """
         name = checked_request_id(f"retry:{backfill_id}:{request_id}")
         fingerprint = retry_fingerprint(backfill_id)
@@ -153,7 +181,13 @@ class Backfills:
             row.chunk_size, row.max_concurrent_runs, member.order or "oldest_first", member.priority or 0
         )
         wanted = await self._wanted(parent.assets, PartitionsAsked(keys=tuple(keys)), settings)
-        return await self._created(wanted, name, fingerprint, backfill_id)
+        return await self._created(wanted, name, fingerprint, backfill_id, asked_by)
+
+    async def _wanted_stale(self, asked: BackfillAsked) -> Wanted:
+        manifest = await what_is_deployed(self.manifests, self._own_store, self.scope)
+        snapshot = await self.reader.snapshot(self.scope, OF_PARTITIONS)
+        # Off the event loop: many partitions may be judged.
+        return await asyncio.to_thread(wanted_stale, asked, manifest, snapshot, self.now_ms())
 
     async def _wanted(self, terms: Sequence[str], chosen: PartitionsAsked, settings: BackfillSettings) -> Wanted:
         manifest = await what_is_deployed(self.manifests, self._own_store, self.scope)
@@ -165,7 +199,9 @@ class Backfills:
     def _own_store(self) -> ScopedStore:
         return ScopedStore(self.store, self.scope)
 
-    async def _created(self, wanted: Wanted, name: str, fingerprint: str, parent: str | None) -> ChangedBackfill:
+    async def _created(
+        self, wanted: Wanted, name: str, fingerprint: str, parent: str | None, asked_by: str | None
+    ) -> ChangedBackfill:
         listed = None
         if is_long(wanted.keys):
             listed = await write_keys(self._own_store, cast("list[str]", wanted.keys))
@@ -176,6 +212,7 @@ class Backfills:
             keys_name=listed,
             keys_path=None if listed is None else str(paths.backfill_keys(listed)),
             parent_backfill_id=parent,
+            asked_by=asked_by,
         )
         outcome = await self._append(event)
         replayed = outcome.refusal is None and outcome.events[0].outcome == "duplicate"
@@ -186,7 +223,15 @@ class Backfills:
                 return known
         if outcome.refusal is not None:
             raise _told(outcome.refusal)
-        return ChangedBackfill(event.backfill_id, "RUNNING", wanted.total, wanted.chunks, replayed=replayed)
+        return ChangedBackfill(
+            event.backfill_id,
+            "RUNNING",
+            wanted.total,
+            wanted.chunks,
+            replayed=replayed,
+            assets=wanted.assets,
+            stale=wanted.stale,
+        )
 
     async def _known_request(self, name: str, fingerprint: str) -> ChangedBackfill | None:
         """Return the backfill that a request id stands for, None if it is new; raises `Refused` if for another one."""
@@ -225,7 +270,7 @@ class Backfills:
             event = state_change(backfill_id, cast(BackfillState, row.state), to_state, row.state_version, changed_by)
             outcome = await self._append(event)
             if outcome.refusal is None and outcome.events[0].outcome != "duplicate":
-                return ChangedBackfill(backfill_id, to_state, row.total_partitions, known.chunks, replayed=False)
+                return replace(_changed(known, replayed=False), state=to_state)
             if outcome.refusal is not None and outcome.refusal.code not in (Code.EVENT_CONFLICT, Code.KEY_REUSED):
                 raise _told(outcome.refusal)
             # Its evaluator, or somebody else, was first.
@@ -261,7 +306,9 @@ def no_backfill(backfill_id: str) -> Refused:
 
 def _changed(known: KnownBackfill, *, replayed: bool) -> ChangedBackfill:
     row = known.row
-    return ChangedBackfill(row.backfill_id, row.state, row.total_partitions, known.chunks, replayed)
+    return ChangedBackfill(
+        row.backfill_id, row.state, row.total_partitions, known.chunks, replayed, known.assets, known.stale
+    )
 
 
 def _told(refusal: Refusal) -> Refused:

@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from springline.backfills.requests import StaleJudged
 from springline.control.backfills.deciding import OPEN_STATES, BackfillView, ChunkRun, OpenChunk
 from springline.control.backfills.messages import BackfillProgress
 from springline.definitions.backfills import KEYS_FILTER
@@ -57,6 +58,15 @@ class KnownBackfill:
         """The name of the list of its partitions in the store, None if it has none."""
         name = (self.selector.get("filters") or {}).get(KEYS_FILTER)
         return None if name is None else str(name)
+
+    @property
+    def stale(self) -> StaleJudged | None:
+        """What it was chosen by, None if it is not one of what was stale."""
+        said = self.member
+        if said.stale_revision is None or said.stale_as_of is None:
+            return None
+        reasons = tuple(said.stale_reasons or ())
+        return StaleJudged(said.stale_revision, said.stale_as_of, said.stale_partitions or 0, reasons)
 
     @property
     def chunks(self) -> int:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
@@ -34,8 +34,13 @@ from springline.ledger.identifiers import backfill_id_of
 from springline.ledger.json_text import canonical_json
 from springline.ledger.member import BackfillMember
 from springline.ledger.nested import ExplicitSelector, FilterSelector, RangeSelector
+from springline.ledger.timestamps import format_ms
 from springline.misfits import field_of, misfit
+from springline.published.snapshot import StateSnapshot
 from springline.runs.requests import MAX_PRIORITY, MAX_TERM, MAX_TERMS
+from springline.staleness.choosing import StaleCount, chosen_stale
+from springline.staleness.judging import REASONS
+from springline.staleness.reading import AssetStands
 
 MAX_ASKED: Final = 100_000
 """Keys that one request may name."""
@@ -46,6 +51,9 @@ CHUNK, CONCURRENT, PRIORITY = 10, 2, -10
 MAX_REQUEST_ID: Final = 200
 _SHOWN: Final = 10
 
+StaleReason = Literal[
+    "NEVER_MATERIALIZED", "CODE_CHANGED", "UPSTREAM_NEVER_MATERIALIZED", "UPSTREAM_CHANGED", "FRESHNESS_POLICY"
+]
 _Key = Annotated[StrictStr, Field(max_length=MAX_PARTITION_KEY)]
 
 
@@ -62,7 +70,7 @@ class BackfillAsked(BaseModel):
         default=None,
         description="Keys of partitions, in any order.",
         json_schema_extra=bounds.judged(
-            "Each is a partition of the assets. Given, or else start, end or match, or all."
+            "Each is a partition of the assets. Given, or else start, end or match, or all, or stale."
         ),
     )
     start: _Key | None = Field(
@@ -82,6 +90,17 @@ class BackfillAsked(BaseModel):
     )
     everything: StrictBool = Field(
         default=False, alias="all", description="Every partition, of those by time all that are complete."
+    )
+    stale: StrictBool = Field(
+        default=False,
+        description="Of the partitions that are said, or if none are, of all whose time has begun, those that are "
+        "stale of at least one of the assets, and only the assets that are stale or depend on one that is. Found once, "
+        "when the request is accepted. Assets that are not stale may be cut into partitions in any way.",
+    )
+    reasons: Annotated[list[StaleReason], Field(max_length=len(REASONS))] = Field(
+        default_factory=list,
+        description="Only what is stale for one of these reasons; empty: for any.",
+        json_schema_extra=bounds.judged("Only with stale."),
     )
     chunk_size: Annotated[StrictInt, Field(ge=1, le=MAX_CHUNK), BeforeValidator(bounds.whole)] = Field(
         default=CHUNK, description="Partitions of one run."
@@ -117,6 +136,11 @@ def fingerprint_of(asked: BackfillAsked) -> str:
     plain["select"] = sorted({term for text in asked.select for term in text.replace(",", " ").split()})
     if asked.partitions is not None:
         plain["partitions"] = sorted(set(asked.partitions))
+    # Requests that say nothing of it have the fingerprints that they had before there was a way to say it.
+    reasons = plain.pop("reasons")
+    if not plain.pop("stale"):
+        return hashlib.sha256(canonical_json(plain)).hexdigest()
+    plain |= {"stale": True, "reasons": sorted(set(reasons))}
     return hashlib.sha256(canonical_json(plain)).hexdigest()
 
 
@@ -149,13 +173,32 @@ class BackfillSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleJudged:
+    """What was stale of a selection: by which published revision and at which instant, and how much, by asset.
+
+    `reasons`: those that counted, empty for all. `counts`: the assets that are stale, none for a backfill that was
+    created before.
+    """
+
+    revision: str
+    as_of: str
+    partitions: int
+    reasons: tuple[str, ...] = ()
+    counts: tuple[StaleCount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """A backfill that can be: over these assets and partitions. `keys`: a span, or a list in order."""
+    """A backfill that can be: over these assets and partitions. `keys`: a span, or a list in order.
+
+    `stale`: what it was chosen by, None for other backfills. Of nothing stale it is over nothing, and cannot be.
+    """
 
     assets: tuple[str, ...]
     keys: Span | list[str]
     manifest_id: str
     settings: BackfillSettings
+    stale: StaleJudged | None = None
 
     @property
     def total(self) -> int:
@@ -191,13 +234,35 @@ def wanted_backfill(
         assets, cut = backfilled_assets(manifest.nodes, terms)
         keys = chosen_partitions(cut, chosen, now)
     except BadChoice as error:
-        message = f"{error.message[0].upper()}{error.message[1:]}"
-        raise refused(
-            Code.INVALID_REQUEST, message, field=error.field, value=error.value, remedy=error.remedy
-        ) from error
-    wanted = Wanted(assets, keys, manifest.manifest_id, settings)
+        raise _bad_choice(error) from error
+    return _on_trial(Wanted(assets, keys, manifest.manifest_id, settings), manifest)
+
+
+def wanted_stale(asked: BackfillAsked, manifest: DeployedManifest, snapshot: StateSnapshot, now_ms: int) -> Wanted:
+    """Return a backfill of what is stale of the selection that is asked for, over nothing if nothing is.
+
+    `snapshot` has the tables of `springline.staleness.reading`. Raises `Refused`.
+    """
     try:
-        plan_tasks(manifest, list(assets), wanted.chunk(0))
+        stands = AssetStands(snapshot, manifest, now_ms)
+        found = chosen_stale(stands, manifest, asked.select, asked.chosen, asked.reasons)
+    except BadChoice as error:
+        raise _bad_choice(error) from error
+    reasons = tuple(sorted(set(asked.reasons)))
+    judged = StaleJudged(snapshot.revision.manifest_id, format_ms(now_ms), found.stale, reasons, found.counts)
+    wanted = Wanted(found.assets, found.keys, manifest.manifest_id, settings_of(asked), judged)
+    return _on_trial(wanted, manifest) if wanted.total else wanted
+
+
+def _bad_choice(error: BadChoice) -> Refused:
+    message = f"{error.message[0].upper()}{error.message[1:]}"
+    return refused(Code.INVALID_REQUEST, message, field=error.field, value=error.value, remedy=error.remedy)
+
+
+def _on_trial(wanted: Wanted, manifest: DeployedManifest) -> Wanted:
+    """Return a backfill whose first run can be planned; raises `Refused` if it cannot."""
+    try:
+        plan_tasks(manifest, list(wanted.assets), wanted.chunk(0))
     except CannotPlan as error:
         field = {"assets": "select", "partitions": "chunk_size"}.get(error.field, error.field)
         raise refused(
@@ -218,8 +283,12 @@ def created_event(
     keys_name: str | None,
     keys_path: str | None,
     parent_backfill_id: str | None = None,
+    asked_by: str | None = None,
 ) -> BackfillCreated:
-    """Return the event that creates a backfill. `keys_name`, `keys_path`: the list of its partitions, if it is long."""
+    """Return the event that creates a backfill.
+
+    `keys_name`, `keys_path`: the list of its partitions, if it is long. `asked_by`: the user who asked for it.
+    """
     selector: ExplicitSelector | FilterSelector | RangeSelector
     if isinstance(wanted.keys, Span):
         first, last = wanted.keys.keys(range(1))[0], wanted.keys.keys(range(wanted.total - 1, wanted.total))[0]
@@ -235,7 +304,13 @@ def created_event(
         mode="task_for_each",
         keys_path=keys_path,
         keys_sha256=keys_name,
+        asked_by=asked_by,
     )
+    if wanted.stale is not None:
+        member.stale_revision = wanted.stale.revision
+        member.stale_as_of = wanted.stale.as_of
+        member.stale_partitions = wanted.stale.partitions
+        member.stale_reasons = list(wanted.stale.reasons) or None
     return BackfillCreated(
         backfill_id=backfill_id_of(client_request_id),
         client_request_id=client_request_id,

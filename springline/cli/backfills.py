@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final
 import typer
 import uuid_utils
 
-from springline.cli.backfills_page import OVER, backfill_text, backfills_text, progress_in, progress_line
+from springline.cli.backfills_page import OVER, backfill_text, backfills_text, progress_in, progress_line, stale_text
 from springline.cli.documents import Document, DocumentVerdict, Listing, hint
 from springline.cli.http import BACKFILLS, DEFAULT_WAIT_SECONDS, Answer, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.watching import watched_until
+from springline.control.backfills.messages import NOTHING_STALE
 from springline.errors import Code, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
@@ -54,6 +55,16 @@ def create(
         str | None, typer.Option("--match", metavar="PATTERN", help="Of the range, only keys like this: '2024-*-01'.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every partition that is complete.")] = False,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale", help="What is stale of the selection, or of the partitions said by other options."),
+    ] = False,
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reason", metavar="STATE", help="With --stale: only for this reason, as CODE_CHANGED; may be repeated."
+        ),
+    ] = None,
     chunk_size: Annotated[
         int, typer.Option("--chunk-size", metavar="N", min=1, max=500, help="Partitions of one run.")
     ] = 10,
@@ -73,6 +84,9 @@ def create(
 ) -> DocumentVerdict:
     """Start a backfill: make partitions of assets, some in each run, until all are done.
 
+    With --stale it makes the partitions that are stale, of the assets that are or depend on one that is; if nothing is
+    stale there is no backfill. --dry-run tells which they are, and why.
+
     Exit code: 0 it runs, or with --watch it has succeeded; 2 it cannot be as asked; 3 the key stands for another
     backfill, or with --watch it has failed or was cancelled; 4 there is no answer.
     """
@@ -87,10 +101,19 @@ def create(
         "dry_run": dry_run,
     }
     keys = _keys(partitions, partitions_from)
-    given = {"partitions": keys, "start": start, "end": end, "match": match, "all": True if everything else None}
+    given: Json = {"partitions": keys, "start": start, "end": end, "match": match, "all": True if everything else None}
+    if stale:
+        given["stale"] = True
+    if reasons:
+        given["reasons"] = [one.upper() for one in reasons]
     body |= {name: value for name, value in given.items() if value is not None}
     with Api(api, token, wait_s=wait) as surface:
         answer = surface.call("POST", root=BACKFILLS, body=body)
+        if answer.body["state"] == NOTHING_STALE:
+            hint("nothing of the selection is stale: there is no backfill")
+            return DocumentVerdict(answer.body, EXIT_DONE)
+        if stale:
+            hint(stale_text(answer.body))
         if dry_run:
             hint("nothing was written")
             return DocumentVerdict(answer.body, EXIT_DONE)

@@ -66,6 +66,8 @@ def backfill_text(found: Json) -> str:
         "order": settings.get("order"),
         "priority": settings.get("priority"),
         "parent": row.get("parent_backfill_id"),
+        "asked by": settings.get("asked_by"),
+        "stale": _judged_text(settings),
     }
     if not found.get("progress"):
         told = {name: told[name] for name in ("backfill", "state", "assets", "partitions")}
@@ -96,6 +98,23 @@ def selector_text(row: Json) -> str:
         return f"{selector['start']} to {selector['end']}"
     keys = selector.get("partition_keys")
     return f"{row['total_partitions']} keys" if keys is None else _keys_text(keys)
+
+
+def stale_text(asked: Json) -> str:
+    """Return how much of a backfill that was asked for is stale."""
+    stale, assets, total = asked["stale"]["partitions"], len(asked["assets"]), asked["total_partitions"]
+    said = f"{stale} stale at revision {asked['stale']['revision']}"
+    if total * assets <= stale:
+        return f"the backfill makes what is stale: {said}"
+    more = total * assets - stale
+    return f"the backfill makes {total} partitions of {assets} assets for {said}: {more} are current and made with them"
+
+
+def _judged_text(settings: Json) -> str | None:
+    if settings.get("stale_revision") is None:
+        return None
+    why = f", for {', '.join(settings['stale_reasons'])}" if settings.get("stale_reasons") else ""
+    return f"{settings.get('stale_partitions')} at revision {settings['stale_revision']}{why}"
 
 
 def progress_line(found: Json) -> str:

@@ -81,7 +81,7 @@ def stale_selection(surface: Api, terms: Iterable[str]) -> StaleSelection | None
             f"{len(partitions)} partitions are stale, and a run takes {MOST_STALE} at most",
             field="SELECTION",
             value=len(partitions),
-            remedy="Select fewer assets, or start a backfill over their partitions.",
+            remedy="Select fewer assets, or make them by `springline backfill create SELECTION --stale`.",
         )
     select = _with_inputs(surface, set(stale))
     return StaleSelection(sorted(select), partitions, sum(len(keys) for keys in stale.values()))

@@ -34,6 +34,8 @@ class BackfillsOfWorkspace:
         end: str | None = None,
         match: str | None = None,
         all: bool = False,
+        stale: bool = False,
+        reasons: Iterable[str] = (),
         chunk_size: int = 10,
         max_concurrent_runs: int = 2,
         order: str = "oldest_first",
@@ -41,14 +43,18 @@ class BackfillsOfWorkspace:
         request_id: str | None = None,
         dry_run: bool = False,
     ) -> Json:
-        """Start a backfill, and return its `backfill_id`, `state`, `total_partitions` and `chunks`.
+        """Start a backfill, and return its `backfill_id`, `state`, `total_partitions`, `chunks` and `assets`.
 
         `select` as in `lake.runs.start`; all assets are cut into the same partitions. Which ones: keys in `partitions`;
-        or from `start` to `end`, both included, of which keys fit `match`, such as `2024-*-01`; or `all`. `chunk_size`:
-        partitions of one run. `max_concurrent_runs`: how many runs at once. `order`: `oldest_first` or `newest_first`.
-        `priority`: -100 to 100; other runs have 0. `request_id`: under the same id the same request is the same
-        backfill, for ever; give one if the call is to be repeated after a crash of this process. `dry_run`: write
-        nothing, and return the partitions that come first as `first`, too.
+        or from `start` to `end`, both included, of which keys fit `match`, such as `2024-*-01`; or `all`. With `stale`
+        it is what is stale of these, and of all partitions if none are said, for one of `reasons`, such as
+        `CODE_CHANGED`, or for any. The answer's `stale` tells how many were stale, counted for each asset, and by which
+        `revision`; if nothing is, there is no backfill: `backfill_id` is None, `state` NOTHING_STALE.
+
+        `chunk_size`: partitions of one run. `max_concurrent_runs`: how many runs at once. `order`: `oldest_first` or
+        `newest_first`. `priority`: -100 to 100; other runs have 0. `request_id`: under the same id the same request is
+        the same backfill, for ever; give one if the call is to be repeated after a crash of this process. `dry_run`:
+        write nothing, and return the partitions that come first as `first`, too, and in `stale` the `assets`.
 
         Raises `Refused` (final, says what to do) or `springline.client.http.Unavailable` (repeat with the id).
         """
@@ -67,6 +73,10 @@ class BackfillsOfWorkspace:
             body["partitions"] = [partitions] if isinstance(partitions, str) else list(partitions)
         if all:
             body["all"] = True
+        if stale:
+            body["stale"] = True
+        if listed := list(reasons):
+            body["reasons"] = listed
         return self._api.call("POST", _ROOT, body=body)
 
     def get(self, backfill_id: str) -> Json:

@@ -127,8 +127,7 @@ def backfilled_assets(
         along = {key for key in with_tasks(assets, cut_up) if assets[key].partitions is None}
         chosen = sorted(selected - along)
     except BadSelection as error:
-        message = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}"
-        raise BadChoice("select", error.term, message, error.remedy) from error
+        raise bad_selection(error) from error
     cuts: dict[Partitions, str] = {}
     for key in chosen:
         cut = assets[key].partitions
@@ -149,6 +148,12 @@ def backfilled_assets(
             "Give each a backfill of its own, what is upstream first.",
         )
     return tuple(chosen), next(iter(cuts))
+
+
+def bad_selection(error: BadSelection) -> BadChoice:
+    """Return what is wrong with a selection as an error of the field `select`."""
+    message = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}"
+    return BadChoice("select", error.term, message, error.remedy)
 
 
 def chosen_partitions(partitions: Partitions, asked: PartitionsAsked, now: datetime) -> Span | list[str]:
@@ -194,7 +199,7 @@ def _check_form(asked: PartitionsAsked) -> None:
             "partitions",
             None if asked.keys is None else len(asked.keys),
             said,
-            "Give keys as partitions, or start, end and match, or all.",
+            "Give keys as partitions, or start, end and match, or all, or stale.",
         )
 
 

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from springline.ledger import events as e
 from springline.ledger.envelope import Event
 from springline.ledger.identifiers import is_manual_tick
-from springline.ledger.member import DefinitionMember, EvaluationMember, TickMember, member_of, typed_member
+from springline.ledger.member import (
+    BackfillMember,
+    DefinitionMember,
+    EvaluationMember,
+    TickMember,
+    member_of,
+    typed_member,
+)
 from springline.ledger.nested import (
     BackfillRef,
     EvalError,
@@ -167,6 +174,19 @@ def _evaluation(data: e.SensorEvaluated) -> str:
     return f"evaluated {data.sensor_id} after {woken}: nothing to run"
 
 
+def _backfill_member(data: e.BackfillCreated) -> BackfillMember:
+    return member_of(data, BackfillMember) or BackfillMember()
+
+
+def _backfill(data: e.BackfillCreated) -> str:
+    said = _backfill_member(data)
+    of_what = ""
+    if said.stale_revision is not None:
+        why = f" ({', '.join(said.stale_reasons)})" if said.stale_reasons else ""
+        of_what = f", for {said.stale_partitions} that were stale{why} at revision {said.stale_revision}"
+    return f"asked for backfill {data.backfill_id} of {data.total_partitions} partition(s){of_what}"
+
+
 def _chunk_end(data: e.BackfillChunkEnded) -> str:
     missed = [*(data.failed or ()), *(data.skipped or ())]
     not_done = f", not done: {few(missed)}" if missed else ""
@@ -219,8 +239,8 @@ _ROWS: Final = (
     Telling(e.RunRequested, lambda d: source_text(d.trigger_source_ref), _request),
     Telling(
         e.BackfillCreated,
-        lambda d: "a user",
-        lambda d: f"asked for backfill {d.backfill_id} of {d.total_partitions} partition(s)",
+        lambda d: _backfill_member(d).asked_by or "a user",
+        _backfill,
     ),
     Telling(
         e.BackfillChunkPlanned,

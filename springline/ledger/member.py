@@ -148,7 +148,9 @@ class BackfillMember(EventMember):
     """Of a backfill: the order of its partitions, its priority, one task for each partition or one with the list, and
     the object that lists its partitions.
 
-    `request_fingerprint`: what was asked for under its request id.
+    `request_fingerprint`: what was asked for under its request id. `asked_by`: the user who asked. The fields `stale_`
+    are of a backfill of what was stale: the published revision and the instant that it was judged by, how many
+    partitions were stale, counted for each asset, and the reasons that counted, None for all.
     """
 
     order: Literal["oldest_first", "newest_first"] | None = None
@@ -157,6 +159,11 @@ class BackfillMember(EventMember):
     mode: Literal["task_for_each", "task_with_list"] | None = None
     keys_path: Text | None = None
     keys_sha256: Id | None = None
+    asked_by: Text | None = None
+    stale_revision: Id | None = None
+    stale_as_of: Timestamp | None = None
+    stale_partitions: U64 | None = None
+    stale_reasons: list[Text] | None = None
 
 
 class ReasonMember(EventMember):

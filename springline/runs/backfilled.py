@@ -22,7 +22,9 @@ def settings_of(snapshot: StateSnapshot, row: BackfillRow) -> BackfillMember | N
     own: Any = snapshot["x_definitions"].get((BACKFILL, row.backfill_id))
     if own is None or not is_of_a_manifest(row.code_version) or not row.chunk_size:
         return None
-    return BackfillMember(**json.loads(DefinitionRow(*own).settings or "{}"))
+    said = json.loads(DefinitionRow(*own).settings or "{}")
+    # A newer build may say more.
+    return BackfillMember(**{name: said[name] for name in BackfillMember.__struct_fields__ if name in said})
 
 
 def open_backfills(snapshot: StateSnapshot) -> list[BackfillRow]:

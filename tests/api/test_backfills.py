@@ -9,12 +9,13 @@ import pytest
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
+from tests.api.test_staleness import made
 from tests.support.definitions import asset
 from tests.support.local_api import RIVAL
 
 BACKFILLS = f"{V1}/backfills"
-DAYS = {"kind": "daily", "start": "2024-01-01"}
-PIPELINE = location("flights", asset("raw", partitions=DAYS), asset("whole"))
+DAILY = {"kind": "daily", "start": "2024-01-01"}
+PIPELINE = location("flights", asset("raw", partitions=DAILY), asset("whole"))
 RANGE: dict[str, Any] = {"select": ["raw"], "start": "2024-01-01", "end": "2024-01-25", "request_id": "r1"}
 
 
@@ -29,18 +30,20 @@ async def test_a_backfill_is_asked_for_once_and_found(world: World) -> None:
     await deployed(world, PIPELINE)
     answer = await world.client.post(BACKFILLS, json=RANGE)
     assert answer.status_code == 201
-    made = answer.json()
-    assert made == {
-        "backfill_id": made["backfill_id"],
+    asked = answer.json()
+    assert asked == {
+        "backfill_id": asked["backfill_id"],
         "state": "RUNNING",
         "total_partitions": 25,
         "chunks": 3,
+        "assets": ["raw"],
+        "stale": None,
         "first": [],
     }
-    assert answer.headers["Location"] == f"{BACKFILLS}/{made['backfill_id']}"
+    assert answer.headers["Location"] == f"{BACKFILLS}/{asked['backfill_id']}"
     again = await world.client.post(BACKFILLS, json=RANGE)
     assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
-    assert again.json()["backfill_id"] == made["backfill_id"]
+    assert again.json()["backfill_id"] == asked["backfill_id"]
     other = await world.client.post(BACKFILLS, json=RANGE | {"end": "2024-01-26"})
     assert_refused(other, 409, "KEY_REUSED", "request_id")
     shown = (await world.client.get(answer.headers["Location"])).json()
@@ -48,7 +51,7 @@ async def test_a_backfill_is_asked_for_once_and_found(world: World) -> None:
     assert (shown["progress"]["total"], shown["progress"]["waiting"], shown["chunks"]) == (25, 25, [])
     (listed,) = (await world.client.get(BACKFILLS)).json()["items"]
     assert listed["progress"]["chunks"] == 3
-    chunks = await world.client.get(f"{BACKFILLS}/{made['backfill_id']}/chunks", params={"outcome": "failed"})
+    chunks = await world.client.get(f"{BACKFILLS}/{asked['backfill_id']}/chunks", params={"outcome": "failed"})
     assert chunks.json()["items"] == []
 
 
@@ -86,12 +89,55 @@ async def test_it_is_paused_resumed_and_cancelled_and_nothing_failed_in_it(world
         ({"select": ["raw"], "all": True, "request_id": "a\nb"}, "request_id"),
         ({"select": ["raw"], "all": True, "request_id": ""}, "request_id"),
         ({"select": ["raw"], "all": "yes"}, "all"),
+        ({"select": ["raw"], "stale": 1}, "stale"),
+        ({"select": ["whole"], "stale": True}, "select"),
+        ({"select": ["raw"], "stale": True, "reasons": ["OLD"]}, "reasons.0"),
+        ({"select": ["raw"], "all": True, "reasons": ["CODE_CHANGED"]}, "reasons"),
     ],
 )
 async def test_what_cannot_be_is_refused_by_field(world: World, asked: dict[str, Any], field: str) -> None:
     await deployed(world, PIPELINE)
     answer = await world.client.post(BACKFILLS, json=asked)
     assert_refused(answer, 400, "INVALID_REQUEST", field)
+    assert (await world.client.get(BACKFILLS)).json()["items"] == []
+
+
+WEEK = {"kind": "daily", "start": "2024-01-01", "end": "2024-01-08"}
+OF_WEEK = location("flights", asset("raw", partitions=WEEK), asset("clean", "raw", partitions=WEEK), asset("whole"))
+DAYS = [f"2024-01-0{number}" for number in range(1, 8)]
+STALE: dict[str, Any] = {"select": ["raw*"], "stale": True, "request_id": "s1"}
+
+
+async def test_what_is_stale_is_asked_for_once_and_told_with_its_revision(world: World) -> None:
+    await deployed(world, OF_WEEK)
+    await made(world, "raw", *DAYS[:4])
+    tried = await post(world, **STALE, dry_run=True)
+    assert (tried["state"], tried["total_partitions"], tried["assets"]) == ("PLANNED", 7, ["clean", "raw"])
+    assert tried["stale"]["assets"] == [
+        {"asset": "raw", "stale": 3, "states": {"NEVER_MATERIALIZED": 3}},
+        {"asset": "clean", "stale": 7, "states": {"NEVER_MATERIALIZED": 7}},
+    ]
+    answer = await world.client.post(BACKFILLS, json=STALE)
+    assert answer.status_code == 201
+    found = answer.json()
+    assert (found["total_partitions"], found["stale"]["partitions"], found["stale"]["assets"]) == (7, 10, [])
+    assert answer.headers["Springline-Revision"] == found["stale"]["revision"] == tried["stale"]["revision"]
+    await made(world, "raw", *DAYS[4:])
+    again = await world.client.post(BACKFILLS, json=STALE)
+    assert (again.status_code, again.json()) == (200, found)
+    assert_refused(await world.client.post(BACKFILLS, json=STALE | {"end": DAYS[3]}), 409, "KEY_REUSED", "request_id")
+    shown = (await world.client.get(answer.headers["Location"])).json()
+    assert shown["backfill"]["partition_selector"] == {"type": "range", "start": DAYS[0], "end": DAYS[6]}
+    assert (shown["settings"]["asked_by"], shown["settings"]["stale_partitions"]) == ("tester", 10)
+
+
+async def test_nothing_stale_is_no_backfill(world: World) -> None:
+    await deployed(world, OF_WEEK)
+    await made(world, "raw", *DAYS)
+    for dry_run in (False, True):
+        found = await post(world, **STALE | {"select": ["raw"]}, dry_run=dry_run)
+        assert (found["state"], found["backfill_id"], found["total_partitions"]) == ("NOTHING_STALE", None, 0)
+        assert (found["stale"]["partitions"], found["assets"], found["first"]) == (0, [], [])
     assert (await world.client.get(BACKFILLS)).json()["items"] == []
 
 

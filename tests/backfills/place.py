@@ -7,7 +7,7 @@ from typing import Any
 
 import uuid_utils
 
-from springline.backfills.changing import Backfills, ChangedBackfill
+from springline.backfills.changing import Backfills, ChangedBackfill, NothingStale
 from springline.backfills.evaluating import BackfillPasses
 from springline.backfills.keys import KeyLists
 from springline.backfills.reading import counted, known_backfill, progress_of
@@ -34,7 +34,8 @@ MOST_PASSES = 500
 
 
 class Place:
-    """`failing`: tasks that fail. `code`: the version that makes them. `started`: runs whose workflow is started."""
+    """`failing`: tasks that fail. `code`: the version that makes them. `asker`: who asks
+    for backfills. `started`: runs whose workflow is started."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -43,6 +44,7 @@ class Place:
         self.manifests = ManifestReader()
         self.failing: set[str] = set()
         self.code: str | None = None
+        self.asker: str | None = None
         self.started: list[str] = []
         self.deploys = 0
 
@@ -56,7 +58,12 @@ class Place:
         return Backfills(self.store, self.reader, self.manifests, self.ledger, ACME, now_ms)
 
     async def create(self, request_id: str = "r1", **asked: Any) -> ChangedBackfill:
-        return await self.backfills.create(parsed_backfill({"select": ["raw"]} | asked), request_id)
+        found = await self.asked(request_id, **asked)
+        assert isinstance(found, ChangedBackfill)
+        return found
+
+    async def asked(self, request_id: str = "r1", **asked: Any) -> ChangedBackfill | NothingStale:
+        return await self.backfills.create(parsed_backfill({"select": ["raw"]} | asked), request_id, self.asker)
 
     async def evaluate(self, backfill_id: str, *, reader: PublishedReader | None = None) -> EvaluatedBackfill:
         passes = BackfillPasses(self.store, reader or self.reader, self.manifests, KeyLists(self.store), self.ledger)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from springline.cli.backfills_page import backfill_text, progress_line, selector_text
+from springline.cli.backfills_page import backfill_text, progress_line, selector_text, stale_text
 from springline.control.backfills.messages import BackfillProgress
 from springline.control.backfills.telling import bar, span_text
 from springline.exits import EXIT_BAD_INPUT, EXIT_CONFLICT
@@ -59,12 +59,36 @@ def test_partitions_come_from_a_file(cli: Cli) -> None:
     assert found["total_partitions"] == 3
 
 
+def test_what_is_stale_is_made(cli: Cli) -> None:
+    asked = ("backfill", "create", "raw", "--stale", "--from", "2024-01-01", "--to", "2024-01-04")
+    tried = cli(*asked, "--dry-run")
+    assert tried.document["stale"]["assets"][0]["states"] == {"NEVER_MATERIALIZED": 4}
+    assert "the backfill makes what is stale: 4 stale at revision" in tried.hints[0]
+    assert "nothing was written" in tried.hints[1]
+    made = cli(*asked, "--reason", "never_materialized")
+    assert made.document["total_partitions"] == 4
+    page = cli("backfill", "show", made.document["backfill_id"], "-o", "table").stdout
+    assert f"4 at revision {made.document['stale']['revision']}, for NEVER_MATERIALIZED" in page
+    assert "asked by" in page
+    none = cli(*asked, "--reason", "CODE_CHANGED", "--watch")
+    assert (none.code, none.document["state"], none.document["backfill_id"]) == (0, "NOTHING_STALE", None)
+    assert "nothing of the selection is stale" in none.hints[0]
+
+
+def test_how_much_of_a_backfill_is_stale_is_told() -> None:
+    asked = {"total_partitions": 7, "assets": ["clean", "raw"], "stale": {"partitions": 10, "revision": "42"}}
+    said = "the backfill makes 7 partitions of 2 assets for 10 stale at revision 42: 4 are current and made with them"
+    assert stale_text(asked) == said
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
         (("create", "raw"), "Nothing says which partitions"),
         (("create", "raw", "--all", "--from", "2024-01-01"), "more than one way"),
         (("create", "rwa", "--all"), "names no asset"),
+        (("create", "raw", "--all", "--reason", "CODE_CHANGED"), "Give stale, too"),
+        (("create", "raw", "--stale", "--reason", "OLD"), "reasons.0"),
         (("create", "raw", "--partitions-from", "none.txt"), "cannot be read"),
         (("show", "a/b"), "is no backfill's id"),
         (("show", "bf_nobody"), "holds no backfill"),

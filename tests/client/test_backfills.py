@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,15 @@ def test_partitions_are_said_in_each_way_and_a_dry_run_writes_nothing(lake: Spri
     with pytest.raises(Refused) as caught:
         lake.backfills.create("raw")
     assert caught.value.refusal.field == "partitions"
+
+
+def test_what_is_stale_is_made_by_a_backfill(lake: Springline) -> None:
+    asked: dict[str, Any] = {"start": "2024-01-01", "end": "2024-01-04"}
+    tried = lake.backfills.create("raw", **asked, stale=True, reasons=["NEVER_MATERIALIZED"], dry_run=True)
+    assert tried["stale"]["assets"] == [{"asset": "raw", "stale": 4, "states": {"NEVER_MATERIALIZED": 4}}]
+    made = lake.backfills.create("raw", **asked, stale=True, request_id="s")
+    assert (made["total_partitions"], made["assets"], made["stale"]["partitions"]) == (4, ["raw"], 4)
+    assert lake.backfills.create("raw", **asked, stale=True, request_id="s") == made
+    assert lake.backfills.get(made["backfill_id"])["settings"]["asked_by"] == "ada"
+    none = lake.backfills.create("raw", **asked, stale=True, reasons=["CODE_CHANGED"])
+    assert (none["backfill_id"], none["state"]) == (None, "NOTHING_STALE")

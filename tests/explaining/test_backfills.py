@@ -55,6 +55,14 @@ async def test_a_backfill_at_its_limit_names_its_chunks_and_runs(place: Place) -
     assert "It is the next to be planned." in third.answer
 
 
+async def test_who_asked_is_told_and_for_what_was_stale(place: Place) -> None:
+    place.asker = "ada"
+    name = (await place.create(stale=True, reasons=["NEVER_MATERIALIZED"], end="2024-01-25")).backfill_id
+    (created,) = [one for one in (await told(place, "backfill", name)).decisions if one.event == "backfill_created"]
+    assert created.who == "ada"
+    assert "of 25 partition(s), for 25 that were stale (NEVER_MATERIALIZED) at revision" in created.what
+
+
 async def test_a_pause_and_a_hold_are_told_with_who(place: Place) -> None:
     name = (await place.create(**T10)).backfill_id
     await place.settled(name)

@@ -5,9 +5,12 @@ Fields are only ever added, with defaults: histories of running workflows hold t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+NOTHING_STALE: Final = "NOTHING_STALE"
+"""In the place of a state, where what is stale was asked for and nothing is: there is no backfill."""
 
 
 class BackfillMessage(BaseModel):
@@ -114,10 +117,16 @@ class BackfillRequestOrder(BackfillMessage):
 
 
 class BackfillRequestAnswer(BackfillMessage):
-    """Answer of `request_backfill`: the backfill, and its state then. `replayed`: nothing was written."""
+    """Answer of `request_backfill`: the backfill, and its state then. `replayed`: nothing was written.
+
+    Of a backfill of what was stale: how many partitions were, counted for each asset, and by which revision of the
+    published state. If nothing was, there is no backfill: `backfill_id` is empty, and `state` NOTHING_STALE.
+    """
 
     backfill_id: str
     state: str
     total_partitions: int
     chunks: int
     replayed: bool = False
+    stale_revision: str | None = None
+    stale_partitions: int | None = None
