@@ -49,7 +49,7 @@ async def test_a_damaged_setting_is_told_and_bounds_nothing_by_guess() -> None:
     stored = await store.get(pool_settings())
     assert stored is not None
     await store.put(pool_settings(), stored.data.replace(b'"slots":3', b'"slots":4'), IfVersion(stored.version))
-    with pytest.raises(DamagedObject, match="restore it from a copy, or remove it"):
+    with pytest.raises(DamagedObject, match="restore it from a copy, or remove manifests/_pools.json"):
         await pool_sizes(store, "w", ManifestReader())
 
 
