@@ -119,7 +119,7 @@ async def _read_once(store: ObjectStore) -> _Read:
     path = pool_settings()
     stored = await store.get(path)
     if stored is None:
-        if await store.head(pool_settings_note()) is not None:
+        if await store.get(pool_settings_note()) is not None:
             raise DamagedObject(path, "is missing, and operators have set pools", _REMEDY)
         return _Read()
     try:
