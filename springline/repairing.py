@@ -29,6 +29,7 @@ from springline.control.repair import (
 )
 from springline.definitions.manifest import DeployedManifest, sensor_ids
 from springline.deployed.reading import read_latest
+from springline.deployed.register import register
 from springline.errors import SpringlineError
 from springline.paths import Scope
 from springline.projection.rows import BackfillRow, RunKeyRow, RunRow
@@ -149,6 +150,9 @@ async def look(
     standing = await asyncio.to_thread(standing_schedules, snapshot, order.now_ms)
     pending, since_ms = await _pending(ScopedStore(store, scope), trouble)
     manifest = await _manifest(store, scope, trouble)
+    if manifest is not None:
+        # An entry that was lost is made again, before Temporal loses everything.
+        await register(store, scope)
     lost, deployed_ms = await _lost_sensors(workflows, scope, manifest, trouble)
     backfills = await asyncio.to_thread(open_backfills, snapshot)
     seen = SeenWorkspace(

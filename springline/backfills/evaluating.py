@@ -48,6 +48,7 @@ from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, 
 from springline.paths import Scope
 from springline.published.reader import PublishedReader
 from springline.runs.launching import RunLedger
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.storage.together import each
@@ -115,7 +116,7 @@ class BackfillPasses:
         taken += await each(lambda request: self._append_whole(scope, [request]), missing_requests(view))
         try:
             planned, more = await self._plan(scope, known, view)
-        except Stuck as error:
+        except (Stuck, DamagedObject) as error:
             return said.model_copy(update={"aside": str(error)})
         said = said.model_copy(update={"planned": planned, "is_over": view.is_over})
         end = end_of(view)
@@ -169,13 +170,7 @@ class BackfillPasses:
         return span.keys(places)
 
     async def _manifest(self, scope: Scope, view: BackfillView) -> DeployedManifest:
-        found = await self.manifests.named(ScopedStore(self.store, scope), scope, view.manifest_id)
-        if found is None:
-            raise Stuck(
-                f"manifest {view.manifest_id} is gone, and with it which partitions there are: "
-                "restore it from a copy, or cancel the backfill and ask for another one"
-            )
-        return found.manifest
+        return (await self.manifests.needed(ScopedStore(self.store, scope), scope, view.manifest_id)).manifest
 
     async def _append_each(self, scope: Scope, events: Sequence[Payload]) -> bool:
         """Append events, each by itself; False if one was not taken for a reason that is to be looked at again."""

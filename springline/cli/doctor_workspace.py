@@ -13,6 +13,7 @@ from springline.commit.audit import audit, glance
 from springline.commit.inspect import list_tables
 from springline.commit.repair import registry_problems
 from springline.commit.table import CommitTable
+from springline.deployed.pools import read_settings
 from springline.deployed.reading import read_latest
 from springline.paths import (
     Scope,
@@ -104,10 +105,11 @@ async def _tables(store: ScopedStore, scope: Scope, *, deep: bool) -> list[Findi
 
 
 async def _definitions(store: ScopedStore, scope: Scope) -> list[Finding]:
-    """Check the deployed manifest of a workspace; nothing if nothing is deployed."""
+    """Check the deployed manifest of a workspace, and the sizes of its pools; nothing if nothing is deployed."""
     name = f"definitions of {scope.tenant}/{scope.workspace}"
     try:
         found = await read_latest(store)
+        await read_settings(store)
     except DamagedObject as error:
         return [_damaged(name, error)]
     if found is None:

@@ -23,7 +23,7 @@ from springline.deployed.reading import ManifestIndex, read_index, read_manifest
 from springline.errors import Code, refused
 from springline.ledger.json_text import canonical_json
 from springline.ledger.timestamps import format_ms
-from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note
+from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note, replaced_manifest
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
 from springline.storage.resolve import Other, put_once
 from springline.ulids import ulid_time_ms
@@ -86,14 +86,14 @@ async def deploy(
         latest = None if current is None else current.manifest.manifest_id
         arrived = await _arrived(store, latest, tried, bases) if tried else None
         if arrived is not None:
-            await _note(store)
+            await _note(store, await _before(store, arrived))
             return _outcome(tried[arrived], arrived, deployed=True)
         bases.add(latest)
         composition = await asyncio.to_thread(compose, current, part)
         changed = (composition.changes, composition.tasks, composition.schedules, composition.sensors)
         if dry_run or not any(changed):
-            if latest is not None and not dry_run:
-                await _note(store)
+            if current is not None and not dry_run:
+                await _note(store, current.manifest.previous_manifest_id)
                 await _enter(register)
             return _outcome(composition, latest, deployed=False)
         await _enter(register)
@@ -102,7 +102,7 @@ async def deploy(
         if data is not None:
             tried[manifest_id] = composition
             if await _swap(store, data, found.version, patience):
-                await _note(store)
+                await _note(store, latest)
                 return _outcome(composition, manifest_id, deployed=True)
         await patience.wait()
 
@@ -167,15 +167,24 @@ async def _enter(register: Callable[[], Awaitable[None]] | None) -> None:
         await register()
 
 
-async def _note(store: ObjectStore) -> None:
-    """Note that something was deployed, unless that is noted: from now on, an index that is missing was lost.
+async def _note(store: ObjectStore, before: str | None) -> None:
+    """Note that something was deployed, and in the place of which manifest, unless that is noted.
 
-    Behind the swap, because a note without an index would say that one was lost. If a crash lies between, the next
-    deploy makes the note.
+    From now on, an index that is missing was lost, and one that names the manifest `before` is an older one. Behind the
+    swap, because a note without it would say that one was lost. If a crash lies between, the next deploy that changes
+    nothing makes the notes.
     """
     path = manifest_deployed_note()
     if await store.head(path) is None:
         await put_once(store, path, with_checksum(orjson.dumps({"format": 1, "deployed": True}), path))
+    if before is not None and await store.head(replaced := replaced_manifest(before)) is None:
+        await put_once(store, replaced, with_checksum(orjson.dumps({"format": 1, "manifest_id": before}), replaced))
+
+
+async def _before(store: ObjectStore, manifest_id: str) -> str | None:
+    """Return the id of the manifest in whose place another one was deployed."""
+    found = await read_manifest(store, manifest_id)
+    return None if found is None else found.manifest.previous_manifest_id
 
 
 async def _swap(store: ObjectStore, data: bytes, token: str | None, patience: _Patience) -> bool:

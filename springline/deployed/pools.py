@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import orjson
+import uuid_utils
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from springline.checked import WrongChecksum, verify, with_checksum
@@ -21,16 +22,20 @@ from springline.definitions.limits import MAX_SLOTS
 from springline.definitions.manifest import DeployedManifest, DeployedPool, read_model
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, refused
-from springline.paths import pool_settings
+from springline.paths import pool_settings, pool_settings_note, replaced_pool_settings
 from springline.storage.damage import DamagedObject
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
+from springline.storage.resolve import put_once
 
 MOST_SET: Final = 5_000
 """Pools of a workspace that operators may set."""
 DEADLINE_S: Final = 20.0
 """How long one change goes on against others. A bucket takes one write a second to one name."""
 _PAUSE_S: Final = 0.2
-_REMEDY: Final = "restore it from a copy, or remove it: then pools have the sizes that pipeline files declare"
+_REMEDY: Final = (
+    f"restore it from a copy, or remove {pool_settings()} and {pool_settings_note()}: then pools have the sizes that "
+    "pipeline files declare"
+)
 
 
 class PoolSetting(BaseModel):
@@ -44,10 +49,29 @@ class PoolSetting(BaseModel):
 
 
 class _Settings(BaseModel):
+    """The object. `change_id`: of the change that made it, a UUID; older builds wrote none."""
+
     model_config = ConfigDict(frozen=True)
 
     format: Literal[1]
+    change_id: str | None = None
     pools: dict[str, PoolSetting]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The settings as they were read, and the token of the object's version; both None if there is no object."""
+
+    settings: _Settings | None = None
+    version: str | None = None
+
+    @property
+    def pools(self) -> dict[str, PoolSetting]:
+        return {} if self.settings is None else dict(self.settings.pools)
+
+    @property
+    def change_id(self) -> str | None:
+        return None if self.settings is None else self.settings.change_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +93,40 @@ class PoolSize:
 async def read_settings(store: ObjectStore) -> tuple[dict[str, PoolSetting], str | None]:
     """Return what operators have set, by pool, and the token of the object's version, None if there is no object.
 
-    `store` is the workspace's part of the store. Raises `DamagedObject`, and the store's errors.
+    `store` is the workspace's part of the store. Raises `DamagedObject`, also if it was lost or is an older one, and
+    the store's errors.
     """
+    found = await _read(store)
+    return found.pools, found.version
+
+
+async def _read(store: ObjectStore) -> _Read:
+    found = await _read_once(store)
+    if await _is_replaced(store, found):
+        # Somebody may have set a pool since.
+        again = await _read_once(store)
+        if again.version == found.version or await _is_replaced(store, again):
+            raise DamagedObject(pool_settings(), "is an older one: pools were set after it", _REMEDY)
+        return again
+    return found
+
+
+async def _is_replaced(store: ObjectStore, found: _Read) -> bool:
+    return found.change_id is not None and await store.head(replaced_pool_settings(found.change_id)) is not None
+
+
+async def _read_once(store: ObjectStore) -> _Read:
     path = pool_settings()
     stored = await store.get(path)
     if stored is None:
-        return {}, None
+        if await store.get(pool_settings_note()) is not None:
+            raise DamagedObject(path, "is missing, and operators have set pools", _REMEDY)
+        return _Read()
     try:
         verify(stored.data, (), path)
-        found = read_model(_Settings, stored.data)
+        return _Read(read_model(_Settings, stored.data), stored.version)
     except (WrongChecksum, ValidationError) as error:
         raise DamagedObject(path, f"cannot be read: {error}", _REMEDY) from error
-    return dict(found.pools), stored.version
 
 
 async def pool_sizes(store: ObjectStore, owner: Hashable, manifests: ManifestReader) -> dict[str, PoolSize]:
@@ -120,8 +166,11 @@ async def set_pool(
     """
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while True:
-        settings, version = await read_settings(store)
+        found = await _read(store)
+        settings = found.pools
         if _same(settings.get(name), setting):
+            if found.version is not None:
+                await _note(store, None)
             return
         changed = {one: said for one, said in settings.items() if one != name}
         if setting is not None:
@@ -134,7 +183,8 @@ async def set_pool(
                 value=name,
                 remedy="Take back the setting of a pool that no asset names any more.",
             )
-        if await _swap(store, changed, version):
+        if await _swap(store, changed, found.version):
+            await _note(store, found.change_id)
             return
         if asyncio.get_running_loop().time() > deadline:
             raise refused(
@@ -148,9 +198,27 @@ async def set_pool(
         await pause(random.uniform(_PAUSE_S / 2, 2 * _PAUSE_S))
 
 
+async def _note(store: ObjectStore, before: str | None) -> None:
+    """Note that pools were set, and after which change, unless that is noted.
+
+    From now on, settings that are missing were lost, and those of the change `before` are older ones. Behind the swap,
+    because a note without it would say that something was lost.
+    """
+    path = pool_settings_note()
+    if await store.head(path) is None:
+        await put_once(store, path, with_checksum(orjson.dumps({"format": 1, "pools_set": True}), path))
+    if before is not None:
+        replaced = replaced_pool_settings(before)
+        await put_once(store, replaced, with_checksum(orjson.dumps({"format": 1, "change_id": before}), replaced))
+
+
 async def _swap(store: ObjectStore, settings: Mapping[str, PoolSetting], version: str | None) -> bool:
     """Let the object be these settings; False if it was not, or if there was no clear answer."""
-    plain: dict[str, Any] = {"format": 1, "pools": {name: settings[name].model_dump() for name in sorted(settings)}}
+    plain: dict[str, Any] = {
+        "format": 1,
+        "change_id": str(uuid_utils.uuid7()),
+        "pools": {name: settings[name].model_dump() for name in sorted(settings)},
+    }
     data = with_checksum(orjson.dumps(plain), pool_settings())
     condition = IfAbsent() if version is None else IfVersion(version)
     try:

@@ -15,7 +15,7 @@ from springline.caches import Recent
 from springline.checked import MEMBER, WrongChecksum, verify
 from springline.definitions.composing import CurrentManifest
 from springline.definitions.manifest import FORMAT, DeployedManifest, read_model
-from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note
+from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note, replaced_manifest
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
@@ -23,6 +23,11 @@ REMEDY: Final = (
     "restore it from a copy or from an older version of the object; if there is none, remove "
     f"{latest_manifest_index()} and {manifest_deployed_note()}, and deploy every code location again"
 )
+LOST: Final = (
+    "restore it from a copy or from an older version of the object; if there is none, cancel what was asked for by it "
+    "(`springline run cancel`, `springline backfill cancel`), and ask for it again"
+)
+"""The remedy for a manifest that runs, requests or backfills name, and that is gone."""
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 _WEIGHT: Final = 8
 """How many bytes a manifest takes in memory for each byte of its object, about."""
@@ -55,7 +60,25 @@ class ReadIndex:
 
 
 async def read_index(store: ObjectStore) -> ReadIndex:
-    """Read which manifest is the latest. Raises `DamagedObject` if that cannot be read or was lost."""
+    """Read which manifest is the latest. Raises `DamagedObject` if that cannot be read, was lost or is out of date."""
+    found = await _index(store)
+    if await _is_replaced(store, found):
+        # Somebody may have deployed since.
+        again = await _index(store)
+        if again.version == found.version or await _is_replaced(store, again):
+            named = "" if again.index is None else again.index.latestManifestId
+            why = f"names the manifest {named}, and a later one was deployed"
+            raise DamagedObject(latest_manifest_index(), why, REMEDY)
+        return again
+    return found
+
+
+async def _is_replaced(store: ObjectStore, found: ReadIndex) -> bool:
+    named = None if found.index is None else found.index.latestManifestId
+    return named is not None and await store.head(replaced_manifest(named)) is not None
+
+
+async def _index(store: ObjectStore) -> ReadIndex:
     path = latest_manifest_index()
     stored = await store.get(path)
     if stored is None:
@@ -156,3 +179,13 @@ class ManifestReader:
             if held is not None:
                 self._held.put(name, held, weight=_WEIGHT * len(orjson.dumps(held.plain)))
         return held
+
+    async def needed(self, store: ObjectStore, owner: Hashable, manifest_id: str) -> CurrentManifest:
+        """Return a manifest by which something was asked for; raises as `named`, and `DamagedObject` if it is gone.
+
+        Manifests are never deleted: one that is gone was lost, and nothing may be decided as if it had never been.
+        """
+        found = await self.named(store, owner, manifest_id)
+        if found is None:
+            raise DamagedObject(deployed_manifest(manifest_id), "is missing, and what was asked for names it", LOST)
+        return found

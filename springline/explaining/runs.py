@@ -147,7 +147,8 @@ def of_request(rows: StateSnapshot, run_key: str, now_ms: int) -> Account:
         return Account(Verdict.WAITS, text, waits_for=["the end of a run of the workspace"])
     if now_ms - request.created_at < LAUNCHED_LATE_MS:
         return Account(Verdict.UNDER_WAY, f"{asked}: its launcher is told of it.")
-    text = f"{asked}, though {active} run(s) are under way: nobody launches it."
+    text = f"{asked}, though {active} run(s) are under way: nobody launches it. If its launcher has set "
+    text += "it aside, for its event or its manifest is damaged, the launcher's status names that object."
     return Account(Verdict.OVERDUE, text, waits_for=["the launcher of the workspace"], next_steps=[*_BRINGS_BACK])
 
 

@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from springline.paths.components import canonical_ulid, decoded_key, encoded_key, full_hash, made_by
-from springline.paths.scope import InvalidPath, ObjectPath, count, segment, sha256_of, strict_path
+from springline.paths.scope import InvalidPath, ObjectPath, canonical_uuid, count, segment, sha256_of, strict_path
 
 _MANIFESTS: Final = "manifests"
 _RESERVATION_DIGITS: Final = 40
@@ -46,9 +46,27 @@ def manifest_deployed_note() -> ObjectPath:
     return ObjectPath(f"{_MANIFESTS}/_deployed.json")
 
 
+def replaced_manifest(manifest_id: str) -> ObjectPath:
+    """Return the name of the note that another manifest was deployed in the place of this one, a ULID.
+
+    Without it, an older index that has come back would look like the latest.
+    """
+    return ObjectPath(f"{_MANIFESTS}/replaced/{canonical_ulid('manifest_id', manifest_id)}.json")
+
+
+def replaced_pool_settings(change_id: str) -> ObjectPath:
+    """Return the name of the note that other sizes of pools were set after the change with this id, a UUID."""
+    return ObjectPath(f"{_MANIFESTS}/replaced/pools-{canonical_uuid('change_id', change_id)}.json")
+
+
 def pool_settings() -> ObjectPath:
     """Return the name of the object with the sizes that operators have set of pools."""
     return ObjectPath(f"{_MANIFESTS}/_pools.json")
+
+
+def pool_settings_note() -> ObjectPath:
+    """Return the name of the note that operators have set pools: without it, lost settings would look like none."""
+    return ObjectPath(f"{_MANIFESTS}/_pools_set.json")
 
 
 def deploy_idempotency(key: str) -> ObjectPath:

@@ -116,7 +116,8 @@ class Callbacks:
         manifest = None
         if is_of_a_manifest(run.code_version):
             assert run.code_version is not None
-            manifest = await self._manifests.named(self._store, self._scope, run.code_version)
+            # Without it, a failure would end a task that has retries left.
+            manifest = await self._manifests.needed(self._store, self._scope, run.code_version)
         asset = None if manifest is None else manifest.manifest.nodes.get(node_of(task))
         if asset is None:
             return CalledTask(task, run.cancel_requested, ended)

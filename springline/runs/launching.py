@@ -18,7 +18,6 @@ from springline.control.runs.messages import Launched, LaunchedRun, LoadedRun
 from springline.control.runs.planning import (
     CannotPlan,
     PlannedTask,
-    PlanProblem,
     RunOrigin,
     left_to_do,
     plan_again,
@@ -136,12 +135,18 @@ class _Launch:
         await self.starts.start(self.scope, run_id)
 
     async def _read_or_aside(self, row: RunKeyRow) -> _Request | None:
-        """Read the event of a request; one that is damaged is set aside, and holds up nobody."""
+        """Read the event of a request, and see that its manifest is there.
+
+        If either is damaged, the request is set aside and holds up nobody: it takes no place among those that may
+        begin, it is planned as it was asked for when the object is restored, and it can be cancelled meanwhile.
+        """
         try:
-            return _Request(row, await read_request(self.store, row))
+            data = await read_request(self.store, row)
+            await self._manifest(data)
         except DamagedObject as error:
             self.aside.append(str(error))
             return None
+        return _Request(row, data)
 
     async def _launch(self, request: _Request) -> str:
         """Trigger and plan a run, and start its workflow; say what became of it."""
@@ -178,16 +183,7 @@ class _Launch:
 
     async def _manifest(self, data: RunRequested) -> DeployedManifest:
         assert data.code_version is not None
-        found = await self.manifests.named(self.store, self.scope, data.code_version)
-        if found is None:
-            raise CannotPlan(
-                PlanProblem.MANIFEST_UNUSABLE,
-                "manifest",
-                data.code_version,
-                f"manifest {data.code_version} is gone",
-                "Request the run again.",
-            )
-        return found.manifest
+        return (await self.manifests.needed(self.store, self.scope, data.code_version)).manifest
 
     async def _planned(
         self, data: RunRequested, said: RunRequestedMember, manifest: DeployedManifest

@@ -14,9 +14,10 @@ from springline.definitions.composing import CurrentManifest
 from springline.deployed.reading import ManifestReader
 from springline.paths import Scope
 from springline.projection.rows import AttemptRow, EdgeRow, HoldRow, OwnRunRow, RunRow, TaskRow
-from springline.projection.schema import SUCCEEDED, WORKSPACE_HOLD
+from springline.projection.schema import FINISHED_RUN, SUCCEEDED, WORKSPACE_HOLD
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import is_canonical_ulid
@@ -65,10 +66,13 @@ async def load_run(
     if not is_of_a_manifest(row.code_version):
         return LoadedRun(run_id=run_id, state=row.state, missing="no deployed manifest is named by it")
     assert row.code_version is not None
-    manifest = await manifests.named(ScopedStore(store, scope), scope, row.code_version)
-    if manifest is None:
-        gone = f"its manifest {row.code_version} is gone"
-        return LoadedRun(run_id=run_id, state=row.state, cancel_requested=row.cancel_requested, missing=gone)
+    try:
+        manifest = await manifests.needed(ScopedStore(store, scope), scope, row.code_version)
+    except DamagedObject as error:
+        if row.state not in FINISHED_RUN and not row.cancel_requested:
+            # It waits: it goes on when the manifest is restored, and ends when somebody cancels it.
+            raise
+        return LoadedRun(run_id=run_id, state=row.state, cancel_requested=row.cancel_requested, missing=str(error))
     return await asyncio.to_thread(_loaded, snapshot, row, manifest)
 
 

@@ -101,8 +101,8 @@ async def waits_of_run(
     if run.state in FINISHED_RUN or not is_of_a_manifest(run.code_version):
         return {}
     assert run.code_version is not None
-    manifest = await manifests.named(ScopedStore(store, scope), scope, run.code_version)
-    pools = {} if manifest is None else _pools_of(manifest.manifest)
+    manifest = await manifests.needed(ScopedStore(store, scope), scope, run.code_version)
+    pools = _pools_of(manifest.manifest)
     waiting = [task for task in tasks if node_of(task) in pools and task.state in (READY, DISPATCHED)]
     if not waiting:
         return {}
@@ -142,9 +142,8 @@ async def _tasks_by_pool(
     named: dict[str, DeployedManifest] = {}
     for manifest_id in {run.code_version for run in runs.values()}:
         if manifest_id is not None and is_of_a_manifest(manifest_id):
-            found = await manifests.named(ScopedStore(store, scope), scope, manifest_id)
-            if found is not None:
-                named[manifest_id] = found.manifest
+            # Without it, slots that its tasks have would be given away again.
+            named[manifest_id] = (await manifests.needed(ScopedStore(store, scope), scope, manifest_id)).manifest
     pools = {manifest_id: _pools_of(manifest) for manifest_id, manifest in named.items()}
     by_pool: dict[str, list[TaskRow]] = {}
     for task in tasks:

@@ -107,8 +107,6 @@ class SensorSteps:
         """
         scope, view = Scope(order.tenant, order.workspace), order.view
         manifest = await self._manifest(scope, view)
-        if manifest is None:
-            return _changed(view, order.memory, order.began_ms, "its manifest is gone")
         select = selector(manifest)
         found = await asyncio.to_thread(conclude, view, order.answer, order.memory, order.began_ms, select)
         if order.dry_run:
@@ -162,9 +160,8 @@ class SensorSteps:
         )
         return look.model_copy(update={"due": True, "done": await self.record(recorded)})
 
-    async def _manifest(self, scope: Scope, view: SensorView) -> DeployedManifest | None:
-        found = await self._manifests.named(ScopedStore(self._store, scope), scope, view.manifest_id)
-        return None if found is None else found.manifest
+    async def _manifest(self, scope: Scope, view: SensorView) -> DeployedManifest:
+        return (await self._manifests.needed(ScopedStore(self._store, scope), scope, view.manifest_id)).manifest
 
     async def _recorded(
         self,

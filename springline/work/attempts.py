@@ -355,11 +355,11 @@ class AttemptMaker:
             try:
                 found = [await read_output(store, taken) for taken in one.outputs]
             except (DamagedObject, StoreError) as error:
-                raise _Failed(
-                    f"the output for the parameter {one.argument} of {order.asset_key} cannot be had: {error}",
-                    "INFRASTRUCTURE",
-                    "input_missing",
-                ) from error
+                told = f"the output for the parameter {one.argument} of {order.asset_key} cannot be had: {error}"
+                if isinstance(error, DamagedObject):
+                    # No further attempt finds another one.
+                    raise _Failed(told, "CONFIGURATION", "input_missing", retryable=False) from error
+                raise _Failed(told, "INFRASTRUCTURE", "input_missing") from error
             keys = [taken.partition_key for taken in one.outputs]
             inputs.append(JobInput(one.argument, one.many, keys, [output.form for output in found]))
             bodies += [output.data for output in found]

@@ -130,9 +130,12 @@ class LogKeeper:
             lines.append(one)
             size += _size(one)
         order = self._order
-        data = chunk_object(order.run_id, order.task_key, order.attempt, self._worker_id, lines)
+
+        def data() -> bytes:
+            return chunk_object(order.run_id, order.task_key, order.attempt, self._number, self._worker_id, lines)
+
         # Another process may be making the same attempt, and write between our chunks.
-        while isinstance(await put_once(self._store, self._path(), data), Other):
+        while isinstance(await put_once(self._store, self._path(), data()), Other):
             self._number += 1
         self._number += 1
         for one in lines:

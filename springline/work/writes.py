@@ -93,6 +93,8 @@ class Lake:
         except Exception as error:
             at = waiting[len(done)]
             told = f"write {at.number} of the task, {at.operation} to table {at.table}, is not committed"
+            if _is_of_another_seal(error):
+                return {"again": False, "reason_code": "seal_damaged", "message": f"{told}: {_lost_seal(at.staged)}"}
             return {**_judged(error), "message": f"{told}: {_text_of(error)}"}
         return None
 
@@ -112,6 +114,21 @@ def _judged(error: Exception) -> Json:
         if refusal.code not in (Code.CONCURRENT_CHANGE, Code.STALE_READ_VERSION) and refusal.status not in NOT_NOW:
             return {"again": False, "reason_code": "write_refused"}
     return {"again": True, "reason_code": "write_waits"}
+
+
+def _is_of_another_seal(error: Exception) -> bool:
+    """Say whether other rows are committed under the key of a sealed write, which is of the task and no attempt."""
+    from springline.errors import Code, Refused  # noqa: PLC0415
+
+    return isinstance(error, Refused) and error.refusal.code is Code.KEY_REUSED
+
+
+def _lost_seal(staged: str) -> str:
+    seal = f"{staged.rpartition('/')[0]}.json"
+    return (
+        f"{seal} is not the seal by which another attempt has committed other rows: that one was lost. Restore it from "
+        "a copy; without one, read which rows the task has written (runbooks/damaged-object.md)."
+    )
 
 
 def _text_of(error: Exception) -> str:

@@ -298,14 +298,19 @@ async def test_a_manifest_that_is_gone_is_named(world: World) -> None:
     assert world.snapshot() == before
 
 
-async def test_a_run_whose_manifest_is_gone_before_it_begins_is_cancelled_for_that(world: World) -> None:
+async def test_a_run_whose_manifest_is_gone_before_it_begins_waits_until_it_is_restored(world: World) -> None:
     done = await deployed(world, PIPELINE)
     world.runs.launches = False
     found = await start(world, select=["names"], run_key="k")
-    world.store.remove(ACME.full(deployed_manifest(done["manifest_id"])))
+    path = ACME.full(deployed_manifest(done["manifest_id"]))
+    whole = world.store.objects[path].data
+    world.store.remove(path)
     world.runs.launches = True
     again = await start(world, 200, select=["names"], run_key="k")
-    assert (again["run_id"], again["state"]) == (found["run_id"], "CANCELLED")
+    assert (again["run_id"], again["state"]) == (found["run_id"], "REQUESTED")
+    world.store.seed(path, whole)
+    again = await start(world, 200, select=["names"], run_key="k")
+    assert (again["run_id"], again["state"]) == (found["run_id"], "RUNNING")
 
 
 # Cancelling.

@@ -20,7 +20,7 @@ FLOW = "from springline.sdk import asset\n\n@asset\ndef a(): ...\n\n@asset\ndef 
 
 
 def printed(api: Served, run: str, task: str, attempt: int, number: int, *lines: tuple[int, str]) -> None:
-    data = chunk_object(run, task, attempt, "w1", [LogLine(at, text) for at, text in lines])
+    data = chunk_object(run, task, attempt, number, "w1", [LogLine(at, text) for at, text in lines])
     api.store.seed(ObjectPath(f"{ACME.prefix}/{log_chunk(run, task, attempt, number)}"), data)
 
 

@@ -71,13 +71,13 @@ class BackfillWorld:
         )
         found = SimpleNamespace(manifest=manifest)
 
-        async def named(*_: Any) -> Any:
+        async def needed(*_: Any) -> Any:
             await self._pause()
             return found
 
         store = MemoryStore()
         self.passes = BackfillPasses(
-            store, cast(Any, None), cast(Any, SimpleNamespace(named=named)), KeyLists(store), cast(Any, self)
+            store, cast(Any, None), cast(Any, SimpleNamespace(needed=needed)), KeyLists(store), cast(Any, self)
         )
         self._append(self._created())
 

@@ -17,9 +17,11 @@ from springline.paths import (
     deployed_manifest,
     latest_manifest_index,
     manifest_deployed_note,
+    replaced_manifest,
 )
 from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
+from springline.storage.port import ObjectInfo
 from tests.api.test_odd_storage import odd_documents
 from tests.deployed.test_deploying import A, B, deployed, keys
 from tests.support.definitions import ids
@@ -171,3 +173,45 @@ async def test_an_index_of_any_bytes_is_told(data: bytes) -> None:
     store.seed(latest_manifest_index(), data)
     with pytest.raises(DamagedObject, match="cannot be read"):
         await read_latest(store)
+
+
+async def test_an_older_index_that_has_come_back_is_told() -> None:
+    store, first, latest = await two_deploys()
+    newest = store.objects[latest_manifest_index()].data
+    older = MemoryStore()
+    assert (await deployed(older, A)).manifest_id == first
+    store.seed(latest_manifest_index(), older.objects[latest_manifest_index()].data)
+    assert (
+        f"names the manifest {first}, and a later one was deployed" in (await told(store, latest_manifest_index())).why
+    )
+    store.seed(latest_manifest_index(), newest)
+    latest_read = await read_latest(store)
+    assert latest_read is not None
+    assert latest_read.manifest.manifest_id == latest
+
+
+async def test_a_deploy_while_the_index_is_read_is_no_damage() -> None:
+    """The reader has the older index, and looks for the note when the other one is there already."""
+
+    class Deploying(MemoryStore):
+        deploys = False
+
+        async def head(self, path: ObjectPath) -> ObjectInfo | None:
+            if self.deploys:
+                self.deploys = False
+                await deployed(self, B, 1)
+            return await super().head(path)
+
+    store = Deploying()
+    await deployed(store, A)
+    store.deploys = True
+    found = await read_latest(store)
+    assert found is not None
+    assert len(found.manifest.assets) == 4
+
+
+async def test_a_note_that_a_crash_left_out_is_made_by_the_same_deploy() -> None:
+    store, first, _ = await two_deploys()
+    store.remove(replaced_manifest(first))
+    await deployed(store, B, 9)
+    assert replaced_manifest(first) in store.objects

@@ -21,6 +21,7 @@ from springline.paths import (
     latest_manifest_index,
     manifest_deployed_note,
     parse_deployed_manifest,
+    replaced_manifest,
 )
 from springline.storage.faults import Decision, FaultyStore, Operation, OperationKind, ProcessDied, plan
 from springline.storage.memory import MemoryStore
@@ -287,9 +288,13 @@ async def test_readers_remember_manifests_and_see_each_deploy() -> None:
     assert await reader.latest(counted, "w") is None
     await deployed(counted, A)
     first = await reader.latest(counted, "w")
+    assert first is not None
     counted.trace.clear()
     assert await reader.latest(counted, "w") is first
-    assert [one.operation.path for one in counted.trace] == [latest_manifest_index()]
+    assert [one.operation.path for one in counted.trace] == [
+        latest_manifest_index(),
+        replaced_manifest(first.manifest.manifest_id),
+    ]
     await deployed(counted, B, 4)
     second = await reader.latest(counted, "w")
     assert second is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 
+from springline.checked import with_checksum
 from springline.deployed.deploying import deploy
 from springline.deployed.pools import PoolSetting, pool_sizes, read_settings, set_pool
 from springline.deployed.reading import ManifestReader
-from springline.paths import pool_settings
+from springline.paths import pool_settings, pool_settings_note
 from springline.storage.damage import DamagedObject
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfVersion
@@ -49,8 +51,34 @@ async def test_a_damaged_setting_is_told_and_bounds_nothing_by_guess() -> None:
     stored = await store.get(pool_settings())
     assert stored is not None
     await store.put(pool_settings(), stored.data.replace(b'"slots":3', b'"slots":4'), IfVersion(stored.version))
-    with pytest.raises(DamagedObject, match="restore it from a copy, or remove it"):
+    with pytest.raises(DamagedObject, match=r"restore it from a copy, or remove manifests/_pools\.json"):
         await pool_sizes(store, "w", ManifestReader())
+
+
+async def test_settings_that_are_lost_or_older_are_told() -> None:
+    store = MemoryStore()
+    versions = []
+    for slots in (3, 2, 3):
+        await set_pool(store, "p", size(slots))
+        versions.append(store.objects[pool_settings()].data)
+    for older in versions[:2]:
+        store.seed(pool_settings(), older)
+        with pytest.raises(DamagedObject, match="is an older one"):
+            await read_settings(store)
+    store.remove(pool_settings())
+    with pytest.raises(DamagedObject, match="is missing, and operators have set pools"):
+        await set_pool(store, "q", size(1))
+    store.remove(pool_settings_note())
+    assert await read_settings(store) == ({}, None), "the remedy, where there is no copy"
+
+
+async def test_settings_of_an_older_build_are_read_and_replaced() -> None:
+    store = MemoryStore()
+    plain = {"format": 1, "pools": {"p": {"slots": 3, "set_by": "ada", "set_at_ms": 1}}}
+    store.seed(pool_settings(), with_checksum(orjson.dumps(plain), pool_settings()))
+    assert (await read_settings(store))[0] == {"p": size(3)}
+    await set_pool(store, "q", size(1))
+    assert set((await read_settings(store))[0]) == {"p", "q"}
 
 
 async def test_sizes_are_what_is_set_or_else_the_least_declared() -> None:

@@ -14,6 +14,7 @@ from springline.control.repair import (
 )
 from springline.definitions.manifest import ScheduleDefinition
 from springline.deployed.deploying import deploy
+from springline.deployed.register import registered
 from springline.paths import orchestration_round, relative_path
 from springline.published.reader import PublishedReader
 from springline.repairing import look, make_repair
@@ -92,6 +93,16 @@ async def test_a_request_is_given_time_to_be_launched() -> None:
     late = await look_at(place, workflows, row["created_at"] + SETTLED_MS)
     (found,) = late.findings
     assert (found.kind, found.since_ms) == (RepairKind.REQUESTS_NOT_LAUNCHED, row["created_at"])
+
+
+async def test_a_lost_entry_of_the_register_is_made_again() -> None:
+    place, workflows = Place(), LocalWorkflows()
+    assert not await registered(place.store)
+    await look_at(place, workflows, 1)
+    assert not await registered(place.store), "nothing is deployed"
+    await place.deploy(part("flights", asset("raw")))
+    await look_at(place, workflows, 1)
+    assert await registered(place.store) == [ACME]
 
 
 async def test_schedules_without_an_evaluator_and_instants_that_nobody_decides_on_are_found() -> None:

@@ -190,7 +190,10 @@ SPELLED: list[tuple[str, str]] = [
     (paths.deployed_manifest(ULID), f"manifests/{ULID}.json"),
     (paths.latest_manifest_index(), "manifests/_index.json"),
     (paths.manifest_deployed_note(), "manifests/_deployed.json"),
+    (paths.replaced_manifest(ULID), f"manifests/replaced/{ULID}.json"),
     (paths.pool_settings(), "manifests/_pools.json"),
+    (paths.pool_settings_note(), "manifests/_pools_set.json"),
+    (paths.replaced_pool_settings(TABLE), f"manifests/replaced/pools-{TABLE}.json"),
     (
         paths.deploy_idempotency("req:tenant/workspace"),
         "manifests/idempotency/cmVxOnRlbmFudC93b3Jrc3BhY2U.json",

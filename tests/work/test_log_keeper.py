@@ -6,8 +6,10 @@ import asyncio
 from itertools import count
 from typing import Any
 
+import orjson
 import pytest
 
+from springline.checked import with_checksum
 from springline.paths import Scope, log_chunk
 from springline.runs.attempt_logs import CHUNK_BYTES, LogLine, chunk_object, read_log
 from springline.storage.damage import DamagedObject
@@ -146,9 +148,30 @@ async def test_a_damaged_chunk_is_told() -> None:
 
     lines = [LogLine(1, "a")]
     assert "cannot be read" in await told(b"{")
-    assert "is of the task other" in await told(chunk_object("run_1", "other", 1, "w", lines))
-    newer = chunk_object("run_1", TASK, 1, "w", lines).replace(b'"format":1', b'"format":2')
-    assert "has the format 2" in await told(newer)
+    good = chunk_object("run_1", TASK, 1, 1, "w", lines)
+    assert "cannot be read" in await told(chunk_object("run_1", "other", 1, 1, "w", lines))
+    assert "cannot be read" in await told(chunk_object("run_1", TASK, 1, 2, "w", lines))
+    assert "other lines than were written" in await told(good.replace(b'"a"', b'"b"'))
+    head = {"format": 2, "run_id": "run_1", "task": TASK, "attempt": 1, "worker_id": "w", "lines": "elsewhere"}
+    assert "has the format 2" in await told(with_checksum(orjson.dumps(head), path) + b"\n")
+
+
+async def test_a_chunk_of_an_older_build_is_read() -> None:
+    head = {"format": 1, "run_id": "run_1", "task": TASK, "attempt": 1, "worker_id": "w"}
+    store = MemoryStore()
+    store.seed(log_chunk("run_1", TASK, 1, 1), orjson.dumps(head) + b'\n[1,"a"]\n')
+    (chunk,) = await read_log(store, "run_1", TASK, 1, after=0, most=5)
+    assert chunk.lines == [LogLine(1, "a")]
+
+
+async def test_a_chunk_that_is_missing_before_another_one_is_told() -> None:
+    store = MemoryStore()
+    for number in (1, 3):
+        store.seed(log_chunk("run_1", TASK, 1, number), chunk_object("run_1", TASK, 1, number, "w", []))
+    with pytest.raises(DamagedObject, match="is missing, and chunk 3 is there") as damage:
+        await read_log(store, "run_1", TASK, 1, after=0, most=5)
+    assert damage.value.path == log_chunk("run_1", TASK, 1, 2)
+    assert len(await read_log(store, "run_1", TASK, 1, after=2, most=5)) == 1
 
 
 async def test_what_a_function_prints_and_why_it_failed_is_in_its_log(opened: Open) -> None:

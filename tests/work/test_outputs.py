@@ -115,7 +115,7 @@ async def test_an_input_that_is_gone_or_altered_is_a_loss(opened: Open) -> None:
     worker = await opened(FLOW)
     made = order("numbers", keeps_output=True)
     missing = await worker.make("reader", inputs=takes("numbers", made))
-    assert (missing.outcome, missing.category, missing.reason_code) == ("failed", "INFRASTRUCTURE", "input_missing")
+    assert (missing.outcome, missing.category, missing.reason_code) == ("failed", "CONFIGURATION", "input_missing")
     assert missing.message is not None
     assert "outputs/run_1/a-numbers-1 is missing" in missing.message
     await worker.make(made)
@@ -124,7 +124,7 @@ async def test_an_input_that_is_gone_or_altered_is_a_loss(opened: Open) -> None:
     assert stored is not None
     await worker.store.put(path, stored.data.replace(b"[1,2,3]", b"[1,2,4]"), IfVersion(stored.version))
     altered = await worker.make("reader", inputs=takes("numbers", made), attempt=2)
-    assert altered.category == "INFRASTRUCTURE"
+    assert (altered.category, altered.retryable) == ("CONFIGURATION", False)
     assert altered.message is not None
     assert "is not what was written" in altered.message
 

@@ -272,17 +272,13 @@ async def test_a_run_with_a_long_history_continues_as_new(runs: RunsBench, monke
     assert {one["attempt"] for one in await runs.rows("x_attempts", run_id)} == {1}
 
 
-async def test_a_run_whose_manifest_is_gone_is_cancelled(runs: RunsBench) -> None:
+async def test_a_request_whose_manifest_is_gone_waits_and_holds_up_nobody(runs: RunsBench) -> None:
     await runs.deploy(asset("raw"))
-    runs.manifest_id = "01JHMPDTN0000AQKFF00000001"
-    run_id = await runs.launch("k", "raw")
-
-    async def is_cancelled() -> bool:
-        return await runs.run_state(run_id) == "CANCELLED"
-
-    await until(is_cancelled, "the run is cancelled")
-    (own,) = await runs.rows("x_runs")
-    assert own["cancel_reason_code"] == "MANIFEST_UNUSABLE"
+    deployed, runs.manifest_id = runs.manifest_id, "01JHMPDTN0000AQKFF00000001"
+    waits = await runs.launch("k", "raw")
+    runs.manifest_id = deployed
+    await runs.run_ended(await runs.launch("l", "raw"))
+    assert await runs.run_state(waits) is None
 
 
 async def test_a_request_of_another_system_is_left_to_it(runs: RunsBench) -> None:
