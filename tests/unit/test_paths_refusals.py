@@ -232,6 +232,8 @@ REFUSALS = [
     *cases("commit_key", BAD_SEGMENTS, lambda v: paths.iceberg_receipt(DAY, paths.ReceiptState.PENDING, v)),
     *cases("day", ["x"], lambda v: paths.iceberg_receipt(v, paths.ReceiptState.PENDING, "c")),
     *cases("manifest_id", BAD_ULIDS, paths.deployed_manifest),
+    *cases("manifest_id", BAD_ULIDS, paths.replaced_manifest),
+    *cases("change_id", BAD_UUIDS, paths.replaced_pool_settings),
     *cases("scope", [*BAD_SEGMENTS, None], lambda v: paths.task_output(v, "a1")),
     *cases("attempt_id", [*BAD_SEGMENTS, None], lambda v: paths.task_output("run_1", v)),
     *cases("scope", [*BAD_SEGMENTS, None], lambda v: paths.write_seal(v, "t")),

@@ -193,7 +193,7 @@ class ModelPool:
         self._attempt = attempt
 
     @asynccontextmanager
-    async def process(self) -> AsyncIterator[Any]:
+    async def process(self, _memory_bytes: int | None = None) -> AsyncIterator[Any]:
         yield self._world.process(self._world, self._attempt)
 
 
