@@ -78,7 +78,7 @@ format: $(VENV)/.installed ## Format the sources.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup ## Checks and tests, about 20 minutes on two cores.
+test: setup ## Checks and tests, about 40 minutes on two cores.
 	$(MAKE) --no-print-directory -j 2 lint collected
 	SPRINGLINE_SHAPES=others $(PYTEST) $(SPREAD) -m "not full"
 	$(PROVED)

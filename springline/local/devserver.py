@@ -3,7 +3,8 @@
 What is tuned, and why (docs/protocol.md#embedded-server, each found by measurement): the server has one history shard,
 and by default a shard hands out 20 task batches a second; a timer that is due within a second, as for each retry,
 may fire a second late, to allow for clusters whose clocks differ; SQLite waits for the disk at every step unless
-it uses its write-ahead log; ten updates in flight per workflow are too few for a table with many writers.
+it uses its write-ahead log; ten updates in flight per workflow are too few for a table with many writers; of four
+partitions that a task queue has by default, one server hands tasks and pollers on from one to the next.
 """
 
 from __future__ import annotations
@@ -28,12 +29,24 @@ DYNAMIC_CONFIG: dict[str, str] = {
 }
 """Dynamic configuration of the server: key -> JSON value."""
 
+PARTITIONS = 1
+"""Partitions of each task queue."""
+DEFAULT_PARTITIONS = 4
+"""Those that the server takes by itself. A database that has had them keeps them: tasks would wait in them for ever."""
+
 SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
 """Safe if a process is killed; the last transactions may be lost if the machine loses power."""
 
 
 def dev_server_command(
-    program: Path, *, database: Path, port: int, http_port: int, ui_port: int, metrics_port: int
+    program: Path,
+    *,
+    database: Path,
+    port: int,
+    http_port: int,
+    ui_port: int,
+    metrics_port: int,
+    partitions: int = PARTITIONS,
 ) -> Sequence[str | Path]:
     """Return the command line that starts the server on the loopback interface."""
     command: list[str | Path] = [
@@ -46,6 +59,8 @@ def dev_server_command(
         command += ["--sqlite-pragma", pragma]
     for key, value in DYNAMIC_CONFIG.items():
         command += ["--dynamic-config-value", f"{key}={value}"]
+    for way in ("Read", "Write"):
+        command += ["--dynamic-config-value", f"matching.numTaskqueue{way}Partitions={partitions}"]
     for name, kind in SEARCH_ATTRIBUTES.items():
         command += ["--search-attribute", f"{name}={kind}"]
     return command

@@ -23,7 +23,7 @@ from springline.api.tokens import make_token, seconds_left
 from springline.config import PREFIX
 from springline.local.binaries import temporal_cli
 from springline.local.cache import Cache, Say, cache_root, say_to_stderr
-from springline.local.devserver import NAMESPACE, dev_server_command, dev_server_ready
+from springline.local.devserver import DEFAULT_PARTITIONS, NAMESPACE, PARTITIONS, dev_server_command, dev_server_ready
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK, free_ports, is_free
 from springline.local.processes import Child, module_command, module_path
@@ -360,11 +360,12 @@ class EmbeddedStack:
         (self.folder / "temporal.toml").touch()
         server = dev_server_command(
             program,
-            database=self.folder / "temporal.db",
+            database=self._database,
             port=self._ports["temporal"],
             http_port=self._ports["http"],
             ui_port=self._ports["ui"],
             metrics_port=self._ports["temporal-metrics"],
+            partitions=self._partitions(),
         )
         http_port = self._ports["http"]
         self._add(TEMPORAL, Child(TEMPORAL, server, **self._place(TEMPORAL)), lambda: dev_server_ready(http_port))
@@ -406,6 +407,19 @@ class EmbeddedStack:
         ports = known | fresh
         self._run.remember(secret=self._secret, ports=ports)
         return ports
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / "temporal.db"
+
+    def _partitions(self) -> int:
+        """Return how many partitions task queues have: those that the folder's database has had from its beginning."""
+        if not isinstance(self._run, HomeFolder):
+            return PARTITIONS
+        of_a_new_one = DEFAULT_PARTITIONS if self._database.exists() else PARTITIONS
+        found = int(self._run.memory.get("partitions") or of_a_new_one)
+        self._run.remember(partitions=found)
+        return found
 
     def _place(self, name: str, ports: Mapping[str, str] | None = None) -> _Place:
         env = {**self.child_environment(), **(ports or {})}

@@ -411,3 +411,20 @@ def test_a_worker_that_does_not_end_for_a_change_is_killed(tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         watch(stack, Flow(stack, [20.0]), pause=stack.pause, clock=lambda: stack.now)
     assert stack.starts == [30.5]
+
+
+@pytest.mark.parametrize(("is_there", "partitions"), [(False, 1), (True, 4)])
+def test_a_database_keeps_the_partitions_that_it_began_with(is_there: bool, partitions: int, tmp_path: Path) -> None:
+    """Tasks that wait in a partition which is no longer read would wait for ever."""
+    database = tmp_path / "run" / "temporal.db"
+    database.parent.mkdir()
+    if is_there:
+        # Of a build that did not remember them, and left them to the server.
+        database.touch()
+    for _ in range(2):
+        home = HomeFolder(database.parent, print)
+        stack = Stub(tmp_path, [])
+        stack._run = home
+        assert stack._partitions() == partitions
+        database.touch()
+        home.close(keep=False)

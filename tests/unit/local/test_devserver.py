@@ -23,6 +23,8 @@ def test_the_command_line_carries_the_tuning_and_the_search_attributes() -> None
     for key, value in DYNAMIC_CONFIG.items():
         assert ("--dynamic-config-value", f"{key}={value}") in pairs
         json.loads(value)
+    assert ("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1") in pairs
+    assert ("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1") in pairs
 
 
 def test_a_server_that_is_not_there_is_not_ready() -> None:
