@@ -27,7 +27,7 @@ OPTIONS = {
     "--rows": ROWS,
     "--per-commit": PER_COMMIT,
     "--writers": 4,
-    "--every": 2,
+    "--every": 1,
     "--task-seconds": 0.2,
     "--seed": 7,
 }
