@@ -15,7 +15,7 @@ from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
 from springline.api.lists import PageQuery
 from springline.definitions.composing import CurrentManifest
-from springline.definitions.graph import downstream_of
+from springline.definitions.graph import downstream_of, upstream_of
 from springline.definitions.ids import meant
 from springline.definitions.manifest import CodeLocation, DeployedAsset, DeployedManifest, DeployedNode
 from springline.definitions.mappings import PartitionMapping, effective_mapping
@@ -322,8 +322,7 @@ async def one_asset(key: KeyParam, workspace: Reader, manifests: FromManifests) 
 
 
 def _dependents(found: CurrentManifest) -> dict[str, list[str]]:
-    nodes = found.manifest.nodes
-    return downstream_of({key: [edge.asset for edge in one.dependencies] for key, one in nodes.items()})
+    return downstream_of(upstream_of(found.manifest.nodes))
 
 
 def unknown_asset(key: str, by_key: Mapping[str, DeployedNode]) -> Refused:

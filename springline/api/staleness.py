@@ -14,6 +14,7 @@ from springline import bounds
 from springline.api.context import Reader, errors
 from springline.api.lists import FromAsked, Json, PageQuery, RevisionBody, answer
 from springline.api.manifests import FromManifests, KeyParam, unknown_asset
+from springline.definitions.graph import upstream_of
 from springline.definitions.selection import BadSelection, select
 from springline.errors import Code, refused
 from springline.ledger.timestamps import format_ms
@@ -197,8 +198,7 @@ async def staleness(
 
     def read() -> Response:
         nodes = {} if current is None else current.manifest.nodes
-        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in nodes.items()}
-        selected = _chosen(upstream, query.select)
+        selected = _chosen(upstream_of(nodes), query.select)
         chosen = sorted(key for key in selected if key > after and nodes[key].asset_key is not None)
         items: list[Json] = []
         cursor: str | None = None

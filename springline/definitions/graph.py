@@ -8,9 +8,31 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 Upstream = Mapping[str, Collection[str]]
+
+
+class EdgeTo(Protocol):
+    """What making a graph has to know of a dependency."""
+
+    @property
+    def asset(self) -> str:
+        """The key of the asset or task."""
+
+
+class Dependent(Protocol):
+    """What making a graph has to know of an asset or a task."""
+
+    @property
+    def dependencies(self) -> Sequence[EdgeTo]:
+        """What it needs."""
+
+
+def upstream_of(nodes: Mapping[str, Dependent]) -> dict[str, list[str]]:
+    """Return for each of `nodes` those of them that it depends on."""
+    return {key: [edge.asset for edge in one.dependencies if edge.asset in nodes] for key, one in nodes.items()}
 
 
 def topological_order(upstream: Upstream) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from springline.definitions.graph import circles
+from springline.definitions.graph import circles, upstream_of
 from springline.definitions.ids import meant, named
 from springline.definitions.mappings import PartitionMapping, effective_mapping
 from springline.definitions.partitions import FieldProblem, Partitions
@@ -136,8 +136,7 @@ def undeclared_pool(pool: str, declared: Collection[str]) -> FieldProblem:
 
 
 def _circles(nodes: Mapping[str, Node]) -> Iterator[DefinitionProblem]:
-    upstream = {key: [edge.asset for edge in node.dependencies if edge.asset in nodes] for key, node in nodes.items()}
-    for circle in circles(upstream):
+    for circle in circles(upstream_of(nodes)):
         path = " -> ".join(circle)
         if len(circle) == 2:
             yield DefinitionProblem(circle[0], "dependencies", "depends on itself", "Remove it.", circle[0])

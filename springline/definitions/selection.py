@@ -5,10 +5,10 @@ A task leaves nothing that a later run could take as it is. So it is selected wi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from springline.definitions.graph import Upstream, downstream_of, reach
+from springline.definitions.graph import Dependent, Upstream, downstream_of, reach, upstream_of
 from springline.definitions.ids import meant, named
 
 
@@ -22,28 +22,17 @@ class BadSelection(ValueError):
         self.remedy = remedy
 
 
-class _Edge(Protocol):
-    @property
-    def asset(self) -> str:
-        """The key of what is needed."""
-
-
-class Selected(Protocol):
+class Selected(Dependent, Protocol):
     """What selecting has to know of an asset or a task."""
 
     @property
     def asset_key(self) -> str | None:
         """Its key if it is an asset, None for a task."""
 
-    @property
-    def dependencies(self) -> Sequence[_Edge]:
-        """What it needs."""
-
 
 def select_nodes(nodes: Mapping[str, Selected], terms: Iterable[str]) -> set[str]:
     """Return the assets and tasks that `select` selects, with the tasks that they need. Raises `BadSelection`."""
-    upstream = {key: [one.asset for one in node.dependencies if one.asset in nodes] for key, node in nodes.items()}
-    return with_tasks(nodes, select(upstream, terms))
+    return with_tasks(nodes, select(upstream_of(nodes), terms))
 
 
 def with_tasks(nodes: Mapping[str, Selected], chosen: Collection[str]) -> set[str]:

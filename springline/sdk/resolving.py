@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from springline.definitions.graph import upstream_of
 from springline.definitions.ids import meant, named
 from springline.definitions.judging import judge_graph, unknown_dependency
 from springline.definitions.limits import MAX_ASSETS, MAX_SCHEDULES, MAX_SENSORS
@@ -84,10 +85,7 @@ class Pipeline:
     @property
     def upstream(self) -> dict[str, list[str]]:
         """For each asset and task those of the pipeline that it depends on."""
-        return {
-            key: [edge.asset for edge in one.dependencies if edge.asset in self.nodes]
-            for key, one in self.nodes.items()
-        }
+        return upstream_of(self.nodes)
 
 
 def assets_of(source: Any) -> list[AnyNode]:

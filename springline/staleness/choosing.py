@@ -20,7 +20,7 @@ from springline.definitions.backfills import (
     bad_selection,
     chosen_partitions,
 )
-from springline.definitions.graph import downstream_of, reach
+from springline.definitions.graph import downstream_of, reach, upstream_of
 from springline.definitions.ids import named
 from springline.definitions.manifest import DeployedManifest, DeployedNode
 from springline.definitions.partitions import Partitions
@@ -204,7 +204,7 @@ def _stale_text(counts: Sequence[StaleCount]) -> str:
 
 
 def _upstream_first(nodes: Mapping[str, DeployedNode], counts: Iterable[StaleCount]) -> list[StaleCount]:
-    upstream = {key: [edge.asset for edge in node.dependencies] for key, node in nodes.items()}
+    upstream = upstream_of(nodes)
     # What is downstream of an asset has all above it that the asset has, and the asset.
     return sorted(counts, key=lambda one: (len(reach([one.asset], upstream)), one.asset))
 
