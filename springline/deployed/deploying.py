@@ -19,6 +19,7 @@ import orjson
 from springline.checked import with_checksum
 from springline.definitions.composing import Changes, Composition, compose, named_manifest
 from springline.definitions.manifest import CodeLocation, DeployedManifest, read_model
+from springline.deployed.notes import put_note
 from springline.deployed.reading import ManifestIndex, read_index, read_manifest, read_named
 from springline.errors import Code, refused
 from springline.ledger.json_text import canonical_json
@@ -170,15 +171,12 @@ async def _enter(register: Callable[[], Awaitable[None]] | None) -> None:
 async def _note(store: ObjectStore, before: str | None) -> None:
     """Note that something was deployed, and in the place of which manifest, unless that is noted.
 
-    From now on, an index that is missing was lost, and one that names the manifest `before` is an older one. Behind the
-    swap, because a note without it would say that one was lost. If a crash lies between, the next deploy that changes
-    nothing makes the notes.
+    From now on, an index that is missing was lost, and one that names the manifest `before` is an older one. If a crash
+    lies between the swap and this, the next deploy that changes nothing makes the notes.
     """
-    path = manifest_deployed_note()
-    if await store.head(path) is None:
-        await put_once(store, path, with_checksum(orjson.dumps({"format": 1, "deployed": True}), path))
-    if before is not None and await store.head(replaced := replaced_manifest(before)) is None:
-        await put_once(store, replaced, with_checksum(orjson.dumps({"format": 1, "manifest_id": before}), replaced))
+    await put_note(store, manifest_deployed_note(), {"deployed": True})
+    if before is not None:
+        await put_note(store, replaced_manifest(before), {"manifest_id": before})
 
 
 async def _before(store: ObjectStore, manifest_id: str) -> str | None:

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.definitions.limits import MAX_SLOTS
 from springline.definitions.manifest import DeployedManifest, DeployedPool, read_model
+from springline.deployed.notes import put_note, read_latest_of
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, refused
-from springline.paths import pool_settings, pool_settings_note, replaced_pool_settings
+from springline.paths import ObjectPath, pool_settings, pool_settings_note, replaced_pool_settings
 from springline.storage.damage import DamagedObject
 from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
-from springline.storage.resolve import put_once
 
 MOST_SET: Final = 5_000
 """Pools of a workspace that operators may set."""
@@ -101,18 +101,15 @@ async def read_settings(store: ObjectStore) -> tuple[dict[str, PoolSetting], str
 
 
 async def _read(store: ObjectStore) -> _Read:
-    found = await _read_once(store)
-    if await _is_replaced(store, found):
-        # Somebody may have set a pool since.
-        again = await _read_once(store)
-        if again.version == found.version or await _is_replaced(store, again):
-            raise DamagedObject(pool_settings(), "is an older one: pools were set after it", _REMEDY)
-        return again
-    return found
+    return await read_latest_of(store, lambda: _read_once(store), _replaced_note, _out_of_date)
 
 
-async def _is_replaced(store: ObjectStore, found: _Read) -> bool:
-    return found.change_id is not None and await store.head(replaced_pool_settings(found.change_id)) is not None
+def _replaced_note(found: _Read) -> ObjectPath | None:
+    return None if found.change_id is None else replaced_pool_settings(found.change_id)
+
+
+def _out_of_date(_found: _Read) -> DamagedObject:
+    return DamagedObject(pool_settings(), "is an older one: pools were set after it", _REMEDY)
 
 
 async def _read_once(store: ObjectStore) -> _Read:
@@ -201,15 +198,11 @@ async def set_pool(
 async def _note(store: ObjectStore, before: str | None) -> None:
     """Note that pools were set, and after which change, unless that is noted.
 
-    From now on, settings that are missing were lost, and those of the change `before` are older ones. Behind the swap,
-    because a note without it would say that something was lost.
+    From now on, settings that are missing were lost, and those of the change `before` are older ones.
     """
-    path = pool_settings_note()
-    if await store.head(path) is None:
-        await put_once(store, path, with_checksum(orjson.dumps({"format": 1, "pools_set": True}), path))
+    await put_note(store, pool_settings_note(), {"pools_set": True})
     if before is not None:
-        replaced = replaced_pool_settings(before)
-        await put_once(store, replaced, with_checksum(orjson.dumps({"format": 1, "change_id": before}), replaced))
+        await put_note(store, replaced_pool_settings(before), {"change_id": before})
 
 
 async def _swap(store: ObjectStore, settings: Mapping[str, PoolSetting], version: str | None) -> bool:

@@ -15,7 +15,14 @@ from springline.caches import Recent
 from springline.checked import MEMBER, WrongChecksum, verify
 from springline.definitions.composing import CurrentManifest
 from springline.definitions.manifest import FORMAT, DeployedManifest, read_model
-from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note, replaced_manifest
+from springline.deployed.notes import read_latest_of
+from springline.paths import (
+    ObjectPath,
+    deployed_manifest,
+    latest_manifest_index,
+    manifest_deployed_note,
+    replaced_manifest,
+)
 from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 
@@ -61,21 +68,17 @@ class ReadIndex:
 
 async def read_index(store: ObjectStore) -> ReadIndex:
     """Read which manifest is the latest. Raises `DamagedObject` if that cannot be read, was lost or is out of date."""
-    found = await _index(store)
-    if await _is_replaced(store, found):
-        # Somebody may have deployed since.
-        again = await _index(store)
-        if again.version == found.version or await _is_replaced(store, again):
-            named = "" if again.index is None else again.index.latestManifestId
-            why = f"names the manifest {named}, and a later one was deployed"
-            raise DamagedObject(latest_manifest_index(), why, REMEDY)
-        return again
-    return found
+    return await read_latest_of(store, lambda: _index(store), _replaced_note, _out_of_date)
 
 
-async def _is_replaced(store: ObjectStore, found: ReadIndex) -> bool:
-    named = None if found.index is None else found.index.latestManifestId
-    return named is not None and await store.head(replaced_manifest(named)) is not None
+def _replaced_note(found: ReadIndex) -> ObjectPath | None:
+    return None if found.index is None else replaced_manifest(found.index.latestManifestId)
+
+
+def _out_of_date(found: ReadIndex) -> DamagedObject:
+    named = "" if found.index is None else found.index.latestManifestId
+    why = f"names the manifest {named}, and a later one was deployed"
+    return DamagedObject(latest_manifest_index(), why, REMEDY)
 
 
 async def _index(store: ObjectStore) -> ReadIndex:

@@ -6,20 +6,14 @@ the whole store (docs/formats.md#workspace-register). Entries are create-only, a
 
 from __future__ import annotations
 
-import orjson
-
-from springline.checked import with_checksum
+from springline.deployed.notes import put_note
 from springline.paths import Scope, parse_workspace_entry, workspace_entries_prefix, workspace_entry
 from springline.storage.port import ObjectStore
-from springline.storage.resolve import put_once
 
 
 async def register(store: ObjectStore, scope: Scope) -> None:
     """Enter a workspace, unless it is there. `store` is the whole store. Raises the store's errors."""
-    path = workspace_entry(scope)
-    if await store.head(path) is None:
-        entry = {"format": 1, "tenant": scope.tenant, "workspace": scope.workspace}
-        await put_once(store, path, with_checksum(orjson.dumps(entry), path))
+    await put_note(store, workspace_entry(scope), {"tenant": scope.tenant, "workspace": scope.workspace})
 
 
 async def registered(store: ObjectStore) -> list[Scope]:
