@@ -10,7 +10,16 @@ import uuid_utils
 
 from springline.cli.backfills_page import OVER, backfill_text, backfills_text, progress_in, progress_line, stale_text
 from springline.cli.documents import Document, DocumentVerdict, Listing, hint
-from springline.cli.http import BACKFILLS, DEFAULT_WAIT_SECONDS, Answer, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import (
+    BACKFILLS,
+    DEFAULT_WAIT_SECONDS,
+    Answer,
+    Api,
+    ApiOption,
+    TokenOption,
+    WaitOption,
+    check_in_url,
+)
 from springline.cli.watching import watched_until
 from springline.control.backfills.messages import NOTHING_STALE
 from springline.errors import Code, refused
@@ -273,11 +282,5 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str] | None:
 
 
 def _check(backfill_id: str) -> None:
-    if backfill_id.strip(".") == "" or "/" in backfill_id:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{backfill_id!r} is no backfill's id",
-            field="BACKFILL_ID",
-            value=backfill_id,
-            remedy="`springline backfill list` shows them.",
-        )
+    message = f"{backfill_id!r} is no backfill's id"
+    check_in_url(backfill_id, message, field="BACKFILL_ID", remedy="`springline backfill list` shows them.")

@@ -8,8 +8,7 @@ import typer
 
 from springline.cli.documents import Listing
 from springline.cli.explain_page import explanation_text
-from springline.cli.http import DEFAULT_WAIT_SECONDS, EXPLAIN, Api, ApiOption, TokenOption, WaitOption
-from springline.errors import Code, refused
+from springline.cli.http import DEFAULT_WAIT_SECONDS, EXPLAIN, Api, ApiOption, TokenOption, WaitOption, check_in_url
 
 SinceOption = Annotated[
     str | None,
@@ -177,15 +176,8 @@ _OF_WHAT: Final = {
 def _explained(
     subject: str, identity: str, about: dict[str, Any], api: str | None, token: str | None, wait: float
 ) -> Listing:
-    if identity.strip(".") == "" or "/" in identity:
-        argument, remedy = _OF_WHAT.get(subject, ("RUN", "`springline run list` shows the ids."))
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{identity!r} is no id",
-            field=argument,
-            value=identity,
-            remedy=remedy,
-        )
+    argument, remedy = _OF_WHAT.get(subject, ("RUN", "`springline run list` shows the ids."))
+    check_in_url(identity, f"{identity!r} is no id", field=argument, remedy=remedy)
     parameters = {name: value for name, value in about.items() if value is not None}
     with Api(api, token, wait_s=wait) as surface:
         found = surface.call("GET", subject, identity, root=EXPLAIN, params=parameters).body

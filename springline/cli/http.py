@@ -81,6 +81,12 @@ class Answer:
     status: int = 200
 
 
+def check_in_url(text: str, message: str, *, field: str, remedy: str) -> None:
+    """Refuse with `message` what can be no part of a URL's path: nothing but dots, or with a slash."""
+    if text.strip(".") == "" or "/" in text:
+        raise refused(Code.INVALID_REQUEST, message, field=field, value=text, remedy=remedy)
+
+
 def check_id(text: str, what: str, *, field: str, lister: str) -> None:
     """Refuse an id that can be in no URL, as the API would; `lister` is the command that shows those that there are."""
     problem = problem_of_id(text)

@@ -11,7 +11,16 @@ import uuid_utils
 
 from springline.cli.documents import Document, DocumentVerdict, Listing, hint
 from springline.cli.grid import Format
-from springline.cli.http import DEFAULT_WAIT_SECONDS, RUNS, Answer, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import (
+    DEFAULT_WAIT_SECONDS,
+    RUNS,
+    Answer,
+    Api,
+    ApiOption,
+    TokenOption,
+    WaitOption,
+    check_in_url,
+)
 from springline.cli.runs_page import OVER, counts_of, duration_of, run_text, runs_text, state_of
 from springline.cli.session import session
 from springline.cli.staleness import stale_selection
@@ -341,11 +350,4 @@ def _no_config(message: str, text: str) -> Refused:
 
 def check_run(run_id: str) -> None:
     """Refuse what can be no run's id."""
-    if run_id.strip(".") == "" or "/" in run_id:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{run_id!r} is no run's id",
-            field="RUN_ID",
-            value=run_id,
-            remedy="`springline run list` shows them.",
-        )
+    check_in_url(run_id, f"{run_id!r} is no run's id", field="RUN_ID", remedy="`springline run list` shows them.")

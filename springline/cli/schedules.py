@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from springline.cli.documents import Document, Listing, hint
-from springline.cli.http import DEFAULT_WAIT_SECONDS, SCHEDULES, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import DEFAULT_WAIT_SECONDS, SCHEDULES, Api, ApiOption, TokenOption, WaitOption, check_in_url
 from springline.cli.schedules_page import (
     due_text,
     duration_text,
@@ -250,11 +250,5 @@ def _state(one: Json) -> str:
 
 
 def _check(schedule_id: str) -> None:
-    if schedule_id.strip(".") == "" or "/" in schedule_id:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{schedule_id!r} is no schedule's id",
-            field="SCHEDULE",
-            value=schedule_id,
-            remedy="`springline schedule list` shows them.",
-        )
+    message = f"{schedule_id!r} is no schedule's id"
+    check_in_url(schedule_id, message, field="SCHEDULE", remedy="`springline schedule list` shows them.")

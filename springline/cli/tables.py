@@ -11,7 +11,7 @@ import typer
 
 from springline.cli.documents import Document, Listing, hint
 from springline.cli.grid import instant
-from springline.cli.http import DEFAULT_WAIT_SECONDS, TABLES, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import DEFAULT_WAIT_SECONDS, TABLES, Api, ApiOption, TokenOption, WaitOption, check_in_url
 from springline.cli.watching import WatchOption, watched
 from springline.errors import Code, refused
 
@@ -159,14 +159,8 @@ def _pages(
 
 def check_table(table: str) -> str:
     """Return `table` if a URL can contain it; raises `Refused` (INVALID_REQUEST) otherwise."""
-    if table.strip(".") == "" or "/" in table:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"{table!r} is neither a table's name nor its id",
-            field="table",
-            value=table,
-            remedy="Give the table's name or id.",
-        )
+    message = f"{table!r} is neither a table's name nor its id"
+    check_in_url(table, message, field="table", remedy="Give the table's name or id.")
     return table
 
 
