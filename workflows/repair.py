@@ -12,7 +12,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from springline import names
@@ -32,14 +32,13 @@ with workflow.unsafe.imports_passed_through():
         report_of,
     )
     from springline.sequencer.messages import WorkspaceRef
+    from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
     from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
     from workflows.run_steps import run_step
 
 DRAIN_EVENTS = 2_000
-MOST_ASKING = 20
-"""Callers that wait for passes at once."""
 
 
 @workflow.defn(name=names.REPAIR_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -52,7 +51,7 @@ class Repair:
         self._tried: list[RepairTry] = list(start.tried)
         self._made = dict(start.made)
         self._idle_passes = start.idle_passes
-        self._asked: list[tuple[RepairAsked, asyncio.Future[RepairReport]]] = []
+        self._asked: Callers[RepairAsked, RepairReport] = Callers()
         self._wakes = False
         # Who starts it for a dry run must not have anything changed at once; who wants it at once wakes it.
         self._next_ms = now_ms() + LOOKS_MS
@@ -70,7 +69,7 @@ class Repair:
     async def _work(self) -> None:
         while not self._cancelled or self._asked:
             if self._asked:
-                await self._answer()
+                await self._asked.answer_first(lambda asked: self._pass(dry_run=asked.dry_run))
                 continue
             if self._wakes or now_ms() >= self._next_ms:
                 await self._pass_by_itself()
@@ -91,14 +90,11 @@ class Repair:
     @workflow.update(name=names.REPAIR_UPDATE, description="Look at the workspace now, and say what is repaired")
     async def repair(self, asked: RepairAsked) -> RepairReport:
         """Make a pass, or with `dry_run` only say what it would do; answered with its report."""
-        answer: asyncio.Future[RepairReport] = asyncio.get_running_loop().create_future()
-        self._asked.append((asked, answer))
-        return await answer
+        return await self._asked.wait(asked)
 
     @repair.validator
     def _may_ask(self, asked: RepairAsked) -> None:
-        if self._cancelled or len(self._asked) >= MOST_ASKING:
-            raise ApplicationError("it ends, or many wait already; ask again in a moment", type=names.ROLLING_OVER)
+        self._asked.check(is_ending=self._cancelled)
 
     @workflow.query(name=names.STATUS_QUERY, description="What was found and repaired, and when it looks again")
     def status(self) -> RepairStatus:
@@ -114,13 +110,6 @@ class Repair:
             timedelta(milliseconds=max(1, wait_ms)),
             "until the next look",
         )
-
-    async def _answer(self) -> None:
-        asked, answer = self._asked.pop(0)
-        try:
-            answer.set_result(await self._pass(dry_run=asked.dry_run))
-        except ActivityError as error:
-            answer.set_exception(ApplicationError(str(error.cause or error), non_retryable=True))
 
     async def _pass_by_itself(self) -> None:
         self._wakes = False

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         SensorStart,
     )
     from springline.sequencer.messages import WorkspaceRef
+    from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
     from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
@@ -54,8 +55,6 @@ NOBODY_TAKES = timedelta(minutes=1)
 """An evaluation that no worker takes for so long is asked for anew, on what the rows say then."""
 DRAIN_EVENTS = 2_000
 DRAIN_BYTES = 4 * 1024 * 1024
-MOST_ASKING = 20
-"""Callers that wait for evaluations at once."""
 
 
 @workflow.defn(name=names.SENSOR_WORKFLOW, failure_exception_types=ENDS_THE_RUN)
@@ -68,7 +67,7 @@ class SensorWorkflow:
         self._memory = start.memory
         self._decisions = list(start.decisions)
         self._evaluations = start.evaluations
-        self._asked: list[tuple[SensorAsked, asyncio.Future[SensorDecision]]] = []
+        self._asked: Callers[SensorAsked, SensorDecision] = Callers()
         self._woken = True
         self._cancelled = False
         self._look = SensorLook()
@@ -87,7 +86,7 @@ class SensorWorkflow:
     async def _work(self) -> None:
         while not self._cancelled or self._asked:
             if self._asked:
-                await self._answer()
+                await self._asked.answer_first(self._answer)
             elif not await self._pass():
                 return
             else:
@@ -107,14 +106,11 @@ class SensorWorkflow:
     @workflow.update(name=names.EVALUATE_UPDATE, description="Evaluate now, or say what an evaluation would come to")
     async def evaluate(self, asked: SensorAsked) -> SensorDecision:
         """Evaluate the sensor now; answered with what that came to, or with `dry_run` would."""
-        answer: asyncio.Future[SensorDecision] = asyncio.get_running_loop().create_future()
-        self._asked.append((asked, answer))
-        return await answer
+        return await self._asked.wait(asked)
 
     @evaluate.validator
     def _may_ask(self, asked: SensorAsked) -> None:
-        if self._cancelled or len(self._asked) >= MOST_ASKING:
-            raise ApplicationError("it ends, or many wait already; ask again in a moment", type=names.ROLLING_OVER)
+        self._asked.check(is_ending=self._cancelled)
 
     @workflow.query(name=names.STATUS_QUERY, description="What the sensor is doing, and what it has decided")
     def status(self) -> SensorDoing:
@@ -156,17 +152,13 @@ class SensorWorkflow:
         await self._sleep(self._pause())
         return True
 
-    async def _answer(self) -> None:
-        asked, answer = self._asked.pop(0)
-        try:
-            look = await self._looked(asked)
-            if look.view is None or not look.due:
-                why = look.gone or look.waits or "there is nothing to evaluate"
-                answer.set_exception(ApplicationError(why, type=names.INVALID_REQUEST, non_retryable=True))
-                return
-            answer.set_result(await self._evaluated(look, dry_run=asked.dry_run))
-        except ActivityError as error:
-            answer.set_exception(ApplicationError(str(error.cause or error), non_retryable=True))
+    async def _answer(self, asked: SensorAsked) -> SensorDecision:
+        """Evaluate for a caller. Raises `ApplicationError` if there is nothing to evaluate, and `ActivityError`."""
+        look = await self._looked(asked)
+        if look.view is None or not look.due:
+            why = look.gone or look.waits or "there is nothing to evaluate"
+            raise ApplicationError(why, type=names.INVALID_REQUEST, non_retryable=True)
+        return await self._evaluated(look, dry_run=asked.dry_run)
 
     async def _looked(self, asked: SensorAsked | None) -> SensorLook:
         start = self._start
