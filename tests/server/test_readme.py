@@ -43,11 +43,12 @@ def runnable(folder: Path, in_a_terminal: str = WITH_A_STACK, page: Path = READM
     return "\n".join(blocks)
 
 
-def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
+def followed(tmp_path: Path, page: Path) -> list[tuple[Block, str]]:
+    """Run the examples of a page in a new folder, as a newcomer would, and return each block with what it printed."""
     work = tmp_path / "work"
     work.mkdir()
-    page = tmp_path / "README.md"
-    page.write_text(runnable(work))
+    shown = tmp_path / page.name
+    shown.write_text(runnable(work, page=page))
     # The same for whoever runs the tests, except for where the programs are.
     kept = ("SPRINGLINE_TEMPORAL_CLI", "SPRINGLINE_CACHE_DIR")
     environment = {
@@ -62,12 +63,15 @@ def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
     try:
-        printed = Shell(tmp_path / "programs", tmp_path, environment).follow(page)
+        return Shell(tmp_path / "programs", tmp_path, environment).follow(shown)
     except AssertionError as error:
         log = work / "dev.log"
         error.add_note(log.read_text("utf-8") if log.exists() else "no stack was started")
         raise
-    check(printed)
+
+
+def test_the_examples_run_as_they_stand(tmp_path: Path) -> None:
+    check(followed(tmp_path, README))
 
 
 def check(printed: list[tuple[Block, str]]) -> None:
