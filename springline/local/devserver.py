@@ -57,13 +57,18 @@ def dev_server_command(
     ]
     for pragma in SQLITE_PRAGMAS:
         command += ["--sqlite-pragma", pragma]
-    for key, value in DYNAMIC_CONFIG.items():
-        command += ["--dynamic-config-value", f"{key}={value}"]
-    for way in ("Read", "Write"):
-        command += ["--dynamic-config-value", f"matching.numTaskqueue{way}Partitions={partitions}"]
+    return [*command, *dev_server_settings(partitions)]
+
+
+def dev_server_settings(partitions: int = PARTITIONS) -> Sequence[str]:
+    """Return the options that tune the server and that tell it of our search attributes."""
+    values = DYNAMIC_CONFIG | {f"matching.numTaskqueue{way}Partitions": str(partitions) for way in ("Read", "Write")}
+    settings: list[str] = []
+    for key, value in values.items():
+        settings += ["--dynamic-config-value", f"{key}={value}"]
     for name, kind in SEARCH_ATTRIBUTES.items():
-        command += ["--search-attribute", f"{name}={kind}"]
-    return command
+        settings += ["--search-attribute", f"{name}={kind}"]
+    return settings
 
 
 def dev_server_ready(http_port: int) -> str | None:

@@ -1,4 +1,8 @@
-"""The time-skipping test server, a client that identifies nobody's machine, and a bench for each test.
+"""The servers of these tests, a client that identifies nobody's machine, and a bench for each test.
+
+Commits, ledger, tables and rebuilds have the time-skipping test server. Runs and evaluators have the development
+server: they set alarms that news may cut short at any moment, and a run that cancels a timer which fired while its
+task was with the worker is stuck for good on the other (temporalio/sdk-java#3088).
 
 `SPRINGLINE_MAX_CACHED_WORKFLOWS=0` runs the suite with a replay at every workflow task.
 `SPRINGLINE_SHAPES=only` leaves out the tests whose histories are like those of others (`shapes.py`), `others` the rest.
@@ -29,7 +33,9 @@ import workflows.run_shards as shards_module
 from entrypoints import temporal_runs
 from entrypoints.connection import NO_HOOKS
 from springline import names
+from springline.local.binaries import temporal_cli as find_temporal_cli
 from springline.local.binaries import test_server as find_test_server
+from springline.local.devserver import NAMESPACE, dev_server_settings
 from springline.names import SEARCH_ATTRIBUTES
 from tests.workflows.bench import Bench
 from tests.workflows.faults import Faults
@@ -75,6 +81,21 @@ async def environment(test_server_program: Path) -> AsyncIterator[WorkflowEnviro
 async def own_environment(test_server_program: Path) -> AsyncIterator[WorkflowEnvironment]:
     """A server for one test that skips time: after lost attempts and timers given up, this server skips no more."""
     async with serving(test_server_program) as environment:
+        yield environment
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def real_time() -> AsyncIterator[WorkflowEnvironment]:
+    """The development server, set as users have it; nothing outlives it."""
+    async with await WorkflowEnvironment.start_local(
+        namespace=NAMESPACE,
+        data_converter=NO_HOOKS.data_converter,
+        identity=IDENTITY,
+        dev_server_existing_path=str(find_temporal_cli()),
+        dev_server_log_level="error",
+        dev_server_extra_args=dev_server_settings(),
+        dev_server_startup_timeout=timedelta(seconds=60),
+    ) as environment:
         yield environment
 
 
@@ -193,9 +214,9 @@ async def rebuilds(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def runs(
-    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+    real_time: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
 ) -> AsyncIterator[RunsBench]:
-    runs = RunsBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    runs = RunsBench(faulty_client(real_time, faults), faults, max_cached_workflows())
     await runs.open()
     async with kept(runs, request, LEDGER_HISTORIES):
         yield runs
@@ -204,9 +225,9 @@ async def runs(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def http(
-    environment: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
+    real_time: WorkflowEnvironment, faults: Faults, request: pytest.FixtureRequest
 ) -> AsyncIterator[HttpBench]:
-    http = HttpBench(faulty_client(environment, faults), faults, max_cached_workflows())
+    http = HttpBench(faulty_client(real_time, faults), faults, max_cached_workflows())
     await http.open()
     async with kept(http, request, LEDGER_HISTORIES):
         yield http

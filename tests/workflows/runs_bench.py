@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uuid_utils
-from google.protobuf.empty_pb2 import Empty
 from temporalio import activity
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHistory
@@ -279,19 +278,8 @@ class RunsBench(LedgerBench):
     async def run_ended(self, run_id: str) -> RunEnded:
         """Wait for the end of a run's workflow."""
         handle = await self.begun(run_id)
-
-        async def has_ended() -> bool:
-            return (await handle.describe()).close_time is not None
-
-        # The test server answers a long poll of 20 s without an event.
-        await until(has_ended, f"run {run_id} has ended")
         ended: RunEnded = await handle.result()
         return ended
-
-    async def server_ms(self) -> int:
-        """Return the server's time, which is what workflows go by: it is ahead by all that was skipped."""
-        answer = await self.client.test_service.get_current_time(Empty())
-        return int(answer.time.ToMilliseconds())
 
     async def hold(self, held: bool) -> None:
         """Hold the workspace, or let it go on."""

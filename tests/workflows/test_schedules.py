@@ -25,7 +25,7 @@ from springline.paths import Scope
 from springline.schedules.changing import Changed, ScheduleChange, Schedules, put_definition, switched
 from tests.support.definitions import asset
 from tests.workflows.runs import until
-from tests.workflows.runs_bench import RunsBench
+from tests.workflows.runs_bench import RunsBench, now_ms
 
 pytestmark = pytest.mark.usefixtures("long_patience")
 
@@ -48,9 +48,7 @@ class BenchLedger:
 
 
 async def change(runs: RunsBench, schedule_id: str, make: Any) -> Changed:
-    # The server's time may be decades ahead of ours, and what lies between is owed by whatever began before it.
-    now_ms = await runs.server_ms()
-    schedules = Schedules(runs.reader, BenchLedger(runs), runs.scope, lambda: now_ms)
+    schedules = Schedules(runs.reader, BenchLedger(runs), runs.scope, now_ms)
     current = await ManifestReader().latest(runs.store, runs.scope)
     assert current is not None
     (changed,) = await schedules.change([ScheduleChange(schedule_id, make)], current.manifest)
