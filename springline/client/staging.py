@@ -53,13 +53,16 @@ class TaskOfWrites:
     task_key: str
 
 
-def write_key(task: TaskOfWrites, number: int) -> str:
-    """Return the idempotency key of a task's write: equal for equal scope, task and number, which counts from 1.
+def write_key(task: TaskOfWrites, table: str, number: int) -> str:
+    """Return the idempotency key of a task's write: equal for equal scope, task, table and number.
 
-    It is the UUIDv7 that the text `springline/write/{n}/` and the SHA-256 of `["scope","task"]` in JSON stand for
-    (`springline.keys.idempotency_key`). So no attempt, worker or time has a part in it.
+    `number` counts the writes of the table, from 1. So no attempt, worker or time has a part in it, nor has the order
+    in which an attempt turns to its tables: a task whose seal was lost writes under the same keys again.
+
+    It is the UUIDv7 that the text `springline/write/{n}/` and the SHA-256 of `["scope","task","table"]` in JSON stand
+    for (`springline.keys.idempotency_key`).
     """
-    return idempotency_key(f"springline/write/{number}/{_hashed([task.scope, task.task_key])}")
+    return idempotency_key(f"springline/write/{number}/{_hashed([task.scope, task.task_key, table])}")
 
 
 def immediate_key(task: TaskOfWrites, key: str) -> str:

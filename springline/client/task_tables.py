@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,6 +66,14 @@ class TaskWrite:
     repeated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BegunWrite:
+    """A write that a function has asked for: its number among all of its attempt, from 1, and its key."""
+
+    number: int
+    key: str
+
+
 class TablesByName(Protocol):
     """Where tables are: the lake, or a folder."""
 
@@ -86,6 +95,7 @@ class TaskTables:
         self._task = task
         self._lock = threading.Lock()
         self._numbers = 0
+        self._of_table: Counter[str] = Counter()
         self._closed = False
         self._files: list[tuple[DeltaTable, Place, PreparedWrite]] = []
         self._handles: dict[int, TaskWrite] = {}
@@ -115,26 +125,36 @@ class TaskTables:
             if error.refusal.code is not Code.NAME_TAKEN:
                 raise
 
-    def begin(self) -> int:
+    def count(self) -> int:
         """Return the number of the next write; raises `Refused` when the function has ended, or asks for too many."""
         with self._lock:
-            if self._closed:
-                raise refused(
-                    Code.INVALID_REQUEST,
-                    "the function of this attempt has ended, and what it has asked for is sealed",
-                    field="table",
-                    remedy="Write before the function returns: wait there for the threads that write.",
-                )
-            if self._numbers == MOST_WRITES:
-                raise refused(
-                    Code.INVALID_REQUEST,
-                    f"a task writes at most {MOST_WRITES} times",
-                    field="table",
-                    value=self._numbers,
-                    remedy="Write more rows at a time, as from an iterator of frames, or make partitions.",
-                )
-            self._numbers += 1
-            return self._numbers
+            return self._count()
+
+    def begin(self, table: str) -> BegunWrite:
+        """Return the number and the key of the next write, which is one of this table; raises as `count`."""
+        with self._lock:
+            number = self._count()
+            self._of_table[table] += 1
+            return BegunWrite(number, write_key(self._task, table, self._of_table[table]))
+
+    def _count(self) -> int:
+        if self._closed:
+            raise refused(
+                Code.INVALID_REQUEST,
+                "the function of this attempt has ended, and what it has asked for is sealed",
+                field="table",
+                remedy="Write before the function returns: wait there for the threads that write.",
+            )
+        if self._numbers == MOST_WRITES:
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"a task writes at most {MOST_WRITES} times",
+                field="table",
+                value=self._numbers,
+                remedy="Write more rows at a time, as from an iterator of frames, or make partitions.",
+            )
+        self._numbers += 1
+        return self._numbers
 
     @property
     def rows_written(self) -> dict[str, StagedRows]:
@@ -156,18 +176,17 @@ class TaskTables:
         with self._lock:
             self._rows[-len(self._rows) - 1] = (table.name, StagedPart(table.writable.stores, None, schema))
 
-    def keep(self, number: int, table: DeltaTable, described: Described, rows: int | None) -> TaskWrite:
-        """Stage a write under its number, and return its handle."""
+    def keep(self, begun: BegunWrite, table: DeltaTable, described: Described, rows: int | None) -> TaskWrite:
+        """Stage a write under its key, and return its handle."""
         place = table.writable.layout().place
         staged, digest = stage(table.writable.stores, place, self._task, described)
         handle = TaskWrite(table.name, described[0], rows)
-        key = write_key(self._task, number)
-        kept = StagedWrite(number, table.name, described[0], key, staged, digest, rows)
+        kept = StagedWrite(begun.number, table.name, described[0], begun.key, staged, digest, rows)
         with self._lock:
-            self._handles[number] = handle
-            self._staged[number] = kept
+            self._handles[begun.number] = handle
+            self._staged[begun.number] = kept
         if kept.operation == "merge":
-            self.gives(number, table, kept)
+            self.gives(begun.number, table, kept)
         return handle
 
     def holds(self, table: DeltaTable, prepared: PreparedWrite) -> None:
@@ -259,15 +278,16 @@ class StagingTable:
             return self._at_once(
                 "append", key, lambda chosen: self._table.append(fitted, key=chosen, schema_mode=schema_mode)
             )
-        number = self._tables.begin()
-        chosen = write_key(self._tables.task, number)
-        prepared = prepare_append(self._table.writable, data, key=chosen, schema_mode=schema_mode, opened=self._opened)
+        begun = self._tables.begin(self.name)
+        prepared = prepare_append(
+            self._table.writable, data, key=begun.key, schema_mode=schema_mode, opened=self._opened
+        )
         if prepared is None:
             self._gives_none(data)
             return TaskWrite(self.name, "append", 0)
         self._tables.holds(self._table, prepared)
-        self._tables.gives(number, self._table, prepared)
-        return self._tables.keep(number, self._table, described_files(prepared), prepared.files.rows)
+        self._tables.gives(begun.number, self._table, prepared)
+        return self._tables.keep(begun, self._table, described_files(prepared), prepared.files.rows)
 
     def overwrite(
         self, data: Any, *, where: str | None = None, immediate: bool = False, key: str | None = None
@@ -278,12 +298,11 @@ class StagingTable:
             return self._at_once(
                 "overwrite", key, lambda chosen: self._table.overwrite(fitted, where=where, key=chosen)
             )
-        number = self._tables.begin()
-        chosen = write_key(self._tables.task, number)
-        prepared = prepare_overwrite(self._table.writable, data, key=chosen, where=where, opened=self._opened)
+        begun = self._tables.begin(self.name)
+        prepared = prepare_overwrite(self._table.writable, data, key=begun.key, where=where, opened=self._opened)
         self._tables.holds(self._table, prepared)
-        self._tables.gives(number, self._table, prepared)
-        return self._tables.keep(number, self._table, described_files(prepared), prepared.files.rows)
+        self._tables.gives(begun.number, self._table, prepared)
+        return self._tables.keep(begun, self._table, described_files(prepared), prepared.files.rows)
 
     def delete(self, where: str, *, immediate: bool = False, key: str | None = None) -> TaskWrite:
         """Delete the rows for which `where` is true."""
@@ -399,9 +418,9 @@ class StagingTable:
         return data
 
     def _changed(self, change: TableOperation, described: Described) -> TaskWrite:
-        number = self._tables.begin()
+        begun = self._tables.begin(self.name)
         self._changer().check(change)
-        return self._tables.keep(number, self._table, described, None)
+        return self._tables.keep(begun, self._table, described, None)
 
     def _merge(
         self, rows: MergeRows, on: str, target: str, source: str, key: str | None, *, immediate: bool
@@ -425,7 +444,7 @@ class StagingTable:
     def _at_once(self, operation: str, key: str | None, do: Callable[[str], WriteResult | ChangeResult]) -> TaskWrite:
         """Commit under a key of the function's own, unless an attempt has done so before."""
         assert key is not None
-        self._tables.begin()
+        self._tables.count()
         chosen = immediate_key(self._tables.task, key)
         before = self._version_of(chosen)
         if before is not None:

@@ -164,4 +164,4 @@ def test_a_staged_object_that_is_there_already_is_the_same(lake: FolderLake) -> 
     object_.write_bytes(b"something else")
     with pytest.raises(StagedDamaged, match="something else than its name says"):
         staged(lake, lambda table: table.delete("id = 1"))
-    assert staging.write_key(TASK, 1) == one.key
+    assert staging.write_key(TASK, one.table, 1) == one.key

@@ -27,17 +27,18 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 tasks = st.builds(TaskOfWrites, texts, texts)
 
 
-@given(tasks, st.integers(1, 10**6), tasks, st.integers(1, 10**6))
-@example(TaskOfWrites("a", "b"), 1, TaskOfWrites("ab", ""), 1)
-@example(TaskOfWrites("a", "b1"), 1, TaskOfWrites("a", "b"), 11)
-def test_a_key_stands_for_scope_task_and_number(
-    one: TaskOfWrites, first: int, other: TaskOfWrites, second: int
+@given(tasks, texts, st.integers(1, 10**6), tasks, texts, st.integers(1, 10**6))
+@example(TaskOfWrites("a", "b"), "c", 1, TaskOfWrites("ab", ""), "c", 1)
+@example(TaskOfWrites("a", "b1"), "c", 1, TaskOfWrites("a", "b"), "1c", 1)
+@example(TaskOfWrites("a", "b"), "c1", 1, TaskOfWrites("a", "b"), "c", 11)
+def test_a_key_stands_for_scope_task_table_and_number(
+    one: TaskOfWrites, table: str, first: int, other: TaskOfWrites, second_table: str, second: int
 ) -> None:
-    key = write_key(one, first)
+    key = write_key(one, table, first)
     assert check_key(key) == key
     assert not key_has_time(key), "no clock has a part in it"
-    assert key == write_key(TaskOfWrites(one.scope, one.task_key), first)
-    assert (key == write_key(other, second)) == ((one, first) == (other, second))
+    assert key == write_key(TaskOfWrites(one.scope, one.task_key), table, first)
+    assert (key == write_key(other, second_table, second)) == ((one, table, first) == (other, second_table, second))
 
 
 @given(tasks, texts, tasks, texts, st.integers(1, 100))
@@ -47,7 +48,7 @@ def test_an_immediate_key_stands_for_scope_task_and_its_text(
     key = immediate_key(one, first)
     assert check_key(key) == key
     assert (key == immediate_key(other, second)) == ((one, first) == (other, second))
-    assert key != write_key(one, number)
+    assert key != write_key(one, first, number)
 
 
 def varying(number: int) -> Sequence[Step]:
@@ -221,16 +222,23 @@ async def test_a_rerun_of_what_failed_finishes_what_was_sealed() -> None:
     check(world)
 
 
+def turned(number: int) -> Sequence[Step]:
+    """Each attempt writes the same tables in another order."""
+    tables = ("t1", "t2", "t3")
+    return [Step("append", table, (f"{table}-{number}",)) for table in (*tables[number - 1 :], *tables[: number - 1])]
+
+
 async def test_a_lost_seal_is_refused_and_never_doubles() -> None:
     """Nobody but an operator removes a seal; the keys hold all the same."""
-    world = World(varying)
-    await world.run(Attempt(1))
-    (seal,) = [path for path in world.store.objects if "/effects/" in path]
-    world.store.remove(seal)
-    again = await world.run(Attempt(2))
-    assert again is not None
-    assert (again.outcome, again.reason_code) == ("failed", "write_refused")
-    assert world.rows() == world.expected(1)
+    for program in (varying, turned):
+        world = World(program)
+        await world.run(Attempt(1))
+        (seal,) = [path for path in world.store.objects if "/effects/" in path]
+        world.store.remove(seal)
+        again = await world.run(Attempt(2))
+        assert again is not None
+        assert (again.outcome, again.reason_code) == ("failed", "write_refused")
+        assert world.rows() == world.expected(1)
 
 
 async def test_the_output_is_that_of_the_attempt_that_counts() -> None:
@@ -275,12 +283,12 @@ async def _self_willed(store: ObjectStore, wanted: Seal) -> Seal:
     return wanted
 
 
-def _key_by_attempt(task: TaskOfWrites, number: int, job: Any) -> str:
-    return write_key(TaskOfWrites(task.scope, f"{task.task_key}{job.attempt}"), number)
+def _key_by_attempt(task: TaskOfWrites, table: str, number: int, job: Any) -> str:
+    return write_key(TaskOfWrites(task.scope, f"{task.task_key}{job.attempt}"), table, number)
 
 
-def _unordered(task: TaskOfWrites, _number: int, _job: Any) -> str:
-    return write_key(task, 1)
+def _unordered(task: TaskOfWrites, table: str, _number: int, _job: Any) -> str:
+    return write_key(task, table, 1)
 
 
 async def _hasty(self: Any, order: Any, store: Any, process: Any, made: Any) -> Any:

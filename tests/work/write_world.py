@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -180,9 +181,9 @@ class World:
         return int(json.loads(found[0])["attempt"]) if found else None
 
 
-def key_of(task: TaskOfWrites, number: int, _job: Job) -> str:
-    """Return the key of a write, as the library for tables makes it."""
-    return write_key(task, number)
+def key_of(task: TaskOfWrites, table: str, number: int, _job: Job) -> str:
+    """Return the key of the `number`-th write of a table, as the library for tables makes it."""
+    return write_key(task, table, number)
 
 
 class ModelPool:
@@ -209,6 +210,7 @@ class ModelProcess:
         self._attempt.function_began = True
         writes: list[Json] = []
         task = TaskOfWrites(job.scope, job.task_key)
+        of_table: Counter[str] = Counter()
         for number, one in enumerate(self._world.programs(job.attempt), 1):
             if await self._attempt.step(f"before stage {number}") == "end process":
                 return JobEnd(None, ended=ProcessEnded(-9))
@@ -216,12 +218,13 @@ class ModelProcess:
             digest = hashlib.sha256(content).hexdigest()
             self._world.staged[digest] = one
             self._mine.append(digest)
+            of_table[one.table] += 1
             writes.append(
                 {
                     "number": number,
                     "table": one.table,
                     "operation": one.operation,
-                    "key": key_of(task, number, job),
+                    "key": key_of(task, one.table, of_table[one.table], job),
                     "staged": f"effects/x/{digest}",
                     "sha256": digest,
                     "rows": len(one.rows),
