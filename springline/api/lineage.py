@@ -10,10 +10,10 @@ from pydantic import Field
 
 from springline import bounds
 from springline.api.context import errors
-from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, shown_rows
+from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, metadata_told, shown_rows
 from springline.projection.golden import golden_row
 from springline.projection.rows import TaskRow
-from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, Row
+from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, X_NOTES, Row
 from springline.published.lists import equals
 from springline.published.snapshot import StateSnapshot
 
@@ -37,13 +37,13 @@ class LineageQuery(PageQuery):
 async def lineage(key: KeyOfAsset, query: Annotated[LineageQuery, Query()], asked: FromAsked) -> Response:
     """List each time that an asset was made, in the order of runs: attempt, code, what was written, and from what.
 
-    `upstream` has the tasks of the same run that it took from, with what they have written there. What it read besides
-    nobody has recorded.
+    `upstream` has the tasks of the same run that it took from, with what they have written there, and `metadata` what
+    its function told. What it read besides nobody has recorded.
     """
     wheres = [equals(TASKS, "asset_key", [key]), equals(TASKS, "state", ["SUCCEEDED"])]
     if query.partition_key is not None:
         wheres.append(equals(TASKS, "partition_key", [query.partition_key]))
-    also = ("runs", "dep_satisfaction", X_ATTEMPTS.name)
+    also = ("runs", "dep_satisfaction", X_ATTEMPTS.name, X_NOTES.name)
     return await asked.page("tasks", query, wheres, also=also, dress=_dress())
 
 
@@ -73,6 +73,7 @@ def _dress() -> Dress:
             "code_version": own.get("code_version"),
             "manifest_id": run.get("code_version"),
             "tables": own.get("tables") or [],
+            "metadata": _metadata_of(held, own),
             "upstream": [
                 {"task_key": one, "tables": _attempt_that_counts(held, task.run_id, one).get("tables") or []}
                 for one in needs_of(held, task.run_id).get(task.task_key, [])
@@ -80,6 +81,14 @@ def _dress() -> Dress:
         }
 
     return dress
+
+
+def _metadata_of(held: StateSnapshot, attempt: Json) -> Json:
+    """Return what the function of an attempt has told, empty if it has told nothing."""
+    if not attempt:
+        return {}
+    told = metadata_told(held, (attempt["run_id"], attempt["task_key"], attempt["attempt_id"]))
+    return told[0]["metadata"] if told else {}
 
 
 def _attempt_that_counts(held: StateSnapshot, run_id: str, task_key: str) -> Json:

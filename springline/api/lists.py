@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import orjson
 from fastapi import Depends, Request, Response
@@ -13,11 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from springline import bounds
 from springline.api.context import Reader
+from springline.control.runs.ends import METADATA, metadata_in
 from springline.errors import Code, Refused, refused
 from springline.ledger.timestamps import parse_timestamp
 from springline.paths import Scope
 from springline.projection.golden import golden_row
-from springline.projection.schema import TABLES, Row
+from springline.projection.rows import NoteRow
+from springline.projection.schema import TABLES, X_NOTES, Row
 from springline.published.lists import all_of, cursor_for, key_of_cursor
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import Revision, StateSnapshot, Where
@@ -117,6 +119,9 @@ class RunBody(BaseModel):
         description="What tasks have written: `task_key`, `attempt`, and `tables` in order, each with `table`, "
         "`version`, `idempotency_key`, `operation` and `rows`."
     )
+    metadata: list[Json] = Field(
+        description="What functions have told by `context.add_metadata`: `task_key`, `attempt` and `metadata`."
+    )
     waits_for: dict[str, str] = Field(description="Of tasks that wait for a slot of a pool: by their keys, in words.")
     revision: RevisionBody
 
@@ -207,6 +212,21 @@ def unknown(what: str, identity: str, revision: Revision) -> Refused:
         remedy=f"Check the id; what was appended a moment ago is there once its answer said `visible`. "
         f"The list of {what}s is one level up.",
     )
+
+
+def metadata_told(held: StateSnapshot, prefix: tuple[str, ...]) -> list[Json]:
+    """Return what the functions of attempts have told, of those whose keys begin so: task, attempt, `metadata`."""
+    notes = [NoteRow(*cast(Any, one)) for one in held[X_NOTES.name].below(prefix)]
+    return [
+        {
+            "task_key": one.task_key,
+            "attempt": one.attempt,
+            "attempt_id": one.attempt_id,
+            "metadata": metadata_in(one.detail),
+        }
+        for one in notes
+        if one.note == METADATA
+    ]
 
 
 def shown_rows(table: str, rows: Sequence[Row]) -> list[Json]:

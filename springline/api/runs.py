@@ -21,6 +21,7 @@ from springline.api.lists import (
     PageQuery,
     RunBody,
     answer,
+    metadata_told,
     shown_rows,
     unknown,
 )
@@ -28,9 +29,9 @@ from springline.api.manifests import FromManifests
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.golden import golden_row
 from springline.projection.rows import RunRow, TaskRow
-from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, X_ATTEMPTS, Row, Table
+from springline.projection.schema import PARTITION_STATUS, RUNS, TASKS, TIMERS, X_ATTEMPTS, X_NOTES, Row, Table
 from springline.published.lists import between, equals, labelled
-from springline.published.snapshot import Where
+from springline.published.snapshot import StateSnapshot, Where
 from springline.runs.pools import waits_of_run
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
@@ -128,10 +129,11 @@ async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Respon
 
 @router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(404, 409, 503))
 async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: FromManifests) -> Response:
-    """Show a run with its tasks, what they wait for, its entries of the catalog, what its tasks have written, and what
-    the checks of it have found.
+    """Show a run with its tasks, what they wait for, its entries of the catalog, what its tasks have written, what the
+    checks of it have found, and what their functions have told.
     """
-    snapshot = await asked.snapshot("runs", "tasks", "dep_satisfaction", "catalog_run_index", X_ATTEMPTS.name)
+    of_tasks = ("tasks", "dep_satisfaction", "catalog_run_index", X_ATTEMPTS.name, X_NOTES.name)
+    snapshot = await asked.snapshot("runs", *of_tasks)
     of_catalog = (asked.scope.tenant, asked.scope.workspace, run_id)
 
     def read() -> tuple[Row, list[Row], dict[str, Any]]:
@@ -147,6 +149,7 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
             "catalog": shown_rows("catalog_run_index", snapshot["catalog_run_index"].below(of_catalog)),
             "writes": _told(attempts, "tables"),
             "checks": _told(attempts, "checks"),
+            "metadata": metadata_told(snapshot, (run_id,)),
         }
         return row, tasks, shown
 
@@ -155,6 +158,12 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
     found = RunRow(*cast(Any, row)), [TaskRow(*cast(Any, task)) for task in tasks]
     waits_for = await waits_of_run(deps.store, asked.published, manifests, asked.scope, *found)
     return answer(snapshot.revision, {**shown, "waits_for": waits_for})
+
+
+def _with_metadata(held: StateSnapshot, row: Row, shown: Json) -> Json:
+    """Add to an attempt what its function has told."""
+    told = metadata_told(held, cast("tuple[str, ...]", X_ATTEMPTS.key_of(row)))
+    return {**shown, "metadata": told[0]["metadata"] if told else {}}
 
 
 def _told(attempts: Sequence[Json], column: str) -> list[Json]:
@@ -185,11 +194,11 @@ async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], 
 )
 async def run_attempts(run_id: RunParam, query: Annotated[AttemptsQuery, Query()], asked: FromAsked) -> Response:
     """List the attempts of one run that have ended, in the order of their tasks' keys and of their ids."""
-    snapshot = await asked.snapshot("runs", X_ATTEMPTS.name)
+    snapshot = await asked.snapshot("runs", X_ATTEMPTS.name, X_NOTES.name)
     if await asyncio.to_thread(snapshot["runs"].get, run_id) is None:
         raise unknown("run", run_id, snapshot.revision)
     prefix = (run_id,) if query.task_key is None else (run_id, query.task_key)
-    return await asked.page(X_ATTEMPTS.name, query, prefix=prefix, snapshot=snapshot)
+    return await asked.page(X_ATTEMPTS.name, query, prefix=prefix, snapshot=snapshot, dress=_with_metadata)
 
 
 @router.get("/tasks", summary="List tasks", response_model=ListBody, responses=errors(409, 503))

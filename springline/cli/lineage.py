@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from springline.bounds import on_one_line
 from springline.cli.documents import Listing
 from springline.cli.http import ASSETS, DEFAULT_WAIT_SECONDS, Api, ApiOption, TokenOption, WaitOption, check_id
 
 Json = dict[str, Any]
+
+_LONGEST: Final = 200
 
 
 def lineage(
@@ -32,7 +35,9 @@ def lineage(
         for page in surface.pages(key, "lineage", root=ASSETS, params=parameters, limit=limit):
             found += page["items"]
     document = {"asset": key, "made": found, "more": page["next_cursor"] is not None, "revision": page["revision"]}
+    shows_told = any(one.get("metadata") for one in found)
     names = ["made_at", "partition", "run", "attempt", "code", "manifest_id", "wrote", "from"]
+    names += ["told"] if shows_told else []
     rows = [
         [
             one["made_at"],
@@ -43,6 +48,7 @@ def lineage(
             one["manifest_id"],
             _versions(one["tables"]),
             "; ".join(_from(up) for up in one["upstream"]) or None,
+            *([_told(one)] if shows_told else []),
         ]
         for one in found
     ]
@@ -52,6 +58,12 @@ def lineage(
 
 def _versions(tables: Sequence[Json]) -> str | None:
     return ", ".join(f"{one['table']}@{one['version']}" for one in tables) or None
+
+
+def _told(made: Json) -> str | None:
+    """Return what the function told, on one line; an older API does not tell it."""
+    told = ", ".join(f"{name}={value}" for name, value in (made.get("metadata") or {}).items())
+    return on_one_line(told, _LONGEST) or None
 
 
 def _from(upstream: Json) -> str:

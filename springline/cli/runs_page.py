@@ -5,6 +5,7 @@ Only what is for people alone imports the library for tables, which quick comman
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ def run_text(found: Json, now: datetime | None = None, *, doing: Json | None = N
     waits_for = found.get("waits_for") or {}
     # An older API does not tell what was written.
     parts += filter(None, [_writes_text(found.get("writes", [])), _checks_text(found.get("checks", []))])
+    parts += filter(None, [_metadata_text(found.get("metadata", []))])
     parts += filter(None, [_errors_text(tasks)])
     if doing is None:
         parts += filter(None, [_pools_text(waits_for), _waiting_text(tasks, waits_for, now)])
@@ -188,6 +190,26 @@ def _checks_text(checks: Sequence[Json]) -> str:
     text, _ = rows_text(["checked", "attempt", "check", "holds", "found"], rows)
     left_out = len(found) - _MOST_TASKS
     return text if left_out <= 0 else f"{text}... and {left_out:,} more checks; -o json shows all\n"
+
+
+def _metadata_text(told: Sequence[Json]) -> str:
+    """Return a line for each thing that functions have told."""
+    from springline.cli.present import rows_text  # noqa: PLC0415
+
+    rows = [
+        [one["task_key"], one["attempt"], name, on_one_line(_text_of(value), _LONGEST)]
+        for one in told
+        for name, value in one["metadata"].items()
+    ]
+    if not rows:
+        return ""
+    text, _ = rows_text(["told by", "attempt", "name", "value"], rows[:_MOST_TASKS])
+    left_out = len(rows) - _MOST_TASKS
+    return text if left_out <= 0 else f"{text}... and {left_out:,} more values; -o json shows all\n"
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _check_state(check: Json) -> str:

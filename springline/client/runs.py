@@ -76,7 +76,7 @@ class RunsOfWorkspace:
         return self._api.call("POST", _ROOT, body=body)
 
     def get(self, run_id: str) -> Json:
-        """Return a run with its `tasks`, `dependencies`, `catalog`, `writes` and `checks`.
+        """Return a run with its `tasks`, `dependencies`, `catalog`, `writes`, `checks` and `metadata`.
 
         Raises `Refused` (NOT_FOUND).
         """

@@ -23,6 +23,7 @@ from pyarrow import parquet
 from springline import paths
 from springline.client import Springline
 from springline.config import PREFIX
+from springline.control.runs.ends import ENDED_APART
 from springline.demo.automation import SENSOR, Arrivals, DemoAutomation, check_automation, start_backfill
 from springline.demo.data import MONTHS, ROW
 from springline.ledger.identifiers import sensor_run_key
@@ -308,7 +309,8 @@ async def _rows(stack: EmbeddedStack) -> dict[str, Rows]:
 def _check_rows(folder: Path, found: Mapping[str, Rows], done: MonthsRun) -> None:
     """See that every attempt that began is on record, that none counts twice, and which ticks were due."""
     recorded: defaultdict[tuple[str, str, int], set[str]] = defaultdict(set)
-    for row in [*found["x_attempts"], *found["x_notes"]]:
+    apart = (row for row in found["x_notes"] if row["note"] == ENDED_APART)
+    for row in (*found["x_attempts"], *apart):
         recorded[(row["run_id"], row["task_key"], row["attempt"])].add(row["attempt_id"])
     begun = [line.rsplit(" ", 2) for line in (folder / BEGUN).read_text().splitlines()]
     done.begun = len(begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, cast
 
+from springline.control.runs.ends import METADATA, metadata_in, short_message
 from springline.errors import Code, refused
 from springline.explaining.runs import aim_at_run
 from springline.explaining.story import Account, Aim, Evidence, Question, Subject, Verdict, ago, lasted, unknown
@@ -88,7 +89,7 @@ def _why(ended: list[AttemptRow], number: int) -> str:
     return f"Attempt {number - 1} ended {last.outcome} ({reason}), so there was this one."
 
 
-def _ended(row: AttemptRow, why: str, notes: list[str], steps: list[str]) -> Account:
+def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) -> Account:
     began = row.true_started_at if row.true_started_at is not None else row.started_at
     ended = row.true_ended_at if row.true_ended_at is not None else row.ended_at
     took = "" if began is None else f" after {lasted(max(0, ended - began))}"
@@ -98,13 +99,20 @@ def _ended(row: AttemptRow, why: str, notes: list[str], steps: list[str]) -> Acc
         text += f" Category {row.category}."
     if row.tables:
         text += f" It wrote {len(json.loads(row.tables))} table(s)."
-    text += "".join(f" Noted: {note}." for note in notes)
+    text += "".join(f" Noted: {note.note}." for note in notes if note.note != METADATA)
+    told = next((metadata_in(note.detail) for note in notes if note.note == METADATA), {})
+    if told:
+        text += f" It told {short_message(', '.join(f'{name}={_shown(value)}' for name, value in told.items()))}."
     return Account(_ENDS.get(row.outcome, Verdict.SKIPPED), text, row.reason_code, next_steps=steps)
 
 
-def _notes(rows: StateSnapshot, row: AttemptRow) -> list[str]:
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _notes(rows: StateSnapshot, row: AttemptRow) -> list[NoteRow]:
     found = rows["x_notes"].below((row.run_id, row.task_key, row.attempt_id))
-    return [NoteRow(*cast(Any, one)).note for one in found]
+    return [NoteRow(*cast(Any, one)) for one in found]
 
 
 ATTEMPTS: Final = Subject("attempt", ("task", "attempt"), TASK_TABLES, _aim, _answer)

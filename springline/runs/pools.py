@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from springline.control.runs.ends import ENDED_APART
 from springline.control.runs.messages import PoolRows, SlotClaim, SlotHolder
 from springline.control.runs.pools import has_slot, may_begin, waiting_words
 from springline.control.runs.standing import node_of
@@ -179,7 +180,7 @@ def _ending(snapshot: StateSnapshot) -> list[TaskRow]:
 def _is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:
     assert task.attempt_id is not None
     key = (task.run_id, task.task_key, task.attempt_id)
-    return snapshot["x_attempts"].get(key) is not None or bool(snapshot["x_notes"].below(key))
+    return snapshot["x_attempts"].get(key) is not None or snapshot["x_notes"].get((*key, ENDED_APART)) is not None
 
 
 def _rows(size: PoolSize, tasks: Sequence[TaskRow]) -> PoolRows:

@@ -123,6 +123,9 @@ class Context:
     def add_metadata(self, **values: Any) -> None:
         """Tell something about what was made, such as `rows=12`; a name that was told before is told anew.
 
+        It is shown by `springline run show`, `asset lineage` and `explain`, whether the attempt succeeds or fails; it
+        takes at most 16 KiB as JSON.
+
         Raises `InvalidRequest` for what is no JSON.
         """
         import json  # noqa: PLC0415 - as above

@@ -55,7 +55,7 @@ _LOOKS_S: Final = 0.5
 """How often progress is looked at."""
 _MOST_MESSAGE: Final = 4_000
 _MOST_TRACE: Final = 32_000
-_MOST_METADATA_BYTES: Final = 64 * 1024
+_MOST_METADATA_BYTES: Final = 16 * 1024
 
 
 class _Refused(Exception):

@@ -70,6 +70,8 @@ async def test_what_was_cancelled_before_it_told_that_it_runs_has_its_slot_until
     assert [(one["task_key"], one["state"]) for one in found["holders"]] == [("a", "CANCELLED")]
     own = dispatched("a", 1, run)["attempt_id"]
     note = {"type": "springline_attempt_noted", "run_id": run, "task_key": "a", "attempt": 1, "attempt_id": own}
+    await world.appended(note | {"note": "metadata"})
+    assert (await listed(world))["warehouse"]["taken"] == 1, "what its function told is no end"
     await world.appended(note | {"note": "ended_apart"})
     assert (await listed(world))["warehouse"]["taken"] == 0
 

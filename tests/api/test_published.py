@@ -67,7 +67,7 @@ async def test_a_run_is_shown_with_everything_that_belongs_to_it(world: World, p
     ]
     assert [(one["upstream_task_key"], one["satisfied"]) for one in body["dependencies"]] == [("raw.a", True)]
     assert {one["task_key"] for one in body["catalog"]} == {"raw.a", "mart.b"}
-    assert (body["writes"], body["checks"]) == ([], [])
+    assert (body["writes"], body["checks"], body["metadata"]) == ([], [], [])
     assert "completed_at" not in body["run"], "what has no value is left out"
     listed = await get(world, "runs/run-retried/tasks")
     assert listed["items"] == body["tasks"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from springline.control.runs.ends import METADATA, metadata_detail
 from tests.cli.conftest import Cli, Served
 from tests.cli.test_runs import append
 from tests.control.payloads import completed, started
@@ -54,6 +57,31 @@ def test_each_making_tells_run_code_versions_and_what_it_was_made_from(cli: Cli,
     assert first["manifest_id"] == cli("asset", "show", "clean").document["manifest_id"]
     (raw,) = cli("asset", "lineage", "raw", "--partition", "2026-01-02").document["made"]
     assert (raw["run_id"], raw["code_version"], raw["upstream"]) == (runs[1], "v1", [])
+
+
+def test_what_functions_told_is_with_their_attempts(api: Served, cli: Cli, runs: list[str]) -> None:
+    task = "raw[2026-01-02]"
+    attempt = completed("succeeded", task, 1, runs[1])["attempt_id"]
+    note = {
+        "type": "springline_attempt_noted",
+        "run_id": runs[1],
+        "task_key": task,
+        "attempt": 1,
+        "attempt_id": attempt,
+    }
+    metadata = {"rows": 12, "share": 0.93, "said": "good day"}
+    append(api, note | {"note": METADATA, "detail": metadata_detail(metadata)}, note | {"note": "else", "detail": 3})
+    told = {one["run_id"]: one["metadata"] for one in cli("asset", "lineage", "raw").document["made"]}
+    assert told == {runs[0]: {}, runs[1]: metadata}
+    assert cli("asset", "lineage", "raw", "-o", "csv").stdout.splitlines()[0].endswith(",from,told")
+    assert cli("run", "show", runs[1]).document["metadata"] == [
+        {"task_key": task, "attempt": 1, "attempt_id": attempt, "metadata": metadata}
+    ]
+    headers = {"Authorization": f"Bearer {os.environ['SPRINGLINE_TOKEN']}"}
+    listed = httpx.get(f"{api.url}/api/v1/runs/{runs[1]}/attempts", headers=headers).json()["items"]
+    assert [one["metadata"] for one in listed] == [{}, metadata]
+    said = cli("explain", "attempt", runs[1], task, "1", "-o", "table").stdout
+    assert "It told rows=12, share=0.93, said=good day." in " ".join(said.split())
 
 
 def test_it_is_shown_in_a_line_each(cli: Cli, runs: list[str]) -> None:

@@ -263,7 +263,7 @@ def page(state: str, *tasks: dict[str, Any], **more: Any) -> str:
     counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
     run = {"run_id": "run_a", "state": state, "triggered_at": "2026-01-01T10:00:00.5Z", "run_key": "mine"} | counts
     needs = [{"downstream_task_key": "a", "upstream_task_key": "b"}]
-    written = {name: more.pop(name) for name in ("writes", "checks") if name in more}
+    written = {name: more.pop(name) for name in ("writes", "checks", "metadata") if name in more}
     found = {"run": run | more, "tasks": list(tasks), "dependencies": needs} | written
     return run_text(found, datetime(2026, 1, 1, 10, 1, tzinfo=UTC))
 
@@ -301,6 +301,21 @@ def test_a_page_tells_what_checks_have_found() -> None:
     assert places == [0, 1, 2], "those that do not hold come first"
     assert ["a", "1", "odd", "warns", "too", "odd"] in lines
     assert "\x1b" not in shown
+
+
+def test_a_page_tells_what_functions_have_told() -> None:
+    told = [
+        {"task_key": "a", "attempt": 2, "metadata": {"rows": 12, "share": 0.93, "said": "good\x1b day", "by": ["x"]}}
+    ]
+    shown = page("SUCCEEDED", row("a", "SUCCEEDED", "02"), metadata=told)
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[lines.index(["told", "by", "attempt", "name", "value"]) + 1 :][:4] == [
+        ["a", "2", "rows", "12"],
+        ["a", "2", "share", "0.93"],
+        ["a", "2", "said", "good\\x1b", "day"],
+        ["a", "2", "by", '["x"]'],
+    ]
+    assert "told by" not in page("SUCCEEDED", row("a", "SUCCEEDED", "02"), metadata=[])
 
 
 def test_a_page_tells_what_was_written() -> None:

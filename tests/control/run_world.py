@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from springline.control.runs.ends import ENDED_APART, METADATA, metadata_in
 from springline.control.runs.messages import (
     AttemptEnded,
     AttemptOrder,
@@ -36,7 +37,7 @@ from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunCancelRequested, TaskStarted
 from springline.ledger.nested import ManualTrigger
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
-from springline.projection.rows import AttemptRow, EdgeRow, TaskRow
+from springline.projection.rows import AttemptRow, EdgeRow, NoteRow, TaskRow
 from springline.projection.schema import DISPATCHED, FINISHED_RUN, FINISHED_TASK, READY, RUNNING
 from tests.control.http_world import HttpWorkers, Post
 from tests.control.ledger import Ledger
@@ -169,6 +170,8 @@ class World:
         self.begun: list[AttemptOrder] = []
         self.http = HttpWorkers(self)
         self.lost: set[str] = set()
+        self.told: dict[str, dict[str, Any]] = {}
+        """What functions told by `add_metadata`, by the ids of their attempts."""
         """Attempts whose workflow was lost before it could say their end."""
         self.cancel_seen: dict[str, int] = {}
         self.steps = 0
@@ -381,7 +384,9 @@ class World:
         workflow.progress.ended(order.task_key, order.attempt_id, self._end(one), self.now_ms)  # type: ignore[union-attr]
 
     def _end(self, one: Execution) -> AttemptEnded:
-        times = {"worker_id": "w", "started_at_ms": one.began_ms, "ended_at_ms": self.now_ms}
+        times: dict[str, Any] = {"worker_id": "w", "started_at_ms": one.began_ms, "ended_at_ms": self.now_ms}
+        if one.order.attempt % 2:
+            times["metadata"] = self.told[one.order.attempt_id] = {"share": 0.5, "by": one.order.attempt_id}
         if one.cancelled and self.dice.random() < 0.8:
             return AttemptEnded(outcome="cancelled", category="CANCELLED", message="stopped", **times)
         luck = self.dice.random()
@@ -578,7 +583,9 @@ class World:
             ended[attempt.task_key].append(attempt)
         retries = {key: node.retries for key, node in self.manifest.nodes.items()}
         over_http = {asset.key for asset in self.manifest.assets if asset.url is not None}
-        notes = {str(row[2]) for row in state.rows("x_notes")}
+        all_notes = [NoteRow(*row) for row in state.rows("x_notes")]  # type: ignore[arg-type]
+        notes = {one.attempt_id for one in all_notes if one.note == ENDED_APART}
+        told_of = {one.attempt_id: metadata_in(one.detail) for one in all_notes if one.note == METADATA}
         for key, task in tasks.items():
             assert task.state in FINISHED_TASK
             attempts = sorted(ended[key], key=lambda one: one.attempt)
@@ -596,6 +603,9 @@ class World:
             mine = [one for one in attempts if one.outcome == "FAILED" and one.category != "INFRASTRUCTURE"]
             assert len(mine) <= retries[node_of(task)] + 1, "more failures than the budget"
         recorded = {one.attempt_id for attempts in ended.values() for one in attempts}
+        for one in (one for attempts in ended.values() for one in attempts):
+            if one.true_ended_at is not None and one.attempt_id not in self.http.owners:
+                assert told_of.get(one.attempt_id) == self.told.get(one.attempt_id), "an end without what was told"
         for order in self.begun:
             assert order.attempt_id in recorded | notes | self.lost, f"{order.task_key} ran without a trace"
         for attempt_id in self.http.owners:

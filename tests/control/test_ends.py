@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from springline.control.runs.ends import completion
+from springline.control.runs.ends import completion, metadata_detail, metadata_in
 from springline.control.runs.messages import (
     AttemptEnded,
     FoundByCheck,
@@ -18,6 +20,7 @@ from springline.control.runs.messages import (
 )
 from springline.control.runs.progress import RunProgress
 from springline.ledger.events import AttemptNoted, TaskCompletionRecorded
+from springline.ledger.json_text import canonical_json
 from springline.ledger.member import MAX_MEMBER_BYTES, EndMember, member_of, written_member
 from springline.ledger.nested import TaskOutcome
 from springline.ledger.shapes import ReadingMode
@@ -81,6 +84,29 @@ def test_an_end_tells_what_checks_have_found_failures_first(checks: list[FoundBy
     assert lacking == 0 or not any(passed for _, _, passed in told) or all(one in told for one in wanted if not one[2])
     if sum(len(one.name.encode()) + len((one.message or "").encode()) + 80 for one in checks) < 5_000:
         assert lacking == 0
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | plain,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(plain, json_values, max_size=5))
+def test_metadata_are_read_from_a_note_as_they_were_told(told: dict[str, Any]) -> None:
+    detail = canonical_json(metadata_detail(told)).decode()
+    assert metadata_in(detail) == told
+
+
+@pytest.mark.parametrize("odd", [None, "", "{", "[]", "3", '{"json":3}', '{"json":"["}', '{"json":"[1]"}', "{}"])
+def test_a_note_without_metadata_has_none(odd: str | None) -> None:
+    assert metadata_in(odd) == {}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 
 import workflows.run as run_module
 from springline import names
+from springline.control.runs.ends import METADATA, metadata_in
 from springline.control.runs.messages import AttemptEnded, AttemptOrder
 from springline.control.runs.planning import PRIORITY_LABEL
 from springline.ledger.request import AppendRequest, NewEvent
@@ -45,7 +46,8 @@ async def test_a_run_makes_its_tasks_in_order_and_its_rows_say_so(runs: RunsBenc
 
 async def test_a_failed_attempt_is_tried_again_as_often_as_its_asset_says(runs: RunsBench) -> None:
     async def act(order: AttemptOrder) -> AttemptEnded:
-        return failed() if order.attempt < 3 else succeeded()
+        told = {"share": order.attempt / 4}
+        return failed(metadata=told) if order.attempt < 3 else succeeded(metadata=told)
 
     await runs.deploy(asset("raw", retries=2, retry_delay_ms=50), asset("clean", "raw"))
     runs.acts["raw"] = act
@@ -57,6 +59,10 @@ async def test_a_failed_attempt_is_tried_again_as_often_as_its_asset_says(runs: 
         (1, "FAILED"),
         (2, "FAILED"),
         (3, "SUCCEEDED"),
+    ]
+    notes = await runs.rows("x_notes", run_id, "raw")
+    assert sorted((one["note"], one["attempt"], metadata_in(one["detail"])["share"]) for one in notes) == [
+        *((METADATA, 1, 0.25), (METADATA, 2, 0.5), (METADATA, 3, 0.75))
     ]
     assert {timer["state"] for timer in await runs.rows("timers")} == {"FIRED"}
 

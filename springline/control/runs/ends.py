@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import json
+from msgspec import DecodeError, Struct, json
 from msgspec.structs import replace
 
 from springline.control.runs.messages import AttemptEnded, FoundByCheck, WrittenVersion
@@ -15,6 +15,10 @@ from springline.ledger.timestamps import format_ms
 
 UNSEEN_WORKER: Final = "springline"
 """The worker in events about attempts that no worker has answered for."""
+ENDED_APART: Final = "ended_apart"
+"""The note on an attempt that its worker ended when it was the task's own no more."""
+METADATA: Final = "metadata"
+"""The note on an attempt that has what its function told by `context.add_metadata`."""
 _MESSAGE_CHARACTERS: Final = 1_000
 _TRACE_CHARACTERS: Final = 8_000
 _TABLES_BYTES: Final = 10 * 1024
@@ -124,6 +128,24 @@ def found_by_checks(found: Sequence[FoundByCheck]) -> list[dict[str, Any]]:
             last = max(place for place, one in enumerate(told) if one["passed"] is passed)
             del told[last]
     return told
+
+
+def metadata_detail(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the detail of a note that has an attempt's metadata: as text, as events have no fractions."""
+    return {"json": json.encode(metadata).decode()}
+
+
+def metadata_in(detail: str | None) -> dict[str, Any]:
+    """Return the metadata of a note's detail, empty if it has none that can be read."""
+    try:
+        found = json.decode(json.decode(detail or "{}", type=_MetadataDetail).json)
+    except DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class _MetadataDetail(Struct):
+    json: str = "{}"
 
 
 def _size(plain: Any) -> int:

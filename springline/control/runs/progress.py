@@ -590,6 +590,10 @@ class RunProgress:
         task.retry_at_ms = None
         end = self._events.end(task, number, attempt_id, said)
         payload = completion(end, said, again=again, seen=seen)
+        if said.metadata:
+            # Before the end: if the workflow is lost between the two, there is an attempt without an end, and not an
+            # end without what its function told.
+            self.outbox.append(self._events.told(task.key, number, attempt_id, said.metadata))
         self.outbox.append(payload)
         if again and not self.cancel_requested:
             self._wait(task, said, now_ms)
