@@ -90,6 +90,13 @@ def timing_of(cron: str, timezone: str, *, dialect: Dialect = "unix", interval_s
     return _timing(cron, timezone, dialect)
 
 
+# A pass looks at all schedules, and since the one before few have moved.
+@lru_cache(maxsize=32_768)
+def first_after(instant: int, cron: str, timezone: str, dialect: Dialect, interval_s: int | None) -> int | None:
+    """Return the first instant behind one, None if there is none within 41 years. Raises `BadTiming`."""
+    return next(timing_of(cron, timezone, dialect=dialect, interval_s=interval_s).after(instant), None)
+
+
 @lru_cache(maxsize=4096)
 def _timing(cron: str, timezone: str, dialect: Dialect) -> Timing:
     try:

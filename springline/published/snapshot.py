@@ -94,11 +94,12 @@ class TableRows:
                 return layer.rows(place, place + 1)[0] if isinstance(layer, Layer) else None
         return None
 
-    def keys_where(self, where: Where) -> list[Key]:
-        """Return the keys of all rows that `where` wants, in order, without decoding the rows."""
-        columns = tuple(dict.fromkeys((*self.table.key, *where.columns)))
-        pieces = merged(self.table, self.layers, columns=columns)
-        return [key for piece in pieces for key in keys_in(self.table, piece.filter(where.among(piece)))]
+    def has(self, key: Key) -> bool:
+        """Say whether there is a row under `key`, without decoding it."""
+        for layer in reversed(self.layers):
+            if layer.find(key) is not None:
+                return isinstance(layer, Layer)
+        return False
 
     def texts(self, column: str, *, after: str, before: str, most: int) -> list[tuple[str, str]]:
         """Return the first `most` keys between two texts, both excluded, each with the text of a column.
@@ -110,7 +111,9 @@ class TableRows:
         start = after + "\0"
         for piece in merged(self.table, self.layers, columns=(key, column), start=start, before=before):
             part = piece.slice(0, most - len(found))
-            found += zip(part.column(key).to_pylist(), part.column(column).to_pylist(), strict=True)
+            # Texts are a dictionary in files, and Python gets each word of one apart.
+            texts = [part.column(name).cast(pa.string()).to_pylist() for name in (key, column)]
+            found += zip(*texts, strict=True)
             if len(found) >= most:
                 break
         return found

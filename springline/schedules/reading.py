@@ -19,7 +19,7 @@ from springline.ledger.identifiers import is_manual_tick, is_tick_note, schedule
 from springline.ledger.member import DefinitionMember
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.projection.rows import DefinitionRow, RunRow, ScheduleRow, ScheduleStateRow
-from springline.projection.schema import RUNNING, RUNS, SCHEDULE, TRIGGERED
+from springline.projection.schema import RUNNING, RUNS, SCHEDULE, TRIGGERED, Row
 from springline.published.lists import equals
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import is_of_a_manifest
@@ -49,7 +49,9 @@ class KnownSchedule:
 def known_schedules(snapshot: StateSnapshot) -> list[KnownSchedule]:
     """Return the schedules of the workspace that are ours, by id; where their runs stand is not read."""
     rows = [ScheduleRow(*cast(Any, row)) for row in snapshot["schedule_definitions"]]
-    return [_known(snapshot, row) for row in rows if is_of_a_manifest(row.code_version)]
+    # All at once: looked up one by one, they would be most of a pass over thousands of schedules.
+    own = {row.definition_id: row for row in map(_definition, snapshot["x_definitions"].below((SCHEDULE,)))}
+    return [_known(snapshot, row, own.get(row.schedule_id)) for row in rows if is_of_a_manifest(row.code_version)]
 
 
 def known_schedule(snapshot: StateSnapshot, schedule_id: str) -> KnownSchedule | None:
@@ -58,7 +60,10 @@ def known_schedule(snapshot: StateSnapshot, schedule_id: str) -> KnownSchedule |
     if row is None:
         return None
     definition = ScheduleRow(*cast(Any, row))
-    return _known(snapshot, definition) if is_of_a_manifest(definition.code_version) else None
+    if not is_of_a_manifest(definition.code_version):
+        return None
+    found = snapshot["x_definitions"].get((SCHEDULE, schedule_id))
+    return _known(snapshot, definition, None if found is None else _definition(found))
 
 
 def defined_by(snapshot: StateSnapshot, schedule_id: str) -> str | None:
@@ -77,7 +82,7 @@ def with_runs(snapshot: StateSnapshot, views: Sequence[ScheduleView]) -> list[Sc
     asked = {view.schedule_id: _asked_for(snapshot, view) for view in limited}
     wanted = {run_id for runs in asked.values() for run_id in runs.values()}
     # A run that is there and not among those under way has ended.
-    begun = set(snapshot["runs"].keys_where(equals(RUNS, "run_id", wanted))) if wanted else set()
+    begun = {run_id for run_id in wanted if snapshot["runs"].has(run_id)}
     counts = {}
     for view in limited:
         prefix = _prefix(view)
@@ -98,9 +103,11 @@ def planner(manifest: DeployedManifest | None) -> Callable[[Sequence[str], datet
     return plan
 
 
-def _known(snapshot: StateSnapshot, row: ScheduleRow) -> KnownSchedule:
-    found: Any = snapshot["x_definitions"].get((SCHEDULE, row.schedule_id))
-    own = None if found is None else DefinitionRow(*found)
+def _definition(row: Row) -> DefinitionRow:
+    return DefinitionRow(*cast(Any, row))
+
+
+def _known(snapshot: StateSnapshot, row: ScheduleRow, own: DefinitionRow | None) -> KnownSchedule:
     member = DefinitionMember() if own is None else _member(own.settings)
     since = _since_s(row, member)
     view = ScheduleView(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from springline.control.schedules.deciding import (
     LONG_RANGE,
@@ -68,6 +70,31 @@ def told(decided: Decided | Sequence[Payload]) -> list[tuple[str, str | None]]:
 def test_nothing_is_due_before_its_time_and_the_next_instant_is_named() -> None:
     decided = decide(MINUTE, at(59.999), plan)
     assert (decided.events, decided.next_ms, decided.more) == ([], at(60), False)
+
+
+@given(
+    st.builds(
+        replace,
+        st.just(MINUTE),
+        cron=st.sampled_from(["* * * * *", "*/7 3 * * *", "30 2 * * *", "0 0 30 2 *", "0 0 29 2 1", "what"]),
+        timezone=st.sampled_from(["UTC", "Europe/Oslo", "Pacific/Apia", "Nowhere"]),
+        interval_s=st.none() | st.integers(1, 90_000),
+        evaluated_to=st.integers(T0 - 200_000, T0 + 200_000),
+        window_minutes=st.integers(0, 3_000),
+        max_catchup_ticks=st.integers(1, 5),
+        overlap=st.sampled_from(["allow", "skip", "queue_one"]),
+        jitter_s=st.sampled_from([0, 0, 50, 4_000]),
+        active=st.integers(0, 2),
+        enabled=st.booleans(),
+        noted=st.booleans(),
+    ),
+    st.integers(-100_000, 300_000),
+)
+def test_a_schedule_that_is_passed_over_is_one_of_which_nothing_follows(view: ScheduleView, seconds: int) -> None:
+    decided = decide(view, at(seconds), plan)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ScheduleView, "first_instant", lambda one: one.evaluated_to - 10**12)
+        assert decide(view, at(seconds), plan) == decided
 
 
 def test_an_instant_that_is_due_asks_for_a_run_under_its_own_name() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from springline.definitions.cron import Dialect
-from springline.definitions.instants import BadTiming, Timing, timing_of, tz_version
+from springline.definitions.instants import BadTiming, Timing, first_after, timing_of, tz_version
 from springline.definitions.schedules import CANNOT_SELECT, NO_PARTITION, NothingToMake, Overlap, ScheduledRun
 from springline.ledger.events import Payload, RunRequested, ScheduleDefinitionUpserted, ScheduleTicked
 from springline.ledger.fingerprints import schedule_fingerprint
@@ -106,6 +106,13 @@ class ScheduleView:
         """Return when it is due. Raises `BadTiming`."""
         return timing_of(self.cron, self.timezone, dialect=self.dialect, interval_s=self.interval_s)
 
+    def first_instant(self) -> int | None:
+        """Return the first instant that is not decided on, in seconds since 1970; None if none ever comes.
+
+        Raises `BadTiming`.
+        """
+        return first_after(self.evaluated_to, self.cron, self.timezone, self.dialect, self.interval_s)
+
 
 @dataclass(slots=True)
 class Decided:
@@ -128,6 +135,11 @@ def decide(view: ScheduleView, now_ms: int, plan: Plan) -> Decided:
         return found
     delay = jitter_of(view)
     due_to = now_ms // 1_000 - delay
+    first = view.first_instant()
+    if first is None or first > due_to:
+        # So it is with most schedules in most passes.
+        found.next_ms = None if first is None else (first + delay) * 1_000
+        return found
     deciding = _Deciding(view, timing, plan, found)
     waits = deciding.make(due_to, may_wait=True)
     upcoming = next(timing.after(max(due_to, view.evaluated_to)), None)
