@@ -38,13 +38,14 @@ from springline.control.runs.messages import (
 )
 from springline.definitions.manifest import sensor_ids
 from springline.deployed.reading import ManifestReader
+from springline.ledger.events import RunRequested
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
 from springline.projection.schema import X_HOLDS
 from springline.published.reader import PublishedReader
 from springline.runs.backfilled import TABLES as TABLES_OF_BACKFILLS
 from springline.runs.backfilled import open_backfills
-from springline.runs.launching import MAX_ACTIVE_RUNS, RunLedger, RunStarts, launch
+from springline.runs.launching import MAX_ACTIVE_RUNS, MOST_KNOWN, RunLedger, RunStarts, launch
 from springline.runs.loading import is_held, load_run
 from springline.runs.pools import read_pool, slots_of_claims
 from springline.runs.posting import AttemptPoster, WorkerNotReady
@@ -64,7 +65,7 @@ _log = logging.getLogger("springline.runs")
 class RunWakes(RunStarts, Protocol):
     """Workflows of runs, and telling them that something has changed."""
 
-    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
+    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool, runs: bool = True) -> None:
         """Tell the launcher of a workspace of requests, and start it if it does not run."""
 
     async def wake_run(self, scope: Scope, run_id: str) -> None:
@@ -108,6 +109,7 @@ class RunActivities:
         self._reader = PublishedReader(store)
         self._manifests = ManifestReader()
         self._looked_after: Recent[float] = Recent(MOST_LOOKED_AFTER)
+        self._known_requests: Recent[RunRequested] = Recent(MOST_KNOWN)
 
     @step(names.LAUNCH_RUNS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
     async def launch_runs(self, order: LaunchOrder) -> Launched:
@@ -121,7 +123,9 @@ class RunActivities:
             self._wakes,
             scope,
             order.run_keys,
+            runs=order.runs,
             most=self._max_active_runs,
+            known=self._known_requests,
             begun=lambda row: record_launch(row.created_at),
         )
         count_launched(order, launched)
@@ -241,7 +245,7 @@ class RunActivities:
         for backfill_id in order.backfills or (await self._open_backfills(scope) if order.schedules else []):
             await self._wakes.wake_backfill(scope, backfill_id)
         if order.run_keys or order.looks:
-            await self._wakes.wake_launcher(scope, order.run_keys, looks=order.looks)
+            await self._wakes.wake_launcher(scope, order.run_keys, looks=order.looks, runs=order.runs)
         for run_id in order.run_ids:
             await self._wakes.wake_run(scope, run_id)
         for sensor_id in dict.fromkeys([*order.sensors, *(await self._released(scope) if order.hold else [])]):

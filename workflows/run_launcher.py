@@ -37,6 +37,7 @@ class RunLauncher:
         self._start = start
         self._keys: dict[str, None] = {}
         self._looks = start.looks
+        self._looks_at_runs = True
         self._passes = 0
         self._waiting = 0
         self._started = self._refused = 0
@@ -61,7 +62,7 @@ class RunLauncher:
                     lambda: bool(self._keys) or self._looks, timeout=IDLE, timeout_summary="until it looks by itself"
                 )
             except TimeoutError:
-                self._looks = True
+                self._looks = self._looks_at_runs = True
                 await self._pass()
                 if not self._waiting and not self._keys and workflow.all_handlers_finished():
                     return
@@ -81,6 +82,7 @@ class RunLauncher:
                 self._keys[key] = None
         elif self._waiting or (asked is not None and asked.looks):
             self._looks = True
+            self._looks_at_runs = self._looks_at_runs or (asked is not None and asked.looks and asked.runs)
 
     @workflow.query(name=names.STATUS_QUERY, description="What the launcher has launched, and what waits")
     def status(self) -> dict[str, int | str | None]:
@@ -99,8 +101,10 @@ class RunLauncher:
         keys = None if self._looks else taken[:MOST_KEYS]
         if keys is not None:
             taken = keys
-        self._looks = False
-        order = LaunchOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys)
+        place = {"tenant": self._start.tenant, "workspace": self._start.workspace}
+        order = LaunchOrder(**place, run_keys=keys, runs=self._looks_at_runs)
+        if keys is None:
+            self._looks = self._looks_at_runs = False
         try:
             summary = "look at all requests" if keys is None else f"{len(keys)} request(s)"
             launched = await run_step(names.LAUNCH_RUNS, order, Launched, summary)
@@ -108,7 +112,7 @@ class RunLauncher:
             self._trouble = self._failed = str(error.cause or error)
             workflow.logger.error("a pass failed: %s", self._trouble)
             self._forget(taken)
-            self._looks = True
+            self._looks = self._looks_at_runs = True
             self._describe()
             await workflow.sleep(PAUSE, summary="a pass failed")
         else:

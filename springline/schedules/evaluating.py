@@ -7,6 +7,7 @@ older ones is refused. Whoever is refused reads the rows again.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -82,13 +83,13 @@ async def evaluate(
     if refused:
         aside += refused
         nexts.append(now_ms + AGAIN_MS)
-    upcoming = sorted(
+    upcoming = heapq.nsmallest(
+        _MOST_SHOWN,
         (
-            UpcomingInstant(schedule_id=view.schedule_id, at_ms=one.next_ms)
+            (one.next_ms, view.schedule_id)
             for view, one in zip(views, decisions, strict=True)
             if one.next_ms is not None
         ),
-        key=lambda one: (one.at_ms, one.schedule_id),
     )
     ticks = [event for one in decisions for event in one.events if isinstance(event, ScheduleTicked)]
     runs = sum(isinstance(event, RunRequested) for one in decisions for event in one.events)
@@ -99,7 +100,7 @@ async def evaluate(
         skipped=len(ticks) - runs,
         aside=aside[:_MOST_ASIDE],
         paused=sum(not view.enabled for view in views),
-        upcoming=upcoming[:_MOST_SHOWN],
+        upcoming=[UpcomingInstant(schedule_id=name, at_ms=at_ms) for at_ms, name in upcoming],
         decided=[_told(tick) for tick in sorted(taken, key=lambda one: one.scheduled_for)[-_MOST_SHOWN:]],
     )
 
