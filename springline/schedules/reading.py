@@ -46,14 +46,17 @@ class KnownSchedule:
     created_at_ms: int
 
 
-def known_schedules(snapshot: StateSnapshot) -> list[KnownSchedule]:
-    """Return the schedules of the workspace that are ours, by id; where their runs stand is not read."""
+def known_schedules(snapshot: StateSnapshot, manifest_id: str | None = None) -> list[KnownSchedule]:
+    """Return the schedules of the workspace that are ours, by id; where their runs stand is not read.
+
+    `manifest_id`: the definitions by which their runs are made, if any are.
+    """
     rows = [ScheduleRow(*cast(Any, row)) for row in snapshot["schedule_definitions"]]
     # All at once: looked up one by one, they would be most of a pass over thousands of schedules.
     own = {row.definition_id: row for row in map(_definition, snapshot["x_definitions"].below((SCHEDULE,)))}
     states = {row.schedule_id: row for row in map(_state, snapshot["schedule_state"])}
     return [
-        _known(snapshot, row, own.get(row.schedule_id), states.get(row.schedule_id))
+        _known(snapshot, row, own.get(row.schedule_id), states.get(row.schedule_id), manifest_id)
         for row in rows
         if is_of_a_manifest(row.code_version)
     ]
@@ -122,7 +125,11 @@ def _state(row: Row) -> ScheduleStateRow:
 
 
 def _known(
-    snapshot: StateSnapshot, row: ScheduleRow, own: DefinitionRow | None, state: ScheduleStateRow | None
+    snapshot: StateSnapshot,
+    row: ScheduleRow,
+    own: DefinitionRow | None,
+    state: ScheduleStateRow | None,
+    manifest_id: str | None = None,
 ) -> KnownSchedule:
     member = DefinitionMember() if own is None else _member(own.settings)
     since = _since_s(row, member)
@@ -142,6 +149,7 @@ def _known(
         overlap=member.overlap or "allow",
         max_active_runs=member.max_active_runs or None,
         jitter_s=member.jitter_seconds or 0,
+        manifest_id=manifest_id,
     )
     if not _is_readable(view):
         note = snapshot["schedule_ticks"].get(tick_note_id(row.schedule_id, row.row_version))
