@@ -122,6 +122,7 @@ class RunActivities:
             scope,
             order.run_keys,
             most=self._max_active_runs,
+            restarts=order.restarts,
             begun=lambda row: record_launch(row.created_at),
         )
         count_launched(order, launched)

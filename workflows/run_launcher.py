@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -22,6 +22,8 @@ IDLE = timedelta(seconds=60)
 """After so long without a wake-up the launcher looks at everything, and ends if nothing waits."""
 PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
+RESTARTS = timedelta(seconds=60)
+"""A look at everything makes runs without an end go on, too, once in this time: each of them reads its rows then."""
 DRAIN_EVENTS = 2_000
 
 
@@ -37,6 +39,7 @@ class RunLauncher:
         self._start = start
         self._keys: dict[str, None] = {}
         self._looks = start.looks
+        self._restarted: datetime | None = None
         self._passes = 0
         self._waiting = 0
         self._started = self._refused = 0
@@ -100,7 +103,12 @@ class RunLauncher:
         if keys is not None:
             taken = keys
         self._looks = False
-        order = LaunchOrder(tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys)
+        restarts = keys is not None or self._restarted is None or workflow.now() - self._restarted >= RESTARTS
+        order = LaunchOrder(
+            tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys, restarts=restarts
+        )
+        if keys is None and restarts:
+            self._restarted = workflow.now()
         try:
             summary = "look at all requests" if keys is None else f"{len(keys)} request(s)"
             launched = await run_step(names.LAUNCH_RUNS, order, Launched, summary)
@@ -108,7 +116,7 @@ class RunLauncher:
             self._trouble = self._failed = str(error.cause or error)
             workflow.logger.error("a pass failed: %s", self._trouble)
             self._forget(taken)
-            self._looks = True
+            self._looks, self._restarted = True, None
             self._describe()
             await workflow.sleep(PAUSE, summary="a pass failed")
         else:

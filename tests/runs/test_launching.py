@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from springline.ledger.identifiers import backfill_run_key
 from springline.projection.schema import RUN_KEY_INDEX
 from springline.published.lists import unlike
 from springline.published.snapshot import TableRows
+from springline.runs import launching
+from springline.runs.launching import kept_free, launch
 from springline.runs.loading import is_of_a_manifest
+from tests.backfills.place import Place, place_with
+from tests.support.local_api import ACME
 
 MANIFEST = "01JHMPDTN0000AQKFF00000001"
 
@@ -28,3 +35,50 @@ def test_requests_without_a_run_are_found_among_others(rows: int, versions: tupl
         f"run_{number}" for number in range(1, rows, 2) if versions[number % len(versions)] == MANIFEST
     ]
     assert len(index.select(unlike(index.table, "run_id", [], "code_version", is_of_a_manifest))) >= rows // 3
+
+
+async def _launched(place: Place, *, most: int, restarts: bool = True) -> tuple[int, int]:
+    found = await launch(
+        place.store, place.reader, place.manifests, place.ledger, place, ACME, None, most=most, restarts=restarts
+    )
+    return found.started, found.waiting
+
+
+async def _with_backfill(chunks: int) -> tuple[Place, str]:
+    place = await place_with()
+    created = await place.create(start="2024-01-01", end=f"2024-01-{chunks:02}", chunk_size=1, max_concurrent_runs=99)
+    await place.settled(created.backfill_id)
+    return place, created.backfill_id
+
+
+async def test_who_waits_without_a_place_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long backfill lets many requests wait; each look at them reads none before one may begin."""
+    read: list[str] = []
+    real = launching.read_request
+
+    async def counting(store: Any, row: Any) -> Any:
+        read.append(row.run_key)
+        return await real(store, row)
+
+    monkeypatch.setattr(launching, "read_request", counting)
+    place, backfill_id = await _with_backfill(9)
+    most = 10
+    assert await _launched(place, most=most) == (8, 1), "places are kept from backfills"
+    read.clear()
+    assert await _launched(place, most=most, restarts=False) == (0, 1)
+    assert read == []
+    # One that may begin is read, and what waits behind it is counted.
+    assert most - kept_free(most) == 8
+    assert await _launched(place, most=most + 1, restarts=False) == (1, 0)
+    assert read == [backfill_run_key(backfill_id, 8)]
+
+
+async def test_runs_that_have_begun_are_told_to_go_on_only_if_that_is_asked_for() -> None:
+    place, _ = await _with_backfill(4)
+    await _launched(place, most=100)
+    begun = list(place.started)
+    assert len(begun) == 4
+    await _launched(place, most=100, restarts=False)
+    assert place.started == begun
+    await _launched(place, most=100)
+    assert sorted(place.started) == sorted(2 * begun)

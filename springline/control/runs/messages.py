@@ -582,11 +582,15 @@ class LauncherStart(RunMessage):
 
 
 class LaunchOrder(RunMessage):
-    """Input of `launch_runs`. `run_keys` None: every request that waits, and every run without an end."""
+    """Input of `launch_runs`. `run_keys` None: every request that waits, and every run without an end.
+
+    `restarts` False: no run that has begun is told to go on.
+    """
 
     tenant: str
     workspace: str
     run_keys: list[str] | None = None
+    restarts: bool = True
 
 
 class LaunchedRun(RunMessage):
