@@ -208,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"no such figure; there are {', '.join(one.name for one in THRESHOLDS)}\n")
         return 2
     results = []
-    with signals_unwind(), _places(sizes) as stacks:
-        figures = _figures(stacks)
+    with signals_unwind(), places(sizes) as stacks:
+        figures = figures_of(stacks)
         for threshold in wanted:
             results.append(_measured(threshold, figures[threshold.name]))
             _say(_line(results[-1]))
@@ -242,7 +242,7 @@ def _measured(threshold: Threshold, figure: Callable[[], float]) -> Result:
     return judged(threshold, value, os.getloadavg()[0])
 
 
-class _Stacks:
+class Stacks:
     """Stacks in folders of their own, one at a time; one that figures share is started by the first of them."""
 
     def __init__(self, sizes: Sizes, folder: Path) -> None:
@@ -305,16 +305,18 @@ class _Stacks:
 
 
 @contextmanager
-def _places(sizes: Sizes) -> Iterator[_Stacks]:
+def places(sizes: Sizes) -> Iterator[Stacks]:
+    """Return where stacks may run; at the end the last one is ended."""
     with tempfile.TemporaryDirectory(prefix="springline-bench-") as folder:
-        stacks = _Stacks(sizes, Path(folder))
+        stacks = Stacks(sizes, Path(folder))
         try:
             yield stacks
         finally:
             stacks.end()
 
 
-def _figures(stacks: _Stacks) -> dict[str, Callable[[], float]]:
+def figures_of(stacks: Stacks) -> dict[str, Callable[[], float]]:
+    """Return what measures each figure, in the order of the thresholds."""
     sizes = stacks.sizes
     return {
         "decisions": decisions_a_second,

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.service import RPCError, RPCStatusCode
 
 from bench.evaluators_stack import Say, TooSlow, stack_in
 from bench.measure import percentile
@@ -104,12 +105,17 @@ class Polling:
     cores: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call of a sensor's function: when it was due and when a worker began it, in s since 1970."""
 
     due_s: float
-    began_s: float = 0.0
+    began_s: float
+
+
+def flow_of(*, polls: int = 0, every_s: int = 30, worst: bool = False, hooks: int = 0) -> str:
+    """Return a pipeline file with so many sensors that find nothing, and so many of messages."""
+    return _FLOW.format(taken=TAKEN, polls=polls, every_s=every_s, worst=worst, hooks=hooks)
 
 
 def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, worst: bool = False) -> Polling:
@@ -118,8 +124,7 @@ def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, 
     The first two intervals do not count: all begin in the same second then, as after a deploy, and worker processes
     start.
     """
-    flow = _FLOW.format(taken=TAKEN, polls=count, every_s=every_s, worst=worst, hooks=0)
-    with _working(folder, flow) as stack:
+    with _working(folder, flow_of(polls=count, every_s=every_s, worst=worst)) as stack:
         say(f"{count} sensors look each {every_s} s")
         time.sleep(2 * every_s + 5)
         since, before = time.time(), children_cpu_seconds()
@@ -154,7 +159,7 @@ def pushed(folder: Path, count: int, say: Say) -> Pushed:
     They are spread among sensors as callbacks of many systems are; the messages of one sensor are evaluated one after
     the other. Evaluation begins with the first message, and takes its part of the machine while others are pushed.
     """
-    with _working(folder, _FLOW.format(taken=TAKEN, polls=0, every_s=30, worst=False, hooks=HOOKS)) as stack:
+    with _working(folder, flow_of(hooks=HOOKS)) as stack:
         with Springline(stack.api_url, stack.token(), deadline_s=300) as lake:
             began = time.monotonic()
             with ThreadPoolExecutor(SENDERS) as senders:
@@ -194,29 +199,39 @@ async def _calls_of(stack: EmbeddedStack, sensor_ids: Sequence[str]) -> dict[str
 
     async def one(sensor_id: str) -> list[Call]:
         async with at_once:
-            return await _calls(client, names.sensor_workflow_id(SCOPE.tenant, SCOPE.workspace, sensor_id))
+            workflow_id = names.sensor_workflow_id(SCOPE.tenant, SCOPE.workspace, sensor_id)
+            history = client.get_workflow_handle(workflow_id).fetch_history_events()
+            try:
+                return calls_in([event async for event in history])
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    raise TooSlow(f"nobody has evaluated sensor {sensor_id}") from error
+                raise
 
-    return dict(zip(sensor_ids, await asyncio.gather(*(one(sensor_id) for sensor_id in sensor_ids)), strict=True))
+    return dict(zip(sensor_ids, await asyncio.gather(*map(one, sensor_ids)), strict=True))
 
 
-async def _calls(client: Client, workflow_id: str) -> list[Call]:
-    """Return the calls in a history: the look before each said when it was due, and its activity began later."""
+def calls_in(history: Sequence[HistoryEvent]) -> list[Call]:
+    """Return the calls in a sensor's history: the look before each said when it was due, its activity began later.
+
+    A call that has not ended is none: Temporal notes the beginning of an activity when it ends.
+    """
     found: list[Call] = []
     kinds: dict[int, str] = {}
-    async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
+    due_s: float | None = None
+    for event in history:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
             kinds[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-            kind = kinds.get(event.activity_task_started_event_attributes.scheduled_event_id)
-            if kind == names.EVALUATE_SENSOR:
-                found[-1].began_s = event.event_time.ToNanoseconds() / 1e9
+            begun = event.activity_task_started_event_attributes
+            if kinds.get(begun.scheduled_event_id) == names.EVALUATE_SENSOR and due_s is not None:
+                found.append(Call(due_s, event.event_time.ToNanoseconds() / 1e9))
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             done = event.activity_task_completed_event_attributes
             if kinds.get(done.scheduled_event_id) == names.LOOK_AT_SENSOR:
                 look = json.loads(done.result.payloads[0].data)
-                if look["due"] and look["due_ms"] is not None:
-                    found.append(Call(look["due_ms"] / 1_000))
-    return [one for one in found if one.began_s]
+                due_s = look["due_ms"] / 1_000 if look["due"] and look["due_ms"] is not None else None
+    return found
 
 
 @contextmanager
