@@ -35,14 +35,14 @@ from springline.local.stack import EmbeddedStack
 from springline.paths import Scope
 
 SCOPE: Final = Scope("bench", "sensors")
-TAKEN: Final = "taken.txt"
+NOTES: Final = "notes.txt"
 HOOKS: Final = 20
 """Sensors among which messages are spread."""
 SENDERS: Final = 16
 """Threads that push at once."""
 WORST: Final = ("raises", "hangs", "dies", "slow")
 """Sensors that are not to hold up the others."""
-MESSAGES_S: Final = 1_800.0
+NOTED_S: Final = 1_800.0
 _HISTORIES: Final = 10
 """Histories that are read at once."""
 _FLOW: Final = '''\
@@ -54,7 +54,8 @@ from pathlib import Path
 
 from springline.sdk import asset, sensor
 
-PLACE = Path(__file__).parent / "{taken}"
+PLACE = Path(__file__).parent / "{notes}"
+SEEN = set()
 
 
 @asset
@@ -62,7 +63,16 @@ def raw() -> None: ...
 
 
 def nothing(context):
-    """Look, and find nothing."""
+    """Look, and find nothing; the first time in this process, note that."""
+    if context.sensor_id not in SEEN:
+        SEEN.add(context.sensor_id)
+        note(context.sensor_id)
+
+
+def note(what):
+    place = os.open(PLACE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(place, (what + "\\n").encode())
+    os.close(place)
 
 
 def raises(context):
@@ -82,9 +92,7 @@ def slow(context):
 
 
 def takes(context):
-    place = os.open(PLACE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(place, (context.message.message_id + "\\n").encode())
-    os.close(place)
+    note(context.message.message_id)
 
 
 for number in range({polls}):
@@ -115,22 +123,24 @@ class Call:
 
 def flow_of(*, polls: int = 0, every_s: int = 30, worst: bool = False, hooks: int = 0) -> str:
     """Return a pipeline file with so many sensors that find nothing, and so many of messages."""
-    return _FLOW.format(taken=TAKEN, polls=polls, every_s=every_s, worst=worst, hooks=hooks)
+    return _FLOW.format(notes=NOTES, polls=polls, every_s=every_s, worst=worst, hooks=hooks)
 
 
 def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, worst: bool = False) -> Polling:
     """Let so many sensors look each `every_s` seconds, and measure for so long; `worst`: beside some that fail.
 
-    The first two intervals do not count: all begin in the same second then, as after a deploy, and worker processes
-    start.
+    It begins an interval after each has looked once: at first all are due in the same second, and processes start.
     """
     with _working(folder, flow_of(polls=count, every_s=every_s, worst=worst)) as stack:
         say(f"{count} sensors look each {every_s} s")
-        time.sleep(2 * every_s + 5)
+        began = time.monotonic()
+        ids = [f"poll-{number:03}" for number in range(count)]
+        _noted(folder / NOTES, count)
+        say(f"each has looked once {time.monotonic() - began:.0f} s after the deploy")
+        time.sleep(every_s)
         since, before = time.time(), children_cpu_seconds()
         time.sleep(seconds)
         until, cores = time.time(), (children_cpu_seconds() - before) / seconds
-        ids = [f"poll-{number:03}" for number in range(count)]
         calls = asyncio.run(_calls_of(stack, ids))
         failed = asyncio.run(_calls_of(stack, WORST)) if worst else {}
     if worst and not all(failed[one] for one in WORST):
@@ -168,7 +178,7 @@ def pushed(folder: Path, count: int, say: Say) -> Pushed:
         say(f"{count:,} messages are in the ledger after {accepted_s:.1f} s")
         if len({one["event_id"] for one in answers}) != count:
             raise TooSlow(f"{count:,} messages were answered with fewer events")
-        taken = _all_taken(folder / TAKEN, count)
+        taken = _noted(folder / NOTES, count)
         evaluated_s = time.monotonic() - began
     wrong = {one: times for one, times in taken.items() if times != 1}
     if wrong or len(taken) != count:
@@ -180,15 +190,15 @@ def _push(lake: Springline, number: int) -> dict[str, Any]:
     return lake.sensors.push(f"hook-{number % HOOKS:03}", {"number": number}, message_id=f"m-{number:06}")
 
 
-def _all_taken(place: Path, count: int) -> Counter[str]:
-    """Return how often the function was called for each message, when it was for so many."""
-    deadline = time.monotonic() + MESSAGES_S
+def _noted(place: Path, count: int) -> Counter[str]:
+    """Return how often each thing is noted, when so many are."""
+    deadline = time.monotonic() + NOTED_S
     while True:
-        taken = Counter(place.read_text().splitlines() if place.exists() else [])
-        if len(taken) >= count:
-            return taken
+        noted = Counter(place.read_text().splitlines() if place.exists() else [])
+        if len(noted) >= count:
+            return noted
         if time.monotonic() > deadline:
-            raise TooSlow(f"{len(taken):,} of {count:,} messages are evaluated {MESSAGES_S:g} s after the last push")
+            raise TooSlow(f"{len(noted):,} of {count:,} sensors or messages are evaluated after {NOTED_S:g} s")
         time.sleep(0.5)
 
 
