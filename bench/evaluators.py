@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from bench.evaluators_backfills import Backfilling, backfilling
 from bench.evaluators_pure import chunks_a_second, decisions_a_second, pass_ms
@@ -31,12 +31,13 @@ from springline.local.processes import signals_unwind
 from springline.local.run import ToolFailed
 from springline.local.stack import EmbeddedStack
 
+R = TypeVar("R")
 RESULTS: Final = Path(__file__).parent / "results" / "evaluators.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured. Of messages 100,000 are the full size, which takes hours: a part of them tells the rates."""
+    """How much is measured. Of messages 100,000 are the full size, which takes hours: a part tells the rates."""
 
     burst: int = 1_000
     spread: int = 10_000
@@ -242,6 +243,27 @@ def _measured(threshold: Threshold, figure: Callable[[], float]) -> Result:
     return judged(threshold, value, os.getloadavg()[0])
 
 
+class _Once(Generic[R]):
+    """A measurement that several figures are made of: it is made for the first, and fails for all if it fails."""
+
+    def __init__(self) -> None:
+        self._found: list[R] = []
+        self._failed: TooSlow | ToolFailed | None = None
+
+    def of(self, before: Callable[[], object], measure: Callable[[], R]) -> R:
+        """Return what was measured; the first time, `measure` it behind `before`. Raises what it raised."""
+        if self._failed is not None:
+            raise self._failed
+        if not self._found:
+            before()
+            try:
+                self._found.append(measure())
+            except (TooSlow, ToolFailed) as error:
+                self._failed = error
+                raise
+        return self._found[0]
+
+
 class Stacks:
     """Stacks in folders of their own, one at a time; one that figures share is started by the first of them."""
 
@@ -251,8 +273,8 @@ class Stacks:
         self._open = ExitStack()
         self._shared: tuple[Springline, str] | None = None
         self._backfilling: Backfilling | None = None
-        self._polling: Polling | None = None
-        self._pushed: Pushed | None = None
+        self._polling = _Once[Polling]()
+        self._pushed = _Once[Pushed]()
 
     def shared(self) -> tuple[Springline, str]:
         """Return a client of the stack that schedules share, and the id of what is deployed there."""
@@ -273,18 +295,14 @@ class Stacks:
 
     def polling(self) -> Polling:
         """Return what many sensors came to, measured once, on a stack of their own."""
-        if self._polling is None:
-            self.end()
-            sizes = self.sizes
-            self._polling = polled(self.folder / "sensors", sizes.sensors, sizes.sensor_every_s, sizes.sensors_s, _say)
-        return self._polling
+        sizes, folder = self.sizes, self.folder / "sensors"
+        return self._polling.of(
+            self.end, lambda: polled(folder, sizes.sensors, sizes.sensor_every_s, sizes.sensors_s, _say)
+        )
 
     def pushed(self) -> Pushed:
         """Return what messages came to, measured once, on a stack of their own."""
-        if self._pushed is None:
-            self.end()
-            self._pushed = pushed(self.folder / "messages", self.sizes.messages, _say)
-        return self._pushed
+        return self._pushed.of(self.end, lambda: pushed(self.folder / "messages", self.sizes.messages, _say))
 
     def hanging(self) -> Polling:
         """Return what sensors came to beside some that fail, on a stack of their own."""

@@ -88,7 +88,7 @@ def dies(context):
 
 
 def slow(context):
-    time.sleep(10)
+    time.sleep(8)
 
 
 def takes(context):
@@ -99,7 +99,7 @@ for number in range({polls}):
     sensor(sensor_id=f"poll-{{number:03}}", every="{every_s}s", select=raw)(nothing)
 if {worst}:
     for function in (raises, hangs, dies, slow):
-        sensor(sensor_id=function.__name__, every="1s", timeout="20s", select=raw)(function)
+        sensor(sensor_id=function.__name__, every="1s", timeout="10s", select=raw)(function)
 for number in range({hooks}):
     sensor(sensor_id=f"hook-{{number:03}}", push=True, select=raw)(takes)
 '''

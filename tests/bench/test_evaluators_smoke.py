@@ -13,7 +13,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from bench import evaluators, failover
 from bench.evaluators import QUICK, THRESHOLDS, judged
 from bench.evaluators_pure import chunks_a_second, decisions_a_second, pass_ms
-from bench.evaluators_sensors import WORST, Call, calls_in, flow_of
+from bench.evaluators_sensors import WORST, Call, Pushed, calls_in, flow_of
+from bench.evaluators_stack import TooSlow
 from springline import names
 from springline.cli.pipelines import describe
 
@@ -27,6 +28,25 @@ def test_what_needs_no_stack_is_measured() -> None:
 def test_each_threshold_has_its_figure(tmp_path: Path) -> None:
     with evaluators.places(QUICK) as stacks:
         assert list(evaluators.figures_of(stacks)) == [one.name for one in THRESHOLDS]
+
+
+def test_a_measurement_of_two_figures_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def slow(*_: Any) -> None:
+        made.append("once")
+        raise TooSlow("it takes too long")
+
+    monkeypatch.setattr(evaluators, "pushed", slow)
+    out = tmp_path / "evaluators.json"
+    assert evaluators.main(["--only", "messages*", "--out", str(out)]) == 4
+    figures = orjson.loads(out.read_bytes())["figures"]
+    assert [one["problem"] for one in figures] == 2 * ["TooSlow: it takes too long"]
+    monkeypatch.setattr(evaluators, "pushed", lambda *_: Pushed(accepted=60.0, evaluated=9.0))
+    assert evaluators.main(["--only", "messages*", "--out", str(out)]) == 1
+    figures = orjson.loads(out.read_bytes())["figures"]
+    assert [(one["value"], one["passed"]) for one in figures] == [(60.0, True), (9.0, False)]
+    assert made == ["once"]
 
 
 def test_calls_of_a_sensor_are_late_by_their_history() -> None:
