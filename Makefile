@@ -145,7 +145,7 @@ bench-runs: setup ## Runs, beside Dagster and Prefect.
 bench-pipelines: setup ## A pipeline, beside Dagster and Prefect.
 	$(BIN)/python -m bench.pipelines $(BENCH)
 
-bench-evaluators: setup ## Schedules, against thresholds.
+bench-evaluators: setup ## Schedules, sensors and backfills, against thresholds.
 	$(BIN)/python -m bench.evaluators $(BENCH)
 
 bench-failover: setup ## Kills of the evaluator's worker.

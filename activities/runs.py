@@ -65,7 +65,7 @@ _log = logging.getLogger("springline.runs")
 class RunWakes(RunStarts, Protocol):
     """Workflows of runs, and telling them that something has changed."""
 
-    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool, runs: bool = True) -> None:
+    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
         """Tell the launcher of a workspace of requests, and start it if it does not run."""
 
     async def wake_run(self, scope: Scope, run_id: str) -> None:
@@ -123,9 +123,9 @@ class RunActivities:
             self._wakes,
             scope,
             order.run_keys,
-            runs=order.runs,
             most=self._max_active_runs,
             known=self._known_requests,
+            restarts=order.restarts,
             begun=lambda row: record_launch(row.created_at),
         )
         count_launched(order, launched)
@@ -245,7 +245,7 @@ class RunActivities:
         for backfill_id in order.backfills or (await self._open_backfills(scope) if order.schedules else []):
             await self._wakes.wake_backfill(scope, backfill_id)
         if order.run_keys or order.looks:
-            await self._wakes.wake_launcher(scope, order.run_keys, looks=order.looks, runs=order.runs)
+            await self._wakes.wake_launcher(scope, order.run_keys, looks=order.looks)
         for run_id in order.run_ids:
             await self._wakes.wake_run(scope, run_id)
         for sensor_id in dict.fromkeys([*order.sensors, *(await self._released(scope) if order.hold else [])]):

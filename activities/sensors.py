@@ -44,8 +44,9 @@ class SensorActivities:
         """Say what is to be done about a sensor now; a ready-made one is evaluated at once."""
         with ledger_asked():
             look = await self._steps.look(order, lambda: time.time_ns() // 1_000_000)
-        if look.done is not None:
-            count_evaluation(look.done.decision)
+        for decision in (order.polled, None if look.done is None else look.done.decision):
+            if decision is not None:
+                count_evaluation(decision)
         return look
 
     @step(names.RECORD_EVALUATION, names.METRIC_RUN_STEP_SECONDS, outlasts=True)

@@ -1,14 +1,19 @@
-"""Schedules without a stack: how many instants are decided in a second, and what history adds to a pass."""
+"""Schedules and backfills without a stack: what is decided in a second, and what history adds to a pass."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from springline.control.backfills.deciding import BackfillView, chunks_to_plan, planned_chunk
 from springline.control.schedules.deciding import ScheduleView, decide
+from springline.definitions.backfills import Span
+from springline.definitions.partitions import PartitionKind, Partitions
 from springline.definitions.schedules import ScheduledRun
+from springline.ledger.envelope import as_event
 from springline.ledger.identifiers import schedule_run_key, tick_id
 from springline.projection.rows import DefinitionRow, RunKeyRow, RunRow, ScheduleRow, TickRow
 from springline.projection.schema import SCHEDULE, TABLES, Row
@@ -23,6 +28,8 @@ SCHEDULES: Final = 200
 LIMITED: Final = 10
 """Of these, so many have a limit of runs: their runs are counted in every pass."""
 REPEATS: Final = 7
+CHUNK: Final = 10
+"""Partitions of a chunk, if nobody says."""
 
 
 def decisions_a_second(schedules: int = 500, instants: int = 100) -> float:
@@ -53,6 +60,36 @@ def decisions_a_second(schedules: int = 500, instants: int = 100) -> float:
         decided = sum(len(decide(view, due_ms, plan).events) // 2 for view in views)
         best = max(best, decided / (time.process_time() - began))
     assert decided == schedules * instants, f"{decided} instants were decided on"
+    return best
+
+
+def chunks_a_second(chunks: int = 5_000) -> float:
+    """Return how many chunks of a backfill one core decides on in a second: keys, and two events to be appended each.
+
+    So many chunks are decided on in passes, as if all of them might run at once.
+    """
+    cut = Partitions(PartitionKind.HOURLY, start="1900-01-01T00")
+    span = Span(cut, 0, chunks * CHUNK)
+    view = BackfillView(
+        backfill_id="bf_bench",
+        state="RUNNING",
+        state_version=1,
+        assets=("raw", "clean"),
+        manifest_id=new_ulid(None, NOW_S * 1_000, 1),
+        total=len(span),
+        chunk_size=CHUNK,
+        limit=chunks,
+    )
+    best = 0.0
+    for _ in range(3):
+        began = time.process_time()
+        now, events = view, 0
+        while due := chunks_to_plan(now):
+            for index in due:
+                events += len([as_event(one) for one in planned_chunk(now, index, span.keys(now.places(index)))])
+            now = replace(now, planned=due.stop)
+        best = max(best, events / 2 / (time.process_time() - began))
+        assert events == 2 * chunks, f"{events} events of {chunks} chunks"
     return best
 
 

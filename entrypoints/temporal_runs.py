@@ -130,17 +130,14 @@ class TemporalRunStarts:
             start_signal=None if loaded is not None else names.WAKE_SIGNAL,
         )
 
-    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool, runs: bool = True) -> None:
-        """Tell the launcher of a workspace of requests, and start it if it does not run.
-
-        `looks`: it looks at all requests, and with `runs` at runs without an end.
-        """
+    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
+        """Tell the launcher of a workspace of requests, and start it if it does not run."""
         await self._client.start_workflow(
             names.RUN_LAUNCHER,
             **_launcher_of(scope),
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=names.WAKE_SIGNAL,
-            start_signal_args=[LaunchAsked(run_keys=run_keys, looks=looks, runs=runs)],
+            start_signal_args=[LaunchAsked(run_keys=run_keys, looks=looks)],
         )
 
     async def wake_run(self, scope: Scope, run_id: str) -> None:

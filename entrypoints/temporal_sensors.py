@@ -28,7 +28,7 @@ from springline.storage.together import each
 EVALUATE_S: Final = 30.0
 """How long a caller waits for an evaluation that it asked for."""
 WAKE_S: Final = 3.0
-"""How long a deploy waits for its sensors to be told."""
+"""How long a deploy waits for its sensors to be told; the others are told behind its answer."""
 _AT_ONCE: Final = 16
 
 _log = logging.getLogger("springline.temporal")
@@ -41,6 +41,7 @@ class TemporalSensors:
         self._client = client
         self._evaluate_s = evaluate_s
         self._starts = TemporalRunStarts(client)
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def status(self, scope: Scope, sensor_id: str) -> SensorDoing | None:
         """Return what a sensor is doing and has decided; None if no workflow of it runs, or it does not answer now."""
@@ -79,15 +80,22 @@ class TemporalSensors:
         return decision
 
     async def wake(self, scope: Scope, sensor_ids: Sequence[str]) -> None:
-        """Tell sensors that they were deployed; a failure is logged, because Repair starts them, too."""
+        """Tell sensors that they were deployed, many of them still after this has returned.
 
+        A failure is logged, and what ends with this process is not told: Repair starts sensors, too, minutes later.
+        """
+        telling = asyncio.create_task(self._tell(scope, sensor_ids))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.wait([telling], timeout=WAKE_S)
+
+    async def _tell(self, scope: Scope, sensor_ids: Sequence[str]) -> None:
         async def told(sensor_id: str) -> None:
             await self._starts.wake_sensor(scope, sensor_id)
 
         try:
-            async with asyncio.timeout(WAKE_S):
-                await each(told, sensor_ids, concurrency=_AT_ONCE)
-        except (RPCError, RuntimeError, TimeoutError) as error:
+            await each(told, sensor_ids, concurrency=_AT_ONCE)
+        except (RPCError, RuntimeError) as error:
             _log.warning("sensors of %s/%s were not told: %s", scope.tenant, scope.workspace, error)
 
 

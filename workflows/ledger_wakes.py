@@ -117,7 +117,6 @@ class Wakes:
                 run_keys=[] if many else list(self._keys),
                 run_ids=list(self._runs),
                 looks=self._looks or many,
-                runs=self._looks,
                 schedules=self._schedules,
                 sensors=list(self._sensors),
                 backfills=list(self._backfills),

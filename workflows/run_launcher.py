@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -22,6 +22,8 @@ IDLE = timedelta(seconds=60)
 """After so long without a wake-up the launcher looks at everything, and ends if nothing waits."""
 PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
+RESTARTS = timedelta(seconds=60)
+"""A look at everything makes runs without an end go on, too, once in this time: each of them reads its rows then."""
 DRAIN_EVENTS = 2_000
 
 
@@ -37,7 +39,7 @@ class RunLauncher:
         self._start = start
         self._keys: dict[str, None] = {}
         self._looks = start.looks
-        self._looks_at_runs = True
+        self._restarted: datetime | None = None
         self._passes = 0
         self._waiting = 0
         self._started = self._refused = 0
@@ -62,7 +64,7 @@ class RunLauncher:
                     lambda: bool(self._keys) or self._looks, timeout=IDLE, timeout_summary="until it looks by itself"
                 )
             except TimeoutError:
-                self._looks = self._looks_at_runs = True
+                self._looks = True
                 await self._pass()
                 if not self._waiting and not self._keys and workflow.all_handlers_finished():
                     return
@@ -82,7 +84,6 @@ class RunLauncher:
                 self._keys[key] = None
         elif self._waiting or (asked is not None and asked.looks):
             self._looks = True
-            self._looks_at_runs = self._looks_at_runs or (asked is not None and asked.looks and asked.runs)
 
     @workflow.query(name=names.STATUS_QUERY, description="What the launcher has launched, and what waits")
     def status(self) -> dict[str, int | str | None]:
@@ -101,10 +102,13 @@ class RunLauncher:
         keys = None if self._looks else taken[:MOST_KEYS]
         if keys is not None:
             taken = keys
-        place = {"tenant": self._start.tenant, "workspace": self._start.workspace}
-        order = LaunchOrder(**place, run_keys=keys, runs=self._looks_at_runs)
-        if keys is None:
-            self._looks = self._looks_at_runs = False
+        self._looks = False
+        restarts = keys is not None or self._restarted is None or workflow.now() - self._restarted >= RESTARTS
+        order = LaunchOrder(
+            tenant=self._start.tenant, workspace=self._start.workspace, run_keys=keys, restarts=restarts
+        )
+        if keys is None and restarts:
+            self._restarted = workflow.now()
         try:
             summary = "look at all requests" if keys is None else f"{len(keys)} request(s)"
             launched = await run_step(names.LAUNCH_RUNS, order, Launched, summary)
@@ -112,7 +116,7 @@ class RunLauncher:
             self._trouble = self._failed = str(error.cause or error)
             workflow.logger.error("a pass failed: %s", self._trouble)
             self._forget(taken)
-            self._looks = self._looks_at_runs = True
+            self._looks, self._restarted = True, None
             self._describe()
             await workflow.sleep(PAUSE, summary="a pass failed")
         else:

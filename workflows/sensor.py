@@ -3,7 +3,7 @@
     wake, message, update "evaluate", or time
         --> look_at_sensor: rows, what is due; a ready-made sensor is evaluated there
         --> evaluate_sensor on the code location's queue, for a function of users
-        --> record_evaluation: whole or not at all
+        --> record_evaluation: whole or not at all; not for a poll that found nothing, which is no event
 
 All decisions are in `springline.control.sensors`, and what is decided is in the ledger: a workflow that is lost costs
 an early poll at most (docs/protocol.md#sensors). A slow, crashing or hanging function holds up its own sensor alone.
@@ -33,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         SensorRecordOrder,
         SensorStart,
     )
+    from springline.control.sensors.polling import next_evaluation, nothing_found, owes_summary
     from springline.sequencer.messages import WorkspaceRef
     from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
@@ -53,6 +54,8 @@ WORKER_SILENT = timedelta(seconds=10)
 """A worker of users that gives no sign of life for so long is gone."""
 NOBODY_TAKES = timedelta(minutes=1)
 """An evaluation that no worker takes for so long is asked for anew, on what the rows say then."""
+QUIET = "quiet-polls"
+"""The patch that lets sensors replay of which older code recorded, and looked at, what had found nothing."""
 DRAIN_EVENTS = 2_000
 DRAIN_BYTES = 4 * 1024 * 1024
 
@@ -75,6 +78,7 @@ class SensorWorkflow:
         self._behind: int | None = None
         self._lag_ms: int | None = None
         self._nobody = False
+        self._polled: SensorDecision | None = None
         self._trouble: str | None = None
 
     @workflow.run
@@ -140,7 +144,9 @@ class SensorWorkflow:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return bool(self._asked or self._woken)
             if look.due or look.done is not None:
-                await self._evaluated(look, dry_run=False)
+                decision = await self._evaluated(look, dry_run=False)
+                if self._rests(look, decision):
+                    await self._sleep(self._pause())
                 return True
         except ActivityError as error:
             self._trouble = str(error.cause or error)
@@ -169,8 +175,10 @@ class SensorWorkflow:
             now_ms=now_ms(),
             memory=self._memory,
             asked=asked,
+            polled=self._polled,
         )
         look = await run_step(names.LOOK_AT_SENSOR, order, SensorLook, "read where the sensor stands")
+        self._polled = None
         if asked is None or not asked.dry_run:
             self._look = look
             oldest = None if look.view is None else look.view.oldest_ms
@@ -231,6 +239,11 @@ class SensorWorkflow:
             )
         finally:
             self._began_ms = None
+        found = None if dry_run else nothing_found(view, answer, self._memory, began_ms)
+        if found is not None and workflow.patched(QUIET):
+            late_ms = None if look.due_ms is None else max(0, began_ms - look.due_ms)
+            self._polled = found.decision.model_copy(update={"late_ms": late_ms})
+            return SensorDone(decision=self._polled, memory=found.memory, behind=answer.behind)
         record = SensorRecordOrder(
             tenant=self._start.tenant,
             workspace=self._start.workspace,
@@ -243,6 +256,19 @@ class SensorWorkflow:
             dry_run=dry_run,
         )
         return await run_step(names.RECORD_EVALUATION, record, SensorDone, "record what it found")
+
+    def _rests(self, look: SensorLook, decision: SensorDecision) -> bool:
+        """Say whether a poll found nothing, so that the rows are as they were, and the next one is known and later."""
+        view, now = look.view, now_ms()
+        if decision.outcome is not EvaluationOutcome.NOTHING or view is None or self._woken:
+            return False
+        following = next_evaluation(view, self._memory, now)
+        if following.due_ms is None or following.is_due(now) or owes_summary(view, self._memory, now):
+            return False
+        if not workflow.patched(QUIET):
+            return False
+        self._look = SensorLook(view=view, due_ms=following.due_ms, next_ms=following.due_ms)
+        return True
 
     def _pause(self) -> timedelta:
         look = self._look

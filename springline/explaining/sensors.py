@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 
 from springline import bounds
 from springline.control.admission.automation import sensor_cursor
-from springline.control.sensors.deciding import MESSAGE_TRIES, next_evaluation
+from springline.control.sensors.deciding import MESSAGE_TRIES
 from springline.control.sensors.messages import SensorMemory, SensorView
+from springline.control.sensors.polling import next_evaluation
 from springline.control.sensors.standing import stuck_since_ms
 from springline.explaining.holds import HOLD_EVENT, held_back, hold_of, is_hold
 from springline.explaining.story import (

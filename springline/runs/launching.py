@@ -112,23 +112,25 @@ class _Launch:
     backfills: set[str] = field(default_factory=set)
     aside: list[str] = field(default_factory=list)
 
-    async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None, *, runs: bool) -> Launched:
+    async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None, *, restarts: bool) -> Launched:
         requested, begun = await asyncio.to_thread(asked_for, snapshot, run_keys)
-        if run_keys is None and not runs:
-            begun = []
+        begun = begun if restarts else []
         await each(self._start, begun)
         if not requested or is_held(snapshot):
             return Launched(started=len(begun), waiting=len(requested))
-        active = await asyncio.to_thread(active_runs, snapshot)
+        room = self.most - len(await asyncio.to_thread(active_runs, snapshot))
+        # A long backfill lets thousands wait, which nobody reads before one of them may begin.
+        unread = [row for row in requested if not _has_place(row, self.most, room)]
+        requested = [row for row in requested if _has_place(row, self.most, room)] if unread else requested
         read = [one for one in await each(self._read_or_aside, requested) if one is not None]
         read.sort(key=lambda one: (-one.priority, one.row.row_version))
-        may_begin = _allowed(read, self.most, self.most - len(active))
+        may_begin = _allowed(read, self.most, room)
         done = await each(self._launch, may_begin)
         return Launched(
             started=done.count(_STARTED) + len(begun),
             refused=done.count(_REFUSED),
             planned=self.planned,
-            waiting=len(read) - len(may_begin) + done.count(_WAITING),
+            waiting=len(unread) + len(read) - len(may_begin) + done.count(_WAITING),
             aside=self.aside[:_MOST_ASIDE],
             backfills=sorted(self.backfills),
             told=[
@@ -221,22 +223,22 @@ async def launch(
     scope: Scope,
     run_keys: list[str] | None,
     *,
-    runs: bool = True,
     most: int = MAX_ACTIVE_RUNS,
+    restarts: bool = True,
     begun: Callable[[RunKeyRow], None] = lambda _: None,
     known: Recent[RunRequested] | None = None,
 ) -> Launched:
-    """Launch what is requested under some keys, None: everything that waits, with `runs` also runs without an end.
+    """Launch what is requested under some keys, None: everything that waits, and runs without an end as well.
 
     A request that names no deployed manifest is another system's, and left to it. `most`: runs under way at once.
-    `begun` is called with each request whose run has begun. `known`: requests that were read before, as every look at
-    everything needs all that wait.
+    Without `restarts`, runs that have begun are left alone. `begun` is called with each request whose run has begun.
+    `known`: requests that were read before, as each look at everything needs all that may begin.
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, _TABLES)
     known = Recent(MOST_KNOWN) if known is None else known
     launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most, begun, known)
-    return await launching.make(snapshot, run_keys, runs=runs)
+    return await launching.make(snapshot, run_keys, restarts=restarts)
 
 
 def asked_for(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list[RunKeyRow], list[str]]:
@@ -281,9 +283,14 @@ def _allowed(waiting: Sequence[_Request], most: int, room: int) -> list[_Request
     for request in waiting:
         if len(found) >= room:
             break
-        if not is_of_a_backfill(request.row) or room - len(found) > kept_free(most):
+        if _has_place(request.row, most, room - len(found)):
             found.append(request)
     return found
+
+
+def _has_place(row: RunKeyRow, most: int, room: int) -> bool:
+    """Say whether a request may begin where `room` of `most` places is left."""
+    return room > (kept_free(most) if is_of_a_backfill(row) else 0)
 
 
 def active_runs(snapshot: StateSnapshot) -> list[RunRow]:

@@ -13,15 +13,7 @@ from typing import Final
 import uuid_utils
 
 from springline import names
-from springline.control.sensors.deciding import (
-    Concluded,
-    conclude,
-    is_of_code,
-    next_evaluation,
-    owes_summary,
-    refused_as_error,
-    summarised,
-)
+from springline.control.sensors.deciding import Concluded, conclude, is_of_code, refused_as_error, summarised
 from springline.control.sensors.messages import (
     EvaluationAnswer,
     EvaluationOrder,
@@ -35,6 +27,7 @@ from springline.control.sensors.messages import (
     SensorView,
     WaitingMessage,
 )
+from springline.control.sensors.polling import next_evaluation, owes_summary
 from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal

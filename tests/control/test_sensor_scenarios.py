@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from springline.control.sensors.deciding import Concluded, conclude, next_evaluation
+from springline.control.sensors.deciding import Concluded, conclude
 from springline.control.sensors.messages import AskedRun, EvaluationAnswer, SensorMemory, SensorView
+from springline.control.sensors.polling import next_evaluation
 from springline.errors import Refusal
 from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunRequested

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from springline.control.sensors.deciding import SUMMARY_MS, next_evaluation, owes_summary
 from springline.control.sensors.messages import SensorMemory, SensorView, WaitingMessage
+from springline.control.sensors.polling import SUMMARY_MS, next_evaluation, owes_summary
 from springline.control.sensors.standing import LATE_MS, patience_ms, stuck_since_ms
 
 T0 = 1_700_000_000_000

@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 
-from springline.control.sensors.deciding import (
-    LONGEST_PAUSE_MS,
-    MESSAGE_TRIES,
-    SUMMARY_MS,
-    conclude,
-    next_evaluation,
-    owes_summary,
-    summarised,
-)
+from springline.control.sensors.deciding import MESSAGE_TRIES, conclude, summarised
 from springline.control.sensors.messages import (
     AskedRun,
     EvaluationAnswer,
@@ -23,6 +15,13 @@ from springline.control.sensors.messages import (
     SensorMemory,
     SensorView,
     WaitingMessage,
+)
+from springline.control.sensors.polling import (
+    LONGEST_PAUSE_MS,
+    SUMMARY_MS,
+    next_evaluation,
+    nothing_found,
+    owes_summary,
 )
 from springline.definitions.selection import BadSelection
 from springline.ledger.events import RunRequested, SensorEvaluated
@@ -101,6 +100,23 @@ def test_a_poll_that_finds_nothing_is_no_event_and_an_hour_of_them_is_one() -> N
     (event,) = summarised(view(cursor="c"), memory, NOW).events
     assert isinstance(event, SensorEvaluated)
     assert (event.cursor_after, event.springline["polls"]) == ("c", 1)
+
+
+def test_a_poll_that_finds_nothing_needs_neither_rows_nor_a_selection() -> None:
+    sensor, memory = view(cursor="a"), SensorMemory(last_ms=1_000, failures=2)
+    for answer in (EvaluationAnswer(), EvaluationAnswer(cursor="a", skip_reason="nothing new", more=True)):
+        quiet = nothing_found(sensor, answer, memory, 5_000)
+        assert quiet is not None
+        found = conclude(sensor, answer, memory, 5_000, select)
+        assert (found.decision, found.memory, found.events) == (quiet.decision, quiet.memory, [])
+        assert (quiet.memory.polls, quiet.memory.failures) == (1, 0)
+    for answer in (
+        EvaluationAnswer(error="no", category="USER_CODE"),
+        EvaluationAnswer(requests=[AskedRun(run_key="k")]),
+        EvaluationAnswer(cursor="b"),
+    ):
+        assert nothing_found(sensor, answer, memory, 5_000) is None
+    assert nothing_found(view(message=message()), EvaluationAnswer(), memory, 5_000) is None
 
 
 def test_an_evaluation_is_one_event_that_names_what_it_was_made_on() -> None:

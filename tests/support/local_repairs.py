@@ -66,7 +66,7 @@ class LocalWorkflows:
     async def terminate(self, scope: Scope, run_id: str, workflow_run_id: str, reason: str) -> None:
         self._do("terminate", workflow_run_id)
 
-    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool, runs: bool = True) -> None:
+    async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
         assert (run_keys, looks) == ([], True)
         self._do("launcher", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -315,6 +316,27 @@ async def test_runs_beyond_the_limit_wait_the_most_urgent_first(
     for run_id in (first, urgent, usual):
         assert (await runs.run_ended(run_id)).state == "SUCCEEDED"
     assert [order.run_id for order in runs.orders] == [first, urgent, usual]
+
+
+@pytest.mark.not_recorded
+async def test_looks_at_everything_wake_runs_that_go_on_once_in_a_while(runs: RunsBench) -> None:
+    """Each end of a run is such a look while others wait: not each may have all that go on read their rows."""
+    await runs.deploy(asset("raw"))
+    launcher = runs.client.get_workflow_handle(runs.launcher_id)
+    for number in (1, 2):
+        await runs.starts.wake_launcher(runs.scope, [], looks=True)
+
+        async def has_looked(number: int = number) -> bool:
+            status: dict[str, Any] = await launcher.query(names.STATUS_QUERY)
+            return bool(status["passes"] == number)
+
+        await until(has_looked, "the launcher has looked")
+    orders = [
+        json.loads(event.activity_task_scheduled_event_attributes.input.payloads[0].data)
+        async for event in launcher.fetch_history_events()
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert [(order["run_keys"], order["restarts"]) for order in orders] == [(None, True), (None, False)]
 
 
 async def _waits(runs: RunsBench, count: int) -> bool:

@@ -148,6 +148,24 @@ async def test_a_sensor_asks_once_for_what_is_new(sensors: SensorBench) -> None:
     assert (state["cursor"], state["state_version"]) == ("3", 3)
 
 
+@pytest.mark.not_recorded
+async def test_a_poll_that_finds_nothing_takes_a_look_and_a_call(sensors: SensorBench) -> None:
+    """Many sensors find nothing most of the time: nothing is recorded of that, and the rows are not read once more."""
+    sensors.acts["files"] = counting(0)
+    await sensors.deploy(poll("files"))
+
+    async def is_quiet() -> bool:
+        return (await sensors.status("files")).polls >= 3
+
+    await until(is_quiet, "it finds nothing")
+    steps = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        async for event in sensors.handle("files").fetch_history_events()
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert steps[:6] == 3 * [names.LOOK_AT_SENSOR, names.EVALUATE_SENSOR]
+
+
 async def test_a_pause_lasts_and_a_cursor_is_set_and_reset(sensors: SensorBench) -> None:
     sensors.acts["files"] = counting(2)
     await sensors.deploy(poll("files"))

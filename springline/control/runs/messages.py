@@ -566,13 +566,11 @@ class PoolDoing(RunMessage):
 class LaunchAsked(RunMessage):
     """Argument of the update `launch` and the signal `wake` of RunLauncher: requests that have just been recorded.
 
-    `looks`: there may be others, which only a look at everything finds. `runs`: runs without an end are looked at then,
-    too; without it only requests are many.
+    `looks`: there may be others, which only a look at everything finds.
     """
 
     run_keys: list[str] = []
     looks: bool = False
-    runs: bool = True
 
 
 class LauncherStart(RunMessage):
@@ -584,12 +582,15 @@ class LauncherStart(RunMessage):
 
 
 class LaunchOrder(RunMessage):
-    """Input of `launch_runs`. `run_keys` None: every request that waits, and with `runs` every run without an end."""
+    """Input of `launch_runs`. `run_keys` None: every request that waits, and every run without an end.
+
+    `restarts` False: no run that has begun is told to go on.
+    """
 
     tenant: str
     workspace: str
     run_keys: list[str] | None = None
-    runs: bool = True
+    restarts: bool = True
 
 
 class LaunchedRun(RunMessage):
@@ -659,9 +660,9 @@ class RunRequestAnswer(RunMessage):
 class WakeOrder(RunMessage):
     """Input of `wake_runs`: what a round of the ledger has changed for runs.
 
-    `run_keys`: requested. `run_ids`: cancelled. `looks`: requests or a change that only a look at everything finds,
-    with `runs` at runs without an end as well. `schedules`: a schedule was defined, or a hold has begun or ended.
-    `sensors`: changed, or pushed to. `backfills`: created or changed. `hold`: the hold has begun or ended.
+    `run_keys`: requested. `run_ids`: cancelled. `looks`: requests or a change that only a look at everything finds.
+    `schedules`: a schedule was defined, or a hold has begun or ended. `sensors`: changed, or pushed to. `backfills`:
+    created or changed. `hold`: the hold has begun or ended.
     """
 
     tenant: str
@@ -669,7 +670,6 @@ class WakeOrder(RunMessage):
     run_keys: list[str] = []
     run_ids: list[str] = []
     looks: bool = False
-    runs: bool = True
     schedules: bool = False
     sensors: list[str] = []
     backfills: list[str] = []

@@ -1,4 +1,4 @@
-"""When a sensor is evaluated next, and what becomes of what an evaluation found: pure decisions.
+"""What becomes of what an evaluation of a sensor found: pure decisions.
 
 An evaluation counts whole or not at all: its event names the state of the sensor that it was made on, is refused on any
 other, and the runs that it asks for follow from it. What is decided on the same state with the same finding is the same
@@ -23,6 +23,7 @@ from springline.control.sensors.messages import (
     SensorMemory,
     SensorView,
 )
+from springline.control.sensors.polling import nothing_found
 from springline.definitions.limits import MAX_RUN_REQUESTS, MAX_SENSOR_CURSOR
 from springline.definitions.selection import BadSelection
 from springline.definitions.sensors import OF_CODE
@@ -43,68 +44,14 @@ from springline.ledger.nested import (
 )
 from springline.ledger.request import MAX_REQUEST_EVENTS
 
-LONGEST_PAUSE_MS: Final = 15 * 60_000
-"""Between two evaluations of a sensor that fails again and again, unless its interval is longer."""
 MESSAGE_TRIES: Final = 5
 """Evaluations of one message that may fail; then it is answered with the error, and waits no longer."""
-FIRST_RETRY_MS: Final = 1_000
-"""Between the first failure of a message's evaluation and the second try; doubled each time."""
-SUMMARY_MS: Final = 3_600_000
-"""How long a sensor finds nothing before that is put on record."""
 _MOST_TEXT: Final = 2_000
 _OF_CODE: Final = "USER_CODE"
 """The reason of a failure that says none."""
 
-PAUSED: Final = "it is paused"
-HELD: Final = "the workspace is held"
-NO_MESSAGE: Final = "no message waits"
-
 SelectAssets = Callable[[Sequence[str]], list[str]]
 """Returns the assets that terms select; raises `BadSelection`."""
-
-
-@dataclass(frozen=True, slots=True)
-class NextEvaluation:
-    """When a sensor is evaluated next. `due_ms` None: when something has changed; `waits` says what for."""
-
-    due_ms: int | None
-    waits: str | None = None
-
-    def is_due(self, now_ms: int) -> bool:
-        """Say whether that is now."""
-        return self.due_ms is not None and self.due_ms <= now_ms
-
-
-def next_evaluation(view: SensorView, memory: SensorMemory, now_ms: int) -> NextEvaluation:
-    """Return when a sensor is evaluated next: a message at once, a poll after its interval, later while it fails."""
-    if view.held or view.paused:
-        return NextEvaluation(None, HELD if view.held else PAUSED)
-    if view.message is not None:
-        if memory.trying != view.message.message_id or memory.last_ms is None:
-            return NextEvaluation(view.message.received_ms)
-        last = min(memory.last_ms, now_ms)
-        return NextEvaluation(last + _doubled(FIRST_RETRY_MS, memory.failures or memory.tries))
-    if view.kind == "push":
-        return NextEvaluation(None, NO_MESSAGE)
-    last = max(memory.last_ms or 0, view.evaluated_ms or 0)
-    if not last:
-        return NextEvaluation(now_ms)
-    # By a clock that was set back, the last evaluation lies ahead.
-    last = min(last, now_ms)
-    failures = max(memory.failures, int(view.failed))
-    if memory.more and not failures:
-        return NextEvaluation(last)
-    return NextEvaluation(last + _doubled(view.interval_ms, failures))
-
-
-def _doubled(pause_ms: int, failures: int) -> int:
-    return max(pause_ms, min(LONGEST_PAUSE_MS, pause_ms << min(failures, 30)))
-
-
-def owes_summary(view: SensorView, memory: SensorMemory, now_ms: int) -> bool:
-    """Say whether so many polls found nothing for so long that it is to be put on record."""
-    since = memory.polls_since_ms
-    return memory.polls > 0 and since is not None and now_ms - since >= SUMMARY_MS and not (view.paused or view.held)
 
 
 @dataclass(slots=True)
@@ -136,6 +83,9 @@ def conclude(
     except _Unfit as unfit:
         wrong = EvaluationAnswer(error=str(unfit), category="USER_CODE", reason_code=unfit.reason_code)
         return _failed(view, wrong, memory, began_ms)
+    quiet = nothing_found(view, answer, memory, began_ms)
+    if quiet is not None:
+        return Concluded(quiet.decision, quiet.memory)
     moved = answer.cursor is not None and answer.cursor != view.cursor
     found = SensorDecision(
         at_ms=began_ms,
@@ -146,10 +96,6 @@ def conclude(
         cursor_after=answer.cursor if moved else view.cursor,
     )
     kept = SensorMemory(last_ms=began_ms, more=answer.more)
-    if not requests and not moved and view.message is None:
-        since = memory.polls_since_ms if memory.polls else began_ms
-        quiet = kept.model_copy(update={"polls": memory.polls + 1, "polls_since_ms": since})
-        return Concluded(found.model_copy(update={"outcome": EvaluationOutcome.NOTHING}), quiet)
     status: EvalStatus = EvalTriggered() if requests else EvalNoNewData()
     event = _evaluated(view, found.cursor_after, status, requests, EvaluationMember())
     events: list[Payload] = [event, *_configured(view, event, requests)]

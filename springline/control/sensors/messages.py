@@ -135,7 +135,10 @@ class SensorAsked(SensorNotes):
 
 
 class SensorLookOrder(SensorNotes):
-    """Input of `look_at_sensor`. `asked`: somebody wants an evaluation now."""
+    """Input of `look_at_sensor`. `asked`: somebody wants an evaluation now.
+
+    `polled`: the poll before, which found nothing and so was not recorded: it is to be counted.
+    """
 
     tenant: str
     workspace: str
@@ -143,6 +146,7 @@ class SensorLookOrder(SensorNotes):
     now_ms: int
     memory: SensorMemory = SensorMemory()
     asked: SensorAsked | None = None
+    polled: SensorDecision | None = None
 
 
 class EvaluationOrder(SensorNotes):

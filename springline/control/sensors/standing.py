@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from springline.control.sensors.deciding import LONGEST_PAUSE_MS, SUMMARY_MS
 from springline.control.sensors.messages import SensorView
+from springline.control.sensors.polling import LONGEST_PAUSE_MS, SUMMARY_MS
 
 LATE_MS: Final = 60_000
 """What is due and not on record for longer than this, beside what an evaluation may take, is late."""
