@@ -38,13 +38,14 @@ from springline.control.runs.messages import (
 )
 from springline.definitions.manifest import sensor_ids
 from springline.deployed.reading import ManifestReader
+from springline.ledger.events import RunRequested
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
 from springline.projection.schema import X_HOLDS
 from springline.published.reader import PublishedReader
 from springline.runs.backfilled import TABLES as TABLES_OF_BACKFILLS
 from springline.runs.backfilled import open_backfills
-from springline.runs.launching import MAX_ACTIVE_RUNS, RunLedger, RunStarts, launch
+from springline.runs.launching import MAX_ACTIVE_RUNS, MOST_KNOWN, RunLedger, RunStarts, launch
 from springline.runs.loading import is_held, load_run
 from springline.runs.pools import read_pool, slots_of_claims
 from springline.runs.posting import AttemptPoster, WorkerNotReady
@@ -108,6 +109,7 @@ class RunActivities:
         self._reader = PublishedReader(store)
         self._manifests = ManifestReader()
         self._looked_after: Recent[float] = Recent(MOST_LOOKED_AFTER)
+        self._known_requests: Recent[RunRequested] = Recent(MOST_KNOWN)
 
     @step(names.LAUNCH_RUNS, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
     async def launch_runs(self, order: LaunchOrder) -> Launched:
@@ -122,6 +124,7 @@ class RunActivities:
             scope,
             order.run_keys,
             most=self._max_active_runs,
+            known=self._known_requests,
             restarts=order.restarts,
             begun=lambda row: record_launch(row.created_at),
         )

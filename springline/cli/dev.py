@@ -17,6 +17,7 @@ import typer
 from springline.cli.dev_pipelines import DevPipelines, read_pipelines
 from springline.cli.documents import DocumentVerdict, emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
+from springline.cli.work import MemoryLimitOption, checked_limit
 from springline.config import PREFIX, load_settings
 from springline.errors import Code, refused
 from springline.exits import EXIT_BAD_INPUT
@@ -59,6 +60,7 @@ def dev(
             help="With FILE: how many attempts its worker makes at once; default: as many as there are processors.",
         ),
     ] = None,
+    memory_limit: MemoryLimitOption = None,
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Where the tables go; default: below the folder.")
     ] = None,
@@ -99,10 +101,11 @@ def dev(
             value=concurrency,
             remedy="Give the FILE, or leave the option out.",
         )
+    memory = checked_limit(memory_limit)
     read = read_pipelines(files or [])
     if isinstance(read, DocumentVerdict):
         return read
-    pipelines = DevPipelines(read, concurrency or os.cpu_count() or 1)
+    pipelines = DevPipelines(read, concurrency or os.cpu_count() or 1, memory)
     stack = EmbeddedStack(
         folder.absolute(),
         scope=Scope(tenant, workspace),

@@ -46,11 +46,18 @@ class DevPipeline:
 
 
 class DevPipelines:
-    """The pipeline files of one stack. `concurrency`: how many attempts each worker makes at once."""
+    """The pipeline files of one stack.
 
-    def __init__(self, pipelines: Sequence[DevPipeline] = (), concurrency: int = 1) -> None:
+    `concurrency`: how many attempts each worker makes at once. `memory_bytes`: how much one may use whose asset does
+    not say it, None for any.
+    """
+
+    def __init__(
+        self, pipelines: Sequence[DevPipeline] = (), concurrency: int = 1, memory_bytes: int | None = None
+    ) -> None:
         self._pipelines = list(pipelines)
         self._concurrency = concurrency
+        self._memory_bytes = memory_bytes
         self._environment: Mapping[str, str] = {}
 
     def of_child(self, name: str) -> DevPipeline | None:
@@ -145,6 +152,7 @@ class DevPipelines:
             workspace=stack.scope.workspace,
             location=one.found["location"],
             concurrency=self._concurrency,
+            memory_bytes=self._memory_bytes,
             python_path=theirs,
             ready_file=str(stack.ready_file(one.child)),
         )

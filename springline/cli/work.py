@@ -20,6 +20,16 @@ from springline.paths import Scope
 from springline.work.request import DEFAULT_GRACE_S, DEFAULT_QUEUE, MOST_CONCURRENCY, WorkRequest
 
 _MODULE = "entrypoints.work"
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="SIZE",
+        envvar="SPRINGLINE_MEMORY_LIMIT",
+        help="How much memory an attempt may use whose asset has no memory=..., such as 2GiB; beyond it, the "
+        "attempt fails and its process is killed. By default any.",
+    ),
+]
 
 
 def work(
@@ -59,16 +69,7 @@ def work(
             help="How long a function may take to end that is cancelled or took too long; then its process is killed.",
         ),
     ] = DEFAULT_GRACE_S,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(
-            "--memory-limit",
-            metavar="SIZE",
-            envvar="SPRINGLINE_MEMORY_LIMIT",
-            help="How much memory an attempt may use whose asset has no memory=..., such as 2GiB; beyond it, the "
-            "attempt fails and its process is killed. By default any.",
-        ),
-    ] = None,
+    memory_limit: MemoryLimitOption = None,
 ) -> DocumentVerdict:
     """Take the attempts of a pipeline file's assets from Temporal and make them on this machine, until Ctrl-C.
 
@@ -79,7 +80,7 @@ def work(
     """
     Scope(tenant, workspace)
     url = checked_store_url(store)
-    memory = _checked_limit(memory_limit)
+    memory = checked_limit(memory_limit)
     found = describe(file, location)
     if found["problems"]:
         return verdict(found)
@@ -107,7 +108,8 @@ def work(
     os.execve(command[0], command, environment)
 
 
-def _checked_limit(text: str | None) -> int | None:
+def checked_limit(text: str | None) -> int | None:
+    """Return the bytes of a limit of memory, None without one. Raises `Refused` for what is no size."""
     if text is None:
         return None
     try:

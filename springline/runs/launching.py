@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, cast
 
 import uuid_utils
 
+from springline.caches import Recent
 from springline.control.admission.runs import BACKFILL_RUN_KEYS
 from springline.control.runs.messages import Launched, LaunchedRun, LoadedRun
 from springline.control.runs.planning import (
@@ -61,6 +62,8 @@ FREE_SHARE: Final = 5
 """One in so many of these is kept from backfills: a long one does not hold up what is asked for meanwhile."""
 MOST_TOLD: Final = 500
 """Tasks of a run whose workflow is told them; of a larger one it reads the rows."""
+MOST_KNOWN: Final = 20_000
+"""Requests that a process keeps, of about a kilobyte each."""
 _STARTED, _REFUSED, _WAITING = "started", "refused", "waiting"
 _MOST_ASIDE: Final = 20
 _MOST_SHOWN: Final = 12
@@ -104,6 +107,7 @@ class _Launch:
     scope: Scope
     most: int
     begun: Callable[[RunKeyRow], None]
+    known: Recent[RunRequested]
     planned: int = 0
     backfills: set[str] = field(default_factory=set)
     aside: list[str] = field(default_factory=list)
@@ -145,7 +149,10 @@ class _Launch:
         begin, it is planned as it was asked for when the object is restored, and it can be cancelled meanwhile.
         """
         try:
-            data = await read_request(self.store, row)
+            data = self.known.get((self.scope, row.row_version))
+            if data is None:
+                data = await read_request(self.store, row)
+                self.known.put((self.scope, row.row_version), data)
             await self._manifest(data)
         except DamagedObject as error:
             self.aside.append(str(error))
@@ -219,15 +226,18 @@ async def launch(
     most: int = MAX_ACTIVE_RUNS,
     restarts: bool = True,
     begun: Callable[[RunKeyRow], None] = lambda _: None,
+    known: Recent[RunRequested] | None = None,
 ) -> Launched:
     """Launch what is requested under some keys, None: everything that waits, and runs without an end as well.
 
     A request that names no deployed manifest is another system's, and left to it. `most`: runs under way at once.
     Without `restarts`, runs that have begun are left alone. `begun` is called with each request whose run has begun.
+    `known`: requests that were read before, as each look at everything needs all that may begin.
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, _TABLES)
-    launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most, begun)
+    known = Recent(MOST_KNOWN) if known is None else known
+    launching = _Launch(ScopedStore(store, scope), reader, manifests, ledger, starts, scope, most, begun, known)
     return await launching.make(snapshot, run_keys, restarts=restarts)
 
 

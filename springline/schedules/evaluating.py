@@ -7,8 +7,8 @@ older ones is refused. Whoever is refused reads the rows again.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import uuid_utils
@@ -57,15 +57,15 @@ async def evaluate(
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
     snapshot = await reader.snapshot(scope, TABLES)
-    views = await asyncio.to_thread(views_of, snapshot)
+    if not len(snapshot["schedule_definitions"]):
+        return EvaluatedSchedules()
+    current = await manifests.latest(ScopedStore(store, scope), scope)
+    manifest = None if current is None else current.manifest
+    views = await asyncio.to_thread(views_of, snapshot, None if manifest is None else manifest.manifest_id)
     if not views:
         return EvaluatedSchedules()
     if is_held(snapshot):
         return EvaluatedSchedules(schedules=len(views), held=True, paused=sum(not view.enabled for view in views))
-    current = await manifests.latest(ScopedStore(store, scope), scope)
-    manifest = None if current is None else current.manifest
-    if manifest is not None:
-        views = [replace(view, manifest_id=manifest.manifest_id) for view in views]
     plan = planner(manifest)
     decisions = await asyncio.to_thread(lambda: [decide(view, now_ms, plan) for view in views])
     aside = [
@@ -82,13 +82,13 @@ async def evaluate(
     if refused:
         aside += refused
         nexts.append(now_ms + AGAIN_MS)
-    upcoming = sorted(
+    upcoming = heapq.nsmallest(
+        _MOST_SHOWN,
         (
-            UpcomingInstant(schedule_id=view.schedule_id, at_ms=one.next_ms)
+            (one.next_ms, view.schedule_id)
             for view, one in zip(views, decisions, strict=True)
             if one.next_ms is not None
         ),
-        key=lambda one: (one.at_ms, one.schedule_id),
     )
     ticks = [event for one in decisions for event in one.events if isinstance(event, ScheduleTicked)]
     runs = sum(isinstance(event, RunRequested) for one in decisions for event in one.events)
@@ -99,7 +99,7 @@ async def evaluate(
         skipped=len(ticks) - runs,
         aside=aside[:_MOST_ASIDE],
         paused=sum(not view.enabled for view in views),
-        upcoming=upcoming[:_MOST_SHOWN],
+        upcoming=[UpcomingInstant(schedule_id=name, at_ms=at_ms) for at_ms, name in upcoming],
         decided=[_told(tick) for tick in sorted(taken, key=lambda one: one.scheduled_for)[-_MOST_SHOWN:]],
     )
 
@@ -118,9 +118,12 @@ def _told(tick: ScheduleTicked) -> DecidedInstant:
     )
 
 
-def views_of(snapshot: StateSnapshot) -> list[ScheduleView]:
-    """Return the schedules on which somebody is to decide, with the number of their runs where it matters."""
-    return with_runs(snapshot, [one.view for one in known_schedules(snapshot) if not one.view.deleted])
+def views_of(snapshot: StateSnapshot, manifest_id: str | None = None) -> list[ScheduleView]:
+    """Return the schedules on which somebody is to decide, with the number of their runs where it matters.
+
+    `manifest_id`: the definitions by which their runs are made.
+    """
+    return with_runs(snapshot, [one.view for one in known_schedules(snapshot, manifest_id) if not one.view.deleted])
 
 
 async def _append_all(

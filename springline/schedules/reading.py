@@ -46,12 +46,20 @@ class KnownSchedule:
     created_at_ms: int
 
 
-def known_schedules(snapshot: StateSnapshot) -> list[KnownSchedule]:
-    """Return the schedules of the workspace that are ours, by id; where their runs stand is not read."""
+def known_schedules(snapshot: StateSnapshot, manifest_id: str | None = None) -> list[KnownSchedule]:
+    """Return the schedules of the workspace that are ours, by id; where their runs stand is not read.
+
+    `manifest_id`: the definitions by which their runs are made, if any are.
+    """
     rows = [ScheduleRow(*cast(Any, row)) for row in snapshot["schedule_definitions"]]
     # All at once: looked up one by one, they would be most of a pass over thousands of schedules.
     own = {row.definition_id: row for row in map(_definition, snapshot["x_definitions"].below((SCHEDULE,)))}
-    return [_known(snapshot, row, own.get(row.schedule_id)) for row in rows if is_of_a_manifest(row.code_version)]
+    states = {row.schedule_id: row for row in map(_state, snapshot["schedule_state"])}
+    return [
+        _known(snapshot, row, own.get(row.schedule_id), states.get(row.schedule_id), manifest_id)
+        for row in rows
+        if is_of_a_manifest(row.code_version)
+    ]
 
 
 def known_schedule(snapshot: StateSnapshot, schedule_id: str) -> KnownSchedule | None:
@@ -62,8 +70,13 @@ def known_schedule(snapshot: StateSnapshot, schedule_id: str) -> KnownSchedule |
     definition = ScheduleRow(*cast(Any, row))
     if not is_of_a_manifest(definition.code_version):
         return None
-    found = snapshot["x_definitions"].get((SCHEDULE, schedule_id))
-    return _known(snapshot, definition, None if found is None else _definition(found))
+    own, state = snapshot["x_definitions"].get((SCHEDULE, schedule_id)), snapshot["schedule_state"].get(schedule_id)
+    return _known(
+        snapshot,
+        definition,
+        None if own is None else _definition(own),
+        None if state is None else _state(state),
+    )
 
 
 def defined_by(snapshot: StateSnapshot, schedule_id: str) -> str | None:
@@ -107,7 +120,17 @@ def _definition(row: Row) -> DefinitionRow:
     return DefinitionRow(*cast(Any, row))
 
 
-def _known(snapshot: StateSnapshot, row: ScheduleRow, own: DefinitionRow | None) -> KnownSchedule:
+def _state(row: Row) -> ScheduleStateRow:
+    return ScheduleStateRow(*cast(Any, row))
+
+
+def _known(
+    snapshot: StateSnapshot,
+    row: ScheduleRow,
+    own: DefinitionRow | None,
+    state: ScheduleStateRow | None,
+    manifest_id: str | None = None,
+) -> KnownSchedule:
     member = DefinitionMember() if own is None else _member(own.settings)
     since = _since_s(row, member)
     view = ScheduleView(
@@ -116,7 +139,7 @@ def _known(snapshot: StateSnapshot, row: ScheduleRow, own: DefinitionRow | None)
         cron=row.cron_expression,
         timezone=row.timezone,
         select=tuple(json.loads(row.asset_selection or "[]")),
-        evaluated_to=_evaluated_to(snapshot, row.schedule_id, own, since),
+        evaluated_to=_evaluated_to(row.schedule_id, own, state, since),
         dialect=member.dialect or "reference",
         interval_s=member.interval_seconds,
         enabled=row.enabled,
@@ -126,6 +149,7 @@ def _known(snapshot: StateSnapshot, row: ScheduleRow, own: DefinitionRow | None)
         overlap=member.overlap or "allow",
         max_active_runs=member.max_active_runs or None,
         jitter_s=member.jitter_seconds or 0,
+        manifest_id=manifest_id,
     )
     if not _is_readable(view):
         note = snapshot["schedule_ticks"].get(tick_note_id(row.schedule_id, row.row_version))
@@ -153,13 +177,11 @@ def _since_s(row: ScheduleRow, member: DefinitionMember) -> int:
     return (ulid_time_ms(row.row_version) or row.created_at) // 1_000
 
 
-def _evaluated_to(snapshot: StateSnapshot, schedule_id: str, own: DefinitionRow | None, since: int) -> int:
+def _evaluated_to(schedule_id: str, own: DefinitionRow | None, last: ScheduleStateRow | None, since: int) -> int:
     """Return the last instant that is decided on: that of the greatest tick, if the definition is older."""
     if own is not None and own.decided_to is not None:
         return max(since, own.decided_to // 1_000)
     # A file of an older build: its ticks came from elsewhere, in order.
-    found: Any = snapshot["schedule_state"].get(schedule_id)
-    last = None if found is None else ScheduleStateRow(*found)
     if last is None or last.last_scheduled_for is None or last.last_tick_id is None:
         return since
     if is_manual_tick(schedule_id, last.last_tick_id) or is_tick_note(schedule_id, last.last_tick_id):

@@ -346,6 +346,14 @@ def test_wrong_files_start_nothing(
     assert not Path(".springline").exists()
 
 
+def test_a_limit_of_memory_is_a_size(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = cli("dev", "--memory-limit", "lots")
+    assert (ended.code, ended.error["field"]) == (2, "--memory-limit")
+    monkeypatch.setenv("SPRINGLINE_MEMORY_LIMIT", "1KiB")
+    ended = cli("dev")
+    assert (ended.code, ended.error["value"]) == (2, "1KiB")
+
+
 def test_concurrency_is_that_of_files(cli: Cli) -> None:
     ended = cli("dev", "--concurrency", "2")
     assert (ended.code, ended.error["field"]) == (2, "--concurrency")

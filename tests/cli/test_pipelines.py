@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from springline.api.tokens import make_token
 from springline.cli import pipelines_page
 from springline.cli.dev_pipelines import DevPipelines, read_pipelines
+from springline.paths import Scope
 from tests.cli.conftest import Cli, Served
 from tests.support.local_api import ACME, SECRET
 
@@ -274,6 +276,20 @@ def test_a_pipeline_file_that_is_called_like_a_module_of_ours(api: Served, cli: 
         assert cli("validate", f"{name}.py").document["assets"] == ["only"]
 
 
+class Children:
+    """A stack that notes what its processes are to do."""
+
+    def __init__(self) -> None:
+        self.scope = Scope("acme", "dev")
+        self.requests: list[dict[str, Any]] = []
+
+    def ready_file(self, name: str) -> Path:
+        return Path(name)
+
+    def add_child(self, _name: str, command: Sequence[str], **_: Any) -> None:
+        self.requests.append(json.loads(command[-1]))
+
+
 def test_a_file_counts_as_changed_when_a_module_of_the_users_own_that_it_imports_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +304,10 @@ def test_a_file_counts_as_changed_when_a_module_of_the_users_own_that_it_imports
     assert isinstance(read, list)
     (one,) = read
     assert sorted(Path(file).name for file in one.imports) == ["__init__.py", "activities.py"]
-    pipelines = DevPipelines([one])
+    pipelines = DevPipelines([one], memory_bytes=2 << 30)
+    children = Children()
+    pipelines._add_worker(children, one)  # type: ignore[arg-type]
+    assert children.requests[0]["memory_bytes"] == 2 << 30
     assert not pipelines._has_changed(one)
     (tmp_path / "activities.py").write_text("import json\nDAYS = 12\n")
     assert pipelines._has_changed(one)

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from springline.caches import Recent
+from springline.deployed.reading import ManifestReader
+from springline.ledger.events import RunRequested
 from springline.ledger.identifiers import backfill_run_key
+from springline.paths import canonical_ulid_event
 from springline.projection.schema import RUN_KEY_INDEX
 from springline.published.lists import unlike
 from springline.published.snapshot import TableRows
@@ -14,6 +18,7 @@ from springline.runs import launching
 from springline.runs.launching import kept_free, launch
 from springline.runs.loading import is_of_a_manifest
 from tests.backfills.place import Place, place_with
+from tests.damage.run_objects import FIRST, SECOND, RunPlace, make, run_id_of
 from tests.support.local_api import ACME
 
 MANIFEST = "01JHMPDTN0000AQKFF00000001"
@@ -82,3 +87,18 @@ async def test_runs_that_have_begun_are_told_to_go_on_only_if_that_is_asked_for(
     assert place.started == begun
     await _launched(place, most=100)
     assert sorted(place.started) == sorted(2 * begun)
+
+
+async def test_a_request_is_read_once() -> None:
+    place, known = RunPlace((await make()).store()), Recent[RunRequested](10)
+
+    async def look(most: int) -> int:
+        of = (place.store, place.reader, ManifestReader(), place.ledger, place, ACME, None)
+        return (await launch(*of, most=most, known=known)).waiting
+
+    assert await look(2) == 1
+    waiting = {run_id_of(one) for one in (FIRST, SECOND)} - set(place.started)
+    for row in await place.rows("run_key_index"):
+        place.store.remove(ACME.full(canonical_ulid_event(row["row_version"])))
+    assert await look(3) == 0
+    assert waiting <= set(place.started)
