@@ -112,6 +112,7 @@ class Backfilling:
             await asyncio.sleep(_POLL_S)
         began = time.monotonic()
         await asyncio.to_thread(self.lake.backfills.pause, backfill_id)
+        answered = time.monotonic() - began
         while True:
             said: dict[str, Any] = await evaluator.query(names.STATUS_QUERY)
             if said["state"] == "PAUSED":
@@ -125,7 +126,7 @@ class Backfilling:
         later = await asyncio.to_thread(self._chunks_planned, backfill_id)
         if later != planned or said["progress"]["chunks_planned"] != planned:
             raise TooSlow(f"{later:,} chunks of {backfill_id} are planned, and {planned:,} were when it was paused")
-        self.say(f"paused after {took:.2f} s, {planned:,} chunks planned")
+        self.say(f"the pause is on record after {answered:.2f} s, seen after {took:.2f} s; {planned:,} chunks planned")
         return took
 
     def _warm(self) -> None:

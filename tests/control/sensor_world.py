@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from springline.control.sensors import deciding
+from springline.control.sensors import deciding, polling
 from springline.control.sensors.messages import AskedRun, EvaluationAnswer, SensorMemory, SensorView
 from springline.definitions.manifest import DefinedSensor
 from springline.errors import Code
@@ -140,10 +140,10 @@ class SensorWorld:
         chosen = self.dice.choice([*(source.deployed for source in self.sources), self._hook])
         view = sensor_view(snapshot, chosen)
         memory = one.memory.get(view.sensor_id, SensorMemory())
-        if deciding.owes_summary(view, memory, self.ledger.now_ms) and view.kind != "push":
+        if polling.owes_summary(view, memory, self.ledger.now_ms) and view.kind != "push":
             found = deciding.summarised(view, memory, self.ledger.now_ms)
             one.view, one.pending, one.then = view, found.events, found.memory
-        elif deciding.next_evaluation(view, memory, self.ledger.now_ms).due_ms is not None:
+        elif polling.next_evaluation(view, memory, self.ledger.now_ms).due_ms is not None:
             # Time is by dice here: what no pause, hold or empty queue keeps back may be due.
             one.view = view
 
