@@ -95,9 +95,8 @@ def _skips_leave_no_record(patch: pytest.MonkeyPatch) -> None:
 def _any_tick_counts(patch: pytest.MonkeyPatch) -> None:
     """What is decided on is read from the last tick on record, by hand or not."""
 
-    def mutant(snapshot: Any, schedule_id: str, own: Any, since: int) -> int:
-        found = snapshot["schedule_state"].get(schedule_id)
-        return since if found is None else max(since, found[3] // 1_000)
+    def mutant(_schedule_id: str, _own: Any, last: Any, since: int) -> int:
+        return since if last is None else max(since, last.last_scheduled_for // 1_000)
 
     patch.setattr(reading, "_evaluated_to", mutant)
 
