@@ -10,7 +10,7 @@ from pydantic import Field
 
 from springline import bounds
 from springline.api.context import errors
-from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, metadata_told, shown_rows
+from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, metadata_of, shown_rows
 from springline.projection.golden import golden_row
 from springline.projection.rows import TaskRow
 from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, X_NOTES, Row
@@ -73,7 +73,7 @@ def _dress() -> Dress:
             "code_version": own.get("code_version"),
             "manifest_id": run.get("code_version"),
             "tables": own.get("tables") or [],
-            "metadata": _metadata_of(held, own),
+            "metadata": metadata_of(held, task.run_id, task.task_key, own["attempt_id"]) if own else {},
             "upstream": [
                 {"task_key": one, "tables": _attempt_that_counts(held, task.run_id, one).get("tables") or []}
                 for one in needs_of(held, task.run_id).get(task.task_key, [])
@@ -81,14 +81,6 @@ def _dress() -> Dress:
         }
 
     return dress
-
-
-def _metadata_of(held: StateSnapshot, attempt: Json) -> Json:
-    """Return what the function of an attempt has told, empty if it has told nothing."""
-    if not attempt:
-        return {}
-    told = metadata_told(held, (attempt["run_id"], attempt["task_key"], attempt["attempt_id"]))
-    return told[0]["metadata"] if told else {}
 
 
 def _attempt_that_counts(held: StateSnapshot, run_id: str, task_key: str) -> Json:

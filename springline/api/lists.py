@@ -120,7 +120,8 @@ class RunBody(BaseModel):
         "`version`, `idempotency_key`, `operation` and `rows`."
     )
     metadata: list[Json] = Field(
-        description="What functions have told by `context.add_metadata`: `task_key`, `attempt` and `metadata`."
+        description="What functions have told by `context.add_metadata`: `task_key`, `attempt`, "
+        "`attempt_id` and `metadata`."
     )
     waits_for: dict[str, str] = Field(description="Of tasks that wait for a slot of a pool: by their keys, in words.")
     revision: RevisionBody
@@ -227,6 +228,12 @@ def metadata_told(held: StateSnapshot, prefix: tuple[str, ...]) -> list[Json]:
         for one in notes
         if one.note == METADATA
     ]
+
+
+def metadata_of(held: StateSnapshot, run_id: str, task_key: str, attempt_id: str) -> Json:
+    """Return what the function of an attempt has told, empty if it has told nothing."""
+    note = held[X_NOTES.name].get((run_id, task_key, attempt_id, METADATA))
+    return {} if note is None else metadata_in(NoteRow(*cast(Any, note)).detail)
 
 
 def shown_rows(table: str, rows: Sequence[Row]) -> list[Json]:

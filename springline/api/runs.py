@@ -21,6 +21,7 @@ from springline.api.lists import (
     PageQuery,
     RunBody,
     answer,
+    metadata_of,
     metadata_told,
     shown_rows,
     unknown,
@@ -162,8 +163,7 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
 
 def _with_metadata(held: StateSnapshot, row: Row, shown: Json) -> Json:
     """Add to an attempt what its function has told."""
-    told = metadata_told(held, cast("tuple[str, ...]", X_ATTEMPTS.key_of(row)))
-    return {**shown, "metadata": told[0]["metadata"] if told else {}}
+    return {**shown, "metadata": metadata_of(held, *X_ATTEMPTS.key_of(row))}
 
 
 def _told(attempts: Sequence[Json], column: str) -> list[Json]:
