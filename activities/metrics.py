@@ -17,7 +17,7 @@ from springline.control.backfills.messages import EvaluatedBackfill
 from springline.control.repair import RepairLook, RepairLookOrder, RepairOrder, SeenAutomation
 from springline.control.runs.messages import Launched, LaunchOrder, NotTaken, RecordOrder
 from springline.control.schedules.messages import EvaluateOrder
-from springline.control.sensors.messages import SensorDecision
+from springline.control.sensors.messages import EvaluationOutcome
 from springline.delta.messages import RoundResult
 from springline.errors import Code, Refusal
 from springline.ledger.events import ScheduleTicked
@@ -80,16 +80,16 @@ def count_ticks(ticks: Iterable[ScheduleTicked], now_ms: int) -> None:
             late.record(timedelta(milliseconds=max(0, now_ms - due_ms)))
 
 
-def count_evaluation(decision: SensorDecision) -> None:
-    """Count an evaluation of a sensor, and by how much it was late."""
+def count_evaluation(outcome: EvaluationOutcome, late_ms: int | None) -> None:
+    """Count an evaluation of a sensor, and by how much it was late, where that is known."""
     meter = activity.metric_meter()
     counter = meter.create_counter(names.METRIC_SENSOR_EVALUATIONS, "Evaluations of sensors, by what became of them.")
-    counter.add(1, {"outcome": str(decision.outcome)})
-    if decision.late_ms is not None:
+    counter.add(1, {"outcome": str(outcome)})
+    if late_ms is not None:
         late = meter.create_histogram_timedelta(
             names.METRIC_SENSOR_LATE_SECONDS, "How long after it was due an evaluation of a sensor began."
         )
-        late.record(timedelta(milliseconds=decision.late_ms))
+        late.record(timedelta(milliseconds=late_ms))
 
 
 def note_pass(order: EvaluateOrder, worker: str) -> None:

@@ -17,6 +17,7 @@ from springline import names
 from springline.control.sensors.messages import (
     EvaluationAnswer,
     EvaluationOrder,
+    EvaluationOutcome,
     SensorDone,
     SensorLook,
     SensorLookOrder,
@@ -44,9 +45,11 @@ class SensorActivities:
         """Say what is to be done about a sensor now; a ready-made one is evaluated at once."""
         with ledger_asked():
             look = await self._steps.look(order, lambda: time.time_ns() // 1_000_000)
+        for late_ms in order.late_ms:
+            count_evaluation(EvaluationOutcome.NOTHING, late_ms)
         for decision in (order.polled, None if look.done is None else look.done.decision):
             if decision is not None:
-                count_evaluation(decision)
+                count_evaluation(decision.outcome, decision.late_ms)
         return look
 
     @step(names.RECORD_EVALUATION, names.METRIC_RUN_STEP_SECONDS, outlasts=True)
@@ -55,7 +58,7 @@ class SensorActivities:
         with ledger_asked():
             done = await self._steps.record(order)
         if not order.dry_run:
-            count_evaluation(done.decision)
+            count_evaluation(done.decision.outcome, done.decision.late_ms)
         return done
 
 

@@ -2,7 +2,7 @@
 
 The sensors are functions of users, each called in a process of their worker: that is the dearest kind. One that is
 ready-made, such as objects below a prefix, is evaluated by our own worker in the step that looks whether it is due, and
-takes one activity where these take three.
+takes one activity where these take one to three.
 """
 
 from __future__ import annotations
@@ -222,25 +222,23 @@ async def _calls_of(stack: EmbeddedStack, sensor_ids: Sequence[str]) -> dict[str
 
 
 def calls_in(history: Sequence[HistoryEvent]) -> list[Call]:
-    """Return the calls in a sensor's history: the look before each said when it was due, its activity began later.
+    """Return the calls in a sensor's history: the order of each says since when it was due; it began later.
 
     A call that has not ended is none: Temporal notes the beginning of an activity when it ends.
     """
     found: list[Call] = []
-    kinds: dict[int, str] = {}
-    due_s: float | None = None
+    due: dict[int, float] = {}
     for event in history:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-            kinds[event.event_id] = event.activity_task_scheduled_event_attributes.activity_type.name
+            scheduled = event.activity_task_scheduled_event_attributes
+            if scheduled.activity_type.name == names.EVALUATE_SENSOR:
+                due_ms = json.loads(scheduled.input.payloads[0].data)["due_ms"]
+                if due_ms is not None:
+                    due[event.event_id] = due_ms / 1_000
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
             begun = event.activity_task_started_event_attributes
-            if kinds.get(begun.scheduled_event_id) == names.EVALUATE_SENSOR and due_s is not None:
-                found.append(Call(due_s, event.event_time.ToNanoseconds() / 1e9))
-        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-            done = event.activity_task_completed_event_attributes
-            if kinds.get(done.scheduled_event_id) == names.LOOK_AT_SENSOR:
-                look = json.loads(done.result.payloads[0].data)
-                due_s = look["due_ms"] / 1_000 if look["due"] and look["due_ms"] is not None else None
+            if begun.scheduled_event_id in due:
+                found.append(Call(due[begun.scheduled_event_id], event.event_time.ToNanoseconds() / 1e9))
     return found
 
 

@@ -1,7 +1,8 @@
 """SensorWorkflow: one sensor, evaluated one time after the other.
 
     wake, message, update "evaluate", or time
-        --> look_at_sensor: rows, what is due; a ready-made sensor is evaluated there
+        --> look_at_sensor: rows, what is due; a ready-made sensor is evaluated there. Left out by a poll after one
+            that found nothing, while nobody has told of a change
         --> evaluate_sensor on the code location's queue, for a function of users
         --> record_evaluation: whole or not at all; not for a poll that found nothing, which is no event
 
@@ -44,6 +45,8 @@ with workflow.unsafe.imports_passed_through():
 
 LONGEST = timedelta(minutes=5)
 """After so long the sensor looks by itself: a wake-up that was lost costs no more than that."""
+MOST_UNCOUNTED = 20
+"""So many polls that found nothing are made without a look, which counts them in the metrics."""
 HELD_LOOKS = timedelta(minutes=1)
 """While the workspace is held: a wake-up at its end that was lost costs no more than that."""
 PAUSE = timedelta(seconds=2)
@@ -56,6 +59,8 @@ NOBODY_TAKES = timedelta(minutes=1)
 """An evaluation that no worker takes for so long is asked for anew, on what the rows say then."""
 QUIET = "quiet-polls"
 """The patch that lets sensors replay of which older code recorded, and looked at, what had found nothing."""
+DIRECT = "polls-without-a-look"
+"""The patch that lets sensors replay which looked before each poll."""
 DRAIN_EVENTS = 2_000
 DRAIN_BYTES = 4 * 1024 * 1024
 
@@ -79,6 +84,9 @@ class SensorWorkflow:
         self._lag_ms: int | None = None
         self._nobody = False
         self._polled: SensorDecision | None = None
+        self._late_ms = list(start.late_ms)
+        self._looked_ms = 0
+        self._rested = False
         self._trouble: str | None = None
 
     @workflow.run
@@ -137,9 +145,10 @@ class SensorWorkflow:
 
     async def _pass(self) -> bool:
         """Look once, evaluate if that is due, and sleep else; False if there is no such sensor."""
+        known = None if self._woken else self._known()
         self._woken = False
         try:
-            look = await self._looked(None)
+            look = await self._looked(None) if known is None else known
             if look.view is None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return bool(self._asked or self._woken)
@@ -176,9 +185,12 @@ class SensorWorkflow:
             memory=self._memory,
             asked=asked,
             polled=self._polled,
+            late_ms=self._late_ms,
         )
+        self._rested = False
         look = await run_step(names.LOOK_AT_SENSOR, order, SensorLook, "read where the sensor stands")
-        self._polled = None
+        self._polled, self._late_ms = None, []
+        self._looked_ms = order.now_ms
         if asked is None or not asked.dry_run:
             self._look = look
             oldest = None if look.view is None else look.view.oldest_ms
@@ -208,10 +220,11 @@ class SensorWorkflow:
 
     async def _of_code(self, look: SensorLook, *, dry_run: bool) -> SensorDone:
         """Have the function called by a worker of its code location, and record what it found."""
-        order, view = look.order, look.view
-        assert order is not None
+        view = look.view
+        assert look.order is not None
         assert view is not None
         assert look.task_queue is not None
+        order = look.order.model_copy(update={"due_ms": look.due_ms})
         self._began_ms = began_ms = now_ms()
         try:
             answer = await workflow.execute_activity(
@@ -242,6 +255,7 @@ class SensorWorkflow:
         found = None if dry_run else nothing_found(view, answer, self._memory, began_ms)
         if found is not None and workflow.patched(QUIET):
             late_ms = None if look.due_ms is None else max(0, began_ms - look.due_ms)
+            self._late_ms = self._uncounted()
             self._polled = found.decision.model_copy(update={"late_ms": late_ms})
             return SensorDone(decision=self._polled, memory=found.memory, behind=answer.behind)
         record = SensorRecordOrder(
@@ -267,8 +281,29 @@ class SensorWorkflow:
             return False
         if not workflow.patched(QUIET):
             return False
-        self._look = SensorLook(view=view, due_ms=following.due_ms, next_ms=following.due_ms)
+        # Of what the look has found, what is to be called stays as it was.
+        self._look = look.model_copy(update={"due": False, "due_ms": following.due_ms, "next_ms": following.due_ms})
+        self._rested = True
         return True
+
+    def _known(self) -> SensorLook | None:
+        """Return what the last look has found, where a poll is due by that and nothing was found there last time."""
+        look, now = self._look, now_ms()
+        is_due = self._rested and look.order is not None and look.due_ms is not None and look.due_ms <= now
+        if (
+            not is_due
+            or len(self._late_ms) >= MOST_UNCOUNTED
+            or now - self._looked_ms >= LONGEST / timedelta(milliseconds=1)
+        ):
+            return None
+        if look.view is None or owes_summary(look.view, self._memory, now) or not workflow.patched(DIRECT):
+            return None
+        return look.model_copy(update={"due": True})
+
+    def _uncounted(self) -> list[int]:
+        """Return by how much polls that found nothing were late, of those that no look has counted yet."""
+        late_ms = None if self._polled is None else self._polled.late_ms
+        return self._late_ms if late_ms is None else [*self._late_ms, late_ms]
 
     def _pause(self) -> timedelta:
         look = self._look
@@ -284,7 +319,12 @@ class SensorWorkflow:
 
     def _handed_on(self) -> SensorStart:
         return self._start.model_copy(
-            update={"memory": self._memory, "decisions": self._decisions, "evaluations": self._evaluations}
+            update={
+                "memory": self._memory,
+                "decisions": self._decisions,
+                "evaluations": self._evaluations,
+                "late_ms": self._uncounted(),
+            }
         )
 
     def _drain(self) -> None:

@@ -77,7 +77,7 @@ class SensorMemory(SensorNotes):
 
 
 class SensorStart(SensorNotes):
-    """Input of SensorWorkflow."""
+    """Input of SensorWorkflow. `late_ms`: by how much polls were late that found nothing and are to be counted."""
 
     tenant: str
     workspace: str
@@ -85,6 +85,7 @@ class SensorStart(SensorNotes):
     memory: SensorMemory = SensorMemory()
     decisions: list[SensorDecision] = []
     evaluations: int = 0
+    late_ms: list[int] = []
 
 
 class WaitingMessage(SensorNotes):
@@ -137,7 +138,8 @@ class SensorAsked(SensorNotes):
 class SensorLookOrder(SensorNotes):
     """Input of `look_at_sensor`. `asked`: somebody wants an evaluation now.
 
-    `polled`: the poll before, which found nothing and so was not recorded: it is to be counted.
+    `polled`: the poll before, which found nothing and so was not recorded: it is to be counted. `late_ms`: by how much
+    each of those before it was late, which are to be counted too: they were made without a look.
     """
 
     tenant: str
@@ -147,10 +149,11 @@ class SensorLookOrder(SensorNotes):
     memory: SensorMemory = SensorMemory()
     asked: SensorAsked | None = None
     polled: SensorDecision | None = None
+    late_ms: list[int] = []
 
 
 class EvaluationOrder(SensorNotes):
-    """Input of `evaluate_sensor`, for a worker of the code location."""
+    """Input of `evaluate_sensor`, for a worker of the code location. `due_ms`: since when the evaluation is due."""
 
     tenant: str
     workspace: str
@@ -161,6 +164,7 @@ class EvaluationOrder(SensorNotes):
     evaluated_ms: int | None = None
     message: WaitingMessage | None = None
     timeout_ms: int
+    due_ms: int | None = None
 
 
 class AskedRun(SensorNotes):
