@@ -146,6 +146,7 @@ async def _beat(progress: dict[str, float | str | None]) -> None:
     limit = activity.info().heartbeat_timeout
     # An asset may ask for less patience than the usual ten seconds.
     pause_s = HEARTBEAT_S if limit is None else min(HEARTBEAT_S, limit.total_seconds() / 4)
+    # A heartbeat is a write in Temporal, and many attempts are over before the first.
     while True:
-        activity.heartbeat(*([dict(progress)] if progress else []))
         await asyncio.sleep(pause_s)
+        activity.heartbeat(*([dict(progress)] if progress else []))

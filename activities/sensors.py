@@ -77,6 +77,7 @@ class EvaluationActivities:
 
 
 async def _beat() -> None:
+    # Most evaluations are over before: a heartbeat is a write in Temporal.
     while True:
-        activity.heartbeat()
         await asyncio.sleep(_BEAT_S)
+        activity.heartbeat()
