@@ -106,7 +106,7 @@ def pass_ms(ticks: int, runs: int) -> float:
         began = time.process_time()
         laid = tables | {"schedule_ticks": tables["schedule_ticks"].changed([delta], [])}
         assert len(laid["schedule_ticks"]) == ticks + 1
-        views = views_of(StateSnapshot(UNPUBLISHED, laid))
+        views = views_of(StateSnapshot(UNPUBLISHED, laid), NOW_S * 1_000)
         decided = [decide(view, NOW_S * 1_000, _nothing) for view in views]
         took = time.process_time() - began
         assert len(views) == SCHEDULES

@@ -120,9 +120,8 @@ class _Launch:
             return Launched(started=len(begun), waiting=len(requested))
         room = self.most - len(await asyncio.to_thread(active_runs, snapshot))
         # A long backfill lets thousands wait, which nobody reads before one of them may begin.
-        unread = [row for row in requested if not _has_place(row, self.most, room)]
-        requested = [row for row in requested if _has_place(row, self.most, room)] if unread else requested
-        read = [one for one in await each(self._read_or_aside, requested) if one is not None]
+        candidates = [row for row in requested if _has_place(row, self.most, room)]
+        read = [one for one in await each(self._read_or_aside, candidates) if one is not None]
         read.sort(key=lambda one: (-one.priority, one.row.row_version))
         may_begin = _allowed(read, self.most, room)
         done = await each(self._launch, may_begin)
@@ -130,7 +129,7 @@ class _Launch:
             started=done.count(_STARTED) + len(begun),
             refused=done.count(_REFUSED),
             planned=self.planned,
-            waiting=len(unread) + len(read) - len(may_begin) + done.count(_WAITING),
+            waiting=len(requested) - len(candidates) + len(read) - len(may_begin) + done.count(_WAITING),
             aside=self.aside[:_MOST_ASIDE],
             backfills=sorted(self.backfills),
             told=[

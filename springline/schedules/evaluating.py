@@ -14,7 +14,7 @@ from typing import Final
 import uuid_utils
 
 from springline.bounds import on_one_line
-from springline.control.schedules.deciding import ScheduleView, decide
+from springline.control.schedules.deciding import ScheduleView, decide, is_due
 from springline.control.schedules.messages import DecidedInstant, EvaluatedSchedules, UpcomingInstant
 from springline.deployed.reading import ManifestReader
 from springline.ledger.envelope import as_event
@@ -61,7 +61,8 @@ async def evaluate(
         return EvaluatedSchedules()
     current = await manifests.latest(ScopedStore(store, scope), scope)
     manifest = None if current is None else current.manifest
-    views = await asyncio.to_thread(views_of, snapshot, None if manifest is None else manifest.manifest_id)
+    manifest_id = None if manifest is None else manifest.manifest_id
+    views = await asyncio.to_thread(views_of, snapshot, now_ms, manifest_id)
     if not views:
         return EvaluatedSchedules()
     if is_held(snapshot):
@@ -118,12 +119,15 @@ def _told(tick: ScheduleTicked) -> DecidedInstant:
     )
 
 
-def views_of(snapshot: StateSnapshot, manifest_id: str | None = None) -> list[ScheduleView]:
-    """Return the schedules on which somebody is to decide, with the number of their runs where it matters.
+def views_of(snapshot: StateSnapshot, now_ms: int, manifest_id: str | None = None) -> list[ScheduleView]:
+    """Return the schedules on which somebody is to decide, those that are due with the number of their open runs.
 
     `manifest_id`: the definitions by which their runs are made.
     """
-    return with_runs(snapshot, [one.view for one in known_schedules(snapshot, manifest_id) if not one.view.deleted])
+    views = [one.view for one in known_schedules(snapshot, manifest_id) if not one.view.deleted]
+    due = with_runs(snapshot, [view for view in views if is_due(view, now_ms)])
+    counted = {view.schedule_id: view for view in due}
+    return [counted.get(view.schedule_id, view) for view in views]
 
 
 async def _append_all(

@@ -134,12 +134,12 @@ def decide(view: ScheduleView, now_ms: int, plan: Plan) -> Decided:
     if timing is None or not view.enabled or view.deleted:
         return found
     delay = jitter_of(view)
-    due_to = now_ms // 1_000 - delay
-    first = view.first_instant()
-    if first is None or first > due_to:
+    if not is_due(view, now_ms):
         # So it is with most schedules in most passes.
+        first = view.first_instant()
         found.next_ms = None if first is None else (first + delay) * 1_000
         return found
+    due_to = now_ms // 1_000 - delay
     deciding = _Deciding(view, timing, plan, found)
     waits = deciding.make(due_to, may_wait=True)
     upcoming = next(timing.after(max(due_to, view.evaluated_to)), None)
@@ -151,6 +151,20 @@ def decide(view: ScheduleView, now_ms: int, plan: Plan) -> Decided:
         again = now_ms + LOOKS_AGAIN_MS
         found.next_ms = again if found.next_ms is None else min(again, found.next_ms)
     return found
+
+
+def is_due(view: ScheduleView, now_ms: int) -> bool:
+    """Say whether an instant of a schedule is to be decided on: only then it matters how many of its runs are open.
+
+    Not one of a schedule that is off, deleted, or set aside because its definition cannot be read.
+    """
+    if not view.enabled or view.deleted:
+        return False
+    try:
+        first = view.first_instant()
+    except BadTiming:
+        return False
+    return first is not None and first <= now_ms // 1_000 - jitter_of(view)
 
 
 def owed_at_edit(view: ScheduleView, now_ms: int, plan: Plan) -> Decided:
