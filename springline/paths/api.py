@@ -121,6 +121,11 @@ def parse_run_log(path: str) -> tuple[str, str, int] | None:
     return match[1], match[2], int(match[3])
 
 
+def logs_prefix() -> ObjectPath:
+    """Return the folder of all logs, without a trailing slash."""
+    return ObjectPath("logs")
+
+
 def log_chunk(run_id: str, task_key: str, attempt: int, number: int) -> ObjectPath:
     """Return the name of a part of what an attempt has printed; attempt and number count from 1.
 

@@ -142,6 +142,7 @@ EXCEPTIONS: Mapping[str, str] = {
             "ledger_index_prefix",
             "ledger_prefix",
             "ledger_segments_prefix",
+            "logs_prefix",
             "name_claims_prefix",
             "orchestration_base_dir",
             "orchestration_garbage_prefix",

@@ -11,6 +11,7 @@ from springline import paths
 from springline.ledger.envelope import parse_event
 from springline.ledger.timestamps import format_ms
 from springline.paths import ObjectPath, canonical_ulid_event
+from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.fold.loop import fold_event
 from springline.projection.schema import TABLES, Row
@@ -58,9 +59,10 @@ def golden_rows(state: State) -> dict[str, list[Row]]:
 class Publisher:
     """Publishes revision after revision. `merge` and `base` ask for the form in which the next one is written."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, config: FoldConfig = CONFIG) -> None:
         self.store = store
-        self.state = State(CONFIG)
+        self.config = config
+        self.state = State(config)
         self.state.tracking = True
         self.digest = Digest()
         self.index = EventsIndex()
@@ -134,7 +136,7 @@ class Publisher:
             l0_count=len(deltas),
             l0_limits=limits_for(0),
             springline=SpringlineSection(
-                config=ConfigSection(CONFIG.fingerprint),
+                config=ConfigSection(self.config.fingerprint, self.config.retention_days),
                 digest=DigestSection.of(self.digest.tables()),
                 events=EventsSection(self.index.count, extended.artifact),
                 rounds_folded=self.rounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,40 @@ async def test_what_nobody_names_goes_after_days_and_another_revision() -> None:
     await sweep_garbage(store, order("r2", MUCH_LATER, keep=100))
     assert not nameless & relative(memory)
     await check_readable(store, publisher.manifests)
+
+
+def logs(memory: MemoryStore, *run_ids: str) -> list[str]:
+    return [put(memory, paths.log_chunk(run_id, "extract", 1, number)) for run_id in run_ids for number in (1, 2)]
+
+
+async def test_logs_go_days_after_retention_has_removed_their_run() -> None:
+    memory = MemoryStore()
+    store = scoped(memory)
+    publisher = Publisher(store, dataclasses.replace(CONFIG, retention_days=30))
+    await publisher.publish(bodies_of_runs(4))
+    gone = logs(memory, "run-900", "run-901")
+    stay = [
+        *logs(memory, "run-0", "run-3"),
+        put(memory, "logs/run-900/note.txt"),
+        put(memory, "logs/run-900/a/attempt-1.log"),
+    ]
+    await mark_garbage(store, order())
+    assert {path for path, one in (await marked(store)).items() if one.kind is Kind.NAMELESS} >= set(gone)
+    await publisher.publish(bodies_of_runs(1, first=901))
+    assert not (await sweep_garbage(store, order(now_ms=MUCH_LATER - 1))).deleted, "its run may have just begun"
+    await sweep_garbage(store, order(now_ms=MUCH_LATER))
+    # One has a row meanwhile.
+    assert relative(memory) & {*gone, *stay} == {*stay, *gone[2:]}
+
+
+@pytest.mark.parametrize("days", [None, 0])
+async def test_without_retention_all_logs_stay(days: int | None) -> None:
+    memory = MemoryStore()
+    store = scoped(memory)
+    await Publisher(store, dataclasses.replace(CONFIG, retention_days=days)).publish(bodies_of_runs(1))
+    stay = logs(memory, "run-900")
+    await mark_garbage(store, order())
+    assert not set(stay) & (await marked(store)).keys()
 
 
 async def test_a_new_version_begins_anew() -> None:

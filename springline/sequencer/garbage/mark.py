@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from springline import paths
 from springline.paths import ObjectPath, StateLayer
+from springline.sequencer.garbage.logs import LoggedRuns, logged_runs
 from springline.sequencer.garbage.reach import Keep, Reach, find_reach
 from springline.sequencer.garbage.report import Kind, Marked, MarkReport, encode_report, read_report
 from springline.sequencer.messages import GarbageOrder, GarbageReport
@@ -46,7 +47,8 @@ async def mark_garbage(
     reach = await find_reach(store, Keep(order.keep_revisions, keep_since_ms), most_superseded=most_revisions)
     if reach is None:
         return GarbageReport(report_path=path)
-    marking = _Marking(reach, await _newest_report(store), order.now_ms, most)
+    logged = await logged_runs(store, reach.head.manifest)
+    marking = _Marking(reach, logged, await _newest_report(store), order.now_ms, most)
     complete = await marking.run(store)
     report = MarkReport(
         report_id=order.report_id,
@@ -88,6 +90,7 @@ class _Marking:
     """One pass over all objects that may be garbage."""
 
     reach: Reach
+    logged: LoggedRuns
     before: MarkReport | None
     now_ms: int
     most: int
@@ -113,6 +116,7 @@ class _Marking:
             (paths.ledger_index_prefix(), paths.parse_ledger_index),
             (paths.rebuild_work_prefix(), _is_work),
             (paths.ledger_segments_prefix(), paths.parse_ledger_segment),
+            *([] if self.logged.rows is None else [(paths.logs_prefix(), self.logged.are_left_by)]),
             # Manifests come last: as long as they exist, they tell what was superseded with them.
             (paths.orchestration_manifests_prefix(), self._is_past_revision),
             (paths.orchestration_garbage_prefix(), self._is_old_report),

@@ -9,6 +9,7 @@ import msgspec
 
 from springline import paths
 from springline.paths import ObjectPath
+from springline.sequencer.garbage.logs import LoggedRuns, logged_runs
 from springline.sequencer.garbage.mark import answer
 from springline.sequencer.garbage.pins import find_pinned
 from springline.sequencer.garbage.reach import Keep, Reach, find_reach
@@ -82,6 +83,10 @@ def _batches(due: Sequence[Marked]) -> Iterator[Sequence[Marked]]:
         yield due[start : start + _BATCH]
 
 
+def _is_log(one: Marked) -> bool:
+    return paths.parse_log_chunk(one.path) is not None
+
+
 class _Sweep:
     """One sweep. It finds again what must stay whenever the pointer has moved."""
 
@@ -89,6 +94,7 @@ class _Sweep:
         self._store, self._report, self._keep = store, report, keep
         self._version: str | None = None
         self._reach: Reach | None = None
+        self._logged: LoggedRuns | None = None
         self._pinned: set[str] | None = None
 
     async def delete(self, batch: Sequence[Marked]) -> list[_Done]:
@@ -100,9 +106,14 @@ class _Sweep:
         if self._pinned is None and any(one.kind is Kind.NAMELESS for one in batch):
             self._pinned = await find_pinned(self._store)
         kept = reach.kept if self._pinned is None else reach.kept | self._pinned
+        if self._logged is None and any(map(_is_log, batch)):
+            self._logged = await logged_runs(self._store, reach.head.manifest)
+        logged = self._logged
 
         async def act(one: Marked) -> _Done:
             if one.path in kept or (one.kind is not Kind.SUPERSEDED and not moved):
+                return _Done()
+            if _is_log(one) and (logged is None or not logged.are_left_by(one.path)):
                 return _Done()
             if one.kind is Kind.RECORD:
                 return await self._empty(one, reach.rounds_folded)
@@ -117,6 +128,7 @@ class _Sweep:
         if self._reach is None or version != self._version:
             self._reach = await find_reach(self._store, self._keep)
             self._version = None if self._reach is None else self._reach.head.pointer_version
+            self._logged = None
         return self._reach
 
     async def _empty(self, one: Marked, folded: int) -> _Done:
