@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     )
     retention_days: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="Days a finished run stays in the projections, and about a week longer its logs; 0 keeps runs, unset "
-        "prunes nothing at all.",
+        description="Days a finished run stays in the projections, and its logs about a week longer; 0 keeps runs, "
+        "unset prunes nothing at all.",
     )
 
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
