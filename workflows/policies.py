@@ -100,8 +100,8 @@ RUN_RETRY = COMMIT_RETRY
 RUN_START_TO_CLOSE = timedelta(minutes=10)
 """Upper bound of one attempt of a step of a run, such as reading the rows of a large workspace."""
 
-RUN_HEARTBEAT = timedelta(milliseconds=1500)
-"""A killed worker delays a run by this and a retry."""
+RUN_HEARTBEAT = LEDGER_HEARTBEAT
+"""A killed worker delays a run or a pass by this, a retry, and the time until its cached workflows are another's."""
 
 ATTEMPT_ONCE = RetryPolicy(maximum_attempts=1)
 """Attempts of tasks are the ledger's: Temporal never tries one again."""
