@@ -5,11 +5,12 @@ A schedule whose definition names no deployed manifest is another system's, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, cast
+
+import orjson
 
 from springline.control.schedules.deciding import ScheduleView
 from springline.definitions.instants import BadTiming
@@ -138,7 +139,7 @@ def _known(
         version=row.row_version,
         cron=row.cron_expression,
         timezone=row.timezone,
-        select=tuple(json.loads(row.asset_selection or "[]")),
+        select=tuple(orjson.loads(row.asset_selection or "[]")),
         evaluated_to=_evaluated_to(row.schedule_id, own, state, since),
         dialect=member.dialect or "reference",
         interval_s=member.interval_seconds,
@@ -166,7 +167,7 @@ def _is_readable(view: ScheduleView) -> bool:
 
 
 def _member(settings: str | None) -> DefinitionMember:
-    found = json.loads(settings) if isinstance(settings, str) else settings
+    found = orjson.loads(settings) if isinstance(settings, str) else settings
     return DefinitionMember(**found) if isinstance(found, dict) else DefinitionMember()
 
 
