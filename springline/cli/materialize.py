@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,7 @@ def materialize(
         is_partition = "partition_key" in found["refused"]
         raise refused(
             Code.INVALID_REQUEST,
-            found["refused"].replace("give the partition_key to make", "say which one to make"),
+            _for_the_command(found["refused"]),
             field="--partition" if is_partition else "SELECTION",
             value=partition if is_partition else " ".join(selection or ["*"]),
             remedy="Give --partition KEY, such as 2024-01-31, for assets with partitions, and for those alone."
@@ -73,6 +74,12 @@ def materialize(
     if any(one["writes"] for one in found["assets"]):
         hint(f"tables are in {tables}")
     return DocumentVerdict(_listing(found), EXIT_DONE if found["ok"] else EXIT_CONFLICT)
+
+
+def _for_the_command(said: str) -> str:
+    """Return a refusal of the library without what only a call in Python can do."""
+    said = said.replace("give the partition_key to make", "say which one to make")
+    return re.sub(r", or (leave \S+ out and )?give inputs=\{.*\}", "", said)
 
 
 def _listing(found: Json) -> Listing:
@@ -98,5 +105,5 @@ def _told(one: Mapping[str, Any]) -> str | None:
     ]
     told += [f"check {check['name']}: {check['message']}" for check in one["checks"] if not check["passed"]]
     if not told and one["output"] is not None:
-        told.append(json.dumps(one["output"]))
+        told.append(json.dumps(one["output"], ensure_ascii=False))
     return "; ".join(told) or None

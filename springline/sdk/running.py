@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from os import PathLike
 from types import ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 from springline.definitions.durations import duration_text
 from springline.definitions.graph import topological_order
 from springline.definitions.ids import meant, named, task_key
+from springline.definitions.inputs import needed_of
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select_nodes
@@ -154,7 +156,8 @@ def materialize(
         assets: a module with assets and tasks, or these.
         select: which of them: keys or assets; `*delays` is it and all that it depends on, `raw_flights*` it and all
             that depends on it, `*` everything. The tasks that they need run with them.
-        partition_key: the partition to make of the assets that have some.
+        partition_key: the partition to make of the assets that have it. Of another one that these need, such as a day
+            for the pair `2024-01-31|eu`, the partition that they need is made, if it is one.
         config: what functions find in `context.config`.
         inputs: outputs of assets that are not selected, by key or asset, for parameters that take them.
         run_id: what functions find in `context.run_id`; made up by default.
@@ -229,6 +232,7 @@ class _Run:
         self._pipeline = pipeline
         self._chosen = chosen
         self._partition_key = partition_key
+        self._keys: dict[str, str] = {}
         self._config = config
         self._inputs = inputs
         self._run_id = run_id
@@ -246,9 +250,10 @@ class _Run:
             assert one.partitions is not None
             if self._partition_key is None:
                 raise InvalidRequest(f"{one.key} has {one.partitions.kind} partitions: give the partition_key to make")
-            problem = one.partitions.problem_of_key(self._partition_key)
-            if problem is not None:
-                raise InvalidRequest(f"partition_key {self._partition_key!r} {problem} ({one.key})")
+            if one.partitions.problem_of_key(self._partition_key) is None:
+                self._keys[one.key] = self._partition_key
+        if partitioned:
+            self._find_keys(partitioned)
         for one in self._chosen.values():
             for edge in one.dependencies:
                 if edge.argument is not None and edge.asset not in self._chosen and edge.asset not in self._inputs:
@@ -263,6 +268,42 @@ class _Run:
             if key not in known:
                 raise InvalidRequest(f"inputs has an output for {key!r}, which nothing depends on. {meant(key, known)}")
 
+    def _find_keys(self, partitioned: Sequence[ResolvedNode]) -> None:
+        """Find the partition of each asset that does not have the one to make: the one that what is behind it needs."""
+        now = datetime.now(UTC)
+        needed: dict[str, dict[str, str]] = {one.key: {} for one in partitioned}
+        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
+        # A circle is a problem of the pipeline, and told before.
+        for key in reversed(topological_order(upstream)):
+            one = self._chosen[key]
+            if one.partitions is not None and key not in self._keys:
+                self._keys[key] = self._the_one(one, needed[key])
+            for edge in one.dependencies:
+                above = self._chosen.get(edge.asset)
+                if above is None or above.partitions is None or above.key in self._keys:
+                    continue
+                mapping = effective_mapping(edge.mapping, above.partitions, one.partitions)
+                assert not isinstance(mapping, FieldProblem)
+                found = needed_of(mapping, above.partitions, one.partitions, self._keys.get(key), now)
+                needed[above.key].update(dict.fromkeys(found, key))
+
+    def _the_one(self, one: ResolvedNode, needed: Mapping[str, str]) -> str:
+        """Return the partition that is needed of an asset, by what needs each; raises `InvalidRequest` if none is."""
+        assert one.partitions is not None
+        assert self._partition_key is not None
+        if len(needed) > 1:
+            some = ", ".join(repr(key) for key in list(needed)[:3])
+            raise InvalidRequest(
+                f"with partition_key {self._partition_key!r}, {next(iter(needed.values()))} needs {len(needed)} "
+                f"partitions of {one.key} ({some}{', ...' if len(needed) > 3 else ''}), and materialize makes one of "
+                f"each: have a run make them, or leave {one.key} out and give inputs={{{one.key!r}: {{...}}}}"
+            )
+        key = next(iter(needed), self._partition_key)
+        problem = one.partitions.problem_of_key(key)
+        if problem is not None:
+            raise InvalidRequest(f"partition_key {key!r} {problem} ({one.key})")
+        return key
+
     def make(self) -> MaterializeResult:
         """Make everything; no event loop is running."""
         upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
@@ -275,7 +316,7 @@ class _Run:
 
     def _made(self, one: ResolvedNode) -> AssetResult:
         key = one.key
-        partition = None if one.partitions is None else self._partition_key
+        partition = self._keys.get(key)
         for edge in one.dependencies:
             before = self._results.get(edge.asset)
             if before is not None and before.status is not AssetStatus.SUCCEEDED:
