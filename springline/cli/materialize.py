@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from springline.bounds import steers_no_terminal
 from springline.cli.documents import DocumentVerdict, Listing, hint
 from springline.cli.pipelines import FileArgument, Json, document_of_process, ended_while_imported, verdict
 from springline.cli.runs import ConfigOption, parsed_config
@@ -89,7 +90,16 @@ def _listing(found: Json) -> Listing:
         for one in found["assets"]
     ]
     document = {name: found[name] for name in ("ok", "file", "run_id", "assets")}
-    return Listing(lambda: document, names, rows)
+
+    def text() -> str:
+        from springline.cli.present import rows_text  # noqa: PLC0415 - for people only
+
+        # A table is as wide as the window, and an error says more.
+        failed = [(one["asset"], " ".join(one["error"].split())) for one in found["assets"] if one["error"] is not None]
+        errors = [f"{asset}\n  {steers_no_terminal(error)}\n" for asset, error in failed]
+        return "\n".join([rows_text(names, rows)[0], *errors])
+
+    return Listing(lambda: document, names, rows, text=text)
 
 
 def _told(one: Mapping[str, Any]) -> str | None:

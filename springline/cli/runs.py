@@ -150,8 +150,9 @@ def list_runs(
     with Api(api, token, wait_s=wait) as surface:
         for page in surface.pages(root=RUNS, params=parameters):
             found += page["items"]
-    more = limit is not None and len(found) > limit
-    if more:
+    more = False
+    if limit is not None and len(found) > limit:
+        more = True
         # Their ids are in no order of time, so that the latest are known only when all are.
         latest = {one["run_id"] for one in sorted(found, key=lambda one: str(one["triggered_at"]))[-limit:]}
         found = [one for one in found if one["run_id"] in latest]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import json
+import shlex
 from typing import Any, Final, cast
 
 from springline.control.runs.ends import METADATA, metadata_in, short_message

@@ -174,7 +174,7 @@ def _ended(rows: StateSnapshot, run: RunRow, events: Sequence[Event]) -> Account
         code = None if own is None else own.cancel_reason_code
         first = next((event.data for event in events if isinstance(event.data, RunCancelRequested)), None)
         if first is not None:
-            why = "" if first.reason is None else f": {first.reason}"
+            why = "" if first.reason is None else f": {first.reason.removesuffix('.')}"
             text += f" {first.requested_by} asked for that{why}."
             code = code or getattr(member_of(first, CancelMember), "reason_code", None)
         return Account(Verdict.CANCELLED, text, code, next_steps=rerun if run.tasks_total else [])

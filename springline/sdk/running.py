@@ -7,7 +7,7 @@ says, without a pause; what depends on it is skipped, and everything else is mad
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,9 +22,9 @@ from springline.definitions.inputs import needed_of
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select_nodes
-from springline.sdk.attempting import Attempted, Attempts
+from springline.sdk.attempting import Attempted, Attempts, outside_of_any_loop
 from springline.sdk.checks import CheckOutcome
-from springline.sdk.context import Context
+from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.declaring import DECLARED_NODES, DeclaredNode, External
 from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
 from springline.sdk.resolving import Pipeline, ResolvedEdge, ResolvedNode, assets_of, resolve
@@ -150,6 +150,9 @@ def materialize(
 ) -> MaterializeResult:
     """Make assets in this process, and return what became of each.
 
+    A parameter takes what a run would hand over: the output as it comes back from JSON or as a frame, tuples as lists.
+    An output that a run could not keep for those who take it fails its asset.
+
     Works beside a running event loop, too, as in an async test: it then blocks it until the end.
 
     Args:
@@ -192,7 +195,7 @@ def materialize(
     )
     run.check()
     try:
-        result = _outside_of_any_loop(run.make)
+        result = outside_of_any_loop(run.make)
     finally:
         if lake is not None:
             lake.close()
@@ -233,6 +236,10 @@ class _Run:
         self._chosen = chosen
         self._partition_key = partition_key
         self._keys: dict[str, str] = {}
+        # As a worker sees it, who takes an output and whether they are selected is all the same.
+        edges = [edge for one in pipeline.nodes.values() for edge in one.dependencies]
+        self._taken = {edge.asset for edge in edges if edge.argument is not None}
+        self._outputs: dict[str, Any] = {}
         self._config = config
         self._inputs = inputs
         self._run_id = run_id
@@ -359,16 +366,20 @@ class _Run:
     def _input(self, one: ResolvedNode, edge: ResolvedEdge) -> Any:
         if edge.asset in self._inputs:
             return self._inputs[edge.asset]
+        from springline.work.values import decoded  # noqa: PLC0415 - as above
+
         upstream = self._results[edge.asset]
+        # Of its own, as for a function in another process: what one does to it no other one sees.
+        value = decoded(*self._outputs[edge.asset])
         if upstream.partition_key is None:
-            return upstream.value
+            return value
         above = self._chosen[edge.asset].partitions
         mapping = effective_mapping(edge.mapping, above, one.partitions)
         assert above is not None
         assert not isinstance(mapping, FieldProblem)
         # As a function gets it where it may need many: a dict by partition key.
         many = mapping.many(above, one.partitions)
-        return {upstream.partition_key: upstream.value} if many else upstream.value
+        return {upstream.partition_key: value} if many else value
 
     def _attempt(
         self, asset: AnyNode, context: Context, arguments: Mapping[str, Any], tables: TablesOfAttempt | None
@@ -379,6 +390,8 @@ class _Run:
         late = made.error is None and limit_s is not None and time.perf_counter() - began > limit_s
         if made.timed_out or late:
             made = Attempted(error=_too_long(asset))
+        if made.error is None:
+            made = self._kept(asset, context, made)
         if tables is None:
             return made
         if made.error is not None:
@@ -388,6 +401,21 @@ class _Run:
             tables.commit()
         except Exception as error:
             return Attempted(error=error)
+        return made
+
+    def _kept(self, asset: AnyNode, context: Context, made: Attempted) -> Attempted:
+        """Keep an output for what takes it, as a worker does: an attempt fails whose output or metadata cannot be."""
+        problem = problem_of_metadata(asset.key, context.metadata)
+        if problem is not None:
+            return Attempted(error=NonRetryable(problem[0]), checks=made.checks)
+        if asset.key not in self._taken:
+            return made
+        from springline.work.values import NotStorable, encoded, not_storable  # noqa: PLC0415 - only for what is taken
+
+        try:
+            self._outputs[asset.key] = encoded(made.value)
+        except NotStorable as error:
+            return Attempted(error=NonRetryable(not_storable(asset.key, error)), checks=made.checks)
         return made
 
 
@@ -400,23 +428,3 @@ def _lake_of(folder: str | PathLike[str]) -> TablesOfRun:
 def _too_long(asset: AnyNode) -> TimeoutError:
     assert asset.timeout_ms is not None
     return TimeoutError(f"{asset.key} took longer than its timeout, {duration_text(asset.timeout_ms)}")
-
-
-def _outside_of_any_loop(call: Callable[[], MaterializeResult]) -> MaterializeResult:
-    """Call where no event loop is running, so that functions may start one: here, or on a thread of its own."""
-    import asyncio  # noqa: PLC0415 - see above
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runs_here = True
-    else:
-        runs_here = False
-    if runs_here:
-        # Behind the handler: what functions raise is not told as raised while another error was handled.
-        return call()
-    import contextvars  # noqa: PLC0415
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    with ThreadPoolExecutor(1, "materialize") as threads:
-        return threads.submit(contextvars.copy_context().run, call).result()

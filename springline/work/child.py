@@ -27,7 +27,7 @@ from typing import Any, Final
 from springline.local.processes import peak_memory_bytes
 from springline.sdk.attempting import Attempted, Attempts
 from springline.sdk.checking import CheckFailed
-from springline.sdk.context import Context
+from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.describing import described
 from springline.sdk.errors import NonRetryable
 from springline.sdk.evaluating import BadResult, called, plain_result
@@ -47,7 +47,7 @@ from springline.work.frames import (
     job_of,
     receive,
 )
-from springline.work.values import REMEDY, NotReadable, NotStorable, decoded, encoded
+from springline.work.values import NotReadable, NotStorable, decoded, encoded, not_storable
 from springline.work.writes import AttemptTables, Lake, is_passing
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -55,7 +55,6 @@ _LOOKS_S: Final = 0.5
 """How often progress is looked at."""
 _MOST_MESSAGE: Final = 4_000
 _MOST_TRACE: Final = 32_000
-_MOST_METADATA_BYTES: Final = 16 * 1024
 
 
 class _Refused(Exception):
@@ -314,24 +313,13 @@ def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
     try:
         return encoded(value)
     except NotStorable as error:
-        raise _Refused(
-            f"other assets take the output of {job.asset_key}, and its output {error}: {REMEDY}", "output_not_storable"
-        ) from error
+        raise _Refused(not_storable(job.asset_key, error), "output_not_storable") from error
 
 
 def _metadata_of(job: Job, context: Context) -> Json:
-    try:
-        size = len(json.dumps(context.metadata, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _Refused(
-            f"the metadata of {job.asset_key} is no JSON ({error}): use context.add_metadata", "metadata_not_json"
-        ) from error
-    if size > _MOST_METADATA_BYTES:
-        raise _Refused(
-            f"the metadata of {job.asset_key} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}: tell less, or "
-            "write a table",
-            "metadata_too_large",
-        )
+    problem = problem_of_metadata(job.asset_key, context.metadata)
+    if problem is not None:
+        raise _Refused(*problem)
     return dict(context.metadata)
 
 

@@ -17,7 +17,7 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 
 _JSON: Final = "json"
 _ARROW: Final = "arrow"
-REMEDY: Final = (
+_REMEDY: Final = (
     "return JSON values (texts, numbers, lists, dicts with texts as keys) or a frame of pyarrow, polars or pandas, or "
     "write a table and return what names it"
 )
@@ -25,6 +25,11 @@ REMEDY: Final = (
 
 class NotStorable(Exception):
     """A value that cannot be stored as an output; the message goes on from `output`."""
+
+
+def not_storable(asset: str, error: NotStorable) -> str:
+    """Return what an attempt is told whose output, which others take, cannot be stored."""
+    return f"other assets take the output of {asset}, and its output {error}: {_REMEDY}"
 
 
 class NotReadable(Exception):

@@ -179,6 +179,12 @@ def test_part_of_a_run_is_made_again(api: Served, cli: Cli) -> None:
     assert cli("run", "rerun", run, "--task", "x").error["field"] == "tasks"
 
 
+def test_a_run_that_could_not_be_planned_says_who_knows_why() -> None:
+    counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
+    run = {"run_id": "run_a", "state": "CANCELLED", "triggered_at": "2026-01-01T00:00:00Z", **counts}
+    assert run_text({"run": run, "tasks": [], "dependencies": []}).endswith("next  springline explain run run_a\n")
+
+
 def test_a_task_is_named_as_a_person_writes_it(cli: Cli) -> None:
     Path("flights.py").write_text(
         "from springline.sdk import asset, static\n@asset(partitions=static('a|b'))\ndef größe(): ...\n"

@@ -52,7 +52,7 @@ def test_what_a_pair_needs_is_made_of_the_day() -> None:
     def summary(sales: dict[str, Any]) -> list[str]:
         return sorted(sales)
 
-    nodes = [day, region, sales, summary]
+    nodes: list[Any] = [day, region, sales, summary]
     made = materialize(nodes, "*sales", partition_key="2024-01-31|us")
     assert made.value(sales) == ["2024-01-31|us", "2024-01-31", "us"]
     assert made[day].partition_key == "2024-01-31"
