@@ -27,6 +27,7 @@ from springline.sdk.checks import CheckOutcome
 from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.declaring import DECLARED_NODES, DeclaredNode, External
 from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
+from springline.sdk.outputs import NotStorable, decoded, encoded, not_storable
 from springline.sdk.resolving import Pipeline, ResolvedEdge, ResolvedNode, assets_of, resolve
 from springline.sdk.tables import TablesOfAttempt, TablesOfRun, WriteHandle
 
@@ -366,8 +367,6 @@ class _Run:
     def _input(self, one: ResolvedNode, edge: ResolvedEdge) -> Any:
         if edge.asset in self._inputs:
             return self._inputs[edge.asset]
-        from springline.work.values import decoded  # noqa: PLC0415 - as above
-
         upstream = self._results[edge.asset]
         # Of its own, as for a function in another process: what one does to it no other one sees.
         value = decoded(*self._outputs[edge.asset])
@@ -410,8 +409,6 @@ class _Run:
             return Attempted(error=NonRetryable(problem[0]), checks=made.checks)
         if asset.key not in self._taken:
             return made
-        from springline.work.values import NotStorable, encoded, not_storable  # noqa: PLC0415 - only for what is taken
-
         try:
             self._outputs[asset.key] = encoded(made.value)
         except NotStorable as error:

@@ -32,6 +32,7 @@ from springline.sdk.describing import described
 from springline.sdk.errors import NonRetryable
 from springline.sdk.evaluating import BadResult, called, plain_result
 from springline.sdk.loading import LoadedPipeline, examine
+from springline.sdk.outputs import NotReadable, NotStorable, decoded, encoded, not_storable
 from springline.sdk.sensors import PushedMessage, SensorContext, at_instant
 from springline.sdk.traces import own_part, told
 from springline.work.frames import (
@@ -47,7 +48,6 @@ from springline.work.frames import (
     job_of,
     receive,
 )
-from springline.work.values import NotReadable, NotStorable, decoded, encoded, not_storable
 from springline.work.writes import AttemptTables, Lake, is_passing
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -220,7 +220,7 @@ class _Process:
             values: dict[str | None, Any] = {}
             for key, form in zip(one.keys, one.forms, strict=True):
                 try:
-                    values[key] = decoded(form, next(waiting))
+                    values[key] = decoded(form.format, form.library, next(waiting))
                 except NotReadable as error:
                     raise _Refused(
                         f"the output for the parameter {one.argument} of {job.asset_key} cannot be read: {error}",
@@ -311,15 +311,19 @@ def _sensor_context(asked: Evaluation) -> SensorContext:
 
 def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
     try:
-        return encoded(value)
+        form, library, data = encoded(value)
     except NotStorable as error:
         raise _Refused(not_storable(job.asset_key, error), "output_not_storable") from error
+    return ValueForm(form, library), data
 
 
 def _metadata_of(job: Job, context: Context) -> Json:
     problem = problem_of_metadata(job.asset_key, context.metadata)
     if problem is not None:
-        raise _Refused(*problem)
+        said, is_too_large = problem
+        if is_too_large:
+            raise _Refused(said, "metadata_too_large")
+        raise _Refused(said, "metadata_not_json")
     return dict(context.metadata)
 
 
