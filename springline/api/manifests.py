@@ -333,7 +333,7 @@ def unknown_asset(key: str, by_key: Mapping[str, DeployedNode]) -> Refused:
             f"{bounds.on_one_line(key)!r} is a task and makes no asset",
             field="key",
             value=key,
-            remedy=f"GET {PREFIX}/latest has its definition under tasks; GET /api/v1/assets lists the assets.",
+            remedy=f"GET {PREFIX}/latest has its definition under tasks; `springline asset list` shows the assets.",
         )
     near = meant(key, [one.key for one in by_key.values() if one.asset_key is not None])
     return refused(
@@ -341,5 +341,5 @@ def unknown_asset(key: str, by_key: Mapping[str, DeployedNode]) -> Refused:
         f"no asset {bounds.on_one_line(key)!r} is deployed in this workspace",
         field="key",
         value=key,
-        remedy=f"{near}GET /api/v1/assets lists them.",
+        remedy=f"{near}`springline asset list` shows them, as GET /api/v1/assets does.",
     )

@@ -300,7 +300,7 @@ def no_backfill(backfill_id: str) -> Refused:
         f"the workspace has no backfill {backfill_id!r:.120} of its own",
         field="backfill_id",
         value=backfill_id,
-        remedy="GET /api/v1/backfills lists them; one that another system has made is changed there.",
+        remedy="`springline backfill list` shows them; one that another system has made is changed there.",
     )
 
 

@@ -255,8 +255,7 @@ def wanted_stale(asked: BackfillAsked, manifest: DeployedManifest, snapshot: Sta
 
 
 def _bad_choice(error: BadChoice) -> Refused:
-    message = f"{error.message[0].upper()}{error.message[1:]}"
-    return refused(Code.INVALID_REQUEST, message, field=error.field, value=error.value, remedy=error.remedy)
+    return refused(Code.INVALID_REQUEST, error.message, field=error.field, value=error.value, remedy=error.remedy)
 
 
 def _on_trial(wanted: Wanted, manifest: DeployedManifest) -> Wanted:

@@ -131,17 +131,7 @@ class DevPipelines:
     def _deploy(self, one: DevPipeline) -> None:
         with Api(self._environment[API_VARIABLE], self._environment[TOKEN_VARIABLE], wait_s=_API_SECONDS) as api:
             answer = api.call("POST", root=MANIFESTS, body=body_of(one.found)).body
-        counts = {
-            kind: len(keys) + sum(len(answer[name][kind]) for name in ("tasks", "schedules", "sensors"))
-            for kind, keys in answer["changes"].items()
-        }
-        told = [f"{count} {kind}" for kind, count in counts.items() if count]
-        size = len(one.found["keys"])
-        steps = len(one.found.get("tasks", ()))
-        tasks = f", {steps} task{'' if steps == 1 else 's'}" if steps else ""
-        due = len(one.found.get("schedules", ()))
-        schedules = f", {due} schedule{'' if due == 1 else 's'}" if due else ""
-        what = f"{size} asset{'' if size == 1 else 's'}{tasks}{schedules} ({', '.join(told) or 'nothing changes'})"
+        what = deployed_text(one.found, answer)
         hint(f"{one.found['file']} is deployed: {what}")
 
     def _add_worker(self, stack: EmbeddedStack, one: DevPipeline) -> None:
@@ -208,3 +198,21 @@ def _tell(problems: Sequence[Mapping[str, Any]]) -> None:
             hint(f"    {line}")
         asset = f"asset {one['asset']} " if one["asset"] else ""
         hint(f"{one['file']}:{one['line'] or 1}: {asset}{one['message']}. {one['remedy']}")
+
+
+def deployed_text(found: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Return how much of each kind a file declares, and how many of them all a deploy has changed."""
+    sizes = [
+        (len(found["keys"]), "asset"),
+        *((len(found.get(f"{kind}s", ())), kind) for kind in ("task", "schedule", "sensor", "pool")),
+    ]
+    declared = ", ".join(f"{size} {kind}{'' if size == 1 else 's'}" for size, kind in sizes if size or kind == "asset")
+    changes = {
+        kind: len(answer["changes"][kind]) + sum(len(answer[of][kind]) for of in ("tasks", "schedules", "sensors"))
+        for kind in ("added", "changed", "removed")
+    }
+    told = [f"{count} {kind}" for kind, count in changes.items() if count]
+    pools = len(answer["changes"].get("pools", ()))
+    if pools:
+        told.append(f"{pools} pool{'' if pools == 1 else 's'} set")
+    return f"{declared} ({', '.join(told) or 'nothing changes'})"

@@ -9,6 +9,7 @@ import typer
 from springline.cli.documents import Listing
 from springline.cli.explain_page import explanation_text
 from springline.cli.http import DEFAULT_WAIT_SECONDS, EXPLAIN, Api, ApiOption, TokenOption, WaitOption, check_in_url
+from springline.definitions.ids import meant_task_key
 
 SinceOption = Annotated[
     str | None,
@@ -21,7 +22,7 @@ RunArgument = Annotated[
 BackfillArgument = Annotated[
     str, typer.Argument(metavar="BACKFILL", help="The backfill's id, as `springline backfill list` shows it.")
 ]
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="The task's key, as `springline run show` shows it.")]
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="The task, such as raw_flights[2024-01-31].")]
 
 
 def schedule(
@@ -67,7 +68,9 @@ def task(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
     """Tell why a task of a run has not begun, what it waits for, or how it ended. From the ledger alone."""
-    return _explained("task", run_id, {"task": task_key, "since": since, "until": until}, api, token, wait)
+    return _explained(
+        "task", run_id, {"task": meant_task_key(task_key), "since": since, "until": until}, api, token, wait
+    )
 
 
 def attempt(
@@ -82,7 +85,7 @@ def attempt(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
     """Tell why there was an attempt of a task, who made it, and how it ended. From the ledger alone."""
-    about = {"task": task_key, "attempt": number, "since": since, "until": until}
+    about = {"task": meant_task_key(task_key), "attempt": number, "since": since, "until": until}
     return _explained("attempt", run_id, about, api, token, wait)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from springline.bounds import steers_no_terminal
 from springline.cli.documents import DocumentVerdict, Listing, hint
 from springline.cli.pipelines import FileArgument, Json, document_of_process, ended_while_imported, verdict
 from springline.cli.runs import ConfigOption, parsed_config
@@ -63,7 +65,7 @@ def materialize(
         is_partition = "partition_key" in found["refused"]
         raise refused(
             Code.INVALID_REQUEST,
-            found["refused"].replace("give the partition_key to make", "say which one to make"),
+            _for_the_command(found["refused"]),
             field="--partition" if is_partition else "SELECTION",
             value=partition if is_partition else " ".join(selection or ["*"]),
             remedy="Give --partition KEY, such as 2024-01-31, for assets with partitions, and for those alone."
@@ -75,6 +77,12 @@ def materialize(
     return DocumentVerdict(_listing(found), EXIT_DONE if found["ok"] else EXIT_CONFLICT)
 
 
+def _for_the_command(said: str) -> str:
+    """Return a refusal of the library without what only a call in Python can do."""
+    said = said.replace("give the partition_key to make", "say which one to make")
+    return re.sub(r", or (leave \S+ out and )?give inputs=\{.*\}", "", said)
+
+
 def _listing(found: Json) -> Listing:
     names = ["asset", "partition", "state", "attempts", "seconds", "told"]
     rows = [
@@ -82,7 +90,16 @@ def _listing(found: Json) -> Listing:
         for one in found["assets"]
     ]
     document = {name: found[name] for name in ("ok", "file", "run_id", "assets")}
-    return Listing(lambda: document, names, rows)
+
+    def text() -> str:
+        from springline.cli.present import rows_text  # noqa: PLC0415 - for people only
+
+        # A table is as wide as the window, and an error says more.
+        failed = [(one["asset"], " ".join(one["error"].split())) for one in found["assets"] if one["error"] is not None]
+        errors = [f"{asset}\n  {steers_no_terminal(error)}\n" for asset, error in failed]
+        return "\n".join([rows_text(names, rows)[0], *errors])
+
+    return Listing(lambda: document, names, rows, text=text)
 
 
 def _told(one: Mapping[str, Any]) -> str | None:
@@ -98,5 +115,5 @@ def _told(one: Mapping[str, Any]) -> str | None:
     ]
     told += [f"check {check['name']}: {check['message']}" for check in one["checks"] if not check["passed"]]
     if not told and one["output"] is not None:
-        told.append(json.dumps(one["output"]))
+        told.append(json.dumps(one["output"], ensure_ascii=False))
     return "; ".join(told) or None

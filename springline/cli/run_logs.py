@@ -16,7 +16,7 @@ from springline.cli.http import DEFAULT_WAIT_SECONDS, RUNS, Api, ApiOption, Toke
 from springline.cli.runs import RunArgument, check_run
 from springline.cli.runs_page import OVER
 from springline.cli.session import session
-from springline.definitions.ids import meant
+from springline.definitions.ids import meant, meant_task_key
 from springline.errors import Code, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
@@ -50,7 +50,7 @@ def logs(
     """
     check_run(run_id)
     with Api(api, token, wait_s=wait) as surface:
-        seen = _Seen(surface, run_id, task, attempt)
+        seen = _Seen(surface, run_id, None if task is None else meant_task_key(task), attempt)
         if not follow:
             lines = seen.new(surface.call("GET", run_id, root=RUNS).body)
             document = {"run_id": run_id, "lines": lines}

@@ -26,6 +26,7 @@ from springline.cli.session import session
 from springline.cli.staleness import stale_selection
 from springline.cli.tables import parse_pairs, read_text
 from springline.cli.watching import watched_until
+from springline.definitions.ids import meant_task_key
 from springline.errors import Code, Refused, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
@@ -129,14 +130,16 @@ def list_runs(
         list[str] | None,
         typer.Option("--label", metavar="NAME=VALUE", help="Only runs with this label; all that are given must hold."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Most runs; default: all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="The latest N runs; default: all.")
+    ] = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
     """List the runs of the workspace, in the order of their ids.
 
-    For people the latest is first.
+    For people the latest is first. With --limit it is the latest that are listed.
     """
     found: list[Json] = []
     parameters: dict[str, str | float | list[str]] = {}
@@ -145,8 +148,14 @@ def list_runs(
     if labels:
         parameters["label"] = labels
     with Api(api, token, wait_s=wait) as surface:
-        for page in surface.pages(root=RUNS, params=parameters, limit=limit):
+        for page in surface.pages(root=RUNS, params=parameters):
             found += page["items"]
+    more = False
+    if limit is not None and len(found) > limit:
+        more = True
+        # Their ids are in no order of time, so that the latest are known only when all are.
+        latest = {one["run_id"] for one in sorted(found, key=lambda one: str(one["triggered_at"]))[-limit:]}
+        found = [one for one in found if one["run_id"] in latest]
     names = ["run_id", "state", "tasks", "done", "failed", "triggered", "duration", "run_key"]
     rows = [
         [
@@ -161,7 +170,7 @@ def list_runs(
         ]
         for one in found
     ]
-    document = {"runs": found, "more": page["next_cursor"] is not None, "revision": page["revision"]}
+    document = {"runs": found, "more": more, "revision": page["revision"]}
     return Listing(lambda: document, names, rows, text=lambda: runs_text(found))
 
 
@@ -232,7 +241,7 @@ def rerun(
             value=failed,
             remedy="Give --failed, or --task TASK once or more.",
         )
-    body: Json = {"from": "failed"} if failed else {"tasks": tasks}
+    body: Json = {"from": "failed"} if failed else {"tasks": [meant_task_key(task) for task in tasks or ()]}
     with Api(api, token, wait_s=wait) as surface:
         answer = surface.call("POST", run_id, "rerun", root=RUNS, body=body)
         return _asked(surface, answer, watch=watch)

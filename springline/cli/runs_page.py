@@ -62,6 +62,8 @@ def run_text(found: Json, now: datetime | None = None, *, doing: Json | None = N
         parts += filter(None, [_pools_text(waits_for), _waiting_text(tasks, waits_for, now)])
     else:
         parts += filter(None, [_doing_text(doing)])
+    if run["state"] in OVER and not tasks:
+        parts.append(document_text({"next": f"springline explain run {run['run_id']}"}))
     if run["state"] in OVER and any(one["state"] != "SUCCEEDED" for one in tasks):
         parts.append(document_text({"next": f"springline run rerun {run['run_id']} --failed"}))
     return "\n".join(parts)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 from springline.cli.http import ASSETS, MANIFESTS, STALENESS, Api
+from springline.definitions.inputs import with_inputs
 from springline.errors import Code, Refused, refused
+
+if TYPE_CHECKING:
+    from springline.definitions.manifest import DeployedNode
 
 Json = dict[str, Any]
 
@@ -74,17 +79,18 @@ def stale_selection(surface: Api, terms: Iterable[str]) -> StaleSelection | None
                     stale[one["asset"]] = keys
     if not stale:
         return None
-    partitions = sorted({key for keys in stale.values() for key in keys if key is not None})
+    # A run needs what its parameters take, too, also where that is cut into partitions in another way.
+    chosen = with_inputs(_nodes(surface), stale, datetime.now(UTC))
+    partitions = sorted({key for keys in chosen.values() for key in keys})
     if len(partitions) > MOST_STALE:
         raise refused(
             Code.INVALID_REQUEST,
-            f"{len(partitions)} partitions are stale, and a run takes {MOST_STALE} at most",
+            f"{len(partitions)} partitions are stale or are needed by what is, and a run takes {MOST_STALE} at most",
             field="SELECTION",
             value=len(partitions),
             remedy="Select fewer assets, or make them by `springline backfill create SELECTION --stale`.",
         )
-    select = _with_inputs(surface, set(stale))
-    return StaleSelection(sorted(select), partitions, sum(len(keys) for keys in stale.values()))
+    return StaleSelection(sorted(chosen), partitions, sum(len(keys) for keys in stale.values()))
 
 
 def _stale_keys(surface: Api, key: str) -> list[str | None]:
@@ -96,20 +102,9 @@ def _stale_keys(surface: Api, key: str) -> list[str | None]:
     return found
 
 
-def _with_inputs(surface: Api, chosen: set[str]) -> set[str]:
-    """Return assets with those whose outputs their parameters, or those of tasks they need, take: a run needs them."""
-    manifest = surface.call("GET", "latest", root=MANIFESTS).body
-    tasks = {one["key"] for one in manifest.get("tasks", ())}
-    taken = {
-        one["key"]: [
-            edge["asset"] for edge in one["dependencies"] if edge.get("argument") is not None or edge["asset"] in tasks
-        ]
-        for one in (*manifest["assets"], *manifest.get("tasks", ()))
-    }
-    waiting = list(chosen)
-    while waiting:
-        for one in taken.get(waiting.pop(), ()):
-            if one not in chosen:
-                chosen.add(one)
-                waiting.append(one)
-    return chosen
+def _nodes(surface: Api) -> Mapping[str, DeployedNode]:
+    from springline.definitions.manifest import DeployedManifest  # noqa: PLC0415 - only who asks for it waits for it
+
+    found = surface.call("GET", "latest", root=MANIFESTS).body
+    # Of a newer API there may be more than is known here.
+    return DeployedManifest.model_validate(found, extra="ignore").nodes

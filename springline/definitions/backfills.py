@@ -145,7 +145,8 @@ def backfilled_assets(
             "select",
             list(terms),
             f"{first} and {second} are cut into partitions in different ways",
-            "Give each a backfill of its own, what is upstream first.",
+            "Give each a backfill of its own, what is upstream first; where a parameter takes the output of the other "
+            "one, start runs of both with the partitions of each, or name it in deps and read what it has written.",
         )
     return tuple(chosen), next(iter(cuts))
 

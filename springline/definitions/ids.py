@@ -64,6 +64,19 @@ def parse_task_key(key: str) -> tuple[str, str | None] | None:
     return (asset, partition) if task_key(asset, partition) == key else None
 
 
+def meant_task_key(text: str) -> str:
+    """Return the key of the task that a person has named: as it is, or with asset and partition as they are written.
+
+    `sales[2026-01-31|eu]` and `sales[2026-01-31%7Ceu]` are one task.
+    """
+    if parse_task_key(text) is not None:
+        return text
+    asset, bracket, rest = text.partition("[")
+    if not bracket:
+        return task_key(asset)
+    return task_key(asset, rest[:-1]) if rest.endswith("]") else text
+
+
 def meant(text: str, known: Iterable[str]) -> str:
     """Return a sentence that names what `text` may have been meant to be, with a blank behind it, or nothing."""
     near = get_close_matches(text, sorted(set(known)), _MOST_MEANT, 0.6)

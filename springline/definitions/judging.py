@@ -11,7 +11,7 @@ from typing import Protocol
 
 from springline.definitions.graph import circles, upstream_of
 from springline.definitions.ids import meant, named
-from springline.definitions.mappings import PartitionMapping, effective_mapping
+from springline.definitions.mappings import PartitionMapping, effective_mapping, problem_of_unpaired_time
 from springline.definitions.partitions import FieldProblem, Partitions
 
 
@@ -102,7 +102,8 @@ def judge_graph(nodes: Mapping[str, Node], *, elsewhere: Collection[str] = ()) -
                     f"Name it as a dependency only, deps=['{edge.asset}'], and read what it has written.",
                     edge.asset,
                 )
-            mapping = effective_mapping(edge.mapping, upstream.partitions, node.partitions)
+            both = (edge.mapping, upstream.partitions, node.partitions)
+            mapping = problem_of_unpaired_time(*both) or effective_mapping(*both)
             if isinstance(mapping, FieldProblem):
                 said = f"cannot depend on {edge.asset}: {mapping.message}"
                 yield DefinitionProblem(node.key, "dependencies", said, mapping.remedy, edge.asset)

@@ -13,6 +13,7 @@ from springline.definitions.partitions import Dimension, FieldProblem, Partition
 MAX_OFFSET: Final = 100_000
 
 _FIELD: Final = "mapping"
+_ONE_NAME: Final = "Call the dimensions that belong together by one name, or use all_partitions()."
 
 
 class MappingKind(StrEnum):
@@ -156,6 +157,35 @@ def needed_keys(
             return upstream.keys[first:behind]
 
 
+def problem_of_unpaired_time(
+    declared: PartitionMapping | None, upstream: Partitions | None, downstream: Partitions | None
+) -> FieldProblem | None:
+    """Return what is wrong where both have a dimension by time, and nothing says that the two belong together.
+
+    All of the upstream's time would be taken, for each day: it is refused unless it is said. Only a declaration is
+    judged so: what was deployed before is run as it was.
+    """
+    if declared is not None or upstream is None or downstream is None:
+        return None
+    above, below = _dimensions(upstream), _dimensions(downstream)
+    if not (len(above) == len(below) == 2 and above[0].partitions.by_time and below[0].partitions.by_time):
+        return None
+    if above[0].name == below[0].name or None not in paired(upstream, downstream):
+        return None
+    return _bad(
+        f"nothing says how the time of {_what(upstream)} belongs to that of {_what(downstream)}",
+        f"Call both by one name, such as {above[0].name}, or say dep(asset, identity()) to take all of it.",
+    )
+
+
+def have_equal_keys(one: Partitions | None, other: Partitions) -> bool:
+    """Say whether a key of one asset's partition is one of the other's, too, but for where both start and end."""
+    if one is None or is_multi(one) != is_multi(other):
+        return False
+    pairs = zip(_dimensions(one), _dimensions(other), strict=True)
+    return all(_why_not_identical(two[1].partitions, two[0].partitions) is None for two in pairs)
+
+
 def is_multi(partitions: Partitions | None) -> bool:
     """Say whether partitions lie in two dimensions."""
     return partitions is not None and partitions.dimensions is not None
@@ -206,7 +236,7 @@ def _in_dimensions(
     if not matched:
         return _bad(
             f"{_what(upstream)} and {_what(downstream)} have no dimension in common",
-            "Call the dimensions that belong together by one name, or use all_partitions().",
+            _ONE_NAME,
         )
     if declared is None:
         times = [pair for pair in matched if pair[0].by_time and pair[1].by_time]
@@ -215,9 +245,8 @@ def _in_dimensions(
     if declared.kind is MappingKind.LATEST and upstream.time is None:
         return _bad(f"there is no latest one of {_what(upstream)}", "Use it for partitions by time.")
     if declared.kind is MappingKind.WINDOW and not any(one.by_time and two.by_time for one, two in matched):
-        return _bad(
-            f"a window maps time to time, and not {_what(upstream)} to {_what(downstream)}", "Use all_partitions()."
-        )
+        remedy = _ONE_NAME if upstream.time is not None and downstream.time is not None else "Use all_partitions()."
+        return _bad(f"a window maps time to time, and not {_what(upstream)} to {_what(downstream)}", remedy)
     for one, two in matched:
         moved = declared.kind is not MappingKind.IDENTITY and one.by_time and two.by_time
         problem = None if moved else _why_not_identical(one, two)

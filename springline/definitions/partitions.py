@@ -137,6 +137,9 @@ class Partitions:
         if self.keys:
             yield FieldProblem("keys", "partitions in two dimensions have no keys", "Give keys to a dimension.")
         found = self.dimensions or ()
+        if any(not one.name for one in found):
+            yield FieldProblem("dimensions", "a dimension has no name", example)
+            return
         if len(found) != DIMENSIONS or len({one.name for one in found}) != DIMENSIONS:
             yield FieldProblem("dimensions", f"there are {len({one.name for one in found})} dimensions", example)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any, Final, cast
 
 from springline.control.runs.ends import METADATA, metadata_in, short_message
@@ -57,7 +58,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     ended = attempts_of(rows, task)
     mine = [one for one in ended if one.attempt == number]
     why = _why(ended, number)
-    steps = [f"springline explain task {task.run_id} {task.task_key}"]
+    steps = [f"springline explain task {task.run_id} {shlex.quote(task.task_key)}"]
     if mine:
         return _ended(mine[-1], why, _notes(rows, mine[-1]), steps)
     if task.attempt == number and task.state == RUNNING:

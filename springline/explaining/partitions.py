@@ -6,7 +6,9 @@ An asset without partitions is asked about by its key alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from springline.backfills.reading import RUN_TABLES as BACKFILL_TABLES
@@ -14,7 +16,8 @@ from springline.backfills.reading import KnownBackfill, known_backfill
 from springline.control.backfills.deciding import OPEN_STATES
 from springline.definitions.backfills import chunk_of
 from springline.definitions.ids import meant
-from springline.definitions.manifest import DeployedAsset
+from springline.definitions.inputs import with_inputs
+from springline.definitions.manifest import DeployedAsset, DeployedNode
 from springline.definitions.partitions import Partitions
 from springline.explaining.holds import HOLD_EVENT, is_hold
 from springline.explaining.runs import begun_ms, run_row
@@ -97,6 +100,10 @@ def _open(rows: StateSnapshot, tasks: Sequence[TaskRow]) -> list[TaskRow]:
     return [one for one in found if (run := runs[one.run_id]) is not None and run.state not in FINISHED_RUN]
 
 
+_MOST_SHOWN: Final = 5
+"""Assets, and partitions, that a command names; where there are more, it makes all that is stale."""
+
+
 def _aim(evidence: Evidence, question: Question) -> Aim:
     rows, now_ms = evidence.rows, question.now_ms
     _asset(evidence, question)
@@ -152,7 +159,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     state = stand.verdict.state
     code = None if state is PartitionState.CURRENT else state.value
     if stand.verdict.stale:
-        steps.append(_make(asset, question.partition))
+        steps.append(_make(evidence.manifest.nodes, asset, question.partition, now_ms))
     if state is PartitionState.OPEN and not failed:
         return Account(Verdict.NOT_DUE, text, code, next_steps=steps)
     if failed:
@@ -290,9 +297,15 @@ def _explain_task(task: TaskRow) -> str:
     return f"springline explain task {task.run_id} '{task.task_key}'"
 
 
-def _make(asset: DeployedAsset, partition: str | None) -> str:
-    of_it = "" if partition is None else f" --partition {partition}"
-    return f"springline run start {asset.key}{of_it}"
+def _make(nodes: Mapping[str, DeployedNode], asset: DeployedAsset, partition: str | None, now_ms: int) -> str:
+    """Return the command that makes a partition, with what its parameters take."""
+    now = datetime.fromtimestamp(now_ms / 1_000, UTC)
+    chosen = with_inputs(nodes, {asset.key: [partition]}, now)
+    keys = list(dict.fromkeys(key for of in chosen.values() for key in of))
+    if len(chosen) > _MOST_SHOWN or len(keys) > _MOST_SHOWN:
+        return f"springline run start {asset.key} --stale"
+    # Quoted where a shell would take them apart: the bar of a partition in two dimensions is a pipe.
+    return shlex.join(["springline", "run", "start", *chosen, *(part for key in keys for part in ("--partition", key))])
 
 
 PARTITIONS: Final = Subject("partition", ("partition",), _TABLES, _aim, _answer, by_definitions=True)

@@ -5,6 +5,7 @@ A run is named by its id, or by the key that it was asked for under.
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -173,14 +174,14 @@ def _ended(rows: StateSnapshot, run: RunRow, events: Sequence[Event]) -> Account
         code = None if own is None else own.cancel_reason_code
         first = next((event.data for event in events if isinstance(event.data, RunCancelRequested)), None)
         if first is not None:
-            why = "" if first.reason is None else f": {first.reason}"
+            why = "" if first.reason is None else f": {first.reason.removesuffix('.')}"
             text += f" {first.requested_by} asked for that{why}."
             code = code or getattr(member_of(first, CancelMember), "reason_code", None)
         return Account(Verdict.CANCELLED, text, code, next_steps=rerun if run.tasks_total else [])
     failed = [task for task in _tasks(rows, run.run_id) if task.state == FAILED]
     for task in failed[:MOST_NAMED]:
         text += f" {task.task_key}: {task.error_message or 'failed'}."
-    steps = [f"springline explain task {run.run_id} {task.task_key}" for task in failed[:MOST_NAMED]]
+    steps = [f"springline explain task {run.run_id} {shlex.quote(task.task_key)}" for task in failed[:MOST_NAMED]]
     return Account(Verdict.FAILED, text, next_steps=[*steps, *rerun])
 
 

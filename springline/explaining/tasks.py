@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Final
 
 from springline.errors import Code, refused
@@ -86,7 +87,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
         return Account(
             Verdict.UNDER_WAY,
             text,
-            next_steps=[f"springline explain attempt {run.run_id} {task.task_key} {task.attempt}"],
+            next_steps=[f"springline explain attempt {run.run_id} {shlex.quote(task.task_key)} {task.attempt}"],
         )
     if run.cancel_requested or run.state in FINISHED_RUN:
         ends = run.state if run.state in FINISHED_RUN else "to be cancelled"
@@ -94,7 +95,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
         return Account(Verdict.CANCELLED, text, next_steps=steps)
     wait = read_waits(rows, run.run_id, evidence.pool_waits, question.now_ms).of(task)
     verdict = Verdict.HELD if task.state == READY and hold_of(rows) is not None else Verdict.WAITS
-    steps = [f"springline explain task {run.run_id} {key}" for key in wait.on[:1]] or steps
+    steps = [f"springline explain task {run.run_id} {shlex.quote(key)}" for key in wait.on[:1]] or steps
     return Account(verdict, f"It is {task.state}: it waits for {wait.text}.", waits_for=[wait.text], next_steps=steps)
 
 
@@ -105,7 +106,7 @@ def _ended(rows: StateSnapshot, run: RunRow, task: TaskRow) -> Account:
     if task.state == SKIPPED:
         unmet = [one for one in needed_by(rows, run.run_id, task.task_key) if one.state in FINISHED_TASK - {SUCCEEDED}]
         said = ", ".join(f"{one.task_key} is {one.state}" for one in unmet) or "a task that it needs did not succeed"
-        steps = [f"springline explain task {run.run_id} {one.task_key}" for one in unmet[:1]]
+        steps = [f"springline explain task {run.run_id} {shlex.quote(one.task_key)}" for one in unmet[:1]]
         return Account(Verdict.SKIPPED, f"It was never begun: {said}.", next_steps=steps)
     if task.state == CANCELLED and last is None and task.attempt_id is None:
         return Account(

@@ -386,7 +386,10 @@ def _check_tasks(again: Sequence[str], parent: ParentRun) -> None:
     for key in again:
         if key not in parent.tasks:
             raise invalid(
-                "tasks", key, f"names no task of run {parent.run_id}: {bounds.shown(key, 120)!r}", "See GET .../tasks."
+                "tasks",
+                key,
+                f"names no task of run {parent.run_id}: {bounds.shown(key, 120)!r}",
+                f"`springline run show {parent.run_id}` shows them, as GET .../tasks does.",
             )
 
 

@@ -210,7 +210,7 @@ def no_schedule(schedule_id: str) -> Refused:
         f"the workspace has no schedule {schedule_id!r}",
         field="schedule_id",
         value=schedule_id,
-        remedy="GET /api/v1/schedules lists them; one that left its file is there no more.",
+        remedy="`springline schedule list` shows them; one that left its file is there no more.",
     )
 
 

@@ -55,7 +55,8 @@ def asset(function: Any = None, /, **options: Any) -> Any:
     """Declare that a function makes an asset. Nothing runs; wrong options are told when the file is validated.
 
     A parameter that names another asset, or a task, takes its output; one called `context` takes the `Context`; one
-    with a default is left alone. Functions may be `async`.
+    with a default is left alone. Functions may be `async`. Other decorators go below this one: of what lies above it
+    runs know nothing.
 
     Args:
         key: unique in the workspace; by default the function's name.

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from springline.sdk.checking import CheckFailed, checked
 from springline.sdk.checks import CheckOutcome
@@ -19,6 +19,8 @@ from springline.sdk.errors import Cancelled
 
 if TYPE_CHECKING:
     import asyncio
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,26 @@ class Attempts:
                 self._task = None
 
         return self._runner.run(within())
+
+
+def outside_of_any_loop(call: Callable[[], T]) -> T:
+    """Call where no event loop is running, so that functions may start one: here, or on a thread of its own."""
+    import asyncio  # noqa: PLC0415 - importing the library must be quick
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        runs_here = True
+    else:
+        runs_here = False
+    if runs_here:
+        # Behind the handler: what functions raise is not told as raised while another error was handled.
+        return call()
+    import contextvars  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    with ThreadPoolExecutor(1, "springline") as threads:
+        return threads.submit(contextvars.copy_context().run, call).result()
 
 
 class _TimedOut(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from springline.definitions.ids import task_key
 from springline.definitions.partitions import Partitions
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     import logging
 
     from springline.sdk.tables import TablesOfTask, TaskTable
+
+
+_MOST_METADATA_BYTES: Final = 16 * 1024
+
+
+def problem_of_metadata(asset: str, metadata: Mapping[str, Any]) -> tuple[str, bool] | None:
+    """Return why what a function has told cannot be kept, and whether it is too large; None if it can be kept."""
+    import json  # noqa: PLC0415 - importing the library must be quick
+
+    try:
+        size = len(json.dumps(dict(metadata), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"the metadata of {asset} is no JSON ({error}): use context.add_metadata", False
+    if size <= _MOST_METADATA_BYTES:
+        return None
+    said = f"the metadata of {asset} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}"
+    return f"{said}: tell less, or write a table", True
 
 
 class Context:

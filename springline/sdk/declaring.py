@@ -41,6 +41,7 @@ R = TypeVar("R")
 N = TypeVar("N", bound="DeclaredNode[..., Any]")
 
 CONTEXT: Final = "context"
+_ONE_FOR_EACH: Final = "Write a function for each: a sensor's says which runs are asked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,11 @@ class DeclaredNode(Generic[P, R]):
         frame: FrameType | None,
         known: Mapping[str, tuple[str, Callable[[Any], Any]]] | None = None,
     ) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        for name, value in getattr(function, "__dict__", {}).items():
+            # What a decorator has noted at the function is found here, too, but names of a declaration stay its own.
+            if not hasattr(type(self), name):
+                self.__dict__[name] = value
         self.function = function
         self.file = "<unknown>" if frame is None else frame.f_code.co_filename
         self.line = None if frame is None else frame.f_lineno
@@ -178,6 +183,9 @@ class DeclaredNode(Generic[P, R]):
         if isinstance(function, DeclaredNode):
             once = "Use @asset or @task once for each function."
             self._problems.append(("is declared twice", once))
+            return [], None
+        if hasattr(function, "sensor_id"):
+            self._problems.append((f"is declared above the sensor {function.sensor_id}", _ONE_FOR_EACH))
             return [], None
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             self._problems.append(
@@ -298,8 +306,8 @@ def _deps(value: Any) -> list[Dep]:
         declared = one if isinstance(one, Dep) else Dep(one)
         target = declared.target
         if not isinstance(target, DeclaredNode | External | str):
-            if callable(target):
-                name = getattr(target, "__name__", "it")
+            name = getattr(target, "__name__", None) if callable(target) else None
+            if name is not None:
                 raise _Wrong(f"holds the function {name}, which is no asset", f"Put @asset above {name}.")
             raise _Wrong(f"holds {_short(target)}, which is no asset", remedy)
         key = target if isinstance(target, str) else target.key
@@ -344,7 +352,9 @@ def _checks(value: Any) -> list[Check]:
             name = getattr(one, "__name__", None) if callable(one) else None
             if name is None:
                 raise _Wrong(f"holds {_short(one)}, which is no check", remedy)
-            raise _Wrong(f"holds the function {name}, which is no check", f"Write checks.custom({name}).")
+            is_ours = getattr(one, "__module__", None) == Check.__module__
+            how = f"Call it: checks.{name}(...)." if is_ours else f"Write checks.custom({name})."
+            raise _Wrong(f"holds the function {name}, which is no check", how)
         for message, how in one.problems:
             raise _Wrong(message, how, f"the check {one.name} with")
         if one.name in found:
@@ -437,6 +447,9 @@ def declared_by(kind: type[N], function: Any, options: Mapping[str, Any], frame:
     if isinstance(function, str):
         # @asset("raw_flights"): what is meant is clear, and told with everything else.
         return functools.partial(_declared, kind, {**options, "key": options.get("key", function)}, True)
+    if isinstance(function, classmethod | property):
+        no_function: Any = function
+        return kind(no_function, options, frame)
     if function is None or not callable(function):
         return functools.partial(_declared, kind, options, function is not None)
     return kind(function, options, frame)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from springline.definitions.limits import MAX_RUN_REQUESTS, MAX_SENSOR_CURSOR
+from springline.sdk.attempting import Attempts, outside_of_any_loop
 from springline.sdk.selecting import NoTerm, terms_of
 from springline.sdk.sensors import RunRequest, Sensor, SensorContext, SensorResult
 
@@ -138,7 +139,18 @@ def evaluate_sensor(sensor: Sensor, *, cursor: str | None = None, message: Any =
     Raises what its function raises, and `BadResult` for what is no result.
     """
     context = SensorContext(sensor.sensor_id, cursor=cursor, message=message)
-    plain = plain_result(called(sensor, context), sensor.sensor_id)
+
+    def make() -> Any:
+        attempts = Attempts()
+        try:
+            made = attempts.call(lambda: called(sensor, context))
+        finally:
+            attempts.close()
+        if made.error is not None:
+            raise made.error
+        return made.value
+
+    plain = plain_result(outside_of_any_loop(make), sensor.sensor_id)
     asked = plain["requests"]
     requests = [RunRequest(one["run_key"], one["select"], one["partitions"], one["config"]) for one in asked]
     return SensorResult(requests, plain["cursor"], plain["skip_reason"])

@@ -47,13 +47,15 @@ def static(*keys: str | Iterable[str]) -> Partitions:
     return Partitions(PartitionKind.STATIC, keys=tuple(listed))
 
 
-def multi_partitions(**dimensions: Partitions) -> Partitions:
+def multi_partitions(*unnamed: Any, **dimensions: Partitions) -> Partitions:
     """Return partitions in two dimensions: `multi_partitions(day=daily("2024-01-01"), region=static("eu", "us"))`.
 
     One is by time and comes first, the other static; or both are static. Keys are such as `2024-01-31|eu`; a function
     finds each part in `context.partition_keys`.
     """
     found = [Dimension(name, one) for name, one in dimensions.items()]
+    # Told with everything else that is wrong: a dimension without a name has no key of its own.
+    found += [Dimension("", one) for one in unnamed]
     # Whoever writes them the other way round means the same.
     found.sort(key=lambda one: not (isinstance(one.partitions, Partitions) and one.partitions.by_time))
     return Partitions(PartitionKind.MULTI, dimensions=tuple(found))

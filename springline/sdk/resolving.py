@@ -12,9 +12,10 @@ from springline.definitions.graph import upstream_of
 from springline.definitions.ids import meant, named
 from springline.definitions.judging import judge_graph, unknown_dependency
 from springline.definitions.limits import MAX_ASSETS, MAX_SCHEDULES, MAX_SENSORS
-from springline.definitions.mappings import PartitionMapping
+from springline.definitions.mappings import PartitionMapping, have_equal_keys
 from springline.definitions.partitions import Partitions
 from springline.definitions.schedules import selection_problem
+from springline.definitions.selection import select_nodes
 from springline.sdk.declaring import DeclaredNode, Dep, External
 from springline.sdk.errors import SourceProblem
 from springline.sdk.schedules import Schedule
@@ -181,8 +182,25 @@ def _problems_of_selecting(
         if watched is not None and watched.asset_key is None:
             said = f"watches {watched.key}, which is a task and is never materialized"
             yield one.problem(said, "Watch an asset; or watch runs, by run_sensor.")
+        elif watched is not None and problem is None and own:
+            yield from _problems_of_watching(one, watched, select_nodes(assets, own), assets)
     if len(declared) > most:
         yield declared[0].problem(f"is one of {len(declared)}, and {most} is the most", f"Use fewer {kind}s.")
+
+
+def _problems_of_watching(
+    one: Schedule | Sensor, watched: ResolvedNode, chosen: Collection[str], assets: Mapping[str, ResolvedNode]
+) -> Iterable[SourceProblem]:
+    """Yield what is wrong with a sensor whose runs make the partition of the asset that it watches."""
+    if watched.key in chosen:
+        said = f"watches {watched.key}, and the runs that it asks for make it: each would ask for the next one"
+        yield one.problem(said, "Select what lies behind it without it, or watch another asset.")
+    for key in sorted(chosen):
+        cut = assets[key].partitions
+        if cut is not None and not have_equal_keys(watched.partitions, cut):
+            said = f"asks for the partition of {watched.key} that was made, and {key} has none of its keys"
+            yield one.problem(said, "Write a function by @sensor, whose RunRequest names the partitions.")
+            return
 
 
 class _Names:

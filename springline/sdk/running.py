@@ -7,8 +7,9 @@ says, without a pause; what depends on it is skipped, and everything else is mad
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from os import PathLike
 from types import ModuleType
@@ -17,14 +18,16 @@ from typing import Any
 from springline.definitions.durations import duration_text
 from springline.definitions.graph import topological_order
 from springline.definitions.ids import meant, named, task_key
+from springline.definitions.inputs import needed_of
 from springline.definitions.mappings import effective_mapping
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select_nodes
-from springline.sdk.attempting import Attempted, Attempts
+from springline.sdk.attempting import Attempted, Attempts, outside_of_any_loop
 from springline.sdk.checks import CheckOutcome
-from springline.sdk.context import Context
+from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.declaring import DECLARED_NODES, DeclaredNode, External
 from springline.sdk.errors import InvalidDefinitions, InvalidRequest, NonRetryable, SdkError
+from springline.sdk.outputs import NotStorable, decoded, encoded, not_storable
 from springline.sdk.resolving import Pipeline, ResolvedEdge, ResolvedNode, assets_of, resolve
 from springline.sdk.tables import TablesOfAttempt, TablesOfRun, WriteHandle
 
@@ -148,13 +151,17 @@ def materialize(
 ) -> MaterializeResult:
     """Make assets in this process, and return what became of each.
 
+    A parameter takes what a run would hand over: the output as it comes back from JSON or as a frame, tuples as lists.
+    An output that a run could not keep for those who take it fails its asset.
+
     Works beside a running event loop, too, as in an async test: it then blocks it until the end.
 
     Args:
         assets: a module with assets and tasks, or these.
         select: which of them: keys or assets; `*delays` is it and all that it depends on, `raw_flights*` it and all
             that depends on it, `*` everything. The tasks that they need run with them.
-        partition_key: the partition to make of the assets that have some.
+        partition_key: the partition to make of the assets that have it. Of another one that these need, such as a day
+            for the pair `2024-01-31|eu`, the partition that they need is made, if it is one.
         config: what functions find in `context.config`.
         inputs: outputs of assets that are not selected, by key or asset, for parameters that take them.
         run_id: what functions find in `context.run_id`; made up by default.
@@ -189,7 +196,7 @@ def materialize(
     )
     run.check()
     try:
-        result = _outside_of_any_loop(run.make)
+        result = outside_of_any_loop(run.make)
     finally:
         if lake is not None:
             lake.close()
@@ -229,6 +236,11 @@ class _Run:
         self._pipeline = pipeline
         self._chosen = chosen
         self._partition_key = partition_key
+        self._keys: dict[str, str] = {}
+        # As a worker sees it, who takes an output and whether they are selected is all the same.
+        edges = [edge for one in pipeline.nodes.values() for edge in one.dependencies]
+        self._taken = {edge.asset for edge in edges if edge.argument is not None}
+        self._outputs: dict[str, Any] = {}
         self._config = config
         self._inputs = inputs
         self._run_id = run_id
@@ -246,9 +258,10 @@ class _Run:
             assert one.partitions is not None
             if self._partition_key is None:
                 raise InvalidRequest(f"{one.key} has {one.partitions.kind} partitions: give the partition_key to make")
-            problem = one.partitions.problem_of_key(self._partition_key)
-            if problem is not None:
-                raise InvalidRequest(f"partition_key {self._partition_key!r} {problem} ({one.key})")
+            if one.partitions.problem_of_key(self._partition_key) is None:
+                self._keys[one.key] = self._partition_key
+        if partitioned:
+            self._find_keys(partitioned)
         for one in self._chosen.values():
             for edge in one.dependencies:
                 if edge.argument is not None and edge.asset not in self._chosen and edge.asset not in self._inputs:
@@ -263,6 +276,42 @@ class _Run:
             if key not in known:
                 raise InvalidRequest(f"inputs has an output for {key!r}, which nothing depends on. {meant(key, known)}")
 
+    def _find_keys(self, partitioned: Sequence[ResolvedNode]) -> None:
+        """Find the partition of each asset that does not have the one to make: the one that what is behind it needs."""
+        now = datetime.now(UTC)
+        needed: dict[str, dict[str, str]] = {one.key: {} for one in partitioned}
+        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
+        # A circle is a problem of the pipeline, and told before.
+        for key in reversed(topological_order(upstream)):
+            one = self._chosen[key]
+            if one.partitions is not None and key not in self._keys:
+                self._keys[key] = self._the_one(one, needed[key])
+            for edge in one.dependencies:
+                above = self._chosen.get(edge.asset)
+                if above is None or above.partitions is None or above.key in self._keys:
+                    continue
+                mapping = effective_mapping(edge.mapping, above.partitions, one.partitions)
+                assert not isinstance(mapping, FieldProblem)
+                found = needed_of(mapping, above.partitions, one.partitions, self._keys.get(key), now)
+                needed[above.key].update(dict.fromkeys(found, key))
+
+    def _the_one(self, one: ResolvedNode, needed: Mapping[str, str]) -> str:
+        """Return the partition that is needed of an asset, by what needs each; raises `InvalidRequest` if none is."""
+        assert one.partitions is not None
+        assert self._partition_key is not None
+        if len(needed) > 1:
+            some = ", ".join(repr(key) for key in list(needed)[:3])
+            raise InvalidRequest(
+                f"with partition_key {self._partition_key!r}, {next(iter(needed.values()))} needs {len(needed)} "
+                f"partitions of {one.key} ({some}{', ...' if len(needed) > 3 else ''}), and materialize makes one of "
+                f"each: have a run make them, or leave {one.key} out and give inputs={{{one.key!r}: {{...}}}}"
+            )
+        key = next(iter(needed), self._partition_key)
+        problem = one.partitions.problem_of_key(key)
+        if problem is not None:
+            raise InvalidRequest(f"partition_key {key!r} {problem} ({one.key})")
+        return key
+
     def make(self) -> MaterializeResult:
         """Make everything; no event loop is running."""
         upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
@@ -275,7 +324,7 @@ class _Run:
 
     def _made(self, one: ResolvedNode) -> AssetResult:
         key = one.key
-        partition = None if one.partitions is None else self._partition_key
+        partition = self._keys.get(key)
         for edge in one.dependencies:
             before = self._results.get(edge.asset)
             if before is not None and before.status is not AssetStatus.SUCCEEDED:
@@ -319,15 +368,17 @@ class _Run:
         if edge.asset in self._inputs:
             return self._inputs[edge.asset]
         upstream = self._results[edge.asset]
+        # Of its own, as for a function in another process: what one does to it no other one sees.
+        value = decoded(*self._outputs[edge.asset])
         if upstream.partition_key is None:
-            return upstream.value
+            return value
         above = self._chosen[edge.asset].partitions
         mapping = effective_mapping(edge.mapping, above, one.partitions)
         assert above is not None
         assert not isinstance(mapping, FieldProblem)
         # As a function gets it where it may need many: a dict by partition key.
         many = mapping.many(above, one.partitions)
-        return {upstream.partition_key: upstream.value} if many else upstream.value
+        return {upstream.partition_key: value} if many else value
 
     def _attempt(
         self, asset: AnyNode, context: Context, arguments: Mapping[str, Any], tables: TablesOfAttempt | None
@@ -338,6 +389,8 @@ class _Run:
         late = made.error is None and limit_s is not None and time.perf_counter() - began > limit_s
         if made.timed_out or late:
             made = Attempted(error=_too_long(asset))
+        if made.error is None:
+            made = self._kept(asset, context, made)
         if tables is None:
             return made
         if made.error is not None:
@@ -347,6 +400,19 @@ class _Run:
             tables.commit()
         except Exception as error:
             return Attempted(error=error)
+        return made
+
+    def _kept(self, asset: AnyNode, context: Context, made: Attempted) -> Attempted:
+        """Keep an output for what takes it, as a worker does: an attempt fails whose output or metadata cannot be."""
+        problem = problem_of_metadata(asset.key, context.metadata)
+        if problem is not None:
+            return Attempted(error=NonRetryable(problem[0]), checks=made.checks)
+        if asset.key not in self._taken:
+            return made
+        try:
+            self._outputs[asset.key] = encoded(made.value)
+        except NotStorable as error:
+            return Attempted(error=NonRetryable(not_storable(asset.key, error)), checks=made.checks)
         return made
 
 
@@ -359,23 +425,3 @@ def _lake_of(folder: str | PathLike[str]) -> TablesOfRun:
 def _too_long(asset: AnyNode) -> TimeoutError:
     assert asset.timeout_ms is not None
     return TimeoutError(f"{asset.key} took longer than its timeout, {duration_text(asset.timeout_ms)}")
-
-
-def _outside_of_any_loop(call: Callable[[], MaterializeResult]) -> MaterializeResult:
-    """Call where no event loop is running, so that functions may start one: here, or on a thread of its own."""
-    import asyncio  # noqa: PLC0415 - see above
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runs_here = True
-    else:
-        runs_here = False
-    if runs_here:
-        # Behind the handler: what functions raise is not told as raised while another error was handled.
-        return call()
-    import contextvars  # noqa: PLC0415
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    with ThreadPoolExecutor(1, "materialize") as threads:
-        return threads.submit(contextvars.copy_context().run, call).result()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import FrameType
@@ -45,6 +45,7 @@ _OTHER_NAMES: Final = {
     "job": "select",
 }
 """What other tools call it."""
+_ONE_FOR_EACH: Final = "Write a function of its own for the sensor: it says which runs are asked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,9 @@ class Sensor:
             "timeout", options.get("timeout"), MAX_SENSOR_TIMEOUT_S, DEFAULT_SENSOR_TIMEOUT_S
         )
         self.select = self._selection(options.get("select"))
-        self.table: str | None = options.get("table")
-        self.asset: str | None = options.get("asset")
-        self.prefix: str | None = options.get("prefix")
+        self.table = self._watched("table", options)
+        self.asset = self._watched("asset", options)
+        self.prefix = self._watched("prefix", options)
         self.ends: list[RunEnd] = list(options.get("ends") or ())
         self.takes_context = False if function is None else self._takes_context(function)
         for wrong in problems_of_sensor(self):
@@ -201,6 +202,14 @@ class Sensor:
             self.refuse(f"has {name} {_short(value)}, which is out of range", said)
             return default
         return ms // 1_000
+
+    def _watched(self, name: str, options: Mapping[str, Any]) -> str | None:
+        value = options.get(name)
+        if value is None or (isinstance(value, str) and (value or name == "prefix")):
+            return value
+        self.refuse(f"has {name} {_short(value)}, which names none", f"Give a text: {name}='flights'.")
+        # Whatever it is, it is given: that it lacks is not to be told, too.
+        return str(value)
 
     def _selection(self, value: Any) -> list[str]:
         try:
@@ -265,8 +274,13 @@ def sensor(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         push: it is called for each message that is pushed to it instead, and never by time.
     """
 
+    frame = sys._getframe(1)
+    positional = function if isinstance(function, str) else None
+    if positional is not None:
+        options.setdefault("sensor_id", positional)
+        function = None
+
     def declared(found: Callable[..., Any]) -> Sensor:
-        frame = sys._getframe(1)
         kind: SensorKind = "push" if options.get("push") is True else "poll"
         name = options.get("sensor_id") or getattr(found, "__name__", None)
         made = Sensor(kind, name, options, frame, found)
@@ -275,6 +289,10 @@ def sensor(function: Callable[..., Any] | None = None, **options: Any) -> Any:
                 instead = _OTHER_NAMES.get(option)
                 near = f"Did you mean {instead}? " if instead else meant(option, _OPTIONS)
                 made.refuse(f"has the unknown option {option}", f"{near}There are {', '.join(_OPTIONS)}.")
+        if positional is not None:
+            made.refuse("has an option without a name", "Give options by name: @sensor(sensor_id='new_files').")
+        if isinstance(found, DeclaredNode):
+            made.refuse(f"is declared above the {found.kind} {found.key}", _ONE_FOR_EACH)
         if options.get("push") not in (None, True, False):
             made.refuse(f"has push {_short(options['push'])}", "Give push=True, or leave it out.")
         code = getattr(found, "__code__", None)
@@ -323,7 +341,7 @@ def run_sensor(
 
     Runs that it has asked for itself do not count. Its config has `run_id` and `state`.
     """
-    ends = [on] if isinstance(on, str) else list(on)
+    ends: list[Any] = list(on) if isinstance(on, Iterable) and not isinstance(on, str) else [on]
     known = [one for one in ends if one in RUN_ENDS]
     made = Sensor("run", sensor_id, {"ends": known or ["failed"], "select": select, "every": every}, sys._getframe(1))
     if known != ends or not ends:

@@ -81,7 +81,7 @@ class Sensors:
                 f"no sensor {bounds.on_one_line(sensor_id)!r} is deployed in this workspace",
                 field="sensor_id",
                 value=sensor_id,
-                remedy=f"{near}GET /api/v1/sensors lists them; one that left its file is there no more.",
+                remedy=f"{near}`springline sensor list` shows them; one that left its file is there no more.",
             )
         return found
 

@@ -27,11 +27,12 @@ from typing import Any, Final
 from springline.local.processes import peak_memory_bytes
 from springline.sdk.attempting import Attempted, Attempts
 from springline.sdk.checking import CheckFailed
-from springline.sdk.context import Context
+from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.describing import described
 from springline.sdk.errors import NonRetryable
 from springline.sdk.evaluating import BadResult, called, plain_result
 from springline.sdk.loading import LoadedPipeline, examine
+from springline.sdk.outputs import NotReadable, NotStorable, decoded, encoded, not_storable
 from springline.sdk.sensors import PushedMessage, SensorContext, at_instant
 from springline.sdk.traces import own_part, told
 from springline.work.frames import (
@@ -47,7 +48,6 @@ from springline.work.frames import (
     job_of,
     receive,
 )
-from springline.work.values import REMEDY, NotReadable, NotStorable, decoded, encoded
 from springline.work.writes import AttemptTables, Lake, is_passing
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -55,7 +55,6 @@ _LOOKS_S: Final = 0.5
 """How often progress is looked at."""
 _MOST_MESSAGE: Final = 4_000
 _MOST_TRACE: Final = 32_000
-_MOST_METADATA_BYTES: Final = 16 * 1024
 
 
 class _Refused(Exception):
@@ -221,7 +220,7 @@ class _Process:
             values: dict[str | None, Any] = {}
             for key, form in zip(one.keys, one.forms, strict=True):
                 try:
-                    values[key] = decoded(form, next(waiting))
+                    values[key] = decoded(form.format, form.library, next(waiting))
                 except NotReadable as error:
                     raise _Refused(
                         f"the output for the parameter {one.argument} of {job.asset_key} cannot be read: {error}",
@@ -312,26 +311,19 @@ def _sensor_context(asked: Evaluation) -> SensorContext:
 
 def _output(job: Job, value: Any) -> tuple[ValueForm, bytes]:
     try:
-        return encoded(value)
+        form, library, data = encoded(value)
     except NotStorable as error:
-        raise _Refused(
-            f"other assets take the output of {job.asset_key}, and its output {error}: {REMEDY}", "output_not_storable"
-        ) from error
+        raise _Refused(not_storable(job.asset_key, error), "output_not_storable") from error
+    return ValueForm(form, library), data
 
 
 def _metadata_of(job: Job, context: Context) -> Json:
-    try:
-        size = len(json.dumps(context.metadata, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _Refused(
-            f"the metadata of {job.asset_key} is no JSON ({error}): use context.add_metadata", "metadata_not_json"
-        ) from error
-    if size > _MOST_METADATA_BYTES:
-        raise _Refused(
-            f"the metadata of {job.asset_key} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}: tell less, or "
-            "write a table",
-            "metadata_too_large",
-        )
+    problem = problem_of_metadata(job.asset_key, context.metadata)
+    if problem is not None:
+        said, is_too_large = problem
+        if is_too_large:
+            raise _Refused(said, "metadata_too_large")
+        raise _Refused(said, "metadata_not_json")
     return dict(context.metadata)
 
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from springline.cli.dev import _write_entry, watch
-from springline.cli.dev_pipelines import DevPipeline, DevPipelines
+from springline.cli.dev_pipelines import DevPipeline, DevPipelines, deployed_text
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK
 from springline.local.run import ToolFailed, ToolMisconfigured
@@ -224,6 +224,22 @@ def test_what_is_never_ready_is_given_up(tmp_path: Path) -> None:
     assert len(stack.starts) == 5
 
 
+def test_a_deploy_is_told_with_all_that_the_file_declares() -> None:
+    nothing: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    found = {"keys": ["a", "b"], "tasks": [], "schedules": [{}], "sensors": [{}, {}], "pools": [{}]}
+    answer = {
+        "changes": nothing | {"added": ["a", "b"], "pools": [{}]},
+        "tasks": nothing,
+        "schedules": nothing,
+        "sensors": nothing | {"removed": ["s"]},
+    }
+    told = "2 assets, 1 schedule, 2 sensors, 1 pool (2 added, 1 removed, 1 pool set)"
+    assert deployed_text(found, answer) == told
+    assert (
+        deployed_text({"keys": []}, {**answer, "changes": nothing, "sensors": nothing}) == "0 assets (nothing changes)"
+    )
+
+
 class Starting(Stub):
     """A stack whose worker ends with these codes, one after the other, before it is ready; None: it gets ready."""
 
@@ -295,26 +311,55 @@ def doubled(context, numbers: int) -> None:
 """
 
 
+PAIRS = """
+from springline.sdk import daily, multi_partitions, static
+
+days = daily(start="2026-01-01")
+
+@asset(partitions=days)
+def day(context) -> str:
+    return context.partition_key
+
+@asset(partitions=multi_partitions(day=days, region=static("eu", "a|b")))
+def sales(context, day: str) -> str:
+    begin, _ = context.time_window
+    print(f"sold {context.partition_keys['region']} on {day}, {begin:%d.%m.%Y}")
+    return context.partition_key
+
+@asset(partitions=days)
+def report(sales: dict) -> None:
+    print(f"reported {sorted(sales.items())}")
+"""
+
+
 def test_files_are_deployed_worked_and_followed(tmp_path: Path) -> None:
     file = tmp_path / "flow.py"
-    file.write_text(PIPELINE)
+    file.write_text(PIPELINE + PAIRS)
     with Dev(tmp_path, "only", "--temporary", "--concurrency", "1", str(file), cwd=tmp_path) as dev:
         document = dev.ready()
         (pipeline,) = document["pipelines"]
-        assert (pipeline["location"], pipeline["assets"]) == ("flow", ["numbers", "doubled"])
+        assert pipeline["location"] == "flow"
+        assert pipeline["assets"] == ["numbers", "doubled", "day", "sales", "report"]
         log = Path(pipeline["log"])
         made = shell(document, "springline run start '*doubled' --watch --field run.state")
         assert (made.returncode, made.stdout) == (0, "SUCCEEDED\n"), made.stderr
         assert "made 40" in log.read_text()
+        # One partition of an asset in two dimensions, between assets that have one of them.
+        keys = "--partition 2026-01-31 --partition '2026-01-31|a%7Cb'"
+        made = shell(document, f"springline run start '*report' {keys} --watch --field run.state")
+        assert (made.returncode, made.stdout) == (0, "SUCCEEDED\n"), made.stderr
+        said = log.read_text()
+        assert "sold a|b on 2026-01-31, 31.01.2026" in said
+        assert "reported [('2026-01-31|a%7Cb', '2026-01-31|a%7Cb')]" in said
 
-        file.write_text(f"{PIPELINE}\nraise RuntimeError('half')\n")
+        file.write_text(f"{PIPELINE + PAIRS}\nraise RuntimeError('half')\n")
         dev.says("cannot be deployed as it is now; what was deployed before stays, and its worker goes on")
         assert "half" in dev.log.read_text()
         os.kill(dev.children(document["folder"])["work-flow"]["pid"], signal.SIGKILL)
         dev.says("work-flow cannot work as it is, and is started again when its file changes:")
 
-        file.write_text(f"{PIPELINE.replace('20', '30')}\n@asset\ndef more(): ...\n")
-        dev.says("flow.py is deployed: 3 assets (1 added)")
+        file.write_text(f"{PIPELINE.replace('20', '30')}{PAIRS}\n@asset\ndef more(): ...\n")
+        dev.says("flow.py is deployed: 6 assets (1 added)")
         dev.says("work-flow is ready again")
         # Its processes run in the folder of whoever has started it, and find the stack.
         made = shell(document, "springline run start '*doubled' more --watch --field run.state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_a_partition_of_an_asset_is_explained(cli: Cli) -> None:
     for subject, words in (("sensor", ["s"]), ("evaluation", ["e"]), ("backfill", ["b"]), ("chunk", ["b", "0"])):
         refused = cli("explain", subject, *words)
         assert (refused.code, refused.error["code"]) == (2, Code.NOT_FOUND.value), subject
+
+
+def test_the_next_command_is_one_that_a_shell_takes_as_it_is(cli: Cli) -> None:
+    Path("flights.py").write_text(
+        "from springline.sdk import asset, daily, multi_partitions, static\n"
+        "days = daily(start='2024-01-01')\n"
+        "@asset(partitions=days)\ndef raw(): ...\n"
+        "@asset(partitions=multi_partitions(day=days, region=static('eu', 'us')))\ndef sales(raw): ...\n"
+    )
+    assert cli("deploy", "flights.py").code == 0
+    found = cli("explain", "partition", "sales", "2024-01-31|eu").document
+    said = "springline run start sales raw --partition '2024-01-31|eu' --partition 2024-01-31"
+    assert found["next_steps"] == [said]
+    assert cli(*shlex.split(said)[1:]).document["tasks"] == 2
 
 
 def test_what_is_not_there_or_cannot_be_is_refused(cli: Cli) -> None:

@@ -85,3 +85,12 @@ def test_a_wrong_file_is_told_as_validate_tells_it(cli: Cli, here: Path) -> None
     document = json.loads(said.stdout)
     assert [(one["line"], one["asset"]) for one in document["problems"]] == [(3, "raw")]
     assert document == json.loads(cli("validate", "flow.py").stdout)
+
+
+def test_a_person_is_told_the_whole_error(cli: Cli, here: Path) -> None:
+    said = "no rows of the source have come since the night of the great storm over the North Sea, and none will"
+    source = f"from springline.sdk import asset\n\n@asset\ndef raw():\n    raise ValueError({said!r})\n"
+    (here / "flow.py").write_text(source)
+    shown = cli("materialize", "flow.py", "-o", "table")
+    assert shown.code == 3
+    assert f"raw\n  ValueError: {said}\n" in shown.stdout

@@ -140,7 +140,9 @@ def test_runs_are_listed_by_state_and_label(api: Served, cli: Cli) -> None:
     assert [one["run_id"] for one in cli("run", "list", "--state", "succeeded").document["runs"]] == [first]
     assert len(cli("run", "list", "--state", "SUCCEEDED", "--state", "RUNNING").document["runs"]) == 2
     assert [one["run_id"] for one in cli("run", "list", "--label", "team=x").document["runs"]] == [first]
-    assert cli("run", "list", "--limit", "1").document["more"] is True
+    assert cli("run", "list", "--limit", "2").document["more"] is False
+    limited = cli("run", "list", "--limit", "1").document
+    assert ([one["run_id"] for one in limited["runs"]], limited["more"]) == ([second], True)
     assert cli("run", "list", "--state", "DONE").error["field"].startswith("state")
     table = cli("run", "list", "-o", "csv").stdout.splitlines()
     assert table[0] == "run_id,state,tasks,done,failed,triggered,duration,run_key"
@@ -175,6 +177,26 @@ def test_part_of_a_run_is_made_again(api: Served, cli: Cli) -> None:
     for wrong in ([], ["--failed", "--task", "names"]):
         assert cli("run", "rerun", run, *wrong).error["field"] == "--failed"
     assert cli("run", "rerun", run, "--task", "x").error["field"] == "tasks"
+
+
+def test_a_run_that_could_not_be_planned_says_who_knows_why() -> None:
+    counts = {f"tasks_{name}": 0 for name in ("total", "completed", "succeeded", "failed", "skipped", "cancelled")}
+    run = {"run_id": "run_a", "state": "CANCELLED", "triggered_at": "2026-01-01T00:00:00Z", **counts}
+    assert run_text({"run": run, "tasks": [], "dependencies": []}).endswith("next  springline explain run run_a\n")
+
+
+def test_a_task_is_named_as_a_person_writes_it(cli: Cli) -> None:
+    Path("flights.py").write_text(
+        "from springline.sdk import asset, static\n@asset(partitions=static('a|b'))\ndef größe(): ...\n"
+    )
+    assert cli("deploy", "flights.py").code == 0
+    run = cli("run", "start", "größe", "--partition", "a|b").document["run_id"]
+    assert cli("run", "cancel", run).code == 0
+    for named in ("größe[a|b]", "gr%C3%B6%C3%9Fe[a%7Cb]"):
+        assert cli("run", "logs", run, named).document["lines"] == []
+        assert cli("explain", "task", run, named).document["identity"] == f"{run} gr%C3%B6%C3%9Fe[a%7Cb]"
+        assert cli("run", "rerun", run, "--task", named).document["tasks"] == 1
+    assert cli("explain", "task", run, "größe[c").error["value"] == "größe[c"
 
 
 SLEEP = "springline.cli.watching.time.sleep"

@@ -62,6 +62,18 @@ def test_a_run_is_asked_for_of_what_is_stale(cli: Cli) -> None:
     assert "1 are current and are made with them" in with_inputs.hints[0]
 
 
+def test_inputs_that_are_cut_in_another_way_are_asked_for_with_their_own_partitions(cli: Cli) -> None:
+    Path("flights.py").write_text(
+        "from springline.sdk import asset, daily, multi_partitions, static\n"
+        f"days = daily(start='{START}')\n"
+        "@asset(partitions=days)\ndef raw(): ...\n"
+        "@asset(partitions=multi_partitions(day=days, region=static('eu', 'us')))\ndef sales(raw): ...\n"
+    )
+    assert cli("deploy", "flights.py").code == 0
+    ended = cli("run", "start", "sales", "--stale")
+    assert (ended.code, ended.document["tasks"]) == (0, 12), ended.stderr
+
+
 def test_nothing_stale_asks_for_no_run(cli: Cli) -> None:
     Path("flights.py").write_text(PIPELINE.replace(START, datetime.now(UTC).strftime("%Y-%m-%d")))
     cli("deploy", "flights.py")

@@ -254,3 +254,12 @@ def test_a_context_for_a_test_of_one_function() -> None:
         _ = Context("a").partition_key
     assert not Context("a").has_partition
     assert Context("a").log.name == "springline.asset.a"
+
+
+def test_what_a_decorator_has_noted_at_a_function_changes_nothing_of_its_declaration() -> None:
+    def work() -> int:
+        return 1
+
+    vars(work).update(kind="etl", retries=9, noted="yes")
+    made: Any = asset(work)
+    assert (made.kind, made.retries, made.noted) == ("asset", 0, "yes")

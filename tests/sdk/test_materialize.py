@@ -259,13 +259,15 @@ def test_what_cannot_be_stopped_counts_as_failed_when_it_took_too_long(how: str)
 
 
 def test_async_functions_share_a_loop_and_others_may_start_one_of_their_own() -> None:
-    @asset
-    async def lock() -> Any:
-        return asyncio.get_running_loop()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     @asset
-    async def same(lock: Any) -> bool:
-        return lock is asyncio.get_running_loop()
+    async def lock() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    @asset
+    async def same(lock: None) -> bool:
+        return loops == [asyncio.get_running_loop()]
 
     @asset
     def own(lock: Any) -> int:
@@ -276,7 +278,7 @@ def test_async_functions_share_a_loop_and_others_may_start_one_of_their_own() ->
 
     result = materialize([lock, same, own])
     assert (result.value(same), result.value(own)) == (True, 7)
-    assert result.value(lock).is_closed()
+    assert loops[0].is_closed()
 
 
 async def test_it_works_beside_a_running_loop() -> None:
@@ -398,3 +400,45 @@ def test_wrong_assets_make_nothing() -> None:
         materialize([wrong, other], partition_key="2024-01")
     assert len(raised.value.problems) == 2
     assert ran == []
+
+
+def test_a_parameter_takes_what_a_run_would_hand_over() -> None:
+    @asset
+    def pair() -> tuple[int, list[int]]:
+        return (1, [2])
+
+    @asset
+    def greedy(pair: list[Any]) -> str:
+        pair[1].clear()
+        return type(pair).__name__
+
+    @asset(deps=[greedy])
+    def modest(pair: list[Any]) -> int:
+        return len(pair[1])
+
+    made = materialize([pair, greedy, modest])
+    assert (made.value(pair), made.value(greedy), made.value(modest)) == ((1, [2]), "list", 1)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, {1: "a"}, float("nan"), datetime(2024, 1, 1, tzinfo=UTC)], ids=repr)
+def test_an_output_that_a_run_could_not_keep_fails_its_asset(value: Any) -> None:
+    @asset(retries=2)
+    def up() -> Any:
+        return value
+
+    @asset
+    def down(up: Any) -> None: ...
+
+    made = materialize([up, down], raise_on_error=False)
+    assert (made["up"].attempts, made["down"].status) == (1, AssetStatus.SKIPPED)
+    assert "other assets take the output of up, and its output" in str(made["up"].error)
+    assert materialize([up]).value(up) is value
+
+
+def test_more_metadata_than_a_run_takes_fails_its_asset() -> None:
+    @asset
+    def chatty(context: Context) -> None:
+        context.add_metadata(said="x" * 20_000)
+
+    (made,) = materialize([chatty], raise_on_error=False).assets.values()
+    assert "takes 20,012 bytes, more than 16,384" in str(made.error)

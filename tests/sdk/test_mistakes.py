@@ -140,6 +140,108 @@ MISTAKES = [
     ),
     Mistake("pool that nobody declares", "@asset(pool='warehouse')  # here\ndef a(): ...", "warehouse", "pool("),
     Mistake(
+        "a check without parentheses",
+        "@asset(checks=[checks.unique])  # here\ndef a(): ...",
+        "holds the function unique, which is no check",
+        "Call it: checks.unique(",
+    ),
+    Mistake(
+        "a classmethod",
+        "@asset\ndef b(): ...\n\nclass A:\n    @asset  # here\n    @classmethod\n    def a(cls): ...",
+        "no function whose parameters can be read",
+        "with def",
+    ),
+    Mistake(
+        "dimensions without names",
+        "@asset(partitions=multi_partitions(daily('2026-01-01'), static('eu')))  # here\ndef a(): ...",
+        "a dimension has no name",
+        "region=static(",
+    ),
+    Mistake(
+        "times of two names",
+        "@asset(partitions=multi_partitions(day=daily('2026-01-01'), region=static('eu')))\ndef up(): ...\n\n"
+        "@asset(partitions=multi_partitions(date=daily('2026-01-01'), region=static('eu')))  # here\ndef a(up): ...",
+        "nothing says how the time of partitions by day and region belongs to that of partitions by date and region",
+        "by one name, such as day",
+    ),
+    Mistake(
+        "a window over times of two names",
+        "@asset(partitions=multi_partitions(hour=hourly('2026-01-01'), region=static('eu')))\ndef up(): ...\n\n"
+        "@asset(partitions=multi_partitions(day=daily('2026-01-01'), region=static('eu')), deps=[dep(up, window())])"
+        "  # here\ndef a(up): ...",
+        "a window maps time to time, and not partitions by hour and region",
+        "by one name",
+    ),
+    Mistake(
+        "dimensions as a dict",
+        "@asset(partitions=multi_partitions({'day': daily('2026-01-01'), 'r': static('eu')}))  # here\ndef a(): ...",
+        "the dimension",
+        "daily(start=",
+    ),
+    Mistake(
+        "depends on a sensor",
+        "@sensor(select='a')\ndef s(context): ...\n\n@asset(deps=[s])  # here\ndef a(): ...",
+        "holds <sensor s>, which is no asset",
+        "deps=[raw_flights",
+    ),
+    Mistake(
+        "an asset that is a sensor",
+        "@asset(key='a')  # here\n@sensor(select='b')\ndef s(context): ...\n\n@asset\ndef b(): ...",
+        "declared above the sensor s",
+        "a function for each",
+    ),
+    Mistake(
+        "a sensor that is an asset",
+        "@sensor(select='a')  # here\n@asset\ndef a(): ...",
+        "sensor a is declared above the asset a",
+        "of its own",
+        None,
+    ),
+    Mistake(
+        "name of a sensor as an argument",
+        "@asset\ndef a(): ...\n\n@sensor('new_files')  # here\ndef s(context): ...",
+        "sensor new_files has an option without a name",
+        "sensor_id='new_files'",
+        None,
+    ),
+    Mistake(
+        "a sensor of no table",
+        "@asset\ndef a(): ...\n\ns = table_sensor('s', table='', select=a)  # here",
+        "has table '', which names none",
+        "table='flights'",
+        None,
+    ),
+    Mistake(
+        "a sensor of a path",
+        "import pathlib\n@asset\ndef a(): ...\n\ns = objects_sensor('s', prefix=pathlib.Path('x'), select=a)  # here",
+        "has prefix PosixPath('x')",
+        "Give a text",
+        None,
+    ),
+    Mistake(
+        "a sensor of ends that are none",
+        "@asset\ndef a(): ...\n\ns = run_sensor('s', on=3, select=a)  # here",
+        "waits for runs that are 3",
+        "succeeded, failed, cancelled",
+        None,
+    ),
+    Mistake(
+        "a sensor of what it asks for",
+        "@asset\ndef a(): ...\n\n@asset(deps=[a])\ndef b(): ...\n\ns = asset_sensor('s', asset=a, select='*b')  # here",
+        "watches a, and the runs that it asks for make it",
+        "without it",
+        None,
+    ),
+    Mistake(
+        "a sensor of partitions of another kind",
+        "@asset(partitions=multi_partitions(day=daily('2026-01-01'), region=static('eu')))\ndef a(): ...\n\n"
+        "@asset(partitions=daily('2026-01-01'), deps=[a])\ndef b(): ...\n\n"
+        "s = asset_sensor('s', asset=a, select='b')  # here",
+        "asks for the partition of a that was made, and b has none of its keys",
+        "RunRequest",
+        None,
+    ),
+    Mistake(
         "schedule of no asset",
         "@asset\ndef a(): ...\n\nnightly = schedule('nightly', '0 4 * * *', select='delays')  # here",
         "delays",

@@ -35,6 +35,35 @@ def test_each_dimension_has_its_key() -> None:
         materialize([raw], partition_key="2024-01-31|xx")
 
 
+def test_what_a_pair_needs_is_made_of_the_day() -> None:
+    @asset(partitions=daily("2024-01-01"))
+    def day(context: Context) -> str:
+        return context.partition_key
+
+    @asset(partitions=static("eu", "us"))
+    def region(context: Context) -> str:
+        return context.partition_key
+
+    @asset(partitions=BOTH)
+    def sales(context: Context, day: str, region: str) -> list[str]:
+        return [context.partition_key, day, region]
+
+    @asset(partitions=daily("2024-01-01"))
+    def summary(sales: dict[str, Any]) -> list[str]:
+        return sorted(sales)
+
+    nodes: list[Any] = [day, region, sales, summary]
+    made = materialize(nodes, "*sales", partition_key="2024-01-31|us")
+    assert made.value(sales) == ["2024-01-31|us", "2024-01-31", "us"]
+    assert made[day].partition_key == "2024-01-31"
+    with pytest.raises(InvalidRequest, match=r"summary needs 2 partitions of sales \('2024-01-31\|eu', .*inputs="):
+        materialize(nodes, "*summary", partition_key="2024-01-31")
+    given = {"2024-01-31|eu": 1, "2024-01-31|us": 2}
+    assert materialize(nodes, summary, partition_key="2024-01-31", inputs={sales: given}).value(summary) == [*given]
+    with pytest.raises(InvalidRequest, match=r"partition_key '2023-01-31\|us' has the day '2023-01-31'"):
+        materialize(nodes, "*sales", partition_key="2023-01-31|us")
+
+
 def test_others_have_no_keys_by_dimension() -> None:
     with pytest.raises(InvalidRequest, match="has no partitions in two dimensions"):
         Context(partition_key="2024-01-31", partitions=daily("2024-01-01")).partition_keys  # noqa: B018 - it raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -157,3 +158,13 @@ def test_the_example_is_valid_and_does_what_it_says(tmp_path: Path) -> None:
     assert evaluate_sensor(files, cursor="b.csv").skip_reason == "no new file"
     message = PushedMessage("m-1", {"order": 17}, datetime.now(UTC))
     assert [one.run_key for one in evaluate_sensor(orders, message=message).run_requests] == ["17"]
+
+
+async def test_an_async_function_is_evaluated_in_a_test_as_a_worker_does() -> None:
+    @sensor(select="a")
+    async def found(context: SensorContext) -> RunRequest:
+        await asyncio.sleep(0)
+        return RunRequest(run_key=context.cursor)
+
+    asked = evaluate_sensor(found, cursor="7").run_requests
+    assert [one.run_key for one in asked] == ["7"]

@@ -1,6 +1,7 @@
 """Outputs of functions as bytes and back: JSON, and the frames of pyarrow, polars and pandas as Arrow.
 
-A frame comes back as one of the same library. Their libraries are imported only where a frame is in hand.
+A frame comes back as one of the same library. Their libraries are imported only where a frame is in hand. Workers keep
+outputs so for what takes them, and `materialize` hands them over so.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import json
 import sys
 from typing import Any, Final
 
-from springline.work.frames import ValueForm
-
 MOST_BYTES: Final = 64 * 1024 * 1024
 """The greatest output that is stored for other assets."""
 
 _JSON: Final = "json"
 _ARROW: Final = "arrow"
-REMEDY: Final = (
+_REMEDY: Final = (
     "return JSON values (texts, numbers, lists, dicts with texts as keys) or a frame of pyarrow, polars or pandas, or "
     "write a table and return what names it"
 )
@@ -27,12 +26,17 @@ class NotStorable(Exception):
     """A value that cannot be stored as an output; the message goes on from `output`."""
 
 
+def not_storable(asset: str, error: NotStorable) -> str:
+    """Return what an attempt is told whose output, which others take, cannot be stored."""
+    return f"other assets take the output of {asset}, and its output {error}: {_REMEDY}"
+
+
 class NotReadable(Exception):
     """A stored output that this process cannot turn into a value."""
 
 
-def encoded(value: Any) -> tuple[ValueForm, bytes]:
-    """Return a value as bytes, and how to read them. Raises `NotStorable`."""
+def encoded(value: Any) -> tuple[str, str | None, bytes]:
+    """Return how a value is written, json or arrow, the library of a frame, and the bytes. Raises `NotStorable`."""
     library = _library_of(value)
     try:
         data = _json(value) if library is None else _WRITERS[library](value)
@@ -43,22 +47,22 @@ def encoded(value: Any) -> tuple[ValueForm, bytes]:
         raise NotStorable(f"of type {_type_name(value)} cannot be written ({type(error).__name__}: {error})") from error
     if len(data) > MOST_BYTES:
         raise NotStorable(f"of type {_type_name(value)} takes {len(data):,} bytes, more than {MOST_BYTES:,}")
-    return ValueForm(_JSON if library is None else _ARROW, library), data
+    return (_JSON if library is None else _ARROW), library, data
 
 
-def decoded(form: ValueForm, data: bytes) -> Any:
+def decoded(form: str, library: str | None, data: bytes) -> Any:
     """Return the value of such bytes. Raises `NotReadable`."""
-    if form.format == _JSON:
+    if form == _JSON:
         return json.loads(data)
-    reader = _READERS.get(form.library or "")
-    if form.format != _ARROW or reader is None:
-        raise NotReadable(f"it is written as {form.format} of {form.library}, which this build does not know")
+    reader = _READERS.get(library or "")
+    if form != _ARROW or reader is None:
+        raise NotReadable(f"it is written as {form} of {library}, which this build does not know")
     try:
         return reader(data)
     except ImportError as error:
-        raise NotReadable(f"it is a frame of {form.library}, and {error.name} is not installed here") from error
+        raise NotReadable(f"it is a frame of {library}, and {error.name} is not installed here") from error
     except Exception as error:
-        raise NotReadable(f"{form.library} refuses it: {type(error).__name__}: {error}") from error
+        raise NotReadable(f"{library} refuses it: {type(error).__name__}: {error}") from error
 
 
 def _type_name(value: Any) -> str:
