@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -41,7 +41,7 @@ from springline.api.edge import BoundedBody, BoundedHead
 from springline.api.metrics import HttpMetrics, ReadsCollector
 from springline.api.middleware import Authentication, RequestContext
 from springline.api.ports import Deps
-from springline.api.urls import methods_at, read_url
+from springline.api.urls import methods_at
 from springline.api.workspaces import Workspaces
 from springline.bounds import on_one_line
 from springline.deployed.reading import ManifestReader
@@ -96,7 +96,6 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url=None,  # `springline.api.docs` serves these without files from the network.
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(read_url)],
     )
     app.state.deps = deps
     app.state.workspaces = Workspaces(deps.store)
@@ -120,7 +119,7 @@ def create_app(deps: Deps) -> FastAPI:
         service,
         docs,
     ):
-        app.include_router(module.router)
+        app.router.routes.extend(module.router.routes)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import Field
 
 from springline import bounds
@@ -27,6 +27,7 @@ from springline.api.lists import (
     unknown,
 )
 from springline.api.runs import filled, milliseconds
+from springline.api.urls import CheckedRouter
 from springline.backfills.reading import counted, known_backfill, progress_of
 from springline.definitions.instants import BadTiming
 from springline.ledger.identifiers import backfill_chunk_id
@@ -54,7 +55,7 @@ from springline.schedules.reading import TABLES as SCHEDULE_TABLES
 from springline.schedules.reading import KnownSchedule, known_schedule
 from springline.ulids import ulid_time_ms
 
-router = APIRouter(prefix="/api/v1", tags=["automation"])
+router = CheckedRouter(prefix="/api/v1", tags=["automation"])
 
 BackfillState = Literal["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
 MOST_CHUNKS = 200

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import Body, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from springline import bounds
@@ -15,6 +15,7 @@ from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, FromPrincipal, FromPublished, Writer, errors
 from springline.api.lists import ANY_OF, REVISION_HEADER, FromAsked, Json, ListBody, PageQuery, unknown
 from springline.api.manifests import FromManifests
+from springline.api.urls import CheckedRouter
 from springline.backfills.changing import Backfills, ChangedBackfill, NothingStale
 from springline.backfills.requests import MAX_REQUEST_ID, BackfillAsked, StaleJudged, StaleReason, Wanted
 from springline.control.backfills.messages import NOTHING_STALE
@@ -24,7 +25,7 @@ from springline.projection.schema import X_CHUNKS, Row
 from springline.published.lists import equals
 from springline.published.snapshot import StateSnapshot
 
-router = APIRouter(prefix="/api/v1", tags=["automation"])
+router = CheckedRouter(prefix="/api/v1", tags=["automation"])
 
 ChunkOutcome = Literal["succeeded", "failed", "cancelled"]
 PREFIX: Final = "/api/v1/backfills"

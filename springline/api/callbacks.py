@@ -10,7 +10,7 @@ import time
 from typing import Annotated, Any, Final, Literal, cast
 
 import uuid_utils
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
+from fastapi import Body, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,7 @@ from springline.api.context import FromDeps, Writer, callback_errors, errors
 from springline.api.lists import Instant
 from springline.api.manifests import FromManifests
 from springline.api.ports import Deps
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspaces
 from springline.control.runs.callbacks import (
     USER_REQUESTED,
@@ -56,7 +57,7 @@ from springline.published.reader import PublishedReader
 from springline.runs.called import Callbacks, CalledBack, Judge
 from springline.runs.task_tokens import TaskClaims, refuse_foreign
 
-router = APIRouter(tags=["callbacks"])
+router = CheckedRouter(tags=["callbacks"])
 
 MAX_RESULT_BYTES: Final = 256 * 1024
 """Of the body that says how an attempt has ended: what is larger belongs into a store, and its path into `output`."""

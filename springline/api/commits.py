@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import Header, Path, Request, Response
 from pydantic import Field
 
 from springline import bounds, paths
 from springline.api.context import FromDeps, Reader, Writer, errors
 from springline.api.models import ClaimBody, CommitBody, CommittedBody, StageBody, StagedBody
 from springline.api.tables import TableParam
+from springline.api.urls import CheckedRouter
 from springline.commit.claim import VersionClaim
 from springline.commit.claim import claim as claim_version
 from springline.commit.inspect import Fate, KeyView, key_view
@@ -26,7 +27,7 @@ from springline.storage.port import ObjectStore
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 
-router = APIRouter(prefix="/api/v1/delta/tables/{table}/commits", tags=["commits"])
+router = CheckedRouter(prefix="/api/v1/delta/tables/{table}/commits", tags=["commits"])
 
 KeyHeader = Annotated[
     Annotated[

@@ -9,11 +9,12 @@ from functools import cache
 from importlib.resources import files
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from springline.api.urls import CheckedRouter
 from springline.errors import Code, refused
 
-router = APIRouter(include_in_schema=False)
+router = CheckedRouter(include_in_schema=False)
 
 ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",

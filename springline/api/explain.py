@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from springline import bounds
@@ -13,6 +13,7 @@ from springline.api.context import Reader, errors
 from springline.api.lists import Id, Instant
 from springline.api.manifests import FromManifests
 from springline.api.runs import milliseconds
+from springline.api.urls import CheckedRouter
 from springline.errors import Code, refused
 from springline.explaining.reading import explain
 from springline.explaining.story import Explanation, Question
@@ -25,7 +26,7 @@ MOST_CHUNKS: Final = 2**32 - 1
 LATEST_MS: Final = 7_258_118_400_000
 """The first instant of the year 2200."""
 
-router = APIRouter(tags=["explain"])
+router = CheckedRouter(tags=["explain"])
 
 
 class ExplainQuery(BaseModel):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Security
+from fastapi import Body, Security
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from springline import bounds
 from springline.api.context import FromDeps, FromPrincipal, FromPublished, FromWorkspace, errors
 from springline.api.tokens import OPERATE, READ
+from springline.api.urls import CheckedRouter
 from springline.ledger.timestamps import format_ms
 from springline.runs.holding import MAX_REASON, Hold
 
-router = APIRouter(prefix="/api/v1", tags=["hold"])
+router = CheckedRouter(prefix="/api/v1", tags=["hold"])
 
 
 def _hold(workspace: FromWorkspace, deps: FromDeps, published: FromPublished) -> Hold:

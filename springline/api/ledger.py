@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, Operator, Writer, errors
 from springline.api.lists import REVISION_HEADER, FromAsked, RevisionBody, answer
+from springline.api.urls import CheckedRouter
 from springline.control.admission.round import check_count, drafts_of
 from springline.errors import Code, Refused
 from springline.keys import check_key
@@ -30,7 +31,7 @@ from springline.ledger.request import (
     ingest_out_of_bounds,
 )
 
-router = APIRouter(prefix="/api/v1", tags=["ledger"])
+router = CheckedRouter(prefix="/api/v1", tags=["ledger"])
 
 _ID = "01946b1c-0000-7000-8000-000000000001"
 _RUN = "run_j6jvo6bdv773wa242jsrxjtwti"

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import Field
 
 from springline import bounds
 from springline.api.context import errors
 from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, metadata_of, shown_rows
+from springline.api.urls import CheckedRouter
 from springline.projection.golden import golden_row
 from springline.projection.rows import TaskRow
 from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, X_NOTES, Row
 from springline.published.lists import equals
 from springline.published.snapshot import StateSnapshot
 
-router = APIRouter(prefix="/api/v1", tags=["definitions"])
+router = CheckedRouter(prefix="/api/v1", tags=["definitions"])
 
 KeyOfAsset = Annotated[str, Path(max_length=bounds.MAX_ID, description="The asset's key.", examples=["delays"])]
 

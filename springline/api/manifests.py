@@ -8,12 +8,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
 from springline.api.lists import PageQuery
+from springline.api.urls import CheckedRouter
 from springline.definitions.composing import CurrentManifest
 from springline.definitions.graph import downstream_of, upstream_of
 from springline.definitions.ids import meant
@@ -32,7 +33,7 @@ from springline.schedules.changing import Schedules
 PREFIX = "/api/v1/manifests"
 _ULID_PATTERN = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 
-router = APIRouter(prefix="/api/v1", tags=["definitions"])
+router = CheckedRouter(prefix="/api/v1", tags=["definitions"])
 
 
 class DeployAsked(CodeLocation):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import Body, Path, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from springline import bounds
 from springline.api.context import FromDeps, FromPrincipal, Operator, Reader, errors
 from springline.api.manifests import FromManifests
 from springline.api.ports import Deps
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspace
 from springline.control.runs.messages import PoolRows
 from springline.definitions.ids import meant
@@ -24,7 +25,7 @@ from springline.published.reader import PublishedReader
 from springline.runs.pools import read_pools
 from springline.ulids import ulid_time_ms
 
-router = APIRouter(prefix="/api/v1", tags=["pools"])
+router = CheckedRouter(prefix="/api/v1", tags=["pools"])
 
 PREFIX = "/api/v1/pools"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from springline import bounds
 from springline.api.context import FromDeps, Operator, Reader, errors
+from springline.api.urls import CheckedRouter
 from springline.errors import Code, Refused, refused
 from springline.paths import (
     REBUILD_MANIFEST_PATTERN,
@@ -26,7 +27,7 @@ RUNBOOK_PATH = "/rebuild"
 WAIT_S = 25.0
 MOST_WAIT_S = 300.0
 
-router = APIRouter(tags=["rebuild"])
+router = CheckedRouter(tags=["rebuild"])
 
 _MANIFEST = orchestration_rebuild("2026-02-21")
 _Ignored = Annotated[

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from springline.api.context import FromDeps, Operator, Reader, errors
+from springline.api.urls import CheckedRouter
 from springline.control.repair import RepairReport, RepairStatus
 
 PREFIX: Final = "/api/v1/repair"
 
-router = APIRouter(tags=["repair"])
+router = CheckedRouter(tags=["repair"])
 
 
 class RepairBody(BaseModel):

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -15,6 +15,7 @@ from springline.api.context import Reader, errors
 from springline.api.lists import REVISION_HEADER, Instant
 from springline.api.manifests import FromManifests
 from springline.api.runs import milliseconds
+from springline.api.urls import CheckedRouter
 from springline.errors import Code, refused
 from springline.ledger.timestamps import format_ms
 from springline.published.reader import PublishedReader
@@ -22,7 +23,7 @@ from springline.report.facts import TimeSpan
 from springline.report.gathering import TABLES, gather
 from springline.report.page import POLICY, page_of
 
-router = APIRouter(tags=["service"])
+router = CheckedRouter(tags=["service"])
 
 PATH: Final = "/report"
 DEFAULT_HOURS: Final = 24

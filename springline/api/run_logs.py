@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from springline import bounds
 from springline.api.context import errors
 from springline.api.lists import FromAsked, Id, unknown
 from springline.api.runs import RunParam
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspaces
 from springline.errors import Code, refused
 from springline.ledger.timestamps import format_ms
@@ -19,7 +20,7 @@ from springline.projection.rows import AttemptRow, TaskRow
 from springline.projection.schema import X_ATTEMPTS
 from springline.runs.attempt_logs import read_log
 
-router = APIRouter(prefix="/api/v1", tags=["runs"])
+router = CheckedRouter(prefix="/api/v1", tags=["runs"])
 
 MOST_CHUNKS = 32
 """Of one answer: 4 MiB, or little more."""

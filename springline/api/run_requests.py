@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from springline.api.commits import REPLAYED_HEADER
@@ -17,6 +17,7 @@ from springline.api.lists import asked as reading
 from springline.api.manifests import FromManifests
 from springline.api.ports import Deps
 from springline.api.runs import RunParam
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspace
 from springline.control.runs.messages import RunDoing
 from springline.deployed.reading import ManifestReader
@@ -36,7 +37,7 @@ from springline.runs.requests import (
     run_request,
 )
 
-router = APIRouter(prefix="/api/v1", tags=["runs"])
+router = CheckedRouter(prefix="/api/v1", tags=["runs"])
 
 PREFIX: Final = "/api/v1/runs"
 MAX_REASON: Final = 1_000

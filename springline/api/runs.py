@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 from pydantic import AfterValidator, Field
 
 from springline import bounds
@@ -27,6 +27,7 @@ from springline.api.lists import (
     unknown,
 )
 from springline.api.manifests import FromManifests
+from springline.api.urls import CheckedRouter
 from springline.ledger.timestamps import parse_timestamp
 from springline.projection.golden import golden_row
 from springline.projection.rows import RunRow, TaskRow
@@ -35,7 +36,7 @@ from springline.published.lists import between, equals, labelled
 from springline.published.snapshot import StateSnapshot, Where
 from springline.runs.pools import waits_of_run
 
-router = APIRouter(prefix="/api/v1", tags=["runs"])
+router = CheckedRouter(prefix="/api/v1", tags=["runs"])
 
 RunState = Literal["TRIGGERED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 TaskState = Literal[

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from springline import bounds
@@ -22,6 +22,7 @@ from springline.api.ports import Deps
 from springline.api.run_requests import PREFIX as RUNS
 from springline.api.run_requests import RequestedBody
 from springline.api.runs import milliseconds
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspace
 from springline.control.runs.planning import CannotPlan, plan_tasks
 from springline.control.schedules.deciding import ScheduleView, jitter_of
@@ -48,7 +49,7 @@ from springline.schedules.changing import (
 )
 from springline.schedules.reading import TABLES, known_schedule, planner
 
-router = APIRouter(prefix="/api/v1", tags=["automation"])
+router = CheckedRouter(prefix="/api/v1", tags=["automation"])
 
 PREFIX: Final = "/api/v1/schedules"
 MOST_PREVIEWED: Final = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Path, Query, Response, Security
+from fastapi import Body, Path, Query, Response, Security
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from springline import bounds
@@ -14,6 +14,7 @@ from springline.api.context import FromDeps, FromPrincipal, FromPublished, FromW
 from springline.api.lists import FromAsked, Json, ListBody, PageQuery, RevisionBody, answer, unknown
 from springline.api.manifests import FromManifests
 from springline.api.tokens import OPERATE, WRITE
+from springline.api.urls import CheckedRouter
 from springline.control.admission.automation import sensor_cursor
 from springline.control.sensors.messages import SensorAsked, SensorDecision, SensorDoing
 from springline.definitions.composing import CurrentManifest
@@ -33,7 +34,7 @@ from springline.sensors.reading import (
     waiting_messages,
 )
 
-router = APIRouter(prefix="/api/v1", tags=["sensors"])
+router = CheckedRouter(prefix="/api/v1", tags=["sensors"])
 
 PREFIX: Final = "/api/v1/sensors"
 

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from springline.api.context import FromDeps, Operator, errors
 from springline.api.models import ReadinessBody, ReadyBody, VersionBody
 from springline.api.ports import Deps, Probe
+from springline.api.urls import CheckedRouter
 from springline.caches import Brief
 
 PROBE_TIMEOUT_S = 5.0
 SHARED_S = 0.5
 """Calls within so many seconds share one answer, because these routes need no token and each probe costs us."""
 
-router = APIRouter(tags=["service"])
+router = CheckedRouter(tags=["service"])
 
 
 @router.get("/health", summary="Is the process alive?")

@@ -7,13 +7,14 @@ import time
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from springline import bounds
 from springline.api.context import Reader, errors
 from springline.api.lists import FromAsked, Json, PageQuery, RevisionBody, answer
 from springline.api.manifests import FromManifests, KeyParam, unknown_asset
+from springline.api.urls import CheckedRouter
 from springline.definitions.graph import upstream_of
 from springline.definitions.selection import BadSelection, select
 from springline.errors import Code, refused
@@ -25,7 +26,7 @@ from springline.runs.requests import MAX_TERM
 from springline.staleness.judging import REASONS, PartitionState
 from springline.staleness.reading import TABLES, AssetCounts, AssetStands, PartitionStand
 
-router = APIRouter(prefix="/api/v1", tags=["definitions"])
+router = CheckedRouter(prefix="/api/v1", tags=["definitions"])
 
 MOST_JUDGED: Final = 20_000
 """Partitions that one answer judges at most: a page whose filter few partitions match ends early."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import Body, Path, Query, Response
 from pydantic import ConfigDict, Field
 
 from springline import bounds, paths
@@ -21,6 +21,7 @@ from springline.api.models import (
     TableStatusBody,
 )
 from springline.api.ports import Deps
+from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspace
 from springline.commit.inspect import list_tables, table_history, table_view
 from springline.commit.tables import already_adopted, already_created
@@ -37,7 +38,7 @@ from springline.delta.table_request import (
 from springline.errors import Code, Refused
 from springline.storage.together import together
 
-router = APIRouter(prefix="/api/v1/delta/tables", tags=["tables"])
+router = CheckedRouter(prefix="/api/v1/delta/tables", tags=["tables"])
 
 TableParam = Annotated[
     str,

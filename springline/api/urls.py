@@ -7,13 +7,17 @@ id would become two segments: `routed_path` keeps these escapes until the route 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 from urllib.parse import unquote
 
-from fastapi import FastAPI, HTTPException, Request
-from starlette.routing import compile_path
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.routing import BaseRoute, compile_path
 
 from springline.bounds import on_one_line
 from springline.errors import Code, refused
@@ -21,7 +25,7 @@ from springline.errors import Code, refused
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """Routes of the OpenAPI document: paths with their methods, and their query parameters.
+    """Routes as the OpenAPI document has them: paths with their methods, and their query parameters.
 
     `query`: by path template and method, whether each parameter may be sent more than once. `before`: by template, the
     more specific templates that match, too: by OpenAPI's rule a path without names comes before one with names.
@@ -86,6 +90,17 @@ async def read_url(request: Request) -> None:
             )
 
 
+class CheckedRouter(APIRouter):
+    """Routes each of which reads its URL by `read_url`. `options`: those of FastAPI's router.
+
+    The application takes the routes as they are. Included as a router, each would be built once more, which takes a
+    process's first request more than a second.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(dependencies=[Depends(read_url)], **options)
+
+
 def methods_at(app: FastAPI, path: str) -> list[str]:
     """Return the methods that the OpenAPI document has at a path."""
     described = _described(app)
@@ -96,21 +111,44 @@ def methods_at(app: FastAPI, path: str) -> list[str]:
 def _described(app: FastAPI) -> _Described:
     known: _Described | None = getattr(app.state, "described", None)
     if known is None:
-        known = app.state.described = _read(app.openapi())
+        known = app.state.described = _described_by(query_parameters(app.routes))
     return known
 
 
-def _read(document: Mapping[str, Any]) -> _Described:
-    query = {
-        (template, method.upper()): {
-            parameter["name"]: parameter["schema"].get("type") == "array"
-            for parameter in operation.get("parameters", ())
-            if parameter["in"] == "query"
-        }
-        for template, operations in document["paths"].items()
-        for method, operation in operations.items()
+def query_parameters(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], dict[str, bool]]:
+    """Return the query parameters of routes, as their OpenAPI document has them: see `_Described`.
+
+    From the routes themselves, because making the document takes a second.
+    """
+    return {
+        (route.path_format, method): dict(_query_of(route.dependant))
+        for route in routes
+        if isinstance(route, APIRoute) and route.include_in_schema
+        for method in route.methods or ()
     }
-    paths = {template: compile_path(template)[0] for template in document["paths"]}
+
+
+def _query_of(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for name, info in kind.model_fields.items():
+                yield info.alias or name, _is_many(info.annotation)
+        else:
+            yield field.alias, _is_many(kind)
+    for other in dependant.dependencies:
+        yield from _query_of(other)
+
+
+def _is_many(kind: Any) -> bool:
+    """Say whether an annotation is one of a list, also if it may be None."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(map(_is_many, get_args(kind)))
+    return get_origin(kind) is list
+
+
+def _described_by(query: Mapping[tuple[str, str], Mapping[str, bool]]) -> _Described:
+    paths = {template: compile_path(template)[0] for template, _ in query}
     before = {
         template: [
             other

@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from springline import names
 from springline.api.app import create_app
 from springline.api.metrics import CoalescerCollector
+from springline.api.urls import query_parameters, read_url
 from springline.commit.coalescer import CommitCoalescer
 from springline.delta.messages import CommitOutcome, CommitRequest
 from springline.delta.table_request import AdoptTable, CreateTable, TableEntry
@@ -256,6 +258,22 @@ async def test_query_parameters_are_known_and_hold_or_are_refused(world: World) 
                 twice = f"{one['name']}=1&{one['name']}=1"
                 answer = await world.client.request(method, f"{path}?{twice}", json={})
                 assert_refused(answer, 400, "INVALID_REQUEST", one["name"], remedy="once", value=["1", "1"])
+
+
+async def test_every_route_checks_its_url_by_what_the_document_says(world: World) -> None:
+    routes = [route for route in world.app.routes if isinstance(route, APIRoute)]
+    assert [one for one in routes if read_url not in {of.call for of in one.dependant.dependencies}] == []
+    described = {
+        (path, method.upper()): {
+            one["name"]: one["schema"].get("type") == "array"
+            for one in operation.get("parameters", ())
+            if one["in"] == "query"
+        }
+        for path, operations in world.app.openapi()["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert query_parameters(world.app.routes) == described
+    assert any(any(of.values()) for of in described.values())
 
 
 async def test_whatever_an_id_holds_a_url_can_name_it(world: World) -> None:
