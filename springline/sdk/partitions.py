@@ -92,9 +92,12 @@ def _by_time(kind: PartitionKind, start: Any, end: Any, timezone: str | None) ->
 def _key(kind: PartitionKind, given: Any) -> Any:
     """Return the key that a date, an instant or a text means; what means none is judged later, as it is."""
     if isinstance(given, datetime):
-        if kind is PartitionKind.HOURLY:
-            return (given.astimezone(UTC) if given.tzinfo is not None else given).strftime("%Y-%m-%dT%H")
-        given = given.date()
+        if kind is PartitionKind.HOURLY and given.tzinfo is not None:
+            given = given.astimezone(UTC)
+        begins = given.replace(minute=0) if kind is PartitionKind.HOURLY else given.replace(hour=0, minute=0)
+        if given != begins.replace(second=0, microsecond=0):
+            return given.isoformat()
+        given = given.strftime("%Y-%m-%dT%H") if kind is PartitionKind.HOURLY else given.date()
     if isinstance(given, date):
         given = given.isoformat()
     if isinstance(given, str) and _DAY.fullmatch(given):

@@ -119,6 +119,8 @@ def test_keys_of_each_kind() -> None:
         (daily("2024-01-01", timezone=""), "timezone", "tz database"),
         (Partitions(PartitionKind.HOURLY, "2024-01-01T00", timezone="UTC"), "timezone", "hours of UTC"),
         (monthly("2024-01-15"), "start", "no key of monthly"),
+        (hourly(datetime(2024, 1, 1, 5, 30)), "start", "no key"),
+        (daily(datetime(2024, 1, 1, 5)), "start", "no key"),
         (hourly("2024-01-01T24"), "start", "hour of the clock"),
         (Partitions(PartitionKind.DAILY, "2024-01-01", keys=("a",)), "keys", "take no keys"),
         (Partitions(PartitionKind.STATIC, "2024-01-01", keys=("a",)), "start", "no start"),
