@@ -27,7 +27,9 @@ STEP_DAYS = {"hourly": 1, "daily": 1, "weekly": 7, "monthly": 1}
 @st.composite
 def parts(draw: st.DrawFn) -> Partitions:
     kind = draw(st.sampled_from(list(BY_TIME)))
-    start = draw(st.datetimes(datetime(2011, 10, 1), datetime(2012, 3, 1)))
+    start = draw(st.datetimes(datetime(2011, 10, 1), datetime(2012, 3, 1))).replace(minute=0, second=0, microsecond=0)
+    if kind != "hourly":
+        start = start.replace(hour=0)
     if kind == "monthly":
         start = start.replace(day=1)
     zone = {} if kind == "hourly" else {"timezone": draw(st.sampled_from(ZONES))}

@@ -22,6 +22,9 @@ BY_TIME: dict[str, Any] = {"hourly": hourly, "daily": daily, "weekly": weekly, "
 def by_time(draw: st.DrawFn) -> Partitions:
     kind = draw(st.sampled_from(list(BY_TIME)))
     start = draw(st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)))
+    start = start.replace(minute=0, second=0, microsecond=0)
+    if kind != "hourly":
+        start = start.replace(hour=0)
     if kind == "monthly":
         start = start.replace(day=1)
     zone = {} if kind == "hourly" else {"timezone": draw(st.sampled_from(ZONES))}
