@@ -94,6 +94,19 @@ class TableRows:
                 return layer.rows(place, place + 1)[0] if isinstance(layer, Layer) else None
         return None
 
+    def get_all(self, keys: Iterable[Key]) -> dict[Key, Row]:
+        """Return the rows under `keys`, of those that there are; of many this costs a small part of a `get` of each."""
+        left = sorted(set(keys))
+        found: dict[Key, Row] = {}
+        for layer in reversed(self.layers):
+            places = layer.find_all(left)
+            if not places:
+                continue
+            if isinstance(layer, Layer):
+                found |= zip(places, layer.rows_at(list(places.values())), strict=True)
+            left = [key for key in left if key not in places]
+        return found
+
     def has(self, key: Key) -> bool:
         """Say whether there is a row under `key`, without decoding it."""
         for layer in reversed(self.layers):
@@ -209,8 +222,8 @@ class TableRows:
                 found += rows if after is None else [row for row in rows if self.table.key_of(row) != after]
             else:
                 keys = keys_in(self.table, piece.filter(where.among(piece)).slice(0, left))
-                gotten = (self.get(key) for key in keys if key != after)
-                found += [row for row in gotten if row is not None]
+                gotten = self.get_all(keys)
+                found += [gotten[key] for key in keys if key != after and key in gotten]
             if most is not None and len(found) >= most:
                 return found[:most]
         return found

@@ -246,32 +246,29 @@ class LocalStore(ObjectStore):
                 self._settle(file)
         return Stored(content_token(data))
 
-    def _create_all(self, objects: Sequence[tuple[ObjectPath, bytes]]) -> list[bool]:
+    def _create_all(self, objects: Sequence[tuple[ObjectPath, bytes]]) -> Sequence[bool]:
         """Create files; False for each that is not there for sure: a put of it will say why."""
-        by_folder: dict[Path, list[int]] = {}
-        files = [self._file(path) for path, _ in objects]
-        for place, file in enumerate(files):
+        by_folder: dict[Path, dict[int, Path]] = {}
+        for place, (path, _) in enumerate(objects):
+            file = self._file(path)
             if file is not None:
-                by_folder.setdefault(file.parent, []).append(place)
+                by_folder.setdefault(file.parent, {})[place] = file
         created = [False] * len(objects)
-        for places in by_folder.values():
+        for files in by_folder.values():
+            one = next(iter(files.values()))
             linked = []
             with suppress(OSError, StoreError):
-                for place in places:
-                    file = files[place]
-                    assert file is not None
-                    if place == places[0]:
-                        self._prepare(self._held(file))
+                self._prepare(self._held(one))
+                for place, file in files.items():
                     with (
                         temporary(self._temporary, objects[place][1], fsync=self._fsync) as ready,
                         suppress(FileExistsError),
                     ):
                         os.link(ready, file)
                         linked.append(place)
-                if linked:
-                    self._settle(file)
-                    for place in linked:
-                        created[place] = True
+                self._settle(one)
+                for place in linked:
+                    created[place] = True
         return created
 
     def _taken(self, file: Path) -> PreconditionFailed:

@@ -54,6 +54,10 @@ def test_whatever_was_laid_over_each_other_is_read_as_it_is(
         patch.setattr(layers_module, "FEW_ROWS", few)
         table, model = made(changes)
         assert len(table) == len(model)
+        for singly in (0, 3):
+            patch.setattr(layers_module, "SINGLY", singly)
+            asked: list[Key] = [(run, task) for run in "eadcb" for task in ["z", "x", "q", ""]]
+            assert table.get_all([*asked, ("a", "x")]) == {key: model[key] for key in asked if key in model}
     ordered = [model[key] for key in sorted(model)]
     assert list(table) == ordered
     assert table.keys == sorted(model)
