@@ -443,6 +443,19 @@ def _plain(content: pa.Table) -> pa.Table:
     return content.replace_schema_metadata(None)
 
 
+def live_keys(layers: Sequence[AnyLayer], keys: Sequence[Key]) -> set[Key]:
+    """Return those of `keys`, which ascend, that have a row after merging layers, oldest first."""
+    live: set[Key] = set()
+    for layer in reversed(layers):
+        places = layer.find_all(keys)
+        if places:
+            live.update(places if isinstance(layer, Layer) else ())
+            keys = [key for key in keys if key not in places]
+        if not keys:
+            break
+    return live
+
+
 def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
     """Return the number of rows after merging layers, oldest first."""
     layers = [layer for layer in layers if len(layer)]
@@ -460,9 +473,11 @@ def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
         if layer is not spine:
             newest |= dict.fromkeys(layer.keys(0, len(layer)), (number, isinstance(layer, Layer)))
     count = len(spine)
-    for key in sorted(newest):
+    ordered = sorted(newest)
+    places = spine.find_all(ordered)
+    for key in ordered:
         number, is_row = newest[key]
-        if spine.find(key) is None:
+        if key not in places:
             count += is_row
         elif number > place:
             count -= not is_row

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from springline.projection.layers import AnyLayer, Deletions, Layer, live_rows, merged
+from springline.projection.layers import FEW_ROWS, AnyLayer, Deletions, Layer, live_keys, live_rows, merged
 from springline.projection.layers import keys_of as keys_in
 from springline.projection.parquet import encode_table, rows_of
 from springline.projection.schema import TABLES, Key, Row, Table
@@ -144,7 +144,19 @@ class TableRows:
 
     def laid(self, layers: Sequence[AnyLayer]) -> TableRows:
         """Return the table with newer layers, oldest first, on top."""
-        return TableRows(self.table, [*self.layers, *layers])
+        laid = TableRows(self.table, [*self.layers, *layers])
+        if "_count" in self.__dict__ and sum(map(len, layers)) <= FEW_ROWS:
+            # It costs what is new to count on from a count that is known.
+            laid.__dict__["_count"] = self._count + self._more_by(layers)
+        return laid
+
+    def _more_by(self, layers: Sequence[AnyLayer]) -> int:
+        """Return how many rows more there are with newer layers on top."""
+        newest: dict[Key, bool] = {}
+        for layer in layers:
+            newest |= dict.fromkeys(layer.keys(0, len(layer)), isinstance(layer, Layer))
+        known = live_keys(self.layers, sorted(newest))
+        return sum(is_row - (key in known) for key, is_row in newest.items())
 
     def changed(self, rows: Iterable[Row], deleted: Iterable[Key]) -> TableRows:
         """Return a copy in which `rows` replace those with their keys, and then `deleted` are removed."""
