@@ -91,9 +91,6 @@ MOST_BETWEEN_HEARTBEATS = timedelta(milliseconds=300)
 REBUILD_PARTS = 3
 """Parts of rebuilds that a worker has in hand: one keeps the processor busy, the others wait for the store. More would
 only take memory, and parts that another worker could do."""
-SWITCH_S = 0.0005
-"""A thread gives the interpreter away at each call to the system, and gets it back after so long if another computes
-meanwhile (Python's default is 5 ms). A round writes hundreds of files while it is folded."""
 PASSED_THROUGH = ("springline", "activities", "workflows", "orjson", "rfc8785", "msgspec")
 """Modules the sandbox need not load anew for each run: they are import-clean and hold no workflow state."""
 
@@ -333,7 +330,6 @@ async def _main(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the worker and exit: 0 after a signal, 2 for bad configuration, 4 for what may work later."""
-    sys.setswitchinterval(SWITCH_S)
     run_and_leave(lambda: asyncio.run(_main(sys.argv[1:])))
 
 
