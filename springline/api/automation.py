@@ -210,8 +210,7 @@ async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
             raise unknown("backfill", backfill_id, snapshot.revision)
         known = known_backfill(snapshot, backfill_id)
         counts = counted(snapshot, backfill_id, now_ms)
-        found = _latest_chunks(snapshot, backfill_id, counts.planned)
-        chunks = [shown_chunk(snapshot, str(one[BACKFILL_CHUNKS.index("chunk_id")])) for one in found]
+        chunks = _latest_chunks(snapshot, backfill_id, counts.planned)
         states = dict(sorted(Counter(one["run_state"] or "NONE" for one in chunks).items()))
         body: dict[str, Any] = {
             "backfill": golden_row(BACKFILLS, row),
@@ -225,24 +224,37 @@ async def backfill(backfill_id: BackfillParam, asked: FromAsked) -> Response:
     return await asyncio.to_thread(read)
 
 
-def _latest_chunks(snapshot: StateSnapshot, backfill_id: str, planned: int) -> list[Row]:
-    """Return the latest chunks of a backfill, in order."""
+def _latest_chunks(snapshot: StateSnapshot, backfill_id: str, planned: int) -> list[Json]:
+    """Return the latest chunks of a backfill, in order, with their ends and the states of their runs."""
     rows = snapshot["backfill_chunks"]
     if planned > MOST_CHUNKS:
-        names = (backfill_chunk_id(backfill_id, index) for index in range(planned - MOST_CHUNKS, planned))
-        return [row for name in names if (row := rows.get(name)) is not None]
-    found = rows.select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id]))
-    return sorted(found, key=itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id")))
+        names = [backfill_chunk_id(backfill_id, index) for index in range(planned - MOST_CHUNKS, planned)]
+        gotten = rows.get_all(names)
+        found = [gotten[name] for name in names if name in gotten]
+    else:
+        of_it = rows.select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id]))
+        order = itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id"))
+        found = sorted(of_it, key=order)
+    ends = snapshot["x_chunks"].get_all(BACKFILL_CHUNKS.key_of(row) for row in found)
+    run_ids = [row[BACKFILL_CHUNKS.index("run_id")] for row in found]
+    runs = snapshot["runs"].get_all(run_id for run_id in run_ids if isinstance(run_id, str))
+    return [
+        _shown_chunk(row, ends.get(BACKFILL_CHUNKS.key_of(row)), runs.get(run_id) if isinstance(run_id, str) else None)
+        for row, run_id in zip(found, run_ids, strict=True)
+    ]
 
 
-def shown_chunk(snapshot: StateSnapshot, chunk_id: str, ended: Json | None = None) -> Json:
-    """Return a chunk as answers show it, with its end and the state of its run; `ended`: its end, if it was read."""
+def shown_chunk(snapshot: StateSnapshot, chunk_id: str, ended: Json) -> Json:
+    """Return a chunk as answers show it, with the state of its run; `ended`: its end."""
     row = snapshot["backfill_chunks"].get(chunk_id)
-    own = snapshot["x_chunks"].get(chunk_id)
-    end = ended if ended is not None else {} if own is None else golden_row(X_CHUNKS, own)
-    shown = {} if row is None else golden_row(BACKFILL_CHUNKS, row)
-    run_id = shown.get("run_id")
+    run_id = None if row is None else row[BACKFILL_CHUNKS.index("run_id")]
     run = None if not isinstance(run_id, str) else snapshot["runs"].get(run_id)
+    return _shown_chunk(row, ended, run)
+
+
+def _shown_chunk(row: Row | None, ended: Row | Json | None, run: Row | None) -> Json:
+    end = {} if ended is None else ended if isinstance(ended, dict) else golden_row(X_CHUNKS, ended)
+    shown = {} if row is None else golden_row(BACKFILL_CHUNKS, row)
     told = {name: end[name] for name in _OF_THE_END if name in end}
     return shown | told | {"run_state": None if run is None else run[RUNS.index("state")]}
 

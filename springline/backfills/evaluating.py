@@ -132,11 +132,17 @@ class BackfillPasses:
     async def _plan(self, scope: Scope, known: KnownBackfill, view: BackfillView) -> tuple[int, Planning]:
         """Plan the chunks that are due; return how many were, and how that ended."""
         due = chunks_to_plan(view)
+        chosen = await self._chosen(scope, known, view) if due else None
         planned = 0
         group: list[Payload] = []
         size = count = 0
         for index in due:
-            keys = await self._keys(scope, known, view, index)
+            places = view.places(index)
+            if chosen is None:
+                assert known.keys_name is not None
+                keys = await self.lists.keys(scope, known.keys_name, places)
+            else:
+                keys = chosen.keys(places) if isinstance(chosen, Span) else [chosen[place] for place in places]
             weight = 2 * sum(len(key) + 3 for key in keys) + 1_000
             if group and (len(group) + 2 > MOST_EVENTS or size + weight > MOST_BYTES):
                 if not await self._append_whole(scope, group):
@@ -154,20 +160,19 @@ class BackfillPasses:
         has_more = bool(planned) and room > 0 and due.stop < view.chunks
         return planned, Planning.MORE if has_more else Planning.DONE
 
-    async def _keys(self, scope: Scope, known: KnownBackfill, view: BackfillView, index: int) -> list[str]:
-        places = view.places(index)
+    async def _chosen(self, scope: Scope, known: KnownBackfill, view: BackfillView) -> Span | Sequence[str] | None:
+        """Return the partitions of a backfill; None if they are a list in the store. Raises `Stuck`."""
         selector = known.selector
         if known.keys_name is not None:
-            return await self.lists.keys(scope, known.keys_name, places)
+            return None
         if selector["type"] == "explicit":
-            listed = selector["partition_keys"]
+            listed: list[str] = selector["partition_keys"]
             if len(listed) != view.total:
                 raise Stuck(f"the event names {len(listed)} partitions and counts {view.total}: cancel the backfill")
-            return [listed[place] for place in places]
+            return listed
         if selector["type"] != "range":
             raise Stuck("the event has a filter that this version does not know: cancel the backfill")
-        span = _span(await self._manifest(scope, view), view, selector["start"], selector["end"])
-        return span.keys(places)
+        return _span(await self._manifest(scope, view), view, selector["start"], selector["end"])
 
     async def _manifest(self, scope: Scope, view: BackfillView) -> DeployedManifest:
         return (await self.manifests.needed(ScopedStore(self.store, scope), scope, view.manifest_id)).manifest

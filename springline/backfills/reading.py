@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 import pyarrow as pa
@@ -20,12 +20,12 @@ from springline.control.backfills.messages import BackfillProgress
 from springline.definitions.backfills import KEYS_FILTER
 from springline.ledger.identifiers import backfill_chunk_id, backfill_run_key
 from springline.ledger.member import BackfillMember
-from springline.projection.rows import BackfillRow, ChunkRow, RunKeyRow, RunRow, TaskRow
+from springline.projection.rows import BackfillRow, ChunkRow, OwnRunRow, RunKeyRow, RunRow, TaskRow
 from springline.projection.schema import FINISHED_RUN, X_CHUNKS
 from springline.published.lists import equals
 from springline.published.snapshot import StateSnapshot
 from springline.runs.backfilled import TABLES, settings_of
-from springline.runs.loading import is_held, own_row
+from springline.runs.loading import is_held
 
 RUN_TABLES: Final = (*TABLES, "x_holds", "runs", "run_key_index", "x_run_keys", "x_runs")
 """What is needed of the published state to tell what is to be done about a backfill."""
@@ -173,7 +173,7 @@ def view_of(snapshot: StateSnapshot, known: KnownBackfill, counts: ChunkCounts) 
         chunk_size=row.chunk_size,
         limit=row.max_concurrent_runs,
         planned=row.planned_chunks,
-        open=tuple(_open_chunk(snapshot, row.backfill_id, index) for index in counts.open),
+        open=_open_chunks(snapshot, row.backfill_id, counts.open),
         not_done=counts.failed + counts.skipped,
         order=member.order or "oldest_first",
         priority=member.priority or 0,
@@ -217,23 +217,31 @@ def _known(snapshot: StateSnapshot, row: BackfillRow) -> KnownBackfill | None:
     return None if member is None else KnownBackfill(row, member)
 
 
-def _open_chunk(snapshot: StateSnapshot, backfill_id: str, index: int) -> OpenChunk:
-    found: Any = snapshot["backfill_chunks"].get(backfill_chunk_id(backfill_id, index))
-    chunk = ChunkRow(*found)
-    keys = tuple(json.loads(chunk.partition_keys))
-    run_key = backfill_run_key(backfill_id, index)
-    asked: Any = snapshot["run_key_index"].get(run_key)
-    if asked is None:
-        # A key of the first request without one now: retention has removed run and request.
-        return OpenChunk(index, keys, None, removed=snapshot["x_run_keys"].get(run_key) is not None)
-    request = RunKeyRow(*asked)
-    row: Any = snapshot["runs"].get(request.run_id)
-    if row is None:
-        return OpenChunk(index, keys, request.run_id, request_event_id=request.row_version)
-    run = RunRow(*row)
-    own = own_row(snapshot, run.run_id)
-    reason = None if own is None else own.cancel_reason_code
-    return OpenChunk(index, keys, run.run_id, ChunkRun(run.state, run.cancel_requested, None, reason))
+def _open_chunks(snapshot: StateSnapshot, backfill_id: str, indexes: Sequence[int]) -> tuple[OpenChunk, ...]:
+    """Return the chunks without an end: there may be a thousand, so that each table is asked once for all."""
+    chunks = snapshot["backfill_chunks"].get_all(backfill_chunk_id(backfill_id, index) for index in indexes)
+    asked = snapshot["run_key_index"].get_all(backfill_run_key(backfill_id, index) for index in indexes)
+    requests = {key: RunKeyRow(*cast(Any, row)) for key, row in asked.items()}
+    run_ids = [request.run_id for request in requests.values()]
+    runs = {key: RunRow(*cast(Any, row)) for key, row in snapshot["runs"].get_all(run_ids).items()}
+    own = {key: OwnRunRow(*cast(Any, row)) for key, row in snapshot["x_runs"].get_all(runs).items()}
+    found = []
+    for index in indexes:
+        chunk = ChunkRow(*cast(Any, chunks[backfill_chunk_id(backfill_id, index)]))
+        keys = tuple(json.loads(chunk.partition_keys))
+        run_key = backfill_run_key(backfill_id, index)
+        request = requests.get(run_key)
+        if request is None:
+            # A key of the first request without one now: retention has removed run and request.
+            removed = snapshot["x_run_keys"].has(run_key)
+            found.append(OpenChunk(index, keys, None, removed=removed))
+        elif (run := runs.get(request.run_id)) is None:
+            found.append(OpenChunk(index, keys, request.run_id, request_event_id=request.row_version))
+        else:
+            ours = own.get(run.run_id)
+            reason = None if ours is None else ours.cancel_reason_code
+            found.append(OpenChunk(index, keys, run.run_id, ChunkRun(run.state, run.cancel_requested, None, reason)))
+    return tuple(found)
 
 
 def with_states(view: BackfillView, states: Mapping[str, Mapping[str, Sequence[str]]]) -> BackfillView:

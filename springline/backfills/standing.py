@@ -73,6 +73,6 @@ def moved_ms(tasks: StateSnapshot, standing: StandingBackfill, now_ms: int) -> i
 
 def _ended_ms(snapshot: StateSnapshot, view: BackfillView) -> list[int]:
     """Return when the runs of open chunks ended that have."""
-    found: list[Any] = [snapshot["runs"].get(one.run_id) for one in view.open if one.run_id is not None]
-    runs = [RunRow(*row) for row in found if row is not None]
+    found = snapshot["runs"].get_all(one.run_id for one in view.open if one.run_id is not None)
+    runs = [RunRow(*cast(Any, row)) for row in found.values()]
     return [one.completed_at for one in runs if one.state in FINISHED_RUN and one.completed_at is not None]

@@ -15,6 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from typing import Any, Final, TypeVar, cast
 
 import pyarrow as pa
@@ -27,6 +29,7 @@ from springline.projection.parquet import (
     arrow_columns,
     encode_pieces,
     rows_among,
+    rows_at,
     rows_of,
     stored_content,
     values_of,
@@ -42,6 +45,8 @@ _KEY_BYTES: Final = 90
 """What a text of a key takes in memory, about."""
 SOME_ROWS: Final = 64
 """Up to this many rows are decoded value by value; more, column by column."""
+SINGLY: Final = 3
+"""Up to this many rows that lie apart in a row group are decoded one by one; more, column by column."""
 FEW_ROWS: Final = 20_000
 """Up to this many keys are looked up one by one in a large layer; more are counted by one pass over all of it."""
 
@@ -167,11 +172,27 @@ class Layer:
         first = self._starts[group]
         if stop - start > SOME_ROWS or stop > self._starts[group + 1]:
             return self._named(lambda: rows_of(self.table, self.content(start, stop)))
-        arrays = _CACHE.get(
+        arrays = self._arrays(group)
+        return self._named(lambda: rows_among(self.table, arrays, start - first, stop - first))
+
+    def rows_at(self, places: Sequence[int]) -> list[Row]:
+        """Return the rows at some places, which ascend: a column is decoded once for each row group."""
+        rows: list[Row] = []
+        for group, some in groupby(places, self.group_at):
+            wanted = list(some)
+            if len(wanted) <= SINGLY:
+                rows += [row for place in wanted for row in self.rows(place, place + 1)]
+                continue
+            first = self._starts[group]
+            arrays = self._arrays(group)
+            rows += self._named(partial(rows_at, self.table, arrays, [place - first for place in wanted]))
+        return rows
+
+    def _arrays(self, group: int) -> list[pa.Array | None]:
+        return _CACHE.get(
             (self._serial, group, "arrays"),
             lambda: self._named(lambda: arrays_of(self.table, self._reader.read([group]))),
         )
-        return self._named(lambda: rows_among(self.table, arrays, start - first, stop - first))
 
     def values(self, start: int, stop: int, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
         """Return the values of some columns, as they are stored, of the rows from place `start` to before `stop`."""
@@ -199,6 +220,19 @@ class Layer:
         keys = self._group_keys(group)
         place = bisect_left(keys, key)
         return self._starts[group] + place if place < len(keys) and keys[place] == key else None
+
+    def find_all(self, keys: Sequence[Key]) -> dict[Key, int]:
+        """Return the places of the rows with `keys`, which ascend, of those that there are."""
+        found: dict[Key, int] = {}
+        at = 0
+        while at < len(keys):
+            group = bisect_right(range(self.groups), keys[at], key=self._first_key) - 1
+            behind = self._first_key(group + 1) if group + 1 < self.groups else None
+            end = len(keys) if behind is None else bisect_left(keys, behind, at)
+            if group >= 0:
+                _find_among(self._group_keys(group), keys[at:end], self._starts[group], found)
+            at = end
+        return found
 
     def _group_keys(self, group: int) -> list[Key]:
         """Return the keys of a row group, decoded once: a look-up compares about twelve of them."""
@@ -246,6 +280,12 @@ class Deletions:
         """Return the place of the first key that is `key` or above it."""
         return bisect_left(self.ordered, key)
 
+    def find_all(self, keys: Sequence[Key]) -> dict[Key, int]:
+        """Return the places of `keys`, which ascend, of those that are among them."""
+        found: dict[Key, int] = {}
+        _find_among(self.ordered, keys, 0, found)
+        return found
+
     def find(self, key: Key) -> int | None:
         """Return the place of `key`, None if it is not among them."""
         place = self.position(key)
@@ -253,6 +293,17 @@ class Deletions:
 
 
 AnyLayer = Layer | Deletions
+
+
+def _find_among(ordered: list[Key], keys: Sequence[Key], start: int, found: dict[Key, int]) -> None:
+    """Add to `found` the places of `keys`, which ascend, in `ordered`, whose first one has the place `start`."""
+    place = 0
+    for key in keys:
+        place = bisect_left(ordered, key, place)
+        if place == len(ordered):
+            return
+        if ordered[place] == key:
+            found[key] = start + place
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +443,19 @@ def _plain(content: pa.Table) -> pa.Table:
     return content.replace_schema_metadata(None)
 
 
+def live_keys(layers: Sequence[AnyLayer], keys: Sequence[Key]) -> set[Key]:
+    """Return those of `keys`, which ascend, that have a row after merging layers, oldest first."""
+    live: set[Key] = set()
+    for layer in reversed(layers):
+        places = layer.find_all(keys)
+        if places:
+            live.update(places if isinstance(layer, Layer) else ())
+            keys = [key for key in keys if key not in places]
+        if not keys:
+            break
+    return live
+
+
 def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
     """Return the number of rows after merging layers, oldest first."""
     layers = [layer for layer in layers if len(layer)]
@@ -409,9 +473,11 @@ def live_rows(table: Table, layers: Sequence[AnyLayer]) -> int:
         if layer is not spine:
             newest |= dict.fromkeys(layer.keys(0, len(layer)), (number, isinstance(layer, Layer)))
     count = len(spine)
-    for key in sorted(newest):
+    ordered = sorted(newest)
+    places = spine.find_all(ordered)
+    for key in ordered:
         number, is_row = newest[key]
-        if spine.find(key) is None:
+        if key not in places:
             count += is_row
         elif number > place:
             count -= not is_row

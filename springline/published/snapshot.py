@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from springline.projection.layers import AnyLayer, Deletions, Layer, live_rows, merged
+from springline.projection.layers import FEW_ROWS, AnyLayer, Deletions, Layer, live_keys, live_rows, merged
 from springline.projection.layers import keys_of as keys_in
 from springline.projection.parquet import encode_table, rows_of
 from springline.projection.schema import TABLES, Key, Row, Table
@@ -94,6 +94,19 @@ class TableRows:
                 return layer.rows(place, place + 1)[0] if isinstance(layer, Layer) else None
         return None
 
+    def get_all(self, keys: Iterable[Key]) -> dict[Key, Row]:
+        """Return the rows under `keys`, of those that there are; of many this costs a small part of a `get` of each."""
+        left = sorted(set(keys))
+        found: dict[Key, Row] = {}
+        for layer in reversed(self.layers):
+            places = layer.find_all(left)
+            if not places:
+                continue
+            if isinstance(layer, Layer):
+                found |= zip(places, layer.rows_at(list(places.values())), strict=True)
+            left = [key for key in left if key not in places]
+        return found
+
     def has(self, key: Key) -> bool:
         """Say whether there is a row under `key`, without decoding it."""
         for layer in reversed(self.layers):
@@ -131,7 +144,19 @@ class TableRows:
 
     def laid(self, layers: Sequence[AnyLayer]) -> TableRows:
         """Return the table with newer layers, oldest first, on top."""
-        return TableRows(self.table, [*self.layers, *layers])
+        laid = TableRows(self.table, [*self.layers, *layers])
+        if "_count" in self.__dict__ and sum(map(len, layers)) <= FEW_ROWS:
+            # It costs what is new to count on from a count that is known.
+            laid.__dict__["_count"] = self._count + self._more_by(layers)
+        return laid
+
+    def _more_by(self, layers: Sequence[AnyLayer]) -> int:
+        """Return how many rows more there are with newer layers on top."""
+        newest: dict[Key, bool] = {}
+        for layer in layers:
+            newest |= dict.fromkeys(layer.keys(0, len(layer)), isinstance(layer, Layer))
+        known = live_keys(self.layers, sorted(newest))
+        return sum(is_row - (key in known) for key, is_row in newest.items())
 
     def changed(self, rows: Iterable[Row], deleted: Iterable[Key]) -> TableRows:
         """Return a copy in which `rows` replace those with their keys, and then `deleted` are removed."""
@@ -209,8 +234,8 @@ class TableRows:
                 found += rows if after is None else [row for row in rows if self.table.key_of(row) != after]
             else:
                 keys = keys_in(self.table, piece.filter(where.among(piece)).slice(0, left))
-                gotten = (self.get(key) for key in keys if key != after)
-                found += [row for row in gotten if row is not None]
+                gotten = self.get_all(keys)
+                found += [gotten[key] for key in keys if key != after and key in gotten]
             if most is not None and len(found) >= most:
                 return found[:most]
         return found

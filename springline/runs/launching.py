@@ -251,12 +251,11 @@ def asked_for(snapshot: StateSnapshot, run_keys: list[str] | None) -> tuple[list
         ]
         return waiting, [run.run_id for run in active_runs(snapshot)]
     requested, begun = [], []
-    for key in run_keys:
-        row = index.get(key)
-        if row is None:
-            continue
-        request = RunKeyRow(*cast(Any, row))
-        found = runs.get(request.run_id)
+    rows = index.get_all(run_keys)
+    asked = [RunKeyRow(*cast(Any, rows[key])) for key in run_keys if key in rows]
+    theirs = runs.get_all(request.run_id for request in asked)
+    for request in asked:
+        found = theirs.get(request.run_id)
         if found is None and is_of_a_manifest(request.code_version):
             requested.append(request)
         elif found is not None:

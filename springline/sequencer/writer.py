@@ -75,8 +75,11 @@ async def write_events(store: ObjectStore, events: Mapping[str, bytes], *, concu
         except EventTaken as error:
             return error
 
-    results = await each(write, events.items(), concurrency=concurrency)
-    created = sum(1 for result in results if result is True)
+    named = list(events.items())
+    there = await store.create_many([(canonical_ulid_event(event_id), body) for event_id, body in named])
+    left = [one for one, is_there in zip(named, there, strict=True) if not is_there]
+    results = await each(write, left, concurrency=concurrency)
+    created = there.count(True) + sum(1 for result in results if result is True)
     taken = [result.path for result in results if isinstance(result, EventTaken)]
     if taken:
         raise EventsTaken(taken, created)

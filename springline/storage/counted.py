@@ -61,6 +61,13 @@ class CountedStore(ObjectStore):
         self._observe("put", "stored" if isinstance(result, Stored) else "precondition_failed", 1)
         return result
 
+    async def create_many(self, objects: Sequence[tuple[ObjectPath, bytes]]) -> list[bool]:
+        """Write through in one call, and report how many objects it created: the others are put one by one."""
+        created = await self._inner.create_many(objects)
+        if any(created):
+            self._observe("put", "stored", created.count(True))
+        return created
+
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
         """Look through."""
         try:

@@ -165,11 +165,15 @@ def temporary(folder: Path, data: bytes, *, fsync: bool) -> Iterator[Path]:
     path = folder / uuid.uuid4().hex
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        # No file object: each call to the system is a moment in which another thread may take the interpreter.
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
             if fsync:
-                os.fsync(file.fileno())
+                os.fsync(handle)
+        finally:
+            os.close(handle)
         yield path
     finally:
         # `remove_older` finds a file that cannot be removed here; the outcome of the write is decided by now.

@@ -124,6 +124,15 @@ class ObjectStore(ABC):
     async def put(self, path: ObjectPath, data: bytes, precondition: Precondition) -> PutResult:
         """Write `data` under `path` if `precondition` holds; atomic and durable when it returns `Stored`."""
 
+    async def create_many(self, objects: Sequence[tuple[ObjectPath, bytes]]) -> list[bool]:
+        """Write many objects, each unless its name is taken, where that costs less than a put of each.
+
+        Returns in their order which of them this call created, durable. The others are left to `put`, which tells why:
+        their names are taken, a fault came between, or the store gains nothing and has not tried. Raises nothing of
+        its own.
+        """
+        return [False] * len(objects)
+
     @abstractmethod
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
         """Return size and version of the object, or None if there is none."""

@@ -38,6 +38,11 @@ class ScopedStore(ObjectStore):
         """Write if the precondition holds."""
         return await self._store.put(self.scope.full(path), data, precondition)
 
+    async def create_many(self, objects: Sequence[tuple[ObjectPath, bytes]]) -> list[bool]:
+        """Write many objects by the underlying store's `create_many`."""
+        paths = self.scope.full_of_all([path for path, _ in objects])
+        return await self._store.create_many([(path, data) for path, (_, data) in zip(paths, objects, strict=True)])
+
     async def head(self, path: ObjectPath) -> ObjectInfo | None:
         """Return size and token under the relative name, or None."""
         info = await self._store.head(self.scope.full(path))

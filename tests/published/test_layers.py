@@ -31,7 +31,9 @@ def group_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def made(changes: list[tuple[dict[tuple[str, str], str], set[tuple[str, str]]]]) -> tuple[TableRows, dict[Key, Row]]:
+def made(
+    changes: list[tuple[dict[tuple[str, str], str], set[tuple[str, str]]]], *, counted: bool = False
+) -> tuple[TableRows, dict[Key, Row]]:
     table, model = TableRows(TASKS, []), dict[Key, Row]()
     for number, (rows, deleted) in enumerate(changes):
         new: dict[Key, Row] = {
@@ -42,6 +44,8 @@ def made(changes: list[tuple[dict[tuple[str, str], str], set[tuple[str, str]]]])
         model.update(new)
         for key in deleted:
             model.pop(key, None)
+        if counted:
+            assert len(table) == len(model)
     return table, model
 
 
@@ -54,6 +58,11 @@ def test_whatever_was_laid_over_each_other_is_read_as_it_is(
         patch.setattr(layers_module, "FEW_ROWS", few)
         table, model = made(changes)
         assert len(table) == len(model)
+        assert len(made(changes, counted=True)[0]) == len(model)
+        for singly in (0, 3):
+            patch.setattr(layers_module, "SINGLY", singly)
+            asked: list[Key] = [(run, task) for run in "eadcb" for task in ["z", "x", "q", ""]]
+            assert table.get_all([*asked, ("a", "x")]) == {key: model[key] for key in asked if key in model}
     ordered = [model[key] for key in sorted(model)]
     assert list(table) == ordered
     assert table.keys == sorted(model)

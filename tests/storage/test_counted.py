@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from springline.paths import ObjectPath
 from springline.storage.counted import CountedStore
 from springline.storage.faults import Decision, FaultyStore, plan
+from springline.storage.local import THREADS, LocalStore
 from springline.storage.memory import MemoryStore
 from springline.storage.port import IfAbsent, IfVersion, Stored, StoreUnknown
 
@@ -42,6 +45,17 @@ async def test_faults_are_told_and_passed_on() -> None:
     with pytest.raises(StoreUnknown):
         await store.put(NAME, b"x", IfAbsent())
     assert told == [("put", "StoreUnknown", 1)]
+
+
+async def test_many_writes_are_told_together(tmp_path: Path) -> None:
+    told: list[tuple[str, str, int]] = []
+    store = CountedStore(LocalStore(tmp_path), lambda *told_of: told.append(told_of))
+    names = [ObjectPath(f"a/{number}") for number in range(2 * THREADS)]
+    await store.put(names[0], b"x", IfAbsent())
+    created = await store.create_many([(name, b"x") for name in names])
+    assert created == [False, *[True] * (len(names) - 1)]
+    assert told == [("put", "stored", 1), ("put", "stored", len(names) - 1)]
+    await store.aclose()
 
 
 async def test_many_reads_are_told_together() -> None:

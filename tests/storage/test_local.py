@@ -20,7 +20,7 @@ import pytest
 
 from springline.paths import InvalidPath, ObjectPath
 from springline.storage import files
-from springline.storage.local import OWN_FOLDER, STALE_TEMPORARY_SECONDS, LocalStore
+from springline.storage.local import OWN_FOLDER, STALE_TEMPORARY_SECONDS, THREADS, LocalStore
 from springline.storage.port import (
     IfAbsent,
     IfVersion,
@@ -416,6 +416,66 @@ async def test_a_loser_makes_the_winner_durable(local: LocalStore, root: Path, c
     calls.clear()
     assert isinstance(await put_once(local, PATH, b"x"), Same)
     assert ("fsync", f"{root}/table/_delta_log") in calls
+
+
+def many(count: int) -> list[tuple[ObjectPath, bytes]]:
+    return [(ObjectPath(f"table/many/{number}.json"), str(number).encode()) for number in range(count)]
+
+
+async def test_many_files_are_durable_before_they_have_names_and_their_names_together(
+    local: LocalStore, root: Path, calls: list[Call]
+) -> None:
+    wanted = many(3 * THREADS)
+    assert await local.create_many(wanted) == [True] * len(wanted)
+    assert await local.read_many([path for path, _ in wanted]) == [data for _, data in wanted]
+    linked = [place for place, (name, _) in enumerate(calls) if name == "link"]
+    last = {path: place for place, (name, path) in enumerate(calls) if name == "fsync"}
+    bytes_of = [place for path, place in last.items() if path.startswith(f"{root}/{OWN_FOLDER}/tmp/")]
+    assert len(linked) == len(bytes_of) == len(wanted)
+    for number, place in enumerate(sorted(linked), start=1):
+        assert sum(1 for one in bytes_of if one < place) >= number
+    assert last[f"{root}/table/many"] > max(linked)
+    assert sum(1 for call in calls if call == ("fsync", f"{root}/table/many")) <= THREADS
+    assert list((root / OWN_FOLDER / "tmp").iterdir()) == []
+
+
+async def test_of_many_files_those_that_are_there_are_left_as_they_are(local: LocalStore) -> None:
+    wanted = many(2 * THREADS)
+    await local.put(wanted[0][0], b"other", IfAbsent())
+    await local.put(*wanted[5], IfAbsent())
+    created = await local.create_many(wanted)
+    assert [place for place, is_new in enumerate(created) if not is_new] == [0, 5]
+    stored = await local.get(wanted[0][0])
+    assert stored is not None
+    assert stored.data == b"other"
+
+
+async def test_a_few_files_are_left_to_be_put_at_the_same_time(local: LocalStore) -> None:
+    assert await local.create_many(many(THREADS)) == [False] * THREADS
+    assert await local.create_many([]) == []
+    assert await local.get(many(1)[0][0]) is None
+
+
+@pytest.mark.parametrize("where", ["springline.storage.local.sync_folder", "os.fsync", "os.link", "os.open"])
+async def test_many_files_that_are_not_durable_are_not_said_to_be(
+    local: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    await local.put(ObjectPath("table/many/neighbour"), b"", IfAbsent())
+    wanted = many(2 * THREADS)
+    with monkeypatch.context() as patched:
+        patched.setattr(where, failing(errno.EIO))
+        assert await local.create_many(wanted) == [False] * len(wanted)
+    assert list((root / OWN_FOLDER / "tmp").iterdir()) == []
+    results = [await put_once(local, *one) for one in wanted]
+    assert {type(one) for one in results} == {Same if "sync_folder" in where else Created}
+
+
+async def test_many_files_behind_a_link_are_not_written(local: LocalStore, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (root / "table").mkdir(parents=True)
+    (root / "table/many").symlink_to(tmp_path / "elsewhere")
+    assert not any(await local.create_many(many(2 * THREADS)))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 async def test_without_fsync_nothing_is_synced(root: Path, calls: list[Call]) -> None:
