@@ -207,6 +207,11 @@ class Merge(Generic[R]):
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
+        methods = [clause.method for clause, _, _ in judged.clauses]
+        by_source = any(method.startswith("when_not_matched_by_source") for method in methods)
+        if by_source and not any(method.startswith("when_matched") for method in methods):
+            # Without a clause for rows that are matched, the library copies one as often as source rows match it.
+            merger.when_matched_delete(predicate="false")
         for clause, condition, updates in judged.clauses:
             method = getattr(merger, clause.method)
             predicate = None if condition is None else engine_condition(condition, schema, by, self._target)

@@ -365,6 +365,17 @@ def test_a_merge_with_every_kind_of_clause(table: DeltaTable) -> None:
     assert result.metrics["num_target_rows_inserted"] == 1
 
 
+@pytest.mark.parametrize("inserts", [False, True])
+def test_rows_that_several_source_rows_match_stay_once(inserts: bool, table: DeltaTable) -> None:
+    """The library copies such a row once for each of them if no clause is about matched rows."""
+    merge = table.merge(pa.table({"id": [1, 1, 2, 9]}), "target.id = source.id")
+    merge.when_not_matched_by_source_update({"x": "5"}, predicate="target.id = 3").when_not_matched_by_source_delete()
+    if inserts:
+        merge.when_not_matched_insert({"id": "source.id"})
+    merge.execute()
+    assert ids(table) == [1, 2, 3, *([9] if inserts else [])]
+
+
 def test_optimize_keeps_rows_and_partitions_and_does_nothing_twice(table: DeltaTable) -> None:
     table.append(frame(range(10, 20)))
     before = sorted(map(repr, table.to_arrow().to_pylist()))
