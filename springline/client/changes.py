@@ -43,6 +43,7 @@ from springline.client.expressions import (
     raise_unless_panic,
 )
 from springline.client.http import Unavailable
+from springline.client.partition_rules import problem_of, told_refusal
 from springline.client.partitions import matching
 from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
@@ -253,13 +254,16 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
     def check(table: DeltaTable, schema: pa.Schema) -> None:
         planner = Planner({TARGET: table}, {TARGET: schema})
         judged[:] = [] if where is None else [planner.predicate(where, field="where")]
+        partitions = table.metadata().partition_columns
         expressions.clear()
         for name, text in set_.items():
             column = column_of(schema, name, field="set")
-            expressions[quoted(name)] = planner.assignment(text, column, field=f"set.{name}")
+            expressions[quoted(name)] = planner.assignment(
+                text, column, field=f"set.{name}", partitions=name in partitions
+            )
         for name, value in values.items():
             column = column_of(schema, name, field="values")
-            expressions[quoted(name)] = literal(value, column, field=f"values.{name}")
+            expressions[quoted(name)] = literal(value, column, field=f"values.{name}", partitions=name in partitions)
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
         schema = pa.schema(table.schema().to_arrow())
@@ -427,10 +431,11 @@ class _Doing:
                 value=names,
                 remedy="Give these columns values in every row that is written.",
             ) from error
-        blamed = self.change.blamed(table, schema, error)
+        field = self.change.field
+        partitions = table.metadata().partition_columns
+        blamed = told_refusal(error, schema, partitions, field=field) or self.change.blamed(table, schema, error)
         if blamed is not None:
             raise blamed from error
-        field = self.change.field
         told = expression_refusal(
             error,
             str(self.change.arguments.get(field)),
@@ -535,13 +540,16 @@ def _require_writable(table: DeltaTable, name: str, change: TableOperation) -> N
 def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOperation) -> None:
     """Raise `Refused` for a table whose partition values delta-rs would write in a form that other readers misread.
 
-    It leaves out the zone of a timestamp, which other engines then read in their own zone, and has its own forms for
-    infinities and large numbers.
+    It leaves out the zone of a timestamp, which other engines then read in their own zone, has its own forms for
+    infinities and large numbers, and writes -1.50 as -1.-50, with which nobody can open the table any more.
     """
-    for name in table.metadata().partition_columns:
+    if change.writes_no_rows(table, schema):
+        return
+    by = table.metadata().partition_columns
+    for name in by:
         kind = schema.field(name).type
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
-        if (zoned or pa.types.is_floating(kind)) and not change.writes_no_rows(table, schema):
+        if zoned or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and _holds_misread(table, name, kind, by)):
             raise refused(
                 Code.UNSUPPORTED_FEATURE,
                 f"the table is partitioned by {name!r} of type {kind}, and {change.operation} would write its values "
@@ -550,6 +558,12 @@ def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOpera
                 value=name,
                 remedy=f"Replace whole partitions: overwrite(data, where=...) or delete by {name!r} alone.",
             )
+
+
+def _holds_misread(table: DeltaTable, name: str, kind: pa.DataType, by: Sequence[str]) -> bool:
+    """Say whether a file has a partition value that delta-rs would write as another; other writers may have made it."""
+    values = dict(_partitions(pa.table(table.get_add_actions()), by))[name].to_pylist()
+    return any(value is not None and problem_of(value, kind, name) is not None for value in values)
 
 
 def protocol_of(table: DeltaTable) -> dict[str, Any]:

@@ -80,8 +80,7 @@ class Columns:
         table, column, _ = found
         names = node.name[1:] if node.name[0] in self.tables and len(node.name) > 1 else node.name
         first = quoted(column.name) if len(self.tables) == 1 else f"{quoted(table)}.{quoted(column.name)}"
-        inner = ("'" + name.replace("'", "''") + "'" for name in names[1:])
-        return first + "".join(f"[{name}]" for name in inner)
+        return first + "".join(f"[{quoted_text(name)}]" for name in names[1:])
 
     def named(self, tree: SqlNode) -> set[tuple[str, str]]:
         """Return table and name of every column that a tree names."""
@@ -92,6 +91,11 @@ class Columns:
 def quoted(name: str) -> str:
     """Return a column's name quoted for SQL, with any characters."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def family(kind: pa.DataType) -> str:
@@ -371,12 +375,14 @@ def _digits_of_type(kind: pa.DataType) -> tuple[int, int] | None:
 
 
 def _holds(kind: pa.DataType, number: int) -> bool:
-    """Say whether a whole number is a value of a numeric type: delta-rs casts the literal to that type."""
-    if pa.types.is_decimal(kind):
-        return bool(abs(number) < 10 ** (kind.precision - kind.scale))
-    if pa.types.is_integer(kind):
-        return bool(-(2 ** (kind.bit_width - 1)) <= number < 2 ** (kind.bit_width - 1))
-    return -(2**63) <= number < 2**63
+    """Say whether a whole number may stand as it is beside a numeric type: delta-rs casts the literal to that type.
+
+    A literal of more than 64 bits is a rounded DOUBLE to the engine, whatever the type beside it.
+    """
+    if pa.types.is_decimal(kind) and abs(number) >= 10 ** (kind.precision - kind.scale):
+        return False
+    bits = kind.bit_width if pa.types.is_integer(kind) else 64
+    return bool(-(2 ** (bits - 1)) <= number < 2 ** (bits - 1))
 
 
 def _is_decimal(kind: pa.DataType) -> bool:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from springline.client.casts import Conversion
-from springline.client.comparing import Columns, Typed, Unlike, quoted
+from springline.client.comparing import Columns, Typed, Unlike, quoted, quoted_text
+from springline.client.partition_rules import checked_sql, partition_refusal, problem_of
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
 from springline.client.scratch import has_fractions
@@ -93,8 +94,16 @@ class Planner:
             )
         return judged
 
-    def assignment(self, text: str, column: pa.Field, *, field: str) -> str:
-        """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values."""
+    def assignment(self, text: str, column: pa.Field, *, field: str, partitions: bool = False) -> str:
+        """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values.
+
+        `partitions`: whether the column partitions the table; then the SQL raises an error for a value that it may not
+        have.
+        """
+        sql = self._assigned(text, column, field)
+        return checked_sql(sql, column) if partitions else sql
+
+    def _assigned(self, text: str, column: pa.Field, field: str) -> str:
         judged = self._judged(text, field=field)
         kept = keeps_values(judged.kind, column.type)
         if judged.columns and kept:
@@ -397,8 +406,11 @@ def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     return True
 
 
-def literal(value: Any, column: pa.Field, *, field: str) -> str:
-    """Return the SQL expression of a Python value for a column; raises `Refused` if the column would change it."""
+def literal(value: Any, column: pa.Field, *, field: str, partitions: bool = False) -> str:
+    """Return the SQL expression of a Python value for a column; raises `Refused` if the column would change it.
+
+    `partitions`: whether the column partitions the table.
+    """
     kind = column.type
     if value is None:
         return "NULL"
@@ -424,7 +436,11 @@ def literal(value: Any, column: pa.Field, *, field: str) -> str:
             value=repr(value)[:_SHOWN],
             remedy="Convert the value first.",
         ) from error
-    return _sql(stored[0].as_py(), kind)
+    held = stored[0].as_py()
+    problem = problem_of(held, kind, column.name) if partitions else None
+    if problem is not None:
+        raise partition_refusal(column.name, str(held), problem, field=field)
+    return _sql(held, kind)
 
 
 def _sql(value: Any, kind: pa.DataType) -> str:
@@ -445,7 +461,7 @@ def _sql(value: Any, kind: pa.DataType) -> str:
         case bytes():
             return f"X'{value.hex()}'"
         case _:
-            return "'" + str(value).replace("'", "''") + "'"
+            return quoted_text(str(value))
 
 
 def raise_unless_panic(error: BaseException) -> None:

@@ -149,6 +149,7 @@ class Merge(Generic[R]):
         rows = self._rows.for_table(schema)
         with planner_of_merge(table, schema, self._target, rows.schema, self._source) as planner:
             judged = planner.predicate(self._on, field="on")
+            partitions = table.metadata().partition_columns
             clauses = []
             for clause in self._clauses:
                 condition, updates = None, {}
@@ -157,7 +158,9 @@ class Merge(Generic[R]):
                 if clause.set is not None:
                     for name, text in self._assignments(clause, rows.schema, schema).items():
                         column = column_of(schema, name, field=f"{clause.method}.set")
-                        updates[name] = planner.assignment(text, column, field=f"{clause.method}.set.{name}")
+                        updates[name] = planner.assignment(
+                            text, column, field=f"{clause.method}.set.{name}", partitions=name in partitions
+                        )
                 clauses.append((clause, condition, updates))
         self._judged = _Judged(judged, clauses)
 

@@ -424,6 +424,54 @@ def test_partition_values_that_the_library_writes_otherwise(partition: pa.Array,
     assert table.delete("p = p").metrics["num_deleted_rows"] == 6
 
 
+NO_PARTITIONS: list[tuple[pa.DataType, Any, Any]] = [
+    (pa.string(), "a", ""),
+    (pa.decimal128(10, 2), Decimal("1.50"), Decimal("-1.50")),
+]
+
+
+@pytest.mark.parametrize(("kind", "good", "bad"), NO_PARTITIONS)
+def test_a_change_gives_no_row_a_partition_value_that_an_append_may_not(
+    kind: pa.DataType, good: Any, bad: Any, lake: Springline
+) -> None:
+    """The library writes an empty text, which is read as null, and -1.-50, which no reader takes."""
+    schema = pa.schema([("id", pa.int64()), ("p", kind), ("other", kind)])
+    table = lake.create_table(next(_NAMES), schema, partition_by=["p"])
+    table.append(pa.table([[1, 2], [good, None], [bad, None]], schema=schema))
+    source = pa.table([[2, 3], [bad, good], [None, None]], schema=schema)
+    inserts = table.merge(source, "target.id = source.id + 5").when_not_matched_insert_all()
+    operations: list[Callable[[], Any]] = [
+        lambda: table.upsert(source, "id"),
+        lambda: table.update(values={"p": bad}),
+        lambda: table.update({"p": "other"}, where="id = 1"),
+        inserts.execute,
+    ]
+    for do in operations:
+        with pytest.raises(Refused, match="column 'p' partitions the table, and its value") as caught:
+            do()
+        assert str(caught.value.refusal.value).startswith(str(bad)[:100])
+    assert table.status()["latest_version"] == 1
+    table.update({"p": "other"}, where="id = 2")
+    table.upsert(pa.table([[2, 3], [good, None], [good, bad]], schema=schema), "id")
+    found = sorted((row["id"], row["p"], row["other"]) for row in table.to_deltalake().to_pyarrow_table().to_pylist())
+    assert found == [(1, good, bad), (2, good, good), (3, None, bad)]
+
+
+def test_rows_beside_a_partition_value_of_another_writer_stay_readable(lake: Springline, folder: Folder) -> None:
+    rows = pa.table({"id": [1, 2], "p": pa.array([Decimal("1.50"), Decimal("2.00")])})
+    table = lake.create_table(next(_NAMES), rows, partition_by=["p"])
+    table.append(rows)
+    adds = [orjson.loads(line)["add"] for line in reached(table._table).logs([1])[0].splitlines() if b'"add"' in line]
+    (add,) = (one for one in adds if one["partitionValues"]["p"] == "1.50")
+    moved = {"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}}
+    table.commit([moved], read_version=1)
+    table.commit([{"add": add | {"partitionValues": {"p": "-1.50"}}}], read_version=2)
+    with pytest.raises(Refused) as caught:
+        table.update({"id": "id"})
+    assert caught.value.refusal.code is Code.UNSUPPORTED_FEATURE
+    assert table.to_arrow(where="id = 1").column("p").to_pylist() == [Decimal("-1.50")]
+
+
 def partition_texts(table: DeltaTable, version: int) -> set[str]:
     (log,) = reached(table._table).logs([version])
     assert log is not None
