@@ -47,7 +47,7 @@ from springline.client.partition_rules import problem_of, told_refusal
 from springline.client.partitions import matching
 from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
-from springline.client.scratch import check_settings, writer_properties
+from springline.client.scratch import check_settings, rewriting_properties
 from springline.delta.features import declared, require_supported, writer_duties
 from springline.delta.identity import TXN_VERSION, txn_app_id
 from springline.errors import Code, Refused, refused
@@ -195,7 +195,7 @@ def delete(where: str) -> TableOperation:
         by = table.metadata().partition_columns
         return table.delete(
             f"({engine_condition(judged[0], schema, by)}) AND {every_row(schema, by)}",
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, {}),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -268,10 +268,11 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
     def run(table: DeltaTable, commit: Commit) -> Metrics:
         schema = pa.schema(table.schema().to_arrow())
         by = table.metadata().partition_columns
+        known = {name: _known(value, schema, name) for name, value in values.items()}
         return table.update(
             updates=expressions,
             predicate=engine_condition(judged[0], schema, by) if judged else None,
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, dict.fromkeys(set_) | known),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -283,6 +284,13 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
     given = {name: _canonical_value(value) for name, value in values.items()}
     arguments = {"set": dict(set_), "values": given, "where": where}
     return TableOperation("update", arguments, check, run, field="set", blamed=blamed)
+
+
+def _known(value: Any, schema: pa.Schema, name: str) -> pa.ChunkedArray | None:
+    try:
+        return pa.chunked_array([[value]], schema.field(name).type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _canonical_value(value: Any) -> list[str]:

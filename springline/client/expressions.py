@@ -24,7 +24,7 @@ from springline.client.comparing import Columns, Typed, Unlike, quoted, quoted_t
 from springline.client.partition_rules import checked_sql, partition_refusal, problem_of
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
-from springline.client.scratch import has_fractions
+from springline.client.scratch import has_loose_bounds
 from springline.client.sql import LONGEST_EXPRESSION, BadSql, SqlKind, SqlNode, parse
 from springline.errors import Code, Refused, refused
 
@@ -332,14 +332,14 @@ def engine_condition(
 ) -> str:
     """Return a condition with which the library selects exactly the rows for which `judged` is true.
 
-    The library skips files and row groups by their least and greatest values, which leave out NaN. If NaN may
-    matter, the condition is written so that the library can only decide it row by row. `table`: the table's alias in a
-    merge; there the join conditions are not changed.
+    The library skips files and row groups by their least and greatest values, which leave out NaN and round decimals of
+    many digits. If that may matter, the condition is written so that the library can only decide it row by row.
+    `table`: the table's alias in a merge; there the join conditions are not changed.
     """
     if table is not None and judged.terms:
         return "(" + " AND ".join(engine_condition(one, schema, partition_by, table) for one in judged.terms) + ")"
     named = {name for of, name in judged.columns if table in (None, of)}
-    if not any(has_fractions(schema.field(name).type) for name in named) or (table is not None and judged.joins):
+    if not any(has_loose_bounds(schema.field(name).type) for name in named) or (table is not None and judged.joins):
         return judged.sql
     value = _row_value(schema, partition_by, table)
     return f"CASE WHEN {judged.sql} THEN {value} ELSE '{_NO_VALUE}' END <> '{_NO_VALUE}'"

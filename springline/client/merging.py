@@ -20,7 +20,7 @@ from springline.client.expressions import (
 )
 from springline.client.reading import TARGET
 from springline.client.rows import MergeRows
-from springline.client.scratch import has_fractions, writer_properties
+from springline.client.scratch import has_loose_bounds, rewriting_properties
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Merge(Generic[R]):
             source_alias=self._source,
             target_alias=self._target,
             streamed_exec=not _may_go_by_bounds(judged.on, schema, rows.schema),
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, _assigned(judged, rows)),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -226,14 +226,24 @@ class Merge(Generic[R]):
         return merger.execute()
 
 
+def _assigned(judged: _Judged, rows: pa.Table) -> dict[str, pa.ChunkedArray | None]:
+    """Return the columns that get values, with those of the source where each clause takes them as they are."""
+    found: dict[str, pa.ChunkedArray | None] = {}
+    for clause, _, updates in judged.clauses:
+        for name in updates:
+            taken = clause.everything and found.get(name, rows) is not None
+            found[name] = rows.column(name) if taken else None
+    return found
+
+
 def _may_go_by_bounds(on: Expression, target: pa.Schema, source: pa.Schema) -> bool:
     """Say whether delta-rs may leave out, and not conflict with, files whose bounds do not meet the source's.
 
     Otherwise a merge loses to every append, so that steady ones starve it. Bounds of floating-point columns may leave
-    out NaN, which is equal to itself in a condition.
+    out NaN, which is equal to itself in a condition, and those of decimals may be rounded.
     """
     kinds = [schema.field(name).type for schema in (target, source) for _, name in on.columns if name in schema.names]
-    return not any(has_fractions(kind) for kind in kinds)
+    return not any(has_loose_bounds(kind) for kind in kinds)
 
 
 def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
