@@ -7,7 +7,8 @@ checkpoints keep every `txn` (tables that let them expire are refused). Before d
 each log file after r, and refuses to commit behind one with the same application (delta-rs, conflict_checker.rs; it
 does so for blind appends and after every lost race, too, and fails if one of those files is gone). A write whose answer
 was lost, or that arrives late, is create-only for its own version, so it changes nothing in this argument. delta-rs's
-own optimize leaves out the `txn`, so `springline.client.compaction` commits in another way.
+own optimize leaves out the `txn`, so `springline.client.compaction` commits in another way: `Commit.replace` gives
+delta-rs no version to move behind, and searches for the `txn` itself in each newer snapshot.
 
 Then the client claims the version: the API writes the marker that answers the key for ever (`springline.commit.claim`).
 A process that dies in between leaves a version without a marker; a repeated call finds the `txn` in the table, then the
@@ -99,7 +100,9 @@ class Commit:
         self._task = {} if task is None else {"task": dict(task)}
         self._request = {"operation": operation, "fingerprint": fingerprint}
 
-    def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
+    def properties(
+        self, metrics: Metrics | None = None, *, changed: bool = True, retries: int = COMMIT_RETRIES
+    ) -> CommitProperties:
         """Return the properties of a commit; `metrics` if delta-rs itself counts none."""
         from deltalake import CommitProperties, Transaction  # noqa: PLC0415
 
@@ -109,7 +112,7 @@ class Commit:
             metadata["operationMetrics"] = metrics
         return CommitProperties(
             custom_metadata=metadata,
-            max_commit_retries=COMMIT_RETRIES,
+            max_commit_retries=retries,
             app_transactions=[Transaction(txn_app_id(self.key), TXN_VERSION, int(time.time() * 1000))],
         )
 
@@ -123,17 +126,52 @@ class Commit:
 
         return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
-    def write(self, table: DeltaTable, actions: list[Any], *, metrics: Metrics, changed: bool = True) -> None:
-        """Commit `add` and `remove` actions behind all versions that do not conflict."""
+    def replace(self, table: DeltaTable, replacement: Callable[[], tuple[list[Any], Metrics]]) -> Metrics:
+        """Commit the `add` and `remove` actions that `replacement` returns, and return its metrics.
+
+        It is asked again for each newer version that others commit meanwhile, to which `table` is then moved: delta-rs
+        overlooks that another commit has removed a file without changing rows, so that the rows of two optimizes would
+        both stay. Raises `CommitFailedError` if the other versions changed more than rows, or have this key.
+        """
+        from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
+
+        laid_out = _layout_of(table)
+        for _ in range(COMMIT_RETRIES):
+            actions, metrics = replacement()
+            if not actions:
+                return metrics
+            try:
+                self._write(table, actions, self.properties(metrics, retries=0))
+            except CommitFailedError:
+                before = table.version()
+                table.update_incremental()
+                done = table.transaction_version(txn_app_id(self.key)) is not None
+                if done or table.version() == before or _layout_of(table) != laid_out:
+                    raise
+            else:
+                return metrics
+        raise CommitFailedError(f"{COMMIT_RETRIES} other commits came first")
+
+    def note(self, table: DeltaTable, metrics: Metrics) -> None:
+        """Commit that nothing was to change, behind all other versions."""
+        self._write(table, [], self.properties(metrics, changed=False))
+
+    def _write(self, table: DeltaTable, actions: list[Any], properties: CommitProperties) -> None:
         table.create_write_transaction(
             actions,
             mode="append",
             schema=table.schema(),
             partition_by=table.metadata().partition_columns,
-            commit_properties=self.properties(metrics, changed=changed),
+            commit_properties=properties,
             post_commithook_properties=self.after,
         )
         table.update_incremental()
+
+
+def _layout_of(table: DeltaTable) -> list[Any]:
+    """Return what a table's metadata and protocol say."""
+    metadata = table.metadata()
+    return [protocol_of(table), table.schema().to_json(), metadata.partition_columns, metadata.configuration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +245,20 @@ def _remove_files(table: DeltaTable, where: str, commit: Commit) -> Metrics:
     """Delete the files whose partition values `where` is true for."""
     from deltalake.transaction import RemoveAction  # noqa: PLC0415
 
-    files = pa.table(table.get_add_actions())
     by = table.metadata().partition_columns
-    values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
-    chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
-    counts = [file.get("num_records") for file in chosen]
-    metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
-    if None not in counts:
-        metrics["num_deleted_rows"] = sum(counts)
-    if chosen:
+
+    def removal() -> tuple[list[Any], Metrics]:
+        files = pa.table(table.get_add_actions())
+        values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
+        chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
+        counts = [file.get("num_records") for file in chosen]
+        metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
+        if None not in counts:
+            metrics["num_deleted_rows"] = sum(counts)
         now_ms = int(time.time() * 1000)
-        removed = [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen]
-        commit.write(table, removed, metrics=metrics)
-    return metrics
+        return [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen], metrics
+
+    return commit.replace(table, removal)
 
 
 def _partitions(files: pa.Table, by: Sequence[str]) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -403,10 +442,10 @@ class _Doing:
         try:
             commit = Commit(self.key, self.change.operation, self.fingerprint, self.reached.task)
             metrics = self.change.run(table, commit)
-            if table.version() == before:
+            if table.version() == before or table.transaction_version(txn_app_id(self.key)) is None:
                 if self.given is None:
-                    return ChangeResult(version=before, changed=False, metrics=metrics)
-                commit.write(table, [], metrics=metrics, changed=False)
+                    return ChangeResult(version=table.version(), changed=False, metrics=metrics)
+                commit.note(table, metrics)
         except CommitFailedError as error:
             # A conflict, or our own commit whose answer was lost: the next snapshot shows which.
             return error

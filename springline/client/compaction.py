@@ -2,7 +2,8 @@
 
 delta-rs's own optimize commits without the `txn` that makes an operation happen once. So delta-rs writes the rows of
 the chosen files into a scratch table, and one commit on the table itself removes the old files and adds the new ones.
-It conflicts with every earlier commit that removed one of the old files, and not with appends.
+It conflicts with every earlier commit that removed one of the old files, and not with appends. delta-rs would overlook
+another optimize among those commits, so each is looked at here.
 """
 
 from __future__ import annotations
@@ -190,6 +191,7 @@ def _plain(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 
 
 def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: Files) -> Metrics:
+    from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
     from deltalake.transaction import AddAction, RemoveAction  # noqa: PLC0415
 
     now_ms = int(time.time() * 1000)
@@ -204,6 +206,11 @@ def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: F
         "bytesAdded": files.bytes,
         "bytesRemoved": sum(file.size for file in chosen),
     }
-    actions: list[Any] = [*removed, *added]
-    commit.write(table, actions, metrics=metrics)
-    return metrics
+
+    def replacement() -> tuple[list[Any], Metrics]:
+        there = {unquote(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist()}
+        if not there.issuperset(file.path for file in chosen):
+            raise CommitFailedError("another commit has removed files that were rewritten here")
+        return [*removed, *added], metrics
+
+    return commit.replace(table, replacement)

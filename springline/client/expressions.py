@@ -452,7 +452,7 @@ def _sql(value: Any, kind: pa.DataType) -> str:
         case float():
             return f"CAST('{value!r}' AS {'REAL' if pa.types.is_float32(kind) else 'DOUBLE'})"
         case Decimal():
-            return f"CAST('{value}' AS DECIMAL({kind.precision}, {kind.scale}))"
+            return f"CAST('{value:f}' AS DECIMAL({kind.precision}, {kind.scale}))"
         case datetime():
             zone = "None" if kind.tz is None else 'Some("UTC")'
             return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, {zone})')"

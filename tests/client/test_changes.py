@@ -639,6 +639,82 @@ def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: 
     assert table.update({"x": "x + 1"}, where="id = 1", key="k").version == 5
 
 
+BEATEN: dict[str, tuple[Callable[[DeltaTable], Any], list[int]]] = {
+    "optimize": (lambda table: table.optimize(key="k"), [0, 1, 2, 3, 4, 5, 6]),
+    "z-order": (lambda table: table.optimize(z_order=["id"], key="k"), [0, 1, 2, 3, 4, 5, 6]),
+    "delete": (lambda table: table.delete("p = 'b'", key="k"), [1, 3, 5]),
+}
+
+
+@pytest.mark.parametrize("name", BEATEN)
+@pytest.mark.parametrize("foreign", [False, True])
+def test_files_that_an_optimize_has_replaced_are_not_replaced_twice(
+    name: str, foreign: bool, table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """delta-rs overlooks the removal of a file by a commit that changes no rows: then each row is there twice."""
+    from deltalake import DeltaTable as Library
+
+    do, wanted = BEATEN[name]
+    table.append(frame([6]))
+    inner = Library.create_write_transaction
+    beaten: list[int] = []
+
+    def beaten_commit(self: Library, *given: Any, **named: Any) -> None:
+        if not beaten:
+            beaten.append(1)
+            if foreign:
+                Library(self.table_uri).optimize.compact()
+            else:
+                assert table.optimize().changed
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", beaten_commit)
+    result = do(table)
+    assert beaten
+    assert ids(table) == wanted
+    again = do(table)
+    assert (again.version, again.changed) == (result.version, result.changed)
+
+
+def test_a_partition_that_another_deletes_first_is_deleted_once(
+    table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltalake import DeltaTable as Library
+
+    inner = Library.create_write_transaction
+    beaten: list[int] = []
+
+    def beaten_commit(self: Library, *given: Any, **named: Any) -> None:
+        if not beaten:
+            beaten.append(1)
+            assert table.delete("p = 'b'").changed
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", beaten_commit)
+    result = table.delete("p = 'b'")
+    assert (result.version, result.changed) == (2, False)
+    monkeypatch.undo()
+    table.append(frame([2]))
+    assert ids(table) == [1, 2, 3, 5]
+
+
+def test_an_optimize_does_not_lose_to_appends(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltalake import DeltaTable as Library
+
+    table.append(frame([6]))
+    inner = Library.create_write_transaction
+    monkeypatch.setattr("springline.client.changes.ATTEMPTS", 1)
+
+    def rival(self: Library, *given: Any, **named: Any) -> None:
+        if self.version() < 6:
+            write_deltalake(self.table_uri, frame([self.version() + 100]), mode="append")
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", rival)
+    assert table.optimize().changed
+    assert ids(table) == [0, 1, 2, 3, 4, 5, 6, 102, 103, 104, 105]
+
+
 def test_an_upsert_does_not_lose_to_appends_of_rows_that_it_is_not_about(
     table: DeltaTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
