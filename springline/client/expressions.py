@@ -209,9 +209,17 @@ def _bounded(judged: Expression, wanted: pa.DataType) -> str:
         outside = f"abs({sql}) > CAST('{_MOST_REAL}' AS DOUBLE) AND abs({sql}) <= CAST('{_MOST_DOUBLE}' AS DOUBLE)"
         failing = "REAL"
     else:
-        return sql
+        return _with_one_nan(sql, wanted)
     told = f"concat('{BEYOND}', CAST({sql} AS VARCHAR))"
-    return f"(CASE WHEN {outside} THEN CAST({told} AS {failing}) ELSE {sql} END)"
+    return _with_one_nan(f"(CASE WHEN {outside} THEN CAST({told} AS {failing}) ELSE {sql} END)", wanted)
+
+
+def _with_one_nan(sql: str, wanted: pa.DataType) -> str:
+    """Return SQL whose NaN, if it may be one, is the form that this library writes (`springline.client.casts`)."""
+    if not pa.types.is_floating(wanted):
+        return sql
+    name = "REAL" if pa.types.is_float32(wanted) else "DOUBLE"
+    return f"(CASE WHEN isnan({sql}) THEN CAST('NaN' AS {name}) ELSE {sql} END)"
 
 
 def expression_refusal(

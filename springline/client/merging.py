@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from springline.client.casts import one_nan
 from springline.client.changes import Commit, Metrics, TableOperation
 from springline.client.comparing import quoted
 from springline.client.expressions import (
@@ -147,6 +148,9 @@ class Merge(Generic[R]):
 
     def _check(self, table: DeltaTable, schema: pa.Schema) -> None:
         rows = self._rows.for_table(schema)
+        if self._rows.apart_by:
+            # Again, because two numbers may be one as a number of the table's type.
+            _check_apart(rows, self._rows.apart_by)
         with planner_of_merge(table, schema, self._target, rows.schema, self._source) as planner:
             judged = planner.predicate(self._on, field="on")
             partitions = table.metadata().partition_columns
@@ -258,8 +262,16 @@ def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
         raise _bad("on", repr(names)[:100], told, "Name the columns by which rows are told apart, as on=['id'].")
     for name in names:
         column_of(rows.table.schema, name, field="on")
+    rows.apart_by = tuple(names)
+    _check_apart(rows.table, names)
+    return " AND ".join(f"{quoted(TARGET)}.{quoted(name)} = {quoted(SOURCE)}.{quoted(name)}" for name in names)
+
+
+def _check_apart(rows: pa.Table, names: Sequence[str]) -> None:
+    """Raise `Refused` if two rows agree in the columns `names`, as a condition compares them, none of them null."""
+    compared = {name: _as_compared(rows.column(name)) for name in names}
     try:
-        counted = rows.table.select(list(names)).group_by(list(names)).aggregate([([], "count_all")])
+        counted = pa.table(compared).group_by(list(names)).aggregate([([], "count_all")])
     except pa.ArrowException as error:
         raise _bad("on", list(names), f"cannot be compared: {error}", "Name plain columns.") from error
     twice = counted.filter(pc.greater(counted.column("count_all"), 1))
@@ -273,7 +285,15 @@ def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
             f"holds {twice.column('count_all')[0].as_py()} rows with the same {', '.join(names)}",
             "Leave one row for each.",
         )
-    return " AND ".join(f"{quoted(TARGET)}.{quoted(name)} = {quoted(SOURCE)}.{quoted(name)}" for name in names)
+
+
+def _as_compared(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with one form of NaN and of zero."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pa.chunked_array(
+        [pc.add(one_nan(chunk), pa.scalar(0.0, chunk.type)) for chunk in column.chunks], column.type
+    )
 
 
 def _alias(name: str, field: str) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
@@ -741,6 +742,50 @@ def test_an_upsert_by_a_number_that_may_be_nan_reads_every_file(lake: Springline
     table.upsert(pa.table({"x": [float("nan"), -1.0], "n": [5, 6]}, pa.schema(kinds)), "x")
     found = table.to_deltalake().to_pyarrow_table().to_pylist()
     assert sorted((repr(row["x"]), row["n"]) for row in found) == [("-1.0", 6), ("1.0", 1), ("nan", 5)]
+
+
+def of_bits(*bits: int) -> pa.Array:
+    return pa.array(np.array(bits, np.uint64).view(np.float64))
+
+
+NANS = of_bits(0x7FF8000000000000, 0xFFF8000000000000, 0xFFF8000000000001)
+"""Python's NaN, that of 0.0 / 0.0, and another one."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        (pa.float64(), pa.array([0.0, -0.0])),
+        (pa.float64(), NANS),
+        (pa.float32(), pa.array([0.1, 0.10000000149011612])),
+        (pa.float32(), NANS),
+    ],
+)
+def test_source_rows_that_are_one_number_in_the_table_are_refused(
+    kind: pa.DataType, numbers: pa.Array, lake: Springline
+) -> None:
+    table = lake.create_table(next(_NAMES), pa.schema([("x", kind), ("n", pa.int64())]))
+    with pytest.raises(Refused, match="rows with the same x"):
+        table.upsert(pa.table({"x": numbers, "n": range(len(numbers))}), "x")
+    assert table.status()["latest_version"] == 0
+
+
+def test_every_nan_is_one_value(lake: Springline) -> None:
+    """The engine takes a NaN with a sign for less than any number, and for no other NaN's equal."""
+    kinds = {"n": pa.int64(), "x": pa.float64(), "f": pa.float32(), "l": pa.list_(pa.float64())}
+    lists = [[one] for one in NANS.to_pylist()] + [[5.0]]
+    numbers = pa.concat_arrays([NANS, pa.array([5.0])])
+    rows = pa.table([[1, 2, 3, 4], numbers, numbers, lists], schema=pa.schema(kinds))
+    table = lake.create_table(next(_NAMES), rows.schema)
+    table.append(rows[:2])
+    table.upsert(rows[2:], "n")
+    for name in ("x", "f"):
+        assert sorted(table.to_arrow(["n"], where=f"{name} = 'NaN'")["n"].to_pylist()) == [1, 2, 3]
+        assert sorted(table.to_arrow(["n"], where=f"{name} > 1")["n"].to_pylist()) == [1, 2, 3, 4]
+        assert table.to_arrow(where=f"{name} < 1").num_rows == 0
+    table.update({"x": "(x - x) / (x - x)", "f": "CAST(x - x AS REAL) / CAST(x - x AS REAL)"}, where="n = 4")
+    assert table.to_arrow(where="x = 'NaN' AND f = 'NaN'").num_rows == 4
+    assert table.delete("x < 1 OR f < 1").changed is False
 
 
 def test_an_upsert_of_nothing_is_nothing_to_do(table: DeltaTable) -> None:
