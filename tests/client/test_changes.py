@@ -294,6 +294,7 @@ ODD: dict[str, tuple[pa.DataType, list[Any], Any]] = {
     "f": (pa.float64(), [float("nan"), -0.0], float("inf")),
     "g": (pa.float32(), [1.5, 0.1], 0.1),
     "d": (pa.decimal128(10, 2), [Decimal("1.50"), None], Decimal("2.25")),
+    "e": (pa.decimal128(38, 10), [Decimal("1E-10"), None], Decimal("0E-10")),
     "s": (pa.string(), ["", "o'x\n"], "a'b\\\"c"),
     "b": (pa.binary(), [b"\0\xff", b""], b"\x00\x01"),
     "t": (
