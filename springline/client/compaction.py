@@ -26,7 +26,7 @@ from springline.client.expressions import column_of
 from springline.client.partitions import partition_texts
 from springline.client.plain import plain
 from springline.client.reading import Reached
-from springline.client.scratch import Files, Scratch, target_file_bytes, writer_properties
+from springline.client.scratch import Files, Scratch, create_folder_table, target_file_bytes, writer_properties
 from springline.delta.properties import TARGET_FILE_SIZE
 from springline.errors import Code, InvariantViolated, refused
 
@@ -177,7 +177,8 @@ def _sorted(
     from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
 
     place = str(Path(folder) / "table")
-    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), partition_by=list(partition_by) or None)
+    create_folder_table(Path(place), schema, partition_by)
+    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), mode="append")
     table = DeltaTable(place)
     target = target_file_bytes(settings)
     table.optimize.z_order(list(z_order), target_size=target, writer_properties=writer_properties(settings))

@@ -137,7 +137,7 @@ class Typed:
             self._ask([one for node in level for one in self._judged(node)])
             for node in level:
                 for group in node.alike:
-                    self._make_alike(group, compared=node.kind is SqlKind.COMPARED)
+                    self._make_alike(group, compared=node.kind is SqlKind.COMPARED, by_bits=group is node.by_bits)
                 if node.kind is SqlKind.SUM:
                     self._make_wide(node)
         self._fractions(tree)
@@ -193,7 +193,7 @@ class Typed:
 
     # Comparisons.
 
-    def _make_alike(self, group: Sequence[SqlNode], *, compared: bool) -> None:
+    def _make_alike(self, group: Sequence[SqlNode], *, compared: bool, by_bits: bool) -> None:
         typed = [
             node for node in group if node.kind is not SqlKind.TEXT and not pa.types.is_null(self._types[id(node)])
         ]
@@ -207,6 +207,8 @@ class Typed:
         texts = [node for node in group if node.kind is SqlKind.TEXT]
         if name == "a number":
             self._make_numbers(group, texts, compared=compared)
+            if by_bits:
+                self._make_one_zero(group)
         elif name == "a date or time":
             self._make_times([*texts, *(node for node in typed if node.kind is SqlKind.MOMENT)], typed)
         elif name == "true or false":
@@ -247,6 +249,12 @@ class Typed:
                 self._words[id(node)] = f"CAST('{written[id(node)]}' AS DECIMAL({before + behind}, {behind}))"
             elif self._types[id(node)] not in (pa.null(), pa.decimal128(before + behind, behind)):
                 self._words[id(node)] = f"CAST({self.of(node)} AS DECIMAL({before + behind}, {behind}))"
+
+    def _make_one_zero(self, group: Sequence[SqlNode]) -> None:
+        """Write floating-point numbers of a group so that none is -0.0, which the engine takes for another number."""
+        if any(pa.types.is_floating(self._types[id(node)]) for node in group):
+            for node in group:
+                self._words[id(node)] = f"(CAST({self.of(node)} AS DOUBLE) + CAST('0' AS DOUBLE))"
 
     def _make_times(self, written: Sequence[SqlNode], typed: Sequence[SqlNode]) -> None:
         moments = {id(node): _moment(_content(node).strip()) for node in written}

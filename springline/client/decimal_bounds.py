@@ -95,7 +95,7 @@ def may_be_rounded(files: pa.Table, name: str, kind: pa.DataType) -> bool:
 def fits_exactly(values: pa.ChunkedArray, kind: pa.DataType) -> bool:
     """Say whether all values have so few digits that a DOUBLE tells each of them exactly."""
     if kind.scale > _EXACT_SCALE:
-        return values.null_count == len(values)
+        return bool(values.null_count == len(values))
     ends = pc.min_max(values).as_py()
     known = [Decimal(value) for value in ends.values() if value is not None]
     return all(abs(_CONTEXT.scaleb(value, kind.scale)) < _EXACT for value in known)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from springline.client.comparing import Columns, Typed, Unlike, quoted, quoted_t
 from springline.client.partition_rules import checked_sql, partition_refusal, problem_of
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
-from springline.client.scratch import has_loose_bounds
+from springline.client.scratch import create_folder_table, has_loose_bounds
 from springline.client.sql import LONGEST_EXPRESSION, BadSql, SqlKind, SqlNode, parse
 from springline.errors import Code, Refused, refused
 
@@ -98,16 +99,26 @@ class Planner:
         """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values.
 
         `partitions`: whether the column partitions the table; then the SQL raises an error for a value that it may not
-        have.
+        have, or the value is refused at once if it is the same for all rows.
         """
-        sql = self._assigned(text, column, field)
-        return checked_sql(sql, column) if partitions else sql
+        sql, same = self._assigned(text, column, field)
+        if not partitions:
+            return sql
+        if not same:
+            return checked_sql(sql, column)
+        # The engine would compute the error of a constant although no row needs it.
+        held = _constant(sql)[0].cast(column.type).as_py()
+        problem = None if held is None else problem_of(held, column.type, column.name)
+        if problem is not None:
+            raise partition_refusal(column.name, str(held), problem, field=field)
+        return sql
 
-    def _assigned(self, text: str, column: pa.Field, field: str) -> str:
+    def _assigned(self, text: str, column: pa.Field, field: str) -> tuple[str, bool]:
+        """Return the SQL of an assigned value, and whether it is the same for all rows."""
         judged = self._judged(text, field=field)
         kept = keeps_values(judged.kind, column.type)
         if judged.columns and kept:
-            return _bounded(judged, column.type)
+            return _bounded(judged, column.type), False
         sql = judged.sql
         if judged.tree.kind is SqlKind.TEXT:
             # A text for a column of another family is parsed as in a comparison with the column.
@@ -115,7 +126,7 @@ class Planner:
             tree, typed = self._typed(f"{quoted(column.name)} = {sql}", beside, field)
             sql = typed.of(tree.children[1])
         if not judged.columns and _constant_fits(sql, column.type):
-            return sql
+            return sql, True
         raise refused(
             Code.INVALID_REQUEST,
             f"{field} is of type {judged.kind}, whose values would change in column {column.name!r} of type "
@@ -358,11 +369,11 @@ def planner_of_merge(
     table: deltalake.DeltaTable, schema: pa.Schema, target: str, source: pa.Schema, source_name: str
 ) -> Iterator[Planner]:
     """Yield a planner over a table and the rows to merge into it."""
-    from deltalake import DeltaTable, Schema  # noqa: PLC0415
+    from deltalake import DeltaTable  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="springline-merge-") as folder:
-        rows = DeltaTable.create(folder, Schema.from_arrow(source.remove_metadata()))
-        yield Planner({target: table, source_name: rows}, {target: schema, source_name: source})
+        create_folder_table(Path(folder), source.remove_metadata())
+        yield Planner({target: table, source_name: DeltaTable(folder)}, {target: schema, source_name: source})
 
 
 def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -397,11 +408,8 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     """Say whether an expression without columns has the same value in the other type."""
-    from deltalake import QueryBuilder  # noqa: PLC0415
-
     try:
-        rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
-        (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
+        given = _constant(text)
         if pa.types.is_string(given.type):
             # The library parses texts as other types, as SQL does; a text that it cannot parse raises an error.
             return not pa.types.is_nested(wanted) and not given.cast(wanted).null_count
@@ -412,6 +420,15 @@ def _constant_fits(text: str, wanted: pa.DataType) -> bool:
         raise_unless_panic(error)
         return False
     return True
+
+
+def _constant(text: str) -> pa.Array:
+    """Return the one value of an expression without columns."""
+    from deltalake import QueryBuilder  # noqa: PLC0415
+
+    rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
+    (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
+    return given
 
 
 def literal(value: Any, column: pa.Field, *, field: str, partitions: bool = False) -> str:

@@ -95,7 +95,9 @@ class Scratch:
         """Write `rows` and return their files; raises errors of `rows`, `Refused` in a fork, `WriteFailed`."""
         check_process()
         watched = _Watched(rows)
-        self._create(schema, partition_by, settings)
+        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
+        configuration = {name: settings[name] for name in told if name in settings}
+        create_folder_table(self._folder, schema, partition_by, configuration)
         try:
             deltalake.write_deltalake(
                 str(self._folder),
@@ -117,27 +119,6 @@ class Scratch:
                 raise WriteFailed(f"the data files could not be written: {error}") from error
             raise
         return self._taken(watched.unbounded, list(wide_decimals(schema)))
-
-    def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
-        """Write version 0 of the scratch table. The library's own would lack features that nested columns need."""
-        columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
-        protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
-        if uses_type(columns, "timestamp_ntz"):
-            features = ["timestampNtz"]
-            protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
-            protocol |= {"readerFeatures": features, "writerFeatures": features}
-        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
-        metadata = {
-            "id": str(uuid.uuid4()),
-            "format": {"provider": "parquet", "options": {}},
-            "schemaString": orjson.dumps(columns).decode(),
-            "partitionColumns": list(partition_by),
-            "configuration": {name: settings[name] for name in told if name in settings},
-        }
-        log = self._folder / paths.DELTA_LOG_FOLDER
-        log.mkdir(parents=True)
-        lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
-        (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
     def _taken(
         self, unbounded: Mapping[tuple[str, ...], pa.DataType], rounded: Sequence[tuple[tuple[str, ...], pa.DataType]]
@@ -202,6 +183,29 @@ class Scratch:
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
+
+
+def create_folder_table(
+    folder: Path, schema: pa.Schema, partition_by: Sequence[str] = (), configuration: Mapping[str, str] | None = None
+) -> None:
+    """Write version 0 of a Delta table without rows. The library's own would lack features that nested columns need."""
+    columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
+    protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
+    if uses_type(columns, "timestamp_ntz"):
+        features = ["timestampNtz"]
+        protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
+        protocol |= {"readerFeatures": features, "writerFeatures": features}
+    metadata = {
+        "id": str(uuid.uuid4()),
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": orjson.dumps(columns).decode(),
+        "partitionColumns": list(partition_by),
+        "configuration": dict(configuration or {}),
+    }
+    log = folder / paths.DELTA_LOG_FOLDER
+    log.mkdir(parents=True)
+    lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
+    (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
 
 class _Watched:
@@ -294,7 +298,9 @@ def rewriting_properties(
         if may_be_rounded(files, name, kind)
         or (name in assigned and ((values := assigned[name]) is None or not fits_exactly(values, kind)))
     }
-    return deltalake.WriterProperties(compression=made.compression, column_properties=rounded) if rounded else made
+    if rounded:
+        made.column_properties = rounded
+    return made
 
 
 def has_loose_bounds(kind: pa.DataType) -> bool:
