@@ -1,7 +1,7 @@
 """The caller's rows in the table's types: a value is kept or refused, never changed silently.
 
 These do not count as a change: another width that holds the value, another unit or zone of the same instant, the
-nearest `float` or `double` of a float, or of a decimal that casts back to itself.
+nearest `float` or `double` of a float, or of a decimal that casts back to itself, another form of NaN.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _leaf(source: pa.DataType, target: pa.DataType, path: str) -> Cast | None:
             return lambda array: _in_years(_exact(array, target, path), _FIRST_DAY, _LAST_DAY, array, path)
         return None
     if source.equals(target):
-        return lambda array: array
+        return one_nan if types.is_floating(target) else lambda array: array
     if types.is_integer(target):
         if types.is_integer(source) or types.is_floating(source) or types.is_decimal(source):
             return lambda array: _cast_safe(array, target, path)
@@ -282,7 +282,16 @@ def _float(array: pa.Array, target: pa.DataType, path: str) -> pa.Array:
     index = pc.index(pc.fill_null(lost, False), True).as_py()
     if index >= 0:
         raise _changed(array, index, target, path)
-    return done
+    return one_nan(done)
+
+
+def one_nan(array: pa.Array) -> pa.Array:
+    """Return floating-point numbers with all NaN in the form of Python's.
+
+    0.0 / 0.0 has another, with a sign, which some engines take for less than any number, and for no NaN's equal.
+    """
+    found = pc.is_nan(array)
+    return pc.if_else(found, pa.scalar(float("nan"), array.type), array) if pc.any(found).as_py() else array
 
 
 def _in_years(done: pa.Array, first: int, last: int, array: pa.Array, path: str) -> pa.Array:

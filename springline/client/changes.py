@@ -7,7 +7,8 @@ checkpoints keep every `txn` (tables that let them expire are refused). Before d
 each log file after r, and refuses to commit behind one with the same application (delta-rs, conflict_checker.rs; it
 does so for blind appends and after every lost race, too, and fails if one of those files is gone). A write whose answer
 was lost, or that arrives late, is create-only for its own version, so it changes nothing in this argument. delta-rs's
-own optimize leaves out the `txn`, so `springline.client.compaction` commits in another way.
+own optimize leaves out the `txn`, so `springline.client.compaction` commits in another way: `Commit.replace` gives
+delta-rs no version to move behind, and searches for the `txn` itself in each newer snapshot.
 
 Then the client claims the version: the API writes the marker that answers the key for ever (`springline.commit.claim`).
 A process that dies in between leaves a version without a marker; a repeated call finds the `txn` in the table, then the
@@ -43,10 +44,11 @@ from springline.client.expressions import (
     raise_unless_panic,
 )
 from springline.client.http import Unavailable
+from springline.client.partition_rules import problem_of, told_refusal
 from springline.client.partitions import matching
 from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
-from springline.client.scratch import check_settings, writer_properties
+from springline.client.scratch import check_settings, rewriting_properties
 from springline.delta.features import declared, require_supported, writer_duties
 from springline.delta.identity import TXN_VERSION, txn_app_id
 from springline.errors import Code, Refused, refused
@@ -98,7 +100,9 @@ class Commit:
         self._task = {} if task is None else {"task": dict(task)}
         self._request = {"operation": operation, "fingerprint": fingerprint}
 
-    def properties(self, metrics: Metrics | None = None, *, changed: bool = True) -> CommitProperties:
+    def properties(
+        self, metrics: Metrics | None = None, *, changed: bool = True, retries: int = COMMIT_RETRIES
+    ) -> CommitProperties:
         """Return the properties of a commit; `metrics` if delta-rs itself counts none."""
         from deltalake import CommitProperties, Transaction  # noqa: PLC0415
 
@@ -108,7 +112,7 @@ class Commit:
             metadata["operationMetrics"] = metrics
         return CommitProperties(
             custom_metadata=metadata,
-            max_commit_retries=COMMIT_RETRIES,
+            max_commit_retries=retries,
             app_transactions=[Transaction(txn_app_id(self.key), TXN_VERSION, int(time.time() * 1000))],
         )
 
@@ -122,17 +126,52 @@ class Commit:
 
         return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
-    def write(self, table: DeltaTable, actions: list[Any], *, metrics: Metrics, changed: bool = True) -> None:
-        """Commit `add` and `remove` actions behind all versions that do not conflict."""
+    def replace(self, table: DeltaTable, replacement: Callable[[], tuple[list[Any], Metrics]]) -> Metrics:
+        """Commit the `add` and `remove` actions that `replacement` returns, and return its metrics.
+
+        It is asked again for each newer version that others commit meanwhile, to which `table` is then moved: delta-rs
+        overlooks that another commit has removed a file without changing rows, so that the rows of two optimizes would
+        both stay. Raises `CommitFailedError` if the other versions changed more than rows, or have this key.
+        """
+        from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
+
+        laid_out = _layout_of(table)
+        for _ in range(COMMIT_RETRIES):
+            actions, metrics = replacement()
+            if not actions:
+                return metrics
+            try:
+                self._write(table, actions, self.properties(metrics, retries=0))
+            except CommitFailedError:
+                before = table.version()
+                table.update_incremental()
+                done = table.transaction_version(txn_app_id(self.key)) is not None
+                if done or table.version() == before or _layout_of(table) != laid_out:
+                    raise
+            else:
+                return metrics
+        raise CommitFailedError(f"{COMMIT_RETRIES} other commits came first")
+
+    def note(self, table: DeltaTable, metrics: Metrics) -> None:
+        """Commit that nothing was to change, behind all other versions."""
+        self._write(table, [], self.properties(metrics, changed=False))
+
+    def _write(self, table: DeltaTable, actions: list[Any], properties: CommitProperties) -> None:
         table.create_write_transaction(
             actions,
             mode="append",
             schema=table.schema(),
             partition_by=table.metadata().partition_columns,
-            commit_properties=self.properties(metrics, changed=changed),
+            commit_properties=properties,
             post_commithook_properties=self.after,
         )
         table.update_incremental()
+
+
+def _layout_of(table: DeltaTable) -> list[Any]:
+    """Return what a table's metadata and protocol say."""
+    metadata = table.metadata()
+    return [protocol_of(table), table.schema().to_json(), metadata.partition_columns, metadata.configuration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +233,7 @@ def delete(where: str) -> TableOperation:
         by = table.metadata().partition_columns
         return table.delete(
             f"({engine_condition(judged[0], schema, by)}) AND {every_row(schema, by)}",
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, {}),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -206,19 +245,20 @@ def _remove_files(table: DeltaTable, where: str, commit: Commit) -> Metrics:
     """Delete the files whose partition values `where` is true for."""
     from deltalake.transaction import RemoveAction  # noqa: PLC0415
 
-    files = pa.table(table.get_add_actions())
     by = table.metadata().partition_columns
-    values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
-    chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
-    counts = [file.get("num_records") for file in chosen]
-    metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
-    if None not in counts:
-        metrics["num_deleted_rows"] = sum(counts)
-    if chosen:
+
+    def removal() -> tuple[list[Any], Metrics]:
+        files = pa.table(table.get_add_actions())
+        values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
+        chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
+        counts = [file.get("num_records") for file in chosen]
+        metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
+        if None not in counts:
+            metrics["num_deleted_rows"] = sum(counts)
         now_ms = int(time.time() * 1000)
-        removed = [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen]
-        commit.write(table, removed, metrics=metrics)
-    return metrics
+        return [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen], metrics
+
+    return commit.replace(table, removal)
 
 
 def _partitions(files: pa.Table, by: Sequence[str]) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -253,21 +293,25 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
     def check(table: DeltaTable, schema: pa.Schema) -> None:
         planner = Planner({TARGET: table}, {TARGET: schema})
         judged[:] = [] if where is None else [planner.predicate(where, field="where")]
+        partitions = table.metadata().partition_columns
         expressions.clear()
         for name, text in set_.items():
             column = column_of(schema, name, field="set")
-            expressions[quoted(name)] = planner.assignment(text, column, field=f"set.{name}")
+            expressions[quoted(name)] = planner.assignment(
+                text, column, field=f"set.{name}", partitions=name in partitions
+            )
         for name, value in values.items():
             column = column_of(schema, name, field="values")
-            expressions[quoted(name)] = literal(value, column, field=f"values.{name}")
+            expressions[quoted(name)] = literal(value, column, field=f"values.{name}", partitions=name in partitions)
 
     def run(table: DeltaTable, commit: Commit) -> Metrics:
         schema = pa.schema(table.schema().to_arrow())
         by = table.metadata().partition_columns
+        known = {name: _known(value, schema, name) for name, value in values.items()}
         return table.update(
             updates=expressions,
             predicate=engine_condition(judged[0], schema, by) if judged else None,
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, dict.fromkeys(set_) | known),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
@@ -279,6 +323,13 @@ def update(set_: Mapping[str, str], values: Mapping[str, Any], where: str | None
     given = {name: _canonical_value(value) for name, value in values.items()}
     arguments = {"set": dict(set_), "values": given, "where": where}
     return TableOperation("update", arguments, check, run, field="set", blamed=blamed)
+
+
+def _known(value: Any, schema: pa.Schema, name: str) -> pa.ChunkedArray | None:
+    try:
+        return pa.chunked_array([[value]], schema.field(name).type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _canonical_value(value: Any) -> list[str]:
@@ -391,10 +442,10 @@ class _Doing:
         try:
             commit = Commit(self.key, self.change.operation, self.fingerprint, self.reached.task)
             metrics = self.change.run(table, commit)
-            if table.version() == before:
+            if table.version() == before or table.transaction_version(txn_app_id(self.key)) is None:
                 if self.given is None:
-                    return ChangeResult(version=before, changed=False, metrics=metrics)
-                commit.write(table, [], metrics=metrics, changed=False)
+                    return ChangeResult(version=table.version(), changed=False, metrics=metrics)
+                commit.note(table, metrics)
         except CommitFailedError as error:
             # A conflict, or our own commit whose answer was lost: the next snapshot shows which.
             return error
@@ -427,10 +478,11 @@ class _Doing:
                 value=names,
                 remedy="Give these columns values in every row that is written.",
             ) from error
-        blamed = self.change.blamed(table, schema, error)
+        field = self.change.field
+        partitions = table.metadata().partition_columns
+        blamed = told_refusal(error, schema, partitions, field=field) or self.change.blamed(table, schema, error)
         if blamed is not None:
             raise blamed from error
-        field = self.change.field
         told = expression_refusal(
             error,
             str(self.change.arguments.get(field)),
@@ -535,13 +587,16 @@ def _require_writable(table: DeltaTable, name: str, change: TableOperation) -> N
 def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOperation) -> None:
     """Raise `Refused` for a table whose partition values delta-rs would write in a form that other readers misread.
 
-    It leaves out the zone of a timestamp, which other engines then read in their own zone, and has its own forms for
-    infinities and large numbers.
+    It leaves out the zone of a timestamp, which other engines then read in their own zone, has its own forms for
+    infinities and large numbers, and writes -1.50 as -1.-50, with which nobody can open the table any more.
     """
-    for name in table.metadata().partition_columns:
+    if change.writes_no_rows(table, schema):
+        return
+    by = table.metadata().partition_columns
+    for name in by:
         kind = schema.field(name).type
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
-        if (zoned or pa.types.is_floating(kind)) and not change.writes_no_rows(table, schema):
+        if zoned or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and _holds_misread(table, name, kind, by)):
             raise refused(
                 Code.UNSUPPORTED_FEATURE,
                 f"the table is partitioned by {name!r} of type {kind}, and {change.operation} would write its values "
@@ -550,6 +605,12 @@ def _require_partitions(table: DeltaTable, schema: pa.Schema, change: TableOpera
                 value=name,
                 remedy=f"Replace whole partitions: overwrite(data, where=...) or delete by {name!r} alone.",
             )
+
+
+def _holds_misread(table: DeltaTable, name: str, kind: pa.DataType, by: Sequence[str]) -> bool:
+    """Say whether a file has a partition value that delta-rs would write as another; other writers may have made it."""
+    values = dict(_partitions(pa.table(table.get_add_actions()), by))[name].to_pylist()
+    return any(value is not None and problem_of(value, kind, name) is not None for value in values)
 
 
 def protocol_of(table: DeltaTable) -> dict[str, Any]:

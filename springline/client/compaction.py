@@ -2,7 +2,8 @@
 
 delta-rs's own optimize commits without the `txn` that makes an operation happen once. So delta-rs writes the rows of
 the chosen files into a scratch table, and one commit on the table itself removes the old files and adds the new ones.
-It conflicts with every earlier commit that removed one of the old files, and not with appends.
+It conflicts with every earlier commit that removed one of the old files, and not with appends. delta-rs would overlook
+another optimize among those commits, so each is looked at here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from springline.client.expressions import column_of
 from springline.client.partitions import partition_texts
 from springline.client.plain import plain
 from springline.client.reading import Reached
-from springline.client.scratch import Files, Scratch, target_file_bytes, writer_properties
+from springline.client.scratch import Files, Scratch, create_folder_table, target_file_bytes, writer_properties
 from springline.delta.properties import TARGET_FILE_SIZE
 from springline.errors import Code, InvariantViolated, refused
 
@@ -176,7 +177,8 @@ def _sorted(
     from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
 
     place = str(Path(folder) / "table")
-    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), partition_by=list(partition_by) or None)
+    create_folder_table(Path(place), schema, partition_by)
+    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), mode="append")
     table = DeltaTable(place)
     target = target_file_bytes(settings)
     table.optimize.z_order(list(z_order), target_size=target, writer_properties=writer_properties(settings))
@@ -190,6 +192,7 @@ def _plain(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 
 
 def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: Files) -> Metrics:
+    from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
     from deltalake.transaction import AddAction, RemoveAction  # noqa: PLC0415
 
     now_ms = int(time.time() * 1000)
@@ -204,6 +207,11 @@ def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: F
         "bytesAdded": files.bytes,
         "bytesRemoved": sum(file.size for file in chosen),
     }
-    actions: list[Any] = [*removed, *added]
-    commit.write(table, actions, metrics=metrics)
-    return metrics
+
+    def replacement() -> tuple[list[Any], Metrics]:
+        there = {unquote(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist()}
+        if not there.issuperset(file.path for file in chosen):
+            raise CommitFailedError("another commit has removed files that were rewritten here")
+        return [*removed, *added], metrics
+
+    return commit.replace(table, replacement)

@@ -80,8 +80,7 @@ class Columns:
         table, column, _ = found
         names = node.name[1:] if node.name[0] in self.tables and len(node.name) > 1 else node.name
         first = quoted(column.name) if len(self.tables) == 1 else f"{quoted(table)}.{quoted(column.name)}"
-        inner = ("'" + name.replace("'", "''") + "'" for name in names[1:])
-        return first + "".join(f"[{name}]" for name in inner)
+        return first + "".join(f"[{quoted_text(name)}]" for name in names[1:])
 
     def named(self, tree: SqlNode) -> set[tuple[str, str]]:
         """Return table and name of every column that a tree names."""
@@ -92,6 +91,11 @@ class Columns:
 def quoted(name: str) -> str:
     """Return a column's name quoted for SQL, with any characters."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def family(kind: pa.DataType) -> str:
@@ -133,7 +137,7 @@ class Typed:
             self._ask([one for node in level for one in self._judged(node)])
             for node in level:
                 for group in node.alike:
-                    self._make_alike(group, compared=node.kind is SqlKind.COMPARED)
+                    self._make_alike(group, compared=node.kind is SqlKind.COMPARED, by_bits=group is node.by_bits)
                 if node.kind is SqlKind.SUM:
                     self._make_wide(node)
         self._fractions(tree)
@@ -189,7 +193,7 @@ class Typed:
 
     # Comparisons.
 
-    def _make_alike(self, group: Sequence[SqlNode], *, compared: bool) -> None:
+    def _make_alike(self, group: Sequence[SqlNode], *, compared: bool, by_bits: bool) -> None:
         typed = [
             node for node in group if node.kind is not SqlKind.TEXT and not pa.types.is_null(self._types[id(node)])
         ]
@@ -203,6 +207,8 @@ class Typed:
         texts = [node for node in group if node.kind is SqlKind.TEXT]
         if name == "a number":
             self._make_numbers(group, texts, compared=compared)
+            if by_bits:
+                self._make_one_zero(group)
         elif name == "a date or time":
             self._make_times([*texts, *(node for node in typed if node.kind is SqlKind.MOMENT)], typed)
         elif name == "true or false":
@@ -243,6 +249,12 @@ class Typed:
                 self._words[id(node)] = f"CAST('{written[id(node)]}' AS DECIMAL({before + behind}, {behind}))"
             elif self._types[id(node)] not in (pa.null(), pa.decimal128(before + behind, behind)):
                 self._words[id(node)] = f"CAST({self.of(node)} AS DECIMAL({before + behind}, {behind}))"
+
+    def _make_one_zero(self, group: Sequence[SqlNode]) -> None:
+        """Write floating-point numbers of a group so that none is -0.0, which the engine takes for another number."""
+        if any(pa.types.is_floating(self._types[id(node)]) for node in group):
+            for node in group:
+                self._words[id(node)] = f"(CAST({self.of(node)} AS DOUBLE) + CAST('0' AS DOUBLE))"
 
     def _make_times(self, written: Sequence[SqlNode], typed: Sequence[SqlNode]) -> None:
         moments = {id(node): _moment(_content(node).strip()) for node in written}
@@ -371,12 +383,14 @@ def _digits_of_type(kind: pa.DataType) -> tuple[int, int] | None:
 
 
 def _holds(kind: pa.DataType, number: int) -> bool:
-    """Say whether a whole number is a value of a numeric type: delta-rs casts the literal to that type."""
-    if pa.types.is_decimal(kind):
-        return bool(abs(number) < 10 ** (kind.precision - kind.scale))
-    if pa.types.is_integer(kind):
-        return bool(-(2 ** (kind.bit_width - 1)) <= number < 2 ** (kind.bit_width - 1))
-    return -(2**63) <= number < 2**63
+    """Say whether a whole number may stand as it is beside a numeric type: delta-rs casts the literal to that type.
+
+    A literal of more than 64 bits is a rounded DOUBLE to the engine, whatever the type beside it.
+    """
+    if pa.types.is_decimal(kind) and abs(number) >= 10 ** (kind.precision - kind.scale):
+        return False
+    bits = kind.bit_width if pa.types.is_integer(kind) else 64
+    return bool(-(2 ** (bits - 1)) <= number < 2 ** (bits - 1))
 
 
 def _is_decimal(kind: pa.DataType) -> bool:

@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from springline.client.casts import Conversion
-from springline.client.comparing import Columns, Typed, Unlike, quoted
+from springline.client.comparing import Columns, Typed, Unlike, quoted, quoted_text
+from springline.client.partition_rules import checked_sql, partition_refusal, problem_of
 from springline.client.plain import plain, plain_type
 from springline.client.python_values import array_of
-from springline.client.scratch import has_fractions
+from springline.client.scratch import create_folder_table, has_loose_bounds
 from springline.client.sql import LONGEST_EXPRESSION, BadSql, SqlKind, SqlNode, parse
 from springline.errors import Code, Refused, refused
 
@@ -93,12 +95,30 @@ class Planner:
             )
         return judged
 
-    def assignment(self, text: str, column: pa.Field, *, field: str) -> str:
-        """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values."""
+    def assignment(self, text: str, column: pa.Field, *, field: str, partitions: bool = False) -> str:
+        """Return the SQL of `text` cast to `column`; raises `Refused` if the cast could change its values.
+
+        `partitions`: whether the column partitions the table; then the SQL raises an error for a value that it may not
+        have, or the value is refused at once if it is the same for all rows.
+        """
+        sql, same = self._assigned(text, column, field)
+        if not partitions:
+            return sql
+        if not same:
+            return checked_sql(sql, column)
+        # The engine would compute the error of a constant although no row needs it.
+        held = _constant(sql)[0].cast(column.type).as_py()
+        problem = None if held is None else problem_of(held, column.type, column.name)
+        if problem is not None:
+            raise partition_refusal(column.name, str(held), problem, field=field)
+        return sql
+
+    def _assigned(self, text: str, column: pa.Field, field: str) -> tuple[str, bool]:
+        """Return the SQL of an assigned value, and whether it is the same for all rows."""
         judged = self._judged(text, field=field)
         kept = keeps_values(judged.kind, column.type)
         if judged.columns and kept:
-            return _bounded(judged, column.type)
+            return _bounded(judged, column.type), False
         sql = judged.sql
         if judged.tree.kind is SqlKind.TEXT:
             # A text for a column of another family is parsed as in a comparison with the column.
@@ -106,7 +126,7 @@ class Planner:
             tree, typed = self._typed(f"{quoted(column.name)} = {sql}", beside, field)
             sql = typed.of(tree.children[1])
         if not judged.columns and _constant_fits(sql, column.type):
-            return sql
+            return sql, True
         raise refused(
             Code.INVALID_REQUEST,
             f"{field} is of type {judged.kind}, whose values would change in column {column.name!r} of type "
@@ -200,9 +220,17 @@ def _bounded(judged: Expression, wanted: pa.DataType) -> str:
         outside = f"abs({sql}) > CAST('{_MOST_REAL}' AS DOUBLE) AND abs({sql}) <= CAST('{_MOST_DOUBLE}' AS DOUBLE)"
         failing = "REAL"
     else:
-        return sql
+        return _with_one_nan(sql, wanted)
     told = f"concat('{BEYOND}', CAST({sql} AS VARCHAR))"
-    return f"(CASE WHEN {outside} THEN CAST({told} AS {failing}) ELSE {sql} END)"
+    return _with_one_nan(f"(CASE WHEN {outside} THEN CAST({told} AS {failing}) ELSE {sql} END)", wanted)
+
+
+def _with_one_nan(sql: str, wanted: pa.DataType) -> str:
+    """Return SQL whose NaN, if it may be one, is the form that this library writes (`springline.client.casts`)."""
+    if not pa.types.is_floating(wanted):
+        return sql
+    name = "REAL" if pa.types.is_float32(wanted) else "DOUBLE"
+    return f"(CASE WHEN isnan({sql}) THEN CAST('NaN' AS {name}) ELSE {sql} END)"
 
 
 def expression_refusal(
@@ -323,14 +351,14 @@ def engine_condition(
 ) -> str:
     """Return a condition with which the library selects exactly the rows for which `judged` is true.
 
-    The library skips files and row groups by their least and greatest values, which leave out NaN. If NaN may
-    matter, the condition is written so that the library can only decide it row by row. `table`: the table's alias in a
-    merge; there the join conditions are not changed.
+    The library skips files and row groups by their least and greatest values, which leave out NaN and round decimals of
+    many digits. If that may matter, the condition is written so that the library can only decide it row by row.
+    `table`: the table's alias in a merge; there the join conditions are not changed.
     """
     if table is not None and judged.terms:
         return "(" + " AND ".join(engine_condition(one, schema, partition_by, table) for one in judged.terms) + ")"
     named = {name for of, name in judged.columns if table in (None, of)}
-    if not any(has_fractions(schema.field(name).type) for name in named) or (table is not None and judged.joins):
+    if not any(has_loose_bounds(schema.field(name).type) for name in named) or (table is not None and judged.joins):
         return judged.sql
     value = _row_value(schema, partition_by, table)
     return f"CASE WHEN {judged.sql} THEN {value} ELSE '{_NO_VALUE}' END <> '{_NO_VALUE}'"
@@ -341,11 +369,11 @@ def planner_of_merge(
     table: deltalake.DeltaTable, schema: pa.Schema, target: str, source: pa.Schema, source_name: str
 ) -> Iterator[Planner]:
     """Yield a planner over a table and the rows to merge into it."""
-    from deltalake import DeltaTable, Schema  # noqa: PLC0415
+    from deltalake import DeltaTable  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="springline-merge-") as folder:
-        rows = DeltaTable.create(folder, Schema.from_arrow(source.remove_metadata()))
-        yield Planner({target: table, source_name: rows}, {target: schema, source_name: source})
+        create_folder_table(Path(folder), source.remove_metadata())
+        yield Planner({target: table, source_name: DeltaTable(folder)}, {target: schema, source_name: source})
 
 
 def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -380,11 +408,8 @@ def keeps_values(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     """Say whether an expression without columns has the same value in the other type."""
-    from deltalake import QueryBuilder  # noqa: PLC0415
-
     try:
-        rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
-        (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
+        given = _constant(text)
         if pa.types.is_string(given.type):
             # The library parses texts as other types, as SQL does; a text that it cannot parse raises an error.
             return not pa.types.is_nested(wanted) and not given.cast(wanted).null_count
@@ -397,8 +422,20 @@ def _constant_fits(text: str, wanted: pa.DataType) -> bool:
     return True
 
 
-def literal(value: Any, column: pa.Field, *, field: str) -> str:
-    """Return the SQL expression of a Python value for a column; raises `Refused` if the column would change it."""
+def _constant(text: str) -> pa.Array:
+    """Return the one value of an expression without columns."""
+    from deltalake import QueryBuilder  # noqa: PLC0415
+
+    rows = pa.RecordBatchReader.from_stream(QueryBuilder().execute(f"SELECT {text} AS value")).read_all()
+    (given,) = (plain(column.combine_chunks(), "value") for column in rows.columns)
+    return given
+
+
+def literal(value: Any, column: pa.Field, *, field: str, partitions: bool = False) -> str:
+    """Return the SQL expression of a Python value for a column; raises `Refused` if the column would change it.
+
+    `partitions`: whether the column partitions the table.
+    """
     kind = column.type
     if value is None:
         return "NULL"
@@ -424,7 +461,11 @@ def literal(value: Any, column: pa.Field, *, field: str) -> str:
             value=repr(value)[:_SHOWN],
             remedy="Convert the value first.",
         ) from error
-    return _sql(stored[0].as_py(), kind)
+    held = stored[0].as_py()
+    problem = problem_of(held, kind, column.name) if partitions else None
+    if problem is not None:
+        raise partition_refusal(column.name, str(held), problem, field=field)
+    return _sql(held, kind)
 
 
 def _sql(value: Any, kind: pa.DataType) -> str:
@@ -436,7 +477,7 @@ def _sql(value: Any, kind: pa.DataType) -> str:
         case float():
             return f"CAST('{value!r}' AS {'REAL' if pa.types.is_float32(kind) else 'DOUBLE'})"
         case Decimal():
-            return f"CAST('{value}' AS DECIMAL({kind.precision}, {kind.scale}))"
+            return f"CAST('{value:f}' AS DECIMAL({kind.precision}, {kind.scale}))"
         case datetime():
             zone = "None" if kind.tz is None else 'Some("UTC")'
             return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, {zone})')"
@@ -445,7 +486,7 @@ def _sql(value: Any, kind: pa.DataType) -> str:
         case bytes():
             return f"X'{value.hex()}'"
         case _:
-            return "'" + str(value).replace("'", "''") + "'"
+            return quoted_text(str(value))
 
 
 def raise_unless_panic(error: BaseException) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from springline.client.casts import one_nan
 from springline.client.changes import Commit, Metrics, TableOperation
 from springline.client.comparing import quoted
 from springline.client.expressions import (
@@ -20,7 +21,7 @@ from springline.client.expressions import (
 )
 from springline.client.reading import TARGET
 from springline.client.rows import MergeRows
-from springline.client.scratch import has_fractions, writer_properties
+from springline.client.scratch import has_loose_bounds, rewriting_properties
 from springline.errors import Code, Refused, refused
 
 if TYPE_CHECKING:
@@ -147,8 +148,12 @@ class Merge(Generic[R]):
 
     def _check(self, table: DeltaTable, schema: pa.Schema) -> None:
         rows = self._rows.for_table(schema)
+        if self._rows.apart_by:
+            # Again, because two numbers may be one as a number of the table's type.
+            _check_apart(rows, self._rows.apart_by)
         with planner_of_merge(table, schema, self._target, rows.schema, self._source) as planner:
             judged = planner.predicate(self._on, field="on")
+            partitions = table.metadata().partition_columns
             clauses = []
             for clause in self._clauses:
                 condition, updates = None, {}
@@ -157,7 +162,9 @@ class Merge(Generic[R]):
                 if clause.set is not None:
                     for name, text in self._assignments(clause, rows.schema, schema).items():
                         column = column_of(schema, name, field=f"{clause.method}.set")
-                        updates[name] = planner.assignment(text, column, field=f"{clause.method}.set.{name}")
+                        updates[name] = planner.assignment(
+                            text, column, field=f"{clause.method}.set.{name}", partitions=name in partitions
+                        )
                 clauses.append((clause, condition, updates))
         self._judged = _Judged(judged, clauses)
 
@@ -203,10 +210,15 @@ class Merge(Generic[R]):
             source_alias=self._source,
             target_alias=self._target,
             streamed_exec=not _may_go_by_bounds(judged.on, schema, rows.schema),
-            writer_properties=writer_properties(table.metadata().configuration),
+            writer_properties=rewriting_properties(table, schema, _assigned(judged, rows)),
             commit_properties=commit.properties(),
             post_commithook_properties=commit.after,
         )
+        methods = [clause.method for clause, _, _ in judged.clauses]
+        by_source = any(method.startswith("when_not_matched_by_source") for method in methods)
+        if by_source and not any(method.startswith("when_matched") for method in methods):
+            # Without a clause for rows that are matched, the library copies one as often as source rows match it.
+            merger.when_matched_delete(predicate="false")
         for clause, condition, updates in judged.clauses:
             method = getattr(merger, clause.method)
             predicate = None if condition is None else engine_condition(condition, schema, by, self._target)
@@ -218,14 +230,24 @@ class Merge(Generic[R]):
         return merger.execute()
 
 
+def _assigned(judged: _Judged, rows: pa.Table) -> dict[str, pa.ChunkedArray | None]:
+    """Return the columns that get values, with those of the source where each clause takes them as they are."""
+    found: dict[str, pa.ChunkedArray | None] = {}
+    for clause, _, updates in judged.clauses:
+        for name in updates:
+            taken = clause.everything and found.get(name, rows) is not None
+            found[name] = rows.column(name) if taken else None
+    return found
+
+
 def _may_go_by_bounds(on: Expression, target: pa.Schema, source: pa.Schema) -> bool:
     """Say whether delta-rs may leave out, and not conflict with, files whose bounds do not meet the source's.
 
     Otherwise a merge loses to every append, so that steady ones starve it. Bounds of floating-point columns may leave
-    out NaN, which is equal to itself in a condition.
+    out NaN, which is equal to itself in a condition, and those of decimals may be rounded.
     """
     kinds = [schema.field(name).type for schema in (target, source) for _, name in on.columns if name in schema.names]
-    return not any(has_fractions(kind) for kind in kinds)
+    return not any(has_loose_bounds(kind) for kind in kinds)
 
 
 def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
@@ -240,8 +262,16 @@ def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
         raise _bad("on", repr(names)[:100], told, "Name the columns by which rows are told apart, as on=['id'].")
     for name in names:
         column_of(rows.table.schema, name, field="on")
+    rows.apart_by = tuple(names)
+    _check_apart(rows.table, names)
+    return " AND ".join(f"{quoted(TARGET)}.{quoted(name)} = {quoted(SOURCE)}.{quoted(name)}" for name in names)
+
+
+def _check_apart(rows: pa.Table, names: Sequence[str]) -> None:
+    """Raise `Refused` if two rows agree in the columns `names`, as a condition compares them, none of them null."""
+    compared = {name: _as_compared(rows.column(name)) for name in names}
     try:
-        counted = rows.table.select(list(names)).group_by(list(names)).aggregate([([], "count_all")])
+        counted = pa.table(compared).group_by(list(names)).aggregate([([], "count_all")])
     except pa.ArrowException as error:
         raise _bad("on", list(names), f"cannot be compared: {error}", "Name plain columns.") from error
     twice = counted.filter(pc.greater(counted.column("count_all"), 1))
@@ -255,7 +285,15 @@ def on_columns(rows: MergeRows, names: str | Sequence[str]) -> str:
             f"holds {twice.column('count_all')[0].as_py()} rows with the same {', '.join(names)}",
             "Leave one row for each.",
         )
-    return " AND ".join(f"{quoted(TARGET)}.{quoted(name)} = {quoted(SOURCE)}.{quoted(name)}" for name in names)
+
+
+def _as_compared(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with one form of NaN and of zero."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pa.chunked_array(
+        [pc.add(one_nan(chunk), pa.scalar(0.0, chunk.type)) for chunk in column.chunks], column.type
+    )
 
 
 def _alias(name: str, field: str) -> str:

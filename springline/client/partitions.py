@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import deltalake
 import numpy as np
@@ -18,13 +17,9 @@ import pyarrow as pa
 
 from springline.client.engine import check_process
 from springline.client.expressions import Planner
+from springline.client.partition_rules import partition_refusal, problem_of
 from springline.client.plain import bad_column
 from springline.errors import Refused
-
-LONGEST_FOLDER = 255
-"""The longest name that file systems take: a partition value is a folder's name, percent-encoded."""
-
-_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def check_partition_types(schema: pa.Schema, partition_by: Sequence[str]) -> None:
@@ -43,8 +38,7 @@ def check_partition_types(schema: pa.Schema, partition_by: Sequence[str]) -> Non
 def partition_texts(column: pa.Array, path: str) -> pa.Array:
     """Return the texts of a partition column of the table's type; null stays null.
 
-    Raises `Refused` for a value that a reader would misread: an empty string (which is null by the protocol),
-    a reserved or too long folder name, a negative decimal with a fraction.
+    Raises `Refused` for a value that a reader would misread (`springline.client.partition_rules`).
     """
     if pa.types.is_null(column.type) or column.null_count == len(column):
         return pa.nulls(len(column), pa.string())
@@ -76,6 +70,9 @@ def _nulls(column: pa.Array) -> np.ndarray[Any, Any]:
 
 
 def _text(value: Any, kind: pa.DataType, path: str) -> str:
+    problem = problem_of(value, kind, path)
+    if problem is not None:
+        raise partition_refusal(path, str(value), problem, field=f"data.{path}")
     types = pa.types
     if types.is_boolean(kind):
         return "true" if value else "false"
@@ -87,11 +84,7 @@ def _text(value: Any, kind: pa.DataType, path: str) -> str:
         text = value.isoformat(sep=" " if kind.tz is None else "T", timespec="microseconds")
         return str(text if kind.tz is None else f"{text}Z")
     if types.is_decimal(kind):
-        if value < 0 and value != value.to_integral_value():
-            raise _unsafe(path, str(value), "is negative and has a fraction, which delta-rs reads wrongly")
         return f"{value:f}"
-    if types.is_string(kind):
-        return _string_text(value, path)
     return str(value)
 
 
@@ -99,25 +92,6 @@ def _float_text(value: Any) -> str:
     if np.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     return str(value)
-
-
-def _string_text(value: str, path: str) -> str:
-    if value == "":
-        raise _unsafe(path, value, "is empty, which the Delta protocol reads back as null")
-    if value == _HIVE_NULL:
-        raise _unsafe(path, value, "is what a folder of nulls is called, and some readers take it for null")
-    if len(path) + 1 + len(quote(value, safe="")) > LONGEST_FOLDER:
-        raise _unsafe(path, value[:100], f"makes a folder's name longer than {LONGEST_FOLDER} characters")
-    return value
-
-
-def _unsafe(path: str, value: str, problem: str) -> Exception:
-    return bad_column(
-        path,
-        f"partitions the table, and its value {value!r} {problem}",
-        value,
-        "Write another value, or partition by another column.",
-    )
 
 
 def matching(where: str, partition_by: Sequence[str], values: pa.Table) -> list[bool]:

@@ -30,7 +30,7 @@ from springline.client.expressions import (
 )
 from springline.client.http import ApiClient
 from springline.client.loop import Stores
-from springline.client.scratch import has_fractions
+from springline.client.scratch import has_loose_bounds
 from springline.client.writing import WritableTable
 from springline.delta.described import HistoryRow, history_row
 from springline.errors import Code, Refused, refused
@@ -263,10 +263,11 @@ class TableSnapshot:
 def dataset_of(table: DeltaTable) -> pads.Dataset:
     """Return the table as a pyarrow dataset that skips files by their partition values only.
 
-    delta-rs's own dataset skips a file whose statistics lack a bound, as for infinities, as if it had no such values.
+    delta-rs's own dataset skips a file whose statistics lack a bound, as for infinities, as if it had no such values,
+    or have a rounded one.
     """
     dataset = table.to_pyarrow_dataset()
-    if not any(has_fractions(field.type) for field in dataset.schema):
+    if not any(has_loose_bounds(field.type) for field in dataset.schema):
         return dataset
     files = pa.table(table.get_add_actions())
     by = table.metadata().partition_columns

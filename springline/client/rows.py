@@ -27,6 +27,8 @@ class MergeRows:
                 pieces.append(pa.table(columns, names=piece.schema.names))
         self.fingerprint = digest.digest()
         self.table = pa.concat_tables(pieces, promote_options="permissive") if pieces else _without_rows(data)
+        self.apart_by: tuple[str, ...] = ()
+        """Columns in which no two rows may agree."""
         self._fitted: tuple[pa.Schema, pa.Table] | None = None
 
     def for_table(self, schema: pa.Schema) -> pa.Table:

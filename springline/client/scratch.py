@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springline import paths
+from springline.client.decimal_bounds import fits_exactly, is_wide, may_be_rounded, wide_decimals, widened
 from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
 from springline.client.loop import Stores
 from springline.delta import properties as table_properties
@@ -94,7 +95,9 @@ class Scratch:
         """Write `rows` and return their files; raises errors of `rows`, `Refused` in a fork, `WriteFailed`."""
         check_process()
         watched = _Watched(rows)
-        self._create(schema, partition_by, settings)
+        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
+        configuration = {name: settings[name] for name in told if name in settings}
+        create_folder_table(self._folder, schema, partition_by, configuration)
         try:
             deltalake.write_deltalake(
                 str(self._folder),
@@ -115,30 +118,11 @@ class Scratch:
             if isinstance(error, (deltalake.exceptions.DeltaError, OSError, ValueError)):
                 raise WriteFailed(f"the data files could not be written: {error}") from error
             raise
-        return self._taken(watched.unbounded)
+        return self._taken(watched.unbounded, list(wide_decimals(schema)))
 
-    def _create(self, schema: pa.Schema, partition_by: Sequence[str], settings: Mapping[str, str]) -> None:
-        """Write version 0 of the scratch table. The library's own would lack features that nested columns need."""
-        columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
-        protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
-        if uses_type(columns, "timestamp_ntz"):
-            features = ["timestampNtz"]
-            protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
-            protocol |= {"readerFeatures": features, "writerFeatures": features}
-        told = (table_properties.INDEXED_COLUMNS, table_properties.STATISTICS_COLUMNS)
-        metadata = {
-            "id": str(uuid.uuid4()),
-            "format": {"provider": "parquet", "options": {}},
-            "schemaString": orjson.dumps(columns).decode(),
-            "partitionColumns": list(partition_by),
-            "configuration": {name: settings[name] for name in told if name in settings},
-        }
-        log = self._folder / paths.DELTA_LOG_FOLDER
-        log.mkdir(parents=True)
-        lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
-        (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
-
-    def _taken(self, unbounded: Mapping[tuple[str, ...], pa.DataType]) -> Files:
+    def _taken(
+        self, unbounded: Mapping[tuple[str, ...], pa.DataType], rounded: Sequence[tuple[tuple[str, ...], pa.DataType]]
+    ) -> Files:
         """Read the actions in the scratch table's log, make its files durable, and remove the log."""
         log = self._folder / paths.DELTA_LOG_FOLDER
         lines = [
@@ -148,6 +132,10 @@ class Scratch:
         for path, kind in unbounded.items():
             for add in found:
                 add["stats"] = _widened(add.get("stats"), path, kind)
+        for path, kind in rounded:
+            for add in found:
+                if add.get("stats"):
+                    add["stats"] = widened(add["stats"], path, kind)
         shutil.rmtree(log)
         names = [unquote(add["path"]) for add in found]
         if self._temporary is None:
@@ -195,6 +183,29 @@ class Scratch:
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
+
+
+def create_folder_table(
+    folder: Path, schema: pa.Schema, partition_by: Sequence[str] = (), configuration: Mapping[str, str] | None = None
+) -> None:
+    """Write version 0 of a Delta table without rows. The library's own would lack features that nested columns need."""
+    columns = orjson.loads(deltalake.Schema.from_arrow(schema).to_json())
+    protocol: dict[str, Any] = {"minReaderVersion": 1, "minWriterVersion": 2}
+    if uses_type(columns, "timestamp_ntz"):
+        features = ["timestampNtz"]
+        protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
+        protocol |= {"readerFeatures": features, "writerFeatures": features}
+    metadata = {
+        "id": str(uuid.uuid4()),
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": orjson.dumps(columns).decode(),
+        "partitionColumns": list(partition_by),
+        "configuration": dict(configuration or {}),
+    }
+    log = folder / paths.DELTA_LOG_FOLDER
+    log.mkdir(parents=True)
+    lines = [orjson.dumps({"protocol": protocol}), orjson.dumps({"metaData": metadata})]
+    (log / f"{0:020}.json").write_bytes(b"\n".join(lines) + b"\n")
 
 
 class _Watched:
@@ -263,11 +274,43 @@ def writer_properties(settings: Mapping[str, str]) -> deltalake.WriterProperties
     return deltalake.WriterProperties(compression=table_properties.CODECS[codec])
 
 
-def has_fractions(kind: pa.DataType) -> bool:
-    """Say whether a type is a floating-point type, or contains one."""
+def rewriting_properties(
+    table: deltalake.DeltaTable, schema: pa.Schema, assigned: Mapping[str, pa.ChunkedArray | None]
+) -> deltalake.WriterProperties:
+    """Return the Parquet writer's properties for files that delta-rs itself commits, so that none has wrong bounds.
+
+    `assigned`: the columns that get new values, with these if they are known. A column of decimals that delta-rs would
+    round gets no bounds. For others none is left out, because delta-rs's Arrow dataset skips a file that lacks one.
+    """
+    metadata = table.metadata()
+    columns = {
+        path[0]: kind
+        for path, kind in wide_decimals(schema)
+        if len(path) == 1 and path[0] not in metadata.partition_columns
+    }
+    made = writer_properties(metadata.configuration)
+    if not columns:
+        return made
+    files = pa.table(table.get_add_actions(flatten=True))
+    rounded = {
+        name: deltalake.ColumnProperties(statistics_enabled="NONE")
+        for name, kind in columns.items()
+        if may_be_rounded(files, name, kind)
+        or (name in assigned and ((values := assigned[name]) is None or not fits_exactly(values, kind)))
+    }
+    if rounded:
+        made.column_properties = rounded
+    return made
+
+
+def has_loose_bounds(kind: pa.DataType) -> bool:
+    """Say whether a type is, or contains, one of whose values delta-rs tells wrong bounds in a file's statistics.
+
+    These are floating-point numbers, of which NaN is left out, and decimals of many digits, which are rounded.
+    """
     if pa.types.is_nested(kind):
-        return any(has_fractions(kind.field(index).type) for index in range(kind.num_fields))
-    return bool(pa.types.is_floating(kind))
+        return any(has_loose_bounds(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind)) or is_wide(kind)
 
 
 def check_settings(settings: Mapping[str, str], table: str) -> None:

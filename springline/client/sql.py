@@ -62,6 +62,13 @@ class SqlNode:
     name: tuple[str, ...] = ()
 
     @property
+    def by_bits(self) -> list[SqlNode] | None:
+        """Return the group that the engine compares bit by bit: of IN, of a CASE with an operand, of nullif."""
+        is_in = self.kind is SqlKind.COMPARED and "IN" in self.parts
+        is_case = self.parts[0] == "CASE" and len(self.alike) == 2
+        return self.alike[0] if is_in or is_case or self.name == ("nullif",) else None
+
+    @property
     def is_call(self) -> bool:
         """Say whether it is a function call; its `name` is in lower case."""
         return bool(self.name) and self.kind is not SqlKind.COLUMN

@@ -37,8 +37,9 @@ from springline.delta.payload import MAX_PAYLOAD_BYTES
 from springline.errors import Code, Refused, refused
 from springline.keys import idempotency_key
 
-TRIES = 10
-"""How often a commit is computed again because the table has changed meanwhile."""
+TRIES = 30
+"""How often a commit is computed because the table has changed meanwhile."""
+LONGEST_WAIT_S = 0.5
 HASHED_AT_ONCE_BYTES = 1024 * 1024
 """Batches up to this size are hashed on the calling thread, in under a millisecond: a hand-over may take longer."""
 HASHES_WAITING = 4
@@ -550,15 +551,26 @@ def _committed(
                 raise
             table.forget()
             if tries == TRIES:
-                raise
+                raise _lost(table.name, error) from error
         else:
             if merged is not None:
                 table.forget()
             return answer
         if tries > 1:
-            time.sleep(random.uniform(0, 0.05 * tries))
+            time.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.05 * tries)))
         layout = table.refresh()
     raise AssertionError("unreachable: the last pass returns or raises")
+
+
+def _lost(name: str, error: Refused) -> Refused:
+    """Return the refusal of a write that lost against other commits again and again."""
+    told = {
+        "message": f"the write lost against other commits {TRIES} times; the last time: {error.refusal.message}",
+        "field": "table",
+        "value": name,
+        "remedy": "Nothing was committed. Repeat it under the same key when fewer others write to this table.",
+    }
+    return Refused(error.refusal.model_copy(update=told))
 
 
 def _same_by(table: WritableTable, key: str, identity: Identity, error: Refused) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
@@ -293,6 +294,7 @@ ODD: dict[str, tuple[pa.DataType, list[Any], Any]] = {
     "f": (pa.float64(), [float("nan"), -0.0], float("inf")),
     "g": (pa.float32(), [1.5, 0.1], 0.1),
     "d": (pa.decimal128(10, 2), [Decimal("1.50"), None], Decimal("2.25")),
+    "e": (pa.decimal128(38, 10), [Decimal("1E-10"), None], Decimal("0E-10")),
     "s": (pa.string(), ["", "o'x\n"], "a'b\\\"c"),
     "b": (pa.binary(), [b"\0\xff", b""], b"\x00\x01"),
     "t": (
@@ -365,6 +367,17 @@ def test_a_merge_with_every_kind_of_clause(table: DeltaTable) -> None:
     assert result.metrics["num_target_rows_inserted"] == 1
 
 
+@pytest.mark.parametrize("inserts", [False, True])
+def test_rows_that_several_source_rows_match_stay_once(inserts: bool, table: DeltaTable) -> None:
+    """The library copies such a row once for each of them if no clause is about matched rows."""
+    merge = table.merge(pa.table({"id": [1, 1, 2, 9]}), "target.id = source.id")
+    merge.when_not_matched_by_source_update({"x": "5"}, predicate="target.id = 3").when_not_matched_by_source_delete()
+    if inserts:
+        merge.when_not_matched_insert({"id": "source.id"})
+    merge.execute()
+    assert ids(table) == [1, 2, 3, *([9] if inserts else [])]
+
+
 def test_optimize_keeps_rows_and_partitions_and_does_nothing_twice(table: DeltaTable) -> None:
     table.append(frame(range(10, 20)))
     before = sorted(map(repr, table.to_arrow().to_pylist()))
@@ -384,6 +397,7 @@ def test_optimize_keeps_rows_and_partitions_and_does_nothing_twice(table: DeltaT
             table.optimize(**odd)
 
 
+DAY = datetime.datetime(2024, 1, 1)
 TIMES = [datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2, 3)]
 
 
@@ -411,6 +425,79 @@ def test_partition_values_that_the_library_writes_otherwise(partition: pa.Array,
     assert len(ids(table)) == 6
     assert table.delete("p is not null and p > p").changed is False
     assert table.delete("p = p").metrics["num_deleted_rows"] == 6
+
+
+NO_PARTITIONS: list[tuple[pa.DataType, Any, Any]] = [
+    (pa.string(), "a", ""),
+    (pa.decimal128(10, 2), Decimal("1.50"), Decimal("-1.50")),
+]
+
+
+@pytest.mark.parametrize(("kind", "good", "bad"), NO_PARTITIONS)
+def test_a_change_gives_no_row_a_partition_value_that_an_append_may_not(
+    kind: pa.DataType, good: Any, bad: Any, lake: Springline
+) -> None:
+    """The library writes an empty text, which is read as null, and -1.-50, which no reader takes."""
+    schema = pa.schema([("id", pa.int64()), ("p", kind), ("other", kind)])
+    table = lake.create_table(next(_NAMES), schema, partition_by=["p"])
+    table.append(pa.table([[1, 2], [good, None], [bad, None]], schema=schema))
+    source = pa.table([[2, 3], [bad, good], [None, None]], schema=schema)
+    inserts = table.merge(source, "target.id = source.id + 5").when_not_matched_insert_all()
+    operations: list[Callable[[], Any]] = [
+        lambda: table.upsert(source, "id"),
+        lambda: table.update(values={"p": bad}),
+        lambda: table.update({"p": "other"}, where="id = 1"),
+        inserts.execute,
+    ]
+    for do in operations:
+        with pytest.raises(Refused, match="column 'p' partitions the table, and its value") as caught:
+            do()
+        assert str(caught.value.refusal.value).startswith(str(bad)[:100])
+    assert table.status()["latest_version"] == 1
+    table.update({"p": "other"}, where="id = 2")
+    table.upsert(pa.table([[2, 3], [good, None], [good, bad]], schema=schema), "id")
+    found = sorted((row["id"], row["p"], row["other"]) for row in table.to_deltalake().to_pyarrow_table().to_pylist())
+    assert found == [(1, good, bad), (2, good, good), (3, None, bad)]
+
+
+def test_a_constant_for_a_partition_column(table: DeltaTable) -> None:
+    """The engine computes what is constant beforehand, also the error that no row would get."""
+    table.update({"p": "'c'"}, where="id = 1")
+    merge = table.merge(pa.table({"id": [2, 9]}), "target.id = source.id")
+    merge.when_matched_update({"p": "concat('c', 'd')"}).when_not_matched_insert({"id": "source.id", "p": "'e'"})
+    merge.when_not_matched_by_source_update({"p": "null"}, predicate="target.id = 3").execute()
+    found = {row["id"]: row["p"] for row in table.to_arrow().to_pylist()}
+    assert found == {0: "b", 1: "c", 2: "cd", 3: None, 4: "b", 5: "a", 9: "e"}
+    for text in ("''", "concat('', '')"):
+        with pytest.raises(Refused, match="column 'p' partitions the table, and its value '' is empty"):
+            table.update({"p": text})
+
+
+def test_times_without_a_zone_in_a_map(lake: Springline) -> None:
+    """A table of the library's own making lacks the feature that they need."""
+    kind = pa.map_(pa.string(), pa.timestamp("us"))
+    rows = pa.table({"id": [1, 2], "m": pa.array([[("a", DAY)], None], kind)})
+    table = lake.create_table(next(_NAMES), rows)
+    table.upsert(rows, "id")
+    table.optimize(z_order=["id"])
+    assert table.to_arrow().sort_by("id").equals(rows)
+
+
+def test_rows_beside_a_partition_value_of_another_writer_stay_readable(lake: Springline, folder: Folder) -> None:
+    rows = pa.table({"id": [1, 2], "p": pa.array([Decimal("1.50"), Decimal("2.00")])})
+    table = lake.create_table(next(_NAMES), rows, partition_by=["p"])
+    table.append(rows)
+    (log,) = reached(table._table).logs([1])
+    assert log is not None
+    adds = [orjson.loads(line)["add"] for line in log.splitlines() if b'"add"' in line]
+    (add,) = (one for one in adds if one["partitionValues"]["p"] == "1.50")
+    moved = {"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}}
+    table.commit([moved], read_version=1)
+    table.commit([{"add": add | {"partitionValues": {"p": "-1.50"}}}], read_version=2)
+    with pytest.raises(Refused) as caught:
+        table.update({"id": "id"})
+    assert caught.value.refusal.code is Code.UNSUPPORTED_FEATURE
+    assert table.to_arrow(where="id = 1").column("p").to_pylist() == [Decimal("-1.50")]
 
 
 def partition_texts(table: DeltaTable, version: int) -> set[str]:
@@ -580,6 +667,82 @@ def test_an_operation_that_always_loses_says_so(table: DeltaTable, monkeypatch: 
     assert table.update({"x": "x + 1"}, where="id = 1", key="k").version == 5
 
 
+BEATEN: dict[str, tuple[Callable[[DeltaTable], Any], list[int]]] = {
+    "optimize": (lambda table: table.optimize(key="k"), [0, 1, 2, 3, 4, 5, 6]),
+    "z-order": (lambda table: table.optimize(z_order=["id"], key="k"), [0, 1, 2, 3, 4, 5, 6]),
+    "delete": (lambda table: table.delete("p = 'b'", key="k"), [1, 3, 5]),
+}
+
+
+@pytest.mark.parametrize("name", BEATEN)
+@pytest.mark.parametrize("foreign", [False, True])
+def test_files_that_an_optimize_has_replaced_are_not_replaced_twice(
+    name: str, foreign: bool, table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """delta-rs overlooks the removal of a file by a commit that changes no rows: then each row is there twice."""
+    from deltalake import DeltaTable as Library
+
+    do, wanted = BEATEN[name]
+    table.append(frame([6]))
+    inner = Library.create_write_transaction
+    beaten: list[int] = []
+
+    def beaten_commit(self: Library, *given: Any, **named: Any) -> None:
+        if not beaten:
+            beaten.append(1)
+            if foreign:
+                Library(self.table_uri).optimize.compact()
+            else:
+                assert table.optimize().changed
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", beaten_commit)
+    result = do(table)
+    assert beaten
+    assert ids(table) == wanted
+    again = do(table)
+    assert (again.version, again.changed) == (result.version, result.changed)
+
+
+def test_a_partition_that_another_deletes_first_is_deleted_once(
+    table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltalake import DeltaTable as Library
+
+    inner = Library.create_write_transaction
+    beaten: list[int] = []
+
+    def beaten_commit(self: Library, *given: Any, **named: Any) -> None:
+        if not beaten:
+            beaten.append(1)
+            assert table.delete("p = 'b'").changed
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", beaten_commit)
+    result = table.delete("p = 'b'")
+    assert (result.version, result.changed) == (2, False)
+    monkeypatch.undo()
+    table.append(frame([2]))
+    assert ids(table) == [1, 2, 3, 5]
+
+
+def test_an_optimize_does_not_lose_to_appends(table: DeltaTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltalake import DeltaTable as Library
+
+    table.append(frame([6]))
+    inner = Library.create_write_transaction
+    monkeypatch.setattr("springline.client.changes.ATTEMPTS", 1)
+
+    def rival(self: Library, *given: Any, **named: Any) -> None:
+        if self.version() < 6:
+            write_deltalake(self.table_uri, frame([self.version() + 100]), mode="append")
+        inner(self, *given, **named)
+
+    monkeypatch.setattr(Library, "create_write_transaction", rival)
+    assert table.optimize().changed
+    assert ids(table) == [0, 1, 2, 3, 4, 5, 6, 102, 103, 104, 105]
+
+
 def test_an_upsert_does_not_lose_to_appends_of_rows_that_it_is_not_about(
     table: DeltaTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -606,6 +769,50 @@ def test_an_upsert_by_a_number_that_may_be_nan_reads_every_file(lake: Springline
     table.upsert(pa.table({"x": [float("nan"), -1.0], "n": [5, 6]}, pa.schema(kinds)), "x")
     found = table.to_deltalake().to_pyarrow_table().to_pylist()
     assert sorted((repr(row["x"]), row["n"]) for row in found) == [("-1.0", 6), ("1.0", 1), ("nan", 5)]
+
+
+def of_bits(*bits: int) -> pa.Array:
+    return pa.array(np.array(bits, np.uint64).view(np.float64))
+
+
+NANS = of_bits(0x7FF8000000000000, 0xFFF8000000000000, 0xFFF8000000000001)
+"""Python's NaN, that of 0.0 / 0.0, and another one."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        (pa.float64(), pa.array([0.0, -0.0])),
+        (pa.float64(), NANS),
+        (pa.float32(), pa.array([0.1, 0.10000000149011612])),
+        (pa.float32(), NANS),
+    ],
+)
+def test_source_rows_that_are_one_number_in_the_table_are_refused(
+    kind: pa.DataType, numbers: pa.Array, lake: Springline
+) -> None:
+    table = lake.create_table(next(_NAMES), pa.schema([("x", kind), ("n", pa.int64())]))
+    with pytest.raises(Refused, match="rows with the same x"):
+        table.upsert(pa.table({"x": numbers, "n": range(len(numbers))}), "x")
+    assert table.status()["latest_version"] == 0
+
+
+def test_every_nan_is_one_value(lake: Springline) -> None:
+    """The engine takes a NaN with a sign for less than any number, and for no other NaN's equal."""
+    kinds = {"n": pa.int64(), "x": pa.float64(), "f": pa.float32(), "l": pa.list_(pa.float64())}
+    lists = [[one] for one in NANS.to_pylist()] + [[5.0]]
+    numbers = pa.concat_arrays([NANS, pa.array([5.0])])
+    rows = pa.table([[1, 2, 3, 4], numbers, numbers, lists], schema=pa.schema(kinds))
+    table = lake.create_table(next(_NAMES), rows.schema)
+    table.append(rows[:2])
+    table.upsert(rows[2:], "n")
+    for name in ("x", "f"):
+        assert sorted(table.to_arrow(["n"], where=f"{name} = 'NaN'")["n"].to_pylist()) == [1, 2, 3]
+        assert sorted(table.to_arrow(["n"], where=f"{name} > 1")["n"].to_pylist()) == [1, 2, 3, 4]
+        assert table.to_arrow(where=f"{name} < 1").num_rows == 0
+    table.update({"x": "(x - x) / (x - x)", "f": "CAST(x - x AS REAL) / CAST(x - x AS REAL)"}, where="n = 4")
+    assert table.to_arrow(where="x = 'NaN' AND f = 'NaN'").num_rows == 4
+    assert table.delete("x < 1 OR f < 1").changed is False
 
 
 def test_an_upsert_of_nothing_is_nothing_to_do(table: DeltaTable) -> None:

@@ -133,6 +133,26 @@ def test_values_are_compared_as_they_are(by: list[str], conditions: list[str], l
         assert left() == every - wanted, f"merge clause: {told}"
 
 
+def test_zeros_of_both_signs_are_one_number(lake: Springline) -> None:
+    """The library compares the numbers of IN and CASE bit by bit."""
+    kinds = {"id": pa.int64(), "v": pa.float64(), "f": pa.float32()}
+    rows = pa.table([[0, 0, 1], [-0.0, 0.0, NAN], [0.0, -0.0, 1.5]], schema=pa.schema(kinds))
+    table = lake.create_table(next(_NAMES), rows.schema)
+    table.append(rows)
+    for where, found in {
+        "v in (0.0, 5, 7, 8)": 2,
+        "v in ('-0.0', '5', '7', '8')": 2,
+        "f not in (0, 5, 7, 8)": 1,
+        "id in (v, f)": 2,
+        "v in (f, 'nan')": 3,
+        "case v when 0 then true else false end": 2,
+        "case f when v then true else false end": 2,
+        "nullif(v, 0) is null": 2,
+        "nullif(f, 0) = 1.5": 1,
+    }.items():
+        assert table.to_arrow(where=where).num_rows == found, where
+
+
 UNLIKE = {
     "s < 10": "10",
     "s = id": "id",

@@ -12,6 +12,8 @@ import pytest
 
 from springline.client import Springline, writing
 from springline.client.table import DeltaTable, new_key
+from springline.client.writing import WritableTable
+from springline.delta.messages import CommitMode
 from springline.errors import Code, Refused
 from tests.client.conftest import Folder
 from tests.client.readers import by_pyarrow, folder_of
@@ -112,6 +114,27 @@ def test_an_append_only_table_is_not_overwritten(lake: Springline) -> None:
     with pytest.raises(Refused) as caught:
         table.overwrite(days(("a", 2)))
     assert caught.value.refusal.code is Code.UNSUPPORTED_FEATURE
+
+
+def test_an_overwrite_that_always_loses_says_so(lake: Springline, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = fresh(lake, days(("a", 0)))
+    inner = WritableTable.commit
+
+    def beaten(self: WritableTable, payload: bytes, key: str, mode: CommitMode, read_version: int) -> dict[str, Any]:
+        if mode is CommitMode.STRICT:
+            lake.table(table.name).append(days(("b", 1)))
+        return inner(self, payload, key, mode, read_version)
+
+    monkeypatch.setattr(WritableTable, "commit", beaten)
+    monkeypatch.setattr("springline.client.writing.TRIES", 2)
+    with pytest.raises(Refused, match="lost against other commits 2 times") as caught:
+        table.overwrite(days(("a", 2)), key="k")
+    refusal = caught.value.refusal
+    assert (refusal.code, refusal.field, refusal.value) == (Code.STALE_READ_VERSION, "table", table.name)
+    assert numbers(table) == [1, 1]
+    monkeypatch.undo()
+    table.overwrite(days(("a", 2)), key="k")
+    assert numbers(table) == [2]
 
 
 def test_rivals_never_leave_rows_of_two_overwrites(lake: Springline) -> None:
