@@ -84,7 +84,7 @@ def test_how_much_of_a_backfill_is_stale_is_told() -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (("create", "raw"), "Nothing says which partitions"),
+        (("create", "raw"), "nothing says which partitions"),
         (("create", "raw", "--all", "--from", "2024-01-01"), "more than one way"),
         (("create", "rwa", "--all"), "names no asset"),
         (("create", "raw", "--all", "--reason", "CODE_CHANGED"), "Give stale, too"),
