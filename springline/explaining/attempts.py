@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any, Final, cast
 
 from springline.control.runs.ends import METADATA, metadata_in, short_message
 from springline.errors import Code, refused
 from springline.explaining.runs import aim_at_run
-from springline.explaining.story import Account, Aim, Evidence, Question, Subject, Verdict, ago, lasted, unknown
+from springline.explaining.story import (
+    Account,
+    Aim,
+    Evidence,
+    Question,
+    Subject,
+    Verdict,
+    ago,
+    explain_task,
+    lasted,
+    unknown,
+)
 from springline.explaining.tasks import TASK_TABLES, run_and_task
 from springline.explaining.waits import attempts_of, read_waits
 from springline.ledger.envelope import Event
@@ -58,7 +68,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     ended = attempts_of(rows, task)
     mine = [one for one in ended if one.attempt == number]
     why = _why(ended, number)
-    steps = [f"springline explain task {task.run_id} {shlex.quote(task.task_key)}"]
+    steps = [explain_task(task.run_id, task.task_key)]
     if mine:
         return _ended(mine[-1], why, _notes(rows, mine[-1]), steps)
     if task.attempt == number and task.state == RUNNING:

@@ -31,6 +31,7 @@ from springline.explaining.story import (
     Subject,
     Verdict,
     ago,
+    explain_task,
     lasted,
     unknown,
 )
@@ -155,7 +156,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     text += "".join(f" {one}." for one in backfills)
     last = tasks[-1] if tasks else None
     failed = last is not None and last.state == FAILED
-    steps = [] if last is None or last.state == SUCCEEDED else [_explain_task(last)]
+    steps = [] if last is None or last.state == SUCCEEDED else [explain_task(last.run_id, last.task_key)]
     state = stand.verdict.state
     code = None if state is PartitionState.CURRENT else state.value
     if stand.verdict.stale:
@@ -170,7 +171,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
 
 
 def _being_made(evidence: Evidence, task: TaskRow, text: str, backfills: Sequence[str], now_ms: int) -> Account:
-    steps = [_explain_task(task)]
+    steps = [explain_task(task.run_id, task.task_key)]
     what = f"{text} Run {task.run_id} is to make it: {task.task_key} is {task.state}"
     more = "".join(f" {one}." for one in backfills)
     if task.state == RUNNING:
@@ -291,10 +292,6 @@ def _index_of(known: KnownBackfill | None, cut: Partitions, partition: str) -> i
     if place is None or place >= row.total_partitions:
         return None
     return chunk_of(place, row.chunk_size, row.total_partitions, known.member.order or "oldest_first")
-
-
-def _explain_task(task: TaskRow) -> str:
-    return f"springline explain task {task.run_id} '{task.task_key}'"
 
 
 def _make(nodes: Mapping[str, DeployedNode], asset: DeployedAsset, partition: str | None, now_ms: int) -> str:

@@ -5,7 +5,6 @@ A run is named by its id, or by the key that it was asked for under.
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -20,6 +19,7 @@ from springline.explaining.story import (
     Subject,
     Verdict,
     ago,
+    explain_task,
     lasted,
     unknown,
 )
@@ -181,7 +181,7 @@ def _ended(rows: StateSnapshot, run: RunRow, events: Sequence[Event]) -> Account
     failed = [task for task in _tasks(rows, run.run_id) if task.state == FAILED]
     for task in failed[:MOST_NAMED]:
         text += f" {task.task_key}: {task.error_message or 'failed'}."
-    steps = [f"springline explain task {run.run_id} {shlex.quote(task.task_key)}" for task in failed[:MOST_NAMED]]
+    steps = [explain_task(run.run_id, task.task_key) for task in failed[:MOST_NAMED]]
     return Account(Verdict.FAILED, text, next_steps=[*steps, *rerun])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,11 @@ from springline.published.snapshot import StateSnapshot
 A_DAY_MS: Final = 86_400_000
 MARGIN_MS: Final = 60_000
 """How far around the times in rows events are read."""
+
+
+def explain_task(run_id: str, task_key: str) -> str:
+    """Return the command that explains a task, quoted where a shell would take its key apart."""
+    return shlex.join(["springline", "explain", "task", run_id, task_key])
 
 
 class Verdict(StrEnum):

@@ -8,7 +8,18 @@ from typing import Any, Final
 from springline.errors import Code, refused
 from springline.explaining.holds import HOLD_EVENT, hold_of, is_hold
 from springline.explaining.runs import aim_at_run, no_run, run_row
-from springline.explaining.story import Account, Aim, Evidence, Question, Subject, Verdict, ago, lasted, unknown
+from springline.explaining.story import (
+    Account,
+    Aim,
+    Evidence,
+    Question,
+    Subject,
+    Verdict,
+    ago,
+    explain_task,
+    lasted,
+    unknown,
+)
 from springline.explaining.waits import TABLES, attempts_of, edges_of, error_of, needed_by, read_waits
 from springline.ledger.envelope import Event
 from springline.ledger.events import PlanCreated, RunCancelRequested, TaskHeartbeat
@@ -95,7 +106,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
         return Account(Verdict.CANCELLED, text, next_steps=steps)
     wait = read_waits(rows, run.run_id, evidence.pool_waits, question.now_ms).of(task)
     verdict = Verdict.HELD if task.state == READY and hold_of(rows) is not None else Verdict.WAITS
-    steps = [f"springline explain task {run.run_id} {shlex.quote(key)}" for key in wait.on[:1]] or steps
+    steps = [explain_task(run.run_id, key) for key in wait.on[:1]] or steps
     return Account(verdict, f"It is {task.state}: it waits for {wait.text}.", waits_for=[wait.text], next_steps=steps)
 
 
@@ -106,7 +117,7 @@ def _ended(rows: StateSnapshot, run: RunRow, task: TaskRow) -> Account:
     if task.state == SKIPPED:
         unmet = [one for one in needed_by(rows, run.run_id, task.task_key) if one.state in FINISHED_TASK - {SUCCEEDED}]
         said = ", ".join(f"{one.task_key} is {one.state}" for one in unmet) or "a task that it needs did not succeed"
-        steps = [f"springline explain task {run.run_id} {shlex.quote(one.task_key)}" for one in unmet[:1]]
+        steps = [explain_task(run.run_id, one.task_key) for one in unmet[:1]]
         return Account(Verdict.SKIPPED, f"It was never begun: {said}.", next_steps=steps)
     if task.state == CANCELLED and last is None and task.attempt_id is None:
         return Account(
