@@ -83,7 +83,6 @@ class SensorWorkflow:
         self._behind: int | None = None
         self._lag_ms: int | None = None
         self._nobody = False
-        self._polled: SensorDecision | None = None
         self._late_ms = list(start.late_ms)
         self._looked_ms = 0
         self._rested = False
@@ -184,12 +183,11 @@ class SensorWorkflow:
             now_ms=now_ms(),
             memory=self._memory,
             asked=asked,
-            polled=self._polled,
             late_ms=self._late_ms,
         )
         self._rested = False
         look = await run_step(names.LOOK_AT_SENSOR, order, SensorLook, "read where the sensor stands")
-        self._polled, self._late_ms = None, []
+        self._late_ms = []
         self._looked_ms = order.now_ms
         if asked is None or not asked.dry_run:
             self._look = look
@@ -255,9 +253,9 @@ class SensorWorkflow:
         found = None if dry_run else nothing_found(view, answer, self._memory, began_ms)
         if found is not None and workflow.patched(QUIET):
             late_ms = None if look.due_ms is None else max(0, began_ms - look.due_ms)
-            self._late_ms = self._uncounted()
-            self._polled = found.decision.model_copy(update={"late_ms": late_ms})
-            return SensorDone(decision=self._polled, memory=found.memory, behind=answer.behind)
+            self._late_ms.append(late_ms)
+            decision = found.decision.model_copy(update={"late_ms": late_ms})
+            return SensorDone(decision=decision, memory=found.memory, behind=answer.behind)
         record = SensorRecordOrder(
             tenant=self._start.tenant,
             workspace=self._start.workspace,
@@ -292,18 +290,13 @@ class SensorWorkflow:
         is_due = self._rested and look.order is not None and look.due_ms is not None and look.due_ms <= now
         if (
             not is_due
-            or len(self._late_ms) >= MOST_UNCOUNTED
+            or len(self._late_ms) > MOST_UNCOUNTED
             or now - self._looked_ms >= LONGEST / timedelta(milliseconds=1)
         ):
             return None
         if look.view is None or owes_summary(look.view, self._memory, now) or not workflow.patched(DIRECT):
             return None
         return look.model_copy(update={"due": True})
-
-    def _uncounted(self) -> list[int]:
-        """Return by how much polls that found nothing were late, of those that no look has counted yet."""
-        late_ms = None if self._polled is None else self._polled.late_ms
-        return self._late_ms if late_ms is None else [*self._late_ms, late_ms]
 
     def _pause(self) -> timedelta:
         look = self._look
@@ -323,7 +316,7 @@ class SensorWorkflow:
                 "memory": self._memory,
                 "decisions": self._decisions,
                 "evaluations": self._evaluations,
-                "late_ms": self._uncounted(),
+                "late_ms": self._late_ms,
             }
         )
 

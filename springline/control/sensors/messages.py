@@ -77,7 +77,7 @@ class SensorMemory(SensorNotes):
 
 
 class SensorStart(SensorNotes):
-    """Input of SensorWorkflow. `late_ms`: by how much polls were late that found nothing and are to be counted."""
+    """Input of SensorWorkflow. `late_ms`: of the order for a look."""
 
     tenant: str
     workspace: str
@@ -85,7 +85,7 @@ class SensorStart(SensorNotes):
     memory: SensorMemory = SensorMemory()
     decisions: list[SensorDecision] = []
     evaluations: int = 0
-    late_ms: list[int] = []
+    late_ms: list[int | None] = []
 
 
 class WaitingMessage(SensorNotes):
@@ -138,8 +138,8 @@ class SensorAsked(SensorNotes):
 class SensorLookOrder(SensorNotes):
     """Input of `look_at_sensor`. `asked`: somebody wants an evaluation now.
 
-    `polled`: the poll before, which found nothing and so was not recorded: it is to be counted. `late_ms`: by how much
-    each of those before it was late, which are to be counted too: they were made without a look.
+    `late_ms`: the polls since the last look that found nothing and so were not recorded: they are to be counted. By how
+    much each was late, None where nobody knows. `polled`: the only one, of an older build.
     """
 
     tenant: str
@@ -149,7 +149,7 @@ class SensorLookOrder(SensorNotes):
     memory: SensorMemory = SensorMemory()
     asked: SensorAsked | None = None
     polled: SensorDecision | None = None
-    late_ms: list[int] = []
+    late_ms: list[int | None] = []
 
 
 class EvaluationOrder(SensorNotes):
