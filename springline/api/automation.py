@@ -235,25 +235,29 @@ def _latest_chunks(snapshot: StateSnapshot, backfill_id: str, planned: int) -> l
         of_it = rows.select(equals(BACKFILL_CHUNKS, "backfill_id", [backfill_id]))
         order = itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id"))
         found = sorted(of_it, key=order)
-    ends = snapshot["x_chunks"].get_all(BACKFILL_CHUNKS.key_of(row) for row in found)
-    run_ids = [row[BACKFILL_CHUNKS.index("run_id")] for row in found]
-    runs = snapshot["runs"].get_all(run_id for run_id in run_ids if isinstance(run_id, str))
-    return [
-        _shown_chunk(row, ends.get(BACKFILL_CHUNKS.key_of(row)), runs.get(run_id) if isinstance(run_id, str) else None)
-        for row, run_id in zip(found, run_ids, strict=True)
-    ]
+    ends = snapshot["x_chunks"].get_all(map(BACKFILL_CHUNKS.key_of, found))
+    runs = snapshot["runs"].get_all(run_id for run_id in map(_run_of_chunk, found) if run_id is not None)
+    shown = []
+    for row in found:
+        own, run_id = ends.get(BACKFILL_CHUNKS.key_of(row)), _run_of_chunk(row)
+        end = {} if own is None else golden_row(X_CHUNKS, own)
+        shown.append(_shown_chunk(row, end, None if run_id is None else runs.get(run_id)))
+    return shown
 
 
 def shown_chunk(snapshot: StateSnapshot, chunk_id: str, ended: Json) -> Json:
     """Return a chunk as answers show it, with the state of its run; `ended`: its end."""
     row = snapshot["backfill_chunks"].get(chunk_id)
-    run_id = None if row is None else row[BACKFILL_CHUNKS.index("run_id")]
-    run = None if not isinstance(run_id, str) else snapshot["runs"].get(run_id)
-    return _shown_chunk(row, ended, run)
+    run_id = None if row is None else _run_of_chunk(row)
+    return _shown_chunk(row, ended, None if run_id is None else snapshot["runs"].get(run_id))
 
 
-def _shown_chunk(row: Row | None, ended: Row | Json | None, run: Row | None) -> Json:
-    end = {} if ended is None else ended if isinstance(ended, dict) else golden_row(X_CHUNKS, ended)
+def _run_of_chunk(row: Row) -> str | None:
+    run_id = row[BACKFILL_CHUNKS.index("run_id")]
+    return run_id if isinstance(run_id, str) else None
+
+
+def _shown_chunk(row: Row | None, end: Json, run: Row | None) -> Json:
     shown = {} if row is None else golden_row(BACKFILL_CHUNKS, row)
     told = {name: end[name] for name in _OF_THE_END if name in end}
     return shown | told | {"run_state": None if run is None else run[RUNS.index("state")]}

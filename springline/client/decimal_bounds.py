@@ -41,7 +41,7 @@ def wide_decimals(fields: pa.Schema | pa.DataType, path: tuple[str, ...] = ()) -
             yield inner, field.type
 
 
-def widened(stats: str, path: tuple[str, ...], kind: pa.DataType) -> str:
+def rounded_outwards(stats: str, path: tuple[str, ...], kind: pa.DataType) -> str:
     """Return a file's statistics with bounds of a column that hold its values, whatever delta-rs has rounded."""
     told = orjson.loads(stats)
     changed = False

@@ -63,8 +63,10 @@ def checked_sql(sql: str, column: pa.Field) -> str:
 def told_refusal(error: BaseException, schema: pa.Schema, partition_by: list[str], *, field: str) -> Refused | None:
     """Return the refusal for an error of the engine in what `checked_sql` returns; None for another error."""
     match = _TOLD.search(str(error))
-    for name in partition_by if match is not None else ():
-        if match is not None and match["value"].startswith(f"{name}: "):
+    if match is None:
+        return None
+    for name in partition_by:
+        if match["value"].startswith(f"{name}: "):
             text = match["value"].removeprefix(f"{name}: ")
             kind = schema.field(name).type
             value = Decimal(text) if pa.types.is_decimal(kind) else text

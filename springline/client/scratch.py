@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from springline import paths
-from springline.client.decimal_bounds import fits_exactly, is_wide, may_be_rounded, wide_decimals, widened
+from springline.client.decimal_bounds import fits_exactly, is_wide, may_be_rounded, rounded_outwards, wide_decimals
 from springline.client.engine import Place, check_process, is_forked_panic, refuse_forked
 from springline.client.loop import Stores
 from springline.delta import properties as table_properties
@@ -135,7 +135,7 @@ class Scratch:
         for path, kind in rounded:
             for add in found:
                 if add.get("stats"):
-                    add["stats"] = widened(add["stats"], path, kind)
+                    add["stats"] = rounded_outwards(add["stats"], path, kind)
         shutil.rmtree(log)
         names = [unquote(add["path"]) for add in found]
         if self._temporary is None:

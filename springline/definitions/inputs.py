@@ -26,10 +26,9 @@ def needed_of(
     if mapping.kind is MappingKind.ALL:
         return [upstream.key_at(at) for at in range(min(ended, MOST_NEEDED + 1))]
     along, wanted = needed_places(mapping, upstream, downstream, key, max(ended // across - 1, 0))
-    exact = mapping.kind is MappingKind.IDENTITY and along is not None
     if along is None:
         along = range(ended // across)
-    elif not exact:
+    elif mapping.kind is not MappingKind.IDENTITY:
         along = range(along.start, min(along.stop, ended // across))
     second = range(across) if wanted is None else wanted
     places = (one * across + other for one in along for other in second)

@@ -280,9 +280,7 @@ class _Run:
         """Find the partition of each asset that does not have the one to make: the one that what is behind it needs."""
         now = datetime.now(UTC)
         needed: dict[str, dict[str, str]] = {one.key: {} for one in partitioned}
-        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
-        # A circle is a problem of the pipeline, and told before.
-        for key in reversed(topological_order(upstream)):
+        for key in reversed(self._order()):
             one = self._chosen[key]
             if one.partitions is not None and key not in self._keys:
                 self._keys[key] = self._the_one(one, needed[key])
@@ -294,6 +292,10 @@ class _Run:
                 assert not isinstance(mapping, FieldProblem)
                 found = needed_of(mapping, above.partitions, one.partitions, self._keys.get(key), now)
                 needed[above.key].update(dict.fromkeys(found, key))
+
+    def _order(self) -> Sequence[str]:
+        """Return the keys of what is made, each behind what it needs: a circle is told before there is a run."""
+        return topological_order({key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()})
 
     def _the_one(self, one: ResolvedNode, needed: Mapping[str, str]) -> str:
         """Return the partition that is needed of an asset, by what needs each; raises `InvalidRequest` if none is."""
@@ -314,9 +316,8 @@ class _Run:
 
     def make(self) -> MaterializeResult:
         """Make everything; no event loop is running."""
-        upstream = {key: [edge.asset for edge in one.dependencies] for key, one in self._chosen.items()}
         try:
-            for key in topological_order(upstream):
+            for key in self._order():
                 self._results[key] = self._made(self._chosen[key])
         finally:
             self._attempts.close()

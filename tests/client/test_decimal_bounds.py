@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springline.client import DeltaTable, Springline
-from springline.client.decimal_bounds import may_be_rounded, wide_decimals, widened
+from springline.client.decimal_bounds import may_be_rounded, rounded_outwards, wide_decimals
 from springline.client.scratch import rewriting_properties
 from tests.client.readers import duck, folder_of
 
@@ -48,7 +48,7 @@ def test_bounds_hold_the_values(drawn: tuple[pa.DataType, Decimal]) -> None:
     kind, value = drawn
     bound = rounded(value, kind)
     told = {"numRecords": 1, "minValues": {"s": {"c": bound}}, "maxValues": {"s": {"c": bound}}}
-    stats = widened(orjson.dumps(told).decode(), ("s", "c"), kind)
+    stats = rounded_outwards(orjson.dumps(told).decode(), ("s", "c"), kind)
     # Readers parse a bound digit by digit.
     parsed = json.loads(stats, parse_float=Decimal, parse_int=Decimal)
     least, greatest = (parsed[member]["s"]["c"] for member in ("minValues", "maxValues"))
