@@ -122,8 +122,8 @@ def parse_run_log(path: str) -> tuple[str, str, int] | None:
 
 
 def logs_prefix() -> ObjectPath:
-    """Return the folder of all logs, without a trailing slash."""
-    return ObjectPath("logs")
+    """Return the folder of all logs, with a trailing slash: `logs` alone is a word like any other."""
+    return ObjectPath("logs/")
 
 
 def log_chunk(run_id: str, task_key: str, attempt: int, number: int) -> ObjectPath:

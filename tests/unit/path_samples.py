@@ -208,7 +208,7 @@ SPELLED: list[tuple[str, str]] = [
         "run_keys/e8a1600e00f163438872a247a4eadd3373e13896.json",
     ),
     (paths.run_log("r1", "raw.a", 1), "logs/r1/raw.a/attempt-1.log"),
-    (paths.logs_prefix(), "logs"),
+    (paths.logs_prefix(), "logs/"),
     (paths.log_chunk("r1", "key", 2, 3), f"logs/r1/{DIGEST}/attempt-2/000003.log"),
     # docs/formats.md#reserved-names
     (

@@ -24,7 +24,7 @@ HOLE = "{}"
 UNMISTAKABLE = re.compile(
     r"_delta_log/|/_delta_log|\A_delta_log\Z|/_last_checkpoint|\A_last_checkpoint\Z"
     r"|\.checkpoint\.(?:parquet|json|[0-9]|\{\})"
-    r"|_catalog/|_inbox/|catalog_run_index/|state/orchestration|manifest\.pointer|\.lock\.json"
+    r"|(?:\A|/)logs/\Z|_catalog/|_inbox/|catalog_run_index/|state/orchestration|manifest\.pointer|\.lock\.json"
     r"|(?:tenant|workspace|metastore)=[^\s/]*/|(?:\A|/)(?:tenant|workspace|metastore)=\S*\Z"
     r"|(?:run|producer|attempt|bundle|shard|receipt_segment|seq)=\{\}[/.-]"
 )
