@@ -129,8 +129,13 @@ class AttemptActivities:
         return ended
 
 
-async def told_to_stop(work: Coroutine[Any, Any, R], stop: asyncio.Event) -> R:
-    """Return what user code's work comes to; a cancellation of the activity sets `stop`, and does not cancel it."""
+async def told_to_stop(
+    work: Coroutine[Any, Any, R], stop: asyncio.Event, *, stops: Callable[[], bool] | None = None
+) -> R:
+    """Return what user code's work comes to; a cancellation of the activity sets `stop`, and does not cancel it.
+
+    `stops` says of a cancellation whether it concerns work that has begun; without it each one does.
+    """
     making = asyncio.create_task(work)
     while not making.done():
         try:
@@ -138,7 +143,8 @@ async def told_to_stop(work: Coroutine[Any, Any, R], stop: asyncio.Event) -> R:
         except asyncio.CancelledError:
             if making.cancelled():
                 raise
-            stop.set()
+            if stops is None or stops():
+                stop.set()
     return making.result()
 
 

@@ -1,33 +1,25 @@
 """Sensors on the embedded stack with a users' worker: lateness, what they cost, and messages that are pushed.
 
 The sensors are functions of users, each called in a process of their worker: that is the dearest kind. One that is
-ready-made, such as objects below a prefix, is evaluated by our own worker in the step that looks whether it is due, and
-takes one activity where these take one to three.
+ready-made, such as objects below a prefix, is evaluated by our own worker in the step that looks whether it is due.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
-
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.service import RPCError, RPCStatusCode
 
 from bench.evaluators_stack import Say, TooSlow, stack_in
 from bench.measure import percentile
 from bench.runs_side import children_cpu_seconds, until_ready
 from bench.runs_springline import GRACE_S, READY
-from entrypoints.connection import connect
-from springline import names
 from springline.client import Springline
 from springline.local.processes import Child, module_command
 from springline.local.run import run_tool
@@ -36,6 +28,7 @@ from springline.paths import Scope
 
 SCOPE: Final = Scope("bench", "sensors")
 NOTES: Final = "notes.txt"
+CALLS: Final = "calls.txt"
 HOOKS: Final = 20
 """Sensors among which messages are spread."""
 SENDERS: Final = 16
@@ -43,8 +36,6 @@ SENDERS: Final = 16
 WORST: Final = ("raises", "hangs", "dies", "slow")
 """Sensors that are not to hold up the others."""
 NOTED_S: Final = 1_800.0
-_HISTORIES: Final = 10
-"""Histories that are read at once."""
 _FLOW: Final = '''\
 """Sensors that find nothing, sensors that fail, and sensors of messages."""
 
@@ -54,8 +45,7 @@ from pathlib import Path
 
 from springline.sdk import asset, sensor
 
-PLACE = Path(__file__).parent / "{notes}"
-SEEN = set()
+FOLDER = Path(__file__).parent
 
 
 @asset
@@ -63,36 +53,41 @@ def raw() -> None: ...
 
 
 def nothing(context):
-    """Look, and find nothing; the first time in this process, note that."""
-    if context.sensor_id not in SEEN:
-        SEEN.add(context.sensor_id)
-        note(context.sensor_id)
+    called(context)
 
 
-def note(what):
-    place = os.open(PLACE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def called(context):
+    note("{calls}", f"{{context.sensor_id}} {{time.time()}}")
+
+
+def note(name, what):
+    place = os.open(FOLDER / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(place, (what + "\\n").encode())
     os.close(place)
 
 
 def raises(context):
+    called(context)
     raise ValueError("it fails each time")
 
 
 def hangs(context):
+    called(context)
     time.sleep(3_600)
 
 
 def dies(context):
+    called(context)
     os._exit(9)
 
 
 def slow(context):
+    called(context)
     time.sleep(8)
 
 
 def takes(context):
-    note(context.message.message_id)
+    note("{notes}", context.message.message_id)
 
 
 for number in range({polls}):
@@ -113,17 +108,9 @@ class Polling:
     cores: float
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a sensor's function: when it was due and when a worker began it, in s since 1970."""
-
-    due_s: float
-    began_s: float
-
-
 def flow_of(*, polls: int = 0, every_s: int = 30, worst: bool = False, hooks: int = 0) -> str:
     """Return a pipeline file with so many sensors that find nothing, and so many of messages."""
-    return _FLOW.format(notes=NOTES, polls=polls, every_s=every_s, worst=worst, hooks=hooks)
+    return _FLOW.format(notes=NOTES, calls=CALLS, polls=polls, every_s=every_s, worst=worst, hooks=hooks)
 
 
 def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, worst: bool = False) -> Polling:
@@ -131,23 +118,24 @@ def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, 
 
     It begins an interval after each has looked once: at first all are due in the same second, and processes start.
     """
-    with _working(folder, flow_of(polls=count, every_s=every_s, worst=worst)) as stack:
+    with _working(folder, flow_of(polls=count, every_s=every_s, worst=worst)):
         say(f"{count} sensors look each {every_s} s")
         began = time.monotonic()
         ids = [f"poll-{number:03}" for number in range(count)]
-        _noted(folder / NOTES, count)
+        _each_is_called(folder / CALLS, ids)
         say(f"each has looked once {time.monotonic() - began:.0f} s after the deploy")
         time.sleep(every_s)
         since, before = time.time(), children_cpu_seconds()
         time.sleep(seconds)
         until, cores = time.time(), (children_cpu_seconds() - before) / seconds
-        calls = asyncio.run(_calls_of(stack, ids))
-        failed = asyncio.run(_calls_of(stack, WORST)) if worst else {}
-    if worst and not all(failed[one] for one in WORST):
-        raise TooSlow(f"the sensors that fail were not evaluated: {[one for one in WORST if not failed[one]]}")
+        calls = calls_in((folder / CALLS).read_text())
+    if worst and not all(one in calls for one in WORST):
+        raise TooSlow(f"the sensors that fail were not evaluated: {[one for one in WORST if one not in calls]}")
     late = []
-    for sensor_id, found in calls.items():
-        within = [one.began_s - one.due_s for one in found if since <= one.due_s < until - every_s / 2]
+    for sensor_id in ids:
+        within = [
+            late_s for due_s, late_s in lateness(calls[sensor_id], every_s) if since <= due_s < until - every_s / 2
+        ]
         if len(within) < (seconds - every_s / 2) // (2 * every_s):
             raise TooSlow(f"sensor {sensor_id} was evaluated {len(within)} times within {seconds:g} s")
         late += within
@@ -198,48 +186,34 @@ def _noted(place: Path, count: int) -> Counter[str]:
         if len(noted) >= count:
             return noted
         if time.monotonic() > deadline:
-            raise TooSlow(f"{len(noted):,} of {count:,} sensors or messages are evaluated after {NOTED_S:g} s")
+            raise TooSlow(f"{len(noted):,} of {count:,} messages are evaluated after {NOTED_S:g} s")
         time.sleep(0.5)
 
 
-async def _calls_of(stack: EmbeddedStack, sensor_ids: Sequence[str]) -> dict[str, list[Call]]:
-    """Return the calls of functions, as the histories of the sensors' workflows have them."""
-    client = await connect(address=stack.temporal_address)
-    at_once = asyncio.Semaphore(_HISTORIES)
-
-    async def one(sensor_id: str) -> list[Call]:
-        async with at_once:
-            workflow_id = names.sensor_workflow_id(SCOPE.tenant, SCOPE.workspace, sensor_id)
-            history = client.get_workflow_handle(workflow_id).fetch_history_events()
-            try:
-                return calls_in([event async for event in history])
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    raise TooSlow(f"nobody has evaluated sensor {sensor_id}") from error
-                raise
-
-    return dict(zip(sensor_ids, await asyncio.gather(*map(one, sensor_ids)), strict=True))
+def calls_in(noted: str) -> dict[str, list[float]]:
+    """Return when the function of each sensor was called, in s since 1970, as functions have noted it."""
+    calls: dict[str, list[float]] = defaultdict(list)
+    for line in noted.splitlines():
+        sensor_id, at = line.split(" ")
+        calls[sensor_id].append(float(at))
+    return calls
 
 
-def calls_in(history: Sequence[HistoryEvent]) -> list[Call]:
-    """Return the calls in a sensor's history: the order of each says since when it was due; it began later.
+def lateness(calls: Sequence[float], every_s: float) -> list[tuple[float, float]]:
+    """Return when each call but the first was due, an interval after the one before, and how late it was, in s."""
+    return [(before + every_s, max(0.0, at - before - every_s)) for before, at in pairwise(calls)]
 
-    A call that has not ended is none: Temporal notes the beginning of an activity when it ends.
-    """
-    found: list[Call] = []
-    due: dict[int, float] = {}
-    for event in history:
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-            scheduled = event.activity_task_scheduled_event_attributes
-            if scheduled.activity_type.name == names.EVALUATE_SENSOR:
-                due_ms = json.loads(scheduled.input.payloads[0].data)["due_ms"]
-                if due_ms is not None:
-                    due[event.event_id] = due_ms / 1_000
-        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-            begun = event.activity_task_started_event_attributes
-            if begun.scheduled_event_id in due:
-                found.append(Call(due[begun.scheduled_event_id], event.event_time.ToNanoseconds() / 1e9))
-    return found
+
+def _each_is_called(place: Path, ids: Sequence[str]) -> None:
+    """Wait until each sensor's function was called once. Raises `TooSlow`."""
+    deadline = time.monotonic() + NOTED_S
+    while True:
+        lacking = set(ids) - set(calls_in(place.read_text()) if place.exists() else ())
+        if not lacking:
+            return
+        if time.monotonic() > deadline:
+            raise TooSlow(f"{len(lacking):,} of {len(ids):,} sensors are not evaluated after {NOTED_S:g} s")
+        time.sleep(0.5)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -21,6 +22,7 @@ from entrypoints.temporal_runs import TemporalRunStarts, sensor_of
 from entrypoints.updates import query_status
 from springline import names
 from springline.control.sensors.messages import SensorAsked, SensorDecision, SensorDoing
+from springline.control.sensors.polling import as_of
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from springline.storage.together import each
@@ -46,7 +48,8 @@ class TemporalSensors:
     async def status(self, scope: Scope, sensor_id: str) -> SensorDoing | None:
         """Return what a sensor is doing and has decided; None if no workflow of it runs, or it does not answer now."""
         workflow_id = names.sensor_workflow_id(scope.tenant, scope.workspace, sensor_id)
-        return await query_status(self._client, workflow_id, SensorDoing)
+        doing = await query_status(self._client, workflow_id, SensorDoing)
+        return None if doing is None else as_of(doing, time.time_ns() // 1_000_000)
 
     async def evaluate(self, scope: Scope, sensor_id: str, asked: SensorAsked) -> SensorDecision:
         """Evaluate a sensor now; raises `Refused`."""

@@ -165,6 +165,7 @@ STORE_MISCONFIGURED = "StoreMisconfigured"
 INVARIANT_VIOLATED = "InvariantViolated"
 UNFORESEEN = "Unforeseen"
 WORKER_STOPPED = "WorkerStopped"
+FOUND_NOTHING = "FoundNothing"
 WORKER_NOT_READY = "WorkerNotReady"
 
 # Metrics (Prometheus names; counters get `_total` from the exporter).

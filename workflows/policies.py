@@ -106,6 +106,21 @@ RUN_HEARTBEAT = LEDGER_HEARTBEAT
 ATTEMPT_ONCE = RetryPolicy(maximum_attempts=1)
 """Attempts of tasks are the ledger's: Temporal never tries one again."""
 
+
+def polls(most: int) -> RetryPolicy:
+    """Return the policy of a series of polls, each a try of one activity: `most` at most.
+
+    A poll that found nothing says when the next is due. One whose worker is lost is told, and not repeated; these
+    names of timeouts are those of the Temporal server (`TemporalTimeout:` and the kind).
+    """
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=1),
+        backoff_coefficient=1.0,
+        maximum_attempts=most,
+        non_retryable_error_types=["TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose"],
+    )
+
+
 ATTEMPT_LIMIT = timedelta(days=365)
 """Upper bound of an attempt without a timeout; its heartbeats show that it is alive."""
 ATTEMPT_GRACE = timedelta(minutes=1)

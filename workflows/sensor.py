@@ -3,7 +3,8 @@
     wake, message, update "evaluate", or time
         --> look_at_sensor: rows, what is due; a ready-made sensor is evaluated there. Left out by a poll after one
             that found nothing, while nobody has told of a change
-        --> evaluate_sensor on the code location's queue, for a function of users
+        --> evaluate_sensor on the code location's queue, for a function of users. One that finds nothing is a try of
+            this activity, and Temporal makes the next one when it is due: this workflow only hears of the last
         --> record_evaluation: whole or not at all; not for a poll that found nothing, which is no event
 
 All decisions are in `springline.control.sensors`, and what is decided is in the ledger: a workflow that is lost costs
@@ -16,7 +17,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutType
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 with workflow.unsafe.imports_passed_through():
@@ -24,7 +25,9 @@ with workflow.unsafe.imports_passed_through():
     from springline.control.sensors.messages import (
         MOST_DECISIONS,
         EvaluationAnswer,
+        EvaluationOrder,
         EvaluationOutcome,
+        PollSeries,
         SensorAsked,
         SensorDecision,
         SensorDoing,
@@ -33,14 +36,22 @@ with workflow.unsafe.imports_passed_through():
         SensorLookOrder,
         SensorRecordOrder,
         SensorStart,
+        SensorView,
     )
-    from springline.control.sensors.polling import next_evaluation, nothing_found, owes_summary
+    from springline.control.sensors.polling import (
+        after_quiet,
+        next_evaluation,
+        nothing_found,
+        owes_summary,
+        series_of,
+        surely_made,
+    )
     from springline.sequencer.messages import WorkspaceRef
     from workflows.callers import Callers
     from workflows.failures import ENDS_THE_RUN
     from workflows.ledger_steps import show_in_search
     from workflows.lifecycle import finish_though_cancelled, now_ms, sleep_until
-    from workflows.policies import ATTEMPT_ONCE
+    from workflows.policies import ATTEMPT_ONCE, polls
     from workflows.run_steps import run_step
 
 LONGEST = timedelta(minutes=5)
@@ -61,6 +72,8 @@ QUIET = "quiet-polls"
 """The patch that lets sensors replay of which older code recorded, and looked at, what had found nothing."""
 DIRECT = "polls-without-a-look"
 """The patch that lets sensors replay which looked before each poll."""
+SERIES = "polls-by-tries"
+"""The patch that lets sensors replay which heard of each poll."""
 DRAIN_EVENTS = 2_000
 DRAIN_BYTES = 4 * 1024 * 1024
 
@@ -86,6 +99,8 @@ class SensorWorkflow:
         self._late_ms = list(start.late_ms)
         self._looked_ms = 0
         self._rested = False
+        self._series: PollSeries | None = None
+        self._series_ms = 0
         self._trouble: str | None = None
 
     @workflow.run
@@ -130,7 +145,8 @@ class SensorWorkflow:
         return SensorDoing(
             sensor_id=self._start.sensor_id,
             evaluations=self._evaluations,
-            next_ms=self._look.next_ms,
+            next_ms=self._look.next_ms if self._series is None else self._series_ms,
+            every_ms=None if self._series is None else self._series.every_ms,
             evaluating_since_ms=self._began_ms,
             waits=self._waits(),
             failures=self._memory.failures,
@@ -153,7 +169,7 @@ class SensorWorkflow:
                 return bool(self._asked or self._woken)
             if look.due or look.done is not None:
                 decision = await self._evaluated(look, dry_run=False)
-                if self._rests(look, decision):
+                if decision is not None and self._rests(look, decision):
                     await self._sleep(self._pause())
                 return True
         except ActivityError as error:
@@ -172,7 +188,9 @@ class SensorWorkflow:
         if look.view is None or not look.due:
             why = look.gone or look.waits or "there is nothing to evaluate"
             raise ApplicationError(why, type=names.INVALID_REQUEST, non_retryable=True)
-        return await self._evaluated(look, dry_run=asked.dry_run)
+        decision = await self._evaluated(look, dry_run=asked.dry_run)
+        assert decision is not None, "only a series ends without a decision, and nobody is answered with one"
+        return decision
 
     async def _looked(self, asked: SensorAsked | None) -> SensorLook:
         start = self._start
@@ -196,9 +214,14 @@ class SensorWorkflow:
                 self._lag_ms = max(0, now_ms() - oldest)
         return look
 
-    async def _evaluated(self, look: SensorLook, *, dry_run: bool) -> SensorDecision:
-        """Evaluate and record; return what that came to. Raises `ActivityError` of our own steps."""
+    async def _evaluated(self, look: SensorLook, *, dry_run: bool) -> SensorDecision | None:
+        """Evaluate and record; return what that came to, None for a series of polls that was ended between two.
+
+        Raises `ActivityError` of our own steps.
+        """
         done = look.done if look.done is not None else await self._of_code(look, dry_run=dry_run)
+        if done is None:
+            return None
         if dry_run:
             return done.decision
         decision = done.decision
@@ -216,32 +239,33 @@ class SensorWorkflow:
             await self._sleep(timedelta(milliseconds=500))
         return decision
 
-    async def _of_code(self, look: SensorLook, *, dry_run: bool) -> SensorDone:
-        """Have the function called by a worker of its code location, and record what it found."""
+    async def _of_code(self, look: SensorLook, *, dry_run: bool) -> SensorDone | None:
+        """Have the function called by a worker of its code location, and record what it found.
+
+        None for a series of polls that was ended between two.
+        """
         view = look.view
         assert look.order is not None
         assert view is not None
         assert look.task_queue is not None
-        order = look.order.model_copy(update={"due_ms": look.due_ms})
-        self._began_ms = began_ms = now_ms()
+        began_ms, due_ms = now_ms(), look.due_ms
+        series = None if dry_run or due_ms is None else self._series_from(view, began_ms)
+        order = look.order.model_copy(update={"due_ms": due_ms, "series": series})
+        if series is None:
+            self._began_ms = began_ms
         try:
-            answer = await workflow.execute_activity(
-                names.EVALUATE_SENSOR,
-                order,
-                task_queue=look.task_queue,
-                result_type=EvaluationAnswer,
-                schedule_to_start_timeout=NOBODY_TAKES,
-                start_to_close_timeout=timedelta(milliseconds=order.timeout_ms) + GRACE,
-                heartbeat_timeout=WORKER_SILENT,
-                retry_policy=ATTEMPT_ONCE,
-                summary="call its function" + (" (dry run)" if dry_run else ""),
-            )
+            answer = await self._called(order, look.task_queue, dry_run=dry_run)
         except ActivityError as error:
             cause = error.cause
-            if isinstance(cause, ActivityTimeout) and cause.type is TimeoutType.SCHEDULE_TO_START:
+            waited = isinstance(cause, ActivityTimeout) and cause.type is TimeoutType.SCHEDULE_TO_START
+            if series is not None:
+                self._heard_nothing_of(series, began_ms, NOBODY_TAKES if waited else timedelta(0))
+            if waited:
                 message = f"no worker of code location {view.location} has taken it: start one, `springline work FILE`"
                 nobody = SensorDecision(at_ms=began_ms, outcome=EvaluationOutcome.NO_WORKER, message=message)
                 return SensorDone(decision=nobody, memory=self._memory)
+            if series is not None and isinstance(cause, CancelledError):
+                return None
             answer = EvaluationAnswer(
                 error=f"the worker that evaluated it is gone: {cause or error}",
                 category="INFRASTRUCTURE",
@@ -250,9 +274,13 @@ class SensorWorkflow:
             )
         finally:
             self._began_ms = None
+        if answer.polled is not None:
+            polled = answer.polled
+            self._count_quiet(polled.quiet, began_ms, polled.began_ms)
+            began_ms, due_ms = polled.began_ms, polled.due_ms
         found = None if dry_run else nothing_found(view, answer, self._memory, began_ms)
         if found is not None and workflow.patched(QUIET):
-            late_ms = None if look.due_ms is None else max(0, began_ms - look.due_ms)
+            late_ms = None if due_ms is None else max(0, began_ms - due_ms)
             self._late_ms.append(late_ms)
             decision = found.decision.model_copy(update={"late_ms": late_ms})
             return SensorDone(decision=decision, memory=found.memory, behind=answer.behind)
@@ -263,11 +291,65 @@ class SensorWorkflow:
             answer=answer,
             began_ms=began_ms,
             now_ms=now_ms(),
-            due_ms=look.due_ms,
+            due_ms=due_ms,
             memory=self._memory,
             dry_run=dry_run,
         )
         return await run_step(names.RECORD_EVALUATION, record, SensorDone, "record what it found")
+
+    def _series_from(self, view: SensorView, began_ms: int) -> PollSeries | None:
+        """Return the polls that are made without this workflow, None for none."""
+        ends_ms = self._looked_ms + LONGEST // timedelta(milliseconds=1)
+        most = MOST_UNCOUNTED + 1 - len(self._late_ms)
+        series = series_of(view, self._memory, begins_ms=began_ms, ends_ms=ends_ms, most=most)
+        return series if series is not None and workflow.patched(SERIES) else None
+
+    async def _called(self, order: EvaluationOrder, task_queue: str, *, dry_run: bool) -> EvaluationAnswer:
+        """Have the function called, again and again in a series; what happens meanwhile ends that.
+
+        Raises `ActivityError`.
+        """
+        series = order.series
+        handle: workflow.ActivityHandle[EvaluationAnswer] = workflow.start_activity(
+            names.EVALUATE_SENSOR,
+            order,
+            task_queue=task_queue,
+            result_type=EvaluationAnswer,
+            schedule_to_start_timeout=NOBODY_TAKES,
+            start_to_close_timeout=timedelta(milliseconds=order.timeout_ms) + GRACE,
+            heartbeat_timeout=WORKER_SILENT,
+            retry_policy=ATTEMPT_ONCE if series is None else polls(series.most),
+            # A poll that has begun is not ended with its series: what it finds counts.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary="call its function" + (" (dry run)" if dry_run else ""),
+        )
+        if series is None:
+            return await handle
+        self._series, self._series_ms = series, now_ms()
+        self._show()
+        try:
+            await workflow.wait_condition(lambda: handle.done() or self._woken or self._cancelled or bool(self._asked))
+            if not handle.done():
+                handle.cancel()
+            return await handle
+        except ActivityError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError) and cause.type == names.FOUND_NOTHING and cause.details:
+                return EvaluationAnswer.model_validate(cause.details[0])
+            raise
+        finally:
+            self._series = None
+
+    def _heard_nothing_of(self, series: PollSeries, first_ms: int, silent: timedelta) -> None:
+        """Count the polls of a series that nobody tells of."""
+        quiet = surely_made(series, first_ms, now_ms() - silent // timedelta(milliseconds=1))
+        self._count_quiet(quiet, first_ms, first_ms + max(0, quiet - 1) * series.every_ms)
+
+    def _count_quiet(self, quiet: int, first_ms: int, last_ms: int) -> None:
+        """Count polls that found nothing, before the one that is told of."""
+        self._memory = after_quiet(self._memory, quiet, first_ms, last_ms)
+        self._evaluations += quiet
+        self._late_ms += [None] * quiet
 
     def _rests(self, look: SensorLook, decision: SensorDecision) -> bool:
         """Say whether a poll found nothing, so that the rows are as they were, and the next one is known and later."""

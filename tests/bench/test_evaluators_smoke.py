@@ -7,15 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
 
 from bench import evaluators, failover
 from bench.evaluators import QUICK, THRESHOLDS, judged
 from bench.evaluators_pure import chunks_a_second, decisions_a_second, pass_ms
-from bench.evaluators_sensors import WORST, Call, Pushed, calls_in, flow_of
+from bench.evaluators_sensors import WORST, Pushed, calls_in, flow_of, lateness
 from bench.evaluators_stack import TooSlow
-from springline import names
 from springline.cli.pipelines import describe
 
 
@@ -49,32 +46,10 @@ def test_a_measurement_of_two_figures_is_made_once(tmp_path: Path, monkeypatch: 
     assert made == ["once"]
 
 
-def test_calls_of_a_sensor_are_late_by_their_history() -> None:
-    look, call = names.LOOK_AT_SENSOR, names.EVALUATE_SENSOR
-    history = [
-        *_made(1, look, 10.0, {"now_ms": 10_000}),
-        *_made(4, call, 10.25, {"due_ms": 9_500}),
-        # Somebody else wants an evaluation now, then it is due without a look, and one is under way.
-        *_made(7, look, 12.0, {"now_ms": 12_000}),
-        *_made(10, call, 12.5, {"due_ms": None}),
-        *_made(13, call, 39.75, {"due_ms": 39_500}),
-        *_made(16, call, 69.5, {"due_ms": 69_500})[:1],
-    ]
-    assert calls_in(history) == [Call(due_s=9.5, began_s=10.25), Call(due_s=39.5, began_s=39.75)]
-
-
-def _made(event_id: int, activity: str, began_s: float, order: dict[str, Any]) -> list[HistoryEvent]:
-    """Return the events of an activity."""
-    events = [HistoryEvent(event_id=event_id + number) for number in range(3)]
-    for event, kind in zip(events, ("SCHEDULED", "STARTED", "COMPLETED"), strict=True):
-        event.event_type = EventType.Value(f"EVENT_TYPE_ACTIVITY_TASK_{kind}")
-    scheduled = events[0].activity_task_scheduled_event_attributes
-    scheduled.activity_type.name = activity
-    scheduled.input.payloads.add(data=orjson.dumps(order))
-    events[1].activity_task_started_event_attributes.scheduled_event_id = event_id
-    events[1].event_time.FromMilliseconds(int(began_s * 1_000))
-    events[2].activity_task_completed_event_attributes.scheduled_event_id = event_id
-    return events
+def test_calls_of_a_sensor_are_late_by_the_call_before() -> None:
+    calls = calls_in("poll-0 10.0\npoll-1 11.0\npoll-0 40.25\npoll-0 70.25\n")
+    assert calls == {"poll-0": [10.0, 40.25, 70.25], "poll-1": [11.0]}
+    assert lateness(calls["poll-0"], 30) == [(40.0, 0.25), (70.25, 0.0)]
 
 
 def test_the_pipeline_of_sensors_is_valid(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from springline.control.sensors.deciding import MESSAGE_TRIES, conclude, summari
 from springline.control.sensors.messages import (
     AskedRun,
     EvaluationAnswer,
+    EvaluationOrder,
     EvaluationOutcome,
+    PollSeries,
+    SensorDoing,
     SensorMemory,
     SensorView,
     WaitingMessage,
@@ -19,9 +22,14 @@ from springline.control.sensors.messages import (
 from springline.control.sensors.polling import (
     LONGEST_PAUSE_MS,
     SUMMARY_MS,
+    after_quiet,
+    as_of,
     next_evaluation,
     nothing_found,
     owes_summary,
+    pause_to_next_ms,
+    series_of,
+    surely_made,
 )
 from springline.definitions.selection import BadSelection
 from springline.ledger.events import RunRequested, SensorEvaluated
@@ -117,6 +125,72 @@ def test_a_poll_that_finds_nothing_needs_neither_rows_nor_a_selection() -> None:
     ):
         assert nothing_found(sensor, answer, memory, 5_000) is None
     assert nothing_found(view(message=message()), EvaluationAnswer(), memory, 5_000) is None
+
+
+def series(**more: Any) -> PollSeries | None:
+    memory = more.pop("memory", SensorMemory())
+    plain: dict[str, Any] = {"begins_ms": NOW, "ends_ms": NOW + 300_000, "most": 21}
+    return series_of(view(**{key: more.pop(key) for key in list(more) if key not in plain}), memory, **plain | more)
+
+
+def test_polls_are_made_in_a_series_until_the_rows_are_to_be_looked_at() -> None:
+    assert series() == PollSeries(every_ms=30_000, until_ms=NOW + 300_000, most=21)
+    assert series(ends_ms=NOW + 30_001) is not None
+    assert series(ends_ms=NOW + 30_000) is None, "the second one would begin when the rows are to be looked at"
+    assert series(most=1) is None
+    assert series(message=message()) is None
+    for polls, until_ms in ((5, NOW + 60_000), (0, NOW + 300_000)):
+        memory = SensorMemory(polls=polls, polls_since_ms=NOW + 60_000 - SUMMARY_MS)
+        found = series(memory=memory)
+        assert found is not None
+        assert found.until_ms == until_ms, "an hour of them is put on record"
+
+
+def order(**more: Any) -> EvaluationOrder:
+    plain: dict[str, Any] = {"tenant": "t", "workspace": "w", "location": "flights", "sensor_id": "files"}
+    polls = PollSeries(every_ms=30_000, until_ms=NOW + 300_000, most=5)
+    return EvaluationOrder(**plain | {"manifest_id": MANIFEST, "timeout_ms": 60_000, "series": polls} | more)
+
+
+def test_a_series_goes_on_as_long_as_it_finds_nothing() -> None:
+    def pause_ms(answer: EvaluationAnswer, *, tries: int = 1, began_ms: int = NOW, **more: Any) -> int | None:
+        return pause_to_next_ms(order(**more), answer, tries=tries, began_ms=began_ms)
+
+    assert pause_ms(EvaluationAnswer()) == 30_000
+    assert pause_ms(EvaluationAnswer(cursor="c", skip_reason="nothing new"), cursor="c") == 30_000
+    assert pause_ms(EvaluationAnswer(), tries=4) == 30_000
+    ends = [
+        pause_ms(EvaluationAnswer(), tries=5),
+        pause_ms(EvaluationAnswer(), began_ms=NOW + 270_000),
+        pause_ms(EvaluationAnswer(), series=None),
+        pause_ms(EvaluationAnswer(), message=message()),
+        pause_ms(EvaluationAnswer(more=True)),
+        pause_ms(EvaluationAnswer(cursor="d"), cursor="c"),
+        pause_ms(EvaluationAnswer(requests=[AskedRun()])),
+        pause_ms(EvaluationAnswer(error="no", category="USER_CODE")),
+    ]
+    assert ends == [None] * len(ends)
+
+
+def test_polls_that_nobody_tells_of_are_counted_as_far_as_they_are_sure() -> None:
+    polls = PollSeries(every_ms=1_000, until_ms=NOW + 300_000, most=5)
+    made = [surely_made(polls, NOW, NOW + later) for later in (-500, 0, 999, 1_000, 2_999, 3_000, 90_000)]
+    assert made == [0, 0, 0, 1, 2, 3, 4]
+    memory = SensorMemory(last_ms=NOW - 9_000, failures=2)
+    assert after_quiet(memory, 0, NOW, NOW) == memory
+    told = after_quiet(memory, 3, NOW, NOW + 2_000)
+    assert told == SensorMemory(last_ms=NOW + 2_000, polls=3, polls_since_ms=NOW)
+    assert after_quiet(told, 2, NOW + 3_000, NOW + 4_000).polls_since_ms == NOW
+
+
+def test_what_a_sensor_does_has_the_polls_of_which_no_workflow_has_heard() -> None:
+    doing = SensorDoing(sensor_id="files", evaluations=7, polls=4, next_ms=NOW, every_ms=1_000)
+    assert as_of(doing, NOW - 1) == doing
+    for later, polls in ((0, 1), (999, 1), (1_000, 2), (60_500, 61)):
+        seen = as_of(doing, NOW + later)
+        assert (seen.polls, seen.evaluations, seen.next_ms) == (4 + polls, 7 + polls, NOW + polls * 1_000)
+    plain = SensorDoing(sensor_id="files", next_ms=NOW)
+    assert as_of(plain, NOW + 9_000) == plain
 
 
 def test_an_evaluation_is_one_event_that_names_what_it_was_made_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uuid_utils
-from temporalio import activity
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+import activities.sensors as sensor_activities
 import workflows.sensor as sensor_module
+from activities.sensors import EvaluationActivities
 from springline import names
 from springline.control.sensors.messages import (
     AskedRun,
@@ -25,6 +27,7 @@ from springline.control.sensors.messages import (
     SensorDecision,
     SensorDoing,
 )
+from springline.control.sensors.polling import as_of
 from springline.deployed.deploying import deploy
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.ulids import new_ulid
@@ -44,12 +47,13 @@ class SensorBench:
         self.runs = runs
         self.acts: dict[str, Evaluate] = {}
         self.orders: list[EvaluationOrder] = []
+        self.stops: list[asyncio.Event] = []
         self.known: set[str] = set()
         self._deploys = 0
 
-    @activity.defn(name=names.EVALUATE_SENSOR)
-    async def evaluate_sensor(self, order: EvaluationOrder) -> EvaluationAnswer:
+    async def evaluate(self, order: EvaluationOrder, stop: asyncio.Event) -> EvaluationAnswer:
         self.orders.append(order)
+        self.stops.append(stop)
         act = self.acts.get(order.sensor_id)
         return EvaluationAnswer() if act is None else await act(order)
 
@@ -68,9 +72,9 @@ class SensorBench:
 
     async def status(self, sensor_id: str) -> SensorDoing:
         found: SensorDoing = await self.handle(sensor_id).query(names.STATUS_QUERY, result_type=SensorDoing)
-        return found
+        return as_of(found, now_ms())
 
-    async def evaluate(self, sensor_id: str, **asked: Any) -> SensorDecision:
+    async def evaluate_now(self, sensor_id: str, **asked: Any) -> SensorDecision:
         decision: SensorDecision = await self.handle(sensor_id).execute_update(
             names.EVALUATE_UPDATE, SensorAsked(**asked), result_type=SensorDecision
         )
@@ -110,7 +114,7 @@ class SensorBench:
 async def sensors(runs: RunsBench) -> AsyncIterator[SensorBench]:
     bench = SensorBench(runs)
     queue = names.sensor_queue(runs.scope.tenant, runs.scope.workspace, LOCATION)
-    async with Worker(runs.client, task_queue=queue, activities=[bench.evaluate_sensor]):
+    async with Worker(runs.client, task_queue=queue, activities=[EvaluationActivities(bench).evaluate_sensor]):
         yield bench
         for name in bench.known:
             with contextlib.suppress(RPCError):
@@ -148,24 +152,132 @@ async def test_a_sensor_asks_once_for_what_is_new(sensors: SensorBench) -> None:
     assert (state["cursor"], state["state_version"]) == ("3", 3)
 
 
+async def steps_of(sensors: SensorBench, sensor_id: str) -> str:
+    """Return the looks (`l`) and calls (`c`) of a sensor that its history has, in their order."""
+    letters = {names.LOOK_AT_SENSOR: "l", names.EVALUATE_SENSOR: "c"}
+    found = [
+        letters.get(event.activity_task_scheduled_event_attributes.activity_type.name, "")
+        async for event in sensors.handle(sensor_id).fetch_history_events()
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    return "".join(found)
+
+
+async def series_is_ended(sensors: SensorBench, sensor_id: str) -> None:
+    async def is_told() -> bool:
+        events = [event async for event in sensors.handle(sensor_id).fetch_history_events()]
+        return any(event.HasField("activity_task_cancel_requested_event_attributes") for event in events)
+
+    await until(is_told, "its workflow ends the series")
+
+
+async def has_polled(sensors: SensorBench, sensor_id: str, polls: int) -> None:
+    async def there() -> bool:
+        return len(sensors.orders) >= polls and (await sensors.status(sensor_id)).polls >= polls
+
+    await until(there, f"{sensor_id} has found nothing {polls} times")
+
+
+async def test_polls_that_find_nothing_are_tries_of_one_call(sensors: SensorBench) -> None:
+    """Many sensors find nothing most of the time: nobody but Temporal and the function has work by that."""
+    sensors.acts["files"] = counting(1)
+    await sensors.deploy(poll("files"))
+    await sensors.asked_for("sensor:files:k1")
+    await has_polled(sensors, "files", 4)
+    calls = (await steps_of(sensors, "files")).replace("l", "")
+    assert calls == "cc", "a call that found something, and one for all polls behind it"
+    sensors.acts["files"] = counting(2)
+    await sensors.asked_for("sensor:files:k1", "sensor:files:k2")
+    assert len(await sensors.evaluations()) == 2
+    (at,) = {order.due_ms for order in sensors.orders[2:6]}
+    assert at is not None
+
+
 @pytest.mark.not_recorded
-async def test_a_poll_that_finds_nothing_takes_one_call(sensors: SensorBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many sensors find nothing most of the time: nothing is recorded of that, and the rows are not read again."""
+async def test_so_many_polls_later_the_rows_are_looked_at(
+    sensors: SensorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sensor_module, "MOST_UNCOUNTED", 2)
     sensors.acts["files"] = counting(0)
     await sensors.deploy(poll("files"))
+    await has_polled(sensors, "files", 7)
+    assert (await steps_of(sensors, "files")).startswith("lclcl")
+    status = await sensors.status("files")
+    assert status.evaluations == status.polls, "each is counted once"
 
-    async def is_quiet() -> bool:
-        return (await sensors.status("files")).polls >= 5
 
-    await until(is_quiet, "it finds nothing")
-    steps = [
-        event.activity_task_scheduled_event_attributes.activity_type.name
-        async for event in sensors.handle("files").fetch_history_events()
-        if event.HasField("activity_task_scheduled_event_attributes")
-    ]
-    look, call = names.LOOK_AT_SENSOR, names.EVALUATE_SENSOR
-    assert "".join("l" if step == look else "c" for step in steps[:7] if step in (look, call)) == "lccclcc"
+@pytest.mark.not_recorded
+async def test_a_worker_of_an_older_build_makes_each_poll_alone(
+    sensors: SensorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It passes over what it does not know, and answers the first poll."""
+    monkeypatch.setattr(sensor_activities, "pause_to_next_ms", lambda *_args, **_more: None)
+    monkeypatch.setattr(sensor_activities, "_of_series", lambda _order, answer, _took_s: answer)
+    monkeypatch.setattr(sensor_module, "MOST_UNCOUNTED", 2)
+    sensors.acts["files"] = counting(0)
+    await sensors.deploy(poll("files"))
+    await has_polled(sensors, "files", 6)
+    assert (await steps_of(sensors, "files")).startswith("lccclc")
+
+
+async def test_what_happens_between_two_polls_is_seen_at_once(sensors: SensorBench) -> None:
+    sensors.acts["files"] = counting(0)
+    await sensors.deploy(poll("files", interval_seconds=60))
+    await has_polled(sensors, "files", 1)
+    found = await sensors.evaluate_now("files")
+    assert found.outcome is EvaluationOutcome.NOTHING
+    await sensors.change("files", "paused")
+
+    async def is_paused() -> bool:
+        return (await sensors.status("files")).waits == "it is paused"
+
+    await until(is_paused, "it knows of the pause")
+    assert (await sensors.status("files")).next_ms is None
+
+
+async def test_a_poll_that_has_begun_counts_whatever_happens_meanwhile(sensors: SensorBench) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        begun.set()
+        await goes_on.wait()
+        return EvaluationAnswer(requests=[AskedRun(run_key="k")], cursor="1")
+
+    await sensors.deploy(poll("files"))
+    await has_polled(sensors, "files", 2)
+    sensors.acts["files"] = act
+    await begun.wait()
+    await sensors.runs.starts.wake_sensor(sensors.runs.scope, "files")
+    await series_is_ended(sensors, "files")
+    assert not sensors.stops[-1].is_set()
+    sensors.acts["files"] = counting(0)
+    goes_on.set()
+    await sensors.asked_for("sensor:files:k")
+    assert not any(stop.is_set() for stop in sensors.stops)
+
+
+async def test_a_poll_that_has_begun_and_finds_nothing_ends_its_series(sensors: SensorBench) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        begun.set()
+        await goes_on.wait()
+        return EvaluationAnswer(skip_reason="nothing new")
+
+    await sensors.deploy(poll("files"))
+    await has_polled(sensors, "files", 2)
+    sensors.acts["files"] = act
+    await begun.wait()
+    await sensors.change("files", "paused")
+    await series_is_ended(sensors, "files")
+    goes_on.set()
+
+    async def is_paused() -> bool:
+        return (await sensors.status("files")).waits == "it is paused"
+
+    await until(is_paused, "it knows of the pause")
+    status = await sensors.status("files")
+    assert status.polls == len(sensors.orders) == status.evaluations
 
 
 async def test_a_pause_lasts_and_a_cursor_is_set_and_reset(sensors: SensorBench) -> None:
@@ -179,9 +291,9 @@ async def test_a_pause_lasts_and_a_cursor_is_set_and_reset(sensors: SensorBench)
 
     await until(is_paused, "it knows of the pause")
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await sensors.evaluate("files")
+        await sensors.evaluate_now("files")
     assert "it is paused" in str(refused.value.cause)
-    tried = await sensors.evaluate("files", dry_run=True, cursor="0")
+    tried = await sensors.evaluate_now("files", dry_run=True, cursor="0")
     assert (tried.outcome, tried.recorded, tried.cursor_after) == (EvaluationOutcome.TRIGGERED, False, "1")
     assert [one["run_key"] for one in tried.runs] == ["sensor:files:k1"]
     await sensors.change("files", "reset")

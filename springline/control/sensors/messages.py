@@ -152,8 +152,30 @@ class SensorLookOrder(SensorNotes):
     late_ms: list[int | None] = []
 
 
+class PollSeries(SensorNotes):
+    """Polls one after the other, as tries of one activity, for as long as they find nothing.
+
+    `every_ms`: from when one begins until the next does. `until_ms`: none begins then or later. `most`: so many polls.
+    """
+
+    every_ms: int
+    until_ms: int
+    most: int
+
+
+class SeriesPoll(SensorNotes):
+    """The last poll of a series, by the clock of Temporal; before it `quiet` others found nothing."""
+
+    quiet: int
+    due_ms: int | None
+    began_ms: int
+
+
 class EvaluationOrder(SensorNotes):
-    """Input of `evaluate_sensor`, for a worker of the code location. `due_ms`: since when the evaluation is due."""
+    """Input of `evaluate_sensor`, for a worker of the code location.
+
+    `due_ms`: since when the evaluation is due. `series`: it is repeated as long as it finds nothing.
+    """
 
     tenant: str
     workspace: str
@@ -165,6 +187,7 @@ class EvaluationOrder(SensorNotes):
     message: WaitingMessage | None = None
     timeout_ms: int
     due_ms: int | None = None
+    series: PollSeries | None = None
 
 
 class AskedRun(SensorNotes):
@@ -180,7 +203,7 @@ class EvaluationAnswer(SensorNotes):
     """What an evaluation found. With `error` it failed, and the rest counts for nothing.
 
     `counts`: the failure is the sensor's own, not that of a worker or of a store. `more`: there is more to be asked
-    for at once. `behind`: how much the sensor has not read yet, None if that is not known.
+    for at once. `behind`: how much the sensor has not read yet, None if that is not known. `polled`: of a series.
     """
 
     requests: list[AskedRun] = []
@@ -193,6 +216,7 @@ class EvaluationAnswer(SensorNotes):
     reason_code: str | None = None
     stack_trace: str | None = None
     counts: bool = True
+    polled: SeriesPoll | None = None
 
 
 class SensorLook(SensorNotes):
@@ -239,13 +263,17 @@ class SensorRecordOrder(SensorNotes):
 class SensorDoing(SensorNotes):
     """Answer of the query `status`: what a sensor is doing, and what it has decided.
 
-    `evaluating_since_ms`: an evaluation is under way. `backlog`, `behind`: messages that wait, and what else is not
-    read yet. `lag_ms`: how late the last evaluation began, or how long the oldest message has waited at the last look.
+    `next_ms`: when it is looked after next; with `every_ms` its function is called then, and again and again at that
+    distance, as long as it finds nothing, and no workflow hears of that (`springline.control.sensors.polling.as_of`
+    counts it). `evaluating_since_ms`: an evaluation is under way. `backlog`, `behind`: messages that wait, and what
+    else is not read yet. `lag_ms`: how late the last evaluation began, or how long the oldest message has waited at the
+    last look.
     """
 
     sensor_id: str
     evaluations: int = 0
     next_ms: int | None = None
+    every_ms: int | None = None
     evaluating_since_ms: int | None = None
     waits: str | None = None
     failures: int = 0

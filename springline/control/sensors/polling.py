@@ -7,8 +7,11 @@ from typing import Final
 
 from springline.control.sensors.messages import (
     EvaluationAnswer,
+    EvaluationOrder,
     EvaluationOutcome,
+    PollSeries,
     SensorDecision,
+    SensorDoing,
     SensorMemory,
     SensorView,
 )
@@ -77,6 +80,13 @@ class QuietPoll:
     memory: SensorMemory
 
 
+def is_quiet(answer: EvaluationAnswer, order: EvaluationOrder | SensorView) -> bool:
+    """Say whether a poll found nothing and keeps the cursor that it was made with."""
+    if answer.error is not None or answer.requests or order.message is not None:
+        return False
+    return answer.cursor is None or answer.cursor == order.cursor
+
+
 def nothing_found(view: SensorView, answer: EvaluationAnswer, memory: SensorMemory, began_ms: int) -> QuietPoll | None:
     """Return what becomes of a poll that found nothing and keeps its cursor: no event; None for any other evaluation.
 
@@ -86,9 +96,7 @@ def nothing_found(view: SensorView, answer: EvaluationAnswer, memory: SensorMemo
         memory: what the workflow knew then.
         began_ms: when it began.
     """
-    if answer.error is not None or answer.requests or view.message is not None:
-        return None
-    if answer.cursor is not None and answer.cursor != view.cursor:
+    if not is_quiet(answer, view):
         return None
     decision = SensorDecision(
         at_ms=began_ms,
@@ -100,3 +108,67 @@ def nothing_found(view: SensorView, answer: EvaluationAnswer, memory: SensorMemo
     since = memory.polls_since_ms if memory.polls else began_ms
     kept = SensorMemory(last_ms=began_ms, more=answer.more, polls=memory.polls + 1, polls_since_ms=since)
     return QuietPoll(decision, kept)
+
+
+def series_of(view: SensorView, memory: SensorMemory, *, begins_ms: int, ends_ms: int, most: int) -> PollSeries | None:
+    """Return the polls that a sensor may make one after the other without its workflow, None if that is one at most.
+
+    Args:
+        view: the sensor as the last look has found it.
+        memory: what the workflow knows.
+        begins_ms: when the first one begins.
+        ends_ms: when the rows are to be looked at again.
+        most: so many polls at most.
+    """
+    if view.message is not None:
+        return None
+    since_ms = memory.polls_since_ms if memory.polls and memory.polls_since_ms is not None else begins_ms
+    until_ms = min(ends_ms, since_ms + SUMMARY_MS)
+    if most < 2 or begins_ms + view.interval_ms >= until_ms:
+        return None
+    return PollSeries(every_ms=view.interval_ms, until_ms=until_ms, most=most)
+
+
+def pause_to_next_ms(order: EvaluationOrder, answer: EvaluationAnswer, *, tries: int, began_ms: int) -> int | None:
+    """Return how long after `began_ms` the next poll of a series begins; None: this one is the last.
+
+    Args:
+        order: what this poll was asked for by.
+        answer: what it found.
+        tries: polls of the series that were made, this one included.
+        began_ms: when it began.
+    """
+    series = order.series
+    if series is None or tries >= series.most or answer.more or not is_quiet(answer, order):
+        return None
+    return None if began_ms + series.every_ms >= series.until_ms else series.every_ms
+
+
+def after_quiet(memory: SensorMemory, quiet: int, first_ms: int, last_ms: int) -> SensorMemory:
+    """Return the memory behind `quiet` polls that found nothing, of which the first and the last began then."""
+    if not quiet:
+        return memory
+    since_ms = memory.polls_since_ms if memory.polls else first_ms
+    return SensorMemory(last_ms=last_ms, polls=memory.polls + quiet, polls_since_ms=since_ms)
+
+
+def surely_made(series: PollSeries, first_ms: int, now_ms: int) -> int:
+    """Return how many polls of a series were made, where nobody says so: those after which another one was due.
+
+    The one after these may be made or not. It is made again: a poll too many does no harm.
+    """
+    return min(series.most - 1, max(0, now_ms - first_ms) // series.every_ms)
+
+
+def as_of(doing: SensorDoing, now_ms: int) -> SensorDoing:
+    """Return what a sensor is doing with the polls counted that were due since, of which no workflow has heard."""
+    if doing.every_ms is None or doing.next_ms is None or now_ms < doing.next_ms:
+        return doing
+    made = 1 + (now_ms - doing.next_ms) // doing.every_ms
+    return doing.model_copy(
+        update={
+            "evaluations": doing.evaluations + made,
+            "polls": doing.polls + made,
+            "next_ms": doing.next_ms + made * doing.every_ms,
+        }
+    )
