@@ -47,7 +47,7 @@ from springline.storage.scoped import ScopedStore
 from springline.storage.together import together
 from springline.storage.url import open_store
 from springline.work.attempts import AttemptMaker
-from springline.work.evaluations import MOST_PROCESSES, EvaluationMaker
+from springline.work.evaluations import MOST_AT_ONCE, MOST_PROCESSES, EvaluationMaker
 from springline.work.memory import CAN_BE_WATCHED
 from springline.work.pool import PipelineNotLoaded, ProcessPool
 from springline.work.request import DEFAULT_QUEUE, WorkRequest
@@ -201,6 +201,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
                 min(len(sensors), MOST_PROCESSES),
                 lambda line: logger.info("%s: %s", request.file, line),
                 python_path=request.python_path,
+                most=min(len(sensors), MOST_AT_ONCE),
             )
             stack.push_async_callback(evaluating.aclose)
             workers.append(
@@ -212,7 +213,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
                             EvaluationMaker(evaluating, location=location, sensors=sensors)
                         ).evaluate_sensor
                     ],
-                    max_concurrent_activities=evaluating.concurrency,
+                    max_concurrent_activities=min(len(sensors), MOST_AT_ONCE),
                     max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
                     default_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
                     graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace),

@@ -1,7 +1,7 @@
 """From an order to what a sensor's function found: a process for the function, with the limits that attempts have.
 
 Evaluations have processes of their own beside those of attempts: neither waits for the other. One that hangs has one
-process until its time is over; then the process is ended.
+process until its time is over; then the process is ended. While all are busy, further ones are started.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from springline.work.process import JobEnd, StopReason
 log = logging.getLogger("springline.sensor")
 
 MOST_PROCESSES: Final = 8
-"""Sensors of one worker that are evaluated at once."""
+"""Processes of one worker that evaluate sensors, as long as none of them takes long."""
+MOST_AT_ONCE: Final = 32
+"""Sensors of one worker that are evaluated at once: those that take long, or hang, hold up no others."""
 GRACE_S: Final = 2.0
 """How long a function may take to end when its time is over."""
 _SIGKILL: Final = -9

@@ -1,4 +1,4 @@
-"""The processes of a worker that make attempts: started when they are needed, kept warm, at most so many at once."""
+"""The processes of a worker that call user code: started when they are needed, kept warm, at most so many at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ LEFT_PART: Final = 8
 """Attempts before may have left one part in so many of an attempt's memory in its process."""
 LOAD_S: Final = 300.0
 """How long a process may take to load the pipeline."""
+
+PATIENCE_S: Final = 2.0
+"""How long all processes are busy until one more is started, where that is allowed."""
 
 Json = dict[str, Any]
 
@@ -33,6 +36,9 @@ class ProcessPool:
     A process is used again for following attempts, `attempts_each` times at most, and never after an attempt that ended
     it or was stopped. `printed` gets lines that belong to no attempt. `python_path` is the PYTHONPATH that user code
     sees, None for none.
+
+    `most`: while all have been busy for `patience_s`, further processes are started, one after the other, up to so many
+    in all; they end when they are not needed any more. None for no more than `concurrency`.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class ProcessPool:
         python_path: str | None = None,
         attempts_each: int = ATTEMPTS_EACH,
         load_s: float = LOAD_S,
+        most: int | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.concurrency = concurrency
         self._target = target
@@ -51,6 +59,10 @@ class ProcessPool:
         self._python_path = python_path
         self._attempts_each = attempts_each
         self._load_s = load_s
+        self._most = most or concurrency
+        self._patience_s = patience_s
+        self._further = 0
+        self._starts_further = False
         self._free = asyncio.Semaphore(concurrency)
         self._idle: list[AttemptProcess] = []
         self._all: set[AttemptProcess] = set()
@@ -62,6 +74,11 @@ class ProcessPool:
         """
         async with self.process() as first:
             return first.described
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes there are."""
+        return len(self._all)
 
     def grow(self, concurrency: int) -> None:
         """Allow `concurrency` processes, if those are more than before."""
@@ -76,19 +93,46 @@ class ProcessPool:
         `memory_bytes`: the limit of the attempt that it is for. What attempts before have left in a process would count
         against that, so one in which they have left much of it is replaced.
         """
-        async with self._free:
-            found = self._idle.pop() if self._idle else None
-            if found is not None and not (found.alive and _has_room(found, memory_bytes)):
-                await self._dismiss(found)
-                found = None
-            used = found or await self._started()
+        is_further = not await self._has_place()
+        try:
+            try:
+                used = await self._taken(memory_bytes)
+            finally:
+                if is_further:
+                    self._starts_further = False
             try:
                 yield used
             finally:
-                if used.fresh and used.alive and used.jobs < self._attempts_each:
+                is_worn = not (used.fresh and used.alive) or used.jobs >= self._attempts_each
+                if not is_worn and len(self._idle) < self.concurrency:
                     self._idle.append(used)
                 else:
                     await self._dismiss(used)
+        finally:
+            if is_further:
+                self._further -= 1
+            else:
+                self._free.release()
+
+    async def _has_place(self) -> bool:
+        """Wait for one of the usual places; False for a place beyond them, since all are busy for too long."""
+        while True:
+            try:
+                async with asyncio.timeout(self._patience_s if self._most > self.concurrency else None):
+                    return await self._free.acquire()
+            except TimeoutError:
+                # One at a time: those that wait for the first processes of a worker need no more of them.
+                if not self._starts_further and self._further < self._most - self.concurrency:
+                    self._starts_further = True
+                    self._further += 1
+                    return False
+
+    async def _taken(self, memory_bytes: int | None) -> AttemptProcess:
+        found = self._idle.pop() if self._idle else None
+        if found is not None and not (found.alive and _has_room(found, memory_bytes)):
+            await self._dismiss(found)
+            found = None
+        return found or await self._started()
 
     async def _started(self) -> AttemptProcess:
         try:

@@ -117,6 +117,27 @@ async def test_bad_functions_end_their_evaluation_alone_and_say_why(maker: Evalu
     assert time.monotonic() - began < 120
 
 
+async def test_sensors_that_hang_hold_up_no_others(tmp_path: Path) -> None:
+    """There are as many that hang as usual processes; further ones are started, and end behind them."""
+    file = tmp_path / "flow.py"
+    file.write_text(FLOW)
+    pool = ProcessPool(str(file), 2, lambda _line: None, most=4, patience_s=0.05)
+    maker = EvaluationMaker(pool, location="flow", sensors=NAMES)
+    stop = asyncio.Event()
+    hanging = [asyncio.create_task(maker.evaluate(order("hangs", timeout_ms=600_000), stop)) for _ in range(3)]
+    try:
+        for _ in range(3):
+            assert (await maker.evaluate(order("good"), asyncio.Event())).error is None
+        assert not any(one.done() for one in hanging)
+        assert pool.processes == 4
+    finally:
+        stop.set()
+        ended = await asyncio.gather(*hanging)
+    assert {one.reason_code for one in ended} == {"WORKER_STOPPED"}
+    assert pool.processes == 1
+    await pool.aclose()
+
+
 async def test_a_worker_without_the_sensor_says_so_and_costs_no_try(maker: EvaluationMaker) -> None:
     answer = await maker.evaluate(order("other"), asyncio.Event())
     assert (answer.reason_code, answer.counts) == ("SENSOR_MISSING", False)
