@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
@@ -27,6 +29,7 @@ from tests.server.cluster import Cluster
 from tests.work.conftest import gone, order
 from tests.work.test_attempts import begun
 
+ROOT = Path(__file__).parents[2]
 FLOW = """
 import os, time
 from pathlib import Path
@@ -113,10 +116,20 @@ def working(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run `springline work` on the flow in `folder`; its log goes to a file."""
     (folder / "flow.py").write_text(FLOW)
-    log = folder / "log"
+    command = module_command("springline.cli", "work", "flow.py", *arguments)
+    with process_of(command, folder, environment) as working:
+        yield working
+
+
+@contextmanager
+def process_of(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run a command in `folder`; its log goes to a file beside that."""
+    log = folder.with_name(f"{folder.name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            module_command("springline.cli", "work", "flow.py", *arguments),
+            list(command),
             cwd=folder,
             env=dict(environment),
             stdout=output,
@@ -168,6 +181,28 @@ async def test_attempts_of_a_file_are_made_until_a_signal(cluster: Cluster, tmp_
     assert "nothing of code location flow is deployed in acme/dev: deploy the file" in said
     assert "springline.attempt: run_q quick#1: quickly" in said
     assert "springline-attempts/acme/dev/flow, springline-attempts/acme/dev/flow/gpu" in said
+
+
+async def test_the_image_of_a_worker_needs_what_its_compose_file_gives(cluster: Cluster, tmp_path: Path) -> None:
+    """Its command and the variables of its service are enough, by a user without a home."""
+    dockerfile = (ROOT / "ops" / "pipelines" / "Dockerfile").read_text()
+    command = json.loads(dockerfile.rpartition("CMD ")[2])
+    (service,) = yaml.safe_load((ROOT / "ops" / "pipelines.yml").read_text())["services"].values()
+    known = environment_of(cluster, SPRINGLINE_SHUTDOWN_GRACE="2") | {
+        "TEMPORAL_NAMESPACE": "default",
+        "STORAGE_EMULATOR_HOST": "",
+        "SPRINGLINE_API_URL": cluster.stack.api_url,
+        "SPRINGLINE_TOKEN": cluster.stack.token(),
+    }
+    environment = {name: known[name] for name in service["environment"]} | {"HOME": "/nowhere", "PATH": "/usr/bin:/bin"}
+    (tmp_path / command[-1]).write_text(FLOW)
+    client = await connect(address=cluster.stack.temporal_address)
+    with process_of(module_command("springline.cli", *command[1:]), tmp_path, environment) as (process, log):
+        async with runs(client):
+            wanted = order("quick", run_id="run_image").model_copy(update={"location": "pipeline"})
+            assert (await (await run_of(client, wanted)).result()).outcome == "succeeded", log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == EXIT_DONE, log.read_text()
 
 
 async def test_a_worker_that_goes_down_lets_others_have_its_attempts(cluster: Cluster, tmp_path: Path) -> None:

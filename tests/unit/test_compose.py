@@ -25,12 +25,13 @@ PINS = ROOT / "springline" / "local" / "pins"
 OURS = "springline:"
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
 SECRETS = {name: name[0] * 64 for name in ("POSTGRES_PASSWORD", "TEMPORAL_DB_PASSWORD", "SPRINGLINE_JWT_SECRET")}
+GIVEN = SECRETS | {"SPRINGLINE_TOKEN": "a.b.c"}
 README = (ROOT / "README.md").read_text()
 
 
 def load(name: str = "docker-compose.yml") -> dict[str, Any]:
     """A file as Compose sees it once `.env` has its secrets."""
-    text = VARIABLE.sub(lambda match: SECRETS[match[1]], (ROOT / name).read_text())
+    text = VARIABLE.sub(lambda match: GIVEN[match[1]], (ROOT / name).read_text())
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
@@ -186,6 +187,24 @@ def test_a_real_bucket_takes_a_file_of_a_few_lines() -> None:
         assert environment["SPRINGLINE_STORE_URL"].startswith("gs://")
         assert SERVICES[name]["depends_on"]["gcs"]["required"] is False
     assert over["services"]["gcs"]["profiles"]
+
+
+def test_a_worker_for_pipelines_is_one_more_service_that_may_do_no_more_than_others() -> None:
+    over = load("ops/pipelines.yml")
+    check(COMPOSE | {"services": SERVICES | over["services"]})
+    ((name, service),) = over["services"].items()
+    for key in ("read_only", "cap_drop", "security_opt", "networks", "tmpfs", "logging", "pids_limit"):
+        assert service[key] == SERVICES["worker-1"][key]
+    assert name not in SERVICES
+    environment, other = service["environment"], SERVICES["worker-1"]["environment"]
+    assert {key: environment[key] for key in environment if key in other} | {"SPRINGLINE_SHUTDOWN_GRACE": "20"} == {
+        key: other[key] for key in environment if key in other
+    }
+    assert int(service["stop_grace_period"].removesuffix("s")) > float(environment["SPRINGLINE_SHUTDOWN_GRACE"])
+    image = SERVICES["api"]["image"]
+    dockerfile = (ROOT / "ops" / "pipelines" / "Dockerfile").read_text()
+    assert re.search(rf"^FROM {image}$", dockerfile, re.MULTILINE)
+    assert dockerfile.rindex("USER springline") > dockerfile.rindex("USER root")
 
 
 def test_the_readme_speaks_of_what_the_file_publishes() -> None:
