@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -19,10 +19,10 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from entrypoints.temporal_runs import TemporalRunStarts, sensor_of
-from entrypoints.updates import query_status
+from entrypoints.updates import QUERY_TIMEOUT, query_status
 from springline import names
 from springline.control.sensors.messages import SensorAsked, SensorDecision, SensorDoing
-from springline.control.sensors.polling import as_of
+from springline.control.sensors.polling import in_series
 from springline.errors import Code, Refused, refused
 from springline.paths import Scope
 from springline.storage.together import each
@@ -49,7 +49,26 @@ class TemporalSensors:
         """Return what a sensor is doing and has decided; None if no workflow of it runs, or it does not answer now."""
         workflow_id = names.sensor_workflow_id(scope.tenant, scope.workspace, sensor_id)
         doing = await query_status(self._client, workflow_id, SensorDoing)
-        return None if doing is None else as_of(doing, time.time_ns() // 1_000_000)
+        if doing is None or doing.every_ms is None:
+            return doing
+        return await self._in_series(workflow_id, doing)
+
+    async def _in_series(self, workflow_id: str, doing: SensorDoing) -> SensorDoing:
+        """Return what a sensor is doing with what Temporal alone knows of its polls."""
+        try:
+            described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=QUERY_TIMEOUT)
+        except RPCError:
+            return doing
+        for one in described.raw_description.pending_activities:
+            if one.activity_type.name == names.EVALUATE_SENSOR:
+                has_begun = one.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+                return in_series(
+                    doing,
+                    tries=max(1, one.attempt),
+                    next_ms=one.scheduled_time.ToMilliseconds(),
+                    began_ms=one.last_started_time.ToMilliseconds() if has_begun else None,
+                )
+        return doing
 
     async def evaluate(self, scope: Scope, sensor_id: str, asked: SensorAsked) -> SensorDecision:
         """Evaluate a sensor now; raises `Refused`."""

@@ -23,7 +23,7 @@ from springline.control.sensors.polling import (
     LONGEST_PAUSE_MS,
     SUMMARY_MS,
     after_quiet,
-    as_of,
+    in_series,
     next_evaluation,
     nothing_found,
     owes_summary,
@@ -183,14 +183,22 @@ def test_polls_that_nobody_tells_of_are_counted_as_far_as_they_are_sure() -> Non
     assert after_quiet(told, 2, NOW + 3_000, NOW + 4_000).polls_since_ms == NOW
 
 
-def test_what_a_sensor_does_has_the_polls_of_which_no_workflow_has_heard() -> None:
+def test_what_a_sensor_does_has_the_polls_of_which_its_workflow_has_not_heard() -> None:
     doing = SensorDoing(sensor_id="files", evaluations=7, polls=4, next_ms=NOW, every_ms=1_000)
-    assert as_of(doing, NOW - 1) == doing
-    for later, polls in ((0, 1), (999, 1), (1_000, 2), (60_500, 61)):
-        seen = as_of(doing, NOW + later)
-        assert (seen.polls, seen.evaluations, seen.next_ms) == (4 + polls, 7 + polls, NOW + polls * 1_000)
-    plain = SensorDoing(sensor_id="files", next_ms=NOW)
-    assert as_of(plain, NOW + 9_000) == plain
+    seen = in_series(doing, tries=1, next_ms=NOW, began_ms=None)
+    assert seen == doing, "nothing is made yet"
+    seen = in_series(doing, tries=3, next_ms=NOW + 2_000, began_ms=NOW + 2_001)
+    assert (seen.polls, seen.evaluations, seen.next_ms, seen.evaluating_since_ms) == (6, 9, NOW + 2_000, NOW + 2_001)
+
+
+def test_a_poll_that_finds_nothing_behind_a_failure_ends_the_waiting() -> None:
+    failed = view(evaluated_ms=NOW, failed=True)
+    assert next_evaluation(failed, SensorMemory(), NOW).due_ms == NOW + 60_000
+    quiet = nothing_found(failed, EvaluationAnswer(), SensorMemory(last_ms=NOW, failures=1), NOW + 60_000)
+    assert quiet is not None
+    assert next_evaluation(failed, quiet.memory, NOW + 60_000).due_ms == NOW + 90_000
+    # What is on record may be younger than what a workflow knows: another one has evaluated.
+    assert next_evaluation(failed, SensorMemory(last_ms=NOW - 1_000), NOW).due_ms == NOW + 60_000
 
 
 def test_an_evaluation_is_one_event_that_names_what_it_was_made_on() -> None:

@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 import activities.sensors as sensor_activities
 import workflows.sensor as sensor_module
 from activities.sensors import EvaluationActivities
+from entrypoints.temporal_sensors import TemporalSensors
 from springline import names
 from springline.control.sensors.messages import (
     AskedRun,
@@ -27,7 +28,6 @@ from springline.control.sensors.messages import (
     SensorDecision,
     SensorDoing,
 )
-from springline.control.sensors.polling import as_of
 from springline.deployed.deploying import deploy
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.ulids import new_ulid
@@ -71,8 +71,9 @@ class SensorBench:
         return self.runs.client.get_workflow_handle(names.sensor_workflow_id(scope.tenant, scope.workspace, sensor_id))
 
     async def status(self, sensor_id: str) -> SensorDoing:
-        found: SensorDoing = await self.handle(sensor_id).query(names.STATUS_QUERY, result_type=SensorDoing)
-        return as_of(found, now_ms())
+        found = await TemporalSensors(self.runs.client).status(self.runs.scope, sensor_id)
+        assert found is not None
+        return found
 
     async def evaluate_now(self, sensor_id: str, **asked: Any) -> SensorDecision:
         decision: SensorDecision = await self.handle(sensor_id).execute_update(

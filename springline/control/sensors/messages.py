@@ -263,11 +263,10 @@ class SensorRecordOrder(SensorNotes):
 class SensorDoing(SensorNotes):
     """Answer of the query `status`: what a sensor is doing, and what it has decided.
 
-    `next_ms`: when it is looked after next; with `every_ms` its function is called then, and again and again at that
-    distance, as long as it finds nothing, and no workflow hears of that (`springline.control.sensors.polling.as_of`
-    counts it). `evaluating_since_ms`: an evaluation is under way. `backlog`, `behind`: messages that wait, and what
-    else is not read yet. `lag_ms`: how late the last evaluation began, or how long the oldest message has waited at the
-    last look.
+    `next_ms`: when it is looked after next. `every_ms`: its function is called at that distance as long as it finds
+    nothing, of which its workflow does not hear (`springline.control.sensors.polling.in_series`).
+    `evaluating_since_ms`: an evaluation is under way. `backlog`, `behind`: messages that wait, and what else is not
+    read yet. `lag_ms`: how late the last evaluation began, or how long the oldest message has waited at the last look.
     """
 
     sensor_id: str

@@ -54,9 +54,10 @@ def next_evaluation(view: SensorView, memory: SensorMemory, now_ms: int) -> Next
     last = max(memory.last_ms or 0, view.evaluated_ms or 0)
     if not last:
         return NextEvaluation(now_ms)
+    # A poll that has found nothing behind a failure that is on record is no failure.
+    failures = memory.failures if last == memory.last_ms else max(memory.failures, int(view.failed))
     # By a clock that was set back, the last evaluation lies ahead.
     last = min(last, now_ms)
-    failures = max(memory.failures, int(view.failed))
     if memory.more and not failures:
         return NextEvaluation(last)
     return NextEvaluation(last + _doubled(view.interval_ms, failures))
@@ -160,15 +161,21 @@ def surely_made(series: PollSeries, first_ms: int, now_ms: int) -> int:
     return min(series.most - 1, max(0, now_ms - first_ms) // series.every_ms)
 
 
-def as_of(doing: SensorDoing, now_ms: int) -> SensorDoing:
-    """Return what a sensor is doing with the polls counted that were due since, of which no workflow has heard."""
-    if doing.every_ms is None or doing.next_ms is None or now_ms < doing.next_ms:
-        return doing
-    made = 1 + (now_ms - doing.next_ms) // doing.every_ms
+def in_series(doing: SensorDoing, *, tries: int, next_ms: int, began_ms: int | None) -> SensorDoing:
+    """Return what a sensor is doing with what its workflow has not heard of a series that is under way.
+
+    Args:
+        doing: what the workflow says.
+        tries: the try that is under way or next, from 1.
+        next_ms: when that is due.
+        began_ms: when it began, None if it has not.
+    """
+    quiet = tries - 1
     return doing.model_copy(
         update={
-            "evaluations": doing.evaluations + made,
-            "polls": doing.polls + made,
-            "next_ms": doing.next_ms + made * doing.every_ms,
+            "evaluations": doing.evaluations + quiet,
+            "polls": doing.polls + quiet,
+            "next_ms": next_ms,
+            "evaluating_since_ms": began_ms,
         }
     )
