@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
-from urllib.parse import quote
 
 import uuid_utils
 
-from springline.client.http import ApiClient
+from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/backfills"
 _PAGE = 1_000
@@ -81,7 +80,7 @@ class BackfillsOfWorkspace:
 
     def get(self, backfill_id: str) -> Json:
         """Return a backfill with its `progress`, `settings` and latest `chunks`; raises `Refused` (NOT_FOUND)."""
-        return self._api.call("GET", f"{_ROOT}/{quote(backfill_id, safe='')}")
+        return self._api.call("GET", f"{_ROOT}/{segment(backfill_id, 'backfill_id')}")
 
     def list(self, *, state: str | None = None) -> Iterator[Json]:
         """Yield the backfills of the workspace with their `progress`, in the order of their ids."""
@@ -89,7 +88,7 @@ class BackfillsOfWorkspace:
 
     def chunks(self, backfill_id: str, *, outcome: str | None = None) -> Iterator[Json]:
         """Yield a backfill's chunks in the order of their ids; `outcome`: succeeded, failed or cancelled."""
-        path = f"{_ROOT}/{quote(backfill_id, safe='')}/chunks"
+        path = f"{_ROOT}/{segment(backfill_id, 'backfill_id')}/chunks"
         return self._pages(path, {} if outcome is None else {"outcome": outcome})
 
     def wait(self, backfill_id: str, *, timeout_s: float | None = None) -> Json:
@@ -120,7 +119,7 @@ class BackfillsOfWorkspace:
         return self._verb(backfill_id, "retry-failed", {"request_id": name})
 
     def _verb(self, backfill_id: str, verb: str, body: Json) -> Json:
-        return self._api.call("POST", f"{_ROOT}/{quote(backfill_id, safe='')}/{verb}", body=body or None)
+        return self._api.call("POST", f"{_ROOT}/{segment(backfill_id, 'backfill_id')}/{verb}", body=body or None)
 
     def _pages(self, path: str, filters: Json) -> Iterator[Json]:
         parameters: Json = {"limit": _PAGE} | filters

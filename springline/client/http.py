@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
 
-from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError
+from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, refused
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 3.0
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def segment(name: str, field: str) -> str:
+    """Return a name as one segment of a URL's path.
+
+    Raises `Refused` (INVALID_REQUEST), naming `field`, for what no URL can carry: no text, and nothing but dots.
+    """
+    problem = None
+    if not isinstance(name, str):
+        problem = f"is a {type(name).__name__} and no text"
+    elif not name.strip("."):
+        problem = "has nothing but dots" if name else "is empty"
+    elif _LONE.search(name):
+        problem = "holds half of a surrogate pair, which is no character"
+    if problem is not None:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"{field}: {name!r} {problem}",
+            field=field,
+            value=name,
+            remedy=f"Give {field} as the lists of the lake show it.",
+        )
+    return quote(name, safe="")
 
 
 class Unavailable(SpringlineError):

@@ -80,7 +80,10 @@ class Springline:
         return StartedRun(self.runs, asked["run_id"])
 
     def table(self, name_or_id: str) -> DeltaTable:
-        """Return a table by name or id; nothing is read until it is used."""
+        """Return a table by name or id; nothing is read until it is used.
+
+        Raises `Refused` (INVALID_REQUEST) for what is no name of a table.
+        """
         return DeltaTable(self._api, self._stores, name_or_id, self._store_url)
 
     def tables(self, name_prefix: str = "") -> Iterator[DeltaTable]:

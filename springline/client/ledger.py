@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import quote
 
 import uuid_utils
 
-from springline.client.http import ApiClient
+from springline.client.http import ApiClient, segment
 from springline.keys import check_key
 from springline.ledger.request import AppendMode, AppendOutcome
 
@@ -69,11 +68,11 @@ class LedgerState:
 
     def run(self, run_id: str) -> Json:
         """Return a run with its `tasks`, `dependencies` and `catalog`; raises `Refused` (NOT_FOUND)."""
-        return self._one("runs", run_id)
+        return self._api.call("GET", f"{_ROOT}/runs/{segment(run_id, 'run_id')}")
 
     def attempts(self, run_id: str, **filters: Any) -> Iterator[Json]:
         """Yield the attempts of a run that have ended: filter `task_key`; raises `Refused` (NOT_FOUND)."""
-        return self._rows(f"runs/{quote(run_id, safe='')}/attempts", filters)
+        return self._rows(f"runs/{segment(run_id, 'run_id')}/attempts", filters)
 
     def tasks(self, **filters: Any) -> Iterator[Json]:
         """Yield tasks: filters `run_id`, `state`, `asset_key`."""
@@ -109,14 +108,14 @@ class LedgerState:
 
     def backfill(self, backfill_id: str) -> Json:
         """Return a backfill with its `chunks` and the states of their runs; raises `Refused` (NOT_FOUND)."""
-        return self._one("backfills", backfill_id)
+        return self._api.call("GET", f"{_ROOT}/backfills/{segment(backfill_id, 'backfill_id')}")
 
     def asset_partitions(self, asset: str, **filters: Any) -> Iterator[Json]:
         """Yield how the partitions of an asset stand: filters `stale`, `latest` (the last one first).
 
         Each has its `state`: CURRENT, OPEN, or why it is stale. Raises `Refused` (NOT_FOUND) if it is not deployed.
         """
-        return self._rows(f"assets/{quote(asset, safe='')}/partitions", filters)
+        return self._rows(f"assets/{segment(asset, 'asset')}/partitions", filters)
 
     def staleness(self, **filters: Any) -> Iterator[Json]:
         """Yield how many partitions of each asset are stale: filters `select`, `last` (so many of the latest)."""
@@ -138,11 +137,8 @@ class LedgerState:
         `evaluation` (of a sensor), `backfill`, `chunk` (of a backfill, with `chunk`, from 0), `partition` (of an asset,
         with `partition`). `since` and `until`: the time whose events are read. Raises `Refused` (NOT_FOUND).
         """
-        route = f"{_ROOT}/explain/{quote(subject, safe='')}/{quote(identity, safe='')}"
+        route = f"{_ROOT}/explain/{segment(subject, 'subject')}/{segment(identity, 'identity')}"
         return self._api.call("GET", route, params={name: value for name, value in about.items() if value is not None})
-
-    def _one(self, route: str, identity: str) -> Json:
-        return self._api.call("GET", f"{_ROOT}/{route}/{quote(identity, safe='')}")
 
     def _rows(self, route: str, filters: Mapping[str, Any]) -> Iterator[Json]:
         parameters: Json = {"limit": _PAGE, **{name: value for name, value in filters.items() if value is not None}}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote
 
 import uuid_utils
 
-from springline.client.http import ApiClient
+from springline.client.http import ApiClient, segment
 from springline.errors import Code, Refused
 
 _ROOT = "/api/v1/runs"
@@ -80,7 +79,7 @@ class RunsOfWorkspace:
 
         Raises `Refused` (NOT_FOUND).
         """
-        return self._api.call("GET", f"{_ROOT}/{quote(run_id, safe='')}")
+        return self._api.call("GET", f"{_ROOT}/{segment(run_id, 'run_id')}")
 
     def logs(self, run_id: str, task_key: str, attempt: int | None = None) -> Iterator[Json]:
         """Yield the lines that an attempt has printed, by default the last one, as far as they are kept: `at`, `text`.
@@ -92,7 +91,7 @@ class RunsOfWorkspace:
             asked: dict[str, Any] = {"task_key": task_key, "after": after}
             if attempt is not None:
                 asked["attempt"] = attempt
-            body = self._api.call("GET", f"{_ROOT}/{quote(run_id, safe='')}/logs", params=asked)
+            body = self._api.call("GET", f"{_ROOT}/{segment(run_id, 'run_id')}/logs", params=asked)
             yield from body["lines"]
             if body["next"] == after or not body["more"]:
                 return
@@ -127,7 +126,7 @@ class RunsOfWorkspace:
     def cancel(self, run_id: str, reason: str | None = None) -> Json:
         """Cancel a run, and return its `state`; raises `Refused` (NOT_FOUND, or EVENT_CONFLICT if it has ended)."""
         body = {} if reason is None else {"reason": reason}
-        return self._api.call("POST", f"{_ROOT}/{quote(run_id, safe='')}/cancel", body=body)
+        return self._api.call("POST", f"{_ROOT}/{segment(run_id, 'run_id')}/cancel", body=body)
 
     def rerun(self, run_id: str, tasks: Iterable[str] | None = None) -> Json:
         """Make tasks of a run that has ended again, by default all that did not succeed; answers as `start`.
@@ -136,4 +135,4 @@ class RunsOfWorkspace:
         is left to do.
         """
         body: Json = {"from": "failed"} if tasks is None else {"tasks": list(tasks)}
-        return self._api.call("POST", f"{_ROOT}/{quote(run_id, safe='')}/rerun", body=body)
+        return self._api.call("POST", f"{_ROOT}/{segment(run_id, 'run_id')}/rerun", body=body)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
-from springline.client.http import ApiClient
+from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/schedules"
 _PAGE = 1_000
@@ -82,4 +81,4 @@ class SchedulesOfWorkspace:
 
 
 def _path(schedule_id: str, *below: str) -> str:
-    return "/".join([_ROOT, quote(schedule_id, safe=""), *below])
+    return "/".join([_ROOT, segment(schedule_id, "schedule_id"), *below])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import uuid_utils
 
-from springline.client.http import ApiClient
+from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/sensors"
 _PAGE = 1_000
@@ -78,4 +77,4 @@ class SensorsOfWorkspace:
 
 
 def _of(sensor_id: str, verb: str = "") -> str:
-    return f"{_ROOT}/{quote(sensor_id, safe='')}" + (f"/{verb}" if verb else "")
+    return f"{_ROOT}/{segment(sensor_id, 'sensor_id')}" + (f"/{verb}" if verb else "")

@@ -34,6 +34,7 @@ from springline.client.sources import batches
 from springline.delta.features import declared, writer_duties
 from springline.delta.messages import CommitMode
 from springline.delta.payload import MAX_PAYLOAD_BYTES
+from springline.delta.table_request import check_name_or_id
 from springline.errors import Code, Refused, refused
 from springline.keys import idempotency_key
 
@@ -78,9 +79,13 @@ class Layout:
 
 
 class WritableTable:
-    """A table for its writers: its API, its layout as last read, and the stores behind it."""
+    """A table for its writers: its API, its layout as last read, and the stores behind it.
+
+    Raises `Refused` (INVALID_REQUEST) for a name that no table has.
+    """
 
     def __init__(self, api: ApiClient, stores: Stores, name: str, store_url: str | None) -> None:
+        check_name_or_id(name)
         self.api = api
         self.stores = stores
         self.name = name

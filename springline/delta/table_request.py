@@ -89,24 +89,29 @@ def check_name(name: str) -> None:
 
     A name never looks like a table id, because all interfaces accept either.
     """
-    problem = remedy = None
-    if not _NAME.fullmatch(name):
-        problem = "is not a table name"
+    if _LIKE_AN_ID.fullmatch(name):
+        raise _no_name("name", name, "looks like a table id", "choose a name that is no UUID")
+    check_name_or_id(name, field="name")
+
+
+def check_name_or_id(text: object, *, field: str = "table") -> None:
+    """Raise `Refused` (`INVALID_REQUEST`) for what no table has as its name or its id."""
+    if not isinstance(text, str):
+        raise _no_name(field, text, f"is a {type(text).__name__} and no text", "give the table's name or its id")
+    if _LIKE_AN_ID.fullmatch(text):
+        return
+    if not _NAME.fullmatch(text):
         remedy = "use letters, digits, _, - and ., and begin with a letter, a digit or _"
-    elif len(name) > MAX_NAME_LENGTH:
-        problem, remedy = f"is longer than {MAX_NAME_LENGTH} characters", "shorten it"
-    elif _LIKE_AN_ID.fullmatch(name):
-        problem, remedy = "looks like a table id", "choose a name that is no UUID"
-    elif name in RESERVED_NAMES:
-        problem, remedy = "is a word of the API", "choose another name"
-    if problem is not None:
-        raise refused(
-            Code.INVALID_REQUEST,
-            f"name: {name[:MAX_NAME_LENGTH]!r} {problem}",
-            field="name",
-            value=name,
-            remedy=remedy,
-        )
+        raise _no_name(field, text, "is not a table name", remedy)
+    if len(text) > MAX_NAME_LENGTH:
+        raise _no_name(field, text, f"is longer than {MAX_NAME_LENGTH} characters", "shorten it")
+    if text in RESERVED_NAMES:
+        raise _no_name(field, text, "is a word of the API", "choose another name")
+
+
+def _no_name(field: str, given: object, problem: str, remedy: str) -> Refused:
+    message = f"{field}: {repr(given)[:MAX_NAME_LENGTH]} {problem}"
+    return refused(Code.INVALID_REQUEST, message, field=field, value=given, remedy=remedy)
 
 
 class TableEntry(BaseModel):

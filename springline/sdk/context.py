@@ -116,7 +116,8 @@ class Context:
         frame with the columns, or else with the columns of the first rows, and partitioned by the columns
         `partition_by`.
 
-        Raises `InvalidRequest` if the attempt has no tables, as in a test of the function alone.
+        Raises `InvalidRequest` if the attempt has no tables, as in a test of the function alone, and
+        `springline.errors.Refused` for what is no name of a table.
         """
         if self._tables is None:
             raise InvalidRequest(

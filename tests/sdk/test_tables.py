@@ -139,7 +139,7 @@ def _wrong(call: Any) -> Any:
         ),
         (lambda context: context.table("there").append({"n": [1]}, key="k"), "only an immediate write takes a key"),
         (lambda context: context.table("there").append({"n": [1]}, immediate=True), "an immediate write has no key"),
-        (lambda context: context.table("a/b").append({"n": [1]}), "'a/b' is no name for a table in a folder"),
+        (lambda context: context.table("a/b").append({"n": [1]}), "table: 'a/b' is not a table name"),
         (lambda context: context.table("there").update(values={"n": object()}), "values.n"),
         (lambda context: context.table("there").append({"n": [1]}, schema_mode="new"), "is not a way to append"),
     ],
