@@ -184,10 +184,11 @@ def watch(
     pipelines = pipelines or DevPipelines()
     tended: dict[str, _Tended] = {}
     while True:
-        for name in pipelines.renewed():
+        dead = stack.dead_children()
+        down = dead.keys() | {name for name, one in tended.items() if not one.ready}
+        for name in pipelines.renewed(down):
             tended[name] = _Tended(ready=False, killed_at=clock() + _RESTART_SECONDS)
             stack.child(name).signal(signal.SIGTERM)
-        dead = stack.dead_children()
         for name, code in dead.items():
             one = tended.setdefault(name, _Tended())
             pipeline = pipelines.of_child(name)

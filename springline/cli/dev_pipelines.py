@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -88,12 +88,17 @@ class DevPipelines:
             for one in self._pipelines
         ]
 
-    def renewed(self) -> list[str]:
+    def renewed(self, down: Set[str] = frozenset()) -> list[str]:
         """Deploy the files that have changed on disk; return the names of the workers that are to be started anew.
 
-        A file that is wrong now is told of, and changes nothing. Blocks while such a file is imported.
+        A file that is wrong now is told of, and changes nothing; `down` names the workers that are not at work now, as
+        their users are told then. Blocks while such a file is imported.
         """
-        return [one.child for one in self._pipelines if self._has_changed(one) and self._is_deployed_again(one)]
+        return [
+            one.child
+            for one in self._pipelines
+            if self._has_changed(one) and self._is_deployed_again(one, is_down=one.child in down)
+        ]
 
     def _has_changed(self, one: DevPipeline) -> bool:
         mark = mark_of(one.found["file"])
@@ -104,13 +109,14 @@ class DevPipelines:
         one.mark, one.imports = mark, imports
         return True
 
-    def _is_deployed_again(self, one: DevPipeline) -> bool:
+    def _is_deployed_again(self, one: DevPipeline, *, is_down: bool) -> bool:
         file = one.found["file"]
+        does = "is started when the file is right" if is_down else "goes on"
         hint(f"{file} has changed: deploying it")
         found = describe(one.target, None)
         if found["problems"]:
             _tell(found["problems"])
-            hint(f"{file} cannot be deployed as it is now; what was deployed before stays, and its worker goes on")
+            hint(f"{file} cannot be deployed as it is now; what was deployed before stays, and its worker {does}")
             return False
         before, one.found = one.found, found
         one.imports = {file: one.imports.get(file) or mark_of(file) for file in found.get("imports", ())}
@@ -123,7 +129,7 @@ class DevPipelines:
             if refusal.code is Code.UNAVAILABLE:
                 # The API may be starting again: the next look tries once more.
                 one.mark = None
-            hint(f"{file} was not deployed; what was deployed before stays, and its worker goes on")
+            hint(f"{file} was not deployed; what was deployed before stays, and its worker {does}")
             return False
         one.waits = False
         return True

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
 
@@ -411,11 +411,13 @@ class Flow(DevPipelines):
         one = DevPipeline("flow.py", {"file": "flow.py", "location": "flow", "keys": []}, None)
         super().__init__([one])
         self.one, self.stack, self.changes = one, stack, changes
+        self.down: list[tuple[float, bool]] = []
 
     def of_child(self, name: str) -> DevPipeline | None:
         return self.one
 
-    def renewed(self) -> list[str]:
+    def renewed(self, down: Set[str] = frozenset()) -> list[str]:
+        self.down.append((self.stack.now, "worker-1" in down))
         if not self.changes or self.stack.now < self.changes[0]:
             return []
         self.changes.pop(0)
@@ -464,6 +466,31 @@ def test_a_worker_that_does_not_end_for_a_change_is_killed(tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         watch(stack, Flow(stack, [20.0]), pause=stack.pause, clock=lambda: stack.now)
     assert stack.starts == [30.5]
+
+
+def test_a_worker_is_down_from_its_death_or_the_order_to_end_until_it_is_ready(tmp_path: Path) -> None:
+    stack = Stubborn(tmp_path, [5.0])
+    flow = Flow(stack, [20.0])
+    with pytest.raises(KeyboardInterrupt):
+        watch(stack, flow, pause=stack.pause, clock=lambda: stack.now)
+    assert stack.starts == [5.0, 30.5]
+    assert [now for now, is_down in flow.down if is_down] == [
+        now for now, _ in flow.down if 5.0 <= now <= 6.0 or 20.0 < now <= 31.5
+    ]
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_broken_file_is_told_with_what_its_worker_does(
+    is_down: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads that the worker goes on does not look for the runs that wait for it."""
+    file = tmp_path / "flow.py"
+    file.write_text("def a(:\n")
+    pipelines = DevPipelines([DevPipeline(str(file), {"file": str(file), "location": "flow", "keys": []}, None)])
+    assert pipelines.renewed({"work-flow"} if is_down else frozenset()) == []
+    told = capsys.readouterr().err
+    assert "cannot be deployed as it is now; what was deployed before stays" in told
+    assert ("its worker goes on" in told, "is started when the file is right" in told) == (not is_down, is_down)
 
 
 @pytest.mark.parametrize(("is_there", "partitions"), [(False, 1), (True, 4)])
