@@ -21,6 +21,7 @@ from springline.api.lists import (
     Id,
     Instant,
     Json,
+    LatestQuery,
     ListBody,
     PageQuery,
     answer,
@@ -74,7 +75,7 @@ class SchedulesQuery(PageQuery):
     enabled: bool | None = None
 
 
-class OfScheduleQuery(PageQuery):
+class OfScheduleQuery(LatestQuery):
     """Filters of one schedule's ticks."""
 
     status: Annotated[list[TickStatus], ANY_OF] = []
@@ -88,7 +89,7 @@ class TicksQuery(OfScheduleQuery):
     schedule_id: Id | None = None
 
 
-class OfSensorQuery(PageQuery):
+class OfSensorQuery(LatestQuery):
     """Filters of one sensor's evaluations."""
 
     status: Annotated[list[EvalStatus], ANY_OF] = []
@@ -135,21 +136,26 @@ async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked)
 async def schedule_ticks(
     schedule_id: ScheduleParam, query: Annotated[OfScheduleQuery, Query()], asked: FromAsked
 ) -> Response:
-    """List one schedule's ticks in the order of their ids; `late_ms`: how long after its instant it was decided on."""
+    """List one schedule's ticks in the order of their ids, or with `latest` those first that were due last.
+
+    `late_ms`: how long after its instant a tick was decided on.
+    """
     snapshot = await asked.snapshot("schedule_definitions", "schedule_state", "schedule_ticks")
     if all(snapshot[table].get(schedule_id) is None for table in ("schedule_definitions", "schedule_state")):
         raise unknown("schedule", schedule_id, snapshot.revision)
     of_schedule = equals(SCHEDULE_TICKS, "schedule_id", [schedule_id])
     wheres = [of_schedule, *_spans(SCHEDULE_TICKS, "scheduled_for", query)]
-    return await asked.page("schedule_ticks", query, wheres, snapshot=snapshot, dress=_with_lateness)
+    return await asked.page(
+        "schedule_ticks", query, wheres, snapshot=snapshot, dress=_with_lateness, time="scheduled_for"
+    )
 
 
 @router.get("/ticks", summary="List ticks", response_model=ListBody, responses=errors(409, 503))
 async def ticks(query: Annotated[TicksQuery, Query()], asked: FromAsked) -> Response:
-    """List ticks of all schedules in the order of their ids."""
+    """List ticks of all schedules in the order of their ids, or with `latest` those first that were due last."""
     wheres = filled(SCHEDULE_TICKS, schedule_id=query.schedule_id)
     spans = _spans(SCHEDULE_TICKS, "scheduled_for", query)
-    return await asked.page("schedule_ticks", query, wheres + spans, dress=_with_lateness)
+    return await asked.page("schedule_ticks", query, wheres + spans, dress=_with_lateness, time="scheduled_for")
 
 
 @router.get(
@@ -161,20 +167,21 @@ async def ticks(query: Annotated[TicksQuery, Query()], asked: FromAsked) -> Resp
 async def sensor_evaluations(
     sensor_id: SensorParam, query: Annotated[OfSensorQuery, Query()], asked: FromAsked
 ) -> Response:
-    """List one sensor's evaluations in the order of their ids."""
+    """List one sensor's evaluations in the order of their ids, or with `latest` the latest first."""
     snapshot = await asked.snapshot("sensor_state", "sensor_evals")
     if snapshot["sensor_state"].get(sensor_id) is None:
         raise unknown("sensor", sensor_id, snapshot.revision)
     of_sensor = equals(SENSOR_EVALS, "sensor_id", [sensor_id])
     wheres = [of_sensor, *_spans(SENSOR_EVALS, "evaluated_at", query)]
-    return await asked.page("sensor_evals", query, wheres, snapshot=snapshot)
+    return await asked.page("sensor_evals", query, wheres, snapshot=snapshot, time="evaluated_at")
 
 
 @router.get("/evaluations", summary="List evaluations", response_model=ListBody, responses=errors(409, 503))
 async def evaluations(query: Annotated[EvaluationsQuery, Query()], asked: FromAsked) -> Response:
-    """List evaluations of all sensors in the order of their ids."""
+    """List evaluations of all sensors in the order of their ids, or with `latest` the latest first."""
     wheres = filled(SENSOR_EVALS, sensor_id=query.sensor_id)
-    return await asked.page("sensor_evals", query, wheres + _spans(SENSOR_EVALS, "evaluated_at", query))
+    spans = _spans(SENSOR_EVALS, "evaluated_at", query)
+    return await asked.page("sensor_evals", query, wheres + spans, time="evaluated_at")
 
 
 @router.get("/backfills", summary="List backfills", response_model=ListBody, responses=errors(409, 503))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, cast
 
 import orjson
@@ -20,9 +21,9 @@ from springline.paths import Scope
 from springline.projection.golden import golden_row
 from springline.projection.rows import NoteRow
 from springline.projection.schema import TABLES, X_NOTES, Row
-from springline.published.lists import all_of, cursor_for, key_of_cursor
+from springline.published.lists import all_of, cursor_for, key_of_cursor, moment_of_cursor
 from springline.published.reader import PublishedReader
-from springline.published.snapshot import Revision, StateSnapshot, Where
+from springline.published.snapshot import LatestPage, Page, Revision, StateSnapshot, TableRows, Where
 
 REVISION_HEADER = "Springline-Revision"
 MAX_PAGE = 1_000
@@ -78,6 +79,12 @@ class PageQuery(BaseModel):
         return self.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_defaults=True)
 
 
+class LatestQuery(PageQuery):
+    """What a list takes whose rows have a time."""
+
+    latest: Annotated[bool, Field(description="The latest first, instead of the order of ids.")] = False
+
+
 class RevisionBody(BaseModel):
     """The published state that an answer was read from; `manifest_id` is all zeros before the first publish."""
 
@@ -101,7 +108,10 @@ class RevisionBody(BaseModel):
 
 
 class ListBody(BaseModel):
-    """One page of a list, in the order of the rows' keys. Fields without a value are left out of a row."""
+    """One page of a list, in the order of the rows' keys, or with `latest` those of the latest time first.
+
+    Fields without a value are left out of a row.
+    """
 
     items: list[Json]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
@@ -164,17 +174,27 @@ class Asked:
         snapshot: StateSnapshot | None = None,
         also: Sequence[str] = (),
         dress: Dress | None = None,
+        time: str | None = None,
     ) -> Response:
-        """Answer one page of a table, from `snapshot` if it was read before; `dress` may use the tables `also`."""
+        """Answer one page of a table, from `snapshot` if it was read before; `dress` may use the tables `also`.
+
+        `time`: the column whose latest come first if the query wants that.
+        """
         schema = TABLES[table]
         filters = query.filters()
-        after = (
-            None if query.cursor is None else key_of_cursor(query.cursor, self.route, filters, columns=len(schema.key))
-        )
+        where = all_of(wheres)
+        look: Callable[[TableRows], Page | LatestPage]
+        if time is not None and isinstance(query, LatestQuery) and query.latest:
+            moment = None if query.cursor is None else moment_of_cursor(query.cursor, self.route, filters)
+            look = partial(TableRows.latest, column=time, limit=query.limit, after=moment, where=where)
+        else:
+            columns = len(schema.key)
+            after = None if query.cursor is None else key_of_cursor(query.cursor, self.route, filters, columns)
+            look = partial(TableRows.page, limit=query.limit, after=after, prefix=prefix, where=where)
         held = await self.snapshot(table, *also) if snapshot is None else snapshot
 
         def read() -> Response:
-            page = held[table].page(limit=query.limit, after=after, prefix=prefix, where=all_of(wheres))
+            page = look(held[table])
             items = []
             for row in page.rows:
                 shown = golden_row(schema, row)

@@ -17,6 +17,7 @@ from springline.api.lists import (
     Id,
     Instant,
     Json,
+    LatestQuery,
     ListBody,
     PageQuery,
     RunBody,
@@ -68,7 +69,7 @@ def _label(text: str) -> str:
     return text
 
 
-class RunsQuery(PageQuery):
+class RunsQuery(LatestQuery):
     """Filters of runs; all that are given must hold."""
 
     state: Annotated[list[RunState], ANY_OF] = []
@@ -120,13 +121,13 @@ class TimersQuery(PageQuery):
 
 @router.get("/runs", summary="List runs", response_model=ListBody, responses=errors(409, 503))
 async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Response:
-    """List runs in the order of their ids."""
+    """List runs in the order of their ids, or with `latest` those first that were triggered last."""
     wheres = filled(RUNS, state=query.state, run_key=query.run_key)
     if query.since is not None or query.until is not None:
         wheres.append(between(RUNS, "triggered_at", milliseconds(query.since), milliseconds(query.until)))
     if query.label:
         wheres.append(labelled(RUNS, "labels", dict(one.split("=", 1) for one in query.label)))
-    return await asked.page("runs", query, wheres)
+    return await asked.page("runs", query, wheres, time="triggered_at")
 
 
 @router.get("/runs/{run_id}", summary="A run", response_model=RunBody, responses=errors(404, 409, 503))

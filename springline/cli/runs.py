@@ -137,25 +137,19 @@ def list_runs(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
-    """List the runs of the workspace, in the order of their ids.
+    """List the runs of the workspace, in the order of their ids, or with --limit those that were triggered last.
 
-    For people the latest is first. With --limit it is the latest that are listed.
+    For people, and with --limit, the latest is first.
     """
     found: list[Json] = []
-    parameters: dict[str, str | float | list[str]] = {}
+    parameters: dict[str, str | float | list[str]] = {} if limit is None else {"latest": "true"}
     if states:
         parameters["state"] = [state.upper() for state in states]
     if labels:
         parameters["label"] = labels
     with Api(api, token, wait_s=wait) as surface:
-        for page in surface.pages(root=RUNS, params=parameters):
+        for page in surface.pages(root=RUNS, params=parameters, limit=limit):
             found += page["items"]
-    more = False
-    if limit is not None and len(found) > limit:
-        more = True
-        # Their ids are in no order of time, so that the latest are known only when all are.
-        latest = {one["run_id"] for one in sorted(found, key=lambda one: str(one["triggered_at"]))[-limit:]}
-        found = [one for one in found if one["run_id"] in latest]
     names = ["run_id", "state", "tasks", "done", "failed", "triggered", "duration", "run_key"]
     rows = [
         [
@@ -170,7 +164,7 @@ def list_runs(
         ]
         for one in found
     ]
-    document = {"runs": found, "more": more, "revision": page["revision"]}
+    document = {"runs": found, "more": page["next_cursor"] is not None, "revision": page["revision"]}
     return Listing(lambda: document, names, rows, text=lambda: runs_text(found))
 
 

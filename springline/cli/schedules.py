@@ -189,25 +189,11 @@ def _tick_rows(ticks: list[Json]) -> list[list[Any]]:
 
 
 def _ticks(surface: Api, schedule_id: str, limit: int, statuses: list[str]) -> list[Json]:
-    """Return the latest ticks of a schedule, the latest first.
-
-    A list goes forward by ids, so that a look from some time ago comes first, and the whole history last.
-    """
-    span = 3_600
-    while True:
-        since = max(0, int(time.time()) - span)
-        found = _ticks_since(surface, schedule_id, since, statuses)
-        if len(found) >= limit or since == 0:
-            found.sort(key=lambda one: str(one["scheduled_for"]), reverse=True)
-            return found[:limit]
-        span = span * 24 if span < 40 * 86_400 else int(time.time()) + 1
-
-
-def _ticks_since(surface: Api, schedule_id: str, since: int, statuses: list[str]) -> list[Json]:
-    parameters: dict[str, str | float | list[str]] = {"since": format_ms(since * 1_000)}
+    """Return the latest ticks of a schedule, the latest first."""
+    parameters: dict[str, str | float | list[str]] = {"latest": "true"}
     if statuses:
         parameters["status"] = statuses
-    pages = surface.pages(schedule_id, "ticks", root=SCHEDULES, params=parameters)
+    pages = surface.pages(schedule_id, "ticks", root=SCHEDULES, params=parameters, limit=limit)
     return [one for page in pages for one in page["items"]]
 
 

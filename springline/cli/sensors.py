@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,7 +22,6 @@ from springline.cli.sensors_page import (
     why_text,
 )
 from springline.errors import Code, refused
-from springline.ledger.timestamps import format_ms
 
 Json = dict[str, Any]
 
@@ -206,22 +204,12 @@ def _rows(evaluations: list[Json]) -> list[list[Any]]:
 
 
 def _evaluations(surface: Api, sensor_id: str, limit: int, statuses: list[str]) -> list[Json]:
-    """Return the latest evaluations of a sensor, the latest first.
-
-    A list goes by ids, so that a look from some time ago comes first, and the whole history last.
-    """
-    span = 3_600
-    while True:
-        since = max(0, int(time.time()) - span)
-        parameters: dict[str, str | float | list[str]] = {"sensor_id": sensor_id, "since": format_ms(since * 1_000)}
-        if statuses:
-            parameters["status"] = statuses
-        pages = surface.pages(root=EVALUATIONS, params=parameters)
-        found = [one for page in pages for one in page["items"]]
-        if len(found) >= limit or since == 0:
-            found.sort(key=lambda one: str(one["row_version"]), reverse=True)
-            return found[:limit]
-        span = span * 24 if span < 40 * 86_400 else int(time.time()) + 1
+    """Return the latest evaluations of a sensor, the latest first."""
+    parameters: dict[str, str | float | list[str]] = {"sensor_id": sensor_id, "latest": "true"}
+    if statuses:
+        parameters["status"] = statuses
+    pages = surface.pages(root=EVALUATIONS, params=parameters, limit=limit)
+    return [one for page in pages for one in page["items"]]
 
 
 EVALUATIONS: Final = "/api/v1/evaluations"

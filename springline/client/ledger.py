@@ -63,7 +63,7 @@ class LedgerState:
         self._api = api
 
     def runs(self, **filters: Any) -> Iterator[Json]:
-        """Yield runs: filters `state`, `run_key`, `since`, `until`, `label`."""
+        """Yield runs: filters `state`, `run_key`, `since`, `until`, `label`; `latest=True`: the latest first."""
         return self._rows("runs", filters)
 
     def run(self, run_id: str) -> Json:
@@ -91,7 +91,7 @@ class LedgerState:
         return self._rows("schedules", filters)
 
     def ticks(self, **filters: Any) -> Iterator[Json]:
-        """Yield ticks: filters `schedule_id`, `status`, `since`, `until`."""
+        """Yield ticks: filters `schedule_id`, `status`, `since`, `until`; `latest=True`: the latest first."""
         return self._rows("ticks", filters)
 
     def sensors(self, **filters: Any) -> Iterator[Json]:
@@ -99,7 +99,7 @@ class LedgerState:
         return self._rows("sensors", filters)
 
     def evaluations(self, **filters: Any) -> Iterator[Json]:
-        """Yield evaluations of sensors: filters `sensor_id`, `status`, `since`, `until`."""
+        """Yield evaluations of sensors: filters `sensor_id`, `status`, `since`, `until`; `latest=True`: as of ticks."""
         return self._rows("evaluations", filters)
 
     def backfills(self, **filters: Any) -> Iterator[Json]:

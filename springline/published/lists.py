@@ -159,9 +159,9 @@ def _is_in(values: pa.ChunkedArray, wanted: Sequence[str | bool]) -> pa.ChunkedA
 _MARK_BYTES = 6
 
 
-def cursor_for(route: str, filters: Mapping[str, Any], last: Key) -> str:
-    """Return the cursor of the page behind `last` in the list of `route` and `filters`."""
-    content = [_mark(route, filters), *([last] if isinstance(last, str) else last)]
+def cursor_for(route: str, filters: Mapping[str, Any], last: Key | tuple[int, str]) -> str:
+    """Return the cursor of the page behind `last`, a key or a time and a key, in the list of `route` and `filters`."""
+    content = [_mark(route, filters), *([last] if isinstance(last, str) else map(str, last))]
     return base64.urlsafe_b64encode(orjson.dumps(content)).rstrip(b"=").decode()
 
 
@@ -180,6 +180,18 @@ def key_of_cursor(cursor: str, route: str, filters: Mapping[str, Any], columns: 
     if content[0] != _mark(route, filters):
         raise _refused(cursor, "belongs to another list, or to one with other filters")
     return content[1] if columns == 1 else tuple(content[1:])
+
+
+def moment_of_cursor(cursor: str, route: str, filters: Mapping[str, Any]) -> tuple[int, str]:
+    """Return time and key in the `cursor` of a list whose latest rows come first; raises as `key_of_cursor`."""
+    time, key = key_of_cursor(cursor, route, filters, columns=2)
+    try:
+        ms = int(time)
+    except ValueError:
+        ms = _I64
+    if not -_I64 <= ms < _I64:
+        raise _refused(cursor, "is no cursor of this list")
+    return ms, key
 
 
 def _mark(route: str, filters: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from springline.projection.layers import FEW_ROWS, AnyLayer, Deletions, Layer, live_keys, live_rows, merged
 from springline.projection.layers import keys_of as keys_in
@@ -175,6 +176,31 @@ class TableRows:
             return Page(found[:limit], keys_of(self.table)(found[limit - 1]))
         return Page(found, None)
 
+    def latest(
+        self, column: str, *, limit: int, after: tuple[int, str] | None = None, where: Where | None = None
+    ) -> LatestPage:
+        """Return at most `limit` rows, those with the latest times in `column` first; of one time the last key first.
+
+        Only of a table whose key is one column and whose `column` of times has no gaps: of the rows that are not
+        returned, no other column is decoded but those of `where`. `after`: only rows behind this time and key.
+        """
+        (key,) = self.table.key
+        order = [("time", "descending"), ("key", "descending")]
+        found: pa.Table | None = None
+        for piece in self.scan((column, *(() if where is None else where.columns))):
+            some = piece if where is None else piece.filter(where.among(piece))
+            named = pa.table({"time": _plain(some.column(column)), "key": _plain(some.column(key)).cast(pa.string())})
+            if after is not None:
+                named = named.filter(_behind_moment(named, *after))
+            named = named if found is None else pa.concat_tables([found, named])
+            # One more than is wanted tells whether there is another page.
+            found = named.take(pc.select_k_unstable(named, k=limit + 1, sort_keys=order))
+        if found is None:
+            return LatestPage([], None)
+        places = list(zip(*(found.column(name).to_pylist()[:limit] for name in ("time", "key")), strict=True))
+        gotten = self.get_all(name for _, name in places)
+        return LatestPage([gotten[name] for _, name in places], places[-1] if len(found) > limit else None)
+
     def below(self, prefix: tuple[str, ...]) -> list[Row]:
         """Return all rows whose key of several columns begins with `prefix`, in order."""
         return self._first(None, None, prefix, None)
@@ -245,6 +271,12 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
+def _behind_moment(named: pa.Table, time: int, key: str) -> pa.ChunkedArray:
+    """Say for each row whether it comes behind a time and key where the latest are first."""
+    times, keys = named.column("time"), named.column("key")
+    return pc.or_(pc.less(times, time), pc.and_(pc.equal(times, time), pc.less(keys, key)))
+
+
 def _behind(key: Key) -> Key:
     """Return the least key above a key and all that begin with it: its last value with the least character appended."""
     return key + "\0" if isinstance(key, str) else (*key[:-1], key[-1] + "\0")
@@ -261,6 +293,14 @@ class Page:
 
     rows: list[Row]
     last: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatestPage:
+    """Rows, the latest first; `last` is the time and key that the next page begins behind, None on the last page."""
+
+    rows: list[Row]
+    last: tuple[int, str] | None
 
 
 class StateSnapshot:

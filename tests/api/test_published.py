@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from springline.paths import ObjectPath
+from springline.published.lists import cursor_for
 from tests.api.conftest import LISTS, V1, World, assert_refused
 from tests.api.published import Pipeline
 from tests.support.local_api import ACME, RIVAL
@@ -181,6 +182,47 @@ async def test_pages_give_every_row_once(
         assert len(page["items"]) == limit
         cursor = {"cursor": page["next_cursor"]}
     assert seen == whole
+
+
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("path", "column"),
+    [
+        ("runs", "triggered_at"),
+        ("runs?label=team%3Dsales", "triggered_at"),
+        ("ticks", "scheduled_for"),
+        ("schedules/daily/ticks", "scheduled_for"),
+        ("evaluations", "evaluated_at"),
+        ("sensors/files/evaluations", "evaluated_at"),
+    ],
+)
+async def test_the_latest_come_first_page_by_page(
+    world: World, pipeline: Pipeline, path: str, column: str, limit: int
+) -> None:
+    path, _, label = path.partition("?label=team%3D")
+    parameters = {"label": f"team={label}"} if label else {}
+    whole = (await get(world, path, limit=1000, **parameters))["items"]
+    seen: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await get(world, path, limit=limit, latest=True, **parameters, **cursor)
+        seen += page["items"]
+        if page["next_cursor"] is None:
+            break
+        assert len(page["items"]) == limit
+        cursor = {"cursor": page["next_cursor"]}
+    assert [one[column] for one in seen] == sorted((one[column] for one in whole), reverse=True)
+    assert sorted(map(str, seen)) == sorted(map(str, whole))
+
+
+async def test_a_cursor_of_the_latest_holds_a_time(world: World, pipeline: Pipeline) -> None:
+    for wrong in ("soon", str(2**63), "1.5", ""):
+        cursor = cursor_for(f"{V1}/runs", {"latest": True}, (wrong, "run-good"))
+        answer = await world.client.get(f"{V1}/runs", params={"latest": True, "cursor": cursor})
+        assert_refused(answer, 400, "INVALID_REQUEST", "cursor", remedy="next_cursor", value=cursor)
+    plain = (await get(world, "runs", limit=1))["next_cursor"]
+    answer = await world.client.get(f"{V1}/runs", params={"latest": True, "cursor": plain})
+    assert_refused(answer, 400, "INVALID_REQUEST", "cursor", remedy="next_cursor", value=plain)
 
 
 async def test_a_list_that_grows_while_it_is_paged_goes_on_behind_the_last_key(

@@ -143,6 +143,7 @@ def test_runs_are_listed_by_state_and_label(api: Served, cli: Cli) -> None:
     assert cli("run", "list", "--limit", "2").document["more"] is False
     limited = cli("run", "list", "--limit", "1").document
     assert ([one["run_id"] for one in limited["runs"]], limited["more"]) == ([second], True)
+    assert [one["run_id"] for one in cli("run", "list", "--limit", "7").document["runs"]] == [second, first]
     assert cli("run", "list", "--state", "DONE").error["field"].startswith("state")
     table = cli("run", "list", "-o", "csv").stdout.splitlines()
     assert table[0] == "run_id,state,tasks,done,failed,triggered,duration,run_key"

@@ -8,7 +8,7 @@ import pytest
 
 from springline.projection.schema import RUNS, TABLES, TASKS, Key
 from springline.published.lists import all_of, between, equals, labelled, status_of
-from springline.published.snapshot import TableRows, keys_of
+from springline.published.snapshot import LatestPage, TableRows, Where, keys_of
 from tests.published.rows import row
 
 RUN_IDS = [f"run_{number:03}" for number in range(57)]
@@ -51,6 +51,35 @@ def test_a_page_behind_a_key_that_is_gone_goes_on_behind_it() -> None:
     assert [one[0] for one in table.page(limit=2, after="run_010").rows] == ["run_011", "run_012"]
     assert table.get("run_010") is None
     assert len(table) == 56
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 56, 57, 1000])
+@pytest.mark.parametrize("where", [None, equals(RUNS, "state", ["FAILED"])])
+def test_the_latest_come_first_and_every_row_once(limit: int, where: Where | None) -> None:
+    """Runs of one moment are told apart by their ids, so that a page may end between them."""
+    moments = {run_id: 1_000 * random.Random(run_id).randrange(12) for run_id in RUN_IDS}
+    table = runs()
+    for some in (RUN_IDS[::2], RUN_IDS[1::3]):
+        rows = [row("runs", run_id=one, state="FAILED", triggered_at=moments[one]) for one in some]
+        table = table.changed(rows, ["run_007"])
+    whole = [one for one in table if where is None or one[2] == "FAILED"]
+    at = RUNS.index("triggered_at")
+    expected = [one[0] for one in sorted(whole, key=lambda one: (one[at], one[0]), reverse=True)]
+    seen: list[object] = []
+    after: tuple[int, str] | None = None
+    while True:
+        page = table.latest("triggered_at", limit=limit, after=after, where=where)
+        assert len(page.rows) <= limit
+        seen += [one[0] for one in page.rows]
+        if page.last is None:
+            break
+        after = page.last
+        assert after == (page.rows[-1][at], seen[-1])
+    assert seen == expected
+
+
+def test_of_no_rows_none_is_the_latest() -> None:
+    assert TableRows(RUNS, []).latest("triggered_at", limit=3) == LatestPage([], None)
 
 
 def test_filters_hold_together() -> None:
