@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from springline.api.lists import (
     ListBody,
     PageQuery,
     answer,
+    shown_rows,
     unknown,
 )
 from springline.api.runs import filled, milliseconds
@@ -120,8 +122,8 @@ async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked)
     now_ms = time.time_ns() // 1_000_000
     wheres = filled(SCHEDULE_DEFINITIONS, enabled=query.enabled)
 
-    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
-        return shown_schedule(snapshot, row, now_ms)
+    def dress(snapshot: StateSnapshot, rows: Sequence[Row]) -> list[Json]:
+        return [shown_schedule(snapshot, row, now_ms) for row in rows]
 
     also = [one for one in SCHEDULE_TABLES if one != "schedule_definitions"]
     return await asked.page("schedule_definitions", query, wheres, also=also, dress=dress)
@@ -189,12 +191,12 @@ async def backfills(query: Annotated[BackfillsQuery, Query()], asked: FromAsked)
     """List backfills in the order of their ids; `progress` is null of those that another system has made."""
     now_ms = time.time_ns() // 1_000_000
 
-    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
-        name = str(shown["backfill_id"])
+    def far(snapshot: StateSnapshot, name: str) -> Json | None:
         known = known_backfill(snapshot, name)
-        if known is None:
-            return shown | {"progress": None}
-        return shown | {"progress": progress_of(known, counted(snapshot, name, now_ms), now_ms).model_dump()}
+        return None if known is None else progress_of(known, counted(snapshot, name, now_ms), now_ms).model_dump()
+
+    def dress(snapshot: StateSnapshot, rows: Sequence[Row]) -> list[Json]:
+        return [one | {"progress": far(snapshot, one["backfill_id"])} for one in shown_rows("backfills", rows)]
 
     also = [one for one in BACKFILL_TABLES if one != "backfills"]
     return await asked.page("backfills", query, filled(BACKFILLS, state=query.state), also=also, dress=dress)
@@ -243,20 +245,23 @@ def _latest_chunks(snapshot: StateSnapshot, backfill_id: str, planned: int) -> l
         order = itemgetter(BACKFILL_CHUNKS.index("chunk_index"), BACKFILL_CHUNKS.index("chunk_id"))
         found = sorted(of_it, key=order)
     ends = snapshot["x_chunks"].get_all(map(BACKFILL_CHUNKS.key_of, found))
-    runs = snapshot["runs"].get_all(run_id for run_id in map(_run_of_chunk, found) if run_id is not None)
-    shown = []
-    for row in found:
-        own, run_id = ends.get(BACKFILL_CHUNKS.key_of(row)), _run_of_chunk(row)
-        end = {} if own is None else golden_row(X_CHUNKS, own)
-        shown.append(_shown_chunk(row, end, None if run_id is None else runs.get(run_id)))
-    return shown
+    return _shown_chunks(snapshot, [(row, ends.get(BACKFILL_CHUNKS.key_of(row))) for row in found])
 
 
-def shown_chunk(snapshot: StateSnapshot, chunk_id: str, ended: Json) -> Json:
-    """Return a chunk as answers show it, with the state of its run; `ended`: its end."""
-    row = snapshot["backfill_chunks"].get(chunk_id)
-    run_id = None if row is None else _run_of_chunk(row)
-    return _shown_chunk(row, ended, None if run_id is None else snapshot["runs"].get(run_id))
+def chunks_by_ends(snapshot: StateSnapshot, ends: Sequence[Row]) -> list[Json]:
+    """Return the chunks that rows of our own table are of, as answers show them, with the states of their runs."""
+    rows = snapshot["backfill_chunks"].get_all(map(X_CHUNKS.key_of, ends))
+    return _shown_chunks(snapshot, [(rows.get(X_CHUNKS.key_of(end)), end) for end in ends])
+
+
+def _shown_chunks(snapshot: StateSnapshot, found: Sequence[tuple[Row | None, Row | None]]) -> list[Json]:
+    """Return chunks as answers show them, each from its row and our own of it, with the states of their runs."""
+    run_ids = [None if row is None else _run_of_chunk(row) for row, _ in found]
+    runs = snapshot["runs"].get_all(one for one in run_ids if one is not None)
+    return [
+        _shown_chunk(row, {} if end is None else golden_row(X_CHUNKS, end), None if name is None else runs.get(name))
+        for (row, end), name in zip(found, run_ids, strict=True)
+    ]
 
 
 def _run_of_chunk(row: Row) -> str | None:
@@ -306,7 +311,11 @@ def next_due_at(known: KnownSchedule | None, now_ms: int) -> str | None:
     return None if upcoming is None else format_ms(upcoming * 1_000)
 
 
-def _with_lateness(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
+def _with_lateness(_snapshot: StateSnapshot, rows: Sequence[Row]) -> list[Json]:
+    return [_late(row, shown) for row, shown in zip(rows, shown_rows("schedule_ticks", rows), strict=True)]
+
+
+def _late(row: Row, shown: Json) -> Json:
     decided = ulid_time_ms(str(row[SCHEDULE_TICKS.index("row_version")]))
     due: Any = row[SCHEDULE_TICKS.index("scheduled_for")]
     if decided is None or due is None:

@@ -10,10 +10,10 @@ from fastapi import Body, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from springline import bounds
-from springline.api.automation import BackfillParam, shown_chunk
+from springline.api.automation import BackfillParam, chunks_by_ends
 from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, FromPrincipal, FromPublished, Writer, errors
-from springline.api.lists import ANY_OF, REVISION_HEADER, FromAsked, Json, ListBody, PageQuery, unknown
+from springline.api.lists import ANY_OF, REVISION_HEADER, FromAsked, ListBody, PageQuery, unknown
 from springline.api.manifests import FromManifests
 from springline.api.urls import CheckedRouter
 from springline.backfills.changing import Backfills, ChangedBackfill, NothingStale
@@ -21,9 +21,8 @@ from springline.backfills.requests import MAX_REQUEST_ID, BackfillAsked, StaleJu
 from springline.control.backfills.messages import NOTHING_STALE
 from springline.definitions.backfills import MAX_PARTITIONS
 from springline.ledger.identifiers import backfill_id_of
-from springline.projection.schema import X_CHUNKS, Row
+from springline.projection.schema import X_CHUNKS
 from springline.published.lists import equals
-from springline.published.snapshot import StateSnapshot
 
 router = CheckedRouter(prefix="/api/v1", tags=["automation"])
 
@@ -194,11 +193,7 @@ async def chunks(backfill_id: BackfillParam, query: Annotated[ChunksQuery, Query
     wheres = [equals(X_CHUNKS, "backfill_id", [backfill_id])]
     if query.outcome:
         wheres.append(equals(X_CHUNKS, "outcome", [one.upper() for one in query.outcome]))
-
-    def dress(snapshot: StateSnapshot, row: Row, shown: Json) -> Json:
-        return shown_chunk(snapshot, str(shown["chunk_id"]), shown)
-
-    return await asked.page("x_chunks", query, wheres, snapshot=snapshot, dress=dress)
+    return await asked.page("x_chunks", query, wheres, snapshot=snapshot, dress=chunks_by_ends)
 
 
 @router.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Path, Query, Response
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from springline import bounds
 from springline.api.context import errors
-from springline.api.lists import Dress, FromAsked, Id, Json, ListBody, PageQuery, metadata_of, shown_rows
+from springline.api.lists import FromAsked, Id, Json, ListBody, PageQuery, metadata_of, shown_rows
 from springline.api.urls import CheckedRouter
 from springline.projection.golden import golden_row
 from springline.projection.rows import TaskRow
@@ -45,43 +46,44 @@ async def lineage(key: KeyOfAsset, query: Annotated[LineageQuery, Query()], aske
     if query.partition_key is not None:
         wheres.append(equals(TASKS, "partition_key", [query.partition_key]))
     also = ("runs", "dep_satisfaction", X_ATTEMPTS.name, X_NOTES.name)
-    return await asked.page("tasks", query, wheres, also=also, dress=_dress())
+    return await asked.page("tasks", query, wheres, also=also, dress=_made)
 
 
-def _dress() -> Dress:
-    """Return what adds to a task how it was made; what it needs of a run is read once for a page."""
-    needs: dict[str, dict[str, list[str]]] = {}
-
-    def needs_of(held: StateSnapshot, run_id: str) -> dict[str, list[str]]:
-        if run_id not in needs:
-            found: dict[str, list[str]] = defaultdict(list)
-            for one in shown_rows("dep_satisfaction", held["dep_satisfaction"].below((run_id,))):
-                found[one["downstream_task_key"]].append(one["upstream_task_key"])
-            needs[run_id] = found
-        return needs[run_id]
-
-    def dress(held: StateSnapshot, row: Row, _shown: Json) -> Json:
-        task = TaskRow(*cast(Any, row))
-        run_row = held["runs"].get(task.run_id)
-        run = {} if run_row is None else golden_row(RUNS, run_row)
-        own = _attempt_that_counts(held, task.run_id, task.task_key)
-        return {
+def _made(held: StateSnapshot, rows: Sequence[Row]) -> list[Json]:
+    """Return how tasks were made; their runs, what these need, and what was told are read once for a page."""
+    tasks = [TaskRow(*cast(Any, row)) for row in rows]
+    runs = {name: golden_row(RUNS, row) for name, row in held["runs"].get_all(one.run_id for one in tasks).items()}
+    needs = {run_id: _needs(held, run_id) for run_id in {one.run_id for one in tasks}}
+    owns = [_attempt_that_counts(held, one.run_id, one.task_key) for one in tasks]
+    told = metadata_of(
+        held, [(task.run_id, task.task_key, own.get("attempt_id", "")) for task, own in zip(tasks, owns, strict=True)]
+    )
+    return [
+        {
             "run_id": task.run_id,
             "task_key": task.task_key,
             "partition_key": task.partition_key,
             "attempt": own.get("attempt"),
             "made_at": own.get("ended_at"),
             "code_version": own.get("code_version"),
-            "manifest_id": run.get("code_version"),
+            "manifest_id": runs.get(task.run_id, {}).get("code_version"),
             "tables": own.get("tables") or [],
-            "metadata": metadata_of(held, task.run_id, task.task_key, own["attempt_id"]) if own else {},
+            "metadata": metadata,
             "upstream": [
                 {"task_key": one, "tables": _attempt_that_counts(held, task.run_id, one).get("tables") or []}
-                for one in needs_of(held, task.run_id).get(task.task_key, [])
+                for one in needs[task.run_id].get(task.task_key, [])
             ],
         }
+        for task, own, metadata in zip(tasks, owns, told, strict=True)
+    ]
 
-    return dress
+
+def _needs(held: StateSnapshot, run_id: str) -> dict[str, list[str]]:
+    """Return which tasks each task of a run takes from."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in shown_rows("dep_satisfaction", held["dep_satisfaction"].below((run_id,))):
+        found[one["downstream_task_key"]].append(one["upstream_task_key"])
+    return found
 
 
 def _attempt_that_counts(held: StateSnapshot, run_id: str, task_key: str) -> Json:

@@ -30,8 +30,8 @@ MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 
 Json = dict[str, Any]
-Dress = Callable[[StateSnapshot, Row, Json], Json]
-"""Adds to a shown row the fields that are computed on reading."""
+Dress = Callable[[StateSnapshot, Sequence[Row]], list[Json]]
+"""Returns the rows of a page as they are shown, with the fields that are computed on reading."""
 
 
 def _instant(text: str) -> str:
@@ -195,10 +195,7 @@ class Asked:
 
         def read() -> Response:
             page = look(held[table])
-            items = []
-            for row in page.rows:
-                shown = golden_row(schema, row)
-                items.append(shown if dress is None else dress(held, row, shown))
+            items = shown_rows(table, page.rows) if dress is None else dress(held, page.rows)
             cursor = None if page.last is None else cursor_for(self.route, filters, page.last)
             return answer(held.revision, {"items": items, "next_cursor": cursor})
 
@@ -250,10 +247,14 @@ def metadata_told(held: StateSnapshot, prefix: tuple[str, ...]) -> list[Json]:
     ]
 
 
-def metadata_of(held: StateSnapshot, run_id: str, task_key: str, attempt_id: str) -> Json:
-    """Return what the function of an attempt has told, empty if it has told nothing."""
-    note = held[X_NOTES.name].get((run_id, task_key, attempt_id, METADATA))
-    return {} if note is None else metadata_in(NoteRow(*cast(Any, note)).detail)
+def metadata_of(held: StateSnapshot, attempts: Sequence[tuple[str, str, str]]) -> list[Json]:
+    """Return what the functions of attempts have told, empty of one that has told nothing.
+
+    An attempt is named by its run's id, its task's key and its own id.
+    """
+    notes = held[X_NOTES.name].get_all((*one, METADATA) for one in attempts)
+    found = [notes.get((*one, METADATA)) for one in attempts]
+    return [{} if note is None else metadata_in(NoteRow(*cast(Any, note)).detail) for note in found]
 
 
 def shown_rows(table: str, rows: Sequence[Row]) -> list[Json]:

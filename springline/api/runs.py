@@ -163,9 +163,10 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
     return answer(snapshot.revision, {**shown, "waits_for": waits_for})
 
 
-def _with_metadata(held: StateSnapshot, row: Row, shown: Json) -> Json:
-    """Add to an attempt what its function has told."""
-    return {**shown, "metadata": metadata_of(held, *X_ATTEMPTS.key_of(row))}
+def _with_metadata(held: StateSnapshot, rows: Sequence[Row]) -> list[Json]:
+    """Return attempts with what their functions have told."""
+    told = metadata_of(held, [cast(Any, X_ATTEMPTS.key_of(row)) for row in rows])
+    return [{**shown, "metadata": one} for shown, one in zip(shown_rows(X_ATTEMPTS.name, rows), told, strict=True)]
 
 
 def _told(attempts: Sequence[Json], column: str) -> list[Json]:

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from springline.api.automation import chunks_by_ends
+from springline.projection.schema import TABLES
+from springline.published.snapshot import Revision, StateSnapshot, TableRows
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
 from tests.api.test_staleness import made
+from tests.published.rows import row
 from tests.support.definitions import asset
 from tests.support.local_api import RIVAL
 
@@ -150,3 +154,21 @@ async def test_nobody_sees_or_changes_the_backfill_of_another_tenant(world: Worl
     reading = world.bearer(scopes=["read"])
     assert (await world.client.post(f"{BACKFILLS}/{name}/pause", headers=reading)).status_code == 403
     assert (await world.client.get(f"{BACKFILLS}/{name}", headers=reading)).status_code == 200
+
+
+def test_the_chunks_of_a_page_and_their_runs_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of 1,000 chunks read 2,000 rows one by one."""
+    names = [f"bf:{number}" for number in range(5)]
+    run_of = {"bf:0": "run-0", "bf:1": "run-1", "bf:2": "lost"}
+    chunks = [row("backfill_chunks", chunk_id=one, backfill_id="bf", run_id=run_of.get(one)) for one in names[:-1]]
+    ends = [row("x_chunks", chunk_id=one, backfill_id="bf", outcome="SUCCEEDED") for one in names]
+    runs = [row("runs", run_id=f"run-{number}", state=state) for number, state in enumerate(("FAILED", "RUNNING"))]
+    tables = {"backfill_chunks": chunks, "x_chunks": ends, "runs": runs}
+    held = StateSnapshot(
+        Revision("0" * 20, "", None, None), {one: TableRows.of(TABLES[one], rows) for one, rows in tables.items()}
+    )
+    monkeypatch.delattr(TableRows, "get")
+    shown = chunks_by_ends(held, list(held["x_chunks"]))
+    assert [one.get("chunk_id") for one in shown] == [*names[:-1], None]
+    assert [one["run_state"] for one in shown] == ["FAILED", "RUNNING", None, None, None]
+    assert {one["outcome"] for one in shown} == {"succeeded"}
