@@ -19,6 +19,7 @@ from springline.cli.http import (
     TokenOption,
     WaitOption,
     check_in_url,
+    posted,
 )
 from springline.cli.watching import watched_until
 from springline.control.backfills.messages import NOTHING_STALE
@@ -192,7 +193,7 @@ def pause(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a backfill ask for no more runs; those under way go on."""
-    return _post(backfill_id, "pause", api, token, wait)
+    return posted(BACKFILLS, _check(backfill_id), "pause", api, token, wait)
 
 
 def resume(
@@ -203,7 +204,7 @@ def resume(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a paused backfill go on from where it stands."""
-    return _post(backfill_id, "resume", api, token, wait)
+    return posted(BACKFILLS, _check(backfill_id), "resume", api, token, wait)
 
 
 def cancel(
@@ -214,7 +215,7 @@ def cancel(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """End a backfill, and cancel its runs."""
-    return _post(backfill_id, "cancel", api, token, wait)
+    return posted(BACKFILLS, _check(backfill_id), "cancel", api, token, wait)
 
 
 def retry_failed(
@@ -259,12 +260,6 @@ def _watched(surface: Api, backfill_id: str) -> DocumentVerdict:
     return DocumentVerdict(found, EXIT_DONE if found["backfill"]["state"] == "SUCCEEDED" else EXIT_CONFLICT)
 
 
-def _post(backfill_id: str, verb: str, api: str | None, token: str | None, wait: float) -> Json:
-    _check(backfill_id)
-    with Api(api, token, wait_s=wait) as surface:
-        return surface.call("POST", backfill_id, verb, root=BACKFILLS).body
-
-
 def _keys(given: list[str] | None, file: Path | None) -> list[str] | None:
     if file is None:
         return given
@@ -281,6 +276,7 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str] | None:
     return [*(given or []), *(line for line in lines if line)]
 
 
-def _check(backfill_id: str) -> None:
+def _check(backfill_id: str) -> str:
     message = f"{backfill_id!r} is no backfill's id"
     check_in_url(backfill_id, message, field="BACKFILL_ID", remedy="`springline backfill list` shows them.")
+    return backfill_id

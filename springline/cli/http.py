@@ -214,6 +214,12 @@ class Api:
         )
 
 
+def posted(root: str, identity: str, verb: str, api: str | None, token: str | None, wait_s: float) -> dict[str, Any]:
+    """Post a verb to one of the things at the route `root`, and return the answer; raises as `Api.call`."""
+    with Api(api, token, wait_s=wait_s) as surface:
+        return surface.call("POST", identity, verb, root=root).body
+
+
 def _checked_url(url: str | None) -> str:
     if not url:
         raise refused(

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Final
 import typer
 
 from springline.cli.documents import Document, Listing, hint
-from springline.cli.http import DEFAULT_WAIT_SECONDS, SCHEDULES, Api, ApiOption, TokenOption, WaitOption, check_in_url
+from springline.cli.http import (
+    DEFAULT_WAIT_SECONDS,
+    SCHEDULES,
+    Api,
+    ApiOption,
+    TokenOption,
+    WaitOption,
+    check_in_url,
+    posted,
+)
 from springline.cli.schedules_page import (
     due_text,
     duration_text,
@@ -144,7 +153,7 @@ def pause(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a schedule ask for no run any more, until it is resumed; runs under way go on."""
-    return _post(schedule_id, "pause", api, token, wait)
+    return posted(SCHEDULES, _check(schedule_id), "pause", api, token, wait)
 
 
 def resume(
@@ -155,7 +164,7 @@ def resume(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a schedule ask for runs again, from now on; the instants of the pause are on record as skipped."""
-    return _post(schedule_id, "resume", api, token, wait)
+    return posted(SCHEDULES, _check(schedule_id), "resume", api, token, wait)
 
 
 def trigger(
@@ -166,7 +175,7 @@ def trigger(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Ask for a run of a schedule now, paused or not."""
-    found = _post(schedule_id, "trigger", api, token, wait)
+    found = posted(SCHEDULES, _check(schedule_id), "trigger", api, token, wait)
     if found["run_id"] is not None:
         hint(f"`springline run show {found['run_id']} --watch` shows how far it is")
     return found
@@ -223,18 +232,13 @@ def _of_line(cron: str, timezone: str, count: int) -> Json:
     return {"cron": cron, "timezone": timezone, "items": items}
 
 
-def _post(schedule_id: str, verb: str, api: str | None, token: str | None, wait: float) -> Json:
-    _check(schedule_id)
-    with Api(api, token, wait_s=wait) as surface:
-        return surface.call("POST", schedule_id, verb, root=SCHEDULES).body
-
-
 def _state(one: Json) -> str:
     if (one.get("settings") or {}).get("deleted"):
         return "gone"
     return "on" if one["enabled"] else "paused"
 
 
-def _check(schedule_id: str) -> None:
+def _check(schedule_id: str) -> str:
     message = f"{schedule_id!r} is no schedule's id"
     check_in_url(schedule_id, message, field="SCHEDULE", remedy="`springline schedule list` shows them.")
+    return schedule_id

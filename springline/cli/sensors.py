@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from springline.cli.documents import Document, Listing, hint
-from springline.cli.http import DEFAULT_WAIT_SECONDS, SENSORS, Api, ApiOption, TokenOption, WaitOption, check_id
+from springline.cli.http import DEFAULT_WAIT_SECONDS, SENSORS, Api, ApiOption, TokenOption, WaitOption, check_id, posted
 from springline.cli.sensors_page import (
     asks_for,
     decision_text,
@@ -98,7 +98,7 @@ def pause(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a sensor be evaluated no more, until it is resumed; messages wait, runs under way go on."""
-    return _post(sensor_id, "pause", api, token, wait)
+    return posted(SENSORS, _check(sensor_id), "pause", api, token, wait)
 
 
 def resume(
@@ -109,7 +109,7 @@ def resume(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a sensor be evaluated again, from its cursor; messages that waited come first."""
-    return _post(sensor_id, "resume", api, token, wait)
+    return posted(SENSORS, _check(sensor_id), "resume", api, token, wait)
 
 
 def reset(
@@ -120,7 +120,7 @@ def reset(
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
     """Let a sensor begin without a cursor; runs that it has asked for under a run key are not made again."""
-    return _post(sensor_id, "reset", api, token, wait)
+    return posted(SENSORS, _check(sensor_id), "reset", api, token, wait)
 
 
 def set_cursor(
@@ -241,11 +241,6 @@ def _payload(text: str) -> Any:
         ) from error
 
 
-def _post(sensor_id: str, verb: str, api: str | None, token: str | None, wait: float) -> Json:
-    _check(sensor_id)
-    with Api(api, token, wait_s=wait) as surface:
-        return surface.call("POST", sensor_id, verb, root=SENSORS).body
-
-
-def _check(sensor_id: str) -> None:
+def _check(sensor_id: str) -> str:
     check_id(sensor_id, "sensor's id", field="SENSOR", lister="sensor list")
+    return sensor_id

@@ -19,13 +19,13 @@ import orjson
 from springline.checked import with_checksum
 from springline.definitions.composing import Changes, Composition, compose, named_manifest
 from springline.definitions.manifest import CodeLocation, DeployedManifest, read_model
-from springline.deployed.notes import put_note
+from springline.deployed.notes import put_note, swap
 from springline.deployed.reading import ManifestIndex, read_index, read_manifest, read_named
 from springline.errors import Code, refused
 from springline.ledger.json_text import canonical_json
 from springline.ledger.timestamps import format_ms
 from springline.paths import deployed_manifest, latest_manifest_index, manifest_deployed_note, replaced_manifest
-from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
+from springline.storage.port import ObjectStore, StoreRetry
 from springline.storage.resolve import Other, put_once
 from springline.ulids import ulid_time_ms
 
@@ -102,7 +102,7 @@ async def deploy(
         data = await _write(store, composition, part, manifest_id)
         if data is not None:
             tried[manifest_id] = composition
-            if await _swap(store, data, found.version, patience):
+            if await _swap_index(store, data, found.version, patience):
                 await _note(store, latest)
                 return _outcome(composition, manifest_id, deployed=True)
         await patience.wait()
@@ -185,16 +185,13 @@ async def _before(store: ObjectStore, manifest_id: str) -> str | None:
     return None if found is None else found.manifest.previous_manifest_id
 
 
-async def _swap(store: ObjectStore, data: bytes, token: str | None, patience: _Patience) -> bool:
-    """Let the index be `data`; False if it was refused, or if there was no clear answer."""
-    condition = IfAbsent() if token is None else IfVersion(token)
+async def _swap_index(store: ObjectStore, data: bytes, token: str | None, patience: _Patience) -> bool:
+    """Let the index be `data`, as `swap`, and wait while the store is throttled: the manifest is written already."""
     while True:
         try:
-            return isinstance(await store.put(latest_manifest_index(), data, condition), Stored)
+            return await swap(store, latest_manifest_index(), data, token)
         except StoreRetry:
             await patience.wait()
-        except StoreUnknown:
-            return False
 
 
 async def _arrived(

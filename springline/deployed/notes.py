@@ -14,7 +14,7 @@ import orjson
 from springline.checked import with_checksum
 from springline.paths import ObjectPath
 from springline.storage.damage import DamagedObject
-from springline.storage.port import ObjectStore
+from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreUnknown
 from springline.storage.resolve import put_once
 
 
@@ -27,6 +27,18 @@ class AsRead(Protocol):
 
 
 R = TypeVar("R", bound=AsRead)
+
+
+async def swap(store: ObjectStore, path: ObjectPath, data: bytes, version: str | None) -> bool:
+    """Let an object be `data` if it still has this version, or is still missing; False if it was not, or may not be.
+
+    Where there was no clear answer, the next look finds what came of it. Raises `StoreRetry` if the store is throttled:
+    it was not written; and the store's other errors.
+    """
+    try:
+        return isinstance(await store.put(path, data, IfAbsent() if version is None else IfVersion(version)), Stored)
+    except StoreUnknown:
+        return False
 
 
 async def put_note(store: ObjectStore, path: ObjectPath, said: Mapping[str, Any]) -> None:

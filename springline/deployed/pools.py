@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -20,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from springline.checked import WrongChecksum, verify, with_checksum
 from springline.definitions.limits import MAX_SLOTS
 from springline.definitions.manifest import DeployedManifest, DeployedPool, read_model
-from springline.deployed.notes import put_note, read_latest_of
+from springline.deployed.notes import put_note, read_latest_of, swap
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, refused
 from springline.paths import ObjectPath, pool_settings, pool_settings_note, replaced_pool_settings
 from springline.storage.damage import DamagedObject
-from springline.storage.port import IfAbsent, IfVersion, ObjectStore, Stored, StoreRetry, StoreUnknown
+from springline.storage.port import ObjectStore, StoreRetry
 
 MOST_SET: Final = 5_000
 """Pools of a workspace that operators may set."""
@@ -180,9 +181,10 @@ async def set_pool(
                 value=name,
                 remedy="Take back the setting of a pool that no asset names any more.",
             )
-        if await _swap(store, changed, found.version):
-            await _note(store, found.change_id)
-            return
+        with suppress(StoreRetry):
+            if await swap(store, pool_settings(), _encoded(changed), found.version):
+                await _note(store, found.change_id)
+                return
         if asyncio.get_running_loop().time() > deadline:
             raise refused(
                 Code.UNAVAILABLE,
@@ -205,20 +207,14 @@ async def _note(store: ObjectStore, before: str | None) -> None:
         await put_note(store, replaced_pool_settings(before), {"change_id": before})
 
 
-async def _swap(store: ObjectStore, settings: Mapping[str, PoolSetting], version: str | None) -> bool:
-    """Let the object be these settings; False if it was not, or if there was no clear answer."""
+def _encoded(settings: Mapping[str, PoolSetting]) -> bytes:
+    """Return the object of a new change with these settings."""
     plain: dict[str, Any] = {
         "format": 1,
         "change_id": str(uuid_utils.uuid7()),
         "pools": {name: settings[name].model_dump() for name in sorted(settings)},
     }
-    data = with_checksum(orjson.dumps(plain), pool_settings())
-    condition = IfAbsent() if version is None else IfVersion(version)
-    try:
-        return isinstance(await store.put(pool_settings(), data, condition), Stored)
-    except (StoreRetry, StoreUnknown):
-        # The next look finds what came of it.
-        return False
+    return with_checksum(orjson.dumps(plain), pool_settings())
 
 
 def _same(before: PoolSetting | None, after: PoolSetting | None) -> bool:

@@ -110,8 +110,12 @@ def _ended(row: AttemptRow, why: str, notes: list[NoteRow], steps: list[str]) ->
         text += f" Category {row.category}."
     if row.tables:
         text += f" It wrote {len(json.loads(row.tables))} table(s)."
-    text += "".join(f" Noted: {note.note}." for note in notes if note.note != METADATA)
-    told = next((metadata_in(note.detail) for note in notes if note.note == METADATA), {})
+    told: dict[str, Any] = {}
+    for note in notes:
+        if note.note == METADATA:
+            told = metadata_in(note.detail)
+        else:
+            text += f" Noted: {note.note}."
     if told:
         text += f" It told {short_message(', '.join(f'{name}={_shown(value)}' for name, value in told.items()))}."
     return Account(_ENDS.get(row.outcome, Verdict.SKIPPED), text, row.reason_code, next_steps=steps)

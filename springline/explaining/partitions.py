@@ -135,7 +135,7 @@ def _aim(evidence: Evidence, question: Question) -> Aim:
 
     mentions = (asset, *(() if partition is None else (partition,)), *runs, HOLD_EVENT)
     run_id = tasks[-1].run_id if tasks and _open(rows, tasks[-1:]) else None
-    return Aim(since_ms, until_ms, mentions, concerns, run_id)
+    return Aim(since_ms, until_ms, mentions, concerns, run_id, tasks)
 
 
 def _answer(evidence: Evidence, question: Question) -> Account:
@@ -146,7 +146,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
         question.partition
     )  # fmt: skip
     (stand,) = AssetStands(rows, evidence.manifest, now_ms).stands(asset.key, position, position + 1)
-    tasks = _tasks(rows, question)
+    tasks = evidence.tasks
     made = _made_text(stand, now_ms)
     backfills = _of_backfills(rows, asset, question.partition)
     under_way = _open(rows, tasks)

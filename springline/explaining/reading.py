@@ -71,7 +71,7 @@ async def explain(
     until_ms = aim.until_ms if question.until_ms is None else question.until_ms
     waits = await _pool_waits(store, reader, manifests, scope, rows, aim)
     read = await _read(ScopedStore(store, scope), aim, since_ms, until_ms)
-    evidence = replace(known, events=list(read.events), pool_waits=waits)
+    evidence = replace(known, events=list(read.events), pool_waits=waits, tasks=aim.tasks)
     answer = await asyncio.to_thread(subject.answer, evidence, question)
     names = (question.identity, question.task, question.attempt, question.chunk, question.partition)
     return Explanation(

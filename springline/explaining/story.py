@@ -15,6 +15,7 @@ from springline.errors import Code, Refused, refused
 from springline.explaining.telling import ToldEvent
 from springline.ledger.envelope import Event
 from springline.ledger.timestamps import format_ms
+from springline.projection.rows import TaskRow
 from springline.published.snapshot import StateSnapshot
 
 A_DAY_MS: Final = 86_400_000
@@ -100,7 +101,8 @@ class Question:
 class Aim:
     """Which events are read for an answer: of what time, with which texts in them (any of these), and which concern it.
 
-    `run_id`: the run whose tasks' waits for pools are looked up.
+    `run_id`: the run whose tasks' waits for pools are looked up. `tasks`: those that the answer is about, where they
+    took a search.
     """
 
     since_ms: int
@@ -108,19 +110,22 @@ class Aim:
     mentions: tuple[str, ...]
     concerns: Callable[[Event], bool]
     run_id: str | None = None
+    tasks: Sequence[TaskRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What an answer is made of: rows, the events that concern it in order, and waits for pools by task.
 
-    `manifest`: the deployed definitions, if the subject is judged by them, and if anything is deployed.
+    `manifest`: the deployed definitions, if the subject is judged by them, and if anything is deployed. `tasks`: those
+    that the aim has found.
     """
 
     rows: StateSnapshot
     manifest: DeployedManifest | None = None
     events: Sequence[Event] = ()
     pool_waits: Mapping[str, str] = field(default_factory=dict)
+    tasks: Sequence[TaskRow] = ()
 
 
 @dataclass(slots=True)

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from springline.control.runs.ends import (
-    ENDED_APART,
-    METADATA,
-    UNSEEN_WORKER,
-    metadata_detail,
-    short_message,
-    written_tables,
-)
+from springline.control.runs.ends import UNSEEN_WORKER, short_message, written_tables
 from springline.control.runs.graph import GraphTask
 from springline.control.runs.messages import AttemptEnded, AttemptOrder, CancelAsked
 from springline.control.runs.remote import Remote
@@ -158,17 +150,10 @@ class AttemptEvents:
             run_id=self.run_id, requested_by=asked.requested_by, reason=asked.reason, springline=member
         )
 
-    def apart(self, key: str, number: int, attempt_id: str, detail: dict[str, Any]) -> AttemptNoted:
-        """Note the end of an attempt that is not the task's own any more."""
+    def noted(self, key: str, number: int, attempt_id: str, note: str, detail: dict[str, Any]) -> AttemptNoted:
+        """Note something of an attempt: `ENDED_APART`, which is the task's own no more, or the `METADATA` it told."""
         return AttemptNoted(
-            run_id=self.run_id, task_key=key, attempt=number, attempt_id=attempt_id, note=ENDED_APART, detail=detail
-        )
-
-    def told(self, key: str, number: int, attempt_id: str, metadata: Mapping[str, Any]) -> AttemptNoted:
-        """Note what the function of an attempt has told."""
-        detail = metadata_detail(metadata)
-        return AttemptNoted(
-            run_id=self.run_id, task_key=key, attempt=number, attempt_id=attempt_id, note=METADATA, detail=detail
+            run_id=self.run_id, task_key=key, attempt=number, attempt_id=attempt_id, note=note, detail=detail
         )
 
     def _timer_id(self, task: GraphTask, at_ms: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from springline.control.runs.attempts import DEFAULT_GRACE_MS, Attempt, AttemptEvents, end_apart, said_apart
-from springline.control.runs.ends import completion, unseen_end
+from springline.control.runs.ends import ENDED_APART, METADATA, completion, metadata_detail, unseen_end
 from springline.control.runs.graph import GraphTask, TaskGraph
 from springline.control.runs.messages import (
     AttemptEnded,
@@ -593,7 +593,9 @@ class RunProgress:
         if said.metadata:
             # Before the end: if the workflow is lost between the two, there is an attempt without an end, and not an
             # end without what its function told.
-            self.outbox.append(self._events.told(task.key, number, attempt_id, said.metadata))
+            self.outbox.append(
+                self._events.noted(task.key, number, attempt_id, METADATA, metadata_detail(said.metadata))
+            )
         self.outbox.append(payload)
         if again and not self.cancel_requested:
             self._wait(task, said, now_ms)
@@ -755,4 +757,4 @@ class RunProgress:
         return self._dropped.pop(attempt_id, max(self._graph[key].attempt, 1))
 
     def _append_note(self, key: str, number: int, attempt_id: str, detail: dict[str, Any]) -> None:
-        self.outbox.append(self._events.apart(key, number, attempt_id, detail))
+        self.outbox.append(self._events.noted(key, number, attempt_id, ENDED_APART, detail))
