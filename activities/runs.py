@@ -41,11 +41,11 @@ from springline.deployed.reading import ManifestReader
 from springline.ledger.events import RunRequested
 from springline.ledger.request import AppendedEvent, AppendMode, AppendRequest, EventOutcome, NewEvent
 from springline.paths import Scope
-from springline.projection.schema import X_HOLDS
+from springline.projection.schema import RUNS, X_HOLDS
 from springline.published.reader import PublishedReader
 from springline.runs.backfilled import TABLES as TABLES_OF_BACKFILLS
 from springline.runs.backfilled import open_backfills
-from springline.runs.launching import MAX_ACTIVE_RUNS, MOST_KNOWN, RunLedger, RunStarts, launch
+from springline.runs.launching import MAX_ACTIVE_RUNS, MOST_KNOWN, RunLedger, RunStarts, active_runs, launch
 from springline.runs.loading import is_held, load_run
 from springline.runs.pools import read_pool, slots_of_claims
 from springline.runs.posting import AttemptPoster, WorkerNotReady
@@ -229,6 +229,11 @@ class RunActivities:
         snapshot = await self._reader.snapshot(scope, TABLES_OF_BACKFILLS)
         return [one.backfill_id for one in await asyncio.to_thread(open_backfills, snapshot)]
 
+    async def _under_way(self, scope: Scope) -> list[str]:
+        """Return the runs whom a hold concerns: they begin nothing, or go on."""
+        snapshot = await self._reader.snapshot(scope, [RUNS.name])
+        return [run.run_id for run in await asyncio.to_thread(active_runs, snapshot)]
+
     async def _released(self, scope: Scope) -> list[str]:
         """Return the sensors whom the end of a hold concerns: all that are deployed, or none if it has not ended."""
         if is_held(await self._reader.snapshot(scope, [X_HOLDS.name])):
@@ -246,7 +251,7 @@ class RunActivities:
             await self._wakes.wake_backfill(scope, backfill_id)
         if order.run_keys or order.looks:
             await self._wakes.wake_launcher(scope, order.run_keys, looks=order.looks)
-        for run_id in order.run_ids:
+        for run_id in dict.fromkeys([*order.run_ids, *(await self._under_way(scope) if order.hold else [])]):
             await self._wakes.wake_run(scope, run_id)
         for sensor_id in dict.fromkeys([*order.sensors, *(await self._released(scope) if order.hold else [])]):
             await self._wakes.wake_sensor(scope, sensor_id)

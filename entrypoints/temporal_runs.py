@@ -118,16 +118,17 @@ class TemporalRunStarts:
 
     async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
         """Start the workflow of a run; one that is running reads its rows. `loaded`: where it stands, if known."""
-        start = RunStart(
-            tenant=scope.tenant, workspace=scope.workspace, run_id=run_id, loaded=loaded, shards_from=SHARDS_FROM
-        )
-        workflow_id = names.run_workflow_id(scope.tenant, scope.workspace, run_id)
-        how = acting_for_runs(scope, start, workflow_id, f"run {run_id}")
         await self._client.start_workflow(
             names.RUN_WORKFLOW,
-            **how | {"search_attributes": run_attributes(scope.tenant, scope.workspace, run_id)},
+            **_run_of(scope, run_id, loaded),
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=None if loaded is not None else names.WAKE_SIGNAL,
+        )
+
+    async def start_missing(self, scope: Scope, run_id: str) -> None:
+        """Start the workflow of a run unless it is running; then it is told nothing."""
+        await self._client.start_workflow(
+            names.RUN_WORKFLOW, **_run_of(scope, run_id), id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE
         )
 
     async def wake_launcher(self, scope: Scope, run_keys: list[str], *, looks: bool) -> None:
@@ -227,6 +228,15 @@ def sensor_of(scope: Scope, sensor_id: str) -> dict[str, Any]:
     start = SensorStart(tenant=scope.tenant, workspace=scope.workspace, sensor_id=sensor_id)
     workflow_id = names.sensor_workflow_id(scope.tenant, scope.workspace, sensor_id)
     return acting_for_runs(scope, start, workflow_id, f"sensor {sensor_id}")
+
+
+def _run_of(scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> dict[str, Any]:
+    """Return how the workflow of a run is started, or found running; `loaded`: where the run stands, if known."""
+    start = RunStart(
+        tenant=scope.tenant, workspace=scope.workspace, run_id=run_id, loaded=loaded, shards_from=SHARDS_FROM
+    )
+    how = acting_for_runs(scope, start, names.run_workflow_id(scope.tenant, scope.workspace, run_id), f"run {run_id}")
+    return how | {"search_attributes": run_attributes(scope.tenant, scope.workspace, run_id)}
 
 
 def _evaluator_of(scope: Scope) -> dict[str, Any]:

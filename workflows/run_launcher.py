@@ -23,7 +23,7 @@ IDLE = timedelta(seconds=60)
 PAUSE = timedelta(seconds=2)
 """Before a pass that failed is repeated."""
 RESTARTS = timedelta(seconds=60)
-"""A look at everything makes runs without an end go on, too, once in this time: each of them reads its rows then."""
+"""A look at everything starts runs without an end, too, that nothing executes: once in this time."""
 DRAIN_EVENTS = 2_000
 
 

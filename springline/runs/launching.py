@@ -84,6 +84,9 @@ class RunStarts(Protocol):
     async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
         """Start the workflow of a run; one that is running reads its rows. `loaded`: where it stands, if known."""
 
+    async def start_missing(self, scope: Scope, run_id: str) -> None:
+        """Start the workflow of a run unless it is running; then it is told nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -115,7 +118,9 @@ class _Launch:
     async def make(self, snapshot: StateSnapshot, run_keys: list[str] | None, *, restarts: bool) -> Launched:
         requested, begun = await asyncio.to_thread(asked_for, snapshot, run_keys)
         begun = begun if restarts else []
-        await each(self._start, begun)
+        # Of all runs that go on, most are well, and look by themselves: a hundred that read their rows at once each
+        # minute would cost more than the runs.
+        await each(self._start if run_keys is not None else self._start_missing, begun)
         if not requested or is_held(snapshot):
             return Launched(started=len(begun), waiting=len(requested))
         room = self.most - len(await asyncio.to_thread(active_runs, snapshot))
@@ -140,6 +145,9 @@ class _Launch:
 
     async def _start(self, run_id: str) -> None:
         await self.starts.start(self.scope, run_id)
+
+    async def _start_missing(self, run_id: str) -> None:
+        await self.starts.start_missing(self.scope, run_id)
 
     async def _read_or_aside(self, row: RunKeyRow) -> _Request | None:
         """Read the event of a request, and see that its manifest is there.
@@ -230,7 +238,8 @@ async def launch(
     """Launch what is requested under some keys, None: everything that waits, and runs without an end as well.
 
     A request that names no deployed manifest is another system's, and left to it. `most`: runs under way at once.
-    Without `restarts`, runs that have begun are left alone. `begun` is called with each request whose run has begun.
+    Without `restarts`, runs that have begun are left alone; with it, those of keys that are given read their rows, and
+    of all others those that nothing executes are started. `begun` is called with each request whose run has begun.
     `known`: requests that were read before, as each look at everything needs all that may begin.
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """

@@ -46,6 +46,7 @@ class Place:
         self.code: str | None = None
         self.asker: str | None = None
         self.started: list[str] = []
+        self.looked_after: list[str] = []
         self.deploys = 0
 
     async def deploy(self, *assets: dict[str, Any]) -> None:
@@ -82,6 +83,9 @@ class Place:
 
     async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
         self.started.append(run_id)
+
+    async def start_missing(self, scope: Scope, run_id: str) -> None:
+        self.looked_after.append(run_id)
 
     async def run_all(self) -> None:
         """Launch what waits, and bring every task to its end."""

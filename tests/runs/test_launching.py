@@ -78,15 +78,26 @@ async def test_who_waits_without_a_place_is_not_read(monkeypatch: pytest.MonkeyP
     assert read == [backfill_run_key(backfill_id, 8)]
 
 
-async def test_runs_that_have_begun_are_told_to_go_on_only_if_that_is_asked_for() -> None:
+async def test_runs_that_have_begun_are_looked_after_only_if_that_is_asked_for() -> None:
+    """A look at everything has none read its rows that is executed: there are up to 100, each minute."""
     place, _ = await _with_backfill(4)
     await _launched(place, most=100)
     begun = list(place.started)
     assert len(begun) == 4
     await _launched(place, most=100, restarts=False)
     assert place.started == begun
+    assert place.looked_after == []
     await _launched(place, most=100)
-    assert sorted(place.started) == sorted(2 * begun)
+    assert (place.started, sorted(place.looked_after)) == (begun, sorted(begun))
+
+
+async def test_runs_that_are_asked_for_again_read_their_rows() -> None:
+    place, backfill_id = await _with_backfill(2)
+    await _launched(place, most=100)
+    begun = list(place.started)
+    keys = [backfill_run_key(backfill_id, index) for index in range(2)]
+    await launch(place.store, place.reader, place.manifests, place.ledger, place, ACME, keys)
+    assert (sorted(place.started), place.looked_after) == (sorted(2 * begun), [])
 
 
 async def test_a_request_is_read_once() -> None:

@@ -29,6 +29,7 @@ class LocalRuns:
         self.answers = False
         self.asked: list[str] = []
         self.started: list[str] = []
+        self.looked_after: list[str] = []
         self.doing: dict[str, RunDoing] = {}
         self.woken: list[str] = []
         self.cancelled: list[tuple[str, str, str | None]] = []
@@ -40,6 +41,9 @@ class LocalRuns:
 
     async def start(self, scope: Scope, run_id: str, loaded: LoadedRun | None = None) -> None:
         self.started.append(run_id)
+
+    async def start_missing(self, scope: Scope, run_id: str) -> None:
+        self.looked_after.append(run_id)
 
     async def cancel(self, scope: Scope, run_id: str, requested_by: str, reason: str | None) -> bool:
         self.cancelled.append((run_id, requested_by, reason))

@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from entrypoints.temporal_runs import TemporalRuns
+from entrypoints.temporal_runs import TemporalRuns, TemporalRunStarts
 from springline import names
 from springline.control.runs.messages import CancelAsked, LaunchAsked, LauncherStart
 from springline.paths import Scope
@@ -44,6 +45,9 @@ class FakeClient:
     ) -> None:
         self.starts.append(start_workflow_operation._start_workflow_input)
         await self.update(self.starts[-1].id, update, arg)
+
+    async def start_workflow(self, workflow: str, **how: Any) -> None:
+        self.starts.append((workflow, how))
 
     def get_workflow_handle(self, workflow_id: str) -> FakeHandle:
         return FakeHandle(self, workflow_id)
@@ -112,3 +116,15 @@ async def test_a_run_that_does_not_answer_is_left_to_the_caller(
         assert await runs(FakeClient(fault)).cancel(SCOPE, "run_1", "ada", None) is False
     # A run without a workflow is nothing to worry about.
     assert ("run/acme/prod/run_1" in caplog.text) == (fault is not GONE)
+
+
+async def test_a_run_that_is_looked_after_hears_nothing_if_it_is_executed() -> None:
+    client = FakeClient()
+    starts = TemporalRunStarts(cast(Client, client))
+    await starts.start(SCOPE, "run_1")
+    await starts.start_missing(SCOPE, "run_1")
+    (woken, how), (missing, quiet) = client.starts
+    assert (woken, missing) == (names.RUN_WORKFLOW, names.RUN_WORKFLOW)
+    assert quiet["id_conflict_policy"] is WorkflowIDConflictPolicy.USE_EXISTING
+    assert how.pop("start_signal") == names.WAKE_SIGNAL
+    assert how == quiet

@@ -584,7 +584,7 @@ class LauncherStart(RunMessage):
 class LaunchOrder(RunMessage):
     """Input of `launch_runs`. `run_keys` None: every request that waits, and every run without an end.
 
-    `restarts` False: no run that has begun is told to go on.
+    `restarts` False: no run that has begun is started again.
     """
 
     tenant: str
