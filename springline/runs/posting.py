@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from springline.bounds import on_one_line
 from springline.control.runs.envelope import envelope_of
@@ -16,6 +14,9 @@ from springline.errors import SpringlineError
 from springline.ledger.identifiers import callback_task_id
 from springline.paths import Scope
 from springline.runs.task_tokens import AFTER_TIMEOUT_S, TaskClaims, TaskTokens
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 20.0
@@ -92,6 +93,8 @@ class AttemptPoster:
 
         Raises `WorkerNotReady` if there is no answer.
         """
+        import httpx  # noqa: PLC0415 - loads rich and more, and most workers post nothing
+
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
             async with (

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jwt
-
 from springline.bounds import on_one_line
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, Scope
@@ -47,6 +45,8 @@ class TaskTokens:
 
     def make(self, claims: TaskClaims, *, now_s: int, expires_s: int) -> str:
         """Return a token for an attempt, from `now_s` to `expires_s` (Unix seconds)."""
+        import jwt  # noqa: PLC0415 - loads the cryptography library, and most workers post nothing
+
         said = {
             "taskId": claims.task_id,
             "tenantId": claims.scope.tenant,
@@ -67,6 +67,8 @@ class TaskTokens:
 
         Raises `Refused`: MISSING_TOKEN without one, INVALID_TOKEN for one that is not valid.
         """
+        import jwt  # noqa: PLC0415 - as above
+
         scheme, _, token = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise refused(

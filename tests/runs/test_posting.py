@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -138,3 +140,11 @@ async def test_what_is_not_configured_is_not_sent(more: dict[str, Any], said: st
     posted = await poster(worker, **more).post(ORDER)
     assert said in str(posted.refused)
     assert worker.seen == []
+
+
+def test_a_worker_that_posts_nothing_loads_nothing_for_it() -> None:
+    """The HTTP client and the cryptography library are a twelfth of what a worker takes to start."""
+    heavy = {"httpx", "rich", "jwt", "cryptography"}
+    script = f"import sys, springline.runs.posting; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
