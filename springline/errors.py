@@ -229,3 +229,18 @@ def refused(
 ) -> Refused:
     """Return a `Refused` (to be raised) from its parts."""
     return Refused(Refusal(code=code, message=message, field=field, value=value, remedy=remedy))
+
+
+def unsendable(error: ValueError | RecursionError) -> Refused:
+    """Return the refusal of a request that cannot be written: JSON has no such number, or UTF-8 no such text."""
+    if isinstance(error, UnicodeError):
+        what = "a text that is no Unicode, such as a single surrogate or a byte that is no UTF-8"
+    elif isinstance(error, RecursionError):
+        what = "lists or objects that lie too deep in each other"
+    else:
+        what = "a number that JSON does not have, such as NaN or Infinity"
+    return refused(
+        Code.INVALID_REQUEST,
+        f"the request cannot be sent: it holds {what}",
+        remedy="Leave it out, or write it as a text in UTF-8.",
+    )

@@ -317,6 +317,7 @@ class Commands(LazyGroup):
             completion_init()
         code = 0
         try:
+            _check_texts(sys.argv[1:] if args is None else args)
             result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             if isinstance(result, int):
                 code = result
@@ -332,6 +333,23 @@ class Commands(LazyGroup):
         if standalone_mode:
             sys.exit(code)
         return code
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8: neither a request nor an answer in JSON could hold them."""
+    for number, argument in enumerate(arguments, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            from springline.errors import Code, refused  # noqa: PLC0415 - comes with a failure
+
+            raise refused(
+                Code.INVALID_REQUEST,
+                f"argument {number} holds bytes that are no UTF-8",
+                field="command",
+                value=ascii(argument),
+                remedy="Write it in UTF-8; rename a file whose name is in another encoding.",
+            ) from None
 
 
 def build_app(temporal: TemporalFindings | None = None) -> typer.Typer:

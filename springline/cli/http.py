@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from springline.cli.documents import hint
 from springline.definitions.ids import problem_of_id
-from springline.errors import NOT_NOW, Code, Refusal, Refused, refused
+from springline.errors import NOT_NOW, Code, Refusal, Refused, refused, unsendable
 
 API_VARIABLE = "SPRINGLINE_API_URL"
 TOKEN_VARIABLE = "SPRINGLINE_TOKEN"
@@ -154,28 +154,31 @@ class Api:
 
         Raises `ApiRefused` for a definite no, `Refused` (UNAVAILABLE) if there is no answer within the wait.
         """
-        response = self._answered(
-            method, "/".join([root, *(quote(one, safe="") for one in path)]), body, headers, params
-        )
+        response = self._answered(method, [root, *path], body, headers, params)
         return Answer(response.json(), response.headers, response.status_code)
 
     def text(self, route: str, params: Mapping[str, str | float | list[str]]) -> str:
         """Return what a route answers that is no JSON; raises as `call`."""
-        return self._answered("GET", route, None, None, params).text
+        return self._answered("GET", [route], None, None, params).text
 
     def _answered(
         self,
         method: str,
-        route: str,
+        route: Sequence[str],
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
         params: Mapping[str, str | float | list[str]] | None,
     ) -> httpx.Response:
+        try:
+            path = "/".join([*route[:1], *(quote(one, safe="") for one in route[1:])])
+            request = self._http.build_request(method, path, json=body, headers=headers, params=params)
+        except (ValueError, RecursionError) as error:
+            raise unsendable(error) from error
         deadline = time.monotonic() + self._wait_s
         ceiling, told = FIRST_PAUSE_SECONDS, False
         while True:
             try:
-                response = self._http.request(method, route, json=body, headers=headers, params=params)
+                response = self._http.send(request)
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
             else:
@@ -233,7 +236,9 @@ def _checked_url(url: str | None) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        # What the connection would find out: a host that no resolver can be asked for.
+        httpx.URL(url).host.encode("idna")
+    except (ValueError, httpx.InvalidURL):
         usable = False
     if not usable:
         raise refused(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 
 from springline.cli.documents import Document, Listing, hint
@@ -230,7 +230,7 @@ def _payload(text: str) -> Any:
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        return json.loads(text)
+        return orjson.loads(text)
     except (OSError, ValueError) as error:
         raise refused(
             Code.INVALID_REQUEST,

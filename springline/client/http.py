@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, refused
+from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, refused, unsendable
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 3.0
@@ -114,7 +114,11 @@ class ApiClient:
         wait = FIRST_WAIT_S
         while True:
             try:
-                response = self._http.request(method, path, json=body, headers=headers, params=params)
+                request = self._http.build_request(method, path, json=body, headers=headers, params=params)
+            except (ValueError, RecursionError) as error:
+                raise unsendable(error) from error
+            try:
+                response = self._http.send(request)
             except httpx.TransportError as error:
                 problem, asked = f"{type(error).__name__}: {error}", 0.0
             else:
