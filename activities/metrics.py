@@ -63,20 +63,24 @@ def count_committed(members: int, mode: str) -> None:
     meter.create_histogram(names.METRIC_ROUND_MEMBERS, "Requests that shared a version.").record(members)
 
 
-def count_ticks(ticks: Iterable[ScheduleTicked], now_ms: int) -> None:
-    """Count ticks of schedules that were recorded, and by how much those were late that asked for a run."""
+def count_ticks(ticks: Iterable[ScheduleTicked], delays: Mapping[str, int | None], now_ms: int) -> None:
+    """Count ticks of schedules that were recorded, and by how much those were late that asked for a run.
+
+    `delays`: by how many seconds each schedule decides later by its definition; None for one that waits for runs.
+    """
     meter = activity.metric_meter()
     counter = meter.create_counter(names.METRIC_SCHEDULE_TICKS, "Ticks of schedules recorded, by what became of them.")
     late = meter.create_histogram_timedelta(
-        names.METRIC_SCHEDULE_LATE_SECONDS, "How long after its instant a run was asked for."
+        names.METRIC_SCHEDULE_LATE_SECONDS, "How long after its instant and jitter a run was asked for."
     )
     for tick in ticks:
         said = member_of(tick, TickMember)
         reason = (said.reason_code if said is not None else None) or ""
         status = str(msgspec.to_builtins(tick.status)["status"])
         counter.add(1, {"status": status, "reason": reason})
-        if isinstance(tick.status, TickTriggered):
-            due_ms = parse_timestamp(tick.scheduled_for) // NS_PER_MS
+        delay_s = delays.get(tick.schedule_id, 0)
+        if isinstance(tick.status, TickTriggered) and delay_s is not None:
+            due_ms = parse_timestamp(tick.scheduled_for) // NS_PER_MS + delay_s * 1_000
             late.record(timedelta(milliseconds=max(0, now_ms - due_ms)))
 
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import orjson
 
-from springline.control.schedules.deciding import jitter_of
+from springline.control.schedules.deciding import delay_of
 from springline.definitions.durations import duration_text
 from springline.definitions.instants import BadTiming
+from springline.ledger.identifiers import is_manual_tick
 from springline.projection.rows import BackfillRow, OwnChunkRow, OwnSensorRow, ScheduleRow, SensorRow
 from springline.projection.schema import (
     BACKFILL_CHUNKS,
@@ -32,12 +33,13 @@ from springline.report.facts import (
     TickMark,
     TimeSpan,
 )
-from springline.report.runs import first_line
+from springline.report.runs import first_line, last_made
+from springline.schedules.overdue import overdue_since_ms
 from springline.schedules.reading import known_schedule
-from springline.ulids import ulid_time_ms
+from springline.ulids import MAX_ULID_MS, ulid_time_ms
 
 LATE_MS: Final = 60_000
-"""A tick that is decided on later than this after its instant is late."""
+"""A tick that is decided on later than this after its instant and its jitter is late."""
 MOST_LANES: Final = 40
 """Schedules, sensors, backfills that are drawn; those with trouble first."""
 MOST_POINTS: Final = 200
@@ -47,18 +49,20 @@ MOST_POINTS: Final = 200
 def read_schedules(snapshot: StateSnapshot, span: TimeSpan, now_ms: int) -> tuple[list[ScheduleLane], int]:
     """Return schedules with their ticks in the time of a report, those with trouble first; how many are left out."""
     lanes: dict[str, ScheduleLane] = {}
+    delays: dict[str, int | None] = {}
     for row in snapshot["schedule_definitions"]:
-        lane = _lane(snapshot, ScheduleRow(*row), now_ms)  # type: ignore[arg-type]
+        lane = _lane(snapshot, ScheduleRow(*row), now_ms, delays)  # type: ignore[arg-type]
         if lane is not None:
             lanes[lane.schedule_id] = lane
-    names = ("schedule_id", "scheduled_for", "status", "run_id", "row_version")
+    names = ("tick_id", "schedule_id", "scheduled_for", "status", "run_id", "row_version")
     marks: dict[str, list[TickMark]] = {}
     within = between(SCHEDULE_TICKS, "scheduled_for", span.since_ms, span.until_ms)
-    for schedule_id, scheduled, status, run_id, version in snapshot[SCHEDULE_TICKS.name].values(names, within):
+    for tick, schedule_id, scheduled, status, run_id, version in snapshot[SCHEDULE_TICKS.name].values(names, within):
         lane = lanes.setdefault(schedule_id, ScheduleLane(schedule_id, "no longer defined", False))
         kind, said = _status(status)
         decided = ulid_time_ms(version)
-        late = None if decided is None else max(0, decided - scheduled)
+        delay_s = 0 if is_manual_tick(schedule_id, tick) else delays.get(schedule_id, 0)
+        late = None if decided is None or delay_s is None else max(0, decided - scheduled - delay_s * 1_000)
         lane.counts[kind] += 1
         if kind == "failed":
             lane.last_failure = said
@@ -106,25 +110,31 @@ def read_sensors(snapshot: StateSnapshot, span: TimeSpan) -> tuple[list[SensorLa
 def read_backfills(snapshot: StateSnapshot, span: TimeSpan) -> tuple[list[BackfillLine], int]:
     """Return the backfills that were under way in the time of a report; how many are left out."""
     lines: list[BackfillLine] = []
+    ended_badly: list[tuple[BackfillLine, list[OwnChunkRow]]] = []
     for row in snapshot[BACKFILLS.name]:
         one = BackfillRow(*row)  # type: ignore[arg-type]
         if one.created_at >= span.until_ms:
             continue
-        line = _line(snapshot, one)
+        line, chunks = _line(snapshot, one)
         over = one.state in ("SUCCEEDED", "FAILED", "CANCELLED")
         moved = ulid_time_ms(one.row_version) or one.created_at
         if not over or max(moved, line.last_ms or 0) >= span.since_ms:
             lines.append(line)
+            if line.failed or line.skipped:
+                ended_badly.append((line, chunks))
+    _tell_made_since(snapshot, ended_badly)
     lines.sort(key=lambda one: (one.state not in ("RUNNING", "PAUSED", "PENDING"), -one.created_ms, one.backfill_id))
     return lines[:MOST_LANES], len(lines) - len(lines[:MOST_LANES])
 
 
-def _lane(snapshot: StateSnapshot, row: ScheduleRow, now_ms: int) -> ScheduleLane | None:
+def _lane(snapshot: StateSnapshot, row: ScheduleRow, now_ms: int, delays: dict[str, int | None]) -> ScheduleLane | None:
+    """Return a schedule's lane, None if it has left its file; note by how much it decides later by its definition."""
     known = known_schedule(snapshot, row.schedule_id)
     if known is None:
         return ScheduleLane(row.schedule_id, f"{row.cron_expression} ({row.timezone}), another system's", row.enabled)
     if known.view.deleted:
         return None
+    delays[row.schedule_id] = delay_of(known.view)
     every = known.view.interval_s
     due = f"{row.cron_expression} ({row.timezone})" if every is None else f"every {duration_text(every * 1_000)}"
     lane = ScheduleLane(row.schedule_id, due, row.enabled)
@@ -132,14 +142,14 @@ def _lane(snapshot: StateSnapshot, row: ScheduleRow, now_ms: int) -> ScheduleLan
         return lane
     try:
         timing = known.view.timing()
-        waiting = next(timing.after(known.view.evaluated_to), None)
         upcoming = next(timing.after(max(known.view.evaluated_to, now_ms // 1_000)), None)
     except BadTiming as error:
         lane.last_failure = f"{error.field} {error.message}"
         return lane
     lane.next_ms = None if upcoming is None else upcoming * 1_000
-    if waiting is not None:
-        lane.overdue_ms = max(0, now_ms - waiting * 1_000 - jitter_of(known.view) * 1_000)
+    overdue = overdue_since_ms(snapshot, known.view, now_ms)
+    if overdue is not None:
+        lane.overdue_ms = now_ms - overdue
     return lane
 
 
@@ -195,7 +205,8 @@ def _tell_evaluations(lane: SensorLane, marks: Iterable[EvaluationMark]) -> None
             lane.failing_since_ms = one.at_ms
 
 
-def _line(snapshot: StateSnapshot, row: BackfillRow) -> BackfillLine:
+def _line(snapshot: StateSnapshot, row: BackfillRow) -> tuple[BackfillLine, list[OwnChunkRow]]:
+    """Return a backfill's line, and its chunks."""
     line = BackfillLine(
         row.backfill_id, row.state, " ".join(orjson.loads(row.asset_selection)), row.total_partitions, row.created_at
     )
@@ -233,7 +244,28 @@ def _line(snapshot: StateSnapshot, row: BackfillRow) -> BackfillLine:
     if len(line.points) > MOST_POINTS:
         step = -(-len(line.points) // MOST_POINTS)
         line.points = [*line.points[:-1:step], line.points[-1]]
-    return line
+    return line, chunks
+
+
+def _tell_made_since(snapshot: StateSnapshot, found: Iterable[tuple[BackfillLine, Iterable[OwnChunkRow]]]) -> None:
+    """Count what is not done of each backfill and was made since, of all its assets, by whichever run."""
+    bad = [
+        (line, chunk, [key for keys in (chunk.failed, chunk.skipped) if keys for key in orjson.loads(keys)])
+        for line, chunks in found
+        for chunk in chunks
+        if chunk.ended_at is not None and (chunk.done or 0) < chunk.partitions
+    ]
+    if not bad:
+        return
+    assets = {asset for line, *_ in bad for asset in line.selection.split()}
+    made = last_made(snapshot, assets, min(chunk.planned_at for _, chunk, _ in bad))
+    for line, chunk, keys in bad:
+        good = sum(
+            all(made.get((asset, key), 0) > chunk.planned_at for asset in line.selection.split()) for key in keys
+        )
+        line.made_since += good
+        if good < chunk.partitions - (chunk.done or 0):
+            line.not_done_since_ms = min(chunk.ended_at or 0, line.not_done_since_ms or MAX_ULID_MS)
 
 
 def _ends_of_runs(snapshot: StateSnapshot, backfill_id: str) -> dict[str, tuple[int, int, int]]:

@@ -136,7 +136,7 @@ class ScheduleLane:
     overdue_ms: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     late: int = 0
-    """Ticks that were triggered later than `LATE_MS` after their instant."""
+    """Ticks that were triggered later than `LATE_MS` after their instant and their jitter."""
     worst_late_ms: int = 0
     last_failure: str | None = None
     marks: list[TickMark] = field(default_factory=list)
@@ -185,6 +185,10 @@ class BackfillLine:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    made_since: int = 0
+    """Of those that failed or were skipped, how many any run has made since."""
+    not_done_since_ms: int | None = None
+    """When the first chunk ended that has partitions which are not done and were not made since."""
     chunks_planned: int = 0
     chunks_ended: int = 0
     points: list[tuple[int, int]] = field(default_factory=list)
@@ -196,6 +200,12 @@ class BackfillLine:
     def left(self) -> int:
         """Partitions that have not come to an end."""
         return max(0, self.total - self.done - self.failed - self.skipped)
+
+    @property
+    def not_done(self) -> int:
+        """Partitions that have failed and were not made since; of a backfill that has failed the skipped ones, too."""
+        skipped = self.skipped if self.state == "FAILED" else 0
+        return max(0, self.failed + skipped - self.made_since)
 
 
 @dataclass(frozen=True, slots=True)

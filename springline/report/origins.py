@@ -30,6 +30,9 @@ def origin_of(run_key: str | None) -> str:
             return f"schedule {named.removesuffix(':manual')}"
         case "backfill":
             return f"backfill {named.removesuffix(':chunk')}"
+        case "sensor":
+            # A sensor's id has no colon, what it calls its runs may have some.
+            return f"sensor {rest.partition(':')[0]}"
         case "rerun":
             return "reruns"
         case "cli":

@@ -66,7 +66,7 @@ def read_failures(snapshot: StateSnapshot, span: TimeSpan) -> tuple[list[Failure
         ((asset or task_key, partition), run_id, completed, first_line(said) or "no message")
         for run_id, task_key, asset, partition, completed, said in snapshot[TASKS.name].values(names, all_of(ended))
     ]
-    made = _last_made(snapshot, {key[0] for key, *_ in failed}, span.since_ms)
+    made = last_made(snapshot, {key[0] for key, *_ in failed}, span.since_ms)
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     made_good = 0
     for key, run_id, completed, said in failed:
@@ -81,7 +81,7 @@ def read_failures(snapshot: StateSnapshot, span: TimeSpan) -> tuple[list[Failure
     return sorted(found, key=lambda one: (-one.last_ms, one.asset, one.said)), made_good
 
 
-def _last_made(snapshot: StateSnapshot, assets: set[str], since_ms: int) -> dict[tuple[str, str | None], int]:
+def last_made(snapshot: StateSnapshot, assets: set[str], since_ms: int) -> dict[tuple[str, str | None], int]:
     """Return when the partitions of some assets were last made, of those that were made since an instant."""
     made: dict[tuple[str, str | None], int] = {}
     if assets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -53,7 +54,7 @@ def _of_the_workspace(report: Report) -> Iterator[Wrong]:
     if report.held is not None:
         since, by, why = report.held
         said = f"Nothing new is decided or dispatched. Held by {by}" + (f": {why}" if why else "")
-        yield Wrong(BAD, "The workspace is held", said, since, "#runs", None)
+        yield Wrong(BAD, "The workspace is held", said, since, "#runs", "springline hold release")
     if report.ledger.behind:
         yield Wrong(
             BAD,
@@ -108,7 +109,8 @@ def _of_runs(report: Report) -> Iterator[Wrong]:
     if report.not_begun and report.held is None:
         key, at = report.not_begun[0]
         title = f"{many(len(report.not_begun), 'request')} for runs {_has(len(report.not_begun))} no run yet"
-        yield Wrong(WARN, title, f"The oldest is {key}: limits hold it back, or nothing launches.", at, "#runs")
+        said = f"The oldest is {key}: limits hold it back, or nothing launches."
+        yield Wrong(WARN, title, said, at, "#runs", f"springline explain run {shlex.quote(key)}")
 
 
 def _of_schedules(report: Report) -> Iterator[Wrong]:
@@ -142,18 +144,20 @@ def _of_sensors(report: Report) -> Iterator[Wrong]:
 
 def _of_sensor(one: SensorLane, now_ms: int) -> Iterator[Wrong]:
     anchor = f"#sensor-{slug(one.sensor_id)}"
+    explain = f"springline explain sensor {one.sensor_id}"
     if one.failing_since_ms is not None:
         failures = one.counts["error"]
         title = f"Sensor {one.sensor_id} fails: {many(failures, 'evaluation')}"
-        yield Wrong(BAD, title, one.last_said, one.failing_since_ms, anchor)
+        yield Wrong(BAD, title, one.last_said, one.failing_since_ms, anchor, explain)
     elif one.status == "ERROR":
-        yield Wrong(BAD, f"Sensor {one.sensor_id} is in error", one.last_said, one.last_ms, anchor)
+        yield Wrong(BAD, f"Sensor {one.sensor_id} is in error", one.last_said, one.last_ms, anchor, explain)
     if one.waiting and one.oldest_waiting_ms is not None and now_ms - one.oldest_waiting_ms > WAITING_MS:
         title = f"Sensor {one.sensor_id}: {many(one.waiting, 'message')} {'waits' if one.waiting == 1 else 'wait'}"
         said = f"The oldest for {span_text(now_ms - one.oldest_waiting_ms)}" + (
             "; the sensor is paused." if one.paused else "."
         )
-        yield Wrong(WARN if one.paused else BAD, title, said, one.oldest_waiting_ms, anchor)
+        command = f"springline sensor resume {one.sensor_id}" if one.paused else explain
+        yield Wrong(WARN if one.paused else BAD, title, said, one.oldest_waiting_ms, anchor, command)
 
 
 def _of_backfills(report: Report) -> Iterator[Wrong]:
@@ -167,13 +171,21 @@ def _of_backfills(report: Report) -> Iterator[Wrong]:
                 f"{span_text(stalled_ms(one, report.now_ms))}.",
                 one.last_ms or one.created_ms,
                 anchor,
+                f"springline explain backfill {one.backfill_id}",
             )
-        if one.failed:
-            title = f"Backfill {one.backfill_id}: {many(one.failed, 'partition')} failed"
-            yield Wrong(BAD if one.state != "SUCCEEDED" else WARN, title, None, None, anchor)
+        if one.not_done:
+            title = f"Backfill {one.backfill_id}: {many(one.not_done, 'partition')} " + (
+                "failed" if one.not_done <= one.failed else "not done"
+            )
+            since = f"; {one.made_since:,} of those that were not done were made since" if one.made_since else ""
+            said = f"Of {one.selection}: {one.done:,} of {one.total:,} partitions are done{since}."
+            verb = "retry-failed" if one.state in ("FAILED", "CANCELLED") else "show"
+            command = f"springline backfill {verb} {one.backfill_id}"
+            yield Wrong(BAD if one.state != "SUCCEEDED" else WARN, title, said, one.not_done_since_ms, anchor, command)
         if one.state == "PAUSED":
             said = f"{one.left:,} of {one.total:,} partitions are left."
-            yield Wrong(WARN, f"Backfill {one.backfill_id} is paused", said, None, anchor)
+            command = f"springline backfill resume {one.backfill_id}"
+            yield Wrong(WARN, f"Backfill {one.backfill_id} is paused", said, None, anchor, command)
 
 
 def _of_assets(report: Report) -> Iterator[Wrong]:

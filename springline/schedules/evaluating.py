@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import uuid_utils
 
 from springline.bounds import on_one_line
-from springline.control.schedules.deciding import ScheduleView, decide, is_due
+from springline.control.schedules.deciding import ScheduleView, decide, delay_of, is_due
 from springline.control.schedules.messages import DecidedInstant, EvaluatedSchedules, UpcomingInstant
 from springline.deployed.reading import ManifestReader
 from springline.ledger.envelope import as_event
@@ -48,11 +48,12 @@ async def evaluate(
     scope: Scope,
     now_ms: int,
     *,
-    note: Callable[[Sequence[ScheduleTicked]], None] = lambda _: None,
+    note: Callable[[Sequence[ScheduleTicked], Mapping[str, int | None]], None] = lambda _, __: None,
 ) -> EvaluatedSchedules:
     """Decide on what is due at `now_ms`, append it, and say when the next look is due.
 
-    `store` is the whole store; `note` gets the ticks that the ledger has taken.
+    `store` is the whole store; `note` gets the ticks that the ledger has taken, and by schedule
+    what `delay_of` says.
 
     Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
     """
@@ -73,10 +74,11 @@ async def evaluate(
         f"{view.schedule_id}: {one.aside}" for view, one in zip(views, decisions, strict=True) if one.aside is not None
     ]
     taken: list[ScheduleTicked] = []
+    delays = {view.schedule_id: delay_of(view) for view in views}
 
     def noted(events: Sequence[ScheduleTicked]) -> None:
         taken.extend(events)
-        note(events)
+        note(events, delays)
 
     refused = await _append_all(ledger, scope, [one.events for one in decisions if one.events], noted)
     nexts = [one.next_ms for one in decisions if one.next_ms is not None]

@@ -33,6 +33,23 @@ async def test_ticks_are_counted_by_what_became_of_them_and_lateness_is_measured
     assert round(max(late) - min(late)) == 60
 
 
+async def test_lateness_is_behind_the_jitter_and_not_told_of_instants_that_wait_for_runs() -> None:
+    found: dict[str, list[float]] = {}
+    for name, more in (("on time", {}), ("later", {"jitter_seconds": 240}), ("in line", {"overlap": "queue_one"})):
+        place, metrics = Place(), Metrics()
+        await place.deploy(part("flights", asset("raw")))
+        await place.define("s", MINUTE.model_copy(update={"max_catchup_ticks": 1, **more}))
+        place.ahead_ms = 10 * 60_000
+        order = EvaluateOrder(tenant=ACME.tenant, workspace=ACME.workspace, now_ms=place.now_ms() // 60_000 * 60_000)
+        await metrics.environment().run(ScheduleActivities(place.store, place.ledger).evaluate_schedules, order)
+        assert sum(metrics.of(names.METRIC_SCHEDULE_TICKS, status="triggered", reason="")) == 1
+        found[name] = metrics.of(names.METRIC_SCHEDULE_LATE_SECONDS)
+    # The last instant that had come with its jitter, decided on within a minute.
+    assert found["on time"] == [0]
+    assert [0 <= late < 60 for late in found["later"]] == [True]
+    assert found["in line"] == []
+
+
 async def test_a_pass_behind_one_of_another_worker_is_a_takeover() -> None:
     place, metrics = Place(), Metrics()
     await place.deploy(part("flights", asset("raw")))

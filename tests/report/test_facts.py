@@ -11,12 +11,14 @@ from typing import Any
 import orjson
 import pytest
 
+from springline.control.schedules.deciding import jitter_of
 from springline.projection.schema import TABLES as SCHEMAS
 from springline.published.snapshot import StateSnapshot
 from springline.report.facts import BUCKETS, Report, RunSpan, Severity, TimeSpan
 from springline.report.gathering import TABLES, gather
 from springline.report.origins import MOST_ORIGINS, OTHERS, lanes_of, origin_of
 from springline.report.wrong import slug, span_text
+from springline.schedules.reading import known_schedule
 from springline.staleness.reading import AssetStands
 from springline.ulids import ulid_time_ms
 from tests.support.report_workspace import (
@@ -358,7 +360,9 @@ def test_many_runs_are_counted_and_few_are_drawn() -> None:
         ("rerun:abc:def", "reruns"),
         ("cli:0194", "the command line"),
         ("client:0194", "programs"),
-        ("sensor:x:1", "run keys sensor:..."),
+        ("sensor:x:1", "sensor x"),
+        ("sensor:x:a:b", "sensor x"),
+        ("mine:x:1", "run keys mine:..."),
         ("mine", "other run keys"),
     ],
 )
@@ -402,3 +406,70 @@ def test_a_wait_for_another_attempt_begins_where_the_last_one_ended(busy: Busy) 
     (wait,) = [bar for bar in run.attempts if bar.state == "RETRY_WAIT"]
     (failed,) = [bar for bar in run.attempts if bar.task_key == wait.task_key and bar.state == "FAILED"]
     assert (wait.start_ms, wait.attempt) == (failed.end_ms, failed.attempt + 1)
+
+
+def test_an_instant_in_line_behind_a_run_is_not_late() -> None:
+    told = Told()
+    told.schedule("q", "0 * * * *", since_ms=NOW_MS - 5 * HOUR, overlap="queue_one")
+    due = NOW_MS - NOW_MS % HOUR - 2 * HOUR
+    waited = told.tick("q", due - 2 * HOUR, {"status": "triggered"}, asks=True, late_ms=HOUR)
+    told.ended(due - HOUR, due, told.begun(due - HOUR, waited, [("a", "a", None)]), ("a", "a", None))
+    key = told.tick("q", due, {"status": "triggered"}, asks=True)
+    told.begun(due + 1_000, key, [("a", "a", None)])
+    report = report_of(told)
+    (lane,) = report.schedules
+    assert (lane.overdue_ms, lane.late, lane.worst_late_ms) == (0, 0, 0)
+    assert not [one.title for one in report.wrong if "late" in one.title]
+
+
+def test_jitter_is_no_lateness() -> None:
+    told = Told()
+    told.schedule("nightly", "0 * * * *", since_ms=NOW_MS - 5 * HOUR, jitter_seconds=1_800)
+    _, snapshot = told.snapshot()
+    known = known_schedule(snapshot, "nightly")
+    assert known is not None
+    jitter_ms = jitter_of(known.view) * 1_000
+    assert jitter_ms > 2 * MINUTE
+    due = NOW_MS - NOW_MS % HOUR - HOUR
+    told.tick("nightly", due, {"status": "triggered"}, asks=True, late_ms=jitter_ms + 700)
+    told.tick("nightly", due - HOUR, {"status": "triggered"}, asks=True, late_ms=jitter_ms + 2 * MINUTE)
+    (lane,) = report_of(told).schedules
+    assert (lane.late, lane.worst_late_ms) == (1, 2 * MINUTE)
+
+
+def test_what_a_backfill_did_not_make_is_not_wrong_once_it_was_made() -> None:
+    told = Told()
+    told.backfill(NOW_MS - 3 * HOUR, "bf", 3, 3, ["mart", "raw"])
+    end = {"at": NOW_MS - 2 * HOUR, "outcome": "failed", "done": 1, "failed": ["p00000", "p00001"]}
+    told.chunk(NOW_MS - 3 * HOUR, "bf", 0, 3, end)
+    told.at(
+        NOW_MS - 2 * HOUR + 1,
+        {
+            "type": "backfill_state_changed",
+            **{"backfill_id": "bf", "from_state": "RUNNING", "to_state": "FAILED", "state_version": 2},
+        },
+    )
+
+    def wrong() -> list[tuple[str, int | None, str | None]]:
+        return [(one.title, one.since_ms, one.command) for one in report_of(told).wrong]
+
+    retry = "springline backfill retry-failed bf"
+    assert wrong() == [("Backfill bf: 2 partitions failed", NOW_MS - 2 * HOUR, retry)]
+
+    def made(asset: str, key: str) -> None:
+        task = (f"{asset}[{key}]", asset, key)
+        run = told.begun(NOW_MS - HOUR, f"api:{asset}{key}", [task])
+        told.ended(NOW_MS - HOUR, NOW_MS - HOUR + 1_000, run, task)
+
+    made("raw", "p00000")
+    assert wrong() == [("Backfill bf: 2 partitions failed", NOW_MS - 2 * HOUR, retry)]
+    made("mart", "p00000")
+    assert wrong() == [("Backfill bf: 1 partition failed", NOW_MS - 2 * HOUR, retry)]
+    made("raw", "p00001")
+    made("mart", "p00001")
+    assert wrong() == []
+
+
+def test_everything_that_is_wrong_has_a_command(busy: Busy) -> None:
+    report, _ = busy
+    assert [one.title for one in report.wrong if one.command is None] == []

@@ -216,6 +216,14 @@ def jitter_of(view: ScheduleView) -> int:
     return int.from_bytes(digest[:8], "big") % (view.jitter_s + 1)
 
 
+def delay_of(view: ScheduleView) -> int | None:
+    """Return by how many seconds its jitter delays a schedule's decisions; None if they wait for the ends of its runs.
+
+    What is decided on later than that is late.
+    """
+    return None if view.overlap == "queue_one" and view.limit is not None else jitter_of(view)
+
+
 def manual_tick(view: ScheduleView, now_ms: int, plan: Plan) -> list[Payload]:
     """Return the events of a run that a user wants now. Raises `NothingToMake`."""
     now = now_ms // 1_000
