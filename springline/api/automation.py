@@ -14,7 +14,7 @@ from fastapi import Path, Query, Response
 from pydantic import Field
 
 from springline import bounds
-from springline.api.context import errors
+from springline.api.context import Reader, errors
 from springline.api.lists import (
     ANY_OF,
     BackfillBody,
@@ -29,6 +29,7 @@ from springline.api.lists import (
     shown_rows,
     unknown,
 )
+from springline.api.manifests import FromManifests
 from springline.api.runs import filled, milliseconds
 from springline.api.urls import CheckedRouter
 from springline.backfills.reading import counted, known_backfill, progress_of
@@ -167,11 +168,21 @@ async def ticks(query: Annotated[TicksQuery, Query()], asked: FromAsked) -> Resp
     responses=errors(404, 409, 503),
 )
 async def sensor_evaluations(
-    sensor_id: SensorParam, query: Annotated[OfSensorQuery, Query()], asked: FromAsked
+    sensor_id: SensorParam,
+    query: Annotated[OfSensorQuery, Query()],
+    asked: FromAsked,
+    workspace: Reader,
+    manifests: FromManifests,
 ) -> Response:
-    """List one sensor's evaluations in the order of their ids, or with `latest` the latest first."""
+    """List one sensor's evaluations in the order of their ids, or with `latest` the latest first.
+
+    There are none of one that is deployed and not evaluated yet.
+    """
     snapshot = await asked.snapshot("sensor_state", "sensor_evals")
-    if snapshot["sensor_state"].get(sensor_id) is None:
+    current = await manifests.latest(workspace.store, workspace.scope)
+    deployed = [] if current is None else current.manifest.sensors
+    is_deployed = any(one.get("sensor_id") == sensor_id for one in deployed)
+    if not is_deployed and snapshot["sensor_state"].get(sensor_id) is None:
         raise unknown("sensor", sensor_id, snapshot.revision)
     of_sensor = equals(SENSOR_EVALS, "sensor_id", [sensor_id])
     wheres = [of_sensor, *_spans(SENSOR_EVALS, "evaluated_at", query)]

@@ -14,6 +14,7 @@ from springline.api.lists import Id, Instant
 from springline.api.manifests import FromManifests
 from springline.api.runs import milliseconds
 from springline.api.urls import CheckedRouter
+from springline.definitions.instants import ASKED_ABOUT
 from springline.errors import Code, refused
 from springline.explaining.reading import explain
 from springline.explaining.story import Explanation, Question
@@ -23,8 +24,6 @@ from springline.published.reader import PublishedReader
 PREFIX: Final = "/api/v1/explain"
 MOST_ATTEMPTS: Final = 2**32 - 1
 MOST_CHUNKS: Final = 2**32 - 1
-LATEST_MS: Final = 7_258_118_400_000
-"""The first instant of the year 2200."""
 
 router = CheckedRouter(tags=["explain"])
 
@@ -129,7 +128,7 @@ async def explained(
                 remedy=f"Leave it out, or ask about: {', '.join(_taking(name))}.",
             )
     at_ms = milliseconds(query.at)
-    if at_ms is not None and not 0 <= at_ms < LATEST_MS:
+    if at_ms is not None and at_ms // 1_000 not in ASKED_ABOUT:
         raise refused(
             Code.INVALID_REQUEST,
             "no schedule was ever due at that instant, nor is soon",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from springline import bounds
 from springline.api.automation import ScheduleParam, next_due_at, shown_schedule
+from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, Operator, Reader, Writer, errors
 from springline.api.lists import FromAsked, Instant, Json, RevisionBody, answer, unknown
 from springline.api.manifests import FromManifests
@@ -24,10 +25,11 @@ from springline.api.run_requests import RequestedBody
 from springline.api.runs import milliseconds
 from springline.api.urls import CheckedRouter
 from springline.api.workspaces import Workspace
+from springline.backfills.requests import MAX_REQUEST_ID, checked_request_id
 from springline.control.runs.planning import CannotPlan, plan_tasks
 from springline.control.schedules.deciding import ScheduleView, jitter_of
 from springline.definitions.ids import ID_RULE, problem_of_id
-from springline.definitions.instants import BadTiming, local_text, zone_named
+from springline.definitions.instants import ASKED_ABOUT, BadTiming, local_text, zone_named
 from springline.definitions.manifest import DeployedManifest, ScheduleDefinition
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.schedules import NothingToMake, selection_problem, timing_problems
@@ -35,7 +37,7 @@ from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refused, refused
 from springline.ledger.events import RunRequested
 from springline.ledger.timestamps import format_ms
-from springline.projection.schema import RUN_KEY_INDEX
+from springline.projection.schema import RUN_KEY_INDEX, X_RUN_KEYS
 from springline.projection.schema import RUNS as RUN_ROWS
 from springline.published.reader import PublishedReader
 from springline.runs.requesting import REQUESTED, what_is_deployed
@@ -61,6 +63,27 @@ class ScheduleBody(ScheduleDefinition):
     model_config = ConfigDict(title="ScheduleBody", frozen=True, extra="forbid")
 
     enabled: StrictBool | None = Field(default=None, description="Whether it is on; null: as it is, a new one on.")
+
+
+class TriggerBody(BaseModel):
+    """How a schedule is triggered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    request_id: (
+        Annotated[
+            str,
+            Field(
+                max_length=MAX_REQUEST_ID,
+                json_schema_extra=bounds.judged("One line of characters that can be printed."),
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The same request under the same id is the same run, for ever. Without an id it is named by the "
+        "second: two within one are one.",
+    )
 
 
 class ChangedBody(BaseModel):
@@ -129,6 +152,16 @@ _Body = Annotated[
                 "summary": "Every quarter of an hour, one run at a time",
                 "value": {"interval_seconds": 900, "select": ["raw_flights"], "overlap": "skip"},
             },
+        }
+    ),
+]
+
+
+_Trigger = Annotated[
+    TriggerBody | None,
+    Body(
+        openapi_examples={
+            "once": {"summary": "A request that can be repeated", "value": {"request_id": "close-of-2024-01"}},
         }
     ),
 ]
@@ -225,7 +258,10 @@ async def resume(
     summary="Trigger a schedule now",
     response_model=RequestedBody,
     response_description="A run is asked for.",
-    responses=errors(404, 409, 503),
+    responses={
+        200: {"model": RequestedBody, "description": "It was asked for before under this id: nothing was written."},
+        **errors(400, 404, 409, 503),
+    },
 )
 async def trigger(
     schedule_id: ScheduleParam,
@@ -234,26 +270,42 @@ async def trigger(
     manifests: FromManifests,
     request: Request,
     response: Response,
+    body: _Trigger = None,
 ) -> RequestedBody:
-    """Ask for a run of a schedule now, paused or not. Twice within one second is one run."""
+    """Ask for a run of a schedule now, paused or not.
+
+    With a `request_id` the request may be repeated, after a lost answer or 503 too. Without one it is a run for each
+    second in which it comes.
+    """
+    request_id = None if body is None or body.request_id is None else checked_request_id(body.request_id)
     manifest = await what_is_deployed(manifests, workspace.store, workspace.scope)
-    wanted = await _schedules(deps, workspace, request).trigger(schedule_id, manifest)
-    await deps.runs.launch(workspace.scope, wanted.run_key)
-    snapshot = await _published(request).snapshot(workspace.scope, (RUN_KEY_INDEX.name, RUN_ROWS.name))
+    triggered = await _schedules(deps, workspace, request).trigger(schedule_id, manifest, request_id)
+    wanted = triggered.wanted
+    await deps.runs.launch(workspace.scope, triggered.run_key)
+    snapshot = await _published(request).snapshot(workspace.scope, (X_RUN_KEYS.name, RUN_KEY_INDEX.name, RUN_ROWS.name))
 
     def read() -> RequestedBody:
-        row: Any = snapshot[RUN_KEY_INDEX.name].get(wanted.run_key)
-        run_id = None if row is None else str(row[RUN_KEY_INDEX.index("run_id")])
+        key: Any = snapshot[X_RUN_KEYS.name].get(triggered.run_key)
+        asked: Any = snapshot[RUN_KEY_INDEX.name].get(triggered.run_key)
+        run_id = None if key is None else str(key[X_RUN_KEYS.index("run_id")])
         run: Any = None if run_id is None else snapshot[RUN_ROWS.name].get(run_id)
+        by = None if asked is None else asked[RUN_KEY_INDEX.index("code_version")]
         return RequestedBody(
             run_id=run_id,
-            run_key=wanted.run_key,
-            manifest_id=wanted.code_version,
+            run_key=triggered.run_key,
+            manifest_id=by if wanted is None else wanted.code_version,
             state=REQUESTED if run is None else str(run[RUN_ROWS.index("state")]),
-            tasks=_tasks(manifest, wanted),
+            tasks=_tasks(manifest, wanted)
+            if wanted is not None
+            else None
+            if run is None
+            else run[RUN_ROWS.index("tasks_total")],
         )
 
     found = await asyncio.to_thread(read)
+    response.headers[REPLAYED_HEADER] = "true" if wanted is None else "false"
+    if wanted is None:
+        response.status_code = 200
     if found.run_id is not None:
         response.headers["Location"] = f"{RUNS}/{found.run_id}"
     return found
@@ -278,6 +330,14 @@ async def preview(
     manifest = None if current is None else current.manifest
     after = milliseconds(query.after)
     after_s = (_now_ms() if after is None else after) // 1_000
+    if after_s not in ASKED_ABOUT:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "no schedule was ever due at that instant, nor is soon",
+            field="after",
+            value=query.after,
+            remedy="Give an instant of the years 1970 to 2199.",
+        )
 
     def read() -> PreviewBody:
         known = known_schedule(snapshot, schedule_id)

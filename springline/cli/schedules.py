@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
+import uuid_utils
 
 from springline.cli.documents import Document, Listing, hint
 from springline.cli.http import (
@@ -28,9 +29,9 @@ from springline.cli.schedules_page import (
     schedules_text,
     status_of_tick,
 )
-from springline.definitions.instants import BadTiming, local_text, timing_of, zone_named
+from springline.definitions.instants import ASKED_ABOUT, BadTiming, local_text, timing_of, zone_named
 from springline.errors import Code, refused
-from springline.ledger.timestamps import format_ms
+from springline.ledger.timestamps import NS_PER_SECOND, format_ms, parse_timestamp
 
 Json = dict[str, Any]
 
@@ -93,12 +94,10 @@ def preview(
         str | None, typer.Option("--cron", metavar="LINE", help="Instead of a schedule: a cron line, asked of nobody.")
     ] = None,
     timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="Of --cron, such as Europe/Oslo.")
-    ] = "UTC",
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="How many instants.")] = 10,
-    after: Annotated[
-        str | None, typer.Option("--after", metavar="INSTANT", help="RFC 3339; by default now. Only with a schedule.")
+        str | None, typer.Option("--timezone", metavar="ZONE", help="Of --cron, such as Europe/Oslo; by default UTC.")
     ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="How many instants.")] = 10,
+    after: Annotated[str | None, typer.Option("--after", metavar="INSTANT", help="RFC 3339; by default now.")] = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
@@ -113,11 +112,19 @@ def preview(
             remedy="Give SCHEDULE, or --cron LINE with --timezone ZONE.",
         )
     if schedule_id is not None:
+        if timezone is not None:
+            raise refused(
+                Code.INVALID_REQUEST,
+                "a schedule has a zone of its own",
+                field="--timezone",
+                value=timezone,
+                remedy="Leave --timezone out, or ask for --cron LINE in that zone.",
+            )
         _check(schedule_id)
         with Api(api, token, wait_s=wait) as surface:
             found = _preview(surface, schedule_id, count, after)
     else:
-        found = _of_line(cron or "", timezone, count)
+        found = _of_line(cron or "", timezone or "UTC", count, after)
     names = ["due_at", "local", "partitions", "problem"]
     rows = [
         [one["due_at"], one["local"], " ".join(one.get("partitions") or []), one.get("problem")]
@@ -170,17 +177,32 @@ def resume(
 def trigger(
     schedule_id: ScheduleArgument,
     *,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="The same command under the same key is the same run, for ever."),
+    ] = None,
     api: ApiOption = None,
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Document:
-    """Ask for a run of a schedule now, paused or not."""
-    found = posted(SCHEDULES, _check(schedule_id), "trigger", api, token, wait)
+    """Ask for a run of a schedule now, paused or not.
+
+    Exit code: 0 also if it was asked for before under its key.
+    """
+    # With a key of its own a call can be repeated after a lost answer, and starts one run all the same.
+    body = {"request_id": f"cli:{uuid_utils.uuid7()}" if key is None else key}
+    _check(schedule_id)
+    with Api(api, token, wait_s=wait) as surface:
+        answer = surface.call("POST", schedule_id, "trigger", root=SCHEDULES, body=body)
+    found = answer.body
+    if answer.status == _REPLAYED:
+        hint(f"this was asked for before: run {found['run_id']}")
     if found["run_id"] is not None:
         hint(f"`springline run show {found['run_id']} --watch` shows how far it is")
     return found
 
 
+_REPLAYED: Final = 200
 _TICK_NAMES: Final = ("scheduled_for", "status", "late", "run_id", "why")
 
 
@@ -213,7 +235,25 @@ def _preview(surface: Api, schedule_id: str, count: int, after: str | None) -> J
     return surface.call("GET", schedule_id, "preview", root=SCHEDULES, params=parameters).body
 
 
-def _of_line(cron: str, timezone: str, count: int) -> Json:
+def _of_line(cron: str, timezone: str, count: int, after: str | None) -> Json:
+    try:
+        begin = int(time.time()) if after is None else parse_timestamp(after) // NS_PER_SECOND
+    except ValueError as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"--after: {error}",
+            field="--after",
+            value=after,
+            remedy="Give an instant such as 2025-03-30T00:00:00Z.",
+        ) from None
+    if begin not in ASKED_ABOUT:
+        raise refused(
+            Code.INVALID_REQUEST,
+            "nothing was ever due at that instant, nor is soon",
+            field="--after",
+            value=after,
+            remedy="Give an instant of the years 1970 to 2199.",
+        )
     try:
         timing = timing_of(cron, timezone)
     except BadTiming as error:
@@ -226,8 +266,7 @@ def _of_line(cron: str, timezone: str, count: int) -> Json:
         ) from error
     zone = zone_named(timezone)
     items = [
-        {"due_at": format_ms(at * 1_000), "local": local_text(at, zone)}
-        for at in islice(timing.after(int(time.time())), count)
+        {"due_at": format_ms(at * 1_000), "local": local_text(at, zone)} for at in islice(timing.after(begin), count)
     ]
     return {"cron": cron, "timezone": timezone, "items": items}
 

@@ -205,14 +205,11 @@ def _rows(evaluations: list[Json]) -> list[list[Any]]:
 
 def _evaluations(surface: Api, sensor_id: str, limit: int, statuses: list[str]) -> list[Json]:
     """Return the latest evaluations of a sensor, the latest first."""
-    parameters: dict[str, str | float | list[str]] = {"sensor_id": sensor_id, "latest": "true"}
+    parameters: dict[str, str | float | list[str]] = {"latest": "true"}
     if statuses:
         parameters["status"] = statuses
-    pages = surface.pages(root=EVALUATIONS, params=parameters, limit=limit)
+    pages = surface.pages(sensor_id, "evaluations", root=SENSORS, params=parameters, limit=limit)
     return [one for page in pages for one in page["items"]]
-
-
-EVALUATIONS: Final = "/api/v1/evaluations"
 
 
 def _evaluate(sensor_id: str, body: Json, api: str | None, token: str | None, wait: float) -> Listing:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import uuid_utils
+
 from springline.client.http import ApiClient, segment
 
 _ROOT = "/api/v1/schedules"
@@ -59,9 +61,13 @@ class SchedulesOfWorkspace:
         """Let it ask for runs again, from now on; the instants of the pause go on record as skipped. Safe to repeat."""
         return self._api.call("POST", _path(schedule_id, "resume"))
 
-    def trigger(self, schedule_id: str) -> Json:
-        """Ask for a run of it now, paused or not; twice within one second is one run. Returns as `lake.runs.start`."""
-        return self._api.call("POST", _path(schedule_id, "trigger"))
+    def trigger(self, schedule_id: str, *, request_id: str | None = None) -> Json:
+        """Ask for a run of it now, paused or not. Returns as `lake.runs.start`.
+
+        `request_id`: under the same id it is the same run, for ever; without one each call is another run.
+        """
+        name = f"client:{uuid_utils.uuid7()}" if request_id is None else request_id
+        return self._api.call("POST", _path(schedule_id, "trigger"), body={"request_id": name})
 
     def preview(self, schedule_id: str, count: int = 10, *, after: str | None = None) -> list[Json]:
         """Return its next instants: `due_at`, `local`, `assets`, `partitions` and `problem`. `after`: RFC 3339."""

@@ -24,6 +24,8 @@ from zoneinfo import TZPATH, ZoneInfo, available_timezones
 from springline.definitions.cron import SECONDS_A_DAY, BadCron, CronLine, Dialect, parse_cron
 from springline.definitions.ids import meant
 
+ASKED_ABOUT: Final = range(0, 7_258_118_400)
+"""The seconds of the years 1970 to 2199: of these one may ask what is due then, or behind."""
 MAX_INTERVAL_S: Final = 366 * SECONDS_A_DAY
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _LAST_DAY: Final = date(9998, 12, 31).toordinal() - _EPOCH
@@ -52,7 +54,7 @@ class Timing:
     interval_s: int | None = None
 
     def after(self, instant: int) -> Iterator[int]:
-        """Yield the instants named behind `instant`, in order; at an end there are none within 41 years."""
+        """Yield the instants named behind `instant`, in order; at an end there is none within 41 years of the last."""
         if self.interval_s is not None:
             return _multiples(self.interval_s, instant)
         assert self.line is not None
@@ -184,10 +186,10 @@ def _walls(line: CronLine, start: int) -> Iterator[int]:
     """Yield the times on a clock that fit, from `start` on: seconds since 1970 if the clock showed UTC."""
     times = _times(line)
     day, second = divmod(start, SECONDS_A_DAY)
-    first_year = date.fromordinal(day + _EPOCH).year
+    last_year = date.fromordinal(day + _EPOCH).year
     while day <= _LAST_DAY:
         on = date.fromordinal(day + _EPOCH)
-        if on.year > first_year + _YEARS_AHEAD:
+        if on.year > last_year + _YEARS_AHEAD:
             return
         if on.month not in line.months:
             # To the next month at once: a line may name one day of four years.
@@ -196,6 +198,7 @@ def _walls(line: CronLine, start: int) -> Iterator[int]:
             continue
         if line.names_day(on.month, on.day, on.isoweekday() % 7):
             base = day * SECONDS_A_DAY
+            last_year = on.year
             for at in islice(times, bisect_left(times, second), None):
                 yield base + at
         day += 1

@@ -30,7 +30,7 @@ from springline.explaining.story import (
 )
 from springline.ledger.envelope import Event
 from springline.ledger.events import RunRequested, ScheduleDefinitionUpserted, ScheduleTicked
-from springline.ledger.identifiers import manual_tick_id, tick_id
+from springline.ledger.identifiers import is_manual_tick, tick_id
 from springline.ledger.member import DefinitionMember, TickMember, member_of
 from springline.ledger.nested import TickFailed, TickSkipped
 from springline.ledger.timestamps import NS_PER_MS, format_ms, parse_timestamp
@@ -44,7 +44,7 @@ from springline.ulids import ulid_time_ms
 _TABLES: Final = (*TABLES, "x_runs")
 LATE_MS: Final = 10_000
 """An instant that is not decided on so long after it was due is overdue."""
-_RANGES: Final = r":[0-9]+-[0-9]+$"
+_NOT_OF_ONE_INSTANT: Final = r":manual:[^:]+$|:[0-9]+-[0-9]+$"
 _RUNBOOK: Final = "runbooks/schedule-drift.md says how its evaluator is found and brought back"
 
 
@@ -111,7 +111,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     at = question.at_ms // 1_000
     tick = _tick_on_record(evidence, schedule_id, question.at_ms)
     if tick is not None:
-        return _decided(rows, tick, at, question.now_ms)
+        return _decided(rows, schedule_id, tick, at, question.now_ms)
     if known is None:
         text = "The schedule is another system's: it names no manifest deployed here, and nothing here decides on it."
         return Account(Verdict.OFF, text, next_steps=["deploy the pipeline file that declares it"])
@@ -144,7 +144,7 @@ def _now(rows: StateSnapshot, known: KnownSchedule | None, question: Question) -
     return _waiting(rows, known, upcoming, question.now_ms)
 
 
-def _decided(rows: StateSnapshot, tick: _Tick, at: int, now_ms: int) -> Account:
+def _decided(rows: StateSnapshot, schedule_id: str, tick: _Tick, at: int, now_ms: int) -> Account:
     when = "" if tick.decided_ms is None else f", {lasted(max(0, tick.decided_ms - at * 1_000))} after its instant"
     among = "" if tick.range_text is None else f" It stands for {tick.range_text}."
     if tick.status == "triggered":
@@ -158,10 +158,12 @@ def _decided(rows: StateSnapshot, tick: _Tick, at: int, now_ms: int) -> Account:
         )
     verdict = Verdict.SKIPPED if tick.status == "skipped" else Verdict.FAILED
     said = "It was decided not to run" if verdict is Verdict.SKIPPED else "The definition could not be evaluated"
-    return Account(verdict, f"{said}{when}: {tick.why}.{among}", tick.reason_code, next_steps=_after_skip(tick))
+    return Account(
+        verdict, f"{said}{when}: {tick.why}.{among}", tick.reason_code, next_steps=_after_skip(schedule_id, tick)
+    )
 
 
-def _after_skip(tick: _Tick) -> list[str]:
+def _after_skip(schedule_id: str, tick: _Tick) -> list[str]:
     steps = {
         TickReason.OUTSIDE_WINDOW: [_RUNBOOK, "a longer catchup_window_minutes catches up further back"],
         TickReason.CATCHUP_LIMIT: [_RUNBOOK, "a larger max_catchup_ticks catches up more instants"],
@@ -169,7 +171,7 @@ def _after_skip(tick: _Tick) -> list[str]:
         TickReason.CANNOT_SELECT: ["deploy the assets that it selects, or correct the selection"],
     }
     found = next((text for code, text in steps.items() if code == tick.reason_code), [])
-    return [*found, "`springline schedule trigger` asks for a run now"] if tick.status == "skipped" else found
+    return [*found, f"springline schedule trigger {schedule_id}"] if tick.status == "skipped" else found
 
 
 def _undecided(evidence: Evidence, known: KnownSchedule, at: int, now_ms: int) -> Account:
@@ -294,24 +296,27 @@ def _first_defined_ms(rows: StateSnapshot, definition: ScheduleRow | None, sched
 def _tick_row(rows: StateSnapshot, schedule_id: str, at_ms: int) -> TickRow | None:
     """Return the tick of an instant, or that of many instants that stands for it, too."""
     ticks, at = rows["schedule_ticks"], at_ms // 1_000
-    for name in (tick_id(schedule_id, at), manual_tick_id(schedule_id, at)):
-        row: Any = ticks.get(name)
-        if row is not None:
-            return TickRow(*row)
+    row: Any = ticks.get(tick_id(schedule_id, at))
+    if row is not None:
+        return TickRow(*row)
     wanted = all_of(
         [
             equals(SCHEDULE_TICKS, "schedule_id", [schedule_id]),
             between(SCHEDULE_TICKS, "scheduled_for", at_ms, None),
-            matching(SCHEDULE_TICKS, "tick_id", _RANGES),
+            matching(SCHEDULE_TICKS, "tick_id", _NOT_OF_ONE_INSTANT),
         ]
     )
     assert wanted is not None
-    found = [TickRow(*cast(Any, row)) for row in ticks.select(wanted)]
-    return next((one for one in found if _stands_for(one.tick_id, at)), None)
+    found = [TickRow(*cast(Any, one)) for one in ticks.select(wanted)]
+    # What was triggered by hand goes before what was skipped.
+    found.sort(key=lambda one: not is_manual_tick(schedule_id, one.tick_id))
+    return next((one for one in found if _stands_for(one, at)), None)
 
 
-def _stands_for(name: str, at: int) -> bool:
-    first, dash, last = name.rpartition(":")[2].partition("-")
+def _stands_for(tick: TickRow, at: int) -> bool:
+    if is_manual_tick(tick.schedule_id, tick.tick_id):
+        return tick.scheduled_for == at * 1_000
+    first, dash, last = tick.tick_id.rpartition(":")[2].partition("-")
     return bool(dash) and int(first) <= at <= int(last)
 
 

@@ -76,9 +76,14 @@ def tick_id(schedule_id: str, epoch: int) -> str:
     return f"{schedule_id}:{epoch}"
 
 
-def manual_tick_id(schedule_id: str, epoch: int) -> str:
-    """Return the id of a tick that a user triggered by hand."""
+def manual_tick_id(schedule_id: str, epoch: int | str) -> str:
+    """Return the id of a tick that a user triggered by hand, at a second or under `manual_name_of` a request."""
     return f"{schedule_id}:manual:{epoch}"
+
+
+def manual_name_of(client_request_id: str) -> str:
+    """Return what a tick by hand is named by: the same request is the same tick, for ever."""
+    return _base32(hashlib.sha256(client_request_id.encode()).digest()[:16])
 
 
 def range_tick_id(schedule_id: str, first: int, last: int) -> str:
@@ -106,7 +111,7 @@ def schedule_run_key(schedule_id: str, epoch: int) -> str:
     return f"sched:{schedule_id}:{epoch}"
 
 
-def manual_schedule_run_key(schedule_id: str, epoch: int) -> str:
+def manual_schedule_run_key(schedule_id: str, epoch: int | str) -> str:
     """Return the run key of a tick that a user triggered by hand."""
     return f"sched:{schedule_id}:manual:{epoch}"
 

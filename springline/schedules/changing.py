@@ -21,9 +21,11 @@ from springline.definitions.schedules import NothingToMake
 from springline.errors import Code, Refusal, Refused, refused
 from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunRequested, ScheduleDefinitionUpserted, ScheduleTicked
+from springline.ledger.identifiers import manual_name_of, manual_schedule_run_key
 from springline.ledger.member import DefinitionMember
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.paths import Scope
+from springline.projection.schema import X_RUN_KEYS
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.runs.launching import RunLedger
@@ -69,6 +71,14 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Triggered:
+    """What a user triggered by hand. `wanted`: the request for its run, None if it was made before under its id."""
+
+    run_key: str
+    wanted: RunRequested | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Schedules:
     """The schedules of one workspace, to be changed.
 
@@ -111,15 +121,21 @@ class Schedules:
         ]
         return await self.change(changes, manifest)
 
-    async def trigger(self, schedule_id: str, manifest: DeployedManifest | None) -> RunRequested:
-        """Ask for a run of a schedule now, whether it is on or off, and return its request."""
+    async def trigger(
+        self, schedule_id: str, manifest: DeployedManifest | None, request_id: str | None = None
+    ) -> Triggered:
+        """Ask for a run of a schedule now, whether it is on or off; with a request id once for ever."""
+        name = None if request_id is None else manual_name_of(request_id)
+        run_key = None if name is None else manual_schedule_run_key(schedule_id, name)
+        if run_key is not None and await self._is_asked_for(run_key):
+            return Triggered(run_key)
         snapshot = await self.reader.snapshot(self.scope, TABLES)
         known = await asyncio.to_thread(known_schedule, snapshot, schedule_id)
         if known is None or known.view.deleted:
             raise no_schedule(schedule_id)
         view = replace(known.view, manifest_id=_id_of(manifest))
         try:
-            events = manual_tick(view, self.now_ms(), planner(manifest))
+            events = manual_tick(view, self.now_ms(), planner(manifest), name)
         except NothingToMake as error:
             raise refused(
                 Code.DEFINITION_CONFLICT,
@@ -130,8 +146,12 @@ class Schedules:
             ) from error
         refusal = await self._append(events)
         if refusal is not None:
+            if run_key is not None and await self._is_asked_for(run_key):
+                # The same request at the same time was first.
+                return Triggered(run_key)
             raise Refused(refusal.model_copy(update={"field": "schedule_id", "value": schedule_id}))
-        return cast(RunRequested, events[-1])
+        wanted = cast(RunRequested, events[-1])
+        return Triggered(wanted.run_key, wanted)
 
     async def _change(self, change: ScheduleChange, manifest: DeployedManifest | None) -> Changed:
         plan = planner(manifest)
@@ -166,6 +186,10 @@ class Schedules:
             value=change.schedule_id,
             remedy="Send the same request again.",
         )
+
+    async def _is_asked_for(self, run_key: str) -> bool:
+        snapshot = await self.reader.snapshot(self.scope, (X_RUN_KEYS.name,))
+        return await asyncio.to_thread(snapshot[X_RUN_KEYS.name].get, run_key) is not None
 
     async def _append(self, events: Sequence[Payload]) -> Refusal | None:
         request = AppendRequest(

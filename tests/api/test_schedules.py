@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -108,6 +109,35 @@ async def test_triggering_asks_for_a_run_now_paused_or_not(world: World) -> None
     assert tick["late_ms"] >= 0
 
 
+async def test_triggering_under_an_id_is_one_run_for_ever(world: World) -> None:
+    await deployed(world, PIPELINE)
+    first = await call(world, "POST", "nightly/trigger", 201, request_id="close of 2024 \N{SNOWMAN}")
+    for _ in range(2):
+        # The clock goes on, the definition is another, and it is the same run.
+        changed = {**NIGHTLY, "cron": "0 5 * * *"}
+        await deployed(world, PIPELINE | {"schedules": [changed]})
+        again = await call(world, "POST", "nightly/trigger", request_id="close of 2024 \N{SNOWMAN}")
+        assert {**again, "state": ""} == {**first, "state": ""}
+    other = await call(world, "POST", "nightly/trigger", 201, request_id="close of 2025")
+    assert other["run_id"] != first["run_id"]
+    ticks = (await call(world, "GET", "nightly/ticks"))["items"]
+    assert {one["run_id"] for one in ticks} == {first["run_id"], other["run_id"]}
+    await deployed(world, PIPELINE | {"schedules": []})
+    assert (await call(world, "POST", "nightly/trigger", request_id="close of 2025"))["run_id"] == other["run_id"]
+    for wrong in ("", "a\nb", "x" * 201):
+        refused = await world.client.post(f"{SCHEDULES}/nightly/trigger", json={"request_id": wrong})
+        assert (refused.status_code, refused.json()["field"]) == (400, "request_id")
+
+
+async def test_triggering_at_once_under_one_id_is_one_run(world: World) -> None:
+    await deployed(world, PIPELINE)
+    asked = [world.client.post(f"{SCHEDULES}/nightly/trigger", json={"request_id": "q"}) for _ in range(8)]
+    answers = await asyncio.gather(*asked)
+    assert {one.status_code for one in answers} <= {200, 201}
+    assert len({one.json()["run_id"] for one in answers}) == 1
+    assert len((await call(world, "GET", "nightly/ticks"))["items"]) == 1
+
+
 async def test_a_preview_shows_local_times_and_partitions(world: World) -> None:
     await deployed(world, PIPELINE)
     found = await call(world, "GET", "nightly/preview?count=2&after=2025-03-29T12:00:00Z")
@@ -124,6 +154,19 @@ async def test_a_preview_shows_local_times_and_partitions(world: World) -> None:
     }
     early = await call(world, "GET", "nightly/preview?count=1&after=2023-05-01T00:00:00Z")
     assert "no partition of raw" in early["items"][0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "after", ["+20000-01-01T00:00:00Z", "-0044-03-15T00:00:00Z", "9999-12-31T23:59:60Z", "0001-01-01T00:00:00+14:00"]
+)
+async def test_a_preview_is_of_this_time(world: World, after: str) -> None:
+    await deployed(world, PIPELINE)
+    for timing in ({"interval_seconds": 60}, {"cron": "0 0 29 2 *"}):
+        await world.client.put(f"{SCHEDULES}/s", json={**timing, "select": ["report"]})
+        answer = await world.client.get(f"{SCHEDULES}/s/preview", params={"after": after})
+        assert_refused(answer, 400, "INVALID_REQUEST", "after")
+        last = await world.client.get(f"{SCHEDULES}/s/preview?count=200&after=2199-12-31T23:59:59Z")
+        assert len(last.json()["items"]) == 200
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -32,6 +32,14 @@ async def shown(world: World, sensor_id: str) -> dict[str, Any]:
     return found
 
 
+async def test_a_sensor_that_was_not_evaluated_yet_has_no_evaluations(world: World) -> None:
+    await deployed(world, location(FILES, HOOK))
+    found = await world.client.get(f"{SENSORS}/files/evaluations")
+    assert (found.status_code, found.json()["items"]) == (200, [])
+    unknown = await world.client.get(f"{SENSORS}/nope/evaluations")
+    assert_refused(unknown, 404, "NOT_FOUND", "sensor_id")
+
+
 async def test_a_deploy_tells_what_changes_of_sensors_and_starts_them(world: World) -> None:
     body = await deployed(world, location(FILES, HOOK))
     assert body["sensors"]["added"] == ["files", "hook"]

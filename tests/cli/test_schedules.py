@@ -73,6 +73,30 @@ def test_a_schedule_is_paused_triggered_and_resumed(cli: Cli) -> None:
     assert "triggered" in cli("schedule", "history", "nightly", "-o", "table").stdout
 
 
+def test_triggering_under_a_key_is_one_run(cli: Cli) -> None:
+    first, again = (cli("schedule", "trigger", "nightly", "--key", "month end") for _ in range(2))
+    assert again.document["run_id"] == first.document["run_id"]
+    assert (again.code, "asked for before" in again.hints[0]) == (0, True)
+    assert len(cli("schedule", "history", "nightly").document["ticks"]) == 1
+    at = cli("schedule", "history", "nightly").document["ticks"][0]["scheduled_for"]
+    assert first.document["run_key"] in cli("explain", "schedule", "nightly", "--at", at).document["answer"]
+
+
+def test_a_preview_of_a_line_begins_where_it_is_told(cli: Cli) -> None:
+    line = ("schedule", "preview", "--cron", "30 2 * * *", "--timezone", "Europe/Oslo")
+    for after in ("2025-03-29T12:00:00Z", "2025-03-29T13:00:00.5+01:00"):
+        found = cli(*line, "--after", after, "-n", "2").document["items"]
+        assert [one["local"] for one in found] == ["2025-03-30T03:00:00+02:00", "2025-03-31T02:30:00+02:00"]
+    assert (
+        cli(*line, "--after", "2025-03-30T01:00:00Z", "-n", "1").document["items"][0]["due_at"].startswith("2025-03-31")
+    )
+
+
+def test_a_preview_has_as_many_instants_as_it_is_asked_for(cli: Cli) -> None:
+    for line in ("@yearly", "0 0 29 2 *", "0 0 29 2 1"):
+        assert len(cli("schedule", "preview", "--cron", line, "-n", "100").document["items"]) == 100
+
+
 def test_a_preview_is_of_a_schedule_or_of_a_line(cli: Cli) -> None:
     found = cli("schedule", "preview", "nightly", "-n", "1", "--after", "2025-03-29T12:00:00Z").document
     assert found["items"][0]["local"] == "2025-03-30T04:00:00+02:00"
@@ -90,6 +114,11 @@ def test_a_preview_is_of_a_schedule_or_of_a_line(cli: Cli) -> None:
         (["preview", "--cron", "0 25 * * *"], "--cron"),
         (["preview", "--cron", "@daily", "--timezone", "Mars"], "--timezone"),
         (["preview", "nightly", "-n", "0"], "--count"),
+        (["preview", "nightly", "--timezone", "Asia/Tokyo"], "--timezone"),
+        (["preview", "--cron", "@daily", "--after", "yesterday"], "--after"),
+        (["preview", "--cron", "@daily", "--after", "9999-12-31T23:59:60Z"], "--after"),
+        (["preview", "--cron", "@daily", "--after=-0044-03-15T00:00:00Z"], "--after"),
+        (["preview", "--cron", "@daily", "--after", "2025-03-30T02:30:00"], "--after"),
         (["preview", "nightly", "--after", "yesterday"], "after"),
         (["show", "nope"], "schedule_id"),
         (["history", "nope"], "schedule_id"),

@@ -26,6 +26,9 @@ def test_a_schedule_is_defined_previewed_paused_resumed_and_triggered(lake: Spri
     run = lake.schedules.trigger("hourly")
     (tick,) = lake.schedules.ticks("hourly", status="triggered")
     assert tick["run_id"] == run["run_id"]
+    assert lake.schedules.trigger("hourly")["run_id"] != run["run_id"]
+    named = lake.schedules.trigger("hourly", request_id="by hand")
+    assert lake.schedules.trigger("hourly", request_id="by hand")["run_id"] == named["run_id"]
     quarters = lake.schedules.define("hourly", "names", interval_seconds=900)
     assert quarters["changed"] is True
 

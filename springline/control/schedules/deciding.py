@@ -224,11 +224,12 @@ def delay_of(view: ScheduleView) -> int | None:
     return None if view.overlap == "queue_one" and view.limit is not None else jitter_of(view)
 
 
-def manual_tick(view: ScheduleView, now_ms: int, plan: Plan) -> list[Payload]:
-    """Return the events of a run that a user wants now. Raises `NothingToMake`."""
+def manual_tick(view: ScheduleView, now_ms: int, plan: Plan, name_of_it: str | None = None) -> list[Payload]:
+    """Return the events of a run that a user wants now, by default named by the second. Raises `NothingToMake`."""
     now = now_ms // 1_000
+    called = now if name_of_it is None else name_of_it
     run = plan(view.select, datetime.fromtimestamp(now, UTC))
-    name, key = manual_tick_id(view.schedule_id, now), manual_schedule_run_key(view.schedule_id, now)
+    name, key = manual_tick_id(view.schedule_id, called), manual_schedule_run_key(view.schedule_id, called)
     return _triggered(view, name, key, now, run)
 
 
