@@ -57,7 +57,7 @@ def _number(question: Question, task: TaskRow) -> int:
         )
     if not 1 <= question.attempt <= max(1, task.attempt):
         remedy = f"The task has had {task.attempt} attempt(s); the first one is 1."
-        raise unknown(f"attempt of task {task.task_key}", "attempt", str(question.attempt), remedy)
+        raise unknown("attempt", "attempt", str(question.attempt), remedy, of=f"task {task.task_key}")
     return question.attempt
 
 

@@ -70,7 +70,7 @@ def _index(question: Question, row: BackfillRow) -> int:
     chunks = -(-row.total_partitions // row.chunk_size) if row.chunk_size else 0
     if not 0 <= question.chunk < chunks:
         remedy = f"The backfill has {chunks} chunk(s); the first one is 0."
-        raise unknown(f"chunk of backfill {row.backfill_id}", "chunk", str(question.chunk), remedy)
+        raise unknown("chunk", "chunk", str(question.chunk), remedy, of=f"backfill {row.backfill_id}")
     return question.chunk
 
 

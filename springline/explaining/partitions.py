@@ -19,6 +19,7 @@ from springline.definitions.ids import meant
 from springline.definitions.inputs import with_inputs
 from springline.definitions.manifest import DeployedAsset, DeployedNode
 from springline.definitions.partitions import Partitions
+from springline.errors import Code, refused
 from springline.explaining.holds import HOLD_EVENT, is_hold
 from springline.explaining.runs import begun_ms, run_row
 from springline.explaining.story import (
@@ -65,16 +66,30 @@ def _asset(evidence: Evidence, question: Question) -> DeployedAsset:
     key, wanted = question.identity, question.partition
     assets = {} if evidence.manifest is None else {one.key: one for one in evidence.manifest.assets}
     if key not in assets:
+        if evidence.manifest is not None and key in evidence.manifest.nodes:
+            raise refused(
+                Code.NOT_FOUND,
+                f"{key!r} is a task and makes no asset, so that it has no partition that could be there",
+                field="asset",
+                value=key,
+                remedy="`springline explain task RUN TASK` tells of it in a run.",
+            )
         remedy = f"{meant(key, sorted(assets))}`springline asset list` shows the assets that are deployed."
         raise unknown("deployed asset", "asset", key, remedy)
     cut = assets[key].partitions
     if cut is None and wanted is not None:
-        raise unknown(f"partition of asset {key}", "partition", wanted, "The asset has none: leave the partition out.")
-    if cut is not None:
-        problem = "is to be given" if wanted is None else cut.problem_of_key(wanted)
-        if problem is not None:
-            remedy = f"A partition {problem}; `springline asset show {key}` shows some."
-            raise unknown(f"partition of asset {key}", "partition", wanted or "", remedy)
+        raise unknown("partition", "partition", wanted, "It has none: leave the partition out.", of=f"asset {key}")
+    if cut is not None and wanted is None:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"asset {key} has partitions, and the question names none",
+            field="partition",
+            remedy=f"Give the key of one; `springline asset show {key}` shows some.",
+        )
+    problem = None if cut is None or wanted is None else cut.problem_of_key(wanted)
+    if wanted is not None and problem is not None:
+        remedy = f"It {problem}; `springline asset show {key}` shows some."
+        raise unknown("partition", "partition", wanted, remedy, of=f"asset {key}")
     return assets[key]
 
 

@@ -157,11 +157,11 @@ class Subject:
     by_definitions: bool = False
 
 
-def unknown(what: str, field_name: str, value: str, remedy: str) -> Refused:
-    """Return the refusal of a question for something that the rows do not have."""
+def unknown(what: str, field_name: str, value: str, remedy: str, *, of: str = "") -> Refused:
+    """Return the refusal of a question for something that the rows do not have. `of`: what it would be a part of."""
     return refused(
         Code.NOT_FOUND,
-        f"this workspace's published state has no {what} {value!r}",
+        f"this workspace's published state has no {what} {value!r}{of and f' of {of}'}",
         field=field_name,
         value=value,
         remedy=remedy,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
+from springline.control.runs.planning import LOST_ATTEMPTS
+from springline.control.runs.retries import INFRASTRUCTURE
 from springline.errors import Code, refused
 from springline.explaining.holds import HOLD_EVENT, hold_of, is_hold
 from springline.explaining.runs import aim_at_run, no_run, run_row
@@ -35,6 +37,7 @@ from springline.projection.schema import (
     SUCCEEDED,
 )
 from springline.published.snapshot import StateSnapshot
+from springline.runs.loading import is_of_a_manifest
 
 TASK_TABLES: Final = ("runs", "x_runs", "x_notes", *TABLES)
 """What explanations of tasks and attempts need of the published state."""
@@ -56,7 +59,7 @@ def run_and_task(rows: StateSnapshot, question: Question) -> tuple[RunRow, TaskR
     row: Any = rows["tasks"].get((run.run_id, question.task))
     if row is None:
         remedy = f"`springline run show {run.run_id}` shows the tasks of the run."
-        raise unknown(f"task of run {run.run_id}", "task", question.task, remedy)
+        raise unknown("task", "task", question.task, remedy, of=f"run {run.run_id}")
     return run, TaskRow(*row)
 
 
@@ -126,12 +129,20 @@ def _ended(rows: StateSnapshot, run: RunRow, task: TaskRow) -> Account:
             next_steps=[f"springline explain run {run.run_id}"],
         )
     took = ""
-    if task.started_at is not None and task.completed_at is not None:
+    if last is not None and last.true_started_at is not None and last.true_ended_at is not None:
+        took = f" after {lasted(max(0, last.true_ended_at - last.true_started_at))}"
+    elif task.started_at is not None and task.completed_at is not None:
         took = f" after {lasted(task.completed_at - task.started_at)}"
-    text = f"It is {task.state} with attempt {task.attempt} of at most {task.max_attempts}{took}"
+    is_ours = is_of_a_manifest(run.code_version)
+    most = "" if is_ours else f" of at most {task.max_attempts}"
+    text = f"It is {task.state} with attempt {task.attempt}{most}{took}"
     error = error_of(task, attempts)
     text += "." if error is None or task.state == SUCCEEDED else f": {error}."
-    lost = sum(one.category == "INFRASTRUCTURE" for one in attempts)
+    lost = sum(one.category == INFRASTRUCTURE for one in attempts)
+    if is_ours and task.state == FAILED:
+        retries = max(0, task.max_attempts - 1 - LOST_ATTEMPTS)
+        used = min(retries, max(0, task.attempt - lost - 1))
+        text += f" It used {used} of its {retries} retries." if retries else " It has no retries."
     if lost:
         text += f" {lost} attempt(s) were lost with their worker or their workflow, and do not count as retries."
     steps = [] if task.state == SUCCEEDED else [f"springline run rerun {run.run_id} --failed"]

@@ -88,6 +88,9 @@ async def test_a_failure_is_told_where_it_happened_and_where_it_led_to(world: Wo
     assert task["verdict"] == "FAILED"
     assert "no such file" in task["answer"]
     assert "1 attempt(s) were lost" in task["answer"]
+    assert "It is FAILED with attempt 2 after " in task["answer"]
+    # What its plan allows for attempts that are lost is no retry.
+    assert "It used 0 of its 2 retries." in task["answer"]
     first = await told(world, "attempt", run_id, task="raw", attempt=1)
     assert (first["verdict"], "It is the first one." in first["answer"]) == ("FAILED", True)
     second = await told(world, "attempt", run_id, task="raw", attempt=2)
@@ -99,6 +102,30 @@ async def test_a_failure_is_told_where_it_happened_and_where_it_led_to(world: Wo
     assert run["verdict"] == "FAILED"
     assert f"springline run rerun {run_id} --failed" in run["next_steps"]
     assert any("worker" in one["who"] for one in run["decisions"])
+
+
+async def test_a_task_without_retries_says_so(world: World) -> None:
+    run_id = await begun(world)
+    await world.appended(started("raw", 1, run_id), finished("succeeded", "raw", 1, run_id))
+    await world.appended(started("clean", 1, run_id), finished("failed", "clean", 1, run_id, **REFUSES))
+    answer = (await told(world, "task", run_id, task="clean"))["answer"]
+    assert "no such file. It has no retries." in answer
+    assert "at most" not in answer
+
+
+async def test_what_is_asked_about_is_named_in_words(world: World) -> None:
+    daily = {"kind": "daily", "start": "2024-01-01"}
+    tell = asset("tell")
+    await deployed(world, location("flights", asset("raw", partitions=daily), asset("report")) | {"tasks": [tell]})
+    for path, field, said in (
+        ("partition/raw?partition=nope", "partition", "has no partition 'nope' of asset raw"),
+        ("partition/report?partition=x", "partition", "has no partition 'x' of asset report"),
+        ("partition/tell", "asset", "'tell' is a task and makes no asset"),
+    ):
+        answer = await world.client.get(f"{EXPLAIN}/{path}")
+        assert said in assert_refused(answer, 404, "NOT_FOUND", field)["message"]
+    answer = await world.client.get(f"{EXPLAIN}/partition/raw")
+    assert_refused(answer, 400, "INVALID_REQUEST", "partition")
 
 
 async def test_a_success_needs_no_next_step(world: World) -> None:
