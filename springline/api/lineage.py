@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Path, Query, Response
 from pydantic import Field
 
 from springline import bounds
-from springline.api.context import errors
+from springline.api.context import Reader, errors
 from springline.api.lists import FromAsked, Id, Json, ListBody, PageQuery, metadata_of, shown_rows
+from springline.api.manifests import FromManifests, unknown_asset
 from springline.api.urls import CheckedRouter
+from springline.definitions.manifest import DeployedAsset
 from springline.projection.golden import golden_row
 from springline.projection.rows import TaskRow
 from springline.projection.schema import RUNS, TASKS, X_ATTEMPTS, X_NOTES, Row
@@ -34,19 +38,34 @@ class LineageQuery(PageQuery):
     "/assets/{key}/lineage",
     summary="How an asset was made",
     response_model=ListBody,
-    responses=errors(409, 503),
+    responses=errors(404, 409, 503),
 )
-async def lineage(key: KeyOfAsset, query: Annotated[LineageQuery, Query()], asked: FromAsked) -> Response:
+async def lineage(
+    key: KeyOfAsset,
+    query: Annotated[LineageQuery, Query()],
+    asked: FromAsked,
+    workspace: Reader,
+    manifests: FromManifests,
+) -> Response:
     """List each time that an asset was made, in the order of runs: attempt, code, what was written, and from what.
 
     `upstream` has the tasks of the same run that it took from, with what they have written there, and `metadata` what
     its function told. What it read besides nobody has recorded.
     """
-    wheres = [equals(TASKS, "asset_key", [key]), equals(TASKS, "state", ["SUCCEEDED"])]
+    of_it = equals(TASKS, "asset_key", [key])
+    wheres = [of_it, equals(TASKS, "state", ["SUCCEEDED"])]
     if query.partition_key is not None:
         wheres.append(equals(TASKS, "partition_key", [query.partition_key]))
     also = ("runs", "dep_satisfaction", X_ATTEMPTS.name, X_NOTES.name)
-    return await asked.page("tasks", query, wheres, also=also, dress=_made)
+    snapshot = await asked.snapshot(TASKS.name, *also)
+    current = await manifests.latest(workspace.store, workspace.scope)
+    nodes = {} if current is None else current.manifest.nodes
+    if not isinstance(nodes.get(key), DeployedAsset):
+        # What is deployed no more may have been made.
+        rows = await asyncio.to_thread(partial(snapshot[TASKS.name].page, limit=1, where=of_it))
+        if not rows.rows:
+            raise unknown_asset(key, nodes)
+    return await asked.page("tasks", query, wheres, snapshot=snapshot, dress=_made)
 
 
 def _made(held: StateSnapshot, rows: Sequence[Row]) -> list[Json]:

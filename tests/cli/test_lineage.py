@@ -21,6 +21,9 @@ days = daily("2026-01-01")
 @asset(partitions=days, code_version="v1")
 def raw(context): ...
 
+@asset
+def later(): ...
+
 @asset(partitions=days, deps=[raw])
 def clean(context): ...
 """
@@ -59,6 +62,15 @@ def test_each_making_tells_run_code_versions_and_what_it_was_made_from(cli: Cli,
     assert (raw["run_id"], raw["code_version"], raw["upstream"]) == (runs[1], "v1", [])
 
 
+def test_a_misspelt_asset_is_refused_and_one_that_left_its_file_is_not(cli: Cli, runs: list[str]) -> None:
+    found = cli("asset", "lineage", "cleam")
+    assert (found.code, found.error["code"]) == (2, "NOT_FOUND")
+    assert "clean" in found.error["remedy"]
+    Path("flow.py").write_text(FLOW.split("@asset(partitions=days, deps", maxsplit=1)[0])
+    assert cli("deploy", "flow.py").code == 0
+    assert len(cli("asset", "lineage", "clean").document["made"]) == len(runs)
+
+
 def test_what_functions_told_is_with_their_attempts(api: Served, cli: Cli, runs: list[str]) -> None:
     task = "raw[2026-01-02]"
     attempt = completed("succeeded", task, 1, runs[1])["attempt_id"]
@@ -89,5 +101,5 @@ def test_it_is_shown_in_a_line_each(cli: Cli, runs: list[str]) -> None:
     assert lines[0] == "made_at,partition,run,attempt,code,manifest_id,wrote,from"
     assert f",2026-01-01,{runs[0]},1," in lines[1]
     assert lines[1].endswith(',"clean@10, log@7",raw[2026-01-01] (raw@1)')
-    ended = cli("asset", "lineage", "none", "-o", "table")
-    assert "no run has made none" in ended.hints
+    ended = cli("asset", "lineage", "later", "-o", "table")
+    assert "no run has made later" in ended.hints
