@@ -75,6 +75,10 @@ class HolderBody(BaseModel):
     attempt: int
     state: str
     since: str | None
+    certain: bool = Field(
+        description="False: the manifest of its run is lost or damaged, which says what pool it has. It counts in "
+        "every one, until it has ended."
+    )
 
 
 class PoolBody(ListedPool):
@@ -179,6 +183,7 @@ def _shown(size: PoolSize, rows: PoolRows) -> PoolBody:
                 attempt=one.attempt,
                 state=one.state,
                 since=None if one.since_ms is None else format_ms(one.since_ms),
+                certain=one.is_certain,
             )
             for one in ordered
         ],

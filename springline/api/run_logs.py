@@ -71,14 +71,14 @@ async def run_logs(
     """
     snapshot = await asked.snapshot("runs", "tasks", X_ATTEMPTS.name)
 
-    def read() -> tuple[TaskRow, set[int]]:
+    def read() -> tuple[TaskRow, dict[int, int]]:
         if snapshot["runs"].get(run_id) is None:
             raise unknown("run", run_id, snapshot.revision)
         row = snapshot["tasks"].get((run_id, query.task_key))
         if row is None:
             raise unknown("task", query.task_key, snapshot.revision)
         ended = [AttemptRow(*cast(Any, one)) for one in snapshot[X_ATTEMPTS.name].below((run_id, query.task_key))]
-        return TaskRow(*cast(Any, row)), {one.attempt for one in ended}
+        return TaskRow(*cast(Any, row)), {one.attempt: one.log_chunks or 0 for one in ended}
 
     task, ended = await asyncio.to_thread(read)
     latest = max([task.attempt, *ended])
@@ -95,7 +95,9 @@ async def run_logs(
         return LogBody(run_id=run_id, task_key=query.task_key, attempt=None, lines=[], next=0, more=True, ended=False)
     workspaces: Workspaces = request.app.state.workspaces
     store = workspaces.of(asked.scope).store
-    found = await read_log(store, run_id, query.task_key, attempt, after=query.after, most=query.limit)
+    found = await read_log(
+        store, run_id, query.task_key, attempt, after=query.after, most=query.limit, written=ended.get(attempt, 0)
+    )
     is_over = attempt in ended or attempt < task.attempt
     return LogBody(
         run_id=run_id,

@@ -82,6 +82,8 @@ def _shown(found: Json) -> Listing:
         "set": None if found["set"] is None else f"{found['set']['slots']} by {found['set']['set_by']}",
         "holders": [
             {name: one[name] for name in ("run_id", "task_key", "attempt", "state", "since")}
+            # An API of an older build does not say it.
+            | ({} if one.get("certain", True) else {"certain": "no: the manifest of its run is lost"})
             for one in found["holders"]
         ],
         "waiting_runs": found["waiting_runs"],

@@ -17,7 +17,7 @@ from springline.cli.runs import RunArgument, check_run
 from springline.cli.runs_page import OVER
 from springline.cli.session import session
 from springline.definitions.ids import meant, meant_task_key
-from springline.errors import Code, refused
+from springline.errors import Code, Refused, refused
 from springline.exits import EXIT_CONFLICT, EXIT_DONE
 
 Json = dict[str, Any]
@@ -45,18 +45,19 @@ def logs(
 ) -> DocumentVerdict:
     """Show what the functions of a run have printed and logged, and the errors that have ended them.
 
-    Workers keep it about 2 s after it was printed: at most 4 MiB of an attempt, and the end of what is longer. Exit
-    code: 0, 2 there is no such run or task, or with --follow 3 if the run has failed or was cancelled.
+    Workers keep it about 2 s after it was printed: at most 4 MiB of an attempt, and the end of what is longer. A part
+    that is lost or damaged is named, and the rest is shown all the same. Exit code: 0, 2 there is no such run or task,
+    3 a part is lost or damaged, or with --follow the run has failed or was cancelled.
     """
     check_run(run_id)
     with Api(api, token, wait_s=wait) as surface:
         seen = _Seen(surface, run_id, None if task is None else meant_task_key(task), attempt)
         if not follow:
             lines = seen.new(surface.call("GET", run_id, root=RUNS).body)
-            document = {"run_id": run_id, "lines": lines}
+            document = {"run_id": run_id, "lines": lines, "damaged": seen.damaged}
             rows = [[one["task_key"], one["attempt"], one["at"], one["text"]] for one in lines]
             listing = Listing(lambda: document, ["task", "attempt", "at", "line"], rows, text=lambda: _text(lines))
-            return DocumentVerdict(listing, EXIT_DONE)
+            return DocumentVerdict(listing, EXIT_CONFLICT if seen.damaged else EXIT_DONE)
         return DocumentVerdict(*_followed(surface, run_id, seen, time.sleep))
 
 
@@ -78,7 +79,8 @@ def _followed(surface: Api, run_id: str, seen: _Seen, pause: Callable[[float], o
         hint(f"run {run_id} goes on; `springline run logs {run_id} --follow` shows it from its begin")
         raise
     hint(f"run {run_id} is {state}")
-    return Listing(dict, [], [], text=str), EXIT_DONE if state == "SUCCEEDED" else EXIT_CONFLICT
+    is_well = state == "SUCCEEDED" and not seen.damaged
+    return Listing(dict, [], [], text=str), EXIT_DONE if is_well else EXIT_CONFLICT
 
 
 class _Seen:
@@ -91,6 +93,8 @@ class _Seen:
         self._attempt = attempt
         self._next: dict[tuple[str, int], int] = {}
         self._over: set[tuple[str, int]] = set()
+        self.damaged: list[Json] = []
+        """The parts that cannot be read, each with its task, attempt and a message that names the object."""
 
     def new(self, found: Json) -> list[Json]:
         """Return the lines that were not shown yet, by the order of their instants; `found`: the run and its tasks."""
@@ -120,14 +124,34 @@ class _Seen:
         lines: list[Json] = []
         while True:
             before = self._next.get((key, number), 0)
-            parameters: dict[str, str | float | list[str]] = {"task_key": key, "attempt": number, "after": before}
-            body = self._surface.call("GET", self._run_id, "logs", root=RUNS, params=parameters).body
+            body = self._behind(key, number, before)
+            if body is None:
+                self._next[(key, number)] = before + 1
+                continue
             lines += [{"task_key": key, "attempt": number, **one} for one in body["lines"]]
             self._next[(key, number)] = body["next"]
             if not body["more"]:
                 self._over.add((key, number))
             if not body["more"] or body["next"] == before:
                 return lines
+
+    def _behind(self, key: str, number: int, after: int) -> Json | None:
+        """Return the next lines of an attempt, of one part alone if another is damaged; None: the next one is."""
+        asked: dict[str, str | float | list[str]] = {"task_key": key, "attempt": number, "after": after}
+        try:
+            return self._surface.call("GET", self._run_id, "logs", root=RUNS, params=asked).body
+        except Refused as error:
+            if error.refusal.code is not Code.STORED_DAMAGED:
+                raise
+        try:
+            return self._surface.call("GET", self._run_id, "logs", root=RUNS, params=asked | {"limit": 1}).body
+        except Refused as error:
+            if error.refusal.code is not Code.STORED_DAMAGED:
+                raise
+            message = error.refusal.message
+            hint(f"{message}; {error.refusal.remedy}")
+            self.damaged.append({"task_key": key, "attempt": number, "message": message})
+            return None
 
 
 def _text(lines: list[Json]) -> str:

@@ -77,13 +77,17 @@ class StartMember(EventMember):
 
 
 class EndMember(EventMember):
-    """Of an end: the worker's times, every table written, the results of checks, and a reason for programs."""
+    """Of an end: the worker's times, every table written, the results of checks, and a reason for programs.
+
+    `log_chunks`: how many chunks of the attempt's log are in the store.
+    """
 
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
     reason_code: Id | None = None
     tables: list[TableWrite] | None = None
     checks: list[CheckResult] | None = None
+    log_chunks: U32 | None = None
 
 
 class DispatchMember(EventMember):

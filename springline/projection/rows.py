@@ -318,6 +318,7 @@ class AttemptRow(Struct, gc=False, frozen=True):
     cpu_time_ms: int | None
     peak_memory_bytes: int | None
     row_version: str
+    log_chunks: int | None
 
 
 class NoteRow(Struct, gc=False, frozen=True):

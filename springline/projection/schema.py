@@ -249,9 +249,11 @@ X_ATTEMPTS: Final = _table(
     "run_id task_key attempt_id",
     "run_id:s task_key:s attempt_id:s attempt:u outcome:s_ category:s? reason_code:s? error_message:s? worker_id:s "
     "started_at:t? ended_at:t true_started_at:t? true_ended_at:t? tables:j? checks:j? code_version:s? cpu_time_ms:i? "
-    "peak_memory_bytes:i? row_version:s",
+    "peak_memory_bytes:i? row_version:s log_chunks:u?~+",
 )
-"""Every attempt that has ended; `tasks` has the last one only."""
+"""Every attempt that has ended; `tasks` has the last one only.
+
+`log_chunks`: how many chunks its log has, by the worker that ended it; null where nobody has said it."""
 X_NOTES: Final = _table(
     "x_notes",
     "run_id task_key attempt_id note",

@@ -61,17 +61,20 @@ def chunk_object(
 
 
 async def read_log(
-    store: ObjectStore, run_id: str, task_key: str, attempt: int, *, after: int, most: int
+    store: ObjectStore, run_id: str, task_key: str, attempt: int, *, after: int, most: int, written: int = 0
 ) -> list[LogChunk]:
     """Read the chunks of an attempt behind number `after`, `most` of them at most.
 
-    `store` is the workspace's part. Raises `DamagedObject`, also for a chunk that is missing before another one, and
-    the store's errors.
+    `store` is the workspace's part; `written`: up to which number there were chunks when the attempt ended, as far as
+    that is known. Raises `DamagedObject`, also for a chunk that is missing before another one or up to that number,
+    and the store's errors.
     """
     found: list[LogChunk] = []
     for number in range(after + 1, after + most + 1):
         path = log_chunk(run_id, task_key, attempt, number)
         stored = await store.get(path)
+        if stored is None and number <= written:
+            raise DamagedObject(path, f"is missing, and the attempt has left {written} chunks", _REMEDY)
         if stored is None and await store.head(log_chunk(run_id, task_key, attempt, number + 1)) is not None:
             # Both may have been written since.
             stored = await store.get(path)

@@ -1,6 +1,8 @@
 """Pools as the rows have them: which attempts have slots, who waits, and how large each pool is.
 
-Which pool a task has follows from the manifest of its run, so that no row has to say it.
+Which pool a task has follows from the manifest of its run, so that no row has to say it. Where that manifest is lost,
+an attempt counts in every pool: then never more run than may, and what is lost holds up no pool for longer than the
+attempt takes. A process that has the manifest in memory finds fewer that count, in the same order.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from springline.control.runs.ends import ENDED_APART
@@ -24,6 +27,7 @@ from springline.published.lists import all_of, equals, later
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import StateSnapshot
 from springline.runs.loading import is_of_a_manifest
+from springline.storage.damage import DamagedObject
 from springline.storage.port import ObjectStore
 from springline.storage.scoped import ScopedStore
 from springline.ulids import new_ulid, ulid_time_ms
@@ -44,7 +48,7 @@ async def read_pools(
     """
     sizes = await pool_sizes(ScopedStore(store, scope), scope, manifests)
     found = await _tasks_by_pool(store, reader, manifests, scope, (*_HAVE_SLOTS, READY), ())
-    return {name: (size, _rows(size, found.tasks.get(name, ()))) for name, size in sizes.items()}
+    return {name: (size, _rows(size, found, name)) for name, size in sizes.items()}
 
 
 async def read_pool(
@@ -61,7 +65,7 @@ async def read_pool(
     """
     sizes = await pool_sizes(ScopedStore(store, scope), scope, manifests)
     found = await _tasks_by_pool(store, reader, manifests, scope, (*_HAVE_SLOTS, READY), asking)
-    rows = _rows(sizes.get(pool, PoolSize(pool)), found.tasks.get(pool, ()))
+    rows = _rows(sizes.get(pool, PoolSize(pool)), found, pool)
     over = [run_id for run_id in asking if (run := found.runs.get(run_id)) is not None and run.state in FINISHED_RUN]
     return rows.model_copy(update={"over": over})
 
@@ -82,7 +86,7 @@ async def slots_of_claims(
     found = await _tasks_by_pool(store, reader, manifests, scope, _HAVE_SLOTS, ())
     begins: list[str] = []
     for pool in dict.fromkeys(claim.pool for claim in claims):
-        rows = _rows(sizes.get(pool, PoolSize(pool)), found.tasks.get(pool, ()))
+        rows = _rows(sizes.get(pool, PoolSize(pool)), found, pool)
         begins += may_begin([one.attempt_id for one in claims if one.pool == pool], rows.holders, rows.slots)
     return begins
 
@@ -122,12 +126,13 @@ def _pools_of(manifest: DeployedManifest) -> dict[str, str]:
     return {key: node.pool for key, node in manifest.nodes.items() if node.pool is not None}
 
 
+@dataclass(frozen=True, slots=True)
 class _Found:
-    """Tasks by the name of their pool, and the rows of runs."""
+    """Tasks by the name of their pool, those of which nobody knows whether they have one, and the rows of runs."""
 
-    def __init__(self, tasks: Mapping[str, Sequence[TaskRow]], runs: Mapping[str, RunRow]) -> None:
-        self.tasks = tasks
-        self.runs = runs
+    tasks: Mapping[str, Sequence[TaskRow]]
+    unknown: Sequence[TaskRow]
+    runs: Mapping[str, RunRow]
 
 
 async def _tasks_by_pool(
@@ -140,19 +145,25 @@ async def _tasks_by_pool(
 ) -> _Found:
     snapshot = await reader.snapshot(scope, _TABLES)
     tasks, runs = await asyncio.to_thread(_selected, snapshot, states, asking)
-    named: dict[str, DeployedManifest] = {}
+    pools: dict[str, dict[str, str] | None] = {}
     for manifest_id in {run.code_version for run in runs.values()}:
         if manifest_id is not None and is_of_a_manifest(manifest_id):
-            # Without it, slots that its tasks have would be given away again.
-            named[manifest_id] = (await manifests.needed(ScopedStore(store, scope), scope, manifest_id)).manifest
-    pools = {manifest_id: _pools_of(manifest) for manifest_id, manifest in named.items()}
+            try:
+                named = await manifests.needed(ScopedStore(store, scope), scope, manifest_id)
+            except DamagedObject:
+                pools[manifest_id] = None
+            else:
+                pools[manifest_id] = _pools_of(named.manifest)
     by_pool: dict[str, list[TaskRow]] = {}
+    unknown: list[TaskRow] = []
     for task in tasks:
         run = runs.get(task.run_id)
-        pool = None if run is None else pools.get(run.code_version or "", {}).get(node_of(task))
-        if pool is not None:
+        of_nodes = {} if run is None else pools.get(run.code_version or "", {})
+        if of_nodes is None:
+            unknown.append(task)
+        elif (pool := of_nodes.get(node_of(task))) is not None:
             by_pool.setdefault(pool, []).append(task)
-    return _Found(by_pool, runs)
+    return _Found(by_pool, unknown, runs)
 
 
 def _selected(
@@ -183,21 +194,27 @@ def _is_told(snapshot: StateSnapshot, task: TaskRow) -> bool:
     return snapshot["x_attempts"].get(key) is not None or snapshot["x_notes"].get((*key, ENDED_APART)) is not None
 
 
-def _rows(size: PoolSize, tasks: Sequence[TaskRow]) -> PoolRows:
+def _rows(size: PoolSize, found: _Found, pool: str) -> PoolRows:
+    tasks = found.tasks.get(pool, ())
     return PoolRows(
         slots=size.slots,
         holders=[
-            SlotHolder(
-                run_id=task.run_id,
-                task_key=task.task_key,
-                attempt=task.attempt,
-                attempt_id=task.attempt_id or "",
-                state=task.state,
-                version=task.row_version,
-                since_ms=task.started_at if task.state == RUNNING else ulid_time_ms(task.row_version),
-            )
-            for task in tasks
-            if task.state != READY
+            *(_holder(task, is_certain=True) for task in tasks if task.state != READY),
+            *(_holder(task, is_certain=False) for task in found.unknown if task.state != READY),
         ],
+        # A run without its manifest asks for nothing: it goes on, and asks, when that is restored.
         ready=sorted({task.run_id for task in tasks if task.state == READY}),
+    )
+
+
+def _holder(task: TaskRow, *, is_certain: bool) -> SlotHolder:
+    return SlotHolder(
+        run_id=task.run_id,
+        task_key=task.task_key,
+        attempt=task.attempt,
+        attempt_id=task.attempt_id or "",
+        state=task.state,
+        version=task.row_version,
+        since_ms=task.started_at if task.state == RUNNING else ulid_time_ms(task.row_version),
+        is_certain=is_certain,
     )

@@ -123,10 +123,10 @@ class AttemptMaker:
             ended = await self._ended(order, store, stop, watching, began)
             for line in (ended.stack_trace or ended.message or "").splitlines():
                 kept.line(line)
-            return ended
         finally:
             self._logs.pop(order.attempt_id, None)
             await kept.aclose()
+        return ended.model_copy(update={"log_chunks": kept.chunks})
 
     async def _ended(
         self, order: AttemptOrder, store: ObjectStore, stop: asyncio.Event, watching: Watching, began: int

@@ -61,6 +61,11 @@ class LogKeeper:
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def chunks(self) -> int:
+        """The number of the last chunk that the store has: all before it are there, too. 0: nothing is kept."""
+        return self._number - 1
+
     def line(self, text: str) -> None:
         """Keep a line."""
         one = LogLine(self._now_ms(), text)

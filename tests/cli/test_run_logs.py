@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -9,11 +10,12 @@ import pytest
 
 from springline.api.tokens import make_token
 from springline.client import Springline
+from springline.errors import Refused
 from springline.paths import ObjectPath, log_chunk
 from springline.runs.attempt_logs import LogLine, chunk_object
 from tests.cli.conftest import Cli, Served
 from tests.cli.test_runs import append, end
-from tests.control.payloads import started
+from tests.control.payloads import finished, started
 from tests.support.local_api import ACME, RIVAL, SECRET
 
 FLOW = "from springline.sdk import asset\n\n@asset\ndef a(): ...\n\n@asset\ndef b(): ...\n"
@@ -100,3 +102,22 @@ def test_a_client_waits_for_the_end_of_its_run(
             started_run.wait(0)
         monkeypatch.setattr("springline.client.runs.time.sleep", lambda _: end(api, started_run.run_id, "a"))
         assert started_run.wait()["run"]["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(("lost", "seen"), [(2, ["first", "second", "third \x1b[31m"]), (1, ["second", "fourth"])])
+def test_a_lost_part_of_a_log_is_named_and_the_rest_is_shown(
+    api: Served, cli: Cli, run: str, lost: int, seen: list[str]
+) -> None:
+    append(api, finished("succeeded", "a", 1, run, springline={"log_chunks": 2}), finished("succeeded", "b", 1, run))
+    path = log_chunk(run, "a", 1, lost)
+    api.store.remove(ObjectPath(f"{ACME.prefix}/{path}"))
+    for command in (("run", "logs", run), ("run", "logs", run, "--follow")):
+        ended = cli(*command)
+        assert ended.code == 3
+        assert any(path in one and "restore it from a copy" in one for one in ended.hints), ended.hints
+    document = json.loads(cli("run", "logs", run).stdout)
+    assert [one["text"] for one in document["lines"]] == seen
+    ((damaged),) = document["damaged"]
+    assert (damaged["task_key"], damaged["attempt"]) == ("a", 1)
+    with Springline() as lake, pytest.raises(Refused, match=path):
+        list(lake.runs.logs(run, "a"))

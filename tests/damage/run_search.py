@@ -213,7 +213,7 @@ async def logs(made: Workspace, place: RunPlace) -> Told:
     told = Told()
 
     async def lines(after: int) -> object:
-        found = await read_log(place.own, run_id_of(UNDER_WAY), TASK, 1, after=after, most=LOGS + 1)
+        found = await read_log(place.own, run_id_of(UNDER_WAY), TASK, 1, after=after, most=LOGS + 1, written=LOGS)
         return [[chunk.number, *((one.at_ms, one.text) for one in chunk.lines)] for chunk in found]
 
     for after in range(LOGS):
@@ -452,9 +452,6 @@ def _blamed(one: Damage) -> list[str]:
 
 def _is_excused(one: Damage, name: str) -> bool:
     """Say whether nothing in the store tells the damage from a state that it could rightly be in."""
-    if one.kind == "log chunk" and one.how == "removed":
-        # The last one: everything newer is gone with it, as if its worker had died before it was written.
-        return one.path.endswith(f"/{LOGS:06}.log")
     if one.kind == "seal" and one.how == "removed":
         # As before it was sealed. What other rows are committed under its keys, the commit refuses.
         return name == "seals"

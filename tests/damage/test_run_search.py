@@ -70,10 +70,7 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def _older_ones_count(patch: pytest.MonkeyPatch) -> None:
-    async def no(*_: object) -> bool:
-        return False
-
-    patch.setattr(reading, "_is_replaced", no)
+    patch.setattr(reading, "_replaced_note", lambda _: None)
 
 
 def _lost_sizes_are_none(patch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
             {"name": _is_text, "severity": _one_of("warn", "error"), "passed": lambda one: isinstance(one, bool)},
             {"message": _is_text},
         ),
+        "log_chunks": _is_u32,
     },
     "schedule_definition_upserted": {
         "dialect": _one_of("unix", "reference"),
@@ -260,6 +261,7 @@ def task_ended(m: Tables, data: Object, ev: str) -> None:
         cpu_time_ms=_i64(metrics.get("cpuTimeMs")),
         peak_memory_bytes=_i64(metrics.get("peakMemoryBytes")),
         row_version=ev,
+        log_chunks=said.get("log_chunks"),
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from springline.control.runs.messages import SlotClaim
+from springline.deployed.pools import PoolSetting, set_pool
 from springline.deployed.reading import ManifestReader
 from springline.paths import deployed_manifest
 from springline.runs.launching import launch
 from springline.runs.loading import load_run
-from springline.runs.pools import read_pool
+from springline.runs.pools import read_pools, slots_of_claims
 from springline.runs.requesting import RunRequests
 from springline.storage.damage import DamagedObject
-from tests.damage.run_objects import FIRST, SECOND, TASK, UNDER_WAY, RunPlace, Workspace, make, run_id_of
+from tests.control.payloads import dispatched, finished
+from tests.damage.run_objects import FIRST, SECOND, TASK, UNDER_WAY, RunPlace, Workspace, asked, make, run_id_of
 from tests.support.local_api import ACME
 from tests.support.local_runs import LocalRuns
 
@@ -47,16 +50,43 @@ async def test_a_request_waits_and_another_one_begins(made: Workspace) -> None:
 async def test_a_run_waits_and_keeps_its_slot_until_it_is_cancelled(made: Workspace) -> None:
     place, path = _without_first(made)
     run_id = run_id_of(UNDER_WAY)
-    for work in (
-        load_run(place.store, place.reader, ManifestReader(), ACME, run_id),
-        read_pool(place.store, place.reader, ManifestReader(), ACME, "p", []),
-    ):
-        with pytest.raises(DamagedObject, match=path):
-            await work
+    with pytest.raises(DamagedObject, match=path):
+        await load_run(place.store, place.reader, ManifestReader(), ACME, run_id)
     await place.append({"type": "run_cancel_requested", "run_id": run_id, "requested_by": "ada"})
     loaded = await load_run(place.store, place.reader, ManifestReader(), ACME, run_id)
     assert path in (loaded.missing or "")
     assert TASK in {row["task_key"] for row in await place.rows("tasks")}
+
+
+async def test_its_attempt_counts_in_every_pool_until_it_has_ended(made: Workspace) -> None:
+    place, _ = _without_first(made)
+    latest = await ManifestReader().latest(place.own, ACME)
+    assert latest is not None
+    for pool, size in (("p", 2), ("q", 1)):
+        await set_pool(place.own, pool, PoolSetting(slots=size, set_by="ada", set_at_ms=50))
+    days = {"partition_selection": ["2024-01-01", "2024-01-02"]}
+    await place.append(asked("k-third", latest.manifest.manifest_id, "raw", **days))
+    await launch(place.store, place.reader, ManifestReader(), place.ledger, place, ACME, None)
+    third = run_id_of("k-third")
+    await place.append(*(dispatched(f"raw[2024-01-0{day}]", 1, third) for day in (1, 2)))
+    rows = {(row["run_id"], row["task_key"]): row["attempt_id"] for row in await place.rows("tasks")}
+    claims = [
+        SlotClaim(pool="p", task_key=key, attempt_id=id_) for (run, key), id_ in sorted(rows.items()) if run == third
+    ]
+
+    async def pools() -> dict[str, list[tuple[str, bool]]]:
+        found = await read_pools(place.store, place.reader, ManifestReader(), ACME)
+        return {name: [(one.run_id, one.is_certain) for one in rows.holders] for name, (_, rows) in found.items()}
+
+    async def begin() -> list[str]:
+        return await slots_of_claims(place.store, place.reader, ManifestReader(), ACME, claims)
+
+    uncertain = (run_id_of(UNDER_WAY), False)
+    assert await pools() == {"p": [(third, True), (third, True), uncertain], "q": [uncertain]}
+    assert await begin() == [claims[0].attempt_id], "there are two slots, and the one that may have one counts"
+    await place.append(finished("succeeded", TASK, 1, run_id_of(UNDER_WAY)))
+    assert await begin() == [one.attempt_id for one in claims]
+    assert (await pools())["q"] == []
 
 
 def test_the_path_is_that_of_a_manifest(made: Workspace) -> None:

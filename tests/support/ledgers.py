@@ -524,6 +524,7 @@ MEMBER_FIELDS: dict[str, dict[str, tuple[Any, ...]]] = {
             [{"name": "n", "severity": "warn", "passed": True, "message": None}, {"name": "m"}],
             [{"name": "n", "severity": "error", "passed": False, "message": "é"}],
         ),
+        "log_chunks": _COUNTS,
     },
     "schedule_definition_upserted": {
         "dialect": ("unix", "reference", "vixie"),

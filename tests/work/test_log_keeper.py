@@ -65,6 +65,22 @@ async def test_lines_are_there_at_the_end_in_order() -> None:
     assert await read_log(store, "run_1", TASK, 1, after=1, most=5) == []
 
 
+async def test_who_keeps_a_log_knows_its_last_part_and_the_loss_of_it_is_told() -> None:
+    store = MemoryStore()
+    kept = keeper(store)
+    for number in range(3):
+        kept.line(str(number) * CHUNK_BYTES)
+    await kept.aclose()
+    assert kept.chunks == 3
+    for number in (3, 2, 1):
+        # All that is newer is gone with it: only who knows how many there were sees that.
+        store.remove(log_chunk("run_1", TASK, 1, number))
+        assert len(await read_log(store, "run_1", TASK, 1, after=0, most=9)) == number - 1
+        with pytest.raises(DamagedObject, match="is missing, and the attempt has left 3 chunks"):
+            await read_log(store, "run_1", TASK, 1, after=number - 1, most=9, written=kept.chunks)
+    assert await read_log(store, "run_1", TASK, 1, after=3, most=9, written=kept.chunks) == []
+
+
 async def test_an_attempt_that_prints_nothing_leaves_nothing() -> None:
     store = MemoryStore()
     await keeper(store).aclose()
@@ -186,7 +202,7 @@ async def test_what_a_function_prints_and_why_it_failed_is_in_its_log(opened: Op
             raise ValueError("no rows")
         """
     )
-    await worker.make("bad", attempt=2)
+    assert (await worker.make("bad", attempt=2)).log_chunks == 1
     store = worker.store
 
     mine = ScopedStore(store, Scope("acme", "dev"))

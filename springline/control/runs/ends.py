@@ -69,6 +69,8 @@ def completion(end: TaskCompletionRecorded, said: AttemptEnded, *, again: bool, 
         member["tables"] = written_tables(said.tables)
     if said.checks:
         member["checks"] = found_by_checks(said.checks)
+    if said.log_chunks:
+        member["log_chunks"] = said.log_chunks
     metrics = None
     if said.cpu_time_ms is not None or said.peak_memory_bytes is not None:
         metrics = TaskMetrics(cpu_time_ms=said.cpu_time_ms, peak_memory_bytes=said.peak_memory_bytes)

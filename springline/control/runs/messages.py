@@ -121,7 +121,8 @@ class AttemptEnded(RunMessage):
 
     `category`, `message`, `stack_trace`, `retryable` and `reason_code` are set unless it succeeded; `retryable` None:
     as its category has it. `metadata`: what the function told by `context.add_metadata`. `tables`: what the task has
-    written, in order. `checks`: what the checks of what it has made have found, in order.
+    written, in order. `checks`: what the checks of what it has made have found, in order. `log_chunks`: up to which
+    number chunks of its log are in the store; None: nobody has said it.
     """
 
     outcome: TaskOutcome
@@ -138,6 +139,7 @@ class AttemptEnded(RunMessage):
     checks: list[FoundByCheck] = []
     cpu_time_ms: int | None = None
     peak_memory_bytes: int | None = None
+    log_chunks: int | None = None
 
 
 class CancelAsked(RunMessage):
@@ -490,6 +492,7 @@ class SlotHolder(RunMessage):
     """An attempt that has a slot, or stands in line for it, as the rows have it. All but `since_ms` is its task's.
 
     `version`: the event that changed the row last; of an attempt that is dispatched and has not begun, its dispatch.
+    `is_certain`: that it is one of this pool; False: the manifest is lost that says so.
     """
 
     run_id: str
@@ -499,6 +502,7 @@ class SlotHolder(RunMessage):
     state: str = ""
     version: str = ""
     since_ms: int | None = None
+    is_certain: bool = True
 
 
 class PoolOrder(RunMessage):

@@ -193,6 +193,7 @@ def task_ended(state: State, event_id: str, at_ms: int, data: TaskEnd) -> None:
         cpu_time_ms=None if metrics is None else _i64(metrics.cpu_time_ms),
         peak_memory_bytes=None if metrics is None else _i64(metrics.peak_memory_bytes),
         row_version=event_id,
+        log_chunks=said.log_chunks,
     )
     state.attempts.put((data.run_id, data.task_key, data.attempt_id), row)
 
