@@ -133,7 +133,7 @@ def build_workers(
     backfills = BackfillActivities(store, appends)
     schedules = ScheduleActivities(store, appends, client.identity)
     build_id = "unversioned" if deployment is None else deployment.version.build_id
-    probe = ProbeActivities(store, build_id, client.identity)
+    probe = ProbeActivities(store, build_id, client.identity, configure("", ""))
     registered: dict[str, tuple[list[type], list[Callable[..., Any]]]] = {
         names.COMMIT_QUEUE: (
             [CommitWorkflow],

@@ -72,8 +72,13 @@ class CheckpointStart(Message):
 
 
 class Probed(Message):
-    """A worker's answer to a probe: the id of its store, its build, and its identity in Temporal."""
+    """A worker's answer to a probe: the id of its store, its build, its identity in Temporal, and how it folds.
+
+    `fold_fingerprint` is that of a `FoldConfig`, empty from a worker of an older build.
+    """
 
     store_id: str
     build_id: str
     identity: str
+    fold_fingerprint: str = ""
+    retention_days: int | None = None

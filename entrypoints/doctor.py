@@ -34,9 +34,11 @@ from entrypoints.runs import (
     troubled_runs,
 )
 from springline import names
-from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from springline.cli.findings import Finding, PublishedSettings, fine, skipped, unreachable, wrong
 from springline.config import ConfigurationError
 from springline.exits import run_and_leave
+from springline.published.configuration import RETENTION, SECRET, difference
+from springline.published.manifest import ConfigSection
 
 CALL_TIMEOUT = timedelta(seconds=10)
 POLLED_WITHIN_SECONDS = 90
@@ -47,17 +49,20 @@ _CHECKS = (
     "temporal pollers",
     "worker versions",
     "workers' store",
+    "workers' settings",
     "workflow runs",
     "pipeline runs",
 )
 _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 
 
-async def temporal_findings(store_id: str | None = None, hooks_name: str | None = None) -> list[Finding]:
+async def temporal_findings(
+    store_id: str | None = None, hooks_name: str | None = None, published: Sequence[PublishedSettings] = ()
+) -> list[Finding]:
     """Check Temporal as configured in the environment (`temporalio.envconfig`), and the workers behind it.
 
     `store_id` is the id of the store that is configured here, None if that is not known; `hooks_name` names the hooks
-    to connect with (`entrypoints.connection.connect`).
+    to connect with (`entrypoints.connection.connect`). `published`: how the states of workspaces were folded.
     """
     try:
         config = connect_config()
@@ -78,10 +83,15 @@ async def temporal_findings(store_id: str | None = None, hooks_name: str | None 
             "(`springline dev`, or your cluster) or correct TEMPORAL_ADDRESS and its TLS settings."
         )
         return [unreachable("temporal", str(error), remedy), *_skip(_CHECKS)]
-    return [fine("temporal", f"{address} answers"), *await _of_namespace(client, address, namespace, store_id)]
+    return [
+        fine("temporal", f"{address} answers"),
+        *await _of_namespace(client, address, namespace, store_id, published),
+    ]
 
 
-async def _of_namespace(client: Client, address: str, namespace: str, store_id: str | None) -> list[Finding]:
+async def _of_namespace(
+    client: Client, address: str, namespace: str, store_id: str | None, published: Sequence[PublishedSettings]
+) -> list[Finding]:
     try:
         await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=namespace), timeout=CALL_TIMEOUT
@@ -91,7 +101,7 @@ async def _of_namespace(client: Client, address: str, namespace: str, store_id: 
     return [
         fine(_CHECKS[0], f"namespace {namespace} exists"),
         *await _of_search_attributes(client, address, namespace),
-        *await _of_workers(client, namespace, store_id),
+        *await _of_workers(client, namespace, store_id, published),
         await _of_runs(client),
         *await _of_pipelines(client),
     ]
@@ -156,7 +166,9 @@ def _typed() -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in names.SEARCH_ATTRIBUTES.items())
 
 
-async def _of_workers(client: Client, namespace: str, store_id: str | None) -> list[Finding]:
+async def _of_workers(
+    client: Client, namespace: str, store_id: str | None, published: Sequence[PublishedSettings]
+) -> list[Finding]:
     """Probe the workers of all queues, and read their builds from Temporal."""
     queues = await asyncio.gather(*(_of_queue(client, namespace, queue) for queue in names.ALL_QUEUES))
     findings = [one.finding for one in queues]
@@ -164,6 +176,7 @@ async def _of_workers(client: Client, namespace: str, store_id: str | None) -> l
     probed = [one.probed for one in queues if one.probed is not None]
     if probed:
         findings.append(store_finding(store_id, probed))
+        findings.append(settings_finding(published, probed))
     return findings
 
 
@@ -299,11 +312,32 @@ def store_finding(store_id: str | None, probed: Sequence[Probed]) -> Finding:
     return fine(_CHECKS[4], "the workers have the store that is configured here")
 
 
+def settings_finding(published: Sequence[PublishedSettings], probed: Sequence[Probed]) -> Finding:
+    """Judge whether the workers that answered fold as the published states of workspaces were folded."""
+    name = _CHECKS[5]
+    folding = [one for one in probed if one.fold_fingerprint]
+    if not folding:
+        return skipped(name, "the workers are of a build that does not tell them")
+    if len({one.fold_fingerprint for one in folding}) > 1:
+        return wrong(
+            name,
+            f"workers have different {RETENTION} or {SECRET}: what one publishes another refuses",
+            f"Give all workers the same {RETENTION} and {SECRET}.",
+        )
+    for one in published:
+        section = ConfigSection(one.fingerprint, one.retention_days)
+        found = difference(section, folding[0].fold_fingerprint, folding[0].retention_days)
+        if found is not None:
+            what = f"the state of {one.workspace} was folded {found.folded}, and a worker {found.has}"
+            return wrong(name, f"{what}: nothing is appended to it", found.remedy)
+    return fine(name, "the workers fold as what is published was folded")
+
+
 async def _of_runs(client: Client) -> Finding:
     try:
         stuck, broken = await troubled_runs(client), await broken_runs(client)
     except RPCError as error:
-        return unreachable(_CHECKS[5], f"no clear answer: {error.message}", "Run `springline doctor` again.")
+        return unreachable(_CHECKS[6], f"no clear answer: {error.message}", "Run `springline doctor` again.")
     return run_finding(stuck, broken)
 
 
@@ -313,11 +347,11 @@ async def _of_pipelines(client: Client) -> list[Finding]:
         stuck, waiting = await pipeline_troubles(client)
         polled = await asyncio.gather(*(_is_polled(client, one.queue) for one in waiting))
     except RPCError as error:
-        return [unreachable(_CHECKS[6], f"no clear answer: {error.message}", "Run `springline doctor` again.")]
+        return [unreachable(_CHECKS[7], f"no clear answer: {error.message}", "Run `springline doctor` again.")]
     found = queue_findings(list(zip(waiting, polled, strict=True)))
     if stuck:
-        found.append(run_finding(stuck, [], name=_CHECKS[6]))
-    return found or [fine(_CHECKS[6], "none is stuck, and no attempt waits for a worker that is not there")]
+        found.append(run_finding(stuck, [], name=_CHECKS[7]))
+    return found or [fine(_CHECKS[7], "none is stuck, and no attempt waits for a worker that is not there")]
 
 
 async def _is_polled(client: Client, queue: str) -> bool:
@@ -337,7 +371,7 @@ def queue_findings(waiting: Sequence[tuple[WaitingQueue, bool]]) -> list[Finding
     """Judge the queues in which attempts wait, each with whether a worker polls it. Busy workers are no mistake."""
     return [
         unreachable(
-            f"{_CHECKS[6]} {one.queue}",
+            f"{_CHECKS[7]} {one.queue}",
             f"{one.attempts} attempt(s) have waited for up to {one.oldest_s:.0f} s, and no worker polls {one.queue}",
             "Start one: `springline work FILE --tenant T --workspace W`; runbooks/run-stuck.md, step 4.",
         )
@@ -346,7 +380,7 @@ def queue_findings(waiting: Sequence[tuple[WaitingQueue, bool]]) -> list[Finding
     ]
 
 
-def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble], *, name: str = _CHECKS[5]) -> Finding:
+def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble], *, name: str = _CHECKS[6]) -> Finding:
     """Judge the runs that do not move, and those that failed lately because the code did not fit them."""
     if stuck:
         first = next((one for one in stuck if one.why != UNSERVED), stuck[0])
@@ -371,11 +405,15 @@ def run_finding(stuck: Sequence[Trouble], broken: Sequence[Trouble], *, name: st
 
 
 def main() -> None:
-    """Print the findings as JSON, for `springline doctor`: `python -m entrypoints.doctor [STORE_ID [HOOKS]]`."""
+    """Print the findings as JSON, for `springline doctor`: `python -m entrypoints.doctor [STORE [HOOKS [SETTINGS]]]`.
+
+    STORE: the id of the store; SETTINGS: how the states of workspaces were folded, a JSON array of `PublishedSettings`.
+    """
 
     def look() -> None:
-        store_id, hooks_name = (given or None for given in [*sys.argv[1:], "", ""][:2])
-        found = asyncio.run(temporal_findings(store_id, hooks_name))
+        store_id, hooks_name, settings = (given or None for given in [*sys.argv[1:], "", "", ""][:3])
+        published = [PublishedSettings(*one) for one in json.loads(settings or "[]")]
+        found = asyncio.run(temporal_findings(store_id, hooks_name, published))
         print(json.dumps([one.as_json() for one in found]))
 
     run_and_leave(look)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from springline.cli.doctor_runs import runs_findings
-from springline.cli.findings import Finding, FindingState, fine, skipped, unreachable, wrong
+from springline.cli.findings import Finding, FindingState, PublishedSettings, fine, skipped, unreachable, wrong
 from springline.cli.grid import instant
 from springline.cli.http import TABLES, TOKEN_VARIABLE
 from springline.cli.variables import unknown_variables
@@ -41,9 +41,9 @@ from springline.storage.port import (
 )
 from springline.storage.url import open_store
 
-TemporalFindings = Callable[[str | None, str | None], Awaitable[list[Finding]]]
+TemporalFindings = Callable[[str | None, str | None, Sequence[PublishedSettings]], Awaitable[list[Finding]]]
 """Looks at Temporal and the workers. It is told the id of the store that is configured here and the name of the hooks
-to connect with, None for what is not known."""
+to connect with, None for what is not known, and how the states of workspaces were folded."""
 _TEMPORAL = "entrypoints.doctor"
 
 CLOCK_TOLERANCE_SECONDS = 60.0
@@ -76,24 +76,27 @@ async def examine(
     if url is None:
         findings += [skipped(name, f"{_STORE_VARIABLE} is not usable") for name in ("store", *_STORE_CHECKS)]
     ours = await _store_id(url) if url is not None else None
+    published = await _published_settings(url, scope) if url is not None and ours is not None else []
     store_part, clock_part, api_part, runs_part, temporal_part = await asyncio.gather(
         examine_url(url, new_name(), scope, deep=deep) if url is not None else _nothing(),
         clocks(url, api_url),
         api_findings(api_url, token, ours, scope),
         runs_findings(api_url, token),
-        temporal(ours, None if settings is None else settings.temporal_hooks),
+        temporal(ours, None if settings is None else settings.temporal_hooks, published),
     )
     return [*findings, *store_part, *clock_part, *api_part, *runs_part, *temporal_part]
 
 
-async def temporal_findings(store_id: str | None, hooks_name: str | None) -> list[Finding]:
+async def temporal_findings(
+    store_id: str | None, hooks_name: str | None, published: Sequence[PublishedSettings]
+) -> list[Finding]:
     """Have Temporal and the workers looked at by the server side, in a process of its own.
 
     Nothing of the server side is imported here: beside a user's pipelines its modules may not be those of the name.
     """
     environment = os.environ | {"PYTHONPATH": module_path(os.environ.get("PYTHONPATH"))}
     process = await asyncio.create_subprocess_exec(
-        *module_command(_TEMPORAL, store_id or "", hooks_name or ""),
+        *module_command(_TEMPORAL, store_id or "", hooks_name or "", json.dumps(published)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -391,6 +394,20 @@ async def _store_id(url: str) -> str | None:
             await store.aclose()
     except (StoreError, InvariantViolated, OSError):
         return None
+
+
+async def _published_settings(url: str, scope: Scope | None) -> list[PublishedSettings]:
+    """Return how the published states of the store were folded, as far as they can be read."""
+    from springline.cli.doctor_workspace import published_settings  # noqa: PLC0415 - Arrow takes a moment
+
+    try:
+        store = open_store(url)
+        try:
+            return await published_settings(store, scope)
+        finally:
+            await store.aclose()
+    except (StoreError, InvariantViolated, OSError):
+        return []
 
 
 def bucket_endpoint() -> str:

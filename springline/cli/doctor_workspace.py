@@ -7,7 +7,9 @@ also reads the whole log of each table, and lists the markers.
 
 from __future__ import annotations
 
-from springline.cli.findings import Finding, fine, skipped, unreachable, wrong
+from contextlib import suppress
+
+from springline.cli.findings import Finding, PublishedSettings, fine, skipped, unreachable, wrong
 from springline.cli.presence import find_workspaces
 from springline.commit.audit import audit, glance
 from springline.commit.inspect import list_tables
@@ -66,6 +68,22 @@ async def all_workspaces_findings(store: ObjectStore, *, deep: bool) -> list[Fin
 
 
 _ALL = "workspaces"
+
+
+async def published_settings(store: ObjectStore, scope: Scope | None) -> list[PublishedSettings]:
+    """Return how the published states were folded: of a workspace of `store`, which is the whole bucket, or of all.
+
+    Those that cannot be read, and those that the reference has published, are left out. Raises the store's errors.
+    """
+    found: list[PublishedSettings] = []
+    for one in [scope] if scope is not None else await find_workspaces(store, MOST_WORKSPACES):
+        with suppress(DamagedObject):
+            head = await read_head(ScopedStore(store, one))
+            ours = None if head is None else head.manifest.springline
+            if ours is not None:
+                name = f"{one.tenant}/{one.workspace}"
+                found.append(PublishedSettings(name, ours.config.fingerprint, ours.config.retention_days))
+    return found
 
 
 async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_TRY_AGAIN
 
@@ -45,6 +45,14 @@ class Finding:
             "what": self.what,
             "remedy": self.remedy,
         }
+
+
+class PublishedSettings(NamedTuple):
+    """How the published state of a workspace, `tenant/name`, was folded (`springline.projection.config.FoldConfig`)."""
+
+    workspace: str
+    fingerprint: str
+    retention_days: int | None
 
 
 def fine(name: str, what: str) -> Finding:

@@ -17,6 +17,7 @@ from springline.ledger.request import EventOutcome
 from springline.projection.config import FoldConfig
 from springline.projection.digest import Digest
 from springline.projection.state import State
+from springline.published.configuration import check_configuration
 from springline.published.deltas import Keys
 from springline.published.head import read_manifest
 from springline.published.index import PACK_EVENTS, EventsIndex
@@ -34,21 +35,6 @@ RELOAD_ROWS = 1_000_000
 Beyond this many rows the state is loaded again from its files: that costs less than the work that touched the rows."""
 
 _ROW_BYTES = 500
-
-
-class OtherConfiguration(InvariantViolated):
-    """The published state was folded under another run-id secret or retention than this process has."""
-
-    def __init__(self, path: str, published: str, ours: str) -> None:
-        super().__init__(path, published, ours)
-        self.path = path
-
-    def __str__(self) -> str:
-        path, published, ours = self.args
-        return (
-            f"{path} was folded under the configuration {published}, this process has {ours}: give every process the "
-            "same run-id secret and retention, or rebuild in mode `full` under the new ones"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +269,5 @@ class StateCache:
         found = await read_manifest(store, path)
         if found is None:
             raise DamagedObject(path, "is missing, and the round is to be folded on it")
-        ours = found.manifest.springline
-        if ours is not None and ours.config.fingerprint != self._config.fingerprint:
-            raise OtherConfiguration(path, ours.config.fingerprint, self._config.fingerprint)
+        check_configuration(found.manifest, self._config)
         return found.manifest

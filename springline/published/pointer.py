@@ -13,7 +13,7 @@ from springline.checked import with_checksum
 from springline.ledger.timestamps import format_ms
 from springline.paths import orchestration_manifest, orchestration_pointer, orchestration_published
 from springline.projection.config import FoldConfig
-from springline.published.cached_state import OtherConfiguration
+from springline.published.configuration import check_configuration
 from springline.published.head import read_manifest
 from springline.published.manifest import DamagedManifest, Pointer, decode_pointer, encode
 from springline.storage.damage import DamagedObject
@@ -131,9 +131,7 @@ async def check_written(store: ObjectStore, config: FoldConfig, move: PointerMov
     if found is None or found.sha256 != move.manifest_sha256:
         why = "is missing" if found is None else f"has the SHA-256 {found.sha256}, not {move.manifest_sha256}"
         raise DamagedObject(path, f"{why}, and is to be published", "fold the round again: open the workspace anew")
-    ours = found.manifest.springline
-    if ours is not None and ours.config.fingerprint != config.fingerprint:
-        raise OtherConfiguration(path, ours.config.fingerprint, config.fingerprint)
+    check_configuration(found.manifest, config)
 
 
 async def _read_back(store: ObjectStore, unclear: StoreUnknown | None) -> StoredObject | None:

@@ -10,7 +10,9 @@ from springline.errors import Code, Refused, refused
 from springline.paths import ObjectPath, parse_ledger_segment, rebuild_segments, rebuild_slice
 from springline.projection.config import FoldConfig
 from springline.projection.schema import TABLES
+from springline.published.configuration import difference
 from springline.published.head import PublishedHead, read_head
+from springline.published.manifest import ConfigSection
 from springline.rebuild.accepted import counts_of, is_whole, write_accepted
 from springline.rebuild.later import index_of
 from springline.rebuild.manifest import RebuildManifest, check_parts, judge, parse_manifest, work_id_of
@@ -47,7 +49,7 @@ async def plan_rebuild(store: ObjectStore, config: FoldConfig, order: PlanOrder)
     listed = await in_thread(lambda: judge(manifests))
     head, problem = await _head(store)
     if head is not None and head.manifest.springline is not None:
-        _check_config(config, head.manifest.springline.config.fingerprint, order.mode)
+        _check_config(config, head.manifest.springline.config, order.mode)
     marks = head.manifest.watermarks if head is not None else None
     ids, segments = listed.event_ids, listed.segments
     floor = None
@@ -155,15 +157,16 @@ async def _head(store: ObjectStore) -> tuple[PublishedHead | None, str | None]:
     return head, None if head is not None else "nothing is published"
 
 
-def _check_config(config: FoldConfig, published: str, mode: RebuildMode) -> None:
-    if published == config.fingerprint or mode is RebuildMode.FULL:
+def _check_config(config: FoldConfig, published: ConfigSection, mode: RebuildMode) -> None:
+    found = difference(published, config.fingerprint, config.retention_days)
+    if found is None or mode is RebuildMode.FULL:
         return
     raise refused(
         Code.INVALID_REQUEST,
-        "the published state was folded under another run-id secret or retention than this worker is configured with",
+        f"the published state was folded {found.folded}, and this worker {found.has}",
         field="mode",
         value=mode.value,
-        remedy="Set SPRINGLINE_RUN_ID_SECRET and SPRINGLINE_RETENTION_DAYS as they were, or rebuild in mode full.",
+        remedy=found.remedy,
     )
 
 

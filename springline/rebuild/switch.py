@@ -22,7 +22,8 @@ from springline.paths import (
     parse_orchestration_manifest,
 )
 from springline.projection.config import FoldConfig
-from springline.published.cached_state import CachedState, OtherConfiguration, StateCache
+from springline.published.cached_state import CachedState, StateCache
+from springline.published.configuration import RETENTION, SECRET
 from springline.published.folding import fold_forward, must_refold, refold
 from springline.published.head import StoredManifest, read_head, read_manifest, write_manifest
 from springline.published.index import EventsIndex
@@ -118,8 +119,8 @@ class _Result:
 async def switch_state(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder) -> StateSwitched:
     """Publish the result of a rebuild. Safe to repeat with the same order, and to run twice at once.
 
-    Raises `Refused` (LEDGER_INCOMPLETE) if accepted events are missing from it and cannot be added, `DamagedObject`,
-    `OtherConfiguration` and the store's errors; nothing is published then.
+    Raises `Refused` (LEDGER_INCOMPLETE) if accepted events are missing from it and cannot be added, or (UNAVAILABLE) if
+    it was made under another configuration, `DamagedObject` and the store's errors; nothing is published then.
     """
     if (done := await _published(store, order)) is not None:
         return done
@@ -141,7 +142,12 @@ async def _full(store: ObjectStore, config: FoldConfig, order: SwitchStateOrder,
     assert switch.base_sha256 is not None
     rebuilt = await read_base(store, switch.base_path, switch.base_sha256)
     if rebuilt.config_fingerprint != config.fingerprint:
-        raise OtherConfiguration(switch.base_path, rebuilt.config_fingerprint, config.fingerprint)
+        raise refused(
+            Code.UNAVAILABLE,
+            f"the rebuild was made by workers with another {RETENTION} or {SECRET} than the one that is to publish it",
+            field="rebuild",
+            remedy=f"Give every worker the same {RETENTION} and {SECRET}, then start the rebuild again.",
+        )
     held = await read_index(store, rebuilt.index)
     index = await index_of(store, at.state)
     later, known = await _later(store, config, order, rebuilt, held, at, index)

@@ -59,8 +59,9 @@ _MARKERS, _MARKER_EVENTS = 10_000, 50_000
 class Sequencer:
     """The steps of a workspace's ledger over `store`, which is scoped to it, under `config`.
 
-    The steps raise `springline.storage.port.StoreError` for faults of the store (try again), and
-    `springline.errors.InvariantViolated` for what an operator must look at: `DamagedObject`, `OtherConfiguration`.
+    The steps raise `springline.storage.port.StoreError` for faults of the store (try again), `OtherConfiguration` if
+    the published state is one of other settings, and `springline.errors.InvariantViolated` for what an operator must
+    look at: `DamagedObject`.
     """
 
     def __init__(self, store: ObjectStore, config: FoldConfig) -> None:

@@ -171,7 +171,7 @@ def test_an_api_that_does_not_answer_means_try_again(cli: Cli, tmp_path: Path, m
 
 
 def test_what_temporal_lacks_decides_the_exit_code_too(cli: Cli, tmp_path: Path) -> None:
-    async def lacking(_store_id: str | None, _hooks_name: str | None) -> list[Finding]:
+    async def lacking(*_: object) -> list[Finding]:
         return [wrong("search attribute X", "is not registered", "`temporal operator ...`")]
 
     ended = cli("doctor", "--store", tmp_path.as_uri(), temporal=lacking)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -11,7 +13,7 @@ from springline.errors import Code
 from springline.ledger.request import AppendOutcome, EventOutcome, VisibilityStatus
 from springline.paths import orchestration_request, orchestration_round
 from springline.published import merge
-from springline.published.cached_state import OtherConfiguration
+from springline.published.configuration import OtherConfiguration
 from springline.sequencer.messages import RoundStep
 from springline.sequencer.requests import encode_marker, marker_of
 from springline.storage.faults import FaultyStore, OperationKind
@@ -175,13 +177,35 @@ async def test_a_damaged_marker_refuses_its_own_request_only() -> None:
     assert len(await check_state(store)) == 1
 
 
-async def test_another_configuration_is_refused_before_anything_is_written() -> None:
+@pytest.mark.parametrize(
+    ("other", "variable", "said", "remedy"),
+    [
+        (
+            {"run_id_secret": b"another secret"},
+            "SPRINGLINE_RUN_ID_SECRET",
+            "with another SPRINGLINE_RUN_ID_SECRET",
+            "Give every worker the SPRINGLINE_RUN_ID_SECRET that they had",
+        ),
+        (
+            {"retention_days": 30},
+            "SPRINGLINE_RETENTION_DAYS",
+            "was folded with no SPRINGLINE_RETENTION_DAYS, and this worker has SPRINGLINE_RETENTION_DAYS=30",
+            "`springline rebuild start MANIFEST --mode full`",
+        ),
+    ],
+)
+async def test_another_configuration_is_refused_before_anything_is_written(
+    other: dict[str, Any], variable: str, said: str, remedy: str
+) -> None:
     store = MemoryStore()
     await Run(store).append(ask(1, triggered("r")))
     before = dict(store.objects)
-    other = type(CONFIG)("acme", "prod", b"another secret")
-    with pytest.raises(OtherConfiguration, match="run-id secret"):
-        await Run(store, 1, config=other).append(ask(2, triggered("s")))
+    with pytest.raises(OtherConfiguration) as refusal:
+        await Run(store, 1, config=replace(CONFIG, **other)).append(ask(2, triggered("s")))
+    told = refusal.value.refusal
+    assert (told.code, told.status, told.field) == (Code.UNAVAILABLE, 503, variable), "callers wait, and send it again"
+    assert said in told.message
+    assert remedy in (told.remedy or "")
     assert dict(store.objects) == before
 
 

@@ -101,6 +101,7 @@ async def test_a_server_out_of_reach_means_try_again(environment: pytest.MonkeyP
         "temporal pollers": FindingState.SKIPPED,
         "worker versions": FindingState.SKIPPED,
         "workers' store": FindingState.SKIPPED,
+        "workers' settings": FindingState.SKIPPED,
         "workflow runs": FindingState.SKIPPED,
         "pipeline runs": FindingState.SKIPPED,
     }
