@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
 from springline.bounds import encodable, on_one_line
+from springline.cli.variables import unknown_variables
 from springline.config import Settings
+
+_log = logging.getLogger("springline.settings")
 
 MAX_MESSAGE = 10_000
 """Characters of a record's message; tracebacks come on top."""
@@ -59,10 +63,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send all logs to standard error in the configured form."""
+    """Send all logs to standard error in the configured form, first of all what in the environment nobody reads."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    for name, nearest in unknown_variables(os.environ).items():
+        # A setting that is misspelt must not pass for one that is not set.
+        _log.warning("%s is set, and nothing reads it%s", name, f": did you mean {nearest}?" if nearest else "")

@@ -10,9 +10,14 @@ from springline.config import PREFIX, Settings
 _OF_COMMANDS = frozenset(
     {"API_URL", "TOKEN", "TOKEN_FILE", "PROFILE", "TENANT", "WORKSPACE", "CACHE_DIR", "TEMPORAL_CLI", "MEMORY_LIMIT"}
 )
-_OF_TESTS = frozenset({"TEST_SERVER", "TEST_SEED", "FAKE_GCS_SERVER", "RECORD_HISTORIES", "MAX_CACHED_WORKFLOWS"})
+_OF_TESTS = frozenset(
+    {"TEST_SERVER", "TEST_SEED", "FAKE_GCS_SERVER", "PROMTOOL", "RECORD_HISTORIES", "MAX_CACHED_WORKFLOWS"}
+)
+_OF_THE_DEMO = frozenset({"DEMO_FOLDER", "DEMO_TASK_SECONDS", "BENCH_READ_SECONDS"})
+"""Of the demo's pipeline and of benchmarks."""
 KNOWN = frozenset(
-    f"{PREFIX}{name}" for name in (*(name.upper() for name in Settings.model_fields), *_OF_COMMANDS, *_OF_TESTS)
+    f"{PREFIX}{name}"
+    for name in (*(name.upper() for name in Settings.model_fields), *_OF_COMMANDS, *_OF_TESTS, *_OF_THE_DEMO)
 )
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
-from entrypoints.logs import MAX_MESSAGE, JsonFormatter, TextFormatter
+import pytest
+
+from entrypoints.logs import MAX_MESSAGE, JsonFormatter, TextFormatter, configure_logging
+from springline.config import load_settings
 
 
 def record(message: str, error: Exception | None = None) -> logging.LogRecord:
@@ -40,3 +44,20 @@ def test_an_error_cannot_pass_for_another_line() -> None:
     lines = TextFormatter().format(one).split("\n")
     assert lines[0].endswith("failed")
     assert all(line.startswith("    ") and line.isprintable() for line in lines[1:])
+
+
+def test_a_variable_that_nobody_reads_is_told_first(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SPRINGLINE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SPRINGLINE_RETENTION", "30")
+    monkeypatch.setenv("SPRINGLINE_STORE_URL", "memory://logs")
+    before = logging.root.handlers[:], logging.root.level
+    try:
+        configure_logging(load_settings())
+    finally:
+        logging.root.handlers[:], level = before
+        logging.root.setLevel(level)
+    (told,) = capfd.readouterr().err.splitlines()
+    assert told.endswith("SPRINGLINE_RETENTION is set, and nothing reads it: did you mean SPRINGLINE_RETENTION_DAYS?")
