@@ -10,11 +10,17 @@ import typer
 from springline.cli.documents import Listing
 from springline.cli.grid import plain
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
+from springline.definitions.sizes import memory_bytes
+from springline.errors import Code, refused
 from springline.exits import EXIT_INTERRUPTED, leave
 
 if TYPE_CHECKING:
     from springline.published.query import QueryAnswer
     from springline.published.snapshot import Revision
+
+
+_MIB = 1024 * 1024
+_LEAST_MEMORY = 16 * _MIB
 
 
 def query(
@@ -24,7 +30,9 @@ def query(
     workspace: WorkspaceOption,
     store: StoreOption = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Most time.")] = 60.0,
-    memory: Annotated[int, typer.Option("--memory", metavar="MIB", min=16, help="Most memory of the engine.")] = 1_024,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="Most memory of the engine, such as 512MiB; a number: MiB.")
+    ] = "1GiB",
     max_rows: Annotated[
         int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")
     ] = 1_000_000,
@@ -34,7 +42,7 @@ def query(
     Times are TIMESTAMP in UTC, columns that hold JSON are JSON text: `labels->>'$.team'`. A query that goes beyond
     its limits is refused; Ctrl-C ends it at once, with exit code 130.
     """
-    limits = (timeout, memory, max_rows)
+    limits = (timeout, _mebibytes(memory), max_rows)
     answer, revision = on_store(store, tenant, workspace, lambda scoped: _asked(scoped, sql, limits))
     names = _distinct([name for name, _ in answer.columns])
 
@@ -45,6 +53,21 @@ def query(
 
     rows = "row" if len(answer.rows) == 1 else "rows"
     return Listing(document, names, answer.rows, f"{len(answer.rows)} {rows} of revision {revision.manifest_id}")
+
+
+def _mebibytes(text: str) -> int:
+    plain = text.strip()
+    try:
+        size = memory_bytes(f"{plain}MiB" if plain.isdecimal() else plain, least=_LEAST_MEMORY)
+    except ValueError as error:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"--memory {text!r} {error}",
+            field="--memory",
+            value=text,
+            remedy="Give a size such as 512MiB or 2GiB, or a number of MiB.",
+        ) from None
+    return size // _MIB
 
 
 async def _asked(scoped: Any, sql: str, limits: tuple[float, int, int]) -> tuple[QueryAnswer, Revision]:

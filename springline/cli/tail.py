@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import orjson
@@ -16,10 +18,13 @@ from springline.cli.grid import Format, csv_text, instant
 from springline.cli.session import session
 from springline.cli.stores import StoreOption, TenantOption, WorkspaceOption, on_store
 from springline.errors import Code, refused
+from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
 from springline.paths import canonical_ulid_event
-from springline.ulids import ulid_time_ms
+from springline.ulids import new_ulid, ulid_time_ms
 
 POLL_SECONDS = 0.5
+_BEGINNING = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{0,25}")
+"""Of a canonical ULID."""
 
 
 def tail(
@@ -28,7 +33,13 @@ def tail(
     workspace: WorkspaceOption,
     store: StoreOption = None,
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="EVENT_ID", help="Begin with this event, or the next one.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="EVENT_ID|INSTANT",
+            help="Begin with this event, or the next one; an id, its beginning, or an instant such as 2026-01-31 or "
+            "2026-01-31T04:00:00Z.",
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option("--count", metavar="N", min=0, help="Without --from: the last N; default: 10.")
@@ -57,6 +68,8 @@ def tail(
                 remedy="Give one of them.",
             )
 
+    first = None if begin is None else _first_id(begin)
+
     async def work(scoped: Any) -> None:
         shown = (
             _Paths()
@@ -65,10 +78,29 @@ def tail(
             if session().form_here() is not Format.JSON
             else _Lines()
         )
-        await _tail(scoped, begin, 10 if count is None else count, shown, follow=follow)
+        await _tail(scoped, first, 10 if count is None else count, shown, follow=follow)
         shown.end()
 
     on_store(store, tenant, workspace, work)
+
+
+def _first_id(text: str) -> str:
+    """Return the event id, or its beginning, that a text means; `Refused` for one above or unlike all ids."""
+    plain = text.strip().upper()
+    if not plain or _BEGINNING.fullmatch(plain):
+        return plain
+    for instant_text in (plain, f"{plain}T00:00:00Z"):
+        with suppress(ValueError):
+            at_ms = parse_timestamp(instant_text) // NS_PER_MS
+            return new_ulid(None, max(0, at_ms), 0)
+    raise refused(
+        Code.INVALID_REQUEST,
+        f"--from {text!r} is neither an event id nor an instant",
+        field="--from",
+        value=text,
+        remedy="Give an id such as 01J8Z0C6M8Q4V3T5Y7R9N1K2P4, its beginning, or an instant such as 2026-01-31 or "
+        "2026-01-31T04:00:00Z; 0 begins with the first event.",
+    )
 
 
 class _Lines:

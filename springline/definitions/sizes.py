@@ -18,8 +18,8 @@ _SIZE: Final = re.compile(rf"([0-9]{{1,15}})(?:\.([0-9]{{1,9}}))? ?({'|'.join(_U
 _HOW: Final = "write '512MiB' or '2GiB'"
 
 
-def memory_bytes(value: object) -> int:
-    """Return a limit of memory in bytes; raises `ValueError`, whose text goes on from the value.
+def memory_bytes(value: object, *, least: int = LEAST_MEMORY_BYTES) -> int:
+    """Return a limit of memory in bytes, `least` or more; raises `ValueError`, whose text goes on from the value.
 
     A bare number is refused, because it does not say its unit.
     """
@@ -28,8 +28,8 @@ def memory_bytes(value: object) -> int:
         raise ValueError(_why_none(value))
     whole, part, unit = match[1], match[2] or "", _UNITS[match[3]]
     size: int = int(whole + part) * unit // 10 ** len(part)
-    if size < LEAST_MEMORY_BYTES:
-        raise ValueError(f"is below {size_text(LEAST_MEMORY_BYTES)}, the least: a process needs as much by itself")
+    if size < least:
+        raise ValueError(f"is below {size_text(least)}, the least: as much is needed before anything is done")
     if size > MAX_MEMORY_BYTES:
         raise ValueError(f"is above {size_text(MAX_MEMORY_BYTES)}, the most")
     return size

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from springline.ledger.request import AppendRequest, NewEvent
+from springline.ledger.timestamps import format_ms
 from springline.paths import ObjectPath
 from springline.storage.local import LocalStore
-from springline.ulids import nth_ulid
+from springline.ulids import nth_ulid, ulid_time_ms
 from tests.api.conftest import new_key
 from tests.api.test_ledger import foreign
 from tests.cli.conftest import Cli, Ended, Served
@@ -275,6 +276,14 @@ def test_the_last_events_are_shown(store: Store, cli: Cli) -> None:
     assert shown(cli("ledger", "tail", *store.where, "--from", ids[5])) == ids[5:]
     assert shown(cli("ledger", "tail", *store.where, "--from", "0")) == ids
     assert shown(cli("ledger", "tail", *store.where, "--from", nth_ulid(ids[-1], 1))) == []
+    assert shown(cli("ledger", "tail", *store.where, "--from", ids[5].lower())) == ids[5:]
+    since = format_ms(ulid_time_ms(ids[0]) or 0)
+    assert shown(cli("ledger", "tail", *store.where, "--from", since)) == ids
+    assert shown(cli("ledger", "tail", *store.where, "--from", since[:10])) == ids
+    assert shown(cli("ledger", "tail", *store.where, "--from", "2100-01-01T00:00:00+01:00")) == []
+    for wrong in ("nonsense", ids[0] + "0", "9", "2026-13-01", "yesterday"):
+        error = cli("ledger", "tail", *store.where, "--from", wrong, "--paths").error
+        assert (error["code"], error["field"], error["value"]) == ("INVALID_REQUEST", "--from", wrong)
     line = cli("ledger", "tail", *store.where, "--count", "1").stdout
     assert json.loads(line)["data"]["type"] == "task_finished"
 

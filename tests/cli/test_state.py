@@ -264,6 +264,14 @@ def test_a_query_is_ended_at_its_limits(published: Published, cli: Cli, sql: str
     assert option in ended.error["remedy"]
 
 
+def test_memory_of_a_query_is_a_size(published: Published, cli: Cli) -> None:
+    assert cli("query", "SELECT 1", "--memory", "0.5GiB", *published.where).code == 0
+    for wrong in ("lots", "1MiB", "15", "-1"):
+        error = cli("query", "SELECT 1", f"--memory={wrong}", *published.where).error
+        assert (error["field"], error["value"]) == ("--memory", wrong)
+        assert "512MiB" in error["remedy"]
+
+
 def test_ctrl_c_ends_a_query_at_once(published: Published) -> None:
     command = [str(Path(sys.executable).parent / "springline"), "query", ENDLESS, *published.where]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
