@@ -170,9 +170,10 @@ def restore(
     Without Temporal and API, safe while everything runs, and any number of times. Prints what became of each, and
     where its bytes were found.
 
-    Exit code: 0 all objects are whole, 3 some are altered (see --replace), lost, or none that was ever accepted.
+    Exit code: 0 all objects are whole, or --paths is a list of none, 3 some are altered (see --replace), lost, or none
+    that was ever accepted.
     """
-    given = _given(path, paths)
+    given = _given(path, paths, may_be_none=True)
 
     async def work(scoped: Any) -> list[Any]:
         # Segments need Arrow's codecs, which take a moment to import: so import them only in this command.
@@ -186,10 +187,15 @@ def restore(
     return DocumentVerdict({"counts": dict(sorted(counts.items())), "events": [asdict(one) for one in found]}, code)
 
 
-def _given(path: list[str] | None, paths: str | None) -> list[str]:
-    """Return the paths that were given in either way; raises `Refused` if there is none."""
-    given = [*(path or []), *(_paths(paths) if paths is not None else [])]
-    if not given:
+def _given(path: list[str] | None, paths: str | None, *, may_be_none: bool = False) -> list[str]:
+    """Return the paths that were given in either way; raises `Refused` if there is none.
+
+    `may_be_none`: a JSON list without any is one, such as what a rebuild has found damaged where nothing is. Nothing at
+    all never is: the command that was to list them may have failed.
+    """
+    listed = None if paths is None else _paths(paths)
+    given = [*(path or []), *(listed or [])]
+    if not given and (listed is None or not may_be_none):
         raise _wrong("no path is given", "PATH", None, "Give paths of events, or --paths FILE.")
     return given
 
@@ -251,8 +257,11 @@ def _event(one: Any, field: str) -> dict[str, Any]:
     raise _wrong("an event has no payload", field, one, f"Give objects such as {_EXAMPLE}.")
 
 
-def _paths(source: str) -> list[str]:
+def _paths(source: str) -> list[str] | None:
+    """Return the paths of a file, None if it is empty."""
     text = read_bytes(source, "--paths").strip()
+    if not text:
+        return None
     if not text.startswith((b"{", b"[")):
         return [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
     listed = _parsed(text, "--paths")

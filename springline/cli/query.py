@@ -37,7 +37,7 @@ def query(
         int, typer.Option("--max-rows", metavar="N", min=1, help="Most rows of the answer.")
     ] = 1_000_000,
 ) -> Listing:
-    """Ask the published state in SQL (DuckDB). It can read the 17 tables and reach nothing else.
+    """Ask the published state in SQL (DuckDB). It can read the published tables and reach nothing else.
 
     Times are TIMESTAMP in UTC, columns that hold JSON are JSON text: `labels->>'$.team'`. A query that goes beyond
     its limits is refused; Ctrl-C ends it at once, with exit code 130.

@@ -53,3 +53,17 @@ def test_nothing_to_restore_is_bad_input(lake: tuple[Path, list[ObjectPath]], tm
     (tmp_path / "odd.json").write_text("[1]")
     for options in ([], ["--paths", str(tmp_path / "odd.json")]):
         assert cli("ledger", "restore", *WHERE, "--store", root.as_uri(), *options).code == 2
+
+
+def test_a_list_of_none_is_done_and_no_list_is_not(
+    lake: tuple[Path, list[ObjectPath]], tmp_path: Path, cli: Cli
+) -> None:
+    root, _ = lake
+    listed = tmp_path / "damaged.json"
+    for text in ("[]", '{"event_paths": []}'):
+        listed.write_text(text)
+        found = cli("ledger", "restore", *WHERE, "--store", root.as_uri(), "--paths", str(listed)).document
+        assert found == {"counts": {}, "events": []}
+    listed.write_text("\n")
+    error = cli("ledger", "restore", *WHERE, "--store", root.as_uri(), "--paths", str(listed)).error
+    assert "no path is given" in error["message"]
