@@ -35,7 +35,7 @@ from springline.api import (
     tables,
 )
 from springline.api.answers import refusal_response, validation_refusal
-from springline.api.context import TOO_SLOW
+from springline.api.context import ERROR_BODIES, TOO_SLOW
 from springline.api.described import describe
 from springline.api.edge import BoundedBody, BoundedHead
 from springline.api.metrics import HttpMetrics, ReadsCollector
@@ -237,7 +237,7 @@ def _complete_the_document(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if not _DOCUMENT:
             document = original()
-            describe(document, TOO_SLOW)
+            describe(document, ERROR_BODIES, TOO_SLOW)
             _DOCUMENT.update(document)
         return _DOCUMENT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
@@ -71,18 +71,25 @@ _MEANINGS = {
 _ALWAYS = frozenset({400, 401, 403, 500})
 
 
-TOO_SLOW: dict[str, Any] = {
-    "description": _MEANINGS[408],
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
-}
+ERROR_BODIES: Final = (ErrorBody, CallbackErrorBody)
+"""What answers refer to by name: as models of routes, each would be built for each of 500 answers at every start."""
+
+
+def _described(status: int, body: type[ErrorBody]) -> dict[str, Any]:
+    """Return an error answer for the OpenAPI document."""
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema}}}
+
+
+TOO_SLOW: Final = _described(408, ErrorBody)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the error answers of a route for the OpenAPI document, including those of every route."""
-    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in sorted({*_ALWAYS, *statuses})}
+    return {status: _described(status, ErrorBody) for status in sorted({*_ALWAYS, *statuses})}
 
 
 def callback_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the error answers of a callback for the OpenAPI document, including those of every callback."""
     told = sorted({400, 401, 404, 409, 413, 500, 503, *statuses})
-    return {status: {"model": CallbackErrorBody, "description": _MEANINGS[status]} for status in told}
+    return {status: _described(status, CallbackErrorBody) for status in told}

@@ -7,8 +7,11 @@ words (`springline.bounds.judged`): a value that fits the schema may still get a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic import BaseModel
 
 _METHODS_WITH_BODY: Final = ("post", "put", "patch")
 _NO_NUL: Final = "^[^\\u0000]*$"
@@ -18,8 +21,11 @@ Document = dict[str, Any]
 Schema = dict[str, Any]
 
 
-def describe(document: Document, too_slow: Schema) -> None:
-    """Complete the document in place; `too_slow` is the answer to a body that does not arrive in time."""
+def describe(document: Document, bodies: Sequence[type[BaseModel]], too_slow: Schema) -> None:
+    """Complete the document in place.
+
+    `bodies`: models to which answers refer by name; `too_slow`: the answer to a body that does not arrive in time.
+    """
     for operations in document["paths"].values():
         for method, operation in operations.items():
             answers = operation.get("responses", {})
@@ -29,12 +35,21 @@ def describe(document: Document, too_slow: Schema) -> None:
             for parameter in operation.get("parameters", ()):
                 _describe_parameter(parameter)
     schemas = document.get("components", {}).get("schemas", {})
+    schemas |= _schemas_of(bodies)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for name in _sent(document):
         for schema in _strings(schemas[name]):
             if not {"pattern", "enum", "const", "format"} & set(schema):
                 schema["pattern"] = _NO_NUL
+
+
+def _schemas_of(bodies: Sequence[type[BaseModel]]) -> dict[str, Schema]:
+    """Return the schemas of models and of what they hold, in the form of FastAPI: of an application of them."""
+    app = FastAPI()
+    app.add_api_route("/", lambda: None, responses={400 + place: {"model": one} for place, one in enumerate(bodies)})
+    found: dict[str, Schema] = app.openapi()["components"]["schemas"]
+    return found
 
 
 def _describe_parameter(parameter: dict[str, Any]) -> None:
