@@ -184,7 +184,7 @@ def key_of_cursor(cursor: str, route: str, filters: Mapping[str, Any], columns: 
 
 def moment_of_cursor(cursor: str, route: str, filters: Mapping[str, Any]) -> tuple[int, str]:
     """Return time and key in the `cursor` of a list whose latest rows come first; raises as `key_of_cursor`."""
-    time, key = cast(tuple[str, str], key_of_cursor(cursor, route, filters, columns=2))
+    time, key = cast("tuple[str, str]", key_of_cursor(cursor, route, filters, columns=2))
     try:
         ms = int(time)
     except ValueError:
