@@ -137,9 +137,9 @@ def list_runs(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> Listing:
-    """List the runs of the workspace, in the order of their ids, or with --limit those that were triggered last.
+    """List the runs of the workspace, in the order of their ids.
 
-    For people, and with --limit, the latest is first.
+    For people the latest is first. With --limit it is the latest that are listed, the last one first.
     """
     found: list[Json] = []
     parameters: dict[str, str | float | list[str]] = {} if limit is None else {"latest": "true"}
