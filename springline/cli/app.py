@@ -119,7 +119,8 @@ _OF_BACKFILLS = {
     "resume": Entry("backfills:resume", "Let a paused backfill go on from where it stands."),
     "cancel": Entry("backfills:cancel", "End a backfill, and cancel its runs."),
     "retry-failed": Entry(
-        "backfills:retry_failed", "Start a backfill of exactly the partitions of another one that are not done."
+        "backfills:retry_failed",
+        "Start a backfill of exactly the partitions of another one that failed or were skipped.",
     ),
 }
 _OF_POOLS = {

@@ -227,14 +227,19 @@ def retry_failed(
     token: TokenOption = None,
     wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> DocumentVerdict:
-    """Start a backfill of exactly the partitions of another one that are not done.
+    """Start a backfill of exactly the partitions of another one that failed or were skipped.
 
-    The other one has failed or was cancelled. Exit code as `backfill create`; 3 also if nothing has failed.
+    The other one has failed or was cancelled; what it had not planned when it was cancelled is left out, and told. Exit
+    code as `backfill create`; 3 also if nothing has failed.
     """
     _check(backfill_id)
     body = {"request_id": f"cli:{uuid_utils.uuid7()}" if key is None else key}
     with Api(api, token, wait_s=wait) as surface:
         answer = surface.call("POST", backfill_id, "retry-failed", root=BACKFILLS, body=body)
+        parent = surface.call("GET", backfill_id, root=BACKFILLS).body
+        left_out = progress_in(parent).waiting if parent.get("progress") else 0
+        if left_out:
+            hint(f"{left_out} partition(s) that backfill {backfill_id} never planned are left out")
         return _asked(surface, answer, watch=watch)
 
 

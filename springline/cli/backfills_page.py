@@ -58,7 +58,7 @@ def backfill_text(found: Json) -> str:
         "partitions": selector_text(row),
         "progress": bar(far),
         "done": f"{far.done} of {far.total}; {far.failed} failed, {far.skipped} skipped, {far.running} running, "
-        f"{far.waiting} waiting",
+        f"{far.waiting} {'never planned' if row['state'] in OVER else 'waiting'}",
         "chunks": f"{far.chunks_ended} of {far.chunks} ended, {far.chunks_running} running, at most "
         f"{row['max_concurrent_runs']} at once, {row['chunk_size']} partitions each",
         "rate": f"{far.rate_1m / 1_000:g}/s in the last minute, {far.rate_5m / 1_000:g}/s in the last five",

@@ -13,6 +13,8 @@ from springline.control.backfills.messages import BackfillProgress
 from springline.control.backfills.telling import bar, span_text
 from springline.exits import EXIT_BAD_INPUT, EXIT_CONFLICT
 from tests.cli.conftest import Cli, Served
+from tests.cli.test_runs import append
+from tests.control.payloads import chunk, chunk_ended
 
 PIPELINE = """
 from springline.sdk import asset, daily
@@ -51,6 +53,18 @@ def test_a_backfill_is_created_shown_halted_and_ended(cli: Cli) -> None:
     assert (watched.code, json.loads(watched.stdout)["backfill"]["state"]) == (EXIT_CONFLICT, "CANCELLED")
     assert cli("backfill", "retry-failed", name).code == EXIT_CONFLICT
     assert cli("backfill", "list", "--state", "running").document["backfills"] == []
+
+
+def test_what_a_cancelled_backfill_never_planned_is_told(api: Served, cli: Cli) -> None:
+    made = cli("backfill", "create", "raw", "--from", "2024-01-01", "--to", "2024-01-25").document
+    name, days = made["backfill_id"], [f"2024-01-{day:02}" for day in range(1, 11)]
+    append(api, chunk(0, name, partition_keys=days))
+    cli("backfill", "cancel", name)
+    append(api, chunk_ended("failed", 0, name, done=7, failed=days[:2], skipped=days[2:3]))
+    assert "15 never planned" in cli("backfill", "show", name, "-o", "table").stdout
+    again = cli("backfill", "retry-failed", name)
+    assert again.document["total_partitions"] == 3
+    assert "15 partition(s) that backfill" in again.hints[0]
 
 
 def test_partitions_come_from_a_file(cli: Cli) -> None:
