@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from springline.cli.documents import DocumentVerdict, Listing, write_for_people
+from springline.cli.documents import DocumentVerdict, Listing, hint, write_for_people
 from springline.cli.grid import Format
-from springline.cli.http import DEFAULT_WAIT_SECONDS, MANIFESTS, Api, ApiOption, TokenOption, WaitOption
+from springline.cli.http import DEFAULT_WAIT_SECONDS, MANIFESTS, SCHEDULES, Api, ApiOption, TokenOption, WaitOption
 from springline.cli.session import session
 from springline.errors import Code, refused
 from springline.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED
@@ -88,6 +88,8 @@ def deploy(
             from springline.cli.pipelines_page import changes_text  # noqa: PLC0415 - for people only
 
             write_for_people(changes_text(planned))
+        if body.get("schedules"):
+            _tell_of_schedules(surface, {str(one["schedule_id"]) for one in body["schedules"]})
         done = planned
         changes = any(any(one.values()) for one in _parts(planned).values())
         # Schedules are events, too: what a deploy that was cut off has left to append, this one appends.
@@ -103,6 +105,22 @@ def deploy(
         ),
         EXIT_DONE,
     )
+
+
+def _tell_of_schedules(surface: Api, names: set[str]) -> None:
+    """Tell which schedules of the file operators have defined over HTTP, or paused: a deploy does not turn them on."""
+    pages = surface.pages(root=SCHEDULES, params={})
+    for one in (one for page in pages for one in page["items"] if one["schedule_id"] in names):
+        settings = one.get("settings") or {}
+        if settings.get("deleted"):
+            continue
+        if settings.get("dialect") and settings.get("location") is None:
+            hint(f"schedule {one['schedule_id']} was defined over HTTP: this file's definition takes its place")
+        if not one["enabled"]:
+            hint(
+                f"schedule {one['schedule_id']} is paused and stays so: "
+                f"`springline schedule resume {one['schedule_id']}` turns it on"
+            )
 
 
 _CHANGE_NAMES = ("change", "asset", "field", "from", "to")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from springline.cli.schedules_page import duration_text
+from springline.client import Springline
 from tests.cli.conftest import Cli, Served
 
 PIPELINE = """
@@ -39,6 +40,20 @@ def test_a_deploy_tells_of_schedules(cli: Cli) -> None:
     found = cli("deploy", "flights.py").document
     assert found["schedules"]["removed"] == ["often"]
     assert cli("deploy", "flights.py").document["deployed"] is False
+
+
+def test_a_deploy_tells_whose_schedules_it_takes_over_and_which_stay_paused(api: Served, cli: Cli) -> None:
+    assert cli("deploy", "flights.py").hints == []
+    lake = Springline()
+    lake.schedules.define("hourly", "raw", cron="0 * * * *")
+    lake.schedules.pause("hourly")
+    Path("flights.py").write_text(PIPELINE + 'hourly = schedule("hourly", "30 * * * *", select=raw)\n')
+    for more in (["--dry-run"], []):
+        taken, paused = cli("deploy", "flights.py", *more).hints
+        assert "schedule hourly was defined over HTTP" in taken
+        assert "`springline schedule resume hourly` turns it on" in paused
+    (paused,) = cli("deploy", "flights.py").hints
+    assert "hourly is paused" in paused
 
 
 def test_schedules_are_listed_and_shown(cli: Cli) -> None:
