@@ -247,10 +247,15 @@ def _line(snapshot: StateSnapshot, row: BackfillRow) -> tuple[BackfillLine, list
     return line, chunks
 
 
+def _missed(line: BackfillLine, chunk: OwnChunkRow) -> tuple[str | None, ...]:
+    """Return the lists of what a chunk should have made and did not: what a cancelled one skipped it should not."""
+    return (chunk.failed, chunk.skipped) if line.state == "FAILED" else (chunk.failed,)
+
+
 def _tell_made_since(snapshot: StateSnapshot, found: Iterable[tuple[BackfillLine, Iterable[OwnChunkRow]]]) -> None:
     """Count what is not done of each backfill and was made since, of all its assets, by whichever run."""
     bad = [
-        (line, chunk, [key for keys in (chunk.failed, chunk.skipped) if keys for key in orjson.loads(keys)])
+        (line, chunk, [key for keys in _missed(line, chunk) if keys for key in orjson.loads(keys)])
         for line, chunks in found
         for chunk in chunks
         if chunk.ended_at is not None and (chunk.done or 0) < chunk.partitions
@@ -264,7 +269,7 @@ def _tell_made_since(snapshot: StateSnapshot, found: Iterable[tuple[BackfillLine
             all(made.get((asset, key), 0) > chunk.planned_at for asset in line.selection.split()) for key in keys
         )
         line.made_since += good
-        if good < chunk.partitions - (chunk.done or 0):
+        if good < len(keys) or chunk.keys_path is not None:
             line.not_done_since_ms = min(chunk.ended_at or 0, line.not_done_since_ms or MAX_ULID_MS)
 
 

@@ -186,7 +186,7 @@ class BackfillLine:
     failed: int = 0
     skipped: int = 0
     made_since: int = 0
-    """Of those that failed or were skipped, how many any run has made since."""
+    """Of those that failed, and of a backfill that has failed of the skipped ones, how many any run has made since."""
     not_done_since_ms: int | None = None
     """When the first chunk ended that has partitions which are not done and were not made since."""
     chunks_planned: int = 0

@@ -470,6 +470,19 @@ def test_what_a_backfill_did_not_make_is_not_wrong_once_it_was_made() -> None:
     assert wrong() == []
 
 
+def test_what_a_cancelled_backfill_skipped_is_not_wrong() -> None:
+    told = Told()
+    told.backfill(NOW_MS - 3 * HOUR, "bf", 3, 3, ["raw"])
+    end = {"at": NOW_MS - 2 * HOUR, "outcome": "failed", "done": 1, "failed": ["p00000"], "skipped": ["p00001"]}
+    told.chunk(NOW_MS - 3 * HOUR, "bf", 0, 3, end)
+    moved = {"backfill_id": "bf", "from_state": "RUNNING", "to_state": "CANCELLED", "state_version": 2}
+    told.at(NOW_MS - 2 * HOUR - 1, {"type": "backfill_state_changed", **moved})
+    for key, title in (("p00001", ["Backfill bf: 1 partition failed"]), ("p00000", [])):
+        run = told.begun(NOW_MS - HOUR, f"api:{key}", [(f"raw[{key}]", "raw", key)])
+        told.ended(NOW_MS - HOUR, NOW_MS - HOUR + 1_000, run, (f"raw[{key}]", "raw", key))
+        assert [one.title for one in report_of(told).wrong] == title
+
+
 def test_everything_that_is_wrong_has_a_command(busy: Busy) -> None:
     report, _ = busy
     assert [one.title for one in report.wrong if one.command is None] == []
