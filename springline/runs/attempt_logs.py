@@ -74,9 +74,7 @@ async def read_log(
         path = log_chunk(run_id, task_key, attempt, number)
         stored = await store.get(path)
         if stored is None and number <= written:
-            raise DamagedObject(
-                path, f"is missing, and there were chunks up to number {written} when the attempt ended", _REMEDY
-            )
+            raise DamagedObject(path, f"is missing, and chunk {written} was there when the attempt ended", _REMEDY)
         if stored is None and await store.head(log_chunk(run_id, task_key, attempt, number + 1)) is not None:
             # Both may have been written since.
             stored = await store.get(path)

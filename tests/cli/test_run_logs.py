@@ -114,7 +114,7 @@ def test_a_lost_part_of_a_log_is_named_and_the_rest_is_shown(
     for command in (("run", "logs", run), ("run", "logs", run, "--follow")):
         ended = cli(*command)
         assert ended.code == 3
-        assert any(path in one and "restore it from a copy" in one for one in ended.hints), ended.hints
+        assert any(path in one and "Restore it from a copy" in one for one in ended.hints), ended.hints
     document = json.loads(cli("run", "logs", run).stdout)
     assert [one["text"] for one in document["lines"]] == seen
     ((damaged),) = document["damaged"]

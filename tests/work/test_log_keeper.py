@@ -76,7 +76,7 @@ async def test_who_keeps_a_log_knows_its_last_part_and_the_loss_of_it_is_told() 
         # All that is newer is gone with it: only who knows how many there were sees that.
         store.remove(log_chunk("run_1", TASK, 1, number))
         assert len(await read_log(store, "run_1", TASK, 1, after=0, most=9)) == number - 1
-        with pytest.raises(DamagedObject, match="is missing, and there were chunks up to number 3"):
+        with pytest.raises(DamagedObject, match="is missing, and chunk 3 was there"):
             await read_log(store, "run_1", TASK, 1, after=number - 1, most=9, written=kept.chunks)
     assert await read_log(store, "run_1", TASK, 1, after=3, most=9, written=kept.chunks) == []
 
