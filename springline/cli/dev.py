@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from springline.cli.dev_pipelines import DevPipelines, read_pipelines
 from springline.cli.documents import DocumentVerdict, emit, hint
 from springline.cli.http import API_VARIABLE, TOKEN_VARIABLE
 from springline.cli.work import MemoryLimitOption, checked_limit
-from springline.config import PREFIX, load_settings
+from springline.config import PREFIX, Settings, load_settings
 from springline.errors import Code, refused
 from springline.exits import EXIT_BAD_INPUT
 from springline.local.processes import SOURCES, module_command, signals_unwind
@@ -115,6 +115,9 @@ def dev(
         stays=not temporary,
         fresh=fresh,
     )
+    passed_over = not_taken(os.environ)
+    if passed_over:
+        hint(f"not taken from this environment, because a stack has its own: {', '.join(passed_over)}")
     hint("starting Temporal, a worker and the API")
     try:
         with signals_unwind(), stack:
@@ -155,6 +158,15 @@ def dev(
         if ended.code not in _ENDED_BY_OPERATOR:
             raise
     raise typer.Exit(0)
+
+
+def not_taken(environment: Iterable[str]) -> list[str]:
+    """Return the settings of workers and API in an environment that a stack does not take.
+
+    Of its own are all, so that it never works on what is in production; that of the store is in `env.sh`, too.
+    """
+    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "store_url"}
+    return sorted(names & set(environment))
 
 
 @dataclass(slots=True)

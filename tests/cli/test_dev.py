@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from springline.cli.dev import _write_entry, watch
+from springline.cli.dev import _write_entry, not_taken, watch
 from springline.cli.dev_pipelines import DevPipeline, DevPipelines, deployed_text
 from springline.local.homefolder import HomeFolder
 from springline.local.ports import LOOPBACK
@@ -508,3 +508,8 @@ def test_a_database_keeps_the_partitions_that_it_began_with(is_there: bool, part
         assert stack._partitions() == partitions
         database.touch()
         home.close(keep=False)
+
+
+def test_settings_that_a_stack_does_not_take_are_told() -> None:
+    given = ["PATH", "SPRINGLINE_TOKEN", "SPRINGLINE_STORE_URL", "SPRINGLINE_RETENTION_DAYS", "SPRINGLINE_MEMORY_LIMIT"]
+    assert not_taken(given) == ["SPRINGLINE_RETENTION_DAYS"]
