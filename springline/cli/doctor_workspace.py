@@ -7,6 +7,7 @@ also reads the whole log of each table, and lists the markers.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 
 from springline.cli.findings import Finding, PublishedSettings, fine, skipped, unreachable, wrong
@@ -16,23 +17,28 @@ from springline.commit.inspect import list_tables
 from springline.commit.repair import registry_problems
 from springline.commit.table import CommitTable
 from springline.deployed.pools import read_settings
-from springline.deployed.reading import read_latest
+from springline.deployed.reading import LOST, read_latest, read_manifest
 from springline.paths import (
     Scope,
+    deployed_manifest,
     event_id_from_ledger_path,
     ledger_prefix,
     orchestration_rounds_prefix,
     parse_orchestration_round,
     parse_table_entry,
 )
+from springline.projection.schema import OPEN_RUN, RUNS
 from springline.published.head import PublishedHead, read_head
 from springline.published.index import EventsIndex
 from springline.published.index_files import read_index, read_node
+from springline.published.lists import equals
+from springline.published.reader import read_published
 from springline.sequencer.accepted import AcceptedSet, pending_rounds, survey
 from springline.storage.damage import RUNBOOK, DamagedObject
 from springline.storage.port import ObjectStore, StoreMisconfigured, StoreRetry, StoreUnknown
 from springline.storage.scoped import ScopedStore
 from springline.storage.together import each
+from springline.ulids import is_canonical_ulid
 
 GAP_RUNBOOK = "runbooks/ledger-gap.md"
 _SHOWN = 3
@@ -95,6 +101,7 @@ async def workspace_findings(store: ObjectStore, scope: Scope, *, deep: bool) ->
             *await _examine(scoped, name, deep=deep),
             *await _tables(scoped, scope, deep=deep),
             *await _definitions(scoped, scope),
+            *(await _needed_manifests(scoped, scope) if deep else []),
         ]
     except (StoreRetry, StoreUnknown) as error:
         return [unreachable(name, f"no clear answer: {error}", "Run `springline doctor` again.")]
@@ -136,6 +143,29 @@ async def _definitions(store: ScopedStore, scope: Scope) -> list[Finding]:
     tasks = f" and {len(manifest.tasks)} task(s)" if manifest.tasks else ""
     what = f"{len(manifest.assets)} asset(s){tasks} of {len(manifest.locations)} code location(s)"
     return [fine(name, f"manifest {manifest.manifest_id} is deployed: {what}")]
+
+
+async def _needed_manifests(store: ScopedStore, scope: Scope) -> list[Finding]:
+    """Read the manifests by which runs go on; one finding for each that is lost or damaged."""
+    try:
+        _, snapshot = await read_published(store, (RUNS.name,))
+    except DamagedObject as error:
+        return [_damaged(f"runs of {scope.tenant}/{scope.workspace}", error)]
+    rows = snapshot[RUNS.name].select(equals(RUNS, "state", list(OPEN_RUN)))
+    named = Counter(row[RUNS.index("code_version")] for row in rows)
+    problems: list[DamagedObject] = []
+    for manifest_id, runs in named.items():
+        if not isinstance(manifest_id, str) or not is_canonical_ulid(manifest_id):
+            continue
+        try:
+            manifest = await read_manifest(store, manifest_id)
+        except DamagedObject as error:
+            problems.append(error)
+        else:
+            if manifest is None:
+                why = f"is missing, and {runs} open run(s) name it"
+                problems.append(DamagedObject(deployed_manifest(manifest_id), why, LOST))
+    return [_damaged(f"runs of {scope.tenant}/{scope.workspace}", error) for error in problems]
 
 
 _RECOVER = "Run `springline table recover --replace-damaged --markers` for it; runbooks/coordinator-lost.md tells more."

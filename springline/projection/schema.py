@@ -343,6 +343,8 @@ SUCCEEDED: Final = "SUCCEEDED"
 
 FINISHED_RUN: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
 """Terminal states of a run."""
+OPEN_RUN: Final = frozenset({TRIGGERED, RUNNING})
+"""All others."""
 FINISHED_TASK: Final = frozenset({SUCCEEDED, FAILED, SKIPPED, CANCELLED})
 """Terminal states of a task."""
 
@@ -362,7 +364,7 @@ SCHEDULE: Final = "schedule"
 BACKFILL: Final = "backfill"
 """And that the settings of a backfill are."""
 
-_RUN: Final = FINISHED_RUN | {TRIGGERED, RUNNING}
+_RUN: Final = FINISHED_RUN | OPEN_RUN
 
 TASK_RANKS: Final = {
     "PLANNED": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from springline.cli.doctor_workspace import workspace_findings
 from springline.control.runs.messages import SlotClaim
 from springline.deployed.pools import PoolSetting, set_pool
 from springline.deployed.reading import ManifestReader
@@ -87,6 +88,16 @@ async def test_its_attempt_counts_in_every_pool_until_it_has_ended(made: Workspa
     await place.append(finished("succeeded", TASK, 1, run_id_of(UNDER_WAY)))
     assert await begin() == [one.attempt_id for one in claims]
     assert (await pools())["q"] == []
+
+
+async def test_doctor_names_it(made: Workspace) -> None:
+    place, path = _without_first(made)
+    (found,) = [one for one in await workspace_findings(place.store, ACME, deep=True) if one.ok is False]
+    assert found.name == f"runs of {ACME.tenant}/{ACME.workspace}"
+    assert f"{path} is missing, and 1 open run(s) name it" in found.what
+    assert "springline run cancel" in (found.remedy or "")
+    whole = await workspace_findings(made.store(), ACME, deep=True)
+    assert all(one.ok is not False for one in whole)
 
 
 def test_the_path_is_that_of_a_manifest(made: Workspace) -> None:
