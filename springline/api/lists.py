@@ -20,10 +20,12 @@ from springline.ledger.timestamps import parse_timestamp
 from springline.paths import Scope
 from springline.projection.golden import golden_row
 from springline.projection.rows import NoteRow
-from springline.projection.schema import TABLES, X_NOTES, Row
+from springline.projection.schema import RUN_KEY_INDEX, RUNS, TABLES, X_NOTES, Row
 from springline.published.lists import all_of, cursor_for, key_of_cursor, moment_of_cursor
 from springline.published.reader import PublishedReader
 from springline.published.snapshot import LatestPage, Page, Revision, StateSnapshot, TableRows, Where
+from springline.runs.loading import is_of_a_manifest
+from springline.runs.requesting import waiting_request
 
 REVISION_HEADER = "Springline-Revision"
 MAX_PAGE = 1_000
@@ -163,6 +165,21 @@ class Asked:
     async def snapshot(self, *tables: str) -> StateSnapshot:
         """Return the published state of the workspace with these tables."""
         return await self.published.snapshot(self.scope, tables)
+
+    async def no_run(self, run_id: str) -> Refused:
+        """Return the refusal for a run that is not in the published state; one that is asked for is told apart."""
+        snapshot = await self.snapshot(RUNS.name, RUN_KEY_INDEX.name)
+        row = await asyncio.to_thread(waiting_request, snapshot, run_id)
+        if row is None or not is_of_a_manifest(row.code_version):
+            return unknown("run", run_id, snapshot.revision)
+        return refused(
+            Code.NOT_FOUND,
+            f"run {run_id!r} is asked for, as {row.run_key}, and has not begun",
+            field="run_id",
+            value=run_id,
+            remedy="It is there when it begins: others are under way before it, or the workspace is held "
+            "(`springline hold show`). Cancelling withdraws it.",
+        )
 
     async def page(
         self,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from springline.api.commits import REPLAYED_HEADER
 from springline.api.context import FromDeps, FromPrincipal, Reader, Writer, errors
-from springline.api.lists import Asked, unknown
+from springline.api.lists import Asked
 from springline.api.lists import asked as reading
 from springline.api.manifests import FromManifests
 from springline.api.ports import Deps
@@ -313,7 +313,7 @@ async def _run(ask: Asked, run_id: str) -> dict[str, Any]:
     snapshot = await ask.snapshot(RUNS.name)
     row = await asyncio.to_thread(snapshot[RUNS.name].get, run_id)
     if row is None:
-        raise unknown("run", run_id, snapshot.revision)
+        raise await ask.no_run(run_id)
     return golden_row(RUNS, row)
 
 

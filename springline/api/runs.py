@@ -25,7 +25,6 @@ from springline.api.lists import (
     metadata_of,
     metadata_told,
     shown_rows,
-    unknown,
 )
 from springline.api.manifests import FromManifests
 from springline.api.urls import CheckedRouter
@@ -139,10 +138,10 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
     snapshot = await asked.snapshot("runs", *of_tasks)
     of_catalog = (asked.scope.tenant, asked.scope.workspace, run_id)
 
-    def read() -> tuple[Row, list[Row], dict[str, Any]]:
+    def read() -> tuple[Row, list[Row], dict[str, Any]] | None:
         row = snapshot["runs"].get(run_id)
         if row is None:
-            raise unknown("run", run_id, snapshot.revision)
+            return None
         tasks = snapshot["tasks"].below((run_id,))
         attempts = shown_rows(X_ATTEMPTS.name, snapshot[X_ATTEMPTS.name].below((run_id,)))
         shown = {
@@ -157,7 +156,10 @@ async def run(run_id: RunParam, asked: FromAsked, deps: FromDeps, manifests: Fro
         return row, tasks, shown
 
     # Off the event loop, because it decodes parts of files.
-    row, tasks, shown = await asyncio.to_thread(read)
+    held = await asyncio.to_thread(read)
+    if held is None:
+        raise await asked.no_run(run_id)
+    row, tasks, shown = held
     found = RunRow(*cast(Any, row)), [TaskRow(*cast(Any, task)) for task in tasks]
     waits_for = await waits_of_run(deps.store, asked.published, manifests, asked.scope, *found)
     return answer(snapshot.revision, {**shown, "waits_for": waits_for})
@@ -184,7 +186,7 @@ async def run_tasks(run_id: RunParam, query: Annotated[RunTasksQuery, Query()], 
     """List one run's tasks in the order of their keys."""
     snapshot = await asked.snapshot("runs", "tasks")
     if await asyncio.to_thread(snapshot["runs"].get, run_id) is None:
-        raise unknown("run", run_id, snapshot.revision)
+        raise await asked.no_run(run_id)
     wheres = filled(TASKS, state=query.state, asset_key=query.asset_key)
     return await asked.page("tasks", query, wheres, prefix=(run_id,), snapshot=snapshot)
 
@@ -199,7 +201,7 @@ async def run_attempts(run_id: RunParam, query: Annotated[AttemptsQuery, Query()
     """List the attempts of one run that have ended, in the order of their tasks' keys and of their ids."""
     snapshot = await asked.snapshot("runs", X_ATTEMPTS.name, X_NOTES.name)
     if await asyncio.to_thread(snapshot["runs"].get, run_id) is None:
-        raise unknown("run", run_id, snapshot.revision)
+        raise await asked.no_run(run_id)
     prefix = (run_id,) if query.task_key is None else (run_id, query.task_key)
     return await asked.page(X_ATTEMPTS.name, query, prefix=prefix, snapshot=snapshot, dress=_with_metadata)
 

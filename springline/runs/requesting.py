@@ -86,7 +86,7 @@ class RunRequests:
         Raises `Refused`: the request is another system's, or the workspace is held. Raises `DamagedObject`.
         """
         snapshot = await self.reader.snapshot(self.scope, [RUNS.name, RUN_KEY_INDEX.name, X_HOLDS.name])
-        row = await asyncio.to_thread(_waiting_request, snapshot, run_id)
+        row = await asyncio.to_thread(waiting_request, snapshot, run_id)
         if row is None:
             return False
         if not is_of_a_manifest(row.code_version):
@@ -113,7 +113,7 @@ class RunRequests:
             )
         except Refused:
             now = await self.reader.snapshot(self.scope, [RUNS.name, RUN_KEY_INDEX.name])
-            if await asyncio.to_thread(_waiting_request, now, run_id) is None:
+            if await asyncio.to_thread(waiting_request, now, run_id) is None:
                 # The launcher was faster.
                 return False
             raise
@@ -160,7 +160,7 @@ class RunRequests:
         )
 
 
-def _waiting_request(snapshot: StateSnapshot, run_id: str) -> RunKeyRow | None:
+def waiting_request(snapshot: StateSnapshot, run_id: str) -> RunKeyRow | None:
     """Return the request for a run that has not begun; None if there is none, or it has."""
     if snapshot[RUNS.name].get(run_id) is not None:
         return None

@@ -404,6 +404,19 @@ async def test_a_hold_keeps_what_waits_as_it_is(world: World) -> None:
     assert (await world.client.post(f"{RUNS}/{waiting}/cancel")).status_code == 200
 
 
+@pytest.mark.parametrize("more", ["", "/tasks", "/attempts", "/doing"])
+async def test_a_run_that_is_asked_for_is_told_from_one_that_there_is_not(world: World, more: str) -> None:
+    await deployed(world, PIPELINE)
+    world.runs.launches = False
+    waiting = (await start(world, select=["names"]))["run_id"]
+    await world.appended(hold(True, "h1"))
+    answer = await world.client.get(f"{RUNS}/{waiting}{more}")
+    assert_refused(answer, 404, "NOT_FOUND", "run_id", value=waiting, remedy="the workspace is held")
+    assert "is asked for" in answer.json()["message"]
+    answer = await world.client.get(f"{RUNS}/{'0' * 26}{more}")
+    assert "holds no run" in answer.json()["message"]
+
+
 async def test_what_another_system_asked_for_is_left_to_it(world: World) -> None:
     await world.appended(requested_by_other("theirs"))
     found = run_id_of_key(ACME.tenant, ACME.workspace, "theirs", b"")

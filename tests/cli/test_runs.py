@@ -261,17 +261,17 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(cli: Cli, monkeypatch: pytest.
 
 
 def test_a_lost_answer_starts_one_run_all_the_same(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = httpx.Client.request
+    real = httpx.Client.send
     lost: list[str] = []
 
-    def request(self: httpx.Client, method: str, url: Any, **more: Any) -> httpx.Response:
-        answer = real(self, method, url, **more)
-        if method == "POST" and not lost:
-            lost.append(str(url))
+    def send(self: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
+        answer = real(self, request, **more)
+        if request.method == "POST" and not lost:
+            lost.append(str(request.url))
             raise httpx.ReadError("the connection broke")
         return answer
 
-    monkeypatch.setattr(httpx.Client, "request", request)
+    monkeypatch.setattr(httpx.Client, "send", send)
     found = cli("run", "start", "names").document
     assert lost
     assert [one["run_id"] for one in cli("run", "list").document["runs"]] == [found["run_id"]]

@@ -182,12 +182,12 @@ def test_an_answer_of_something_else_is_told_from_ours(api: Served, cli: Cli) ->
 def test_the_answers_of_a_proxy_are_told_from_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([httpx.Response(502, text="bad gateway"), httpx.Response(418, text="teapot")])
 
-    def answer(self: httpx.Client, method: str, url: str, **_: object) -> httpx.Response:
+    def answer(self: httpx.Client, request: httpx.Request) -> httpx.Response:
         response = next(answers)
-        response.request = httpx.Request(method, f"http://proxy{url}")
+        response.request = request
         return response
 
-    monkeypatch.setattr(httpx.Client, "request", answer)
+    monkeypatch.setattr(httpx.Client, "send", answer)
     busy = cli("table", "status", "flights", "--api", "http://proxy", "--token", "t", "--wait", "0")
     assert (busy.code, busy.error["code"]) == (4, "UNAVAILABLE")
     other = cli("table", "status", "flights", "--api", "http://proxy", "--token", "t")

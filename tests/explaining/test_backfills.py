@@ -218,7 +218,7 @@ async def test_a_backfill_of_another_system_is_left_to_it(place: Place) -> None:
         ("chunk", "theirs", {"chunk": 2}, Code.NOT_FOUND, "chunk"),
         ("partition", "rav", {"partition": "2024-01-01"}, Code.NOT_FOUND, "asset"),
         ("partition", "raw", {"partition": "yesterday"}, Code.NOT_FOUND, "partition"),
-        ("partition", "raw", {}, Code.NOT_FOUND, "partition"),
+        ("partition", "raw", {}, Code.INVALID_REQUEST, "partition"),
         ("partition", "whole", {"partition": "2024-01-01"}, Code.NOT_FOUND, "partition"),
     ],
 )

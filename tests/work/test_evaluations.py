@@ -126,6 +126,9 @@ async def test_sensors_that_hang_hold_up_no_others(tmp_path: Path) -> None:
     stop = asyncio.Event()
     hanging = [asyncio.create_task(maker.evaluate(order("hangs", timeout_ms=600_000), stop)) for _ in range(3)]
     try:
+        for _ in range(2_400):
+            if pool.processes < len(hanging):
+                await asyncio.sleep(0.05)
         for _ in range(3):
             assert (await maker.evaluate(order("good"), asyncio.Event())).error is None
         assert not any(one.done() for one in hanging)
