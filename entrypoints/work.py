@@ -213,7 +213,7 @@ async def work(settings: Settings, request: WorkRequest, stop: asyncio.Event) ->
                             EvaluationMaker(evaluating, location=location, sensors=sensors)
                         ).evaluate_sensor
                     ],
-                    max_concurrent_activities=min(len(sensors), MOST_AT_ONCE),
+                    max_concurrent_activities=evaluating.most,
                     max_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
                     default_heartbeat_throttle_interval=MOST_BETWEEN_HEARTBEATS,
                     graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace),

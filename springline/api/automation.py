@@ -34,6 +34,7 @@ from springline.api.runs import filled, milliseconds
 from springline.api.urls import CheckedRouter
 from springline.backfills.reading import counted, known_backfill, progress_of
 from springline.definitions.instants import BadTiming
+from springline.definitions.manifest import sensor_ids
 from springline.ledger.identifiers import backfill_chunk_id
 from springline.ledger.timestamps import format_ms
 from springline.projection.golden import golden_row
@@ -179,11 +180,10 @@ async def sensor_evaluations(
     There are none of one that is deployed and not evaluated yet.
     """
     snapshot = await asked.snapshot("sensor_state", "sensor_evals")
-    current = await manifests.latest(workspace.store, workspace.scope)
-    deployed = [] if current is None else current.manifest.sensors
-    is_deployed = any(one.get("sensor_id") == sensor_id for one in deployed)
-    if not is_deployed and snapshot["sensor_state"].get(sensor_id) is None:
-        raise unknown("sensor", sensor_id, snapshot.revision)
+    if snapshot["sensor_state"].get(sensor_id) is None:
+        current = await manifests.latest(workspace.store, workspace.scope)
+        if sensor_id not in sensor_ids(None if current is None else current.manifest):
+            raise unknown("sensor", sensor_id, snapshot.revision)
     of_sensor = equals(SENSOR_EVALS, "sensor_id", [sensor_id])
     wheres = [of_sensor, *_spans(SENSOR_EVALS, "evaluated_at", query)]
     return await asked.page("sensor_evals", query, wheres, snapshot=snapshot, time="evaluated_at")

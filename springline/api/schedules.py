@@ -289,17 +289,17 @@ async def trigger(
         asked: Any = snapshot[RUN_KEY_INDEX.name].get(triggered.run_key)
         run_id = None if key is None else str(key[X_RUN_KEYS.index("run_id")])
         run: Any = None if run_id is None else snapshot[RUN_ROWS.name].get(run_id)
-        by = None if asked is None else asked[RUN_KEY_INDEX.index("code_version")]
+        if wanted is not None:
+            manifest_id, tasks = wanted.code_version, _tasks(manifest, wanted)
+        else:
+            manifest_id = None if asked is None else asked[RUN_KEY_INDEX.index("code_version")]
+            tasks = None if run is None else run[RUN_ROWS.index("tasks_total")]
         return RequestedBody(
             run_id=run_id,
             run_key=triggered.run_key,
-            manifest_id=by if wanted is None else wanted.code_version,
+            manifest_id=manifest_id,
             state=REQUESTED if run is None else str(run[RUN_ROWS.index("state")]),
-            tasks=_tasks(manifest, wanted)
-            if wanted is not None
-            else None
-            if run is None
-            else run[RUN_ROWS.index("tasks_total")],
+            tasks=tasks,
         )
 
     found = await asyncio.to_thread(read)

@@ -141,6 +141,13 @@ class Api:
                 return
             parameters["cursor"] = page["next_cursor"]
 
+    def latest(self, *path: str, root: str, limit: int, statuses: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return the `limit` latest items of a list, the latest first; `statuses`: of these only. Raises as `call`."""
+        params: dict[str, str | float | list[str]] = {"latest": "true"}
+        if statuses:
+            params["status"] = list(statuses)
+        return [one for page in self.pages(*path, root=root, params=params, limit=limit) for one in page["items"]]
+
     def call(
         self,
         method: str,

@@ -80,7 +80,7 @@ def show(
         found = surface.call("GET", schedule_id, root=SCHEDULES).body["schedule"]
         ours = (found.get("settings") or {}).get("dialect") is not None and not found["settings"].get("deleted")
         upcoming = _preview(surface, schedule_id, 3, None)["items"] if ours else []
-        ticks = _ticks(surface, schedule_id, 5, [])
+        ticks = surface.latest(schedule_id, "ticks", root=SCHEDULES, limit=5)
     document = {"schedule": found, "upcoming": upcoming, "ticks": ticks}
     return Listing(lambda: document, _TICK_NAMES, _tick_rows(ticks), text=lambda: schedule_text(found, upcoming, ticks))
 
@@ -148,7 +148,7 @@ def history(
     """Show what became of a schedule's instants: run, skipped and why, and how late that was decided."""
     _check(schedule_id)
     with Api(api, token, wait_s=wait) as surface:
-        ticks = _ticks(surface, schedule_id, limit, statuses or [])
+        ticks = surface.latest(schedule_id, "ticks", root=SCHEDULES, limit=limit, statuses=statuses or ())
     return Listing(lambda: {"ticks": ticks}, _TICK_NAMES, _tick_rows(ticks), text=lambda: history_text(ticks))
 
 
@@ -217,15 +217,6 @@ def _tick_rows(ticks: list[Json]) -> list[list[Any]]:
         ]
         for one in ticks
     ]
-
-
-def _ticks(surface: Api, schedule_id: str, limit: int, statuses: list[str]) -> list[Json]:
-    """Return the latest ticks of a schedule, the latest first."""
-    parameters: dict[str, str | float | list[str]] = {"latest": "true"}
-    if statuses:
-        parameters["status"] = statuses
-    pages = surface.pages(schedule_id, "ticks", root=SCHEDULES, params=parameters, limit=limit)
-    return [one for page in pages for one in page["items"]]
 
 
 def _preview(surface: Api, schedule_id: str, count: int, after: str | None) -> Json:

@@ -64,7 +64,7 @@ def show(
     _check(sensor_id)
     with Api(api, token, wait_s=wait) as surface:
         found = surface.call("GET", sensor_id, root=SENSORS).body
-        evaluations = _evaluations(surface, sensor_id, 5, [])
+        evaluations = surface.latest(sensor_id, "evaluations", root=SENSORS, limit=5)
     document = {"sensor": found["sensor"], "doing": found["doing"], "evaluations": evaluations}
     return Listing(lambda: document, _NAMES, _rows(evaluations), text=lambda: sensor_text(document))
 
@@ -84,7 +84,7 @@ def history(
     """Show what a sensor's evaluations came to. Polls that found nothing are summed up each hour."""
     _check(sensor_id)
     with Api(api, token, wait_s=wait) as surface:
-        evaluations = _evaluations(surface, sensor_id, limit, statuses or [])
+        evaluations = surface.latest(sensor_id, "evaluations", root=SENSORS, limit=limit, statuses=statuses or ())
     return Listing(
         lambda: {"evaluations": evaluations}, _NAMES, _rows(evaluations), text=lambda: history_text(evaluations)
     )
@@ -201,15 +201,6 @@ def _rows(evaluations: list[Json]) -> list[list[Any]]:
         [one["evaluated_at"], one["status"]["status"], asks_for(one), one.get("cursor_after"), why_text(one)]
         for one in evaluations
     ]
-
-
-def _evaluations(surface: Api, sensor_id: str, limit: int, statuses: list[str]) -> list[Json]:
-    """Return the latest evaluations of a sensor, the latest first."""
-    parameters: dict[str, str | float | list[str]] = {"latest": "true"}
-    if statuses:
-        parameters["status"] = statuses
-    pages = surface.pages(sensor_id, "evaluations", root=SENSORS, params=parameters, limit=limit)
-    return [one for page in pages for one in page["items"]]
 
 
 def _evaluate(sensor_id: str, body: Json, api: str | None, token: str | None, wait: float) -> Listing:

@@ -59,7 +59,7 @@ class ProcessPool:
         self._python_path = python_path
         self._attempts_each = attempts_each
         self._load_s = load_s
-        self._most = most or concurrency
+        self.most = most or concurrency
         self._patience_s = patience_s
         self._further = 0
         self._starts_further = False
@@ -118,11 +118,11 @@ class ProcessPool:
         """Wait for one of the usual places; False for a place beyond them, since all are busy for too long."""
         while True:
             try:
-                async with asyncio.timeout(self._patience_s if self._most > self.concurrency else None):
+                async with asyncio.timeout(self._patience_s if self.most > self.concurrency else None):
                     return await self._free.acquire()
             except TimeoutError:
                 # One at a time: those that wait for the first processes of a worker need no more of them.
-                if not self._starts_further and self._further < self._most - self.concurrency:
+                if not self._starts_further and self._further < self.most - self.concurrency:
                     self._starts_further = True
                     self._further += 1
                     return False

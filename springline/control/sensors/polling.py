@@ -106,9 +106,8 @@ def nothing_found(view: SensorView, answer: EvaluationAnswer, memory: SensorMemo
         cursor_before=view.cursor,
         cursor_after=view.cursor,
     )
-    since = memory.polls_since_ms if memory.polls else began_ms
-    kept = SensorMemory(last_ms=began_ms, more=answer.more, polls=memory.polls + 1, polls_since_ms=since)
-    return QuietPoll(decision, kept)
+    kept = after_quiet(memory, 1, began_ms, began_ms)
+    return QuietPoll(decision, kept.model_copy(update={"more": answer.more}))
 
 
 def series_of(view: SensorView, memory: SensorMemory, *, begins_ms: int, ends_ms: int, most: int) -> PollSeries | None:
