@@ -62,7 +62,8 @@ class SensorActivities:
         with ledger_asked():
             done = await self._steps.record(order)
         if not order.dry_run:
-            count_evaluation(done.decision.outcome, done.decision.late_ms)
+            for decision in (*done.earlier, done.decision):
+                count_evaluation(decision.outcome, decision.late_ms)
         return done
 
 
@@ -81,11 +82,12 @@ class EvaluationActivities:
 
     @activity.defn(name=names.EVALUATE_SENSOR)
     async def evaluate_sensor(self, order: EvaluationOrder) -> EvaluationAnswer:
-        """Call a sensor's function once, and return what it found or why it failed; raises nothing of user code.
+        """Call a sensor's function once, or for several messages in turn, and return what it found or why it failed.
 
-        Of a series of polls this is one, and each one a try of this activity. One that found nothing, with another one
-        behind it, raises `ApplicationError` (FOUND_NOTHING) with its answer, so that Temporal repeats it when the next
-        is due: its workflow does not hear of it. A workflow that ends the series ends no poll that has begun.
+        Raises nothing of user code. Of a series of polls this is one, and each one a try of this activity. One that
+        found nothing, with another one behind it, raises `ApplicationError` (FOUND_NOTHING) with its answer, so that
+        Temporal repeats it when the next is due: its workflow does not hear of it. A workflow that ends the series ends
+        no poll that has begun.
         """
         stop = asyncio.Event()
         began_s = time.monotonic()

@@ -227,7 +227,8 @@ class SensorWorkflow:
         decision = done.decision
         self._memory, self._behind = done.memory, done.behind
         self._nobody = decision.outcome is EvaluationOutcome.NO_WORKER
-        self._evaluations += 1
+        self._evaluations += 1 + len(done.earlier)
+        self._decisions = [*self._decisions, *done.earlier][-MOST_DECISIONS:]
         if decision.late_ms is not None and not (look.view is not None and look.view.backlog):
             self._lag_ms = decision.late_ms
         if decision.outcome not in (EvaluationOutcome.NOTHING, EvaluationOutcome.NO_WORKER):
@@ -294,6 +295,8 @@ class SensorWorkflow:
             due_ms=due_ms,
             memory=self._memory,
             dry_run=dry_run,
+            # What they say is with the worker, and in the ledger.
+            further=[one.model_copy(update={"payload": None}) for one in look.order.further[: len(answer.further)]],
         )
         return await run_step(names.RECORD_EVALUATION, record, SensorDone, "record what it found")
 

@@ -7,13 +7,20 @@ an older one is refused. Whoever is refused reads the rows again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import uuid_utils
 
 from springline import names
-from springline.control.sensors.deciding import Concluded, conclude, is_of_code, refused_as_error, summarised
+from springline.control.sensors.deciding import (
+    Concluded,
+    Evaluated,
+    conclude_each,
+    is_of_code,
+    refused_as_error,
+    summarised,
+)
 from springline.control.sensors.messages import (
     EvaluationAnswer,
     EvaluationOrder,
@@ -32,7 +39,8 @@ from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal
 from springline.ledger.envelope import as_event
-from springline.ledger.request import AppendRequest, NewEvent
+from springline.ledger.events import Payload
+from springline.ledger.request import MAX_REQUEST_EVENTS, AppendRequest, NewEvent
 from springline.paths import Scope
 from springline.published.reader import PublishedReader
 from springline.runs.launching import RunLedger
@@ -40,8 +48,10 @@ from springline.sensors.reading import (
     TABLES,
     UnreadableSensor,
     deployed_sensor,
+    further_messages,
     selector,
     sensor_view,
+    view_and_messages,
 )
 from springline.sensors.ready_made import evaluate_ready_made
 from springline.storage.port import ObjectStore
@@ -80,13 +90,13 @@ class SensorSteps:
         if deployed is None:
             return SensorLook(gone="it has left its file")
         snapshot = await self._reader.snapshot(scope, TABLES)
-        view = await asyncio.to_thread(sensor_view, snapshot, deployed)
+        view, messages = await asyncio.to_thread(view_and_messages, snapshot, deployed)
         if order.asked is not None:
             return await self._asked(scope, view, order, now_ms)
         due = next_evaluation(view, order.memory, order.now_ms)
         look = SensorLook(view=view, due_ms=due.due_ms, next_ms=due.due_ms, waits=due.waits)
         if due.is_due(order.now_ms):
-            return await self._due(scope, look, view, order, now_ms)
+            return await self._due(scope, look, view, order, now_ms, further_messages(messages))
         if owes_summary(view, order.memory, order.now_ms):
             found = summarised(view, order.memory, order.now_ms)
             done = await self._recorded(scope, found, view, order.memory, None, None)
@@ -96,15 +106,30 @@ class SensorSteps:
     async def record(self, order: SensorRecordOrder) -> SensorDone:
         """Record what an evaluation found, whole or not at all; of a dry run only say it.
 
+        So too for each of the further messages that were evaluated with it: at once, and if the ledger does not take
+        that, one after the other until one is not recorded as it was found. The messages behind it wait on.
+
         Raises `DamagedObject`, `Refused` if the ledger does not answer, and the store's errors.
         """
         scope, view = Scope(order.tenant, order.workspace), order.view
         manifest = await self._manifest(scope, view)
         select = selector(manifest)
-        found = await asyncio.to_thread(conclude, view, order.answer, order.memory, order.began_ms, select)
+        made = await asyncio.to_thread(
+            conclude_each, view, order.further, order.answer, order.memory, order.began_ms, select
+        )
         if order.dry_run:
-            return _done(found, order.answer, order.due_ms)
-        return await self._recorded(scope, found, view, order.memory, order.answer, order.due_ms, manifest)
+            return _done(made[0].found, order.answer, order.due_ms)
+        together = [event for one in made for event in one.found.events]
+        if len(made) > 1 and len(together) <= MAX_REQUEST_EVENTS and await self._append(scope, together) is None:
+            return _last_of([_done(one.found, one.answer, _due_ms(one, order), recorded=True) for one in made])
+        done: list[SensorDone] = []
+        for one in made:
+            done.append(
+                await self._recorded(scope, one.found, one.view, one.memory, one.answer, _due_ms(one, order), manifest)
+            )
+            if not done[-1].decision.recorded or done[-1].decision.outcome is not one.found.decision.outcome:
+                break
+        return _last_of(done)
 
     async def _asked(
         self, scope: Scope, view: SensorView, order: SensorLookOrder, now_ms: Callable[[], int]
@@ -128,13 +153,19 @@ class SensorSteps:
         return await self._due(scope, SensorLook(view=view), view, order, now_ms)
 
     async def _due(
-        self, scope: Scope, look: SensorLook, view: SensorView, order: SensorLookOrder, now_ms: Callable[[], int]
+        self,
+        scope: Scope,
+        look: SensorLook,
+        view: SensorView,
+        order: SensorLookOrder,
+        now_ms: Callable[[], int],
+        further: Sequence[WaitingMessage] = (),
     ) -> SensorLook:
         if is_of_code(view):
             return look.model_copy(
                 update={
                     "due": True,
-                    "order": _order(scope, view),
+                    "order": _order(scope, view, further),
                     "task_queue": names.sensor_queue(scope.tenant, scope.workspace, view.location),
                 }
             )
@@ -168,7 +199,7 @@ class SensorSteps:
     ) -> SensorDone:
         if not found.events:
             return _done(found, answer, due_ms)
-        refusal = await self._append(scope, found)
+        refusal = await self._append(scope, found.events)
         if refusal is None:
             return _done(found, answer, due_ms, recorded=True)
         if await self._has_changed(scope, view):
@@ -177,7 +208,7 @@ class SensorSteps:
             # What is wrong with the record of an error cannot be recorded either: it is told, and tried later.
             return _changed(view, found.memory, found.decision.at_ms, refusal.message)
         error = refused_as_error(view, refusal.message, memory, found.decision.at_ms, selector(manifest))
-        if await self._append(scope, error) is None:
+        if await self._append(scope, error.events) is None:
             return _done(error, None, due_ms, recorded=True)
         return _changed(view, error.memory, found.decision.at_ms, refusal.message)
 
@@ -198,9 +229,9 @@ class SensorSteps:
             False,
         )
 
-    async def _append(self, scope: Scope, found: Concluded) -> Refusal | None:
+    async def _append(self, scope: Scope, events: Sequence[Payload]) -> Refusal | None:
         request = AppendRequest(
-            request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=as_event(event)) for event in found.events]
+            request_id=str(uuid_utils.uuid7()), events=[NewEvent(data=as_event(event)) for event in events]
         )
         refusal = (await self._ledger.append(scope, request)).refusal
         if refusal is not None and refusal.code not in (Code.EVENT_CONFLICT, Code.KEY_REUSED, Code.INVALID_REQUEST):
@@ -208,7 +239,17 @@ class SensorSteps:
         return refusal
 
 
-def _order(scope: Scope, view: SensorView) -> EvaluationOrder:
+def _due_ms(one: Evaluated, order: SensorRecordOrder) -> int | None:
+    """Return since when an evaluation was due: of a further message, since it came."""
+    message = one.view.message
+    return order.due_ms if one.view is order.view or message is None else message.received_ms
+
+
+def _last_of(done: Sequence[SensorDone]) -> SensorDone:
+    return done[-1].model_copy(update={"earlier": [one.decision for one in done[:-1]]})
+
+
+def _order(scope: Scope, view: SensorView, further: Sequence[WaitingMessage]) -> EvaluationOrder:
     return EvaluationOrder(
         tenant=scope.tenant,
         workspace=scope.workspace,
@@ -219,6 +260,7 @@ def _order(scope: Scope, view: SensorView) -> EvaluationOrder:
         evaluated_ms=view.evaluated_ms,
         message=view.message,
         timeout_ms=view.timeout_ms,
+        further=list(further),
     )
 
 

@@ -22,6 +22,10 @@ TABLES: Final = ("sensor_state", "sensor_evals", "x_sensors", "x_messages", "x_h
 """What reading needs of the published state."""
 MOST_MESSAGES: Final = 1_000
 """Of a longer backlog the oldest is looked for among the first so many, by id: each look costs the same."""
+MOST_TOGETHER: Final = 20
+"""Messages that one order has evaluated, one after the other: a step of a workflow costs more than most functions."""
+_MOST_PAYLOADS: Final = 64 * 1024
+"""Characters of JSON of the further ones among them: an order lies in Temporal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,17 @@ def deployed_sensor(manifest: DeployedManifest, sensor_id: str) -> DeployedSenso
 
 def sensor_view(snapshot: StateSnapshot, deployed: DeployedSensor) -> SensorView:
     """Return a sensor with where it stands."""
+    return view_and_messages(snapshot, deployed)[0]
+
+
+def view_and_messages(snapshot: StateSnapshot, deployed: DeployedSensor) -> tuple[SensorView, list[MessageRow]]:
+    """Return a sensor with where it stands, and the messages that wait for it, the oldest first."""
     defined = deployed.defined
     name = defined.sensor_id
     state, own = sensor_row(snapshot, name), own_sensor_row(snapshot, name)
-    messages = waiting_messages(snapshot, name)
-    oldest = min(messages, key=lambda one: one.row_version, default=None)
-    return SensorView(
+    messages = sorted(waiting_messages(snapshot, name), key=lambda one: one.row_version)
+    oldest = messages[0] if messages else None
+    view = SensorView(
         sensor_id=name,
         kind=defined.kind,
         location=deployed.location,
@@ -80,6 +89,19 @@ def sensor_view(snapshot: StateSnapshot, deployed: DeployedSensor) -> SensorView
         backlog=len(messages),
         oldest_ms=None if oldest is None else oldest.received_at,
     )
+    return view, messages
+
+
+def further_messages(messages: Sequence[MessageRow]) -> list[WaitingMessage]:
+    """Return the messages behind the first that are evaluated with it: so many and so large as one order may have."""
+    further: list[WaitingMessage] = []
+    size = 0
+    for row in messages[1:MOST_TOGETHER]:
+        size += len(row.payload or "")
+        if size > _MOST_PAYLOADS:
+            break
+        further.append(_message(row))
+    return further
 
 
 def let_go_ms(snapshot: StateSnapshot, manifest: DeployedManifest, deployed: DeployedSensor) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from itertools import count
 from typing import Final
 
@@ -23,6 +24,10 @@ MOST_PROCESSES: Final = 8
 """Processes of one worker that evaluate sensors, as long as none of them takes long."""
 MOST_AT_ONCE: Final = 32
 """Sensors of one worker that are evaluated at once: those that take long, or hang, hold up no others."""
+TOGETHER_S: Final = 1.0
+"""Of several messages none is begun after so long: what was found is to be on record soon."""
+_MOST_FOUND: Final = 256 * 1024
+"""Characters of JSON of what was found on several messages: an answer lies in Temporal."""
 GRACE_S: Final = 2.0
 """How long a function may take to end when its time is over."""
 _SIGKILL: Final = -9
@@ -38,7 +43,33 @@ class EvaluationMaker:
         self._numbers = count(1)
 
     async def evaluate(self, order: EvaluationOrder, stop: asyncio.Event) -> EvaluationAnswer:
-        """Evaluate a sensor; raises nothing that comes of it. It ends early when `stop` is set."""
+        """Evaluate a sensor; raises nothing that comes of it. It ends early when `stop` is set.
+
+        It goes on with the order's further messages, until one fails, or the time or the size of one answer is used up.
+        """
+        began_s = time.monotonic()
+        first = last = await self._evaluated(order, stop)
+        further: list[EvaluationAnswer] = []
+        size = _size_of(first)
+        for message in order.further:
+            if last.error is not None or stop.is_set() or time.monotonic() - began_s >= TOGETHER_S:
+                break
+            order = order.model_copy(
+                update={
+                    "message": message,
+                    "cursor": order.cursor if last.cursor is None else last.cursor,
+                    "evaluated_ms": time.time_ns() // 1_000_000,
+                }
+            )
+            last = await self._evaluated(order, stop)
+            size += _size_of(last)
+            if size > _MOST_FOUND or (stop.is_set() and last.error is not None):
+                # It waits on, and is evaluated again.
+                break
+            further.append(last)
+        return first.model_copy(update={"further": further}) if further else first
+
+    async def _evaluated(self, order: EvaluationOrder, stop: asyncio.Event) -> EvaluationAnswer:
         if order.location != self._location or order.sensor_id not in self._sensors:
             return _failure(
                 f"this worker of {self._location} lacks the sensor {order.sensor_id} of {order.location}: deploy and "
@@ -66,6 +97,10 @@ class EvaluationMaker:
         if answer.error is not None:
             log.warning("sensor %s: %s", order.sensor_id, answer.error)
         return answer
+
+
+def _size_of(answer: EvaluationAnswer) -> int:
+    return len(answer.model_dump_json())
 
 
 def _answer(order: EvaluationOrder, end: JobEnd) -> EvaluationAnswer:

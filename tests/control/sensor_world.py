@@ -15,14 +15,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from springline.control.sensors import deciding, polling
-from springline.control.sensors.messages import AskedRun, EvaluationAnswer, SensorMemory, SensorView
+from springline.control.sensors.messages import (
+    AskedRun,
+    EvaluationAnswer,
+    SensorMemory,
+    SensorView,
+    WaitingMessage,
+)
 from springline.definitions.manifest import DefinedSensor
 from springline.errors import Code
 from springline.ledger.envelope import as_event
 from springline.ledger.events import Payload, RunRequested, SensorChanged, SensorEvaluated
 from springline.ledger.nested import EvalError, EvalSkippedStaleCursor, PushSource
 from springline.ledger.request import AppendRequest, EventOutcome, NewEvent
-from springline.sensors.reading import TABLES, DeployedSensor, sensor_view
+from springline.sensors.reading import TABLES, DeployedSensor, further_messages, sensor_view, view_and_messages
 from tests.control.ledger import Ledger
 
 MANIFEST = "01JHMPDTN0000AQKFF00000001"
@@ -73,8 +79,10 @@ class Evaluator:
 
     memory: dict[str, SensorMemory] = field(default_factory=dict)
     view: SensorView | None = None
+    further: list[WaitingMessage] = field(default_factory=list)
     answer: EvaluationAnswer | None = None
-    pending: list[Payload] | None = None
+    pending: list[list[Payload]] | None = None
+    """The events of each evaluation that is made together with others."""
     then: SensorMemory | None = None
 
 
@@ -86,7 +94,7 @@ class SensorWorld:
         self.ledger = Ledger()
         self.calm = False
         self.evaluators = [Evaluator()]
-        self.late: list[list[Payload]] = []
+        self.late: list[list[list[Payload]]] = []
         self.sources = [
             Source("keyed", True, False, deployed("keyed")),
             Source("configured", True, True, deployed("configured")),
@@ -138,43 +146,54 @@ class SensorWorld:
             return
         snapshot = self.ledger.published(TABLES)
         chosen = self.dice.choice([*(source.deployed for source in self.sources), self._hook])
-        view = sensor_view(snapshot, chosen)
+        view, messages = view_and_messages(snapshot, chosen)
         memory = one.memory.get(view.sensor_id, SensorMemory())
         if polling.owes_summary(view, memory, self.ledger.now_ms) and view.kind != "push":
             found = deciding.summarised(view, memory, self.ledger.now_ms)
-            one.view, one.pending, one.then = view, found.events, found.memory
+            one.view, one.pending, one.then = view, [found.events], found.memory
         elif polling.next_evaluation(view, memory, self.ledger.now_ms).due_ms is not None:
             # Time is by dice here: what no pause, hold or empty queue keeps back may be due.
-            one.view = view
+            one.view, one.further = view, further_messages(messages)
 
     def call(self) -> None:
         one = self.dice.choice(self.evaluators)
         if one.view is None or one.answer is not None or one.pending is not None:
             return
-        if not self.calm and self.dice.random() < 0.15:
-            counts = self.dice.random() < 0.7
-            one.answer = EvaluationAnswer(error="no luck", category="USER_CODE", counts=counts)
-        elif one.view.message is not None:
-            name = one.view.message.message_id
-            one.answer = EvaluationAnswer(requests=[AskedRun(run_key=name)] if hash_of(name) % 3 else [])
-        else:
-            (source,) = [each for each in self.sources if each.name == one.view.sensor_id]
-            one.answer = source.find(one.view, self.dice)
+        if one.view.message is not None:
+            first, *others = [self._read(each) for each in (one.view.message, *self._as_many_as(one.further))]
+            one.answer = first.model_copy(update={"further": others})
+            return
+        (source,) = [each for each in self.sources if each.name == one.view.sensor_id]
+        one.answer = self._failure() or source.find(one.view, self.dice)
+
+    def _as_many_as(self, further: list[WaitingMessage]) -> list[WaitingMessage]:
+        return further[: self.dice.randint(0, len(further))]
+
+    def _read(self, message: WaitingMessage) -> EvaluationAnswer:
+        name = message.message_id
+        asked = [AskedRun(run_key=name)] if hash_of(name) % 3 else []
+        return self._failure() or EvaluationAnswer(requests=asked, cursor=name if hash_of(name) % 2 else None)
+
+    def _failure(self) -> EvaluationAnswer | None:
+        if self.calm or self.dice.random() >= 0.15:
+            return None
+        return EvaluationAnswer(error="no luck", category="USER_CODE", counts=self.dice.random() < 0.7)
 
     def conclude(self) -> None:
         one = self.dice.choice(self.evaluators)
         if one.view is None or one.answer is None or one.pending is not None:
             return
         memory = one.memory.get(one.view.sensor_id, SensorMemory())
-        found = deciding.conclude(one.view, one.answer, memory, self.ledger.now_ms, select)
-        one.pending, one.then = found.events, found.memory
+        made = deciding.conclude_each(one.view, one.further, one.answer, memory, self.ledger.now_ms, select)
+        one.pending, one.then = [each.found.events for each in made if each.found.events], made[-1].found.memory
+        self.counts["together"] += len(one.pending) > 1
 
     def send(self) -> None:
         one = self.dice.choice(self.evaluators)
         if one.pending is None or one.view is None:
             return
         if one.pending:
-            self.append(one.pending)
+            self._append_together(one.pending)
             if not self.calm and self.dice.random() < 0.25:
                 # The answer is lost: the same comes again, now or much later, with what was remembered before.
                 self.late.append(one.pending)
@@ -182,11 +201,19 @@ class SensorWorld:
                     return
         assert one.then is not None
         one.memory[one.view.sensor_id] = one.then
-        one.view, one.answer, one.pending, one.then = None, None, None, None
+        one.view, one.answer, one.pending, one.then, one.further = None, None, None, None, []
 
     def send_late(self) -> None:
         if self.late:
-            self.append(self.late.pop(self.dice.randrange(len(self.late))))
+            self._append_together(self.late.pop(self.dice.randrange(len(self.late))))
+
+    def _append_together(self, pending: list[list[Payload]]) -> None:
+        """Append all at once, or, if the ledger does not take that, one after the other as far as it does."""
+        if self.append([event for events in pending for event in events]) is None or len(pending) == 1:
+            return
+        for events in pending:
+            if self.append(events) is not None:
+                return
 
     def lose_evaluator(self) -> None:
         gone = self.dice.choice(self.evaluators)

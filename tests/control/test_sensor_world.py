@@ -47,6 +47,7 @@ def test_every_item_is_asked_for_once_and_no_message_is_lost(first: int) -> None
     assert counts["evaluations"] > 300
     assert counts["refused"] > 20, "misfortunes that hurt nobody prove nothing"
     assert counts["duplicates"] > 30
+    assert counts["together"] > 20
 
 
 @pytest.mark.full
@@ -109,7 +110,25 @@ def _requests_without_a_key_are_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deciding, "_key_of", lambda one, view, _id: one.key or f"sensor:{view.sensor_id}:{one.place}")
 
 
+def _messages_together_are_read_on_the_first_ones_cursor(patch: pytest.MonkeyPatch) -> None:
+    original = deciding.conclude_each
+
+    def mutant(view: Any, *rest: Any) -> Any:
+        made = original(view, *rest)
+        for one in made[1:]:
+            one.found.events = [
+                msgspec.structs.replace(event, cursor_before=view.cursor)
+                if isinstance(event, SensorEvaluated)
+                else event
+                for event in one.found.events
+            ]
+        return made
+
+    patch.setattr(deciding, "conclude_each", mutant)
+
+
 MUTANTS: dict[str, Mutant] = {
+    "messages together are read on the first one's cursor": _messages_together_are_read_on_the_first_ones_cursor,
     "an operator's cursor counts for nothing": _an_operators_cursor_counts_for_nothing,
     "what was seen is not judged": _what_was_seen_is_not_judged,
     "changes by operators are not judged": _changes_by_operators_are_not_judged,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from springline.control.sensors.deciding import MESSAGE_TRIES, conclude, summarised
+from springline.control.sensors.deciding import MESSAGE_TRIES, conclude, conclude_each, summarised
 from springline.control.sensors.messages import (
     AskedRun,
     EvaluationAnswer,
@@ -295,6 +295,33 @@ def test_a_lost_worker_costs_a_message_no_try() -> None:
         memory = found.memory
         assert isinstance(found.events[0].trigger_source, PollSource)
     assert memory.tries == 0
+
+
+def test_messages_that_are_evaluated_together_come_to_what_they_would_alone() -> None:
+    first = view(kind="push", message=message("m-1"), cursor="c0", state_version=7, failed=True, evaluated_ms=1)
+    answers = [EvaluationAnswer(cursor="c1"), EvaluationAnswer(requests=[AskedRun()]), EvaluationAnswer(cursor="c3")]
+    together = answers[0].model_copy(update={"further": answers[1:]})
+    before = SensorMemory(failures=2, trying="m-1", tries=2)
+    made = conclude_each(first, [message("m-2"), message("m-3"), message("m-4")], together, before, NOW, select)
+    alone, memory, cursor = [], before, "c0"
+    for number, answer in enumerate(answers):
+        at = view(kind="push", message=message(f"m-{number + 1}"), cursor=cursor, state_version=7 + number)
+        found = conclude(at, answer, memory, NOW, select)
+        memory, cursor = found.memory, found.decision.cursor_after or cursor
+        alone.append(found)
+    assert [one.found.events for one in made] == [one.events for one in alone]
+    assert [one.found.decision for one in made] == [one.decision for one in alone]
+    assert [one.found.decision.cursor_after for one in made] == ["c1", "c1", "c3"]
+    assert made[-1].found.memory == memory
+
+
+def test_what_was_found_behind_a_failure_counts_for_nothing() -> None:
+    first = view(kind="push", message=message("m-1"))
+    large = EvaluationAnswer(cursor="x" * 1_000_000)
+    answer = EvaluationAnswer(further=[large, EvaluationAnswer(requests=[AskedRun(run_key="k")])])
+    made = conclude_each(first, [message("m-2"), message("m-3")], answer, SensorMemory(), NOW, select)
+    assert [one.found.decision.reason_code for one in made] == [None, "CURSOR_TOO_LARGE"]
+    assert made[-1].found.memory.trying == "m-2"
 
 
 def test_what_is_told_of_an_evaluation_is_json() -> None:

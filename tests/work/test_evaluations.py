@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from springline.control.sensors.messages import EvaluationOrder, WaitingMessage
+from springline.work import evaluations
 from springline.work.evaluations import EvaluationMaker
 from springline.work.pool import ProcessPool
 
@@ -28,6 +29,13 @@ def good(context):
 @sensor(push=True)
 async def pushed(context):
     return RunRequest(context.message.payload["file"])
+
+@sensor(push=True)
+def counts(context):
+    at = int(context.cursor or 0)
+    if context.message.payload == "bad":
+        raise ValueError("no luck")
+    return SensorResult([RunRequest(f"{at}-{context.message.message_id}" * context.message.payload)], cursor=str(at + 1))
 
 @sensor
 def raises():
@@ -59,7 +67,7 @@ def floods():
 def swells():
     return SensorResult(cursor="x" * 1_000_000)
 """
-NAMES = {"good", "pushed", "raises", "hangs", "deaf", "ends", "garbage", "floods", "swells"}
+NAMES = {"good", "pushed", "counts", "raises", "hangs", "deaf", "ends", "garbage", "floods", "swells"}
 
 
 @pytest.fixture
@@ -83,6 +91,37 @@ async def test_what_a_function_returns_is_the_answer(maker: EvaluationMaker) -> 
     message = WaitingMessage(message_id="m", payload={"file": "a.csv"}, received_ms=1)
     answer = await maker.evaluate(order("pushed", message=message), asyncio.Event())
     assert [one.run_key for one in answer.requests] == ["a.csv"]
+
+
+def messages(*payloads: Any) -> list[WaitingMessage]:
+    return [
+        WaitingMessage(message_id=f"m{number}", payload=payload, received_ms=1)
+        for number, payload in enumerate(payloads)
+    ]
+
+
+async def test_messages_of_one_order_are_evaluated_in_turn_until_one_fails(maker: EvaluationMaker) -> None:
+    first, *further = messages(1, 1, 1, "bad", 1)
+    answer = await maker.evaluate(order("counts", cursor="5", message=first, further=further), asyncio.Event())
+    answers = [answer, *answer.further]
+    assert [[run.run_key for run in one.requests] for one in answers] == [["5-m0"], ["6-m1"], ["7-m2"], []]
+    assert [one.cursor for one in answers] == ["6", "7", "8", None]
+    assert [one.error is None for one in answers] == [True, True, True, False]
+    first, *further = messages("bad", 1)
+    answer = await maker.evaluate(order("counts", message=first, further=further), asyncio.Event())
+    assert (answer.error is None, answer.further) == (False, [])
+
+
+async def test_one_order_takes_neither_long_nor_much(maker: EvaluationMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *further = messages(1, 1, 1)
+    monkeypatch.setattr(evaluations, "TOGETHER_S", 0.0)
+    answer = await maker.evaluate(order("counts", message=first, further=further), asyncio.Event())
+    assert (answer.cursor, answer.further) == ("1", [])
+    monkeypatch.undo()
+    first, *further = messages(1, 1, 40_000, 1)
+    monkeypatch.setattr(evaluations, "_MOST_FOUND", 10_000)
+    answer = await maker.evaluate(order("counts", message=first, further=further), asyncio.Event())
+    assert [one.cursor for one in answer.further] == ["2"]
 
 
 async def test_bad_functions_end_their_evaluation_alone_and_say_why(maker: EvaluationMaker) -> None:

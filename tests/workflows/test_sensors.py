@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ import workflows.sensor as sensor_module
 from activities.sensors import EvaluationActivities
 from entrypoints.temporal_sensors import TemporalSensors
 from springline import names
+from springline.control.sensors.deciding import MESSAGE_TRIES
 from springline.control.sensors.messages import (
     AskedRun,
     EvaluationAnswer,
@@ -27,6 +29,7 @@ from springline.control.sensors.messages import (
     SensorAsked,
     SensorDecision,
     SensorDoing,
+    WaitingMessage,
 )
 from springline.deployed.deploying import deploy
 from springline.ledger.request import AppendRequest, NewEvent
@@ -330,6 +333,64 @@ async def test_a_message_is_evaluated_once_and_a_failing_one_is_tried_again(sens
     assert await sensors.runs.rows("x_messages") == []
     statuses = [row["status"] for row in await sensors.evaluations()]
     assert sum("no luck" in one for one in statuses) == 2
+
+
+async def pushed_while_paused(sensors: SensorBench, *message_ids: str) -> None:
+    """Deploy a push sensor, and let so many messages wait for it when it begins."""
+    await sensors.change("hook", "paused")
+    for number, message_id in enumerate(message_ids):
+        await sensors.push("hook", message_id, {"number": number})
+    await sensors.deploy({"sensor_id": "hook", "kind": "push", "select": ["raw"]})
+    await sensors.change("hook", "resumed")
+
+
+def in_turn(one: Callable[[WaitingMessage], EvaluationAnswer]) -> Evaluate:
+    """Return a function that finds something on each message of an order, as workers of users do."""
+
+    async def act(order: EvaluationOrder) -> EvaluationAnswer:
+        assert order.message is not None
+        return one(order.message).model_copy(update={"further": [one(message) for message in order.further]})
+
+    return act
+
+
+async def test_messages_that_wait_are_evaluated_by_one_order(sensors: SensorBench) -> None:
+    sensors.acts["hook"] = in_turn(lambda message: EvaluationAnswer(requests=[AskedRun(run_key=message.message_id)]))
+    await pushed_while_paused(sensors, "m-3", "m-1", "m-2")
+    await sensors.asked_for("sensor:hook:m-1", "sensor:hook:m-2", "sensor:hook:m-3")
+    (order,) = sensors.orders
+    assert order.message is not None
+    # In the order in which they came, whatever they are called.
+    assert [one.message_id for one in (order.message, *order.further)] == ["m-3", "m-1", "m-2"]
+    evaluations = {row["expected_state_version"]: row["trigger_source"] for row in await sensors.evaluations()}
+    assert [json.loads(evaluations[version])["message_id"] for version in (0, 1, 2)] == ["m-3", "m-1", "m-2"]
+    assert await sensors.runs.rows("x_messages") == []
+
+    async def told() -> bool:
+        doing = await sensors.status("hook")
+        return [one.message_id for one in doing.decisions] == ["m-3", "m-1", "m-2"] and doing.evaluations == 3
+
+    await until(told, "all of them are told of")
+
+
+async def test_a_message_that_the_ledger_does_not_take_hurts_none_beside_it(sensors: SensorBench) -> None:
+    await sensors.append(
+        type="run_triggered",
+        run_id="r",
+        plan_id="p",
+        run_key="sensor:hook:m-2",
+        root_assets=["raw"],
+        trigger={"type": "manual", "user_id": "ada"},
+    )
+    sensors.acts["hook"] = in_turn(lambda message: EvaluationAnswer(requests=[AskedRun(run_key=message.message_id)]))
+    await pushed_while_paused(sensors, "m-1", "m-2", "m-3")
+    await sensors.asked_for("sensor:hook:m-1", "sensor:hook:m-3")
+    statuses = [str(row["status"]) for row in await sensors.evaluations()]
+    assert sum("the ledger refused it" in one for one in statuses) == MESSAGE_TRIES
+    assert sum("triggered" in one for one in statuses) == 2
+    assert await sensors.runs.rows("x_messages") == []
+    orders = [order.message.message_id for order in sensors.orders if order.message is not None]
+    assert orders == ["m-1", *["m-2"] * (MESSAGE_TRIES - 1), "m-3"]
 
 
 async def test_a_failing_sensor_is_backed_off_and_holds_up_nobody(sensors: SensorBench) -> None:

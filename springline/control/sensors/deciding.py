@@ -22,6 +22,7 @@ from springline.control.sensors.messages import (
     SensorDecision,
     SensorMemory,
     SensorView,
+    WaitingMessage,
 )
 from springline.control.sensors.polling import nothing_found
 from springline.definitions.limits import MAX_RUN_REQUESTS, MAX_SENSOR_CURSOR
@@ -107,6 +108,51 @@ def conclude(
         update={"eval_id": event.eval_id, "runs": [one.told() for one in requests], "run_count": len(requests)}
     )
     return Concluded(told, kept, events)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation among several: the sensor and the memory before it, what was found, and what becomes of that."""
+
+    view: SensorView
+    memory: SensorMemory
+    answer: EvaluationAnswer
+    found: Concluded
+
+
+def conclude_each(
+    view: SensorView,
+    further: Sequence[WaitingMessage],
+    answer: EvaluationAnswer,
+    memory: SensorMemory,
+    began_ms: int,
+    select: SelectAssets,
+) -> list[Evaluated]:
+    """Return what becomes of an evaluation and of those of further messages that were made with it, in order.
+
+    Each is made on the sensor as the one before it leaves it. Behind a failure there is none.
+
+    Args:
+        further: the messages that the answer's `further` is about.
+        view, answer, memory, began_ms, select: as of `conclude`.
+    """
+    made = [Evaluated(view, memory, answer, conclude(view, answer, memory, began_ms, select))]
+    for message, one in zip(further, answer.further, strict=False):
+        last = made[-1]
+        if last.found.decision.outcome is EvaluationOutcome.ERROR:
+            break
+        left = last.view.model_copy(
+            update={
+                "message": message,
+                "cursor": last.found.decision.cursor_after,
+                "state_version": last.view.state_version + 1,
+                "evaluated_ms": began_ms,
+                "failed": False,
+            }
+        )
+        found = conclude(left, one, last.found.memory, began_ms, select)
+        made.append(Evaluated(left, last.found.memory, one, found))
+    return made
 
 
 def summarised(view: SensorView, memory: SensorMemory, now_ms: int) -> Concluded:

@@ -174,7 +174,9 @@ class SeriesPoll(SensorNotes):
 class EvaluationOrder(SensorNotes):
     """Input of `evaluate_sensor`, for a worker of the code location.
 
-    `due_ms`: since when the evaluation is due. `series`: it is repeated as long as it finds nothing.
+    `due_ms`: since when the evaluation is due. `series`: it is repeated as long as it finds nothing. `further`: the
+    messages behind `message`: the worker goes on with them, each on the cursor that the one before has left, for as
+    long as that takes no time worth speaking of.
     """
 
     tenant: str
@@ -188,6 +190,7 @@ class EvaluationOrder(SensorNotes):
     timeout_ms: int
     due_ms: int | None = None
     series: PollSeries | None = None
+    further: list[WaitingMessage] = []
 
 
 class AskedRun(SensorNotes):
@@ -204,6 +207,7 @@ class EvaluationAnswer(SensorNotes):
 
     `counts`: the failure is the sensor's own, not that of a worker or of a store. `more`: there is more to be asked
     for at once. `behind`: how much the sensor has not read yet, None if that is not known. `polled`: of a series.
+    `further`: what was found on the order's further messages, as many as were evaluated; a failure is the last.
     """
 
     requests: list[AskedRun] = []
@@ -217,6 +221,7 @@ class EvaluationAnswer(SensorNotes):
     stack_trace: str | None = None
     counts: bool = True
     polled: SeriesPoll | None = None
+    further: list[EvaluationAnswer] = []
 
 
 class SensorLook(SensorNotes):
@@ -239,15 +244,22 @@ class SensorLook(SensorNotes):
 
 
 class SensorDone(SensorNotes):
-    """What became of an evaluation: the decision, and the memory behind it."""
+    """What became of an evaluation: the decision, and the memory behind it.
+
+    `earlier`: the decisions on the messages that were evaluated with it and before it; all are on record.
+    """
 
     decision: SensorDecision
     memory: SensorMemory
     behind: int | None = None
+    earlier: list[SensorDecision] = []
 
 
 class SensorRecordOrder(SensorNotes):
-    """Input of `record_evaluation`: what was found on a view that a look has read."""
+    """Input of `record_evaluation`: what was found on a view that a look has read.
+
+    `further`: the further messages that the answer has something on, without their payloads.
+    """
 
     tenant: str
     workspace: str
@@ -258,6 +270,7 @@ class SensorRecordOrder(SensorNotes):
     due_ms: int | None = None
     memory: SensorMemory = SensorMemory()
     dry_run: bool = False
+    further: list[WaitingMessage] = []
 
 
 class SensorDoing(SensorNotes):
@@ -285,3 +298,4 @@ class SensorDoing(SensorNotes):
 
 
 SensorLook.model_rebuild()
+EvaluationAnswer.model_rebuild()
