@@ -27,7 +27,7 @@ PROVED := $(BIN)/python -m tests.support.proofs
 # Where it is set, as in many images, every process that the tests start would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup binaries spark topology lint format collected test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs bench-pipelines bench-evaluators bench-failover lock clean
+.PHONY: help setup binaries spark topology lint format collected test test-fast test-unit test-proofs test-full test-replay-cold golden record-histories demo bench bench-append bench-ledger bench-rebuild bench-cold bench-runs bench-pipelines bench-evaluators bench-instants bench-failover lock clean
 
 help: ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -147,6 +147,9 @@ bench-pipelines: setup ## A pipeline, beside Dagster and Prefect.
 
 bench-evaluators: setup ## Schedules, sensors and backfills, against thresholds.
 	$(BIN)/python -m bench.evaluators $(BENCH)
+
+bench-instants: setup ## Instants of cron lines, beside four peers.
+	$(BIN)/python -m bench.instants $(BENCH)
 
 bench-failover: setup ## Kills of the evaluator's worker.
 	$(BIN)/python -m bench.failover $(BENCH)
