@@ -118,7 +118,7 @@ def polled(folder: Path, count: int, every_s: int, seconds: float, say: Say, *, 
 
     It begins an interval after each has looked once: at first all are due in the same second, and processes start.
     """
-    with _working(folder, flow_of(polls=count, every_s=every_s, worst=worst)):
+    with working(folder, flow_of(polls=count, every_s=every_s, worst=worst)):
         say(f"{count} sensors look each {every_s} s")
         began = time.monotonic()
         ids = [f"poll-{number:03}" for number in range(count)]
@@ -157,7 +157,7 @@ def pushed(folder: Path, count: int, say: Say) -> Pushed:
     They are spread among sensors as callbacks of many systems are; the messages of one sensor are evaluated one after
     the other. Evaluation begins with the first message, and takes its part of the machine while others are pushed.
     """
-    with _working(folder, flow_of(hooks=HOOKS)) as stack:
+    with working(folder, flow_of(hooks=HOOKS)) as stack:
         with Springline(stack.api_url, stack.token(), deadline_s=300) as lake:
             began = time.monotonic()
             with ThreadPoolExecutor(SENDERS) as senders:
@@ -217,11 +217,11 @@ def _each_is_called(place: Path, ids: Sequence[str]) -> None:
 
 
 @contextmanager
-def _working(folder: Path, flow: str) -> Iterator[EmbeddedStack]:
-    """Run a stack with a pipeline deployed, and a users' worker for it."""
+def working(folder: Path, flow: str, *, workers: int = 1) -> Iterator[EmbeddedStack]:
+    """Run a stack with so many workers of ours, a pipeline deployed, and a users' worker for it."""
     folder.mkdir(parents=True)
     (folder / "flow.py").write_text(flow)
-    with stack_in(folder / "stack", SCOPE) as stack:
+    with stack_in(folder / "stack", SCOPE, workers=workers) as stack:
         environment = stack.user_environment()
         command = module_command("springline.cli", "work", "flow.py", "--concurrency", "2")
         worker = Child("work", command, env=environment, cwd=folder, log=folder / "work.log")

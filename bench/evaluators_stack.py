@@ -36,9 +36,9 @@ class TooSlow(Exception):
 
 
 @contextmanager
-def stack_in(folder: Path, scope: Scope = SCOPE) -> Iterator[EmbeddedStack]:
-    """Run a stack with one worker in a folder."""
-    with EmbeddedStack(folder, scope=scope, say=lambda _line: None) as stack:
+def stack_in(folder: Path, scope: Scope = SCOPE, *, workers: int = 1) -> Iterator[EmbeddedStack]:
+    """Run a stack with so many workers of ours in a folder."""
+    with EmbeddedStack(folder, scope=scope, workers=workers, say=lambda _line: None) as stack:
         yield stack
 
 

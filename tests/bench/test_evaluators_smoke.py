@@ -84,6 +84,19 @@ def test_one_document_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_kills_are_judged_by_their_p99() -> None:
-    good = failover.document_of([0.5] * 49 + [2.9])
+    good = failover.document_of([0.5] * 49 + [2.9], "schedules")
     assert (good["passed"], good["kills"], good["p50_s"], good["p99_s"]) == (True, 50, 0.5, 2.9)
-    assert failover.document_of([0.5] * 49 + [3.1])["passed"] is False
+    assert failover.document_of([0.5] * 49 + [3.1], "schedules")["passed"] is False
+
+
+def test_what_a_kill_costs_messages_is_known_when_all_around_it_are_evaluated() -> None:
+    sent = {"early": 90.0, "before": 99.0, "behind": 101.0, "late": 110.0}
+    assert failover.waited(sent, {"early": 99.9, "before": 99.1}, 100.0) is None
+    assert failover.waited(sent, {"before": 99.1, "behind": 103.5}, 100.0) == 2.5
+    assert failover.waited({}, {}, 100.0) is None
+
+
+def test_what_a_kill_costs_a_backfill_is_what_is_beyond_the_usual() -> None:
+    planned = [90.0, 91.0, 92.0, 93.0, 94.0, 99.5, 100.0, 104.5]
+    assert failover.longer_than_usual(planned, 100.1) is None
+    assert failover.longer_than_usual([*planned, 105.5], 100.1) == 3.5
