@@ -62,7 +62,7 @@ $(VENV)/.spark: $(VENV)/.installed requirements/spark.txt
 	@touch $@
 
 topology: $(VENV)/.installed binaries ## Get what the test of the topology runs.
-	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres promtool
+	@$(BIN)/python -m springline.local.binaries temporal-server gcs-emulator postgres promtool prometheus
 
 # Every time: whether a program is there is found out in well under a second, and a cache may have been emptied.
 binaries: $(VENV)/.installed

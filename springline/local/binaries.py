@@ -49,6 +49,7 @@ TEMPORAL_CLI_VARIABLE = "SPRINGLINE_TEMPORAL_CLI"
 FAKE_GCS_VARIABLE = "SPRINGLINE_FAKE_GCS_SERVER"
 TEST_SERVER_VARIABLE = "SPRINGLINE_TEST_SERVER"
 PROMTOOL_VARIABLE = "SPRINGLINE_PROMTOOL"
+PROMETHEUS_VARIABLE = "SPRINGLINE_PROMETHEUS"
 
 _PINNED_SERVER = Path(__file__).parent / "pins" / "temporal-server"
 _EMULATOR_SOURCES = Path(springline.__file__).parents[1] / "ops" / "gcs"
@@ -185,6 +186,15 @@ def promtool(cache: Cache | None = None) -> Path:
     return Path(found)
 
 
+def prometheus(cache: Cache | None = None) -> Path:
+    """Return Prometheus itself, from PATH. Raises `ToolFailed`."""
+    chosen = _explicit(PROMETHEUS_VARIABLE)
+    found = shutil.which("prometheus") if chosen is None else str(chosen)
+    if found is None:
+        raise ToolFailed("no prometheus on PATH; on Debian: apt-get install prometheus")
+    return Path(found)
+
+
 PROGRAMS: dict[str, Callable[[Cache | None], Path]] = {
     "temporal": temporal_cli,
     "fake-gcs-server": fake_gcs_server,
@@ -299,6 +309,7 @@ FOR_LONG_TESTS: dict[str, Callable[[Cache | None], Path]] = {
     "gcs-emulator": gcs_emulator,
     "postgres": postgres,
     "promtool": promtool,
+    "prometheus": prometheus,
 }
 """Programs that only the long tests need: fetched only by name."""
 
