@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
@@ -37,6 +37,9 @@ from springline.delta.payload import MAX_PAYLOAD_BYTES
 from springline.delta.table_request import check_name_or_id
 from springline.errors import Code, Refused, refused
 from springline.keys import idempotency_key
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 TRIES = 30
 """How often a commit is computed because the table has changed meanwhile."""
@@ -435,11 +438,26 @@ class _Overwrite:
         info = commit_info(self._key, parameters, identity, metrics=metrics, task=self._task)
         return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
 
+    def _opened(self, layout: Layout) -> DeltaTable:
+        """Open the version in `layout`; raises `Refused` (STALE_READ_VERSION) if log clean-up has taken it away."""
+        from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+        try:
+            return open_table(layout.place, layout.version)
+        except DeltaError as error:
+            raise refused(
+                Code.STALE_READ_VERSION,
+                f"version {layout.version} cannot be read: {' '.join(str(error).split())[:200]}",
+                field="table",
+                value=self._table.name,
+                remedy="Read the table again.",
+            ) from error
+
     def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
         """Return path and size of the replaced files."""
         if layout.version < 0:
             return []
-        found = pa.table(open_table(layout.place, layout.version).get_add_actions())
+        found = pa.table(self._opened(layout).get_add_actions())
         chosen = [True] * found.num_rows
         if self._where is not None:
             values = pa.table(
@@ -493,18 +511,32 @@ class _Write:
 
     def _written(self) -> tuple[Scratch, Layout, PreparedWrite]:
         layout = self._table.layout()
-        target, _ = self._how.target(layout)
-        rows = _Rows(self._plan.rows, target, layout.partition_by, self._how.watch(layout))
+        try:
+            target, rows = self._planned(layout)
+        except Refused:
+            # Judged by the table as it was read some time ago; another may have changed it since.
+            layout = self._table.refresh()
+            target, rows = self._planned(layout)
         scratch = Scratch(layout.place, self._table.stores, self._plan.key)
         files = Files()
-        if self._plan.first is not None:
-            files = scratch.write(rows.schema, rows.stream(), layout.partition_by, layout.properties)
         try:
+            if self._plan.first is not None:
+                files = scratch.write(rows.schema, rows.stream(), layout.partition_by, layout.properties)
             self._how.check(layout, rows.seen)
         except Exception:
+            # The rows may be gone, so that only the next call can judge them by the table as it is.
+            self._table.forget()
             scratch.discard()
             raise
         return scratch, layout, PreparedWrite(files, rows.fingerprint(), target, layout.partition_by)
+
+    def _planned(self, layout: Layout) -> tuple[pa.Schema, _Rows]:
+        """Return the schema to write and the rows in it; raises `Refused` if the rows' columns do not fit the table."""
+        target, _ = self._how.target(layout)
+        rows = _Rows(self._plan.rows, target, layout.partition_by, self._how.watch(layout))
+        if self._plan.first is not None:
+            rows.check_columns(self._plan.first.schema)
+        return target, rows
 
     def _answered(self) -> WriteResult | None:
         """Return the answer of a key that is committed already, without writing a file; None if it is not."""
@@ -545,16 +577,16 @@ def _committed(
         if not checked:
             _check_fits(prepared.partition_by, layout, prepared.target, wanted)
         checked = False
-        commit = how.payload(layout, prepared.files, identity, merged)
         try:
+            commit = how.payload(layout, prepared.files, identity, merged)
             answer = table.commit(commit.payload, key, commit.mode, layout.version)
         except Refused as error:
             code = error.refusal.code
             if code is Code.KEY_REUSED:
                 return _same_by(table, key, identity, error)
-            if code not in _MOVED:
-                raise
             table.forget()
+            if code not in _MOVED and not (code is Code.INVALID_PAYLOAD and _described_anew(table, layout)):
+                raise
             if tries == TRIES:
                 raise _lost(table.name, error) from error
         else:
@@ -565,6 +597,12 @@ def _committed(
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.05 * tries)))
         layout = table.refresh()
     raise AssertionError("unreachable: the last pass returns or raises")
+
+
+def _described_anew(table: WritableTable, layout: Layout) -> bool:
+    """Say whether the table has other columns or partitions than in `layout`, which files were written for."""
+    now = table.refresh()
+    return (now.columns, now.partition_by) != (layout.columns, layout.partition_by)
 
 
 def _lost(name: str, error: Refused) -> Refused:
@@ -613,6 +651,10 @@ class _Rows:
     def fingerprint(self) -> str:
         """Return the fingerprint of the streamed rows."""
         return self._digest.digest()
+
+    def check_columns(self, schema: pa.Schema) -> None:
+        """Raise `Refused` if rows of this schema are none of the table's."""
+        self._conversion(schema)
 
     def stream(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows. Large batches are hashed on another thread, while the consumer writes."""
