@@ -107,7 +107,8 @@ def stored_schema(text: str, *, mapped: bool) -> dict[str, Any]:
 def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[str], *, stored: bool = False) -> None:
     """Raise `Refused` unless the columns exist, once each, can be partitioned by, and leave a data column.
 
-    We do not create tables partitioned by bytes, but engines may have: `stored` accepts them.
+    We do not create tables partitioned by bytes, or by columns of names that are no names of folders, but engines may
+    have: `stored` accepts them.
     """
     by_name = {field["name"]: field for field in schema["fields"]}
     seen: set[str] = set()
@@ -123,6 +124,14 @@ def check_partition_columns(schema: dict[str, Any], partition_columns: Sequence[
         if name in seen:
             raise _bad("partition_columns", name, "is named twice", "name each column once")
         seen.add(name)
+        separator = next((one for one in "/:" if one in name and not stored), None)
+        if separator is not None:
+            raise _bad(
+                "partition_columns",
+                name,
+                f"holds {separator!r}; folders are named by it, which some engines then cannot read",
+                "rename the column, or partition by another",
+            )
         column_type = by_name[name]["type"]
         if not isinstance(column_type, str) or column_type in (("variant",) if stored else ("binary", "variant")):
             raise _bad(

@@ -180,6 +180,14 @@ LONG = "x" * 300
             "partition_columns",
             "plain",
         ),
+        *(
+            (
+                {"columns": [*COLUMNS, {"name": name, "type": "string"}], "partition_columns": [name]},
+                "partition_columns",
+                "rename",
+            )
+            for name in ("a/b", "a:b")
+        ),
         ({"properties": {"delta.apendOnly": "true"}}, "properties", "spelling"),
         ({"properties": {"delta.appendOnly": "yes"}}, "properties", "true or false"),
         ({"properties": {"delta.checkpointInterval": "0"}}, "properties", "write one"),
