@@ -206,8 +206,8 @@ class Typed:
         (name,) = families
         texts = [node for node in group if node.kind is SqlKind.TEXT]
         if name == "a number":
-            self._make_numbers(group, texts, compared=compared)
-            if by_bits:
+            floating = self._make_numbers(group, texts, compared=compared)
+            if by_bits and floating:
                 self._make_one_zero(group)
         elif name == "a date or time":
             self._make_times([*texts, *(node for node in typed if node.kind is SqlKind.MOMENT)], typed)
@@ -220,7 +220,8 @@ class Typed:
         elif name != "a text" and texts:
             raise self._unlike(typed[0], texts[0])
 
-    def _make_numbers(self, group: Sequence[SqlNode], texts: Sequence[SqlNode], *, compared: bool) -> None:
+    def _make_numbers(self, group: Sequence[SqlNode], texts: Sequence[SqlNode], *, compared: bool) -> bool:
+        """Write a group of numbers so that they have one type; say whether that may be a floating-point one."""
         written = {id(node): _content(node).strip() for node in texts}
         for node in texts:
             if not _FLOAT.fullmatch(written[id(node)]):
@@ -237,24 +238,24 @@ class Typed:
         numbers = [int(text) for text in written.values() if _WHOLE.fullmatch(text)]
         if len(numbers) == len(written) and all(_holds(kind, number) for number in numbers for kind in others):
             self._words.update({place: str(int(text)) for place, text in written.items()})
-            return
+            return any(map(pa.types.is_floating, others))
         before = max((one[0] for one in known), default=_DIGITS)
         behind = max((one[1] for one in known), default=0)
         if len(known) < len(digits) or before + behind > _DIGITS or not (compared or any(map(_is_decimal, others))):
             self._words.update({place: f"CAST('{text}' AS DOUBLE)" for place, text in written.items()})
-            return
+            return True
         # All in one type: delta-rs compares a file's statistics with what is written here as it stands.
         for node in group:
             if id(node) in written:
                 self._words[id(node)] = f"CAST('{written[id(node)]}' AS DECIMAL({before + behind}, {behind}))"
             elif self._types[id(node)] not in (pa.null(), pa.decimal128(before + behind, behind)):
                 self._words[id(node)] = f"CAST({self.of(node)} AS DECIMAL({before + behind}, {behind}))"
+        return False
 
     def _make_one_zero(self, group: Sequence[SqlNode]) -> None:
         """Write floating-point numbers of a group so that none is -0.0, which the engine takes for another number."""
-        if any(pa.types.is_floating(self._types[id(node)]) for node in group):
-            for node in group:
-                self._words[id(node)] = f"(CAST({self.of(node)} AS DOUBLE) + CAST('0' AS DOUBLE))"
+        for node in group:
+            self._words[id(node)] = f"(CAST({self.of(node)} AS DOUBLE) + CAST('0' AS DOUBLE))"
 
     def _make_times(self, written: Sequence[SqlNode], typed: Sequence[SqlNode]) -> None:
         moments = {id(node): _moment(_content(node).strip()) for node in written}
@@ -367,11 +368,14 @@ def _shown(text: str) -> str:
 
 
 def _digits(text: str) -> tuple[int, int] | None:
-    """Return how many digits a number has before and behind its point; None for any other text."""
+    """Return how many digits a number needs before and behind its point; None for any other text."""
     if _WHOLE.fullmatch(text):
         return max(1, len(text.lstrip("+-").lstrip("0"))), 0
     match = _FRACTION.fullmatch(text)
-    return None if match is None else (max(1, len(match[1].lstrip("0"))), len(match[2]))
+    if match is None:
+        return None
+    before, behind = len(match[1].lstrip("0")), len(match[2].rstrip("0"))
+    return (before, behind) if before + behind else (1, 0)
 
 
 def _digits_of_type(kind: pa.DataType) -> tuple[int, int] | None:

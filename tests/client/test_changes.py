@@ -238,6 +238,41 @@ def test_conditions_mean_what_they_mean_to_another_engine(
         assert there() == asked(f"from rows where not {hit}"), where
 
 
+NEAR = [Decimal("900719925474099.31"), Decimal("900719925474099.32"), Decimal("900719925474099.33")]
+"""Numbers that are one number as DOUBLE."""
+OF_NEAR = [
+    *("d in (900719925474099.31)", "d in (900719925474099.31, 1.5, null)", "d in ('900719925474099.31', 1)"),
+    *("d not in (900719925474099.31)", "d = 900719925474099.310", "i in (9007199254740993.0)"),
+    *("case d when 900719925474099.31 then true else false end", "nullif(d, 900719925474099.31) is null"),
+    *("i in (9007199254740993, 1.5)", "-d in (-900719925474099.31)", "abs(d) in (900719925474099.31)"),
+]
+
+
+@pytest.mark.parametrize("where", OF_NEAR)
+def test_numbers_that_are_one_only_when_rounded_are_told_apart(where: str, lake: Springline) -> None:
+    """In a list, as in a comparison: else the rows of all three were deleted."""
+    schema = pa.schema({"id": pa.int64(), "d": pa.decimal128(20, 2), "i": pa.int64()})
+    rows = pa.table([[0, 1, 2], NEAR, [2**53, 2**53 + 1, 2**53 + 2]], schema=schema)
+    table = lake.create_table(next(_NAMES), schema)
+    table.append(rows)
+    engine = duckdb.connect()
+    engine.register("rows", rows)
+    stay = engine.sql(f"select id from rows where not coalesce({where}, false) order by id").fetchall()
+    assert 0 < len(stay) < 3
+    table.delete(where)
+    assert ids(table) == [one for (one,) in stay]
+
+
+@pytest.mark.parametrize("where", ["d = 0.{}", "d in (0.{})", "d >= 0.{}", "d = '0.{}0'"])
+def test_a_number_of_as_many_digits_as_a_column_holds_is_found(where: str, lake: Springline) -> None:
+    kind = pa.decimal128(38, 38)
+    rows = pa.table({"id": [0, 1], "d": pa.array([Decimal("0." + "9" * 37 + end) for end in "89"], kind)})
+    table = lake.create_table(next(_NAMES), rows.schema)
+    table.append(rows)
+    table.delete(where.format("9" * 38))
+    assert ids(table) == [0]
+
+
 def test_arguments_that_are_no_texts_are_refused(table: DeltaTable) -> None:
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("where", lambda: table.delete("p = '\ud800'")),
