@@ -45,7 +45,7 @@ from springline.client.expressions import (
 )
 from springline.client.http import Unavailable
 from springline.client.partition_rules import problem_of, told_refusal
-from springline.client.partitions import matching
+from springline.client.partitions import matching, values_of_files
 from springline.client.plain import plain
 from springline.client.reading import TARGET, Reached, operation_metrics
 from springline.client.scratch import check_settings, rewriting_properties
@@ -250,13 +250,16 @@ def _remove_files(table: DeltaTable, where: str, commit: Commit) -> Metrics:
     def removal() -> tuple[list[Any], Metrics]:
         files = pa.table(table.get_add_actions())
         values = pa.table([plain(column.combine_chunks(), name) for name, column in _partitions(files, by)], names=by)
-        chosen = [file for file, hit in zip(files.to_pylist(), matching(where, by, values), strict=True) if hit]
-        counts = [file.get("num_records") for file in chosen]
+        told = zip(files.to_pylist(), values_of_files(files, by), matching(where, by, values), strict=True)
+        chosen = [(file, kept) for file, kept, hit in told if hit]
+        counts = [file.get("num_records") for file, _ in chosen]
         metrics: Metrics = {"num_added_files": 0, "num_removed_files": len(chosen), "num_copied_rows": 0}
         if None not in counts:
             metrics["num_deleted_rows"] = sum(counts)
         now_ms = int(time.time() * 1000)
-        return [RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"]) for file in chosen], metrics
+        return [
+            RemoveAction(unquote(file["path"]), True, now_ms, file["size_bytes"], kept) for file, kept in chosen
+        ], metrics
 
     return commit.replace(table, removal)
 

@@ -23,7 +23,7 @@ import pyarrow.dataset as pads
 
 from springline.client.changes import Commit, Metrics, TableOperation
 from springline.client.expressions import column_of
-from springline.client.partitions import partition_texts
+from springline.client.partitions import partition_texts, values_of_files
 from springline.client.plain import plain
 from springline.client.reading import Reached
 from springline.client.scratch import Files, Scratch, create_folder_table, target_file_bytes, writer_properties
@@ -41,6 +41,7 @@ class _File:
     path: str
     size: int
     rows: int | None
+    values: dict[str, str | None] | None
 
 
 def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) -> TableOperation:
@@ -93,10 +94,12 @@ def optimize(reached: Reached, z_order: Sequence[str], target_size: int | None) 
 def _chosen(table: DeltaTable, target: int, *, everything: bool) -> list[_File]:
     """Return the files to rewrite, by partition: all of them, or those that together make larger ones."""
     by_partition: defaultdict[str, list[_File]] = defaultdict(list)
-    for row in pa.table(table.get_add_actions()).to_pylist():
+    found = pa.table(table.get_add_actions())
+    told = values_of_files(found, table.metadata().partition_columns)
+    for row, values in zip(found.to_pylist(), told, strict=True):
         # By its text: a NaN is not equal to itself, but its rows must be one partition.
         partition = repr(row.get("partition"))
-        by_partition[partition].append(_File(unquote(row["path"]), row["size_bytes"], row.get("num_records")))
+        by_partition[partition].append(_File(unquote(row["path"]), row["size_bytes"], row.get("num_records"), values))
     chosen: list[_File] = []
     for files in by_partition.values():
         if everything:
@@ -196,7 +199,7 @@ def _commit(table: DeltaTable, commit: Commit, chosen: Sequence[_File], files: F
     from deltalake.transaction import AddAction, RemoveAction  # noqa: PLC0415
 
     now_ms = int(time.time() * 1000)
-    removed = [RemoveAction(file.path, False, now_ms, file.size) for file in chosen]
+    removed = [RemoveAction(file.path, False, now_ms, file.size, file.values) for file in chosen]
     added = [
         AddAction(unquote(add["path"]), add["size"], add["partitionValues"], now_ms, False, add["stats"])
         for add in files.adds

@@ -18,7 +18,7 @@ import pyarrow as pa
 from springline.client.engine import check_process
 from springline.client.expressions import Planner
 from springline.client.partition_rules import partition_refusal, problem_of
-from springline.client.plain import bad_column
+from springline.client.plain import bad_column, plain
 from springline.errors import Refused
 
 
@@ -45,6 +45,29 @@ def partition_texts(column: pa.Array, path: str) -> pa.Array:
     numbers, values = _distinct(column)
     texts = [None if value is None else _text(value, column.type, path) for value in values]
     return pa.array(texts, pa.string()).take(numbers)
+
+
+def values_of_files(files: pa.Table, partition_by: Sequence[str]) -> list[dict[str, str | None] | None]:
+    """Return for each file, a row of delta-rs's add actions, its partition values as a remove action has them.
+
+    None for a table without partitions, and for a file of another writer with a value that readers read differently.
+    """
+    found: list[dict[str, str | None] | None] = [{} if partition_by else None for _ in range(files.num_rows)]
+    for name in partition_by:
+        column = plain(files["partition"].combine_chunks().field(name), name)
+        numbers, values = _distinct(column)
+        told = [value is None or problem_of(value, column.type, name) is None for value in values]
+        texts = [
+            _text(value, column.type, name) if good and value is not None else None
+            for value, good in zip(values, told, strict=True)
+        ]
+        for place, number in enumerate(numbers.to_pylist()):
+            file = found[place]
+            if number is not None and not told[number]:
+                found[place] = None
+            elif file is not None:
+                file[name] = None if number is None else texts[number]
+    return found
 
 
 def _distinct(column: pa.Array) -> tuple[pa.Array, list[Any]]:

@@ -25,7 +25,7 @@ from springline.client.engine import Place, check_process, open_table, place_of
 from springline.client.fingerprint import Fingerprint, combined
 from springline.client.http import ApiClient, Unavailable
 from springline.client.loop import Stores
-from springline.client.partitions import Distinct, check_partition_types, matching, partition_texts
+from springline.client.partitions import Distinct, check_partition_types, matching, partition_texts, values_of_files
 from springline.client.payloads import Identity, append_payload, commit_info, payload_of
 from springline.client.plain import TooLarge, bad_column, plain_batch
 from springline.client.schemas import arrow_schema, merged_columns
@@ -421,10 +421,13 @@ class _Overwrite:
     def payload(self, layout: Layout, files: Files, identity: Identity, merged: dict[str, Any] | None) -> _Commit:
         now = time.time_ns() // 1_000_000
         replaced = self._replaced(layout)
-        removes = [
-            {"remove": {"path": path, "deletionTimestamp": now, "dataChange": True, "size": size}}
-            for path, size in replaced
-        ]
+        removes: list[dict[str, Any]] = []
+        for path, size, values in replaced:
+            remove: dict[str, Any] = {"path": path, "deletionTimestamp": now, "dataChange": True, "size": size}
+            if values is not None:
+                # delta-rs reads no change data feed of a partitioned table without them.
+                remove |= {"extendedFileMetadata": True, "partitionValues": values}
+            removes.append({"remove": remove})
         parameters = {"mode": "Overwrite", "partitionBy": orjson.dumps(list(layout.partition_by)).decode()}
         if self._where is not None:
             parameters["predicate"] = self._where
@@ -433,7 +436,7 @@ class _Overwrite:
             "numOutputRows": files.rows,
             "numOutputBytes": files.bytes,
             "numRemovedFiles": len(removes),
-            "numRemovedBytes": sum(size for _, size in replaced),
+            "numRemovedBytes": sum(size for _, size, _ in replaced),
         }
         info = commit_info(self._key, parameters, identity, metrics=metrics, task=self._task)
         return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
@@ -453,8 +456,8 @@ class _Overwrite:
                 remedy="Read the table again.",
             ) from error
 
-    def _replaced(self, layout: Layout) -> list[tuple[str, int]]:
-        """Return path and size of the replaced files."""
+    def _replaced(self, layout: Layout) -> list[tuple[str, int, dict[str, str | None] | None]]:
+        """Return path, size and partition values of the replaced files."""
         if layout.version < 0:
             return []
         found = pa.table(self._opened(layout).get_add_actions())
@@ -467,8 +470,9 @@ class _Overwrite:
                 }
             )
             chosen = matching(self._where, layout.partition_by, values)
-        pairs = zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), strict=True)
-        return [pair for pair, one in zip(pairs, chosen, strict=True) if one]
+        told = values_of_files(found, layout.partition_by)
+        files = zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), told, strict=True)
+        return [file for file, one in zip(files, chosen, strict=True) if one]
 
 
 @dataclass(frozen=True, slots=True)
