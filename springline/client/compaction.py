@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,22 +175,49 @@ def _sorted(
 ) -> Iterator[pa.RecordBatch]:
     """Return the rows of `batches`, each partition sorted along the curve by delta-rs in a folder of this machine.
 
-    The rows are sorted when this returns, because the library cannot be called while it pulls rows from us.
+    The rows are sorted when this returns, because the library cannot be called while it pulls rows from us. It takes a
+    point in a column's name for a field's, and does not find files in a folder such as `p=~`: so columns and partition
+    values have numbers for names there.
     """
     from deltalake import DeltaTable, write_deltalake  # noqa: PLC0415
 
     place = str(Path(folder) / "table")
-    create_folder_table(Path(place), schema, partition_by)
-    write_deltalake(place, pa.RecordBatchReader.from_batches(schema, batches), mode="append")
+    names = {name: f"c{number}" for number, name in enumerate(schema.names)}
+    numbered = pa.schema([field.with_name(names[field.name]) for field in schema])
+    numbers: dict[str | None, str | None] = {None: None}
+
+    def number(text: str | None) -> str | None:
+        return numbers.setdefault(text, str(len(numbers)))
+
+    create_folder_table(Path(place), numbered, [names[name] for name in partition_by])
+    given = _exchanged(batches, numbered, [names[name] for name in partition_by], number)
+    write_deltalake(place, pa.RecordBatchReader.from_batches(numbered, given), mode="append")
     table = DeltaTable(place)
-    target = target_file_bytes(settings)
-    table.optimize.z_order(list(z_order), target_size=target, writer_properties=writer_properties(settings))
-    return _plain(table.to_pyarrow_dataset().to_batches(), schema)
+    table.optimize.z_order(
+        [names[name] for name in z_order],
+        target_size=target_file_bytes(settings),
+        writer_properties=writer_properties(settings),
+    )
+    texts = {code: text for text, code in numbers.items()}
+    return _exchanged(table.to_pyarrow_dataset().to_batches(), schema, partition_by, texts.__getitem__)
 
 
-def _plain(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _exchanged(
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    partition_by: Sequence[str],
+    exchange: Callable[[str | None], str | None],
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches in another schema of the same columns, with the texts of partition values exchanged."""
     for batch in batches:
-        columns = [plain(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+        columns = []
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            one = plain(column, name)
+            if name in partition_by:
+                coded = one.dictionary_encode(null_encoding="encode")
+                one = pa.array([exchange(text) for text in coded.dictionary.to_pylist()], pa.string())
+                one = one.take(coded.indices)
+            columns.append(one)
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -436,6 +436,17 @@ DAY = datetime.datetime(2024, 1, 1)
 TIMES = [datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2, 3)]
 
 
+def test_a_table_of_odd_names_is_sorted(lake: Springline) -> None:
+    """The library by itself finds neither the column `a.b` nor the files of the partition `~`."""
+    rows = pa.table({"id": [3, 1, 2, 4], "a.b": [9, 8, 7, 6], "p": ["~", "b c", None, "~"]})
+    table = lake.create_table(next(_NAMES), rows, partition_by=["p"])
+    table.append(rows)
+    result = table.optimize(z_order=["a.b", "id"])
+    assert (result.changed, result.metrics["numFilesAdded"]) == (True, 3)
+    assert sorted(table.to_arrow().to_pylist(), key=repr) == sorted(rows.to_pylist(), key=repr)
+    assert table.to_arrow(["id"], where="p = '~'").column("id").to_pylist() == [4, 3]
+
+
 @pytest.mark.parametrize(
     "partition", [pa.array(TIMES, pa.timestamp("us", "UTC")), pa.array([1e300, float("inf"), -0.0])]
 )
