@@ -218,7 +218,15 @@ class TableSnapshot:
         except BaseException as error:
             if not isinstance(error, DeltaError) and type(error) is not Exception:
                 raise_unless_panic(error)
-            raise expression_refusal(error, where or "", field="where", columns={self._name: schema}) from error
+            if where is None:
+                raise refused(
+                    Code.STORED_DAMAGED,
+                    f"version {self.version} cannot be read: {' '.join(str(error).split())[:300]}",
+                    field="table",
+                    value=self._name,
+                    remedy="`springline table verify` says what is wrong with the table.",
+                ) from error
+            raise expression_refusal(error, where, field="where", columns={self._name: schema}) from error
 
     def to_pandas(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""

@@ -442,18 +442,23 @@ class _Overwrite:
         return _Commit(payload_of([info, *removes, *({"add": add} for add in files.adds)]), CommitMode.STRICT)
 
     def _opened(self, layout: Layout) -> DeltaTable:
-        """Open the version in `layout`; raises `Refused` (STALE_READ_VERSION) if log clean-up has taken it away."""
+        """Open the version in `layout`.
+
+        Raises `Refused`: STALE_READ_VERSION if it cannot be read and there is a newer one, as after log clean-up;
+        STORED_DAMAGED if it is the newest.
+        """
         from deltalake.exceptions import DeltaError  # noqa: PLC0415
 
         try:
             return open_table(layout.place, layout.version)
         except DeltaError as error:
+            is_newest = self._table.status()["latest_version"] == layout.version
             raise refused(
-                Code.STALE_READ_VERSION,
+                Code.STORED_DAMAGED if is_newest else Code.STALE_READ_VERSION,
                 f"version {layout.version} cannot be read: {' '.join(str(error).split())[:200]}",
                 field="table",
                 value=self._table.name,
-                remedy="Read the table again.",
+                remedy="Nothing was committed. `springline table verify` says what is wrong with the table.",
             ) from error
 
     def _replaced(self, layout: Layout) -> list[tuple[str, int, dict[str, str | None] | None]]:

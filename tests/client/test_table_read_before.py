@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 
 from springline.client import DeltaTable, Springline
 from springline.errors import Code, Refused
+from tests.client.readers import folder_of
 
 ROWS = pa.table({"n": [1], "p": ["a"]})
 
@@ -78,3 +79,24 @@ def test_rows_of_a_version_whose_log_is_gone_are_replaced_in_the_newest(where: s
     library.cleanup_metadata()
     assert table.overwrite(pa.table({"n": [9], "p": ["a"]}), where=where).version == 3
     assert numbers(table) == ([3, 9] if where else [9])
+
+
+def test_a_table_that_cannot_be_read_is_told_as_damaged_and_not_as_changed(lake: Springline) -> None:
+    table = known(lake, partition_by=["p"])
+    write_deltalake(table.location, ROWS, mode="append")
+    log = folder_of(table.location) / "_delta_log" / f"{2:020}.json"
+    log.write_text(log.read_text().replace('"partitionValues":{"p":', '"partitionValues":{"nope":'))
+    for call in (lambda: table.overwrite(ROWS), lambda: table.overwrite(ROWS, where="p = 'a'")):
+        with pytest.raises(Refused) as caught:
+            call()
+        assert (caught.value.refusal.code, caught.value.refusal.value) == (Code.STORED_DAMAGED, table.name)
+    assert table.status()["latest_version"] == 2
+
+
+def test_rows_whose_file_is_gone_are_told_as_damaged_and_not_as_a_bad_condition(lake: Springline) -> None:
+    table = known(lake)
+    for file in folder_of(table.location).rglob("*.parquet"):
+        file.unlink()
+    with pytest.raises(Refused) as caught:
+        table.to_arrow()
+    assert (caught.value.refusal.code, caught.value.refusal.value) == (Code.STORED_DAMAGED, table.name)
