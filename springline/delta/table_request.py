@@ -64,7 +64,9 @@ class CreateTable(BaseModel):
     partition_columns: list[Annotated[str, Field(max_length=bounds.MAX_COLUMN_NAME)]] = Field(
         default_factory=list,
         max_length=bounds.MAX_PARTITION_COLUMNS,
-        json_schema_extra=bounds.judged("Columns of the table, not all of them, of types that can be partitioned by."),
+        json_schema_extra=bounds.judged(
+            "Columns of the table, not all of them, without / and : in their names, of types to partition by."
+        ),
     )
     properties: dict[_Property, _Property] = Field(
         default_factory=dict,
