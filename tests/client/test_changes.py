@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import pkgutil
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -748,6 +749,60 @@ def test_files_that_an_optimize_has_replaced_are_not_replaced_twice(
     assert ids(table) == wanted
     again = do(table)
     assert (again.version, again.changed) == (result.version, result.changed)
+
+
+BESIDE: dict[str, tuple[str, Callable[[DeltaTable], Any], list[int]]] = {
+    "delete": ("deltalake.DeltaTable.delete", lambda table: table.delete("id > 3", key="k"), [0, 1, 2, 3]),
+    "update": (
+        "deltalake.DeltaTable.update",
+        lambda table: table.update({"id": "id + 10"}, where="id > 3", key="k"),
+        [0, 1, 2, 3, 14, 15, 16],
+    ),
+    "merge": ("deltalake.table.TableMerger.execute", lambda table: merged(table, "k"), [0, 1, 2, 3, 4, 5, 6, 9]),
+    "upsert": (
+        "deltalake.table.TableMerger.execute",
+        lambda table: table.upsert(frame([1, 9]), "id", key="k"),
+        [0, 1, 2, 3, 4, 5, 6, 9],
+    ),
+    "overwrite": (
+        "springline.client.writing.WritableTable.commit",
+        lambda table: table.overwrite(frame([7]), key="k"),
+        [7],
+    ),
+    "overwrite of a partition": (
+        "springline.client.writing.WritableTable.commit",
+        lambda table: table.overwrite(frame([7]), where="p = 'a'", key="k"),
+        [0, 2, 4, 6, 7],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_files_that_another_compacts_meanwhile_are_neither_lost_nor_doubled(
+    name: str, table: DeltaTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the snapshot that an operation was computed from and its commit, another makes one file of many."""
+    from deltalake import DeltaTable as Library
+
+    place, do, wanted = BESIDE[name]
+    table.append(frame([6]))
+    module, _, attribute = place.rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    inner = getattr(owner, attribute)
+    beaten: list[int] = []
+
+    def beaten_call(*given: Any, **named: Any) -> Any:
+        if not beaten:
+            Library(table.location).optimize.compact()
+            beaten.append(1)
+        return inner(*given, **named)
+
+    monkeypatch.setattr(owner, attribute, beaten_call)
+    do(table)
+    assert beaten
+    assert ids(table) == wanted
+    do(table)
+    assert ids(table) == wanted
 
 
 def test_a_partition_that_another_deletes_first_is_deleted_once(
