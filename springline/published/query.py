@@ -38,6 +38,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "temp_directory": "",
 }
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -77,6 +78,8 @@ class Database:
         for name, table in TABLES.items():
             rows = tables.get(name, ())
             self._show(table, rows if isinstance(rows, TableRows) else TableRows.of(table, rows))
+        # Of the machine's zone, `now()` would be compared with times of rows as if these were of that zone, too.
+        self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
         self._timed_out = False
 
@@ -93,8 +96,11 @@ class Database:
             statements = self._connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in _READING or _is_pragma(sql):
                 raise _wrong("it is not one query that reads", sql)
-            cursor = self._connection.execute(statements[0])
+            cursor: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation = self._connection.execute(statements[0])
             columns = [(str(name), str(kind)) for name, kind, *_ in cursor.description]
+            if any(kind == _ZONED for _, kind in columns):
+                cursor = self._connection.sql(sql).project(_without_zones(columns))
+                columns = [(name, "TIMESTAMP" if kind == _ZONED else kind) for name, kind in columns]
             rows: list[tuple[Any, ...]] = []
             while some := cursor.fetchmany(_FETCHED_AT_ONCE):
                 rows += some
@@ -170,6 +176,11 @@ def _expression(column: Column) -> str:
     if column.kind is Kind.BOOL and not column.required_to_read:
         return f"coalesce({name}, false) AS {name}"
     return name
+
+
+def _without_zones(columns: Sequence[tuple[str, str]]) -> str:
+    """Return the SQL of an answer's columns, with instants like all others: DuckDB needs a library for zones."""
+    return ", ".join(f"#{place}{'::TIMESTAMP' if kind == _ZONED else ''}" for place, (_, kind) in enumerate(columns, 1))
 
 
 def _dataset(layer: Layer) -> ds.Dataset:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,33 @@ def test_rows_are_asked_for_with_times_and_json(database: Database) -> None:
     assert [kind for _, kind in answer.columns] == ["VARCHAR", "TIMESTAMP", "VARCHAR", "UINTEGER"]
     before = database.ask("SELECT completed_at FROM runs WHERE completed_at IS NOT NULL").rows
     assert before == [(datetime(1969, 12, 31, 23, 59, 59, 999_000),)]
+
+
+@pytest.fixture(params=["America/New_York", "Asia/Tokyo"])
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the machine be in another zone than UTC."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_now_is_now_wherever_the_machine_is() -> None:
+    at_ms = time.time_ns() // 1_000_000
+    database = Database({"runs": [row("runs", run_id="r-1", state="RUNNING", triggered_at=at_ms)]})
+    near = "triggered_at BETWEEN now() - INTERVAL 1 HOUR AND now() + INTERVAL 1 HOUR"
+    assert database.ask(f"SELECT run_id FROM runs WHERE {near}").rows == [("r-1",)]
+    said = database.ask("SELECT now(), run_id, now() AS now FROM runs; -- of this moment")
+    assert said.columns == [("now()", "TIMESTAMP"), ("run_id", "VARCHAR"), ("now", "TIMESTAMP")]
+    ((first, run_id, second),) = said.rows
+    assert first == second and run_id == "r-1"
+    assert abs(first.replace(tzinfo=UTC).timestamp() - at_ms / 1_000) < 3_600
+    assert database.ask("SELECT TIMESTAMPTZ '2026-01-01 00:00:00+02' AS t ORDER BY t").rows == [
+        (datetime(2025, 12, 31, 22),)
+    ]
+    database.close()
 
 
 def test_tables_are_joined_and_counted(database: Database) -> None:
