@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,8 +115,8 @@ class World:
         )
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@asynccontextmanager
+async def new_world() -> AsyncIterator[World]:
     store = MemoryStore(name="lake")
     sequencer = LocalSequencer(store)
     ledger = LocalLedger(store)
@@ -133,6 +134,12 @@ async def world() -> AsyncIterator[World]:
         client.headers.update(made.bearer())
         yield made
     await coalescer.aclose()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with new_world() as made:
+        yield made
 
 
 def assert_refused(
