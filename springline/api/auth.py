@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jwt
 
+from springline import bounds
 from springline.api.tokens import SCOPES
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, Scope
@@ -149,7 +150,7 @@ class TokenVerifier:
         claims = await self._claims(token)
         return Principal(
             scope=_scope_of(claims),
-            subject=_text(claims, "sub"),
+            subject=_subject_of(claims),
             scopes=_scopes_of(claims.get("scope")),
         )
 
@@ -209,6 +210,20 @@ def _text(claims: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise _invalid(f"the token's claim {name!r} is not a text", field=name, remedy="Get a token that names it.")
     return value
+
+
+def _subject_of(claims: dict[str, Any]) -> str:
+    """Return who the bearer is. Events name it, so that a claim that none can hold is told here, and not as a field."""
+    subject = _text(claims, "sub")
+    problem = bounds.problem_of_bounded(subject, bounds.MAX_ID, in_bytes=True)
+    if problem is not None:
+        raise _invalid(
+            f"the token's claim 'sub' {problem[0]}",
+            field="sub",
+            value=bounds.on_one_line(subject, 100),
+            remedy=f"Get a token whose claim `sub` is one line of at most {bounds.MAX_ID} bytes.",
+        )
+    return subject
 
 
 def _scope_of(claims: dict[str, Any]) -> Scope:
