@@ -142,6 +142,9 @@ class Claim(BaseModel):
 
 
 MAX_DEPTH = 32
+MAX_FOLDER_BYTES = 255
+MAX_ROOT_BYTES = 768
+"""Of a new table's root; a bucket takes names of 1,024 bytes, and those of the table's files are behind it."""
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -184,6 +187,14 @@ def check_new_root(root: str, location: str) -> None:
     if pair is not None:
         problem = f"has the folder {pair!r}, which engines take for a partition column and its value"
         raise _bad(location, problem, "name folders without =")
+    longest = max(len(segment.encode()) for segment in folder.split("/"))
+    if longest > MAX_FOLDER_BYTES:
+        problem = f"has a folder of {longest} bytes, and {MAX_FOLDER_BYTES} is the most that file systems take"
+        raise _bad(location, problem, "choose a shorter name")
+    size = len(root.encode())
+    if size > MAX_ROOT_BYTES:
+        problem = f"makes a root of {size} bytes, and {MAX_ROOT_BYTES} is the most that leaves room for names of files"
+        raise _bad(location, problem, "choose a shorter one")
 
 
 def default_owner(root: str) -> str | None:

@@ -24,7 +24,8 @@ _LONGEST_PAUSE_SECONDS = 0.02
 _READ_BYTES = 1 << 20
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+"""Errors that say that nothing has a name: a name that is too long cannot be that of anything."""
 
 
 class LockBusy(Exception):
@@ -64,7 +65,7 @@ def symbolic_link_in(root: str, folder: str) -> str | None:
         try:
             mode = os.lstat(folder[:end]).st_mode
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in NOT_THERE:
                 return None
             raise
         if stat.S_ISLNK(mode):
@@ -114,7 +115,7 @@ def _open(path: Path | str, flags: int, *, within: int | None = None) -> int | N
     try:
         return os.open(path, flags, dir_fd=within)
     except OSError as error:
-        if error.errno in _NOT_THERE:
+        if error.errno in NOT_THERE:
             return None
         raise
 

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from springline.paths import InvalidPath, ObjectPath, is_plain, relative_path
 from springline.storage.files import (
+    NOT_THERE,
     LockBusy,
     exclusive,
     make_folders,
@@ -349,16 +350,27 @@ class LocalStore(ObjectStore):
             return
         _refuse_links(str(self.root), f"{self.root}/{base}".removesuffix("/"))
         after = "" if start_after is None else start_after
-        if base and base == prefix and base > after and (self.root / base).is_file():
+        if base and base == prefix and base > after and _is_file(self.root / base):
             yield ObjectPath(base)
         yield from _walk(self.root, base, after)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return False
+        raise
 
 
 def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
     try:
         entries = list(os.scandir(root / folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return
+        raise
     # A folder's objects sort where its name with a slash sorts: "a-b" comes before "a/b" and "a0" after it.
     named = sorted(
         (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in entries
@@ -377,8 +389,7 @@ def _walk(root: Path, folder: str, after: str) -> Iterator[ObjectPath]:
 
 def _linked_elsewhere(root: Path, place: Path) -> str | None:
     with _reading(place):
-        below = [*place.parents[: len(place.relative_to(root).parts) - 1], place]
-        return os.path.realpath(place) if any(folder.is_symlink() for folder in below) else None
+        return None if symbolic_link_in(str(root), str(place)) is None else os.path.realpath(place)
 
 
 def _is_utf8(name: str) -> bool:

@@ -569,3 +569,14 @@ async def test_the_event_loop_stays_free(local: LocalStore, monkeypatch: pytest.
         await writing
     stored = await local.get(PATH)
     assert stored is not None
+
+
+async def test_a_name_that_no_folder_can_have_is_that_of_nothing(local: LocalStore) -> None:
+    """Whoever looks there, for a table say, is told that it is not there, and not that the store is at fault."""
+    await local.put(ObjectPath("warehouse/short/a"), b"0", IfAbsent())
+    long = ObjectPath(f"warehouse/{'x' * 300}")
+    assert await local.linked_elsewhere(long) is None
+    assert await local.get(ObjectPath(f"{long}/a")) is None
+    assert [one async for one in local.list(long)] == []
+    with pytest.raises(StoreMisconfigured):
+        await local.put(long, b"", IfAbsent())
