@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 20.0
 """How long a worker may take to answer that it has taken an attempt; it makes it behind its answer."""
+WITHIN_S: Final = CONNECT_S + ANSWER_S
+"""How long a whole answer may take: a worker that says one word now and then would otherwise hold the try for ever."""
 MOST_ANSWER_BYTES: Final = 2_000
 """So much of an answer is read, to tell what was wrong."""
 _TAKEN: Final = frozenset({*range(200, 300), 409})
@@ -98,18 +101,25 @@ class AttemptPoster:
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
             async with (
+                asyncio.timeout(WITHIN_S),
                 httpx.AsyncClient(
                     timeout=timeout, follow_redirects=False, trust_env=False, transport=self._transport
                 ) as client,
                 client.stream("POST", url, json=envelope, headers={"Accept-Encoding": "identity"}) as answer,
             ):
                 said = b""
-                if answer.status_code not in _TAKEN:
+                packed = answer.headers.get("Content-Encoding", "identity")
+                if packed != "identity":
+                    # It was to be sent plain: a few bytes may unpack to more than the memory.
+                    said = f"its words are packed by {packed}".encode()
+                elif answer.status_code not in _TAKEN:
                     async for piece in answer.aiter_bytes(MOST_ANSWER_BYTES):
                         said += piece
                         if len(said) >= MOST_ANSWER_BYTES:
                             break
                 return answer.status_code, on_one_line(said[:MOST_ANSWER_BYTES].decode(errors="replace").strip(), 300)
+        except TimeoutError as error:
+            raise WorkerNotReady(f"{url} gives no whole answer within {WITHIN_S:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             told = str(error) or type(error).__name__
             raise WorkerNotReady(f"{url} does not answer: {on_one_line(told)}") from error

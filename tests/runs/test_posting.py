@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -124,6 +127,43 @@ async def test_what_a_worker_refuses_is_final_and_told_in_its_words(status: int)
     assert f"answered {status}: no\\nsuch asset" in posted.refused
     assert len(posted.refused) < 500
     assert len(worker.seen) == 1, "a redirect leads nowhere"
+
+
+class Body(httpx.AsyncByteStream):
+    """The body of an answer, piece by piece; it may never end. `given`: bytes that were taken of it."""
+
+    def __init__(self, pieces: list[bytes], *, ends: bool = True) -> None:
+        self._pieces = pieces
+        self._ends = ends
+        self.given = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            self.given += len(piece)
+            yield piece
+        if not self._ends:
+            await asyncio.Event().wait()
+
+
+async def test_an_answer_that_says_it_is_compressed_is_not_unpacked() -> None:
+    """It was asked for without: what it unpacks to has no bound, and what it is not must not hide its status."""
+    bomb = gzip.compress(b"\0" * 1_000_000)
+    for pieces in ([bomb], [b"no gzip at all"]):
+        body = Body(pieces)
+        answer = httpx.Response(400, stream=body, headers={"Content-Encoding": "gzip"})
+        posted = await poster(Worker(answer)).post(ORDER)
+        assert posted.refused is not None and "answered 400: its words are packed by gzip" in posted.refused
+        assert body.given == 0
+
+
+async def test_no_more_of_an_answer_is_read_than_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Body([b"x" * 500] * 100)
+    assert (await poster(Worker(httpx.Response(400, stream=long))).post(ORDER)).refused is not None
+    assert long.given <= 2_500
+    monkeypatch.setattr("springline.runs.posting.WITHIN_S", 0.01)
+    endless = Body([b"slow"], ends=False)
+    with pytest.raises(WorkerNotReady, match="no whole answer"):
+        await poster(Worker(httpx.Response(400, stream=endless))).post(ORDER)
 
 
 @pytest.mark.parametrize(
