@@ -55,6 +55,8 @@ router = CheckedRouter(prefix="/api/v1", tags=["automation"])
 
 PREFIX: Final = "/api/v1/schedules"
 MOST_PREVIEWED: Final = 1_000
+MOST_PREVIEWED_NAMES: Final = 100_000
+"""Names of assets and partitions in one preview: those of 1,000 large runs would not fit into the memory."""
 
 
 class ScheduleBody(ScheduleDefinition):
@@ -119,7 +121,10 @@ class PreviewBody(BaseModel):
     schedule_id: str
     timezone: str
     delayed_by_seconds: int = Field(description="By its jitter: how much later than an instant its run is asked for.")
-    items: list[PreviewedInstant]
+    items: list[PreviewedInstant] = Field(
+        description=f"Fewer than are asked for if their runs name more than {MOST_PREVIEWED_NAMES:,} assets and "
+        "partitions; ask for more behind the last one."
+    )
 
 
 class PreviewQuery(BaseModel):
@@ -368,7 +373,10 @@ def _previewed(
             value=view.cron,
             remedy=error.remedy,
         ) from error
+    named = 0
     for instant in islice(timing.after(after), count):
+        if named > MOST_PREVIEWED_NAMES:
+            return
         assets: list[str] = []
         partitions: list[str] | None = None
         problem: str | None = None
@@ -378,6 +386,7 @@ def _previewed(
             partitions = None if run.partitions is None else list(run.partitions)
         except NothingToMake as error:
             problem = error.message
+        named += len(assets) + len(partitions or ())
         yield PreviewedInstant(
             due_at=format_ms(instant * 1_000),
             local=local_text(instant, zone),

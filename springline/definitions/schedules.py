@@ -107,26 +107,37 @@ def _mixed(nodes: Mapping[str, Node], chosen: Sequence[str]) -> FieldProblem | N
     )
 
 
-def scheduled_run(nodes: Mapping[str, Node], terms: Sequence[str], instant: datetime) -> ScheduledRun:
-    """Return what a schedule's run at an instant makes. Raises `NothingToMake`.
+class Selected:
+    """What the runs of a schedule make: assets, and partitions by the instant. Raises `NothingToMake`.
 
-    The instant picks the partition of each asset: of one by time the last that was complete at the instant, of a static
-    one all.
+    A selection costs far more than the partitions of an instant: whoever plans for many instants selects once.
     """
-    problem = selection_problem(nodes, terms)
-    if problem is not None:
-        raise NothingToMake(CANNOT_SELECT, f"{problem.message}. {problem.remedy}")
-    chosen = sorted(select_nodes(nodes, terms))
-    keys: dict[str, None] = {}
-    has_partitions = False
-    for asset in chosen:
-        partitions = nodes[asset].partitions
-        if partitions is None:
-            continue
-        has_partitions = True
-        for key in _keys_at(asset, partitions, instant):
-            keys[key] = None
-    return ScheduledRun(tuple(chosen), tuple(sorted(keys)) if has_partitions else None)
+
+    def __init__(self, nodes: Mapping[str, Node], terms: Sequence[str]) -> None:
+        problem = selection_problem(nodes, terms)
+        if problem is not None:
+            raise NothingToMake(CANNOT_SELECT, f"{problem.message}. {problem.remedy}")
+        self.assets = tuple(sorted(select_nodes(nodes, terms)))
+        # Of assets with the same partitions the first speaks for all.
+        self._partitions: dict[Partitions, str] = {}
+        for asset in self.assets:
+            partitions = nodes[asset].partitions
+            if partitions is not None:
+                self._partitions.setdefault(partitions, asset)
+
+    def run_at(self, instant: datetime) -> ScheduledRun:
+        """Return what a run at an instant makes. Raises `NothingToMake`.
+
+        The instant picks the partition of each asset: of one by time the last that was complete at the instant, of a
+        static one all.
+        """
+        keys = {key for partitions, asset in self._partitions.items() for key in _keys_at(asset, partitions, instant)}
+        return ScheduledRun(self.assets, tuple(sorted(keys)) if self._partitions else None)
+
+
+def scheduled_run(nodes: Mapping[str, Node], terms: Sequence[str], instant: datetime) -> ScheduledRun:
+    """Return what a schedule's run at an instant makes, as `Selected` does. Raises `NothingToMake`."""
+    return Selected(nodes, terms).run_at(instant)
 
 
 def _keys_at(asset: str, partitions: Partitions, instant: datetime) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from springline.definitions import schedules
 from springline.ledger.request import AppendRequest
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
@@ -154,6 +155,20 @@ async def test_a_preview_shows_local_times_and_partitions(world: World) -> None:
     }
     early = await call(world, "GET", "nightly/preview?count=1&after=2023-05-01T00:00:00Z")
     assert "no partition of raw" in early["items"][0]["problem"]
+
+
+async def test_a_preview_of_large_runs_is_cut_and_selects_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 1,000 instants may name 20,000 assets: one request would keep a processor for minutes."""
+    await deployed(world, PIPELINE)
+    selected: list[object] = []
+    select = schedules.select_nodes
+    monkeypatch.setattr(schedules, "select_nodes", lambda *asked: selected.append(asked) or select(*asked))
+    whole = (await call(world, "GET", "nightly/preview?count=1000"))["items"]
+    assert len(whole) == 1000
+    assert len(selected) <= 2, "the assets are selected for each instant anew"
+    monkeypatch.setattr("springline.api.schedules.MOST_PREVIEWED_NAMES", 30)
+    assert len(whole[0]["assets"]) + len(whole[0]["partitions"]) == 3
+    assert (await call(world, "GET", "nightly/preview?count=1000"))["items"] == whole[:11]
 
 
 @pytest.mark.parametrize(
