@@ -149,9 +149,15 @@ async def _write(store: ObjectStore, composition: Composition, part: CodeLocatio
     deployed_at_ms = ulid_time_ms(manifest_id)
     assert deployed_at_ms is not None
     path = deployed_manifest(manifest_id)
-    data = with_checksum(canonical_json(named_manifest(composition, part, manifest_id, deployed_at_ms)), path)
-    # What could not be read back must never be named as the latest.
-    read_model(DeployedManifest, data)
+
+    def encoded() -> bytes:
+        data = with_checksum(canonical_json(named_manifest(composition, part, manifest_id, deployed_at_ms)), path)
+        # What could not be read back must never be named as the latest.
+        read_model(DeployedManifest, data)
+        return data
+
+    # Off the event loop: a workspace may have 20,000 assets, and other requests would wait for a second.
+    data = await asyncio.to_thread(encoded)
     if isinstance(await put_once(store, path, data), Other):
         return None
     index = ManifestIndex(
