@@ -125,7 +125,8 @@ async def runs(query: Annotated[RunsQuery, Query()], asked: FromAsked) -> Respon
     if query.since is not None or query.until is not None:
         wheres.append(between(RUNS, "triggered_at", milliseconds(query.since), milliseconds(query.until)))
     if query.label:
-        wheres.append(labelled(RUNS, "labels", dict(one.split("=", 1) for one in query.label)))
+        pairs = [one.partition("=") for one in query.label]
+        wheres.append(labelled(RUNS, "labels", [(name, value) for name, _, value in pairs]))
     return await asked.page("runs", query, wheres, time="triggered_at")
 
 

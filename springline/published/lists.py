@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -75,13 +75,13 @@ def matching(table: Table, column: str, pattern: str) -> Where:
     )
 
 
-def labelled(table: Table, column: str, labels: Mapping[str, str]) -> Where:
-    """Want rows whose `column` of labels holds all of `labels`."""
-    wanted = dict(labels)
+def labelled(table: Table, column: str, labels: Iterable[tuple[str, str]]) -> Where:
+    """Want rows whose `column` of labels holds all of `labels`: none if they give one name two values."""
+    wanted = frozenset(labels)
 
     def holds(text: str) -> bool:
         held = orjson.loads(text)
-        return all(held.get(name) == value for name, value in wanted.items())
+        return all(held.get(name) == value for name, value in wanted)
 
     return _by_text(table, column, holds)
 

@@ -48,6 +48,7 @@ async def test_runs_are_filtered(world: World, pipeline: Pipeline) -> None:
     assert await ids(world, "runs", "run_id", label="team=sales") == ["run-cancelled", "run-retried"]
     assert await ids(world, "runs", "run_id", label=["team=sales", "kind=refresh"]) == ["run-retried"]
     assert await ids(world, "runs", "run_id", label="team=") == []
+    assert await ids(world, "runs", "run_id", label=["team=ops", "team=sales"]) == [], "all must hold"
     assert await ids(world, "runs", "run_id", run_key="nobody's") == []
     rows = {row["run_id"]: row["triggered_at"] for row in (await get(world, "runs"))["items"]}
     middle = rows["run-cancelled"]

@@ -105,7 +105,7 @@ def test_labels_are_looked_for_across_row_groups() -> None:
         row("runs", run_id=f"r{number:02}", labels='{"team":"sales"}' if number % 4 == 0 else None)
         for number in range(20)
     ]
-    where = all_of([labelled(RUNS, "labels", {"team": "sales"})])
+    where = all_of([labelled(RUNS, "labels", [("team", "sales")])])
     found = TableRows.of(RUNS, rows).page(limit=3, where=where)
     assert [one[0] for one in found.rows] == ["r00", "r04", "r08"]
     assert found.last == "r08"

@@ -86,12 +86,12 @@ def test_filters_hold_together() -> None:
     wheres = [
         equals(RUNS, "state", ["FAILED", "SUCCEEDED"]),
         between(RUNS, "triggered_at", 10_000, 20_000),
-        labelled(RUNS, "labels", {"team": "sales"}),
+        labelled(RUNS, "labels", [("team", "sales")]),
     ]
     found = [one[0] for one in runs().page(limit=100, where=all_of(wheres)).rows]
     numbers = [number for number in range(10, 20) if number % 2 and number % 3]
     assert found == [f"run_{number:03}" for number in numbers]
-    assert not runs().page(limit=1, where=labelled(RUNS, "labels", {"team": "sales", "x": "y"})).rows
+    assert not runs().page(limit=1, where=labelled(RUNS, "labels", [("team", "sales"), ("x", "y")])).rows
     assert all_of([]) is None
 
 
