@@ -107,7 +107,7 @@ def _mixed(nodes: Mapping[str, Node], chosen: Sequence[str]) -> FieldProblem | N
     )
 
 
-class Selected:
+class ScheduledSelection:
     """What the runs of a schedule make: assets, and partitions by the instant. Raises `NothingToMake`.
 
     A selection costs far more than the partitions of an instant: whoever plans for many instants selects once.
@@ -136,8 +136,8 @@ class Selected:
 
 
 def scheduled_run(nodes: Mapping[str, Node], terms: Sequence[str], instant: datetime) -> ScheduledRun:
-    """Return what a schedule's run at an instant makes, as `Selected` does. Raises `NothingToMake`."""
-    return Selected(nodes, terms).run_at(instant)
+    """Return what a schedule's run at an instant makes, as `ScheduledSelection` does. Raises `NothingToMake`."""
+    return ScheduledSelection(nodes, terms).run_at(instant)
 
 
 def _keys_at(asset: str, partitions: Partitions, instant: datetime) -> Iterator[str]:

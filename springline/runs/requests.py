@@ -45,6 +45,7 @@ from springline.definitions.selection import BadSelection, select_nodes
 from springline.errors import Code, Refused, refused
 from springline.ledger.events import RunRequested
 from springline.ledger.fingerprints import RerunKind, rerun_run_key
+from springline.ledger.identifiers import SENSOR_RUN_KEYS
 from springline.ledger.json_text import canonical_json
 from springline.ledger.member import RunRequestedMember
 from springline.ledger.nested import ManualRef
@@ -327,6 +328,9 @@ def _checked_key(run_key: str) -> str:
     except ValueError as error:
         raise invalid("run_key", run_key, f"cannot be one: {error}", "Use one line that can be printed.") from None
     check_run_key(run_key, "run_key")
+    if run_key.startswith(SENSOR_RUN_KEYS):
+        # Foreign evaluations may use any key, so that admission does not refuse these: but the sensor would get no run.
+        raise invalid("run_key", run_key, "has the form of a sensor's run key", "Use another run key.")
     if run_key.startswith(OWN_RUN_KEYS):
         raise invalid(
             "run_key", run_key, "has the form of a key that the server makes", "Use another run key, or none."

@@ -15,7 +15,7 @@ import orjson
 from springline.control.schedules.deciding import ScheduleView
 from springline.definitions.instants import BadTiming
 from springline.definitions.manifest import DeployedManifest
-from springline.definitions.schedules import CANNOT_SELECT, NothingToMake, ScheduledRun, Selected
+from springline.definitions.schedules import CANNOT_SELECT, NothingToMake, ScheduledRun, ScheduledSelection
 from springline.ledger.identifiers import is_manual_tick, is_tick_note, schedule_run_key, tick_note_id
 from springline.ledger.member import DefinitionMember
 from springline.ledger.timestamps import NS_PER_MS, parse_timestamp
@@ -108,14 +108,14 @@ def with_runs(snapshot: StateSnapshot, views: Sequence[ScheduleView]) -> list[Sc
 def planner(manifest: DeployedManifest | None) -> Callable[[Sequence[str], datetime], ScheduledRun]:
     """Return what makes runs of selections, by a manifest. It keeps the last selection: instants come in a row."""
     nodes = {} if manifest is None else manifest.nodes
-    kept: dict[tuple[str, ...], Selected] = {}
+    kept: dict[tuple[str, ...], ScheduledSelection] = {}
 
     def plan(terms: Sequence[str], instant: datetime) -> ScheduledRun:
         if not nodes:
             raise NothingToMake(CANNOT_SELECT, "no asset is deployed in the workspace. Deploy a pipeline file")
         selected = kept.get(tuple(terms))
         if selected is None:
-            selected = Selected(cast(Mapping[str, Any], nodes), terms)
+            selected = ScheduledSelection(cast(Mapping[str, Any], nodes), terms)
             kept.clear()
             kept[tuple(terms)] = selected
         return selected.run_at(instant)

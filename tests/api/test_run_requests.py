@@ -233,6 +233,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"select": ["names"], "run_key": "sched:a:1"}, "run_key", "schedule"),
     ({"select": ["names"], "run_key": "backfill:a:chunk:0"}, "run_key", "backfill"),
     ({"select": ["names"], "run_key": "rerun:a"}, "run_key", "rerun"),
+    ({"select": ["names"], "run_key": "sensor:files:a.csv"}, "run_key", "sensor"),
     ({"select": ["names"], "run_key": "api:x"}, "run_key", "server"),
     ({"select": ["names"], "config": []}, "config", "dictionary"),
     ({"select": ["names"], "config": {"a": [1, {"b": 0.5}]}}, "config.a[1].b", "fraction"),
