@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jwt
 
 from springline import bounds
-from springline.api.tokens import SCOPES
+from springline.api.tokens import SCOPES, problem_of_subject
 from springline.errors import Code, Refused, refused
 from springline.paths import InvalidPath, Scope
 
@@ -215,7 +215,7 @@ def _text(claims: dict[str, Any], name: str) -> str:
 def _subject_of(claims: dict[str, Any]) -> str:
     """Return who the bearer is. Events name it, so that a claim that none can hold is told here, and not as a field."""
     subject = _text(claims, "sub")
-    problem = bounds.problem_of_bounded(subject, bounds.MAX_ID, in_bytes=True)
+    problem = problem_of_subject(subject)
     if problem is not None:
         raise _invalid(
             f"the token's claim 'sub' {problem[0]}",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import jwt
 
+from springline import bounds
 from springline.paths import Scope
 
 READ = "read"
@@ -51,6 +52,13 @@ def make_token(
     if issuer is not None:
         claims["iss"] = issuer
     return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def problem_of_subject(subject: str) -> tuple[str, str] | None:
+    """Return what is wrong with who a bearer is said to be, and the remedy; None if nothing is: events name it."""
+    if not subject:
+        return "is empty", "Say who the bearer is."
+    return bounds.problem_of_bounded(subject, bounds.MAX_ID, in_bytes=True)
 
 
 def seconds_left(token: str, secret: str) -> float:

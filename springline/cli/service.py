@@ -42,7 +42,7 @@ def token(
     ] = DAY_SECONDS,
 ) -> Document:
     """Make a bearer token with the secret in SPRINGLINE_JWT_SECRET. In a shell: `--field token`."""
-    from springline.api.tokens import SCOPES, make_token  # noqa: PLC0415 - loads the cryptography library
+    from springline.api.tokens import SCOPES, make_token, problem_of_subject  # noqa: PLC0415 - loads the cryptography library
 
     scope = Scope(tenant, workspace)
     granted = parse_list("--scope", scopes or []) or list(SCOPES)
@@ -54,6 +54,15 @@ def token(
             field="--scope",
             value=unknown,
             remedy=f"Choose from {', '.join(SCOPES)}.",
+        )
+    problem = problem_of_subject(subject)
+    if problem is not None:
+        raise refused(
+            Code.INVALID_REQUEST,
+            f"the subject {problem[0]}",
+            field="--subject",
+            value=subject[:100],
+            remedy=problem[1],
         )
     now_s = time.time()
     made = make_token(

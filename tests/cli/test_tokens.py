@@ -86,3 +86,9 @@ def test_a_shell_can_take_the_token_alone() -> None:
     assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"], audience="springline")["tenant"] == "acme"
     with pytest.raises(json.JSONDecodeError):
         json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("subject", ["", "a\nb", "\u00e9" * 513])
+def test_a_subject_that_the_api_would_refuse_is_refused_here(secret: str, cli: Cli, subject: str) -> None:
+    ended = cli("token", *WHERE, "--subject", subject)
+    assert (ended.code, ended.error["field"]) == (2, "--subject")
