@@ -72,7 +72,9 @@ def needed(method: str, path: str) -> str:
 
 def routes_of(app: FastAPI) -> list[tuple[str, str]]:
     """Return method and path of every route, described in the document or not."""
-    return [(method, one.path) for one in app.routes if isinstance(one, APIRoute) for method in sorted(one.methods)]
+    return [
+        (method, one.path) for one in app.routes if isinstance(one, APIRoute) for method in sorted(one.methods or ())
+    ]
 
 
 def named(path: str, name: str = "x") -> str:

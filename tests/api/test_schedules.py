@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from springline.definitions import schedules
+from springline.definitions.selection import select_nodes
 from springline.ledger.request import AppendRequest
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
@@ -161,8 +161,12 @@ async def test_a_preview_of_large_runs_is_cut_and_selects_once(world: World, mon
     """Each of 1,000 instants may name 20,000 assets: one request would keep a processor for minutes."""
     await deployed(world, PIPELINE)
     selected: list[object] = []
-    select = schedules.select_nodes
-    monkeypatch.setattr(schedules, "select_nodes", lambda *asked: selected.append(asked) or select(*asked))
+
+    def noted(nodes: Any, terms: Any) -> Any:
+        selected.append(terms)
+        return select_nodes(nodes, terms)
+
+    monkeypatch.setattr("springline.definitions.schedules.select_nodes", noted)
     whole = (await call(world, "GET", "nightly/preview?count=1000"))["items"]
     assert len(whole) == 1000
     assert len(selected) <= 2, "the assets are selected for each instant anew"
