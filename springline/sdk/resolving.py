@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from springline.definitions.graph import upstream_of
 from springline.definitions.ids import meant, named
@@ -23,6 +23,12 @@ from springline.sdk.sensors import Sensor
 from springline.sdk.tasks import Task
 
 AnyNode = DeclaredNode[..., Any]
+_NAME_NO_PARTITION: Final = {
+    "table": "a sensor of a table",
+    "objects": "a sensor of objects",
+    "run": "a sensor of runs",
+}
+"""Ready-made sensors whose runs name no partition, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,8 @@ def _problems_of_selecting(
             yield one.problem(said, "Watch an asset; or watch runs, by run_sensor.")
         elif watched is not None and problem is None and own:
             yield from _problems_of_watching(one, watched, select_nodes(assets, own), assets)
+        elif isinstance(one, Sensor) and one.kind in _NAME_NO_PARTITION and problem is None and own:
+            yield from _problems_of_partitions(one, select_nodes(assets, own), assets)
     if len(declared) > most:
         yield declared[0].problem(f"is one of {len(declared)}, and {most} is the most", f"Use fewer {kind}s.")
 
@@ -201,6 +209,16 @@ def _problems_of_watching(
             said = f"asks for the partition of {watched.key} that was made, and {key} has none of its keys"
             yield one.problem(said, "Write a function by @sensor, whose RunRequest names the partitions.")
             return
+
+
+def _problems_of_partitions(
+    one: Sensor, chosen: Collection[str], assets: Mapping[str, ResolvedNode]
+) -> Iterable[SourceProblem]:
+    """Yield what is wrong with a ready-made sensor whose runs name no partition: none of them could be planned."""
+    cut = next((key for key in sorted(chosen) if assets[key].partitions is not None), None)
+    if cut is not None:
+        said = f"cannot be: {cut} has partitions, and the runs that {_NAME_NO_PARTITION[one.kind]} asks for name none"
+        yield one.problem(said, "Write a function by @sensor, whose RunRequest names the partitions.")
 
 
 class _Names:

@@ -242,6 +242,21 @@ MISTAKES = [
         None,
     ),
     Mistake(
+        "a sensor of a table whose runs name no partition",
+        "@asset(partitions=static('eu', 'us'))\ndef a(): ...\n\ns = table_sensor('s', table='prices', select=a)  # here",
+        "a has partitions, and the runs that a sensor of a table asks for name none",
+        "RunRequest",
+        None,
+    ),
+    Mistake(
+        "a sensor of runs that selects partitions behind what has none",
+        "@asset\ndef a(): ...\n\n@asset(partitions=daily('2026-01-01'), deps=[a])\ndef b(): ...\n\n"
+        "s = run_sensor('s', select='*b')  # here",
+        "b has partitions, and the runs that a sensor of runs asks for name none",
+        "RunRequest",
+        None,
+    ),
+    Mistake(
         "schedule of no asset",
         "@asset\ndef a(): ...\n\nnightly = schedule('nightly', '0 4 * * *', select='delays')  # here",
         "delays",
