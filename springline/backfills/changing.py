@@ -7,6 +7,7 @@ decided on, so that of two at once the second reads the rows again.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +34,8 @@ from springline.backfills.requests import (
 )
 from springline.control.admission.cases import invalid
 from springline.control.backfills.deciding import state_change
-from springline.definitions.backfills import PartitionsAsked
+from springline.definitions.backfills import BadChoice, PartitionsAsked, backfilled_assets
+from springline.definitions.manifest import DeployedManifest
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refusal, Refused, refused
 from springline.ledger.envelope import as_event
@@ -58,6 +60,8 @@ _FROM: Final[dict[BackfillState, tuple[str, ...]]] = {
     "RUNNING": ("PAUSED",),
     "CANCELLED": ("PENDING", "RUNNING", "PAUSED"),
 }
+_MOST_NAMED: Final = 5
+"""Partitions that a command in a remedy names."""
 _DOES: Final = {"PAUSED": "pause", "RUNNING": "resume", "CANCELLED": "cancel"}
 
 
@@ -180,6 +184,10 @@ class Backfills:
         settings = BackfillSettings(
             row.chunk_size, row.max_concurrent_runs, member.order or "oldest_first", member.priority or 0
         )
+        manifest = await what_is_deployed(self.manifests, self._own_store, self.scope)
+        wrong = await asyncio.to_thread(_no_more, backfill_id, parent.assets, keys, manifest)
+        if wrong is not None:
+            raise wrong
         wanted = await self._wanted(parent.assets, PartitionsAsked(keys=tuple(keys)), settings)
         return await self._created(wanted, name, fingerprint, backfill_id, asked_by)
 
@@ -302,6 +310,53 @@ def no_backfill(backfill_id: str) -> Refused:
         value=backfill_id,
         remedy="`springline backfill list` shows them; one that another system has made is changed there.",
     )
+
+
+def _no_more(
+    backfill_id: str, assets: Sequence[str], keys: Sequence[str], manifest: DeployedManifest
+) -> Refused | None:
+    """Return why partitions of a backfill cannot be made again by the deployed definitions; None if they can.
+
+    Whoever asks has named neither assets nor partitions, so that what is wrong with them is told of the backfill.
+    """
+    try:
+        _, cut = backfilled_assets(manifest.nodes, assets)
+    except BadChoice as error:
+        return refused(
+            Code.DEFINITION_CONFLICT,
+            f"what backfill {backfill_id} has made is deployed in another way now: {error.message}",
+            field="backfill_id",
+            value=backfill_id,
+            remedy="Deploy the assets as they were, or ask for new backfills of what is deployed now.",
+        )
+    known = frozenset(cut.keys)
+    problems = {key: None if key in known else cut.problem_of_key(key) for key in keys}
+    left = [key for key, problem in problems.items() if problem is None]
+    if len(left) == len(problems):
+        return None
+    gone, why = next((key, problem) for key, problem in problems.items() if problem is not None)
+    return refused(
+        Code.DEFINITION_CONFLICT,
+        f"{len(problems) - len(left)} of the {len(problems)} partitions that backfill {backfill_id} has not made are "
+        f"none any more, by the definitions that are deployed now: {gone!r:.200} {why}",
+        field="backfill_id",
+        value=backfill_id,
+        remedy=_of_what_is_left(backfill_id, assets, left),
+    )
+
+
+def _of_what_is_left(backfill_id: str, assets: Sequence[str], left: Sequence[str]) -> str:
+    if not left:
+        return "Nothing of it is left to make; ask for a new backfill of the partitions that there are."
+    begin = ["springline", "backfill", "create", *assets]
+    if len(left) > _MOST_NAMED:
+        command = shlex.join([*begin, "--partitions-from"])
+        return (
+            f"Make the {len(left)} others by `{command} FILE`; `springline backfill show {backfill_id} -o json` names "
+            "what is not done."
+        )
+    named = shlex.join([*begin, *(part for key in left for part in ("--partition", key))])
+    return f"Make what is left by `{named}`."
 
 
 def _changed(known: KnownBackfill, *, replayed: bool) -> ChangedBackfill:

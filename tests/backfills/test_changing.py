@@ -143,3 +143,44 @@ async def test_a_retry_is_one_child_for_each_request(place: Place) -> None:
     assert (await place.finish(first.backfill_id)).state == "SUCCEEDED"
     with pytest.raises(Refused, match="has not failed: it is SUCCEEDED"):
         await place.backfills.retry_failed(first.backfill_id, "x")
+
+
+async def test_a_retry_of_partitions_that_are_no_more_says_which_are_left_and_how_to_make_them(place: Place) -> None:
+    place.failing = {"zones[us]", "zones[asia]"}
+    created = await place.create(select=["zones"], all=True)
+    await place.finish(created.backfill_id)
+    await place.deploy(asset("zones", partitions={"kind": "static", "keys": ["eu", "asia"]}))
+    with pytest.raises(Refused) as caught:
+        await place.backfills.retry_failed(created.backfill_id, "x")
+    refusal = caught.value.refusal
+    assert (refusal.code, refusal.field, refusal.value) == (
+        Code.DEFINITION_CONFLICT,
+        "backfill_id",
+        created.backfill_id,
+    )
+    assert "1 of the 2 partitions" in refusal.message
+    assert "'us'" in refusal.message
+    assert "`springline backfill create zones --partition asia`" in refusal.remedy
+
+
+async def test_a_retry_of_an_asset_that_is_no_more_is_refused_as_such(place: Place) -> None:
+    place.failing = {"zones[us]"}
+    created = await place.create(select=["zones"], all=True)
+    await place.finish(created.backfill_id)
+    await place.deploy(asset("raw", partitions=DAILY))
+    with pytest.raises(Refused) as caught:
+        await place.backfills.retry_failed(created.backfill_id, "x")
+    refusal = caught.value.refusal
+    assert (refusal.code, refusal.field) == (Code.DEFINITION_CONFLICT, "backfill_id")
+    assert "zones" in refusal.message
+    assert "Deploy" in refusal.remedy
+
+
+async def test_a_retry_of_which_no_partition_is_left_offers_none(place: Place) -> None:
+    place.failing = {"zones[us]"}
+    created = await place.create(select=["zones"], all=True)
+    await place.finish(created.backfill_id)
+    await place.deploy(asset("zones", partitions={"kind": "static", "keys": ["eu"]}))
+    with pytest.raises(Refused) as caught:
+        await place.backfills.retry_failed(created.backfill_id, "x")
+    assert "create" not in caught.value.refusal.remedy

@@ -243,7 +243,7 @@ MISTAKES = [
     ),
     Mistake(
         "a sensor of a table whose runs name no partition",
-        "@asset(partitions=static('eu', 'us'))\ndef a(): ...\n\ns = table_sensor('s', table='prices', select=a)  # here",
+        "@asset(partitions=static('eu', 'us'))\ndef a(): ...\n\ns = table_sensor('s', table='t', select=a)  # here",
         "a has partitions, and the runs that a sensor of a table asks for name none",
         "RunRequest",
         None,
