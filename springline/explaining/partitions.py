@@ -40,7 +40,7 @@ from springline.explaining.waits import TABLES, attempts_of, error_of, read_wait
 from springline.ledger.envelope import Event
 from springline.ledger.events import BackfillChunkEnded, BackfillChunkPlanned, RunRequested, TaskHeartbeat
 from springline.ledger.timestamps import format_ms
-from springline.projection.rows import BackfillRow, ChunkRow, OwnChunkRow, TaskRow
+from springline.projection.rows import BackfillRow, ChunkRow, OwnChunkRow, PartitionRow, TaskRow
 from springline.projection.schema import (
     BACKFILL_CHUNKS,
     FAILED,
@@ -52,7 +52,7 @@ from springline.projection.schema import (
 )
 from springline.published.lists import all_of, equals, matching
 from springline.published.snapshot import StateSnapshot
-from springline.staleness.judging import PartitionState
+from springline.staleness.judging import Materialization, PartitionState, StalenessVerdict
 from springline.staleness.reading import TABLES as STALENESS_TABLES
 from springline.staleness.reading import AssetStands, PartitionStand
 
@@ -62,7 +62,7 @@ _TABLES: Final = tuple(dict.fromkeys((*STALENESS_TABLES, *BACKFILL_TABLES, *TABL
 
 
 def _asset(evidence: Evidence, question: Question) -> DeployedAsset:
-    """Return the asset of a question whose partition there can be; raises `Refused`."""
+    """Return the asset of a question whose partition there can be, or is on record; raises `Refused`."""
     key, wanted = question.identity, question.partition
     assets = {} if evidence.manifest is None else {one.key: one for one in evidence.manifest.assets}
     if key not in assets:
@@ -77,6 +77,8 @@ def _asset(evidence: Evidence, question: Question) -> DeployedAsset:
         remedy = f"{meant(key, sorted(assets))}`springline asset list` shows the assets that are deployed."
         raise unknown("deployed asset", "asset", key, remedy)
     cut = assets[key].partitions
+    if wanted is not None and _former(cut, wanted) is not None and _is_on_record(evidence.rows, key, wanted):
+        return assets[key]
     if cut is None and wanted is not None:
         raise unknown("partition", "partition", wanted, "It has none: leave the partition out.", of=f"asset {key}")
     if cut is not None and wanted is None:
@@ -91,6 +93,18 @@ def _asset(evidence: Evidence, question: Question) -> DeployedAsset:
         remedy = f"It {problem}; `springline asset show {key}` shows some."
         raise unknown("partition", "partition", wanted, remedy, of=f"asset {key}")
     return assets[key]
+
+
+def _former(cut: Partitions | None, partition: str) -> str | None:
+    """Return why a key is none of an asset's partitions as it is deployed; None if it is one."""
+    return "is no partition, for it has none" if cut is None else cut.problem_of_key(partition)
+
+
+def _is_on_record(rows: StateSnapshot, asset: str, partition: str) -> bool:
+    """Say whether a partition was ever tried: another definition may have cut the asset then."""
+    wanted = all_of([equals(TASKS, "asset_key", [asset]), equals(TASKS, "partition_key", [partition])])
+    assert wanted is not None
+    return rows["partition_status"].get((asset, partition)) is not None or bool(rows["tasks"].select(wanted))
 
 
 def _tasks(rows: StateSnapshot, question: Question) -> list[TaskRow]:
@@ -157,6 +171,9 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     rows, now_ms = evidence.rows, question.now_ms
     asset = _asset(evidence, question)
     assert evidence.manifest is not None
+    why = None if question.partition is None else _former(asset.partitions, question.partition)
+    if why is not None:
+        return _of_a_former_cut(evidence, asset, question, why)
     position = 0 if asset.partitions is None or question.partition is None else asset.partitions.position(
         question.partition
     )  # fmt: skip
@@ -183,6 +200,24 @@ def _answer(evidence: Evidence, question: Question) -> Account:
     if state is PartitionState.CURRENT:
         return Account(Verdict.DONE, text, code, next_steps=steps)
     return Account(Verdict.WAITS, text, code, ["somebody or something that asks for a run of it"], steps)
+
+
+def _of_a_former_cut(evidence: Evidence, asset: DeployedAsset, question: Question, why: str) -> Account:
+    """Tell of a partition that an earlier definition of its asset had, and the deployed one has not."""
+    rows, now_ms, key = evidence.rows, question.now_ms, question.partition
+    found: Any = rows["partition_status"].get((asset.key, key))
+    row = None if found is None else PartitionRow(*found)
+    made = None if row is None or row.last_materialization_at is None else Materialization(row.last_materialization_at)
+    verdict = StalenessVerdict(PartitionState.CURRENT)
+    stand = PartitionStand(key, verdict, made, None if row is None else row.last_materialization_run_id, row)
+    text = f"As {asset.key} is deployed now, {key!r} {why}. {_made_text(stand, now_ms)}"
+    tasks = evidence.tasks
+    under_way = _open(rows, tasks)
+    if under_way:
+        return _being_made(evidence, under_way[-1], text, (), now_ms)
+    text += _tried_text(rows, stand, tasks, now_ms)
+    steps = [explain_task(tasks[-1].run_id, tasks[-1].task_key)] if tasks else []
+    return Account(Verdict.OFF, text, next_steps=[*steps, f"springline asset show {asset.key}"])
 
 
 def _being_made(evidence: Evidence, task: TaskRow, text: str, backfills: Sequence[str], now_ms: int) -> Account:

@@ -48,7 +48,7 @@ class Verdict(StrEnum):
     NOT_DUE = "NOT_DUE"
     """Its time has not come."""
     OFF = "OFF"
-    """Its schedule, sensor or backfill was off, or had left its file."""
+    """Its schedule, sensor or backfill was off, or had left its file, or its partition is of a former definition."""
     OVERDUE = "OVERDUE"
     """It should have been decided on or begun by now, and nobody has."""
     NO_INSTANT = "NO_INSTANT"

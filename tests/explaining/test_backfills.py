@@ -209,6 +209,28 @@ async def test_a_backfill_of_another_system_is_left_to_it(place: Place) -> None:
     assert (chunk.verdict, "another system's" in chunk.answer) == (Verdict.OFF, True)
 
 
+async def test_a_partition_that_only_an_earlier_definition_had_is_told_as_that(place: Place) -> None:
+    place.failing = {"raw[2024-01-03]"}
+    name = (await place.create(start="2024-01-01", end="2024-01-03", chunk_size=1)).backfill_id
+    await place.finish(name)
+    await place.deploy(asset("raw", partitions={"kind": "weekly", "start": "2024-01-01"}))
+    made = await told(place, "partition", "raw", partition="2024-01-02")
+    assert made.verdict is Verdict.OFF
+    assert "As raw is deployed now, '2024-01-02' is no first day of a week" in made.answer
+    assert "It was last made at" in made.answer
+    assert made.decisions
+    failed = await told(place, "partition", "raw", partition="2024-01-03")
+    assert "It was never made. raw[2024-01-03] of run" in failed.answer
+    assert not any("run start" in one for one in failed.next_steps)
+    with pytest.raises(Refused, match="no partition '2024-01-04'"):
+        await told(place, "partition", "raw", partition="2024-01-04")
+    await place.deploy(asset("raw"))
+    assert (
+        "'2024-01-02' is no partition, for it has none"
+        in (await told(place, "partition", "raw", partition="2024-01-02")).answer
+    )
+
+
 @pytest.mark.parametrize(
     ("subject", "identity", "about", "code", "field"),
     [
