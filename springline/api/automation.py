@@ -33,6 +33,7 @@ from springline.api.manifests import FromManifests
 from springline.api.runs import filled, milliseconds
 from springline.api.urls import CheckedRouter
 from springline.backfills.reading import counted, known_backfill, progress_of
+from springline.control.schedules.deciding import jitter_of
 from springline.definitions.instants import BadTiming
 from springline.definitions.manifest import sensor_ids
 from springline.ledger.identifiers import backfill_chunk_id
@@ -118,8 +119,8 @@ async def schedules(query: Annotated[SchedulesQuery, Query()], asked: FromAsked)
     """List definitions of schedules.
 
     `last` is the latest tick decided on, null before the first; `settings` is what only we know of a definition;
-    `next_due_at` the next instant, and `overdue_since` the one that has come and is not decided on yet, null if there
-    is none.
+    `next_due_at` the next instant, also while its jitter puts it off, and `overdue_since` the one that has come and is
+    not decided on yet, null if there is none.
     """
     now_ms = time.time_ns() // 1_000_000
     wheres = filled(SCHEDULE_DEFINITIONS, enabled=query.enabled)
@@ -312,11 +313,15 @@ def shown_schedule(snapshot: StateSnapshot, row: Row, now_ms: int) -> Json:
 
 
 def next_due_at(known: KnownSchedule | None, now_ms: int) -> str | None:
-    """Return the next instant of a schedule; None if there is none, it is off, or another system's."""
+    """Return the next instant of a schedule; None if there is none, it is off, or another system's.
+
+    One that has come and that its jitter still puts off is the next: nothing could be decided on it yet.
+    """
     if known is None or not known.view.enabled or known.view.deleted:
         return None
     try:
-        upcoming = next(known.view.timing().after(max(known.view.evaluated_to, now_ms // 1_000)), None)
+        due_to = now_ms // 1_000 - jitter_of(known.view)
+        upcoming = next(known.view.timing().after(max(known.view.evaluated_to, due_to)), None)
     except BadTiming:
         return None
     return None if upcoming is None else format_ms(upcoming * 1_000)

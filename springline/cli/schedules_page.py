@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 Json = Mapping[str, Any]
+
+_MOST_DAYS_IN_HOURS: Final = 2
 
 
 def schedules_text(schedules: Sequence[Json], now: datetime | None = None) -> str:
@@ -135,8 +137,15 @@ def duration_text(ms: int | None) -> str | None:
 def _in(instant: str | None, now: datetime) -> str | None:
     if instant is None:
         return None
-    seconds = (datetime.fromisoformat(instant) - now).total_seconds()
-    return f"{_instant(instant)} (in {duration_text(max(0, int(seconds)) * 1_000)})"
+    seconds = int((datetime.fromisoformat(instant) - now).total_seconds())
+    # One that has come is still the next while its jitter puts it off.
+    when = "waits for its jitter" if seconds < 0 else f"in {_roughly(seconds)}"
+    return f"{_instant(instant)} ({when})"
+
+
+def _roughly(seconds: int) -> str | None:
+    days = seconds // 86_400
+    return f"{days} d" if days > _MOST_DAYS_IN_HOURS else duration_text(seconds * 1_000)
 
 
 def _instant(text: str | None) -> str | None:

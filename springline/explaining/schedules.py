@@ -137,10 +137,9 @@ def _now(rows: StateSnapshot, known: KnownSchedule | None, question: Question) -
         return Account(Verdict.NOT_DUE, "Its cron line names no instant of the next 41 years.")
     due = upcoming + jitter_of(view)
     if due > now:
-        last = format_ms(view.evaluated_to * 1_000)
-        return Account(
-            Verdict.NOT_DUE, f"Every instant up to {last} is decided on; the next is {format_ms(due * 1_000)}."
-        )
+        last, behind = format_ms(view.evaluated_to * 1_000), format_ms(upcoming * 1_000)
+        later = f", decided on {due - upcoming} s later by its jitter" if due > upcoming else ""
+        return Account(Verdict.NOT_DUE, f"Every instant up to {last} is decided on; the next is {behind}{later}.")
     return _waiting(rows, known, upcoming, question.now_ms)
 
 

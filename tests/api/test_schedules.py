@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from springline.api.automation import next_due_at
+from springline.control.schedules.deciding import ScheduleView, jitter_of
 from springline.definitions.selection import select_nodes
+from springline.ledger.member import DefinitionMember
 from springline.ledger.request import AppendRequest
+from springline.schedules.reading import KnownSchedule
 from tests.api.conftest import V1, World, assert_refused
 from tests.api.test_manifests import body as location
 from tests.api.test_manifests import deployed
@@ -261,3 +265,14 @@ async def test_a_deploy_judges_schedules(world: World, change: dict[str, Any], f
     answer = await world.client.post(f"{V1}/manifests", json=PIPELINE | {"schedules": [NIGHTLY | change]})
     assert_refused(answer, 400, "INVALID_REQUEST", field)
     assert definitions(world) == []
+
+
+def test_an_instant_that_its_jitter_puts_off_is_still_the_next_one() -> None:
+    view = ScheduleView("s", "", "* * * * *", "UTC", (), evaluated_to=0, jitter_s=50, dialect="unix")
+    delay = jitter_of(view)
+    assert delay > 0
+    known = KnownSchedule(view, DefinitionMember(), None, None, 0)
+    assert next_due_at(known, 59_000) == "1970-01-01T00:01:00Z"
+    assert next_due_at(known, (60 + delay - 1) * 1_000) == "1970-01-01T00:01:00Z"
+    # It is being decided on.
+    assert next_due_at(known, (60 + delay) * 1_000) == "1970-01-01T00:02:00Z"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from springline.cli.schedules_page import duration_text
+from springline.cli.schedules_page import duration_text, schedules_text
 from springline.client import Springline
 from tests.cli.conftest import Cli, Served
 
@@ -163,3 +164,24 @@ def test_bad_input_is_refused_by_its_field(cli: Cli, arguments: list[str], field
 )
 def test_durations_are_short(ms: int | None, text: str | None) -> None:
     assert duration_text(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("next_due_at", "text"),
+    [
+        ("2026-01-01T00:00:59Z", "(in 59s)"),
+        ("2026-01-02T01:00:00Z", "(in 25h)"),
+        ("2028-02-29T00:00:00Z", "(in 789 d)"),
+        ("2025-12-31T23:59:50Z", "(waits for its jitter)"),
+        (None, " - "),
+    ],
+)
+def test_the_list_says_how_far_off_the_next_instant_is(next_due_at: str | None, text: str) -> None:
+    one = {
+        "schedule_id": "s",
+        "cron_expression": "* * * * *",
+        "timezone": "UTC",
+        "enabled": True,
+        "next_due_at": next_due_at,
+    }
+    assert text in schedules_text([one], datetime(2026, 1, 1, tzinfo=UTC))

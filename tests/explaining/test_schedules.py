@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from springline.control.schedules.deciding import TickReason
+from springline.control.schedules.deciding import ScheduleView, TickReason, jitter_of
 from springline.definitions.manifest import ScheduleDefinition
 from springline.errors import Code, Refused
 from springline.explaining.reading import explain
@@ -203,3 +203,13 @@ async def test_only_events_of_the_time_given_are_read(place: Place) -> None:
     assert backwards.events_read == 0
     some = await told(place, since_ms=now - MINUTE, until_ms=now + MINUTE)
     assert [one.event for one in some.decisions] == ["schedule_definition_upserted"]
+
+
+async def test_the_next_instant_is_told_apart_from_when_its_jitter_has_it_decided_on(place: Place) -> None:
+    await place.define("s", ScheduleDefinition(cron="* * * * *", select=["raw"], jitter_seconds=50))
+    due = next_minute(place)
+    delay_s = jitter_of(ScheduleView("s", "", "* * * * *", "UTC", (), 0, jitter_s=50))
+    assert delay_s > 0
+    found = await told(place)
+    assert f"the next is {format_ms(due)}, decided on {delay_s} s later by its jitter." in found.answer
+    assert (await told(place, at_ms=due)).verdict is not Verdict.NO_INSTANT
