@@ -206,6 +206,13 @@ async def deploy_location(
                 value=asset.url,
                 remedy=problem[1],
             )
+    schedules = Schedules(
+        request.app.state.published, deps.ledger, workspace.scope, lambda: time.time_ns() // 1_000_000
+    )
+    if not body.dry_run:
+        before = await manifests.latest(workspace.store, workspace.scope)
+        if before is not None:
+            await schedules.check_held(body.location, body.schedules, before.manifest)
     outcome = await deploy(
         workspace.store,
         body,
@@ -216,9 +223,6 @@ async def deploy_location(
     if not body.dry_run:
         current = await manifests.latest(workspace.store, workspace.scope)
         if current is not None:
-            schedules = Schedules(
-                request.app.state.published, deps.ledger, workspace.scope, lambda: time.time_ns() // 1_000_000
-            )
             await schedules.deployed(body.location, current.manifest)
             woken = [*(one.sensor_id for one in body.sensors), *outcome.sensors.removed]
             if woken:

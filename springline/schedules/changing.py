@@ -15,7 +15,7 @@ from typing import Final, cast
 import msgspec
 import uuid_utils
 
-from springline.control.schedules.deciding import manual_tick, replaced
+from springline.control.schedules.deciding import manual_tick, owed_at_edit, replaced
 from springline.definitions.manifest import DefinedSchedule, DeployedManifest, ScheduleDefinition
 from springline.definitions.schedules import NothingToMake
 from springline.errors import Code, Refusal, Refused, refused
@@ -45,6 +45,8 @@ TRIES: Final = 20
 """How often rows are read again after somebody else was first."""
 PAUSE_S: Final = 0.05
 _AT_ONCE: Final = 16
+_LATEST: Final = "~"
+"""Instead of the manifest of a deploy that has not begun: no other one is later."""
 _OF_A_CHANGE: Final = ("effective_from", "replaces")
 """What the member of a definition says of the change, not of the schedule."""
 
@@ -120,6 +122,35 @@ class Schedules:
             *(ScheduleChange(name, _removed(location, manifest.manifest_id)) for name in gone),
         ]
         return await self.change(changes, manifest)
+
+    async def check_held(
+        self, location: str, declared: Sequence[DefinedSchedule], manifest: DeployedManifest | None
+    ) -> None:
+        """Refuse a deploy that `deployed` could not complete, because the workspace is held, before it begins.
+
+        `declared`: the schedules of the file. `manifest`: the latest one. Raises `Refused` (EVENT_CONFLICT) if one that
+        the deploy changes owes ticks.
+        """
+        if not is_held(await self.reader.snapshot(self.scope, ("x_holds",))):
+            return
+        snapshot = await self.reader.snapshot(self.scope, TABLES)
+        plan = planner(manifest)
+
+        def owed() -> tuple[str, int] | None:
+            makes = {one.schedule_id: _from_file(one, location, _LATEST) for one in declared}
+            for one in known_schedules(snapshot):
+                name = one.view.schedule_id
+                if makes.get(name, _removed(location, _LATEST))(one) is None:
+                    continue
+                (view,) = with_runs(snapshot, [one.view])
+                events = owed_at_edit(view, self.now_ms(), plan).events
+                if events:
+                    return name, sum(isinstance(event, ScheduleTicked) for event in events)
+            return None
+
+        found = await asyncio.to_thread(owed)
+        if found is not None:
+            raise _held(*found)
 
     async def trigger(
         self, schedule_id: str, manifest: DeployedManifest | None, request_id: str | None = None

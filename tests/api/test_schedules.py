@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -276,3 +278,24 @@ def test_an_instant_that_its_jitter_puts_off_is_still_the_next_one() -> None:
     assert next_due_at(known, (60 + delay - 1) * 1_000) == "1970-01-01T00:01:00Z"
     # It is being decided on.
     assert next_due_at(known, (60 + delay) * 1_000) == "1970-01-01T00:02:00Z"
+
+
+async def test_a_deploy_that_a_hold_keeps_from_its_schedules_deploys_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await deployed(world, PIPELINE)
+    held = await world.client.put(f"{V1}/hold", json={"held": True, "reason": "moving"})
+    assert held.status_code == 200
+    two_days_on = time.time_ns() + 2 * 86_400 * 10**9
+    monkeypatch.setattr("springline.api.manifests.time", SimpleNamespace(time_ns=lambda: two_days_on))
+    changed = PIPELINE | {"assets": PIPELINE["assets"][:1]}
+    later = changed | {"schedules": [NIGHTLY | {"cron": "0 5 * * *", "select": ["raw"]}]}
+    for body in (later, changed | {"schedules": []}):
+        answer = await world.client.post(f"{V1}/manifests", json=body)
+        refusal = assert_refused(answer, 409, "EVENT_CONFLICT", "schedule_id")
+        assert "schedule nightly owes" in refusal["message"]
+        latest = await world.client.get(f"{V1}/manifests/latest")
+        assert latest.json()["manifest_id"] == first["manifest_id"]
+    # What owes nothing is deployed all the same: a hold is for repairs.
+    more = PIPELINE | {"assets": [*PIPELINE["assets"], asset("more")]}
+    assert (await deployed(world, more))["changes"]["added"] == ["more"]
