@@ -25,14 +25,16 @@ def schedules_text(schedules: Sequence[Json], now: datetime | None = None) -> st
             due_text(one),
             one["timezone"],
             state_text(one),
+            one.get("next_due_at"),
             _in(one.get("next_due_at"), now),
-            _instant((one.get("last") or {}).get("last_scheduled_for")),
+            (one.get("last") or {}).get("last_scheduled_for"),
             " ".join(one.get("asset_selection") or []),
         ]
         for one in schedules
     ]
-    text, _ = rows_text(["schedule", "due", "timezone", "state", "next", "last", "select"], rows)
-    return text
+    # An instant without a blank is cut nowhere, and is what `explain schedule --at` takes.
+    text, left_out = rows_text(["schedule", "due", "timezone", "state", "next", "in", "last", "select"], rows)
+    return f"{text}without {', '.join(left_out)}\n" if left_out else text
 
 
 def schedule_text(schedule: Json, upcoming: Sequence[Json], ticks: Sequence[Json]) -> str:
@@ -139,8 +141,7 @@ def _in(instant: str | None, now: datetime) -> str | None:
         return None
     seconds = int((datetime.fromisoformat(instant) - now).total_seconds())
     # One that has come is still the next while its jitter puts it off.
-    when = "waits for its jitter" if seconds < 0 else f"in {_roughly(seconds)}"
-    return f"{_instant(instant)} ({when})"
+    return "its jitter" if seconds < 0 else _roughly(seconds)
 
 
 def _roughly(seconds: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,22 +167,32 @@ def test_durations_are_short(ms: int | None, text: str | None) -> None:
     assert duration_text(ms) == text
 
 
+def _listed(next_due_at: str | None, **more: Any) -> dict[str, Any]:
+    one = {"schedule_id": "nightly_of_all", "cron_expression": "*/20 * * * * *", "timezone": "Europe/Oslo"}
+    return one | {"enabled": False, "next_due_at": next_due_at} | more
+
+
 @pytest.mark.parametrize(
     ("next_due_at", "text"),
     [
-        ("2026-01-01T00:00:59Z", "(in 59s)"),
-        ("2026-01-02T01:00:00Z", "(in 25h)"),
-        ("2028-02-29T00:00:00Z", "(in 789 d)"),
-        ("2025-12-31T23:59:50Z", "(waits for its jitter)"),
+        ("2026-01-01T00:00:59Z", " 59s "),
+        ("2026-01-02T01:00:00Z", " 25h "),
+        ("2028-02-29T00:00:00Z", " 789 d "),
+        ("2025-12-31T23:59:50Z", " its jitter "),
         (None, " - "),
     ],
 )
 def test_the_list_says_how_far_off_the_next_instant_is(next_due_at: str | None, text: str) -> None:
-    one = {
-        "schedule_id": "s",
-        "cron_expression": "* * * * *",
-        "timezone": "UTC",
-        "enabled": True,
-        "next_due_at": next_due_at,
-    }
-    assert text in schedules_text([one], datetime(2026, 1, 1, tzinfo=UTC))
+    assert text in schedules_text([_listed(next_due_at)], datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_the_next_instant_is_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    last = {"last": {"last_scheduled_for": "2026-11-30T20:04:00Z"}, "asset_selection": ["plain"]}
+    text = schedules_text([_listed("2026-11-30T20:05:00Z", **last)], datetime(2026, 11, 30, 20, 4, 58, tzinfo=UTC))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "2026-11-30T20:05:00Z" in text
+    assert " 2s" in text
+    assert text.endswith("without last, select\n")
