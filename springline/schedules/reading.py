@@ -201,15 +201,17 @@ def _asked_for(snapshot: StateSnapshot, view: ScheduleView) -> dict[str, str]:
 
     Of those that have not begun only as many are counted as matter: what was asked for long ago has begun.
     """
-    prefix = _prefix(view)
-    behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    prefix, keys = _prefix(view), snapshot["run_key_index"]
+    # A colon is the character behind the digits: those triggered by hand lie behind, and go by no time.
+    behind = f"{prefix}:"
+    by_hand = keys.texts("run_id", after=behind, before=prefix[:-1] + chr(ord(prefix[-1]) + 1), most=_PAGE)
     rows: list[tuple[str, str]] = []
     for span in reversed(_SPANS_S):
         after = schedule_run_key(view.schedule_id, max(0, view.evaluated_to - span))
-        rows = snapshot["run_key_index"].texts("run_id", after=after, before=behind, most=_PAGE + 1)
+        rows = keys.texts("run_id", after=after, before=behind, most=_PAGE + 1)
         if len(rows) <= _PAGE:
             break
-    return dict(rows)
+    return dict(rows + by_hand)
 
 
 def _prefix(view: ScheduleView) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uuid_utils
 
+from springline.control.schedules.deciding import ScheduleView
 from springline.control.schedules.messages import EvaluatedSchedules
 from springline.definitions.manifest import CodeLocation, DeployedManifest, ScheduleDefinition
 from springline.deployed.deploying import deploy
 from springline.deployed.reading import ManifestReader
 from springline.errors import Code, Refused
+from springline.ledger.identifiers import manual_schedule_run_key, schedule_run_key
 from springline.ledger.request import AppendRequest, NewEvent
 from springline.published.reader import PublishedReader
+from springline.published.snapshot import StateSnapshot
 from springline.schedules.changing import Changed, ScheduleChange, Schedules, put_definition, switched
 from springline.schedules.evaluating import evaluate
+from springline.schedules.reading import with_runs
 from springline.storage.memory import MemoryStore
 from springline.storage.scoped import ScopedStore
 from tests.support.definitions import asset, ids, part
@@ -243,3 +247,32 @@ async def test_a_run_that_is_asked_for_and_has_not_begun_counts_as_under_way(pla
     found = await place.evaluate()
     assert found.runs == 0
     assert found.skipped >= 5
+
+
+class _Runs:
+    """Rows of runs and of their keys: those triggered by hand have ended, the one asked for by a tick has not begun."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = sorted(keys)
+
+    def __getitem__(self, table: str) -> _Runs:
+        return self
+
+    def select(self, where: object) -> list[object]:
+        return []
+
+    def has(self, run_id: str) -> bool:
+        return ":manual:" in run_id
+
+    def texts(self, column: str, *, after: str, before: str, most: int) -> list[tuple[str, str]]:
+        return [(key, key) for key in self.keys if after < key < before][:most]
+
+
+def test_a_run_that_waits_counts_however_often_its_schedule_was_triggered_by_hand() -> None:
+    now_s = 1_800_000_000
+    asked = [schedule_run_key("s", now_s - 3_600)]
+    by_hand = [manual_schedule_run_key("s", f"{number:04}") for number in range(1_500)]
+    view = ScheduleView("s", "", "0 * * * *", "UTC", ("raw",), evaluated_to=now_s, overlap="skip")
+    for keys in (asked, asked + by_hand):
+        (counted,) = with_runs(cast(StateSnapshot, _Runs(keys)), [view])
+        assert counted.active == 1
