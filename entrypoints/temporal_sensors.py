@@ -91,7 +91,7 @@ class TemporalSensors:
                     f"sensor {sensor_id} cannot be evaluated now: {cause.message}",
                     field="sensor_id",
                     value=sensor_id,
-                    remedy="Resume it, take the hold off, or push a message; a dry run is possible all the same.",
+                    remedy=_to_be_evaluated(asked),
                 ) from error
             raise _no_answer(sensor_id, str(cause)) from error
         except (
@@ -119,6 +119,13 @@ class TemporalSensors:
             await each(told, sensor_ids, concurrency=_AT_ONCE)
         except (RPCError, RuntimeError) as error:
             _log.warning("sensors of %s/%s were not told: %s", scope.tenant, scope.workspace, error)
+
+
+def _to_be_evaluated(asked: SensorAsked) -> str:
+    """Return what lets a sensor be evaluated: a dry run heeds neither pause nor hold, and may bring its own message."""
+    if asked.dry_run:
+        return "Push a message, or give the dry run the payload of one."
+    return "Resume it, take the hold off, or push a message; a dry run is possible all the same, with a payload."
 
 
 def _no_answer(sensor_id: str, said: str) -> Refused:

@@ -121,6 +121,8 @@ def _check_cursor(cursor: str, name: str) -> None:
         size = len(cursor.encode())
     except UnicodeEncodeError:
         raise BadResult("BAD_CURSOR", f"sensor {name} returned a cursor that UTF-8 cannot encode") from None
+    if "\0" in cursor:
+        raise BadResult("BAD_CURSOR", f"sensor {name} returned a cursor with a NUL, with which none can be set again")
     if size > MAX_SENSOR_CURSOR:
         raise BadResult(
             "CURSOR_TOO_LARGE",

@@ -119,6 +119,7 @@ GARBAGE: list[tuple[Any, str]] = [
     (SensorResult("abc"), "BAD_RESULT"),  # type: ignore[arg-type]
     (SensorResult(cursor=7), "BAD_RESULT"),  # type: ignore[arg-type]
     (SensorResult(cursor="\ud800"), "BAD_CURSOR"),
+    (SensorResult(cursor="a\0b"), "BAD_CURSOR"),
     (SensorResult(cursor="x" * 10_000_000), "CURSOR_TOO_LARGE"),
     (RunRequest(""), "BAD_RESULT"),
     (RunRequest("a", select=object()), "BAD_RESULT"),  # type: ignore[arg-type]

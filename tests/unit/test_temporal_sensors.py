@@ -6,12 +6,15 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from entrypoints import temporal_sensors
 from entrypoints.temporal_sensors import TemporalSensors
 from springline import names
+from springline.control.sensors.messages import SensorAsked
+from springline.errors import Refused
 from springline.paths import Scope
 
 SCOPE = Scope("acme", "prod")
@@ -57,3 +60,19 @@ async def test_a_server_that_is_gone_is_logged(caplog: pytest.LogCaptureFixture)
     await TemporalSensors(cast(Client, server)).wake(SCOPE, SENSORS)
     await _ended()
     assert "sensors of acme/prod were not told: it is gone" in caplog.text
+
+
+class RefusingServer:
+    """Has a sensor that cannot be evaluated."""
+
+    async def execute_update_with_start_workflow(self, *_what: Any, **_how: Any) -> Any:
+        raise WorkflowUpdateFailedError(ApplicationError("no message waits", type=names.INVALID_REQUEST))
+
+
+@pytest.mark.parametrize(("dry_run", "remedy"), [(True, "give the dry run the payload"), (False, "Resume it")])
+async def test_a_remedy_fits_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, *, dry_run: bool, remedy: str) -> None:
+    monkeypatch.setattr(temporal_sensors, "WithStartWorkflowOperation", lambda *_what, **_how: None)
+    with pytest.raises(Refused) as caught:
+        await TemporalSensors(cast(Client, RefusingServer())).evaluate(SCOPE, "s", SensorAsked(dry_run=dry_run))
+    assert remedy in caught.value.refusal.remedy
+    assert ("a dry run is possible" in caught.value.refusal.remedy) is not dry_run
