@@ -186,12 +186,38 @@ def _over(rows: StateSnapshot, row: BackfillRow, text: str) -> Account:
         return Account(Verdict.DONE, f"It ended {row.state} after {took}. {text}")
     chunks = missed_chunks(rows, row.backfill_id)
     steps = [f"springline explain chunk {row.backfill_id} {one.chunk_index}" for one in chunks[:MOST_NAMED]]
+    again, step = _repeated(rows, row)
     return Account(
         Verdict.FAILED,
-        f"It ended {row.state} after {took}. {text} {_missed(rows, row.backfill_id)}",
+        f"It ended {row.state} after {took}. {text} {_missed(rows, row.backfill_id)}{again}",
         BackfillReason.PARTITIONS_NOT_DONE,
-        next_steps=[*steps, f"springline backfill retry-failed {row.backfill_id}"],
+        next_steps=[*steps, step],
     )
+
+
+def _repeated(rows: StateSnapshot, row: BackfillRow) -> tuple[str, str]:
+    """Return what repeats a backfill already, and what to do next about what is not done of it.
+
+    Another repeat of the same one would make its partitions twice.
+    """
+    last = row
+    children = [BackfillRow(*cast(Any, one)) for one in rows["backfills"]]
+    while True:
+        later = [
+            one
+            for one in children
+            if one.parent_backfill_id == last.backfill_id
+            and one.state != CANCELLED
+            and one.created_at > last.created_at
+        ]
+        if not later:
+            break
+        last = max(later, key=lambda one: one.created_at)
+    if last is row:
+        return "", f"springline backfill retry-failed {row.backfill_id}"
+    verb = "retry-failed" if last.state == FAILED else "show"
+    text = f" Backfill {last.backfill_id} repeats what was not done, and is {last.state}."
+    return text, f"springline backfill {verb} {last.backfill_id}"
 
 
 def _cancelled(evidence: Evidence, row: BackfillRow, standing: StandingBackfill, text: str, now_ms: int) -> Account:
@@ -199,8 +225,8 @@ def _cancelled(evidence: Evidence, row: BackfillRow, standing: StandingBackfill,
     code = BackfillReason.BACKFILL_CANCELLED
     if not standing.view.open:
         missed = missed_chunks(evidence.rows, row.backfill_id)
-        steps = [f"springline backfill retry-failed {row.backfill_id}"] if missed else []
-        return Account(Verdict.CANCELLED, said, code, next_steps=steps)
+        again, step = _repeated(evidence.rows, row) if missed else ("", None)
+        return Account(Verdict.CANCELLED, f"{said}{again}", code, next_steps=[] if step is None else [step])
     waits = [f"the end of {len(standing.view.open)} run(s), which are being cancelled"]
     late = standing.is_overdue(now_ms)
     return Account(

@@ -207,8 +207,14 @@ def _tell_evaluations(lane: SensorLane, marks: Iterable[EvaluationMark]) -> None
 
 def _line(snapshot: StateSnapshot, row: BackfillRow) -> tuple[BackfillLine, list[OwnChunkRow]]:
     """Return a backfill's line, and its chunks."""
+    selection = " ".join(orjson.loads(row.asset_selection))
     line = BackfillLine(
-        row.backfill_id, row.state, " ".join(orjson.loads(row.asset_selection)), row.total_partitions, row.created_at
+        row.backfill_id,
+        row.state,
+        selection,
+        row.total_partitions,
+        row.created_at,
+        parent=row.parent_backfill_id,
     )
     own: Any = snapshot[X_CHUNKS.name].select(equals(X_CHUNKS, "backfill_id", [row.backfill_id]))
     chunks = [OwnChunkRow(*one) for one in own]

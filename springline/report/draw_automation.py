@@ -279,6 +279,7 @@ def _backfill(report: Report, one: BackfillLine) -> Markup:
         if ahead is not None and not still
         else f"created {instant_text(one.created_ms)}"
     )
+    repeats = "" if one.parent is None else f" · repeats {one.parent}"
     parts = [f"{one.done:,} done", *([f"{one.failed:,} failed"] if one.failed else [])]
     parts += [f"{one.skipped:,} skipped"] if one.skipped else []
     parts.append(f"{one.left:,} left of {one.total:,}")
@@ -304,7 +305,7 @@ def _backfill(report: Report, one: BackfillLine) -> Markup:
     return el(
         "div",
         el("h3", el("span", one.backfill_id, class_="name"), f": {state}"),
-        el("div", el("span", one.selection, class_="name"), f" · {tail}", class_="quiet small"),
+        el("div", el("span", one.selection, class_="name"), f" · {tail}{repeats}", class_="quiet small"),
         el("div", el("span", f"{one.total:,} partitions"), class_="peak"),
         chart,
         el("div", el("span", begin), el("span", last if over else f"now, {last}"), class_="peak"),

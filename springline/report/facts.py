@@ -195,6 +195,8 @@ class BackfillLine:
     """Instants, and how many partitions were left then."""
     last_ms: int | None = None
     """When a chunk was last planned or ended."""
+    parent: str | None = None
+    """The backfill that it repeats what was not done of."""
 
     @property
     def left(self) -> int:

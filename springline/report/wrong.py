@@ -178,14 +178,32 @@ def _of_backfills(report: Report) -> Iterator[Wrong]:
                 "failed" if one.not_done <= one.failed else "not done"
             )
             since = f"; {one.made_since:,} of those that were not done were made since" if one.made_since else ""
-            said = f"Of {one.selection}: {one.done:,} of {one.total:,} partitions are done{since}."
-            verb = "retry-failed" if one.state in ("FAILED", "CANCELLED") else "show"
-            command = f"springline backfill {verb} {one.backfill_id}"
+            repeats = "" if one.parent is None else f" It repeats {one.parent}."
+            last = _last_repeat(report, one)
+            again = "" if last is one else f" {last.backfill_id} repeats it, and is {last.state}."
+            said = f"Of {one.selection}: {one.done:,} of {one.total:,} partitions are done{since}.{repeats}{again}"
+            # What is repeated already would be made twice by another repeat of the first.
+            verb = "retry-failed" if last.state in ("FAILED", "CANCELLED") else "show"
+            command = f"springline backfill {verb} {last.backfill_id}"
             yield Wrong(BAD if one.state != "SUCCEEDED" else WARN, title, said, one.not_done_since_ms, anchor, command)
         if one.state == "PAUSED":
             said = f"{one.left:,} of {one.total:,} partitions are left."
             command = f"springline backfill resume {one.backfill_id}"
             yield Wrong(WARN, f"Backfill {one.backfill_id} is paused", said, None, anchor, command)
+
+
+def _last_repeat(report: Report, one: BackfillLine) -> BackfillLine:
+    """Return the backfill that repeats last what another one did not make; that one, if none does or it was cancelled.
+
+    One that was cancelled may have left out what it had not planned, which its own repeat leaves out as well.
+    """
+    repeats = [
+        other
+        for other in report.backfills
+        # Another system may name any parent: only a later one repeats.
+        if other.parent == one.backfill_id and other.state != "CANCELLED" and other.created_ms > one.created_ms
+    ]
+    return one if not repeats else _last_repeat(report, max(repeats, key=lambda other: other.created_ms))
 
 
 def _of_assets(report: Report) -> Iterator[Wrong]:

@@ -209,6 +209,19 @@ async def test_a_backfill_of_another_system_is_left_to_it(place: Place) -> None:
     assert (chunk.verdict, "another system's" in chunk.answer) == (Verdict.OFF, True)
 
 
+async def test_a_backfill_that_is_repeated_already_names_the_repeat(place: Place) -> None:
+    place.failing = {"raw[2024-01-02]"}
+    name = (await place.create(start="2024-01-01", end="2024-01-03")).backfill_id
+    await place.finish(name)
+    assert (await told(place, "backfill", name)).next_steps[-1] == f"springline backfill retry-failed {name}"
+    again = (await place.backfills.retry_failed(name, "x")).backfill_id
+    found = await told(place, "backfill", name)
+    assert f"Backfill {again} repeats what was not done, and is RUNNING." in found.answer
+    assert found.next_steps[-1] == f"springline backfill show {again}"
+    await place.finish(again)
+    assert (await told(place, "backfill", name)).next_steps[-1] == f"springline backfill retry-failed {again}"
+
+
 async def test_a_partition_that_only_an_earlier_definition_had_is_told_as_that(place: Place) -> None:
     place.failing = {"raw[2024-01-03]"}
     name = (await place.create(start="2024-01-01", end="2024-01-03", chunk_size=1)).backfill_id

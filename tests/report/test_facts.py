@@ -483,6 +483,34 @@ def test_what_a_cancelled_backfill_skipped_is_not_wrong() -> None:
         assert [one.title for one in report_of(told).wrong] == title
 
 
+def test_a_backfill_and_what_repeats_it_belong_together() -> None:
+    told = Told()
+
+    def failed(name: str, hours_ago: int, parent: str | None = None) -> None:
+        told.backfill(NOW_MS - hours_ago * HOUR, name, 1, 1, ["raw"], parent)
+        end = {"at": NOW_MS - hours_ago * HOUR + MINUTE, "outcome": "failed", "done": 0, "failed": ["p00000"]}
+        told.chunk(NOW_MS - hours_ago * HOUR, name, 0, 1, end)
+        moved(name, NOW_MS - hours_ago * HOUR + 2 * MINUTE, "FAILED")
+
+    def moved(name: str, at_ms: int, state: str) -> None:
+        change = {"backfill_id": name, "from_state": "RUNNING", "to_state": state, "state_version": 2}
+        told.at(at_ms, {"type": "backfill_state_changed", **change})
+
+    def wrong() -> dict[str, tuple[str | None, str | None]]:
+        return {one.title.split()[1]: (one.detail, one.command) for one in report_of(told).wrong}
+
+    failed("bf", 5)
+    failed("again", 4, "bf")
+    first, second = wrong()["bf:"], wrong()["again:"]
+    assert (first[0] or "").endswith("again repeats it, and is FAILED.")
+    assert (second[0] or "").endswith("It repeats bf.")
+    assert first[1] == second[1] == "springline backfill retry-failed again"
+    told.backfill(NOW_MS - 5 * MINUTE, "third", 1, 1, ["raw"], "again")
+    assert {command for _, command in wrong().values()} == {"springline backfill show third"}
+    moved("third", NOW_MS - MINUTE, "CANCELLED")
+    assert wrong()["bf:"][1] == "springline backfill retry-failed again"
+
+
 def test_everything_that_is_wrong_has_a_command(busy: Busy) -> None:
     report, _ = busy
     assert [one.title for one in report.wrong if one.command is None] == []

@@ -228,7 +228,9 @@ class Told:
         }
         self.at(ms, event | ({} if cursor is None else {"cursor_after": cursor}))
 
-    def backfill(self, ms: int, backfill_id: str, total: int, size: int, assets: list[str]) -> None:
+    def backfill(
+        self, ms: int, backfill_id: str, total: int, size: int, assets: list[str], parent: str | None = None
+    ) -> None:
         self.at(
             ms,
             {
@@ -240,6 +242,7 @@ class Told:
                 "total_partitions": total,
                 "chunk_size": size,
                 "max_concurrent_runs": 2,
+                **({} if parent is None else {"parent_backfill_id": parent}),
             },
         )
 
