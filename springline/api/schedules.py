@@ -48,6 +48,7 @@ from springline.schedules.changing import (
     no_schedule,
     put_definition,
     switched,
+    without,
 )
 from springline.schedules.reading import TABLES, known_schedule, planner
 
@@ -229,6 +230,22 @@ async def define(
         response.status_code = 201
     response.headers["Location"] = f"{PREFIX}/{schedule_id}"
     return changed
+
+
+@router.delete(
+    "/schedules/{schedule_id}",
+    summary="Delete a schedule",
+    response_model=ChangedBody,
+    responses=errors(404, 409, 503),
+)
+async def delete(
+    schedule_id: ScheduleParam, workspace: Operator, deps: FromDeps, manifests: FromManifests, request: Request
+) -> ChangedBody:
+    """Delete a schedule that no pipeline file declares; what is due until now is decided on. Safe to repeat.
+
+    Its ticks stay on record, its runs go on, and a schedule may be defined again under its id.
+    """
+    return await _switch(without(schedule_id), schedule_id, workspace, deps, manifests, request)
 
 
 @router.post(

@@ -107,6 +107,7 @@ _OF_SCHEDULES = {
         "Let a schedule ask for runs again, from now on; the instants of the pause are on record as skipped.",
     ),
     "trigger": Entry("schedules:trigger", "Ask for a run of a schedule now, paused or not."),
+    "delete": Entry("schedules:delete", "Delete a schedule that no pipeline file declares; its ticks stay on record."),
 }
 _OF_BACKFILLS = {
     "create": Entry(

@@ -174,6 +174,22 @@ def resume(
     return posted(SCHEDULES, _check(schedule_id), "resume", api, token, wait)
 
 
+def delete(
+    schedule_id: ScheduleArgument,
+    *,
+    api: ApiOption = None,
+    token: TokenOption = None,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
+) -> Document:
+    """Delete a schedule that no pipeline file declares; its ticks stay on record.
+
+    What is due until now is decided on, and runs under way go on. Exit code: 3 a file declares it.
+    """
+    _check(schedule_id)
+    with Api(api, token, wait_s=wait) as surface:
+        return surface.call("DELETE", schedule_id, root=SCHEDULES).body
+
+
 def trigger(
     schedule_id: ScheduleArgument,
     *,
@@ -263,8 +279,9 @@ def _of_line(cron: str, timezone: str, count: int, after: str | None) -> Json:
 
 
 def _state(one: Json) -> str:
-    if (one.get("settings") or {}).get("deleted"):
-        return "gone"
+    settings = one.get("settings") or {}
+    if settings.get("deleted"):
+        return "gone" if settings.get("location") else "deleted"
     return "on" if one["enabled"] else "paused"
 
 

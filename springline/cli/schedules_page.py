@@ -109,8 +109,9 @@ def due_text(schedule: Json) -> str:
 
 def state_text(schedule: Json) -> str:
     """Return whether a schedule is on."""
-    if (schedule.get("settings") or {}).get("deleted"):
-        return "gone from its file"
+    settings = schedule.get("settings") or {}
+    if settings.get("deleted"):
+        return "gone from its file" if settings.get("location") else "deleted"
     return "on" if schedule["enabled"] else "paused"
 
 

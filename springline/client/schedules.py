@@ -53,6 +53,10 @@ class SchedulesOfWorkspace:
         }
         return self._api.call("PUT", _path(schedule_id), body=body)
 
+    def delete(self, schedule_id: str) -> Json:
+        """Delete it, unless a pipeline file declares it; its ticks stay, and its runs go on. Safe to repeat."""
+        return self._api.call("DELETE", _path(schedule_id))
+
     def pause(self, schedule_id: str) -> Json:
         """Let it ask for no run any more; what is due until now is asked for. Safe to repeat."""
         return self._api.call("POST", _path(schedule_id, "pause"))

@@ -204,7 +204,7 @@ def _answer(evidence: Evidence, question: Question) -> Account:
 
 def _of_a_former_cut(evidence: Evidence, asset: DeployedAsset, question: Question, why: str) -> Account:
     """Tell of a partition that an earlier definition of its asset had, and the deployed one has not."""
-    rows, now_ms, key = evidence.rows, question.now_ms, question.partition
+    rows, now_ms, key = evidence.rows, question.now_ms, cast(str, question.partition)
     found: Any = rows["partition_status"].get((asset.key, key))
     row = None if found is None else PartitionRow(*found)
     made = None if row is None or row.last_materialization_at is None else Materialization(row.last_materialization_at)

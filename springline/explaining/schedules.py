@@ -124,7 +124,8 @@ def _now(rows: StateSnapshot, known: KnownSchedule | None, question: Question) -
         return Account(Verdict.OFF, "The schedule is another system's, and nothing here decides on it.")
     view, now = known.view, question.now_ms // 1_000
     if view.deleted:
-        return Account(Verdict.OFF, f"The schedule has left its file: {_since_text(known, question.now_ms)}.")
+        gone = "was deleted" if known.location is None else "has left its file"
+        return Account(Verdict.OFF, f"The schedule {gone}: {_since_text(known, question.now_ms)}.")
     if not view.enabled:
         resume = f"springline schedule resume {view.schedule_id}"
         text = f"The schedule is paused: {_since_text(known, question.now_ms)}."
@@ -185,7 +186,7 @@ def _undecided(evidence: Evidence, known: KnownSchedule, at: int, now_ms: int) -
         return Account(Verdict.NO_INSTANT, text)
     is_current = definition.version == known.view.version
     if definition.deleted:
-        return Account(Verdict.OFF, "The schedule had left its file then.")
+        return Account(Verdict.OFF, "The schedule was deleted then, or had left its file.")
     if definition.timing is None:
         return Account(
             Verdict.FAILED, f"The definition of then cannot be read: {definition.problem}", TickReason.UNREADABLE

@@ -101,7 +101,9 @@ def _definer(data: e.ScheduleDefinitionUpserted) -> str:
 def _definition(data: e.ScheduleDefinitionUpserted) -> str:
     said = member_of(data, DefinitionMember) or DefinitionMember()
     due = data.cron_expression if said.interval_seconds is None else f"every {said.interval_seconds} s"
-    state = "gone from its file" if said.deleted else "on" if data.enabled else "off"
+    state = "on" if data.enabled else "off"
+    if said.deleted:
+        state = "gone from its file" if said.location else "deleted"
     since = "" if said.effective_from is None else f", for instants behind {said.effective_from}"
     return f"defined {data.schedule_id}: {due} ({data.timezone}), {state}{since}"
 

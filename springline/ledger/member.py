@@ -100,9 +100,9 @@ class DefinitionMember(EventMember):
     """Of a schedule's definition: what a cron line and a switch cannot say.
 
     `dialect` is that of the cron expression; without it, the reference's. `interval_seconds` replaces the expression.
-    `deleted`: the definition has left its file. `location`: the code location whose file declares it. Of the instants
-    up to `effective_from` the definition before decides, of those behind it this one; `replaces` is that one's
-    event.
+    `deleted`: the definition has left its file, or was deleted. `location`: the code location whose file declares it.
+    Of the instants up to `effective_from` the definition before decides, of those behind it this one; `replaces` is
+    that one's event.
     """
 
     dialect: Literal["unix", "reference"] | None = None

@@ -258,6 +258,27 @@ def switched(schedule_id: str, *, enabled: bool) -> Make:
     return make
 
 
+def without(schedule_id: str) -> Make:
+    """Return the change that deletes a schedule; one of a file is refused."""
+
+    def make(known: KnownSchedule | None) -> ScheduleDefinitionUpserted | None:
+        if known is None:
+            raise no_schedule(schedule_id)
+        if known.view.deleted:
+            return None
+        if known.location is not None:
+            raise refused(
+                Code.DEFINITION_CONFLICT,
+                f"schedule {schedule_id} belongs to code location {known.location}",
+                field="schedule_id",
+                value=schedule_id,
+                remedy="Leave it out of its file and deploy that. It can be paused until then.",
+            )
+        return _again(known, enabled=False, deleted=True)
+
+    return make
+
+
 def no_schedule(schedule_id: str) -> Refused:
     """Return the refusal of a schedule that there is not."""
     return refused(
@@ -265,7 +286,7 @@ def no_schedule(schedule_id: str) -> Refused:
         f"the workspace has no schedule {schedule_id!r}",
         field="schedule_id",
         value=schedule_id,
-        remedy="`springline schedule list` shows them; one that left its file is there no more.",
+        remedy="`springline schedule list` shows them; one that was deleted or left its file is there no more.",
     )
 
 

@@ -299,3 +299,20 @@ async def test_a_deploy_that_a_hold_keeps_from_its_schedules_deploys_nothing(
     # What owes nothing is deployed all the same: a hold is for repairs.
     more = PIPELINE | {"assets": [*PIPELINE["assets"], asset("more")]}
     assert (await deployed(world, more))["changes"]["added"] == ["more"]
+
+
+async def test_a_schedule_that_no_file_declares_is_deleted_once_and_may_come_back(world: World) -> None:
+    await deployed(world, PIPELINE)
+    await call(world, "PUT", "often", 201, **HOURLY)
+    gone = await call(world, "DELETE", "often")
+    assert (gone["changed"], gone["enabled"], gone["next_due_at"]) == (True, False, None)
+    assert (await call(world, "DELETE", "often"))["changed"] is False
+    assert definitions(world)[-1]["springline"]["deleted"] is True
+    for method, path in (("GET", "often/preview"), ("POST", "often/trigger"), ("POST", "often/resume")):
+        assert (await call(world, method, path, 404))["code"] == "NOT_FOUND"
+    why = (await world.client.get(f"{V1}/explain/schedule/often")).json()
+    assert (why["verdict"], "was deleted" in why["answer"]) == ("OFF", True)
+    assert (await call(world, "PUT", "often", **HOURLY))["enabled"] is True
+    kept = await call(world, "DELETE", "nightly", 409)
+    assert (kept["code"], "Leave it out of its file" in kept["remedy"]) == ("DEFINITION_CONFLICT", True)
+    await call(world, "DELETE", "nobody", 404)

@@ -90,6 +90,18 @@ def test_a_schedule_is_paused_triggered_and_resumed(cli: Cli) -> None:
     assert "triggered" in cli("schedule", "history", "nightly", "-o", "table").stdout
 
 
+def test_a_schedule_that_no_file_declares_is_deleted(cli: Cli) -> None:
+    lake = Springline()
+    for name in ("hourly", "daily"):
+        lake.schedules.define(name, "raw", cron="0 * * * *")
+    assert lake.schedules.delete("daily")["changed"] is True
+    assert cli("schedule", "delete", "hourly").document["enabled"] is False
+    assert [one["schedule_id"] for one in cli("schedule", "list").document["schedules"]] == ["nightly", "often"]
+    assert "deleted" in cli("schedule", "show", "hourly", "-o", "table").stdout
+    assert "deleted" in cli("schedule", "list", "--all", "-o", "csv").stdout
+    assert cli("schedule", "delete", "nightly").code == 3
+
+
 def test_triggering_under_a_key_is_one_run(cli: Cli) -> None:
     first, again = (cli("schedule", "trigger", "nightly", "--key", "month end") for _ in range(2))
     assert again.document["run_id"] == first.document["run_id"]
