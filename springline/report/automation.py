@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from springline.control.schedules.deciding import delay_of
+from springline.control.schedules.deciding import delay_of, jitter_of
 from springline.definitions.durations import duration_text
 from springline.definitions.instants import BadTiming
 from springline.ledger.identifiers import is_manual_tick
@@ -26,6 +26,7 @@ from springline.published.lists import between, equals
 from springline.published.snapshot import StateSnapshot
 from springline.report.facts import (
     BUCKETS,
+    GONE,
     BackfillLine,
     EvaluationMark,
     ScheduleLane,
@@ -58,7 +59,7 @@ def read_schedules(snapshot: StateSnapshot, span: TimeSpan, now_ms: int) -> tupl
     marks: dict[str, list[TickMark]] = {}
     within = between(SCHEDULE_TICKS, "scheduled_for", span.since_ms, span.until_ms)
     for tick, schedule_id, scheduled, status, run_id, version in snapshot[SCHEDULE_TICKS.name].values(names, within):
-        lane = lanes.setdefault(schedule_id, ScheduleLane(schedule_id, "no longer defined", False))
+        lane = lanes.setdefault(schedule_id, ScheduleLane(schedule_id, GONE, False))
         kind, said = _status(status)
         decided = ulid_time_ms(version)
         delay_s = 0 if is_manual_tick(schedule_id, tick) else delays.get(schedule_id, 0)
@@ -142,7 +143,8 @@ def _lane(snapshot: StateSnapshot, row: ScheduleRow, now_ms: int, delays: dict[s
         return lane
     try:
         timing = known.view.timing()
-        upcoming = next(timing.after(max(known.view.evaluated_to, now_ms // 1_000)), None)
+        due_to = now_ms // 1_000 - jitter_of(known.view)
+        upcoming = next(timing.after(max(known.view.evaluated_to, due_to)), None)
     except BadTiming as error:
         lane.last_failure = f"{error.field} {error.message}"
         return lane

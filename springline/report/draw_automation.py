@@ -19,7 +19,7 @@ from springline.report.drawing import (
     swatch,
     table,
 )
-from springline.report.facts import BackfillLine, EvaluationMark, Report, ScheduleLane, SensorLane, TickMark
+from springline.report.facts import GONE, BackfillLine, EvaluationMark, Report, ScheduleLane, SensorLane, TickMark
 from springline.report.markup import Child, Markup, el
 from springline.report.wrong import STALLED_MS, many, slug, span_text, stalled_ms
 
@@ -63,7 +63,7 @@ def schedules_section(report: Report) -> Markup:
                 [
                     el("span", one.schedule_id, class_="name"),
                     one.due,
-                    "on" if one.enabled else "paused",
+                    "on" if one.enabled else "gone" if one.due == GONE else "paused",
                     f"{one.counts['triggered']:,}",
                     f"{one.late:,}",
                     span_text(one.worst_late_ms),
@@ -83,10 +83,14 @@ def _schedule(report: Report, one: ScheduleLane) -> Markup:
     parts = [f"{counts['triggered']:,} run{'' if counts['triggered'] == 1 else 's'}"]
     parts += [f"{one.late:,} late"] if one.late else []
     parts += [f"{counts[name]:,} {name}" for name in ("skipped", "failed") if counts[name]]
-    if not one.enabled:
+    if one.due == GONE:
+        pass
+    elif not one.enabled:
         parts.append("paused")
     elif one.next_ms is not None:
-        parts.append(f"next {instant_text(one.next_ms)[5:16]}")
+        at, now = instant_text(one.next_ms), instant_text(report.now_ms)
+        # One of another year is told by its day.
+        parts.append(f"next {at[5:16] if at[:4] == now[:4] else at[:10]}")
     label = [
         el("span", one.schedule_id, class_="name"),
         el("span", " · ".join(parts), class_="sub"),

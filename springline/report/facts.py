@@ -125,6 +125,10 @@ class TickMark:
     count: int = 1
 
 
+GONE: Final = "no longer defined"
+"""In the place of when a schedule is due: it was deleted, or has left its file."""
+
+
 @dataclass(slots=True)
 class ScheduleLane:
     """A schedule and its ticks in the report's time. `overdue_ms`: how long an instant has waited to be decided on."""

@@ -166,6 +166,16 @@ def test_empty_and_quiet_workspaces_say_so() -> None:
     assert "There is no sensor." in quiet
 
 
+def test_a_schedule_due_in_another_year_and_one_that_is_gone_are_told_as_such() -> None:
+    told = Told()
+    told.schedule("leap", "0 0 29 2 *", since_ms=NOW_MS - 5 * HOUR)
+    told.tick("left", NOW_MS - HOUR, {"status": "skipped", "reason": "the schedule was off"})
+    seen = Seen(page_of(report_of(told))).text
+    assert "next 2028-02-29" in seen
+    assert "no longer defined" in seen
+    assert "paused" not in seen
+
+
 @pytest.mark.parametrize("hours", [1, 2, 6, 24, 24 * 7, 24 * 31, 24 * 366])
 def test_labels_of_the_time_do_not_overlap_and_have_a_date(hours: int) -> None:
     marks = ticks_of(TimeSpan(NOW_MS - hours * HOUR, NOW_MS))
