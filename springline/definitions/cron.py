@@ -153,7 +153,12 @@ def _part(part: str, text: str, field: _Field) -> set[int]:
         if field is _UNIX_WEEKDAY and last == 0 and first > 0:
             last = 7
         if first > last:
-            raise _bad(field, text, f"has the range {span!r}, which ends before it begins", "Turn it round.")
+            # Turned round, it would name what lies between instead of what lies around.
+            highest = 6 if field is _UNIX_WEEKDAY else field.most
+            remedy = f"To go on behind {highest}, write {f'{begin}-{highest},{field.least}-{end}'!r}."
+            if slash:
+                remedy = f"To go on behind {highest}, write the numbers one by one."
+            raise _bad(field, text, f"has the range {span!r}, which ends before it begins", remedy)
     else:
         first = _number(span, text, field)
         last = field.most if slash else first

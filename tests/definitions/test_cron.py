@@ -92,3 +92,27 @@ def test_what_cannot_be_read_is_told_with_its_field_and_a_remedy(text: str, dial
 def test_a_day_that_only_some_years_have_is_no_error() -> None:
     assert parse_cron("0 0 29 2 *").names_day(2, 29, 4)
     assert parse_cron("0 0 30 2 mon").either_day
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect", "instead"),
+    [
+        ("0 22-2 * * *", "unix", "0 22-23,0-2 * * *"),
+        ("50-10 * * * *", "unix", "50-59,0-10 * * * *"),
+        ("0 0 25-5 * *", "unix", "0 0 25-31,1-5 * *"),
+        ("0 0 1 nov-feb *", "unix", "0 0 1 nov-12,1-feb *"),
+        ("0 0 * * fri-mon", "unix", "0 0 * * fri-6,0-mon"),
+        ("0 0 * * 6-2", "reference", "0 0 * * 6-7,1-2"),
+    ],
+)
+def test_a_range_over_the_end_is_told_how_to_be_written(text: str, dialect: Dialect, instead: str) -> None:
+    with pytest.raises(BadCron) as caught:
+        parse_cron(text, dialect)
+    (field,) = set(instead.split()) - set(text.split())
+    assert repr(field) in caught.value.remedy
+    parse_cron(instead, dialect)
+
+
+def test_a_range_over_the_end_with_steps_is_to_be_spelled_out() -> None:
+    with pytest.raises(BadCron, match="one by one"):
+        parse_cron("0 22-2/2 * * *")
