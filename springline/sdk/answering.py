@@ -15,7 +15,7 @@ def answer_and_end(document_of: Callable[[list[str]], dict[str, Any]]) -> NoRetu
     What user code prints meanwhile goes to standard error. The exit code is 130 if Ctrl-C came.
     """
     arguments = sys.argv[1:]
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     # Also for what writes to the descriptor itself, such as programs that user code starts.
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -25,7 +25,8 @@ def answer_and_end(document_of: Callable[[list[str]], dict[str, Any]]) -> NoRetu
     except KeyboardInterrupt:
         os._exit(130)
     with answer:
-        json.dump(document, answer)
+        # Not escaped: what of a text of user code is no UTF-8 would come back as it was, and could be sent nowhere.
+        json.dump(document, answer, ensure_ascii=False)
     # Threads that user code has started, and what it does at the interpreter's end, keep nobody waiting.
     sys.stderr.flush()
     os._exit(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -18,20 +18,51 @@ if TYPE_CHECKING:
 
 
 _MOST_METADATA_BYTES: Final = 16 * 1024
+_MOST_NESTED: Final = 100
+"""Lists and dicts in one another: readers of JSON stop at 200, and could read nothing of the attempt then."""
 
 
 def problem_of_metadata(asset: str, metadata: Mapping[str, Any]) -> tuple[str, bool] | None:
     """Return why what a function has told cannot be kept, and whether it is too large; None if it can be kept."""
     import json  # noqa: PLC0415 - importing the library must be quick
 
-    try:
-        size = len(json.dumps(dict(metadata), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        return f"the metadata of {asset} is no JSON ({error}): use context.add_metadata", False
+    problem = problem_of_json(dict(metadata))
+    if problem is not None:
+        return f"the metadata of {asset} {problem}", False
+    size = len(json.dumps(dict(metadata)))
     if size <= _MOST_METADATA_BYTES:
         return None
     said = f"the metadata of {asset} takes {size:,} bytes, more than {_MOST_METADATA_BYTES:,}"
     return f"{said}: tell less, or write a table", True
+
+
+def problem_of_json(value: Any) -> str | None:
+    """Return what is wrong with a value that is to be sent and kept as JSON, and what to do; None if nothing is."""
+    import json  # noqa: PLC0415 - as above
+
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Such as the name of a file in another encoding.
+        return "has a text that is not UTF-8: give repr() of it"
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"is no JSON ({error}): give texts, numbers, lists and dicts"
+    inside, deep = [value], 0
+    while inside:
+        beyond = [one for one in inside if isinstance(one, int) and not -(2**63) <= one < 2**64]
+        if beyond:
+            return f"has the number {beyond[0]}, which takes more than 64 bits: give it as a text"
+        inside = [one for outer in inside for one in _members(outer)]
+        deep += bool(inside)
+        if deep > _MOST_NESTED:
+            return f"is nested more than {_MOST_NESTED} deep: give it flatter, or as a text"
+    return None
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 class Context:
@@ -146,15 +177,10 @@ class Context:
 
         Raises `InvalidRequest` for what is no JSON.
         """
-        import json  # noqa: PLC0415 - as above
-
         for name, value in values.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise InvalidRequest(
-                    f"metadata {name} is no JSON ({error}): give texts, numbers, lists and dicts"
-                ) from None
+            problem = problem_of_json(value)
+            if problem is not None:
+                raise InvalidRequest(f"metadata {name} {problem}")
         self.metadata.update(values)
 
     def progress(self, done: float, message: str | None = None) -> None:

@@ -102,6 +102,16 @@ def _with_pools(pipeline: Pipeline, module: ModuleType, declared: list[Pool]) ->
     return replace(pipeline, problems=found, pools=slots)
 
 
+def stay_on_path(target: str) -> None:
+    """Have functions of a file find what they import when they are called where its own imports were found.
+
+    For a process that loads one file, and then calls its functions.
+    """
+    path = Path(target)
+    folders = [str(path.resolve().parent)] if path.exists() else []
+    sys.path[:0] = [one for one in [*folders, os.getcwd()] if one not in sys.path]  # noqa: PTH109
+
+
 def problem_of_location(file: str, location: str) -> SourceProblem | None:
     """Return what is wrong with the name of a code location; None if nothing is."""
     problem = problem_of_id(location)

@@ -13,8 +13,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from springline.sdk.answering import answer_and_end
+from springline.sdk.context import problem_of_json
 from springline.sdk.errors import InvalidRequest
-from springline.sdk.loading import examine
+from springline.sdk.loading import examine, stay_on_path
 from springline.sdk.running import AssetResult, materialize
 from springline.sdk.traces import own_part, told
 
@@ -28,6 +29,7 @@ def materialized(request: dict[str, Any]) -> dict[str, Any]:
     document has `problems` if the file is wrong, `refused` if the request cannot be meant, else `run_id` and `assets`.
     """
     loaded = examine(request["file"])
+    stay_on_path(request["file"])
     document: dict[str, Any] = {"file": loaded.file, "location": loaded.location, "keys": list(loaded.pipeline.assets)}
     if loaded.problems:
         return {**document, "problems": [asdict(one) for one in loaded.problems]}
@@ -73,19 +75,23 @@ def _error(error: BaseException) -> str:
         sys.stderr.write(told(error, own))
     if refusal is not None:
         return f"{refusal.message}. {refusal.remedy}"
-    return traceback.format_exception_only(error)[-1].strip().removeprefix("springline.sdk.checking.")
+    plain = traceback.TracebackException(type(error), error, None)
+    # Its notes, which come behind it, are not the error.
+    notes, plain.__notes__ = plain.__notes__ or [], None
+    *_, last = plain.format_exception_only()
+    return "\n".join([last.strip().removeprefix("springline.sdk.checking."), *map(str, notes)])
 
 
 def _output(value: Any) -> Any:
     """Return a value for people to see: itself if it is small and JSON, else what it is."""
     if value is None:
         return None
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        text = ""
-    if text and len(text) <= _MOST_SHOWN:
+    text = None if problem_of_json(value) is not None else json.dumps(value)
+    if text is not None and len(text) <= _MOST_SHOWN:
         return json.loads(text)
+    if isinstance(value, int):
+        # One that readers of the document could not read.
+        return str(value)
     size = f" of {len(value):,}" if hasattr(value, "__len__") else ""
     return f"a {type(value).__name__}{size}"
 

@@ -31,7 +31,7 @@ from springline.sdk.context import Context, problem_of_metadata
 from springline.sdk.describing import described
 from springline.sdk.errors import NonRetryable
 from springline.sdk.evaluating import BadResult, called, plain_result
-from springline.sdk.loading import LoadedPipeline, examine
+from springline.sdk.loading import LoadedPipeline, examine, stay_on_path
 from springline.sdk.outputs import NotReadable, NotStorable, decoded, encoded, not_storable
 from springline.sdk.sensors import PushedMessage, SensorContext, at_instant
 from springline.sdk.traces import own_part, told
@@ -403,13 +403,6 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _stay_on_path(target: str) -> None:
-    """Find what functions import when they are called where the file's own imports were found."""
-    path = Path(target)
-    folders = [str(path.resolve().parent)] if path.exists() else []
-    sys.path[:0] = [one for one in [*folders, str(Path.cwd())] if one not in sys.path]
-
-
 def main() -> None:
     """Load a pipeline and make attempts of it.
 
@@ -431,7 +424,7 @@ def main() -> None:
     # In a process that user code forks, the signal means what it always does.
     os.register_at_fork(after_in_child=_mind_no_signal)
     loaded = examine(target)
-    _stay_on_path(target)
+    stay_on_path(target)
     # Behind the import: a file that configures logging has its way.
     logging.basicConfig(
         level=os.environ.get("SPRINGLINE_LOG_LEVEL", "INFO"), format="%(levelname)s %(name)s: %(message)s"

@@ -94,3 +94,27 @@ def test_a_person_is_told_the_whole_error(cli: Cli, here: Path) -> None:
     shown = cli("materialize", "flow.py", "-o", "table")
     assert shown.code == 3
     assert f"raw\n  ValueError: {said}\n" in shown.stdout
+
+
+def test_an_error_with_notes_is_told_before_them_and_odd_texts_are_no_trouble(cli: Cli, here: Path) -> None:
+    (here / "odd.py").write_text(
+        "from springline.sdk import asset\n\n@asset\ndef reads() -> str:\n    return 'a\\udcff.csv'\n\n"
+        "@asset\ndef fails() -> None:\n    error = ValueError('no rows in a\\udcff.csv')\n"
+        "    error.add_note('The file is that of the day before.')\n    raise error\n"
+    )
+    said = cli("materialize", "odd.py", "*")
+    assert said.code == 3
+    reads, fails = json.loads(said.stdout)["assets"]
+    assert reads["output"] == "a str of 6"
+    assert fails["error"] == "ValueError: no rows in a?.csv\nThe file is that of the day before."
+
+
+def test_functions_import_what_lies_beside_their_file_as_workers_let_them(cli: Cli, here: Path) -> None:
+    (here / "inner").mkdir()
+    (here / "inner" / "beside_it.py").write_text("ANSWER = 2**64")
+    (here / "inner" / "lazy.py").write_text(
+        "from springline.sdk import asset\n\n@asset\ndef answer() -> int:\n    import beside_it\n"
+        "    return beside_it.ANSWER\n"
+    )
+    (made,) = cli("materialize", "inner/lazy.py").document["assets"]
+    assert (made["error"], made["output"]) == (None, "18446744073709551616")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +152,12 @@ def test_what_an_attempt_apart_has_written_is_noted() -> None:
     assert isinstance(end, TaskCompletionRecorded)
     assert end.springline is not None
     assert end.springline["tables"] == note.detail["tables"]
+
+
+def test_metadata_of_older_builds_can_be_answered_whatever_their_numbers() -> None:
+    told = {"rows": [2**64, {"least": -(2**63) - 1}], "fits": [2**64 - 1, -(2**63), True, 0.5]}
+    found = metadata_in(msgspec.json.encode(metadata_detail(told)).decode())
+    assert orjson.loads(orjson.dumps(found)) == {
+        "rows": ["18446744073709551616", {"least": "-9223372036854775809"}],
+        "fits": told["fits"],
+    }

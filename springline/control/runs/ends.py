@@ -143,7 +143,16 @@ def metadata_in(detail: str | None) -> dict[str, Any]:
         found = json.decode(json.decode(detail or "{}", type=_MetadataDetail).json)
     except DecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return {name: _readable(one) for name, one in found.items()} if isinstance(found, dict) else {}
+
+
+def _readable(value: Any) -> Any:
+    """Return a value of metadata whose numbers readers of JSON take: older builds recorded those beyond 64 bits."""
+    if isinstance(value, dict):
+        return {name: _readable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_readable(one) for one in value]
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
 class _MetadataDetail(Struct):
