@@ -15,7 +15,7 @@ from springline.sdk.checking import CheckFailed, checked
 from springline.sdk.checks import CheckOutcome
 from springline.sdk.context import Context
 from springline.sdk.declaring import DeclaredNode
-from springline.sdk.errors import Cancelled
+from springline.sdk.errors import Cancelled, NonRetryable
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,8 +64,7 @@ class Attempts:
         given = dict(arguments)
         if asset.context_argument is not None:
             given[asset.context_argument] = context
-        checks = partial(checked, asset.key, asset.checks, context=context) if asset.checks else None
-        return self.call(partial(asset.function, **given), limit_s, checks)
+        return self.call(partial(asset.function, **given), limit_s, partial(_checked, asset, context))
 
     def call(
         self,
@@ -137,6 +136,17 @@ class Attempts:
                 self._task = None
 
         return self._runner.run(within())
+
+
+def _checked(asset: DeclaredNode[..., Any], context: Context, value: Any) -> Sequence[CheckOutcome]:
+    """Make an asset's checks of what its function returned. Raises `NonRetryable` if that has still to run."""
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        # A function that yields itself is told when its file is validated, one behind a decorator only here.
+        kind = "a generator" if inspect.isgenerator(value) else "an async generator"
+        raise NonRetryable(
+            f"the function returned {kind}, of which nothing has run: return list(...) of it, or another value"
+        )
+    return checked(asset.key, asset.checks, value, context) if asset.checks else ()
 
 
 def outside_of_any_loop(call: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ from springline.sdk.context import Context
 from springline.sdk.errors import InvalidRequest, NonRetryable
 
 _MOST_TOLD = 5
+_MOST_MESSAGE = 2_000
 
 
 class CheckFailed(NonRetryable):
@@ -59,7 +60,7 @@ def checked(asset: str, checks: Sequence[Check], value: Any, context: Context) -
                         passed, message = _look(one, rows)
             except (NoRows, InvalidRequest) as error:
                 passed, message = False, str(error)
-            outcomes.append(CheckOutcome(one.name, one.severity, passed, message))
+            outcomes.append(CheckOutcome(one.name, one.severity, passed, _shortened(message)))
     finally:
         for rows in opened.values():
             rows.close()
@@ -69,6 +70,12 @@ def checked(asset: str, checks: Sequence[Check], value: Any, context: Context) -
         if not told.passed:
             context.log.warning("check %s does not hold: %s", told.name, told.message)
     return outcomes
+
+
+def _shortened(message: str) -> str:
+    """Return what a check says as a text that UTF-8 has and that an attempt's end can carry."""
+    message = message.encode("utf-8", "replace").decode()
+    return message if len(message) <= _MOST_MESSAGE else f"{message[: _MOST_MESSAGE - 3]}..."
 
 
 def _source(one: Check, value: Any, context: Context) -> tuple[Any, str]:

@@ -19,7 +19,7 @@ from springline.definitions.durations import duration_text
 from springline.definitions.graph import topological_order
 from springline.definitions.ids import meant, named, task_key
 from springline.definitions.inputs import needed_of
-from springline.definitions.mappings import effective_mapping
+from springline.definitions.mappings import PartitionMapping, SomePartitions, effective_mapping, needed_keys
 from springline.definitions.partitions import FieldProblem
 from springline.definitions.selection import BadSelection, select_nodes
 from springline.sdk.attempting import Attempted, Attempts, outside_of_any_loop
@@ -288,9 +288,7 @@ class _Run:
                 above = self._chosen.get(edge.asset)
                 if above is None or above.partitions is None or above.key in self._keys:
                     continue
-                mapping = effective_mapping(edge.mapping, above.partitions, one.partitions)
-                assert not isinstance(mapping, FieldProblem)
-                found = needed_of(mapping, above.partitions, one.partitions, self._keys.get(key), now)
+                found = needed_of(self._mapping(one, edge), above.partitions, one.partitions, self._keys.get(key), now)
                 needed[above.key].update(dict.fromkeys(found, key))
 
     def _order(self) -> Sequence[str]:
@@ -328,7 +326,7 @@ class _Run:
         partition = self._keys.get(key)
         for edge in one.dependencies:
             before = self._results.get(edge.asset)
-            if before is not None and before.status is not AssetStatus.SUCCEEDED:
+            if before is not None and before.status is not AssetStatus.SUCCEEDED and self._is_needed(one, edge):
                 return AssetResult(key, AssetStatus.SKIPPED, partition, skipped_by=edge.asset, kind=one.declared.kind)
         arguments = {edge.argument: self._input(one, edge) for edge in one.dependencies if edge.argument is not None}
         began = time.perf_counter()
@@ -342,7 +340,7 @@ class _Run:
                 partitions=one.partitions,
                 run_id=self._run_id,
                 attempt=number,
-                config=self._config,
+                config=_as_its_own(self._config),
                 tables=tables,
             )
             attempted = self._attempt(one.declared, context, arguments, tables)
@@ -368,18 +366,28 @@ class _Run:
     def _input(self, one: ResolvedNode, edge: ResolvedEdge) -> Any:
         if edge.asset in self._inputs:
             return self._inputs[edge.asset]
-        upstream = self._results[edge.asset]
+        above, key = self._chosen[edge.asset].partitions, self._keys.get(edge.asset)
+        # As a function gets it where it may need many: a dict by partition key.
+        many = above is not None and self._mapping(one, edge).many(above, one.partitions)
+        if many and not self._is_needed(one, edge):
+            return {}
         # Of its own, as for a function in another process: what one does to it no other one sees.
         value = decoded(*self._outputs[edge.asset])
-        if upstream.partition_key is None:
-            return value
-        above = self._chosen[edge.asset].partitions
-        mapping = effective_mapping(edge.mapping, above, one.partitions)
-        assert above is not None
+        return {key: value} if many else value
+
+    def _mapping(self, one: ResolvedNode, edge: ResolvedEdge) -> PartitionMapping:
+        """Return how partitions of what is made above belong to those of an asset."""
+        mapping = effective_mapping(edge.mapping, self._chosen[edge.asset].partitions, one.partitions)
         assert not isinstance(mapping, FieldProblem)
-        # As a function gets it where it may need many: a dict by partition key.
-        many = mapping.many(above, one.partitions)
-        return {upstream.partition_key: value} if many else value
+        return mapping
+
+    def _is_needed(self, one: ResolvedNode, edge: ResolvedEdge) -> bool:
+        """Say whether the partition that is made above is one that an asset needs: a window may lie beside it."""
+        above, key = self._chosen[edge.asset].partitions, self._keys.get(edge.asset)
+        if above is None or key is None:
+            return True
+        made = SomePartitions.of(above, [key])
+        return key in needed_keys(self._mapping(one, edge), made, one.partitions, self._keys.get(one.key))
 
     def _attempt(
         self, asset: AnyNode, context: Context, arguments: Mapping[str, Any], tables: TablesOfAttempt | None
@@ -415,6 +423,13 @@ class _Run:
         except NotStorable as error:
             return Attempted(error=NonRetryable(not_storable(asset.key, error)), checks=made.checks)
         return made
+
+
+def _as_its_own(value: Any) -> Any:
+    """Return a config in dicts and lists of its own, as each process has it: what one does to it no other one sees."""
+    if isinstance(value, dict):
+        return {key: _as_its_own(one) for key, one in value.items()}
+    return [_as_its_own(one) for one in value] if isinstance(value, list) else value
 
 
 def _lake_of(folder: str | PathLike[str]) -> TablesOfRun:

@@ -232,3 +232,13 @@ def test_a_wrong_check_is_told_with_the_asset(given: Any, said: str, remedy: str
     (problem,) = rows.problems
     assert said in problem.message
     assert remedy in problem.remedy
+
+
+def test_what_a_custom_check_says_is_bounded_and_can_be_sent() -> None:
+    @asset(checks=[checks.custom(lambda rows: "no \udcff" + "x" * 5_000_000, name="long", severity="warn")])
+    def rows() -> list[dict[str, int]]:
+        return [{"n": 1}]
+
+    (found,) = materialize([rows])["rows"].checks
+    assert found.message.startswith("no ?xxx")
+    assert len(found.message) <= 2_000

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import sys
 import threading
 import time
 import types
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +37,7 @@ from springline.sdk import (
     materialize,
     monthly,
     static,
+    window,
 )
 from tests.definitions.test_graph import Graph, graphs, model_reach
 
@@ -352,6 +356,31 @@ def test_partitions_come_alone_or_by_key() -> None:
     assert result["every"].partition_key is None
 
 
+def test_a_window_takes_what_lies_in_it_and_waits_for_nothing_else() -> None:
+    made: list[str] = []
+
+    @asset(partitions=DAYS)
+    def day(context: Context) -> str:
+        if context.config.get("fails"):
+            raise ValueError("no rows")
+        return context.partition_key
+
+    @asset(partitions=DAYS, deps=[dep(day, window(-2, 0))])
+    def lately(day: dict[str, str]) -> Any:
+        return day
+
+    @asset(partitions=DAYS, deps=[dep(day, window(-1, -1))])
+    def change(day: dict[str, str]) -> Any:
+        made.append("change")
+        return day
+
+    # Of the day before nothing is made here, as in a run of that one day: another day is not taken for it.
+    result = materialize([day, lately, change], partition_key="2024-01-02")
+    assert (result.value(lately), result.value(change)) == ({"2024-01-02": "2024-01-02"}, {})
+    failed = materialize([day, lately, change], partition_key="2024-01-02", config={"fails": 1}, raise_on_error=False)
+    assert (failed.failed, failed.skipped, len(made)) == (["day"], ["lately"], 2)
+
+
 @asset(partitions=DAYS)
 def daily_one() -> None: ...
 
@@ -442,3 +471,75 @@ def test_more_metadata_than_a_run_takes_fails_its_asset() -> None:
 
     (made,) = materialize([chatty], raise_on_error=False).assets.values()
     assert "takes 20,012 bytes, more than 16,384" in str(made.error)
+
+
+TOLD: list[tuple[Any, str]] = [
+    ("a\udcff.csv", r"not UTF-8.*repr\(\)"),
+    ({"a\udcff.csv": 1}, r"not UTF-8.*repr\(\)"),
+    ([{"rows": 2**64}], "the number 18446744073709551616, which takes more than 64 bits: give it as a text"),
+    (functools.reduce(lambda inner, _: [inner], range(150), 0), "nested more than 100 deep"),
+]
+
+
+@pytest.mark.parametrize(("value", "said"), TOLD, ids=["text", "key", "number", "deep"])
+def test_metadata_that_a_run_cannot_carry_are_refused_where_they_are_told(value: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"metadata told .*{said}"):
+        Context().add_metadata(told=value)
+
+    @asset
+    def past_it(context: Context) -> None:
+        context.metadata["told"] = value
+
+    (made,) = materialize([past_it], raise_on_error=False).assets.values()
+    assert re.search(f"the metadata of past_it .*{said}", str(made.error))
+
+
+def test_a_config_is_each_attempts_own() -> None:
+    @asset(retries=1)
+    def greedy(context: Context) -> int:
+        context.config["days"].clear()
+        if context.attempt == 1:
+            raise ValueError("again")
+        return len(context.config["days"])
+
+    @asset(deps=[greedy])
+    def modest(context: Context) -> Any:
+        return context.config["days"]
+
+    config = {"days": ["2024-01-31"]}
+    assert materialize([greedy, modest], config=config).value(modest) == ["2024-01-31"]
+    assert config == {"days": ["2024-01-31"]}
+
+
+def passes_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def passed(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return passed
+
+
+def test_a_generator_that_nobody_has_run_is_no_success() -> None:
+    ran: list[int] = []
+
+    @asset(retries=2)
+    @passes_on
+    def rows() -> Iterator[int]:
+        ran.append(1)
+        yield 1
+
+    @asset
+    @passes_on
+    async def waits() -> AsyncIterator[int]:
+        ran.append(1)
+        yield 1
+
+    @asset
+    def lazily() -> Any:
+        return (ran.append(one) for one in range(3))
+
+    made = materialize([rows, waits, lazily], raise_on_error=False)
+    assert (made.failed, ran) == (["rows", "waits", "lazily"], [])
+    assert made["rows"].attempts == 1
+    assert "the function returned a generator, of which nothing has run: return list(...)" in str(made["rows"].error)
+    assert "an async generator" in str(made["waits"].error)
