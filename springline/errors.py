@@ -244,3 +244,32 @@ def unsendable(error: ValueError | RecursionError) -> Refused:
         f"the request cannot be sent: it holds {what}",
         remedy="Leave it out, or write it as a text in UTF-8.",
     )
+
+
+def not_json(error: TypeError, body: Any) -> Refused:
+    """Return the refusal of a request with a value that JSON does not have, such as a date; `error` if none is found."""
+    found = _beyond_json(body, "")
+    if found is None:
+        raise error
+    field, value = found
+    return refused(
+        Code.INVALID_REQUEST,
+        f"the request cannot be sent: {field or 'it'} is a {type(value).__name__}, which JSON does not have",
+        field=field or None,
+        value=repr(value)[:200],
+        remedy="Give texts, numbers, lists and dicts: a day as a text, such as '2024-01-31'.",
+    )
+
+
+def _beyond_json(value: Any, field: str) -> tuple[str, Any] | None:
+    """Return where the first value lies that is no JSON, and it."""
+    if isinstance(value, dict):
+        odd = next((name for name in value if not (name is None or isinstance(name, str | int | float))), None)
+        if odd is not None:
+            return f"a name in {field}" if field else "a name", odd
+        inside = [(f"{field}.{name}" if field else str(name), one) for name, one in value.items()]
+    elif isinstance(value, list | tuple):
+        inside = [(f"{field}[{number}]", one) for number, one in enumerate(value)]
+    else:
+        return None if value is None or isinstance(value, str | int | float) else (field, value)
+    return next((found for name, one in inside if (found := _beyond_json(one, name)) is not None), None)

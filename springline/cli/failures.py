@@ -110,4 +110,6 @@ def _usage(error: Exception) -> Refusal | None:
     variable = getattr(parameter, "envvar", None)
     if variable and "Missing" in format_message():
         remedy = f"Give {field}, set {variable}, or keep it in a profile (`springline profile set`). {remedy}"
+    if "No such command" in format_message() and command.endswith(" run") and ".py" in format_message():
+        remedy = f"`springline materialize FILE ASSET` makes assets of a file once, without a server. {remedy}"
     return Refusal(code=Code.INVALID_REQUEST, message=format_message(), field=field or "command", remedy=remedy)

@@ -95,7 +95,8 @@ def deploy(
         # Schedules are events, too: what a deploy that was cut off has left to append, this one appends.
         if not dry_run and (changes or body.get("schedules")):
             done = surface.call("POST", root=MANIFESTS, body=body).body
-    document = {"file": found["file"], **done}
+    # Where nothing changes, what was judged is the answer: it was no dry run for all that.
+    document = {"file": found["file"], **done, "dry_run": dry_run}
     return DocumentVerdict(
         Listing(
             lambda: document,

@@ -336,7 +336,11 @@ def parsed_config(text: str) -> Any:
     source = "the option's text"
     if not text.lstrip().startswith("{"):
         source = f"file {text!r}"
-        text = read_text("--config", Path(text))
+        try:
+            text = read_text("--config", Path(text))
+        except Refused as error:
+            # It may as well have been meant as a text.
+            raise _no_config(error.refusal.message, text) from None
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, refused, unsendable
+from springline.errors import NOT_NOW, Code, Refusal, Refused, SpringlineError, not_json, refused, unsendable
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 3.0
@@ -117,6 +117,8 @@ class ApiClient:
                 request = self._http.build_request(method, path, json=body, headers=headers, params=params)
             except (ValueError, RecursionError) as error:
                 raise unsendable(error) from error
+            except TypeError as error:
+                raise not_json(error, body) from error
             try:
                 response = self._http.send(request)
             except httpx.TransportError as error:

@@ -122,7 +122,7 @@ def test_a_file_is_deployed_and_the_same_again_changes_nothing(api: Served, cli:
     assert done["changes"] == {"added": ["delays", "raw_flights"], "changed": [], "removed": [], "pools": []}
     before = api.paths()
     again = cli("deploy", "flights.py").document
-    assert (again["deployed"], again["manifest_id"]) == (False, done["manifest_id"])
+    assert (again["deployed"], again["dry_run"], again["manifest_id"]) == (False, False, done["manifest_id"])
     assert api.paths() == before
 
 

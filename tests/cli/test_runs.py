@@ -107,6 +107,17 @@ def test_what_cannot_be_started(api: Served, cli: Cli, arguments: list[str], fie
     assert api.paths() == before
 
 
+def test_a_config_that_is_no_object_is_told_what_one_looks_like(cli: Cli) -> None:
+    for text in ("[]", "rows: 3"):
+        assert "Give an object such as" in str(cli("run", "start", "names", "--config", text).error["remedy"])
+
+
+def test_who_runs_a_file_is_told_which_command_does(cli: Cli) -> None:
+    ended = cli("run", "flow.py", "delays")
+    assert (ended.code, ended.error["field"]) == (2, "command")
+    assert "`springline materialize FILE ASSET`" in str(ended.error["remedy"])
+
+
 def test_a_run_is_shown_with_its_tasks(api: Served, cli: Cli) -> None:
     run = cli("run", "start", "raw", "names", "--partition", "2024-01-01", "--label", "team=x").document["run_id"]
     end(api, run, "names", "failed")

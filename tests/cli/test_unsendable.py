@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from springline.client.http import ApiClient
@@ -56,3 +58,17 @@ def test_the_client_refuses_what_it_cannot_send(value: object, said: str) -> Non
     client = ApiClient("http://127.0.0.1:9", "t", deadline_s=0)
     with pytest.raises(Refused, match=said):
         client.call("POST", "/x", body={"payload": value})
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "said"),
+    [
+        ({"days": [date(2024, 1, 31)]}, "config.days[0]", r"config\.days\[0\] is a date, which JSON does not have"),
+        ({"a": {(1, 2): 3}}, "a name in config.a", "a name in config.a is a tuple"),
+    ],
+)
+def test_the_client_names_what_is_no_json(config: object, field: str, said: str) -> None:
+    client = ApiClient("http://127.0.0.1:9", "t", deadline_s=0)
+    with pytest.raises(Refused, match=said) as raised:
+        client.call("POST", "/x", body={"config": config})
+    assert raised.value.refusal.field == field
