@@ -247,7 +247,7 @@ def unsendable(error: ValueError | RecursionError) -> Refused:
 
 
 def not_json(error: TypeError, body: Any) -> Refused:
-    """Return the refusal of a request with a value that JSON does not have, such as a date; `error` if none is found."""
+    """Return the refusal of a request with a value that JSON does not have, such as a date; raises `error` if none has."""
     found = _beyond_json(body, "")
     if found is None:
         raise error

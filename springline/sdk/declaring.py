@@ -11,8 +11,8 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+from types import FrameType, UnionType
+from typing import Annotated, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from springline.definitions.durations import duration_ms, problem_of_heartbeat
 from springline.definitions.ids import meant, problem_of_id
@@ -205,7 +205,7 @@ class DeclaredNode(Generic[P, R]):
                 self._problems.append(
                     (f"has the parameter {stars}{one.name}, which {what}", "Name each asset that it takes.")
                 )
-            elif one.name == CONTEXT or _is_context(one.annotation):
+            elif one.name == CONTEXT or _is_context(one.annotation, function):
                 context = one.name
             elif one.default is one.empty:
                 arguments.append(one.name)
@@ -423,11 +423,20 @@ def _signature(function: Any) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def _is_context(annotation: Any) -> bool:
+def _is_context(annotation: Any, function: Any) -> bool:
+    """Say whether a parameter is annotated as a Context, by whatever name it is imported, or as one or None."""
     annotation = getattr(annotation, "__forward_arg__", annotation)
     if isinstance(annotation, str):
-        return annotation.rpartition(".")[2] == "Context"
-    return getattr(annotation, "__name__", None) == "Context" and str(annotation.__module__).startswith("springline.")
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        parts = [one.strip().rpartition("Optional[")[2].removesuffix("]") for one in annotation.split("|")]
+        return any(part.rpartition(".")[2] == "Context" or _is_own_context(names.get(part)) for part in parts)
+    if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
+        return any(_is_context(one, function) for one in get_args(annotation))
+    return _is_own_context(annotation)
+
+
+def _is_own_context(kind: Any) -> bool:
+    return getattr(kind, "__name__", None) == "Context" and str(kind.__module__).startswith("springline.")
 
 
 def _first_paragraph(function: Any) -> str | None:

@@ -242,6 +242,11 @@ def _problem_of_import(error: BaseException, file: str, target: str) -> SourcePr
         )
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     remedy = "Correct it; nothing of the file was read further."
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        remedy = (
+            "A file is no part of a package: give its dotted name instead, such as flows.daily for flows/daily.py, in "
+            "the folder that holds the package; or import by the whole name."
+        )
     if isinstance(error, ModuleNotFoundError):
         remedy = (
             f"Install what provides {error.name} beside springline, in the same environment; a module of your own lies "

@@ -283,6 +283,11 @@ def _edges(asset: AnyNode, names: _Names, problems: list[SourceProblem]) -> tupl
 
 
 def _no_meaning(asset: AnyNode, argument: str, names: _Names) -> SourceProblem:
+    if argument in ("self", "cls"):
+        return asset.problem(
+            f"has the parameter {argument}, as a method has",
+            f"Write {asset.key} as a function of its own, outside of the class.",
+        )
     others = [key for key in names.by_key if key != asset.key]
     near = meant(argument, others)
     more = (

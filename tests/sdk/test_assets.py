@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import pytest
 
 import springline.sdk
 from springline.sdk import Asset, Context, InvalidRequest, asset, daily, dep, external, latest, static, window
+from springline.sdk import Context as Told
 from springline.sdk.declaring import OPTIONS, Dep
 
 
@@ -79,7 +80,24 @@ def test_the_context_is_known_by_name_or_by_type() -> None:
 
     def evaluated(what: Any) -> None: ...
 
+    @asset
+    def by_alias(what: Told) -> None: ...
+
+    @asset
+    def perhaps(what: Context | None = None) -> None: ...
+
+    @asset
+    def optional(what: Optional[Told]) -> None: ...  # noqa: UP045
+
+    @asset
+    def other(what: list[Context]) -> None: ...
+
+    for kind in (Told | None, Optional[Context], Annotated[Context, "told"]):  # noqa: UP045
+        evaluated.__annotations__["what"] = kind
+        assert asset(evaluated).context_argument == "what"
     evaluated.__annotations__["what"] = Context
+    assert {one.context_argument for one in (by_alias, perhaps, optional)} == {"what"}
+    assert other.arguments == ["what"]
     assert (by_type.context_argument, by_type.arguments) == ("what", ["x"])
     assert by_module.context_argument == "what"
     assert (by_name.context_argument, by_name.arguments) == ("context", ["x"])

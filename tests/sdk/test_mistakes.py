@@ -303,6 +303,12 @@ MISTAKES = [
         None,
     ),
     Mistake("exit at import", "import sys\nsys.exit(1)  # here\n", "calls sys.exit(1)", "__main__", None),
+    Mistake(
+        "relative import", "from . import beside  # here\n", "attempted relative import", "give its dotted name", None
+    ),
+    Mistake(
+        "method", "class All:\n    @asset  # here\n    def a(self): ...\n", "as a method has", "outside of the class"
+    ),
     Mistake("no Python", "def a(:  # here\n", "is no Python", "Correct the line", None),
     Mistake("no asset", "def a(): ...\n", "declares no asset", "@asset above", None),
     Mistake(
