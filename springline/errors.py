@@ -247,7 +247,7 @@ def unsendable(error: ValueError | RecursionError) -> Refused:
 
 
 def not_json(error: TypeError, body: Any) -> Refused:
-    """Return the refusal of a request with a value that JSON does not have, such as a date; raises `error` if none has."""
+    """Return the refusal of a request with a value that is no JSON, such as a date; raises `error` if there is none."""
     found = _beyond_json(body, "")
     if found is None:
         raise error
