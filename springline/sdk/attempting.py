@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
+import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from springline.sdk.checking import CheckFailed, checked
 from springline.sdk.checks import CheckOutcome
@@ -74,6 +78,7 @@ class Attempts:
     ) -> Attempted:
         """Call a function as `make` calls that of an asset; `checks` look at what it returns."""
         self._interrupted = False
+        process = os.getpid()
         found: Sequence[CheckOutcome] = ()
         try:
             try:
@@ -87,6 +92,8 @@ class Attempts:
                 # From here on `interrupt` raises nothing, so that only these lines can be cut short.
                 self._inside = False
                 self._task = None
+                if os.getpid() != process:
+                    _end_copy(sys.exc_info()[1])
         except _TimedOut:
             return Attempted(timed_out=True, interrupted=self._interrupted)
         except KeyboardInterrupt:
@@ -136,6 +143,20 @@ class Attempts:
                 self._task = None
 
         return self._runner.run(within())
+
+
+def _end_copy(error: BaseException | None) -> NoReturn:
+    """End a copy of this process that a function has forked, as Python would: it is no attempt, and tells of none."""
+    code = error.code if isinstance(error, SystemExit) else None
+    if isinstance(error, SystemExit) and not isinstance(code, int | None):
+        sys.stderr.write(f"{code}\n")
+    elif error is not None and not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    ended_well = error is None or (isinstance(error, SystemExit) and code is None)
+    os._exit(code & 0xFF if isinstance(code, int) else int(not ended_well))
 
 
 def _checked(asset: DeclaredNode[..., Any], context: Context, value: Any) -> Sequence[CheckOutcome]:

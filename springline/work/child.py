@@ -76,7 +76,6 @@ class _Process:
         self._jobs: queue.SimpleQueue[tuple[Json, list[bytes]]] = queue.SimpleQueue()
         self._attempts = Attempts()
         self._folder = Path.cwd()
-        self._pid = os.getpid()
         self._context: Context | None = None
         self._number = 0
         """The attempt that is under way, 0 for none."""

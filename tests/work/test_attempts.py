@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from springline.local.processes import module_path
+from springline.paths import Scope
+from springline.storage.scoped import ScopedStore
+from springline.work.outputs import read_output
 from springline.work.pool import PipelineNotLoaded
-from tests.work.conftest import Open, gone, order, takes
+from tests.work.conftest import Open, gone, order, taken, takes
 
 FLOW = """
 import asyncio, ctypes, multiprocessing, os, signal, subprocess, sys, time
@@ -145,6 +148,17 @@ def forks() -> None:
 def path(context: Context) -> None:
     said = subprocess.run(["sh", "-c", "echo ${PYTHONPATH-none}"], capture_output=True, text=True).stdout
     context.add_metadata(path=said.strip())
+
+@asset
+def copies(context: Context) -> int:
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if context.config["how"] == "exit":
+        sys.exit(3)
+    if context.config["how"] == "raise":
+        raise ValueError("of the copy")
+    return 7
 
 @asset
 def orphans() -> None:
@@ -316,6 +330,20 @@ async def test_what_user_code_starts_minds_signals_and_ends_with_its_process(ope
     end = await asyncio.wait_for(worker.make("orphans"), 60)
     assert (end.category, end.reason_code) == ("USER_CODE", "process_ended")
     assert await gone(await begun(tmp_path))
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit", 3), ("raise", 1), ("return", 0)])
+async def test_a_copy_that_a_function_forks_ends_with_it_and_says_nothing(
+    how: str, code: int, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = await opened(FLOW)
+    end = await worker.make("copies", config={"how": how}, keeps_output=True)
+    assert (end.outcome, end.message) == ("succeeded", None)
+    output = await read_output(ScopedStore(worker.store, Scope("acme", "dev")), taken(order("copies")))
+    assert output.data == str(code).encode()
+    after = await worker.make("good", partition_key="2024-01-31", config={"day": "x"})
+    assert after.metadata["config"] == "x"
+    assert ("ValueError: of the copy" in "".join(one.getMessage() for one in caplog.records)) == (how == "raise")
 
 
 async def test_a_process_whose_output_is_closed_is_replaced(opened: Open) -> None:
