@@ -100,6 +100,8 @@ class TaskTables:
         self._files: list[tuple[DeltaTable, Place, PreparedWrite]] = []
         self._handles: dict[int, TaskWrite] = {}
         self._staged: dict[int, StagedWrite] = {}
+        self._at_once: dict[int, tuple[TaskWrite, str]] = {}
+        """Immediate writes, which are committed, with their keys."""
         self._rows: dict[int, tuple[str, StagedPart]] = {}
 
     @property
@@ -194,10 +196,22 @@ class TaskTables:
         with self._lock:
             self._files.append((table, table.writable.layout().place, prepared))
 
+    def done_at_once(self, number: int, key: str, handle: TaskWrite) -> TaskWrite:
+        """Remember an immediate write, which stays whatever becomes of the attempt, and return its handle."""
+        with self._lock:
+            self._at_once[number] = (handle, key)
+        return handle
+
+    @property
+    def at_once(self) -> list[tuple[TaskWrite, str]]:
+        """The immediate writes with their keys, in order."""
+        return [self._at_once[number] for number in sorted(self._at_once)]
+
     @property
     def handles(self) -> list[TaskWrite]:
-        """The handles of the writes that are staged, in order."""
-        return [self._handles[number] for number in sorted(self._handles)]
+        """The handles of the writes that are staged, and of immediate ones, in order."""
+        found = {**self._handles, **{number: handle for number, (handle, _) in self._at_once.items()}}
+        return [found[number] for number in sorted(found)]
 
     def commit(self) -> None:
         """Commit in this process what is staged: no other one makes attempts of the task. Raises as `commit_staged`."""
@@ -444,8 +458,11 @@ class StagingTable:
     def _at_once(self, operation: str, key: str | None, do: Callable[[str], WriteResult | ChangeResult]) -> TaskWrite:
         """Commit under a key of the function's own, unless an attempt has done so before."""
         assert key is not None
-        self._tables.count()
+        number = self._tables.count()
         chosen = immediate_key(self._tables.task, key)
+        return self._tables.done_at_once(number, chosen, self._done(operation, chosen, do))
+
+    def _done(self, operation: str, chosen: str, do: Callable[[str], WriteResult | ChangeResult]) -> TaskWrite:
         before = self._version_of(chosen)
         if before is not None:
             return TaskWrite(self.name, operation, None, before, repeated=True)

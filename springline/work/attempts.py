@@ -396,6 +396,8 @@ class AttemptMaker:
             fields = {"category": "CANCELLED", "reason_code": "cancelled", "retryable": False, **fields}
         if outcome != "succeeded":
             log.warning("%s %s#%d %s: %s", order.run_id, order.task_key, order.attempt, outcome, fields["message"])
+        at_once = [] if made is None else [WrittenVersion(**one) for one in made.at_once]
+        fields["tables"] = [*at_once, *fields.get("tables", [])]
         return AttemptEnded(
             outcome=outcome,
             worker_id=self._worker_id,

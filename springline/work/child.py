@@ -159,6 +159,7 @@ class _Process:
             peak_memory_bytes=peak_memory_bytes(),
             form=form,
             writes=writes,
+            at_once=tables.at_once,
             checks=checks,
             **error,
         )

@@ -98,7 +98,8 @@ class Made:
     """How an attempt ended in its process. All fields of an error are None if the function returned.
 
     `interrupted`: it was told to stop while it ran. `form`: that of the output in the body, None if there is none.
-    `writes`: what it has staged, to be sealed (`springline.client.staging.StagedWrite`). `checks`: what its checks have
+    `writes`: what it has staged, to be sealed (`springline.client.staging.StagedWrite`). `at_once`:
+    what it has committed already (`springline.control.runs.messages.WrittenVersion`). `checks`: what its checks have
     found (`springline.control.runs.messages.FoundByCheck`).
     """
 
@@ -114,6 +115,7 @@ class Made:
     peak_memory_bytes: int | None = None
     form: ValueForm | None = None
     writes: list[Json] = field(default_factory=list)
+    at_once: list[Json] = field(default_factory=list)
     checks: list[Json] = field(default_factory=list)
 
 

@@ -51,6 +51,16 @@ class AttemptTables:
         self._tables.close()
         return [one.plain for one in self._tables.staged]
 
+    @property
+    def at_once(self) -> list[Json]:
+        """What the function has committed at once, as the end of its attempt has it, each version once."""
+        found: dict[str, Json] = {}
+        for write, key in () if self._tables is None else self._tables.at_once:
+            if write.version is not None:
+                plain = {"table": write.table, "version": write.version, "operation": write.operation}
+                found.setdefault(key, {**plain, "rows": write.rows, "idempotency_key": key})
+        return list(found.values())
+
     def discard(self) -> None:
         """Remove the files of writes that are never going to be sealed."""
         if self._tables is not None:

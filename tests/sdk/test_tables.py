@@ -113,7 +113,8 @@ def test_an_immediate_write_is_done_once_for_each_task(tmp_path: Path) -> None:
         if context.attempt == 1:
             raise ValueError("after it")
 
-    materialize([once], tables=tmp_path)
+    result = materialize([once], tables=tmp_path)
+    assert [(one.table, one.version) for one in result[once].writes] == [("once", 1)]
     assert [(one.version, one.repeated) for one in handles] == [(1, False), (1, True)]
     assert rows(tmp_path, "once") == [{"n": 1}]
 

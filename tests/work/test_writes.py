@@ -222,6 +222,10 @@ async def test_an_immediate_write_counts_once_and_stays(flow: LakeWorker) -> Non
     ended = await make(flow, "at_once", attempt=2)
     assert (ended.outcome, ended.metadata) == ("succeeded", {"version": 1, "repeated": True})
     assert flow.rows("at_once") == [{"n": 1}]
+    # Whoever looks at the run finds what is in the table: with the attempt that failed, and with the one that counts.
+    (first,), (second,) = failed.tables, ended.tables
+    assert (first.table, first.version, first.operation, first.rows) == ("at_once", 1, "append", 1)
+    assert (second.version, second.idempotency_key) == (1, first.idempotency_key)
 
 
 async def test_a_cancelled_function_writes_nothing(flow: LakeWorker) -> None:
