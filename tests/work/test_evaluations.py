@@ -35,7 +35,8 @@ def counts(context):
     at = int(context.cursor or 0)
     if context.message.payload == "bad":
         raise ValueError("no luck")
-    return SensorResult([RunRequest(f"{at}-{context.message.message_id}" * context.message.payload)], cursor=str(at + 1))
+    run_key = f"{at}-{context.message.message_id}" * context.message.payload
+    return SensorResult([RunRequest(run_key)], cursor=str(at + 1))
 
 @sensor
 def raises():
