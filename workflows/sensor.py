@@ -74,7 +74,10 @@ DIRECT = "polls-without-a-look"
 """The patch that lets sensors replay which looked before each poll."""
 SERIES = "polls-by-tries"
 """The patch that lets sensors replay which heard of each poll."""
-DRAIN_EVENTS = 2_000
+SHORT = "short-histories"
+"""The patch that lets sensors replay which went on for longer as one run."""
+DRAIN_EVENTS, OLDER_DRAIN_EVENTS = 500, 2_000
+"""A signal that comes while a run hands over has it replayed, and messages are many signals: that is to be short."""
 DRAIN_BYTES = 4 * 1024 * 1024
 
 
@@ -115,13 +118,10 @@ class SensorWorkflow:
                 await self._asked.answer_first(self._answer)
             elif not await self._pass():
                 return
-            else:
-                info = workflow.info()
-                is_long = info.get_current_history_length() >= DRAIN_EVENTS
-                if is_long or info.get_current_history_size() >= DRAIN_BYTES:
-                    await workflow.wait_condition(workflow.all_handlers_finished)
-                    if not self._asked:
-                        workflow.continue_as_new(self._handed_on())
+            elif self._is_long():
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                if not self._asked:
+                    workflow.continue_as_new(self._handed_on())
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     @workflow.signal(name=names.WAKE_SIGNAL, description="The sensor was changed, deployed, or got a message")
@@ -394,6 +394,13 @@ class SensorWorkflow:
         await sleep_until(
             lambda: self._woken or self._cancelled or bool(self._asked), pause, "until the next evaluation"
         )
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        events = info.get_current_history_length()
+        if events >= OLDER_DRAIN_EVENTS or info.get_current_history_size() >= DRAIN_BYTES:
+            return True
+        return events >= DRAIN_EVENTS and workflow.patched(SHORT)
 
     def _handed_on(self) -> SensorStart:
         return self._start.model_copy(
