@@ -49,6 +49,7 @@ OPERATE: Final = frozenset(
         f"PUT {V1}/hold",
         f"PUT {V1}/pools/{{pool}}",
         f"PUT {V1}/schedules/{{schedule_id}}",
+        f"DELETE {V1}/schedules/{{schedule_id}}",
         *(f"POST {V1}/schedules/{{schedule_id}}/{verb}" for verb in ("pause", "resume")),
         *(f"POST {V1}/sensors/{{sensor_id}}/{verb}" for verb in ("pause", "resume", "reset")),
         f"PUT {V1}/sensors/{{sensor_id}}/cursor",
