@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -135,14 +135,20 @@ def schedules(folder: Path) -> Iterator[Watched]:
 
 
 @contextmanager
-def messages(folder: Path) -> Iterator[Watched]:
-    """Watch a sensor to which a message is pushed four times a second."""
-    scope = evaluators_sensors.SCOPE
+def _pipeline(folder: Path) -> Iterator[tuple[EmbeddedStack, Springline]]:
+    """Run a stack with two workers of ours and one of users, for the sensor and the asset."""
     with (
         working(folder / "working", _FLOW, workers=2) as stack,
         Springline(stack.api_url, stack.token(), deadline_s=120) as lake,
-        _pushing(lake) as sent,
     ):
+        yield stack, lake
+
+
+@contextmanager
+def messages(folder: Path) -> Iterator[Watched]:
+    """Watch a sensor to which a message is pushed four times a second."""
+    scope = evaluators_sensors.SCOPE
+    with _pipeline(folder) as (stack, lake), _pushing(lake) as sent:
 
         def cost(at_s: float) -> float | None:
             return waited(sent.copy(), _evaluated(lake, at_s), at_s)
@@ -154,10 +160,7 @@ def messages(folder: Path) -> Iterator[Watched]:
 def backfills(folder: Path) -> Iterator[Watched]:
     """Watch a backfill whose chunks are made one after the other."""
     scope = evaluators_sensors.SCOPE
-    with (
-        working(folder / "working", _FLOW, workers=2) as stack,
-        Springline(stack.api_url, stack.token(), deadline_s=120) as lake,
-    ):
+    with _pipeline(folder) as (stack, lake):
         made = lake.backfills.create(
             "hours", start="1990-01-01T00", end="1990-07-01T00", chunk_size=1, max_concurrent_runs=1
         )
@@ -244,31 +247,24 @@ def _cost(watched: Watched, at_s: float) -> float:
     raise TooSlow(f"{watched.workflow_id} is not back {BACK_S:g} s after a kill")
 
 
-@dataclass(slots=True)
-class _Sent:
-    """When each message was sent, in s since 1970, by its id; and the sender."""
-
-    times: dict[str, float] = field(default_factory=dict)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
 @contextmanager
 def _pushing(lake: Springline) -> Iterator[dict[str, float]]:
-    """Push a message now and again, each once it was answered for the one before."""
-    sent = _Sent()
+    """Push a message now and again, each once it was answered for the one before; when each was sent, by its id."""
+    sent: dict[str, float] = {}
+    stop = threading.Event()
 
     def push() -> None:
-        while not sent.stop.wait(PUSH_EACH_S):
-            message_id = f"m{len(sent.times):06}"
-            sent.times[message_id] = time.time()
+        while not stop.wait(PUSH_EACH_S):
+            message_id = f"m{len(sent):06}"
+            sent[message_id] = time.time()
             lake.sensors.push(_NAME, {}, message_id=message_id)
 
     sender = threading.Thread(target=push, name="sender")
     sender.start()
     try:
-        yield sent.times
+        yield sent
     finally:
-        sent.stop.set()
+        stop.set()
         sender.join()
 
 

@@ -219,9 +219,8 @@ def told(case: Case, answer: Answer) -> str:
         except ZoneInfoNotFoundError:
             return f"{len(answer)} times"
         return ", ".join(_clock(instant, zone) for instant in answer)
-    far = max(later - earlier for earlier, later in pairwise(answer))
-    near = min(later - earlier for earlier, later in pairwise(answer))
-    apart = f"{timedelta(seconds=far)}" if far == near else f"{timedelta(seconds=near)} to {timedelta(seconds=far)}"
+    distances = sorted({later - earlier for earlier, later in pairwise(answer)})
+    apart = " to ".join(str(timedelta(seconds=one)) for one in dict.fromkeys((distances[0], distances[-1])))
     return f"{len(answer)} times, {apart} apart"
 
 

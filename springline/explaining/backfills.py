@@ -10,6 +10,7 @@ from springline.backfills.reading import RUN_TABLES, KnownBackfill, counted, kno
 from springline.backfills.standing import StandingBackfill, changed_ms, standing_backfill
 from springline.control.backfills.deciding import BackfillReason, BackfillView, OpenChunk
 from springline.control.backfills.messages import BackfillProgress
+from springline.control.backfills.repeating import Repeat, last_repeat
 from springline.control.backfills.telling import span_text
 from springline.explaining.holds import HOLD_EVENT, held_back, hold_of, is_hold
 from springline.explaining.runs import of_request
@@ -200,20 +201,10 @@ def _repeated(rows: StateSnapshot, row: BackfillRow) -> tuple[str, str]:
 
     Another repeat of the same one would make its partitions twice.
     """
-    last = row
-    children = [BackfillRow(*cast(Any, one)) for one in rows["backfills"]]
-    while True:
-        later = [
-            one
-            for one in children
-            if one.parent_backfill_id == last.backfill_id
-            and one.state != CANCELLED
-            and one.created_at > last.created_at
-        ]
-        if not later:
-            break
-        last = max(later, key=lambda one: one.created_at)
-    if last is row:
+    known = {one.backfill_id: one for one in (BackfillRow(*cast(Any, found)) for found in rows["backfills"])}
+    repeats = [Repeat(one.backfill_id, one.parent_backfill_id, one.state, one.created_at) for one in known.values()]
+    last = known[last_repeat(row.backfill_id, repeats)]
+    if last.backfill_id == row.backfill_id:
         return "", f"springline backfill retry-failed {row.backfill_id}"
     verb = "retry-failed" if last.state == FAILED else "show"
     text = f" Backfill {last.backfill_id} repeats what was not done, and is {last.state}."

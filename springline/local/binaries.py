@@ -179,19 +179,19 @@ def postgres(cache: Cache | None = None) -> Path:
 
 def promtool(cache: Cache | None = None) -> Path:
     """Return the checker of Prometheus' alert rules, from PATH. Raises `ToolFailed`."""
-    chosen = _explicit(PROMTOOL_VARIABLE)
-    found = shutil.which("promtool") if chosen is None else str(chosen)
-    if found is None:
-        raise ToolFailed("no promtool on PATH; on Debian: apt-get install prometheus")
-    return Path(found)
+    return _of_prometheus("promtool", PROMTOOL_VARIABLE)
 
 
 def prometheus(cache: Cache | None = None) -> Path:
     """Return Prometheus itself, from PATH. Raises `ToolFailed`."""
-    chosen = _explicit(PROMETHEUS_VARIABLE)
-    found = shutil.which("prometheus") if chosen is None else str(chosen)
+    return _of_prometheus("prometheus", PROMETHEUS_VARIABLE)
+
+
+def _of_prometheus(name: str, variable: str) -> Path:
+    chosen = _explicit(variable)
+    found = shutil.which(name) if chosen is None else str(chosen)
     if found is None:
-        raise ToolFailed("no prometheus on PATH; on Debian: apt-get install prometheus")
+        raise ToolFailed(f"no {name} on PATH; on Debian: apt-get install prometheus")
     return Path(found)
 
 

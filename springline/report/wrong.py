@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from springline.control.backfills.repeating import Repeat, last_repeat
 from springline.report.automation import LATE_MS
 from springline.report.facts import BackfillLine, Report, SensorLane, Severity, Wrong
 
@@ -193,17 +194,9 @@ def _of_backfills(report: Report) -> Iterator[Wrong]:
 
 
 def _last_repeat(report: Report, one: BackfillLine) -> BackfillLine:
-    """Return the backfill that repeats last what another one did not make; that one, if none does or it was cancelled.
-
-    One that was cancelled may have left out what it had not planned, which its own repeat leaves out as well.
-    """
-    repeats = [
-        other
-        for other in report.backfills
-        # Another system may name any parent: only a later one repeats.
-        if other.parent == one.backfill_id and other.state != "CANCELLED" and other.created_ms > one.created_ms
-    ]
-    return one if not repeats else _last_repeat(report, max(repeats, key=lambda other: other.created_ms))
+    known = {other.backfill_id: other for other in report.backfills}
+    repeats = [Repeat(other.backfill_id, other.parent, other.state, other.created_ms) for other in report.backfills]
+    return known[last_repeat(one.backfill_id, repeats)]
 
 
 def _of_assets(report: Report) -> Iterator[Wrong]:

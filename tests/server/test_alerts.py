@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +21,8 @@ from springline.local.binaries import prometheus, promtool
 from springline.local.ports import LOOPBACK, free_ports
 from springline.local.processes import Child
 from springline.paths import latest_manifest_index
-from tests.alerts.test_rules import ROOT, RULES
-from tests.server.runbook import SCOPE, environment_of
+from tests.alerts.test_rules import RULES
+from tests.server.runbook import SCOPE
 from tests.server.test_runbooks_runs import springline, wait_until
 from tests.server.test_runbooks_schedules import PIPELINE
 from tests.support.forked_stack import ForkedStack
@@ -206,11 +204,7 @@ def faster(rules: str) -> str:
 
 def looked(stack: ForkedStack) -> dict[str, Any]:
     """Have somebody look what stands still, and return the report: of what cannot be looked at, too."""
-    command = [sys.executable, "-m", "springline.cli", "repair", "run"]
-    environment = environment_of(stack)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    assert done.returncode in (EXIT_DONE, EXIT_TRY_AGAIN), done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = springline(stack, "repair", "run", codes=(EXIT_DONE, EXIT_TRY_AGAIN))
     return found
 
 
